@@ -1,0 +1,64 @@
+//! The first 64 bytes of a dump. In: bytes or fields. Out: the other. Never trusts, never allocates.
+
+use crate::layout::{HEADER_LEN, MAGIC, MAJOR, MINOR};
+use crate::read::ReadError;
+
+/// What the file header says.
+///
+/// Layout, little-endian: magic (8), major (2), minor (2), header length (4), session (16), creation time in
+/// nanoseconds since the Unix epoch (8), zeros (20), CRC-32 of the 60 bytes before it (4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Random; ties the recovery sidecar to its dump.
+    pub session: [u8; 16],
+    /// Wall-clock time at the recording's time zero, nanoseconds since the Unix epoch.
+    pub created_unix_ns: u64,
+}
+
+impl Header {
+    /// The header as it stands in the file, with this crate's version.
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0u8; HEADER_LEN];
+        bytes[0..8].copy_from_slice(&MAGIC);
+        bytes[8..10].copy_from_slice(&MAJOR.to_le_bytes());
+        bytes[10..12].copy_from_slice(&MINOR.to_le_bytes());
+        bytes[12..16].copy_from_slice(&(HEADER_LEN as u32).to_le_bytes());
+        bytes[16..32].copy_from_slice(&self.session);
+        bytes[32..40].copy_from_slice(&self.created_unix_ns.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the header that a dump begins with.
+    ///
+    /// # Errors
+    /// [`ReadError::NotADump`] for other files, [`ReadError::NewerVersion`] for a larger major version,
+    /// [`ReadError::DamagedHeader`] when the checksum does not hold.
+    pub fn decode(bytes: &[u8]) -> Result<Header, ReadError> {
+        if bytes.is_empty() {
+            return Err(ReadError::Empty);
+        }
+        let seen = bytes.len().min(MAGIC.len());
+        if bytes[..seen] != MAGIC[..seen] {
+            return Err(ReadError::NotADump);
+        }
+        let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() else {
+            return Err(ReadError::DamagedHeader);
+        };
+        let crc = u32::from_le_bytes([bytes[60], bytes[61], bytes[62], bytes[63]]);
+        if crc32fast::hash(&bytes[..60]) != crc {
+            return Err(ReadError::DamagedHeader);
+        }
+        let major = u16::from_le_bytes([bytes[8], bytes[9]]);
+        let minor = u16::from_le_bytes([bytes[10], bytes[11]]);
+        if major > MAJOR {
+            return Err(ReadError::NewerVersion { major, minor });
+        }
+        let mut session = [0; 16];
+        session.copy_from_slice(&bytes[16..32]);
+        let mut created = [0; 8];
+        created.copy_from_slice(&bytes[32..40]);
+        Ok(Header { session, created_unix_ns: u64::from_le_bytes(created) })
+    }
+}

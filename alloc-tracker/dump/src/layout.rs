@@ -1,0 +1,50 @@
+//! Every constant of the format, and the ids that both ends agree on. Numbers are never reused or renumbered.
+
+/// First bytes of a dump. The high bit, CR LF and ^Z show a transfer that treated the file as text.
+pub const MAGIC: [u8; 8] = *b"\x89ADUMP\r\n";
+/// Readers refuse a dump with a larger major version.
+pub const MAJOR: u16 = 1;
+/// Readers accept any minor version: it only adds frame kinds, record tags and trailing fields.
+pub const MINOR: u16 = 0;
+/// Length of the file header in bytes.
+pub const HEADER_LEN: usize = 64;
+
+/// First bytes of every frame; what a reader searches for after damage.
+pub const FRAME_MAGIC: [u8; 4] = *b"\xF7ADF";
+/// Length of a frame header in bytes.
+pub const FRAME_HEADER_LEN: usize = 32;
+/// No writer makes a larger payload and no reader accepts one: 16 MiB.
+pub const MAX_PAYLOAD: usize = 16 << 20;
+
+/// Frame kind: a sequence of records.
+pub const FRAME_RECORDS: u8 = 1;
+/// Frame kind: the trailer, once, last.
+pub const FRAME_TRAILER: u8 = 2;
+
+/// Codec of a frame's payload: stored as it is.
+pub const CODEC_RAW: u8 = 0;
+
+/// First bytes of the recovery sidecar.
+pub const TAIL_MAGIC: [u8; 8] = *b"\x89ADTAIL\n";
+/// The sidecar's header fills one page, so that the frame behind it is page-aligned in a mapping.
+pub const TAIL_HEADER_LEN: usize = 4096;
+/// Ending of the sidecar's name: `x.alloc` has `x.alloc.tail`.
+pub const TAIL_SUFFIX: &str = ".tail";
+
+/// Longest path, thread name, build-id or argument list that a writer stores; readers cut nothing but refuse more.
+pub const MAX_TEXT: usize = 64 << 10;
+
+/// A node of the call tree: a return address and its caller's node. Names a whole stack, root included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct StackId(pub u32);
+
+impl StackId {
+    /// The parent of the outermost frame of every stack that was walked to its end.
+    pub const ROOT: StackId = StackId(0);
+    /// The parent of the outermost frame of every stack that was **not** walked to its end.
+    pub const TRUNCATED: StackId = StackId(1);
+    /// The stack of an event that was recorded without one.
+    pub const NONE: StackId = StackId(2);
+    /// The first id that a [`Record::Node`](crate::record::Record::Node) may define.
+    pub const FIRST: StackId = StackId(3);
+}

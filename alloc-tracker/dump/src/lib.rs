@@ -1,0 +1,65 @@
+//! The dump: the one file that a tracked process writes and `profiler-cli` reads.
+//!
+//! Nothing outside this package knows a byte of the format. The writing half ([`write`]) works on memory
+//! that the caller owns and allocates nothing, because it runs inside an allocator. The reading half
+//! ([`read`]) streams, trusts nothing it reads, and loses at most the frames that are damaged.
+//! `docs/FORMAT.md` describes the bytes so that a stranger can write a reader.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`layout`] | every constant of the format, and the ids that both ends agree on |
+//! | [`varint`] | LEB128 and zigzag |
+//! | [`header`] | the first 64 bytes of the file |
+//! | [`frame`] | length-prefixed, checksummed chunks |
+//! | [`record`] | what a frame of records says, and how each record is laid out |
+//! | [`trailer`] | the last frame: how the recording ended, and totals to check a replay against |
+//! | [`tail`] | the sidecar that keeps the newest records when the process is killed |
+//! | [`write`] | an encoder over a borrowed buffer |
+//! | [`read`] | a reader over any [`std::io::Read`] |
+//!
+//! ```
+//! use alloc_dump::header::Header;
+//! use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
+//! use alloc_dump::read::Reader;
+//! use alloc_dump::record::Record;
+//! use alloc_dump::trailer::{EndReason, Trailer};
+//! use alloc_dump::write::{Encoder, seal_trailer};
+//!
+//! // Write: a header, one frame of records, a trailer.
+//! let mut dump = Header { session: [7; 16], created_unix_ns: 0 }.encode().to_vec();
+//! let mut buffer = [0u8; 4096];
+//! let mut encoder = Encoder::new();
+//! encoder.push(&mut buffer, &Record::Thread { id: 1 }).unwrap();
+//! encoder
+//!     .push(&mut buffer, &Record::Alloc { addr: 0x1000, size: 24, stack: StackId::ROOT, zeroed: false })
+//!     .unwrap();
+//! let length = encoder.seal(&mut buffer, 0);
+//! dump.extend_from_slice(&buffer[..length]);
+//! let mut last = [0u8; FRAME_HEADER_LEN + 128];
+//! let length = seal_trailer(&mut last, 1, &Trailer::new(EndReason::Finished, 10)).unwrap();
+//! dump.extend_from_slice(&last[..length]);
+//!
+//! // Read it back.
+//! let mut reader = Reader::new(dump.as_slice()).unwrap();
+//! let mut sizes = Vec::new();
+//! while let Some(records) = reader.next_frame().unwrap() {
+//!     for record in records {
+//!         if let Record::Alloc { size, .. } = record {
+//!             sizes.push(size);
+//!         }
+//!     }
+//! }
+//! assert_eq!(sizes, [24]);
+//! assert!(reader.complete());
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod header;
+pub mod layout;
+pub mod read;
+pub mod record;
+pub mod tail;
+pub mod trailer;
+pub mod varint;
+pub mod write;

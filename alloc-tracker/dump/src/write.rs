@@ -1,0 +1,74 @@
+//! The writing half: an encoder over a buffer that the caller owns. Allocates nothing, does no input or output.
+
+use crate::frame::FrameHeader;
+use crate::layout::{FRAME_HEADER_LEN, FRAME_RECORDS, FRAME_TRAILER};
+use crate::record::{Context, Record};
+use crate::trailer::Trailer;
+
+/// The record does not fit behind the ones that are already in the buffer: seal the frame and push it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// Fills one frame of records after the other in a borrowed buffer.
+///
+/// The same buffer is passed to every call between two calls of [`seal`](Encoder::seal); its first
+/// [`FRAME_HEADER_LEN`] bytes are kept free for the frame header.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Encoder {
+    context: Context,
+    len: usize,
+}
+
+impl Encoder {
+    /// An encoder at the start of a frame.
+    pub const fn new() -> Encoder {
+        Encoder { context: Context::new(), len: 0 }
+    }
+
+    /// Bytes of whole records in the buffer, not counting the frame header.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the frame has no record yet.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// [`Full`] if it does not fit; the frame is then as it was.
+    #[inline]
+    pub fn push(&mut self, buffer: &mut [u8], record: &Record<'_>) -> Result<(), Full> {
+        let mut context = self.context;
+        let mut at = FRAME_HEADER_LEN + self.len;
+        context.encode(buffer, &mut at, record).ok_or(Full)?;
+        *self = Encoder { context, len: at - FRAME_HEADER_LEN };
+        Ok(())
+    }
+
+    /// Writes the frame header in front of the records and starts a new frame. Returns the length of the sealed
+    /// frame, which stands at the start of `buffer` and goes to the dump as it is; 0 if `buffer` has no room even
+    /// for a header.
+    pub fn seal(&mut self, buffer: &mut [u8], seq: u32) -> usize {
+        let end = FRAME_HEADER_LEN + std::mem::take(self).len;
+        let Some((header, payload)) =
+            buffer.get_mut(..end).and_then(|all| all.split_at_mut_checked(FRAME_HEADER_LEN))
+        else {
+            return 0;
+        };
+        header.copy_from_slice(&FrameHeader::raw(FRAME_RECORDS, seq, payload).encode());
+        end
+    }
+}
+
+/// Writes the trailer frame, header and payload, at the start of `buffer`; its length, or `None` if it does not fit.
+pub fn seal_trailer(buffer: &mut [u8], seq: u32, trailer: &Trailer) -> Option<usize> {
+    let (header, payload) = buffer.split_at_mut_checked(FRAME_HEADER_LEN)?;
+    let len = trailer.encode(payload)?;
+    header.copy_from_slice(&FrameHeader::raw(FRAME_TRAILER, seq, &payload[..len]).encode());
+    Some(FRAME_HEADER_LEN + len)
+}
