@@ -1,0 +1,119 @@
+//! The public face of the hook: four methods, forwarded. Everything else happens behind [`mode::active`].
+
+use std::alloc::{GlobalAlloc, Layout, System};
+
+use crate::{hook, mode};
+
+/// A global allocator that passes every call on to `A` and, while a recording or a count is on, notes it.
+///
+/// ```
+/// use alloc_tracker::AllocTracker;
+///
+/// #[global_allocator]
+/// static ALLOC: AllocTracker = AllocTracker::system();
+///
+/// fn main() {
+///     let (text, change) = alloc_tracker::measure(|| String::from("sixteen bytes !!"));
+///     assert_eq!((change.allocations, change.allocated_bytes), (1, 16));
+///     drop(text);
+/// }
+/// ```
+///
+/// # What is counted
+/// The calls that reach this allocator, with the sizes that were asked for. Not counted: what C code allocates with
+/// `malloc`, what the allocator adds for itself, memory that is mapped directly, and allocations that the compiler
+/// removes because nothing observes them. (Wrapping an allocator may in turn keep a few allocations that would
+/// have been removed.) `alloc_zeroed` is passed on as such, so pages that the kernel hands out zeroed stay untouched.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AllocTracker<A = System> {
+    inner: A,
+    counting: bool,
+}
+
+impl AllocTracker<System> {
+    /// Wraps the system's allocator.
+    pub const fn system() -> AllocTracker<System> {
+        AllocTracker::new(System)
+    }
+}
+
+impl<A> AllocTracker<A> {
+    /// Wraps any allocator.
+    ///
+    /// ```
+    /// use alloc_tracker::AllocTracker;
+    /// use mimalloc::MiMalloc;
+    ///
+    /// #[global_allocator]
+    /// static ALLOC: AllocTracker<MiMalloc> = AllocTracker::new(MiMalloc);
+    /// ```
+    pub const fn new(inner: A) -> AllocTracker<A> {
+        AllocTracker { inner, counting: false }
+    }
+
+    /// Counts from the first event of the process on, so that [`stats`](crate::stats) covers all of it. Without this
+    /// the count begins when a recording, [`stats`](crate::stats) or a [`Region`](crate::Region) first asks for it.
+    ///
+    /// ```
+    /// use alloc_tracker::AllocTracker;
+    ///
+    /// #[global_allocator]
+    /// static ALLOC: AllocTracker = AllocTracker::system().counting();
+    ///
+    /// fn main() {
+    ///     assert!(alloc_tracker::stats().from_first_event);
+    /// }
+    /// ```
+    pub const fn counting(self) -> AllocTracker<A>
+    where
+        A: Copy,
+    {
+        AllocTracker { inner: self.inner, counting: true }
+    }
+}
+
+// SAFETY: every call goes to the inner allocator with the caller's own arguments, and its result is returned as it is;
+// the hook never unwinds and never allocates through the global allocator.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's own promise.
+        let block = unsafe { self.inner.alloc(layout) };
+        if mode::active() {
+            hook::allocated(block, layout.size(), false, self.counting);
+        }
+        block
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's own promise.
+        let block = unsafe { self.inner.alloc_zeroed(layout) };
+        if mode::active() {
+            hook::allocated(block, layout.size(), true, self.counting);
+        }
+        block
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if mode::active() {
+            hook::freeing(block, layout.size(), self.counting);
+        }
+        // SAFETY: the caller's own promise.
+        unsafe { self.inner.dealloc(block, layout) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if !mode::active() {
+            // SAFETY: the caller's own promise.
+            return unsafe { self.inner.realloc(block, layout, new_size) };
+        }
+        let begun = hook::reallocating(block, layout.size(), self.counting);
+        // SAFETY: the caller's own promise.
+        let moved = unsafe { self.inner.realloc(block, layout, new_size) };
+        hook::reallocated(begun, block, layout.size(), moved, new_size);
+        moved
+    }
+}

@@ -1,0 +1,364 @@
+//! Which files with code are mapped where. In: `/proc/self/maps`, and the ELF headers as they stand in memory. Out:
+//! module records. Takes no lock of the loader's (an event may come from inside `dlopen`), allocates nothing, and
+//! reads the host's memory only through the kernel, so that a library that is just being unmapped is an error and
+//! not a fault.
+
+use alloc_dump::record::Module;
+
+use crate::sys::{Errno, File, Mapping, PathBuffer, Plain};
+
+/// The modules that have been reported, by address.
+#[derive(Debug)]
+pub(crate) struct Modules {
+    table: Option<Mapping>,
+    len: usize,
+    next_id: u32,
+    generation: u32,
+    last_hit: Range,
+}
+
+/// What a rescan found out.
+pub(crate) enum Found<'a> {
+    /// Mapped since the last scan.
+    Appeared(Module<'a>),
+    /// No longer mapped, or mapped anew.
+    Vanished(u32),
+}
+
+impl Modules {
+    pub(crate) const fn new() -> Modules {
+        Modules { table: None, len: 0, next_id: 0, generation: 0, last_hit: Range::NONE }
+    }
+
+    /// Whether this address lies in a module that has been reported.
+    #[inline]
+    pub(crate) fn covers(&mut self, pc: u64) -> bool {
+        if self.last_hit.contains(pc) {
+            return true;
+        }
+        let known = self.known().iter().map(|module| module.range).find(|range| range.contains(pc));
+        self.last_hit = known.unwrap_or(self.last_hit);
+        known.is_some()
+    }
+
+    /// Reads the process's mappings and tells what has changed since the last time.
+    pub(crate) fn scan(&mut self, report: &mut dyn FnMut(Found<'_>)) -> Result<(), Errno> {
+        if self.table.is_none() {
+            self.table = Some(Mapping::anonymous(MAX_MODULES * size_of::<Known>())?);
+        }
+        self.generation += 1;
+        self.last_hit = Range::NONE;
+        let mut group = Group::default();
+        let mut path = PathBuffer::new();
+        for_each_line(c"/proc/self/maps", |line| {
+            let Some(region) = Region::parse(line) else { return };
+            if group.continues_with(&region) {
+                group.extend(&region);
+                return;
+            }
+            self.meet(&group, &path, report);
+            group = Group::starting_with(&region);
+            path.clear();
+            path.push(region.path.strip_suffix(b" (deleted)").unwrap_or(region.path));
+        })?;
+        self.meet(&group, &path, report);
+        self.drop_stale(report);
+        Ok(())
+    }
+
+    fn known(&mut self) -> &mut [Known] {
+        let len = self.len;
+        self.table.as_mut().and_then(|table| table.slice_mut::<Known>().get_mut(..len)).unwrap_or_default()
+    }
+
+    fn meet(&mut self, group: &Group, path: &PathBuffer, report: &mut dyn FnMut(Found<'_>)) {
+        if !group.executable || path.is_empty() {
+            return;
+        }
+        let generation = self.generation;
+        let same = |module: &&mut Known| module.range == group.range && module.inode == group.inode;
+        if let Some(module) = self.known().iter_mut().find(same) {
+            module.generation = generation;
+            return;
+        }
+        if self.len == MAX_MODULES {
+            return;
+        }
+        let mut build_id = [0u8; MAX_BUILD_ID];
+        // Where the kernel forbids even this reading, position-independent files still resolve.
+        let Some(head) = group.head else { return };
+        let elf = read_elf(head, &mut build_id).unwrap_or(Elf { bias: head, build_id_len: 0 });
+        let id = self.next_id;
+        self.next_id += 1;
+        self.len += 1;
+        if let Some(slot) = self.known().last_mut() {
+            *slot = Known { range: group.range, inode: group.inode, id, generation };
+        }
+        report(Found::Appeared(Module {
+            id,
+            start: group.range.start,
+            end: group.range.end,
+            bias: elf.bias,
+            build_id: build_id.get(..elf.build_id_len).unwrap_or_default(),
+            path: path.as_bytes(),
+        }));
+    }
+
+    fn drop_stale(&mut self, report: &mut dyn FnMut(Found<'_>)) {
+        let generation = self.generation;
+        let known = self.known();
+        let mut kept = 0;
+        for index in 0..known.len() {
+            let module = known[index];
+            if module.generation == generation {
+                known[kept] = module;
+                kept += 1;
+            } else {
+                report(Found::Vanished(module.id));
+            }
+        }
+        self.len = kept;
+    }
+}
+
+/// More modules than this are not reported; their frames stay unresolved.
+const MAX_MODULES: usize = 4096;
+const MAX_BUILD_ID: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+struct Range {
+    start: u64,
+    end: u64,
+}
+
+impl Range {
+    const NONE: Range = Range { start: 0, end: 0 };
+
+    #[inline]
+    fn contains(&self, address: u64) -> bool {
+        (self.start..self.end).contains(&address)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Known {
+    range: Range,
+    inode: u64,
+    id: u32,
+    generation: u32,
+}
+
+// SAFETY: integers without padding.
+unsafe impl Plain for Known {}
+
+/// One line of `/proc/self/maps`.
+struct Region<'a> {
+    range: Range,
+    executable: bool,
+    offset: u64,
+    inode: u64,
+    path: &'a [u8],
+}
+
+impl<'a> Region<'a> {
+    /// `START-END PERMS OFFSET DEV INODE   PATH`, numbers but the inode in hexadecimal.
+    fn parse(line: &'a [u8]) -> Option<Region<'a>> {
+        let mut rest = line;
+        let mut field = |separator: u8| {
+            let end = rest.iter().position(|byte| *byte == separator)?;
+            let (field, after) = rest.split_at_checked(end)?;
+            rest = after.get(1..)?;
+            Some(field)
+        };
+        let start = number(field(b'-')?, 16)?;
+        let end = number(field(b' ')?, 16)?;
+        let executable = field(b' ')?.get(2) == Some(&b'x');
+        let offset = number(field(b' ')?, 16)?;
+        field(b' ')?;
+        let inode = number(field(b' ').unwrap_or_default(), 10).unwrap_or(0);
+        Some(Region { range: Range { start, end }, executable, offset, inode, path: rest.trim_ascii_start() })
+    }
+}
+
+/// Neighbouring regions of one file: one load of it.
+#[derive(Default)]
+struct Group {
+    range: Range,
+    inode: u64,
+    executable: bool,
+    /// Address at which the file's first byte is mapped.
+    head: Option<u64>,
+    vdso: bool,
+}
+
+impl Group {
+    fn starting_with(region: &Region<'_>) -> Group {
+        let vdso = region.path == b"[vdso]";
+        let mut group = Group { range: region.range, inode: region.inode, vdso, ..Group::default() };
+        group.extend(region);
+        group
+    }
+
+    fn continues_with(&self, region: &Region<'_>) -> bool {
+        // A second mapping of the file's first byte is a second load, as of a library opened in two namespaces.
+        region.inode != 0 && region.inode == self.inode && !(region.offset == 0 && self.head.is_some())
+    }
+
+    fn extend(&mut self, region: &Region<'_>) {
+        self.range.end = region.range.end;
+        self.executable |= region.executable && (region.path.first() == Some(&b'/') || self.vdso);
+        if region.offset == 0 {
+            self.head = Some(region.range.start);
+        }
+    }
+}
+
+struct Elf {
+    bias: u64,
+    build_id_len: usize,
+}
+
+/// Reads the load bias and the build-id from the headers in memory.
+fn read_elf(head: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Option<Elf> {
+    let mut header = [0u8; 64];
+    read_memory(head, &mut header)?;
+    if !header.starts_with(b"\x7fELF\x02") {
+        return None;
+    }
+    let program_headers = word64(&header, 32)?;
+    let entry_size = u64::from(word16(&header, 54)?);
+    let entries = u64::from(word16(&header, 56)?).min(MAX_PROGRAM_HEADERS);
+    let mut bias = None;
+    let mut notes = None;
+    for index in 0..entries {
+        let mut entry = [0u8; 56];
+        read_memory(head.checked_add(program_headers)?.checked_add(index * entry_size)?, &mut entry)?;
+        let (kind, offset, address) = (word32(&entry, 0)?, word64(&entry, 8)?, word64(&entry, 16)?);
+        match kind {
+            PT_LOAD if offset == 0 && bias.is_none() => bias = Some(head.wrapping_sub(address)),
+            PT_NOTE if notes.is_none() => {
+                notes = find_build_id(head.wrapping_add(offset), word64(&entry, 32)?, build_id);
+            }
+            _ => {}
+        }
+    }
+    Some(Elf { bias: bias?, build_id_len: notes.unwrap_or(0) })
+}
+
+const MAX_PROGRAM_HEADERS: u64 = 128;
+const PT_LOAD: u32 = 1;
+const PT_NOTE: u32 = 4;
+const NT_GNU_BUILD_ID: u32 = 3;
+
+/// Notes: name length, content length, kind, name, content; both padded to four bytes.
+fn find_build_id(at: u64, size: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Option<usize> {
+    let mut notes = [0u8; 1024];
+    let notes = notes.get_mut(..(size as usize).min(1024))?;
+    read_memory(at, notes)?;
+    let mut rest = &*notes;
+    loop {
+        let name_len = word32(rest, 0)? as usize;
+        let content_len = word32(rest, 4)? as usize;
+        let kind = word32(rest, 8)?;
+        let name = rest.get(12..)?.get(..name_len)?;
+        let content = rest.get(12..)?.get(name_len.checked_next_multiple_of(4)?..)?;
+        if kind == NT_GNU_BUILD_ID && name == b"GNU\0" {
+            let content = content.get(..content_len)?;
+            build_id.get_mut(..content_len)?.copy_from_slice(content);
+            return Some(content_len);
+        }
+        rest = content.get(content_len.checked_next_multiple_of(4)?..)?;
+    }
+}
+
+/// Copies memory of this process; `None` if any of it is not readable.
+fn read_memory(at: u64, into: &mut [u8]) -> Option<()> {
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(at as usize), iov_len: into.len() };
+    // SAFETY: the kernel checks the remote range; the local one is ours.
+    let got = unsafe { libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0) };
+    (got == into.len() as isize).then_some(())
+}
+
+/// Calls `f` with every line, without its newline. Lines longer than the buffer are passed over.
+fn for_each_line(path: &std::ffi::CStr, mut f: impl FnMut(&[u8])) -> Result<(), Errno> {
+    let file = File::open(path, libc::O_RDONLY, 0)?;
+    let mut memory = Mapping::anonymous(LINES_BUFFER)?;
+    let buffer = memory.bytes_mut();
+    let mut len = 0;
+    loop {
+        let got = file.read(buffer.get_mut(len..).unwrap_or_default())?;
+        if got == 0 {
+            return Ok(());
+        }
+        len += got;
+        let mut start = 0;
+        while let Some(end) = buffer[start..len].iter().position(|byte| *byte == b'\n') {
+            f(&buffer[start..start + end]);
+            start += end + 1;
+        }
+        if start == 0 && len == buffer.len() {
+            len = 0;
+        }
+        buffer.copy_within(start..len, 0);
+        len -= start.min(len);
+    }
+}
+
+const LINES_BUFFER: usize = 16 << 10;
+
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()
+}
+
+fn word16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn word32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn word64(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_maps_is_taken_apart() {
+        let line = b"7f01-7f02 r-xp 0000a000 ca:01 1971705                    /lib/a b.so";
+        let region = Region::parse(line).unwrap();
+        assert_eq!((region.range.start, region.range.end, region.executable), (0x7f01, 0x7f02, true));
+        assert_eq!((region.offset, region.inode, region.path), (0xa000, 1971705, &b"/lib/a b.so"[..]));
+        assert!(
+            Region::parse(b"7f01-7f02 rw-p 00000000 00:00 0 ").is_some_and(|region| region.path.is_empty())
+        );
+        assert!(Region::parse(b"garbage").is_none());
+    }
+
+    #[test]
+    fn the_running_program_is_found_with_its_own_code() {
+        let mut modules = Modules::new();
+        let exe = std::env::current_exe().unwrap();
+        let mut own = None;
+        modules
+            .scan(&mut |found| {
+                if let Found::Appeared(module) = found
+                    && module.path == exe.to_str().unwrap().as_bytes()
+                {
+                    own = Some((module.start, module.end, module.build_id.len()));
+                }
+            })
+            .unwrap();
+        let here = number as fn(&[u8], u32) -> Option<u64> as usize as u64;
+        let (start, end, build_id_len) = own.expect("the test program is among the modules");
+        assert!((start..end).contains(&here) && modules.covers(here) && build_id_len >= 8);
+        // Nothing has changed since.
+        modules.scan(&mut |_| panic!("a second scan reports nothing")).unwrap();
+    }
+}

@@ -1,0 +1,148 @@
+//! Recording a part of a program, from code.
+
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::mode::{self, WHOLE};
+use crate::recorder;
+use crate::settings::Settings;
+
+/// A recording that was begun by code; it ends, and its dump is closed, when this guard is dropped.
+///
+/// ```
+/// use alloc_tracker::{AllocTracker, Profiler};
+///
+/// #[global_allocator]
+/// static ALLOC: AllocTracker = AllocTracker::system();
+///
+/// fn main() -> std::io::Result<()> {
+///     let dump = std::env::temp_dir().join(format!("profiler-doc-{}.alloc", std::process::id()));
+///     let profiler = Profiler::builder().output(&dump).start().map_err(std::io::Error::other)?;
+///     let squares: Vec<u64> = (0..100).map(|n| n * n).collect();
+///     profiler.finish()?;
+///     assert!(std::fs::metadata(&dump)?.len() > 0 && squares.len() == 100);
+///     std::fs::remove_file(&dump)
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "the recording ends when the guard is dropped"]
+pub struct Profiler {
+    owns_recording: bool,
+}
+
+impl Profiler {
+    /// Settings of a recording.
+    pub fn builder() -> ProfilerBuilder {
+        ProfilerBuilder { output: None }
+    }
+
+    /// Ends the recording and closes the dump.
+    ///
+    /// # Errors
+    /// If the end of the dump could not be written; what was recorded before stays readable.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.end()
+    }
+
+    /// Whether this guard's dump is being written. False if the whole process is being recorded already, by
+    /// `profiler-cli run` or by `ALLOC_TRACKER=trace`: the guard then does nothing and that recording goes on.
+    pub fn owns_recording(&self) -> bool {
+        self.owns_recording
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.owns_recording) {
+            recorder::finish().map_err(io::Error::from)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Drop for Profiler {
+    fn drop(&mut self) {
+        // What goes wrong has been said on stderr.
+        let _ = self.end();
+    }
+}
+
+/// Settings of a recording that is begun by code; made by [`Profiler::builder`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "nothing is recorded before `start`"]
+pub struct ProfilerBuilder {
+    output: Option<PathBuf>,
+}
+
+impl ProfilerBuilder {
+    /// Where the dump goes; `%p` in it becomes the process id. A file that is there is replaced. Without this it is
+    /// `PROGRAM.PID.alloc` in the working directory.
+    pub fn output(mut self, path: impl AsRef<Path>) -> ProfilerBuilder {
+        self.output = Some(path.as_ref().to_path_buf());
+        self
+    }
+
+    /// Begins to record. Blocks that exist already are not known to the recording; when they are freed, that is counted
+    /// apart. If the whole process is being recorded already, the guard does nothing (see
+    /// [`Profiler::owns_recording`]).
+    ///
+    /// # Errors
+    /// [`StartError`] if the dump cannot be created, or if another guard's recording is still running.
+    pub fn start(self) -> Result<Profiler, StartError> {
+        if mode::undecided() {
+            mode::decide(false, false);
+        }
+        if mode::current() & WHOLE != 0 {
+            return Ok(Profiler { owns_recording: false });
+        }
+        let settings = match &self.output {
+            Some(path) => Settings::for_pattern(path.as_os_str().as_bytes()),
+            None => Settings::for_program(),
+        };
+        match recorder::start(&settings, false) {
+            Ok(()) => Ok(Profiler { owns_recording: true }),
+            Err(errno) if errno.0 == libc::EALREADY => Err(StartError::AlreadyRecording),
+            Err(errno) if errno.0 == libc::ECHILD => Err(StartError::Forked),
+            Err(errno) => Err(StartError::Create { path: settings.path.to_string(), source: errno.into() }),
+        }
+    }
+}
+
+/// Why a recording did not begin.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Another [`Profiler`] of this process is still recording.
+    AlreadyRecording,
+    /// This process is a fork of one that has recorded; only a new program can record again.
+    Forked,
+    /// The dump cannot be created.
+    Create {
+        /// Its absolute path.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::AlreadyRecording => {
+                f.write_str("another Profiler of this process is still recording")
+            }
+            StartError::Forked => f.write_str("this process is a fork of one that has recorded"),
+            StartError::Create { path, .. } => write!(f, "cannot create the dump {path}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::AlreadyRecording | StartError::Forked => None,
+            StartError::Create { source, .. } => Some(source),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! How a recording begins and ends, and how a forked child finds out that it is not its own.
+
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use alloc_dump::header::Header;
+use alloc_dump::record::Process;
+
+use super::stream::Stream;
+use super::{RECORDER, give_up};
+use crate::mode::{self, COUNT, RECORD, WHOLE};
+use crate::settings::{self, Settings};
+use crate::sink::{OpenError, Sink};
+use crate::sys::{self, Errno, Mapping, PathBuffer, complain, describe};
+use crate::thread;
+
+/// Begins a recording. What goes wrong is said on stderr, once, and returned.
+pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), Errno> {
+    let owner = PID.load(Ordering::Relaxed);
+    if owner != 0 && owner != sys::pid() {
+        // A fork: the lock may have been held by a thread that does not exist here.
+        return Err(Errno(libc::ECHILD));
+    }
+    let mut recorder = RECORDER.lock();
+    if recorder.is_some() {
+        return Err(Errno(libc::EALREADY));
+    }
+    remember_process();
+    match open(settings, from_first_event) {
+        Ok(stream) => {
+            *recorder = Some(stream);
+            mode::switch_on(RECORD | COUNT);
+            Ok(())
+        }
+        Err(error) => {
+            let path = settings.path;
+            let (why, errno) = match error {
+                OpenError::Taken => {
+                    complain(format_args!(
+                        "process {} is not profiled: {path} belongs to another process of this run; \
+                         put %p into the file name for a dump of each",
+                        sys::pid()
+                    ));
+                    return Err(Errno(libc::EEXIST));
+                }
+                OpenError::Locked => ("another process is writing it", Errno(libc::EBUSY)),
+                OpenError::Path => ("its path is too long", Errno(libc::ENAMETOOLONG)),
+                OpenError::System(Errno(libc::ELOOP)) => ("it is a symbolic link", Errno(libc::ELOOP)),
+                OpenError::System(errno) => ("", errno),
+            };
+            if why.is_empty() {
+                complain(format_args!("not profiling: cannot create {path}: {}", describe(errno)));
+            } else {
+                complain(format_args!("not profiling: cannot create {path}: {why}"));
+            }
+            Err(errno)
+        }
+    }
+}
+
+/// Ends the recording, if there is one, and closes its dump. What goes wrong is said on stderr and returned.
+pub(crate) fn finish() -> Result<(), Errno> {
+    if left_behind_by_fork() {
+        return Ok(());
+    }
+    mode::switch_off(RECORD | WHOLE);
+    let mut recorder = RECORDER.lock();
+    match recorder.take().map(Stream::finish) {
+        None | Some(Ok(())) => Ok(()),
+        Some(Err((stream, failure))) => {
+            give_up(stream, failure);
+            Err(Errno(libc::EIO))
+        }
+    }
+}
+
+/// Whether this process is a fork of the one that records: it must not touch the parent's dump. Switches itself off
+/// the first time that it says so.
+#[inline]
+pub(crate) fn left_behind_by_fork() -> bool {
+    let mark = MARK.load(Ordering::Acquire);
+    let ours = if mark.is_null() {
+        PID.load(Ordering::Relaxed) == sys::pid()
+    } else {
+        // SAFETY: the mark is never unmapped; in a forked child the kernel replaces its page with zeros.
+        let mark = unsafe { &*mark };
+        mark.load(Ordering::Relaxed) != 0
+    };
+    if !ours {
+        mode::switch_off(RECORD | WHOLE);
+    }
+    !ours
+}
+
+/// A page that is not inherited: PERF: one load tells a child from its parent, where asking for the pid is a system
+/// call.
+static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+/// The process that records, 0 before the first recording. Stands in for the mark where the kernel cannot wipe pages.
+static PID: AtomicU32 = AtomicU32::new(0);
+static RECORDINGS: AtomicU32 = AtomicU32::new(0);
+
+/// Called under the recorder's lock.
+fn remember_process() {
+    PID.store(sys::pid(), Ordering::Relaxed);
+    let mark = MARK.load(Ordering::Relaxed);
+    if !mark.is_null() {
+        return;
+    }
+    if let Some(page) = Mapping::anonymous(sys::page_size() as usize).ok().filter(Mapping::wipe_on_fork) {
+        let mark = page.leak().cast::<AtomicU32>();
+        // SAFETY: a zeroed page, aligned and large enough; zero is a valid value.
+        unsafe { (*mark).store(1, Ordering::Relaxed) };
+        MARK.store(mark, Ordering::Release);
+    }
+}
+
+fn open(settings: &Settings, from_first_event: bool) -> Result<Stream, OpenError> {
+    let mut session = [0; 16];
+    sys::random(&mut session);
+    let header = Header { session, created_unix_ns: sys::clock_ns(libc::CLOCK_REALTIME) };
+    let started_ns = sys::clock_ns(libc::CLOCK_MONOTONIC);
+    let sink = Sink::create(&settings.path, !settings.run.is_empty(), &header)?;
+    let mut exe = PathBuffer::new();
+    settings::executable(&mut exe);
+    let mut cwd = PathBuffer::new();
+    settings::working_directory(&mut cwd);
+    let mut memory = Mapping::anonymous(MAX_ARGUMENTS).map_err(OpenError::System)?;
+    let process = Process {
+        pid: sys::pid(),
+        page_size: sys::page_size(),
+        from_first_event,
+        exe: exe.as_bytes(),
+        args: sys::read_file(c"/proc/self/cmdline", memory.bytes_mut()).unwrap_or_default(),
+        cwd: cwd.as_bytes(),
+        run: settings.run.as_bytes(),
+    };
+    let number = RECORDINGS.fetch_add(1, Ordering::Relaxed) + 1;
+    Stream::begin(number, settings.path, sink, &process, started_ns).map_err(|failure| match failure {
+        super::Failure::Write(errno) | super::Failure::Memory(errno) => OpenError::System(errno),
+        super::Failure::Record => OpenError::System(Errno(libc::EOVERFLOW)),
+    })
+}
+
+/// A longer command line is cut.
+const MAX_ARGUMENTS: usize = alloc_dump::layout::MAX_TEXT;
+
+/// Ends the recording when the process exits, after every handler that the program has registered itself.
+pub(crate) extern "C" fn finish_at_exit() {
+    // `exit` called by a signal handler that interrupted the hook: the lock may be this thread's own. The sidecar has
+    // everything.
+    if !thread::is_busy() {
+        // Said on stderr already.
+        let _ = finish();
+    }
+    thread::forget_key();
+}
+
+// NOTE: `.fini_array` and not `atexit`: its functions run after all handlers, for a library also when it is unloaded.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static FINISH_AT_EXIT: extern "C" fn() = finish_at_exit;

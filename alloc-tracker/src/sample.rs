@@ -1,0 +1,61 @@
+//! The state of the process as the kernel accounts for it. In: `/proc/self` and `getrusage`. Out: a [`Sample`].
+//! Allocates nothing; what the kernel does not tell is 0.
+
+use alloc_dump::record::Sample;
+
+use crate::sys;
+
+/// Reads it now. Costs tens of microseconds, so the recorder does it every [`INTERVAL_US`] at most.
+pub(crate) fn take(page_size: u64) -> Sample {
+    let mut buffer = [0u8; 4096];
+    // statm: total and resident size, in pages.
+    let statm = sys::read_file(c"/proc/self/statm", &mut buffer).unwrap_or_default();
+    let mut pages = statm.split(|byte| *byte == b' ').map(|field| parse(field) * page_size);
+    let (vsz, rss) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+    let status = sys::read_file(c"/proc/self/status", &mut buffer).unwrap_or_default();
+    let swap =
+        status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"VmSwap:")).map_or(0, parse);
+    // SAFETY: all-zero is a valid `rusage`, and the call writes one to the given place.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    Sample {
+        vsz,
+        rss,
+        swap: swap * 1024,
+        minor_faults: usage.ru_minflt as u64,
+        major_faults: usage.ru_majflt as u64,
+        tracker_bytes: sys::mapped_bytes(),
+    }
+}
+
+/// The timeline has at most one sample in this time.
+pub(crate) const INTERVAL_US: u64 = 10_000;
+
+/// The first number in `text`.
+fn parse(text: &[u8]) -> u64 {
+    let digits =
+        text.iter().skip_while(|byte| !byte.is_ascii_digit()).take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn touching_memory_shows_in_it() {
+        let page = sys::page_size();
+        let before = take(page);
+        let mut memory = vec![0u8; 64 << 20];
+        let mapped = take(page);
+        memory.iter_mut().step_by(page as usize).for_each(|byte| *byte = 1);
+        let touched = take(page);
+        assert!(mapped.vsz >= before.vsz + (64 << 20) && mapped.rss < before.rss + (32 << 20));
+        assert!(touched.rss >= mapped.rss + (60 << 20), "{touched:?} {mapped:?}");
+        assert!(touched.minor_faults > mapped.minor_faults);
+        assert!(memory.iter().any(|byte| *byte == 1));
+    }
+}

@@ -1,0 +1,126 @@
+//! What the environment asks of the recorder. In: `ALLOC_TRACKER*` variables. Out: [`Wanted`]. Read once, at the first
+//! event, without allocating.
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `ALLOC_TRACKER` | `trace`: record a dump; `count`: only keep [`stats`](crate::stats); `off` or unset: nothing |
+//! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory |
+//! | `ALLOC_TRACKER_RUN` | set by `profiler-cli run`: a token of this run; a file that exists is never replaced |
+
+use crate::sys::{self, PathBuffer, Text, complain};
+
+/// What the environment asks for.
+pub(crate) enum Wanted {
+    Nothing,
+    Count,
+    Trace(Settings),
+}
+
+/// Where a recording goes and what it belongs to.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    /// Absolute path of the dump.
+    pub(crate) path: PathBuffer,
+    /// The token of a `profiler-cli run`; empty otherwise.
+    pub(crate) run: Text<64>,
+}
+
+impl Settings {
+    /// Settings for the dump at `pattern`, relative to the working directory; `%p` becomes the process id.
+    pub(crate) fn for_pattern(pattern: &[u8]) -> Settings {
+        let mut path = PathBuffer::new();
+        if pattern.first() != Some(&b'/') {
+            working_directory(&mut path);
+            path.push(b"/");
+        }
+        expand(pattern, sys::pid(), &mut path);
+        Settings { path, run: Text::new() }
+    }
+
+    /// Settings for `PROGRAM.PID.alloc` in the working directory.
+    pub(crate) fn for_program() -> Settings {
+        let mut exe = PathBuffer::new();
+        executable(&mut exe);
+        let name = exe.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let mut pattern = PathBuffer::new();
+        // A name with a percent sign in it must not be expanded.
+        for piece in name.split(|byte| *byte == b'%') {
+            pattern.push(piece);
+        }
+        pattern.push(b".%p.alloc");
+        Settings::for_pattern(pattern.as_bytes())
+    }
+}
+
+/// Reads the environment.
+pub(crate) fn wanted() -> Wanted {
+    match sys::environment(c"ALLOC_TRACKER") {
+        None | Some(b"" | b"off" | b"0") => Wanted::Nothing,
+        Some(b"count") => Wanted::Count,
+        Some(b"trace" | b"1") => {
+            let mut settings = match sys::environment(c"ALLOC_TRACKER_OUT") {
+                None | Some(b"") => Settings::for_program(),
+                Some(pattern) => Settings::for_pattern(pattern),
+            };
+            settings.run.push(sys::environment(c"ALLOC_TRACKER_RUN").unwrap_or_default());
+            Wanted::Trace(settings)
+        }
+        Some(other) => {
+            let mut shown = Text::<64>::new();
+            shown.push(other);
+            complain(format_args!("ALLOC_TRACKER={shown} is none of trace, count and off; not profiling"));
+            Wanted::Nothing
+        }
+    }
+}
+
+/// The absolute path of the running program; empty if /proc does not tell.
+pub(crate) fn executable(into: &mut PathBuffer) {
+    let mut buffer = [0u8; 4096];
+    // SAFETY: the path ends in zero and the buffer is valid for its length.
+    let len = unsafe { libc::readlink(c"/proc/self/exe".as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    into.push(usize::try_from(len).ok().and_then(|len| buffer.get(..len)).unwrap_or_default());
+}
+
+/// The working directory; empty if it has none.
+pub(crate) fn working_directory(into: &mut PathBuffer) {
+    let mut buffer = [0u8; 4096];
+    // SAFETY: the buffer is valid for its length; a non-null result is a zero-ended string in it.
+    unsafe {
+        if !libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()).is_null() {
+            into.push(std::ffi::CStr::from_ptr(buffer.as_ptr().cast()).to_bytes());
+        }
+    }
+}
+
+fn expand(pattern: &[u8], pid: u32, into: &mut PathBuffer) {
+    let mut rest = pattern;
+    while let Some(at) = rest.windows(2).position(|pair| pair == b"%p") {
+        into.push(&rest[..at]);
+        let mut number = Text::<16>::new();
+        let _ = std::fmt::Write::write_fmt(&mut number, format_args!("{pid}"));
+        into.push(number.as_bytes());
+        rest = &rest[at + 2..];
+    }
+    into.push(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pid_is_put_in_everywhere() {
+        let mut path = PathBuffer::new();
+        expand(b"/a/%p/b.%p.alloc%", 42, &mut path);
+        assert_eq!(path.as_bytes(), b"/a/42/b.42.alloc%");
+    }
+
+    #[test]
+    fn a_relative_path_is_made_absolute() {
+        let settings = Settings::for_pattern(b"x.alloc");
+        let expected = std::env::current_dir().unwrap().join("x.alloc");
+        assert_eq!(settings.path.as_bytes(), expected.to_str().unwrap().as_bytes());
+        assert_eq!(Settings::for_pattern(b"/x").path.as_bytes(), b"/x");
+    }
+}

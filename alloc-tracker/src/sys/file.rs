@@ -1,0 +1,175 @@
+//! Files, and writing to them without a signal reaching the host.
+
+use std::ffi::CStr;
+
+use super::Errno;
+
+/// An open file; closed when dropped.
+#[derive(Debug)]
+pub(crate) struct File(i32);
+
+impl File {
+    pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<File, Errno> {
+        loop {
+            // SAFETY: `path` ends in zero.
+            let fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) };
+            if fd >= 0 {
+                return Ok(File(fd));
+            }
+            if Errno::last().0 != libc::EINTR {
+                return Err(Errno::last());
+            }
+        }
+    }
+
+    pub(crate) fn fd(&self) -> i32 {
+        self.0
+    }
+
+    /// Reads once; 0 at the end of the file.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        loop {
+            // SAFETY: the buffer is valid for its length.
+            let got = unsafe { libc::read(self.0, buffer.as_mut_ptr().cast(), buffer.len()) };
+            if got >= 0 {
+                return Ok(got as usize);
+            }
+            if Errno::last().0 != libc::EINTR {
+                return Err(Errno::last());
+            }
+        }
+    }
+
+    /// Writes all of `bytes`. Neither a limit on the size of files nor a closed pipe raises its signal in the host.
+    pub(crate) fn write_all(&self, mut bytes: &[u8]) -> Result<(), Errno> {
+        let signals = BlockedSignals::new();
+        while !bytes.is_empty() {
+            // SAFETY: the buffer is valid for its length.
+            let put = unsafe { libc::write(self.0, bytes.as_ptr().cast(), bytes.len()) };
+            if put > 0 {
+                bytes = bytes.get(put as usize..).unwrap_or_default();
+            } else if put == 0 {
+                return Err(Errno(libc::ENOSPC));
+            } else {
+                let errno = Errno::last();
+                if errno.0 != libc::EINTR {
+                    signals.swallow(errno);
+                    return Err(errno);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn truncate(&self, len: u64) -> Result<(), Errno> {
+        // SAFETY: no preconditions.
+        check(unsafe { libc::ftruncate(self.0, len as libc::off_t) })
+    }
+
+    /// Gives the file `len` bytes that are really there: a store to a mapping of them cannot meet a full disk.
+    pub(crate) fn allocate(&self, len: u64) -> Result<(), Errno> {
+        let signals = BlockedSignals::new();
+        // SAFETY: no preconditions.
+        match unsafe { libc::posix_fallocate(self.0, 0, len as libc::off_t) } {
+            0 => Ok(()),
+            errno => {
+                signals.swallow(Errno(errno));
+                Err(Errno(errno))
+            }
+        }
+    }
+
+    pub(crate) fn set_mode(&self, mode: u32) -> Result<(), Errno> {
+        // SAFETY: no preconditions.
+        check(unsafe { libc::fchmod(self.0, mode) })
+    }
+
+    /// Takes the advisory lock that marks a dump as being written; false if another process has it.
+    pub(crate) fn try_lock(&self) -> bool {
+        // SAFETY: no preconditions.
+        unsafe {
+            libc::flock(self.0, libc::LOCK_EX | libc::LOCK_NB) == 0 || Errno::last().0 != libc::EWOULDBLOCK
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Result<Identity, Errno> {
+        // SAFETY: all-zero is a valid `stat`, and the call writes one to the given place.
+        let stat = unsafe {
+            let mut stat: libc::stat = std::mem::zeroed();
+            check(libc::fstat(self.0, &raw mut stat))?;
+            stat
+        };
+        let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+        Ok(Identity { device: stat.st_dev, inode: stat.st_ino, regular, links: stat.st_nlink })
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: we opened it and nobody else closes it.
+        unsafe { libc::close(self.0) };
+    }
+}
+
+/// What tells one file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: libc::dev_t,
+    inode: libc::ino_t,
+    links: libc::nlink_t,
+    pub(crate) regular: bool,
+}
+
+impl Identity {
+    pub(crate) fn same_file(&self, other: &Identity) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+/// Writes to standard error, whatever comes of it.
+pub(super) fn write_to_stderr(bytes: &[u8]) {
+    let stderr = std::mem::ManuallyDrop::new(File(2));
+    // Where stderr is closed there is nobody left to tell.
+    let _ = stderr.write_all(bytes);
+}
+
+fn check(result: libc::c_int) -> Result<(), Errno> {
+    if result == 0 { Ok(()) } else { Err(Errno::last()) }
+}
+
+/// While it lives, this thread is not interrupted by SIGXFSZ and SIGPIPE, which a failing write raises.
+struct BlockedSignals {
+    before: libc::sigset_t,
+    ours: libc::sigset_t,
+}
+
+impl BlockedSignals {
+    fn new() -> BlockedSignals {
+        // SAFETY: all-zero is a valid place for a signal set; each call initialises or reads one of ours.
+        unsafe {
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            let mut ours: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut ours);
+            libc::sigaddset(&raw mut ours, libc::SIGXFSZ);
+            libc::sigaddset(&raw mut ours, libc::SIGPIPE);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const ours, &raw mut before);
+            BlockedSignals { before, ours }
+        }
+    }
+
+    /// Takes the signal that came with this error, so that unblocking does not deliver it.
+    fn swallow(&self, errno: Errno) {
+        if matches!(errno.0, libc::EFBIG | libc::EPIPE) {
+            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: the set and the time are valid, and no information about the signal is asked for.
+            unsafe { libc::sigtimedwait(&raw const self.ours, std::ptr::null_mut(), &raw const now) };
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: `before` was filled by the call that blocked.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+    }
+}

@@ -1,0 +1,267 @@
+//! What belongs to one thread: its counters, its stack buffers, and whether it is just inside the hook.
+//!
+//! The state of a thread is found through a `const`-initialised thread-local without a destructor, so it is there
+//! before `main`, in destructors of thread-locals, and after a thread has begun to end. The states themselves
+//! live in mapped memory that is never unmapped: a thread that ends hands its state to the next one, counters and
+//! all, so that the sum over all states is always the sum over all threads that ever were.
+
+use std::cell::{Cell, UnsafeCell};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence};
+
+use crate::capture::Walk;
+use crate::counters::Counters;
+use crate::recorder::{self, Enrolment};
+use crate::sys::{FutexLock, Mapping};
+
+/// Runs `f` with the calling thread's state, unless the thread is already in here (a signal handler that allocates):
+/// then `None`.
+pub(crate) fn with<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
+    let thread = CURRENT.try_with(Cell::get).unwrap_or(ENDED);
+    if thread == REGISTERING {
+        return None;
+    }
+    if thread == ENDED {
+        return with_orphans(f);
+    }
+    let thread = if thread.is_null() { register()? } else { thread };
+    // SAFETY: neither of the markers nor null, so it is a state that `register` gave to this thread.
+    let thread = unsafe { &*thread };
+    if thread.busy.swap(true, Ordering::Relaxed) {
+        return None;
+    }
+    // A signal handler of this thread must see the mark before anything that follows.
+    compiler_fence(Ordering::SeqCst);
+    let result = f(Busy { counters: &thread.counters, local: &thread.local });
+    compiler_fence(Ordering::SeqCst);
+    thread.busy.store(false, Ordering::Relaxed);
+    Some(result)
+}
+
+/// Whether the calling thread is inside the hook, that is, whether a signal handler has interrupted it there.
+pub(crate) fn is_busy() -> bool {
+    let thread = CURRENT.try_with(Cell::get).unwrap_or(ENDED);
+    if thread.is_null() || thread == ENDED {
+        return false;
+    }
+    // SAFETY: as in `with`.
+    thread == REGISTERING || unsafe { &*thread }.busy.load(Ordering::Relaxed)
+}
+
+/// The states of all threads that are and that were.
+pub(crate) fn all() -> impl Iterator<Item = &'static Thread> {
+    let mut next = STATES.load(Ordering::Acquire);
+    std::iter::from_fn(move || {
+        // SAFETY: states are published whole and never unmapped.
+        let thread = unsafe { next.as_ref() }?;
+        next = thread.next;
+        Some(thread)
+    })
+    .chain(std::iter::once(&ORPHANS))
+}
+
+/// Makes the end of threads none of our business any more: the code of this crate may be about to be unmapped.
+pub(crate) fn forget_key() {
+    let key = KEY.swap(KEY_DELETED, Ordering::AcqRel);
+    if key != KEY_NONE && key != KEY_DELETED {
+        // SAFETY: the key was created by `ensure_key` and is deleted once.
+        unsafe { libc::pthread_key_delete((key - 1) as libc::pthread_key_t) };
+    }
+}
+
+/// The state of a thread.
+#[repr(align(128))]
+pub(crate) struct Thread {
+    next: *mut Thread,
+    in_use: AtomicBool,
+    busy: AtomicBool,
+    pub(crate) counters: Counters,
+    local: UnsafeCell<Local>,
+}
+
+// SAFETY: `next` is written before the state is published; `local` is reached only through `Busy`, by the thread that
+// has the state in use, or under the lock of the orphans; everything else is atomic.
+unsafe impl Sync for Thread {}
+
+/// The part that only the thread itself touches.
+pub(crate) struct Local {
+    pub(crate) walk: Walk,
+    pub(crate) enrolment: Enrolment,
+    ending: u32,
+}
+
+impl Local {
+    const fn new() -> Local {
+        Local { walk: Walk::new(), enrolment: Enrolment::new(), ending: 0 }
+    }
+}
+
+/// Proof that the calling thread is in the hook once, and the way to its state.
+pub(crate) struct Busy<'a> {
+    counters: &'a Counters,
+    local: &'a UnsafeCell<Local>,
+}
+
+impl Busy<'_> {
+    pub(crate) fn counters(&self) -> &Counters {
+        self.counters
+    }
+
+    pub(crate) fn local(&mut self) -> &mut Local {
+        // SAFETY: the busy mark (or the lock of the orphans) keeps every other way to this state shut while `self`
+        // lives, and `self` is borrowed for as long as the reference lives.
+        unsafe { &mut *self.local.get() }
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Thread> = const { Cell::new(ptr::null()) };
+}
+
+const REGISTERING: *const Thread = ptr::without_provenance(1);
+const ENDED: *const Thread = ptr::without_provenance(2);
+
+/// All states, newest first.
+static STATES: AtomicPtr<Thread> = AtomicPtr::new(ptr::null_mut());
+/// How many of them nobody uses.
+static FREE_STATES: AtomicUsize = AtomicUsize::new(0);
+
+/// Stands in for threads whose own state has already gone on to another: events in the very last destructors.
+static ORPHANS: Thread = Thread::new(ptr::null_mut());
+static ORPHANS_LOCK: FutexLock<()> = FutexLock::new(());
+
+/// The thread-specific key whose destructor tells that a thread ends: 0 for none yet, else the key + 1.
+static KEY: AtomicU64 = AtomicU64::new(KEY_NONE);
+const KEY_NONE: u64 = 0;
+const KEY_DELETED: u64 = u64::MAX;
+
+/// The C library runs destructors of thread-specific values in this many rounds, as long as there are any.
+const DESTRUCTOR_ROUNDS: u32 = 4;
+const STATES_PER_MAPPING: usize = 16;
+
+impl Thread {
+    const fn new(next: *mut Thread) -> Thread {
+        Thread {
+            next,
+            in_use: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            counters: Counters::new(),
+            local: UnsafeCell::new(Local::new()),
+        }
+    }
+}
+
+#[cold]
+fn register() -> Option<*const Thread> {
+    CURRENT.try_with(|current| current.set(REGISTERING)).ok()?;
+    let thread = take_free_state().or_else(map_states);
+    let current = thread.map_or(ptr::null(), ptr::from_ref);
+    if !current.is_null() {
+        watch_for_end(current);
+    }
+    CURRENT.try_with(|cell| cell.set(current)).ok()?;
+    thread.map(ptr::from_ref)
+}
+
+fn take_free_state() -> Option<&'static Thread> {
+    if FREE_STATES.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    let taken = all().find(|thread| {
+        !ptr::eq(*thread, &ORPHANS)
+            && thread.in_use.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    })?;
+    FREE_STATES.fetch_sub(1, Ordering::Relaxed);
+    Some(taken)
+}
+
+/// Maps more states, keeps the first and publishes all.
+fn map_states() -> Option<&'static Thread> {
+    let first = Mapping::anonymous(STATES_PER_MAPPING * size_of::<Thread>()).ok()?.leak().cast::<Thread>();
+    for index in 0..STATES_PER_MAPPING {
+        // SAFETY: the mapping has room for all of them and is page-aligned; the last one's `next` is set below.
+        unsafe {
+            let next = if index + 1 < STATES_PER_MAPPING { first.add(index + 1) } else { ptr::null_mut() };
+            first.add(index).write(Thread::new(next));
+        }
+    }
+    // SAFETY: just written, and not yet seen by any other thread.
+    let (own, last) = unsafe { (&*first, first.add(STATES_PER_MAPPING - 1)) };
+    own.in_use.store(true, Ordering::Relaxed);
+    FREE_STATES.fetch_add(STATES_PER_MAPPING - 1, Ordering::Relaxed);
+    let mut head = STATES.load(Ordering::Relaxed);
+    loop {
+        // SAFETY: not published yet, and only `next` of the last state is written, which `own` is not.
+        unsafe { (*last).next = head };
+        match STATES.compare_exchange_weak(head, first, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return Some(own),
+            Err(newer) => head = newer,
+        }
+    }
+}
+
+fn with_orphans<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
+    for _ in 0..1_000_000 {
+        if let Some(_guard) = ORPHANS_LOCK.try_lock() {
+            return Some(f(Busy { counters: &ORPHANS.counters, local: &ORPHANS.local }));
+        }
+        std::hint::spin_loop();
+    }
+    // The holder is likely the code that this very handler interrupted.
+    None
+}
+
+/// Asks the C library to call [`thread_ends`] for this thread.
+fn watch_for_end(thread: *const Thread) {
+    let mut key = KEY.load(Ordering::Acquire);
+    if key == KEY_NONE {
+        key = create_key();
+    }
+    if key != KEY_NONE && key != KEY_DELETED {
+        // SAFETY: the key exists. If there is no memory for the value the state is not handed on: a leak, not a fault.
+        unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, thread.cast()) };
+    }
+}
+
+fn create_key() -> u64 {
+    let mut created: libc::pthread_key_t = 0;
+    // SAFETY: `created` is a valid place, and the destructor has the right type.
+    if unsafe { libc::pthread_key_create(&raw mut created, Some(thread_ends)) } != 0 {
+        return KEY_NONE;
+    }
+    let key = u64::from(created) + 1;
+    match KEY.compare_exchange(KEY_NONE, key, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => key,
+        Err(theirs) => {
+            // SAFETY: created above and never used.
+            unsafe { libc::pthread_key_delete(created) };
+            theirs
+        }
+    }
+}
+
+/// Called by the C library when a thread ends, after the destructors of thread-locals. Asks to be called again until
+/// the last round, so that destructors of other keys still find the thread's own state.
+unsafe extern "C" fn thread_ends(thread: *mut libc::c_void) {
+    let thread = thread.cast_const().cast::<Thread>();
+    // SAFETY: the value was set by `watch_for_end` on this very thread, and states are never unmapped.
+    let state = unsafe { &*thread };
+    let last_round = with(|mut busy| {
+        let local = busy.local();
+        local.ending += 1;
+        local.ending >= DESTRUCTOR_ROUNDS
+    });
+    if last_round != Some(true) {
+        watch_for_end(thread);
+        return;
+    }
+    with(|mut busy| {
+        let local = busy.local();
+        recorder::thread_ends(local);
+        *local = Local::new();
+    });
+    if CURRENT.try_with(|current| current.set(ENDED)).is_ok() {
+        state.in_use.store(false, Ordering::Release);
+        FREE_STATES.fetch_add(1, Ordering::Relaxed);
+    }
+}
