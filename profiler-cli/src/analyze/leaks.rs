@@ -1,0 +1,136 @@
+//! What is live at the end, by stack. In: a profile and its stacks. Out: [`Leaks`], largest first.
+
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+
+use crate::filter::Filter;
+use crate::profile::Profile;
+use crate::stacks::{FrameId, NamedFrame, Stacks};
+
+/// What is live at the end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Leaks {
+    /// Name and version of this layout.
+    pub schema: &'static str,
+    /// Bytes of all rows, cut off or not.
+    pub total_bytes: u64,
+    /// Blocks of all rows, cut off or not.
+    pub total_blocks: u64,
+    /// Whether the whole recording was read; if not, some of these may have been freed later.
+    pub complete: bool,
+    /// Rows that `--top` cut off.
+    pub omitted: usize,
+    /// One row for each stack.
+    pub leaks: Vec<Leak>,
+}
+
+/// Live blocks that got their present size at one stack.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Leak {
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many.
+    pub blocks: u64,
+    /// Source file of the site: the innermost frame that is the user's own code.
+    pub file: Option<String>,
+    /// Line of the site.
+    pub line: Option<u32>,
+    /// Function of the site.
+    pub function: String,
+    /// When the first of them was allocated, in nanoseconds since time zero; exact to a microsecond.
+    pub first_ns: u64,
+    /// When the last of them was allocated.
+    pub last_ns: u64,
+    /// The stack, innermost frame first.
+    pub stack: Vec<StackFrame>,
+}
+
+/// A frame of a reported stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StackFrame {
+    /// The function.
+    pub function: String,
+    /// Its source file.
+    pub file: Option<String>,
+    /// The line of the call or the allocation.
+    pub line: Option<u32>,
+    /// Whether its code was inlined into the next frame.
+    pub inlined: bool,
+    /// File name of the module.
+    pub module: String,
+}
+
+impl From<&NamedFrame> for StackFrame {
+    fn from(frame: &NamedFrame) -> StackFrame {
+        StackFrame {
+            function: frame.function.to_string(),
+            file: frame.file.as_deref().map(str::to_owned),
+            line: frame.line,
+            inlined: frame.inlined,
+            module: frame.module.to_string(),
+        }
+    }
+}
+
+/// Finds what is live at the end. Stacks that differ only in frames of the runtime are one row, unless `full` asks
+/// for these frames.
+pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, top: Option<usize>) -> Leaks {
+    let mut rows: FxHashMap<Vec<FrameId>, Row> = FxHashMap::default();
+    for (stack, stats) in crate::analyze::summary::with_ids(profile) {
+        if stats.live_blocks == 0 || !filter.accepts(stacks, stack) {
+            continue;
+        }
+        let key = if full { stacks.frames(stack).collect() } else { stacks.trimmed(stack) };
+        let row = rows.entry(key).or_insert(Row { first_us: u64::MAX, ..Row::default() });
+        row.bytes += stats.live_bytes;
+        row.blocks += stats.live_blocks;
+        row.first_us = row.first_us.min(stats.live_first_us);
+        row.last_us = row.last_us.max(stats.live_last_us);
+    }
+    let mut rows: Vec<(Vec<FrameId>, Row)> = rows.into_iter().collect();
+    rows.sort_by(|(a_key, a), (b_key, b)| {
+        b.bytes
+            .cmp(&a.bytes)
+            .then(b.blocks.cmp(&a.blocks))
+            .then(a.first_us.cmp(&b.first_us))
+            .then(a_key.cmp(b_key))
+    });
+    let all = rows.len();
+    let (total_bytes, total_blocks) =
+        rows.iter().fold((0, 0), |(bytes, blocks), (_, row)| (bytes + row.bytes, blocks + row.blocks));
+    rows.truncate(top.unwrap_or(usize::MAX));
+    let leaks: Vec<Leak> = rows.into_iter().map(|(key, row)| row.name(stacks, &key)).collect();
+    Leaks {
+        schema: "alloc-tracker/leaks/1",
+        total_bytes,
+        total_blocks,
+        complete: profile.trust.complete(),
+        omitted: all - leaks.len(),
+        leaks,
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    bytes: u64,
+    blocks: u64,
+    first_us: u64,
+    last_us: u64,
+}
+
+impl Row {
+    fn name(self, stacks: &Stacks, frames: &[FrameId]) -> Leak {
+        let frames: Vec<&NamedFrame> = frames.iter().map(|id| stacks.frame(*id)).collect();
+        let site = frames.iter().find(|frame| !frame.runtime).or(frames.first());
+        Leak {
+            bytes: self.bytes,
+            blocks: self.blocks,
+            file: site.and_then(|frame| frame.file.as_deref()).map(str::to_owned),
+            line: site.and_then(|frame| frame.line),
+            function: site.map_or_else(|| "(no stack)".to_owned(), |frame| frame.function.to_string()),
+            first_ns: self.first_us * 1000,
+            last_ns: self.last_us * 1000,
+            stack: frames.into_iter().map(StackFrame::from).collect(),
+        }
+    }
+}

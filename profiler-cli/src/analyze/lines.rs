@@ -1,0 +1,254 @@
+//! memory_profiler's table from recorded stacks. In: a profile, its stacks and the sources. Out: [`Lines`].
+//!
+//! An event counts once for each function on its stack, at the line where the innermost activation of that function
+//! stood: so the increments of a function's lines add up to what the heap changed by during its calls. Closures
+//! belong to the function that they are written in, and instances of a generic function are one function.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+
+use crate::analyze::summary::with_ids;
+use crate::filter::Filter;
+use crate::function_name::function_of;
+use crate::profile::{Profile, StackStats};
+use crate::source::Sources;
+use crate::stacks::{NamedFrame, Stacks};
+
+/// Line tables.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Lines {
+    /// Name and version of this layout.
+    pub schema: &'static str,
+    /// Whether the whole recording was read.
+    pub complete: bool,
+    /// Functions that `--top` cut off.
+    pub omitted: usize,
+    /// One table for each function.
+    pub functions: Vec<FunctionLines>,
+}
+
+/// The lines of one function.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FunctionLines {
+    /// Its name, without generic arguments.
+    pub function: String,
+    /// Its source file; null if it has no line tables.
+    pub file: Option<String>,
+    /// First line of the table.
+    pub start_line: u32,
+    /// Last line of the table.
+    pub end_line: u32,
+    /// Where the figures come from: `stacks`, the recorded stacks of heap events.
+    pub source: &'static str,
+    /// What is the matter with the source text; null if nothing is.
+    pub note: Option<String>,
+    /// Sum of the increments of all lines.
+    pub increment: i64,
+    /// Sum of the bytes allocated.
+    pub allocated: u64,
+    /// Sum of the bytes freed.
+    pub freed: u64,
+    /// One row for each source line; figures are null for lines that had no heap event.
+    pub lines: Vec<LineRow>,
+}
+
+/// One source line. Bytes are those that were asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LineRow {
+    /// Its number.
+    pub line: u32,
+    /// Live bytes of the whole process after the line's last heap event.
+    pub mem_usage: Option<u64>,
+    /// Bytes allocated minus bytes freed.
+    pub increment: Option<i64>,
+    /// Heap events.
+    pub occurrences: Option<u64>,
+    /// Bytes allocated, new sizes of reallocations included.
+    pub allocated: Option<u64>,
+    /// Bytes freed, old sizes of reallocations included.
+    pub freed: Option<u64>,
+    /// Blocks allocated minus blocks freed.
+    pub blocks: Option<i64>,
+    /// The source text; null where there is none.
+    pub text: Option<String>,
+}
+
+/// Makes the tables: of every function of the user's that has heap events, or of those that the filter selects.
+/// Functions of packages from a registry come after all others; within both, those that allocate most come first.
+pub fn lines(
+    profile: &Profile,
+    stacks: &Stacks,
+    sources: &Sources,
+    filter: &Filter,
+    top: Option<usize>,
+) -> Lines {
+    let mut tables: Vec<(Key<'_>, Rows)> = collect(profile, stacks, filter).into_iter().collect();
+    tables.sort_by(|(a_key, a), (b_key, b)| {
+        let rank = |key: &Key<'_>, rows: &Rows| (is_foreign(key.file), std::cmp::Reverse(rows.allocated()));
+        rank(a_key, a).cmp(&rank(b_key, b)).then(a_key.cmp(b_key))
+    });
+    let all = tables.len();
+    tables.truncate(top.unwrap_or(usize::MAX));
+    let started = profile.process.started_unix_ns;
+    let functions: Vec<FunctionLines> =
+        tables.iter().map(|(key, rows)| table(key, rows, sources, started)).collect();
+    Lines {
+        schema: "alloc-tracker/lines/1",
+        complete: profile.trust.complete(),
+        omitted: all - functions.len(),
+        functions,
+    }
+}
+
+/// A function: all its instances and closures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key<'a> {
+    function: &'a str,
+    file: Option<&'a str>,
+}
+
+/// Figures by line; line 0 has what the debug info gives no line for.
+#[derive(Clone, Debug, Default)]
+struct Rows(BTreeMap<u32, Row>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    events: u64,
+    allocated: u64,
+    freed: u64,
+    blocks: i64,
+    last_event: u64,
+    mem_usage: u64,
+}
+
+impl Row {
+    fn add(&mut self, stats: &StackStats) {
+        self.events += stats.events();
+        self.allocated += stats.allocated;
+        self.freed += stats.freed;
+        self.blocks += stats.allocations as i64 - stats.deallocations as i64;
+        if stats.last_event > self.last_event {
+            (self.last_event, self.mem_usage) = (stats.last_event, stats.live_after_last);
+        }
+    }
+
+    fn merge(&mut self, other: &Row) {
+        self.events += other.events;
+        self.allocated += other.allocated;
+        self.freed += other.freed;
+        self.blocks += other.blocks;
+        if other.last_event > self.last_event {
+            (self.last_event, self.mem_usage) = (other.last_event, other.mem_usage);
+        }
+    }
+}
+
+impl Rows {
+    fn allocated(&self) -> u64 {
+        self.0.values().map(|row| row.allocated).sum()
+    }
+}
+
+fn collect<'a>(profile: &Profile, stacks: &'a Stacks, filter: &Filter) -> FxHashMap<Key<'a>, Rows> {
+    // Frames to functions once, then stacks to rows.
+    let mut numbers: FxHashMap<Key<'a>, usize> = FxHashMap::default();
+    let functions: Vec<Option<usize>> = stacks
+        .all_frames()
+        .map(|frame| {
+            let wanted = if filter.is_empty() { !frame.runtime } else { selects(filter, frame) };
+            wanted.then(|| {
+                let next = numbers.len();
+                *numbers.entry(key_of(frame)).or_insert(next)
+            })
+        })
+        .collect();
+    let mut rows = vec![Rows::default(); numbers.len()];
+    let mut seen_at = vec![0u32; numbers.len()];
+    for (stack, stats) in with_ids(profile).filter(|(_, stats)| stats.events() > 0) {
+        for id in stacks.frames(stack) {
+            let Some(function) = functions[id.index()] else { continue };
+            // Further out it is an outer activation of the same function.
+            if std::mem::replace(&mut seen_at[function], stack.0 + 1) != stack.0 + 1 {
+                rows[function].0.entry(stacks.frame(id).line.unwrap_or(0)).or_default().add(stats);
+            }
+        }
+    }
+    let tables = numbers.into_iter().map(|(key, number)| (key, std::mem::take(&mut rows[number])));
+    tables.filter(|(_, rows)| !rows.0.is_empty()).collect()
+}
+
+fn key_of(frame: &NamedFrame) -> Key<'_> {
+    Key { function: function_of(&frame.function), file: frame.file.as_deref() }
+}
+
+/// Here the patterns name the functions themselves and not something on their stacks.
+fn selects(filter: &Filter, frame: &NamedFrame) -> bool {
+    let function = NamedFrame { function: function_of(&frame.function).into(), ..frame.clone() };
+    filter.accepts_frame(&function)
+}
+
+fn table(key: &Key<'_>, rows: &Rows, sources: &Sources, recorded_ns: u64) -> FunctionLines {
+    let mut rows = rows.clone();
+    let file = key.file.map(|path| sources.file(path));
+    let lines = |rows: &Rows| rows.0.keys().copied().filter(|line| *line > 0).collect::<Vec<u32>>();
+    let with_events = lines(&rows);
+    let (first, last) = (with_events.first().copied().unwrap_or(0), with_events.last().copied().unwrap_or(0));
+    let name = key.function.rsplit("::").next().unwrap_or_default();
+    let extent = file.as_ref().and_then(|file| file.function(name, first, last));
+    let (start_line, end_line) = extent.map_or((first, last), |extent| (extent.start, extent.end));
+    // What has no line of its own stands at the function's first, so that the sum holds.
+    if let Some(unplaced) = rows.0.remove(&0) {
+        rows.0.entry(start_line).or_default().merge(&unplaced);
+    }
+    let note = match &file {
+        None => Some("no line tables: build with debug info to see lines".to_owned()),
+        Some(file) if file.is_missing() => Some("the source file is not here".to_owned()),
+        Some(file) if file.is_newer_than(recorded_ns) => {
+            Some("the source file was changed after the recording; lines may have moved".to_owned())
+        }
+        Some(_) => None,
+    };
+    let sum = |figure: fn(&Row) -> u64| rows.0.values().map(figure).sum::<u64>();
+    let (allocated, freed) = (sum(|row| row.allocated), sum(|row| row.freed));
+    // A table of a function that cannot be found in its source may be long: a macro's lines lie far apart.
+    let gaps = extent.is_some() || end_line - start_line <= MAX_GUESSED_LINES;
+    let numbers: Vec<u32> =
+        if gaps { (start_line..=end_line).collect() } else { rows.0.keys().copied().collect() };
+    let text = |line: u32| file.as_ref().and_then(|file| file.line(line)).map(str::to_owned);
+    FunctionLines {
+        function: key.function.to_owned(),
+        file: key.file.map(str::to_owned),
+        start_line,
+        end_line,
+        source: "stacks",
+        note,
+        increment: allocated.wrapping_sub(freed) as i64,
+        allocated,
+        freed,
+        lines: numbers.into_iter().map(|line| line_row(line, rows.0.get(&line), text(line))).collect(),
+    }
+}
+
+const MAX_GUESSED_LINES: u32 = 500;
+
+fn line_row(line: u32, row: Option<&Row>, text: Option<String>) -> LineRow {
+    LineRow {
+        line,
+        mem_usage: row.map(|row| row.mem_usage),
+        increment: row.map(|row| row.allocated.wrapping_sub(row.freed) as i64),
+        occurrences: row.map(|row| row.events),
+        allocated: row.map(|row| row.allocated),
+        freed: row.map(|row| row.freed),
+        blocks: row.map(|row| row.blocks),
+        text,
+    }
+}
+
+/// Whether a file belongs to a package that came from a registry or a git cache.
+fn is_foreign(file: Option<&str>) -> bool {
+    file.is_none_or(|file| {
+        file.contains("/registry/src/") || file.contains("/git/checkouts/") || file.starts_with("/rustc/")
+    })
+}

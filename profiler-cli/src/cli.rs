@@ -1,0 +1,290 @@
+//! The command line. Definitions only: help, completions and the man page come from here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+use crate::analyze::flame::Metric;
+use crate::pattern::Pattern;
+
+/// Memory profiler for programs that link alloc-tracker.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    disable_help_subcommand = true,
+    before_help = MAIN_EXAMPLES,
+    after_help = EXIT_STATUS,
+    propagate_version = true
+)]
+pub struct Cli {
+    /// When to use colours.
+    #[arg(long, value_enum, default_value_t = ColorWhen::Auto, global = true, env = "PROFILER_COLOR")]
+    pub color: ColorWhen,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const MAIN_EXAMPLES: &str = "\
+Examples:
+  profiler-cli run -- ./server --port 80        profile a program, then print the report
+  profiler-cli cargo --release --bin server     build it with debug info first
+  profiler-cli leaks server.4711.alloc          what is live at the end, by stack
+  profiler-cli lines server.4711.alloc --function handle
+  profiler-cli flamegraph server.4711.alloc -o peak.svg --metric peak
+";
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 fine, 1 a check failed, 2 wrong usage or unreadable input. `run` and `cargo` pass on
+that of the program, 128+N if signal N killed it.";
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Profile a program that links alloc-tracker
+    #[command(
+        before_help = "Examples:\n  profiler-cli run -- ./server --port 80\n  profiler-cli run -o %p.alloc --report none -- ./run-tests.sh\n"
+    )]
+    Run(RunArgs),
+    /// Build with cargo, with debug info, and profile the result
+    #[command(
+        before_help = "Examples:\n  profiler-cli cargo --release --bin server -- --port 80\n  profiler-cli cargo -p parser --test roundtrip\n"
+    )]
+    Cargo(CargoArgs),
+    /// Totals, peak, sizes, top sites, threads, and whether the profile can be trusted
+    #[command(
+        before_help = "Examples:\n  profiler-cli summary server.4711.alloc\n  profiler-cli summary server.4711.alloc --json | jq .peak_bytes\n"
+    )]
+    Summary(SummaryArgs),
+    /// Memory line by line, for each function
+    #[command(
+        before_help = "Examples:\n  profiler-cli lines server.4711.alloc\n  profiler-cli lines server.4711.alloc --function 'server::handle*'\n  profiler-cli lines server.4711.alloc --file src/cache.rs --json\n"
+    )]
+    Lines(LinesArgs),
+    /// What is live at the end, by stack, largest first
+    #[command(
+        before_help = "Examples:\n  profiler-cli leaks server.4711.alloc\n  profiler-cli leaks server.4711.alloc --fail-on-leak 1000000\n"
+    )]
+    Leaks(LeaksArgs),
+    /// Draw a flamegraph
+    #[command(
+        before_help = "Examples:\n  profiler-cli flamegraph server.4711.alloc -o peak.svg\n  profiler-cli flamegraph server.4711.alloc -o leaks.svg --metric live --full\n"
+    )]
+    Flamegraph(FlamegraphArgs),
+    /// Print a completion script for a shell
+    #[command(
+        before_help = "Examples:\n  profiler-cli completions bash > /etc/bash_completion.d/profiler-cli\n"
+    )]
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print the manual page, or write one for each command into a folder
+    #[command(
+        before_help = "Examples:\n  profiler-cli man | man -l -\n  profiler-cli man -o /usr/local/share/man/man1\n"
+    )]
+    Man {
+        /// A folder for the pages of all commands.
+        #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        output: Option<PathBuf>,
+    },
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Recording and report.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// Where the recording goes and what is said about it.
+#[derive(Debug, Args)]
+pub struct RecordingArgs {
+    /// The dump; %p is the process id. [default: PROGRAM.%p.alloc]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// What to print to stderr when the program has ended.
+    #[arg(long, value_enum, default_value_t = Report::Full)]
+    pub report: Report,
+    /// Where names come from.
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+}
+
+/// What to print when the program has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Report {
+    /// Summary, line table of the function that allocates most, leaks; and a flamegraph beside the dump
+    Full,
+    /// The summary
+    Summary,
+    /// Only where the dump is
+    None,
+}
+
+/// Options of `cargo`.
+#[derive(Debug, Args)]
+pub struct CargoArgs {
+    /// Recording and report.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
+    /// Package with the target.
+    #[arg(short, long, value_name = "SPEC", help_heading = "Cargo's own options")]
+    pub package: Option<String>,
+    /// Profile this binary.
+    #[arg(long, value_name = "NAME", group = "target_kind", help_heading = "Cargo's own options")]
+    pub bin: Option<String>,
+    /// Profile this example.
+    #[arg(long, value_name = "NAME", group = "target_kind", help_heading = "Cargo's own options")]
+    pub example: Option<String>,
+    /// Profile this integration test.
+    #[arg(long, value_name = "NAME", group = "target_kind", help_heading = "Cargo's own options")]
+    pub test: Option<String>,
+    /// Profile this benchmark.
+    #[arg(long, value_name = "NAME", group = "target_kind", help_heading = "Cargo's own options")]
+    pub bench: Option<String>,
+    /// Profile the unit tests of the library.
+    #[arg(long, group = "target_kind", help_heading = "Cargo's own options")]
+    pub lib: bool,
+    /// Build with optimizations.
+    #[arg(short, long, conflicts_with = "profile", help_heading = "Cargo's own options")]
+    pub release: bool,
+    /// Build with this profile.
+    #[arg(long, value_name = "PROFILE", help_heading = "Cargo's own options")]
+    pub profile: Option<String>,
+    /// Features to switch on.
+    #[arg(short = 'F', long, value_name = "FEATURES", help_heading = "Cargo's own options")]
+    pub features: Vec<String>,
+    /// Switch all features on.
+    #[arg(long, help_heading = "Cargo's own options")]
+    pub all_features: bool,
+    /// Leave the default features off.
+    #[arg(long, help_heading = "Cargo's own options")]
+    pub no_default_features: bool,
+    /// Path of Cargo.toml.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, help_heading = "Cargo's own options")]
+    pub manifest_path: Option<PathBuf>,
+    /// Folder for what is built.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Cargo's own options")]
+    pub target_dir: Option<PathBuf>,
+    /// Require that Cargo.lock is up to date.
+    #[arg(long, help_heading = "Cargo's own options")]
+    pub locked: bool,
+    /// Do not use the network.
+    #[arg(long, help_heading = "Cargo's own options")]
+    pub offline: bool,
+    /// Arguments for the program.
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<OsString>,
+}
+
+/// A dump to read, and what of it.
+#[derive(Debug, Args)]
+pub struct ReadArgs {
+    /// The dump that `profiler-cli run` has written.
+    #[arg(value_name = "DUMP", value_hint = ValueHint::FilePath)]
+    pub dump: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Only stacks with a function like this: part of its name, or a whole one with * and ?.
+    #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
+    pub function: Option<Pattern>,
+    /// Only stacks with a source file like this.
+    #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
+    pub file: Option<Pattern>,
+    /// Only events of threads with a name like this.
+    #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
+    pub thread: Option<Pattern>,
+    /// Only stacks with a function of a crate like this.
+    #[arg(long = "crate", value_name = "PATTERN", help_heading = "Filters")]
+    pub krate: Option<Pattern>,
+    /// Where names come from.
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+}
+
+/// Where names come from.
+#[derive(Clone, Debug, Args)]
+pub struct SymbolArgs {
+    /// Folder with copies of the recorded binaries or their debug files; may be given several times.
+    #[arg(long, value_name = "DIR", env = "PROFILER_SYMBOLS", value_delimiter = ':', value_hint = ValueHint::DirPath, help_heading = "Symbols")]
+    pub symbols: Vec<PathBuf>,
+    /// Neither use nor fill the symbol cache ($XDG_CACHE_HOME/alloc-tracker).
+    #[arg(long, env = "PROFILER_NO_CACHE", help_heading = "Symbols")]
+    pub no_cache: bool,
+}
+
+/// Options of `summary`.
+#[derive(Debug, Args)]
+pub struct SummaryArgs {
+    /// What to read.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Rows in each table of sites.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub top: usize,
+}
+
+/// Options of `lines`.
+#[derive(Debug, Args)]
+pub struct LinesArgs {
+    /// What to read; here --function, --file and --crate choose the functions that are shown.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// At most this many functions. [default: 10, with --json or a filter all]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+}
+
+/// Options of `leaks`.
+#[derive(Debug, Args)]
+pub struct LeaksArgs {
+    /// What to read.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// At most this many stacks. [default: 10, with --json all]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Show the frames of the runtime as well.
+    #[arg(long)]
+    pub full: bool,
+    /// Exit with 1 if more than this many bytes are live at the end, or if nobody can tell.
+    #[arg(long, value_name = "BYTES")]
+    pub fail_on_leak: Option<u64>,
+}
+
+/// Options of `flamegraph`.
+#[derive(Debug, Args)]
+pub struct FlamegraphArgs {
+    /// What to read.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// The picture; - is stdout. [default: the dump's name with .svg]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// What the width of a frame stands for.
+    #[arg(long, value_enum, default_value_t = Metric::Peak)]
+    pub metric: Metric,
+    /// Show the frames of the runtime as well.
+    #[arg(long)]
+    pub full: bool,
+}

@@ -1,0 +1,88 @@
+//! Closes the dump of a process that could not: takes the last records over from the sidecar and writes the trailer.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use alloc_dump::layout::FRAME_HEADER_LEN;
+use alloc_dump::read::Reader;
+use alloc_dump::record::Record;
+use alloc_dump::tail::Tail;
+use alloc_dump::trailer::{EndReason, Trailer};
+use alloc_dump::write::seal_trailer;
+
+use crate::load::tail_path;
+
+/// What became of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// It had its end already.
+    Already,
+    /// It has got its end now; this many bytes of records came from the sidecar.
+    Now(usize),
+    /// Its process is still writing it.
+    InUse,
+    /// The sidecar is missing, or says that the recording had stopped before: the end is not known.
+    Open,
+}
+
+/// Closes the dump at `path` if its process did not. `end` tells, from the process id in the dump, how that process
+/// ended.
+///
+/// # Errors
+/// If the dump cannot be read or written.
+pub fn close(path: &Path, end: impl FnOnce(u32) -> EndReason) -> io::Result<Closed> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return Ok(Closed::InUse),
+        Err(TryLockError::Error(error)) => return Err(error),
+        Ok(()) => {}
+    }
+    let mut reader = Reader::new(&file).map_err(io::Error::other)?;
+    let mut last_us = 0;
+    while let Some(records) = reader.next_frame()? {
+        last_us = last_time(records, last_us);
+    }
+    if reader.trailer().is_some() {
+        return Ok(Closed::Already);
+    }
+    let (whole, seq, session) = (reader.end_of_whole_frames(), reader.next_seq(), reader.header().session);
+    let sidecar = tail_path(path);
+    let Ok(bytes) = std::fs::read(&sidecar) else { return Ok(Closed::Open) };
+    let Some(tail) = Tail::parse(&bytes, &session).filter(|tail| tail.stopped_errno == 0 && tail.seq == seq)
+    else {
+        return Ok(Closed::Open);
+    };
+    let frame = if tail.payload.is_empty() { Vec::new() } else { tail.to_frame() };
+    let mut own_dump = reader.header().encode().to_vec();
+    own_dump.extend_from_slice(&Tail { seq: 0, ..tail }.to_frame());
+    if let Ok(mut rest) = Reader::new(own_dump.as_slice())
+        && let Some(records) = rest.next_frame()?
+    {
+        last_us = last_time(records, last_us);
+    }
+    let trailer = Trailer::new(end(tail.pid), last_us);
+    let mut room = [0u8; FRAME_HEADER_LEN + 256];
+    let next = if frame.is_empty() { seq } else { seq + 1 };
+    let len = seal_trailer(&mut room, next, &trailer).ok_or(io::ErrorKind::InvalidData)?;
+    append(&mut file, whole, &[&frame, &room[..len]])?;
+    std::fs::remove_file(&sidecar)?;
+    Ok(Closed::Now(tail.payload.len()))
+}
+
+/// Puts `parts` behind the first `whole` bytes, over whatever was cut short there.
+fn append(file: &mut File, whole: u64, parts: &[&[u8]]) -> io::Result<()> {
+    file.set_len(whole)?;
+    file.seek(SeekFrom::Start(whole))?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.sync_data()
+}
+
+fn last_time<'a>(records: impl Iterator<Item = Record<'a>>, before: u64) -> u64 {
+    records.fold(before, |last, record| match record {
+        Record::Time { us } => last.max(us),
+        _ => last,
+    })
+}

@@ -1,0 +1,34 @@
+//! The commands: the only part that reads arguments, opens files and prints.
+
+pub mod cargo;
+pub mod close;
+pub mod manual;
+pub mod progress;
+pub mod read;
+pub mod run;
+
+use std::io;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub enum Failure {
+    /// Whoever reads our output has enough of it; that is fine.
+    ClosedPipe,
+    /// Wrong usage, or input or output that cannot be used: one line says what.
+    Input(anyhow::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
+            _ => Failure::Input(anyhow::anyhow!("cannot write: {}", crate::load::plain(&error))),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure::Input(error)
+    }
+}

@@ -1,0 +1,204 @@
+//! The commands that read a dump: load, name, analyze, render.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::Failure;
+use super::progress::Progress;
+use crate::analyze;
+use crate::cli::{FlamegraphArgs, LeaksArgs, LinesArgs, ReadArgs, SummaryArgs, SymbolArgs};
+use crate::filter::Filter;
+use crate::load::{load, plain};
+use crate::pattern::Pattern;
+use crate::profile::Profile;
+use crate::render::{flame_svg, json, leaks_text, lines_text, summary_text};
+use crate::source::Sources;
+use crate::stacks::Stacks;
+use crate::symbolize::Options;
+
+/// A dump, loaded and named.
+pub struct Opened {
+    /// What was recorded.
+    pub profile: Profile,
+    /// With names.
+    pub stacks: Stacks,
+}
+
+/// Rows that a person is shown unless they ask for more.
+pub const DEFAULT_TOP: usize = 10;
+
+/// `profiler-cli summary`.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn summary(args: &SummaryArgs) -> Result<ExitCode, Failure> {
+    let (opened, filter) = open_for(&args.read)?;
+    let summary = analyze::summary::summary(&opened.profile, &opened.stacks, &filter, args.top);
+    let mut out = stdout();
+    if args.read.json {
+        json::write(&mut out, &summary)?
+    } else {
+        summary_text::write(&mut out, &summary)?
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `profiler-cli lines`.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
+    let (opened, filter) = open_for(&args.read)?;
+    let all = args.read.json || !filter.is_empty();
+    let top = args.top.or((!all).then_some(DEFAULT_TOP));
+    let lines = analyze::lines::lines(&opened.profile, &opened.stacks, &Sources::default(), &filter, top);
+    let mut out = stdout();
+    if args.read.json {
+        json::write(&mut out, &lines)?
+    } else {
+        lines_text::write(&mut out, &lines)?
+    }
+    out.flush()?;
+    say_hints(&opened.stacks);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `profiler-cli leaks`.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn leaks(args: &LeaksArgs) -> Result<ExitCode, Failure> {
+    let (opened, filter) = open_for(&args.read)?;
+    let top = args.top.or((!args.read.json).then_some(DEFAULT_TOP));
+    let leaks = analyze::leaks::leaks(&opened.profile, &opened.stacks, &filter, args.full, top);
+    let mut out = stdout();
+    if args.read.json {
+        json::write(&mut out, &leaks)?
+    } else {
+        leaks_text::write(&mut out, &leaks)?
+    }
+    out.flush()?;
+    say_hints(&opened.stacks);
+    if let Some(limit) = args.fail_on_leak {
+        if leaks.total_bytes > limit {
+            eprintln!(
+                "profiler-cli: {} bytes are live at the end; --fail-on-leak allows {limit}",
+                leaks.total_bytes
+            );
+            return Ok(ExitCode::FAILURE);
+        }
+        if !opened.profile.trust.exact() {
+            eprintln!(
+                "profiler-cli: the recording is not exact, so --fail-on-leak cannot pass: see the summary"
+            );
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `profiler-cli flamegraph`.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn flamegraph(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
+    let (opened, filter) = open_for(&args.read)?;
+    let flame = analyze::flame::flame(&opened.profile, &opened.stacks, &filter, args.metric, args.full);
+    if args.read.json {
+        let mut out = stdout();
+        json::write_flame(&mut out, &flame)?;
+        out.flush()?;
+        if args.output.is_none() {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    match &args.output {
+        Some(path) if path == Path::new("-") => {
+            let mut out = io::BufWriter::new(io::stdout().lock());
+            flame_svg::write(&mut out, &flame)?;
+            out.flush()?;
+        }
+        chosen => {
+            let path = chosen.clone().unwrap_or_else(|| svg_path(&args.read.dump));
+            write_svg(&path, &flame)?;
+            eprintln!("{}", path.display());
+        }
+    }
+    say_hints(&opened.stacks);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the flamegraph of a dump goes by default.
+pub fn svg_path(dump: &Path) -> PathBuf {
+    dump.with_extension("svg")
+}
+
+/// Draws into a file.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_svg(path: &Path, flame: &analyze::flame::Flame) -> anyhow::Result<()> {
+    let write = || {
+        let mut out = io::BufWriter::new(File::create(path)?);
+        flame_svg::write(&mut out, flame)?;
+        out.flush()
+    };
+    write().map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), plain(&error)))
+}
+
+/// Loads a dump and names its stacks.
+///
+/// # Errors
+/// If the file is no readable dump, or the recorded program was built anew since.
+pub fn open(dump: &Path, thread: Option<&Pattern>, symbols: &SymbolArgs) -> anyhow::Result<Opened> {
+    let reading = Progress::of_bytes("reading");
+    let profile = load(dump, thread, &mut |done, total| reading.tell(done, total))?;
+    drop(reading);
+    if profile.trust.end.is_none() && profile.trust.recovered_bytes > 0 {
+        eprintln!(
+            "profiler-cli: {}: recovered {} bytes of the last records from {}",
+            dump.display(),
+            profile.trust.recovered_bytes,
+            crate::load::tail_path(dump).display()
+        );
+    }
+    let naming = Progress::of_items("naming");
+    let options = Options {
+        symbol_dirs: symbols.symbols.clone(),
+        cache_dir: if symbols.no_cache { None } else { cache_dir() },
+        ..Options::default()
+    };
+    let stacks = Stacks::resolve(&profile, options, &|done, total| naming.tell(done as u64, total as u64))
+        .with_context(|| dump.display().to_string())?;
+    Ok(Opened { profile, stacks })
+}
+
+fn open_for(args: &ReadArgs) -> anyhow::Result<(Opened, Filter)> {
+    let opened = open(&args.dump, args.thread.as_ref(), &args.symbols)?;
+    let filter =
+        Filter { function: args.function.clone(), file: args.file.clone(), krate: args.krate.clone() };
+    filter.check(&opened.stacks).with_context(|| args.dump.display().to_string())?;
+    Ok((opened, filter))
+}
+
+/// `$XDG_CACHE_HOME/alloc-tracker`, or the same below `~/.cache`.
+fn cache_dir() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
+    Some(base.join("alloc-tracker"))
+}
+
+fn stdout() -> io::BufWriter<anstream::AutoStream<io::Stdout>> {
+    io::BufWriter::new(anstream::AutoStream::auto(io::stdout()))
+}
+
+fn say_hints(stacks: &Stacks) {
+    for hint in &stacks.hints {
+        eprintln!("profiler-cli: {hint}");
+    }
+}

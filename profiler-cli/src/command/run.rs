@@ -1,0 +1,259 @@
+//! `run`: starts a program with the recorder switched on, waits, closes what it left behind, and reports.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use alloc_dump::trailer::EndReason;
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::Cause;
+
+use super::Failure;
+use super::close::{Closed, close};
+use super::read::{DEFAULT_TOP, Opened, open, svg_path, write_svg};
+use crate::analyze::flame::{Metric, flame};
+use crate::analyze::leaks::leaks;
+use crate::analyze::lines::lines;
+use crate::analyze::summary::summary;
+use crate::cli::{RecordingArgs, Report, RunArgs};
+use crate::filter::Filter;
+use crate::load::{plain, run_token, tail_path};
+use crate::render::{leaks_text, lines_text, summary_text};
+use crate::source::Sources;
+
+/// `profiler-cli run`.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
+    profile(&args.command, &args.recording)
+}
+
+/// Profiles a command line; the exit status is the program's.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn profile(command: &[OsString], recording: &RecordingArgs) -> Result<ExitCode, Failure> {
+    let (program, arguments) = command.split_first().context("no program to run")?;
+    let pattern = match &recording.output {
+        Some(path) => path.clone(),
+        None => default_output(program),
+    };
+    let pattern = std::path::absolute(&pattern).context("the dump needs a file name")?;
+    prepare(&pattern)?;
+    let token = run_name();
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
+        .map_err(|error| anyhow::anyhow!("cannot watch for signals: {}", plain(&error)))?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("ALLOC_TRACKER", "trace")
+        .env("ALLOC_TRACKER_OUT", &pattern)
+        .env("ALLOC_TRACKER_RUN", &token)
+        .spawn()
+        .map_err(|error| anyhow::anyhow!("cannot run {}: {}", program.display(), plain(&error)))?;
+    let pid = child.id();
+    let handle = signals.handle();
+    let forwarder = std::thread::spawn(move || forward(&mut signals, pid));
+    let status = wait(&mut child);
+    handle.close();
+    // The thread ends with the handle; it cannot panic.
+    let _ = forwarder.join();
+    let status = status.map_err(|error| anyhow::anyhow!("lost sight of the program: {}", plain(&error)))?;
+    let dumps = collect(&pattern, &token, pid, status)?;
+    if dumps.is_empty() {
+        let hint = "put `#[global_allocator] static ALLOC: AllocTracker = AllocTracker::system();` into it";
+        eprintln!(
+            "profiler-cli: no dump: {} does not use alloc-tracker, or never allocated; {hint}",
+            program.display()
+        );
+        return Ok(if status.success() { ExitCode::from(2) } else { exit_code(status) });
+    }
+    if let Err(Failure::Input(error)) = report(&dumps, pid, recording) {
+        eprintln!("profiler-cli: {error:#}");
+    }
+    Ok(exit_code(status))
+}
+
+/// The exit status as a shell gives it.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+fn default_output(program: &OsStr) -> PathBuf {
+    let name = Path::new(program).file_name().unwrap_or(OsStr::new("program"));
+    let mut file: Vec<u8> = name.as_bytes().iter().copied().filter(|byte| *byte != b'%').collect();
+    file.extend_from_slice(b".%p.alloc");
+    PathBuf::from(OsString::from_vec(file))
+}
+
+/// Finds out before the program runs whether its dump can be written, and removes the one of an earlier run.
+fn prepare(pattern: &Path) -> anyhow::Result<()> {
+    let unwritable =
+        |error: &io::Error| anyhow::anyhow!("cannot write {}: {}", pattern.display(), plain(error));
+    let folder = pattern.parent().unwrap_or(Path::new("/"));
+    if has_pid(pattern) {
+        tempfile::Builder::new().tempfile_in(folder).map_err(|error| unwritable(&error))?;
+        return Ok(());
+    }
+    match std::fs::symlink_metadata(pattern) {
+        Ok(metadata) if metadata.is_file() => {
+            std::fs::remove_file(pattern).map_err(|error| unwritable(&error))?
+        }
+        Ok(metadata) if metadata.is_dir() => bail!("cannot write {}: it is a folder", pattern.display()),
+        Ok(_) => bail!("cannot write {}: it is not a regular file", pattern.display()),
+        Err(_) => {
+            std::fs::File::create_new(pattern).map_err(|error| unwritable(&error))?;
+            std::fs::remove_file(pattern).map_err(|error| unwritable(&error))?;
+        }
+    }
+    match std::fs::remove_file(tail_path(pattern)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(&error)),
+        _ => Ok(()),
+    }
+}
+
+fn has_pid(pattern: &Path) -> bool {
+    pattern.as_os_str().as_bytes().windows(2).any(|pair| pair == b"%p")
+}
+
+/// Tells the dumps of this run from those of any other.
+fn run_name() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}-{:x}", std::process::id(), now.as_nanos())
+}
+
+/// Passes on the signals that were sent to this process alone. What the terminal sends, the program gets by itself.
+fn forward(signals: &mut SignalsInfo<WithOrigin>, pid: u32) {
+    for origin in signals.forever() {
+        if matches!(origin.cause, Cause::Sent(_))
+            && let Some(signal) = Signal::from_named_raw(origin.signal)
+            && let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+        {
+            // The program may have ended just now.
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    loop {
+        match child.wait() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// The dumps of this run, closed.
+fn collect(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> anyhow::Result<Vec<PathBuf>> {
+    let mut dumps = candidates(pattern)?;
+    dumps.retain(|path| matches!(run_token(path), Ok(Some(found)) if found == token.as_bytes()));
+    dumps.sort();
+    let end = |writer: u32| match (status.code(), status.signal()) {
+        _ if writer != pid => EndReason::Vanished,
+        (Some(code), _) => EndReason::Exited(code as u8),
+        (None, signal) => EndReason::Signalled(signal.unwrap_or(0) as u8),
+    };
+    for dump in &dumps {
+        match close(dump, end) {
+            Ok(Closed::InUse) => {
+                eprintln!(
+                    "profiler-cli: {}: its process is still running; reading what is there",
+                    dump.display()
+                );
+            }
+            Ok(_) => {}
+            Err(error) => eprintln!("profiler-cli: cannot close {}: {}", dump.display(), plain(&error)),
+        }
+    }
+    Ok(dumps)
+}
+
+/// Files whose name fits the pattern, any process id in it.
+fn candidates(pattern: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !has_pid(pattern) {
+        return Ok(if pattern.is_file() { vec![pattern.to_owned()] } else { Vec::new() });
+    }
+    let folder = pattern.parent().unwrap_or(Path::new("/"));
+    let name = pattern.file_name().unwrap_or_default().as_bytes();
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        anyhow::anyhow!("cannot look for dumps in {}: {}", folder.display(), plain(&error))
+    })?;
+    for entry in entries.flatten() {
+        if fits(name, entry.file_name().as_bytes()) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a file name is the pattern with digits for each `%p`.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    let Some(at) = pattern.windows(2).position(|pair| pair == b"%p") else { return pattern == name };
+    let Some(rest) = name.strip_prefix(&pattern[..at]) else { return false };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    digits > 0 && fits(&pattern[at + 2..], &rest[digits..])
+}
+
+/// Reports on the program's own dump, or on the first one if it has none, and names the others.
+fn report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), Failure> {
+    let of_program = |dump: &&PathBuf| dump.to_string_lossy().contains(&format!("{pid}"));
+    let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
+    let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
+    if recording.report != Report::None {
+        let opened = open(main, None, &recording.symbols)?;
+        write_report(&mut out, &opened, main, recording.report)?;
+    }
+    for dump in dumps {
+        writeln!(out, "dump: {}", dump.display())?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Report) -> Result<(), Failure> {
+    let Opened { profile, stacks } = opened;
+    let filter = Filter::default();
+    writeln!(out)?;
+    summary_text::write(out, &summary(profile, stacks, &filter, 5))?;
+    writeln!(out)?;
+    if wanted != Report::Full {
+        return Ok(());
+    }
+    let table = lines(profile, stacks, &Sources::default(), &filter, Some(1));
+    if let Some(function) = table.functions.first() {
+        lines_text::write_function(out, function)?;
+        writeln!(out)?;
+    }
+    leaks_text::write(out, &leaks(profile, stacks, &filter, false, Some(DEFAULT_TOP / 2)))?;
+    writeln!(out)?;
+    let svg = svg_path(dump);
+    write_svg(&svg, &flame(profile, stacks, &filter, Metric::Peak, false))?;
+    writeln!(out, "flamegraph: {}", svg.display())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dumps_are_found_by_their_pattern() {
+        assert!(fits(b"a.%p.alloc", b"a.17.alloc") && fits(b"x", b"x") && fits(b"%p-%p", b"1-22"));
+        assert!(
+            !fits(b"a.%p.alloc", b"a..alloc")
+                && !fits(b"a.%p.alloc", b"a.17.alloc.tail")
+                && !fits(b"%p", b"x1")
+        );
+    }
+}

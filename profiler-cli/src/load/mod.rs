@@ -1,0 +1,198 @@
+//! From a dump file to a [`Profile`]. In: a path. Out: a loaded profile, or one line of error. Streams: memory follows
+//! live blocks and distinct stacks, never events; nothing in the file is trusted.
+
+mod modules;
+mod peak;
+mod replay;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use alloc_dump::header::Header;
+use alloc_dump::layout::{MAX_PAYLOAD, TAIL_HEADER_LEN, TAIL_SUFFIX};
+use alloc_dump::read::{Loss, ReadError, Reader, Records};
+use alloc_dump::record::Record;
+use alloc_dump::tail::Tail;
+use rustc_hash::FxHashSet;
+
+use crate::pattern::Pattern;
+use crate::profile::Profile;
+use replay::Replay;
+
+/// Why a dump cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file cannot be opened.
+    #[error("cannot open {path}: {}", plain(source))]
+    Open {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is no dump that this release can read.
+    #[error("{path}: {source}{}", advice(source))]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong.
+        source: ReadError,
+    },
+    /// No thread has such a name.
+    #[error("{path}: no thread matches '{pattern}'; there are: {names}")]
+    NoThread {
+        /// The dump.
+        path: PathBuf,
+        /// What was asked for.
+        pattern: String,
+        /// What there is.
+        names: String,
+    },
+}
+
+/// Told from time to time how many bytes of how many have been read.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// Loads a dump. With `threads`, what happened at each stack counts only events of threads whose name matches; totals
+/// are always those of the whole process.
+///
+/// # Errors
+/// See [`LoadError`]. Damage inside a dump is not an error: it is counted in [`Profile::trust`].
+pub fn load(path: &Path, threads: Option<&Pattern>, progress: Progress<'_>) -> Result<Profile, LoadError> {
+    let Some(pattern) = threads else { return replay(path, None, progress) };
+    // A first pass for the names: a thread may get its name long after its first event.
+    let whole = replay(path, None, progress)?;
+    let selected = threads_named(path, &whole, pattern)?;
+    Ok(Profile { trust: whole.trust, ..replay(path, Some(selected), progress)? })
+}
+
+fn replay(
+    path: &Path,
+    selected: Option<FxHashSet<u32>>,
+    progress: Progress<'_>,
+) -> Result<Profile, LoadError> {
+    let (mut reader, size) = open(path)?;
+    let mut replay = Replay::new(*reader.header(), selected);
+    let read_error = |source| LoadError::Read { path: path.to_owned(), source };
+    while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
+        replay.frame_begins();
+        records.for_each(|record| replay.record(&record));
+        let position = reader.position();
+        replay.bytes_read(position);
+        progress(position, size);
+    }
+    let mut loss = reader.loss();
+    if reader.trailer().is_none()
+        && let Some(recovered) = Recovered::find(path, reader.header(), reader.next_seq())
+    {
+        let mut rest = Reader::new(recovered.dump.as_slice()).map_err(read_error)?;
+        replay.bytes_read(size + recovered.dump.len() as u64);
+        while let Some(records) = rest.next_frame().map_err(|error| read_error(error.into()))? {
+            replay.frame_begins();
+            records.for_each(|record| replay.record(&record));
+        }
+        replay.recovered(recovered.payload_bytes, recovered.stopped);
+        // The frame that was cut short in the dump is the one that the sidecar has whole.
+        loss = Loss { dropped_frames: 0, dropped_bytes: 0, ..loss };
+    }
+    Ok(replay.finish(reader.trailer(), loss))
+}
+
+/// What `profiler-cli run` had put into the environment of the process that wrote this dump; empty if nothing. `None` if
+/// the dump ends before it says so.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn run_token(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
+    let (mut reader, _) = open(path)?;
+    if let Ok(Some(records)) = reader.next_frame() {
+        return Ok(token_in(records));
+    }
+    let recovered = Recovered::find(path, reader.header(), reader.next_seq());
+    let mut rest = recovered.as_ref().and_then(|recovered| Reader::new(recovered.dump.as_slice()).ok());
+    let first = rest.as_mut().and_then(|rest| rest.next_frame().ok().flatten());
+    Ok(first.and_then(token_in))
+}
+
+fn token_in(mut records: Records<'_>) -> Option<Vec<u8>> {
+    records.find_map(|record| match record {
+        Record::Process(process) => Some(process.run.to_vec()),
+        _ => None,
+    })
+}
+
+/// What the sidecar of a dump has that the dump has not.
+pub(crate) struct Recovered {
+    /// A dump of its own: a header and the one frame.
+    pub(crate) dump: Vec<u8>,
+    /// Bytes of records in it.
+    pub(crate) payload_bytes: u64,
+    /// The system's words for the error at which the recording stopped.
+    pub(crate) stopped: Option<String>,
+}
+
+impl Recovered {
+    /// Looks for the sidecar of the dump at `path`. `None` if there is none, or if the dump has its frame already.
+    pub(crate) fn find(path: &Path, header: &Header, next_seq: u32) -> Option<Recovered> {
+        let mut bytes = Vec::new();
+        let limit = TAIL_HEADER_LEN + MAX_PAYLOAD + 64;
+        File::open(tail_path(path)).ok()?.take(limit as u64).read_to_end(&mut bytes).ok()?;
+        let tail = Tail::parse(&bytes, &header.session).filter(|tail| tail.seq >= next_seq)?;
+        let mut dump = header.encode().to_vec();
+        // In the sidecar's own dump it is the first frame.
+        dump.extend_from_slice(&Tail { seq: 0, ..tail }.to_frame());
+        let stopped =
+            (tail.stopped_errno != 0).then(|| plain(&io::Error::from_raw_os_error(tail.stopped_errno)));
+        Some(Recovered { dump, payload_bytes: tail.payload.len() as u64, stopped })
+    }
+}
+
+/// Where the sidecar of a dump is.
+pub(crate) fn tail_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(TAIL_SUFFIX);
+    PathBuf::from(name)
+}
+
+/// An error of the system's without Rust's ` (os error N)`.
+pub(crate) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+fn advice(error: &ReadError) -> &'static str {
+    match error {
+        ReadError::NewerVersion { .. } => "; use the profiler-cli of that release",
+        ReadError::NotADump => "; give the file that `profiler-cli run -o FILE` has written",
+        ReadError::Empty => "; the program was stopped before it could write anything",
+        _ => "",
+    }
+}
+
+fn open(path: &Path) -> Result<(Reader<File>, u64), LoadError> {
+    let open_error = |source| LoadError::Open { path: path.to_owned(), source };
+    let file = File::open(path).map_err(open_error)?;
+    let metadata = file.metadata().map_err(open_error)?;
+    if metadata.is_dir() {
+        return Err(open_error(io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    let size = metadata.len();
+    let reader = Reader::new(file).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    Ok((reader, size))
+}
+
+fn threads_named(path: &Path, profile: &Profile, pattern: &Pattern) -> Result<FxHashSet<u32>, LoadError> {
+    let matching = profile.threads.iter().filter(|thread| pattern.matches(&thread.name));
+    let selected: FxHashSet<u32> = matching.map(|thread| thread.id).collect();
+    if selected.is_empty() {
+        let mut names: Vec<&str> = profile.threads.iter().map(|thread| thread.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(20);
+        let (path, pattern, names) = (path.to_owned(), pattern.to_string(), names.join(", "));
+        return Err(LoadError::NoThread { path, pattern, names });
+    }
+    Ok(selected)
+}

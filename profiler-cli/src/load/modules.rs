@@ -1,0 +1,87 @@
+//! Which module an address belongs to, at the moment that the stream has reached. In: module records. Out: an index.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use alloc_dump::record;
+use rustc_hash::FxHashMap;
+
+use crate::profile::Module;
+
+/// The modules that are mapped now, and all that ever were.
+#[derive(Debug, Default)]
+pub(super) struct ModuleMap {
+    all: Vec<Module>,
+    by_id: FxHashMap<u32, u32>,
+    /// First address to (address behind the last, index).
+    mapped: BTreeMap<u64, (u64, u32)>,
+}
+
+impl ModuleMap {
+    /// A module was mapped; whatever was at its addresses no longer is.
+    pub(super) fn appeared(&mut self, module: &record::Module<'_>) {
+        let index = self.all.len() as u32;
+        self.all.push(Module {
+            path: PathBuf::from(OsStr::from_bytes(module.path)),
+            build_id: module.build_id.to_vec(),
+            bias: module.bias,
+            start: module.start,
+            end: module.end,
+        });
+        self.by_id.insert(module.id, index);
+        let overlapping =
+            self.mapped.range(..module.end).rev().take_while(|(_, (end, _))| *end > module.start);
+        let stale: Vec<u64> = overlapping.map(|(start, _)| *start).collect();
+        for start in stale {
+            self.mapped.remove(&start);
+        }
+        if module.start < module.end {
+            self.mapped.insert(module.start, (module.end, index));
+        }
+    }
+
+    /// A module was unmapped.
+    pub(super) fn vanished(&mut self, id: u32) {
+        if let Some(module) = self.by_id.get(&id).and_then(|index| self.all.get(*index as usize)) {
+            self.mapped.remove(&module.start);
+        }
+    }
+
+    /// The module at this address.
+    pub(super) fn find(&self, pc: u64) -> Option<u32> {
+        let (_, (end, index)) = self.mapped.range(..=pc).next_back()?;
+        (pc < *end).then_some(*index)
+    }
+
+    /// All modules that ever were, in the order of their indices.
+    pub(super) fn into_all(self) -> Vec<Module> {
+        self.all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn module(id: u32, start: u64, end: u64) -> record::Module<'static> {
+        record::Module { id, start, end, ..record::Module::default() }
+    }
+
+    #[test]
+    fn the_newest_mapping_of_an_address_wins() {
+        let mut map = ModuleMap::default();
+        map.appeared(&module(1, 100, 200));
+        map.appeared(&module(2, 200, 300));
+        assert_eq!(
+            (map.find(99), map.find(100), map.find(199), map.find(200)),
+            (None, Some(0), Some(0), Some(1))
+        );
+        map.appeared(&module(3, 150, 250));
+        assert_eq!((map.find(120), map.find(150), map.find(260)), (None, Some(2), None));
+        map.vanished(3);
+        assert_eq!(map.find(200), None);
+        assert_eq!(map.into_all().len(), 3);
+    }
+}

@@ -1,0 +1,386 @@
+//! The heap, event by event. In: records in order. Out: a [`Profile`]. Never holds an event; believes no number that
+//! the file has not paid for with bytes.
+
+use std::os::unix::ffi::OsStrExt;
+
+use alloc_dump::header::Header;
+use alloc_dump::layout::StackId;
+use alloc_dump::read::Loss;
+use alloc_dump::record::{self, Record};
+use alloc_dump::trailer::{Totals, Trailer};
+use hashbrown::HashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+
+use super::modules::ModuleMap;
+use super::peak::PeakTracker;
+use crate::profile::{HeapTotals, Node, Process, Profile, StackStats, Thread, Trust};
+
+/// A block that is live.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    size: u64,
+    /// The stack that gave it its present size.
+    stack: StackId,
+    born_us: u64,
+}
+
+/// What the replay keeps of a thread.
+#[derive(Debug, Default)]
+struct ThreadState {
+    /// Index in the profile.
+    index: usize,
+    /// The block that its last heap event allocated, if that was an allocation.
+    just_allocated: Option<u64>,
+    /// Blocks whose realloc has begun and not ended.
+    moving: Vec<Option<(u64, Block)>>,
+    selected: bool,
+}
+
+/// A replay under way.
+pub(super) struct Replay {
+    profile: Profile,
+    modules: ModuleMap,
+    live: HashMap<u64, Block, FxBuildHasher>,
+    peak: PeakTracker,
+    threads: FxHashMap<u32, ThreadState>,
+    selected: Option<FxHashSet<u32>>,
+    current: u32,
+    now_us: u64,
+    events: u64,
+    bytes_read: u64,
+}
+
+impl Replay {
+    /// With `selected`, stacks count only the events of these threads.
+    pub(super) fn new(header: Header, selected: Option<FxHashSet<u32>>) -> Replay {
+        let mut replay = Replay {
+            profile: Profile::default(),
+            modules: ModuleMap::default(),
+            live: HashMap::default(),
+            peak: PeakTracker::default(),
+            threads: FxHashMap::default(),
+            selected,
+            current: 0,
+            now_us: 0,
+            events: 0,
+            bytes_read: 0,
+        };
+        replay.profile.process.started_unix_ns = header.created_unix_ns;
+        replay.profile.sizes = vec![0; 65];
+        replay.make_room(StackId::FIRST.0 as usize);
+        replay
+    }
+
+    /// What records say about thread and time does not reach over frames.
+    pub(super) fn frame_begins(&mut self) {
+        self.current = 0;
+    }
+
+    /// How many bytes of the dump have been read: ids may not be larger than what they can have cost.
+    pub(super) fn bytes_read(&mut self, bytes: u64) {
+        self.bytes_read = bytes;
+    }
+
+    /// The sidecar had this many bytes of records.
+    pub(super) fn recovered(&mut self, bytes: u64, stopped: Option<String>) {
+        self.profile.trust.recovered_bytes = bytes;
+        self.profile.trust.stopped = stopped;
+    }
+
+    /// Takes the next record.
+    #[inline]
+    pub(super) fn record(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::Time { us } => self.now_us = self.now_us.max(us),
+            Record::Thread { id } => {
+                self.current = id;
+                self.thread(id);
+            }
+            Record::Alloc { addr, size, stack, .. } => self.alloc(addr, size, stack),
+            Record::Dealloc { addr, size, stack } => self.dealloc(addr, size, stack),
+            Record::Realloc { old, old_size, new, size, stack } => {
+                let block = self.live.remove(&old);
+                self.realloc(block, old_size, new, size, stack);
+            }
+            Record::ReallocBegin { old, old_size } => {
+                // A block that the dump has never seen keeps its size for the second half.
+                let block = self
+                    .live
+                    .remove(&old)
+                    .or_else(|| old_size.map(|size| Block { size, stack: FOREIGN, born_us: self.now_us }));
+                self.thread(self.current).moving.push(block.map(|block| (old, block)));
+            }
+            Record::ReallocEnd { new, size, stack } => {
+                let begun = self.thread(self.current).moving.pop().flatten();
+                let (block, old_size) = match begun {
+                    Some((_, block)) if block.stack == FOREIGN => (None, Some(block.size)),
+                    Some((_, block)) => (Some(block), None),
+                    None => (None, None),
+                };
+                self.realloc(block, old_size, new, size, stack);
+            }
+            Record::ReallocFailed => {
+                if let Some((old, block)) = self.thread(self.current).moving.pop().flatten()
+                    && block.stack != FOREIGN
+                {
+                    self.live.insert(old, block);
+                }
+            }
+            _ => self.cold(record),
+        }
+    }
+
+    /// The profile, checked against what the recorder says about itself.
+    pub(super) fn finish(mut self, trailer: Option<&Trailer>, loss: Loss) -> Profile {
+        let in_transit: Vec<(u64, Block)> =
+            self.threads.values_mut().flat_map(|thread| thread.moving.drain(..)).flatten().collect();
+        self.live.extend(in_transit.into_iter().filter(|(_, block)| block.stack != FOREIGN));
+        let mut profile = self.profile;
+        self.peak.finish(&mut profile.stacks);
+        for block in self.live.values() {
+            let Some(stats) = profile.stacks.get_mut(block.stack.0 as usize) else { continue };
+            stats.live_first_us = stats.live_first_us.min(block.born_us);
+            stats.live_last_us = stats.live_last_us.max(block.born_us);
+        }
+        for stats in profile.stacks.iter_mut().filter(|stats| stats.live_blocks == 0) {
+            (stats.live_first_us, stats.live_last_us) = (0, 0);
+        }
+        let totals = &mut profile.totals;
+        (totals.live_bytes, totals.live_blocks) = (self.peak.live_bytes, self.peak.live_blocks);
+        (totals.peak_bytes, totals.peak_blocks) = (self.peak.peak_bytes, self.peak.peak_blocks);
+        totals.peak_us = self.peak.peak_us;
+        // Frames whose module was reported only after them.
+        for node in profile.nodes.iter_mut().filter(|node| node.module.is_none()) {
+            node.module = self.modules.find(node.pc);
+        }
+        let truncated = |at: usize| profile.nodes[at].truncated || at == StackId::TRUNCATED.0 as usize;
+        let cut = profile.stacks.iter().enumerate().filter(|(at, _)| truncated(*at));
+        profile.trust.truncated_stacks = cut.map(|(_, stats)| stats.events()).sum();
+        profile.modules = self.modules.into_all();
+        profile.duration_us = trailer.map_or(self.now_us, |trailer| trailer.duration_us.max(self.now_us));
+        profile.trust.loss = loss;
+        profile.trust.end = trailer.map(|trailer| trailer.end);
+        profile.trust.disagreement = trailer
+            .and_then(|trailer| trailer.totals)
+            .filter(|own| disagree(own, &profile.totals, &profile.trust));
+        profile
+    }
+
+    #[inline]
+    fn alloc(&mut self, addr: u64, size: u64, stack: StackId) {
+        let stack = self.known(stack);
+        self.events += 1;
+        let block = Block { size, stack, born_us: self.now_us };
+        if let Some(lost) = self.live.insert(addr, block) {
+            // Its free was lost.
+            self.profile.trust.inconsistent_events += 1;
+            self.peak.remove(&mut self.profile.stacks, lost.stack, lost.size);
+        }
+        self.peak.add(&mut self.profile.stacks, stack, size);
+        self.peak.settle(self.now_us);
+        self.profile.totals.allocations += 1;
+        self.profile.totals.allocated_bytes += size;
+        self.profile.sizes[size_class(size)] += 1;
+        let thread = self.thread(self.current);
+        thread.just_allocated = Some(addr);
+        let (index, selected) = (thread.index, thread.selected);
+        if let Some(thread) = self.profile.threads.get_mut(index) {
+            thread.allocations += 1;
+            thread.allocated += size;
+        }
+        if selected {
+            let stats = self.touch(stack);
+            stats.allocations += 1;
+            stats.allocated += size;
+        }
+    }
+
+    #[inline]
+    fn dealloc(&mut self, addr: u64, size: Option<u64>, stack: StackId) {
+        let stack = self.known(stack);
+        self.events += 1;
+        let block = self.live.remove(&addr);
+        if let Some(block) = block {
+            self.peak.remove(&mut self.profile.stacks, block.stack, block.size);
+        }
+        let size = self.size_of(block, size);
+        self.profile.totals.deallocations += 1;
+        self.profile.totals.freed_bytes += size;
+        let thread = self.thread(self.current);
+        let temporary = thread.just_allocated.take() == Some(addr);
+        let (index, selected) = (thread.index, thread.selected);
+        if let Some(thread) = self.profile.threads.get_mut(index) {
+            thread.deallocations += 1;
+            thread.freed += size;
+        }
+        self.profile.totals.temporary += u64::from(temporary);
+        if selected {
+            let stats = self.touch(stack);
+            stats.deallocations += 1;
+            stats.freed += size;
+            if let Some(block) = block.filter(|_| temporary) {
+                let owner = &mut self.profile.stacks[block.stack.0 as usize];
+                owner.temporary += 1;
+                owner.temporary_bytes += block.size;
+            }
+        }
+    }
+
+    /// `block` has been taken out of the live blocks; its bytes are still in the totals.
+    fn realloc(&mut self, block: Option<Block>, old_size: Option<u64>, new: u64, size: u64, stack: StackId) {
+        let stack = self.known(stack);
+        self.events += 1;
+        if let Some(block) = block {
+            self.peak.remove(&mut self.profile.stacks, block.stack, block.size);
+        }
+        let old_size = self.size_of(block, old_size);
+        let born_us = block.map_or(self.now_us, |block| block.born_us);
+        if let Some(lost) = self.live.insert(new, Block { size, stack, born_us }) {
+            self.profile.trust.inconsistent_events += 1;
+            self.peak.remove(&mut self.profile.stacks, lost.stack, lost.size);
+        }
+        self.peak.add(&mut self.profile.stacks, stack, size);
+        self.peak.settle(self.now_us);
+        self.profile.totals.reallocations += 1;
+        self.profile.totals.allocated_bytes += size;
+        self.profile.totals.freed_bytes += old_size;
+        let thread = self.thread(self.current);
+        thread.just_allocated = None;
+        let (index, selected) = (thread.index, thread.selected);
+        if let Some(thread) = self.profile.threads.get_mut(index) {
+            thread.reallocations += 1;
+            thread.allocated += size;
+            thread.freed += old_size;
+        }
+        if selected {
+            let stats = self.touch(stack);
+            stats.reallocations += 1;
+            stats.allocated += size;
+            stats.freed += old_size;
+        }
+    }
+
+    /// The size of a block that goes away; one that is not known is either older than the recording, or its allocation
+    /// was lost.
+    #[inline]
+    fn size_of(&mut self, block: Option<Block>, recorded: Option<u64>) -> u64 {
+        if let Some(block) = block {
+            return block.size;
+        }
+        if self.profile.process.from_first_event {
+            self.profile.trust.inconsistent_events += 1;
+        } else {
+            self.profile.totals.foreign_frees += 1;
+            self.profile.totals.foreign_bytes += recorded.unwrap_or(0);
+        }
+        recorded.unwrap_or(0)
+    }
+
+    fn cold(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::Node { id, parent, pc } => self.node(id, parent, pc),
+            Record::Module(module) => self.modules.appeared(&module),
+            Record::ModuleEnd { id } => self.modules.vanished(id),
+            Record::ThreadStart { id, os_tid } => {
+                let index = self.thread(id).index;
+                self.profile.threads[index].os_tid = os_tid;
+            }
+            Record::ThreadName { id, name } => {
+                let index = self.thread(id).index;
+                self.profile.threads[index].name = String::from_utf8_lossy(name).into_owned();
+            }
+            Record::ThreadEnd { id } => {
+                let index = self.thread(id).index;
+                self.profile.threads[index].end_us = Some(self.now_us);
+            }
+            Record::Sample(sample) => self.profile.timeline.push((self.now_us, sample)),
+            Record::Lost { events } => {
+                self.profile.trust.lost_events = self.profile.trust.lost_events.saturating_add(events);
+            }
+            Record::Process(process) => self.profile.process = own(&process, &self.profile.process),
+            _ => {}
+        }
+    }
+
+    fn node(&mut self, id: StackId, parent: StackId, pc: u64) {
+        // A node costs at least four bytes, so a larger number is a lie, even after damage.
+        let sound = parent < id && id >= StackId::FIRST && u64::from(id.0) <= self.bytes_read + FRAME_SLACK;
+        if !sound {
+            self.profile.trust.inconsistent_events += 1;
+            return;
+        }
+        let at = id.0 as usize;
+        if at >= self.profile.nodes.len() {
+            self.make_room(at + 1);
+        }
+        let parent = self.known(parent);
+        let truncated = parent == StackId::TRUNCATED || self.profile.nodes[parent.0 as usize].truncated;
+        self.profile.nodes[at] = Node { parent, pc, module: self.modules.find(pc), truncated };
+    }
+
+    fn make_room(&mut self, nodes: usize) {
+        let unknown = Node { parent: StackId::NONE, pc: 0, module: None, truncated: false };
+        self.profile.nodes.resize(nodes, unknown);
+        self.profile.stacks.resize(nodes, StackStats { live_first_us: u64::MAX, ..StackStats::default() });
+        self.peak.resize(nodes);
+    }
+
+    /// The stack if its node is known, else the one of events without a stack.
+    #[inline]
+    fn known(&self, stack: StackId) -> StackId {
+        if (stack.0 as usize) < self.profile.nodes.len() { stack } else { StackId::NONE }
+    }
+
+    /// Notes that the newest event happened at this stack.
+    #[inline]
+    fn touch(&mut self, stack: StackId) -> &mut StackStats {
+        let (event, live) = (self.events, self.peak.live_bytes);
+        let stats = &mut self.profile.stacks[stack.0 as usize];
+        stats.last_event = event;
+        stats.live_after_last = live;
+        stats
+    }
+
+    #[inline]
+    fn thread(&mut self, id: u32) -> &mut ThreadState {
+        let (threads, selected, now_us) = (&mut self.profile.threads, &self.selected, self.now_us);
+        self.threads.entry(id).or_insert_with(|| {
+            let index = threads.len();
+            threads.push(Thread { id, start_us: now_us, ..Thread::default() });
+            let selected = selected.as_ref().is_none_or(|selected| selected.contains(&id));
+            ThreadState { index, selected, ..ThreadState::default() }
+        })
+    }
+}
+
+/// Marks a block that is older than the recording while it is being moved.
+const FOREIGN: StackId = StackId(u32::MAX);
+/// The first frame is being read before its bytes are counted.
+const FRAME_SLACK: u64 = alloc_dump::layout::MAX_PAYLOAD as u64;
+
+fn size_class(size: u64) -> usize {
+    64 - size.saturating_sub(1).leading_zeros() as usize
+}
+
+fn own(process: &record::Process<'_>, before: &Process) -> Process {
+    let args = process.args.strip_suffix(b"\0").unwrap_or(process.args);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let path = |bytes: &[u8]| std::ffi::OsStr::from_bytes(bytes).into();
+    Process {
+        pid: process.pid,
+        exe: path(process.exe),
+        args: args.split(|byte| *byte == 0).map(text).filter(|_| !args.is_empty()).collect(),
+        cwd: path(process.cwd),
+        from_first_event: process.from_first_event,
+        run: text(process.run),
+        started_unix_ns: before.started_unix_ns,
+    }
+}
+
+/// Whether the recorder counted something else than the replay.
+fn disagree(own: &Totals, replayed: &HeapTotals, trust: &Trust) -> bool {
+    (own.allocations, own.deallocations, own.reallocations)
+        != (replayed.allocations, replayed.deallocations, replayed.reallocations)
+        || (own.allocated_bytes, own.freed_bytes) != (replayed.allocated_bytes, replayed.freed_bytes)
+        || own.lost_events != trust.lost_events
+}

@@ -1,0 +1,69 @@
+//! What `--function`, `--file`, `--thread` and `--crate` accept: a part of the name, or a whole name with `*` and `?`.
+
+use std::fmt;
+
+use wildmatch::WildMatch;
+
+/// A pattern for names.
+///
+/// ```
+/// use profiler_cli::pattern::Pattern;
+/// assert!(Pattern::new("push").matches("alloc::vec::Vec<T>::push"));
+/// assert!(Pattern::new("alloc::*::push").matches("alloc::vec::Vec<T>::push"));
+/// assert!(!Pattern::new("vec::*").matches("alloc::vec::Vec<T>::push"));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pattern {
+    text: String,
+    wild: Option<WildMatch>,
+}
+
+impl Pattern {
+    /// Without `*` and `?` a name matches if it contains `text`; with them, if all of it fits.
+    pub fn new(text: &str) -> Pattern {
+        let wild = text.contains(['*', '?']).then(|| WildMatch::new(text));
+        Pattern { text: text.to_owned(), wild }
+    }
+
+    /// Whether a name fits.
+    pub fn matches(&self, name: &str) -> bool {
+        self.wild.as_ref().map_or_else(|| name.contains(&self.text), |wild| wild.matches(name))
+    }
+
+    /// The `most` names that look most like this pattern, best first; for "did you mean".
+    pub fn nearest<'a>(&self, names: impl Iterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
+        let score = |name: &str| {
+            let last = name.rsplit("::").next().unwrap_or(name);
+            strsim::jaro_winkler(&self.text, name).max(strsim::jaro_winkler(&self.text, last))
+        };
+        let mut scored: Vec<(f64, &str)> = names.map(|name| (score(name), name)).collect();
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        scored.dedup();
+        scored.into_iter().map(|(_, name)| name).take(most).collect()
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::str::FromStr for Pattern {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Pattern, Self::Err> {
+        Ok(Pattern::new(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_names_first() {
+        let names = ["app::parse_line", "app::render", "app::parse", "std::rt::main"];
+        assert_eq!(Pattern::new("pares").nearest(names.into_iter(), 2), ["app::parse", "app::parse_line"]);
+    }
+}

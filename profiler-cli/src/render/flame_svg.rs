@@ -1,0 +1,141 @@
+//! Flamegraphs as SVG, drawn by inferno. The same input gives the same bytes.
+
+use std::io::{self, Write};
+
+use inferno::flamegraph::color::{BasicPalette, Palette};
+use inferno::flamegraph::{self, Options};
+
+use crate::analyze::flame::Flame;
+use crate::units::{bytes, count, plural};
+
+/// Stand in for characters that mean something in inferno's input while it draws; private, so no name has them.
+const SEMICOLON: char = '\u{e000}';
+const SPACE: char = '\u{e001}';
+
+/// Draws the flamegraph.
+///
+/// # Errors
+/// Those of `out`, and inferno's.
+pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
+    if flame.total == 0 {
+        // inferno draws an error for a profile without weight; that nothing is there is a result, and a good one.
+        return write_empty(out, flame);
+    }
+    let mut options = Options::default();
+    options.title = format!("{}: {}", flame.metric.title(), quantity(flame));
+    options.subtitle = Some(subtitle(flame));
+    options.count_name = flame.metric.unit().to_owned();
+    options.colors = Palette::Basic(BasicPalette::Mem);
+    options.deterministic = true;
+    options.hash = true;
+    let lines: Vec<String> = flame
+        .stacks
+        .iter()
+        .map(|(frames, weight)| {
+            let names: Vec<String> = frames.iter().map(|name| disarmed(name)).collect();
+            format!("{} {weight}", names.join(";"))
+        })
+        .collect();
+    let mut svg = Vec::new();
+    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)
+        .map_err(io::Error::other)?;
+    let svg = String::from_utf8(svg).map_err(io::Error::other)?;
+    out.write_all(svg.replace(SEMICOLON, ";").replace(SPACE, " ").as_bytes())
+}
+
+fn quantity(flame: &Flame) -> String {
+    match flame.metric.unit() {
+        "bytes" => format!("{} ({} B)", bytes(flame.total), count(flame.total)),
+        _ => plural(flame.total, "allocation"),
+    }
+}
+
+fn subtitle(flame: &Flame) -> String {
+    let mut command: String = flame.command.chars().take(MAX_COMMAND).map(printable).collect();
+    if flame.command.chars().nth(MAX_COMMAND).is_some() {
+        command.push('…');
+    }
+    format!("{command} · {} in {}", quantity(flame), plural(flame.stacks.len() as u64, "distinct stack"))
+}
+
+const MAX_COMMAND: usize = 120;
+
+/// A name that inferno takes for one frame: a semicolon would split it, a number at its end would be taken for a
+/// count.
+fn disarmed(name: &str) -> String {
+    let mut text: String = name.chars().map(|c| if c == ';' { SEMICOLON } else { printable(c) }).collect();
+    if let Some(at) = text.rfind(' ')
+        && text[at + 1..].parse::<f64>().is_ok()
+    {
+        text.replace_range(at..=at, SPACE.encode_utf8(&mut [0; 4]));
+    }
+    text
+}
+
+/// XML has no control characters.
+fn printable(c: char) -> char {
+    let forbidden = c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}' | SEMICOLON | SPACE);
+    if forbidden { '\u{fffd}' } else { c }
+}
+
+fn write_empty(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
+    let escape = |text: &str| {
+        text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    };
+    let command: String = flame.command.chars().take(MAX_COMMAND).map(printable).collect();
+    writeln!(
+        out,
+        "<?xml version=\"1.0\" standalone=\"no\"?>\n\
+         <svg version=\"1.1\" width=\"1200\" height=\"120\" viewBox=\"0 0 1200 120\" xmlns=\"http://www.w3.org/2000/svg\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#eeeeee\"/>\n\
+         <g font-family=\"monospace\" text-anchor=\"middle\">\n\
+         <text x=\"600\" y=\"40\" font-size=\"17\">{}: nothing</text>\n\
+         <text x=\"600\" y=\"75\" font-size=\"12\">{}</text>\n\
+         </g>\n</svg>",
+        flame.metric.title(),
+        escape(&command)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::flame::Metric;
+    use std::collections::BTreeMap;
+
+    fn svg(stacks: &[(&[&str], u64)]) -> String {
+        let stacks: BTreeMap<Vec<String>, u64> =
+            stacks.iter().map(|(frames, n)| (frames.iter().map(|f| (*f).to_owned()).collect(), *n)).collect();
+        let total = stacks.values().sum();
+        let mut out = Vec::new();
+        write(&mut out, &Flame { metric: Metric::Live, command: "app <x>".to_owned(), total, stacks })
+            .unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn names_survive_inferno() {
+        let text = svg(&[
+            (&["main", "take::<[u8; 8]>"], 10),
+            (&["main", "version 42"], 20),
+            (&["main", "a 1 2"], 5),
+        ]);
+        assert!(text.contains("<title>take::&lt;[u8; 8]&gt; (10 bytes"), "{text}");
+        assert!(text.contains("<title>version 42 (20 bytes"), "{text}");
+        assert!(text.contains("<title>a 1 2 (5 bytes"), "{text}");
+        assert!(text.contains("<title>main (35 bytes"), "{text}");
+        assert!(!text.contains(SEMICOLON) && !text.contains(SPACE));
+    }
+
+    #[test]
+    fn nothing_is_a_picture_too() {
+        let text = svg(&[]);
+        assert!(text.contains("Live at the end: nothing") && text.contains("app &lt;x&gt;"));
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_bytes() {
+        let stacks: &[(&[&str], u64)] = &[(&["main", "a"], 1), (&["main", "b"], 2)];
+        assert_eq!(svg(stacks), svg(stacks));
+    }
+}

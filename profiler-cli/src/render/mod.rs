@@ -1,0 +1,54 @@
+//! Renderers: pure functions from an analysis to text, JSON or SVG. One file for each output format.
+
+pub mod flame_svg;
+pub mod json;
+pub mod leaks_text;
+pub mod lines_text;
+pub mod summary_text;
+
+use anstyle::{AnsiColor, Style};
+
+/// Headings.
+const HEADING: Style = Style::new().bold();
+/// Growth, and what somebody should look at.
+const GROWTH: Style = AnsiColor::Red.on_default();
+/// Release, and what is well.
+const RELEASE: Style = AnsiColor::Green.on_default();
+/// What only gives context.
+const FAINT: Style = Style::new().dimmed();
+
+/// `file.rs:12`, or the function's module where there is no file.
+fn place(file: Option<&str>, line: Option<u32>) -> String {
+    match (file, line) {
+        (Some(file), Some(line)) => format!("{}:{line}", shortened(file)),
+        (Some(file), None) => shortened(file).to_owned(),
+        (None, _) => String::new(),
+    }
+}
+
+/// A source path without what is the same for everybody: the registry's folder, the compiler's.
+fn shortened(file: &str) -> &str {
+    if let Some(at) = file.find("/registry/src/") {
+        let rest = &file[at + "/registry/src/".len()..];
+        return rest.split_once('/').map_or(rest, |(_, path)| path);
+    }
+    if let Some(rest) = file.strip_prefix("/rustc/") {
+        return rest.split_once('/').map_or(rest, |(_, path)| path);
+    }
+    file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lose_what_everybody_knows() {
+        assert_eq!(
+            shortened("/home/a/.cargo/registry/src/index-1/syn-3.0.1/src/lib.rs"),
+            "syn-3.0.1/src/lib.rs"
+        );
+        assert_eq!(shortened("/rustc/0123/library/alloc/src/vec/mod.rs"), "library/alloc/src/vec/mod.rs");
+        assert_eq!(place(Some("/srv/app/main.rs"), Some(3)), "/srv/app/main.rs:3");
+    }
+}

@@ -1,0 +1,200 @@
+//! The summary for people.
+
+use std::io::{self, Write};
+
+use super::{FAINT, GROWTH, HEADING, RELEASE, place};
+use crate::analyze::summary::{Site, Summary};
+use crate::units::{Safe, bytes, count, plural, time};
+
+/// Writes the summary.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    writeln!(out, "{HEADING}{}{HEADING:#}  {FAINT}pid {}{FAINT:#}", Safe(&summary.command), summary.pid)?;
+    write_trust(out, summary)?;
+    writeln!(out)?;
+    write_totals(out, summary)?;
+    write_process(out, summary)?;
+    write_sizes(out, summary)?;
+    write_sites(out, "Top sites by live bytes at the peak", &summary.top_peak, |site| {
+        format!("{:>10}  {:>14}", bytes(site.peak_bytes), plural(site.peak_blocks, "block"))
+    })?;
+    write_sites(out, "Top sites by bytes allocated", &summary.top_allocated, |site| {
+        format!(
+            "{:>10}  {:>14}",
+            bytes(site.allocated_bytes),
+            plural(site.allocations + site.reallocations, "time")
+        )
+    })?;
+    write_sites(out, "Top sites by allocations", &summary.top_allocations, |site| {
+        format!(
+            "{:>10}  {:>14}",
+            count(site.allocations),
+            format!("{} temporary", count(site.temporary_allocations))
+        )
+    })?;
+    write_threads(out, summary)
+}
+
+fn write_trust(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    if summary.exact && summary.warnings.is_empty() {
+        return writeln!(out, "{RELEASE}complete and exact{RELEASE:#}: no event lost, no stack cut off");
+    }
+    let word = match (summary.exact, summary.complete) {
+        (true, _) => "complete and exact, but",
+        (false, true) => "complete, but not exact",
+        (false, false) => "NOT COMPLETE",
+    };
+    writeln!(out, "{GROWTH}{word}{GROWTH:#}")?;
+    for warning in &summary.warnings {
+        writeln!(out, "  - {}", Safe(warning))?;
+    }
+    if summary.end != "finished" && summary.complete {
+        writeln!(out, "  - {}", summary.end)?;
+    }
+    Ok(())
+}
+
+fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    let row = |out: &mut dyn Write, name: &str, value: String| writeln!(out, "  {name:<14} {value}");
+    row(out, "duration", time(summary.duration_ns))?;
+    row(
+        out,
+        "peak",
+        format!(
+            "{} ({} B) in {} after {}",
+            bytes(summary.peak_bytes),
+            count(summary.peak_bytes),
+            plural(summary.peak_blocks, "block"),
+            time(summary.peak_ns)
+        ),
+    )?;
+    row(
+        out,
+        "live at end",
+        format!(
+            "{} ({} B) in {}",
+            bytes(summary.live_bytes),
+            count(summary.live_bytes),
+            plural(summary.live_blocks, "block")
+        ),
+    )?;
+    row(
+        out,
+        "allocations",
+        format!("{} ({} with reallocations)", count(summary.allocations), bytes(summary.allocated_bytes)),
+    )?;
+    row(out, "reallocations", count(summary.reallocations))?;
+    row(out, "deallocations", format!("{} ({})", count(summary.deallocations), bytes(summary.freed_bytes)))?;
+    let share = 100.0 * summary.temporary_allocations as f64 / (summary.allocations.max(1)) as f64;
+    row(
+        out,
+        "temporary",
+        format!("{} ({share:.1} % of allocations were freed at once)", count(summary.temporary_allocations)),
+    )?;
+    row(
+        out,
+        "threads",
+        format!("{}, {}", count(summary.threads as u64), plural(summary.stacks as u64, "distinct stack")),
+    )?;
+    row(
+        out,
+        "trust",
+        format!(
+            "{} lost, {} truncated, {} unresolved; {}",
+            plural(summary.lost_events, "event"),
+            plural(summary.truncated_stacks, "stack"),
+            plural(summary.unresolved_frames, "frame"),
+            summary.end
+        ),
+    )
+}
+
+fn write_process(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    let process = &summary.process;
+    if process.samples == 0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n{HEADING}Process{HEADING:#} {FAINT}(highest of {}){FAINT:#}",
+        plural(process.samples as u64, "sample")
+    )?;
+    writeln!(
+        out,
+        "  VSZ {}, RSS {}, swap {}; of these the tracker's own tables {}",
+        bytes(process.vsz),
+        bytes(process.rss),
+        bytes(process.swap),
+        bytes(process.tracker_bytes)
+    )?;
+    writeln!(
+        out,
+        "  page faults: {} minor, {} major",
+        count(process.minor_faults),
+        count(process.major_faults)
+    )
+}
+
+fn write_sizes(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    let largest = summary.sizes.iter().map(|class| class.allocations).max().unwrap_or(0);
+    if largest == 0 {
+        return Ok(());
+    }
+    writeln!(out, "\n{HEADING}Allocation sizes{HEADING:#}")?;
+    for class in &summary.sizes {
+        let width = (class.allocations * 40).div_ceil(largest) as usize;
+        writeln!(
+            out,
+            "  up to {:>10}  {:>12}  {}",
+            bytes(class.up_to_bytes),
+            count(class.allocations),
+            "▇".repeat(width)
+        )?;
+    }
+    Ok(())
+}
+
+fn write_sites(
+    out: &mut dyn Write,
+    title: &str,
+    sites: &[Site],
+    figures: impl Fn(&Site) -> String,
+) -> io::Result<()> {
+    if sites.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{HEADING}{title}{HEADING:#}")?;
+    for site in sites {
+        let place = place(site.file.as_deref(), site.line);
+        writeln!(out, "  {}  {}  {FAINT}{}{FAINT:#}", figures(site), Safe(&site.function), Safe(&place))?;
+    }
+    Ok(())
+}
+
+fn write_threads(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    if summary.thread_list.len() < 2 {
+        return Ok(());
+    }
+    writeln!(out, "\n{HEADING}Threads{HEADING:#}")?;
+    let mut threads: Vec<_> = summary.thread_list.iter().collect();
+    threads.sort_by_key(|thread| std::cmp::Reverse(thread.allocated_bytes));
+    for thread in threads.iter().take(MAX_THREADS) {
+        writeln!(
+            out,
+            "  {:<16} {FAINT}{:>8}{FAINT:#}  {:>12} allocations  {:>10} allocated  {:>10} freed",
+            Safe(&thread.name).to_string(),
+            thread.tid,
+            count(thread.allocations),
+            bytes(thread.allocated_bytes),
+            bytes(thread.freed_bytes)
+        )?;
+    }
+    if threads.len() > MAX_THREADS {
+        writeln!(out, "  … {} more; --json has all", threads.len() - MAX_THREADS)?;
+    }
+    Ok(())
+}
+
+const MAX_THREADS: usize = 10;

@@ -1,0 +1,214 @@
+//! Source files: their text, and where the functions in them begin and end. In: paths from debug info. Out: lines.
+//! Nothing in a file is trusted: size and nesting are bounded, and what does not parse has text but no functions.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use syn::spanned::Spanned;
+use syn::visit::Visit;
+
+/// Source files, read when they are first asked for.
+#[derive(Debug, Default)]
+pub struct Sources {
+    files: Mutex<FxHashMap<String, Arc<SourceFile>>>,
+}
+
+/// A source file.
+#[derive(Debug, Default)]
+pub struct SourceFile {
+    lines: Vec<String>,
+    functions: Vec<Function>,
+    modified: Option<SystemTime>,
+    missing: bool,
+}
+
+/// Where a function stands: the line of its signature to the line of its closing brace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its name, without path.
+    pub name: String,
+    /// First line, from 1.
+    pub start: u32,
+    /// Last line.
+    pub end: u32,
+}
+
+impl Sources {
+    /// Sources with these texts, for paths that need not exist.
+    pub fn from_texts<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Sources {
+        let files =
+            texts.into_iter().map(|(path, text)| (path.to_owned(), Arc::new(SourceFile::parse(text, None))));
+        Sources { files: Mutex::new(files.collect()) }
+    }
+
+    /// The file at `path`; one without lines if it cannot be read.
+    pub fn file(&self, path: &str) -> Arc<SourceFile> {
+        let mut files = self.files.lock();
+        Arc::clone(
+            files.entry(path.to_owned()).or_insert_with(|| Arc::new(SourceFile::read(Path::new(path)))),
+        )
+    }
+}
+
+impl SourceFile {
+    /// The text of a line, from 1.
+    pub fn line(&self, number: u32) -> Option<&str> {
+        self.lines.get((number as usize).checked_sub(1)?).map(String::as_str)
+    }
+
+    /// Whether the file could not be read.
+    pub fn is_missing(&self) -> bool {
+        self.missing
+    }
+
+    /// Whether the file was changed after this moment, in nanoseconds since the Unix epoch.
+    pub fn is_newer_than(&self, unix_ns: u64) -> bool {
+        self.modified.is_some_and(|time| time > SystemTime::UNIX_EPOCH + Duration::from_nanos(unix_ns))
+    }
+
+    /// The smallest function that contains all lines from `first` to `last`, one of the given name if there is any.
+    pub fn function(&self, name: &str, first: u32, last: u32) -> Option<&Function> {
+        let around = self.functions.iter().filter(|function| function.start <= first && last <= function.end);
+        around.min_by_key(|function| (function.name != name, function.end - function.start))
+    }
+
+    fn read(path: &Path) -> SourceFile {
+        let missing = SourceFile { missing: true, ..SourceFile::default() };
+        let Ok(file) = File::open(path) else { return missing };
+        let Some(metadata) = file.metadata().ok().filter(|metadata| metadata.is_file()) else {
+            return missing;
+        };
+        let mut text = Vec::new();
+        if file.take(MAX_SOURCE).read_to_end(&mut text).is_err() {
+            return missing;
+        }
+        SourceFile::parse(&String::from_utf8_lossy(&text), metadata.modified().ok())
+    }
+
+    fn parse(text: &str, modified: Option<SystemTime>) -> SourceFile {
+        let mut collector = Collector::default();
+        if nesting(text) <= MAX_NESTING
+            && let Ok(file) = syn::parse_file(text)
+        {
+            collector.visit_file(&file);
+        }
+        let lines = text.lines().map(str::to_owned).collect();
+        SourceFile { lines, functions: collector.functions, modified, missing: false }
+    }
+}
+
+/// A larger file is cut.
+const MAX_SOURCE: u64 = 16 << 20;
+/// A parser that calls itself must not be led to the end of its stack.
+const MAX_NESTING: usize = 256;
+
+/// The deepest nesting of brackets and of operators that nest without any (`&&&x`, `!!x`, `a<a<a<…`). What stands in
+/// strings and comments counts too, which can only make it refuse.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest, mut unclosed) = (0usize, 0, 0usize);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b'<' | b'&' | b'*' | b'!' | b'-' | b'|' => unclosed += 1,
+            b';' | b',' | b'\n' => unclosed = 0,
+            _ => {}
+        }
+        deepest = deepest.max(depth + unclosed);
+    }
+    deepest
+}
+
+#[derive(Default)]
+struct Collector {
+    functions: Vec<Function>,
+}
+
+impl Collector {
+    fn add(&mut self, name: &syn::Ident, head: proc_macro2::Span, block: &syn::Block) {
+        let (start, end) = (head.start().line as u32, block.brace_token.span.close().end().line as u32);
+        self.functions.push(Function { name: name.to_string(), start, end });
+    }
+}
+
+impl<'ast> Visit<'ast> for Collector {
+    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        self.add(&item.sig.ident, first_span(&item.vis, &item.sig), &item.block);
+        syn::visit::visit_item_fn(self, item);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+        self.add(&item.sig.ident, first_span(&item.vis, &item.sig), &item.block);
+        syn::visit::visit_impl_item_fn(self, item);
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
+        if let Some(block) = &item.default {
+            self.add(&item.sig.ident, item.sig.span(), block);
+        }
+        syn::visit::visit_trait_item_fn(self, item);
+    }
+}
+
+fn first_span(visibility: &syn::Visibility, signature: &syn::Signature) -> proc_macro2::Span {
+    match visibility {
+        syn::Visibility::Inherited => signature.span(),
+        written => written.span(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+use std::fmt;
+
+impl A {
+    /// Docs.
+    #[inline]
+    pub(crate) fn outer(&self) -> u8 {
+        fn inner() -> u8 {
+            7
+        }
+        let f = || {
+            inner()
+        };
+        f()
+    }
+}
+
+trait T {
+    fn given() {
+        let _ = 1;
+    }
+}
+";
+
+    #[test]
+    fn functions_reach_from_signature_to_brace() {
+        let file = SourceFile::parse(TEXT, None);
+        let place =
+            |name, first, last| file.function(name, first, last).map(|f| (f.name.as_str(), f.start, f.end));
+        assert_eq!(place("outer", 8, 8), Some(("outer", 6, 14)));
+        assert_eq!(place("inner", 8, 8), Some(("inner", 7, 9)));
+        assert_eq!(place("{closure}", 11, 13), Some(("outer", 6, 14)));
+        assert_eq!(place("given", 19, 19), Some(("given", 18, 20)));
+        assert_eq!(place("outer", 1, 8), None);
+        assert_eq!(file.line(8), Some("            7"));
+        assert_eq!((file.line(0), file.line(99)), (None, None));
+    }
+
+    #[test]
+    fn a_file_made_to_overflow_the_parser_has_text_only() {
+        let text = format!("fn f() {{ {} }}", "(".repeat(100_000));
+        let file = SourceFile::parse(&text, None);
+        assert!(file.functions.is_empty() && file.line(1).is_some());
+        assert!(Sources::default().file("/nonexistent/x.rs").is_missing());
+    }
+}

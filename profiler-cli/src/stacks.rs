@@ -1,0 +1,265 @@
+//! Stacks with names: a [`Profile`] and the symbols of its modules in, a list of frames for every node of the call tree
+//! out. Each distinct frame is kept once. Pure, but for the symbolizer that it asks.
+
+use std::sync::Arc;
+
+use alloc_dump::layout::StackId;
+use rustc_hash::FxHashMap;
+
+use crate::profile::Profile;
+use crate::symbolize::classify::is_runtime;
+use crate::symbolize::{CodeAddress, Frame, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError};
+
+/// Index of a distinct frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrameId(u32);
+
+impl FrameId {
+    /// Its place among [`Stacks::all_frames`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A frame as analyses see it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NamedFrame {
+    /// The function, demangled.
+    pub function: Arc<str>,
+    /// Its source file, if known.
+    pub file: Option<Arc<str>>,
+    /// The line of the call or allocation, if known.
+    pub line: Option<u32>,
+    /// Whether its code was inlined into the next frame outwards.
+    pub inlined: bool,
+    /// Whether it belongs to the runtime (allocator, `alloc`, `core`, `std`, this project) and not to the user's code.
+    pub runtime: bool,
+    /// File name of the module.
+    pub module: Arc<str>,
+}
+
+/// The frames of every stack of a profile.
+#[derive(Debug, Default)]
+pub struct Stacks {
+    frames: Vec<NamedFrame>,
+    /// Frames of each distinct address, innermost first: a range of `lists`.
+    lists: Vec<FrameId>,
+    by_node: Vec<(u32, u32)>,
+    parents: Vec<StackId>,
+    /// Distinct code addresses that have no name.
+    pub unresolved: u64,
+    /// What a person should know about the symbols: one line each.
+    pub hints: Vec<String>,
+}
+
+/// Why stacks cannot be named.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StacksError {
+    /// The program was built anew since.
+    #[error("{0}")]
+    WrongBuild(ModuleStatus),
+    /// See [`SymbolizeError`].
+    #[error(transparent)]
+    Symbolize(#[from] SymbolizeError),
+}
+
+impl Stacks {
+    /// Looks all code addresses of the profile up.
+    ///
+    /// # Errors
+    /// If the recorded program is there, but in another build: every name would be wrong. For libraries that is a hint.
+    pub fn resolve(
+        profile: &Profile,
+        options: Options,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Stacks, StacksError> {
+        let specs: Vec<ModuleSpec> = profile
+            .modules
+            .iter()
+            .map(|module| ModuleSpec { path: module.path.clone(), build_id: module.build_id.clone() })
+            .collect();
+        let modules = Modules::open(&specs, options)?;
+        for (index, module) in profile.modules.iter().enumerate() {
+            if let Some(status @ ModuleStatus::WrongBuild { .. }) = modules.problem(index)
+                && module.path == profile.process.exe
+            {
+                return Err(StacksError::WrongBuild(status.clone()));
+            }
+        }
+        let addresses = addresses(profile, &modules);
+        let mut wanted = vec![Vec::new(); specs.len()];
+        for (module, address) in addresses.iter().flatten() {
+            wanted[*module as usize].push(*address);
+        }
+        for list in &mut wanted {
+            list.sort_unstable();
+            list.dedup();
+        }
+        let symbols = modules.symbolize(&wanted, progress)?;
+        let mut stacks = Stacks::default();
+        let mut builder = Builder::default();
+        for (node, address) in profile.nodes.iter().zip(&addresses) {
+            let range = match *address {
+                Some((module, address)) => builder.list(&mut stacks, (module, address), || {
+                    let path = profile.modules[module as usize].path.to_string_lossy();
+                    (symbols.frames(module as usize, address).to_vec(), path.into_owned())
+                }),
+                None => builder.list(&mut stacks, (u32::MAX, CodeAddress::exact(node.pc)), || {
+                    (vec![nameless(node.pc)], String::new())
+                }),
+            };
+            stacks.by_node.push(range);
+            stacks.parents.push(node.parent);
+        }
+        // The roots have no frame of their own.
+        for range in stacks.by_node.iter_mut().take(StackId::FIRST.0 as usize) {
+            *range = (0, 0);
+        }
+        stacks.hints = symbols.warnings().to_vec();
+        for (index, module) in profile.modules.iter().enumerate() {
+            let main = module.path == profile.process.exe;
+            match symbols.status(index) {
+                status @ (ModuleStatus::SymbolTableOnly { .. } | ModuleStatus::NoSymbols { .. }) if main => {
+                    stacks.hints.push(status.to_string());
+                }
+                status @ ModuleStatus::Missing { .. } if main => stacks.hints.push(status.to_string()),
+                status @ (ModuleStatus::WrongBuild { .. } | ModuleStatus::DamagedDebugInfo { .. }) => {
+                    stacks.hints.push(status.to_string());
+                }
+                _ => {}
+            }
+        }
+        Ok(stacks)
+    }
+
+    /// The frames of a stack, innermost first, inlined ones included.
+    pub fn frames(&self, stack: StackId) -> impl Iterator<Item = FrameId> {
+        let mut next = stack;
+        std::iter::from_fn(move || {
+            let at = next;
+            if at < StackId::FIRST {
+                return None;
+            }
+            let (start, end) = *self.by_node.get(at.0 as usize)?;
+            next = self.parents[at.0 as usize];
+            Some(self.lists[start as usize..end as usize].iter().copied())
+        })
+        .flatten()
+    }
+
+    /// What a frame is.
+    pub fn frame(&self, id: FrameId) -> &NamedFrame {
+        &self.frames[id.0 as usize]
+    }
+
+    /// All distinct frames.
+    pub fn all_frames(&self) -> impl Iterator<Item = &NamedFrame> {
+        self.frames.iter()
+    }
+
+    /// The site of a stack: its innermost frame that is the user's own code.
+    pub fn site(&self, stack: StackId) -> Option<FrameId> {
+        self.frames(stack).find(|id| !self.frame(*id).runtime)
+    }
+
+    /// The frames of a stack that are the user's own code, innermost first; all frames if there are none of those.
+    pub fn trimmed(&self, stack: StackId) -> Vec<FrameId> {
+        let own: Vec<FrameId> = self.frames(stack).filter(|id| !self.frame(*id).runtime).collect();
+        if own.is_empty() { self.frames(stack).collect() } else { own }
+    }
+
+    /// Stacks made by hand: for each stack, from [`StackId::FIRST`] on, its frames, innermost first.
+    pub fn from_frames(stacks: &[Vec<NamedFrame>]) -> Stacks {
+        let mut made = Stacks::default();
+        let mut builder = Builder::default();
+        made.by_node = vec![(0, 0); StackId::FIRST.0 as usize];
+        made.parents = vec![StackId::ROOT; StackId::FIRST.0 as usize + stacks.len()];
+        for frames in stacks {
+            let start = made.lists.len() as u32;
+            for frame in frames {
+                let id = builder.intern(&mut made, frame.clone());
+                made.lists.push(id);
+            }
+            made.by_node.push((start, made.lists.len() as u32));
+        }
+        made
+    }
+}
+
+/// Interns frames and lists of frames while stacks are being built.
+#[derive(Default)]
+struct Builder {
+    known: FxHashMap<NamedFrame, FrameId>,
+    lists: FxHashMap<(u32, CodeAddress), (u32, u32)>,
+}
+
+impl Builder {
+    fn list(
+        &mut self,
+        stacks: &mut Stacks,
+        key: (u32, CodeAddress),
+        look_up: impl FnOnce() -> (Vec<Frame>, String),
+    ) -> (u32, u32) {
+        if let Some(range) = self.lists.get(&key) {
+            return *range;
+        }
+        let (frames, module_path) = look_up();
+        let module: Arc<str> = module_path.rsplit('/').next().unwrap_or_default().into();
+        stacks.unresolved += u64::from(frames.iter().any(|frame| !frame.resolved));
+        let start = stacks.lists.len() as u32;
+        for frame in frames {
+            let runtime = is_runtime(&frame.function, frame.file.as_deref(), &module_path);
+            let Frame { function, file, line, inlined, .. } = frame;
+            let id = self.intern(
+                stacks,
+                NamedFrame { function, file, line, inlined, runtime, module: module.clone() },
+            );
+            stacks.lists.push(id);
+        }
+        let range = (start, stacks.lists.len() as u32);
+        self.lists.insert(key, range);
+        range
+    }
+
+    fn intern(&mut self, stacks: &mut Stacks, frame: NamedFrame) -> FrameId {
+        *self.known.entry(frame).or_insert_with_key(|frame| {
+            stacks.frames.push(frame.clone());
+            FrameId(stacks.frames.len() as u32 - 1)
+        })
+    }
+}
+
+/// Module and address of every node; `None` for code outside of any file. Nodes are return addresses, but for a signal
+/// handler's way back and for the frame that the signal interrupted.
+fn addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddress)>> {
+    let place = |at: usize| {
+        let node = &profile.nodes[at];
+        let module = node.module.filter(|module| (*module as usize) < profile.modules.len())?;
+        Some((module, node.pc.wrapping_sub(profile.modules[module as usize].bias)))
+    };
+    let mut exact = vec![false; profile.nodes.len()];
+    let mut trampolines = FxHashMap::default();
+    for at in StackId::FIRST.0 as usize..profile.nodes.len() {
+        let Some((module, address)) = place(at) else { continue };
+        let is_trampoline = *trampolines
+            .entry((module, address))
+            .or_insert_with(|| modules.is_signal_trampoline(module as usize, address));
+        if is_trampoline {
+            exact[at] = true;
+            exact[profile.nodes[at].parent.0 as usize] = true;
+        }
+    }
+    let address_of = |at: usize| {
+        let (module, address) = place(at)?;
+        let code =
+            if exact[at] { CodeAddress::exact(address) } else { CodeAddress::from_return_address(address) };
+        Some((module, code))
+    };
+    (0..profile.nodes.len()).map(address_of).collect()
+}
+
+fn nameless(pc: u64) -> Frame {
+    let function = format!("{pc:#x}").into();
+    Frame { function, file: None, line: None, column: None, inlined: false, resolved: false }
+}

@@ -1,0 +1,357 @@
+//! Symbols on disk, one file per build-id: frames in, the same frames out on a later run.
+//!
+//! A file is used only if it is whole (version, CRC), is of the same build, and was made from the very debug files that
+//! would be read now. Anything else is as good as no file: a damaged cache must never be an error, a wrong name or a
+//! panic.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use super::Frame;
+use super::locate::Files;
+use super::names::Names;
+use super::status::BuildId;
+
+/// Raised whenever the format changes, or the same debug info would give other frames.
+const VERSION: u32 = 1;
+const MAGIC: &[u8; 8] = b"ATSYMBOL";
+/// Magic, version, CRC-32 of the rest.
+const HEADER: usize = MAGIC.len() + 8;
+const MAX_FILE: u64 = 1 << 30;
+/// A build-id is 20 bytes, or 16, or whatever was given to the linker; as a file name it has to be short.
+const MAX_BUILD_ID: usize = 64;
+
+/// The frames of a module's addresses.
+pub(super) type FrameMap = BTreeMap<u64, Arc<[Frame]>>;
+
+/// The state of a file that frames were made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SourceFile {
+    path: PathBuf,
+    /// Length and time of the last change; `None` if there is no such file (yet).
+    state: Option<(u64, i128)>,
+}
+
+impl SourceFile {
+    fn now(path: &Path) -> Self {
+        let state = fs::metadata(path).ok().map(|metadata| {
+            let modified = metadata.modified().ok();
+            let nanos = modified.map_or(0, |time| match time.duration_since(UNIX_EPOCH) {
+                Ok(after) => after.as_nanos().cast_signed(),
+                Err(before) => -before.duration().as_nanos().cast_signed(),
+            });
+            (metadata.len(), nanos)
+        });
+        Self { path: path.to_owned(), state }
+    }
+}
+
+/// The files whose state decides whether cached frames still hold.
+pub(super) fn sources(files: &Files) -> Vec<SourceFile> {
+    let debug = files.debug.iter();
+    let debug =
+        debug.flat_map(|debug| [Some(&debug.path), debug.shared.as_ref(), debug.package.as_ref()]).flatten();
+    let mut paths: Vec<&PathBuf> = debug.chain(&files.symbols).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths.into_iter().map(|path| SourceFile::now(path)).collect()
+}
+
+/// The state of files that were found only by reading the debug info.
+pub(super) fn split_sources(paths: &[PathBuf]) -> Vec<SourceFile> {
+    paths.iter().map(|path| SourceFile::now(path)).collect()
+}
+
+/// What was read back.
+#[derive(Debug, Default)]
+pub(super) struct Cached {
+    pub(super) frames: FrameMap,
+    pub(super) split: Vec<SourceFile>,
+}
+
+/// Reads the frames of `build_id`, none if there are none that hold.
+pub(super) fn load(dir: &Path, build_id: &[u8], sources: &[SourceFile], names: &Names) -> Cached {
+    read(dir, build_id, sources, names).unwrap_or_default()
+}
+
+fn read(dir: &Path, build_id: &[u8], sources: &[SourceFile], names: &Names) -> Option<Cached> {
+    let path = file_path(dir, build_id)?;
+    if fs::metadata(&path).ok()?.len() > MAX_FILE {
+        return None;
+    }
+    let bytes = fs::read(path).ok()?;
+    let (header, body) = bytes.split_at_checked(HEADER)?;
+    if header != header_of(body) {
+        return None;
+    }
+    let stored: Stored = postcard::from_bytes(body).ok()?;
+    let holds = stored.build_id == build_id
+        && stored.sources == sources
+        && stored.split.iter().all(|source| SourceFile::now(&source.path) == *source);
+    if !holds {
+        return None;
+    }
+    let strings: Vec<Arc<str>> = stored.strings.iter().map(|text| names.intern(text)).collect();
+    let mut frames = FrameMap::new();
+    for StoredAddress { address, frames: stored } in stored.addresses {
+        let decoded: Option<Arc<[Frame]>> = stored.iter().map(|frame| frame.decode(&strings)).collect();
+        frames.insert(address, decoded.filter(|frames| !frames.is_empty())?);
+    }
+    Some(Cached { frames, split: stored.split })
+}
+
+/// Writes the frames of `build_id`, atomically and readable by the user alone.
+pub(super) fn store(
+    dir: &Path,
+    build_id: &[u8],
+    sources: Vec<SourceFile>,
+    cached: Cached,
+) -> Result<(), std::io::Error> {
+    let Some(path) = file_path(dir, build_id) else { return Ok(()) };
+    let mut strings = Strings::default();
+    let addresses = cached.frames.iter().map(|(&address, frames)| StoredAddress {
+        address,
+        frames: frames.iter().map(|frame| StoredFrame::encode(frame, &mut strings)).collect(),
+    });
+    let addresses = addresses.collect();
+    let stored = Stored {
+        build_id: build_id.to_vec(),
+        sources,
+        split: cached.split,
+        strings: strings.list,
+        addresses,
+    };
+    let body = postcard::to_stdvec(&stored).map_err(std::io::Error::other)?;
+    make_private_dir(dir)?;
+    // A temporary file is made for the user alone, and renaming it is all or nothing.
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(&header_of(&body))?;
+    file.write_all(&body)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// `None` if this build cannot be cached, for want of a usable build-id.
+fn file_path(dir: &Path, build_id: &[u8]) -> Option<PathBuf> {
+    let usable = !build_id.is_empty() && build_id.len() <= MAX_BUILD_ID;
+    usable.then(|| dir.join(format!("{}.symbols", BuildId(build_id))))
+}
+
+fn header_of(body: &[u8]) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[12..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+    header
+}
+
+fn make_private_dir(dir: &Path) -> Result<(), std::io::Error> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    build_id: Vec<u8>,
+    sources: Vec<SourceFile>,
+    split: Vec<SourceFile>,
+    strings: Vec<String>,
+    addresses: Vec<StoredAddress>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredAddress {
+    address: u64,
+    frames: Vec<StoredFrame>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredFrame {
+    function: u32,
+    file: Option<u32>,
+    line: Option<u32>,
+    column: Option<u32>,
+    inlined: bool,
+    resolved: bool,
+}
+
+impl StoredFrame {
+    fn encode(frame: &Frame, strings: &mut Strings) -> Self {
+        Self {
+            function: strings.index(&frame.function),
+            file: frame.file.as_ref().map(|file| strings.index(file)),
+            line: frame.line,
+            column: frame.column,
+            inlined: frame.inlined,
+            resolved: frame.resolved,
+        }
+    }
+
+    fn decode(&self, strings: &[Arc<str>]) -> Option<Frame> {
+        let string = |index: u32| strings.get(usize::try_from(index).ok()?).cloned();
+        let file = match self.file {
+            Some(index) => Some(string(index)?),
+            None => None,
+        };
+        Some(Frame {
+            function: string(self.function)?,
+            file,
+            line: self.line,
+            column: self.column,
+            inlined: self.inlined,
+            resolved: self.resolved,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Strings {
+    list: Vec<String>,
+    indices: HashMap<Arc<str>, u32>,
+}
+
+impl Strings {
+    fn index(&mut self, text: &Arc<str>) -> u32 {
+        *self.indices.entry(Arc::clone(text)).or_insert_with(|| {
+            self.list.push(text.as_ref().to_owned());
+            u32::try_from(self.list.len() - 1).expect("a module has less than four billion names")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(function: &str, file: Option<&str>, inlined: bool) -> Frame {
+        Frame {
+            function: function.into(),
+            file: file.map(Arc::from),
+            line: file.map(|_| 7),
+            column: None,
+            inlined,
+            resolved: true,
+        }
+    }
+
+    fn frames() -> FrameMap {
+        let nested: Arc<[Frame]> =
+            [frame("push", Some("/src/vec.rs"), true), frame("app::main", Some("main.rs"), false)].into();
+        FrameMap::from([(0x10, nested), (0x20, [frame("malloc", None, false)].into())])
+    }
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        source: PathBuf,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            let source = dir.path().join("app.debug");
+            fs::write(&source, "debug info").expect("a file");
+            Self { dir, source }
+        }
+
+        fn cache(&self) -> PathBuf {
+            self.dir.path().join("cache/symbols")
+        }
+
+        fn sources(&self) -> Vec<SourceFile> {
+            vec![SourceFile::now(&self.source)]
+        }
+
+        fn store(&self, split: &[PathBuf]) {
+            let cached = Cached { frames: frames(), split: split_sources(split) };
+            store(&self.cache(), &[1, 2], self.sources(), cached).expect("a writable folder");
+        }
+
+        fn load(&self) -> FrameMap {
+            load(&self.cache(), &[1, 2], &self.sources(), &Names::default()).frames
+        }
+
+        fn file(&self) -> PathBuf {
+            self.cache().join("0102.symbols")
+        }
+    }
+
+    #[test]
+    fn what_was_stored_comes_back() {
+        let fixture = Fixture::new();
+        assert!(fixture.load().is_empty());
+        fixture.store(&[]);
+        assert_eq!(fixture.load(), frames());
+        assert!(load(&fixture.cache(), &[3], &fixture.sources(), &Names::default()).frames.is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_read_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let fixture = Fixture::new();
+        fixture.store(&[]);
+        let mode = |path: &Path| fs::metadata(path).expect("it was stored").permissions().mode() & 0o777;
+        assert_eq!((mode(&fixture.cache()), mode(&fixture.file())), (0o700, 0o600));
+    }
+
+    #[test]
+    fn new_debug_info_makes_it_void() {
+        let fixture = Fixture::new();
+        fixture.store(&[]);
+        fs::write(&fixture.source, "more debug info").expect("a file");
+        assert!(fixture.load().is_empty());
+
+        let split = fixture.dir.path().join("app.dwo");
+        fixture.store(std::slice::from_ref(&split));
+        assert_eq!(fixture.load(), frames());
+        fs::write(&split, "split debug info that was not there before").expect("a file");
+        assert!(fixture.load().is_empty());
+    }
+
+    #[test]
+    fn every_damaged_byte_and_every_cut_is_noticed() {
+        let fixture = Fixture::new();
+        fixture.store(&[]);
+        let whole = fs::read(fixture.file()).expect("it was stored");
+        for index in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[index] ^= 0x41;
+            fs::write(fixture.file(), &damaged).expect("a file");
+            assert!(fixture.load().is_empty(), "byte {index}");
+            fs::write(fixture.file(), &whole[..index]).expect("a file");
+            assert!(fixture.load().is_empty(), "cut at {index}");
+        }
+    }
+
+    #[test]
+    fn a_lying_body_with_a_right_crc_is_no_panic() {
+        let fixture = Fixture::new();
+        fixture.store(&[]);
+        let whole = fs::read(fixture.file()).expect("it was stored");
+        for index in HEADER..whole.len() {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut body = whole[HEADER..].to_vec();
+                body[index - HEADER] = value;
+                let bytes = [&header_of(&body)[..], &body].concat();
+                fs::write(fixture.file(), bytes).expect("a file");
+                assert!(fixture.load().values().all(|frames| !frames.is_empty()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_unusable_build_id_is_never_a_file_name() {
+        assert_eq!(file_path(Path::new("c"), &[]), None);
+        assert_eq!(file_path(Path::new("c"), &[0; 65]), None);
+        assert_eq!(file_path(Path::new("c"), &[0xab]), Some(PathBuf::from("c/ab.symbols")));
+    }
+}

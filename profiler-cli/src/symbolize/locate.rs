@@ -1,0 +1,265 @@
+//! Finding the files of a module: what the dump recorded in, the program file and its debug files out.
+//!
+//! A file is used only if it is known to belong to the recorded build: by build-id, or, where a build-id is missing, by
+//! the CRC that the program file has for its debug file. Nothing here opens debug info.
+
+use std::path::{Path, PathBuf};
+
+use super::object_file::{Facts, file_crc, path_from_bytes};
+use super::status::ModuleStatus;
+use super::symbol_dirs::{SymbolDirs, debug_file_name};
+use super::{ModuleSpec, Options};
+
+/// A module and the files that describe it.
+pub(super) struct Located {
+    pub(super) spec: ModuleSpec,
+    /// The file's name without folders, for frames that nobody can name.
+    pub(super) name: String,
+    pub(super) files: Result<Files, ModuleStatus>,
+}
+
+/// Files that belong to the recorded build.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// The recorded build-id, or that of the file if none was recorded.
+    pub(super) build_id: Vec<u8>,
+    /// The file with the instructions, if it is there.
+    pub(super) binary: Option<PathBuf>,
+    /// Files with symbol tables, the richest first.
+    pub(super) symbols: Vec<PathBuf>,
+    pub(super) debug: Option<DebugFiles>,
+}
+
+impl Files {
+    /// The file to name when speaking of the module.
+    pub(super) fn main_path(&self) -> PathBuf {
+        let debug = self.debug.iter().map(|debug| &debug.path);
+        self.binary.iter().chain(debug).chain(&self.symbols).next().cloned().unwrap_or_default()
+    }
+}
+
+/// Debug info and the files that it refers to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct DebugFiles {
+    pub(super) path: PathBuf,
+    /// What several debug files share (made by `dwz`).
+    pub(super) shared: Option<PathBuf>,
+    /// Split debug info packed into one file (`.dwp`).
+    pub(super) package: Option<PathBuf>,
+}
+
+/// Looks for the files of one module.
+pub(super) fn locate(spec: &ModuleSpec, options: &Options, dirs: &SymbolDirs) -> Located {
+    let name = spec.path.file_name().unwrap_or(spec.path.as_os_str()).to_string_lossy().into_owned();
+    Located { spec: spec.clone(), name, files: Search { spec, options, dirs }.run() }
+}
+
+struct Search<'a> {
+    spec: &'a ModuleSpec,
+    options: &'a Options,
+    dirs: &'a SymbolDirs,
+}
+
+impl Search<'_> {
+    fn run(&self) -> Result<Files, ModuleStatus> {
+        let at_path = Facts::read(&self.spec.path);
+        if let Ok(facts) = &at_path
+            && (self.spec.build_id.is_empty() || facts.build_id == self.spec.build_id)
+        {
+            return Ok(self.files_of(self.spec.path.clone(), facts));
+        }
+        if let Some((path, facts)) = self.elsewhere() {
+            return Ok(self.files_of(path, &facts));
+        }
+        Err(match at_path {
+            Ok(facts) => ModuleStatus::WrongBuild {
+                recorded_id: self.spec.build_id.clone(),
+                found_id: facts.build_id,
+                recorded_path: self.spec.path.clone(),
+                found_path: self.spec.path.clone(),
+            },
+            Err(reason) => ModuleStatus::Missing { path: self.spec.path.clone(), reason },
+        })
+    }
+
+    /// The recorded build at another place than the recorded path: the file itself, or else its debug file.
+    fn elsewhere(&self) -> Option<(PathBuf, Facts)> {
+        let build_id = &self.spec.build_id;
+        let by_name =
+            self.spec.path.file_name().into_iter().flat_map(|name| self.dirs.by_name(Path::new(name)));
+        let mut debug_only = None;
+        for path in by_name.chain(self.dirs.by_build_id(build_id)).chain(self.in_debug_roots(build_id)) {
+            let Ok(facts) = Facts::read(&path) else { continue };
+            // Without a recorded build-id the user's word is all there is.
+            if facts.build_id != *build_id && !build_id.is_empty() {
+                continue;
+            }
+            if facts.has_code {
+                return Some((path, facts));
+            }
+            debug_only.get_or_insert((path, facts));
+        }
+        debug_only
+    }
+
+    fn files_of(&self, path: PathBuf, facts: &Facts) -> Files {
+        let debug = self.debug_file(&path, facts);
+        let mut symbols: Vec<PathBuf> = debug.iter().map(|(path, _)| path.clone()).collect();
+        if facts.has_symbols && !symbols.contains(&path) {
+            symbols.push(path.clone());
+        }
+        let debug = debug.and_then(|(debug_path, debug_facts)| {
+            debug_facts.has_debug_info.then(|| DebugFiles {
+                shared: self.shared_file(&debug_path, &debug_facts),
+                package: self.package(&path, &debug_path),
+                path: debug_path,
+            })
+        });
+        Files { build_id: facts.build_id.clone(), binary: facts.has_code.then_some(path), symbols, debug }
+    }
+
+    /// The file with the debug info of the file at `path`, verified.
+    fn debug_file(&self, path: &Path, facts: &Facts) -> Option<(PathBuf, Facts)> {
+        if facts.has_debug_info {
+            return Some((path.to_owned(), Facts::read(path).ok()?));
+        }
+        let has_debug_info = |candidate: &PathBuf| {
+            let found = Facts::read(candidate).ok()?;
+            (found.has_debug_info && candidate != path).then_some(found)
+        };
+        let same_build = |candidate: PathBuf| {
+            let found = has_debug_info(&candidate)?;
+            (!facts.build_id.is_empty() && found.build_id == facts.build_id).then_some((candidate, found))
+        };
+        let linked = |candidate: PathBuf| {
+            let (_, crc) = facts.debug_link.as_ref()?;
+            let found = has_debug_info(&candidate)?;
+            // PERF: equal build-ids say as much as the CRC, without reading a hundred megabytes on every run.
+            let same = if facts.build_id.is_empty() || found.build_id.is_empty() {
+                file_crc(&candidate) == Ok(*crc)
+            } else {
+                found.build_id == facts.build_id
+            };
+            same.then_some((candidate, found))
+        };
+        self.named_like(path)
+            .into_iter()
+            .find_map(same_build)
+            .or_else(|| self.in_debug_roots(&facts.build_id).find_map(same_build))
+            .or_else(|| self.link_targets(path, facts).into_iter().find_map(linked))
+            .or_else(|| self.dirs.by_build_id(&facts.build_id).into_iter().find_map(same_build))
+    }
+
+    /// `NAME` and `NAME.debug` in the symbol folders, for the name of the file and that which the dump records.
+    fn named_like(&self, path: &Path) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        for name in [self.spec.path.file_name(), path.file_name()].into_iter().flatten() {
+            let mut with_debug = name.to_os_string();
+            with_debug.push(".debug");
+            paths.extend(self.dirs.by_name(Path::new(name)).chain(self.dirs.by_name(Path::new(&with_debug))));
+        }
+        paths
+    }
+
+    fn in_debug_roots(&self, build_id: &[u8]) -> impl Iterator<Item = PathBuf> {
+        let name = debug_file_name(build_id);
+        name.into_iter().flat_map(|name| {
+            self.options
+                .debug_roots
+                .iter()
+                .map(move |root| root.join(".build-id").join(&name))
+                .collect::<Vec<_>>()
+        })
+    }
+
+    /// Where the file that `.gnu_debuglink` names may be, in the order that debuggers look.
+    fn link_targets(&self, path: &Path, facts: &Facts) -> Vec<PathBuf> {
+        let Some((link, _)) = &facts.debug_link else { return Vec::new() };
+        // A bare name by definition: nothing leads out of the folders below.
+        let Some(name) = path_from_bytes(link).and_then(Path::file_name).map(Path::new) else {
+            return Vec::new();
+        };
+        let mut targets = Vec::new();
+        if let Some(folder) = path.parent() {
+            targets.extend([folder.join(name), folder.join(".debug").join(name)]);
+            if let Ok(below_root) = folder.strip_prefix("/") {
+                targets.extend(self.options.debug_roots.iter().map(|root| root.join(below_root).join(name)));
+            }
+        }
+        targets.extend(self.dirs.by_name(name));
+        targets
+    }
+
+    /// The file that `.gnu_debugaltlink` names: relative to the debug file, or by its build-id.
+    fn shared_file(&self, debug_path: &Path, facts: &Facts) -> Option<PathBuf> {
+        let (name, build_id) = facts.alt_link.as_ref()?;
+        let named = path_from_bytes(name).map(|name| debug_path.parent().unwrap_or(Path::new("")).join(name));
+        let candidates =
+            named.into_iter().chain(self.in_debug_roots(build_id)).chain(self.dirs.by_build_id(build_id));
+        candidates.into_iter().find(|path| Facts::read(path).is_ok_and(|found| found.build_id == *build_id))
+    }
+
+    /// `FILE.dwp` beside the program, beside its debug file, or in the symbol folders. Its units carry ids of their own,
+    /// which the reader compares, so a stale one does no harm.
+    fn package(&self, path: &Path, debug_path: &Path) -> Option<PathBuf> {
+        let beside = [path, debug_path, &self.spec.path].map(package_name);
+        let in_dirs = beside.iter().filter_map(|package| package.file_name()).map(Path::new);
+        let in_dirs: Vec<PathBuf> = in_dirs.flat_map(|name| self.dirs.by_name(name)).collect();
+        beside.iter().cloned().chain(in_dirs).find(|package| package.is_file())
+    }
+}
+
+/// `app` has `app.dwp`, `libapp.so` has `libapp.so.dwp`.
+pub(super) fn package_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".dwp");
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locate_one(path: &Path, build_id: &[u8], dirs: &[&Path]) -> Located {
+        let options = Options { debug_roots: Vec::new(), ..Options::default() };
+        let dirs = SymbolDirs::new(dirs.iter().map(|&dir| dir.to_owned()).collect());
+        locate(&ModuleSpec { path: path.to_owned(), build_id: build_id.to_vec() }, &options, &dirs)
+    }
+
+    #[test]
+    fn a_missing_file_says_why() {
+        let located = locate_one(Path::new("/nowhere/libgone.so.1"), &[1, 2], &[]);
+        assert_eq!(located.name, "libgone.so.1");
+        assert!(
+            matches!(located.files, Err(ModuleStatus::Missing { reason, .. }) if reason.contains("No such file"))
+        );
+    }
+
+    #[test]
+    fn another_build_is_refused_and_the_recorded_one_is_taken_from_the_symbol_folders() {
+        let this = std::env::current_exe().expect("a test has a path");
+        let build_id = Facts::read(&this).expect("an object file").build_id;
+        if build_id.is_empty() {
+            println!("skipped: the linker writes no build-id");
+            return;
+        }
+        let refused = locate_one(&this, &[7; 20], &[]);
+        assert!(matches!(&refused.files, Err(ModuleStatus::WrongBuild { recorded_id, found_id, .. })
+            if *recorded_id == [7; 20] && *found_id == build_id));
+
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (program, kept) = (dir.path().join("program"), dir.path().join("symbols"));
+        std::fs::write(&program, "rebuilt").expect("a file");
+        std::fs::create_dir(&kept).expect("a folder");
+        std::fs::copy(&this, kept.join("as-it-was")).expect("a copy");
+        let found = locate_one(&program, &build_id, &[&kept]).files.expect("the recorded build");
+        assert_eq!(found.binary, Some(kept.join("as-it-was")));
+        assert_eq!(found.build_id, build_id);
+    }
+
+    #[test]
+    fn a_package_is_named_after_the_whole_file_name() {
+        assert_eq!(package_name(Path::new("/a/app")), Path::new("/a/app.dwp"));
+        assert_eq!(package_name(Path::new("/a/libapp.so")), Path::new("/a/libapp.so.dwp"));
+    }
+}

@@ -1,0 +1,101 @@
+//! Looking one address up: debug info and symbol table in, frames out.
+//!
+//! Frames come innermost first: the functions inlined at the address, then the function whose code it is. There is always
+//! at least one. A broken part of the debug info costs the frames that it describes, and nothing else.
+
+use std::sync::Arc;
+
+use addr2line::{Loader, Location};
+
+use super::Frame;
+use super::names::{Names, is_mangled};
+use super::symbol_table::SymbolTable;
+
+/// More inlined calls in one place than any compiler makes. The function itself is never among those left out.
+const MAX_FRAMES: usize = 1000;
+
+/// All that is known about one module's code.
+pub(super) struct Lookup<'a> {
+    pub(super) module_name: &'a str,
+    pub(super) debug_info: Option<&'a Loader>,
+    pub(super) symbols: &'a SymbolTable,
+    pub(super) names: &'a Names,
+}
+
+impl Lookup<'_> {
+    /// The frames at `address`.
+    pub(super) fn frames(&self, address: u64) -> Arc<[Frame]> {
+        let mut frames = Vec::new();
+        let complete =
+            self.debug_info.is_some_and(|loader| self.from_debug_info(loader, address, &mut frames));
+        if !complete {
+            // Nothing, or inlined calls without the function that they are part of.
+            frames.push(self.from_symbol(address));
+        }
+        frames.into()
+    }
+
+    /// Adds what the debug info has; `false` if the outermost frame is still missing.
+    fn from_debug_info(&self, loader: &Loader, address: u64, frames: &mut Vec<Frame>) -> bool {
+        let Ok(mut found) = loader.find_frames(address) else { return false };
+        let mut held = None;
+        loop {
+            match found.next() {
+                Ok(Some(next)) => {
+                    if let Some(inner) = held.replace(next)
+                        && frames.len() + 1 < MAX_FRAMES
+                    {
+                        let name = inner.function.as_ref().and_then(|function| function.raw_name().ok());
+                        let name =
+                            name.map_or_else(|| self.names.intern("?"), |raw| self.names.function(&raw));
+                        frames.push(self.frame(name, inner.location, true));
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return false,
+            }
+        }
+        let Some(outermost) = held else { return false };
+        let raw = outermost.function.as_ref().and_then(|function| function.raw_name().ok());
+        let mut frame = self.frame(self.function_name(raw.as_deref(), address), outermost.location, false);
+        frame.resolved = raw.is_some() || frame.line.is_some() || self.symbols.find(address, None).is_some();
+        frames.push(frame);
+        true
+    }
+
+    /// With line tables alone the debug info knows a function as `push<u8>`; the linker knows its full path.
+    fn function_name(&self, raw: Option<&str>, address: u64) -> Arc<str> {
+        match raw {
+            Some(raw) if is_mangled(raw) => self.names.function(raw),
+            Some(raw) => match self.symbols.find(address, Some(raw)) {
+                Some(symbol) if is_mangled(symbol) => self.names.function(symbol),
+                _ => self.names.function(raw),
+            },
+            None => self.from_symbol(address).function,
+        }
+    }
+
+    fn from_symbol(&self, address: u64) -> Frame {
+        let symbol = self.symbols.find(address, None);
+        let function = match symbol {
+            Some(symbol) => self.names.function(symbol),
+            None => self.names.intern(&format!("{}+{address:#x}", self.module_name)),
+        };
+        Frame { function, file: None, line: None, column: None, inlined: false, resolved: symbol.is_some() }
+    }
+
+    fn frame(&self, function: Arc<str>, location: Option<Location<'_>>, inlined: bool) -> Frame {
+        let location = location.unwrap_or(Location { file: None, line: None, column: None });
+        let line = location.line.filter(|&line| line != 0);
+        // Code without a line may be attributed to the compilation unit, `name.0123-cgu.0`, which is no file.
+        let file = location.file.filter(|file| line.is_some() || !file.contains("-cgu."));
+        Frame {
+            function,
+            file: file.map(|file| self.names.intern(file)),
+            line,
+            column: location.column.filter(|&column| column != 0),
+            inlined,
+            resolved: true,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Strings of a binary made presentable: mangled names in, bounded, printable, shared strings out.
+//!
+//! A name comes from a file that nobody vouches for, so none may leave this module longer than [`MAX_NAME_BYTES`] or
+//! with control characters in it. The same input always gives the same string, whichever thread asks first.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use rustc_hash::FxBuildHasher;
+
+/// The longest function or file name that is kept; a longer one is cut at a character boundary.
+pub(super) const MAX_NAME_BYTES: usize = 4096;
+
+/// A mangled name longer than this is not worth the demangler's time.
+const MAX_MANGLED_BYTES: usize = 64 << 10;
+
+/// All strings of one symbolization, each held once and shared by every thread and module.
+#[derive(Default)]
+pub(super) struct Names {
+    strings: DashMap<Arc<str>, (), FxBuildHasher>,
+    /// PERF: the few thousand functions of a program come up in hundreds of thousands of frames, and demangling one
+    /// costs a microsecond.
+    functions: DashMap<Box<str>, Arc<str>, FxBuildHasher>,
+}
+
+impl Names {
+    /// The shared copy of `text`, bounded and printable.
+    pub(super) fn intern(&self, text: &str) -> Arc<str> {
+        let text = presentable(text);
+        if let Some(known) = self.strings.get(&*text) {
+            return Arc::clone(known.key());
+        }
+        Arc::clone(self.strings.entry(Arc::from(&*text)).or_insert(()).key())
+    }
+
+    /// The name of a function as a person reads it, from the name that the linker or the debug info has for it.
+    pub(super) fn function(&self, raw: &str) -> Arc<str> {
+        if let Some(known) = self.functions.get(raw) {
+            return Arc::clone(&known);
+        }
+        let name = self.intern(&demangle(raw));
+        if raw.len() <= MAX_MANGLED_BYTES {
+            self.functions.insert(raw.into(), Arc::clone(&name));
+        }
+        name
+    }
+}
+
+/// Whether `raw` carries the full path of a Rust item.
+pub(super) fn is_mangled(raw: &str) -> bool {
+    raw.len() <= MAX_MANGLED_BYTES && rustc_demangle::try_demangle(raw).is_ok()
+}
+
+/// The readable form of `raw`, without the hash; `raw` itself (without a symbol version) if it is not a Rust name.
+pub(super) fn demangle(raw: &str) -> Cow<'_, str> {
+    if raw.len() <= MAX_MANGLED_BYTES
+        && let Ok(name) = rustc_demangle::try_demangle(raw)
+    {
+        let mut text = Bounded(String::new());
+        // An error says that the text is full, or that the name is broken half-way: what is there is the best there is.
+        let _ = write!(text, "{name:#}");
+        return Cow::Owned(text.0);
+    }
+    // `memcpy@@GLIBC_2.14`: the version is the linker's business.
+    match raw.find('@') {
+        Some(at) if at > 0 => Cow::Borrowed(&raw[..at]),
+        _ => Cow::Borrowed(raw),
+    }
+}
+
+/// The last path segment of a readable name without its generic arguments: `work` of `app::inner::work::<u8>`, `push` of
+/// `<alloc::vec::Vec<u8>>::push`.
+pub(super) fn last_segment(name: &str) -> &str {
+    let mut depth = 0_i32;
+    let (mut start, mut end) = (0, name.len());
+    for (index, character) in name.char_indices() {
+        match character {
+            '<' => {
+                if depth == 0 && index > start {
+                    end = end.min(index);
+                }
+                depth += 1;
+            }
+            // The `>` of an arrow closes nothing.
+            '>' if !name[..index].ends_with('-') => depth -= 1,
+            ':' if depth == 0 => match name[index..].strip_prefix("::") {
+                Some(rest) if rest.starts_with('<') => end = end.min(index),
+                Some(rest) if !rest.is_empty() => (start, end) = (index + 2, name.len()),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    &name[start..end]
+}
+
+/// `text` cut to [`MAX_NAME_BYTES`], control characters replaced: a name must not be able to drive a terminal.
+fn presentable(text: &str) -> Cow<'_, str> {
+    let text = &text[..text.floor_char_boundary(MAX_NAME_BYTES)];
+    if text.chars().any(char::is_control) {
+        let replaced: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        return Cow::Owned(replaced);
+    }
+    Cow::Borrowed(text)
+}
+
+/// A text that refuses to grow beyond [`MAX_NAME_BYTES`]: a short mangled name can stand for megabytes.
+struct Bounded(String);
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = MAX_NAME_BYTES - self.0.len();
+        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+        if text.len() > room { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_manglings_lose_their_hash() {
+        assert_eq!(demangle("_ZN3app5inner4work17h4822542496beea80E"), "app::inner::work");
+        assert_eq!(demangle("_RNvNtCs1234_3app5inner4work"), "app::inner::work");
+        assert_eq!(
+            demangle("_ZN3app4main28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE"),
+            "app::main::{{closure}}"
+        );
+    }
+
+    #[test]
+    fn other_names_stay_as_they_are() {
+        assert_eq!(demangle("malloc"), "malloc");
+        assert_eq!(demangle("work<app::Foo>"), "work<app::Foo>");
+        assert_eq!(demangle("memcpy@@GLIBC_2.14"), "memcpy");
+        assert_eq!(demangle("_ZN"), "_ZN");
+        assert_eq!(demangle(""), "");
+        assert!(!is_mangled("malloc"));
+        assert!(is_mangled("_RNvC3app4main"));
+    }
+
+    #[test]
+    fn long_and_hostile_names_are_bounded() {
+        let names = Names::default();
+        let long = "é".repeat(MAX_NAME_BYTES);
+        let kept = names.intern(&long);
+        assert!(kept.len() <= MAX_NAME_BYTES && long.starts_with(&*kept));
+        assert_eq!(&*names.intern("a\x1b[31mb\n"), "a?[31mb?");
+
+        // A back reference doubles its target each time: small to write, huge to print.
+        let mut bomb = String::from("_RIC1a");
+        let mut at = 0;
+        for _ in 0..40 {
+            let here = bomb.len() - 2;
+            bomb.push('T');
+            if at == 0 {
+                bomb.push_str("hhhhhhhh");
+            } else {
+                bomb.push_str(&format!("B{}_B{}_", base62(at), base62(at)));
+            }
+            bomb.push('E');
+            at = here;
+        }
+        bomb.push('E');
+        assert!(names.function(&bomb).len() <= MAX_NAME_BYTES);
+        assert!(names.function(&format!("_RNvC{}{}", 100_000, "x".repeat(100_000))).len() <= MAX_NAME_BYTES);
+    }
+
+    #[test]
+    fn one_string_is_held_once() {
+        let names = Names::default();
+        let first = names.function("_RNvC3app4main");
+        let second = names.intern("app::main");
+        assert!(Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn the_last_segment_has_no_generics() {
+        let cases = [
+            ("main", "main"),
+            ("app::inner::work", "work"),
+            ("app::inner::work::<app::Foo>", "work"),
+            ("work<app::Foo>", "work"),
+            ("<alloc::vec::Vec<u8>>::push", "push"),
+            ("<app::Foo as core::ops::drop::Drop>::drop", "drop"),
+            ("app::apply::<fn(u8) -> alloc::vec::Vec<u8>>", "apply"),
+            ("app::main::{closure#0}", "{closure#0}"),
+            ("", ""),
+            ("<", "<"),
+            (">", ">"),
+            ("::", "::"),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(last_segment(name), expected, "{name}");
+        }
+    }
+
+    /// The number format of back references: `_` is 0 and is appended by the caller, so `n` is written as `n - 1`.
+    fn base62(number: usize) -> String {
+        const DIGITS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        let mut number = number - 1;
+        let mut text = Vec::new();
+        loop {
+            text.push(DIGITS[number % 62]);
+            number /= 62;
+            if number == 0 {
+                break;
+            }
+        }
+        text.reverse();
+        String::from_utf8(text).expect("digits are ASCII")
+    }
+}

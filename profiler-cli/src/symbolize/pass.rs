@@ -1,0 +1,285 @@
+//! One pass over all modules: wanted addresses in, frames out, by way of the cache.
+//!
+//! Three steps, each parallel: per module, read the cache and prepare what it lacks; per slice of a module's missing
+//! addresses, look them up; per module, put the frames together and the new ones into the cache. Debug info is opened only
+//! for a module that lacks something.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::cache::{self, Cached, FrameMap, SourceFile};
+use super::classify::is_runtime;
+use super::locate::{DebugFiles, Files, Located};
+use super::lookup::Lookup;
+use super::names::Names;
+use super::symbol_table::SymbolTable;
+use super::{CodeAddress, Frame, ModuleStatus, ModuleSymbols, Options, Symbols, debug_info, workers};
+
+/// PERF: each slice opens the debug info for itself, which costs some tens of milliseconds for a large program; so a
+/// slice has to be worth that.
+const MIN_SLICE: usize = 2048;
+
+/// How often progress is told.
+const PROGRESS_STEP: usize = 256;
+
+pub(super) fn run(
+    located: &[Located],
+    options: &Options,
+    wanted: &[Vec<CodeAddress>],
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Symbols {
+    let names = Names::default();
+    let wanted: Vec<Vec<CodeAddress>> = wanted.iter().map(|addresses| sorted(addresses)).collect();
+    let progress =
+        Progress { done: AtomicUsize::new(0), total: wanted.iter().map(Vec::len).sum(), tell: progress };
+    progress.advance(0);
+    let cache_dir = options.cache_dir.as_deref();
+
+    let prepared = workers::run(located.len(), options.max_workers, |module| {
+        let prepared = Prepared::new(&located[module], &wanted[module], cache_dir, &names);
+        progress.advance(wanted[module].len() - prepared.missing.len());
+        prepared
+    });
+    let prepared: Vec<Prepared> = prepared
+        .into_iter()
+        .zip(&wanted)
+        .map(|(prepared, wanted)| prepared.unwrap_or_else(|reason| Prepared::damaged(wanted, reason)))
+        .collect();
+
+    let slices = slices(&prepared, options.max_workers);
+    let found = workers::run(slices.len(), options.max_workers, |index| {
+        let Slice { module, range } = &slices[index];
+        look_up(&located[*module], &prepared[*module], range.clone(), &names, &progress)
+    });
+    let found: Vec<Found> = found.into_iter().map(|found| found.unwrap_or_else(Found::nothing)).collect();
+
+    let mut by_module: Vec<Vec<Found>> = prepared.iter().map(|_| Vec::new()).collect();
+    for (slice, found) in slices.iter().zip(found) {
+        by_module[slice.module].push(found);
+    }
+    let jobs: Vec<_> = prepared.into_iter().zip(by_module).zip(wanted).collect();
+    let finished: Vec<(ModuleSymbols, Option<String>)> = jobs
+        .into_iter()
+        .zip(located)
+        .map(|(((prepared, found), wanted), located)| {
+            finish(located, prepared, found, wanted, cache_dir, &names)
+        })
+        .collect();
+    let (modules, warnings): (Vec<_>, Vec<_>) = finished.into_iter().unzip();
+    let mut warnings: Vec<String> = warnings.into_iter().flatten().collect();
+    warnings.dedup();
+    Symbols { modules, unknown_module: unknown_module(&names), warnings }
+}
+
+fn sorted(addresses: &[CodeAddress]) -> Vec<CodeAddress> {
+    let mut addresses = addresses.to_vec();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+struct Progress<'a> {
+    done: AtomicUsize,
+    total: usize,
+    tell: &'a (dyn Fn(usize, usize) + Sync),
+}
+
+impl Progress<'_> {
+    fn advance(&self, by: usize) {
+        let done = self.done.fetch_add(by, Ordering::Relaxed) + by;
+        (self.tell)(done, self.total);
+    }
+}
+
+/// A module, ready for its missing addresses to be looked up.
+#[derive(Default)]
+struct Prepared {
+    cached: Cached,
+    sources: Vec<SourceFile>,
+    missing: Vec<u64>,
+    symbols: SymbolTable,
+    /// Why the debug info must not be opened.
+    damage: Option<String>,
+}
+
+impl Prepared {
+    fn new(located: &Located, wanted: &[CodeAddress], cache_dir: Option<&Path>, names: &Names) -> Self {
+        let Ok(files) = &located.files else { return Self::damaged(wanted, String::new()) };
+        let mut prepared = Self::default();
+        if let Some(dir) = cache_dir {
+            prepared.sources = cache::sources(files);
+            prepared.cached = cache::load(dir, &files.build_id, &prepared.sources, names);
+        }
+        let wanted = wanted.iter().map(|address| address.lookup());
+        prepared.missing = wanted.filter(|address| !prepared.cached.frames.contains_key(address)).collect();
+        if prepared.missing.is_empty() {
+            return prepared;
+        }
+        prepared.symbols = SymbolTable::read(&files.symbols);
+        if let Some(debug) = &files.debug {
+            match debug_info::inspect(debug) {
+                Ok(inspected) => prepared.cached.split = cache::split_sources(&inspected.split_files),
+                Err(reason) => prepared.damage = Some(reason),
+            }
+        }
+        prepared
+    }
+
+    fn damaged(wanted: &[CodeAddress], reason: String) -> Self {
+        let missing = wanted.iter().map(|address| address.lookup()).collect();
+        Self { missing, damage: Some(reason), ..Self::default() }
+    }
+
+    fn debug_files<'a>(&self, located: &'a Located) -> Option<&'a DebugFiles> {
+        if self.damage.is_some() {
+            return None;
+        }
+        located.files.as_ref().ok()?.debug.as_ref()
+    }
+}
+
+/// A range of a module's missing addresses.
+struct Slice {
+    module: usize,
+    range: Range<usize>,
+}
+
+fn slices(prepared: &[Prepared], max_workers: Option<NonZeroUsize>) -> Vec<Slice> {
+    let workers = workers::worker_count(usize::MAX, max_workers);
+    let mut slices = Vec::new();
+    for (module, prepared) in prepared.iter().enumerate() {
+        let total = prepared.missing.len();
+        let length = total.div_ceil(workers).max(MIN_SLICE);
+        slices.extend(
+            (0..total).step_by(length).map(|start| Slice { module, range: start..total.min(start + length) }),
+        );
+    }
+    slices
+}
+
+/// The frames of one slice.
+struct Found {
+    frames: Vec<(u64, Arc<[Frame]>)>,
+    damage: Option<String>,
+}
+
+impl Found {
+    fn nothing(reason: String) -> Self {
+        Self { frames: Vec::new(), damage: Some(reason) }
+    }
+}
+
+fn look_up(
+    located: &Located,
+    prepared: &Prepared,
+    range: Range<usize>,
+    names: &Names,
+    progress: &Progress<'_>,
+) -> Found {
+    let (loader, damage) = match prepared.debug_files(located).map(debug_info::open) {
+        Some(Ok(loader)) => (Some(loader), None),
+        Some(Err(reason)) => (None, Some(reason)),
+        None => (None, None),
+    };
+    let lookup =
+        Lookup { module_name: &located.name, debug_info: loader.as_ref(), symbols: &prepared.symbols, names };
+    let mut frames = Vec::with_capacity(range.len());
+    for addresses in prepared.missing[range].chunks(PROGRESS_STEP) {
+        frames.extend(addresses.iter().map(|&address| (address, lookup.frames(address))));
+        progress.advance(addresses.len());
+    }
+    Found { frames, damage }
+}
+
+fn finish(
+    located: &Located,
+    mut prepared: Prepared,
+    found: Vec<Found>,
+    wanted: Vec<CodeAddress>,
+    cache_dir: Option<&Path>,
+    names: &Names,
+) -> (ModuleSymbols, Option<String>) {
+    let known = |frames: &FrameMap, address: u64| frames.get(&address).cloned();
+    let mut damage = prepared.damage.take();
+    let mut fresh: FrameMap = BTreeMap::new();
+    for slice in found {
+        fresh.extend(slice.frames);
+        damage = damage.or(slice.damage);
+    }
+    let nameless = SymbolTable::default();
+    let nobody = Lookup { module_name: &located.name, debug_info: None, symbols: &nameless, names };
+    let frames: Vec<Arc<[Frame]>> = wanted
+        .iter()
+        .map(|address| address.lookup())
+        .map(|address| {
+            known(&prepared.cached.frames, address)
+                .or_else(|| known(&fresh, address))
+                .unwrap_or_else(|| nobody.frames(address))
+        })
+        .collect();
+
+    let mut warning = None;
+    if let (Some(dir), Ok(files), None) = (cache_dir, &located.files, &damage)
+        && !fresh.is_empty()
+    {
+        prepared.cached.frames.append(&mut fresh);
+        if let Err(error) = cache::store(dir, &files.build_id, prepared.sources, prepared.cached) {
+            warning = Some(format!("cannot keep symbols in {}: {error}", dir.display()));
+        }
+    }
+    let status = match &located.files {
+        Ok(files) => status(files, damage, &frames, located),
+        Err(problem) => problem.clone(),
+    };
+    (ModuleSymbols { addresses: wanted, frames, fallback: unresolved(&located.name, names), status }, warning)
+}
+
+fn status(files: &Files, damage: Option<String>, frames: &[Arc<[Frame]>], located: &Located) -> ModuleStatus {
+    match (&files.debug, damage) {
+        (Some(debug), Some(reason)) => {
+            ModuleStatus::DamagedDebugInfo { debug_file: debug.path.clone(), reason }
+        }
+        (Some(debug), None) if !only_runtime_has_lines(frames, located) => {
+            ModuleStatus::LineTables { debug_file: debug.path.clone() }
+        }
+        _ if files.symbols.is_empty() => ModuleStatus::NoSymbols { path: files.main_path() },
+        _ => ModuleStatus::SymbolTableOnly { path: files.main_path() },
+    }
+}
+
+/// The standard library brings its own line tables into every Rust program, also into one that was built without any:
+/// having debug info does not mean that it is about the user's code.
+fn only_runtime_has_lines(frames: &[Arc<[Frame]>], located: &Located) -> bool {
+    let module = located.spec.path.to_string_lossy();
+    let of_user =
+        |frame: &&Frame| frame.resolved && !is_runtime(&frame.function, frame.file.as_deref(), &module);
+    let mut of_user = frames.iter().flat_map(|frames| frames.iter()).filter(of_user).peekable();
+    of_user.peek().is_some() && of_user.all(|frame| frame.line.is_none())
+}
+
+fn unresolved(name: &str, names: &Names) -> Frame {
+    Frame {
+        function: names.intern(name),
+        file: None,
+        line: None,
+        column: None,
+        inlined: false,
+        resolved: false,
+    }
+}
+
+fn unknown_module(names: &Names) -> ModuleSymbols {
+    ModuleSymbols {
+        addresses: Vec::new(),
+        frames: Vec::new(),
+        fallback: unresolved("[unknown]", names),
+        status: ModuleStatus::Missing {
+            path: "[unknown]".into(),
+            reason: "no such module in the dump".to_owned(),
+        },
+    }
+}

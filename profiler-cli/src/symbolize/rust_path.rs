@@ -1,0 +1,112 @@
+//! The shape of readable Rust paths: a function's name in, the crate and the `impl` it belongs to out.
+//!
+//! Names come from files that nobody vouches for: any text is an answer or `None`, never a panic.
+
+/// `<SELF as TRAIT>::method`.
+pub(super) struct ImplName<'a> {
+    pub(super) self_type: &'a str,
+    pub(super) trait_path: &'a str,
+}
+
+impl<'a> ImplName<'a> {
+    pub(super) fn parse(function: &'a str) -> Option<Self> {
+        let inner = &function[1..closing_bracket(function)?];
+        let at = find_at_top(inner, " as ")?;
+        Some(Self { self_type: &inner[..at], trait_path: &inner[at + " as ".len()..] })
+    }
+}
+
+/// The crate at the root of a path or type; `None` if it has none: a generic parameter, a primitive, a tuple.
+pub(super) fn crate_of(path: &str) -> Option<&str> {
+    let path = peel(path);
+    if path.starts_with('<') {
+        // `<SELF>::method`, or a type inside of such a function.
+        let inner = &path[1..closing_bracket(path)?];
+        return crate_of(find_at_top(inner, " as ").map_or(inner, |at| &inner[..at]));
+    }
+    let end = path.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(path.len());
+    let (first, rest) = path.split_at(end);
+    (!first.is_empty() && rest.starts_with("::")).then_some(first)
+}
+
+/// Takes references, slices, pointers and `dyn` off a type: what they lead to says whose it is.
+fn peel(mut path: &str) -> &str {
+    const WRAPPERS: &[&str] = &["&", "mut ", "*const ", "*mut ", "dyn ", "impl ", "[", "(", " "];
+    loop {
+        if let Some(rest) = path.strip_prefix("for<") {
+            path = rest.split_once("> ").map_or("", |(_, rest)| rest);
+        } else if let Some(rest) = path.strip_prefix('\'') {
+            path = rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+        } else if let Some(rest) = WRAPPERS.iter().find_map(|wrapper| path.strip_prefix(wrapper)) {
+            path = rest;
+        } else {
+            return path;
+        }
+    }
+}
+
+/// The position of the `>` that closes the `<` with which `text` starts.
+fn closing_bracket(text: &str) -> Option<usize> {
+    if !text.starts_with('<') {
+        return None;
+    }
+    top_positions(text, 1).find(|&(_, byte)| byte == b'>').map(|(index, _)| index)
+}
+
+/// Where `wanted` is in `text`, outside of all angle brackets.
+fn find_at_top(text: &str, wanted: &str) -> Option<usize> {
+    top_positions(text, 0).map(|(index, _)| index).find(|&index| text[index..].starts_with(wanted))
+}
+
+/// The positions of `text` that are at most `level` angle brackets deep, seen after a closing and before an opening one.
+fn top_positions(text: &str, level: i32) -> impl Iterator<Item = (usize, u8)> {
+    let mut depth = 0;
+    let mut previous = 0;
+    text.bytes().enumerate().filter(move |&(index, byte)| {
+        let opens = byte == b'<';
+        // The `>` of an arrow closes nothing.
+        let closes = byte == b'>' && previous != b'-';
+        let before = depth;
+        depth += i32::from(opens) - i32::from(closes);
+        previous = byte;
+        let arrow = byte == b'>' && !closes;
+        text.is_char_boundary(index) && !arrow && before == level
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crate_is_the_root_of_the_path() {
+        let cases = [
+            ("app::main", Some("app")),
+            ("<app::Foo>::new", Some("app")),
+            ("<<app::Foo as app::Bar>::Out as core::clone::Clone>::clone", Some("app")),
+            ("&'a mut [alloc::vec::Vec<app::Foo>]", Some("alloc")),
+            ("*const app::Foo", Some("app")),
+            ("dyn for<'a> app::Visit<'a>", Some("app")),
+            ("(app::Foo, u8)", Some("app")),
+            ("fn(u8) -> app::Foo", None),
+            ("T", None),
+            ("u32", None),
+            ("<", None),
+            ("", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(crate_of(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_impl_is_taken_apart_at_its_own_as() {
+        let name = ImplName::parse("<fn(app::A) -> <B as app::C>::D as core::ops::Fn<(app::A,)>>::call")
+            .expect("an impl");
+        assert_eq!(name.self_type, "fn(app::A) -> <B as app::C>::D");
+        assert_eq!(name.trait_path, "core::ops::Fn<(app::A,)>");
+        for other in ["app::main", "<app::Foo>::new", "<", "<a as b", "<a> as b"] {
+            assert!(ImplName::parse(other).is_none(), "{other}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What is known about each module's symbols, in words for a person.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// How well a module could be symbolized, and if not well, why.
+///
+/// `Display` gives one line that says what is the matter and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ModuleStatus {
+    /// Functions, files, lines and inlined calls are known.
+    LineTables {
+        /// The file that holds the debug info: the module itself or a file that belongs to it.
+        debug_file: PathBuf,
+    },
+    /// The program's own code has function names only: nothing in it was compiled with line tables.
+    SymbolTableOnly {
+        /// The file that was read.
+        path: PathBuf,
+    },
+    /// Neither debug info nor a symbol table.
+    NoSymbols {
+        /// The file that was read.
+        path: PathBuf,
+    },
+    /// There is debug info, but it cannot be read; function names are used instead.
+    DamagedDebugInfo {
+        /// The file that holds the debug info.
+        debug_file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such file.
+    Missing {
+        /// The path that the dump names.
+        path: PathBuf,
+        /// Why the file could not be read.
+        reason: String,
+    },
+    /// The file was built anew since the dump was written: its addresses mean something else now.
+    WrongBuild {
+        /// The build-id in the dump.
+        recorded_id: Vec<u8>,
+        /// The build-id of the file; empty if it has none.
+        found_id: Vec<u8>,
+        /// The path that the dump names.
+        recorded_path: PathBuf,
+        /// The file that was compared.
+        found_path: PathBuf,
+    },
+}
+
+impl ModuleStatus {
+    /// Whether the module's file was found, and is the one that ran.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        !matches!(self, Self::Missing { .. } | Self::WrongBuild { .. })
+    }
+}
+
+impl fmt::Display for ModuleStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LineTables { debug_file } => write!(f, "line tables from {}", debug_file.display()),
+            Self::SymbolTableOnly { path } => write!(
+                f,
+                "{} has function names but no line tables; build it with `debug = \"line-tables-only\"` (or more) \
+                 in its profile to see files, lines and inlined calls",
+                path.display()
+            ),
+            Self::NoSymbols { path } => write!(
+                f,
+                "{} has no symbols; build it without `strip`, or pass --symbols DIR with its debug files",
+                path.display()
+            ),
+            Self::DamagedDebugInfo { debug_file, reason } => {
+                write!(
+                    f,
+                    "the debug info of {} cannot be read ({reason}); using function names only",
+                    debug_file.display()
+                )
+            }
+            Self::Missing { path, reason } => {
+                write!(
+                    f,
+                    "{} cannot be read ({reason}); pass --symbols DIR with a copy of it",
+                    path.display()
+                )
+            }
+            Self::WrongBuild { recorded_id, found_id, recorded_path, found_path } => write!(
+                f,
+                "{} was rebuilt since the dump was recorded: the dump is of build-id {} ({}), the file {} has {}; \
+                 record a new dump, or pass --symbols DIR with the recorded build",
+                name_of(recorded_path),
+                BuildId(recorded_id),
+                recorded_path.display(),
+                found_path.display(),
+                BuildId(found_id),
+            ),
+        }
+    }
+}
+
+fn name_of(path: &Path) -> std::path::Display<'_> {
+    path.file_name().map_or(path, Path::new).display()
+}
+
+/// A build-id in hexadecimal, as `readelf -n` and `.build-id` folders write it.
+pub(super) struct BuildId<'a>(pub(super) &'a [u8]);
+
+impl fmt::Display for BuildId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("no build-id");
+        }
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_build_names_both_ids_both_paths_and_the_way_out() {
+        let status = ModuleStatus::WrongBuild {
+            recorded_id: vec![0xab, 0x01],
+            found_id: vec![0xcd, 0x02],
+            recorded_path: "/srv/app".into(),
+            found_path: "/symbols/app".into(),
+        };
+        let text = status.to_string();
+        for part in ["ab01", "cd02", "/srv/app", "/symbols/app", "--symbols", "record a new dump"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(text.lines().count(), 1);
+        assert!(!status.is_trusted());
+    }
+
+    #[test]
+    fn a_file_without_build_id_says_so() {
+        assert_eq!(BuildId(&[]).to_string(), "no build-id");
+        assert_eq!(BuildId(&[0, 255]).to_string(), "00ff");
+    }
+}

@@ -1,0 +1,137 @@
+//! The folders of `--symbols`: folders in, files by build-id out.
+//!
+//! Small look-ups by name come first and cost next to nothing; the walk over all files is made at most once, when a
+//! build-id is wanted that no name led to. It never follows a link to a folder, so it ends.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::object_file::Facts;
+use super::status::BuildId;
+
+/// A walk gives up here rather than read a whole disk because someone passed `/`.
+const MAX_FILES: usize = 100_000;
+const MAX_DEPTH: usize = 16;
+
+pub(super) struct SymbolDirs {
+    dirs: Vec<PathBuf>,
+    by_build_id: OnceLock<HashMap<Vec<u8>, Vec<PathBuf>>>,
+}
+
+impl SymbolDirs {
+    pub(super) fn new(dirs: Vec<PathBuf>) -> Self {
+        Self { dirs, by_build_id: OnceLock::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.dirs.is_empty()
+    }
+
+    /// Where a file of this name would be.
+    pub(super) fn by_name(&self, name: &Path) -> impl Iterator<Item = PathBuf> {
+        self.dirs.iter().map(move |dir| dir.join(name))
+    }
+
+    /// Files that have this build-id, in a fixed order: the order of the folders, then of their paths.
+    pub(super) fn by_build_id(&self, build_id: &[u8]) -> Vec<PathBuf> {
+        if build_id.is_empty() || self.is_empty() {
+            return Vec::new();
+        }
+        let direct: Vec<PathBuf> = debug_file_name(build_id)
+            .into_iter()
+            .flat_map(|name| {
+                self.dirs.iter().flat_map(move |dir| [dir.join(".build-id").join(&name), dir.join(&name)])
+            })
+            .filter(|path| path.is_file())
+            .collect();
+        if !direct.is_empty() {
+            return direct;
+        }
+        self.by_build_id.get_or_init(|| index(&self.dirs)).get(build_id).cloned().unwrap_or_default()
+    }
+}
+
+/// `ab/cdef….debug`, the name under which a `.build-id` folder keeps debug info.
+pub(super) fn debug_file_name(build_id: &[u8]) -> Option<PathBuf> {
+    let (first, rest) = build_id.split_first()?;
+    if rest.is_empty() || rest.len() > 64 {
+        return None;
+    }
+    Some(PathBuf::from(BuildId(&[*first]).to_string()).join(format!("{}.debug", BuildId(rest))))
+}
+
+fn index(dirs: &[PathBuf]) -> HashMap<Vec<u8>, Vec<PathBuf>> {
+    let mut found: HashMap<Vec<u8>, Vec<PathBuf>> = HashMap::new();
+    let mut left = MAX_FILES;
+    for dir in dirs {
+        walk(dir, 0, &mut left, &mut |path| {
+            if is_elf(path)
+                && let Ok(facts) = Facts::read(path)
+                && !facts.build_id.is_empty()
+            {
+                found.entry(facts.build_id).or_default().push(path.to_owned());
+            }
+        });
+    }
+    found
+}
+
+fn walk(dir: &Path, depth: usize, left: &mut usize, visit: &mut dyn FnMut(&Path)) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        if *left == 0 {
+            return;
+        }
+        *left -= 1;
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
+            if depth < MAX_DEPTH {
+                walk(&path, depth + 1, left, visit);
+            }
+        } else if path.is_file() {
+            visit(&path);
+        }
+    }
+}
+
+/// PERF: a build folder is mostly other files; four bytes tell them apart.
+fn is_elf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_of_a_build_id_is_its_folder() {
+        assert_eq!(debug_file_name(&[0xab, 0xcd, 0x0f]), Some(PathBuf::from("ab/cd0f.debug")));
+        assert_eq!(debug_file_name(&[0xab]), None);
+        assert_eq!(debug_file_name(&[]), None);
+        assert_eq!(debug_file_name(&[1; 4096]), None);
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_build_id_wherever_it_lies() {
+        let this = std::env::current_exe().expect("a test has a path");
+        let facts = Facts::read(&this).expect("it is an object file");
+        if facts.build_id.is_empty() {
+            println!("skipped: the linker writes no build-id");
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let deep = dir.path().join("a/b");
+        fs::create_dir_all(&deep).expect("folders");
+        fs::write(dir.path().join("noise"), "text").expect("a file");
+        fs::copy(&this, deep.join("renamed")).expect("a copy");
+        let dirs = SymbolDirs::new(vec![dir.path().to_owned()]);
+        assert_eq!(dirs.by_build_id(&facts.build_id), [deep.join("renamed")]);
+        assert!(dirs.by_build_id(&[1, 2, 3]).is_empty());
+        assert!(dirs.by_build_id(&[]).is_empty());
+    }
+}

@@ -1,0 +1,125 @@
+//! Numbers for people. In: bytes, counts, times. Out: short text. No rounding is hidden: a unit is always written.
+
+use std::fmt;
+
+/// A unit of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// 1 byte.
+    B,
+    /// 1024 bytes.
+    KiB,
+    /// 1024 KiB.
+    MiB,
+    /// 1024 MiB.
+    GiB,
+}
+
+impl Unit {
+    /// The largest unit in which this many bytes are at least one.
+    pub fn fitting(bytes: u64) -> Unit {
+        match bytes {
+            0..1024 => Unit::B,
+            1024..0x10_0000 => Unit::KiB,
+            0x10_0000..0x4000_0000 => Unit::MiB,
+            _ => Unit::GiB,
+        }
+    }
+
+    /// A signed amount in this unit, such as `-1.5 MiB`; whole bytes without a fraction.
+    pub fn show(self, bytes: i64) -> String {
+        match self {
+            Unit::B => format!("{bytes} B"),
+            Unit::KiB => format!("{:.1} KiB", bytes as f64 / 1024.0),
+            Unit::MiB => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+            Unit::GiB => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+        }
+    }
+}
+
+/// Bytes in the unit that fits them.
+///
+/// ```
+/// use profiler_cli::units::bytes;
+/// assert_eq!((bytes(1023).as_str(), bytes(1536).as_str()), ("1023 B", "1.5 KiB"));
+/// ```
+pub fn bytes(bytes: u64) -> String {
+    Unit::fitting(bytes).show(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+/// A count with separators: `1,234,567`.
+///
+/// ```
+/// assert_eq!(profiler_cli::units::count(1234567), "1,234,567");
+/// ```
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time in seconds, or in milliseconds below one.
+///
+/// ```
+/// use profiler_cli::units::time;
+/// assert_eq!((time(1_500_000_000).as_str(), time(1_500_000).as_str()), ("1.500 s", "1.500 ms"));
+/// ```
+pub fn time(ns: u64) -> String {
+    if ns >= 1_000_000_000 {
+        format!("{:.3} s", ns as f64 / 1e9)
+    } else {
+        format!("{:.3} ms", ns as f64 / 1e6)
+    }
+}
+
+/// `1 block`, `2 blocks`.
+pub fn plural(number: u64, word: &str) -> String {
+    format!("{} {word}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// Text from a dump, a binary or a source file, safe for a terminal: control characters and those that change the
+/// direction of writing are replaced.
+pub struct Safe<'a>(pub &'a str);
+
+impl fmt::Display for Safe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        for c in self.0.chars() {
+            let harmless = !c.is_control()
+                && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            f.write_char(match c {
+                '\t' => ' ',
+                _ if harmless => c,
+                _ => '\u{fffd}',
+            })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_unit_serves_a_whole_column() {
+        assert_eq!(Unit::fitting(81_264_640).show(81_264_640), "77.5 MiB");
+        assert_eq!(Unit::MiB.show(-81_264_640), "-77.5 MiB");
+        assert_eq!(
+            (Unit::fitting(1024), Unit::fitting(1023), Unit::fitting(u64::MAX)),
+            (Unit::KiB, Unit::B, Unit::GiB)
+        );
+        assert_eq!(plural(1, "block") + &plural(1000, "block"), "1 block1,000 blocks");
+    }
+
+    #[test]
+    fn names_cannot_drive_a_terminal() {
+        assert_eq!(Safe("a\x1b[2J\tb\u{202e}").to_string(), "a\u{fffd}[2J b\u{fffd}");
+    }
+}
