@@ -13,8 +13,10 @@ pub(crate) fn take(page_size: u64) -> Sample {
     let mut pages = statm.split(|byte| *byte == b' ').map(|field| parse(field) * page_size);
     let (vsz, rss) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
     let status = sys::read_file(c"/proc/self/status", &mut buffer).unwrap_or_default();
-    let swap =
-        status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"VmSwap:")).map_or(0, parse);
+    let kilobytes = |name: &[u8]| {
+        let mut lines = status.split(|byte| *byte == b'\n');
+        lines.find_map(|line| line.strip_prefix(name)).map_or(0, parse) * 1024
+    };
     // SAFETY: all-zero is a valid `rusage`, and the call writes one to the given place.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
@@ -24,10 +26,13 @@ pub(crate) fn take(page_size: u64) -> Sample {
     Sample {
         vsz,
         rss,
-        swap: swap * 1024,
+        swap: kilobytes(b"VmSwap:"),
         minor_faults: usage.ru_minflt as u64,
         major_faults: usage.ru_majflt as u64,
         tracker_bytes: sys::mapped_bytes(),
+        // Kept by the kernel, so what comes and goes between two samples is in them.
+        peak_vsz: kilobytes(b"VmPeak:").max(vsz),
+        peak_rss: kilobytes(b"VmHWM:").max(rss),
     }
 }
 

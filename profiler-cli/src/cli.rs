@@ -253,6 +253,9 @@ pub struct LinesArgs {
     /// At most this many functions. [default: 10, with --json or a filter all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
+    /// Show functions of the runtime as well.
+    #[arg(long)]
+    pub full: bool,
 }
 
 /// Options of `leaks`.

@@ -37,7 +37,7 @@ impl Pattern {
             strsim::jaro_winkler(&self.text, name).max(strsim::jaro_winkler(&self.text, last))
         };
         let mut scored: Vec<(f64, &str)> = names.map(|name| (score(name), name)).collect();
-        scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.len().cmp(&b.1.len())).then(a.1.cmp(b.1)));
         scored.dedup();
         scored.into_iter().map(|(_, name)| name).take(most).collect()
     }

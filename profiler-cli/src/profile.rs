@@ -73,6 +73,9 @@ impl Process {
         let mut args = self.args.iter().map(String::as_str);
         let program = args.next().map_or_else(|| self.exe.to_string_lossy(), |name| name.into());
         let name = program.rsplit('/').next().unwrap_or_default();
+        if name.is_empty() {
+            return "(unknown command)".to_owned();
+        }
         let words = std::iter::once(name).chain(args).map(quoted);
         words.collect::<Vec<_>>().join(" ")
     }

@@ -99,8 +99,10 @@ impl Stacks {
         let symbols = modules.symbolize(&wanted, progress)?;
         let mut stacks = Stacks::default();
         let mut builder = Builder::default();
-        for (node, address) in profile.nodes.iter().zip(&addresses) {
+        for (at, (node, address)) in profile.nodes.iter().zip(&addresses).enumerate() {
             let range = match *address {
+                // The roots have no frame of their own.
+                _ if at < StackId::FIRST.0 as usize => (0, 0),
                 Some((module, address)) => builder.list(&mut stacks, (module, address), || {
                     let path = profile.modules[module as usize].path.to_string_lossy();
                     (symbols.frames(module as usize, address).to_vec(), path.into_owned())
@@ -111,10 +113,6 @@ impl Stacks {
             };
             stacks.by_node.push(range);
             stacks.parents.push(node.parent);
-        }
-        // The roots have no frame of their own.
-        for range in stacks.by_node.iter_mut().take(StackId::FIRST.0 as usize) {
-            *range = (0, 0);
         }
         stacks.hints = symbols.warnings().to_vec();
         for (index, module) in profile.modules.iter().enumerate() {
@@ -158,15 +156,23 @@ impl Stacks {
         self.frames.iter()
     }
 
-    /// The site of a stack: its innermost frame that is the user's own code.
+    /// The site of a stack: its innermost frame that is the user's own code. For a stack that has none, as those from
+    /// before `main`: its innermost frame that is not part of allocating as such.
     pub fn site(&self, stack: StackId) -> Option<FrameId> {
-        self.frames(stack).find(|id| !self.frame(*id).runtime)
+        let find = |fits: fn(&NamedFrame) -> bool| self.frames(stack).find(|id| fits(self.frame(*id)));
+        find(|frame| !frame.runtime).or_else(|| find(|frame| !is_plumbing(frame))).or_else(|| find(|_| true))
     }
 
-    /// The frames of a stack that are the user's own code, innermost first; all frames if there are none of those.
+    /// The frames of a stack that are the user's own code, innermost first; for a stack that has none, those from its
+    /// [`site`](Stacks::site) outwards.
     pub fn trimmed(&self, stack: StackId) -> Vec<FrameId> {
         let own: Vec<FrameId> = self.frames(stack).filter(|id| !self.frame(*id).runtime).collect();
-        if own.is_empty() { self.frames(stack).collect() } else { own }
+        if own.is_empty() {
+            let site = self.site(stack);
+            self.frames(stack).skip_while(|id| Some(*id) != site).collect()
+        } else {
+            own
+        }
     }
 
     /// Stacks made by hand: for each stack, from [`StackId::FIRST`] on, its frames, innermost first.
@@ -228,6 +234,13 @@ impl Builder {
             FrameId(stacks.frames.len() as u32 - 1)
         })
     }
+}
+
+/// Whether a frame of the runtime is about allocating as such and says nothing about what for.
+fn is_plumbing(frame: &NamedFrame) -> bool {
+    let allocating =
+        ["alloc", "core", "alloc_tracker", "alloc_oracle", "__rustc", "__rust_alloc", "hashbrown"];
+    frame.runtime && allocating.contains(&crate::function_name::crate_of(&frame.function))
 }
 
 /// Module and address of every node; `None` for code outside of any file. Nodes are return addresses, but for a signal

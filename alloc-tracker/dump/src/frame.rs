@@ -10,7 +10,8 @@ use crate::layout::{CODEC_RAW, FRAME_HEADER_LEN, FRAME_MAGIC, MAX_PAYLOAD};
 pub struct FrameHeader {
     /// One of the `FRAME_*` constants of [`layout`](crate::layout); readers skip kinds they do not know.
     pub kind: u8,
-    /// One of the `CODEC_*` constants; a frame in a codec that the reader does not know is a dropped frame.
+    /// One of the `CODEC_*` constants; a frame in a codec that the reader does not know counts as
+    /// malformed.
     pub codec: u8,
     /// 0 for the first frame of a dump, then one more for each.
     pub seq: u32,

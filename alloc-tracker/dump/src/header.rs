@@ -1,6 +1,6 @@
 //! The first 64 bytes of a dump. In: bytes or fields. Out: the other. Never trusts, never allocates.
 
-use crate::layout::{HEADER_LEN, MAGIC, MAJOR, MINOR};
+use crate::layout::{HEADER_LEN, MAGIC, MAJOR, MAX_HEADER_LEN, MINOR};
 use crate::read::ReadError;
 
 /// What the file header says.
@@ -34,7 +34,7 @@ impl Header {
     ///
     /// # Errors
     /// [`ReadError::NotADump`] for other files, [`ReadError::NewerVersion`] for a larger major version,
-    /// [`ReadError::DamagedHeader`] when the checksum does not hold.
+    /// [`ReadError::DamagedHeader`] when the checksum does not hold or the header has an impossible length.
     pub fn decode(bytes: &[u8]) -> Result<Header, ReadError> {
         if bytes.is_empty() {
             return Err(ReadError::Empty);
@@ -55,10 +55,19 @@ impl Header {
         if major > MAJOR {
             return Err(ReadError::NewerVersion { major, minor });
         }
+        if major == 0 || Header::declared_len(bytes).is_none() {
+            return Err(ReadError::DamagedHeader);
+        }
         let mut session = [0; 16];
         session.copy_from_slice(&bytes[16..32]);
         let mut created = [0; 8];
         created.copy_from_slice(&bytes[32..40]);
         Ok(Header { session, created_unix_ns: u64::from_le_bytes(created) })
+    }
+
+    /// Where the first frame stands: a newer minor version may put more behind the first 64 bytes.
+    pub(crate) fn declared_len(bytes: &[u8]) -> Option<usize> {
+        let len = u32::from_le_bytes(*bytes.get(12..)?.first_chunk::<4>()?) as usize;
+        (HEADER_LEN..=MAX_HEADER_LEN).contains(&len).then_some(len)
     }
 }

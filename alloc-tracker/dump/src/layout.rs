@@ -4,10 +4,12 @@
 pub const MAGIC: [u8; 8] = *b"\x89ADUMP\r\n";
 /// Readers refuse a dump with a larger major version.
 pub const MAJOR: u16 = 1;
-/// Readers accept any minor version: it only adds frame kinds, record tags and trailing fields.
+/// Readers accept any minor version: it only adds frame kinds, codecs, cold record tags and trailing fields.
 pub const MINOR: u16 = 0;
-/// Length of the file header in bytes.
+/// Length of the file header in bytes, as this version writes it.
 pub const HEADER_LEN: usize = 64;
+/// Readers refuse a file header that claims to be longer.
+pub const MAX_HEADER_LEN: usize = 4096;
 
 /// First bytes of every frame; what a reader searches for after damage.
 pub const FRAME_MAGIC: [u8; 4] = *b"\xF7ADF";

@@ -1,6 +1,6 @@
 //! The dump: the one file that a tracked process writes and `profiler-cli` reads.
 //!
-//! Nothing outside this package knows a byte of the format. The writing half ([`write`]) works on memory
+//! Nothing outside this package knows a byte of the format. The writing half ([`mod@write`]) works on memory
 //! that the caller owns and allocates nothing, because it runs inside an allocator. The reading half
 //! ([`read`]) streams, trusts nothing it reads, and loses at most the frames that are damaged.
 //! `docs/FORMAT.md` describes the bytes so that a stranger can write a reader.
@@ -14,7 +14,7 @@
 //! | [`record`] | what a frame of records says, and how each record is laid out |
 //! | [`trailer`] | the last frame: how the recording ended, and totals to check a replay against |
 //! | [`tail`] | the sidecar that keeps the newest records when the process is killed |
-//! | [`write`] | an encoder over a borrowed buffer |
+//! | [`mod@write`] | an encoder over a borrowed buffer |
 //! | [`read`] | a reader over any [`std::io::Read`] |
 //!
 //! ```

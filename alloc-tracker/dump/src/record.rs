@@ -37,12 +37,14 @@ const LOST: u8 = 0x47;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Record<'a> {
-    /// The events that follow belong to this thread.
+    /// The events that follow belong to this thread. Holds to the end of the frame, as [`Record::Time`] does: a
+    /// writer states both before the first event of every frame.
     Thread {
         /// Number of the thread, from 1, never reused within a dump.
         id: u32,
     },
-    /// The events that follow happened at this time. Never goes back.
+    /// The events that follow happened at this time. Never goes back: within a frame, a smaller time than the one
+    /// before is written as that one.
     Time {
         /// Microseconds since time zero.
         us: u64,
@@ -107,7 +109,7 @@ pub enum Record<'a> {
     },
     /// The realloc that this thread began last has failed: the block is what it was.
     ReallocFailed,
-    /// The process that is recorded; once, first.
+    /// The process that is recorded; once, before all others but [`Record::Time`].
     Process(Process<'a>),
     /// A file with code was mapped.
     Module(Module<'a>),
@@ -196,6 +198,10 @@ pub struct Sample {
     pub major_faults: u64,
     /// Memory that the tracker itself has mapped, contained in the sizes above.
     pub tracker_bytes: u64,
+    /// The largest virtual size so far, between samples included.
+    pub peak_vsz: u64,
+    /// The largest resident set so far, between samples included.
+    pub peak_rss: u64,
 }
 
 /// What records are differences from. Both ends begin every frame with the default and update it record by record.
@@ -225,7 +231,9 @@ impl Context {
             }
             Record::Time { us } => {
                 tag(buf, at, TIME)?;
-                varint::put(buf, at, us.wrapping_sub(std::mem::replace(&mut self.time, us)))
+                // A clock that went back is no reason to lose the frame: its records get the latest time so far.
+                let us = us.max(self.time);
+                varint::put(buf, at, us - std::mem::replace(&mut self.time, us))
             }
             Record::Node { id, parent, pc } => {
                 tag(buf, at, NODE)?;
@@ -393,6 +401,8 @@ fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -> Option<()
                 sample.minor_faults,
                 sample.major_faults,
                 sample.tracker_bytes,
+                sample.peak_vsz,
+                sample.peak_rss,
             ] {
                 varint::put(buf, at, word)?;
             }
@@ -443,6 +453,8 @@ fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>> {
             minor_faults: word(at)?,
             major_faults: word(at)?,
             tracker_bytes: word(at)?,
+            peak_vsz: word(at)?,
+            peak_rss: word(at)?,
         }),
         LOST => Record::Lost { events: word(at)? },
         _ => return Some(None),

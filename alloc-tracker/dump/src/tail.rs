@@ -9,6 +9,9 @@
 //! zeros (4), then words that the tracker stores one by one, each 8 bytes, in this order: payload length
 //! ([`LEN_OFFSET`]), sequence number of the frame ([`SEQ_OFFSET`]), state ([`STATE_OFFSET`]), process id
 //! ([`PID_OFFSET`]).
+//!
+//! Once a frame stands in the dump, the tracker stores length 0 first and the next sequence number second: at no
+//! instant do old records stand under a new number.
 
 use crate::frame::FrameHeader;
 use crate::layout::{FRAME_HEADER_LEN, FRAME_RECORDS, MAX_PAYLOAD, TAIL_HEADER_LEN, TAIL_MAGIC};
@@ -50,7 +53,7 @@ pub struct Tail<'a> {
 impl<'a> Tail<'a> {
     /// Reads the sidecar of the dump with this session. `None` if it is another's, damaged or cut short.
     pub fn parse(bytes: &'a [u8], session: &[u8; 16]) -> Option<Tail<'a>> {
-        if bytes.get(..LEN_OFFSET)? != encode_identity(session) {
+        if bytes.get(..IDENTITY_LEN)? != &encode_identity(session)[..IDENTITY_LEN] {
             return None;
         }
         let word = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk::<8>()?));
@@ -63,10 +66,14 @@ impl<'a> Tail<'a> {
         })
     }
 
-    /// The frame, header and payload, as it would have been appended to the dump.
+    /// The frame, header and payload, as it would have been appended to the dump. It belongs there if its number is
+    /// at least the dump's [`next_seq`](crate::read::Reader::next_seq); a smaller one is there already.
     pub fn to_frame(&self) -> Vec<u8> {
         let mut frame = FrameHeader::raw(FRAME_RECORDS, self.seq, self.payload).encode().to_vec();
         frame.extend_from_slice(self.payload);
         frame
     }
 }
+
+/// Magic, session and their checksum.
+const IDENTITY_LEN: usize = 28;

@@ -12,6 +12,8 @@ pub enum EndReason {
     Exited(u8),
     /// The process was killed by this signal; `profiler-cli run` closed the dump.
     Signalled(u8),
+    /// The process is gone without having finished it, nobody knows how; `profiler-cli run` closed the dump.
+    Vanished,
 }
 
 impl EndReason {
@@ -20,6 +22,7 @@ impl EndReason {
             EndReason::Finished => (0, 0),
             EndReason::Exited(code) => (1, u64::from(code)),
             EndReason::Signalled(signal) => (2, u64::from(signal)),
+            EndReason::Vanished => (3, 0),
         }
     }
 
@@ -29,6 +32,7 @@ impl EndReason {
             0 => Some(EndReason::Finished),
             1 => Some(EndReason::Exited(value)),
             2 => Some(EndReason::Signalled(value)),
+            3 => Some(EndReason::Vanished),
             _ => None,
         }
     }

@@ -1,18 +1,20 @@
 //! The writing half: an encoder over a buffer that the caller owns. Allocates nothing, does no input or output.
 
 use crate::frame::FrameHeader;
-use crate::layout::{FRAME_HEADER_LEN, FRAME_RECORDS, FRAME_TRAILER};
+use crate::layout::{FRAME_HEADER_LEN, FRAME_RECORDS, FRAME_TRAILER, MAX_PAYLOAD};
 use crate::record::{Context, Record};
 use crate::trailer::Trailer;
 
-/// The record does not fit behind the ones that are already in the buffer: seal the frame and push it again.
+/// The record does not fit behind the ones that are already in the buffer: seal the frame and push it again. If the
+/// frame was empty, the record never fits that buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
 /// Fills one frame of records after the other in a borrowed buffer.
 ///
 /// The same buffer is passed to every call between two calls of [`seal`](Encoder::seal); its first
-/// [`FRAME_HEADER_LEN`] bytes are kept free for the frame header.
+/// [`FRAME_HEADER_LEN`] bytes are kept free for the frame header, and what it has beyond [`MAX_PAYLOAD`] behind them
+/// is not used. What stands behind the last whole record is unspecified.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Encoder {
     context: Context,
@@ -43,9 +45,10 @@ impl Encoder {
     /// [`Full`] if it does not fit; the frame is then as it was.
     #[inline]
     pub fn push(&mut self, buffer: &mut [u8], record: &Record<'_>) -> Result<(), Full> {
+        let end = buffer.len().min(FRAME_HEADER_LEN + MAX_PAYLOAD);
         let mut context = self.context;
         let mut at = FRAME_HEADER_LEN + self.len;
-        context.encode(buffer, &mut at, record).ok_or(Full)?;
+        context.encode(&mut buffer[..end], &mut at, record).ok_or(Full)?;
         *self = Encoder { context, len: at - FRAME_HEADER_LEN };
         Ok(())
     }

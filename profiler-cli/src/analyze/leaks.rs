@@ -81,7 +81,8 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
             continue;
         }
         let key = if full { stacks.frames(stack).collect() } else { stacks.trimmed(stack) };
-        let row = rows.entry(key).or_insert(Row { first_us: u64::MAX, ..Row::default() });
+        let site = stacks.site(stack);
+        let row = rows.entry(key).or_insert(Row { first_us: u64::MAX, site, ..Row::default() });
         row.bytes += stats.live_bytes;
         row.blocks += stats.live_blocks;
         row.first_us = row.first_us.min(stats.live_first_us);
@@ -112,6 +113,7 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
+    site: Option<FrameId>,
     bytes: u64,
     blocks: u64,
     first_us: u64,
@@ -120,8 +122,8 @@ struct Row {
 
 impl Row {
     fn name(self, stacks: &Stacks, frames: &[FrameId]) -> Leak {
+        let site = self.site.map(|id| stacks.frame(id));
         let frames: Vec<&NamedFrame> = frames.iter().map(|id| stacks.frame(*id)).collect();
-        let site = frames.iter().find(|frame| !frame.runtime).or(frames.first());
         Leak {
             bytes: self.bytes,
             blocks: self.blocks,

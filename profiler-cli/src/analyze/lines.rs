@@ -4,6 +4,7 @@
 //! stood: so the increments of a function's lines add up to what the heap changed by during its calls. Closures
 //! belong to the function that they are written in, and instances of a generic function are one function.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
@@ -75,18 +76,26 @@ pub struct LineRow {
     pub text: Option<String>,
 }
 
-/// Makes the tables: of every function of the user's that has heap events, or of those that the filter selects.
-/// Functions of packages from a registry come after all others; within both, those that allocate most come first.
+/// Makes the tables: of every function of the user's that has heap events and that the filter selects. Functions of
+/// the runtime are among them only with `full`, or if the filter selects no others. Functions of packages from a
+/// registry come after all others; within both, those that allocate most by themselves come first.
 pub fn lines(
     profile: &Profile,
     stacks: &Stacks,
     sources: &Sources,
     filter: &Filter,
+    full: bool,
     top: Option<usize>,
 ) -> Lines {
-    let mut tables: Vec<(Key<'_>, Rows)> = collect(profile, stacks, filter).into_iter().collect();
+    let mut found = collect(profile, stacks, filter, full);
+    if found.is_empty() && !filter.is_empty() {
+        found = collect(profile, stacks, filter, true);
+    }
+    let mut tables: Vec<(Key<'_>, Rows)> = found.into_iter().collect();
     tables.sort_by(|(a_key, a), (b_key, b)| {
-        let rank = |key: &Key<'_>, rows: &Rows| (is_foreign(key.file), std::cmp::Reverse(rows.allocated()));
+        let rank = |key: &Key<'_>, rows: &Rows| {
+            (is_foreign(key.file), Reverse(rows.allocated_as_site), Reverse(rows.allocated()))
+        };
         rank(a_key, a).cmp(&rank(b_key, b)).then(a_key.cmp(b_key))
     });
     let all = tables.len();
@@ -111,7 +120,11 @@ struct Key<'a> {
 
 /// Figures by line; line 0 has what the debug info gives no line for.
 #[derive(Clone, Debug, Default)]
-struct Rows(BTreeMap<u32, Row>);
+struct Rows {
+    by_line: BTreeMap<u32, Row>,
+    /// Bytes allocated where the function is the site: not those of its callees.
+    allocated_as_site: u64,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
@@ -147,17 +160,22 @@ impl Row {
 
 impl Rows {
     fn allocated(&self) -> u64 {
-        self.0.values().map(|row| row.allocated).sum()
+        self.by_line.values().map(|row| row.allocated).sum()
     }
 }
 
-fn collect<'a>(profile: &Profile, stacks: &'a Stacks, filter: &Filter) -> FxHashMap<Key<'a>, Rows> {
+fn collect<'a>(
+    profile: &Profile,
+    stacks: &'a Stacks,
+    filter: &Filter,
+    full: bool,
+) -> FxHashMap<Key<'a>, Rows> {
     // Frames to functions once, then stacks to rows.
     let mut numbers: FxHashMap<Key<'a>, usize> = FxHashMap::default();
     let functions: Vec<Option<usize>> = stacks
         .all_frames()
         .map(|frame| {
-            let wanted = if filter.is_empty() { !frame.runtime } else { selects(filter, frame) };
+            let wanted = (full || !frame.runtime) && (filter.is_empty() || selects(filter, frame));
             wanted.then(|| {
                 let next = numbers.len();
                 *numbers.entry(key_of(frame)).or_insert(next)
@@ -167,16 +185,19 @@ fn collect<'a>(profile: &Profile, stacks: &'a Stacks, filter: &Filter) -> FxHash
     let mut rows = vec![Rows::default(); numbers.len()];
     let mut seen_at = vec![0u32; numbers.len()];
     for (stack, stats) in with_ids(profile).filter(|(_, stats)| stats.events() > 0) {
+        let site = stacks.site(stack);
         for id in stacks.frames(stack) {
             let Some(function) = functions[id.index()] else { continue };
             // Further out it is an outer activation of the same function.
             if std::mem::replace(&mut seen_at[function], stack.0 + 1) != stack.0 + 1 {
-                rows[function].0.entry(stacks.frame(id).line.unwrap_or(0)).or_default().add(stats);
+                let rows = &mut rows[function];
+                rows.by_line.entry(stacks.frame(id).line.unwrap_or(0)).or_default().add(stats);
+                rows.allocated_as_site += if Some(id) == site { stats.allocated } else { 0 };
             }
         }
     }
     let tables = numbers.into_iter().map(|(key, number)| (key, std::mem::take(&mut rows[number])));
-    tables.filter(|(_, rows)| !rows.0.is_empty()).collect()
+    tables.filter(|(_, rows)| !rows.by_line.is_empty()).collect()
 }
 
 fn key_of(frame: &NamedFrame) -> Key<'_> {
@@ -192,15 +213,15 @@ fn selects(filter: &Filter, frame: &NamedFrame) -> bool {
 fn table(key: &Key<'_>, rows: &Rows, sources: &Sources, recorded_ns: u64) -> FunctionLines {
     let mut rows = rows.clone();
     let file = key.file.map(|path| sources.file(path));
-    let lines = |rows: &Rows| rows.0.keys().copied().filter(|line| *line > 0).collect::<Vec<u32>>();
+    let lines = |rows: &Rows| rows.by_line.keys().copied().filter(|line| *line > 0).collect::<Vec<u32>>();
     let with_events = lines(&rows);
     let (first, last) = (with_events.first().copied().unwrap_or(0), with_events.last().copied().unwrap_or(0));
     let name = key.function.rsplit("::").next().unwrap_or_default();
     let extent = file.as_ref().and_then(|file| file.function(name, first, last));
     let (start_line, end_line) = extent.map_or((first, last), |extent| (extent.start, extent.end));
     // What has no line of its own stands at the function's first, so that the sum holds.
-    if let Some(unplaced) = rows.0.remove(&0) {
-        rows.0.entry(start_line).or_default().merge(&unplaced);
+    if let Some(unplaced) = rows.by_line.remove(&0) {
+        rows.by_line.entry(start_line).or_default().merge(&unplaced);
     }
     let note = match &file {
         None => Some("no line tables: build with debug info to see lines".to_owned()),
@@ -210,12 +231,12 @@ fn table(key: &Key<'_>, rows: &Rows, sources: &Sources, recorded_ns: u64) -> Fun
         }
         Some(_) => None,
     };
-    let sum = |figure: fn(&Row) -> u64| rows.0.values().map(figure).sum::<u64>();
+    let sum = |figure: fn(&Row) -> u64| rows.by_line.values().map(figure).sum::<u64>();
     let (allocated, freed) = (sum(|row| row.allocated), sum(|row| row.freed));
     // A table of a function that cannot be found in its source may be long: a macro's lines lie far apart.
     let gaps = extent.is_some() || end_line - start_line <= MAX_GUESSED_LINES;
     let numbers: Vec<u32> =
-        if gaps { (start_line..=end_line).collect() } else { rows.0.keys().copied().collect() };
+        if gaps { (start_line..=end_line).collect() } else { rows.by_line.keys().copied().collect() };
     let text = |line: u32| file.as_ref().and_then(|file| file.line(line)).map(str::to_owned);
     FunctionLines {
         function: key.function.to_owned(),
@@ -227,7 +248,7 @@ fn table(key: &Key<'_>, rows: &Rows, sources: &Sources, recorded_ns: u64) -> Fun
         increment: allocated.wrapping_sub(freed) as i64,
         allocated,
         freed,
-        lines: numbers.into_iter().map(|line| line_row(line, rows.0.get(&line), text(line))).collect(),
+        lines: numbers.into_iter().map(|line| line_row(line, rows.by_line.get(&line), text(line))).collect(),
     }
 }
 

@@ -82,7 +82,8 @@ pub struct Summary {
     pub thread_list: Vec<ThreadRow>,
 }
 
-/// The kernel's figures for the process: the highest of its samples. Sizes in bytes.
+/// The kernel's figures for the process at their highest. Sizes in bytes. Virtual size and resident set are the
+/// kernel's own high-water marks, the rest the highest of the samples.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ProcessPeaks {
     /// Samples taken.
@@ -229,7 +230,7 @@ fn sites(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<Site> {
         if silent || !filter.accepts(stacks, stack) {
             continue;
         }
-        let id = stacks.site(stack).or_else(|| stacks.frames(stack).next());
+        let id = stacks.site(stack);
         let site = sites.entry(id).or_insert_with(|| name_site(stacks, id));
         site.peak_bytes += stats.peak_bytes;
         site.peak_blocks += stats.peak_blocks;
@@ -271,8 +272,8 @@ fn size_classes(counts: &[u64]) -> Vec<SizeClass> {
 fn process_peaks(profile: &Profile) -> ProcessPeaks {
     let mut peaks = ProcessPeaks { samples: profile.timeline.len(), ..ProcessPeaks::default() };
     for (_, sample) in &profile.timeline {
-        peaks.vsz = peaks.vsz.max(sample.vsz);
-        peaks.rss = peaks.rss.max(sample.rss);
+        peaks.vsz = peaks.vsz.max(sample.vsz).max(sample.peak_vsz);
+        peaks.rss = peaks.rss.max(sample.rss).max(sample.peak_rss);
         peaks.swap = peaks.swap.max(sample.swap);
         peaks.minor_faults = peaks.minor_faults.max(sample.minor_faults);
         peaks.major_faults = peaks.major_faults.max(sample.major_faults);

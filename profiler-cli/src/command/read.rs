@@ -56,7 +56,8 @@ pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let (opened, filter) = open_for(&args.read)?;
     let all = args.read.json || !filter.is_empty();
     let top = args.top.or((!all).then_some(DEFAULT_TOP));
-    let lines = analyze::lines::lines(&opened.profile, &opened.stacks, &Sources::default(), &filter, top);
+    let sources = Sources::default();
+    let lines = analyze::lines::lines(&opened.profile, &opened.stacks, &sources, &filter, args.full, top);
     let mut out = stdout();
     if args.read.json {
         json::write(&mut out, &lines)?

@@ -230,7 +230,7 @@ fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Repor
     if wanted != Report::Full {
         return Ok(());
     }
-    let table = lines(profile, stacks, &Sources::default(), &filter, Some(1));
+    let table = lines(profile, stacks, &Sources::default(), &filter, false, Some(1));
     if let Some(function) = table.functions.first() {
         lines_text::write_function(out, function)?;
         writeln!(out)?;

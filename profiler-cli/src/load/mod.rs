@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use alloc_dump::header::Header;
 use alloc_dump::layout::{MAX_PAYLOAD, TAIL_HEADER_LEN, TAIL_SUFFIX};
-use alloc_dump::read::{Loss, ReadError, Reader, Records};
+use alloc_dump::read::{ReadError, Reader, Records};
 use alloc_dump::record::Record;
 use alloc_dump::tail::Tail;
 use rustc_hash::FxHashSet;
@@ -25,20 +25,20 @@ use replay::Replay;
 #[non_exhaustive]
 pub enum LoadError {
     /// The file cannot be opened.
-    #[error("cannot open {path}: {}", plain(source))]
+    #[error("cannot open {path}: {}", plain(cause))]
     Open {
         /// Its path.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The file is no dump that this release can read.
-    #[error("{path}: {source}{}", advice(source))]
+    #[error("{path}: {cause}{}", advice(cause))]
     Read {
         /// Its path.
         path: PathBuf,
         /// What is wrong.
-        source: ReadError,
+        cause: ReadError,
     },
     /// No thread has such a name.
     #[error("{path}: no thread matches '{pattern}'; there are: {names}")]
@@ -75,7 +75,7 @@ fn replay(
 ) -> Result<Profile, LoadError> {
     let (mut reader, size) = open(path)?;
     let mut replay = Replay::new(*reader.header(), selected);
-    let read_error = |source| LoadError::Read { path: path.to_owned(), source };
+    let read_error = |cause| LoadError::Read { path: path.to_owned(), cause };
     while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
         replay.frame_begins();
         records.for_each(|record| replay.record(&record));
@@ -94,8 +94,12 @@ fn replay(
             records.for_each(|record| replay.record(&record));
         }
         replay.recovered(recovered.payload_bytes, recovered.stopped);
-        // The frame that was cut short in the dump is the one that the sidecar has whole.
-        loss = Loss { dropped_frames: 0, dropped_bytes: 0, ..loss };
+        // What was cut short at the end of the dump is the frame that the sidecar has whole.
+        let cut = size.saturating_sub(reader.end_of_whole_frames());
+        loss.dropped_frames -= u64::from(cut > 0).min(loss.dropped_frames);
+        loss.dropped_bytes -= cut.min(loss.dropped_bytes);
+        loss.missing_frames += recovered.missing_frames;
+        loss.malformed_frames += rest.loss().malformed_frames;
     }
     Ok(replay.finish(reader.trailer(), loss))
 }
@@ -127,6 +131,8 @@ fn token_in(mut records: Records<'_>) -> Option<Vec<u8>> {
 pub(crate) struct Recovered {
     /// A dump of its own: a header and the one frame.
     pub(crate) dump: Vec<u8>,
+    /// Frames that should stand between the end of the dump and this one, and do not.
+    pub(crate) missing_frames: u64,
     /// Bytes of records in it.
     pub(crate) payload_bytes: u64,
     /// The system's words for the error at which the recording stopped.
@@ -145,7 +151,8 @@ impl Recovered {
         dump.extend_from_slice(&Tail { seq: 0, ..tail }.to_frame());
         let stopped =
             (tail.stopped_errno != 0).then(|| plain(&io::Error::from_raw_os_error(tail.stopped_errno)));
-        Some(Recovered { dump, payload_bytes: tail.payload.len() as u64, stopped })
+        let missing_frames = u64::from(tail.seq - next_seq);
+        Some(Recovered { dump, missing_frames, payload_bytes: tail.payload.len() as u64, stopped })
     }
 }
 
@@ -172,14 +179,14 @@ fn advice(error: &ReadError) -> &'static str {
 }
 
 fn open(path: &Path) -> Result<(Reader<File>, u64), LoadError> {
-    let open_error = |source| LoadError::Open { path: path.to_owned(), source };
+    let open_error = |cause| LoadError::Open { path: path.to_owned(), cause };
     let file = File::open(path).map_err(open_error)?;
     let metadata = file.metadata().map_err(open_error)?;
     if metadata.is_dir() {
         return Err(open_error(io::Error::from(io::ErrorKind::IsADirectory)));
     }
     let size = metadata.len();
-    let reader = Reader::new(file).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    let reader = Reader::new(file).map_err(|cause| LoadError::Read { path: path.to_owned(), cause })?;
     Ok((reader, size))
 }
 

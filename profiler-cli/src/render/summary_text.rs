@@ -118,7 +118,7 @@ fn write_process(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     }
     writeln!(
         out,
-        "\n{HEADING}Process{HEADING:#} {FAINT}(highest of {}){FAINT:#}",
+        "\n{HEADING}Process{HEADING:#} {FAINT}(at its highest; {}){FAINT:#}",
         plural(process.samples as u64, "sample")
     )?;
     writeln!(

@@ -97,7 +97,7 @@ fn is_runtime_module(path: &str) -> bool {
         name.strip_prefix(library)
             .is_some_and(|rest| rest.starts_with(".so") || (rest.starts_with('-') && rest.contains(".so")))
     };
-    LIBRARIES.iter().any(|library| is_library(&library))
+    LIBRARIES.iter().any(is_library)
         || name == "[vdso]"
         || (name.starts_with("ld-2.") && name.ends_with(".so"))
         || (name.starts_with("libstd-") && name.contains(".so"))

@@ -26,17 +26,16 @@ impl Lookup<'_> {
     /// The frames at `address`.
     pub(super) fn frames(&self, address: u64) -> Arc<[Frame]> {
         let mut frames = Vec::new();
-        let complete =
-            self.debug_info.is_some_and(|loader| self.from_debug_info(loader, address, &mut frames));
+        let complete = self.debug_info.is_some_and(|loader| self.inline_chain(loader, address, &mut frames));
         if !complete {
             // Nothing, or inlined calls without the function that they are part of.
-            frames.push(self.from_symbol(address));
+            frames.push(self.symbol_frame(address));
         }
         frames.into()
     }
 
     /// Adds what the debug info has; `false` if the outermost frame is still missing.
-    fn from_debug_info(&self, loader: &Loader, address: u64, frames: &mut Vec<Frame>) -> bool {
+    fn inline_chain(&self, loader: &Loader, address: u64, frames: &mut Vec<Frame>) -> bool {
         let Ok(mut found) = loader.find_frames(address) else { return false };
         let mut held = None;
         loop {
@@ -71,11 +70,11 @@ impl Lookup<'_> {
                 Some(symbol) if is_mangled(symbol) => self.names.function(symbol),
                 _ => self.names.function(raw),
             },
-            None => self.from_symbol(address).function,
+            None => self.symbol_frame(address).function,
         }
     }
 
-    fn from_symbol(&self, address: u64) -> Frame {
+    fn symbol_frame(&self, address: u64) -> Frame {
         let symbol = self.symbols.find(address, None);
         let function = match symbol {
             Some(symbol) => self.names.function(symbol),

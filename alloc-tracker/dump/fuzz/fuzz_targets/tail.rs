@@ -1,0 +1,8 @@
+//! Any bytes as a recovery sidecar.
+#![no_main]
+
+#[path = "../harness.rs"]
+#[allow(dead_code)]
+mod harness;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| harness::sidecar(bytes));

@@ -1,0 +1,151 @@
+//! What must hold of any bytes whatever. Used by the fuzz targets and, on inputs from a fixed generator, by the tests of
+//! the package.
+
+use std::io::{self, Read};
+
+use alloc_dump::frame::FrameHeader;
+use alloc_dump::header::Header;
+use alloc_dump::layout::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS, HEADER_LEN};
+use alloc_dump::read::{Loss, Reader};
+use alloc_dump::tail::{self, PAYLOAD_OFFSET, Tail};
+use alloc_dump::write::Encoder;
+
+/// Session of the sidecars that the harness makes.
+pub(crate) const SESSION: [u8; 16] = *b"session of tests";
+
+/// Reads the bytes as a dump, as one with good checksums, and as the records of one frame.
+pub(crate) fn dump(bytes: &[u8]) {
+    check_dump(bytes);
+    check_dump(&repaired(bytes));
+    check_dump(&one_frame(bytes));
+}
+
+/// Reads the bytes as a sidecar, and as one of the session.
+pub(crate) fn sidecar(bytes: &[u8]) {
+    check_sidecar(bytes);
+    let mut ours = bytes.to_vec();
+    let identity = tail::encode_identity(&SESSION);
+    let len = ours.len().min(identity.len());
+    ours[..len].copy_from_slice(&identity[..len]);
+    check_sidecar(&ours);
+    // Few inputs are longer than the page in front of the payload: here the first 32 bytes are the four words, the
+    // rest is the payload.
+    if let Some((words, payload)) = bytes.split_at_checked(32) {
+        let mut made = vec![0; PAYLOAD_OFFSET];
+        made[..identity.len()].copy_from_slice(&identity);
+        made[identity.len()..][..32].copy_from_slice(words);
+        made.extend_from_slice(payload);
+        check_sidecar(&made);
+    }
+}
+
+fn check_dump(bytes: &[u8]) {
+    let Ok(mut reader) = Reader::new(bytes) else {
+        assert!(Reader::new(Trickle(bytes)).is_err());
+        return;
+    };
+    let mut in_pieces = Reader::new(Trickle(bytes)).unwrap();
+    let mut buffer = Vec::new();
+    let mut frames = 0;
+    loop {
+        let next_seq = reader.next_seq();
+        let Some(frame) = reader.next_frame().unwrap() else { break };
+        let mut again = in_pieces.next_frame().unwrap().unwrap();
+        // A frame with the same records, which must have room in twice the bytes: only cold records have a length
+        // that may be shorter than the writer's three bytes.
+        buffer.resize(FRAME_HEADER_LEN + 2 * bytes.len() + 64, 0);
+        let mut encoder = Encoder::new();
+        let mut records = Vec::new();
+        for record in frame {
+            assert_eq!(again.next(), Some(record));
+            encoder.push(&mut buffer, &record).unwrap();
+            records.push(format!("{record:?}"));
+        }
+        assert_eq!(again.next(), None);
+        check_frame(&mut encoder, &mut buffer, &records);
+        assert!(reader.next_seq() >= next_seq);
+        frames += 1;
+    }
+    assert!(in_pieces.next_frame().unwrap().is_none());
+    let end = (reader.loss(), reader.trailer().copied(), reader.next_seq(), reader.end_of_whole_frames());
+    let other = (
+        in_pieces.loss(),
+        in_pieces.trailer().copied(),
+        in_pieces.next_seq(),
+        in_pieces.end_of_whole_frames(),
+    );
+    assert_eq!(end, other);
+
+    let len = bytes.len() as u64;
+    assert_eq!(reader.position(), len);
+    assert!(reader.end_of_whole_frames() <= len);
+    assert!(reader.loss().dropped_bytes + HEADER_LEN as u64 <= len);
+    assert!(reader.loss().dropped_frames <= reader.loss().dropped_bytes);
+    assert!(frames * FRAME_HEADER_LEN as u64 <= len);
+    assert_eq!(reader.complete(), reader.trailer().is_some() && reader.loss() == Loss::default());
+    assert!(reader.next_frame().unwrap().is_none());
+    assert_eq!(reader.loss(), end.0);
+}
+
+/// What was read can be written, and comes back.
+fn check_frame(encoder: &mut Encoder, buffer: &mut [u8], records: &[String]) {
+    let len = encoder.seal(buffer, 0);
+    let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
+    let mut reader = Reader::new(header.chain(&buffer[..len])).unwrap();
+    let frame = reader.next_frame().unwrap().unwrap();
+    assert!(frame.map(|record| format!("{record:?}")).eq(records.iter().cloned()));
+    assert_eq!(reader.loss(), Loss::default());
+}
+
+fn check_sidecar(bytes: &[u8]) {
+    let Some(tail) = Tail::parse(bytes, &SESSION) else { return };
+    assert!(PAYLOAD_OFFSET + tail.payload.len() <= bytes.len());
+    assert_eq!(tail.payload, &bytes[PAYLOAD_OFFSET..][..tail.payload.len()]);
+    let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
+    let frame = tail.to_frame();
+    let mut reader = Reader::new(header.chain(frame.as_slice())).unwrap();
+    reader.next_frame().unwrap().unwrap().for_each(drop);
+    assert_eq!(reader.loss().dropped_bytes, 0);
+    assert_eq!(reader.loss().missing_frames, u64::from(tail.seq));
+}
+
+/// The bytes with the magics and checksums that a mutation breaks, so that it reaches what is behind them. Where the
+/// sixth byte of a frame header is odd it stays broken.
+fn repaired(bytes: &[u8]) -> Vec<u8> {
+    let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
+    let mut out = header.to_vec();
+    let mut rest = bytes.get(HEADER_LEN..).unwrap_or_default();
+    while let Some((head, behind)) = rest.split_at_checked(FRAME_HEADER_LEN) {
+        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let len = (word(12) as usize).min(behind.len());
+        let (payload, behind) = behind.split_at(len);
+        let raw = FrameHeader::raw(head[4], word(8), payload);
+        let fixed = FrameHeader { codec: head[5], decoded_len: word(16) & 0x00FF_FFFF, ..raw };
+        if head[6] & 1 == 0 {
+            out.extend_from_slice(&fixed.encode());
+        } else {
+            out.extend_from_slice(&FRAME_MAGIC);
+            out.extend_from_slice(&head[4..]);
+        }
+        out.extend_from_slice(payload);
+        rest = behind;
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+fn one_frame(payload: &[u8]) -> Vec<u8> {
+    let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
+    let frame = FrameHeader::raw(FRAME_RECORDS, 0, payload).encode();
+    [&header, &frame[..], payload].concat()
+}
+
+/// Gives a few bytes at a time.
+struct Trickle<'a>(&'a [u8]);
+
+impl Read for Trickle<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let len = into.len().min(7);
+        self.0.read(&mut into[..len])
+    }
+}

@@ -1,0 +1,154 @@
+//! docs/FORMAT.md says what the code does: its hex is what the encoder writes, its tables hold the numbers of the code.
+
+mod made;
+
+use alloc_dump::header::Header;
+use alloc_dump::layout::{
+    FRAME_HEADER_LEN, FRAME_MAGIC, HEADER_LEN, MAGIC, MAJOR, MAX_HEADER_LEN, MAX_PAYLOAD, MAX_TEXT, MINOR,
+    StackId, TAIL_HEADER_LEN, TAIL_MAGIC, TAIL_SUFFIX,
+};
+use alloc_dump::record::{FIRST_COLD_TAG, Process, Record};
+use alloc_dump::tail;
+use alloc_dump::trailer::{EndReason, Totals, Trailer};
+use alloc_dump::write::{Encoder, seal_trailer};
+
+use made::{one_of_each, payload, read, texts};
+
+#[test]
+fn the_example_is_what_the_encoder_writes() {
+    let dump = hex_of(&page());
+    assert_eq!(dump, example());
+    let outcome = read(dump.as_slice()).unwrap();
+    assert_eq!(outcome.records, texts(&records()));
+    assert_eq!(outcome.trailer, Some(trailer()));
+    assert!(outcome.complete);
+    assert!(page().contains(&format!("A whole dump of {} bytes", dump.len())));
+}
+
+#[test]
+fn every_record_stands_in_the_tables_under_its_tag() {
+    let page = page();
+    for record in one_of_each() {
+        let tag = payload(&[record])[0];
+        let shown = format!("{record:?}");
+        let name = shown.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+        let row = page.lines().find(|line| line.starts_with(&format!("| 0x{tag:02X} | {name}")));
+        let row = row.unwrap_or_else(|| panic!("no row for 0x{tag:02X} {name}"));
+        // Without a field in the table a record is its tag alone.
+        assert_eq!(row.ends_with("| none |"), payload(&[record]).len() == 1, "{row}");
+    }
+    let tags = page.lines().filter(|line| line.starts_with("| 0x")).count();
+    let mut known: Vec<u8> = one_of_each().iter().map(|record| payload(&[*record])[0]).collect();
+    known.sort_unstable();
+    known.dedup();
+    assert_eq!(tags, known.len(), "a row for a record that no test makes");
+    assert_eq!(FIRST_COLD_TAG, 0x40);
+}
+
+#[test]
+fn the_numbers_are_those_of_the_code() {
+    // Where a line of prose ends says nothing.
+    let page = page().split_whitespace().collect::<Vec<_>>().join(" ");
+    let says = |text: &str| assert!(page.contains(text), "docs/FORMAT.md does not say {text:?}");
+    says(&format!("# The dump format, version {MAJOR}.{MINOR}"));
+    says(&format!("| 0 | 8 | magic: `{}`", hex(&MAGIC)));
+    says(&format!("| 0 | 8 | magic: `{}`", hex(&TAIL_MAGIC)));
+    says(&format!("| 0 | 4 | frame magic: `{}`", hex(&FRAME_MAGIC)));
+    says(&format!("length of the file header, {HEADER_LEN} in this version"));
+    says(&format!("below {HEADER_LEN} or above {MAX_HEADER_LEN} is"));
+    says(&format!("A frame is a header of {FRAME_HEADER_LEN} bytes"));
+    says(&format!("`x.alloc{TAIL_SUFFIX}`"));
+    says(&format!("At most {} bytes: a writer cuts", grouped(MAX_TEXT)));
+    says(&format!("at most {} (16 MiB)", grouped(MAX_PAYLOAD)));
+    says(&format!("| {} | 8 | length: how many", tail::LEN_OFFSET));
+    says(&format!("| {} | 8 | sequence number", tail::SEQ_OFFSET));
+    says(&format!("| {} | 8 | state", tail::STATE_OFFSET));
+    says(&format!("| {} | 8 | process id", tail::PID_OFFSET));
+    says(&format!("| {TAIL_HEADER_LEN} | {FRAME_HEADER_LEN} | room for the frame header"));
+    says(&format!("| {} | length | the payload", tail::PAYLOAD_OFFSET));
+    says(&format!("| {} | root:", StackId::ROOT.0));
+    says(&format!("| {} | truncated:", StackId::TRUNCATED.0));
+    says(&format!("| {} | none:", StackId::NONE.0));
+    says(&format!("| {} ... | defined by Node records |", StackId::FIRST.0));
+    // The test value by which a stranger checks a CRC-32.
+    says(&format!("is {:#010X}", crc32fast::hash(b"123456789")).replace("0X", "0x"));
+}
+
+/// The same dump as in the page, from the records that its last column names.
+fn example() -> Vec<u8> {
+    let session = std::array::from_fn(|index| index as u8);
+    let header = Header { session, created_unix_ns: 1_700_000_000_000_000_000 };
+    let mut buffer = [0; 256];
+    let mut encoder = Encoder::new();
+    for record in records() {
+        encoder.push(&mut buffer, &record).unwrap();
+    }
+    let len = encoder.seal(&mut buffer, 0);
+    let mut dump = [&header.encode()[..], &buffer[..len]].concat();
+    let len = seal_trailer(&mut buffer, 1, &trailer()).unwrap();
+    dump.extend_from_slice(&buffer[..len]);
+    dump
+}
+
+fn records() -> Vec<Record<'static>> {
+    vec![
+        Record::Process(Process {
+            pid: 42,
+            page_size: 4096,
+            from_first_event: true,
+            exe: b"/a",
+            args: b"a\0",
+            cwd: b"/",
+            run: b"",
+        }),
+        Record::Thread { id: 1 },
+        Record::Time { us: 5 },
+        Record::Node { id: StackId(3), parent: StackId::ROOT, pc: 0x1234 },
+        Record::Alloc { addr: 0x1000, size: 24, stack: StackId(3), zeroed: false },
+        Record::Time { us: 7 },
+        Record::Realloc { old: 0x1000, old_size: None, new: 0xF00, size: 300, stack: StackId(3) },
+        Record::Dealloc { addr: 0xF00, size: None, stack: StackId::ROOT },
+    ]
+}
+
+fn trailer() -> Trailer {
+    let totals = Totals {
+        allocations: 1,
+        deallocations: 1,
+        reallocations: 1,
+        allocated_bytes: 24 + 300,
+        freed_bytes: 24 + 300,
+        lost_events: 0,
+        truncated_stacks: 0,
+    };
+    Trailer { end: EndReason::Finished, duration_us: 9, totals: Some(totals) }
+}
+
+/// Offset, bytes of two digits, two spaces, meaning. The offsets must add up.
+fn hex_of(page: &str) -> Vec<u8> {
+    let block = page.split("```hex\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut bytes = Vec::new();
+    for line in block.lines() {
+        let (offset, rest) = line.split_once("  ").unwrap();
+        assert_eq!(usize::from_str_radix(offset, 16), Ok(bytes.len()), "{line}");
+        let digits = rest.split("  ").next().unwrap();
+        bytes.extend(digits.split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()));
+    }
+    bytes
+}
+
+fn page() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/FORMAT.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(" ")
+}
+
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap()).collect();
+    groups.join(",")
+}

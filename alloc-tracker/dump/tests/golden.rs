@@ -1,0 +1,76 @@
+//! A dump of every released version stays in tests/golden and keeps loading.
+//!
+//! For a new minor version add a file and a writer below; never change an old one. A missing file is made when
+//! `ALLOC_DUMP_MAKE_GOLDEN` is set; one that is there is what a released version wrote and is never touched.
+
+mod made;
+
+use std::fs;
+use std::path::PathBuf;
+
+use alloc_dump::header::Header;
+use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
+use alloc_dump::read::Reader;
+use alloc_dump::record::Record;
+use alloc_dump::tail::{self, LEN_OFFSET, PAYLOAD_OFFSET, PID_OFFSET, SEQ_OFFSET, Tail};
+
+use made::{Dump, SESSION, one_of_each, payload, read, texts, trailer};
+
+#[test]
+fn version_1_0_loads() {
+    let bytes = golden("v1.0.alloc", version_1_0);
+    let reader = Reader::new(bytes.as_slice()).unwrap();
+    let header = Header { session: SESSION, created_unix_ns: 1_700_000_000_000_000_000 };
+    assert_eq!(*reader.header(), header);
+
+    let outcome = read(bytes.as_slice()).unwrap();
+    assert_eq!(outcome.records, texts(&one_of_each()));
+    assert_eq!(outcome.trailer, Some(trailer()));
+    assert!(outcome.complete);
+}
+
+#[test]
+fn the_sidecar_of_version_1_0_loads() {
+    let bytes = golden("v1.0.alloc.tail", sidecar_1_0);
+    let records = payload(&late());
+    let expected = Tail { seq: 7, stopped_errno: 0, pid: 4242, payload: &records };
+    assert_eq!(Tail::parse(&bytes, &SESSION), Some(expected));
+}
+
+/// Not a check that the writer makes the same bytes for ever, which it need not; but while the version is the same, it does.
+#[test]
+fn this_writer_still_makes_version_1_0() {
+    assert_eq!(golden("v1.0.alloc", version_1_0), version_1_0());
+    assert_eq!(golden("v1.0.alloc.tail", sidecar_1_0), sidecar_1_0());
+}
+
+fn version_1_0() -> Vec<u8> {
+    Dump::of(&one_of_each(), FRAME_HEADER_LEN + 128).with_trailer(&trailer()).bytes
+}
+
+fn sidecar_1_0() -> Vec<u8> {
+    let records = payload(&late());
+    let mut bytes = vec![0; PAYLOAD_OFFSET];
+    bytes[..LEN_OFFSET].copy_from_slice(&tail::encode_identity(&SESSION));
+    for (offset, word) in [(LEN_OFFSET, records.len() as u64), (SEQ_OFFSET, 7), (PID_OFFSET, 4242)] {
+        bytes[offset..offset + 8].copy_from_slice(&word.to_le_bytes());
+    }
+    bytes.extend(records);
+    bytes
+}
+
+fn late() -> [Record<'static>; 3] {
+    [
+        Record::Thread { id: 1 },
+        Record::Time { us: 2000 },
+        Record::Dealloc { addr: 0xA000, size: None, stack: StackId(4) },
+    ]
+}
+
+fn golden(name: &str, make: fn() -> Vec<u8>) -> Vec<u8> {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect();
+    if !path.exists() && std::env::var_os("ALLOC_DUMP_MAKE_GOLDEN").is_some() {
+        fs::write(&path, make()).unwrap();
+    }
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

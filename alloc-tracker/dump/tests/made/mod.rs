@@ -1,0 +1,214 @@
+//! Dumps made for tests, and what a reader makes of them. Each test program uses a part of it.
+#![allow(dead_code)]
+
+use std::io::Read;
+
+use alloc_dump::frame::FrameHeader;
+use alloc_dump::header::Header;
+use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
+use alloc_dump::read::{Loss, ReadError, Reader};
+use alloc_dump::record::{Module, Process, Record, Sample};
+use alloc_dump::trailer::{EndReason, Totals, Trailer};
+use alloc_dump::write::{Encoder, seal_trailer};
+
+pub(crate) const SESSION: [u8; 16] = *b"session of tests";
+
+/// Every kind of record, in an order that a writer could have made.
+pub(crate) fn one_of_each() -> Vec<Record<'static>> {
+    let stack = StackId::FIRST;
+    vec![
+        Record::Time { us: 1 },
+        Record::Process(Process {
+            pid: 4242,
+            page_size: 4096,
+            from_first_event: true,
+            exe: b"/bin/demo",
+            args: b"demo\0--fast\0",
+            cwd: b"/home",
+            run: b"r1",
+        }),
+        Record::Module(Module {
+            id: 1,
+            start: 0x5555_0000_0000,
+            end: 0x5555_0010_0000,
+            bias: 0x5555_0000_0000,
+            build_id: &[0xAB; 20],
+            path: b"/bin/demo",
+        }),
+        Record::Sample(Sample {
+            vsz: 9 << 20,
+            rss: 3 << 20,
+            swap: 0,
+            minor_faults: 77,
+            major_faults: 1,
+            tracker_bytes: 1 << 20,
+            peak_vsz: 1 << 20,
+            peak_rss: 1 << 20,
+        }),
+        Record::ThreadStart { id: 1, os_tid: 4242 },
+        Record::ThreadName { id: 1, name: b"main" },
+        Record::Thread { id: 1 },
+        Record::Node { id: stack, parent: StackId::ROOT, pc: 0x5555_0000_1234 },
+        Record::Node { id: StackId(4), parent: stack, pc: 0x5555_0000_0234 },
+        Record::Alloc { addr: 0x7000, size: 24, stack, zeroed: false },
+        Record::Alloc { addr: 0x8000, size: 1 << 20, stack: StackId(4), zeroed: true },
+        Record::Time { us: 300 },
+        Record::Realloc { old: 0x7000, old_size: None, new: 0x9000, size: 48, stack },
+        Record::Realloc { old: 0x9000, old_size: Some(48), new: 0x9000, size: 8, stack: StackId::NONE },
+        Record::ReallocBegin { old: 0x9000, old_size: None },
+        Record::Thread { id: 2 },
+        Record::Alloc { addr: 0x9000, size: 5, stack: StackId::TRUNCATED, zeroed: false },
+        Record::Thread { id: 1 },
+        Record::ReallocEnd { new: 0xA000, size: 3000, stack: StackId(4) },
+        Record::ReallocBegin { old: 0xA000, old_size: Some(3000) },
+        Record::ReallocFailed,
+        Record::Dealloc { addr: 0x8000, size: None, stack: StackId(4) },
+        Record::Dealloc { addr: 0x9000, size: Some(5), stack },
+        Record::Lost { events: 9 },
+        Record::ThreadEnd { id: 1 },
+        Record::ModuleEnd { id: 1 },
+    ]
+}
+
+pub(crate) fn trailer() -> Trailer {
+    let totals = Totals {
+        allocations: 3,
+        deallocations: 2,
+        reallocations: 3,
+        allocated_bytes: (24 + (1 << 20) + 5) + (48 + 8 + 3000),
+        freed_bytes: ((1 << 20) + 5) + (24 + 48 + 8),
+        lost_events: 9,
+        truncated_stacks: 1,
+    };
+    Trailer { end: EndReason::Finished, duration_us: 1234, totals: Some(totals) }
+}
+
+/// A dump in memory, and where each of its frames begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Dump {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) frames: Vec<usize>,
+    /// How many records the frames before and including each one hold.
+    pub(crate) records: Vec<usize>,
+}
+
+impl Dump {
+    pub(crate) fn new() -> Dump {
+        let header = Header { session: SESSION, created_unix_ns: 1_700_000_000_000_000_000 };
+        Dump { bytes: header.encode().to_vec(), frames: Vec::new(), records: Vec::new() }
+    }
+
+    /// Splits the records over as many frames as a buffer of this size needs; without a trailer.
+    pub(crate) fn of(records: &[Record<'_>], buffer_len: usize) -> Dump {
+        let mut dump = Dump::new();
+        let mut buffer = vec![0xEE; buffer_len];
+        let mut encoder = Encoder::new();
+        for (index, record) in records.iter().enumerate() {
+            if encoder.push(&mut buffer, record).is_err() {
+                assert!(!encoder.is_empty(), "{record:?} never fits {buffer_len} bytes");
+                dump.seal(&mut encoder, &mut buffer, index);
+                encoder.push(&mut buffer, record).unwrap();
+            }
+        }
+        dump.seal(&mut encoder, &mut buffer, records.len());
+        dump
+    }
+
+    /// A whole dump of several small frames, with a trailer: what the tests of damage start from.
+    pub(crate) fn small() -> Dump {
+        Dump::of(&one_of_each(), FRAME_HEADER_LEN + 96).with_trailer(&trailer())
+    }
+
+    pub(crate) fn with_trailer(mut self, trailer: &Trailer) -> Dump {
+        let mut buffer = [0; FRAME_HEADER_LEN + 128];
+        let len = seal_trailer(&mut buffer, self.next_seq(), trailer).unwrap();
+        self.append(&buffer[..len], 0);
+        self
+    }
+
+    /// Any frame, with the next sequence number and good checksums.
+    pub(crate) fn with_frame(mut self, kind: u8, codec: u8, payload: &[u8]) -> Dump {
+        let header = FrameHeader { codec, ..FrameHeader::raw(kind, self.next_seq(), payload) };
+        self.append(&[&header.encode(), payload].concat(), 0);
+        self
+    }
+
+    pub(crate) fn append(&mut self, frame: &[u8], records: usize) {
+        self.frames.push(self.bytes.len());
+        self.records.push(self.records.last().unwrap_or(&0) + records);
+        self.bytes.extend_from_slice(frame);
+    }
+
+    pub(crate) fn next_seq(&self) -> u32 {
+        self.frames.len() as u32
+    }
+
+    /// Where the frames begin, and where the last one ends.
+    pub(crate) fn bounds(&self) -> Vec<usize> {
+        self.frames.iter().copied().chain([self.bytes.len()]).collect()
+    }
+
+    fn seal(&mut self, encoder: &mut Encoder, buffer: &mut [u8], records: usize) {
+        let len = encoder.seal(buffer, self.next_seq());
+        let before = self.records.last().copied().unwrap_or(0);
+        self.append(&buffer[..len], records - before);
+    }
+}
+
+/// The payload of a frame that holds these records.
+pub(crate) fn payload(records: &[Record<'_>]) -> Vec<u8> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut encoder = Encoder::new();
+    for record in records {
+        encoder.push(&mut buffer, record).unwrap();
+    }
+    let len = encoder.seal(&mut buffer, 0);
+    buffer[FRAME_HEADER_LEN..len].to_vec()
+}
+
+/// All that a reader says about a dump. Records are kept as text, which outlives the frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) records: Vec<String>,
+    pub(crate) loss: Loss,
+    pub(crate) complete: bool,
+    pub(crate) trailer: Option<Trailer>,
+    pub(crate) end_of_whole_frames: u64,
+    pub(crate) next_seq: u32,
+}
+
+pub(crate) fn read(source: impl Read) -> Result<Outcome, ReadError> {
+    let mut reader = Reader::new(source)?;
+    let mut records = Vec::new();
+    while let Some(frame) = reader.next_frame()? {
+        records.extend(frame.map(|record| format!("{record:?}")));
+    }
+    Ok(Outcome {
+        records,
+        loss: reader.loss(),
+        complete: reader.complete(),
+        trailer: reader.trailer().copied(),
+        end_of_whole_frames: reader.end_of_whole_frames(),
+        next_seq: reader.next_seq(),
+    })
+}
+
+pub(crate) fn texts(records: &[Record<'_>]) -> Vec<String> {
+    records.iter().map(|record| format!("{record:?}")).collect()
+}
+
+/// The same numbers on every machine (splitmix64).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}

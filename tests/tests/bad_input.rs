@@ -1,0 +1,160 @@
+//! Bad input of each kind: one clear line on stderr, nothing on stdout, exit status 2.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use tests::{Run, cli, output_within, program};
+
+/// Runs the CLI on something bad; the one line that it says.
+fn refused(args: &[&str]) -> String {
+    let output = cli(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+    assert!(output.stdout.is_empty(), "{args:?} prints nothing else");
+    assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+    assert!(said.starts_with("profiler-cli: "), "{said}");
+    said
+}
+
+fn with_file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+#[test]
+fn files_that_are_no_dumps() {
+    let missing = refused(&["summary", "/nonexistent/x.alloc"]);
+    assert!(missing.contains("/nonexistent/x.alloc") && missing.contains("No such file"), "{missing}");
+    let (_folder, empty) = with_file("empty.alloc", b"");
+    assert!(refused(&["leaks", &empty]).contains("the file is empty"));
+    let (_folder, text) = with_file("x.txt", b"hello\n");
+    assert!(refused(&["lines", &text]).contains("not an alloc-tracker dump"));
+    assert!(refused(&["flamegraph", "/"]).contains("directory"));
+}
+
+#[test]
+fn a_dump_of_a_newer_major_version() {
+    let run = Run::traced("course_allocate", &[]);
+    let mut bytes = std::fs::read(run.dump()).unwrap();
+    bytes[8] += 1;
+    // The header's own checksum, CRC-32 bit by bit: a newer release would have written a valid one.
+    let crc = !bytes[..60].iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 },
+        )
+    });
+    bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+    let (_folder, newer) = with_file("newer.alloc", &bytes);
+    let said = refused(&["summary", &newer]);
+    assert!(said.contains("format 2.0") && said.contains("newer release"), "{said}");
+}
+
+#[test]
+fn a_dump_that_is_cut_short_is_read_and_labelled() {
+    let run = Run::traced("growing_queue", &[]);
+    let bytes = std::fs::read(run.dump()).unwrap();
+    let (_folder, cut) = with_file("cut.alloc", &bytes[..bytes.len() - 10]);
+    let summary = tests::json("summary", Path::new(&cut), &[]);
+    assert_eq!(summary["complete"], false);
+    let output = cli(["leaks", &cut, "--fail-on-leak", "1000000000"]);
+    assert_eq!(output.status.code(), Some(1), "a check does not pass on half a recording");
+}
+
+#[test]
+fn the_program_was_built_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("prog");
+    std::fs::copy(program("course_allocate"), &copy).unwrap();
+    let dump = folder.path().join("x.alloc");
+    let status =
+        Command::new(&copy).env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", &dump).output().unwrap();
+    assert!(status.status.success());
+    std::fs::remove_file(&copy).unwrap();
+    std::fs::copy(program("touch_barely"), &copy).unwrap();
+    let (dump, copy) = (dump.to_str().unwrap(), copy.to_str().unwrap());
+    let said = refused(&["summary", dump]);
+    let id = |path: &str| {
+        let notes = Command::new("readelf").args(["-n", path]).output().ok()?;
+        let text = String::from_utf8_lossy(&notes.stdout).into_owned();
+        text.split("Build ID: ").nth(1)?.split_whitespace().next().map(str::to_owned)
+    };
+    assert!(said.contains(copy), "{said}");
+    for path in [program("course_allocate"), program("touch_barely")] {
+        if let Some(id) = id(path.to_str().unwrap()) {
+            assert!(said.contains(&id), "{said} names {id}");
+        }
+    }
+    // With the old build at hand it can be read.
+    let symbols = folder.path().join("old");
+    std::fs::create_dir(&symbols).unwrap();
+    std::fs::copy(program("course_allocate"), symbols.join("prog")).unwrap();
+    let output = cli([
+        "lines",
+        dump,
+        "--symbols",
+        symbols.to_str().unwrap(),
+        "--function",
+        "course_allocate::allocate",
+    ]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn patterns_that_match_nothing_name_what_is_near() {
+    let run = Run::traced("leaking_cache", &[]);
+    let dump = run.dump();
+    let dump = dump.to_str().unwrap();
+    let said = refused(&["lines", dump, "--function", "rendr"]);
+    assert!(said.contains("'rendr'") && said.contains("leaking_cache::render"), "{said}");
+    let said = refused(&["leaks", dump, "--file", "leaking_cash.rs"]);
+    assert!(said.contains("leaking_cache.rs"), "{said}");
+    let said = refused(&["summary", dump, "--thread", "worker"]);
+    assert!(said.contains("no thread matches 'worker'") && said.contains("leaking_cache"), "{said}");
+    let said = refused(&["flamegraph", dump, "--crate", "leaking_cach?x", "-o", "-"]);
+    assert!(said.contains("no crate matches"), "{said}");
+}
+
+#[test]
+fn outputs_that_cannot_be_written() {
+    let run = Run::traced("course_allocate", &[]);
+    let dump = run.dump();
+    let said = refused(&["flamegraph", dump.to_str().unwrap(), "-o", "/nonexistent/x.svg"]);
+    assert!(said.contains("/nonexistent/x.svg"), "{said}");
+    let said = refused(&["run", "-o", "/nonexistent/x.alloc", "--", "/bin/true"]);
+    assert!(said.contains("/nonexistent/x.alloc"), "{said}");
+    assert!(refused(&["run", "-o", "/", "--", "/bin/true"]).contains("folder"));
+    assert!(refused(&["run", "--", "/nonexistent/program"]).contains("/nonexistent/program"));
+    assert!(refused(&["man", "-o", "/nonexistent"]).contains("/nonexistent"));
+}
+
+#[test]
+fn a_program_that_does_not_link_the_tracker() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program("profiler-cli"));
+    command.args(["run", "--", "/bin/true"]).current_dir(folder.path());
+    let output = output_within(&mut command, Duration::from_secs(60));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("global_allocator") && said.lines().count() == 1, "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn wrong_usage_and_closed_pipes() {
+    assert_eq!(cli(["summary"]).status.code(), Some(2));
+    assert_eq!(cli(["sumary", "x"]).status.code(), Some(2));
+    assert_eq!(cli(["flamegraph", "x", "--metric", "nonsense"]).status.code(), Some(2));
+    let run = Run::traced("real_syn", &[]);
+    let command = format!(
+        "{} leaks {} --top 100000 --full | head -n 1; exit ${{PIPESTATUS[0]}}",
+        program("profiler-cli").display(),
+        run.dump().display()
+    );
+    let output = output_within(Command::new("bash").args(["-c", &command]), Duration::from_secs(60));
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}

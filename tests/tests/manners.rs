@@ -1,0 +1,213 @@
+//! `profiler-cli run` is never in the way: programs end as they do without it, and the dump tells the truth.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::{json, line_of, number, output_within, program, wait_until, workspace};
+
+/// Runs `unruly` under `profiler-cli run`.
+fn run(folder: &Path, args: &[&str]) -> Output {
+    output_within(&mut command(folder, args), Duration::from_secs(60))
+}
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program("profiler-cli"));
+    command
+        .args(["run", "--report", "none", "-o"])
+        .arg(folder.join("x.alloc"))
+        .arg("--")
+        .arg(program("unruly"))
+        .args(args)
+        .current_dir(folder)
+        // A core file would only take time.
+        .stdin(Stdio::null());
+    command
+}
+
+/// The 50 blocks that the program holds when it ends, at their line.
+fn held(dump: &Path) -> Value {
+    let leaks = json("leaks", dump, &["--function", "unruly::hold"]);
+    let line = line_of(&workspace().join("tests/src/bin/unruly.rs"), "// HELD");
+    leaks["leaks"].as_array().unwrap().iter().find(|leak| leak["line"] == line).cloned().unwrap_or_default()
+}
+
+fn check(dump: &Path, holds: bool) {
+    let summary = json("summary", dump, &[]);
+    assert_eq!(
+        (&summary["complete"], &summary["exact"]),
+        (&Value::Bool(true), &Value::Bool(true)),
+        "{summary}"
+    );
+    assert_eq!(number(&summary, "recovered_bytes"), 0, "the dump itself is whole");
+    assert!(!dump.with_extension("alloc.tail").exists(), "no sidecar stays");
+    assert_eq!(std::fs::metadata(dump).unwrap().permissions().mode() & 0o777, 0o600);
+    if holds {
+        let held = held(dump);
+        assert_eq!((number(&held, "bytes"), number(&held, "blocks")), (50_000, 50));
+    } else {
+        assert!(held(dump).is_null(), "everything was dropped");
+    }
+}
+
+#[test]
+fn exit_status_is_passed_on_and_the_dump_is_complete() {
+    for (args, code, holds) in [
+        (&["return"][..], 0, false),
+        (&["exit", "0"], 0, true),
+        (&["exit", "7"], 7, true),
+        (&["panic"], 101, false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = run(folder.path(), args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        check(&folder.path().join("x.alloc"), holds);
+    }
+}
+
+#[test]
+fn deaths_are_told_as_a_shell_does_and_lose_nothing() {
+    for (end, signal) in [("abort", 6), ("overflow", 6)] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = run(folder.path(), &[end]);
+        assert_eq!(
+            output.status.code(),
+            Some(128 + signal),
+            "{end}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let dump = folder.path().join("x.alloc");
+        check(&dump, true);
+        assert_eq!(json("summary", &dump, &[])["end"], format!("the process was killed by signal {signal}"));
+    }
+}
+
+#[test]
+fn signals_end_the_program_and_not_the_recording() {
+    for (name, signal) in [("INT", 2), ("TERM", 15), ("HUP", 1), ("KILL", 9)] {
+        for to_program in [true, false] {
+            if signal == 9 && !to_program {
+                continue;
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let child = command(folder.path(), &["wait"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            // By the time that it sleeps it has held its blocks and its sidecar is there.
+            let tail = folder.path().join("x.alloc.tail");
+            wait_until("the recording", || tail.exists());
+            std::thread::sleep(Duration::from_millis(300));
+            let target = if to_program { child_of(child.id()) } else { child.id() };
+            let sent = Command::new("kill").args([format!("-{name}"), target.to_string()]).status().unwrap();
+            assert!(sent.success());
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(128 + signal),
+                "SIG{name}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            check(&folder.path().join("x.alloc"), true);
+        }
+    }
+}
+
+#[test]
+fn a_busy_program_can_be_killed_at_any_moment() {
+    for round in 0..10 {
+        let folder = tempfile::tempdir().unwrap();
+        let child =
+            command(folder.path(), &["work"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_until("the recording", || folder.path().join("x.alloc.tail").exists());
+        std::thread::sleep(Duration::from_millis(40 + round * 7));
+        Command::new("kill").args(["-KILL", &child_of(child.id()).to_string()]).status().unwrap();
+        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(137));
+        check(&folder.path().join("x.alloc"), true);
+    }
+}
+
+/// Without `run` the next reader finds what a killed program left, and says so in one line.
+#[test]
+fn a_reader_recovers_what_a_killed_program_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("x.alloc");
+    let mut child = Command::new(program("unruly"))
+        .arg("wait")
+        .env("ALLOC_TRACKER", "trace")
+        .env("ALLOC_TRACKER_OUT", &dump)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the recording", || folder.path().join("x.alloc.tail").exists());
+    std::thread::sleep(Duration::from_millis(300));
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    let output = tests::cli(["leaks", dump.to_str().unwrap()]);
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.lines().filter(|line| line.contains("recovered")).count(), 1, "{said}");
+    assert_eq!(number(&held(&dump), "bytes"), 50_000);
+    let summary = json("summary", &dump, &[]);
+    assert_eq!(summary["complete"], false, "nobody knows whether more was to come");
+    assert!(number(&summary, "recovered_bytes") > 0);
+}
+
+#[test]
+fn other_processes_of_a_run_do_not_touch_the_dump() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["child"]);
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.lines().filter(|line| line.contains("put %p into the file name")).count(), 1, "{said}");
+    check(&folder.path().join("x.alloc"), false);
+    // With %p each has its own.
+    let mut command = Command::new(program("profiler-cli"));
+    command.args(["run", "--report", "none", "-o"]).arg(folder.path().join("each.%p.alloc")).arg("--");
+    command.arg(program("unruly")).arg("child");
+    let output = output_within(&mut command, Duration::from_secs(60));
+    assert!(output.status.success());
+    let dumps: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("each."))
+        .collect();
+    assert_eq!(dumps.len(), 2);
+    dumps.iter().for_each(|dump| check(&dump.path(), false));
+    assert_eq!(String::from_utf8_lossy(&output.stderr).matches("dump: ").count(), 2);
+}
+
+#[test]
+fn a_limit_on_file_size_stops_the_recording_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("x.alloc");
+    // 512 KiB: the sidecar fits, the dump of 112,000 events does not.
+    let traced = format!(
+        "ulimit -f 512; ALLOC_TRACKER=trace ALLOC_TRACKER_OUT={} exec {}",
+        dump.display(),
+        program("parser_temporaries").display()
+    );
+    let plain = output_within(&mut Command::new(program("parser_temporaries")), Duration::from_secs(60));
+    let output = output_within(Command::new("bash").args(["-c", &traced]), Duration::from_secs(60));
+    assert_eq!((output.status.code(), &output.stdout), (plain.status.code(), &plain.stdout));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("File too large") && said.contains(dump.to_str().unwrap()), "{said}");
+    let summary = json("summary", &dump, &[]);
+    assert_eq!(summary["complete"], false);
+    let events = number(&summary, "allocations") + number(&summary, "deallocations");
+    assert!((40_000..112_000).contains(&events), "what was recorded is there: {events}");
+    assert!(summary["warnings"].to_string().contains("File too large"), "{}", summary["warnings"]);
+}
+
+fn child_of(pid: u32) -> u32 {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    wait_until("the program", || {
+        std::fs::read_to_string(&path).is_ok_and(|children| !children.trim().is_empty())
+    });
+    std::fs::read_to_string(&path).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+}

@@ -1,0 +1,93 @@
+//! Rules about the workspace itself: who may depend on whom, where `unsafe` may be, and what the help says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+use tests::{cli, workspace};
+
+#[test]
+fn dependencies_run_one_way() {
+    let metadata = MetadataCommand::new().manifest_path(workspace().join("Cargo.toml")).exec().unwrap();
+    let members: BTreeMap<&str, BTreeSet<&str>> = metadata
+        .workspace_packages()
+        .into_iter()
+        .map(|package| {
+            let normal =
+                package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
+            (package.name.as_str(), normal.map(|dependency| dependency.name.as_str()).collect())
+        })
+        .collect();
+    let names: Vec<&str> = members.keys().copied().collect();
+    assert_eq!(
+        names,
+        [
+            "alloc-dump",
+            "alloc-oracle",
+            "alloc-tracker",
+            "alloc-tracker-macros",
+            "examples",
+            "profiler-cli",
+            "tests"
+        ]
+    );
+    // Every target links these, so each one is a decision.
+    assert_eq!(members["alloc-dump"], BTreeSet::from(["crc32fast"]));
+    assert_eq!(members["alloc-tracker"], BTreeSet::from(["alloc-dump", "backtrace", "libc"]));
+    assert_eq!(members["alloc-oracle"], BTreeSet::from(["libc"]));
+    let own: BTreeSet<&str> =
+        members["profiler-cli"].iter().copied().filter(|name| members.contains_key(name)).collect();
+    assert_eq!(own, BTreeSet::from(["alloc-dump"]), "the reader never links the recorder");
+    for package in metadata.workspace_packages() {
+        assert_eq!(package.license.as_deref(), Some("MIT OR Apache-2.0"), "{}", package.name);
+    }
+}
+
+#[test]
+fn unsafe_code_is_where_it_may_be() {
+    for root in [
+        "alloc-tracker/dump/src/lib.rs",
+        "alloc-tracker/macros/src/lib.rs",
+        "profiler-cli/src/lib.rs",
+        "profiler-cli/src/main.rs",
+        "examples/src/lib.rs",
+        "tests/src/lib.rs",
+    ] {
+        let text = std::fs::read_to_string(workspace().join(root)).unwrap();
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{root}");
+    }
+    for example in std::fs::read_dir(workspace().join("examples/src/bin")).unwrap().flatten() {
+        let text = std::fs::read_to_string(example.path()).unwrap();
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{}", example.path().display());
+    }
+}
+
+#[test]
+fn help_begins_with_examples() {
+    let commands = ["run", "cargo", "summary", "lines", "leaks", "flamegraph", "completions", "man"];
+    let helps =
+        std::iter::once(vec!["--help"]).chain(commands.iter().map(|command| vec![*command, "--help"]));
+    for args in helps {
+        let output = cli(&args);
+        assert!(output.status.success());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.starts_with("Examples:\n  profiler-cli "), "{args:?}: {text}");
+        assert!(!text.contains('\x1b'), "no colours outside of a terminal");
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_come_from_the_same_definitions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = cli(["completions", shell]);
+        assert!(
+            script.status.success() && String::from_utf8_lossy(&script.stdout).contains("fail-on-leak"),
+            "{shell}"
+        );
+    }
+    let page = cli(["man"]);
+    assert!(String::from_utf8_lossy(&page.stdout).contains(".TH profiler"));
+    let folder = tempfile::tempdir().unwrap();
+    assert!(cli(["man", "-o", folder.path().to_str().unwrap()]).status.success());
+    let page = std::fs::read_to_string(folder.path().join("profiler-cli-leaks.1")).unwrap();
+    assert!(page.contains("fail\\-on\\-leak"));
+}
