@@ -6,13 +6,13 @@ use alloc_dump::record::Sample;
 use crate::sys;
 
 /// Reads it now. Costs tens of microseconds, so the recorder does it every [`INTERVAL_US`] at most.
-pub(crate) fn take(page_size: u64) -> Sample {
-    let mut buffer = [0u8; 4096];
+/// `buffer` has room for [`SCRATCH`] bytes.
+pub(crate) fn take(page_size: u64, buffer: &mut [u8]) -> Sample {
     // statm: total and resident size, in pages.
-    let statm = sys::read_file(c"/proc/self/statm", &mut buffer).unwrap_or_default();
+    let statm = sys::read_file(c"/proc/self/statm", buffer).unwrap_or_default();
     let mut pages = statm.split(|byte| *byte == b' ').map(|field| parse(field) * page_size);
     let (vsz, rss) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
-    let status = sys::read_file(c"/proc/self/status", &mut buffer).unwrap_or_default();
+    let status = sys::read_file(c"/proc/self/status", buffer).unwrap_or_default();
     let kilobytes = |name: &[u8]| {
         let mut lines = status.split(|byte| *byte == b'\n');
         lines.find_map(|line| line.strip_prefix(name)).map_or(0, parse) * 1024
@@ -36,6 +36,8 @@ pub(crate) fn take(page_size: u64) -> Sample {
     }
 }
 
+/// What the files that it reads need at most.
+pub(crate) const SCRATCH: usize = 8192;
 /// The timeline has at most one sample in this time.
 pub(crate) const INTERVAL_US: u64 = 10_000;
 
@@ -53,6 +55,8 @@ mod tests {
     #[test]
     fn touching_memory_shows_in_it() {
         let page = sys::page_size();
+        let mut buffer = vec![0; SCRATCH];
+        let mut take = |page| take(page, &mut buffer);
         let before = take(page);
         let mut memory = vec![0u8; 64 << 20];
         let mapped = take(page);
@@ -61,6 +65,6 @@ mod tests {
         assert!(mapped.vsz >= before.vsz + (64 << 20) && mapped.rss < before.rss + (32 << 20));
         assert!(touched.rss >= mapped.rss + (60 << 20), "{touched:?} {mapped:?}");
         assert!(touched.minor_faults > mapped.minor_faults);
-        assert!(memory.iter().any(|byte| *byte == 1));
+        assert!(memory.contains(&1));
     }
 }

@@ -17,7 +17,6 @@ pub(crate) enum Wanted {
 }
 
 /// Where a recording goes and what it belongs to.
-#[derive(Clone, Copy)]
 pub(crate) struct Settings {
     /// Absolute path of the dump.
     pub(crate) path: PathBuffer,

@@ -44,7 +44,7 @@ const FRAME_LEN: usize = 256 << 10;
 impl Sink {
     /// Creates the dump and its sidecar, readable by this user alone. With `exclusive` a file that exists is left alone.
     pub(crate) fn create(path: &PathBuffer, exclusive: bool, header: &Header) -> Result<Sink, OpenError> {
-        let c_path = path.as_c_str().filter(|_| !path.is_full()).ok_or(OpenError::Path)?;
+        let c_path = path.as_c_str().ok_or(OpenError::Path)?;
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NOCTTY;
         let file = File::open(c_path, if exclusive { flags | libc::O_EXCL } else { flags }, 0o600);
         let file = file.map_err(|errno| match errno.0 {
@@ -59,8 +59,7 @@ impl Sink {
             file.truncate(0).and_then(|()| file.set_mode(0o600)).map_err(OpenError::System)?;
         }
         file.write_all(&header.encode()).map_err(OpenError::System)?;
-        let mut tail_path = PathBuffer::new();
-        tail_path.push(path.as_bytes());
+        let mut tail_path = PathBuffer::of(path.as_bytes());
         tail_path.push(TAIL_SUFFIX.as_bytes());
         let shared = if identity.regular { create_tail(&tail_path, header) } else { None };
         let buffer = match shared {
@@ -114,7 +113,7 @@ impl Sink {
 
     /// The recording is over and whole: the sidecar has nothing more to keep.
     pub(crate) fn finish(self) {
-        if let Some(path) = self.tail_path.as_c_str().filter(|path| !path.is_empty()) {
+        if let Some(path) = self.tail_path.as_c_str() {
             sys::remove(path);
         }
     }
@@ -134,7 +133,7 @@ impl Sink {
 
 /// `None` if there can be no sidecar: the recording then has no copy of its last frame outside the process.
 fn create_tail(path: &PathBuffer, header: &Header) -> Option<Mapping> {
-    let c_path = path.as_c_str().filter(|_| !path.is_full())?;
+    let c_path = path.as_c_str()?;
     sys::remove(c_path);
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
     let file = File::open(c_path, flags, 0o600).ok()?;

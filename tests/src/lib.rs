@@ -143,7 +143,9 @@ fn build() -> PathBuf {
     let target = workspace().join("target");
     cargo(&target, &["-p", "profiler-cli"], false);
     cargo(&target, &["-p", "examples", "-p", "tests", "--bins", "--features", "examples/oracle"], true);
-    let folder = target.join("end-to-end").join(std::process::id().to_string());
+    let copies = target.join("end-to-end");
+    remove_copies_of_ended_processes(&copies);
+    let folder = copies.join(std::process::id().to_string());
     std::fs::create_dir_all(&folder).expect("a folder for the programs");
     for entry in std::fs::read_dir(target.join("release")).expect("cargo's folder").flatten() {
         let path = entry.path();
@@ -153,6 +155,15 @@ fn build() -> PathBuf {
         }
     }
     folder
+}
+
+fn remove_copies_of_ended_processes(copies: &Path) {
+    for entry in std::fs::read_dir(copies).into_iter().flatten().flatten() {
+        if !Path::new("/proc").join(entry.file_name()).exists() {
+            // Another process of the tests may be removing it just now.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn cargo(target: &Path, args: &[&str], with_debug_info: bool) {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::capture::End;
 use crate::mode::{self, RECORD, WHOLE};
-use crate::sys::{Errno, FutexLock, complain, describe};
+use crate::sys::{Errno, FutexLock, PathBuffer, complain, describe};
 use crate::thread::Local;
 use stream::Stream;
 
@@ -120,7 +120,7 @@ fn with_stream<R>(f: impl FnOnce(&mut Stream) -> Result<R, Failure>) -> Option<R
 #[cold]
 fn give_up(stream: Stream, failure: Failure) {
     mode::switch_off(RECORD | WHOLE);
-    let path = *stream.path();
+    let path = PathBuffer::of(stream.path().as_bytes());
     let errno = match failure {
         Failure::Write(errno) | Failure::Memory(errno) => errno,
         Failure::Record => Errno(libc::EOVERFLOW),

@@ -32,7 +32,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
             Ok(())
         }
         Err(error) => {
-            let path = settings.path;
+            let path = &settings.path;
             let (why, errno) = match error {
                 OpenError::Taken => {
                     complain(format_args!(
@@ -64,9 +64,13 @@ pub(crate) fn finish() -> Result<(), Errno> {
     }
     mode::switch_off(RECORD | WHOLE);
     let mut recorder = RECORDER.lock();
-    match recorder.take().map(Stream::finish) {
-        None | Some(Ok(())) => Ok(()),
-        Some(Err((stream, failure))) => {
+    let Some(mut stream) = recorder.take() else { return Ok(()) };
+    match stream.finish() {
+        Ok(()) => {
+            stream.close();
+            Ok(())
+        }
+        Err(failure) => {
             give_up(stream, failure);
             Err(Errno(libc::EIO))
         }
@@ -118,7 +122,7 @@ fn open(settings: &Settings, from_first_event: bool) -> Result<Stream, OpenError
     sys::random(&mut session);
     let header = Header { session, created_unix_ns: sys::clock_ns(libc::CLOCK_REALTIME) };
     let started_ns = sys::clock_ns(libc::CLOCK_MONOTONIC);
-    let sink = Sink::create(&settings.path, !settings.run.is_empty(), &header)?;
+    let sink = Sink::create(&settings.path, !settings.run.as_bytes().is_empty(), &header)?;
     let mut exe = PathBuffer::new();
     settings::executable(&mut exe);
     let mut cwd = PathBuffer::new();
@@ -134,7 +138,7 @@ fn open(settings: &Settings, from_first_event: bool) -> Result<Stream, OpenError
         run: settings.run.as_bytes(),
     };
     let number = RECORDINGS.fetch_add(1, Ordering::Relaxed) + 1;
-    Stream::begin(number, settings.path, sink, &process, started_ns).map_err(|failure| match failure {
+    Stream::begin(number, &settings.path, sink, &process, started_ns).map_err(|failure| match failure {
         super::Failure::Write(errno) | super::Failure::Memory(errno) => OpenError::System(errno),
         super::Failure::Record => OpenError::System(Errno(libc::EOVERFLOW)),
     })

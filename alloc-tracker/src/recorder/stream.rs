@@ -12,7 +12,7 @@ use crate::capture::{End, Walk};
 use crate::modules::{Found, Modules};
 use crate::sample;
 use crate::sink::Sink;
-use crate::sys::{self, Errno, PathBuffer};
+use crate::sys::{self, Errno, Mapping, PathBuffer};
 use crate::thread::Local;
 use crate::tree::{Node, Refused, Tree};
 
@@ -21,6 +21,8 @@ pub(crate) struct Stream {
     /// Which recording of this process, from 1.
     number: u32,
     path: PathBuffer,
+    /// For reading /proc: threads of the host may have little stack.
+    scratch: Mapping,
     sink: Sink,
     encoder: Encoder,
     tree: Tree,
@@ -59,14 +61,15 @@ impl Stream {
     /// Begins a recording: the process and its modules are the first records.
     pub(super) fn begin(
         number: u32,
-        path: PathBuffer,
+        path: &PathBuffer,
         sink: Sink,
         process: &Process<'_>,
         started_ns: u64,
     ) -> Result<Stream, Failure> {
         let mut stream = Stream {
             number,
-            path,
+            path: PathBuffer::of(path.as_bytes()),
+            scratch: Mapping::anonymous(sample::SCRATCH).map_err(Failure::Memory)?,
             sink,
             encoder: Encoder::new(),
             tree: Tree::new(),
@@ -193,23 +196,8 @@ impl Stream {
         if self.take_back(thread) { Ok(()) } else { self.append(Some(thread), &Record::ReallocFailed) }
     }
 
-    /// Ends the recording with everything that is still to be said, and closes the dump.
-    pub(super) fn finish(mut self) -> Result<(), (Stream, Failure)> {
-        match self.write_end() {
-            Ok(()) => {
-                self.sink.finish();
-                Ok(())
-            }
-            Err(failure) => Err((self, failure)),
-        }
-    }
-
-    /// Closes the dump as it is.
-    pub(super) fn abandon(self, errno: Errno) {
-        self.sink.abandon(errno);
-    }
-
-    fn write_end(&mut self) -> Result<(), Failure> {
+    /// Writes everything that is still to be said, and the trailer.
+    pub(super) fn finish(&mut self) -> Result<(), Failure> {
         self.next_sample_us = 0;
         self.advance()?;
         self.write_frame()?;
@@ -218,6 +206,16 @@ impl Stream {
         let seq = self.sink.seq();
         let len = seal_trailer(self.sink.frame(), seq, &trailer).ok_or(Failure::Record)?;
         self.sink.write_frame(len).map_err(Failure::Write)
+    }
+
+    /// Closes a dump that is finished.
+    pub(super) fn close(self) {
+        self.sink.finish();
+    }
+
+    /// Closes the dump as it is.
+    pub(super) fn abandon(self, errno: Errno) {
+        self.sink.abandon(errno);
     }
 
     /// Moves time on, and says what is due: lost events, the state of the process.
@@ -237,7 +235,8 @@ impl Stream {
 
     fn sample(&mut self) -> Result<(), Failure> {
         self.next_sample_us = self.now_us + sample::INTERVAL_US;
-        self.append(None, &Record::Sample(sample::take(self.page_size)))
+        let sample = sample::take(self.page_size, self.scratch.bytes_mut());
+        self.append(None, &Record::Sample(sample))
     }
 
     fn note_name(&mut self, enrolment: &mut Enrolment) -> Result<(), Failure> {

@@ -3,6 +3,8 @@
 use std::ffi::CStr;
 use std::fmt;
 
+use super::Mapping;
+
 /// At most `N` bytes; what is too long is cut.
 #[derive(Clone, Copy)]
 pub(crate) struct Text<const N: usize> {
@@ -10,8 +12,69 @@ pub(crate) struct Text<const N: usize> {
     len: usize,
 }
 
-/// Room for the longest path and its terminating zero.
-pub(crate) type PathBuffer = Text<4352>;
+/// A path: as [`Text`], with room for the longest there is, and in mapped memory, because the threads of the host may
+/// have little stack.
+#[derive(Debug)]
+pub(crate) struct PathBuffer {
+    memory: Option<Mapping>,
+    len: usize,
+}
+
+/// Room for the longest path, a suffix of ours and the terminating zero.
+const PATH_ROOM: usize = 4352;
+
+impl PathBuffer {
+    pub(crate) const fn new() -> PathBuffer {
+        PathBuffer { memory: None, len: 0 }
+    }
+
+    /// A path with these bytes.
+    pub(crate) fn of(bytes: &[u8]) -> PathBuffer {
+        let mut path = PathBuffer::new();
+        path.push(bytes);
+        path
+    }
+
+    /// Appends as much as fits; nothing if there is no memory.
+    pub(crate) fn push(&mut self, more: &[u8]) {
+        if self.memory.is_none() {
+            self.memory = Mapping::anonymous(PATH_ROOM).ok();
+        }
+        let Some(memory) = &mut self.memory else { return };
+        let more = more.get(..PATH_ROOM - 1 - self.len).unwrap_or(more);
+        if let Some(place) = memory.bytes_mut().get_mut(self.len..self.len + more.len()) {
+            place.copy_from_slice(more);
+            self.len += more.len();
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.memory.as_ref().and_then(|memory| memory.bytes().get(..self.len)).unwrap_or_default()
+    }
+
+    /// The path for the C library; `None` if it was cut, or is empty, or has a zero byte inside.
+    pub(crate) fn as_c_str(&self) -> Option<&CStr> {
+        let bytes = self.memory.as_ref()?.bytes().get(..=self.len)?;
+        if self.len == 0 || self.len == PATH_ROOM - 1 { None } else { CStr::from_bytes_with_nul(bytes).ok() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn clear(&mut self) {
+        if let Some(memory) = &mut self.memory {
+            memory.bytes_mut().fill(0);
+        }
+        self.len = 0;
+    }
+}
+
+impl fmt::Display for PathBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_for_terminal(self.as_bytes(), f)
+    }
+}
 
 impl<const N: usize> Text<N> {
     pub(crate) const fn new() -> Text<N> {
@@ -37,46 +100,32 @@ impl<const N: usize> Text<N> {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
-
-    /// The text for the C library; `None` if it has a zero byte inside.
-    pub(crate) fn as_c_str(&self) -> Option<&CStr> {
-        CStr::from_bytes_with_nul(self.bytes.get(..=self.len)?).ok()
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.len == N - 1
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.bytes = [0; N];
-        self.len = 0;
-    }
 }
 
 impl<const N: usize> fmt::Write for Text<N> {
     fn write_str(&mut self, more: &str) -> fmt::Result {
         self.push(more.as_bytes());
-        if self.is_full() { Err(fmt::Error) } else { Ok(()) }
+        if self.len == N - 1 { Err(fmt::Error) } else { Ok(()) }
     }
 }
 
 impl<const N: usize> fmt::Display for Text<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Only what is valid UTF-8, without control characters: it goes to a terminal.
-        for chunk in self.as_bytes().utf8_chunks() {
-            for c in chunk.valid().chars() {
-                if c.is_control() { f.write_str("\u{fffd}")? } else { fmt::Write::write_char(f, c)? }
-            }
-            if !chunk.invalid().is_empty() {
-                f.write_str("\u{fffd}")?;
-            }
-        }
-        Ok(())
+        write_for_terminal(self.as_bytes(), f)
     }
+}
+
+/// Only what is valid UTF-8, without control characters: it goes to a terminal.
+fn write_for_terminal(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            fmt::Write::write_char(f, if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })?;
+        }
+        if !chunk.invalid().is_empty() {
+            f.write_str("\u{fffd}")?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -85,15 +134,26 @@ mod tests {
     use std::fmt::Write;
 
     #[test]
-    fn too_long_is_cut_and_stays_a_c_string() {
+    fn too_long_is_cut() {
         let mut text = Text::<8>::new();
         text.push(b"12345");
         text.push(b"6789");
         assert_eq!(text.as_bytes(), b"1234567");
-        assert!(text.is_full() && write!(text, "x").is_err());
-        assert_eq!(text.as_c_str(), Some(c"1234567"));
+        assert!(write!(text, "x").is_err());
         text.end_line();
         assert_eq!(text.as_bytes(), b"123456\n");
+    }
+
+    #[test]
+    fn a_path_that_was_cut_is_none() {
+        let mut path = PathBuffer::of(b"/a");
+        path.push(b"/b");
+        assert_eq!(path.as_c_str(), Some(c"/a/b"));
+        path.push(&[b'c'; 2 * PATH_ROOM]);
+        assert_eq!((path.as_bytes().len(), path.as_c_str()), (PATH_ROOM - 1, None));
+        path.clear();
+        assert_eq!((path.as_bytes(), path.as_c_str()), (&b""[..], None));
+        assert_eq!(PathBuffer::of(b"a\0b").as_c_str(), None);
     }
 
     #[test]

@@ -292,7 +292,8 @@ fn describe_end(end: Option<EndReason>) -> String {
     }
 }
 
-fn warnings(profile: &Profile, stacks: &Stacks) -> Vec<String> {
+/// What is wrong with a profile, one sentence each; empty if nothing is.
+pub fn warnings(profile: &Profile, stacks: &Stacks) -> Vec<String> {
     let trust = &profile.trust;
     let mut warnings = Vec::new();
     if let Some(reason) = &trust.stopped {

@@ -19,6 +19,7 @@ use crate::render::{flame_svg, json, leaks_text, lines_text, summary_text};
 use crate::source::Sources;
 use crate::stacks::Stacks;
 use crate::symbolize::Options;
+use crate::units::Safe;
 
 /// A dump, loaded and named.
 pub struct Opened {
@@ -65,7 +66,7 @@ pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
         lines_text::write(&mut out, &lines)?
     }
     out.flush()?;
-    say_hints(&opened.stacks);
+    say_warnings(&opened);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -84,7 +85,7 @@ pub fn leaks(args: &LeaksArgs) -> Result<ExitCode, Failure> {
         leaks_text::write(&mut out, &leaks)?
     }
     out.flush()?;
-    say_hints(&opened.stacks);
+    say_warnings(&opened);
     if let Some(limit) = args.fail_on_leak {
         if leaks.total_bytes > limit {
             eprintln!(
@@ -130,7 +131,7 @@ pub fn flamegraph(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
             eprintln!("{}", path.display());
         }
     }
-    say_hints(&opened.stacks);
+    say_warnings(&opened);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -198,8 +199,9 @@ fn stdout() -> io::BufWriter<anstream::AutoStream<io::Stdout>> {
     io::BufWriter::new(anstream::AutoStream::auto(io::stdout()))
 }
 
-fn say_hints(stacks: &Stacks) {
-    for hint in &stacks.hints {
-        eprintln!("profiler-cli: {hint}");
+/// What the summary says beside its figures, for the commands that show others.
+fn say_warnings(opened: &Opened) {
+    for warning in analyze::summary::warnings(&opened.profile, &opened.stacks) {
+        eprintln!("profiler-cli: {}", Safe(&warning));
     }
 }

@@ -39,6 +39,7 @@ fn main() {
 }
 
 #[inline(never)]
+#[allow(clippy::vec_box, reason = "a block for each is the point")]
 fn hold() -> Vec<Box<[u8; 1000]>> {
     let mut held = Vec::with_capacity(HELD);
     for _ in 0..HELD {
