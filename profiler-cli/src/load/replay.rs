@@ -384,3 +384,172 @@ fn disagree(own: &Totals, replayed: &HeapTotals, trust: &Trust) -> bool {
         || (own.allocated_bytes, own.freed_bytes) != (replayed.allocated_bytes, replayed.freed_bytes)
         || own.lost_events != trust.lost_events
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc_dump::trailer::EndReason;
+
+    const MAIN: StackId = StackId(3);
+    const LEAF: StackId = StackId(4);
+    const OTHER: StackId = StackId(5);
+
+    fn replay(from_first_event: bool, records: &[Record<'_>]) -> Profile {
+        let mut replay = Replay::new(Header { session: [0; 16], created_unix_ns: 0 }, None);
+        replay.record(&Record::Process(record::Process { from_first_event, ..record::Process::default() }));
+        for (id, parent) in [(MAIN, StackId::ROOT), (LEAF, MAIN), (OTHER, MAIN)] {
+            replay.record(&Record::Node { id, parent, pc: u64::from(id.0) });
+        }
+        records.iter().for_each(|record| replay.record(record));
+        replay.finish(Some(&Trailer::new(EndReason::Finished, 0)), Loss::default())
+    }
+
+    fn alloc(addr: u64, size: u64, stack: StackId) -> Record<'static> {
+        Record::Alloc { addr, size, stack, zeroed: false }
+    }
+
+    fn free(addr: u64, stack: StackId) -> Record<'static> {
+        Record::Dealloc { addr, size: None, stack }
+    }
+
+    fn stats(profile: &Profile, stack: StackId) -> StackStats {
+        profile.stacks[stack.0 as usize]
+    }
+
+    #[test]
+    fn a_realloc_is_one_event_and_moves_the_bytes_to_its_stack() {
+        let profile = replay(
+            true,
+            &[
+                Record::Time { us: 10 },
+                alloc(1, 100, LEAF),
+                Record::Time { us: 20 },
+                Record::Realloc { old: 1, old_size: None, new: 2, size: 250, stack: OTHER },
+            ],
+        );
+        let totals = profile.totals;
+        assert_eq!((totals.allocations, totals.reallocations, totals.deallocations), (1, 1, 0));
+        assert_eq!((totals.allocated_bytes, totals.freed_bytes), (350, 100));
+        // Never 350: live changes by the difference, in one step.
+        assert_eq!((totals.peak_bytes, totals.peak_blocks, totals.peak_us), (250, 1, 20));
+        let (leaf, other) = (stats(&profile, LEAF), stats(&profile, OTHER));
+        assert_eq!((leaf.live_bytes, leaf.allocated, leaf.freed), (0, 100, 0));
+        assert_eq!((other.live_bytes, other.allocated, other.freed), (250, 250, 100));
+        // The block keeps the time of its birth.
+        assert_eq!((other.live_first_us, other.live_last_us), (10, 10));
+    }
+
+    #[test]
+    fn an_address_may_be_reused_in_the_middle_of_a_realloc() {
+        let profile = replay(
+            true,
+            &[
+                Record::Thread { id: 1 },
+                alloc(1, 100, LEAF),
+                Record::ReallocBegin { old: 1, old_size: None },
+                Record::Thread { id: 2 },
+                alloc(1, 7, OTHER),
+                Record::Thread { id: 1 },
+                Record::ReallocEnd { new: 9, size: 200, stack: LEAF },
+                free(9, LEAF),
+                Record::Thread { id: 2 },
+                Record::ReallocBegin { old: 1, old_size: None },
+                Record::ReallocFailed,
+            ],
+        );
+        assert_eq!((profile.totals.live_bytes, profile.totals.peak_bytes), (7, 207));
+        assert_eq!((profile.totals.reallocations, profile.trust.inconsistent_events), (1, 0));
+        assert!(profile.trust.exact());
+    }
+
+    #[test]
+    fn temporary_means_freed_by_the_threads_next_event() {
+        let profile = replay(
+            true,
+            &[
+                Record::Thread { id: 1 },
+                alloc(1, 10, LEAF),
+                // Another thread's events do not count.
+                Record::Thread { id: 2 },
+                alloc(2, 20, LEAF),
+                Record::Thread { id: 1 },
+                free(1, MAIN),
+                // Not the next event: something was allocated in between.
+                alloc(3, 30, LEAF),
+                alloc(4, 40, OTHER),
+                free(3, MAIN),
+                // Not an allocation's next event: a realloc is one.
+                Record::Realloc { old: 4, old_size: None, new: 5, size: 50, stack: OTHER },
+                free(5, MAIN),
+                // Freed by another thread: it is not the next event of its own.
+                Record::Thread { id: 2 },
+                alloc(6, 60, LEAF),
+                Record::Thread { id: 1 },
+                free(6, MAIN),
+            ],
+        );
+        assert_eq!(profile.totals.temporary, 1);
+        assert_eq!((stats(&profile, LEAF).temporary, stats(&profile, LEAF).temporary_bytes), (1, 10));
+    }
+
+    #[test]
+    fn what_is_older_than_the_recording_is_counted_apart() {
+        let records = [
+            Record::Dealloc { addr: 1, size: Some(100), stack: LEAF },
+            Record::Realloc { old: 2, old_size: Some(30), new: 3, size: 50, stack: LEAF },
+        ];
+        let late = replay(false, &records);
+        assert_eq!((late.totals.foreign_frees, late.totals.foreign_bytes), (2, 130));
+        assert_eq!((late.totals.freed_bytes, late.totals.live_bytes), (130, 50));
+        assert!(late.trust.exact());
+        // In a recording that saw everything from the start this cannot be.
+        let whole = replay(true, &records);
+        assert_eq!((whole.trust.inconsistent_events, whole.trust.exact()), (2, false));
+    }
+
+    #[test]
+    fn contradictions_are_counted_and_survived() {
+        let profile = replay(
+            true,
+            &[
+                alloc(1, 10, LEAF),
+                alloc(1, 20, OTHER),
+                free(99, LEAF),
+                alloc(2, 5, StackId(4_000_000_000)),
+                Record::Node { id: StackId(4_000_000_000), parent: MAIN, pc: 1 },
+                Record::Node { id: MAIN, parent: MAIN, pc: 1 },
+                Record::ReallocEnd { new: 7, size: 1, stack: LEAF },
+            ],
+        );
+        assert_eq!(profile.totals.live_bytes, 20 + 5 + 1);
+        // The block under the reused address, the unknown free, two impossible nodes, the realloc of nothing.
+        assert_eq!(profile.trust.inconsistent_events, 5);
+        assert_eq!(profile.nodes.len(), 6, "a number that was not paid for makes no room");
+        assert_eq!(stats(&profile, StackId::NONE).live_bytes, 5);
+    }
+
+    #[test]
+    fn stacks_that_were_cut_off_are_counted_by_event() {
+        let cut = StackId(6);
+        let profile = replay(
+            true,
+            &[
+                Record::Node { id: cut, parent: StackId::TRUNCATED, pc: 6 },
+                Record::Node { id: StackId(7), parent: cut, pc: 7 },
+                alloc(1, 1, StackId(7)),
+                free(1, cut),
+                alloc(2, 1, LEAF),
+            ],
+        );
+        assert_eq!(profile.trust.truncated_stacks, 2);
+    }
+
+    #[test]
+    fn sizes_fall_into_powers_of_two() {
+        for (size, class) in
+            [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (1024, 10), (1025, 11), (u64::MAX, 64)]
+        {
+            assert_eq!(size_class(size), class, "{size}");
+        }
+    }
+}

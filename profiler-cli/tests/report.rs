@@ -1,0 +1,263 @@
+//! Analyses and what a person reads of them, on one hand-made recording:
+//!
+//! ```text
+//! 10 fn main() {                11     work(3);                12     work(1);
+//! 20 fn work(n: u32) {          21     let a = vec![..];       24     work(n - 1);       26 }
+//! ```
+//!
+//! All expectations are arithmetic on the events below.
+
+use alloc_dump::layout::StackId;
+use anstream::StripStream;
+use profiler_cli::analyze::{flame, leaks, lines, summary};
+use profiler_cli::filter::Filter;
+use profiler_cli::pattern::Pattern;
+use profiler_cli::profile::{HeapTotals, Process, Profile, StackStats, Thread, Trust};
+use profiler_cli::render::{leaks_text, lines_text, summary_text};
+use profiler_cli::source::Sources;
+use profiler_cli::stacks::{NamedFrame, Stacks};
+
+const SOURCE: &str = r"// A program of two functions.
+
+
+
+
+
+
+
+
+fn main() {
+    work(3);
+    work(1);
+}
+
+
+
+
+
+
+fn work(n: u32) {
+    let a = vec![0u8; 1000];
+
+    if n > 0 {
+        work(n - 1);
+    }
+} // end
+";
+
+fn frame(function: &str, line: u32) -> NamedFrame {
+    let runtime = function.starts_with("alloc::") || function.starts_with("std::");
+    let file = if runtime { "/rustc/0/library/alloc/src/vec.rs" } else { "/app/src/main.rs" };
+    NamedFrame {
+        function: function.into(),
+        file: Some(file.into()),
+        line: Some(line),
+        inlined: false,
+        runtime,
+        module: "app".into(),
+    }
+}
+
+/// Stacks from innermost to outermost: what allocates in `work` at depth one and two, and what frees at its brace.
+fn recording() -> (Profile, Stacks) {
+    let vec = || frame("alloc::vec::from_elem", 5);
+    let outer = || vec![frame("app::main", 11), frame("std::rt::lang_start", 1)];
+    let with = |inner: Vec<NamedFrame>| inner.into_iter().chain(outer()).collect::<Vec<_>>();
+    let stacks = Stacks::from_frames(&[
+        with(vec![vec(), frame("app::work", 21)]),
+        with(vec![vec(), frame("app::work", 21), frame("app::work", 24)]),
+        with(vec![frame("app::work", 26), frame("app::work", 24)]),
+        vec![frame("alloc::vec::from_elem", 5), frame("std::thread::start", 2)],
+    ]);
+    let first = StackId::FIRST.0 as usize;
+    let mut profile = Profile {
+        nodes: vec![Default::default(); first + 4],
+        stacks: vec![StackStats::default(); first + 4],
+        sizes: vec![0; 65],
+        duration_us: 2_500_000,
+        process: Process { args: vec!["/app/bin/app".into(), "a b".into()], pid: 7, ..Process::default() },
+        threads: vec![Thread { id: 1, os_tid: 7, name: "app".into(), ..Thread::default() }],
+        trust: Trust { end: Some(alloc_dump::trailer::EndReason::Finished), ..Trust::default() },
+        ..Profile::default()
+    };
+    profile.sizes[10] = 3;
+    let allocated = |n: u64, live: u64| StackStats {
+        allocations: n,
+        allocated: n * 1000,
+        live_bytes: live * 1000,
+        live_blocks: live,
+        live_first_us: if live > 0 { 100 } else { 0 },
+        live_last_us: if live > 0 { 1_500_000 } else { 0 },
+        peak_bytes: n * 1000,
+        peak_blocks: n,
+        ..StackStats::default()
+    };
+    profile.stacks[first] = StackStats { last_event: 1, live_after_last: 1000, ..allocated(1, 1) };
+    profile.stacks[first + 1] =
+        StackStats { last_event: 3, live_after_last: 3000, temporary: 1, ..allocated(2, 1) };
+    profile.stacks[first + 2] = StackStats {
+        deallocations: 1,
+        freed: 1000,
+        last_event: 4,
+        live_after_last: 2000,
+        ..StackStats::default()
+    };
+    profile.stacks[first + 3] = StackStats { live_bytes: 48, live_blocks: 2, ..StackStats::default() };
+    profile.totals = HeapTotals {
+        allocations: 3,
+        deallocations: 1,
+        allocated_bytes: 3000,
+        freed_bytes: 1000,
+        live_bytes: 2048,
+        live_blocks: 4,
+        peak_bytes: 3000,
+        peak_blocks: 3,
+        peak_us: 2_000_000,
+        temporary: 1,
+        ..HeapTotals::default()
+    };
+    (profile, stacks)
+}
+
+fn plain(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
+    let mut out = StripStream::new(Vec::new());
+    write(&mut out).unwrap();
+    String::from_utf8(out.into_inner()).unwrap()
+}
+
+#[test]
+fn an_event_counts_on_the_innermost_activation() {
+    let (profile, stacks) = recording();
+    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let tables = lines::lines(&profile, &stacks, &sources, &Filter::default(), false, None);
+    let names: Vec<&str> = tables.functions.iter().map(|table| table.function.as_str()).collect();
+    // `work` allocates by itself, `main` only through it.
+    assert_eq!(names, ["app::work", "app::main"]);
+    let row =
+        |table: &lines::FunctionLines, line| table.lines.iter().find(|row| row.line == line).unwrap().clone();
+    let work = &tables.functions[0];
+    assert_eq!((work.start_line, work.end_line), (20, 26));
+    // Both depths on line 21; line 24, the outer activation's, has nothing; the closing brace frees.
+    let (alloc, call, brace) = (row(work, 21), row(work, 24), row(work, 26));
+    assert_eq!((alloc.increment, alloc.occurrences, alloc.blocks), (Some(3000), Some(3), Some(3)));
+    assert_eq!(alloc.mem_usage, Some(3000), "after the line's last event, which is the third");
+    assert_eq!((call.increment, call.occurrences, call.mem_usage), (None, None, None));
+    assert_eq!((brace.increment, brace.freed, brace.mem_usage), (Some(-1000), Some(1000), Some(2000)));
+    assert_eq!(work.increment, 2000);
+    let main = &tables.functions[1];
+    assert_eq!((row(main, 11).increment, main.increment), (Some(2000), 2000));
+}
+
+#[test]
+fn line_tables_have_memory_profilers_shape() {
+    let (profile, stacks) = recording();
+    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
+    let tables = lines::lines(&profile, &stacks, &sources, &only, false, None);
+    insta::assert_snapshot!(plain(|out| lines_text::write(out, &tables)), @r"
+    Filename: /app/src/main.rs
+    Function: app::work
+    Source:   recorded stacks (Occurrences counts the heap events of a line, not its executions)
+
+    Line #    Mem usage    Increment  Occurrences   Line Contents
+    =============================================================
+        20                                          fn work(n: u32) {
+        21      2.9 KiB      2.9 KiB            3       let a = vec![0u8; 1000];
+        22
+        23                                              if n > 0 {
+        24                                                  work(n - 1);
+        25                                              }
+        26      2.0 KiB     -1.0 KiB            1   } // end
+                             2.0 KiB                sum: 3,000 B allocated, 1,000 B freed
+    ");
+}
+
+#[test]
+fn leaks_are_merged_by_the_users_own_frames() {
+    let (profile, stacks) = recording();
+    let report = leaks::leaks(&profile, &stacks, &Filter::default(), false, None);
+    assert_eq!((report.total_bytes, report.total_blocks, report.leaks.len()), (2048, 4, 3));
+    assert_eq!(report.leaks[0].function, "app::work");
+    insta::assert_snapshot!(plain(|out| leaks_text::write(out, &report)), @r"
+    Live at the end: 2.0 KiB (2,048 B) in 4 blocks
+
+      1. 1000 B (1,000 B) in 1 block at /app/src/main.rs:21
+         first after 0.100 ms, last after 1.500 s
+           app::work  /app/src/main.rs:21
+           app::main  /app/src/main.rs:11
+
+      2. 1000 B (1,000 B) in 1 block at /app/src/main.rs:21
+         first after 0.100 ms, last after 1.500 s
+           app::work  /app/src/main.rs:21
+           app::work  /app/src/main.rs:24
+           app::main  /app/src/main.rs:11
+
+      3. 48 B (48 B) in 2 blocks at library/alloc/src/vec.rs:2
+         first after 0.000 ms, last after 0.000 ms
+           std::thread::start  library/alloc/src/vec.rs:2
+    ");
+    let top = leaks::leaks(&profile, &stacks, &Filter::default(), false, Some(1));
+    assert_eq!((top.total_bytes, top.leaks.len(), top.omitted), (2048, 1, 2));
+    let only = Filter { function: Some(Pattern::new("std::thread*")), ..Filter::default() };
+    assert_eq!(leaks::leaks(&profile, &stacks, &only, false, None).total_bytes, 48);
+}
+
+#[test]
+fn the_summary_says_what_a_person_wants_first() {
+    let (profile, stacks) = recording();
+    let summary = summary::summary(&profile, &stacks, &Filter::default(), 3);
+    insta::assert_snapshot!(plain(|out| summary_text::write(out, &summary)), @r"
+    app 'a b'  pid 7
+    complete and exact: no event lost, no stack cut off
+
+      duration       2.500 s
+      peak           2.9 KiB (3,000 B) in 3 blocks after 2.000 s
+      live at end    2.0 KiB (2,048 B) in 4 blocks
+      allocations    3 (2.9 KiB with reallocations)
+      reallocations  0
+      deallocations  1 (1000 B)
+      temporary      1 (33.3 % of allocations were freed at once)
+      threads        1, 3 distinct stacks
+      trust          0 events lost, 0 stacks truncated, 0 frames unresolved; finished
+
+    Allocation sizes
+      up to    1.0 KiB             3  ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇
+
+    Top sites by live bytes at the peak
+         2.9 KiB        3 blocks  app::work  /app/src/main.rs:21
+
+    Top sites by bytes allocated
+         2.9 KiB         3 times  app::work  /app/src/main.rs:21
+
+    Top sites by allocations
+               3     1 temporary  app::work  /app/src/main.rs:21
+    ");
+    let mut broken = profile;
+    broken.trust.lost_events = 2;
+    let summary = summary::summary(&broken, &stacks, &Filter::default(), 3);
+    assert!(summary.complete && !summary.exact && summary.warnings[0].starts_with("2 events were lost"));
+    broken.trust.end = None;
+    let text =
+        plain(|out| summary_text::write(out, &summary::summary(&broken, &stacks, &Filter::default(), 3)));
+    assert!(text.contains("NOT COMPLETE") && text.contains("the recording has no end"), "{text}");
+}
+
+#[test]
+fn flames_are_weighed_by_their_metric() {
+    let (profile, stacks) = recording();
+    let weigh = |metric, full| flame::flame(&profile, &stacks, &Filter::default(), metric, full);
+    let live = weigh(flame::Metric::Live, false);
+    let rows: Vec<(String, u64)> =
+        live.stacks.iter().map(|(frames, weight)| (frames.join(" < "), *weight)).collect();
+    assert_eq!(
+        rows,
+        [
+            ("app::main (main.rs:11) < app::work (main.rs:21)".to_owned(), 1000),
+            ("app::main (main.rs:11) < app::work (main.rs:24) < app::work (main.rs:21)".to_owned(), 1000),
+            ("std::thread::start (vec.rs:2)".to_owned(), 48),
+        ]
+    );
+    assert_eq!((live.total, weigh(flame::Metric::Allocated, false).total), (2048, 3000));
+    assert_eq!(weigh(flame::Metric::Temporary, false).total, 1);
+    assert!(weigh(flame::Metric::Peak, true).stacks.keys().all(|frames| frames[0].starts_with("std::rt")));
+}
