@@ -4,9 +4,7 @@
 //! A free is recorded **before** the inner allocator gets the block back and an allocation **after** it was handed
 //! out, so that in the dump a reused address is always freed before it is allocated again.
 
-use std::hint::black_box;
-
-use crate::capture;
+use crate::capture::{self, Registers};
 use crate::counters;
 use crate::mode::{self, COUNT, RECORD};
 use crate::recorder::{self, Event};
@@ -16,42 +14,38 @@ use crate::thread::{self, Busy};
 /// After a block was handed out.
 #[inline(never)]
 pub(crate) fn allocated(block: *mut u8, size: usize, zeroed: bool, counting: bool) {
-    let frame = 0u8;
     if !block.is_null() {
         let event = Event::Alloc { addr: block as u64, size: size as u64, zeroed };
-        handle(event, counting, black_box(&raw const frame) as usize);
+        handle(event, counting, &Registers::here());
     }
 }
 
 /// Before a block is given back.
 #[inline(never)]
 pub(crate) fn freeing(block: *mut u8, size: usize, counting: bool) {
-    let frame = 0u8;
     let event = Event::Dealloc { addr: block as u64, size: size as u64 };
-    handle(event, counting, black_box(&raw const frame) as usize);
+    handle(event, counting, &Registers::here());
 }
 
-/// Before a block is moved: from now on its address may be given to another thread. Tells [`reallocated`] whether
-/// this half was recorded.
+/// Before a block is moved: from now on its address may be given to another thread. Tells [`reallocated`] in
+/// which recording this half was recorded, 0 for none.
 #[inline(never)]
-pub(crate) fn reallocating(block: *mut u8, size: usize, counting: bool) -> bool {
+pub(crate) fn reallocating(block: *mut u8, size: usize, counting: bool) -> u32 {
     let _errno = ErrnoGuard::new();
     settle(counting);
     if mode::current() & RECORD == 0 {
-        return false;
+        return 0;
     }
-    thread::with(|mut busy| recorder::realloc_begins(busy.local(), block as u64, size as u64))
-        .unwrap_or(false)
+    thread::with(|mut busy| recorder::realloc_begins(busy.local(), block as u64, size as u64)).unwrap_or(0)
 }
 
 /// After a block was moved, or could not be.
 #[inline(never)]
-pub(crate) fn reallocated(begun: bool, old: *mut u8, old_size: usize, new: *mut u8, size: usize) {
-    let frame = 0u8;
+pub(crate) fn reallocated(begun: u32, old: *mut u8, old_size: usize, new: *mut u8, size: usize) {
     if new.is_null() {
-        if begun {
+        if begun != 0 {
             let _errno = ErrnoGuard::new();
-            thread::with(|mut busy| recorder::realloc_failed(busy.local()));
+            thread::with(|mut busy| recorder::realloc_failed(busy.local(), begun));
         }
         return;
     }
@@ -62,11 +56,11 @@ pub(crate) fn reallocated(begun: bool, old: *mut u8, old_size: usize, new: *mut 
         size: size as u64,
         begun,
     };
-    handle(event, false, black_box(&raw const frame) as usize);
+    handle(event, false, &Registers::here());
 }
 
-/// `above` is an address in the stack frame of the caller: what lies at or below it is ours, not the host's.
-fn handle(event: Event, counting: bool, above: usize) {
+/// `registers` are those of the caller: its frame and what it calls are ours, not the host's.
+fn handle(event: Event, counting: bool, registers: &Registers) {
     let _errno = ErrnoGuard::new();
     settle(counting);
     if mode::undecided() {
@@ -81,7 +75,7 @@ fn handle(event: Event, counting: bool, above: usize) {
             busy.counters().count(&event);
         }
         if mode::current() & RECORD != 0 && !recorder::left_behind_by_fork() {
-            record(busy, &event, above);
+            record(busy, &event, registers);
         }
     });
     if seen.is_none() {
@@ -103,8 +97,8 @@ fn settle(counting: bool) {
     }
 }
 
-fn record(mut busy: Busy<'_>, event: &Event, above: usize) {
+fn record(mut busy: Busy<'_>, event: &Event, registers: &Registers) {
     let local = busy.local();
-    let end = capture::walk(&mut local.walk, above);
+    let end = capture::walk(&mut local.walk, registers);
     recorder::event(local, end, event);
 }

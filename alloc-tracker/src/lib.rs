@@ -25,7 +25,7 @@
 //!
 //! # Implementation
 //!
-//! `allocator` forwards to `hook`, which counts (`counters`), walks the stack (`capture`) and hands both to `recorder`;
+//! `allocator` forwards to `hook`, which counts (`counters`), walks the stack (`capture`: incrementally and verified) and hands both to `recorder`;
 //! that interns new frames (`tree`), notes new modules (`modules`) and appends records to the frame in `sink`. Nothing
 //! on this way allocates through the global allocator, takes a lock that application code can hold, panics or
 //! unwinds. What the tracker needs for itself is mapped memory (`sys`). Linux only, for now.

@@ -41,6 +41,12 @@ impl Modules {
         known.is_some()
     }
 
+    /// The unwind tables of the module that this address lies in.
+    pub(crate) fn unwind_tables(&mut self, pc: u64) -> Option<UnwindTables> {
+        let module = self.known().iter().find(|module| module.range.contains(pc))?;
+        (module.tables.segment_len > 0).then_some(module.tables)
+    }
+
     /// Reads the process's mappings and tells what has changed since the last time.
     pub(crate) fn scan(&mut self, report: &mut dyn FnMut(Found<'_>)) -> Result<(), Errno> {
         if self.table.is_none() {
@@ -87,12 +93,16 @@ impl Modules {
         let mut build_id = [0u8; MAX_BUILD_ID];
         // Where the kernel forbids even this reading, position-independent files still resolve.
         let Some(head) = group.head else { return };
-        let elf = read_elf(head, &mut build_id).unwrap_or(Elf { bias: head, build_id_len: 0 });
+        let elf = read_elf(head, &mut build_id).unwrap_or(Elf {
+            bias: head,
+            build_id_len: 0,
+            tables: UnwindTables::default(),
+        });
         let id = self.next_id;
         self.next_id += 1;
         self.len += 1;
         if let Some(slot) = self.known().last_mut() {
-            *slot = Known { range: group.range, inode: group.inode, id, generation };
+            *slot = Known { range: group.range, inode: group.inode, id, generation, tables: elf.tables };
         }
         report(Found::Appeared(Module {
             id,
@@ -119,6 +129,18 @@ impl Modules {
         }
         self.len = kept;
     }
+}
+
+/// The mapping that an address lies in: its first address and the one behind its last.
+pub(crate) fn mapping_around(address: u64) -> Option<(u64, u64)> {
+    let mut found = None;
+    let look = |line: &[u8]| {
+        if let Some(region) = Region::parse(line).filter(|region| region.range.contains(address)) {
+            found = Some((region.range.start, region.range.end));
+        }
+    };
+    for_each_line(c"/proc/self/maps", look).ok()?;
+    found
 }
 
 /// More modules than this are not reported; their frames stay unresolved.
@@ -148,10 +170,23 @@ struct Known {
     inode: u64,
     id: u32,
     generation: u32,
+    tables: UnwindTables,
 }
 
 // SAFETY: integers without padding.
 unsafe impl Plain for Known {}
+
+/// Where a module's unwind tables are mapped.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct UnwindTables {
+    /// Address of `.eh_frame_hdr`.
+    pub(crate) header: u64,
+    /// Address of the readable segment that it lies in, `.eh_frame` included.
+    pub(crate) segment_start: u64,
+    /// Bytes of that segment; 0 if there are no tables.
+    pub(crate) segment_len: u64,
+}
 
 /// One line of `/proc/self/maps`.
 struct Region<'a> {
@@ -218,6 +253,7 @@ impl Group {
 struct Elf {
     bias: u64,
     build_id_len: usize,
+    tables: UnwindTables,
 }
 
 /// Reads the load bias and the build-id from the headers in memory.
@@ -230,26 +266,44 @@ fn read_elf(head: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Option<Elf> {
     let program_headers = word64(&header, 32)?;
     let entry_size = u64::from(word16(&header, 54)?);
     let entries = u64::from(word16(&header, 56)?).min(MAX_PROGRAM_HEADERS);
-    let mut bias = None;
-    let mut notes = None;
-    for index in 0..entries {
+    let header = |index: u64| {
         let mut entry = [0u8; 56];
         read_memory(head.checked_add(program_headers)?.checked_add(index * entry_size)?, &mut entry)?;
         let (kind, offset, address) = (word32(&entry, 0)?, word64(&entry, 8)?, word64(&entry, 16)?);
+        Some((kind, offset, address, word64(&entry, 40)?))
+    };
+    let (mut bias, mut build_id_len, mut tables_at) = (None, None, None);
+    for index in 0..entries {
+        let (kind, offset, address, size) = header(index)?;
         match kind {
             PT_LOAD if offset == 0 && bias.is_none() => bias = Some(head.wrapping_sub(address)),
-            PT_NOTE if notes.is_none() => {
-                notes = find_build_id(head.wrapping_add(offset), word64(&entry, 32)?, build_id);
+            PT_NOTE if build_id_len.is_none() => {
+                build_id_len = find_build_id(head.wrapping_add(offset), size, build_id);
             }
+            PT_GNU_EH_FRAME => tables_at = Some(address),
             _ => {}
         }
     }
-    Some(Elf { bias: bias?, build_id_len: notes.unwrap_or(0) })
+    let (bias, mut tables) = (bias?, UnwindTables::default());
+    for index in 0..entries {
+        let (kind, _, start, size) = header(index)?;
+        if let Some(at) =
+            tables_at.filter(|at| kind == PT_LOAD && (start..start.saturating_add(size)).contains(at))
+        {
+            tables = UnwindTables {
+                header: bias.wrapping_add(at),
+                segment_start: bias.wrapping_add(start),
+                segment_len: size,
+            };
+        }
+    }
+    Some(Elf { bias, build_id_len: build_id_len.unwrap_or(0), tables })
 }
 
 const MAX_PROGRAM_HEADERS: u64 = 128;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
+const PT_GNU_EH_FRAME: u32 = 0x6474_E550;
 const NT_GNU_BUILD_ID: u32 = 3;
 
 /// Notes: name length, content length, kind, name, content; both padded to four bytes.

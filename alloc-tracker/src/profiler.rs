@@ -93,7 +93,7 @@ impl ProfilerBuilder {
         if mode::undecided() {
             mode::decide(false, false);
         }
-        if mode::current() & WHOLE != 0 {
+        if mode::current() & WHOLE != 0 && !recorder::left_behind_by_fork() {
             return Ok(Profiler { owns_recording: false });
         }
         let settings = match &self.output {

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `ALLOC_TRACKER` | `trace`: record a dump; `count`: only keep [`stats`](crate::stats); `off` or unset: nothing |
 //! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory |
+//! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count what differs |
 //! | `ALLOC_TRACKER_RUN` | set by `profiler-cli run`: a token of this run; a file that exists is never replaced |
 
 use crate::sys::{self, PathBuffer, Text, complain};
@@ -22,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) path: PathBuffer,
     /// The token of a `profiler-cli run`; empty otherwise.
     pub(crate) run: Text<64>,
+    /// Whether to compare every stack with an independent full walk.
+    pub(crate) check: bool,
 }
 
 impl Settings {
@@ -33,7 +36,7 @@ impl Settings {
             path.push(b"/");
         }
         expand(pattern, sys::pid(), &mut path);
-        Settings { path, run: Text::new() }
+        Settings { path, run: Text::new(), check: false }
     }
 
     /// Settings for `PROGRAM.PID.alloc` in the working directory.
@@ -61,6 +64,7 @@ pub(crate) fn wanted() -> Wanted {
                 None | Some(b"") => Settings::for_program(),
                 Some(pattern) => Settings::for_pattern(pattern),
             };
+            settings.check = sys::environment(c"ALLOC_TRACKER_CHECK") == Some(b"1");
             settings.run.push(sys::environment(c"ALLOC_TRACKER_RUN").unwrap_or_default());
             Wanted::Trace(settings)
         }

@@ -92,8 +92,7 @@ impl Sink {
 
     /// Appends the sealed frame of `len` bytes to the dump and begins the next one.
     pub(crate) fn write_frame(&mut self, len: usize) -> Result<(), Errno> {
-        // The host may have closed our descriptor, and opened a file of its own under the same number.
-        if !self.file.identity().is_ok_and(|now| now.same_file(&self.identity)) {
+        if !self.has_its_descriptor() {
             return Err(Errno(libc::EBADF));
         }
         let frame = self.buffer.bytes_mut().get(TAIL_HEADER_LEN..TAIL_HEADER_LEN + len).unwrap_or_default();
@@ -116,11 +115,29 @@ impl Sink {
         if let Some(path) = self.tail_path.as_c_str() {
             sys::remove(path);
         }
+        self.close();
     }
 
     /// The recording stops here because of this error: the sidecar stays, with the last frame in it.
     pub(crate) fn abandon(self, errno: Errno) {
         self.tail_word(tail::STATE_OFFSET).store(errno.0 as u64, Ordering::Release);
+        self.close();
+    }
+
+    /// Whether our descriptor is still that of the dump: the host may have closed it, and opened a file of its own
+    /// under the same number.
+    fn has_its_descriptor(&self) -> bool {
+        self.file.identity().is_ok_and(|now| now.same_file(&self.identity))
+    }
+
+    fn close(self) {
+        if self.has_its_descriptor() {
+            // A forked child has the descriptor too, and would keep the lock.
+            self.file.unlock();
+        } else {
+            // It is the host's to close.
+            std::mem::forget(self.file);
+        }
     }
 
     #[inline]

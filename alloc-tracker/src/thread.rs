@@ -135,8 +135,9 @@ static KEY: AtomicU64 = AtomicU64::new(KEY_NONE);
 const KEY_NONE: u64 = 0;
 const KEY_DELETED: u64 = u64::MAX;
 
-/// The C library runs destructors of thread-specific values in this many rounds, as long as there are any.
-const DESTRUCTOR_ROUNDS: u32 = 4;
+/// The C library runs destructors of thread-specific values in four rounds, as long as there are any. A thread whose
+/// first event comes from a destructor in the first of them has only the other three to hand its state on.
+const ROUNDS_TO_STAY: u32 = 3;
 const STATES_PER_MAPPING: usize = 16;
 
 impl Thread {
@@ -241,7 +242,7 @@ fn create_key() -> u64 {
 }
 
 /// Called by the C library when a thread ends, after the destructors of thread-locals. Asks to be called again until
-/// the last round, so that destructors of other keys still find the thread's own state.
+/// the last round but one, so that destructors of other keys still find the thread's own state.
 unsafe extern "C" fn thread_ends(thread: *mut libc::c_void) {
     let thread = thread.cast_const().cast::<Thread>();
     // SAFETY: the value was set by `watch_for_end` on this very thread, and states are never unmapped.
@@ -249,7 +250,7 @@ unsafe extern "C" fn thread_ends(thread: *mut libc::c_void) {
     let last_round = with(|mut busy| {
         let local = busy.local();
         local.ending += 1;
-        local.ending >= DESTRUCTOR_ROUNDS
+        local.ending >= ROUNDS_TO_STAY
     });
     if last_round != Some(true) {
         watch_for_end(thread);

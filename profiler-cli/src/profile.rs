@@ -216,6 +216,10 @@ pub struct Trust {
     pub lost_events: u64,
     /// Events whose stack does not reach a known root.
     pub truncated_stacks: u64,
+    /// Stacks that the recorder compared with an independent full walk.
+    pub checked_stacks: u64,
+    /// How many of these differed.
+    pub different_stacks: u64,
     /// What the reader could not use.
     pub loss: Loss,
     /// Bytes of records that were found in the sidecar and not in the dump.

@@ -32,6 +32,7 @@ const THREAD_NAME: u8 = 0x44;
 const THREAD_END: u8 = 0x45;
 const SAMPLE: u8 = 0x46;
 const LOST: u8 = 0x47;
+const CHECKED: u8 = 0x48;
 
 /// One record. Numbers are bytes, addresses, or microseconds since the recording's time zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +144,13 @@ pub enum Record<'a> {
     Lost {
         /// How many since the last such record.
         events: u64,
+    },
+    /// Stacks were compared with an independent full walk.
+    Checked {
+        /// How many since the last such record.
+        stacks: u64,
+        /// How many of these differed.
+        different: u64,
     },
 }
 
@@ -362,6 +370,7 @@ fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -> Option<()
         Record::ThreadEnd { .. } => THREAD_END,
         Record::Sample(_) => SAMPLE,
         Record::Lost { .. } => LOST,
+        Record::Checked { .. } => CHECKED,
         _ => return None,
     };
     tag(buf, at, kind)?;
@@ -408,6 +417,10 @@ fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -> Option<()
             }
         }
         Record::Lost { events } => varint::put(buf, at, *events)?,
+        Record::Checked { stacks, different } => {
+            varint::put(buf, at, *stacks)?;
+            varint::put(buf, at, *different)?;
+        }
         _ => return None,
     }
     let len = *at - length_at - 3;
@@ -457,6 +470,7 @@ fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>> {
             peak_rss: word(at)?,
         }),
         LOST => Record::Lost { events: word(at)? },
+        CHECKED => Record::Checked { stacks: word(at)?, different: word(at)? },
         _ => return Some(None),
     }))
 }

@@ -247,6 +247,7 @@ impl Draft {
                 peak_vsz: f,
                 peak_rss: f,
             }),
+            16 => Record::Checked { stacks: a, different: b },
             _ => Record::Lost { events: a },
         }
     }

@@ -7,8 +7,9 @@ use super::End;
 
 /// Calls `push` with the return address of every frame above the stack address `above`, innermost first, until it
 /// returns false.
-pub(super) fn walk(above: usize, mut push: impl FnMut(u64) -> bool) -> End {
+pub(super) fn walk(above: u64, mut push: impl FnMut(u64) -> bool) -> End {
     let mut end = End::Truncated;
+    let mut in_the_hook = true;
     // SAFETY: unsynchronised tracing must not race with other users of the same unwinder state. Outside Windows there
     // is none: the unwinder keeps its state on the stack.
     unsafe {
@@ -20,7 +21,10 @@ pub(super) fn walk(above: usize, mut push: impl FnMut(u64) -> bool) -> End {
                 return false;
             }
             // A frame's stack pointer is its lowest address, so that of the frame that `above` lies in is not larger.
-            frame.sp() as usize <= above || push(pc)
+            // Once out of the hook addresses say nothing: a signal handler may run on a stack above the one that it
+            // interrupted.
+            in_the_hook = in_the_hook && frame.sp() as u64 <= above;
+            in_the_hook || push(pc)
         });
     }
     end

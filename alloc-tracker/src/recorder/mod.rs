@@ -24,8 +24,8 @@ pub(crate) enum Event {
     Alloc { addr: u64, size: u64, zeroed: bool },
     /// A block is about to be given back.
     Dealloc { addr: u64, size: u64 },
-    /// A block was moved; `begun` tells that [`realloc_begins`] has recorded the first half.
-    Realloc { old: u64, old_size: u64, new: u64, size: u64, begun: bool },
+    /// A block was moved; [`realloc_begins`] has recorded the first half in the recording `begun`, 0 for none.
+    Realloc { old: u64, old_size: u64, new: u64, size: u64, begun: u32 },
 }
 
 /// What a thread is to the current recording.
@@ -54,20 +54,20 @@ pub(crate) fn event(local: &mut Local, end: End, event: &Event) {
     });
 }
 
-/// Records that a block is about to be moved. False if there is no recording.
-pub(crate) fn realloc_begins(local: &mut Local, old: u64, old_size: u64) -> bool {
+/// Records that a block is about to be moved. The number of the recording, or 0 if there is none.
+pub(crate) fn realloc_begins(local: &mut Local, old: u64, old_size: u64) -> u32 {
     let begun = with_stream(|stream| {
         let thread = stream.enter(local)?;
         stream.realloc_begins(thread, old, old_size)
     });
-    begun.is_some()
+    begun.unwrap_or(0)
 }
 
-/// Records that the block which this thread began to move stays what it was.
-pub(crate) fn realloc_failed(local: &mut Local) {
+/// Records that the block which this thread began to move, in the recording `begun`, stays what it was.
+pub(crate) fn realloc_failed(local: &mut Local, begun: u32) {
     with_stream(|stream| {
         let thread = stream.enter(local)?;
-        stream.realloc_failed(thread)
+        stream.realloc_failed(thread, begun)
     });
 }
 
@@ -131,7 +131,7 @@ fn give_up(stream: Stream, failure: Failure) {
     };
     stream.abandon(errno);
     complain(format_args!(
-        "recording into {path} stops here: {what} ({}); the program goes on, and what was recorded stays readable",
+        "recording into {path:.600} stops here: {what} ({}); the program goes on, and what was recorded stays readable",
         describe(errno)
     ));
 }

@@ -6,7 +6,8 @@ use alloc_dump::header::Header;
 use alloc_dump::record::Process;
 
 use super::stream::Stream;
-use super::{RECORDER, give_up};
+use super::{LOST, RECORDER, give_up};
+use crate::capture;
 use crate::mode::{self, COUNT, RECORD, WHOLE};
 use crate::settings::{self, Settings};
 use crate::sink::{OpenError, Sink};
@@ -27,7 +28,16 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
     remember_process();
     match open(settings, from_first_event) {
         Ok(stream) => {
+            if settings.check {
+                capture::start_checking();
+            }
+            if !from_first_event {
+                // What was lost before this recording is no loss of its.
+                LOST.store(0, Ordering::Relaxed);
+            }
             *recorder = Some(stream);
+            // First: a signal handler of this thread that records would wait for the lock for ever.
+            drop(recorder);
             mode::switch_on(RECORD | COUNT);
             Ok(())
         }
@@ -36,7 +46,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
             let (why, errno) = match error {
                 OpenError::Taken => {
                     complain(format_args!(
-                        "process {} is not profiled: {path} belongs to another process of this run; \
+                        "process {} is not profiled: {path:.600} belongs to another process of this run; \
                          put %p into the file name for a dump of each",
                         sys::pid()
                     ));
@@ -48,9 +58,9 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
                 OpenError::System(errno) => ("", errno),
             };
             if why.is_empty() {
-                complain(format_args!("not profiling: cannot create {path}: {}", describe(errno)));
+                complain(format_args!("not profiling: cannot create {path:.600}: {}", describe(errno)));
             } else {
-                complain(format_args!("not profiling: cannot create {path}: {why}"));
+                complain(format_args!("not profiling: cannot create {path:.600}: {why}"));
             }
             Err(errno)
         }

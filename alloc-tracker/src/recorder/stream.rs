@@ -8,7 +8,7 @@ use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, Full, seal_trailer};
 
 use super::{Enrolment, Event, Failure, LOST};
-use crate::capture::{End, Walk};
+use crate::capture::{self, End, Walk};
 use crate::modules::{Found, Modules};
 use crate::sample;
 use crate::sink::Sink;
@@ -36,6 +36,8 @@ pub(crate) struct Stream {
     now_us: u64,
     next_sample_us: u64,
     next_scan_us: u64,
+    /// Whether an address outside of all known modules was met since the last scan.
+    scan_due: bool,
     frame: FrameState,
     open_realloc: Option<OpenRealloc>,
 }
@@ -82,6 +84,7 @@ impl Stream {
             now_us: 0,
             next_sample_us: 0,
             next_scan_us: 0,
+            scan_due: false,
             frame: FrameState::default(),
             open_realloc: None,
         };
@@ -166,40 +169,51 @@ impl Stream {
                 totals.freed_bytes += size;
                 Record::Dealloc { addr, size: known(size), stack }
             }
-            Event::Realloc { old, old_size, new, size, begun } => {
+            Event::Realloc { begun, .. } if begun != self.number => {
+                // It began before the recording: since then the old address may have become another thread's block.
+                super::lose(1);
+                return Ok(());
+            }
+            Event::Realloc { old, old_size, new, size, .. } => {
                 totals.reallocations += 1;
                 totals.allocated_bytes += size;
                 totals.freed_bytes += old_size;
-                if begun && !self.take_back(thread) {
-                    Record::ReallocEnd { new, size, stack }
-                } else {
+                if self.take_back(thread) {
                     Record::Realloc { old, old_size: known(old_size), new, size, stack }
+                } else {
+                    Record::ReallocEnd { new, size, stack }
                 }
             }
         };
         self.append(Some(thread), &record)
     }
 
-    /// Records the first half of a realloc.
-    pub(super) fn realloc_begins(&mut self, thread: u32, old: u64, old_size: u64) -> Result<(), Failure> {
+    /// Records the first half of a realloc; the number of this recording.
+    pub(super) fn realloc_begins(&mut self, thread: u32, old: u64, old_size: u64) -> Result<u32, Failure> {
         let partial = !self.from_first_event || self.totals.lost_events > 0;
         let before = (self.encoder, self.frame);
         let seq = self.sink.seq();
         self.append(Some(thread), &Record::ReallocBegin { old, old_size: partial.then_some(old_size) })?;
         let end = self.encoder.len();
         self.open_realloc = (self.sink.seq() == seq).then_some(OpenRealloc { thread, seq, end, before });
-        Ok(())
+        Ok(self.number)
     }
 
-    /// The realloc that this thread began has failed.
-    pub(super) fn realloc_failed(&mut self, thread: u32) -> Result<(), Failure> {
-        if self.take_back(thread) { Ok(()) } else { self.append(Some(thread), &Record::ReallocFailed) }
+    /// The realloc that this thread began, in the recording of this number, has failed.
+    pub(super) fn realloc_failed(&mut self, thread: u32, begun: u32) -> Result<(), Failure> {
+        if begun != self.number || self.take_back(thread) {
+            return Ok(());
+        }
+        self.append(Some(thread), &Record::ReallocFailed)
     }
 
     /// Writes everything that is still to be said, and the trailer.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
         self.next_sample_us = 0;
         self.advance()?;
+        if self.scan_due {
+            self.scan_modules()?;
+        }
         self.write_frame()?;
         let trailer =
             Trailer { end: EndReason::Finished, duration_us: self.now_us, totals: Some(self.totals) };
@@ -235,6 +249,10 @@ impl Stream {
 
     fn sample(&mut self) -> Result<(), Failure> {
         self.next_sample_us = self.now_us + sample::INTERVAL_US;
+        let (stacks, different) = capture::take_checked();
+        if stacks > 0 {
+            self.append(None, &Record::Checked { stacks, different })?;
+        }
         let sample = sample::take(self.page_size, self.scratch.bytes_mut());
         self.append(None, &Record::Sample(sample))
     }
@@ -254,8 +272,8 @@ impl Stream {
         match self.tree.intern(parent, pc) {
             Ok(Node::Known(id)) => Ok(Some(id)),
             Ok(Node::New(id)) => {
-                if !self.modules.covers(pc) && self.now_us >= self.next_scan_us {
-                    self.scan_modules()?;
+                if !self.modules.covers(pc) {
+                    self.find_module(pc)?;
                 }
                 self.append(None, &Record::Node { id, parent, pc })?;
                 Ok(Some(id))
@@ -263,6 +281,20 @@ impl Stream {
             Err(Refused::Bound) => Ok(None),
             Err(Refused::Memory(errno)) => Err(Failure::Memory(errno)),
         }
+    }
+
+    /// Looks for the module of an address outside of all that are known. Code that is in no file (a JIT's) must not
+    /// cost a scan for each of its frames: after a scan in vain the next one waits, if need be until the end.
+    fn find_module(&mut self, pc: u64) -> Result<(), Failure> {
+        self.scan_due = self.now_us < self.next_scan_us;
+        if self.scan_due {
+            return Ok(());
+        }
+        self.scan_modules()?;
+        if !self.modules.covers(pc) {
+            self.next_scan_us = self.now_us + SCAN_INTERVAL_US;
+        }
+        Ok(())
     }
 
     fn scan_modules(&mut self) -> Result<(), Failure> {
@@ -278,10 +310,10 @@ impl Stream {
             }
         });
         self.modules = modules;
-        // Code outside of any file (a JIT's) must not cost a scan for each of its frames. Where /proc cannot be read
-        // frames stay unresolved, which the reader counts.
-        let mapped_nothing = scanned.is_err();
-        self.next_scan_us = self.now_us + if mapped_nothing { 1_000_000 } else { SCAN_INTERVAL_US };
+        if scanned.is_err() {
+            // Where /proc cannot be read frames stay unresolved, which the reader counts.
+            self.next_scan_us = self.now_us + SCAN_INTERVAL_US;
+        }
         outcome
     }
 

@@ -92,6 +92,11 @@ impl File {
         }
     }
 
+    pub(crate) fn unlock(&self) {
+        // SAFETY: no preconditions.
+        unsafe { libc::flock(self.0, libc::LOCK_UN) };
+    }
+
     pub(crate) fn identity(&self) -> Result<Identity, Errno> {
         // SAFETY: all-zero is a valid `stat`, and the call writes one to the given place.
         let stat = unsafe {

@@ -71,8 +71,15 @@ impl PathBuffer {
 }
 
 impl fmt::Display for PathBuffer {
+    /// With a precision, as in `{path:.600}`, at most so many bytes: what follows in the line must have room.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_for_terminal(self.as_bytes(), f)
+        match f.precision().and_then(|most| self.as_bytes().get(..most)) {
+            Some(start) if start.len() < self.len => {
+                write_for_terminal(start, f)?;
+                f.write_str("…")
+            }
+            _ => write_for_terminal(self.as_bytes(), f),
+        }
     }
 }
 

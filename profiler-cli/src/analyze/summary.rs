@@ -54,6 +54,10 @@ pub struct Summary {
     pub lost_events: u64,
     /// Events whose stack does not reach a known root.
     pub truncated_stacks: u64,
+    /// Stacks that the recorder compared with an independent full walk (`ALLOC_TRACKER_CHECK=1`).
+    pub checked_stacks: u64,
+    /// How many of these differed.
+    pub different_stacks: u64,
     /// Distinct code addresses that have no name.
     pub unresolved_frames: u64,
     /// Whether the recording was read to its end.
@@ -186,6 +190,8 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         stacks: profile.stacks.iter().filter(|stats| stats.events() > 0).count(),
         lost_events: trust.lost_events,
         truncated_stacks: trust.truncated_stacks,
+        checked_stacks: trust.checked_stacks,
+        different_stacks: trust.different_stacks,
         unresolved_frames: stacks.unresolved,
         complete: trust.complete(),
         exact: trust.exact(),
@@ -326,6 +332,12 @@ pub fn warnings(profile: &Profile, stacks: &Stacks) -> Vec<String> {
     }
     if trust.truncated_stacks > 0 {
         warnings.push(format!("{} events have stacks that are cut off", trust.truncated_stacks));
+    }
+    if trust.different_stacks > 0 {
+        warnings.push(format!(
+            "{} of {} stacks differ from an independent walk: please report this",
+            trust.different_stacks, trust.checked_stacks
+        ));
     }
     if profile.totals.foreign_frees > 0 {
         warnings.push(format!(

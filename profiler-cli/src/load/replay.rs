@@ -297,6 +297,11 @@ impl Replay {
             Record::Lost { events } => {
                 self.profile.trust.lost_events = self.profile.trust.lost_events.saturating_add(events);
             }
+            Record::Checked { stacks, different } => {
+                let trust = &mut self.profile.trust;
+                trust.checked_stacks = trust.checked_stacks.saturating_add(stacks);
+                trust.different_stacks = trust.different_stacks.saturating_add(different);
+            }
             Record::Process(process) => self.profile.process = own(&process, &self.profile.process),
             _ => {}
         }

@@ -108,7 +108,12 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
             plural(summary.unresolved_frames, "frame"),
             summary.end
         ),
-    )
+    )?;
+    if summary.checked_stacks == 0 {
+        return Ok(());
+    }
+    let different = summary.different_stacks;
+    row(out, "checked", format!("{}, {different} of them different", plural(summary.checked_stacks, "stack")))
 }
 
 fn write_process(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {

@@ -65,6 +65,7 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
         Record::Dealloc { addr: 0x8000, size: None, stack: StackId(4) },
         Record::Dealloc { addr: 0x9000, size: Some(5), stack },
         Record::Lost { events: 9 },
+        Record::Checked { stacks: 500, different: 1 },
         Record::ThreadEnd { id: 1 },
         Record::ModuleEnd { id: 1 },
     ]

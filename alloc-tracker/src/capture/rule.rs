@@ -1,0 +1,148 @@
+//! How to get from one frame to its caller, for code compiled the usual way, in one word; and a table of those words
+//! by code address. Reading the table takes no lock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the unwind tables say about one code address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// The caller's stack pointer is `base` + `offset`; the return address lies just below it, the caller's frame
+    /// pointer at `fp` from it, or still in its register.
+    Frame {
+        /// What the offset counts from.
+        base: Base,
+        /// Bytes from there to the caller's stack pointer.
+        offset: u32,
+        /// Bytes from the caller's stack pointer to where the frame pointer was saved; `None`: it was not.
+        fp: Option<i32>,
+    },
+    /// The outermost frame of its thread.
+    Outermost,
+    /// Something else: an expression, another register, or no unwind table at all.
+    Unpackable,
+}
+
+/// A register that a frame's size counts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Base {
+    /// The stack pointer.
+    Sp,
+    /// The frame pointer.
+    Fp,
+}
+
+impl Rule {
+    /// Kind in bits 0 to 1, base in bit 2, whether the frame pointer was saved in bit 3, where in bits 4 to 27, offset
+    /// in bits 28 to 55. What does not fit is unpackable. Never 0, so that an empty slot holds no rule.
+    pub(super) fn pack(self) -> u64 {
+        match self {
+            Rule::Frame { base, offset, fp } => {
+                let saved = fp.unwrap_or(0);
+                if offset >= 1 << 28 || !(-(1 << 23)..1 << 23).contains(&saved) {
+                    return Rule::Unpackable.pack();
+                }
+                let base = u64::from(base == Base::Fp) << 2;
+                let has_fp = u64::from(fp.is_some()) << 3;
+                1 | base | has_fp | u64::from(saved as u32 & 0xFF_FFFF) << 4 | u64::from(offset) << 28
+            }
+            Rule::Outermost => 2,
+            Rule::Unpackable => 3,
+        }
+    }
+
+    #[inline]
+    pub(super) fn unpack(word: u64) -> Rule {
+        match word & 3 {
+            1 => Rule::Frame {
+                base: if word & 4 == 0 { Base::Sp } else { Base::Fp },
+                offset: (word >> 28) as u32,
+                // Sign extension of 24 bits.
+                fp: (word & 8 != 0).then_some(((word >> 4) as u32) << 8).map(|high| high as i32 >> 8),
+            },
+            2 => Rule::Outermost,
+            _ => Rule::Unpackable,
+        }
+    }
+}
+
+/// Rules by code address, for all threads: each slot remembers the last address that fell into it.
+///
+/// A slot is two words that are written one after the other. The first is the address mixed with the second, so a
+/// reader that catches a slot between two writes finds an address that is not its own.
+pub(super) struct RuleTable {
+    slots: [(AtomicU64, AtomicU64); SLOTS],
+}
+
+impl RuleTable {
+    pub(super) const fn new() -> RuleTable {
+        RuleTable { slots: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; SLOTS] }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, address: u64) -> Option<Rule> {
+        let (mixed, word) = &self.slots[slot(address)];
+        let word = word.load(Ordering::Relaxed);
+        (mixed.load(Ordering::Relaxed) ^ word == address && word != 0).then(|| Rule::unpack(word))
+    }
+
+    pub(super) fn put(&self, address: u64, rule: Rule) {
+        let (mixed, word) = &self.slots[slot(address)];
+        let packed = rule.pack();
+        mixed.store(address ^ packed, Ordering::Relaxed);
+        word.store(packed, Ordering::Relaxed);
+    }
+
+    /// Forgets everything: the code at some addresses has changed.
+    pub(super) fn clear(&self) {
+        for (mixed, word) in &self.slots {
+            mixed.store(0, Ordering::Relaxed);
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Half a mebibyte, in memory that is not touched before it is needed. PERF: 4,096 slots are too few for a program
+/// like a parser of Rust; from 16,384 on more slots change little.
+const SLOTS: usize = 1 << 15;
+
+#[inline]
+fn slot(address: u64) -> usize {
+    (address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_survive_packing() {
+        for base in [Base::Sp, Base::Fp] {
+            for offset in [0, 8, 16, 4096, (1 << 28) - 1] {
+                for fp in [None, Some(-16), Some(0), Some(-(1 << 23)), Some((1 << 23) - 1)] {
+                    let rule = Rule::Frame { base, offset, fp };
+                    assert_eq!(Rule::unpack(rule.pack()), rule);
+                }
+            }
+        }
+        assert_eq!(Rule::unpack(Rule::Outermost.pack()), Rule::Outermost);
+        let too_large = Rule::Frame { base: Base::Sp, offset: 1 << 28, fp: None };
+        assert_eq!(Rule::unpack(too_large.pack()), Rule::Unpackable);
+        let too_far = Rule::Frame { base: Base::Sp, offset: 8, fp: Some(1 << 23) };
+        assert_eq!(Rule::unpack(too_far.pack()), Rule::Unpackable);
+    }
+
+    #[test]
+    fn a_slot_answers_for_its_own_address_only() {
+        static TABLE: RuleTable = RuleTable::new();
+        let rule = Rule::Frame { base: Base::Sp, offset: 32, fp: Some(-16) };
+        assert_eq!((TABLE.get(0), TABLE.get(0x1234)), (None, None));
+        TABLE.put(0x1234, rule);
+        assert_eq!(TABLE.get(0x1234), Some(rule));
+        let other = (0x1235..).find(|address| slot(*address) == slot(0x1234)).unwrap();
+        assert_eq!(TABLE.get(other), None);
+        TABLE.put(other, Rule::Outermost);
+        assert_eq!((TABLE.get(0x1234), TABLE.get(other)), (None, Some(Rule::Outermost)));
+        TABLE.clear();
+        assert_eq!(TABLE.get(other), None);
+    }
+}
