@@ -3,6 +3,7 @@
 
 use alloc_dump::record::Sample;
 
+use crate::capture;
 use crate::sys;
 
 /// Reads it now. Costs tens of microseconds, so the recorder does it every [`INTERVAL_US`] at most.
@@ -29,7 +30,7 @@ pub(crate) fn take(page_size: u64, buffer: &mut [u8]) -> Sample {
         swap: kilobytes(b"VmSwap:"),
         minor_faults: usage.ru_minflt as u64,
         major_faults: usage.ru_majflt as u64,
-        tracker_bytes: sys::mapped_bytes(),
+        tracker_bytes: sys::mapped_bytes() + capture::TABLE_BYTES,
         // Kept by the kernel, so what comes and goes between two samples is in them.
         peak_vsz: kilobytes(b"VmPeak:").max(vsz),
         peak_rss: kilobytes(b"VmHWM:").max(rss),

@@ -37,6 +37,7 @@ Examples:
 ";
 
 const EXIT_STATUS: &str = "\
+Defaults for options may stand in the nearest profiler.toml from the working directory upwards.
 Exit status: 0 fine, 1 a check failed, 2 wrong usage or unreadable input. `run` and `cargo` pass on
 that of the program, 128+N if signal N killed it.";
 
@@ -287,6 +288,9 @@ pub struct FlamegraphArgs {
     /// What the width of a frame stands for.
     #[arg(long, value_enum, default_value_t = Metric::Peak)]
     pub metric: Metric,
+    /// Draw only this many stacks, the widest; the others become one. [default: all]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
     /// Show the frames of the runtime as well.
     #[arg(long)]
     pub full: bool,

@@ -6,6 +6,7 @@
 pub mod analyze;
 pub mod cli;
 pub mod command;
+pub mod config;
 pub mod filter;
 pub mod function_name;
 pub mod load;

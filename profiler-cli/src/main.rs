@@ -3,12 +3,19 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use profiler_cli::cli::{Cli, ColorWhen, Command};
 use profiler_cli::command::{self, Failure};
+use profiler_cli::config;
+use profiler_cli::units::Safe;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let definitions = match config::with_defaults(Cli::command(), &config::start()) {
+        Ok(definitions) => definitions,
+        Err(error) => return refuse(&error),
+    };
+    let matches = definitions.get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.color {
         ColorWhen::Auto => {}
         ColorWhen::Always => anstream::ColorChoice::Always.write_global(),
@@ -27,9 +34,11 @@ fn main() -> ExitCode {
     match done {
         Ok(status) => status,
         Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
-        Err(Failure::Input(error)) => {
-            anstream::eprintln!("profiler-cli: {error:#}");
-            ExitCode::from(2)
-        }
+        Err(Failure::Input(error)) => refuse(&error),
     }
+}
+
+fn refuse(error: &anyhow::Error) -> ExitCode {
+    anstream::eprintln!("profiler-cli: {}", Safe(&format!("{error:#}")));
+    ExitCode::from(2)
 }

@@ -245,7 +245,7 @@ fn the_summary_says_what_a_person_wants_first() {
 #[test]
 fn flames_are_weighed_by_their_metric() {
     let (profile, stacks) = recording();
-    let weigh = |metric, full| flame::flame(&profile, &stacks, &Filter::default(), metric, full);
+    let weigh = |metric, full| flame::flame(&profile, &stacks, &Filter::default(), metric, full, None);
     let live = weigh(flame::Metric::Live, false);
     let rows: Vec<(String, u64)> =
         live.stacks.iter().map(|(frames, weight)| (frames.join(" < "), *weight)).collect();
@@ -257,6 +257,8 @@ fn flames_are_weighed_by_their_metric() {
             ("std::thread::start (vec.rs:2)".to_owned(), 48),
         ]
     );
+    let widest = flame::flame(&profile, &stacks, &Filter::default(), flame::Metric::Live, false, Some(1));
+    assert_eq!((widest.total, widest.stacks[&vec!["(2 other stacks)".to_owned()]]), (2048, 1048));
     assert_eq!((live.total, weigh(flame::Metric::Allocated, false).total), (2048, 3000));
     assert_eq!(weigh(flame::Metric::Temporary, false).total, 1);
     assert!(weigh(flame::Metric::Peak, true).stacks.keys().all(|frames| frames[0].starts_with("std::rt")));

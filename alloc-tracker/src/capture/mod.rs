@@ -16,7 +16,7 @@ mod compile;
 mod incremental;
 mod portable;
 mod registers;
-#[cfg(target_arch = "x86_64")]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no rules are compiled there yet"))]
 mod rule;
 mod stack;
 mod walk;
@@ -27,6 +27,9 @@ pub(crate) use walk::Walk;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use walk::Frame;
+
+/// Memory that walking needs for all threads together, besides what it maps.
+pub(crate) const TABLE_BYTES: u64 = if cfg!(target_arch = "x86_64") { rule::TABLE_BYTES } else { 0 };
 
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

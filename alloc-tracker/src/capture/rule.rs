@@ -104,6 +104,8 @@ impl RuleTable {
 /// Half a mebibyte, in memory that is not touched before it is needed. PERF: 4,096 slots are too few for a program
 /// like a parser of Rust; from 16,384 on more slots change little.
 const SLOTS: usize = 1 << 15;
+/// Bytes of a table.
+pub(super) const TABLE_BYTES: u64 = size_of::<RuleTable>() as u64;
 
 #[inline]
 fn slot(address: u64) -> usize {

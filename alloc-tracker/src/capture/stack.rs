@@ -13,7 +13,7 @@ impl Bounds {
     /// The word at this address; `None` if it is not an aligned one inside.
     #[inline]
     pub(super) fn read(&self, address: u64) -> Option<u64> {
-        let inside = address >= self.start && address < self.end && address % 8 == 0;
+        let inside = address >= self.start && address < self.end && address.is_multiple_of(8);
         // SAFETY: aligned, and between the stack pointer of a function that has not returned and the end of the mapping
         // that it lies in, which is readable throughout. The mapping's end is page-aligned, so the whole word is inside.
         inside.then(|| unsafe { std::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() })

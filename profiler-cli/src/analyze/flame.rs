@@ -67,8 +67,16 @@ pub struct Flame {
     pub stacks: BTreeMap<Vec<String>, u64>,
 }
 
-/// Collects the weights. Frames of the runtime are left out unless `full`.
-pub fn flame(profile: &Profile, stacks: &Stacks, filter: &Filter, metric: Metric, full: bool) -> Flame {
+/// Collects the weights. Frames of the runtime are left out unless `full`. With `top` all but the heaviest stacks become
+/// one.
+pub fn flame(
+    profile: &Profile,
+    stacks: &Stacks,
+    filter: &Filter,
+    metric: Metric,
+    full: bool,
+    top: Option<usize>,
+) -> Flame {
     let mut weights: BTreeMap<Vec<String>, u64> = BTreeMap::new();
     for (stack, stats) in with_ids(profile) {
         let weight = metric.of(stats);
@@ -82,8 +90,22 @@ pub fn flame(profile: &Profile, stacks: &Stacks, filter: &Filter, metric: Metric
         }
         *weights.entry(labels).or_default() += weight;
     }
+    if let Some(top) = top {
+        weights = heaviest(weights, top);
+    }
     let (command, total) = (profile.process.command(), weights.values().sum());
     Flame { metric, command, total, stacks: weights }
+}
+
+fn heaviest(weights: BTreeMap<Vec<String>, u64>, top: usize) -> BTreeMap<Vec<String>, u64> {
+    let mut sorted: Vec<(Vec<String>, u64)> = weights.into_iter().collect();
+    sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let rest = sorted.split_off(top.min(sorted.len()));
+    let others = rest.iter().map(|(_, weight)| weight).sum();
+    if others > 0 {
+        sorted.push((vec![format!("({} other stacks)", rest.len())], others));
+    }
+    sorted.into_iter().collect()
 }
 
 /// `function (file.rs:12)`.

@@ -110,7 +110,8 @@ pub fn leaks(args: &LeaksArgs) -> Result<ExitCode, Failure> {
 /// See [`Failure`].
 pub fn flamegraph(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
     let (opened, filter) = open_for(&args.read)?;
-    let flame = analyze::flame::flame(&opened.profile, &opened.stacks, &filter, args.metric, args.full);
+    let flame =
+        analyze::flame::flame(&opened.profile, &opened.stacks, &filter, args.metric, args.full, args.top);
     if args.read.json {
         let mut out = stdout();
         json::write_flame(&mut out, &flame)?;

@@ -238,7 +238,7 @@ fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Repor
     leaks_text::write(out, &leaks(profile, stacks, &filter, false, Some(DEFAULT_TOP / 2)))?;
     writeln!(out)?;
     let svg = svg_path(dump);
-    write_svg(&svg, &flame(profile, stacks, &filter, Metric::Peak, false))?;
+    write_svg(&svg, &flame(profile, stacks, &filter, Metric::Peak, false, None))?;
     writeln!(out, "flamegraph: {}", svg.display())?;
     Ok(())
 }

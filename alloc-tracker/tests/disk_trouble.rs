@@ -1,0 +1,237 @@
+//! The dump cannot be written: one line on stderr, and the host does not notice.
+
+mod scenario;
+
+use std::ffi::CString;
+use std::hint::black_box;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::ExitCode;
+
+use alloc_oracle::Counting;
+use alloc_tracker::AllocTracker;
+use scenario::noted::{self, Noted};
+use scenario::replay::Replay;
+use scenario::{Outcome, Run, Scenario};
+
+#[global_allocator]
+static ALLOC: Noted<Counting<AllocTracker>> = Noted(Counting::new(AllocTracker::system()));
+
+fn main() -> ExitCode {
+    scenario::main(&[
+        Scenario { name: "cannot_begin", child: work_and_leave, check: check_cannot_begin },
+        Scenario { name: "file_size_limit", child: work_and_leave, check: check_file_size_limit },
+        Scenario { name: "no_byte_at_all", child: work_without_a_word, check: check_no_byte_at_all },
+        Scenario { name: "full_disk", child: work_and_leave, check: check_full_disk },
+        Scenario { name: "descriptors_closed", child: descriptors_closed, check: check_descriptors_closed },
+        Scenario { name: "descriptor_taken_over", child: descriptor_taken_over, check: check_taken_over },
+    ])
+}
+
+const CODE: i32 = 42;
+const MARK: usize = 70_000;
+
+/// Events for several frames; each must leave `errno` alone, also the one in which the recording stops.
+fn work() -> usize {
+    let mut sum = 0;
+    for round in 0..60_000 {
+        set_errno(77);
+        let mut list = black_box(Vec::<usize>::with_capacity(1 + round % 13));
+        list.push(round % 7);
+        list.reserve_exact(40);
+        sum += list.iter().sum::<usize>();
+        drop(black_box(list));
+        assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(77));
+    }
+    black_box(vec![1u8; MARK]);
+    sum
+}
+
+fn set_errno(value: i32) {
+    // SAFETY: the C library returns a valid pointer to this thread's errno.
+    unsafe { *libc::__errno_location() = value };
+}
+
+fn work_and_leave() {
+    println!("sum={}", work());
+    std::process::exit(CODE);
+}
+
+fn work_without_a_word() {
+    work();
+    std::process::exit(CODE);
+}
+
+/// What the program says and how it ends is what it says and how it ends without us.
+#[track_caller]
+fn assert_as_untracked(outcome: &Outcome) {
+    let untracked = Run::of("cannot_begin").finish();
+    assert!(untracked.stderr.is_empty());
+    assert_eq!((&outcome.stdout, outcome.status), (&untracked.stdout, untracked.status));
+}
+
+fn check_cannot_begin(name: &'static str) {
+    let long_name = format!("/tmp/{}", "n".repeat(300));
+    let long_path = format!("/{}", "p/".repeat(3000));
+    let cases: [(&str, &[&str]); 7] = [
+        ("missing/dump.alloc", &["cannot create", "missing/dump.alloc", "No such file"]),
+        ("a_folder", &["cannot create", "a_folder", "Is a directory"]),
+        ("/proc/self/dump.alloc", &["cannot create", "/proc/self/dump.alloc"]),
+        ("a_link", &["cannot create", "a_link", "symbolic link"]),
+        (&long_name, &["cannot create", "File name too long"]),
+        (&long_path, &["cannot create", "too long"]),
+        ("/dev/full", &["cannot create /dev/full", "No space left"]),
+    ];
+    for (out, parts) in cases {
+        let run = Run::of(name).env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", out);
+        std::fs::create_dir(run.folder().join("a_folder")).unwrap();
+        std::fs::write(run.folder().join("target"), "precious").unwrap();
+        symlink(run.folder().join("target"), run.folder().join("a_link")).unwrap();
+        let outcome = run.finish();
+        outcome.assert_one_line(CODE, parts);
+        assert_eq!(outcome.stderr.lines().count(), 1);
+        assert_as_untracked(&outcome);
+        assert_eq!(std::fs::read(outcome.folder().join("target")).unwrap(), b"precious");
+        let mut files = outcome.files();
+        files.sort();
+        assert_eq!(files, ["a_folder", "a_link", "target"], "{out}");
+    }
+}
+
+/// What was written is whole frames, and says that it is not all.
+#[track_caller]
+fn assert_stopped(outcome: &Outcome, errno: i32, sidecar: bool) -> Replay {
+    outcome
+        .assert_one_line(CODE, &["stops here", "the program goes on", &outcome.dump().display().to_string()]);
+    assert_eq!(outcome.stderr.lines().count(), 1);
+    let replay = outcome.replay();
+    replay.assert_sound();
+    assert!(!replay.complete && replay.trailer.is_none());
+    assert_eq!((replay.lost, replay.foreign_frees), (0, 0));
+    assert_eq!(outcome.sidecar().exists(), sidecar);
+    assert_eq!((replay.from_sidecar, replay.stopped_errno), (sidecar, if sidecar { errno } else { 0 }));
+    let file = std::fs::File::open(outcome.dump()).unwrap();
+    let len = file.metadata().unwrap().len();
+    let mut reader = alloc_dump::read::Reader::new(file).unwrap();
+    while reader.next_frame().unwrap().is_some() {}
+    assert_eq!(reader.end_of_whole_frames(), len, "half a frame stands in the dump");
+    replay
+}
+
+fn check_file_size_limit(name: &'static str) {
+    // In units of 512 bytes: room for the dump's header alone, and for one frame of 256 KiB beside the sidecar.
+    for (limit, sidecar, frames) in [(8, false, 0), (640, true, 2)] {
+        let outcome = Run::through_shell(name, &format!("ulimit -f {limit}")).traced().finish();
+        assert_as_untracked(&outcome);
+        let replay = assert_stopped(&outcome, libc::EFBIG, sidecar);
+        assert_eq!(replay.frames, frames);
+        assert_eq!(replay.allocs(MARK as u64).count(), 0);
+        assert!(frames == 0 || replay.counts.events() > 50_000, "{:?}", replay.counts);
+    }
+}
+
+/// Not even for our line on stderr, which is a file.
+fn check_no_byte_at_all(name: &'static str) {
+    let outcome = Run::through_shell(name, "ulimit -f 0").traced().finish();
+    outcome.assert_code(CODE);
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
+}
+
+/// A small file system at a place; gone when dropped.
+struct SmallDisk(CString);
+
+impl SmallDisk {
+    fn mount(at: &Path) -> Option<SmallDisk> {
+        let at = CString::new(at.as_os_str().as_bytes()).unwrap();
+        let options = c"size=1m".as_ptr().cast();
+        // SAFETY: all of them are C strings.
+        let refused = unsafe { libc::mount(c"none".as_ptr(), at.as_ptr(), c"tmpfs".as_ptr(), 0, options) };
+        (refused == 0).then_some(SmallDisk(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // SAFETY: a C string.
+        unsafe { libc::umount2(self.0.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+fn check_full_disk(name: &'static str) {
+    let run = Run::of(name);
+    let folder = run.folder().join("small");
+    std::fs::create_dir(&folder).unwrap();
+    let Some(_disk) = SmallDisk::mount(&folder) else {
+        println!("skipped: mount missing");
+        return;
+    };
+    let dump = folder.join("dump.alloc");
+    let outcome = run.env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", &dump).finish();
+    assert_as_untracked(&outcome);
+    outcome.assert_one_line(CODE, &["stops here", "No space left on device"]);
+    let replay = Replay::of(&dump);
+    replay.assert_sound();
+    assert!(!replay.complete && replay.from_sidecar && replay.stopped_errno == libc::ENOSPC);
+    // 1 MiB, without the 260 KiB of the sidecar, is 2 frames of 256 KiB and a piece; the sidecar has the third.
+    assert_eq!(replay.frames, 3);
+    assert!(std::fs::metadata(&dump).unwrap().len() <= 64 + 2 * (256 << 10));
+    // No room for a header.
+    let mut filler = std::fs::File::create(folder.join("filler")).unwrap();
+    while filler.write(&[0; 512]).is_ok() {}
+    let run =
+        Run::of(name).env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", folder.join("other.alloc"));
+    let outcome = run.finish();
+    assert_as_untracked(&outcome);
+    outcome.assert_one_line(CODE, &["cannot create", "No space left on device"]);
+}
+
+fn close_all() {
+    // SAFETY: what the host may do to descriptors that it does not know.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) }, 0);
+}
+
+fn descriptors_closed() {
+    noted::note_in(&scenario::folder().join("notes"));
+    black_box(vec![1u8; MARK + 1]);
+    close_all();
+    work_and_leave();
+}
+
+fn check_descriptors_closed(name: &'static str) {
+    let outcome = Run::of(name).traced().finish();
+    assert_as_untracked(&outcome);
+    let replay = assert_stopped(&outcome, libc::EBADF, true);
+    replay.only_alloc(MARK as u64 + 1);
+    assert_eq!(replay.frames, 1);
+}
+
+const HOSTS: &[u8] = b"what the host writes, and nobody else";
+
+/// Opens a file of its own with the number that the dump had, and uses it beyond the end of the recording.
+fn descriptor_taken_over() {
+    black_box(vec![1u8; MARK + 1]);
+    close_all();
+    let path = scenario::folder().join("hosts");
+    let mut file = std::fs::File::create(&path).unwrap();
+    assert_eq!(file.as_raw_fd(), 3);
+    file.write_all(HOSTS).unwrap();
+    let sum = work();
+    assert_eq!(std::fs::read(&path).unwrap(), HOSTS);
+    // It is still open, and still the same.
+    file.write_all(HOSTS).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 2 * HOSTS.len() as u64);
+    drop(file);
+    println!("sum={sum}");
+    std::process::exit(CODE);
+}
+
+fn check_taken_over(name: &'static str) {
+    let outcome = Run::of(name).traced().finish();
+    assert_as_untracked(&outcome);
+    let replay = assert_stopped(&outcome, libc::EBADF, true);
+    replay.only_alloc(MARK as u64 + 1);
+    assert_eq!(std::fs::read(outcome.folder().join("hosts")).unwrap(), HOSTS.repeat(2));
+}

@@ -1,0 +1,242 @@
+//! The files that the addresses of a dump lie in: with the right build-id, the right bias, and in time.
+
+mod scenario;
+#[path = "scenario/symbols.rs"]
+mod symbols;
+
+use std::ffi::CString;
+use std::hint::black_box;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use alloc_tracker::AllocTracker;
+use scenario::{Run, Scenario};
+use symbols::Symbols;
+
+#[global_allocator]
+static ALLOC: AllocTracker = AllocTracker::system();
+
+fn main() -> ExitCode {
+    scenario::main(&[
+        Scenario { name: "own_file", child: own_file, check: check_own_file },
+        Scenario { name: "loaded_later", child: loaded_later, check: check_loaded_later },
+        Scenario { name: "loaded_again", child: loaded_again, check: check_loaded_again },
+        Scenario { name: "library_with_a_tracker", child: library, check: check_library },
+        Scenario { name: "only_the_library", child: only_the_library, check: check_only_the_library },
+    ])
+}
+
+const MARK: usize = 31_415;
+
+#[inline(never)]
+extern "C" fn function_with_a_name() {
+    black_box(Vec::<u8>::with_capacity(MARK));
+}
+
+fn own_file() {
+    function_with_a_name();
+}
+
+fn check_own_file(name: &'static str) {
+    let outcome = Run::of(name).checked().finish();
+    outcome.assert_quiet(0);
+    let (replay, symbols) = (outcome.whole_replay(), Symbols::own());
+    let program = std::env::current_exe().unwrap();
+    assert_eq!(replay.exe, program.to_str().unwrap());
+    let own: Vec<_> = replay.modules.iter().filter(|module| module.path == replay.exe).collect();
+    assert_eq!(own.len(), 1);
+    assert!(own[0].nodes_before == 0 && own[0].mapped);
+    assert_eq!(own[0].build_id, symbols.build_id);
+    // The system's own tool agrees, where there is one.
+    match Command::new("readelf").arg("-n").arg(&program).output() {
+        Ok(notes) => {
+            let hex: String = own[0].build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(String::from_utf8_lossy(&notes.stdout).contains(&hex));
+        }
+        Err(_) => println!("skipped: readelf missing"),
+    }
+    // With a wrong bias no address would be in the function that it is in.
+    let (chain, _) = replay.chain(replay.only_alloc(MARK as u64).stack);
+    let names = symbols.names(&replay, &chain);
+    assert!(names.iter().any(|name| name.contains("function_with_a_name")), "{names:#?}");
+    assert!(names.last().is_some_and(|name| name.contains("_start")), "{names:#?}");
+    // No address is outside of all files, and no two files are at the same place.
+    assert!(replay.nodes.values().all(|node| node.covered));
+    let mut ranges: Vec<_> = replay.modules.iter().map(|module| (module.start, module.end)).collect();
+    ranges.sort_unstable();
+    assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{ranges:x?}");
+}
+
+/// The library that is built beside this test from `tests/plugin`.
+fn plugin() -> Option<PathBuf> {
+    let target = std::env::current_exe().unwrap().parent()?.parent()?.to_path_buf();
+    let built = target.join("examples").join("libplugin.so");
+    built.exists().then_some(built)
+}
+
+struct Library(*mut libc::c_void);
+
+impl Library {
+    fn open() -> Library {
+        let path = CString::new(plugin().unwrap().as_os_str().as_bytes()).unwrap();
+        // SAFETY: a C string; the library's initialisers are those of std.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        assert!(!handle.is_null());
+        Library(handle)
+    }
+
+    fn symbol(&self, name: &std::ffi::CStr) -> *mut libc::c_void {
+        // SAFETY: the library is open and the name a C string.
+        let symbol = unsafe { libc::dlsym(self.0, name.as_ptr()) };
+        assert!(!symbol.is_null());
+        symbol
+    }
+
+    fn call(&self, function: extern "C" fn()) {
+        // SAFETY: the function of `tests/plugin` has this type.
+        let calls: extern "C" fn(extern "C" fn()) =
+            unsafe { std::mem::transmute(self.symbol(c"plugin_calls")) };
+        calls(function);
+    }
+
+    fn work(&self, blocks: usize, size: usize) {
+        // SAFETY: the function of `tests/plugin` has this type.
+        let work: extern "C" fn(usize, usize) = unsafe { std::mem::transmute(self.symbol(c"plugin_work")) };
+        work(blocks, size);
+    }
+
+    fn close(self) {
+        // SAFETY: opened once and closed once; nothing of it is running.
+        assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
+    }
+}
+
+/// At once, when the last look at the modules is a moment ago.
+fn loaded_later() {
+    black_box(vec![1u8; 10]);
+    let library = Library::open();
+    library.call(function_with_a_name);
+}
+
+fn is_plugin(module: &&scenario::replay::Module) -> bool {
+    module.path.ends_with("/libplugin.so")
+}
+
+fn skip_without_plugin() -> bool {
+    let missing = plugin().is_none();
+    if missing {
+        println!("skipped: build the example `plugin` first, as `cargo test` without a selection does");
+    }
+    missing
+}
+
+fn check_loaded_later(name: &'static str) {
+    if skip_without_plugin() {
+        return;
+    }
+    // The library has its own copy of the tracker, which must not find a name for a second dump.
+    let outcome = Run::of(name).checked().finish();
+    outcome.assert_code(0);
+    let replay = outcome.whole_replay();
+    let library = replay.modules.iter().find(is_plugin).expect("the library is among the modules");
+    assert!(library.mapped && !library.build_id.is_empty() && library.nodes_before > 0);
+    let (chain, _) = replay.chain(replay.only_alloc(MARK as u64).stack);
+    assert!(chain.iter().any(|pc| (library.start..library.end).contains(pc)), "{chain:x?}");
+    // Each node came after the module that it lies in.
+    assert!(replay.nodes.values().all(|node| node.covered));
+}
+
+/// Unmapped and mapped again, perhaps elsewhere: another module, or the same if nobody has looked in between.
+fn loaded_again() {
+    for _ in 0..3 {
+        let library = Library::open();
+        library.call(function_with_a_name);
+        library.close();
+        std::thread::sleep(std::time::Duration::from_millis(120));
+        black_box(vec![1u8; 10]);
+    }
+}
+
+fn check_loaded_again(name: &'static str) {
+    if skip_without_plugin() {
+        return;
+    }
+    let outcome = Run::of(name).checked().finish();
+    outcome.assert_code(0);
+    let replay = outcome.whole_replay();
+    assert!(replay.nodes.values().all(|node| node.covered));
+    assert_eq!(replay.allocs(MARK as u64).count(), 3);
+    for event in replay.allocs(MARK as u64) {
+        let (chain, _) = replay.chain(event.stack);
+        let inside =
+            |pc: &u64| replay.modules.iter().filter(is_plugin).any(|m| (m.start..m.end).contains(pc));
+        assert!(chain.iter().any(inside), "{chain:x?}");
+    }
+}
+
+const BLOCKS: usize = 20_000;
+
+/// A program that is tracked, and a library that is too, by a copy of its own.
+fn library() {
+    black_box(Vec::<u8>::with_capacity(MARK));
+    let library = Library::open();
+    library.work(BLOCKS, MARK + 1);
+    library.close();
+    black_box(Vec::<u8>::with_capacity(MARK + 2));
+    // A thread that had events of the library's ends after it.
+    std::thread::spawn(|| {
+        let library = Library::open();
+        library.work(10, MARK + 1);
+        library.close();
+    })
+    .join()
+    .unwrap();
+}
+
+fn check_library(name: &'static str) {
+    if skip_without_plugin() {
+        return;
+    }
+    Run::of(name).finish().assert_quiet(0);
+    // The dump has one writer: the program, which was first. Each load of the library says so.
+    let outcome = Run::of(name).traced().finish();
+    outcome.assert_code(0);
+    let lines = outcome.our_lines();
+    assert!((1..=2).contains(&lines.len()), "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("not profiling")), "{lines:?}");
+    let replay = outcome.whole_replay();
+    replay.only_alloc(MARK as u64);
+    replay.only_alloc(MARK as u64 + 2);
+    assert_eq!((replay.allocs(MARK as u64 + 1).count(), replay.lost, replay.foreign_frees), (0, 0, 0));
+}
+
+/// The program has read its environment and is off; the library reads it now.
+fn only_the_library() {
+    black_box(Vec::<u8>::with_capacity(MARK));
+    let dump = scenario::folder().join("dump.alloc");
+    // SAFETY: there is no other thread that could read the environment just now.
+    unsafe {
+        std::env::set_var("ALLOC_TRACKER", "trace");
+        std::env::set_var("ALLOC_TRACKER_OUT", &dump);
+    }
+    let library = Library::open();
+    library.work(BLOCKS, MARK + 1);
+    library.close();
+    black_box(Vec::<u8>::with_capacity(MARK));
+    // Values of the library's thread-specific key may be left; its destructor must not be.
+    std::thread::spawn(|| drop(black_box(vec![1u8; 10]))).join().unwrap();
+}
+
+fn check_only_the_library(name: &'static str) {
+    if skip_without_plugin() {
+        return;
+    }
+    let outcome = Run::of(name).finish();
+    outcome.assert_quiet(0);
+    let replay = outcome.whole_replay();
+    assert_eq!(replay.allocs(MARK as u64).count(), 0);
+    assert_eq!(replay.allocs(MARK as u64 + 1).count(), 2 * BLOCKS + 1);
+    assert_eq!((replay.lost, replay.foreign_frees), (0, 0));
+    assert!(replay.nodes.values().all(|node| node.covered));
+}

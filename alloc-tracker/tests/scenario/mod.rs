@@ -1,0 +1,384 @@
+//! Runs every scenario in a process of its own: the test program starts itself again with the scenario's name in the
+//! environment, waits for it with a time limit, and then judges what it left behind.
+//!
+//! In: a table of [`Scenario`]s. Out: the lines and the exit status of a test harness. There is no libtest here: its
+//! threads and its messages would be among the events that are counted.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub(crate) mod noted;
+pub(crate) mod replay;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use replay::Replay;
+
+/// One scenario: what the process does, and what must be true of it afterwards.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// Runs in the child, on its main thread, before anything else in `main`.
+    pub(crate) child: fn(),
+    /// Runs in the parent: starts the child as often as it likes and judges.
+    pub(crate) check: fn(&'static str),
+}
+
+/// The `main` of a test program.
+pub(crate) fn main(scenarios: &[Scenario]) -> ExitCode {
+    if let Some(name) = std::env::var_os(NAME) {
+        let scenario =
+            scenarios.iter().find(|scenario| name == scenario.name).expect("a scenario of this program");
+        (scenario.child)();
+        return ExitCode::SUCCESS;
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.iter().any(|arg| arg == "--list") {
+        // No scenario is ever marked as ignored.
+        if !args.iter().any(|arg| arg == "--ignored") {
+            scenarios.iter().for_each(|scenario| println!("{}: test", scenario.name));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let exact = args.iter().any(|arg| arg == "--exact");
+    let mut filters = Vec::new();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        match arg.as_str() {
+            "--test-threads" | "--skip" | "--format" | "--color" => _ = rest.next(),
+            flag if flag.starts_with('-') => {}
+            filter => filters.push(filter),
+        }
+    }
+    let wanted = |name: &str| {
+        filters.is_empty()
+            || filters.iter().any(|filter| if exact { name == *filter } else { name.contains(filter) })
+    };
+    let mut failed = Vec::new();
+    for scenario in scenarios.iter().filter(|scenario| wanted(scenario.name)) {
+        let begun = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.check)(scenario.name)));
+        let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
+        println!("test {} ... {verdict} ({:.1} s)", scenario.name, begun.elapsed().as_secs_f64());
+        failed.extend(outcome.is_err().then_some(scenario.name));
+    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
+}
+
+/// A process to be started for a scenario.
+pub(crate) struct Run {
+    command: Command,
+    folder: tempfile::TempDir,
+    limit: Duration,
+}
+
+impl Run {
+    /// The scenario with this name, not recorded.
+    pub(crate) fn of(name: &str) -> Run {
+        let itself = std::env::current_exe().expect("the path of this test");
+        Run::with_program(name, itself.as_os_str(), &[])
+    }
+
+    /// The scenario, started by a shell that first runs `script`, such as `ulimit -f 8`.
+    pub(crate) fn through_shell(name: &str, script: &str) -> Run {
+        let itself = std::env::current_exe().expect("the path of this test");
+        let script = format!("{script}\nexec \"$0\"");
+        Run::with_program(
+            name,
+            OsStr::new("/bin/sh"),
+            &[OsStr::new("-c"), OsStr::new(&script), itself.as_os_str()],
+        )
+    }
+
+    fn with_program(name: &str, program: &OsStr, args: &[&OsStr]) -> Run {
+        let folder = tempfile::tempdir().expect("a folder for the scenario");
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env(NAME, name)
+            .env(FOLDER, folder.path())
+            .env("ALLOC_ORACLE_OUT", folder.path().join("counts.json"))
+            .env_remove("ALLOC_TRACKER")
+            .env_remove("ALLOC_TRACKER_OUT")
+            .env_remove("ALLOC_TRACKER_RUN")
+            .env_remove("ALLOC_TRACKER_CHECK")
+            .current_dir(folder.path())
+            .process_group(0);
+        Run { command, folder, limit: Duration::from_secs(60) }
+    }
+
+    /// Recorded, into `dump.alloc` of the scenario's folder.
+    pub(crate) fn traced(self) -> Run {
+        let dump = self.dump();
+        self.env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", dump)
+    }
+
+    /// Recorded, and every stack compared with that of an independent walk.
+    pub(crate) fn checked(self) -> Run {
+        self.traced().env("ALLOC_TRACKER_CHECK", "1")
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn limit(mut self, limit: Duration) -> Run {
+        self.limit = limit;
+        self
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn dump(&self) -> PathBuf {
+        self.folder.path().join("dump.alloc")
+    }
+
+    /// Starts it and waits for its end.
+    pub(crate) fn finish(self) -> Outcome {
+        self.start().wait()
+    }
+
+    /// Starts it.
+    pub(crate) fn start(mut self) -> Running {
+        let file = |name| std::fs::File::create(self.folder.path().join(name)).expect("a file for its words");
+        self.command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
+        let child = self.command.spawn().expect("the scenario starts");
+        Running { child, folder: self.folder, deadline: Instant::now() + self.limit }
+    }
+}
+
+/// A scenario's process.
+pub(crate) struct Running {
+    child: Child,
+    folder: tempfile::TempDir,
+    deadline: Instant,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> libc::pid_t {
+        self.child.id() as libc::pid_t
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: the process is ours and has not been waited for, so its number is still its own.
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
+    }
+
+    /// Waits until `done`, as long as the process lives and its time is not over.
+    pub(crate) fn until(&mut self, mut done: impl FnMut() -> bool) {
+        while !done() {
+            let ended = self.child.try_wait().expect("its status");
+            assert!(ended.is_none(), "it ended too early: {ended:?}\n{}", self.words("stderr"));
+            self.check_time();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits for its end; past its time it is killed, with all its children, and the test fails.
+    pub(crate) fn wait(mut self) -> Outcome {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                break status;
+            }
+            self.check_time();
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let (stdout, stderr) = (self.words("stdout"), self.words("stderr"));
+        Outcome { status, stdout, stderr, pid: self.child.id(), folder: self.folder }
+    }
+
+    fn check_time(&mut self) {
+        if Instant::now() > self.deadline {
+            // SAFETY: the group was made for this child, which has not been waited for.
+            unsafe { libc::kill(-self.pid(), libc::SIGKILL) };
+            self.child.wait().expect("its end");
+            panic!("it hangs; stderr so far: {}", self.words("stderr"));
+        }
+    }
+
+    fn words(&self, name: &str) -> String {
+        let words = std::fs::read(self.folder.path().join(name)).expect("what it said");
+        String::from_utf8_lossy(&words).into_owned()
+    }
+}
+
+/// What a process left behind.
+pub(crate) struct Outcome {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) pid: u32,
+    folder: tempfile::TempDir,
+}
+
+impl Outcome {
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn dump(&self) -> PathBuf {
+        self.folder.path().join("dump.alloc")
+    }
+
+    pub(crate) fn sidecar(&self) -> PathBuf {
+        self.folder.path().join("dump.alloc.tail")
+    }
+
+    /// It ended with this status and nothing of ours on stderr.
+    #[track_caller]
+    pub(crate) fn assert_quiet(&self, code: i32) {
+        self.assert_code(code);
+        assert_eq!(self.our_lines(), [""; 0]);
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_code(&self, code: i32) {
+        assert_eq!(self.status.code(), Some(code), "{:?}\n{}", self.status, self.stderr);
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_signal(&self, signal: i32) {
+        assert_eq!(self.status.signal(), Some(signal), "{:?}\n{}", self.status, self.stderr);
+    }
+
+    /// It ended with this status and exactly one line of ours on stderr, which has all of `parts` in it.
+    #[track_caller]
+    pub(crate) fn assert_one_line(&self, code: i32, parts: &[&str]) {
+        self.assert_code(code);
+        let lines = self.our_lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        for part in parts {
+            assert!(lines[0].contains(part), "no {part:?} in {:?}", lines[0]);
+        }
+    }
+
+    /// What the tracker said on stderr.
+    pub(crate) fn our_lines(&self) -> Vec<&str> {
+        self.stderr.lines().filter(|line| line.starts_with("alloc-tracker:")).collect()
+    }
+
+    /// The dump and its sidecar, replayed.
+    #[track_caller]
+    pub(crate) fn replay(&self) -> Replay {
+        Replay::of(&self.dump())
+    }
+
+    /// The dump of a recording that was finished: trailer, nothing lost, no sidecar, and no event that cannot be.
+    #[track_caller]
+    pub(crate) fn whole_replay(&self) -> Replay {
+        let replay = self.replay();
+        replay.assert_whole();
+        assert!(!self.sidecar().exists(), "the sidecar of a finished recording");
+        replay
+    }
+
+    /// What the oracle counted, as of the process's last exit handler.
+    #[track_caller]
+    pub(crate) fn oracle(&self) -> Counts {
+        let line =
+            std::fs::read_to_string(self.folder.path().join("counts.json")).expect("the oracle's report");
+        Counts::parse(&line)
+    }
+
+    /// A number that the scenario printed as `NAME=NUMBER` on a line of its own.
+    #[track_caller]
+    pub(crate) fn number(&self, name: &str) -> u64 {
+        let value = self.stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or_else(|| panic!("no {name} in {:?}", self.stdout)).parse().expect("a number")
+    }
+
+    /// Names in the scenario's folder, but for those that the test puts there itself.
+    pub(crate) fn files(&self) -> Vec<OsString> {
+        let own = ["stdout", "stderr", "counts.json"];
+        let names = std::fs::read_dir(self.folder.path()).expect("its folder");
+        let names = names.map(|entry| entry.expect("an entry").file_name());
+        names.filter(|name| !own.iter().any(|own| name == own)).collect()
+    }
+}
+
+/// Exact totals, by whoever counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) allocations: u64,
+    pub(crate) deallocations: u64,
+    pub(crate) reallocations: u64,
+    pub(crate) allocated_bytes: u64,
+    pub(crate) freed_bytes: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) live_blocks: u64,
+    pub(crate) peak_bytes: u64,
+}
+
+impl Counts {
+    /// A line of [`Counts::print`] or of the oracle.
+    #[track_caller]
+    pub(crate) fn parse(line: &str) -> Counts {
+        let count = |name: &str| {
+            let (_, rest) = line.split_once(&format!("\"{name}\":")).expect("every count has a name");
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            rest[..digits].parse().expect("a number")
+        };
+        Counts {
+            allocations: count("allocations"),
+            deallocations: count("deallocations"),
+            reallocations: count("reallocations"),
+            allocated_bytes: count("allocated_bytes"),
+            freed_bytes: count("freed_bytes"),
+            live_bytes: count("live_bytes"),
+            live_blocks: count("live_blocks"),
+            peak_bytes: count("peak_bytes"),
+        }
+    }
+
+    pub(crate) fn events(&self) -> u64 {
+        self.allocations + self.deallocations + self.reallocations
+    }
+
+    /// The same without the peak, which depends on the order in which two counters see the events of several threads.
+    pub(crate) fn without_peak(self) -> Counts {
+        Counts { peak_bytes: 0, ..self }
+    }
+}
+
+/// The folder of the scenario that this process runs.
+pub(crate) fn folder() -> PathBuf {
+    PathBuf::from(std::env::var_os(FOLDER).expect("only a scenario has a folder"))
+}
+
+/// Numbers that look random and are the same in every run.
+pub(crate) struct Lcg(pub(crate) u64);
+
+impl Lcg {
+    pub(crate) fn next(&mut self) -> u64 {
+        // The constants of Knuth's MMIX; the upper bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// A size such as programs ask for: mostly small, rarely large enough for a mapping of its own.
+    pub(crate) fn size(&mut self) -> usize {
+        let largest = match self.below(1000) {
+            0 => 300_000,
+            1..20 => 9_000,
+            _ => 300,
+        };
+        1 + self.below(largest) as usize
+    }
+}
+
+const NAME: &str = "SCENARIO";
+const FOLDER: &str = "SCENARIO_FOLDER";

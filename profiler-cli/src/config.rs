@@ -1,0 +1,168 @@
+//! `profiler.toml`: defaults for the options of the command line. In: the nearest such file from the working directory
+//! upwards. Out: the same commands, with other defaults, so flags and `PROFILER_*` variables still win.
+//!
+//! Keys are the long names of options. At the top they hold for every command that has the option, in a table for that
+//! command alone:
+//!
+//! ```toml
+//! symbols = ["/srv/symbols"]
+//! color = "never"
+//!
+//! [leaks]
+//! top = 20
+//! fail-on-leak = 1000000
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Command;
+use toml::{Table, Value};
+
+use crate::load::plain;
+
+/// Name of the file.
+pub const FILE_NAME: &str = "profiler.toml";
+
+/// Gives the options of `command` the defaults of the nearest `profiler.toml` at or above `folder`.
+///
+/// # Errors
+/// If the file cannot be read, is not TOML, or names an option or a value that there is not.
+pub fn with_defaults(command: Command, folder: &Path) -> anyhow::Result<Command> {
+    let Some(path) = folder.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file())
+    else {
+        return Ok(command);
+    };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| anyhow::anyhow!("cannot read {}: {}", path.display(), plain(&error)))?;
+    let table: Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        anyhow::anyhow!("{}:{line}: {}", path.display(), error.message())
+    })?;
+    apply(command, &table).with_context(|| path.display().to_string())
+}
+
+fn apply(mut command: Command, table: &Table) -> anyhow::Result<Command> {
+    for (key, value) in table {
+        command = match value {
+            Value::Table(options) => {
+                if command.find_subcommand(key).is_none() {
+                    bail!("there is no command '{key}'");
+                }
+                let mut outcome = Ok(());
+                command = command.mut_subcommand(key, |mut command| {
+                    for (key, value) in options {
+                        if outcome.is_ok() {
+                            let changed;
+                            (command, changed) = set(command, key, value);
+                            outcome = changed.and_then(|changed| found(changed, key));
+                        }
+                    }
+                    command
+                });
+                outcome?;
+                command
+            }
+            value => set_everywhere(command, key, value)?,
+        };
+    }
+    Ok(command)
+}
+
+/// Sets an option of the command itself and of all its subcommands that have it.
+fn set_everywhere(command: Command, key: &str, value: &Value) -> anyhow::Result<Command> {
+    let (mut command, mut anywhere) = set(command, key, value);
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    for name in names {
+        command = command.mut_subcommand(name, |sub| {
+            let (sub, changed) = set(sub, key, value);
+            anywhere = match (std::mem::replace(&mut anywhere, Ok(false)), changed) {
+                (Ok(before), Ok(now)) => Ok(before || now),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
+            sub
+        });
+    }
+    found(anywhere?, key)?;
+    Ok(command)
+}
+
+/// Sets the default of an option, if the command has one of this name.
+fn set(command: Command, key: &str, value: &Value) -> (Command, anyhow::Result<bool>) {
+    let Some(id) =
+        command.get_arguments().find(|arg| arg.get_long() == Some(key)).map(|arg| arg.get_id().clone())
+    else {
+        return (command, Ok(false));
+    };
+    match texts(value) {
+        Some(texts) => (command.mut_arg(id, |arg| arg.default_values(texts)), Ok(true)),
+        None => (command, Err(anyhow::anyhow!("'{key}' has a value of the wrong kind"))),
+    }
+}
+
+fn texts(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::Array(values) => values.iter().map(texts).collect::<Option<Vec<_>>>().map(|all| all.concat()),
+        Value::String(text) => Some(vec![text.clone()]),
+        Value::Integer(number) => Some(vec![number.to_string()]),
+        Value::Boolean(yes) => Some(vec![yes.to_string()]),
+        _ => None,
+    }
+}
+
+fn found(found: bool, key: &str) -> anyhow::Result<()> {
+    if found { Ok(()) } else { bail!("there is no option '{key}'") }
+}
+
+/// The folder to look from.
+pub fn start() -> PathBuf {
+    // Without a working directory there is no file of this user's to find.
+    std::env::current_dir().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command as Chosen};
+    use clap::{CommandFactory, FromArgMatches};
+
+    fn parse(file: &str, args: &[&str]) -> anyhow::Result<Cli> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE_NAME), file).unwrap();
+        let below = folder.path().join("a/b");
+        std::fs::create_dir_all(&below).unwrap();
+        let matches = with_defaults(Cli::command(), &below)?.try_get_matches_from(args)?;
+        Ok(Cli::from_arg_matches(&matches)?)
+    }
+
+    fn leaks(cli: Cli) -> (Option<usize>, Option<u64>, bool, Vec<PathBuf>) {
+        let Chosen::Leaks(args) = cli.command else { panic!("another command") };
+        (args.top, args.fail_on_leak, args.read.symbols.no_cache, args.read.symbols.symbols)
+    }
+
+    #[test]
+    fn options_have_the_files_defaults_and_flags_win() {
+        let file = "symbols = ['/s', '/t']\nno-cache = true\n[leaks]\ntop = 7\nfail-on-leak = 1000\n[lines]\ntop = 1\n";
+        let paths = || vec![PathBuf::from("/s"), PathBuf::from("/t")];
+        let given = leaks(parse(file, &["profiler-cli", "leaks", "x"]).unwrap());
+        assert_eq!(given, (Some(7), Some(1000), true, paths()));
+        let flags =
+            leaks(parse(file, &["profiler-cli", "leaks", "x", "--top", "9", "--symbols", "/u"]).unwrap());
+        assert_eq!(flags, (Some(9), Some(1000), true, vec![PathBuf::from("/u")]));
+        assert_eq!(
+            leaks(parse("", &["profiler-cli", "leaks", "x"]).unwrap()),
+            (None, None, false, Vec::new())
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_file() {
+        let said = |file| format!("{:#}", parse(file, &["profiler-cli", "leaks", "x"]).unwrap_err());
+        assert!(said("tpo = 1").ends_with("profiler.toml: there is no option 'tpo'"));
+        assert!(said("[leks]\ntop = 1").ends_with("there is no command 'leks'"));
+        assert!(said("[leaks]\nmetric = 'peak'").ends_with("there is no option 'metric'"));
+        assert!(said("top = 1.5").ends_with("'top' has a value of the wrong kind"));
+        assert!(said("a = 1\n= 2").contains("profiler.toml:2: "));
+        assert!(said("[leaks]\ntop = 'many'").contains("invalid value 'many'"));
+    }
+}
