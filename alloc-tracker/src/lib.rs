@@ -39,6 +39,7 @@ mod allocator;
 mod capture;
 mod counters;
 mod hook;
+mod loader;
 mod mode;
 mod modules;
 mod profiler;

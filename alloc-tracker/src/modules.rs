@@ -5,6 +5,7 @@
 
 use alloc_dump::record::Module;
 
+use crate::loader::{self, Identity};
 use crate::sys::{Errno, File, Mapping, PathBuffer, Plain};
 
 /// The modules that have been reported, by address.
@@ -14,7 +15,7 @@ pub(crate) struct Modules {
     len: usize,
     next_id: u32,
     generation: u32,
-    last_hit: Range,
+    last_hit: (Range, Identity),
 }
 
 /// What a rescan found out.
@@ -27,23 +28,29 @@ pub(crate) enum Found<'a> {
 
 impl Modules {
     pub(crate) const fn new() -> Modules {
-        Modules { table: None, len: 0, next_id: 0, generation: 0, last_hit: Range::NONE }
+        Modules { table: None, len: 0, next_id: 0, generation: 0, last_hit: (Range::NONE, Identity::NONE) }
     }
 
-    /// Whether this address lies in a module that has been reported.
+    /// Whether this address lies in a module that has been reported, and that is still the one there, as far as the
+    /// loader tells.
     #[inline]
     pub(crate) fn covers(&mut self, pc: u64) -> bool {
-        if self.last_hit.contains(pc) {
-            return true;
+        let now = loader::identity(pc);
+        let (range, loaded) = self.last_hit;
+        if range.contains(pc) {
+            return now.is_none_or(|now| now == loaded);
         }
-        let known = self.known().iter().map(|module| module.range).find(|range| range.contains(pc));
-        self.last_hit = known.unwrap_or(self.last_hit);
-        known.is_some()
+        let Some(known) = self.known().iter().find(|module| module.range.contains(pc)) else { return false };
+        let (range, loaded) = (known.range, known.loaded);
+        self.last_hit = (range, loaded);
+        now.is_none_or(|now| now == loaded)
     }
 
-    /// The unwind tables of the module that this address lies in.
+    /// The unwind tables of the module that this address lies in. Only where the loader tells that it is still there:
+    /// the tables of one that is not may be anything, or not mapped.
     pub(crate) fn unwind_tables(&mut self, pc: u64) -> Option<UnwindTables> {
-        let module = self.known().iter().find(|module| module.range.contains(pc))?;
+        let now = loader::identity(pc)?;
+        let module = self.known().iter().find(|module| module.range.contains(pc) && module.loaded == now)?;
         (module.tables.segment_len > 0).then_some(module.tables)
     }
 
@@ -53,7 +60,7 @@ impl Modules {
             self.table = Some(Mapping::anonymous(MAX_MODULES * size_of::<Known>())?);
         }
         self.generation += 1;
-        self.last_hit = Range::NONE;
+        self.last_hit = (Range::NONE, Identity::NONE);
         let mut group = Group::default();
         let mut path = PathBuffer::new();
         for_each_line(c"/proc/self/maps", |line| {
@@ -83,8 +90,10 @@ impl Modules {
         }
         let generation = self.generation;
         let same = |module: &&mut Known| module.range == group.range && module.inode == group.inode;
+        let loaded = loader::identity(group.range.start).unwrap_or(Identity::NONE);
         if let Some(module) = self.known().iter_mut().find(same) {
-            module.generation = generation;
+            // The same file at the same place is the same code, also if it was gone in between.
+            (module.generation, module.loaded) = (generation, loaded);
             return;
         }
         if self.len == MAX_MODULES {
@@ -102,7 +111,8 @@ impl Modules {
         self.next_id += 1;
         self.len += 1;
         if let Some(slot) = self.known().last_mut() {
-            *slot = Known { range: group.range, inode: group.inode, id, generation, tables: elf.tables };
+            let tables = elf.tables;
+            *slot = Known { range: group.range, inode: group.inode, id, generation, tables, loaded };
         }
         report(Found::Appeared(Module {
             id,
@@ -171,6 +181,7 @@ struct Known {
     id: u32,
     generation: u32,
     tables: UnwindTables,
+    loaded: Identity,
 }
 
 // SAFETY: integers without padding.
@@ -237,14 +248,21 @@ impl Group {
     }
 
     fn continues_with(&self, region: &Region<'_>) -> bool {
-        // A second mapping of the file's first byte is a second load, as of a library opened in two namespaces.
-        region.inode != 0 && region.inode == self.inode && !(region.offset == 0 && self.head.is_some())
+        if region.inode == 0 || region.inode != self.inode {
+            return false;
+        }
+        // A second mapping of the file's first byte is a second load, as of a library opened in two namespaces; or a
+        // segment of the same load, of a file so small that several of them share its first page.
+        match self.head.filter(|_| region.offset == 0) {
+            Some(head) => end_of_load(head).is_some_and(|end| region.range.start < end),
+            None => true,
+        }
     }
 
     fn extend(&mut self, region: &Region<'_>) {
         self.range.end = region.range.end;
         self.executable |= region.executable && (region.path.first() == Some(&b'/') || self.vdso);
-        if region.offset == 0 {
+        if region.offset == 0 && self.head.is_none() {
             self.head = Some(region.range.start);
         }
     }
@@ -298,6 +316,25 @@ fn read_elf(head: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Option<Elf> {
         }
     }
     Some(Elf { bias, build_id_len: build_id_len.unwrap_or(0), tables })
+}
+
+/// The first address behind all segments of a file that is mapped from `head` on.
+fn end_of_load(head: u64) -> Option<u64> {
+    let mut header = [0u8; 64];
+    read_memory(head, &mut header)?;
+    let at = head.checked_add(word64(&header, 32)?)?;
+    let (entry_size, entries) = (u64::from(word16(&header, 54)?), u64::from(word16(&header, 56)?));
+    let (mut start, mut end) = (u64::MAX, 0);
+    for index in 0..entries.min(MAX_PROGRAM_HEADERS) {
+        let mut entry = [0u8; 56];
+        read_memory(at.checked_add(index * entry_size)?, &mut entry)?;
+        if header.starts_with(b"\x7fELF\x02") && word32(&entry, 0)? == PT_LOAD {
+            let address = word64(&entry, 16)?;
+            start = start.min(address);
+            end = end.max(address.checked_add(word64(&entry, 40)?)?);
+        }
+    }
+    head.checked_add(end.checked_sub(start)?)
 }
 
 const MAX_PROGRAM_HEADERS: u64 = 128;

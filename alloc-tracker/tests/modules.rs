@@ -7,10 +7,12 @@ mod symbols;
 use std::ffi::CString;
 use std::hint::black_box;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use alloc_dump::layout::StackId;
 use alloc_tracker::AllocTracker;
+use object::{Object, ObjectSymbol};
 use scenario::{Run, Scenario};
 use symbols::Symbols;
 
@@ -22,6 +24,12 @@ fn main() -> ExitCode {
         Scenario { name: "own_file", child: own_file, check: check_own_file },
         Scenario { name: "loaded_later", child: loaded_later, check: check_loaded_later },
         Scenario { name: "loaded_again", child: loaded_again, check: check_loaded_again },
+        Scenario { name: "tiny_library", child: tiny_library, check: check_tiny_library },
+        Scenario {
+            name: "another_in_its_place",
+            child: another_in_its_place,
+            check: check_another_in_its_place,
+        },
         Scenario { name: "library_with_a_tracker", child: library, check: check_library },
         Scenario { name: "only_the_library", child: only_the_library, check: check_only_the_library },
     ])
@@ -62,7 +70,7 @@ fn check_own_file(name: &'static str) {
     assert!(names.iter().any(|name| name.contains("function_with_a_name")), "{names:#?}");
     assert!(names.last().is_some_and(|name| name.contains("_start")), "{names:#?}");
     // No address is outside of all files, and no two files are at the same place.
-    assert!(replay.nodes.values().all(|node| node.covered));
+    assert!(replay.nodes.values().all(|node| node.module.is_some()));
     let mut ranges: Vec<_> = replay.modules.iter().map(|module| (module.start, module.end)).collect();
     ranges.sort_unstable();
     assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{ranges:x?}");
@@ -79,7 +87,11 @@ struct Library(*mut libc::c_void);
 
 impl Library {
     fn open() -> Library {
-        let path = CString::new(plugin().unwrap().as_os_str().as_bytes()).unwrap();
+        Library::open_at(&plugin().unwrap())
+    }
+
+    fn open_at(path: &Path) -> Library {
+        let path = CString::new(path.as_os_str().as_bytes()).unwrap();
         // SAFETY: a C string; the library's initialisers are those of std.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         assert!(!handle.is_null());
@@ -144,7 +156,7 @@ fn check_loaded_later(name: &'static str) {
     let (chain, _) = replay.chain(replay.only_alloc(MARK as u64).stack);
     assert!(chain.iter().any(|pc| (library.start..library.end).contains(pc)), "{chain:x?}");
     // Each node came after the module that it lies in.
-    assert!(replay.nodes.values().all(|node| node.covered));
+    assert!(replay.nodes.values().all(|node| node.module.is_some()));
 }
 
 /// Unmapped and mapped again, perhaps elsewhere: another module, or the same if nobody has looked in between.
@@ -165,13 +177,126 @@ fn check_loaded_again(name: &'static str) {
     let outcome = Run::of(name).checked().finish();
     outcome.assert_code(0);
     let replay = outcome.whole_replay();
-    assert!(replay.nodes.values().all(|node| node.covered));
+    assert!(replay.nodes.values().all(|node| node.module.is_some()));
     assert_eq!(replay.allocs(MARK as u64).count(), 3);
     for event in replay.allocs(MARK as u64) {
         let (chain, _) = replay.chain(event.stack);
         let inside =
             |pc: &u64| replay.modules.iter().filter(is_plugin).any(|m| (m.start..m.end).contains(pc));
         assert!(chain.iter().any(inside), "{chain:x?}");
+    }
+}
+
+/// A library whose one function calls back, from a stack frame and in a file of these sizes.
+fn build_library(folder: &Path, name: &str, frame: usize, padding: usize) -> bool {
+    let source = format!(
+        "#![no_std]
+        #[panic_handler] fn panic(_: &core::panic::PanicInfo<'_>) -> ! {{ loop {{}} }}
+        #[used] static mut PADDING: [u8; {padding}] = [1; {padding}];
+        #[unsafe(no_mangle)] pub extern \"C\" fn plugin_calls(function: extern \"C\" fn()) {{
+            let room = core::hint::black_box([0u8; {frame}]);
+            function();
+            core::hint::black_box(&room);
+        }}"
+    );
+    std::fs::write(folder.join("library.rs"), source).unwrap();
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition=2024", "--crate-type=cdylib", "-Cpanic=abort", "-Cforce-unwind-tables=yes", "-o"]);
+    rustc.arg(folder.join(name)).arg(folder.join("library.rs"));
+    rustc.output().is_ok_and(|output| output.status.success())
+}
+
+/// All of the file lies in one page, which is mapped several times, each with other rights.
+fn tiny_library() {
+    let library = Library::open_at(&scenario::folder().join("tiny.so"));
+    library.call(function_with_a_name);
+    println!("function={}", library.symbol(c"plugin_calls") as usize);
+}
+
+fn check_tiny_library(name: &'static str) {
+    let run = Run::of(name).checked();
+    if !build_library(run.folder(), "tiny.so", 10, 1) {
+        println!("skipped: rustc missing");
+        return;
+    }
+    let outcome = run.finish();
+    outcome.assert_quiet(0);
+    let replay = outcome.whole_replay();
+    let library: Vec<_> = replay.modules.iter().filter(|module| module.path.ends_with("/tiny.so")).collect();
+    assert_eq!(library.len(), 1);
+    let file = std::fs::read(outcome.folder().join("tiny.so")).unwrap();
+    let file = object::File::parse(file.as_slice()).unwrap();
+    let symbol = file.dynamic_symbols().find(|symbol| symbol.name() == Ok("plugin_calls")).unwrap();
+    assert_eq!(library[0].bias, outcome.number("function") - symbol.address());
+    assert_eq!(Some(&library[0].build_id[..]), file.build_id().unwrap());
+}
+
+const LOADS: usize = 8;
+
+/// Libraries take turns at one address. The third is the first again, so that what was said of it is out of date.
+fn another_in_its_place() {
+    let mut addresses = Vec::new();
+    // By now the tracker may look at the modules again.
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    for load in 0..LOADS {
+        let library = Library::open_at(&scenario::folder().join(LIBRARIES[load % LIBRARIES.len()]));
+        addresses.push(library.symbol(c"plugin_calls") as usize);
+        library.call(ALLOCATES[load]);
+        library.close();
+    }
+    for (load, address) in addresses.iter().enumerate() {
+        println!("function{load}={address}");
+    }
+}
+
+const LIBRARIES: [&str; 3] = ["large.so", "smaller.so", "deep.so"];
+
+extern "C" fn allocates<const LOAD: usize>() {
+    black_box(Vec::<u8>::with_capacity(MARK + LOAD));
+}
+
+const ALLOCATES: [extern "C" fn(); LOADS] = [
+    allocates::<0>,
+    allocates::<1>,
+    allocates::<2>,
+    allocates::<3>,
+    allocates::<4>,
+    allocates::<5>,
+    allocates::<6>,
+    allocates::<7>,
+];
+
+fn check_another_in_its_place(name: &'static str) {
+    let run = Run::of(name).checked();
+    let folder = run.folder().to_path_buf();
+    let built = build_library(&folder, LIBRARIES[0], 200, 200_000)
+        && build_library(&folder, LIBRARIES[1], 200, 150_000)
+        && build_library(&folder, LIBRARIES[2], 3000, 150_000);
+    if !built {
+        println!("skipped: rustc missing");
+        return;
+    }
+    let outcome = run.finish();
+    outcome.assert_quiet(0);
+    let replay = outcome.whole_replay();
+    let symbols = Symbols::own();
+    for load in 0..LOADS {
+        let stack = replay.only_alloc((MARK + load) as u64).stack;
+        let (chain, root) = replay.chain(stack);
+        assert_eq!(root, StackId::ROOT, "load {load}");
+        let function = outcome.number(&format!("function{load}"));
+        let place = chain.iter().position(|pc| (function..function + 200).contains(pc));
+        let place = place.unwrap_or_else(|| panic!("load {load}: no frame of the library in {chain:x?}"));
+        let called_by = symbols.names(&replay, &chain[place + 1..=place + 2]);
+        assert!(
+            called_by[0].contains("Library4call") && called_by[1].contains("in_its_place"),
+            "{called_by:?}"
+        );
+        // The file that a reader would look the frame up in.
+        let module = replay.nodes_of(stack).nth(place).and_then(|node| node.module);
+        let module = replay.modules.iter().find(|known| Some(known.id) == module);
+        let path = module.map_or("", |module| &module.path);
+        assert!(path.ends_with(LIBRARIES[load % LIBRARIES.len()]), "load {load}: {path:?}");
     }
 }
 
@@ -238,5 +363,5 @@ fn check_only_the_library(name: &'static str) {
     assert_eq!(replay.allocs(MARK as u64).count(), 0);
     assert_eq!(replay.allocs(MARK as u64 + 1).count(), 2 * BLOCKS + 1);
     assert_eq!((replay.lost, replay.foreign_frees), (0, 0));
-    assert!(replay.nodes.values().all(|node| node.covered));
+    assert!(replay.nodes.values().all(|node| node.module.is_some()));
 }

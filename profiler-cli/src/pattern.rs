@@ -32,9 +32,12 @@ impl Pattern {
 
     /// The `most` names that look most like this pattern, best first; for "did you mean".
     pub fn nearest<'a>(&self, names: impl Iterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
+        // A pattern is usually meant for the last part of a path of modules or of a file.
+        let last_part = |name: &str| name.rsplit(['/', ':']).next().unwrap_or(name).len();
         let score = |name: &str| {
-            let last = name.rsplit("::").next().unwrap_or(name);
-            strsim::jaro_winkler(&self.text, name).max(strsim::jaro_winkler(&self.text, last))
+            let last = &name[name.len() - last_part(name)..];
+            let similar = |part: &str| strsim::normalized_damerau_levenshtein(&self.text, part);
+            similar(name).max(similar(last))
         };
         let mut scored: Vec<(f64, &str)> = names.map(|name| (score(name), name)).collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.len().cmp(&b.1.len())).then(a.1.cmp(b.1)));
@@ -65,5 +68,11 @@ mod tests {
     fn nearest_names_first() {
         let names = ["app::parse_line", "app::render", "app::parse", "std::rt::main"];
         assert_eq!(Pattern::new("pares").nearest(names.into_iter(), 2), ["app::parse", "app::parse_line"]);
+        let files = [
+            "/srv/app/src/bin/cache.rs",
+            "/srv/app/src/lib.rs",
+            "./csu/../sysdeps/nptl/libc_start_call_main.h",
+        ];
+        assert_eq!(Pattern::new("cash.rs").nearest(files.into_iter(), 1), ["/srv/app/src/bin/cache.rs"]);
     }
 }

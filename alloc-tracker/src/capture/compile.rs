@@ -37,13 +37,13 @@ fn compile_and_keep(address: u64) -> Rule {
             // Code that is in no file must not cost a scan for each of its frames.
             return Rule::Unpackable;
         }
-        known.next_scan_ns = now + SCAN_INTERVAL_NS;
         let mut vanished = false;
         let scanned = known.modules.scan(&mut |found| vanished |= matches!(found, Found::Vanished(_)));
         if vanished {
             RULES.clear();
         }
-        if scanned.is_err() {
+        if scanned.is_err() || !known.modules.covers(address) {
+            known.next_scan_ns = now + SCAN_INTERVAL_NS;
             return Rule::Unpackable;
         }
     }

@@ -8,6 +8,7 @@ use alloc_dump::record::Process;
 use super::stream::Stream;
 use super::{LOST, RECORDER, give_up};
 use crate::capture;
+use crate::loader;
 use crate::mode::{self, COUNT, RECORD, WHOLE};
 use crate::settings::{self, Settings};
 use crate::sink::{OpenError, Sink};
@@ -26,6 +27,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
         return Err(Errno(libc::EALREADY));
     }
     remember_process();
+    loader::prepare();
     match open(settings, from_first_event) {
         Ok(stream) => {
             if settings.check {

@@ -91,8 +91,8 @@ pub(crate) struct Thread {
 pub(crate) struct Node {
     pub(crate) parent: StackId,
     pub(crate) pc: u64,
-    /// Whether a module that was mapped at that time covers it.
-    pub(crate) covered: bool,
+    /// The module that held it when the node was made.
+    pub(crate) module: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -195,6 +195,11 @@ impl Replay {
         (chain, at)
     }
 
+    /// The nodes of a stack, innermost first.
+    pub(crate) fn nodes_of(&self, stack: StackId) -> impl Iterator<Item = &Node> {
+        std::iter::successors(self.nodes.get(&stack), |node| self.nodes.get(&node.parent))
+    }
+
     /// The module that holds this address at the end of the recording.
     pub(crate) fn module_at(&self, pc: u64) -> Option<&Module> {
         self.modules.iter().find(|module| (module.start..module.end).contains(&pc))
@@ -232,13 +237,11 @@ impl Replay {
             }
             Record::Time { .. } => self.timed = true,
             Record::Node { id, parent, pc } => {
-                let covered = self
-                    .modules
-                    .iter()
-                    .any(|module| module.mapped && (module.start..module.end).contains(&pc));
+                let holds = |module: &&Module| module.mapped && (module.start..module.end).contains(&pc);
+                let module = self.modules.iter().find(holds).map(|module| module.id);
                 let known = parent < StackId::FIRST || self.nodes.contains_key(&parent);
                 if !known
-                    || self.nodes.insert(id, Node { parent, pc, covered }).is_some()
+                    || self.nodes.insert(id, Node { parent, pc, module }).is_some()
                     || id < StackId::FIRST
                 {
                     self.impossible(format!("node {id:?} under {parent:?}"));
