@@ -56,6 +56,10 @@ impl Settings {
 
 /// Reads the environment.
 pub(crate) fn wanted() -> Wanted {
+    if sys::is_privileged() {
+        // Set-user-id and the like: whoever started the program must not choose a file for it to write.
+        return Wanted::Nothing;
+    }
     match sys::environment(c"ALLOC_TRACKER") {
         None | Some(b"" | b"off" | b"0") => Wanted::Nothing,
         Some(b"count") => Wanted::Count,

@@ -12,6 +12,8 @@ pub(crate) struct Tree {
     /// Slots in the table, a power of two, or 0 before the first node.
     capacity: usize,
     nodes: usize,
+    /// Numbers that were given before the tree was begun anew.
+    used_before: usize,
 }
 
 /// Why a node has no number.
@@ -35,7 +37,7 @@ pub(crate) const MAX_NODES: usize = 1 << 27;
 
 impl Tree {
     pub(crate) const fn new() -> Tree {
-        Tree { slots: None, capacity: 0, nodes: 0 }
+        Tree { slots: None, capacity: 0, nodes: 0, used_before: 0 }
     }
 
     /// The number of the node with this caller and return address.
@@ -44,7 +46,7 @@ impl Tree {
         if self.nodes * 2 >= self.capacity {
             self.grow()?;
         }
-        let next = StackId(StackId::FIRST.0 + self.nodes as u32);
+        let next = StackId(StackId::FIRST.0 + (self.used_before + self.nodes) as u32);
         let slot = self.find(parent, pc).ok_or(Refused::Bound)?;
         if slot.id != EMPTY {
             return Ok(Node::Known(StackId(slot.id)));
@@ -52,6 +54,11 @@ impl Tree {
         *slot = Slot { pc, parent: parent.0, id: next.0 };
         self.nodes += 1;
         Ok(Node::New(next))
+    }
+
+    /// Forgets every node; numbers go on where they were.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Tree { used_before: self.used_before + self.nodes, ..Tree::new() };
     }
 
     /// The slot that holds the node, or the one where it belongs.
@@ -72,12 +79,12 @@ impl Tree {
 
     #[cold]
     fn grow(&mut self) -> Result<(), Refused> {
-        if self.nodes >= MAX_NODES {
+        if self.used_before + self.nodes >= MAX_NODES {
             return Err(Refused::Bound);
         }
         let capacity = if self.capacity == 0 { FIRST_CAPACITY } else { self.capacity * 2 };
         let slots = Mapping::anonymous(capacity * size_of::<Slot>()).map_err(Refused::Memory)?;
-        let mut larger = Tree { slots: Some(slots), capacity, nodes: self.nodes };
+        let mut larger = Tree { slots: Some(slots), capacity, ..*self };
         for slot in self.slots.iter_mut().flat_map(Mapping::slice_mut::<Slot>) {
             if slot.id != EMPTY
                 && let Some(place) = larger.find(StackId(slot.parent), slot.pc)

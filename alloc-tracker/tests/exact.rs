@@ -77,14 +77,13 @@ fn failed_calls() {
     // More than any address space has.
     let too_much = isize::MAX as usize / 2;
     for _ in 0..100 {
-        let mut list = Vec::<u8>::new();
-        assert!(list.try_reserve_exact(too_much).is_err());
-        let mut list = vec![7u8; 1000];
-        assert!(list.try_reserve_exact(too_much).is_err());
+        let mut list = black_box(Vec::<u8>::new());
+        assert!(black_box(&mut list).try_reserve_exact(too_much).is_err());
+        let mut list = black_box(vec![7u8; 1000]);
+        assert!(black_box(&mut list).try_reserve_exact(too_much).is_err());
         assert!(list.iter().all(|byte| *byte == 7));
         // SAFETY: the layout is not empty.
-        assert!(unsafe { alloc_zeroed(Layout::array::<u8>(too_much).unwrap()) }.is_null());
-        black_box(list);
+        assert!(black_box(unsafe { alloc_zeroed(Layout::array::<u8>(too_much).unwrap()) }).is_null());
     }
 }
 

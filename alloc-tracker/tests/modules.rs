@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Scenario { name: "own_file", child: own_file, check: check_own_file },
         Scenario { name: "loaded_later", child: loaded_later, check: check_loaded_later },
         Scenario { name: "loaded_again", child: loaded_again, check: check_loaded_again },
-        Scenario { name: "tiny_library", child: tiny_library, check: check_tiny_library },
+        Scenario { name: "tiny_libraries", child: tiny_libraries, check: check_tiny_libraries },
         Scenario {
             name: "another_in_its_place",
             child: another_in_its_place,
@@ -206,29 +206,37 @@ fn build_library(folder: &Path, name: &str, frame: usize, padding: usize) -> boo
     rustc.output().is_ok_and(|output| output.status.success())
 }
 
-/// All of the file lies in one page, which is mapped several times, each with other rights.
-fn tiny_library() {
-    let library = Library::open_at(&scenario::folder().join("tiny.so"));
-    library.call(function_with_a_name);
-    println!("function={}", library.symbol(c"plugin_calls") as usize);
+const TINY: [&str; 2] = ["tiny.so", "tiny_too.so"];
+
+/// All of such a file lies in one page, which is mapped several times, each with other rights. The second is loaded
+/// right after the tracker had to look for the first.
+fn tiny_libraries() {
+    for (number, name) in TINY.iter().enumerate() {
+        let library = Library::open_at(&scenario::folder().join(name));
+        library.call(function_with_a_name);
+        println!("function{number}={}", library.symbol(c"plugin_calls") as usize);
+    }
 }
 
-fn check_tiny_library(name: &'static str) {
+fn check_tiny_libraries(name: &'static str) {
     let run = Run::of(name).checked();
-    if !build_library(run.folder(), "tiny.so", 10, 1) {
+    if !TINY.iter().all(|name| build_library(run.folder(), name, 10, 1)) {
         println!("skipped: rustc missing");
         return;
     }
     let outcome = run.finish();
     outcome.assert_quiet(0);
     let replay = outcome.whole_replay();
-    let library: Vec<_> = replay.modules.iter().filter(|module| module.path.ends_with("/tiny.so")).collect();
-    assert_eq!(library.len(), 1);
-    let file = std::fs::read(outcome.folder().join("tiny.so")).unwrap();
-    let file = object::File::parse(file.as_slice()).unwrap();
-    let symbol = file.dynamic_symbols().find(|symbol| symbol.name() == Ok("plugin_calls")).unwrap();
-    assert_eq!(library[0].bias, outcome.number("function") - symbol.address());
-    assert_eq!(Some(&library[0].build_id[..]), file.build_id().unwrap());
+    assert!(replay.nodes.values().all(|node| node.module.is_some()));
+    for (number, name) in TINY.iter().enumerate() {
+        let library: Vec<_> = replay.modules.iter().filter(|module| module.path.ends_with(name)).collect();
+        assert_eq!(library.len(), 1);
+        let file = std::fs::read(outcome.folder().join(name)).unwrap();
+        let file = object::File::parse(file.as_slice()).unwrap();
+        let symbol = file.dynamic_symbols().find(|symbol| symbol.name() == Ok("plugin_calls")).unwrap();
+        assert_eq!(library[0].bias, outcome.number(&format!("function{number}")) - symbol.address());
+        assert_eq!(Some(&library[0].build_id[..]), file.build_id().unwrap());
+    }
 }
 
 const LOADS: usize = 8;
@@ -243,6 +251,10 @@ fn another_in_its_place() {
         addresses.push(library.symbol(c"plugin_calls") as usize);
         library.call(ALLOCATES[load]);
         library.close();
+        // Another size is noticed at once; with the same, at the same addresses, by the next sample at the latest.
+        if LIBRARIES[load % LIBRARIES.len()] == "smaller.so" {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+        }
     }
     for (load, address) in addresses.iter().enumerate() {
         println!("function{load}={address}");
@@ -269,9 +281,9 @@ const ALLOCATES: [extern "C" fn(); LOADS] = [
 fn check_another_in_its_place(name: &'static str) {
     let run = Run::of(name).checked();
     let folder = run.folder().to_path_buf();
-    let built = build_library(&folder, LIBRARIES[0], 200, 200_000)
-        && build_library(&folder, LIBRARIES[1], 200, 150_000)
-        && build_library(&folder, LIBRARIES[2], 3000, 150_000);
+    let built = build_library(&folder, LIBRARIES[0], 1000, 200_000)
+        && build_library(&folder, LIBRARIES[1], 1000, 150_000)
+        && build_library(&folder, LIBRARIES[2], 1064, 150_000);
     if !built {
         println!("skipped: rustc missing");
         return;
@@ -287,11 +299,8 @@ fn check_another_in_its_place(name: &'static str) {
         let function = outcome.number(&format!("function{load}"));
         let place = chain.iter().position(|pc| (function..function + 200).contains(pc));
         let place = place.unwrap_or_else(|| panic!("load {load}: no frame of the library in {chain:x?}"));
-        let called_by = symbols.names(&replay, &chain[place + 1..=place + 2]);
-        assert!(
-            called_by[0].contains("Library4call") && called_by[1].contains("in_its_place"),
-            "{called_by:?}"
-        );
+        let called_by = symbols.names(&replay, &chain[place + 1..]);
+        assert!(called_by[..2].iter().any(|name| name.contains("in_its_place")), "{called_by:?}");
         // The file that a reader would look the frame up in.
         let module = replay.nodes_of(stack).nth(place).and_then(|node| node.module);
         let module = replay.modules.iter().find(|known| Some(known.id) == module);

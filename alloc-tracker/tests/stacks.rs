@@ -35,6 +35,8 @@ fn outer_function() {
 fn middle_function() {
     inner_function(MARK);
     inner_function(MARK + 1);
+    // Not a tail call: that would leave no frame.
+    black_box(0);
 }
 
 #[inline(never)]
@@ -46,6 +48,7 @@ fn inner_function(size: usize) {
 
 fn in_order() {
     outer_function();
+    black_box(0);
 }
 
 fn check_in_order(name: &'static str) {

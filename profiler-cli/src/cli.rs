@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
@@ -230,7 +231,7 @@ pub struct SymbolArgs {
     #[arg(long, value_name = "DIR", env = "PROFILER_SYMBOLS", value_delimiter = ':', value_hint = ValueHint::DirPath, help_heading = "Symbols")]
     pub symbols: Vec<PathBuf>,
     /// Neither use nor fill the symbol cache ($XDG_CACHE_HOME/alloc-tracker).
-    #[arg(long, env = "PROFILER_NO_CACHE", help_heading = "Symbols")]
+    #[arg(long, env = "PROFILER_NO_CACHE", value_parser = FalseyValueParser::new(), help_heading = "Symbols")]
     pub no_cache: bool,
 }
 
@@ -271,7 +272,8 @@ pub struct LeaksArgs {
     /// Show the frames of the runtime as well.
     #[arg(long)]
     pub full: bool,
-    /// Exit with 1 if more than this many bytes are live at the end, or if nobody can tell.
+    /// Exit with 1 if more than this many bytes are live at the end, or if nobody can tell. The standard library itself
+    /// keeps a few hundred bytes; with --crate the filters' own are counted.
     #[arg(long, value_name = "BYTES")]
     pub fail_on_leak: Option<u64>,
 }

@@ -47,7 +47,7 @@ fn without_closure(name: &str) -> &str {
 }
 
 fn without_generics(name: &str) -> &str {
-    if !name.ends_with('>') || name.starts_with('<') && closes_at_end(name) {
+    if !name.ends_with('>') || name.ends_with("->") || name.starts_with('<') && closes_at_end(name) {
         return name;
     }
     let mut depth = 0usize;
@@ -96,6 +96,7 @@ mod tests {
             ("app::fetch::{async_fn_env#0}", "app::fetch"),
             ("<app::A as core::ops::Drop>::drop", "<app::A as core::ops::Drop>::drop"),
             ("operator>", "operator>"),
+            ("operator->", "operator->"),
             ("<impl>", "<impl>"),
             ("", ""),
         ] {

@@ -16,6 +16,7 @@ use syn::visit::Visit;
 #[derive(Debug, Default)]
 pub struct Sources {
     files: Mutex<FxHashMap<String, Arc<SourceFile>>>,
+    built_unix_ns: Option<u64>,
 }
 
 /// A source file.
@@ -43,7 +44,18 @@ impl Sources {
     pub fn from_texts<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Sources {
         let files =
             texts.into_iter().map(|(path, text)| (path.to_owned(), Arc::new(SourceFile::parse(text, None))));
-        Sources { files: Mutex::new(files.collect()) }
+        Sources { files: Mutex::new(files.collect()), built_unix_ns: None }
+    }
+
+    /// Sources of a program that was built at this time, in nanoseconds since the Unix epoch.
+    pub fn compared_with(built_unix_ns: u64) -> Sources {
+        Sources { built_unix_ns: Some(built_unix_ns), ..Sources::default() }
+    }
+
+    /// Whether a file was changed after the program was built, so that its lines may have moved.
+    pub fn is_newer_than_program(&self, file: &SourceFile) -> bool {
+        let built = self.built_unix_ns.map(|ns| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns));
+        matches!((file.modified, built), (Some(modified), Some(built)) if modified > built)
     }
 
     /// The file at `path`; one without lines if it cannot be read.
@@ -66,11 +78,6 @@ impl SourceFile {
         self.missing
     }
 
-    /// Whether the file was changed after this moment, in nanoseconds since the Unix epoch.
-    pub fn is_newer_than(&self, unix_ns: u64) -> bool {
-        self.modified.is_some_and(|time| time > SystemTime::UNIX_EPOCH + Duration::from_nanos(unix_ns))
-    }
-
     /// The smallest function that contains all lines from `first` to `last`, one of the given name if there is any.
     pub fn function(&self, name: &str, first: u32, last: u32) -> Option<&Function> {
         let around = self.functions.iter().filter(|function| function.start <= first && last <= function.end);
@@ -79,10 +86,14 @@ impl SourceFile {
 
     fn read(path: &Path) -> SourceFile {
         let missing = SourceFile { missing: true, ..SourceFile::default() };
-        let Ok(file) = File::open(path) else { return missing };
-        let Some(metadata) = file.metadata().ok().filter(|metadata| metadata.is_file()) else {
+        // The path comes out of a binary: only what looks like source, and nothing that opening would wait for.
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if !SOURCE_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()) {
             return missing;
-        };
+        }
+        let regular = std::fs::metadata(path).ok().filter(|metadata| metadata.is_file());
+        let Some(metadata) = regular else { return missing };
+        let Ok(file) = File::open(path) else { return missing };
         let mut text = Vec::new();
         if file.take(MAX_SOURCE).read_to_end(&mut text).is_err() {
             return missing;
@@ -102,6 +113,8 @@ impl SourceFile {
     }
 }
 
+const SOURCE_EXTENSIONS: [&str; 14] =
+    ["rs", "c", "h", "cc", "cpp", "cxx", "hh", "hpp", "inc", "in", "s", "asm", "go", "zig"];
 /// A larger file is cut.
 const MAX_SOURCE: u64 = 16 << 20;
 /// A parser that calls itself must not be led to the end of its stack.

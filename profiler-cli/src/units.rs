@@ -47,6 +47,16 @@ pub fn bytes(bytes: u64) -> String {
     Unit::fitting(bytes).show(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
+/// Bytes in the unit that fits them, and exactly.
+///
+/// ```
+/// use profiler_cli::units::bytes_exactly;
+/// assert_eq!((bytes_exactly(544).as_str(), bytes_exactly(1536).as_str()), ("544 B", "1.5 KiB (1,536 B)"));
+/// ```
+pub fn bytes_exactly(number: u64) -> String {
+    if number < 1024 { bytes(number) } else { format!("{} ({} B)", bytes(number), count(number)) }
+}
+
 /// A count with separators: `1,234,567`.
 ///
 /// ```
@@ -91,16 +101,17 @@ impl fmt::Display for Safe<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write;
         for c in self.0.chars() {
-            let harmless = !c.is_control()
-                && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            f.write_char(match c {
-                '\t' => ' ',
-                _ if harmless => c,
-                _ => '\u{fffd}',
-            })?;
+            f.write_char(if c == '\t' { ' ' } else { harmless(c) })?;
         }
         Ok(())
     }
+}
+
+/// The character, or a replacement for one that changes how text around it is shown.
+pub fn harmless(c: char) -> char {
+    let directs =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if c.is_control() || directs { char::REPLACEMENT_CHARACTER } else { c }
 }
 
 #[cfg(test)]

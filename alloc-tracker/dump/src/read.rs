@@ -247,6 +247,13 @@ pub struct Records<'a> {
     loss: &'a mut Loss,
 }
 
+impl Records<'_> {
+    /// What the reader could not use so far, what lies before this frame included.
+    pub fn loss(&self) -> Loss {
+        *self.loss
+    }
+}
+
 impl<'a> Iterator for Records<'a> {
     type Item = Record<'a>;
 

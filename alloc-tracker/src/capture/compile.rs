@@ -8,14 +8,38 @@ use gimli::{
 
 use super::rule::{Base, Rule, RuleTable};
 use crate::modules::{Found, Modules, UnwindTables};
-use crate::sys::{self, FutexLock};
+use crate::sys::{self, Errno, FutexLock};
 
 static RULES: RuleTable = RuleTable::new();
-static MODULES: FutexLock<Known> = FutexLock::new(Known { modules: Modules::new(), next_scan_ns: 0 });
+static MODULES: FutexLock<Known> =
+    FutexLock::new(Known { modules: Modules::new(), next_scan_ns: 0, context: None });
 
 struct Known {
     modules: Modules,
     next_scan_ns: u64,
+    /// Room for gimli's work: more than a kilobyte, which a signal handler's stack may not have.
+    context: Option<UnwindContext<usize, InPlace>>,
+}
+
+impl Known {
+    fn scan(&mut self) -> Result<(), Errno> {
+        let mut vanished = false;
+        let scanned = self.modules.scan(&mut |found| vanished |= matches!(found, Found::Vanished(_)));
+        if vanished {
+            RULES.clear();
+        }
+        scanned
+    }
+}
+
+/// Forgets all rules if a module is no longer where it was.
+pub(super) fn notice_replaced_modules() {
+    // Whoever has the lock is just looking.
+    let Some(mut known) = MODULES.try_lock() else { return };
+    if known.modules.any_replaced() {
+        // What cannot be read now will be when an address is not in any known module.
+        let _ = known.scan();
+    }
 }
 
 /// The rule for the instruction at `address`.
@@ -37,25 +61,24 @@ fn compile_and_keep(address: u64) -> Rule {
             // Code that is in no file must not cost a scan for each of its frames.
             return Rule::Unpackable;
         }
-        let mut vanished = false;
-        let scanned = known.modules.scan(&mut |found| vanished |= matches!(found, Found::Vanished(_)));
-        if vanished {
-            RULES.clear();
-        }
+        let scanned = known.scan();
         if scanned.is_err() || !known.modules.covers(address) {
             known.next_scan_ns = now + SCAN_INTERVAL_NS;
             return Rule::Unpackable;
         }
     }
-    let rule = known.modules.unwind_tables(address).and_then(|tables| compile(&tables, address));
-    let rule = rule.unwrap_or(Rule::Unpackable);
+    let Known { modules, context, .. } = &mut *known;
+    let tables = modules.unwind_tables(address);
+    let context = context.get_or_insert_with(UnwindContext::new_in);
+    let rule = tables.and_then(|tables| compile(&tables, address, context)).unwrap_or(Rule::Unpackable);
     RULES.put(address, rule);
     rule
 }
 
 const SCAN_INTERVAL_NS: u64 = 100_000_000;
 
-fn compile(tables: &UnwindTables, address: u64) -> Option<Rule> {
+#[inline(never)]
+fn compile(tables: &UnwindTables, address: u64, context: &mut UnwindContext<usize, InPlace>) -> Option<Rule> {
     // SAFETY: the modules' table says that these bytes are one readable segment of a module that is mapped; an address
     // inside it is on this thread's stack of calls, so it is not being unmapped.
     let segment = unsafe {
@@ -74,8 +97,7 @@ fn compile(tables: &UnwindTables, address: u64) -> Option<Rule> {
     if entry.is_signal_trampoline() {
         return None;
     }
-    let mut context = UnwindContext::<usize, InPlace>::new_in();
-    let row = entry.unwind_info_for_address(&frames, &bases, &mut context, address).ok()?;
+    let row = entry.unwind_info_for_address(&frames, &bases, context, address).ok()?;
     rule_of(row)
 }
 
@@ -106,10 +128,10 @@ const FRAME_POINTER: Register = Register(6);
 const STACK_POINTER: Register = Register(7);
 const RETURN_ADDRESS: Register = Register(16);
 
-/// Room for gimli's work on the stack. A program that needs more rows or registers has rules that are unpackable.
+/// How much room gimli gets. A program that needs more rows or registers has rules that are unpackable.
 struct InPlace;
 
 impl UnwindContextStorage<usize> for InPlace {
-    type Rules = [(Register, RegisterRule<usize>); 20];
+    type Rules = [(Register, RegisterRule<usize>); 10];
     type Stack = [UnwindTableRow<usize, Self>; 3];
 }

@@ -56,6 +56,12 @@ pub(crate) fn walk(walk: &mut Walk, registers: &Registers) -> End {
     end
 }
 
+/// Forgets the rules of code that is no longer what it was. Called from time to time.
+pub(crate) fn notice_replaced_modules() {
+    #[cfg(target_arch = "x86_64")]
+    compile::notice_replaced_modules();
+}
+
 /// Compares every walk with a full one by the platform's unwinder from now on.
 pub(crate) fn start_checking() {
     CHECKING.store(true, Ordering::Relaxed);

@@ -24,16 +24,20 @@ impl Bounds {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StackRanges {
     ranges: [(u64, u64); RANGES],
+    look_ups: u32,
 }
 
 const RANGES: usize = 4;
+/// A program with more stacks than are remembered must not ask the kernel at every event: after this many look-ups
+/// only one in as many is made, and the walks between them are left to the platform's unwinder.
+const LOOK_UPS: u32 = 64;
 
 impl StackRanges {
     pub(super) const fn new() -> StackRanges {
-        StackRanges { ranges: [(0, 0); RANGES] }
+        StackRanges { ranges: [(0, 0); RANGES], look_ups: 0 }
     }
 
-    /// The stack from `sp` to its end; `None` if that is not in any mapping.
+    /// The stack from `sp` to its end; `None` if that is not in any mapping, or not worth finding out.
     #[inline]
     pub(super) fn above(&mut self, sp: u64) -> Option<Bounds> {
         let holds = |range: &&(u64, u64)| range.0 <= sp && sp < range.1;
@@ -48,6 +52,10 @@ impl StackRanges {
     /// belong to it.
     #[cold]
     fn look_up(&mut self, sp: u64) -> Option<u64> {
+        self.look_ups = self.look_ups.wrapping_add(1);
+        if self.look_ups > LOOK_UPS && !self.look_ups.is_multiple_of(LOOK_UPS) {
+            return None;
+        }
         let (start, end) = modules::mapping_around(sp)?;
         let kept = self.ranges.iter().position(|range| range.1 == end).unwrap_or(RANGES - 1);
         self.ranges[..=kept].rotate_right(1);

@@ -105,6 +105,8 @@ pub(crate) struct Walk {
     shared: usize,
     /// What the recorded walk hangs under.
     root: StackId,
+    /// Whether the nodes of the recorded walk are those of the current tree.
+    nodes_hold: bool,
     stacks: StackRanges,
 }
 
@@ -117,6 +119,7 @@ impl Walk {
             known: 0,
             shared: 0,
             root: StackId::ROOT,
+            nodes_hold: true,
             stacks: StackRanges::new(),
         }
     }
@@ -184,7 +187,8 @@ impl Walk {
         root: StackId,
         mut intern: impl FnMut(StackId, u64) -> Option<StackId>,
     ) -> Option<StackId> {
-        let (fresh, shared, same_root) = (self.fresh, self.shared, root == self.root);
+        let (fresh, shared) = (self.fresh, self.shared);
+        let nodes_hold = self.nodes_hold && root == self.root;
         self.known = 0;
         self.root = root;
         if self.capacity < shared + fresh && !self.grow() {
@@ -192,11 +196,11 @@ impl Walk {
         }
         let [new, frames] = self.arrays();
         let mut parent = root;
-        let keep = if same_root { shared } else { 0 };
+        let keep = if nodes_hold { shared } else { 0 };
         if let Some(last) = keep.checked_sub(1) {
             parent = StackId(frames.get(last)?.node);
         }
-        // Under another root the shared frames have other nodes.
+        // Under another root, or in another tree, the shared frames have other nodes.
         for frame in frames.get_mut(keep..shared)? {
             parent = intern(parent, frame.pc)?;
             frame.node = parent.0;
@@ -207,14 +211,14 @@ impl Walk {
             parent = intern(parent, frame.pc)?;
             *slot = Frame { node: parent.0, ..*frame };
         }
-        self.known = shared + fresh;
+        (self.known, self.nodes_hold) = (shared + fresh, true);
         Some(parent)
     }
 
-    /// Forgets the recorded walk: its nodes belong to another recording.
-    pub(crate) fn forget(&mut self) {
-        self.known = 0;
-        self.shared = 0;
+    /// Forgets the nodes of the recorded walk, which belong to another tree. Its frames stay: the new walk may already
+    /// be sharing some.
+    pub(crate) fn forget_nodes(&mut self) {
+        self.nodes_hold = false;
     }
 
     /// The return addresses of the new walk, innermost first: for comparing two ways to walk.
@@ -295,7 +299,7 @@ mod tests {
         assert_eq!(record(&mut walk, &[2, 1], &mut tree), (StackId(11), 0));
         assert_eq!(record(&mut walk, &[3, 2, 1], &mut tree), (StackId(12), 1));
         assert_eq!(record(&mut walk, &[], &mut tree), (StackId::ROOT, 0));
-        walk.forget();
+        walk.forget_nodes();
         assert_eq!(record(&mut walk, &[3, 2, 1], &mut tree), (StackId(12), 3));
     }
 

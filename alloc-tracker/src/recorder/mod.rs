@@ -35,13 +35,15 @@ pub(crate) struct Enrolment {
     recording: u32,
     /// The thread's number in it.
     id: u32,
+    /// Which call tree the nodes of the thread's walk belong to; 0 for none.
+    tree: u32,
     events: u64,
     name: [u8; 16],
 }
 
 impl Enrolment {
     pub(crate) const fn new() -> Enrolment {
-        Enrolment { recording: 0, id: 0, events: 0, name: [0; 16] }
+        Enrolment { recording: 0, id: 0, tree: 0, events: 0, name: [0; 16] }
     }
 }
 

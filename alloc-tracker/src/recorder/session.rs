@@ -48,8 +48,8 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
             let (why, errno) = match error {
                 OpenError::Taken => {
                     complain(format_args!(
-                        "process {} is not profiled: {path:.600} belongs to another process of this run; \
-                         put %p into the file name for a dump of each",
+                        "process {} is not profiled: {path:.600} belongs to another program of this run; \
+                         put %p into the file name for a dump of each process",
                         sys::pid()
                     ));
                     return Err(Errno(libc::EEXIST));

@@ -26,6 +26,8 @@ pub(crate) struct Stream {
     sink: Sink,
     encoder: Encoder,
     tree: Tree,
+    /// Which call tree of this recording, from 1.
+    trees: u32,
     modules: Modules,
     totals: Totals,
     /// Whether every block that is freed was allocated in this recording, so that readers know its size.
@@ -75,6 +77,7 @@ impl Stream {
             sink,
             encoder: Encoder::new(),
             tree: Tree::new(),
+            trees: 1,
             modules: Modules::new(),
             totals: Totals::default(),
             from_first_event: process.from_first_event,
@@ -105,8 +108,11 @@ impl Stream {
         if enrolment.recording != self.number {
             self.threads += 1;
             *enrolment = Enrolment { recording: self.number, id: self.threads, ..Enrolment::new() };
-            local.walk.forget();
             self.append(None, &Record::ThreadStart { id: enrolment.id, os_tid: sys::tid() })?;
+        }
+        if enrolment.tree != self.trees {
+            enrolment.tree = self.trees;
+            local.walk.forget_nodes();
         }
         enrolment.events += 1;
         // A thread usually gets its name a few events after its first.
@@ -254,7 +260,10 @@ impl Stream {
             self.append(None, &Record::Checked { stacks, different })?;
         }
         let sample = sample::take(self.page_size, self.scratch.bytes_mut());
-        self.append(None, &Record::Sample(sample))
+        self.append(None, &Record::Sample(sample))?;
+        // Code at known addresses may be another library's by now.
+        capture::notice_replaced_modules();
+        if self.modules.any_replaced() { self.scan_modules() } else { Ok(()) }
     }
 
     fn note_name(&mut self, enrolment: &mut Enrolment) -> Result<(), Failure> {
@@ -299,17 +308,23 @@ impl Stream {
 
     fn scan_modules(&mut self) -> Result<(), Failure> {
         let mut modules = std::mem::replace(&mut self.modules, Modules::new());
-        let mut outcome = Ok(());
+        let (mut outcome, mut vanished) = (Ok(()), false);
         let scanned = modules.scan(&mut |found| {
             let record = match found {
                 Found::Appeared(module) => Record::Module(module),
                 Found::Vanished(id) => Record::ModuleEnd { id },
             };
+            vanished |= matches!(record, Record::ModuleEnd { .. });
             if outcome.is_ok() {
                 outcome = self.append(None, &record);
             }
         });
         self.modules = modules;
+        if vanished {
+            // From now on the same addresses may be other code, so they get other nodes.
+            self.tree.begin_anew();
+            self.trees += 1;
+        }
         if scanned.is_err() {
             // Where /proc cannot be read frames stay unresolved, which the reader counts.
             self.next_scan_us = self.now_us + SCAN_INTERVAL_US;

@@ -91,6 +91,12 @@ pub(crate) fn random(bytes: &mut [u8; 16]) {
     }
 }
 
+/// Whether the program has more rights than whoever started it.
+pub(crate) fn is_privileged() -> bool {
+    // SAFETY: no preconditions.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// The value of an environment variable. Safe only before or beside code that does not change the environment,
 /// which is why it is read once, at the first event.
 pub(crate) fn environment(name: &CStr) -> Option<&'static [u8]> {

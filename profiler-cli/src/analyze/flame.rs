@@ -1,11 +1,11 @@
 //! Stacks with weights, for a flamegraph. In: a profile, its stacks and a metric. Out: [`Flame`].
 
-use std::collections::BTreeMap;
+use rustc_hash::FxHashMap;
 
 use crate::analyze::summary::with_ids;
 use crate::filter::Filter;
 use crate::profile::{Profile, StackStats};
-use crate::stacks::{NamedFrame, Stacks};
+use crate::stacks::{FrameId, NamedFrame, Stacks};
 
 /// What the width of a frame stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -63,9 +63,22 @@ pub struct Flame {
     pub command: String,
     /// Sum of all weights.
     pub total: u64,
-    /// Labels of a stack, outermost frame first, and its weight. Weights are not zero.
-    pub stacks: BTreeMap<Vec<String>, u64>,
+    /// What frames are called; `stacks` refers to them by index.
+    pub labels: Vec<String>,
+    /// Labels of a stack, outermost frame first, and its weight, which is not zero. In the order of the labels.
+    pub stacks: Vec<(Vec<u32>, u64)>,
 }
+
+impl Flame {
+    /// The labels of a stack.
+    pub fn labels_of<'a>(&'a self, stack: &'a [u32]) -> impl Iterator<Item = &'a str> {
+        stack.iter().map(|label| self.labels[*label as usize].as_str())
+    }
+}
+
+/// A deeper stack is drawn with its outer and its inner frames only: a picture of more has nobody to look at it, and
+/// every stack of a deep recursion has all frames of the one before.
+const MAX_DEPTH: usize = 160;
 
 /// Collects the weights. Frames of the runtime are left out unless `full`. With `top` all but the heaviest stacks become
 /// one.
@@ -77,35 +90,70 @@ pub fn flame(
     full: bool,
     top: Option<usize>,
 ) -> Flame {
-    let mut weights: BTreeMap<Vec<String>, u64> = BTreeMap::new();
+    let mut labels = Labels::default();
+    let mut weights: FxHashMap<Vec<u32>, u64> = FxHashMap::default();
     for (stack, stats) in with_ids(profile) {
         let weight = metric.of(stats);
         if weight == 0 || !filter.accepts(stacks, stack) {
             continue;
         }
         let frames = if full { stacks.frames(stack).collect() } else { stacks.trimmed(stack) };
-        let mut labels: Vec<String> = frames.iter().rev().map(|id| label(stacks.frame(*id))).collect();
-        if labels.is_empty() {
-            labels.push("(no stack)".to_owned());
-        }
-        *weights.entry(labels).or_default() += weight;
+        *weights.entry(labels.of_stack(stacks, &frames)).or_default() += weight;
     }
-    if let Some(top) = top {
-        weights = heaviest(weights, top);
+    let total = weights.values().sum();
+    let mut sorted: Vec<(Vec<u32>, u64)> = weights.into_iter().collect();
+    let names =
+        |stack: &[u32]| stack.iter().map(|label| labels.names[*label as usize].as_str()).collect::<Vec<_>>();
+    if let Some(top) = top.filter(|top| *top < sorted.len()) {
+        sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| names(&a.0).cmp(&names(&b.0))));
+        let rest = sorted.split_off(top);
+        sorted.sort_by(|a, b| names(&a.0).cmp(&names(&b.0)));
+        let others = rest.iter().map(|(_, weight)| weight).sum();
+        sorted.push((vec![labels.number(format!("({} other stacks)", rest.len()))], others));
+    } else {
+        sorted.sort_by(|a, b| names(&a.0).cmp(&names(&b.0)));
     }
-    let (command, total) = (profile.process.command(), weights.values().sum());
-    Flame { metric, command, total, stacks: weights }
+    Flame { metric, command: profile.process.command(), total, labels: labels.names, stacks: sorted }
 }
 
-fn heaviest(weights: BTreeMap<Vec<String>, u64>, top: usize) -> BTreeMap<Vec<String>, u64> {
-    let mut sorted: Vec<(Vec<String>, u64)> = weights.into_iter().collect();
-    sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let rest = sorted.split_off(top.min(sorted.len()));
-    let others = rest.iter().map(|(_, weight)| weight).sum();
-    if others > 0 {
-        sorted.push((vec![format!("({} other stacks)", rest.len())], others));
+/// Distinct labels by number.
+#[derive(Default)]
+struct Labels {
+    names: Vec<String>,
+    numbers: FxHashMap<String, u32>,
+    of_frames: FxHashMap<FrameId, u32>,
+}
+
+impl Labels {
+    /// The labels of a stack that comes innermost frame first, outermost first.
+    fn of_stack(&mut self, stacks: &Stacks, frames: &[FrameId]) -> Vec<u32> {
+        if frames.is_empty() {
+            return vec![self.number("(no stack)".to_owned())];
+        }
+        let half = MAX_DEPTH / 2;
+        let left_out = if frames.len() > MAX_DEPTH { half..frames.len() - half } else { 0..0 };
+        let mut labels = Vec::with_capacity(frames.len().min(MAX_DEPTH + 1));
+        for (at, id) in frames.iter().enumerate().rev() {
+            if !left_out.contains(&at) {
+                let known = self.of_frames.get(id).copied();
+                let label = known.unwrap_or_else(|| self.number(label(stacks.frame(*id))));
+                self.of_frames.insert(*id, label);
+                labels.push(label);
+            } else if at == left_out.start {
+                // Without a number, so that the stacks of a recursion share it.
+                labels.push(self.number("(… more frames …)".to_owned()));
+            }
+        }
+        labels
     }
-    sorted.into_iter().collect()
+
+    fn number(&mut self, name: String) -> u32 {
+        let next = self.names.len() as u32;
+        *self.numbers.entry(name).or_insert_with_key(|name| {
+            self.names.push(name.clone());
+            next
+        })
+    }
 }
 
 /// `function (file.rs:12)`.

@@ -41,7 +41,7 @@ pub struct Leak {
     pub first_ns: u64,
     /// When the last of them was allocated.
     pub last_ns: u64,
-    /// The stack, innermost frame first.
+    /// The stack, innermost frame first: at most the innermost 1,000 frames.
     pub stack: Vec<StackFrame>,
 }
 
@@ -80,7 +80,9 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
         if stats.live_blocks == 0 || !filter.accepts(stacks, stack) {
             continue;
         }
-        let key = if full { stacks.frames(stack).collect() } else { stacks.trimmed(stack) };
+        let mut key: Vec<FrameId> = if full { stacks.frames(stack).collect() } else { stacks.trimmed(stack) };
+        key.truncate(MAX_FRAMES);
+        key.shrink_to_fit();
         let site = stacks.site(stack);
         let row = rows.entry(key).or_insert(Row { first_us: u64::MAX, site, ..Row::default() });
         row.bytes += stats.live_bytes;
@@ -110,6 +112,9 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
         leaks,
     }
 }
+
+/// Stacks are reported by their innermost frames; those of a recursion that is deeper would need memory without bound.
+const MAX_FRAMES: usize = 1000;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {

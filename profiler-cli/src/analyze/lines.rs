@@ -100,9 +100,7 @@ pub fn lines(
     });
     let all = tables.len();
     tables.truncate(top.unwrap_or(usize::MAX));
-    let started = profile.process.started_unix_ns;
-    let functions: Vec<FunctionLines> =
-        tables.iter().map(|(key, rows)| table(key, rows, sources, started)).collect();
+    let functions: Vec<FunctionLines> = tables.iter().map(|(key, rows)| table(key, rows, sources)).collect();
     Lines {
         schema: "alloc-tracker/lines/1",
         complete: profile.trust.complete(),
@@ -210,7 +208,7 @@ fn selects(filter: &Filter, frame: &NamedFrame) -> bool {
     filter.accepts_frame(&function)
 }
 
-fn table(key: &Key<'_>, rows: &Rows, sources: &Sources, recorded_ns: u64) -> FunctionLines {
+fn table(key: &Key<'_>, rows: &Rows, sources: &Sources) -> FunctionLines {
     let mut rows = rows.clone();
     let file = key.file.map(|path| sources.file(path));
     let lines = |rows: &Rows| rows.by_line.keys().copied().filter(|line| *line > 0).collect::<Vec<u32>>();
@@ -226,8 +224,8 @@ fn table(key: &Key<'_>, rows: &Rows, sources: &Sources, recorded_ns: u64) -> Fun
     let note = match &file {
         None => Some("no line tables: build with debug info to see lines".to_owned()),
         Some(file) if file.is_missing() => Some("the source file is not here".to_owned()),
-        Some(file) if file.is_newer_than(recorded_ns) => {
-            Some("the source file was changed after the recording; lines may have moved".to_owned())
+        Some(file) if sources.is_newer_than_program(file) => {
+            Some("the source file was changed after the program was built; lines may have moved".to_owned())
         }
         Some(_) => None,
     };

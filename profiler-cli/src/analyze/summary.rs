@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::filter::Filter;
 use crate::profile::{Profile, StackStats};
 use crate::stacks::{FrameId, Stacks};
+use crate::units::plural;
 
 /// The profile at a glance. Field names are those of DESIGN's terms; bytes are those that were asked for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -315,11 +316,13 @@ pub fn warnings(profile: &Profile, stacks: &Stacks) -> Vec<String> {
     let loss = trust.loss;
     let dropped = loss.dropped_frames + loss.malformed_frames + loss.missing_frames;
     if dropped > 0 {
-        warnings
-            .push(format!("the dump is damaged: {dropped} frames could not be used; figures are too low"));
+        warnings.push(format!(
+            "the dump is damaged: {} could not be used; figures are too low",
+            plural(dropped, "frame")
+        ));
     }
     if trust.lost_events > 0 {
-        warnings.push(format!("{} events were lost; figures are too low", trust.lost_events));
+        warnings.push(format!("{} lost; figures are too low", plural(trust.lost_events, "event")));
     }
     if trust.inconsistent_events > 0 {
         warnings.push(format!("{} events contradict the ones before them", trust.inconsistent_events));

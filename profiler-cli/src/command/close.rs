@@ -11,7 +11,7 @@ use alloc_dump::tail::Tail;
 use alloc_dump::trailer::{EndReason, Trailer};
 use alloc_dump::write::seal_trailer;
 
-use crate::load::tail_path;
+use crate::load::{tail_path, writer_of};
 
 /// What became of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +26,17 @@ pub enum Closed {
     Open,
 }
 
-/// Closes the dump at `path` if its process did not. `end` tells, from the process id in the dump, how that process
-/// ended.
+/// Closes the dump at `path` if its process did not. `ended` is a process that is known to have ended; others may still be
+/// writing. `end` tells, from the process id in the dump, how that process ended.
 ///
 /// # Errors
 /// If the dump cannot be read or written.
-pub fn close(path: &Path, end: impl FnOnce(u32) -> EndReason) -> io::Result<Closed> {
+pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io::Result<Closed> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    // A forked child has its parent's lock, long after the parent is gone.
+    let writer_ended = || matches!(writer_of(path), Ok(Some((writer, _))) if writer == ended);
     match file.try_lock() {
+        Err(TryLockError::WouldBlock) if writer_ended() => {}
         Err(TryLockError::WouldBlock) => return Ok(Closed::InUse),
         Err(TryLockError::Error(error)) => return Err(error),
         Ok(()) => {}

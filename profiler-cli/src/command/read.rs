@@ -57,7 +57,7 @@ pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let (opened, filter) = open_for(&args.read)?;
     let all = args.read.json || !filter.is_empty();
     let top = args.top.or((!all).then_some(DEFAULT_TOP));
-    let sources = Sources::default();
+    let sources = sources_of(&opened.profile);
     let lines = analyze::lines::lines(&opened.profile, &opened.stacks, &sources, &filter, args.full, top);
     let mut out = stdout();
     if args.read.json {
@@ -78,30 +78,31 @@ pub fn leaks(args: &LeaksArgs) -> Result<ExitCode, Failure> {
     let (opened, filter) = open_for(&args.read)?;
     let top = args.top.or((!args.read.json).then_some(DEFAULT_TOP));
     let leaks = analyze::leaks::leaks(&opened.profile, &opened.stacks, &filter, args.full, top);
+    let objection = args.fail_on_leak.and_then(|limit| objection(&leaks, &opened.profile, limit));
+    let verdict = if objection.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     let mut out = stdout();
-    if args.read.json {
-        json::write(&mut out, &leaks)?
-    } else {
-        leaks_text::write(&mut out, &leaks)?
+    let written =
+        if args.read.json { json::write(&mut out, &leaks) } else { leaks_text::write(&mut out, &leaks) };
+    match written.and_then(|()| out.flush()) {
+        // Whoever stopped reading still gets the verdict.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(verdict),
+        other => other?,
     }
-    out.flush()?;
     say_warnings(&opened);
-    if let Some(limit) = args.fail_on_leak {
-        if leaks.total_bytes > limit {
-            eprintln!(
-                "profiler-cli: {} bytes are live at the end; --fail-on-leak allows {limit}",
-                leaks.total_bytes
-            );
-            return Ok(ExitCode::FAILURE);
-        }
-        if !opened.profile.trust.exact() {
-            eprintln!(
-                "profiler-cli: the recording is not exact, so --fail-on-leak cannot pass: see the summary"
-            );
-            return Ok(ExitCode::FAILURE);
-        }
+    if let Some(objection) = objection {
+        eprintln!("profiler-cli: {objection}");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(verdict)
+}
+
+/// Why `--fail-on-leak` does not pass.
+fn objection(leaks: &analyze::leaks::Leaks, profile: &Profile, limit: u64) -> Option<String> {
+    if leaks.total_bytes > limit {
+        let bytes = leaks.total_bytes;
+        return Some(format!("{bytes} bytes are live at the end; --fail-on-leak allows {limit}"));
+    }
+    let exact = profile.trust.exact();
+    (!exact).then(|| "the recording is not exact, so --fail-on-leak cannot pass: see the summary".to_owned())
 }
 
 /// `profiler-cli flamegraph`.
@@ -129,7 +130,7 @@ pub fn flamegraph(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
         chosen => {
             let path = chosen.clone().unwrap_or_else(|| svg_path(&args.read.dump));
             write_svg(&path, &flame)?;
-            eprintln!("{}", path.display());
+            eprintln!("{}", Safe(&path.to_string_lossy()));
         }
     }
     say_warnings(&opened);
@@ -165,9 +166,9 @@ pub fn open(dump: &Path, thread: Option<&Pattern>, symbols: &SymbolArgs) -> anyh
     if profile.trust.end.is_none() && profile.trust.recovered_bytes > 0 {
         eprintln!(
             "profiler-cli: {}: recovered {} bytes of the last records from {}",
-            dump.display(),
+            Safe(&dump.to_string_lossy()),
             profile.trust.recovered_bytes,
-            crate::load::tail_path(dump).display()
+            Safe(&crate::load::tail_path(dump).to_string_lossy())
         );
     }
     let naming = Progress::of_items("naming");
@@ -187,6 +188,14 @@ fn open_for(args: &ReadArgs) -> anyhow::Result<(Opened, Filter)> {
         Filter { function: args.function.clone(), file: args.file.clone(), krate: args.krate.clone() };
     filter.check(&opened.stacks).with_context(|| args.dump.display().to_string())?;
     Ok((opened, filter))
+}
+
+/// Source files, compared with when the recorded program was built, as far as its file tells.
+pub fn sources_of(profile: &Profile) -> Sources {
+    let modified = std::fs::metadata(&profile.process.exe).and_then(|metadata| metadata.modified()).ok();
+    let built = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let built_ns = built.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(u64::MAX);
+    Sources::compared_with(built_ns.min(profile.process.started_unix_ns))
 }
 
 /// `$XDG_CACHE_HOME/alloc-tracker`, or the same below `~/.cache`.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use alloc_dump::layout::MAGIC;
 use alloc_dump::trailer::EndReason;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,16 +19,16 @@ use signal_hook::low_level::siginfo::Cause;
 
 use super::Failure;
 use super::close::{Closed, close};
-use super::read::{DEFAULT_TOP, Opened, open, svg_path, write_svg};
+use super::read::{DEFAULT_TOP, Opened, open, sources_of, svg_path, write_svg};
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
 use crate::analyze::lines::lines;
 use crate::analyze::summary::summary;
 use crate::cli::{RecordingArgs, Report, RunArgs};
 use crate::filter::Filter;
-use crate::load::{plain, run_token, tail_path};
+use crate::load::{plain, tail_path, writer_of};
 use crate::render::{leaks_text, lines_text, summary_text};
-use crate::source::Sources;
+use crate::units::Safe;
 
 /// `profiler-cli run`.
 ///
@@ -105,6 +106,9 @@ fn prepare(pattern: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     match std::fs::symlink_metadata(pattern) {
+        Ok(metadata) if metadata.is_file() && !may_be_replaced(pattern) => {
+            bail!("{} is not a dump: choose another name, or remove it", pattern.display())
+        }
         Ok(metadata) if metadata.is_file() => {
             std::fs::remove_file(pattern).map_err(|error| unwritable(&error))?
         }
@@ -119,6 +123,13 @@ fn prepare(pattern: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(&error)),
         _ => Ok(()),
     }
+}
+
+/// Whether a file is one that an earlier run has left.
+fn may_be_replaced(path: &Path) -> bool {
+    let mut first = [0u8; MAGIC.len()];
+    let read = std::fs::File::open(path).and_then(|mut file| io::Read::read(&mut file, &mut first));
+    matches!(read, Ok(0)) || (read.is_ok() && first == MAGIC)
 }
 
 fn has_pid(pattern: &Path) -> bool {
@@ -156,7 +167,7 @@ fn wait(child: &mut Child) -> io::Result<ExitStatus> {
 /// The dumps of this run, closed.
 fn collect(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> anyhow::Result<Vec<PathBuf>> {
     let mut dumps = candidates(pattern)?;
-    dumps.retain(|path| matches!(run_token(path), Ok(Some(found)) if found == token.as_bytes()));
+    dumps.retain(|path| matches!(writer_of(path), Ok(Some((_, found))) if found == token.as_bytes()));
     dumps.sort();
     let end = |writer: u32| match (status.code(), status.signal()) {
         _ if writer != pid => EndReason::Vanished,
@@ -164,7 +175,7 @@ fn collect(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> anyhow:
         (None, signal) => EndReason::Signalled(signal.unwrap_or(0) as u8),
     };
     for dump in &dumps {
-        match close(dump, end) {
+        match close(dump, pid, end) {
             Ok(Closed::InUse) => {
                 eprintln!(
                     "profiler-cli: {}: its process is still running; reading what is there",
@@ -207,7 +218,7 @@ fn fits(pattern: &[u8], name: &[u8]) -> bool {
 
 /// Reports on the program's own dump, or on the first one if it has none, and names the others.
 fn report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), Failure> {
-    let of_program = |dump: &&PathBuf| dump.to_string_lossy().contains(&format!("{pid}"));
+    let of_program = |dump: &&PathBuf| matches!(writer_of(dump), Ok(Some((writer, _))) if writer == pid);
     let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
     if recording.report != Report::None {
@@ -215,7 +226,7 @@ fn report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), 
         write_report(&mut out, &opened, main, recording.report)?;
     }
     for dump in dumps {
-        writeln!(out, "dump: {}", dump.display())?;
+        writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()))?;
     }
     out.flush()?;
     Ok(())
@@ -230,7 +241,7 @@ fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Repor
     if wanted != Report::Full {
         return Ok(());
     }
-    let table = lines(profile, stacks, &Sources::default(), &filter, false, Some(1));
+    let table = lines(profile, stacks, &sources_of(profile), &filter, false, Some(1));
     if let Some(function) = table.functions.first() {
         lines_text::write_function(out, function)?;
         writeln!(out)?;
@@ -239,7 +250,7 @@ fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Repor
     writeln!(out)?;
     let svg = svg_path(dump);
     write_svg(&svg, &flame(profile, stacks, &filter, Metric::Peak, false, None))?;
-    writeln!(out, "flamegraph: {}", svg.display())?;
+    writeln!(out, "flamegraph: {}", Safe(&svg.to_string_lossy()))?;
     Ok(())
 }
 

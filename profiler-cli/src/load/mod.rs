@@ -77,20 +77,17 @@ fn replay(
     let mut replay = Replay::new(*reader.header(), selected);
     let read_error = |cause| LoadError::Read { path: path.to_owned(), cause };
     while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
-        replay.frame_begins();
+        replay.frame_begins(records.loss().dropped_bytes);
         records.for_each(|record| replay.record(&record));
-        let position = reader.position();
-        replay.bytes_read(position);
-        progress(position, size);
+        progress(reader.position(), size);
     }
     let mut loss = reader.loss();
     if reader.trailer().is_none()
         && let Some(recovered) = Recovered::find(path, reader.header(), reader.next_seq())
     {
         let mut rest = Reader::new(recovered.dump.as_slice()).map_err(read_error)?;
-        replay.bytes_read(size + recovered.dump.len() as u64);
         while let Some(records) = rest.next_frame().map_err(|error| read_error(error.into()))? {
-            replay.frame_begins();
+            replay.frame_begins(reader.loss().dropped_bytes);
             records.for_each(|record| replay.record(&record));
         }
         replay.recovered(recovered.payload_bytes, recovered.stopped);
@@ -104,25 +101,25 @@ fn replay(
     Ok(replay.finish(reader.trailer(), loss))
 }
 
-/// What `profiler-cli run` had put into the environment of the process that wrote this dump; empty if nothing. `None` if
-/// the dump ends before it says so.
+/// Who wrote a dump, without reading the rest of it: the process id, and what `profiler-cli run` had put into its
+/// environment (empty if nothing). `None` if the dump ends before it says so.
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn run_token(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
+pub fn writer_of(path: &Path) -> Result<Option<(u32, Vec<u8>)>, LoadError> {
     let (mut reader, _) = open(path)?;
     if let Ok(Some(records)) = reader.next_frame() {
-        return Ok(token_in(records));
+        return Ok(writer_in(records));
     }
     let recovered = Recovered::find(path, reader.header(), reader.next_seq());
     let mut rest = recovered.as_ref().and_then(|recovered| Reader::new(recovered.dump.as_slice()).ok());
     let first = rest.as_mut().and_then(|rest| rest.next_frame().ok().flatten());
-    Ok(first.and_then(token_in))
+    Ok(first.and_then(writer_in))
 }
 
-fn token_in(mut records: Records<'_>) -> Option<Vec<u8>> {
+fn writer_in(mut records: Records<'_>) -> Option<(u32, Vec<u8>)> {
     records.find_map(|record| match record {
-        Record::Process(process) => Some(process.run.to_vec()),
+        Record::Process(process) => Some((process.pid, process.run.to_vec())),
         _ => None,
     })
 }

@@ -16,7 +16,7 @@ struct Held {
     noted_at: u64,
 }
 
-/// Live totals and shares.
+/// Live totals and shares. Sums wrap, so that even in a dump that lies what was added can be taken away again.
 #[derive(Debug, Default)]
 pub(super) struct PeakTracker {
     held: Vec<Held>,
@@ -40,10 +40,10 @@ impl PeakTracker {
     #[inline]
     pub(super) fn add(&mut self, stacks: &mut [StackStats], stack: StackId, bytes: u64) {
         if let Some(held) = self.change(stacks, stack) {
-            held.bytes += bytes;
+            held.bytes = held.bytes.wrapping_add(bytes);
             held.blocks += 1;
         }
-        self.live_bytes += bytes;
+        self.live_bytes = self.live_bytes.wrapping_add(bytes);
         self.live_blocks += 1;
     }
 
@@ -51,10 +51,10 @@ impl PeakTracker {
     #[inline]
     pub(super) fn remove(&mut self, stacks: &mut [StackStats], stack: StackId, bytes: u64) {
         if let Some(held) = self.change(stacks, stack) {
-            held.bytes -= bytes;
+            held.bytes = held.bytes.wrapping_sub(bytes);
             held.blocks -= 1;
         }
-        self.live_bytes -= bytes;
+        self.live_bytes = self.live_bytes.wrapping_sub(bytes);
         self.live_blocks -= 1;
     }
 

@@ -47,7 +47,8 @@ pub(super) struct Replay {
     current: u32,
     now_us: u64,
     events: u64,
-    bytes_read: u64,
+    /// At most so many nodes may have been in what could not be used.
+    missing_nodes: u64,
 }
 
 impl Replay {
@@ -63,7 +64,7 @@ impl Replay {
             current: 0,
             now_us: 0,
             events: 0,
-            bytes_read: 0,
+            missing_nodes: 0,
         };
         replay.profile.process.started_unix_ns = header.created_unix_ns;
         replay.profile.sizes = vec![0; 65];
@@ -71,14 +72,11 @@ impl Replay {
         replay
     }
 
-    /// What records say about thread and time does not reach over frames.
-    pub(super) fn frame_begins(&mut self) {
+    /// What records say about thread and time does not reach over frames. `dropped_bytes` of the input could not be used
+    /// so far: nodes whose records were there may be missing.
+    pub(super) fn frame_begins(&mut self, dropped_bytes: u64) {
         self.current = 0;
-    }
-
-    /// How many bytes of the dump have been read: ids may not be larger than what they can have cost.
-    pub(super) fn bytes_read(&mut self, bytes: u64) {
-        self.bytes_read = bytes;
+        self.missing_nodes = dropped_bytes / MIN_NODE_BYTES;
     }
 
     /// The sidecar had this many bytes of records.
@@ -91,15 +89,19 @@ impl Replay {
     #[inline]
     pub(super) fn record(&mut self, record: &Record<'_>) {
         match *record {
-            Record::Time { us } => self.now_us = self.now_us.max(us),
+            Record::Time { us } => self.now_us = self.now_us.max(us.min(MAX_US)),
             Record::Thread { id } => {
                 self.current = id;
                 self.thread(id);
             }
-            Record::Alloc { addr, size, stack, .. } => self.alloc(addr, size, stack),
+            Record::Alloc { addr, size, stack, .. } => {
+                let size = self.credible(size);
+                self.alloc(addr, size, stack);
+            }
             Record::Dealloc { addr, size, stack } => self.dealloc(addr, size, stack),
             Record::Realloc { old, old_size, new, size, stack } => {
                 let block = self.live.remove(&old);
+                let size = self.credible(size);
                 self.realloc(block, old_size, new, size, stack);
             }
             Record::ReallocBegin { old, old_size } => {
@@ -117,6 +119,7 @@ impl Replay {
                     Some((_, block)) => (Some(block), None),
                     None => (None, None),
                 };
+                let size = self.credible(size);
                 self.realloc(block, old_size, new, size, stack);
             }
             Record::ReallocFailed => {
@@ -157,13 +160,24 @@ impl Replay {
         let cut = profile.stacks.iter().enumerate().filter(|(at, _)| truncated(*at));
         profile.trust.truncated_stacks = cut.map(|(_, stats)| stats.events()).sum();
         profile.modules = self.modules.into_all();
-        profile.duration_us = trailer.map_or(self.now_us, |trailer| trailer.duration_us.max(self.now_us));
+        let until = trailer.map_or(0, |trailer| trailer.duration_us.min(MAX_US));
+        profile.duration_us = until.max(self.now_us);
         profile.trust.loss = loss;
         profile.trust.end = trailer.map(|trailer| trailer.end);
         profile.trust.disagreement = trailer
             .and_then(|trailer| trailer.totals)
             .filter(|own| disagree(own, &profile.totals, &profile.trust));
         profile
+    }
+
+    /// A size that a block can have; one that it cannot is counted and taken for nothing.
+    #[inline]
+    fn credible(&mut self, size: u64) -> u64 {
+        if size <= MAX_SIZE {
+            return size;
+        }
+        self.profile.trust.inconsistent_events += 1;
+        0
     }
 
     #[inline]
@@ -179,19 +193,19 @@ impl Replay {
         self.peak.add(&mut self.profile.stacks, stack, size);
         self.peak.settle(self.now_us);
         self.profile.totals.allocations += 1;
-        self.profile.totals.allocated_bytes += size;
+        add(&mut self.profile.totals.allocated_bytes, size);
         self.profile.sizes[size_class(size)] += 1;
         let thread = self.thread(self.current);
         thread.just_allocated = Some(addr);
         let (index, selected) = (thread.index, thread.selected);
         if let Some(thread) = self.profile.threads.get_mut(index) {
             thread.allocations += 1;
-            thread.allocated += size;
+            add(&mut thread.allocated, size);
         }
         if selected {
             let stats = self.touch(stack);
             stats.allocations += 1;
-            stats.allocated += size;
+            add(&mut stats.allocated, size);
         }
     }
 
@@ -205,23 +219,23 @@ impl Replay {
         }
         let size = self.size_of(block, size);
         self.profile.totals.deallocations += 1;
-        self.profile.totals.freed_bytes += size;
+        add(&mut self.profile.totals.freed_bytes, size);
         let thread = self.thread(self.current);
         let temporary = thread.just_allocated.take() == Some(addr);
         let (index, selected) = (thread.index, thread.selected);
         if let Some(thread) = self.profile.threads.get_mut(index) {
             thread.deallocations += 1;
-            thread.freed += size;
+            add(&mut thread.freed, size);
         }
         self.profile.totals.temporary += u64::from(temporary);
         if selected {
             let stats = self.touch(stack);
             stats.deallocations += 1;
-            stats.freed += size;
+            add(&mut stats.freed, size);
             if let Some(block) = block.filter(|_| temporary) {
                 let owner = &mut self.profile.stacks[block.stack.0 as usize];
                 owner.temporary += 1;
-                owner.temporary_bytes += block.size;
+                add(&mut owner.temporary_bytes, block.size);
             }
         }
     }
@@ -242,21 +256,21 @@ impl Replay {
         self.peak.add(&mut self.profile.stacks, stack, size);
         self.peak.settle(self.now_us);
         self.profile.totals.reallocations += 1;
-        self.profile.totals.allocated_bytes += size;
-        self.profile.totals.freed_bytes += old_size;
+        add(&mut self.profile.totals.allocated_bytes, size);
+        add(&mut self.profile.totals.freed_bytes, old_size);
         let thread = self.thread(self.current);
         thread.just_allocated = None;
         let (index, selected) = (thread.index, thread.selected);
         if let Some(thread) = self.profile.threads.get_mut(index) {
             thread.reallocations += 1;
-            thread.allocated += size;
-            thread.freed += old_size;
+            add(&mut thread.allocated, size);
+            add(&mut thread.freed, old_size);
         }
         if selected {
             let stats = self.touch(stack);
             stats.reallocations += 1;
-            stats.allocated += size;
-            stats.freed += old_size;
+            add(&mut stats.allocated, size);
+            add(&mut stats.freed, old_size);
         }
     }
 
@@ -271,9 +285,10 @@ impl Replay {
             self.profile.trust.inconsistent_events += 1;
         } else {
             self.profile.totals.foreign_frees += 1;
-            self.profile.totals.foreign_bytes += recorded.unwrap_or(0);
+            self.profile.totals.foreign_bytes =
+                self.profile.totals.foreign_bytes.saturating_add(recorded.unwrap_or(0));
         }
-        recorded.unwrap_or(0)
+        self.credible(recorded.unwrap_or(0))
     }
 
     fn cold(&mut self, record: &Record<'_>) {
@@ -308,8 +323,9 @@ impl Replay {
     }
 
     fn node(&mut self, id: StackId, parent: StackId, pc: u64) {
-        // A node costs at least four bytes, so a larger number is a lie, even after damage.
-        let sound = parent < id && id >= StackId::FIRST && u64::from(id.0) <= self.bytes_read + FRAME_SLACK;
+        // Nodes are numbered one after the other; a gap must have been paid for with bytes that could not be used.
+        let next = self.profile.nodes.len() as u64;
+        let sound = parent < id && id >= StackId::FIRST && u64::from(id.0) <= next + self.missing_nodes;
         if !sound {
             self.profile.trust.inconsistent_events += 1;
             return;
@@ -360,8 +376,18 @@ impl Replay {
 
 /// Marks a block that is older than the recording while it is being moved.
 const FOREIGN: StackId = StackId(u32::MAX);
-/// The first frame is being read before its bytes are counted.
-const FRAME_SLACK: u64 = alloc_dump::layout::MAX_PAYLOAD as u64;
+/// A node's record: its tag and three numbers.
+const MIN_NODE_BYTES: u64 = 4;
+/// No address space has larger blocks.
+const MAX_SIZE: u64 = 1 << 57;
+/// So that nanoseconds still fit; more than five hundred years.
+const MAX_US: u64 = u64::MAX / 1000;
+
+/// Sums of a dump that lies stay where they are instead of starting anew.
+#[inline]
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
+}
 
 fn size_class(size: u64) -> usize {
     64 - size.saturating_sub(1).leading_zeros() as usize

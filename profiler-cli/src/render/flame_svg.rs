@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{BasicPalette, Palette};
-use inferno::flamegraph::{self, Options};
+use inferno::flamegraph::{self, Direction, Options};
 
 use crate::analyze::flame::Flame;
-use crate::units::{bytes, count, plural};
+use crate::units::{bytes_exactly, harmless, plural};
 
 /// Stand in for characters that mean something in inferno's input while it draws; private, so no name has them.
 const SEMICOLON: char = '\u{e000}';
@@ -28,14 +28,14 @@ pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
     options.colors = Palette::Basic(BasicPalette::Mem);
     options.deterministic = true;
     options.hash = true;
-    let lines: Vec<String> = flame
-        .stacks
-        .iter()
-        .map(|(frames, weight)| {
-            let names: Vec<String> = frames.iter().map(|name| disarmed(name)).collect();
-            format!("{} {weight}", names.join(";"))
-        })
-        .collect();
+    // The outermost frames at the top, where a tall picture is looked at first.
+    options.direction = Direction::Inverted;
+    let disarmed: Vec<String> = flame.labels.iter().map(|name| disarmed(name)).collect();
+    let line = |(frames, weight): &(Vec<u32>, u64)| {
+        let names: Vec<&str> = frames.iter().map(|label| disarmed[*label as usize].as_str()).collect();
+        format!("{} {weight}", names.join(";"))
+    };
+    let lines: Vec<String> = flame.stacks.iter().map(line).collect();
     let mut svg = Vec::new();
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)
         .map_err(io::Error::other)?;
@@ -45,7 +45,7 @@ pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
 
 fn quantity(flame: &Flame) -> String {
     match flame.metric.unit() {
-        "bytes" => format!("{} ({} B)", bytes(flame.total), count(flame.total)),
+        "bytes" => bytes_exactly(flame.total),
         _ => plural(flame.total, "allocation"),
     }
 }
@@ -74,8 +74,7 @@ fn disarmed(name: &str) -> String {
 
 /// XML has no control characters.
 fn printable(c: char) -> char {
-    let forbidden = c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}' | SEMICOLON | SPACE);
-    if forbidden { '\u{fffd}' } else { c }
+    if matches!(c, '\u{fffe}' | '\u{ffff}' | SEMICOLON | SPACE) { '\u{fffd}' } else { harmless(c) }
 }
 
 fn write_empty(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
@@ -101,15 +100,21 @@ fn write_empty(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::analyze::flame::Metric;
-    use std::collections::BTreeMap;
 
     fn svg(stacks: &[(&[&str], u64)]) -> String {
-        let stacks: BTreeMap<Vec<String>, u64> =
-            stacks.iter().map(|(frames, n)| (frames.iter().map(|f| (*f).to_owned()).collect(), *n)).collect();
-        let total = stacks.values().sum();
+        let mut labels: Vec<String> = Vec::new();
+        let mut number = |name: &&str| {
+            labels.push((*name).to_owned());
+            labels.len() as u32 - 1
+        };
+        let stacks: Vec<(Vec<u32>, u64)> = stacks
+            .iter()
+            .map(|(frames, weight)| (frames.iter().map(&mut number).collect(), *weight))
+            .collect();
+        let total = stacks.iter().map(|(_, weight)| weight).sum();
+        let flame = Flame { metric: Metric::Live, command: "app <x>".to_owned(), total, labels, stacks };
         let mut out = Vec::new();
-        write(&mut out, &Flame { metric: Metric::Live, command: "app <x>".to_owned(), total, stacks })
-            .unwrap();
+        write(&mut out, &flame).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -19,8 +19,12 @@ pub fn write(out: &mut dyn Write, analysis: &impl Serialize) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_flame(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
-    let stacks = flame.stacks.iter().map(|(frames, value)| FlameStack { frames, value: *value }).collect();
+pub fn write_flame<'a>(out: &mut dyn Write, flame: &'a Flame) -> io::Result<()> {
+    let named = |(frames, value): &'a (Vec<u32>, u64)| {
+        let frames = frames.iter().map(|label| flame.labels[*label as usize].as_str()).collect();
+        FlameStack { frames, value: *value }
+    };
+    let stacks = flame.stacks.iter().map(named).collect();
     let metric = flame.metric.title();
     write(
         out,
@@ -47,6 +51,6 @@ struct FlameJson<'a> {
 
 #[derive(Serialize)]
 struct FlameStack<'a> {
-    frames: &'a [String],
+    frames: Vec<&'a str>,
     value: u64,
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{FAINT, GROWTH, HEADING, place};
 use crate::analyze::leaks::{Leak, Leaks};
-use crate::units::{Safe, bytes, count, plural, time};
+use crate::units::{Safe, bytes_exactly, plural, time};
 
 /// Writes the report.
 ///
@@ -16,9 +16,8 @@ pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
     } else {
         writeln!(
             out,
-            "{HEADING}Live at the end: {} ({} B) in {}{HEADING:#}",
-            bytes(leaks.total_bytes),
-            count(leaks.total_bytes),
+            "{HEADING}Live at the end: {} in {}{HEADING:#}",
+            bytes_exactly(leaks.total_bytes),
             plural(leaks.total_blocks, "block")
         )?;
     }
@@ -40,9 +39,8 @@ fn write_leak(out: &mut dyn Write, number: usize, leak: &Leak) -> io::Result<()>
     let at = if site.is_empty() { String::new() } else { format!(" at {site}") };
     writeln!(
         out,
-        "\n{number:>3}. {GROWTH}{}{GROWTH:#} ({} B) in {}{}",
-        bytes(leak.bytes),
-        count(leak.bytes),
+        "\n{number:>3}. {GROWTH}{}{GROWTH:#} in {}{}",
+        bytes_exactly(leak.bytes),
         plural(leak.blocks, "block"),
         Safe(&at)
     )?;

@@ -11,7 +11,7 @@ use crate::units::{Safe, Unit, count};
 /// # Errors
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
-    if lines.functions.is_empty() {
+    if lines.functions.is_empty() && lines.omitted == 0 {
         writeln!(out, "No function of the program's own has heap events.")?;
     }
     for (at, function) in lines.functions.iter().enumerate() {

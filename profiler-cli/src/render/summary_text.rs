@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{FAINT, GROWTH, HEADING, RELEASE, place};
 use crate::analyze::summary::{Site, Summary};
-use crate::units::{Safe, bytes, count, plural, time};
+use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 
 /// Writes the summary.
 ///
@@ -63,9 +63,8 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         out,
         "peak",
         format!(
-            "{} ({} B) in {} after {}",
-            bytes(summary.peak_bytes),
-            count(summary.peak_bytes),
+            "{} in {} after {}",
+            bytes_exactly(summary.peak_bytes),
             plural(summary.peak_blocks, "block"),
             time(summary.peak_ns)
         ),
@@ -73,12 +72,7 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     row(
         out,
         "live at end",
-        format!(
-            "{} ({} B) in {}",
-            bytes(summary.live_bytes),
-            count(summary.live_bytes),
-            plural(summary.live_blocks, "block")
-        ),
+        format!("{} in {}", bytes_exactly(summary.live_bytes), plural(summary.live_blocks, "block")),
     )?;
     row(
         out,
