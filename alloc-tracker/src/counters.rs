@@ -129,12 +129,13 @@ impl Region {
     #[allow(clippy::new_without_default, reason = "where a region begins is not a default")]
     pub fn new() -> Region {
         start_counting();
-        Region { begin: this_thread(), _this_thread: PhantomData }
+        Region { begin: this_thread().unwrap_or_default(), _this_thread: PhantomData }
     }
 
-    /// What this thread has allocated and freed since.
+    /// What this thread has allocated and freed since. Nothing, if it is asked by a signal handler that interrupted the
+    /// allocator.
     pub fn change(&self) -> Change {
-        this_thread().zip(&self.begin, u64::wrapping_sub)
+        this_thread().map_or_else(Change::default, |now| now.zip(&self.begin, u64::wrapping_sub))
     }
 }
 
@@ -235,6 +236,7 @@ fn start_counting() {
     mode::switch_on(COUNT);
 }
 
-fn this_thread() -> Change {
-    thread::with(|busy| busy.counters().snapshot()).unwrap_or_default()
+/// Counts of this thread; `None` in a signal handler that interrupted the hook.
+fn this_thread() -> Option<Change> {
+    thread::with(|busy| busy.counters().snapshot())
 }

@@ -51,10 +51,11 @@ impl Sink {
             libc::EEXIST => OpenError::Taken,
             _ => OpenError::System(errno),
         })?;
-        if !file.try_lock() {
+        let identity = file.identity().map_err(OpenError::System)?;
+        // A device or a pipe may well have several writers.
+        if identity.regular && !file.try_lock() {
             return Err(OpenError::Locked);
         }
-        let identity = file.identity().map_err(OpenError::System)?;
         if identity.regular {
             file.truncate(0).and_then(|()| file.set_mode(0o600)).map_err(OpenError::System)?;
         }

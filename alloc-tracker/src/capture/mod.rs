@@ -56,6 +56,12 @@ pub(crate) fn walk(walk: &mut Walk, registers: &Registers) -> End {
     end
 }
 
+/// Walks once for nothing: what the platform's unwinder has to look up when it is first called, and the kilobytes of
+/// stack that this takes, do not fall into an event, which may come from a signal handler on a small stack.
+pub(crate) fn prepare() {
+    portable::walk(0, |_| true);
+}
+
 /// Forgets the rules of code that is no longer what it was. Called from time to time.
 pub(crate) fn notice_replaced_modules() {
     #[cfg(target_arch = "x86_64")]

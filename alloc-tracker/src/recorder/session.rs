@@ -28,6 +28,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
     }
     remember_process();
     loader::prepare();
+    capture::prepare();
     match open(settings, from_first_event) {
         Ok(stream) => {
             if settings.check {

@@ -325,7 +325,10 @@ pub fn warnings(profile: &Profile, stacks: &Stacks) -> Vec<String> {
         warnings.push(format!("{} lost; figures are too low", plural(trust.lost_events, "event")));
     }
     if trust.inconsistent_events > 0 {
-        warnings.push(format!("{} events contradict the ones before them", trust.inconsistent_events));
+        warnings.push(format!(
+            "{} in contradiction to the ones before",
+            plural(trust.inconsistent_events, "event")
+        ));
     }
     if let Some(own) = &trust.disagreement {
         warnings.push(format!(
@@ -334,7 +337,7 @@ pub fn warnings(profile: &Profile, stacks: &Stacks) -> Vec<String> {
         ));
     }
     if trust.truncated_stacks > 0 {
-        warnings.push(format!("{} events have stacks that are cut off", trust.truncated_stacks));
+        warnings.push(format!("the stacks of {} are cut off", plural(trust.truncated_stacks, "event")));
     }
     if trust.different_stacks > 0 {
         warnings.push(format!(
