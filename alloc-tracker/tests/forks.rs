@@ -232,7 +232,7 @@ fn check_run_token(name: &'static str) {
     let run = Run::of(name).traced().env("ALLOC_TRACKER_RUN", "token 1");
     std::fs::write(run.dump(), "theirs").unwrap();
     let outcome = run.finish();
-    outcome.assert_one_line(0, &["not profiled", "another process of this run", "dump.alloc", "%p"]);
+    outcome.assert_one_line(0, &["not profiled", "another program of this run", "dump.alloc", "%p"]);
     assert_eq!(std::fs::read(outcome.dump()).unwrap(), b"theirs");
     assert_eq!(outcome.files(), ["dump.alloc"]);
     // Without a token it is replaced; and `%p` makes a name for each.
