@@ -306,10 +306,7 @@ pub fn warnings(profile: &Profile, stacks: &Stacks) -> Vec<String> {
     if let Some(reason) = &trust.stopped {
         warnings.push(format!("the recording stopped before the program did: {reason}"));
     } else if trust.end.is_none() && trust.recovered_bytes > 0 {
-        warnings.push(format!(
-            "the recording has no end (killed, or still running); {} bytes of its last records were recovered",
-            trust.recovered_bytes
-        ));
+        warnings.push("the recording has no end: the program was killed, or is still running".to_owned());
     } else if trust.end.is_none() {
         warnings.push("the recording has no end: what happened after the last frame is missing".to_owned());
     }
