@@ -10,7 +10,7 @@ use crate::profile::{Profile, StackStats};
 use crate::stacks::{FrameId, Stacks};
 use crate::units::plural;
 
-/// The profile at a glance. Field names are those of DESIGN's terms; bytes are those that were asked for.
+/// The profile at a glance. The words are those of ARCHITECTURE.md; bytes are those that were asked for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Name and version of this layout.
