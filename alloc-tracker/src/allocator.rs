@@ -52,7 +52,7 @@ impl<A> AllocTracker<A> {
     }
 
     /// Counts from the first event of the process on, so that [`stats`](crate::stats) covers all of it. Without this
-    /// the count begins when a recording, [`stats`](crate::stats) or a [`Region`](crate::Region) first asks for it.
+    /// the count begins when [`stats`](crate::stats) or a [`Region`](crate::Region) first asks for it.
     ///
     /// ```
     /// use alloc_tracker::AllocTracker;
@@ -72,6 +72,13 @@ impl<A> AllocTracker<A> {
     }
 }
 
+impl<A> AllocTracker<A> {
+    #[inline(always)]
+    fn flags(&self) -> usize {
+        if self.counting { hook::COUNTING } else { 0 }
+    }
+}
+
 // SAFETY: every call goes to the inner allocator with the caller's own arguments, and its result is returned as it is;
 // the hook never unwinds and never allocates through the global allocator.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
@@ -80,7 +87,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
         // SAFETY: the caller's own promise.
         let block = unsafe { self.inner.alloc(layout) };
         if mode::active() {
-            hook::allocated(block, layout.size(), false, self.counting);
+            hook::allocated(block, layout.size(), self.flags());
         }
         block
     }
@@ -90,7 +97,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
         // SAFETY: the caller's own promise.
         let block = unsafe { self.inner.alloc_zeroed(layout) };
         if mode::active() {
-            hook::allocated(block, layout.size(), true, self.counting);
+            hook::allocated(block, layout.size(), self.flags() | hook::ZEROED);
         }
         block
     }
@@ -98,7 +105,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if mode::active() {
-            hook::freeing(block, layout.size(), self.counting);
+            hook::freeing(block, layout.size(), self.flags());
         }
         // SAFETY: the caller's own promise.
         unsafe { self.inner.dealloc(block, layout) }
@@ -110,10 +117,10 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
             // SAFETY: the caller's own promise.
             return unsafe { self.inner.realloc(block, layout, new_size) };
         }
-        let begun = hook::reallocating(block, layout.size(), self.counting);
+        let begun = hook::reallocating(block, layout.size(), self.flags());
         // SAFETY: the caller's own promise.
         let moved = unsafe { self.inner.realloc(block, layout, new_size) };
-        hook::reallocated(begun, block, layout.size(), moved, new_size);
+        hook::reallocated(&begun, moved, new_size);
         moved
     }
 }

@@ -4,65 +4,97 @@
 //! A free is recorded **before** the inner allocator gets the block back and an allocation **after** it was handed
 //! out, so that in the dump a reused address is always freed before it is allocated again.
 
-use crate::capture::{self, Registers};
+use crate::capture::{self, Registers, hook_entry};
 use crate::counters;
 use crate::mode::{self, COUNT, RECORD};
 use crate::recorder::{self, Event};
 use crate::sys::ErrnoGuard;
-use crate::thread::{self, Busy};
+use crate::thread;
 
-/// After a block was handed out.
+hook_entry! {
+    /// After a block was handed out. Of `flags` see [`ZEROED`] and [`COUNTING`].
+    allocated(block: *mut u8, size: usize, flags: usize) => allocated_by
+}
+
+hook_entry! {
+    /// Before a block is given back.
+    freeing(block: *mut u8, size: usize, flags: usize) => freeing_by
+}
+
+hook_entry! {
+    /// After a block was moved, or could not be.
+    reallocated(begun: &Begun, new: *mut u8, size: usize) => reallocated_by
+}
+
+/// The block comes from `alloc_zeroed`.
+pub(crate) const ZEROED: usize = 1;
+/// The allocator was declared to count from the first event on.
+pub(crate) const COUNTING: usize = 2;
+
+/// The first half of a realloc.
+pub(crate) struct Begun {
+    old_size: usize,
+    /// In which recording it was recorded, 0 for none.
+    recording: u32,
+}
+
+/// Before a block is moved: from now on its address may be given to another thread.
 #[inline(never)]
-pub(crate) fn allocated(block: *mut u8, size: usize, zeroed: bool, counting: bool) {
-    if !block.is_null() {
-        let event = Event::Alloc { addr: block as u64, size: size as u64, zeroed };
-        handle(event, counting, &Registers::here());
+pub(crate) fn reallocating(block: *mut u8, old_size: usize, flags: usize) -> Begun {
+    if mode::undecided() {
+        settle(flags);
     }
-}
-
-/// Before a block is given back.
-#[inline(never)]
-pub(crate) fn freeing(block: *mut u8, size: usize, counting: bool) {
-    let event = Event::Dealloc { addr: block as u64, size: size as u64 };
-    handle(event, counting, &Registers::here());
-}
-
-/// Before a block is moved: from now on its address may be given to another thread. Tells [`reallocated`] in
-/// which recording this half was recorded, 0 for none.
-#[inline(never)]
-pub(crate) fn reallocating(block: *mut u8, size: usize, counting: bool) -> u32 {
-    let _errno = ErrnoGuard::new();
-    settle(counting);
     if mode::current() & RECORD == 0 {
-        return 0;
+        return Begun { old_size, recording: 0 };
     }
-    thread::with(|mut busy| recorder::realloc_begins(busy.local(), block as u64, size as u64)).unwrap_or(0)
+    let recording =
+        thread::with(|mut busy| recorder::realloc_begins(busy.local(), block as u64, old_size as u64));
+    Begun { old_size, recording: recording.unwrap_or(0) }
 }
 
-/// After a block was moved, or could not be.
-#[inline(never)]
-pub(crate) fn reallocated(begun: u32, old: *mut u8, old_size: usize, new: *mut u8, size: usize) {
+extern "C" fn allocated_by(block: *mut u8, size: usize, flags: usize, pc: u64, sp: u64, fp: u64) {
+    if !block.is_null() {
+        let zeroed = flags & ZEROED != 0;
+        let event = Event::Alloc { addr: block as u64, size: size as u64, zeroed };
+        handle(event, flags, &Registers::at_call(pc, sp, fp));
+    }
+}
+
+extern "C" fn freeing_by(block: *mut u8, size: usize, flags: usize, pc: u64, sp: u64, fp: u64) {
+    let event = Event::Dealloc { addr: block as u64, size: size as u64 };
+    handle(event, flags, &Registers::at_call(pc, sp, fp));
+}
+
+extern "C" fn reallocated_by(begun: &Begun, new: *mut u8, size: usize, pc: u64, sp: u64, fp: u64) {
+    let Begun { old_size, recording } = *begun;
     if new.is_null() {
-        if begun != 0 {
-            let _errno = ErrnoGuard::new();
-            thread::with(|mut busy| recorder::realloc_failed(busy.local(), begun));
+        if recording != 0 {
+            thread::with(|mut busy| recorder::realloc_failed(busy.local(), recording));
         }
         return;
     }
-    let event = Event::Realloc {
-        old: old as u64,
-        old_size: old_size as u64,
-        new: new as u64,
-        size: size as u64,
-        begun,
-    };
-    handle(event, false, &Registers::here());
+    let (new, size) = (new as u64, size as u64);
+    let event = Event::Realloc { old_size: old_size as u64, new, size, begun: recording };
+    handle(event, 0, &Registers::at_call(pc, sp, fp));
 }
 
-/// `registers` are those of the caller: its frame and what it calls are ours, not the host's.
-fn handle(event: Event, counting: bool, registers: &Registers) {
+#[inline(always)]
+fn handle(event: Event, flags: usize, registers: &Registers) {
+    // PERF: a recording and nothing else is the usual case; whatever may change `errno` in there guards it itself.
+    if mode::current() & !mode::WHOLE == RECORD && !recorder::left_behind_by_fork() {
+        if thread::with(|busy| record(busy, &event, registers)).is_none() {
+            recorder::lose(1);
+        }
+        return;
+    }
+    handle_others(event, flags, registers);
+}
+
+#[cold]
+#[inline(never)]
+fn handle_others(event: Event, flags: usize, registers: &Registers) {
     let _errno = ErrnoGuard::new();
-    settle(counting);
+    settle(flags);
     if mode::undecided() {
         // Another thread is deciding just now; if it decides to record, this event came before its first.
         recorder::lose(1);
@@ -90,15 +122,17 @@ fn handle(event: Event, counting: bool, registers: &Registers) {
 }
 
 /// Reads the environment if this is the first event of the process.
-#[inline]
-fn settle(counting: bool) {
+#[cold]
+fn settle(flags: usize) {
+    let _errno = ErrnoGuard::new();
     if mode::undecided() {
-        mode::decide(counting, true);
+        mode::decide(flags & COUNTING != 0, true);
     }
 }
 
-fn record(mut busy: Busy<'_>, event: &Event, registers: &Registers) {
+#[inline(always)]
+fn record(mut busy: thread::Busy<'_>, event: &Event, registers: &Registers) {
     let local = busy.local();
-    let end = capture::walk(&mut local.walk, registers);
+    let end = capture::walk(&mut local.walks, registers);
     recorder::event(local, end, event);
 }

@@ -37,6 +37,7 @@ compile_error!(
 
 mod allocator;
 mod capture;
+mod clock;
 mod counters;
 mod hook;
 mod loader;
@@ -46,6 +47,7 @@ mod profiler;
 mod recorder;
 mod sample;
 mod settings;
+mod sidecar;
 mod sink;
 mod sys;
 mod thread;

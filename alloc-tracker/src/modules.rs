@@ -1,16 +1,121 @@
 //! Which files with code are mapped where. In: `/proc/self/maps`, and the ELF headers as they stand in memory. Out:
-//! module records. Takes no lock of the loader's (an event may come from inside `dlopen`), allocates nothing, and
+//! module records for the recording, unwind tables for the walk, a generation that changes when code has gone. Takes no lock of the loader's (an event may come from inside `dlopen`), allocates nothing, and
 //! reads the host's memory only through the kernel, so that a library that is just being unmapped is an error and
 //! not a fault.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use alloc_dump::record::Module;
 
+use crate::capture;
 use crate::loader::{self, Identity};
-use crate::sys::{Errno, File, Mapping, PathBuffer, Plain};
+use crate::recorder;
+use crate::sys::{self, Errno, File, FutexLock, Mapping, PathBuffer, Plain};
+
+/// Which generation of modules this is: addresses may mean other code than they did in the one before.
+#[inline]
+pub(crate) fn generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Makes sure that the module of this address is known and reported, if it has one. Code that is in no file (a JIT's)
+/// must not cost a scan for each of its frames: after a scan in vain the next one waits, if need be until the end.
+pub(crate) fn ensure(pc: u64) {
+    MODULES.lock().ensure(pc);
+}
+
+/// Calls `f` with the unwind tables of the module that this address lies in. Under the lock of the modules.
+pub(crate) fn with_unwind_tables<R>(address: u64, f: impl FnOnce(UnwindTables) -> Option<R>) -> Option<R> {
+    let mut shared = MODULES.lock();
+    shared.ensure(address);
+    let tables = shared.modules.unwind_tables(address)?;
+    f(tables)
+}
+
+/// Reports all modules to a recording that has just begun.
+pub(crate) fn report_all() {
+    let mut shared = MODULES.lock();
+    let next_id = shared.modules.next_id;
+    *shared = Shared { modules: Modules { next_id, ..Modules::new() }, ..Shared::new() };
+    begin_generation();
+    shared.scan();
+}
+
+/// Looks for modules that are no longer what they were.
+pub(crate) fn notice_replaced() {
+    // Whoever has the lock is just looking.
+    let Some(mut shared) = MODULES.try_lock() else { return };
+    if shared.modules.any_replaced() {
+        shared.scan();
+    }
+}
+
+/// Scans once more if an address was met outside of all known modules since the last scan.
+pub(crate) fn catch_up() {
+    let mut shared = MODULES.lock();
+    if shared.scan_due {
+        shared.scan();
+    }
+}
+
+static MODULES: FutexLock<Shared> = FutexLock::new(Shared::new());
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// What is known of the modules, by all threads.
+struct Shared {
+    modules: Modules,
+    next_scan_ns: u64,
+    /// Whether an address outside of all known modules was met since the last scan.
+    scan_due: bool,
+}
+
+impl Shared {
+    const fn new() -> Shared {
+        Shared { modules: Modules::new(), next_scan_ns: 0, scan_due: false }
+    }
+
+    fn ensure(&mut self, pc: u64) {
+        if self.modules.covers(pc) {
+            return;
+        }
+        let now = sys::clock_ns(libc::CLOCK_MONOTONIC);
+        self.scan_due = now < self.next_scan_ns;
+        if self.scan_due {
+            return;
+        }
+        self.scan();
+        if !self.modules.covers(pc) {
+            self.next_scan_ns = now + SCAN_INTERVAL_NS;
+        }
+    }
+
+    fn scan(&mut self) {
+        let mut gone = false;
+        let scanned = self.modules.scan(&mut |found| {
+            if matches!(found, Found::Vanished(_)) && !std::mem::replace(&mut gone, true) {
+                begin_generation();
+            }
+            recorder::module_changed(&found);
+        });
+        self.scan_due = false;
+        if scanned.is_err() {
+            // Where /proc cannot be read frames stay unresolved, which the reader counts.
+            self.next_scan_ns = sys::clock_ns(libc::CLOCK_MONOTONIC) + SCAN_INTERVAL_NS;
+        }
+    }
+}
+
+/// From now on the same addresses may be other code: they get other rules and other nodes.
+fn begin_generation() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    capture::forget_rules();
+}
+
+const SCAN_INTERVAL_NS: u64 = 100_000_000;
 
 /// The modules that have been reported, by address.
 #[derive(Debug)]
-pub(crate) struct Modules {
+struct Modules {
     table: Option<Mapping>,
     len: usize,
     next_id: u32,
@@ -27,14 +132,14 @@ pub(crate) enum Found<'a> {
 }
 
 impl Modules {
-    pub(crate) const fn new() -> Modules {
+    const fn new() -> Modules {
         Modules { table: None, len: 0, next_id: 0, generation: 0, last_hit: (Range::NONE, Identity::NONE) }
     }
 
     /// Whether this address lies in a module that has been reported, and that is still the one there, as far as the
     /// loader tells.
     #[inline]
-    pub(crate) fn covers(&mut self, pc: u64) -> bool {
+    fn covers(&mut self, pc: u64) -> bool {
         let now = loader::identity(pc);
         let (range, loaded) = self.last_hit;
         if range.contains(pc) {
@@ -48,21 +153,21 @@ impl Modules {
 
     /// The unwind tables of the module that this address lies in. Only where the loader tells that it is still there:
     /// the tables of one that is not may be anything, or not mapped.
-    pub(crate) fn unwind_tables(&mut self, pc: u64) -> Option<UnwindTables> {
+    fn unwind_tables(&mut self, pc: u64) -> Option<UnwindTables> {
         let now = loader::identity(pc)?;
         let module = self.known().iter().find(|module| module.range.contains(pc) && module.loaded == now)?;
         (module.tables.segment_len > 0).then_some(module.tables)
     }
 
     /// Whether the loader has something else where a module was. PERF: nanoseconds for each module.
-    pub(crate) fn any_replaced(&mut self) -> bool {
+    fn any_replaced(&mut self) -> bool {
         let replaced =
             |module: &Known| loader::identity(module.range.start).is_some_and(|now| now != module.loaded);
         self.known().iter().any(replaced)
     }
 
     /// Reads the process's mappings and tells what has changed since the last time.
-    pub(crate) fn scan(&mut self, report: &mut dyn FnMut(Found<'_>)) -> Result<(), Errno> {
+    fn scan(&mut self, report: &mut dyn FnMut(Found<'_>)) -> Result<(), Errno> {
         if self.table.is_none() {
             self.table = Some(Mapping::anonymous(MAX_MODULES * size_of::<Known>())?);
         }

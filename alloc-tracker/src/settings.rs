@@ -6,7 +6,11 @@
 //! | `ALLOC_TRACKER` | `trace`: record a dump; `count`: only keep [`stats`](crate::stats); `off` or unset: nothing |
 //! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count what differs |
+//! | `ALLOC_TRACKER_ON_FULL` | `block` (default) or `drop`: whether a thread that records faster than can be written waits, or its events are counted as lost |
+//! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a helper thread writes the dump; `caller`: the program's own threads do |
 //! | `ALLOC_TRACKER_RUN` | set by `profiler-cli run`: a token of this run; a file that exists is never replaced |
+
+use std::ffi::CStr;
 
 use crate::sys::{self, PathBuffer, Text, complain};
 
@@ -25,6 +29,28 @@ pub(crate) struct Settings {
     pub(crate) run: Text<64>,
     /// Whether to compare every stack with an independent full walk.
     pub(crate) check: bool,
+    /// What a thread does that records faster than can be written.
+    pub(crate) on_full: OnFull,
+    /// Who writes.
+    pub(crate) drainer: Drainer,
+}
+
+/// What happens when events come faster than they can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnFull {
+    /// The thread waits: nothing is lost.
+    Block,
+    /// The event is counted as lost.
+    Drop,
+}
+
+/// Who turns what threads have recorded into the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drainer {
+    /// A thread of the tracker's.
+    Thread,
+    /// The program's threads, each when it has no room left.
+    Caller,
 }
 
 impl Settings {
@@ -36,7 +62,7 @@ impl Settings {
             path.push(b"/");
         }
         expand(pattern, sys::pid(), &mut path);
-        Settings { path, run: Text::new(), check: false }
+        Settings { path, run: Text::new(), check: false, on_full: OnFull::Block, drainer: Drainer::Thread }
     }
 
     /// Settings for `PROGRAM.PID.alloc` in the working directory.
@@ -69,6 +95,12 @@ pub(crate) fn wanted() -> Wanted {
                 Some(pattern) => Settings::for_pattern(pattern),
             };
             settings.check = sys::environment(c"ALLOC_TRACKER_CHECK") == Some(b"1");
+            settings.on_full =
+                choose(c"ALLOC_TRACKER_ON_FULL", [(b"block", OnFull::Block), (b"drop", OnFull::Drop)]);
+            settings.drainer = choose(
+                c"ALLOC_TRACKER_DRAINER",
+                [(b"thread", Drainer::Thread), (b"caller", Drainer::Caller)],
+            );
             settings.run.push(sys::environment(c"ALLOC_TRACKER_RUN").unwrap_or_default());
             Wanted::Trace(settings)
         }
@@ -79,6 +111,25 @@ pub(crate) fn wanted() -> Wanted {
             Wanted::Nothing
         }
     }
+}
+
+/// The choice that a variable makes; the first one if it makes none, or one that there is not, which is said.
+fn choose<T: Copy>(name: &CStr, choices: [(&[u8], T); 2]) -> T {
+    let value = sys::environment(name).unwrap_or_default();
+    let [default, other] = choices;
+    if value == other.0 {
+        return other.1;
+    }
+    if !value.is_empty() && value != default.0 {
+        let (mut shown, mut known) = (Text::<64>::new(), Text::<64>::new());
+        shown.push(value);
+        known.push(default.0);
+        known.push(b" and ");
+        known.push(other.0);
+        let name = name.to_str().unwrap_or_default();
+        complain(format_args!("{name}={shown} is none of {known}; the first of these holds"));
+    }
+    default.1
 }
 
 /// The absolute path of the running program; empty if /proc does not tell.
@@ -95,7 +146,7 @@ pub(crate) fn working_directory(into: &mut PathBuffer) {
     // SAFETY: the buffer is valid for its length; a non-null result is a zero-ended string in it.
     unsafe {
         if !libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()).is_null() {
-            into.push(std::ffi::CStr::from_ptr(buffer.as_ptr().cast()).to_bytes());
+            into.push(CStr::from_ptr(buffer.as_ptr().cast()).to_bytes());
         }
     }
 }

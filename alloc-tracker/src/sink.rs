@@ -1,13 +1,14 @@
-//! Where frames go: the dump, and beside it the sidecar that holds the frame that is being filled. In: a frame in the
-//! buffer that this module owns. Out: bytes in files. Called under the recorder's lock; never allocates; an error
-//! is returned, never raised in the host.
+//! Where records go: the dump, and beside it the sidecar with all that is not in the dump yet. In: a frame in the
+//! buffer that this module owns, commits. Out: bytes in files. Called under the recorder's lock; never allocates; an
+//! error is returned, never raised in the host.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloc_dump::header::Header;
-use alloc_dump::layout::{FRAME_HEADER_LEN, TAIL_HEADER_LEN, TAIL_SUFFIX};
-use alloc_dump::tail;
+use alloc_dump::layout::{FRAME_HEADER_LEN, TAIL_SUFFIX};
+use alloc_dump::tail::{self, Commit, FRAME_OFFSET, FRAME_ROOM, LANE_LEN, LANES_START};
 
+use crate::sidecar;
 use crate::sys::{self, Errno, File, Identity, Mapping, PathBuffer};
 
 /// A dump that is being written.
@@ -18,10 +19,14 @@ pub(crate) struct Sink {
     written: u64,
     /// Number of the frame that is being filled.
     seq: u32,
-    /// The sidecar's page of header, then the frame that is being filled.
+    commits: u64,
+    /// The sidecar but for its lanes.
     buffer: Mapping,
-    /// Path of the sidecar; empty if there is none and `buffer` is the process's own memory.
+    /// The sidecar's file, for lanes to come; `None` if there is none and everything is the process's own memory.
+    tail: Option<(File, Identity)>,
     tail_path: PathBuffer,
+    /// Lanes that are not in the sidecar's file.
+    unprotected: u64,
 }
 
 /// Why a dump cannot be begun.
@@ -36,10 +41,6 @@ pub(crate) enum OpenError {
     /// The system refuses.
     System(Errno),
 }
-
-/// Room for records in one frame. PERF: large enough that a write costs nothing per event, small enough to stay in
-/// the second-level cache.
-const FRAME_LEN: usize = 256 << 10;
 
 impl Sink {
     /// Creates the dump and its sidecar, readable by this user alone. With `exclusive` a file that exists is left alone.
@@ -62,22 +63,29 @@ impl Sink {
         file.write_all(&header.encode()).map_err(OpenError::System)?;
         let mut tail_path = PathBuffer::of(path.as_bytes());
         tail_path.push(TAIL_SUFFIX.as_bytes());
-        let shared = if identity.regular { create_tail(&tail_path, header) } else { None };
-        let buffer = match shared {
-            Some(buffer) => buffer,
+        let shared = if identity.regular { create_tail(&tail_path) } else { None };
+        let (mut buffer, tail) = match shared {
+            Some((buffer, file, identity)) => (buffer, Some((file, identity))),
             None => {
                 tail_path.clear();
-                Mapping::anonymous(TAIL_HEADER_LEN + FRAME_LEN).map_err(OpenError::System)?
+                (Mapping::anonymous(LANES_START).map_err(OpenError::System)?, None)
             }
         };
+        if let Some(place) = buffer.bytes_mut().get_mut(..tail::IDENTITY_LEN) {
+            place.copy_from_slice(&tail::encode_identity(&header.session));
+        }
+        sidecar::attach(buffer.start());
         let written = header.encode().len() as u64;
-        Ok(Sink { file, identity, written, seq: 0, buffer, tail_path })
+        let sink =
+            Sink { file, identity, written, seq: 0, commits: 0, buffer, tail, tail_path, unprotected: 0 };
+        sink.word(tail::PID_OFFSET).store(u64::from(sys::pid()), Ordering::Relaxed);
+        Ok(sink)
     }
 
     /// The frame that is being filled: room for its header, then its records.
     #[inline]
     pub(crate) fn frame(&mut self) -> &mut [u8] {
-        self.buffer.bytes_mut().get_mut(TAIL_HEADER_LEN..).unwrap_or_default()
+        self.buffer.bytes_mut().get_mut(FRAME_OFFSET..FRAME_OFFSET + FRAME_ROOM).unwrap_or_default()
     }
 
     /// The number of the frame that is being filled.
@@ -85,18 +93,34 @@ impl Sink {
         self.seq
     }
 
-    /// Says that the first `len` bytes of the frame's records are whole: from here on they survive the process.
-    #[inline]
-    pub(crate) fn publish(&self, len: usize) {
-        self.tail_word(tail::LEN_OFFSET).store(len as u64, Ordering::Release);
+    /// Which of the two commits the next one is.
+    pub(crate) fn next_commit(&self) -> usize {
+        ((self.commits + 1) & 1) as usize
     }
 
-    /// Appends the sealed frame of `len` bytes to the dump and begins the next one.
+    /// What is said here, and what was written into the lanes for the [`next_commit`](Sink::next_commit), holds from
+    /// now on: all of it or, to whoever looks after the process was killed in here, nothing.
+    pub(crate) fn commit(&mut self, commit: Commit) {
+        let commit = Commit { seq: u64::from(self.seq), ..commit };
+        let at = tail::COMMIT_OFFSETS[self.next_commit()];
+        for (index, word) in commit.words().into_iter().enumerate() {
+            self.word(at + 8 * index).store(word, Ordering::Relaxed);
+        }
+        self.commits += 1;
+        self.word(tail::COMMITS_OFFSET).store(self.commits, Ordering::Release);
+    }
+
+    /// Readers will not have seen every allocation: recovered records need the sizes of freed blocks.
+    pub(crate) fn set_partial(&self) {
+        self.word(tail::PARTIAL_OFFSET).store(1, Ordering::Relaxed);
+    }
+
+    /// Appends the sealed frame of `len` bytes to the dump. The next [`commit`](Sink::commit) is about the next frame.
     pub(crate) fn write_frame(&mut self, len: usize) -> Result<(), Errno> {
         if !self.has_its_descriptor() {
             return Err(Errno(libc::EBADF));
         }
-        let frame = self.buffer.bytes_mut().get(TAIL_HEADER_LEN..TAIL_HEADER_LEN + len).unwrap_or_default();
+        let frame = self.buffer.bytes_mut().get(FRAME_OFFSET..FRAME_OFFSET + len).unwrap_or_default();
         if let Err(errno) = self.file.write_all(frame) {
             if self.identity.regular {
                 // What was written of it helps nobody, and the sidecar has the whole of it.
@@ -106,32 +130,58 @@ impl Sink {
         }
         self.written += len as u64;
         self.seq += 1;
-        self.publish(0);
-        self.tail_word(tail::SEQ_OFFSET).store(u64::from(self.seq), Ordering::Release);
         Ok(())
     }
 
-    /// The recording is over and whole: the sidecar has nothing more to keep.
-    pub(crate) fn finish(self) {
+    /// Memory for the lane of this number: in the sidecar, or where that cannot grow in this process alone, which is
+    /// then noted.
+    pub(crate) fn map_lane(&mut self, index: usize) -> Result<Mapping, Errno> {
+        if let Some(lane) = self.shared_lane(index) {
+            return Ok(lane);
+        }
+        let lane = Mapping::anonymous(LANE_LEN)?;
+        self.unprotected += 1;
+        self.word(tail::UNPROTECTED_OFFSET).store(self.unprotected, Ordering::Relaxed);
+        Ok(lane)
+    }
+
+    fn shared_lane(&mut self, index: usize) -> Option<Mapping> {
+        let offset = (LANES_START + index * LANE_LEN) as u64;
+        let (file, identity) = self.tail.take()?;
+        // The host may have closed our descriptor, and opened a file of its own under the same number.
+        let ours = |file: &File| file.identity().is_ok_and(|now| now.same_file(&identity));
+        let file = if ours(&file) {
+            file
+        } else {
+            std::mem::forget(file);
+            File::open(self.tail_path.as_c_str()?, TAIL_FLAGS, 0).ok().filter(ours)?
+        };
+        let lane =
+            file.allocate(offset, LANE_LEN as u64).and_then(|()| Mapping::shared(&file, offset, LANE_LEN));
+        self.tail = Some((file, identity));
+        lane.ok()
+    }
+
+    /// The recording is over and whole: the sidecar has nothing more to keep. Returns the sidecar's memory.
+    pub(crate) fn finish(self) -> Mapping {
         if let Some(path) = self.tail_path.as_c_str() {
             sys::remove(path);
         }
-        self.close();
+        self.close()
     }
 
-    /// The recording stops here because of this error: the sidecar stays, with the last frame in it.
-    pub(crate) fn abandon(self, errno: Errno) {
-        self.tail_word(tail::STATE_OFFSET).store(errno.0 as u64, Ordering::Release);
-        self.close();
+    /// The recording stops here because of this error: the sidecar stays, with all that is not in the dump.
+    pub(crate) fn abandon(self, errno: Errno) -> Mapping {
+        self.word(tail::STATE_OFFSET).store(errno.0 as u64, Ordering::Release);
+        self.close()
     }
 
-    /// Whether our descriptor is still that of the dump: the host may have closed it, and opened a file of its own
-    /// under the same number.
+    /// Whether our descriptor is still that of the dump.
     fn has_its_descriptor(&self) -> bool {
         self.file.identity().is_ok_and(|now| now.same_file(&self.identity))
     }
 
-    fn close(self) {
+    fn close(self) -> Mapping {
         if self.has_its_descriptor() {
             // A forked child has the descriptor too, and would keep the lock.
             self.file.unlock();
@@ -139,33 +189,37 @@ impl Sink {
             // It is the host's to close.
             std::mem::forget(self.file);
         }
+        if let Some((file, identity)) = self.tail
+            && !file.identity().is_ok_and(|now| now.same_file(&identity))
+        {
+            std::mem::forget(file);
+        }
+        self.buffer
     }
 
     #[inline]
-    fn tail_word(&self, offset: usize) -> &AtomicU64 {
+    fn word(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: the header page is mapped as long as `self` lives, all offsets are multiples of eight inside it, and
-        // this process touches these words only here.
+        // this process uses these words as atomics only.
         unsafe { AtomicU64::from_ptr(self.buffer.start().add(offset).cast()) }
     }
 }
 
-/// `None` if there can be no sidecar: the recording then has no copy of its last frame outside the process.
-fn create_tail(path: &PathBuffer, header: &Header) -> Option<Mapping> {
+const TAIL_FLAGS: i32 = libc::O_RDWR | libc::O_NOFOLLOW;
+
+/// `None` if there can be no sidecar: what is not in the dump is then lost when the process is killed.
+fn create_tail(path: &PathBuffer) -> Option<(Mapping, File, Identity)> {
     let c_path = path.as_c_str()?;
     sys::remove(c_path);
-    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-    let file = File::open(c_path, flags, 0o600).ok()?;
-    let len = TAIL_HEADER_LEN + FRAME_LEN;
-    let mapping = file.allocate(len as u64).and_then(|()| Mapping::shared(&file, len));
-    let Ok(mut mapping) = mapping else {
-        sys::remove(c_path);
-        return None;
-    };
-    let identity = tail::encode_identity(&header.session);
-    mapping.bytes_mut().get_mut(..identity.len())?.copy_from_slice(&identity);
-    let pid = mapping.bytes_mut().get_mut(tail::PID_OFFSET..tail::PID_OFFSET + 8)?;
-    pid.copy_from_slice(&u64::from(sys::pid()).to_le_bytes());
-    Some(mapping)
+    let file = File::open(c_path, TAIL_FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600).ok()?;
+    let mapping = file.allocate(0, LANES_START as u64).and_then(|()| Mapping::shared(&file, 0, LANES_START));
+    match (mapping, file.identity()) {
+        (Ok(mapping), Ok(identity)) => Some((mapping, file, identity)),
+        _ => {
+            sys::remove(c_path);
+            None
+        }
+    }
 }
 
-const _: () = assert!(FRAME_HEADER_LEN + alloc_dump::layout::MAX_TEXT * 3 < FRAME_LEN);
+const _: () = assert!(FRAME_HEADER_LEN + alloc_dump::layout::MAX_TEXT * 3 < FRAME_ROOM);

@@ -9,13 +9,14 @@ use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
-use crate::capture::Walk;
+use crate::capture::{Recent, Walks};
 use crate::counters::Counters;
 use crate::recorder::{self, Enrolment};
-use crate::sys::{FutexLock, Mapping};
+use crate::sys::{ErrnoGuard, FutexLock, Mapping};
 
 /// Runs `f` with the calling thread's state, unless the thread is already in here (a signal handler that allocates):
 /// then `None`.
+#[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
     let thread = CURRENT.try_with(Cell::get).unwrap_or(ENDED);
     if thread == REGISTERING {
@@ -46,6 +47,14 @@ pub(crate) fn is_busy() -> bool {
     }
     // SAFETY: as in `with`.
     thread == REGISTERING || unsafe { &*thread }.busy.load(Ordering::Relaxed)
+}
+
+/// Whether no other thread is inside the hook. One that enters it after this call sees everything that was stored before
+/// it, provided that the caller has synchronised all threads.
+pub(crate) fn others_are_outside() -> bool {
+    let own = CURRENT.try_with(Cell::get).unwrap_or(ENDED);
+    let Some(_orphans) = ORPHANS_LOCK.try_lock() else { return false };
+    all().all(|thread| ptr::eq(thread, own) || !thread.busy.load(Ordering::Acquire))
 }
 
 /// The states of all threads that are and that were.
@@ -85,14 +94,15 @@ unsafe impl Sync for Thread {}
 
 /// The part that only the thread itself touches.
 pub(crate) struct Local {
-    pub(crate) walk: Walk,
+    pub(crate) walks: Walks,
+    pub(crate) recent: Recent,
     pub(crate) enrolment: Enrolment,
     ending: u32,
 }
 
 impl Local {
     const fn new() -> Local {
-        Local { walk: Walk::new(), enrolment: Enrolment::new(), ending: 0 }
+        Local { walks: Walks::new(), recent: Recent::new(), enrolment: Enrolment::new(), ending: 0 }
     }
 }
 
@@ -154,6 +164,7 @@ impl Thread {
 
 #[cold]
 fn register() -> Option<*const Thread> {
+    let _errno = ErrnoGuard::new();
     CURRENT.try_with(|current| current.set(REGISTERING)).ok()?;
     let thread = take_free_state().or_else(map_states);
     let current = thread.map_or(ptr::null(), ptr::from_ref);
@@ -201,6 +212,7 @@ fn map_states() -> Option<&'static Thread> {
     }
 }
 
+#[cold]
 fn with_orphans<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
     for _ in 0..1_000_000 {
         if let Some(_guard) = ORPHANS_LOCK.try_lock() {

@@ -1,19 +1,22 @@
 //! Interning: every distinct (caller's node, return address) gets one number, so that a whole stack is one number.
-//! In: pairs. Out: [`StackId`]s. An open-addressing table in mapped memory; not synchronised, not allocating.
+//! In: pairs, from any thread. Out: [`StackId`]s, and the sidecar's ring of new nodes. Finding a node that is known
+//! takes no lock; a new one is inserted under a lock of the tree's own. Open addressing in mapped memory; never allocates.
+
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use alloc_dump::layout::StackId;
 
-use crate::sys::{Errno, Mapping, Plain};
+use crate::capture;
+use crate::modules;
+use crate::sidecar;
+use crate::sys::{Errno, ErrnoGuard, FutexLock, Mapping};
 
 /// The call tree of one recording.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    slots: Option<Mapping>,
-    /// Slots in the table, a power of two, or 0 before the first node.
-    capacity: usize,
-    nodes: usize,
-    /// Numbers that were given before the tree was begun anew.
-    used_before: usize,
+    /// The table that is searched; null before the first node.
+    table: AtomicPtr<Table>,
+    writer: FutexLock<Writer>,
 }
 
 /// Why a node has no number.
@@ -23,125 +26,313 @@ pub(crate) enum Refused {
     Bound,
     /// The kernel gives no more memory.
     Memory(Errno),
+    /// The recording has ended.
+    Over,
 }
 
-/// Whether a node had a number already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Node {
-    Known(StackId),
-    New(StackId),
+/// Where new nodes go before anybody can use their numbers.
+pub(crate) trait Journal {
+    /// Notes a node; false if the recording is over.
+    fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool;
 }
 
 /// At most this many nodes: with the half-empty table that is 4 GiB.
 pub(crate) const MAX_NODES: usize = 1 << 27;
 
+/// The tree of the recording that is going on.
+pub(crate) static TREE: Tree = Tree::new();
+
 impl Tree {
     pub(crate) const fn new() -> Tree {
-        Tree { slots: None, capacity: 0, nodes: 0, used_before: 0 }
+        let writer = Writer { memory: None, nodes: 0 };
+        Tree { table: AtomicPtr::new(std::ptr::null_mut()), writer: FutexLock::new(writer) }
     }
 
     /// The number of the node with this caller and return address.
     #[inline]
-    pub(crate) fn intern(&mut self, parent: StackId, pc: u64) -> Result<Node, Refused> {
-        if self.nodes * 2 >= self.capacity {
-            self.grow()?;
+    pub(crate) fn intern(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
+        // SAFETY: tables are published whole and never unmapped.
+        if let Some(table) = unsafe { self.table.load(Ordering::Acquire).as_ref() }
+            && let Place::Known(id) = table.find(parent, pc)
+        {
+            return Ok(id);
         }
-        let next = StackId(StackId::FIRST.0 + (self.used_before + self.nodes) as u32);
-        let slot = self.find(parent, pc).ok_or(Refused::Bound)?;
-        if slot.id != EMPTY {
-            return Ok(Node::Known(StackId(slot.id)));
-        }
-        *slot = Slot { pc, parent: parent.0, id: next.0 };
-        self.nodes += 1;
-        Ok(Node::New(next))
+        self.insert(parent, pc, journal)
     }
 
-    /// Forgets every node; numbers go on where they were.
-    pub(crate) fn begin_anew(&mut self) {
-        *self = Tree { used_before: self.used_before + self.nodes, ..Tree::new() };
-    }
-
-    /// The slot that holds the node, or the one where it belongs.
-    #[inline]
-    fn find(&mut self, parent: StackId, pc: u64) -> Option<&mut Slot> {
-        let mask = self.capacity.checked_sub(1)?;
-        let mut at = hash(parent, pc) as usize & mask;
-        let slots = self.slots.as_mut()?.slice_mut::<Slot>();
-        // At least half of the slots are empty, so this ends.
-        while let Some(slot) = slots.get(at) {
-            if slot.id == EMPTY || (slot.pc == pc && slot.parent == parent.0) {
-                break;
-            }
-            at = (at + 1) & mask;
+    /// Forgets everything: another recording begins.
+    pub(crate) fn begin_anew(&self) {
+        let mut writer = self.writer.lock();
+        self.table.store(std::ptr::null_mut(), Ordering::Release);
+        writer.nodes = 0;
+        if let Some(memory) = writer.memory.take() {
+            memory.retire();
         }
-        slots.get_mut(at)
     }
 
     #[cold]
-    fn grow(&mut self) -> Result<(), Refused> {
-        if self.used_before + self.nodes >= MAX_NODES {
+    #[inline(never)]
+    fn insert(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
+        let _errno = ErrnoGuard::new();
+        let mut writer = self.writer.lock();
+        if (writer.nodes + 1) * 2 > self.capacity() {
+            self.grow(&mut writer)?;
+        }
+        // SAFETY: as in `intern`; `grow` has made one.
+        let table = unsafe { self.table.load(Ordering::Relaxed).as_ref() }.ok_or(Refused::Bound)?;
+        let slot = match table.find(parent, pc) {
+            // Another thread was faster, or this one has looked into a table that has been replaced.
+            Place::Known(id) => return Ok(id),
+            Place::Empty(slot) => slot,
+        };
+        let id = StackId(StackId::FIRST.0 + writer.nodes as u32);
+        // First, so that whoever finds the number can rely on its node being noted.
+        if !journal.note(id, parent.recorded(), pc) {
+            return Err(Refused::Over);
+        }
+        slot.set(parent, pc, id);
+        writer.nodes += 1;
+        Ok(id)
+    }
+
+    fn capacity(&self) -> usize {
+        // SAFETY: as in `intern`.
+        unsafe { self.table.load(Ordering::Relaxed).as_ref() }.map_or(0, |table| (table.mask + 1) * SLOTS)
+    }
+
+    #[cold]
+    fn grow(&self, writer: &mut Writer) -> Result<(), Refused> {
+        if writer.nodes >= MAX_NODES {
             return Err(Refused::Bound);
         }
-        let capacity = if self.capacity == 0 { FIRST_CAPACITY } else { self.capacity * 2 };
-        let slots = Mapping::anonymous(capacity * size_of::<Slot>()).map_err(Refused::Memory)?;
-        let mut larger = Tree { slots: Some(slots), capacity, ..*self };
-        for slot in self.slots.iter_mut().flat_map(Mapping::slice_mut::<Slot>) {
-            if slot.id != EMPTY
-                && let Some(place) = larger.find(StackId(slot.parent), slot.pc)
-            {
-                *place = *slot;
+        let capacity = (self.capacity() * 2).max(FIRST_CAPACITY);
+        let len = size_of::<Table>() + capacity * size_of::<Slot>();
+        // PERF: a large table is searched at random; huge pages save most of the misses of the address translation.
+        let memory = Mapping::of_huge_pages(len).map_err(Refused::Memory)?;
+        let place = memory.start().cast::<Table>();
+        // SAFETY: the mapping has room for the header and all slots, is page-aligned and zeroed: empty slots.
+        let table = unsafe {
+            place.write(Table { mask: capacity / SLOTS - 1 });
+            &*place
+        };
+        // SAFETY: as in `intern`.
+        if let Some(old) = unsafe { self.table.load(Ordering::Relaxed).as_ref() } {
+            for slot in old.lines().as_flattened() {
+                if let Some((parent, pc, id)) = slot.get()
+                    && let Place::Empty(empty) = table.find(parent, pc)
+                {
+                    empty.set(parent, pc, id);
+                }
             }
         }
-        *self = larger;
+        self.table.store(place, Ordering::Release);
+        if let Some(old) = writer.memory.replace(memory) {
+            // A thread may still be searching it: it will find nothing, and then come here.
+            old.retire();
+        }
         Ok(())
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct Slot {
-    pc: u64,
-    parent: u32,
-    id: u32,
+/// The caller's node of a node, or a root. The nodes of code that has been unloaded must not be found again under
+/// their old addresses, so roots have a generation; all that hangs under a new root is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parent(u32);
+
+impl Parent {
+    /// One of the roots, which [`StackId`] names.
+    #[inline]
+    pub(crate) fn root(root: StackId, generation: u32) -> Parent {
+        Parent(ROOTS + (generation % (ROOTS >> 2)) * 4 + root.0)
+    }
+
+    #[inline]
+    pub(crate) fn node(node: StackId) -> Parent {
+        Parent(node.0)
+    }
+
+    /// One number for each parent that there is.
+    #[inline]
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// As the dump has it.
+    #[inline]
+    pub(crate) fn recorded(self) -> StackId {
+        StackId(if self.0 >= ROOTS { self.0 % 4 } else { self.0 })
+    }
 }
 
-// SAFETY: integers without padding.
-unsafe impl Plain for Slot {}
+/// Above the numbers of all nodes, and a multiple of four. After half a billion generations they begin anew.
+const ROOTS: u32 = 1 << 31;
+
+#[derive(Debug)]
+struct Writer {
+    memory: Option<Mapping>,
+    nodes: usize,
+}
+
+/// The head of a table; its lines of slots follow.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Table {
+    /// Lines, less one.
+    mask: usize,
+}
+
+enum Place<'a> {
+    Known(StackId),
+    Empty(&'a Slot),
+}
+
+/// PERF: a cache line.
+type Line = [Slot; 4];
+
+impl Table {
+    fn lines(&self) -> &[Line] {
+        // SAFETY: `grow` has made room for so many lines behind the head, zeroed.
+        unsafe { std::slice::from_raw_parts((&raw const *self).add(1).cast::<Line>(), self.mask + 1) }
+    }
+
+    /// The node, or the slot where it belongs.
+    ///
+    /// PERF: a stack's new nodes get numbers one after the other, and a node is first looked for where its parent's number
+    /// says: the nodes of one stack are then in one or two cache lines, where hashing would cost a miss for each of them.
+    /// Two parents share a line, and what has no room in it is hashed.
+    #[inline]
+    fn find(&self, parent: Parent, pc: u64) -> Place<'_> {
+        let lines = self.lines();
+        let mut at = (parent.0 >> 1) as usize & self.mask;
+        let mut next = hash(parent, pc) as usize;
+        // At least half of the slots are empty, so this ends.
+        loop {
+            // SAFETY: the mask is one less than the number of lines, and `at` is never above it.
+            for slot in unsafe { lines.get_unchecked(at) } {
+                let ids = slot.ids.load(Ordering::Acquire);
+                if ids == EMPTY {
+                    return Place::Empty(slot);
+                }
+                if ids >> 32 == u64::from(parent.0) && slot.pc.load(Ordering::Relaxed) == pc {
+                    return Place::Known(StackId(ids as u32));
+                }
+            }
+            at = next & self.mask;
+            next += 1;
+        }
+    }
+}
+
+#[derive(Debug)]
+#[repr(C)]
+struct Slot {
+    pc: AtomicU64,
+    /// The caller's node and the node's own number; written last.
+    ids: AtomicU64,
+}
 
 /// Zero pages are empty tables: no node has the number 0.
-const EMPTY: u32 = 0;
+const EMPTY: u64 = 0;
 const FIRST_CAPACITY: usize = 1 << 12;
+/// Slots of a line.
+const SLOTS: usize = size_of::<Line>() / size_of::<Slot>();
+
+impl Slot {
+    fn set(&self, parent: Parent, pc: u64, id: StackId) {
+        self.pc.store(pc, Ordering::Relaxed);
+        self.ids.store(u64::from(parent.0) << 32 | u64::from(id.0), Ordering::Release);
+    }
+
+    fn get(&self) -> Option<(Parent, u64, StackId)> {
+        let ids = self.ids.load(Ordering::Relaxed);
+        (ids != EMPTY)
+            .then(|| (Parent((ids >> 32) as u32), self.pc.load(Ordering::Relaxed), StackId(ids as u32)))
+    }
+}
 
 /// Mixes both halves well enough for linear probing; the multiplier is 2^64 divided by the golden ratio.
 #[inline]
-fn hash(parent: StackId, pc: u64) -> u64 {
+fn hash(parent: Parent, pc: u64) -> u64 {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
     let mixed = (pc ^ u64::from(parent.0).rotate_left(32)).wrapping_mul(GOLDEN);
     (mixed ^ (mixed >> 32)).wrapping_mul(GOLDEN) >> 20
+}
+
+/// The ring of nodes in the sidecar.
+pub(crate) struct SidecarJournal;
+
+impl Journal for SidecarJournal {
+    fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool {
+        if !capture::knows(pc) {
+            modules::ensure(pc);
+        }
+        sidecar::note_node(id, parent, pc)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashMap;
+    use std::sync::Mutex;
+
+    struct Notes(Mutex<HashMap<u32, (u32, u64)>>);
+
+    impl Journal for Notes {
+        fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool {
+            assert_eq!(self.0.lock().unwrap().insert(id.0, (parent.0, pc)), None, "numbered twice");
+            true
+        }
+    }
 
     #[test]
     fn the_same_pair_is_the_same_number_through_every_growth() {
-        let mut tree = Tree::new();
+        let (tree, notes) = (Tree::new(), Notes(Mutex::default()));
         let mut model = HashMap::new();
-        for round in 0..2 {
-            for i in 0..50_000u64 {
-                let (parent, pc) = (StackId((i % 97) as u32), 0x5555_0000_0000 + i / 3 * 5);
-                let expected = model.get(&(parent, pc)).copied();
-                match tree.intern(parent, pc).unwrap() {
-                    Node::Known(id) => assert_eq!(Some(id), expected),
-                    Node::New(id) => {
-                        assert_eq!((expected, round), (None, 0));
-                        assert_eq!(id.0 as usize, model.len() + StackId::FIRST.0 as usize);
-                        model.insert((parent, pc), id);
-                    }
-                }
-            }
+        let rounds = if cfg!(miri) { 3000 } else { 50_000 };
+        for i in 0..rounds {
+            let (parent, pc) = (StackId((i % 97) as u32 + 3), 0x5555_0000_0000 + i / 3 * 5);
+            let id = tree.intern(Parent::node(parent), pc, &notes).unwrap();
+            let next = model.len() as u32 + StackId::FIRST.0;
+            assert_eq!(id.0, *model.entry((parent, pc)).or_insert(next));
         }
+        assert_eq!(notes.0.lock().unwrap().len(), model.len());
+    }
+
+    #[test]
+    fn threads_agree_on_every_number() {
+        let (tree, notes) = (Tree::new(), Notes(Mutex::default()));
+        let nodes = if cfg!(miri) { 500 } else { 40_000 };
+        let numbers: Vec<Vec<u32>> = std::thread::scope(|scope| {
+            let start = |seed: u64| {
+                let (tree, notes) = (&tree, &notes);
+                scope.spawn(move || {
+                    let mut numbers = vec![0; nodes as usize];
+                    for step in 0..nodes {
+                        let i = (step * 7919 + seed * 104_729) % nodes;
+                        let parent = Parent::node(StackId(3 + (i % 11) as u32));
+                        numbers[i as usize] = tree.intern(parent, i, notes).unwrap().0;
+                    }
+                    numbers
+                })
+            };
+            let threads: Vec<_> = (0..4).map(start).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(numbers.iter().all(|other| *other == numbers[0]));
+        let notes = notes.0.lock().unwrap();
+        assert_eq!(notes.len(), nodes as usize);
+        for (i, number) in numbers[0].iter().enumerate() {
+            assert_eq!(notes[number], (3 + (i % 11) as u32, i as u64));
+        }
+    }
+
+    #[test]
+    fn roots_of_another_generation_have_other_nodes() {
+        let (tree, notes) = (Tree::new(), Notes(Mutex::default()));
+        let node = |generation| tree.intern(Parent::root(StackId::ROOT, generation), 7, &notes).unwrap();
+        assert_eq!((node(0), node(1), node(0)), (StackId(3), StackId(4), StackId(3)));
+        assert_eq!(notes.0.lock().unwrap()[&4], (StackId::ROOT.0, 7));
+        assert_eq!(Parent::root(StackId::TRUNCATED, 5).recorded(), StackId::TRUNCATED);
     }
 }

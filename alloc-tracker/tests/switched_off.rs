@@ -48,11 +48,12 @@ fn check_off(name: &'static str) {
     }
     unset.assert_code(0);
     assert!(unset.stderr.is_empty() && unset.files().is_empty(), "{:?}", unset.files());
-    // The figures can tell: a recording takes a key (the first, which std then does without), and a descriptor.
+    // The figures can tell: a recording takes a key (the first, which std then does without), and two
+    // descriptors: the dump's and its sidecar's.
     let traced = Run::of(name).traced().finish();
     traced.assert_quiet(0);
     assert!(traced.number("key") > unset.number("key"));
-    assert_eq!(traced.number("descriptor"), unset.number("descriptor") + 1);
+    assert_eq!(traced.number("descriptor"), unset.number("descriptor") + 2);
     traced.whole_replay();
 }
 

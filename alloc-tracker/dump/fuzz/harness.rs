@@ -7,7 +7,9 @@ use alloc_dump::frame::FrameHeader;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS, HEADER_LEN};
 use alloc_dump::read::{Loss, Reader};
-use alloc_dump::tail::{self, PAYLOAD_OFFSET, Tail};
+use alloc_dump::tail::{
+    self, COMMIT_OFFSETS, COMMITS_OFFSET, LANES_OFFSET, LANES_START, NODES_OFFSET, PAYLOAD_OFFSET, Tail,
+};
 use alloc_dump::write::Encoder;
 
 /// Session of the sidecars that the harness makes.
@@ -28,13 +30,24 @@ pub(crate) fn sidecar(bytes: &[u8]) {
     let len = ours.len().min(identity.len());
     ours[..len].copy_from_slice(&identity[..len]);
     check_sidecar(&ours);
-    // Few inputs are longer than the page in front of the payload: here the first 32 bytes are the four words, the
-    // rest is the payload.
-    if let Some((words, payload)) = bytes.split_at_checked(32) {
-        let mut made = vec![0; PAYLOAD_OFFSET];
+    // Few inputs are longer than what stands in front of the lanes: here the first 64 bytes are words of the header, the
+    // rest is the frame's payload, and the first lane.
+    if let Some((words, rest)) = bytes.split_at_checked(64) {
+        let mut made = vec![0; LANES_START];
         made[..identity.len()].copy_from_slice(&identity);
-        made[identity.len()..][..32].copy_from_slice(words);
-        made.extend_from_slice(payload);
+        made[LANES_OFFSET] = words[0] & 3;
+        made[NODES_OFFSET] = words[1];
+        made[COMMITS_OFFSET] = words[2];
+        for commit in COMMIT_OFFSETS {
+            made[commit..commit + 56].copy_from_slice(&words[8..]);
+            // Otherwise no input in a million has a length that holds.
+            made[commit + 2..commit + 8].fill(0);
+            made[commit + 12..commit + 16].fill(0);
+        }
+        let len = rest.len().min(LANES_START - PAYLOAD_OFFSET);
+        made[PAYLOAD_OFFSET..PAYLOAD_OFFSET + len].copy_from_slice(&rest[..len]);
+        made.extend_from_slice(rest);
+        made.extend_from_slice(&[0; 8192]);
         check_sidecar(&made);
     }
 }
@@ -99,14 +112,16 @@ fn check_frame(encoder: &mut Encoder, buffer: &mut [u8], records: &[String]) {
 
 fn check_sidecar(bytes: &[u8]) {
     let Some(tail) = Tail::parse(bytes, &SESSION) else { return };
-    assert!(PAYLOAD_OFFSET + tail.payload.len() <= bytes.len());
-    assert_eq!(tail.payload, &bytes[PAYLOAD_OFFSET..][..tail.payload.len()]);
+    assert_eq!(tail.payload(), &bytes[PAYLOAD_OFFSET..][..tail.payload().len()]);
     let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
-    let frame = tail.to_frame();
-    let mut reader = Reader::new(header.chain(frame.as_slice())).unwrap();
-    reader.next_frame().unwrap().unwrap().for_each(drop);
-    assert_eq!(reader.loss().dropped_bytes, 0);
-    assert_eq!(reader.loss().missing_frames, u64::from(tail.seq));
+    for next_seq in [0, tail.seq(), tail.seq().saturating_add(1)] {
+        let frames = tail.frames(next_seq, 0);
+        let mut reader = Reader::new(header.chain(frames.as_slice())).unwrap();
+        while let Some(records) = reader.next_frame().unwrap() {
+            records.for_each(drop);
+        }
+        assert_eq!((reader.loss().dropped_bytes, reader.loss().missing_frames), (0, 0));
+    }
 }
 
 /// The bytes with the magics and checksums that a mutation breaks, so that it reaches what is behind them. Where the

@@ -13,7 +13,8 @@
 //! | [`frame`] | length-prefixed, checksummed chunks |
 //! | [`record`] | what a frame of records says, and how each record is laid out |
 //! | [`trailer`] | the last frame: how the recording ended, and totals to check a replay against |
-//! | [`tail`] | the sidecar that keeps the newest records when the process is killed |
+//! | [`lane`] | what one thread has recorded and nobody has yet put in order |
+//! | [`tail`] | the sidecar that keeps what is not yet in the dump when the process is killed |
 //! | [`mod@write`] | an encoder over a borrowed buffer |
 //! | [`read`] | a reader over any [`std::io::Read`] |
 //!
@@ -56,6 +57,7 @@
 
 pub mod frame;
 pub mod header;
+pub mod lane;
 pub mod layout;
 pub mod read;
 pub mod record;

@@ -11,6 +11,9 @@ use crate::varint::{self, delta, undelta};
 /// Tags from here on are followed by a length.
 pub const FIRST_COLD_TAG: u8 = 0x40;
 
+/// No hot record is longer: a tag and at most five varints.
+pub const MAX_HOT_LEN: usize = 1 + 5 * varint::MAX_LEN;
+
 const THREAD: u8 = 1;
 const TIME: u8 = 2;
 const NODE: u8 = 3;
@@ -152,6 +155,36 @@ pub enum Record<'a> {
         /// How many of these differed.
         different: u64,
     },
+}
+
+impl Record<'_> {
+    /// Whether it has at most [`MAX_HOT_LEN`] bytes.
+    #[inline]
+    pub(crate) fn is_hot(&self) -> bool {
+        matches!(
+            self,
+            Record::Thread { .. }
+                | Record::Time { .. }
+                | Record::Node { .. }
+                | Record::Alloc { .. }
+                | Record::Dealloc { .. }
+                | Record::Realloc { .. }
+        )
+    }
+
+    /// The record without the size of a freed block, for readers that have seen its allocation.
+    #[inline]
+    #[must_use]
+    pub fn without_known_size(self) -> Self {
+        match self {
+            Record::Dealloc { addr, stack, .. } => Record::Dealloc { addr, size: None, stack },
+            Record::Realloc { old, new, size, stack, .. } => {
+                Record::Realloc { old, old_size: None, new, size, stack }
+            }
+            Record::ReallocBegin { old, .. } => Record::ReallocBegin { old, old_size: None },
+            other => other,
+        }
+    }
 }
 
 /// The process that is recorded.

@@ -1,35 +1,127 @@
-//! The recovery sidecar, `DUMP.tail`: where the newest records stand until they become a frame of the dump.
+//! The recovery sidecar, `DUMP.tail`: what is recorded and does not stand in the dump yet.
 //!
-//! The tracker fills its current frame inside a shared mapping of this file, so the kernel keeps it when the
-//! process is killed at any instruction. A finished recording removes the file. A reader that finds a dump
-//! without its trailer looks here for the one frame that is missing.
+//! The tracker works inside a shared mapping of this file, so the kernel keeps it when the process is killed at any
+//! instruction. A finished recording removes the file. A reader that finds a dump without its trailer looks here for
+//! the rest: the frame that was being filled, the call tree's newest nodes, and the [lanes](crate::lane) of threads.
 //!
-//! Layout, little-endian: a page of header, then the frame that is being filled ([`FRAME_HEADER_LEN`] bytes of
-//! room for its header, then its payload). In the header: magic (8), session (16), CRC-32 of these 24 bytes (4),
-//! zeros (4), then words that the tracker stores one by one, each 8 bytes, in this order: payload length
-//! ([`LEN_OFFSET`]), sequence number of the frame ([`SEQ_OFFSET`]), state ([`STATE_OFFSET`]), process id
-//! ([`PID_OFFSET`]).
+//! Layout, little-endian: a page of header, the frame that is being filled ([`FRAME_ROOM`] bytes, of which the first
+//! [`FRAME_HEADER_LEN`] are for its header), [`NODE_ROOM`] nodes, then the lanes, [`LANE_LEN`] bytes each.
 //!
-//! Once a frame stands in the dump, the tracker stores length 0 first and the next sequence number second: at no
-//! instant do old records stand under a new number.
+//! **Header**: magic (8), session (16), CRC-32 of these 24 bytes (4), zeros (4), then words of 8 bytes that the
+//! tracker stores one by one: [`STATE_OFFSET`], [`PID_OFFSET`], [`COMMITS_OFFSET`], [`LOST_OFFSET`], [`LANES_OFFSET`],
+//! [`NODES_OFFSET`], [`PARTIAL_OFFSET`], [`UNPROTECTED_OFFSET`].
+//!
+//! **Commits** say together what the frame holds and what is left in the lanes. There is room for two, each of
+//! [`COMMIT_WORDS`] words. The tracker writes the one that is not valid and then stores the number of commits, whose
+//! lowest bit tells which one is valid: so at every instant one of them is whole, and no event stands in the frame and in its
+//! lane, or in neither.
+//!
+//! **Nodes**: 16 bytes each, return address (8), parent (4), node (4); a ring. [`NODES_OFFSET`] counts all that were
+//! ever stored.
+//!
+//! **Lane**: a page of header (entries ever stored, then at [`LANE_TAILS`] how many of them are in frames and at
+//! [`LANE_THREADS`] whose the next one is, for either commit), then a ring of [`LANE_ROOM`] entries.
 
 use crate::frame::FrameHeader;
-use crate::layout::{FRAME_HEADER_LEN, FRAME_RECORDS, MAX_PAYLOAD, TAIL_HEADER_LEN, TAIL_MAGIC};
+use crate::lane::{ENTRY_LEN, Entry, Meaning, Owner};
+use crate::layout::{FRAME_HEADER_LEN, FRAME_RECORDS, StackId, TAIL_HEADER_LEN, TAIL_MAGIC};
+use crate::record::Record;
+use crate::write::Encoder;
 
-/// Offset of the payload length: how many bytes of the current frame's payload are whole records.
-pub const LEN_OFFSET: usize = 32;
-/// Offset of the sequence number that the current frame will have.
-pub const SEQ_OFFSET: usize = 40;
+/// Bytes of the identity that a sidecar begins with.
+pub const IDENTITY_LEN: usize = 32;
 /// Offset of the state: 0 while recording, else the error number at which the recording stopped.
-pub const STATE_OFFSET: usize = 48;
+pub const STATE_OFFSET: usize = 32;
 /// Offset of the process id of the writer.
-pub const PID_OFFSET: usize = 56;
-/// Offset of the current frame's payload.
-pub const PAYLOAD_OFFSET: usize = TAIL_HEADER_LEN + FRAME_HEADER_LEN;
+pub const PID_OFFSET: usize = 40;
+/// Offset of the number of commits; 0 before the first.
+pub const COMMITS_OFFSET: usize = 48;
+/// Offset of the number of events that reached the hook and could not be recorded.
+pub const LOST_OFFSET: usize = 56;
+/// Offset of the number of lanes.
+pub const LANES_OFFSET: usize = 64;
+/// Offset of the number of nodes ever stored.
+pub const NODES_OFFSET: usize = 72;
+/// Offset of the flag that the sizes of freed blocks are needed, because readers may not have seen the allocations.
+pub const PARTIAL_OFFSET: usize = 80;
+/// Offset of the number of lanes that are not in the sidecar, because it could not grow: what they held is lost.
+pub const UNPROTECTED_OFFSET: usize = 88;
+/// Offsets of the two commits.
+pub const COMMIT_OFFSETS: [usize; 2] = [128, 256];
+/// Words of a commit, in the order of the fields of [`Commit`].
+pub const COMMIT_WORDS: usize = 7;
 
-/// The first [`LEN_OFFSET`] bytes of a sidecar, which never change.
-pub fn encode_identity(session: &[u8; 16]) -> [u8; LEN_OFFSET] {
-    let mut bytes = [0u8; LEN_OFFSET];
+/// Bytes of the frame that is being filled, header included.
+pub const FRAME_ROOM: usize = 256 << 10;
+/// Nodes that there is room for; a power of two.
+pub const NODE_ROOM: usize = 4096;
+/// Bytes of a node.
+pub const NODE_LEN: usize = 16;
+/// Entries that a lane has room for; a power of two.
+pub const LANE_ROOM: usize = 4096;
+/// Bytes of a lane's header.
+pub const LANE_HEADER_LEN: usize = 4096;
+/// Bytes of a lane.
+pub const LANE_LEN: usize = LANE_HEADER_LEN + LANE_ROOM * ENTRY_LEN;
+/// Offset in a lane of the two words that say how many of its entries are in frames.
+pub const LANE_TAILS: usize = 128;
+/// Offset in a lane of the two words that say whose its next entry is.
+pub const LANE_THREADS: usize = 144;
+/// Offset of the current frame.
+pub const FRAME_OFFSET: usize = TAIL_HEADER_LEN;
+/// Offset of the current frame's payload.
+pub const PAYLOAD_OFFSET: usize = FRAME_OFFSET + FRAME_HEADER_LEN;
+/// Offset of the nodes.
+pub const NODE_RING_OFFSET: usize = FRAME_OFFSET + FRAME_ROOM;
+/// Offset of the first lane.
+pub const LANES_START: usize = NODE_RING_OFFSET + NODE_ROOM * NODE_LEN;
+/// No writer makes more lanes.
+pub const MAX_LANES: usize = 1 << 14;
+
+/// What was true at one moment, all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// Bytes of whole records in the frame.
+    pub len: u64,
+    /// The number that the frame has once it stands in the dump.
+    pub seq: u64,
+    /// Nodes that are in frames.
+    pub nodes: u64,
+    /// Lost events that are in frames.
+    pub lost: u64,
+    /// A stamp, and the microseconds since time zero at that moment.
+    pub stamp: u64,
+    /// See `stamp`.
+    pub us: u64,
+    /// Microseconds for each step of the stamp, times 2^32.
+    pub rate: u64,
+}
+
+impl Commit {
+    /// The commit's words, in order.
+    pub fn words(&self) -> [u64; COMMIT_WORDS] {
+        [self.len, self.seq, self.nodes, self.lost, self.stamp, self.us, self.rate]
+    }
+
+    fn from_words(words: [u64; COMMIT_WORDS]) -> Commit {
+        let [len, seq, nodes, lost, stamp, us, rate] = words;
+        Commit { len, seq, nodes, lost, stamp, us, rate }
+    }
+
+    /// The time of an event, in microseconds since time zero.
+    #[inline]
+    pub fn time_of(&self, stamp: u64) -> u64 {
+        let steps = |steps: u64| ((u128::from(steps) * u128::from(self.rate)) >> 32) as u64;
+        match stamp.checked_sub(self.stamp) {
+            Some(after) => self.us.saturating_add(steps(after)),
+            None => self.us.saturating_sub(steps(self.stamp - stamp)),
+        }
+    }
+}
+
+/// The first [`IDENTITY_LEN`] bytes of a sidecar, which never change.
+pub fn encode_identity(session: &[u8; 16]) -> [u8; IDENTITY_LEN] {
+    let mut bytes = [0u8; IDENTITY_LEN];
     bytes[0..8].copy_from_slice(&TAIL_MAGIC);
     bytes[8..24].copy_from_slice(session);
     let crc = crc32fast::hash(&bytes[..24]);
@@ -37,43 +129,201 @@ pub fn encode_identity(session: &[u8; 16]) -> [u8; LEN_OFFSET] {
     bytes
 }
 
+/// A node as it stands in the sidecar.
+#[inline]
+pub fn node_words(id: StackId, parent: StackId, pc: u64) -> [u64; 2] {
+    [pc, u64::from(id.0) << 32 | u64::from(parent.0)]
+}
+
+/// The record of a node that stands in the sidecar.
+#[inline]
+pub fn node_record([pc, ids]: [u64; 2]) -> Record<'static> {
+    Record::Node { id: StackId((ids >> 32) as u32), parent: StackId(ids as u32), pc }
+}
+
 /// What a sidecar holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail<'a> {
-    /// The sequence number that the frame has once it stands in the dump.
-    pub seq: u32,
     /// Error number at which the recording stopped; 0 if it was running to the end.
     pub stopped_errno: i32,
     /// Process id of the writer.
     pub pid: u32,
-    /// Whole records, in order.
-    pub payload: &'a [u8],
+    /// How often the writer has committed. If it is still at work, bytes that were read while this changed are
+    /// not of one moment.
+    pub commits: u64,
+    /// Lanes whose entries are not in the sidecar.
+    pub unprotected: u64,
+    /// What the frame and the lanes hold.
+    pub commit: Commit,
+    bytes: &'a [u8],
 }
 
 impl<'a> Tail<'a> {
-    /// Reads the sidecar of the dump with this session. `None` if it is another's, damaged or cut short.
+    /// Reads the sidecar of the dump with this session. `None` if it is another's, damaged, or cut short before the
+    /// end of its frame.
     pub fn parse(bytes: &'a [u8], session: &[u8; 16]) -> Option<Tail<'a>> {
-        if bytes.get(..IDENTITY_LEN)? != &encode_identity(session)[..IDENTITY_LEN] {
+        if bytes.get(..28)? != &encode_identity(session)[..28] {
             return None;
         }
-        let word = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk::<8>()?));
-        let len = usize::try_from(word(LEN_OFFSET)?).ok().filter(|len| *len <= MAX_PAYLOAD)?;
-        Some(Tail {
-            seq: u32::try_from(word(SEQ_OFFSET)?).ok()?,
-            stopped_errno: i32::try_from(word(STATE_OFFSET)?).ok()?,
-            pid: u32::try_from(word(PID_OFFSET)?).ok()?,
-            payload: bytes.get(PAYLOAD_OFFSET..PAYLOAD_OFFSET.checked_add(len)?)?,
+        let commits = word(bytes, COMMITS_OFFSET)?;
+        let at = COMMIT_OFFSETS[(commits & 1) as usize];
+        let mut words = [0; COMMIT_WORDS];
+        for (index, place) in words.iter_mut().enumerate() {
+            *place = word(bytes, at + 8 * index)?;
+        }
+        let commit = if commits == 0 { Commit::default() } else { Commit::from_words(words) };
+        let tail = Tail {
+            stopped_errno: i32::try_from(word(bytes, STATE_OFFSET)?).ok()?,
+            pid: u32::try_from(word(bytes, PID_OFFSET)?).ok()?,
+            commits,
+            unprotected: word(bytes, UNPROTECTED_OFFSET)?,
+            commit,
+            bytes,
+        };
+        u32::try_from(commit.seq).ok()?;
+        (tail.payload().len() as u64 == commit.len).then_some(tail)
+    }
+
+    /// The number that the frame has once it stands in the dump.
+    pub fn seq(&self) -> u32 {
+        self.commit.seq as u32
+    }
+
+    /// How many frames are missing between a dump whose next frame has the number `next_seq` and this sidecar.
+    pub fn missing_frames(&self, next_seq: u32) -> u32 {
+        self.seq().saturating_sub(next_seq)
+    }
+
+    /// Whole records, in order: what the frame holds.
+    pub fn payload(&self) -> &'a [u8] {
+        let len = usize::try_from(self.commit.len).unwrap_or(usize::MAX).min(FRAME_ROOM - FRAME_HEADER_LEN);
+        self.bytes.get(PAYLOAD_OFFSET..).and_then(|rest| rest.get(..len)).unwrap_or_default()
+    }
+
+    /// Everything that a dump whose next frame has the number `next_seq` does not hold yet, as frames numbered from
+    /// `first` on: nothing is left out, nothing is there twice. Empty if there is nothing.
+    pub fn frames(&self, next_seq: u32, first: u32) -> Vec<u8> {
+        let mut rest = Rest::new(first);
+        if self.seq() >= next_seq && !self.payload().is_empty() {
+            let frame = FrameHeader::raw(FRAME_RECORDS, first, self.payload());
+            rest.frames.extend_from_slice(&frame.encode());
+            rest.frames.extend_from_slice(self.payload());
+            rest.seq = rest.seq.saturating_add(1);
+        }
+        self.nodes().for_each(|node| rest.push(&node));
+        if let Some(lost) = word(self.bytes, LOST_OFFSET).and_then(|all| all.checked_sub(self.commit.lost))
+            && lost > 0
+        {
+            rest.push(&Record::Lost { events: lost });
+        }
+        self.entries(&mut rest);
+        rest.seal();
+        rest.frames
+    }
+
+    /// The call tree's nodes that are in no frame yet.
+    fn nodes(&self) -> impl Iterator<Item = Record<'static>> {
+        let stored = word(self.bytes, NODES_OFFSET).unwrap_or(0);
+        let first = if stored.saturating_sub(self.commit.nodes) <= NODE_ROOM as u64 {
+            self.commit.nodes.min(stored)
+        } else {
+            stored
+        };
+        (first..stored).filter_map(|index| {
+            let at = NODE_RING_OFFSET + (index as usize % NODE_ROOM) * NODE_LEN;
+            Some(node_record([word(self.bytes, at)?, word(self.bytes, at + 8)?]))
         })
     }
 
-    /// The frame, header and payload, as it would have been appended to the dump. It belongs there if its number is
-    /// at least the dump's [`next_seq`](crate::read::Reader::next_seq); a smaller one is there already.
-    pub fn to_frame(&self) -> Vec<u8> {
-        let mut frame = FrameHeader::raw(FRAME_RECORDS, self.seq, self.payload).encode().to_vec();
-        frame.extend_from_slice(self.payload);
-        frame
+    /// The entries of all lanes that are in no frame yet, in the order of their stamps.
+    fn entries(&self, rest: &mut Rest) {
+        let valid = (self.commits & 1) as usize * 8;
+        let lanes = word(self.bytes, LANES_OFFSET).unwrap_or(0).min(MAX_LANES as u64) as usize;
+        let (mut waiting, mut owners) = (Vec::new(), Vec::new());
+        for index in 0..lanes {
+            let Some(lane) = self.bytes.get(LANES_START + index * LANE_LEN..) else { break };
+            let stored = word(lane, 0).unwrap_or(0);
+            let taken = word(lane, LANE_TAILS + valid).unwrap_or(0).min(stored);
+            owners.push(Owner::of(word(lane, LANE_THREADS + valid).unwrap_or(0) as u32));
+            if stored - taken > LANE_ROOM as u64 {
+                continue;
+            }
+            for at in taken..stored {
+                let at = LANE_HEADER_LEN + (at as usize % LANE_ROOM) * ENTRY_LEN;
+                let words = [word(lane, at), word(lane, at + 8), word(lane, at + 16)];
+                let [Some(first), Some(second), Some(third)] = words else { break };
+                waiting.push((index, [first, second, third]));
+            }
+        }
+        // Stable: the entries of one lane keep their order.
+        waiting.sort_by_key(|(_, words)| (Entry::stamp(words[0]), !Entry::releases(words[0])));
+        let partial = word(self.bytes, PARTIAL_OFFSET) != Some(0) || word(self.bytes, LOST_OFFSET) != Some(0);
+        for (at, (lane, words)) in waiting.iter().enumerate() {
+            let Some(entry) = Entry::decode(*words) else { continue };
+            let followed = waiting
+                .get(at + 1)
+                .is_some_and(|(next, words)| next == lane && Entry::ends_realloc(words[0]));
+            let Some(owner) = owners.get_mut(*lane) else { continue };
+            match owner.take(&entry, followed) {
+                Meaning::Nothing => {}
+                Meaning::About(record) => rest.push(&record),
+                Meaning::Event { record, .. } => {
+                    let us = self.commit.time_of(Entry::stamp(words[0]));
+                    rest.event(owner.thread, us, &if partial { record } else { record.without_known_size() });
+                }
+            }
+        }
     }
 }
 
-/// Magic, session and their checksum.
-const IDENTITY_LEN: usize = 28;
+/// Frames in the making.
+struct Rest {
+    frames: Vec<u8>,
+    seq: u32,
+    buffer: Vec<u8>,
+    encoder: Encoder,
+    said: Option<(u32, u64)>,
+}
+
+impl Rest {
+    fn new(seq: u32) -> Rest {
+        Rest { frames: Vec::new(), seq, buffer: vec![0; FRAME_ROOM], encoder: Encoder::new(), said: None }
+    }
+
+    fn event(&mut self, thread: u32, us: u64, record: &Record<'_>) {
+        let us = self.said.map_or(us, |(_, before)| us.max(before));
+        // Room for the three: a frame says whose and when before its first event.
+        if self.encoder.len() + 128 > FRAME_ROOM - FRAME_HEADER_LEN {
+            self.seal();
+        }
+        if self.said.is_none_or(|(before, _)| before != thread) {
+            self.push(&Record::Thread { id: thread });
+        }
+        if self.said.is_none_or(|(_, before)| before != us) {
+            self.push(&Record::Time { us });
+        }
+        self.said = Some((thread, us));
+        self.push(record);
+    }
+
+    fn push(&mut self, record: &Record<'_>) {
+        if self.encoder.push(&mut self.buffer, record).is_err() {
+            self.seal();
+            // Every record that a sidecar has fits into an empty frame.
+            let _ = self.encoder.push(&mut self.buffer, record);
+        }
+    }
+
+    fn seal(&mut self) {
+        self.said = None;
+        if !self.encoder.is_empty() {
+            let len = self.encoder.seal(&mut self.buffer, self.seq);
+            self.frames.extend_from_slice(&self.buffer[..len]);
+            self.seq = self.seq.saturating_add(1);
+        }
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk::<8>()?))
+}

@@ -2,7 +2,7 @@
 
 use crate::frame::FrameHeader;
 use crate::layout::{FRAME_HEADER_LEN, FRAME_RECORDS, FRAME_TRAILER, MAX_PAYLOAD};
-use crate::record::{Context, Record};
+use crate::record::{Context, MAX_HOT_LEN, Record};
 use crate::trailer::Trailer;
 
 /// The record does not fit behind the ones that are already in the buffer: seal the frame and push it again. If the
@@ -39,6 +39,12 @@ impl Encoder {
         self.len == 0
     }
 
+    /// Bytes that more records may have.
+    #[inline]
+    pub fn room(&self, buffer: &[u8]) -> usize {
+        buffer.len().min(FRAME_HEADER_LEN + MAX_PAYLOAD).saturating_sub(FRAME_HEADER_LEN + self.len)
+    }
+
     /// Appends a record.
     ///
     /// # Errors
@@ -46,8 +52,14 @@ impl Encoder {
     #[inline]
     pub fn push(&mut self, buffer: &mut [u8], record: &Record<'_>) -> Result<(), Full> {
         let end = buffer.len().min(FRAME_HEADER_LEN + MAX_PAYLOAD);
-        let mut context = self.context;
         let mut at = FRAME_HEADER_LEN + self.len;
+        if record.is_hot() && self.room(buffer) >= MAX_HOT_LEN {
+            // PERF: it fits, so there is nothing to be put back.
+            self.context.encode(&mut buffer[..end], &mut at, record).ok_or(Full)?;
+            self.len = at - FRAME_HEADER_LEN;
+            return Ok(());
+        }
+        let mut context = self.context;
         context.encode(&mut buffer[..end], &mut at, record).ok_or(Full)?;
         *self = Encoder { context, len: at - FRAME_HEADER_LEN };
         Ok(())

@@ -60,12 +60,33 @@ fn the_numbers_are_those_of_the_code() {
     says(&format!("`x.alloc{TAIL_SUFFIX}`"));
     says(&format!("At most {} bytes: a writer cuts", grouped(MAX_TEXT)));
     says(&format!("at most {} (16 MiB)", grouped(MAX_PAYLOAD)));
-    says(&format!("| {} | 8 | length: how many", tail::LEN_OFFSET));
-    says(&format!("| {} | 8 | sequence number", tail::SEQ_OFFSET));
-    says(&format!("| {} | 8 | state", tail::STATE_OFFSET));
-    says(&format!("| {} | 8 | process id", tail::PID_OFFSET));
+    for (offset, meaning) in [
+        (tail::STATE_OFFSET, "state: 0"),
+        (tail::PID_OFFSET, "process id"),
+        (tail::COMMITS_OFFSET, "commits:"),
+        (tail::LOST_OFFSET, "lost events"),
+        (tail::LANES_OFFSET, "lanes:"),
+        (tail::NODES_OFFSET, "nodes:"),
+        (tail::PARTIAL_OFFSET, "partial:"),
+        (tail::UNPROTECTED_OFFSET, "unprotected:"),
+    ] {
+        says(&format!("| {offset} | 8 | {meaning}"));
+    }
+    says(&format!("| {} | {} | the first commit", tail::COMMIT_OFFSETS[0], 8 * tail::COMMIT_WORDS));
+    says(&format!("| {} | {} | the second commit", tail::COMMIT_OFFSETS[1], 8 * tail::COMMIT_WORDS));
     says(&format!("| {TAIL_HEADER_LEN} | {FRAME_HEADER_LEN} | room for the frame header"));
-    says(&format!("| {} | length | the payload", tail::PAYLOAD_OFFSET));
+    says(&format!("| {} | {} | the payload", tail::PAYLOAD_OFFSET, tail::FRAME_ROOM - FRAME_HEADER_LEN));
+    says(&format!(
+        "| {} | {} | {} nodes",
+        tail::NODE_RING_OFFSET,
+        tail::NODE_ROOM * tail::NODE_LEN,
+        tail::NODE_ROOM
+    ));
+    says(&format!("| {} + {} * *i* | {} | lane *i*", tail::LANES_START, tail::LANE_LEN, tail::LANE_LEN));
+    says(&format!("| {} | 16 | taken:", tail::LANE_TAILS));
+    says(&format!("| {} | 16 | threads:", tail::LANE_THREADS));
+    let ring = alloc_dump::lane::ENTRY_LEN * tail::LANE_ROOM;
+    says(&format!("| {} | {} | {} entries", tail::LANE_HEADER_LEN, ring, tail::LANE_ROOM));
     says(&format!("| {} | root:", StackId::ROOT.0));
     says(&format!("| {} | truncated:", StackId::TRUNCATED.0));
     says(&format!("| {} | none:", StackId::NONE.0));

@@ -12,7 +12,9 @@ use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
 use alloc_dump::read::Reader;
 use alloc_dump::record::Record;
-use alloc_dump::tail::{self, LEN_OFFSET, PAYLOAD_OFFSET, PID_OFFSET, SEQ_OFFSET, Tail};
+use alloc_dump::tail::{
+    self, COMMIT_OFFSETS, COMMITS_OFFSET, IDENTITY_LEN, PAYLOAD_OFFSET, PID_OFFSET, Tail,
+};
 
 use made::{Dump, SESSION, one_of_each, payload, read, texts, trailer};
 
@@ -33,8 +35,8 @@ fn version_1_0_loads() {
 fn the_sidecar_of_version_1_0_loads() {
     let bytes = golden("v1.0.alloc.tail", sidecar_1_0);
     let records = payload(&late());
-    let expected = Tail { seq: 7, stopped_errno: 0, pid: 4242, payload: &records };
-    assert_eq!(Tail::parse(&bytes, &SESSION), Some(expected));
+    let tail = Tail::parse(&bytes, &SESSION).unwrap();
+    assert_eq!((tail.seq(), tail.stopped_errno, tail.pid, tail.payload()), (7, 0, 4242, &records[..]));
 }
 
 /// Not a check that the writer makes the same bytes for ever, which it need not; but while the version is the same, it does.
@@ -51,8 +53,10 @@ fn version_1_0() -> Vec<u8> {
 fn sidecar_1_0() -> Vec<u8> {
     let records = payload(&late());
     let mut bytes = vec![0; PAYLOAD_OFFSET];
-    bytes[..LEN_OFFSET].copy_from_slice(&tail::encode_identity(&SESSION));
-    for (offset, word) in [(LEN_OFFSET, records.len() as u64), (SEQ_OFFSET, 7), (PID_OFFSET, 4242)] {
+    bytes[..IDENTITY_LEN].copy_from_slice(&tail::encode_identity(&SESSION));
+    let commit = COMMIT_OFFSETS[1];
+    let words = [(commit, records.len() as u64), (commit + 8, 7), (COMMITS_OFFSET, 1), (PID_OFFSET, 4242)];
+    for (offset, word) in words {
         bytes[offset..offset + 8].copy_from_slice(&word.to_le_bytes());
     }
     bytes.extend(records);

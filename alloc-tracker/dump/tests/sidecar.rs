@@ -2,153 +2,342 @@
 
 mod made;
 
-use alloc_dump::layout::{FRAME_HEADER_LEN, MAX_PAYLOAD, StackId, TAIL_HEADER_LEN};
+use alloc_dump::lane::{ENTRY_LEN, Entry};
+use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
 use alloc_dump::read::Loss;
 use alloc_dump::record::Record;
-use alloc_dump::tail::{self, LEN_OFFSET, PAYLOAD_OFFSET, PID_OFFSET, SEQ_OFFSET, STATE_OFFSET, Tail};
+use alloc_dump::tail::{
+    self, COMMIT_OFFSETS, COMMITS_OFFSET, Commit, FRAME_OFFSET, FRAME_ROOM, IDENTITY_LEN, LANE_HEADER_LEN,
+    LANE_LEN, LANE_ROOM, LANE_TAILS, LANE_THREADS, LANES_OFFSET, LANES_START, LOST_OFFSET, NODE_LEN,
+    NODE_RING_OFFSET, NODE_ROOM, NODES_OFFSET, PARTIAL_OFFSET, PAYLOAD_OFFSET, PID_OFFSET, STATE_OFFSET,
+    Tail,
+};
 use alloc_dump::write::Encoder;
 
 use made::{Dump, SESSION, one_of_each, payload, read, texts};
 
 #[test]
-fn the_payload_is_what_the_length_says() {
+fn the_payload_is_what_the_commit_says() {
     let records = payload(&one_of_each());
-    let mut bytes = sidecar(&records, 5);
-    set(&mut bytes, STATE_OFFSET, 28);
-    set(&mut bytes, PID_OFFSET, 4242);
-    bytes.extend_from_slice(b"the rest of the mapping");
-    let expected = Tail { seq: 5, stopped_errno: 28, pid: 4242, payload: &records };
-    assert_eq!(Tail::parse(&bytes, &SESSION), Some(expected));
-
-    set(&mut bytes, LEN_OFFSET, 2);
-    assert_eq!(Tail::parse(&bytes, &SESSION), Some(Tail { payload: &records[..2], ..expected }));
-    set(&mut bytes, LEN_OFFSET, 0);
-    assert_eq!(Tail::parse(&bytes, &SESSION), Some(Tail { payload: b"", ..expected }));
+    let mut sidecar = Sidecar::new();
+    sidecar.set(STATE_OFFSET, 28);
+    sidecar.set(PID_OFFSET, 4242);
+    sidecar.0[PAYLOAD_OFFSET..][..records.len()].copy_from_slice(&records);
+    assert_eq!(sidecar.tail().payload(), b"", "before the first commit");
+    for commits in 1..5 {
+        let len = records.len() as u64 - commits;
+        sidecar.commit(commits, Commit { len, seq: 5, ..Commit::default() });
+        let tail = sidecar.tail();
+        assert_eq!((tail.payload(), tail.seq()), (&records[..len as usize], 5));
+        assert_eq!((tail.stopped_errno, tail.pid, tail.commits), (28, 4242, commits));
+    }
 }
 
 #[test]
 fn a_foreign_or_damaged_sidecar_is_none() {
-    let bytes = sidecar(&payload(&one_of_each()), 0);
-    assert!(Tail::parse(&bytes, &SESSION).is_some());
-    assert_eq!(Tail::parse(&bytes, b"another session."), None);
+    let sidecar = Sidecar::with_frame(&payload(&one_of_each()), 0);
+    assert!(Tail::parse(&sidecar.0, &SESSION).is_some());
+    assert_eq!(Tail::parse(&sidecar.0, b"another session."), None);
     for at in 0..28 {
-        let mut bytes = bytes.clone();
+        let mut bytes = sidecar.0.clone();
         bytes[at] ^= 0x10;
         assert_eq!(Tail::parse(&bytes, &SESSION), None, "byte {at}");
     }
-    // Zeros, the rest of the page and the room for the frame header say nothing.
-    for at in (28..32).chain(64..PAYLOAD_OFFSET) {
-        let mut bytes = bytes.clone();
+    // Zeros and the commit that is not valid say nothing.
+    for at in (28..32).chain(COMMIT_OFFSETS[0]..COMMIT_OFFSETS[0] + 64) {
+        let mut bytes = sidecar.0.clone();
         bytes[at] ^= 0x10;
         assert!(Tail::parse(&bytes, &SESSION).is_some(), "byte {at}");
     }
 }
 
 #[test]
-fn a_sidecar_cut_short_is_none() {
+fn a_sidecar_cut_short_in_its_frame_is_none() {
     let records = payload(&one_of_each());
-    let bytes = sidecar(&records, 0);
-    for len in 0..bytes.len() {
-        assert_eq!(Tail::parse(&bytes[..len], &SESSION), None, "{len} bytes");
+    let sidecar = Sidecar::with_frame(&records, 0);
+    let end = PAYLOAD_OFFSET + records.len();
+    for len in 0..end {
+        assert_eq!(Tail::parse(&sidecar.0[..len], &SESSION), None, "{len} bytes");
     }
-    assert!(Tail::parse(&bytes, &SESSION).is_some());
+    assert!(Tail::parse(&sidecar.0[..end], &SESSION).is_some());
 }
 
 #[test]
 fn numbers_that_cannot_be_are_none() {
-    let bytes = sidecar(&payload(&one_of_each()), 0);
-    let payload_len = (bytes.len() - PAYLOAD_OFFSET) as u64;
+    let at = COMMIT_OFFSETS[1];
     let bad = [
-        (LEN_OFFSET, payload_len + 1),
-        (LEN_OFFSET, MAX_PAYLOAD as u64 + 1),
-        (LEN_OFFSET, u64::MAX),
-        (LEN_OFFSET, u64::MAX - PAYLOAD_OFFSET as u64 + 1),
-        (SEQ_OFFSET, 1 << 32),
+        (at, (FRAME_ROOM - FRAME_HEADER_LEN) as u64 + 1),
+        (at, u64::MAX),
+        (at + 8, 1 << 32),
         (STATE_OFFSET, 1 << 31),
         (STATE_OFFSET, u64::MAX),
         (PID_OFFSET, 1 << 32),
     ];
     for (offset, value) in bad {
-        let mut bytes = bytes.clone();
-        set(&mut bytes, offset, value);
-        assert_eq!(Tail::parse(&bytes, &SESSION), None, "{value:#x} at {offset}");
+        let mut sidecar = Sidecar::with_frame(&payload(&one_of_each()), 0);
+        sidecar.set(offset, value);
+        assert_eq!(Tail::parse(&sidecar.0, &SESSION), None, "{value:#x} at {offset}");
     }
-    let good =
-        [(SEQ_OFFSET, u64::from(u32::MAX)), (STATE_OFFSET, (1 << 31) - 1), (PID_OFFSET, u64::from(u32::MAX))];
-    for (offset, value) in good {
-        let mut bytes = bytes.clone();
-        set(&mut bytes, offset, value);
-        assert!(Tail::parse(&bytes, &SESSION).is_some(), "{value:#x} at {offset}");
+    // What is not bounded must do no harm.
+    for offset in (COMMITS_OFFSET..COMMIT_OFFSETS[1] + 56).step_by(8) {
+        for value in [u64::MAX, 1 << 63, 1 << 32, 4097] {
+            let mut sidecar = Sidecar::with_frame(&payload(&one_of_each()), 0);
+            sidecar.lane(0, 1, &[Entry::ThreadEnd.encode(1)]);
+            sidecar.set(offset, value);
+            if let Some(tail) = Tail::parse(&sidecar.0, &SESSION) {
+                tail.frames(0, 0);
+            }
+        }
     }
 }
 
+/// The tracker's steps, and a kill after each of them.
 #[test]
 fn a_killed_recording_loses_nothing_at_any_instant() {
-    let records = one_of_each();
-    let mut dump = Dump::new();
-    let mut mapping = vec![0; TAIL_HEADER_LEN + FRAME_HEADER_LEN + 64];
-    mapping[..tail::LEN_OFFSET].copy_from_slice(&tail::encode_identity(&SESSION));
-    let mut encoder = Encoder::new();
-    for (index, record) in records.iter().enumerate() {
-        if encoder.push(&mut mapping[TAIL_HEADER_LEN..], record).is_err() {
-            let len = encoder.seal(&mut mapping[TAIL_HEADER_LEN..], dump.next_seq());
-            // Half of the frame is written, then all of it, then the length changes, then the number.
+    let stack = StackId::FIRST;
+    let free = |number: u64| Entry::Dealloc { addr: 16 * number, size: 8, stack, truncated: false };
+    let expected = |count: u64| -> Vec<String> {
+        let record = |number| Record::Dealloc { addr: 16 * number, size: None, stack };
+        texts(&(0..count).map(record).collect::<Vec<_>>())
+    };
+    let (mut dump, mut sidecar, mut encoder) = (Dump::new(), Sidecar::new(), Encoder::new());
+    let mut commits = 0;
+    let mut stored = Vec::new();
+    let mut commit = |sidecar: &mut Sidecar, len: usize, seq: u32, taken: u64, killed: &dyn Fn(&Sidecar)| {
+        commits += 1;
+        let which = (commits & 1) as usize * 8;
+        sidecar.set(LANES_START + LANE_TAILS + which, taken);
+        killed(sidecar);
+        sidecar.set(LANES_START + LANE_THREADS + which, 1);
+        killed(sidecar);
+        let words = Commit { len: len as u64, seq: u64::from(seq), ..Commit::default() }.words();
+        for (index, word) in words.into_iter().enumerate() {
+            sidecar.set(COMMIT_OFFSETS[(commits & 1) as usize] + 8 * index, word);
+            killed(sidecar);
+        }
+        sidecar.set(COMMITS_OFFSET, commits);
+        killed(sidecar);
+    };
+    for number in 0..60u64 {
+        // A thread stores an event.
+        stored.push(free(number).encode(100 + number));
+        sidecar.lane(0, 1, &stored);
+        let killed = |dump: &Dump, sidecar: &Sidecar| {
+            assert_eq!(heap_events(&recovered(dump, sidecar)), expected(number + 1), "event {number}");
+        };
+        killed(&dump, &sidecar);
+        // The drainer takes it.
+        let record = Record::Dealloc { addr: 16 * number, size: None, stack };
+        // Small frames: the room behind is not used.
+        if encoder.len() > 40 {
+            commit(&mut sidecar, encoder.len(), dump.next_seq(), number, &|sidecar| killed(&dump, sidecar));
+            let seq = dump.next_seq();
+            let len = encoder.seal(&mut sidecar.0[FRAME_OFFSET..FRAME_OFFSET + FRAME_ROOM], seq);
             for part in 0..len {
                 let mut cut = dump.clone();
-                cut.bytes.extend_from_slice(&mapping[TAIL_HEADER_LEN..][..part]);
-                assert_eq!(recovered(&cut, &mapping), texts(&records[..index]));
+                cut.bytes.extend_from_slice(&sidecar.0[FRAME_OFFSET..][..part]);
+                killed(&cut, &sidecar);
             }
-            dump.append(&mapping[TAIL_HEADER_LEN..][..len], 0);
-            assert_eq!(recovered(&dump, &mapping), texts(&records[..index]));
-            set(&mut mapping, LEN_OFFSET, 0);
-            assert_eq!(recovered(&dump, &mapping), texts(&records[..index]));
-            let seq = u64::from(dump.next_seq());
-            set(&mut mapping, SEQ_OFFSET, seq);
-            assert_eq!(recovered(&dump, &mapping), texts(&records[..index]));
-            encoder.push(&mut mapping[TAIL_HEADER_LEN..], record).unwrap();
+            dump.append(&sidecar.0[FRAME_OFFSET..][..len], 0);
+            killed(&dump, &sidecar);
+            commit(&mut sidecar, 0, dump.next_seq(), number, &|sidecar| killed(&dump, sidecar));
         }
-        assert_eq!(recovered(&dump, &mapping), texts(&records[..index]));
-        set(&mut mapping, LEN_OFFSET, encoder.len() as u64);
-        assert_eq!(recovered(&dump, &mapping), texts(&records[..=index]));
+        encoder.push(&mut sidecar.0[FRAME_OFFSET..FRAME_OFFSET + FRAME_ROOM], &record).unwrap();
+        killed(&dump, &sidecar);
+        let len = encoder.len();
+        commit(&mut sidecar, len, dump.next_seq(), number + 1, &|sidecar| killed(&dump, sidecar));
     }
     assert!(dump.frames.len() > 3);
 }
 
 #[test]
+fn lanes_are_sorted_by_stamp_and_know_whose_they_are() {
+    let mut sidecar = Sidecar::new();
+    let stack = StackId::FIRST;
+    let alloc = |addr| Entry::Alloc { addr, size: 24, stack, zeroed: false, truncated: false };
+    let first = [
+        alloc(0x10).encode(100),
+        Entry::ReallocBegin { addr: 0x10, size: 24 }.encode(300),
+        Entry::ReallocEnd { addr: 0x20, size: 48, stack, truncated: false }.encode(310),
+        Entry::ThreadName(*b"worker\0\0\0\0\0\0\0\0\0\0").encode(320),
+        Entry::ReallocBegin { addr: 0x20, size: 48 }.encode(400),
+        Entry::ReallocEnd { addr: 0x30, size: 96, stack, truncated: false }.encode(500),
+    ];
+    let second = [
+        Entry::ThreadStart { id: 9, os_tid: 77 }.encode(150),
+        Entry::Size(1 << 33).encode(199),
+        Entry::Alloc { addr: 0x70, size: tail_wide(), stack, zeroed: true, truncated: false }.encode(200),
+        // At the very moment at which the other thread's block moves away.
+        alloc(0x20).encode(400),
+        Entry::ThreadEnd.encode(600),
+    ];
+    sidecar.lane(0, 4, &first);
+    sidecar.lane(1, 1, &second);
+    sidecar.set(LOST_OFFSET, 5);
+    sidecar.commit(1, Commit { lost: 2, stamp: 100, us: 7, rate: 1 << 31, ..Commit::default() });
+    sidecar.lane_tails(0, 0, 4);
+    let node = tail::node_words(stack, StackId::ROOT, 0x5555);
+    sidecar.set(NODE_RING_OFFSET, node[0]);
+    sidecar.set(NODE_RING_OFFSET + 8, node[1]);
+    sidecar.set(NODES_OFFSET, 1);
+    let expected = [
+        Record::Node { id: stack, parent: StackId::ROOT, pc: 0x5555 },
+        Record::Lost { events: 3 },
+        Record::Thread { id: 4 },
+        Record::Time { us: 7 },
+        Record::Alloc { addr: 0x10, size: 24, stack, zeroed: false },
+        Record::ThreadStart { id: 9, os_tid: 77 },
+        Record::Thread { id: 9 },
+        Record::Time { us: 57 },
+        Record::Alloc { addr: 0x70, size: 1 << 33, stack, zeroed: true },
+        Record::Thread { id: 4 },
+        // Half a microsecond for each step, from 7 us at 100 on.
+        Record::Time { us: 112 },
+        Record::Realloc { old: 0x10, old_size: Some(24), new: 0x20, size: 48, stack },
+        Record::ThreadName { id: 4, name: b"worker" },
+        Record::Time { us: 157 },
+        Record::ReallocBegin { old: 0x20, old_size: Some(48) },
+        Record::Thread { id: 9 },
+        Record::Alloc { addr: 0x20, size: 24, stack, zeroed: false },
+        Record::Thread { id: 4 },
+        Record::Time { us: 207 },
+        Record::ReallocEnd { new: 0x30, size: 96, stack },
+        Record::ThreadEnd { id: 9 },
+    ];
+    assert_eq!(recovered(&Dump::new(), &sidecar), texts(&expected));
+}
+
+#[test]
+fn rings_begin_anew_at_their_end() {
+    let mut sidecar = Sidecar::new();
+    let room = LANE_ROOM as u64;
+    sidecar.lane(0, 1, &[]);
+    for number in room - 2..room + 3 {
+        let entry = Entry::Dealloc { addr: number, size: 1, stack: StackId::NONE, truncated: false };
+        sidecar.entry(0, number, entry.encode(number));
+    }
+    sidecar.set(LANES_START, room + 3);
+    sidecar.commit(1, Commit { nodes: NODE_ROOM as u64 - 1, ..Commit::default() });
+    sidecar.lane_tails(0, room - 2, 1);
+    sidecar.set(NODES_OFFSET, NODE_ROOM as u64 + 1);
+    for (place, id) in [(NODE_ROOM - 1, 50), (0, 51)] {
+        let words = tail::node_words(StackId(id), StackId::ROOT, u64::from(id));
+        sidecar.set(NODE_RING_OFFSET + place * NODE_LEN, words[0]);
+        sidecar.set(NODE_RING_OFFSET + place * NODE_LEN + 8, words[1]);
+    }
+    let records = recovered(&Dump::new(), &sidecar);
+    let node = |id| Record::Node { id: StackId(id), parent: StackId::ROOT, pc: u64::from(id) };
+    assert_eq!(records[..2], texts(&[node(50), node(51)]));
+    let free = |addr| Record::Dealloc { addr, size: None, stack: StackId::NONE };
+    assert_eq!(heap_events(&records), texts(&(room - 2..room + 3).map(free).collect::<Vec<_>>()));
+}
+
+#[test]
+fn more_than_a_frame_becomes_several() {
+    let mut sidecar = Sidecar::new();
+    let lanes = 12;
+    let free = |addr| Entry::Dealloc { addr, size: 1, stack: StackId(1 << 30), truncated: false };
+    for lane in 0..lanes {
+        let far = |number: u64| free((number * 7919 + lane) << 20).encode(number * lanes + lane);
+        sidecar.lane(lane as usize, 1, &(0..LANE_ROOM as u64).map(far).collect::<Vec<_>>());
+    }
+    let frames = sidecar.tail().frames(0, 0);
+    let outcome = read([Dump::new().bytes, frames].concat().as_slice()).unwrap();
+    assert_eq!((outcome.loss, outcome.next_seq > 1), (Loss::default(), true));
+    let events = heap_events(&outcome.records);
+    assert_eq!(events.len(), lanes as usize * LANE_ROOM);
+    let first = Record::Dealloc { addr: 1 << 20, size: None, stack: StackId(1 << 30) };
+    assert_eq!(events[1], texts(&[first])[0]);
+}
+
+#[test]
 fn frames_between_the_dump_and_its_tail_are_missing() {
     let late = [Record::Dealloc { addr: 1, size: Some(2), stack: StackId::NONE }];
-    let mut dump = Dump::of(&one_of_each(), 4096);
-    let bytes = sidecar(&payload(&late), 4);
-    dump.bytes.extend(Tail::parse(&bytes, &SESSION).unwrap().to_frame());
-    let outcome = read(dump.bytes.as_slice()).unwrap();
-    assert_eq!(outcome.records, texts(&[&one_of_each()[..], &late].concat()));
-    assert_eq!(outcome.loss, Loss { missing_frames: 3, ..Loss::default() });
-    assert!(!outcome.complete);
+    let dump = Dump::of(&one_of_each(), 4096);
+    let sidecar = Sidecar::with_frame(&payload(&late), 4);
+    assert_eq!((sidecar.tail().missing_frames(dump.next_seq()), dump.next_seq()), (3, 1));
+    assert_eq!(recovered(&dump, &sidecar), texts(&[&one_of_each()[..], &late].concat()));
 }
 
 /// What docs/FORMAT.md tells a reader to do.
-fn recovered(dump: &Dump, mapping: &[u8]) -> Vec<String> {
+fn recovered(dump: &Dump, sidecar: &Sidecar) -> Vec<String> {
     let outcome = read(dump.bytes.as_slice()).unwrap();
-    let tail = Tail::parse(mapping, &SESSION).unwrap();
     let mut bytes = dump.bytes[..outcome.end_of_whole_frames as usize].to_vec();
-    if tail.seq >= outcome.next_seq {
-        bytes.extend(tail.to_frame());
-    }
+    bytes.extend(sidecar.tail().frames(outcome.next_seq, outcome.next_seq));
     let outcome = read(bytes.as_slice()).unwrap();
     assert_eq!(outcome.loss, Loss::default());
     assert!(!outcome.complete);
     outcome.records
 }
 
-fn sidecar(payload: &[u8], seq: u32) -> Vec<u8> {
-    let mut bytes = vec![0; PAYLOAD_OFFSET];
-    bytes[..LEN_OFFSET].copy_from_slice(&tail::encode_identity(&SESSION));
-    set(&mut bytes, LEN_OFFSET, payload.len() as u64);
-    set(&mut bytes, SEQ_OFFSET, u64::from(seq));
-    bytes.extend_from_slice(payload);
-    bytes
+/// Without the records that only say whose and when.
+fn heap_events(records: &[String]) -> Vec<String> {
+    records.iter().filter(|text| text.starts_with("Dealloc")).cloned().collect()
 }
 
-fn set(bytes: &mut [u8], offset: usize, value: u64) {
-    bytes[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
+fn tail_wide() -> u32 {
+    alloc_dump::lane::WIDE
+}
+
+struct Sidecar(Vec<u8>);
+
+impl Sidecar {
+    fn new() -> Sidecar {
+        let mut sidecar = Sidecar(vec![0; LANES_START]);
+        sidecar.0[..IDENTITY_LEN].copy_from_slice(&tail::encode_identity(&SESSION));
+        sidecar
+    }
+
+    fn with_frame(payload: &[u8], seq: u64) -> Sidecar {
+        let mut sidecar = Sidecar::new();
+        sidecar.0[PAYLOAD_OFFSET..][..payload.len()].copy_from_slice(payload);
+        sidecar.commit(1, Commit { len: payload.len() as u64, seq, ..Commit::default() });
+        sidecar.set(PARTIAL_OFFSET, 1);
+        sidecar
+    }
+
+    fn tail(&self) -> Tail<'_> {
+        Tail::parse(&self.0, &SESSION).unwrap()
+    }
+
+    fn commit(&mut self, commits: u64, commit: Commit) {
+        for (index, word) in commit.words().into_iter().enumerate() {
+            self.set(COMMIT_OFFSETS[(commits & 1) as usize] + 8 * index, word);
+        }
+        self.set(COMMITS_OFFSET, commits);
+    }
+
+    /// Entries of a lane, which belongs to `thread` before the first of them, as long as nothing else is committed.
+    fn lane(&mut self, lane: usize, thread: u64, entries: &[[u64; 3]]) {
+        let end = LANES_START + (lane + 1) * LANE_LEN;
+        if self.0.len() < end {
+            self.0.resize(end, 0);
+            self.set(LANES_OFFSET, lane as u64 + 1);
+            self.lane_tails(lane, 0, thread);
+        }
+        for (number, words) in entries.iter().enumerate() {
+            self.entry(lane, number as u64, *words);
+        }
+        self.set(LANES_START + lane * LANE_LEN, entries.len() as u64);
+    }
+
+    fn lane_tails(&mut self, lane: usize, taken: u64, thread: u64) {
+        let at = LANES_START + lane * LANE_LEN;
+        for which in [0, 8] {
+            self.set(at + LANE_TAILS + which, taken);
+            self.set(at + LANE_THREADS + which, thread);
+        }
+    }
+
+    fn entry(&mut self, lane: usize, number: u64, words: [u64; 3]) {
+        let place = number as usize % LANE_ROOM;
+        let at = LANES_START + lane * LANE_LEN + LANE_HEADER_LEN + place * ENTRY_LEN;
+        for (index, word) in words.into_iter().enumerate() {
+            self.set(at + 8 * index, word);
+        }
+    }
+
+    fn set(&mut self, offset: usize, value: u64) {
+        self.0[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
+    }
 }

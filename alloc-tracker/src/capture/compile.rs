@@ -2,106 +2,102 @@
 //! called once for each code address that is met, behind a lock of its own. Never allocates, never asks the loader.
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, NativeEndian, Pointer, Register, RegisterRule,
-    UnwindContext, UnwindContextStorage, UnwindSection, UnwindTableRow,
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, Encoding, EndianSlice, Evaluation, EvaluationResult,
+    EvaluationStorage, Location, NativeEndian, Piece, Pointer, Register, RegisterRule, UnwindContext,
+    UnwindContextStorage, UnwindExpression, UnwindSection, UnwindTableRow, Value,
 };
 
+use super::frame::Frame;
+use super::incremental::{Step, Words};
 use super::rule::{Base, Rule, RuleTable};
-use crate::modules::{Found, Modules, UnwindTables};
-use crate::sys::{self, Errno, FutexLock};
+use crate::modules;
+use crate::sys::{ErrnoGuard, FutexLock};
 
 static RULES: RuleTable = RuleTable::new();
-static MODULES: FutexLock<Known> =
-    FutexLock::new(Known { modules: Modules::new(), next_scan_ns: 0, context: None });
+/// Room for gimli's work: more than a kilobyte, which a signal handler's stack may not have.
+static CONTEXT: FutexLock<Option<UnwindContext<usize, InPlace>>> = FutexLock::new(None);
 
-struct Known {
-    modules: Modules,
-    next_scan_ns: u64,
-    /// Room for gimli's work: more than a kilobyte, which a signal handler's stack may not have.
-    context: Option<UnwindContext<usize, InPlace>>,
+/// Forgets all rules: code may no longer be where it was.
+pub(super) fn forget_rules() {
+    RULES.clear();
 }
 
-impl Known {
-    fn scan(&mut self) -> Result<(), Errno> {
-        let mut vanished = false;
-        let scanned = self.modules.scan(&mut |found| vanished |= matches!(found, Found::Vanished(_)));
-        if vanished {
-            RULES.clear();
-        }
-        scanned
-    }
-}
-
-/// Forgets all rules if a module is no longer where it was.
-pub(super) fn notice_replaced_modules() {
-    // Whoever has the lock is just looking.
-    let Some(mut known) = MODULES.try_lock() else { return };
-    if known.modules.any_replaced() {
-        // What cannot be read now will be when an address is not in any known module.
-        let _ = known.scan();
-    }
+/// Whether the module of this address has been met.
+pub(super) fn knows(address: u64) -> bool {
+    RULES.get(address).is_some()
 }
 
 /// The rule for the instruction at `address`.
-#[inline]
+#[inline(always)]
 pub(super) fn rule_at(address: u64) -> Rule {
-    match RULES.get(address) {
-        Some(rule) => rule,
-        None => compile_and_keep(address),
-    }
+    let word = RULES.word(address);
+    if word != 0 { Rule::unpack(word) } else { compile_and_keep(address) }
+}
+
+/// The caller of a frame whose rule does not fit into a word, worked out in full. Costs a microsecond or two; what it has
+/// read is noted, so that the next walk need only compare it.
+#[cold]
+#[inline(never)]
+pub(super) fn evaluate(frame: &Frame, words: &mut impl Words) -> Option<Step> {
+    let _errno = ErrnoGuard::new();
+    with_row(frame.rule_address(), |entry| Machine { frame, words, entry }.step())
 }
 
 #[cold]
 #[inline(never)]
 fn compile_and_keep(address: u64) -> Rule {
-    let mut known = MODULES.lock();
-    if !known.modules.covers(address) {
-        let now = sys::clock_ns(libc::CLOCK_MONOTONIC);
-        if now < known.next_scan_ns {
-            // Code that is in no file must not cost a scan for each of its frames.
-            return Rule::Unpackable;
-        }
-        let scanned = known.scan();
-        if scanned.is_err() || !known.modules.covers(address) {
-            known.next_scan_ns = now + SCAN_INTERVAL_NS;
-            return Rule::Unpackable;
-        }
-    }
-    let Known { modules, context, .. } = &mut *known;
-    let tables = modules.unwind_tables(address);
-    let context = context.get_or_insert_with(UnwindContext::new_in);
-    let rule = tables.and_then(|tables| compile(&tables, address, context)).unwrap_or(Rule::Unpackable);
-    RULES.put(address, rule);
-    rule
+    let _errno = ErrnoGuard::new();
+    // NOTE: kept under the lock of the modules, so that none of them goes in between. An address in no module is not kept:
+    // there may be one later.
+    let rule = with_row(address, |entry| {
+        let rule = rule_of(entry).unwrap_or(Rule::Unpackable);
+        RULES.put(address, rule);
+        Some(rule)
+    });
+    rule.unwrap_or(Rule::Unpackable)
 }
 
-const SCAN_INTERVAL_NS: u64 = 100_000_000;
+/// What the unwind tables say about one address.
+struct Entry<'a> {
+    row: &'a UnwindTableRow<usize, InPlace>,
+    frames: EhFrame<Slice<'a>>,
+    encoding: Encoding,
+    is_signal_trampoline: bool,
+}
 
-#[inline(never)]
-fn compile(tables: &UnwindTables, address: u64, context: &mut UnwindContext<usize, InPlace>) -> Option<Rule> {
-    // SAFETY: the modules' table says that these bytes are one readable segment of a module that is mapped; an address
-    // inside it is on this thread's stack of calls, so it is not being unmapped.
-    let segment = unsafe {
-        let start = std::ptr::with_exposed_provenance::<u8>(tables.segment_start as usize);
-        std::slice::from_raw_parts(start, tables.segment_len as usize)
-    };
-    let at = |address: u64| usize::try_from(address.checked_sub(tables.segment_start)?).ok();
-    let bases = BaseAddresses::default().set_eh_frame_hdr(tables.header);
-    let header = EhFrameHdr::new(segment.get(at(tables.header)?..)?, NativeEndian);
-    let header = header.parse(&bases, 8).ok()?;
-    let Pointer::Direct(frames_start) = header.eh_frame_ptr() else { return None };
-    let frames = EhFrame::new(segment.get(at(frames_start)?..)?, NativeEndian);
-    let bases = bases.set_eh_frame(frames_start);
-    let find_cie = EhFrame::cie_from_offset;
-    let entry = header.table()?.fde_for_address(&frames, &bases, address, find_cie).ok()?;
-    if entry.is_signal_trampoline() {
+type Slice<'a> = EndianSlice<'a, NativeEndian>;
+
+/// Calls `f` with what the unwind tables say, under the lock of the modules.
+fn with_row<R>(address: u64, f: impl FnOnce(&Entry<'_>) -> Option<R>) -> Option<R> {
+    modules::with_unwind_tables(address, |tables| {
+        let mut context = CONTEXT.lock();
+        let context = context.get_or_insert_with(UnwindContext::new_in);
+        // SAFETY: the modules' table says that these bytes are one readable segment of a module that is mapped; an address
+        // inside it is on this thread's stack of calls, so it is not being unmapped.
+        let segment = unsafe {
+            let start = std::ptr::with_exposed_provenance::<u8>(tables.segment_start as usize);
+            std::slice::from_raw_parts(start, tables.segment_len as usize)
+        };
+        let at = |address: u64| usize::try_from(address.checked_sub(tables.segment_start)?).ok();
+        let bases = BaseAddresses::default().set_eh_frame_hdr(tables.header);
+        let header = EhFrameHdr::new(segment.get(at(tables.header)?..)?, NativeEndian);
+        let header = header.parse(&bases, 8).ok()?;
+        let Pointer::Direct(frames_start) = header.eh_frame_ptr() else { return None };
+        let frames = EhFrame::new(segment.get(at(frames_start)?..)?, NativeEndian);
+        let bases = bases.set_eh_frame(frames_start);
+        let find_cie = EhFrame::cie_from_offset;
+        let entry = header.table()?.fde_for_address(&frames, &bases, address, find_cie).ok()?;
+        let row = entry.unwind_info_for_address(&frames, &bases, context, address).ok()?;
+        let (encoding, is_signal_trampoline) = (entry.cie().encoding(), entry.is_signal_trampoline());
+        f(&Entry { row, frames, encoding, is_signal_trampoline })
+    })
+}
+
+fn rule_of(entry: &Entry<'_>) -> Option<Rule> {
+    let row = entry.row;
+    if entry.is_signal_trampoline {
         return None;
     }
-    let row = entry.unwind_info_for_address(&frames, &bases, context, address).ok()?;
-    rule_of(row)
-}
-
-fn rule_of(row: &UnwindTableRow<usize, InPlace>) -> Option<Rule> {
     if matches!(row.register(RETURN_ADDRESS), Some(RegisterRule::Undefined)) {
         return Some(Rule::Outermost);
     }
@@ -123,6 +119,101 @@ fn rule_of(row: &UnwindTableRow<usize, InPlace>) -> Option<Rule> {
     Some(Rule::Frame { base, offset: u32::try_from(offset).ok()?, fp })
 }
 
+/// One step by rules of any kind.
+struct Machine<'a, 'e, W> {
+    frame: &'a Frame,
+    words: &'a mut W,
+    entry: &'a Entry<'e>,
+}
+
+impl<W: Words> Machine<'_, '_, W> {
+    fn step(mut self) -> Option<Step> {
+        let row = self.entry.row;
+        let cfa = match *row.cfa() {
+            CfaRule::RegisterAndOffset { register, offset } => {
+                self.register(register)?.wrapping_add_signed(offset)
+            }
+            CfaRule::Expression(ref expression) => self.run(expression, None)?,
+        };
+        let pc = match row.register(RETURN_ADDRESS) {
+            Some(RegisterRule::Undefined) => return Some(Step::Outermost),
+            Some(RegisterRule::Offset(offset)) => self.read(cfa.wrapping_add_signed(offset))?,
+            Some(RegisterRule::Expression(ref expression)) => {
+                let address = self.run(expression, Some(cfa))?;
+                self.read(address)?
+            }
+            Some(RegisterRule::ValExpression(ref expression)) => self.run(expression, Some(cfa))?,
+            _ => return None,
+        };
+        if pc == 0 {
+            return None;
+        }
+        let caller = match row.register(FRAME_POINTER) {
+            None | Some(RegisterRule::SameValue) => self.frame.caller_with_same_fp(pc, cfa),
+            Some(RegisterRule::Offset(offset)) => Frame::in_slot(pc, cfa, cfa.wrapping_add_signed(offset)),
+            Some(RegisterRule::Expression(ref expression)) => {
+                Frame::in_slot(pc, cfa, self.run(expression, Some(cfa))?)
+            }
+            Some(_) => return None,
+        };
+        self.words.go_to(cfa)?;
+        Some(Step::Caller(if self.entry.is_signal_trampoline { caller.interrupted() } else { caller }))
+    }
+
+    fn register(&mut self, register: Register) -> Option<u64> {
+        match register {
+            STACK_POINTER => Some(self.frame.sp),
+            FRAME_POINTER => match self.frame.fp_slot() {
+                Some(slot) => self.read(slot),
+                None => Some(self.frame.fp),
+            },
+            _ => None,
+        }
+    }
+
+    /// The word at this address, which may be on another stack: the walk then goes on there.
+    fn read(&mut self, address: u64) -> Option<u64> {
+        match self.words.read(address) {
+            Some(word) => Some(word),
+            None => {
+                self.words.go_to(address)?;
+                self.words.read(address)
+            }
+        }
+    }
+
+    fn run(&mut self, expression: &UnwindExpression<usize>, initial: Option<u64>) -> Option<u64> {
+        let expression = expression.get(&self.entry.frames).ok()?;
+        let mut evaluation = Evaluation::<Slice<'_>, InPlace>::new_in(expression.0, self.entry.encoding);
+        evaluation.set_max_iterations(MOST_OPERATIONS);
+        if let Some(initial) = initial {
+            evaluation.set_initial_value(initial);
+        }
+        let mut result = evaluation.evaluate().ok()?;
+        loop {
+            result = match result {
+                EvaluationResult::RequiresRegister { register, .. } => {
+                    let value = self.register(register)?;
+                    evaluation.resume_with_register(Value::Generic(value)).ok()?
+                }
+                EvaluationResult::RequiresMemory { address, size: 8, .. } => {
+                    let value = self.read(address)?;
+                    evaluation.resume_with_memory(Value::Generic(value)).ok()?
+                }
+                EvaluationResult::Complete => break,
+                _ => return None,
+            };
+        }
+        match evaluation.as_result() {
+            [Piece { location: Location::Address { address }, .. }] => Some(*address),
+            _ => None,
+        }
+    }
+}
+
+/// No expression of a compiler's is longer.
+const MOST_OPERATIONS: u32 = 100;
+
 /// DWARF's numbers for x86-64.
 const FRAME_POINTER: Register = Register(6);
 const STACK_POINTER: Register = Register(7);
@@ -134,4 +225,10 @@ struct InPlace;
 impl UnwindContextStorage<usize> for InPlace {
     type Rules = [(Register, RegisterRule<usize>); 10];
     type Stack = [UnwindTableRow<usize, Self>; 3];
+}
+
+impl<'a> EvaluationStorage<Slice<'a>> for InPlace {
+    type Stack = [Value; 16];
+    type ExpressionStack = [(Slice<'a>, Slice<'a>); 1];
+    type Result = [Piece<Slice<'a>>; 1];
 }

@@ -7,94 +7,94 @@
 //! top have to be interned. A word that differs ends the agreement at its frame: stepping goes on from there.
 //! Every word is compared only after all words that led to it, so memory that a real walk would not touch is never
 //! touched. Comparing code and stack addresses alone would not be sound.
-//!
-//! The state of a frame is its return address, its stack pointer, and where the frame pointer of its function is: still
-//! in the register, or in a slot further in. It is read only when a frame's size depends on it.
 
 use super::End;
-use super::compile::rule_at;
+use super::arch;
+use super::frame::Frame;
 use super::registers::Registers;
-use super::rule::{Base, Rule};
-use super::stack::Bounds;
-use super::walk::{Frame, Walk};
+use super::stack::{Bounds, StackRanges};
+use super::walk::{Walk, Walks, Word};
 
-/// Walks from the function that took `registers`, which is not recorded itself. `None` if the stack has a frame that
-/// only a full unwinder understands.
-pub(super) fn walk(walk: &mut Walk, registers: &Registers) -> Option<End> {
-    let stack = walk.stack_above(registers.sp)?;
-    let mut own = Frame::in_register(registers.pc, registers.sp, registers.fp);
-    let mut frame = step(&mut own, rule_at(registers.pc), &stack)??;
-    let mut candidates = walk.recorded().len();
+/// Walks from the frame that has these registers. `None` if the stack has a frame that only a full unwinder understands.
+#[inline(always)]
+pub(super) fn walk(walks: &mut Walks, registers: &Registers) -> Option<End> {
+    let (walk, ranges, bounds) = walks.on_stack(registers.sp)?;
+    walk.begin();
+    let mut candidates = walk.recorded();
+    let mut memory = Memory { walk, ranges, bounds, enough: true };
+    let mut frame = Frame::in_register(registers.pc, registers.sp, registers.fp);
     loop {
-        let recorded = walk.recorded();
-        while candidates > 0 && recorded.get(candidates - 1)?.sp < frame.sp {
+        while candidates > 0 && memory.walk.recorded_frame(candidates - 1).sp < frame.sp {
             candidates -= 1;
         }
-        if candidates > 0 && recorded.get(candidates - 1)?.is_in_state_of(&frame) {
-            let Some(differs) = first_difference(recorded.get(..candidates)?, &stack) else {
-                walk.share(candidates);
+        if candidates > 0 && memory.walk.recorded_frame(candidates - 1).is_in_state_of(&frame) {
+            // SAFETY: both walks are in the same state, so this one reads what the recorded one has read.
+            let Some(differs) = (unsafe { memory.walk.first_difference(candidates - 1) }) else {
+                memory.walk.share(candidates);
                 return Some(End::Root);
             };
             // Further in the recorded frames hold; this one's caller is another.
             for at in (differs + 1..candidates).rev() {
-                let holds = *walk.recorded().get(at)?;
-                if !walk.push(holds) {
+                if !memory.walk.push_recorded(at) {
                     return Some(End::Truncated);
                 }
             }
-            frame = walk.recorded().get(differs)?.state();
+            frame = *memory.walk.recorded_frame(differs);
+            if !memory.bounds.contains(frame.sp) {
+                memory.bounds = memory.ranges.beyond(frame.sp)?;
+            }
             candidates = differs;
         }
-        // The rule of a call is that of the instruction before the one that it returns to.
-        let rule = rule_at(frame.pc - 1);
-        let caller = step(&mut frame, rule, &stack)?;
-        if !walk.push(frame) {
+        let step = arch::step(&frame, &mut memory)?;
+        if !memory.enough || !memory.walk.push(frame) {
             return Some(End::Truncated);
         }
-        match caller {
-            Some(caller) => frame = caller,
-            None => return Some(End::Root),
+        match step {
+            Step::Caller(caller) => frame = caller,
+            Step::Outermost => return Some(End::Root),
         }
     }
 }
 
-/// Compares what led from the innermost of these frames to the outermost with what is there now. The first frame, from
-/// the inside, that would be left differently.
-#[inline]
-fn first_difference(recorded: &[Frame], stack: &Bounds) -> Option<usize> {
-    for inner in (1..recorded.len()).rev() {
-        let (frame, caller) = (&recorded[inner], &recorded[inner - 1]);
-        let fp_holds = frame.fp_that_was_read().is_none_or(|(slot, word)| stack.read(slot) == Some(word));
-        if !fp_holds || stack.read(caller.sp.wrapping_sub(8)) != Some(caller.pc) {
-            return Some(inner);
-        }
-    }
-    None
+/// Where a frame leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// To its caller.
+    Caller(Frame),
+    /// Nowhere: the thread began here.
+    Outermost,
 }
 
-/// The caller of a frame, with what had to be read for it noted in the frame; `Some(None)` for the outermost frame.
-#[inline]
-fn step(frame: &mut Frame, rule: Rule, stack: &Bounds) -> Option<Option<Frame>> {
-    let Rule::Frame { base, offset, fp } = rule else {
-        return (rule == Rule::Outermost).then_some(None);
-    };
-    let base = match base {
-        Base::Sp => frame.sp,
-        Base::Fp => {
-            if let Some(slot) = frame.fp_slot() {
-                frame.read_fp(stack.read(slot)?);
-            }
-            frame.fp_value()
-        }
-    };
-    let caller_sp = base.checked_add(u64::from(offset))?;
-    // The stack grows down: a caller is above.
-    if caller_sp <= frame.sp {
-        return None;
+/// What a step reads, and where that is noted.
+pub(super) trait Words {
+    /// The word at this address, which is noted; `None` if a walk must not read there.
+    fn read(&mut self, address: u64) -> Option<u64>;
+
+    /// The walk goes on at this stack pointer, on another stack if it is not on this one.
+    fn go_to(&mut self, sp: u64) -> Option<()>;
+}
+
+struct Memory<'a> {
+    walk: &'a mut Walk,
+    ranges: &'a mut StackRanges,
+    bounds: Bounds,
+    /// Whether there was memory to note everything.
+    enough: bool,
+}
+
+impl Words for Memory<'_> {
+    #[inline(always)]
+    fn read(&mut self, address: u64) -> Option<u64> {
+        let value = self.bounds.read(address)?;
+        self.enough &= self.walk.note(Word { address, value });
+        Some(value)
     }
-    let pc = stack.read(caller_sp - 8).filter(|pc| *pc != 0)?;
-    Some(Some(match fp {
-        Some(saved) => Frame::in_slot(pc, caller_sp, caller_sp.wrapping_add_signed(i64::from(saved))),
-        None => frame.caller_with_same_fp(pc, caller_sp),
-    }))
+
+    #[cold]
+    fn go_to(&mut self, sp: u64) -> Option<()> {
+        if !self.bounds.contains(sp) {
+            self.bounds = self.ranges.beyond(sp)?;
+        }
+        Some(())
+    }
 }

@@ -4,32 +4,58 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | `incremental` | the walk: steps by rules, and takes over what has not changed since the last one |
+//! | `incremental` | the walk: steps outwards, and takes over what has not changed since the last one |
+//! | `x86_64`, `aarch64` | one step outwards; all that depends on the processor |
 //! | `rule` | a rule in one word, and the table of rules |
 //! | `compile` | rules out of the unwind tables of the modules |
 //! | `portable` | the walk by the platform's own unwinder, for what rules cannot say, and to compare with |
-//! | `walk`, `stack`, `registers` | buffers, stack memory, the starting point |
+//! | `recent` | nodes that were found lately |
+//! | `frame`, `walk`, `stack`, `registers` | frames, walks that are remembered, stack memory, the starting point |
 
+#[cfg_attr(not(target_arch = "aarch64"), cfg(test))]
+mod aarch64;
 #[cfg(target_arch = "x86_64")]
 mod compile;
-#[cfg(target_arch = "x86_64")]
+mod frame;
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code, reason = "no steps"))]
 mod incremental;
 mod portable;
+mod recent;
 mod registers;
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no rules are compiled there yet"))]
+#[cfg(target_arch = "x86_64")]
 mod rule;
 mod stack;
 mod walk;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
-pub(crate) use registers::Registers;
-pub(crate) use walk::Walk;
+#[cfg(target_arch = "aarch64")]
+use aarch64 as arch;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as arch;
+
+pub(crate) use recent::Recent;
+pub(crate) use registers::{Registers, hook_entry};
+pub(crate) use walk::Walks;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use walk::Frame;
+use frame::Frame;
+
+use crate::sys::ErrnoGuard;
 
 /// Memory that walking needs for all threads together, besides what it maps.
-pub(crate) const TABLE_BYTES: u64 = if cfg!(target_arch = "x86_64") { rule::TABLE_BYTES } else { 0 };
+#[cfg(target_arch = "x86_64")]
+pub(crate) const TABLE_BYTES: u64 = rule::TABLE_BYTES;
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) const TABLE_BYTES: u64 = 0;
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use arch::plain_address;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn plain_address(pc: u64) -> u64 {
+    pc
+}
 
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,18 +66,25 @@ pub(crate) enum End {
     Truncated,
 }
 
-/// Walks the calling thread's stack into `walk`, from the caller of the function that took `registers`.
-pub(crate) fn walk(walk: &mut Walk, registers: &Registers) -> End {
-    walk.begin();
-    #[cfg(target_arch = "x86_64")]
-    if let Some(end) = incremental::walk(walk, registers) {
+/// Walks the calling thread's stack into `walks`, from the frame that has these registers.
+#[inline]
+pub(crate) fn walk(walks: &mut Walks, registers: &Registers) -> End {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    if let Some(end) = incremental::walk(walks, registers) {
         if CHECKING.load(Ordering::Relaxed) {
-            check(walk, registers, end);
+            check(walks, registers, end);
         }
         return end;
     }
+    walk_portably(walks, registers)
+}
+
+#[cold]
+fn walk_portably(walks: &mut Walks, registers: &Registers) -> End {
+    let _errno = ErrnoGuard::new();
+    let walk = walks.current();
     walk.begin();
-    let end = portable::walk(registers.sp, |pc| walk.push(Frame::without_state(pc)));
+    let end = portable::walk(registers.sp - 1, |pc| walk.push(Frame::without_state(pc)));
     walk.share_by_addresses();
     end
 }
@@ -62,10 +95,21 @@ pub(crate) fn prepare() {
     portable::walk(0, |_| true);
 }
 
-/// Forgets the rules of code that is no longer what it was. Called from time to time.
-pub(crate) fn notice_replaced_modules() {
+/// Forgets the rules of code that is no longer what it was.
+pub(crate) fn forget_rules() {
     #[cfg(target_arch = "x86_64")]
-    compile::notice_replaced_modules();
+    compile::forget_rules();
+}
+
+/// Whether the module of this return address has been met by a walk, so that it need not be looked for.
+pub(crate) fn knows(pc: u64) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return compile::knows(pc - 1);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = pc;
+        false
+    }
 }
 
 /// Compares every walk with a full one by the platform's unwinder from now on.
@@ -82,12 +126,13 @@ static CHECKING: AtomicBool = AtomicBool::new(false);
 static CHECKED: AtomicU64 = AtomicU64::new(0);
 static DIFFERENT: AtomicU64 = AtomicU64::new(0);
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[cold]
-fn check(walk: &mut Walk, registers: &Registers, end: End) {
+fn check(walks: &mut Walks, registers: &Registers, end: End) {
+    let _errno = ErrnoGuard::new();
     let mut same = true;
-    let mut addresses = walk.addresses();
-    let other = portable::walk(registers.sp, |pc| {
+    let mut addresses = walks.current().addresses();
+    let other = portable::walk(registers.sp - 1, |pc| {
         same &= addresses.next() == Some(pc);
         true
     });

@@ -50,7 +50,7 @@ impl Rule {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn unpack(word: u64) -> Rule {
         match word & 3 {
             1 => Rule::Frame {
@@ -80,9 +80,16 @@ impl RuleTable {
 
     #[inline]
     pub(super) fn get(&self, address: u64) -> Option<Rule> {
+        let word = self.word(address);
+        (word != 0).then(|| Rule::unpack(word))
+    }
+
+    /// The packed rule, 0 for none.
+    #[inline(always)]
+    pub(super) fn word(&self, address: u64) -> u64 {
         let (mixed, word) = &self.slots[slot(address)];
         let word = word.load(Ordering::Relaxed);
-        (mixed.load(Ordering::Relaxed) ^ word == address && word != 0).then(|| Rule::unpack(word))
+        if mixed.load(Ordering::Relaxed) ^ word == address { word } else { 0 }
     }
 
     pub(super) fn put(&self, address: u64, rule: Rule) {
@@ -107,9 +114,9 @@ const SLOTS: usize = 1 << 15;
 /// Bytes of a table.
 pub(super) const TABLE_BYTES: u64 = size_of::<RuleTable>() as u64;
 
-#[inline]
+#[inline(always)]
 fn slot(address: u64) -> usize {
-    (address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % SLOTS
+    (address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 49) as usize % SLOTS
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The stacks that a thread runs on, and reading them. In: a stack pointer. Out: words between it and the stack's end.
 
+use super::walk;
 use crate::modules;
+use crate::sys::ErrnoGuard;
 
 /// The part of a stack that is in use: from a stack pointer to the end of the mapping that it lies in.
 #[derive(Clone, Copy, Debug)]
@@ -11,56 +13,112 @@ pub(super) struct Bounds {
 
 impl Bounds {
     /// The word at this address; `None` if it is not an aligned one inside.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(&self, address: u64) -> Option<u64> {
         let inside = address >= self.start && address < self.end && address.is_multiple_of(8);
         // SAFETY: aligned, and between the stack pointer of a function that has not returned and the end of the mapping
         // that it lies in, which is readable throughout. The mapping's end is page-aligned, so the whole word is inside.
-        inside.then(|| unsafe { std::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() })
+        inside.then(|| unsafe { walk::read(address) })
+    }
+
+    /// Whether an address lies on this stack.
+    #[inline]
+    pub(super) fn contains(&self, address: u64) -> bool {
+        address >= self.start && address < self.end
     }
 }
 
-/// Mappings that this thread has used as stacks, newest first: its own, an alternate one for signals, fibers'.
+/// Mappings that this thread has used as stacks: its own, an alternate one for signals, fibers'. The ones used last have
+/// a walk of their own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StackRanges {
     ranges: [(u64, u64); RANGES],
+    /// Which range each of the remembered walks belongs to, the one used last first.
+    recent: [Recent; STACKS],
+    next: usize,
     look_ups: u32,
 }
 
-const RANGES: usize = 4;
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    start: u64,
+    end: u64,
+    walk: u8,
+}
+
+/// Walks that a thread remembers: its own stack's, one for signals, and two for fibers.
+pub(super) const STACKS: usize = 4;
+const RANGES: usize = 64;
 /// A program with more stacks than are remembered must not ask the kernel at every event: after this many look-ups
 /// only one in as many is made, and the walks between them are left to the platform's unwinder.
-const LOOK_UPS: u32 = 64;
+const LOOK_UPS: u32 = 1024;
 
 impl StackRanges {
     pub(super) const fn new() -> StackRanges {
-        StackRanges { ranges: [(0, 0); RANGES], look_ups: 0 }
+        let mut recent = [Recent { start: 0, end: 0, walk: 0 }; STACKS];
+        let mut walk = 0;
+        while walk < STACKS {
+            recent[walk].walk = walk as u8;
+            walk += 1;
+        }
+        StackRanges { ranges: [(0, 0); RANGES], recent, next: 0, look_ups: 0 }
     }
 
-    /// The stack from `sp` to its end; `None` if that is not in any mapping, or not worth finding out.
+    /// The stack from `sp` to its end, and which walk belongs to it; `None` if that is not in any mapping, or not worth
+    /// finding out.
     #[inline]
-    pub(super) fn above(&mut self, sp: u64) -> Option<Bounds> {
-        let holds = |range: &&(u64, u64)| range.0 <= sp && sp < range.1;
-        let end = match self.ranges.iter().find(holds) {
-            Some((_, end)) => *end,
-            None => self.look_up(sp)?,
-        };
-        Some(Bounds { start: sp, end })
+    pub(super) fn above(&mut self, sp: u64) -> Option<(Bounds, usize)> {
+        let first = &self.recent[0];
+        if first.start <= sp && sp < first.end {
+            return Some((Bounds { start: sp, end: first.end }, usize::from(first.walk)));
+        }
+        self.switch(sp)
     }
 
-    /// Asks the kernel. A stack that grows is looked up again at every new page, so what lies below is not assumed to
-    /// belong to it.
+    /// A stack that a walk comes to from another one.
+    pub(super) fn beyond(&mut self, sp: u64) -> Option<Bounds> {
+        let (start, end) = self.range_of(sp)?;
+        Some(Bounds { start, end })
+    }
+
     #[cold]
-    fn look_up(&mut self, sp: u64) -> Option<u64> {
+    fn switch(&mut self, sp: u64) -> Option<(Bounds, usize)> {
+        let _errno = ErrnoGuard::new();
+        let (start, end) = self.range_of(sp)?;
+        // A stack that grows has another start at every new page.
+        let at = self.recent.iter().position(|recent| recent.end == end).unwrap_or(STACKS - 1);
+        self.recent[..=at].rotate_right(1);
+        let first = &mut self.recent[0];
+        (first.start, first.end) = (start, end);
+        Some((Bounds { start: sp, end }, usize::from(first.walk)))
+    }
+
+    fn range_of(&mut self, sp: u64) -> Option<(u64, u64)> {
+        let holds = |range: &&(u64, u64)| range.0 <= sp && sp < range.1;
+        match self.ranges.iter().find(holds) {
+            Some(range) => Some(*range),
+            None => self.look_up(sp),
+        }
+    }
+
+    /// Asks the kernel. What lies below a stack that grows is not assumed to belong to it.
+    #[cold]
+    fn look_up(&mut self, sp: u64) -> Option<(u64, u64)> {
         self.look_ups = self.look_ups.wrapping_add(1);
         if self.look_ups > LOOK_UPS && !self.look_ups.is_multiple_of(LOOK_UPS) {
             return None;
         }
         let (start, end) = modules::mapping_around(sp)?;
-        let kept = self.ranges.iter().position(|range| range.1 == end).unwrap_or(RANGES - 1);
-        self.ranges[..=kept].rotate_right(1);
-        self.ranges[0] = (start, end);
-        Some(end)
+        // What overlaps it is no longer what it was.
+        let at = self.ranges.iter().position(|range| range.0 < end && start < range.1).unwrap_or(self.next);
+        for range in self.ranges.iter_mut().filter(|range| range.0 < end && start < range.1) {
+            *range = (0, 0);
+        }
+        if at == self.next {
+            self.next = (self.next + 1) % RANGES;
+        }
+        self.ranges[at] = (start, end);
+        Some((start, end))
     }
 }
 
@@ -73,7 +131,7 @@ mod tests {
         let here = [0x1234_5678_9ABC_DEF0u64, 1];
         let address = here.as_ptr().expose_provenance() as u64;
         let mut ranges = StackRanges::new();
-        let bounds = ranges.above(address).unwrap();
+        let (bounds, _) = ranges.above(address).unwrap();
         assert_eq!((bounds.read(address), bounds.read(address + 8)), (Some(here[0]), Some(1)));
         assert_eq!(
             (bounds.read(address - 8), bounds.read(address + 1), bounds.read(bounds.end)),
@@ -82,4 +140,20 @@ mod tests {
         assert!(bounds.read(bounds.end - 8).is_some());
         assert!(ranges.above(8).is_none());
     }
+
+    #[test]
+    fn every_stack_keeps_its_walk_while_others_are_used() {
+        let stack = Box::new(0u64);
+        let (own, other) = (&raw const OWN as u64, &raw const *stack as u64);
+        let mut ranges = StackRanges::new();
+        let first = ranges.above(own).unwrap().1;
+        let second = ranges.above(other).unwrap().1;
+        assert_ne!(first, second);
+        for _ in 0..5 {
+            assert_eq!((ranges.above(own).unwrap().1, ranges.above(other).unwrap().1), (first, second));
+        }
+        assert_eq!(ranges.look_ups, 2);
+    }
+
+    static OWN: u64 = 0;
 }

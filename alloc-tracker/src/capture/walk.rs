@@ -1,163 +1,135 @@
-//! The buffers of one thread's stack walks: the one that was recorded last, and the new one.
+//! The walks that a thread remembers, one for each stack that it runs on, and the new one in the making.
 
 use alloc_dump::layout::StackId;
 
-use super::stack::{Bounds, StackRanges};
-use crate::sys::{Mapping, Plain};
+use super::frame::Frame;
+use super::plain_address;
+use super::stack::{Bounds, STACKS, StackRanges};
+use crate::sys::{ErrnoGuard, Mapping, Plain};
 
-/// A frame of a walk: where it returns to, the state that the unwinder was in, and what it read to leave it.
-#[derive(Clone, Copy, Debug)]
+/// The walks of one thread.
+#[derive(Debug)]
+pub(crate) struct Walks {
+    walks: [Walk; STACKS],
+    stacks: StackRanges,
+    /// Which of them the new walk is compared with.
+    current: usize,
+}
+
+/// A word that was read, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub(super) struct Frame {
-    /// Return address.
-    pub(super) pc: u64,
-    /// Stack pointer; 0 for a frame whose state is not known.
-    pub(super) sp: u64,
-    /// The frame pointer of its function: its value, or the address of the slot that it was saved in.
-    fp: u64,
-    /// What was read from that slot.
-    fp_word: u64,
-    /// Node in the call tree, once it is recorded.
-    node: u32,
-    flags: u32,
+pub(super) struct Word {
+    pub(super) address: u64,
+    pub(super) value: u64,
 }
 
 // SAFETY: integers without padding.
-unsafe impl Plain for Frame {}
+unsafe impl Plain for Word {}
 
-const FP_IN_SLOT: u32 = 1;
-const FP_WAS_READ: u32 = 2;
-
-impl Frame {
-    /// A frame that another unwinder has found.
-    pub(super) const fn without_state(pc: u64) -> Frame {
-        Frame { pc, sp: 0, fp: 0, fp_word: 0, node: 0, flags: 0 }
+impl Walks {
+    pub(crate) const fn new() -> Walks {
+        Walks { walks: [const { Walk::new() }; STACKS], stacks: StackRanges::new(), current: 0 }
     }
 
-    /// A frame whose function's frame pointer is still in its register.
-    pub(super) const fn in_register(pc: u64, sp: u64, fp: u64) -> Frame {
-        Frame { sp, fp, ..Frame::without_state(pc) }
-    }
-
-    /// A frame whose function's frame pointer was saved at this address.
+    /// Chooses the walk that belongs to the stack with this address: the walk, and the stack from there to its end.
     #[inline]
-    pub(super) const fn in_slot(pc: u64, sp: u64, slot: u64) -> Frame {
-        Frame { sp, fp: slot, flags: FP_IN_SLOT, ..Frame::without_state(pc) }
+    pub(super) fn on_stack(&mut self, sp: u64) -> Option<(&mut Walk, &mut StackRanges, Bounds)> {
+        let (bounds, which) = self.stacks.above(sp)?;
+        self.current = which;
+        Some((&mut self.walks[which], &mut self.stacks, bounds))
     }
 
-    /// The caller's frame, if this one's function leaves the frame pointer alone.
-    #[inline]
-    pub(super) const fn caller_with_same_fp(&self, pc: u64, sp: u64) -> Frame {
-        Frame { sp, fp: self.fp, flags: self.flags & FP_IN_SLOT, ..Frame::without_state(pc) }
+    pub(super) fn current(&mut self) -> &mut Walk {
+        &mut self.walks[self.current]
     }
 
-    /// The frame as it was before anything was read to leave it.
+    /// Gives every frame of the new walk a node: the shared ones keep theirs, `intern` finds the others' from the
+    /// parent's node and the return address. The new walk becomes the recorded one. Returns the innermost frame's
+    /// node, or `root` for an empty walk; `None`, and forgets the walk, if `intern` does not know what to do. Nodes are
+    /// kept only within one `epoch`.
     #[inline]
-    pub(super) const fn state(&self) -> Frame {
-        Frame { fp_word: 0, node: 0, flags: self.flags & FP_IN_SLOT, ..*self }
-    }
-
-    /// The slot of the frame pointer, if it is in one.
-    #[inline]
-    pub(super) fn fp_slot(&self) -> Option<u64> {
-        (self.flags & FP_IN_SLOT != 0).then_some(self.fp)
-    }
-
-    /// The slot of the frame pointer and what it held, if that mattered.
-    #[inline]
-    pub(super) fn fp_that_was_read(&self) -> Option<(u64, u64)> {
-        (self.flags & FP_WAS_READ != 0).then_some((self.fp, self.fp_word))
-    }
-
-    /// Notes what the slot held.
-    #[inline]
-    pub(super) fn read_fp(&mut self, word: u64) {
-        self.fp_word = word;
-        self.flags |= FP_WAS_READ;
-    }
-
-    /// The value of the frame pointer; read before if it is in a slot.
-    #[inline]
-    pub(super) fn fp_value(&self) -> u64 {
-        if self.flags & FP_IN_SLOT != 0 { self.fp_word } else { self.fp }
-    }
-
-    #[inline]
-    pub(super) fn is_in_state_of(&self, other: &Frame) -> bool {
-        (self.pc, self.sp, self.fp) == (other.pc, other.sp, other.fp)
-            && (self.flags ^ other.flags) & FP_IN_SLOT == 0
+    pub(crate) fn resolve(
+        &mut self,
+        root: StackId,
+        epoch: u64,
+        intern: impl FnMut(StackId, u64) -> Option<StackId>,
+    ) -> Option<StackId> {
+        self.current().resolve(root, epoch, intern)
     }
 }
 
-/// The last walk of a thread, outermost frame first, and the new frames of the next one.
-///
-/// One mapping holds two arrays of equal capacity: the new frames as they come (innermost first), and the frames of
-/// the walk that was recorded last. It grows when a stack is deeper than any before.
+/// The last walk on one stack, outermost frame first, and the new frames of the next one, innermost first; of both the
+/// words that were read.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    memory: Option<Mapping>,
-    capacity: usize,
-    /// New frames.
-    fresh: usize,
-    /// Frames of the recorded walk.
-    known: usize,
+    frames: Array<Frame>,
+    words: Array<Word>,
+    fresh_frames: Array<Frame>,
+    fresh_words: Array<Word>,
     /// Leading frames of the recorded walk that the new one shares.
     shared: usize,
     /// What the recorded walk hangs under.
     root: StackId,
-    /// Whether the nodes of the recorded walk are those of the current tree.
-    nodes_hold: bool,
-    stacks: StackRanges,
+    /// What the nodes of the recorded walk belong to.
+    epoch: u64,
 }
 
 impl Walk {
     pub(crate) const fn new() -> Walk {
         Walk {
-            memory: None,
-            capacity: 0,
-            fresh: 0,
-            known: 0,
+            frames: Array::new(),
+            words: Array::new(),
+            fresh_frames: Array::new(),
+            fresh_words: Array::new(),
             shared: 0,
             root: StackId::ROOT,
-            nodes_hold: true,
-            stacks: StackRanges::new(),
+            epoch: 0,
         }
     }
 
     /// Starts a new walk.
     #[inline]
     pub(super) fn begin(&mut self) {
-        self.fresh = 0;
+        self.fresh_frames.len = 0;
+        self.fresh_words.len = 0;
         self.shared = 0;
     }
 
+    /// Notes a word that was read to leave the frame that is pushed next; false if there is no memory.
+    #[inline(always)]
+    pub(super) fn note(&mut self, word: Word) -> bool {
+        self.fresh_words.push(word)
+    }
+
     /// Adds the next frame outwards; false if there is no room and none to be had.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, frame: Frame) -> bool {
-        if self.fresh == self.capacity && !self.grow() {
-            return false;
-        }
-        let at = self.fresh;
-        let [fresh, _] = self.arrays();
-        if let Some(slot) = fresh.get_mut(at) {
-            *slot = frame;
-            self.fresh += 1;
-        }
-        true
+        self.fresh_frames.len < MAX_FRAMES && self.fresh_frames.push(frame.with_words(self.fresh_words.len))
     }
 
-    /// The stack that this address lies in, from there to its end.
-    #[inline]
-    pub(super) fn stack_above(&mut self, sp: u64) -> Option<Bounds> {
-        self.stacks.above(sp)
+    /// Adds a recorded frame again, with its words.
+    pub(super) fn push_recorded(&mut self, at: usize) -> bool {
+        let Some(frame) = self.frames.get(at).copied() else { return false };
+        for word in (self.words_before(at)..frame.words()).rev() {
+            let Some(word) = self.words.get(word).copied() else { return false };
+            if !self.note(word) {
+                return false;
+            }
+        }
+        self.push(frame)
     }
 
-    /// The recorded walk, outermost frame first, as far as a new one can share it.
+    /// How many frames of the recorded walk a new one can share.
     #[inline]
-    pub(super) fn recorded(&mut self) -> &[Frame] {
-        let known = if self.root == StackId::ROOT { self.known } else { 0 };
-        let [_, frames] = self.arrays();
-        frames.get(..known).unwrap_or_default()
+    pub(super) fn recorded(&self) -> usize {
+        if self.root == StackId::ROOT { self.frames.len } else { 0 }
+    }
+
+    /// A frame of the recorded walk, below [`recorded`](Walk::recorded).
+    #[inline(always)]
+    pub(super) fn recorded_frame(&self, at: usize) -> &Frame {
+        &self.frames.as_slice()[at]
     }
 
     /// The new walk goes on as the recorded one does in its first `frames` frames.
@@ -166,103 +138,178 @@ impl Walk {
         self.shared = frames;
     }
 
+    /// Compares what was read from a recorded frame to the root with what is there now, in the order in which it was read.
+    /// The first frame that would be left differently.
+    ///
+    /// # Safety
+    /// A walk that is in the state of this frame must be able to read what the recorded one has read, as long as all that
+    /// it has read before is the same.
+    #[inline]
+    pub(super) unsafe fn first_difference(&self, from: usize) -> Option<usize> {
+        let mut at = self.frames.get(from)?.words();
+        let words = self.words.as_slice().get(..at).unwrap_or_default();
+        while at > 0 {
+            at -= 1;
+            // SAFETY: `at` is below the length.
+            let word = unsafe { words.get_unchecked(at) };
+            // SAFETY: the caller's promise; all words before this one are the same.
+            if unsafe { read(word.address) } != word.value {
+                return Some(self.frame_of(at, from));
+            }
+        }
+        None
+    }
+
     /// Takes the new frames for a whole walk, and finds out what it shares with the recorded one by its return
     /// addresses, from the outermost frame inwards.
     pub(super) fn share_by_addresses(&mut self) {
-        let (count, limit) = (self.fresh, self.known.min(self.fresh));
-        let [fresh, known] = self.arrays();
-        let same = |at: &usize| match (known.get(*at), fresh.get(count - 1 - at)) {
+        let count = self.fresh_frames.len;
+        let same = |at: &usize| match (self.frames.get(*at), self.fresh_frames.get(count - 1 - at)) {
             (Some(known), Some(fresh)) => known.pc == fresh.pc,
             _ => false,
         };
-        self.shared = (0..limit).take_while(same).count();
-        self.fresh = count - self.shared;
-    }
-
-    /// Gives every frame of the new walk a node: the shared ones keep theirs, `intern` finds the others' from the
-    /// parent's node and the return address. The new walk becomes the recorded one. Returns the innermost frame's
-    /// node, or `root` for an empty walk; `None`, and forgets the walk, if `intern` does not know what to do.
-    pub(crate) fn resolve(
-        &mut self,
-        root: StackId,
-        mut intern: impl FnMut(StackId, u64) -> Option<StackId>,
-    ) -> Option<StackId> {
-        let (fresh, shared) = (self.fresh, self.shared);
-        let nodes_hold = self.nodes_hold && root == self.root;
-        self.known = 0;
-        self.root = root;
-        if self.capacity < shared + fresh && !self.grow() {
-            return None;
-        }
-        let [new, frames] = self.arrays();
-        let mut parent = root;
-        let keep = if nodes_hold { shared } else { 0 };
-        if let Some(last) = keep.checked_sub(1) {
-            parent = StackId(frames.get(last)?.node);
-        }
-        // Under another root, or in another tree, the shared frames have other nodes.
-        for frame in frames.get_mut(keep..shared)? {
-            parent = intern(parent, frame.pc)?;
-            frame.node = parent.0;
-        }
-        for (slot, frame) in
-            frames.get_mut(shared..shared + fresh)?.iter_mut().zip(new.get(..fresh)?.iter().rev())
-        {
-            parent = intern(parent, frame.pc)?;
-            *slot = Frame { node: parent.0, ..*frame };
-        }
-        (self.known, self.nodes_hold) = (shared + fresh, true);
-        Some(parent)
-    }
-
-    /// Forgets the nodes of the recorded walk, which belong to another tree. Its frames stay: the new walk may already
-    /// be sharing some.
-    pub(crate) fn forget_nodes(&mut self) {
-        self.nodes_hold = false;
+        self.shared = (0..self.frames.len.min(count)).take_while(same).count();
+        self.fresh_frames.len = count - self.shared;
     }
 
     /// The return addresses of the new walk, innermost first: for comparing two ways to walk.
-    pub(super) fn addresses(&mut self) -> impl Iterator<Item = u64> {
-        let (count, shared) = (self.fresh, self.shared);
-        let [fresh, known] = self.arrays();
-        let outer = known.get(..shared).unwrap_or_default().iter().rev();
-        fresh.get(..count).unwrap_or_default().iter().chain(outer).map(|frame| frame.pc)
+    pub(super) fn addresses(&self) -> impl Iterator<Item = u64> {
+        let outer = self.frames.as_slice().get(..self.shared).unwrap_or_default().iter().rev();
+        self.fresh_frames.as_slice().iter().chain(outer).map(|frame| plain_address(frame.pc))
     }
 
     #[inline]
-    fn arrays(&mut self) -> [&mut [Frame]; 2] {
-        let capacity = self.capacity;
-        let all = self.memory.as_mut().map_or(&mut [][..], Mapping::slice_mut::<Frame>);
-        match all.split_at_mut_checked(capacity) {
-            Some((fresh, rest)) => [fresh, rest.get_mut(..capacity).unwrap_or_default()],
-            None => [&mut [], &mut []],
+    fn resolve(
+        &mut self,
+        root: StackId,
+        epoch: u64,
+        mut intern: impl FnMut(StackId, u64) -> Option<StackId>,
+    ) -> Option<StackId> {
+        let (shared, fresh) = (self.shared, self.fresh_frames.len);
+        let nodes_hold = self.epoch == epoch && root == self.root;
+        (self.root, self.epoch) = (root, epoch);
+        self.frames.len = shared;
+        let mut parent = root;
+        if nodes_hold {
+            if let Some(last) = shared.checked_sub(1) {
+                parent = StackId(self.frames.get(last)?.node);
+            }
+        } else {
+            // Under another root, or in another tree, the shared frames have other nodes.
+            for at in 0..shared {
+                let Some(node) = intern(parent, plain_address(self.frames.get(at)?.pc)) else {
+                    return self.forget();
+                };
+                parent = node;
+                self.frames.as_mut_slice()[at].node = node.0;
+            }
         }
+        self.words.len = self.words_before(shared);
+        for at in (0..fresh).rev() {
+            let frame = self.fresh_frames.as_slice()[at];
+            let first = if at == 0 { 0 } else { self.fresh_frames.as_slice()[at - 1].words() };
+            for word in (first..frame.words()).rev() {
+                if !self.words.push(self.fresh_words.as_slice()[word]) {
+                    return self.forget();
+                }
+            }
+            let Some(node) = intern(parent, plain_address(frame.pc)) else { return self.forget() };
+            parent = node;
+            let mut frame = frame.with_words(self.words.len);
+            frame.node = node.0;
+            if !self.frames.push(frame) {
+                return self.forget();
+            }
+        }
+        Some(parent)
+    }
+
+    #[cold]
+    fn forget(&mut self) -> Option<StackId> {
+        (self.frames.len, self.words.len) = (0, 0);
+        None
+    }
+
+    /// Words that were read by the frames outside of this one.
+    #[inline]
+    fn words_before(&self, at: usize) -> usize {
+        at.checked_sub(1).and_then(|outer| self.frames.get(outer)).map_or(0, Frame::words)
+    }
+
+    #[cold]
+    fn frame_of(&self, word: usize, mut at: usize) -> usize {
+        while self.words_before(at) > word {
+            at -= 1;
+        }
+        at
+    }
+}
+
+/// The word at an aligned address.
+///
+/// # Safety
+/// It must be readable.
+#[inline]
+pub(super) unsafe fn read(address: u64) -> u64 {
+    // SAFETY: the caller's promise. Volatile: the memory belongs to other code.
+    unsafe { std::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() }
+}
+
+/// A growing array in mapped memory.
+#[derive(Debug)]
+struct Array<T> {
+    memory: Mapping,
+    capacity: usize,
+    len: usize,
+    _of: std::marker::PhantomData<T>,
+}
+
+impl<T: Plain> Array<T> {
+    const fn new() -> Array<T> {
+        Array { memory: Mapping::empty(), capacity: 0, len: 0, _of: std::marker::PhantomData }
+    }
+
+    #[inline(always)]
+    fn as_slice(&self) -> &[T] {
+        // SAFETY: the mapping has `capacity` values, and `len` is never above it.
+        unsafe { self.memory.slice::<T>().get_unchecked(..self.len) }
+    }
+
+    #[inline]
+    fn as_mut_slice(&mut self) -> &mut [T] {
+        let len = self.len;
+        &mut self.memory.slice_mut::<T>()[..len]
+    }
+
+    #[inline]
+    fn get(&self, at: usize) -> Option<&T> {
+        self.as_slice().get(at)
+    }
+
+    #[inline(always)]
+    fn push(&mut self, value: T) -> bool {
+        if self.len == self.capacity && !self.grow() {
+            return false;
+        }
+        // SAFETY: there is room.
+        unsafe { *self.memory.slice_mut::<T>().get_unchecked_mut(self.len) = value };
+        self.len += 1;
+        true
     }
 
     #[cold]
     fn grow(&mut self) -> bool {
-        let capacity = if self.capacity == 0 { FIRST_CAPACITY } else { self.capacity * 2 };
-        if capacity > MAX_FRAMES {
-            return false;
-        }
-        let Ok(memory) = Mapping::anonymous(2 * capacity * size_of::<Frame>()) else { return false };
-        let old = self.memory.replace(memory);
-        let (old_capacity, mut old) = (std::mem::replace(&mut self.capacity, capacity), old);
-        if let Some((fresh, known)) =
-            old.as_mut().and_then(|old| old.slice_mut::<Frame>().split_at_mut_checked(old_capacity))
-        {
-            for (to, from) in self.arrays().into_iter().zip([fresh, known]) {
-                let len = from.len().min(old_capacity);
-                if let (Some(to), Some(from)) = (to.get_mut(..len), from.get(..len)) {
-                    to.copy_from_slice(from);
-                }
-            }
-        }
+        let _errno = ErrnoGuard::new();
+        let capacity = (self.capacity * 2).max(FIRST_CAPACITY);
+        let Ok(mut memory) = Mapping::anonymous(capacity * size_of::<T>()) else { return false };
+        memory.slice_mut::<T>()[..self.len].copy_from_slice(self.as_slice());
+        self.memory = memory;
+        self.capacity = capacity;
         true
     }
 }
 
-/// 40 KiB of address space a thread, of which only the pages that stacks really reach are ever touched.
+/// Of address space only: no page is touched that stacks do not reach.
 const FIRST_CAPACITY: usize = 512;
 /// A deeper stack is cut at its outer end and counted as truncated.
 const MAX_FRAMES: usize = 1 << 20;
@@ -272,13 +319,22 @@ mod tests {
     use super::*;
 
     fn record(walk: &mut Walk, inner_to_outer: &[u64], tree: &mut Vec<(StackId, u64)>) -> (StackId, usize) {
+        record_in(walk, inner_to_outer, tree, 0)
+    }
+
+    fn record_in(
+        walk: &mut Walk,
+        inner_to_outer: &[u64],
+        tree: &mut Vec<(StackId, u64)>,
+        epoch: u64,
+    ) -> (StackId, usize) {
         walk.begin();
         for pc in inner_to_outer {
             assert!(walk.push(Frame::without_state(*pc)));
         }
         walk.share_by_addresses();
         let mut interned = 0;
-        let node = walk.resolve(StackId::ROOT, |parent, pc| {
+        let node = walk.resolve(StackId::ROOT, epoch, |parent, pc| {
             interned += 1;
             let known = tree.iter().position(|node| *node == (parent, pc));
             let index = known.unwrap_or_else(|| {
@@ -299,8 +355,8 @@ mod tests {
         assert_eq!(record(&mut walk, &[2, 1], &mut tree), (StackId(11), 0));
         assert_eq!(record(&mut walk, &[3, 2, 1], &mut tree), (StackId(12), 1));
         assert_eq!(record(&mut walk, &[], &mut tree), (StackId::ROOT, 0));
-        walk.forget_nodes();
         assert_eq!(record(&mut walk, &[3, 2, 1], &mut tree), (StackId(12), 3));
+        assert_eq!(record_in(&mut walk, &[3, 2, 1], &mut tree, 1), (StackId(12), 3), "another epoch");
     }
 
     #[test]
@@ -311,12 +367,13 @@ mod tests {
         [3, 2, 1].into_iter().for_each(|pc| assert!(walk.push(Frame::without_state(pc))));
         walk.share_by_addresses();
         let mut parents = Vec::new();
-        walk.resolve(StackId::TRUNCATED, |parent, pc| {
+        walk.resolve(StackId::TRUNCATED, 0, |parent, pc| {
             parents.push((parent, pc));
             Some(StackId(pc as u32 + 100))
         });
         let expected = [(StackId::TRUNCATED, 1), (StackId(101), 2), (StackId(102), 3)];
         assert_eq!(parents, expected);
+        assert_eq!(walk.recorded(), 0, "a walk that was cut is not shared by its states");
     }
 
     #[test]

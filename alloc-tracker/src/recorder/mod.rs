@@ -1,20 +1,32 @@
-//! The order of events. In: events with their walks, from any thread. Out: records in the sink's current frame.
+//! From events to the dump. In: events with their walks, from any thread. Out: records in the sink's frames.
 //!
-//! One lock makes the order: an event's place in the dump is the moment at which its thread held it. Stacks are
-//! walked before the lock is taken; under it, frames that are new are interned and records are appended. A failure
-//! of ours ends the recording with one line on stderr and never reaches the host.
+//! A thread stamps its events and stores them in a lane of its own, without waiting for any other (`writer`). Now and
+//! then somebody drains all lanes into the one ordered stream (`stream`, `merge`): a helper thread (`helper`), or
+//! whichever thread finds its lane full. A failure of ours ends the recording with one line on stderr and never
+//! reaches the host.
 
+mod helper;
+mod merge;
 mod session;
 mod stream;
+mod writer;
 
 pub(crate) use session::{finish, left_behind_by_fork, start};
+pub(crate) use writer::Enrolment;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use alloc_dump::lane::{Entry, WIDE};
+use alloc_dump::layout::StackId;
+use alloc_dump::tail;
 
 use crate::capture::End;
 use crate::mode::{self, RECORD, WHOLE};
+use crate::modules::{self, Found};
+use crate::sidecar;
 use crate::sys::{Errno, FutexLock, PathBuffer, complain, describe};
 use crate::thread::Local;
+use crate::tree::{Parent, Refused, SidecarJournal, TREE};
 use stream::Stream;
 
 /// Something that happened to the heap.
@@ -25,64 +37,81 @@ pub(crate) enum Event {
     /// A block is about to be given back.
     Dealloc { addr: u64, size: u64 },
     /// A block was moved; [`realloc_begins`] has recorded the first half in the recording `begun`, 0 for none.
-    Realloc { old: u64, old_size: u64, new: u64, size: u64, begun: u32 },
-}
-
-/// What a thread is to the current recording.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Enrolment {
-    /// Which recording of this process; 0 for none.
-    recording: u32,
-    /// The thread's number in it.
-    id: u32,
-    /// Which call tree the nodes of the thread's walk belong to; 0 for none.
-    tree: u32,
-    events: u64,
-    name: [u8; 16],
-}
-
-impl Enrolment {
-    pub(crate) const fn new() -> Enrolment {
-        Enrolment { recording: 0, id: 0, tree: 0, events: 0, name: [0; 16] }
-    }
+    Realloc { old_size: u64, new: u64, size: u64, begun: u32 },
 }
 
 /// Records an event whose stack has been walked into the thread's buffers.
+#[inline]
 pub(crate) fn event(local: &mut Local, end: End, event: &Event) {
-    with_stream(|stream| {
-        let thread = stream.enter(local)?;
-        let stack = stream.intern(&mut local.walk, end)?;
-        stream.heap_event(thread, event, stack)
-    });
+    if !local.enrolment.prepare(&mut local.recent) {
+        return;
+    }
+    let interned = intern(local, end);
+    let enrolment = &mut local.enrolment;
+    let (stack, truncated) = match interned {
+        Ok(stack) => stack,
+        Err(failure) => return stop(failure),
+    };
+    match *event {
+        Event::Alloc { addr, size, zeroed } => {
+            enrolment.store(size, false, |size| Entry::Alloc { addr, size, stack, zeroed, truncated });
+        }
+        Event::Dealloc { addr, size } => {
+            enrolment.store(size, true, |size| Entry::Dealloc { addr, size, stack, truncated });
+        }
+        // It began before the recording: since then the old address may have become another thread's block.
+        Event::Realloc { begun, .. } if !enrolment.is_of(begun) => lose(1),
+        Event::Realloc { new: addr, size, .. } => {
+            enrolment.store(size, false, |size| Entry::ReallocEnd { addr, size, stack, truncated });
+        }
+    }
 }
 
 /// Records that a block is about to be moved. The number of the recording, or 0 if there is none.
-pub(crate) fn realloc_begins(local: &mut Local, old: u64, old_size: u64) -> u32 {
-    let begun = with_stream(|stream| {
-        let thread = stream.enter(local)?;
-        stream.realloc_begins(thread, old, old_size)
-    });
-    begun.unwrap_or(0)
+pub(crate) fn realloc_begins(local: &mut Local, addr: u64, size: u64) -> u32 {
+    let Local { recent, enrolment, .. } = local;
+    if !enrolment.prepare(recent) {
+        return 0;
+    }
+    if enrolment.store(size, true, |size| Entry::ReallocBegin { addr, size }) {
+        enrolment.recording()
+    } else {
+        0
+    }
 }
 
 /// Records that the block which this thread began to move, in the recording `begun`, stays what it was.
 pub(crate) fn realloc_failed(local: &mut Local, begun: u32) {
-    with_stream(|stream| {
-        let thread = stream.enter(local)?;
-        stream.realloc_failed(thread, begun)
-    });
+    if local.enrolment.prepare(&mut local.recent) && local.enrolment.is_of(begun) {
+        local.enrolment.store(0, false, |_| Entry::ReallocFailed);
+    }
 }
 
 /// Records that a thread has ended, if it had any event in this recording.
 pub(crate) fn thread_ends(local: &mut Local) {
-    if mode::current() & RECORD != 0 {
-        with_stream(|stream| stream.leave(&mut local.enrolment));
+    if mode::current() & RECORD != 0 && !left_behind_by_fork() {
+        local.enrolment.end();
     }
 }
 
 /// Counts events that reach the hook and cannot be recorded.
+#[cold]
 pub(crate) fn lose(events: u64) {
     LOST.fetch_add(events, Ordering::Relaxed);
+    if let Some(lost) = sidecar::word(tail::LOST_OFFSET) {
+        lost.fetch_add(events, Ordering::Relaxed);
+    }
+}
+
+/// Puts all nodes that wait in the sidecar into frames; false if the recording is over.
+#[cold]
+pub(crate) fn drain_nodes() -> bool {
+    with_stream(Stream::drain_nodes).is_some()
+}
+
+/// A module appeared or vanished. Called under the lock of the modules.
+pub(crate) fn module_changed(found: &Found<'_>) {
+    with_stream(|stream| stream.module_changed(found));
 }
 
 /// Why a recording cannot go on.
@@ -97,8 +126,40 @@ enum Failure {
 }
 
 static RECORDER: FutexLock<Option<Stream>> = FutexLock::new(None);
-/// Events lost since the last [`Record::Lost`].
+/// Which recording of this process is going on, from 1; 0 for none.
+static RECORDING: AtomicU32 = AtomicU32::new(0);
+/// Events lost in this recording.
 static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// The number of the stack that was just walked, and whether it is not all of the stack.
+#[inline]
+fn intern(local: &mut Local, end: End) -> Result<(StackId, bool), Failure> {
+    let Local { walks, recent, enrolment, .. } = local;
+    let root = match end {
+        End::Root => StackId::ROOT,
+        End::Truncated => StackId::TRUNCATED,
+    };
+    let generation = enrolment.generation();
+    let mut refused = None;
+    let stack = walks.resolve(root, enrolment.epoch(), |parent, pc| {
+        let parent =
+            if parent < StackId::FIRST { Parent::root(parent, generation) } else { Parent::node(parent) };
+        recent.node(parent, pc, || {
+            TREE.intern(parent, pc, &SidecarJournal).map_err(|why| refused = Some(why)).ok()
+        })
+    });
+    match (stack, refused) {
+        (Some(stack), _) => Ok((stack, end == End::Truncated)),
+        (None, Some(Refused::Memory(errno))) => Err(Failure::Memory(errno)),
+        (None, _) => Ok((StackId::TRUNCATED, true)),
+    }
+}
+
+/// Whether this size has room in an entry.
+#[inline]
+fn narrow(size: u64) -> Option<u32> {
+    u32::try_from(size).ok().filter(|size| *size != WIDE)
+}
 
 /// Runs `f` on the current recording, if there is one, under the lock. An error ends the recording.
 fn with_stream<R>(f: impl FnOnce(&mut Stream) -> Result<R, Failure>) -> Option<R> {
@@ -110,7 +171,9 @@ fn with_stream<R>(f: impl FnOnce(&mut Stream) -> Result<R, Failure>) -> Option<R
     match f(stream) {
         Ok(result) => Some(result),
         Err(failure) => {
-            if let Some(stream) = recorder.take() {
+            let stream = recorder.take();
+            drop(recorder);
+            if let Some(stream) = stream {
                 give_up(stream, failure);
             }
             None
@@ -118,10 +181,17 @@ fn with_stream<R>(f: impl FnOnce(&mut Stream) -> Result<R, Failure>) -> Option<R
     }
 }
 
+/// Ends the recording because of something that a thread met outside of the lock.
+#[cold]
+fn stop(failure: Failure) {
+    with_stream(|_| Err::<(), Failure>(failure));
+}
+
 /// Ends the recording; the dump so far stays readable and says that it is not complete.
 #[cold]
 fn give_up(stream: Stream, failure: Failure) {
     mode::switch_off(RECORD | WHOLE);
+    RECORDING.store(0, Ordering::Release);
     let path = PathBuffer::of(stream.path().as_bytes());
     let errno = match failure {
         Failure::Write(errno) | Failure::Memory(errno) => errno,
@@ -136,4 +206,9 @@ fn give_up(stream: Stream, failure: Failure) {
         "recording into {path:.600} stops here: {what} ({}); the program goes on, and what was recorded stays readable",
         describe(errno)
     ));
+}
+
+/// Looks for libraries that have gone. Called from time to time, without any lock held.
+fn notice_replaced_modules() {
+    modules::notice_replaced();
 }

@@ -1,19 +1,23 @@
 //! How a recording begins and ends, and how a forked child finds out that it is not its own.
 
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use alloc_dump::header::Header;
 use alloc_dump::record::Process;
 
 use super::stream::Stream;
-use super::{LOST, RECORDER, give_up};
+use super::{LOST, RECORDER, RECORDING, give_up, helper};
 use crate::capture;
+use crate::clock;
 use crate::loader;
-use crate::mode::{self, COUNT, RECORD, WHOLE};
-use crate::settings::{self, Settings};
+use crate::mode::{self, RECORD, WHOLE};
+use crate::modules;
+use crate::settings::{self, Drainer, OnFull, Settings};
+use crate::sidecar;
 use crate::sink::{OpenError, Sink};
-use crate::sys::{self, Errno, Mapping, PathBuffer, complain, describe};
+use crate::sys::{self, Errno, FutexLock, Mapping, PathBuffer, complain, describe};
 use crate::thread;
+use crate::tree::TREE;
 
 /// Begins a recording. What goes wrong is said on stderr, once, and returned.
 pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), Errno> {
@@ -22,26 +26,28 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
         // A fork: the lock may have been held by a thread that does not exist here.
         return Err(Errno(libc::ECHILD));
     }
-    let mut recorder = RECORDER.lock();
-    if recorder.is_some() {
+    let _one_at_a_time = SESSION.lock();
+    if RECORDING.load(Ordering::Relaxed) != 0 {
         return Err(Errno(libc::EALREADY));
     }
     remember_process();
     loader::prepare();
     capture::prepare();
-    match open(settings, from_first_event) {
-        Ok(stream) => {
+    sidecar::prepare();
+    clock::start();
+    TREE.begin_anew();
+    let number = RECORDINGS.fetch_add(1, Ordering::Relaxed) + 1;
+    match open(settings, from_first_event, number) {
+        Ok(()) => {
             if settings.check {
                 capture::start_checking();
             }
-            if !from_first_event {
-                // What was lost before this recording is no loss of its.
-                LOST.store(0, Ordering::Relaxed);
+            RATHER_LOSES.store(settings.on_full == OnFull::Drop, Ordering::Relaxed);
+            RECORDING.store(number, Ordering::Release);
+            mode::switch_on(RECORD);
+            if settings.drainer == Drainer::Thread {
+                helper::start();
             }
-            *recorder = Some(stream);
-            // First: a signal handler of this thread that records would wait for the lock for ever.
-            drop(recorder);
-            mode::switch_on(RECORD | COUNT);
             Ok(())
         }
         Err(error) => {
@@ -75,9 +81,12 @@ pub(crate) fn finish() -> Result<(), Errno> {
     if left_behind_by_fork() {
         return Ok(());
     }
+    let _one_at_a_time = SESSION.lock();
     mode::switch_off(RECORD | WHOLE);
-    let mut recorder = RECORDER.lock();
-    let Some(mut stream) = recorder.take() else { return Ok(()) };
+    RECORDING.store(0, Ordering::Release);
+    helper::stop();
+    modules::catch_up();
+    let Some(mut stream) = RECORDER.lock().take() else { return Ok(()) };
     match stream.finish() {
         Ok(()) => {
             stream.close();
@@ -88,6 +97,11 @@ pub(crate) fn finish() -> Result<(), Errno> {
             Err(Errno(libc::EIO))
         }
     }
+}
+
+/// Whether a full lane costs events instead of time.
+pub(super) fn rather_loses() -> bool {
+    RATHER_LOSES.load(Ordering::Relaxed)
 }
 
 /// Whether this process is a fork of the one that records: it must not touch the parent's dump. Switches itself off
@@ -114,8 +128,11 @@ static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 /// The process that records, 0 before the first recording. Stands in for the mark where the kernel cannot wipe pages.
 static PID: AtomicU32 = AtomicU32::new(0);
 static RECORDINGS: AtomicU32 = AtomicU32::new(0);
+static RATHER_LOSES: AtomicBool = AtomicBool::new(false);
+/// Held by whoever begins or ends a recording, and by nobody in between.
+static SESSION: FutexLock<()> = FutexLock::new(());
 
-/// Called under the recorder's lock.
+/// Called under the session's lock.
 fn remember_process() {
     PID.store(sys::pid(), Ordering::Relaxed);
     let mark = MARK.load(Ordering::Relaxed);
@@ -130,11 +147,10 @@ fn remember_process() {
     }
 }
 
-fn open(settings: &Settings, from_first_event: bool) -> Result<Stream, OpenError> {
+fn open(settings: &Settings, from_first_event: bool, number: u32) -> Result<(), OpenError> {
     let mut session = [0; 16];
     sys::random(&mut session);
     let header = Header { session, created_unix_ns: sys::clock_ns(libc::CLOCK_REALTIME) };
-    let started_ns = sys::clock_ns(libc::CLOCK_MONOTONIC);
     let sink = Sink::create(&settings.path, !settings.run.as_bytes().is_empty(), &header)?;
     let mut exe = PathBuffer::new();
     settings::executable(&mut exe);
@@ -150,11 +166,17 @@ fn open(settings: &Settings, from_first_event: bool) -> Result<Stream, OpenError
         cwd: cwd.as_bytes(),
         run: settings.run.as_bytes(),
     };
-    let number = RECORDINGS.fetch_add(1, Ordering::Relaxed) + 1;
-    Stream::begin(number, &settings.path, sink, &process, started_ns).map_err(|failure| match failure {
-        super::Failure::Write(errno) | super::Failure::Memory(errno) => OpenError::System(errno),
-        super::Failure::Record => OpenError::System(Errno(libc::EOVERFLOW)),
-    })
+    let failed = |failure: super::Failure| OpenError::System(failure.into());
+    if !from_first_event {
+        // What was lost before this recording is no loss of its.
+        LOST.store(0, Ordering::Relaxed);
+    }
+    let stream = Stream::begin(number, &settings.path, sink, &process).map_err(failed)?;
+    *RECORDER.lock() = Some(stream);
+    modules::report_all();
+    let sampled = super::with_stream(|stream| stream.sample());
+    // What went wrong has been said, and the recording is over.
+    if sampled.is_some() { Ok(()) } else { Err(OpenError::System(Errno(libc::EIO))) }
 }
 
 /// A longer command line is cut.

@@ -1,20 +1,26 @@
-//! One recording: what has been interned, what the current frame assumes, and where it goes. Used under the lock.
+//! One recording: drains the lanes, in the order of their stamps, into the one stream of records. Used under the
+//! recorder's lock.
 
 use std::sync::atomic::Ordering;
 
-use alloc_dump::layout::StackId;
+use alloc_dump::lane::{Entry, Meaning, Owner};
+use alloc_dump::record::MAX_HOT_LEN;
 use alloc_dump::record::{Process, Record};
+use alloc_dump::tail::{self, Commit, LANE_LEN, LANE_TAILS, LANE_THREADS, MAX_LANES};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, Full, seal_trailer};
 
-use super::{Enrolment, Event, Failure, LOST};
-use crate::capture::{self, End, Walk};
-use crate::modules::{Found, Modules};
+use super::merge::{Candidate, Candidates};
+use super::writer::Place;
+use super::{Failure, LOST, RECORDING};
+use crate::capture;
+use crate::clock::{self, Scale};
+use crate::modules::Found;
 use crate::sample;
+use crate::sidecar::{self, Lane};
 use crate::sink::Sink;
-use crate::sys::{self, Errno, Mapping, PathBuffer};
-use crate::thread::Local;
-use crate::tree::{Node, Refused, Tree};
+use crate::sys::{self, Errno, Mapping, PathBuffer, Plain};
+use crate::thread;
 
 /// One recording.
 pub(crate) struct Stream {
@@ -25,75 +31,94 @@ pub(crate) struct Stream {
     scratch: Mapping,
     sink: Sink,
     encoder: Encoder,
-    tree: Tree,
-    /// Which call tree of this recording, from 1.
-    trees: u32,
-    modules: Modules,
     totals: Totals,
-    /// Whether every block that is freed was allocated in this recording, so that readers know its size.
-    from_first_event: bool,
+    /// Whether readers may not know the sizes of freed blocks.
+    partial: bool,
     threads: u32,
     page_size: u64,
-    started_ns: u64,
+    scale: Scale,
+    /// How the stamps of this draining become times.
+    time: Commit,
     now_us: u64,
     next_sample_us: u64,
-    next_scan_us: u64,
-    /// Whether an address outside of all known modules was met since the last scan.
-    scan_due: bool,
-    frame: FrameState,
-    open_realloc: Option<OpenRealloc>,
+    said: Said,
+    nodes: u64,
+    lost: u64,
+    lanes: Mapping,
+    candidates: Mapping,
+}
+
+/// Why a thread has no lane.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Turned {
+    /// The recording is just being finished.
+    TooLate,
+    /// There is no memory for one.
+    NoMemory,
 }
 
 /// What records of the current frame have already said.
 #[derive(Clone, Copy, Debug, Default)]
-struct FrameState {
+struct Said {
     thread: Option<u32>,
     us: Option<u64>,
 }
 
-/// The first half of a realloc, as long as it is the newest record: the second half then replaces it.
+/// What the drainer knows of a lane.
 #[derive(Clone, Copy, Debug)]
-struct OpenRealloc {
-    thread: u32,
-    seq: u32,
-    /// Length of the frame behind the first half.
-    end: usize,
-    before: (Encoder, FrameState),
+#[repr(C)]
+struct LaneState {
+    /// Where its memory is.
+    start: u64,
+    /// Entries that are in frames.
+    taken: u64,
+    /// Entries that this draining may take.
+    until: u64,
+    /// What the lane says of `taken` and of its thread, for either commit.
+    tails: [u64; 2],
+    threads: [u64; 2],
+    /// What the lane's thread has been told of `taken`.
+    released: u64,
+    free: u64,
+    owner: Owner,
 }
 
+// SAFETY: integers without padding; so are the fields of `Owner`.
+unsafe impl Plain for LaneState {}
+
 impl Stream {
-    /// Begins a recording: the process and its modules are the first records.
+    /// Begins a recording: the process is its first record. `begin_modules` has to say what is mapped.
     pub(super) fn begin(
         number: u32,
         path: &PathBuffer,
         sink: Sink,
         process: &Process<'_>,
-        started_ns: u64,
     ) -> Result<Stream, Failure> {
+        let mapping = |len| Mapping::anonymous(len).map_err(Failure::Memory);
         let mut stream = Stream {
             number,
             path: PathBuffer::of(path.as_bytes()),
-            scratch: Mapping::anonymous(sample::SCRATCH).map_err(Failure::Memory)?,
+            scratch: mapping(sample::SCRATCH)?,
             sink,
             encoder: Encoder::new(),
-            tree: Tree::new(),
-            trees: 1,
-            modules: Modules::new(),
             totals: Totals::default(),
-            from_first_event: process.from_first_event,
+            partial: !process.from_first_event,
             threads: 0,
             page_size: process.page_size,
-            started_ns,
+            scale: Scale::new(),
+            time: Commit::default(),
             now_us: 0,
             next_sample_us: 0,
-            next_scan_us: 0,
-            scan_due: false,
-            frame: FrameState::default(),
-            open_realloc: None,
+            said: Said::default(),
+            nodes: 0,
+            lost: 0,
+            lanes: mapping(MAX_LANES * size_of::<LaneState>())?,
+            candidates: mapping(MAX_LANES * size_of::<Candidate>())?,
         };
+        if stream.partial {
+            stream.sink.set_partial();
+        }
         stream.append(None, &Record::Process(*process))?;
-        stream.scan_modules()?;
-        stream.sample()?;
         Ok(stream)
     }
 
@@ -101,125 +126,102 @@ impl Stream {
         &self.path
     }
 
-    /// Brings time, timeline and thread up to date before an event of this thread; the thread's number.
-    pub(super) fn enter(&mut self, local: &mut Local) -> Result<u32, Failure> {
-        self.advance()?;
-        let enrolment = &mut local.enrolment;
-        if enrolment.recording != self.number {
-            self.threads += 1;
-            *enrolment = Enrolment { recording: self.number, id: self.threads, ..Enrolment::new() };
-            self.append(None, &Record::ThreadStart { id: enrolment.id, os_tid: sys::tid() })?;
+    /// A thread begins: the recording's number, the thread's, and its lane, for which there may be no memory.
+    pub(super) fn enter(&mut self) -> Result<Result<(u32, u32, Place), Turned>, Failure> {
+        if RECORDING.load(Ordering::Relaxed) != self.number {
+            return Ok(Err(Turned::TooLate));
         }
-        if enrolment.tree != self.trees {
-            enrolment.tree = self.trees;
-            local.walk.forget_nodes();
-        }
-        enrolment.events += 1;
-        // A thread usually gets its name a few events after its first.
-        if enrolment.events.is_power_of_two() {
-            self.note_name(enrolment)?;
-        }
-        Ok(enrolment.id)
-    }
-
-    /// The thread has ended.
-    pub(super) fn leave(&mut self, enrolment: &mut Enrolment) -> Result<(), Failure> {
-        if enrolment.recording != self.number {
-            return Ok(());
-        }
-        self.advance()?;
-        self.note_name(enrolment)?;
-        self.append(None, &Record::ThreadEnd { id: enrolment.id })
-    }
-
-    /// The number of the stack that was just walked.
-    pub(super) fn intern(&mut self, walk: &mut Walk, end: End) -> Result<StackId, Failure> {
-        let root = match end {
-            End::Root => StackId::ROOT,
-            End::Truncated => StackId::TRUNCATED,
-        };
-        let mut failure = None;
-        let stack = walk.resolve(root, |parent, pc| match self.node(parent, pc) {
-            Ok(node) => node,
-            Err(error) => {
-                failure = Some(error);
-                None
-            }
-        });
-        match (stack, failure) {
-            (_, Some(failure)) => Err(failure),
-            (Some(stack), None) => {
-                self.totals.truncated_stacks += u64::from(end == End::Truncated);
-                Ok(stack)
-            }
-            (None, None) => {
-                self.totals.truncated_stacks += 1;
-                Ok(StackId::TRUNCATED)
-            }
-        }
-    }
-
-    /// Records what happened to the heap.
-    pub(super) fn heap_event(&mut self, thread: u32, event: &Event, stack: StackId) -> Result<(), Failure> {
-        let partial = !self.from_first_event || self.totals.lost_events > 0;
-        let known = |size: u64| partial.then_some(size);
-        let totals = &mut self.totals;
-        let record = match *event {
-            Event::Alloc { addr, size, zeroed } => {
-                totals.allocations += 1;
-                totals.allocated_bytes += size;
-                Record::Alloc { addr, size, stack, zeroed }
-            }
-            Event::Dealloc { addr, size } => {
-                totals.deallocations += 1;
-                totals.freed_bytes += size;
-                Record::Dealloc { addr, size: known(size), stack }
-            }
-            Event::Realloc { begun, .. } if begun != self.number => {
-                // It began before the recording: since then the old address may have become another thread's block.
-                super::lose(1);
-                return Ok(());
-            }
-            Event::Realloc { old, old_size, new, size, .. } => {
-                totals.reallocations += 1;
-                totals.allocated_bytes += size;
-                totals.freed_bytes += old_size;
-                if self.take_back(thread) {
-                    Record::Realloc { old, old_size: known(old_size), new, size, stack }
-                } else {
-                    Record::ReallocEnd { new, size, stack }
-                }
+        let count = sidecar::lane_count();
+        let free = self.states().iter().take(count).position(|lane| lane.free != 0);
+        let index = match free {
+            Some(index) => index,
+            None if count == MAX_LANES => return Ok(Err(Turned::NoMemory)),
+            None => {
+                let Ok(memory) = self.sink.map_lane(count) else { return Ok(Err(Turned::NoMemory)) };
+                let start = memory.leak();
+                self.states()[count] = LaneState { start: start as u64, ..EMPTY };
+                sidecar::add_lane(Lane::new(start));
+                count
             }
         };
-        self.append(Some(thread), &record)
+        self.threads += 1;
+        self.states()[index].free = 0;
+        let lane = sidecar::lane(index);
+        let stored = lane.stored();
+        let last = stored.checked_sub(1).map_or(0, |last| Entry::stamp(lane.first_word(last)));
+        Ok(Ok((self.number, self.threads, Place { lane, index, stored, room_until: 0, last })))
     }
 
-    /// Records the first half of a realloc; the number of this recording.
-    pub(super) fn realloc_begins(&mut self, thread: u32, old: u64, old_size: u64) -> Result<u32, Failure> {
-        let partial = !self.from_first_event || self.totals.lost_events > 0;
-        let before = (self.encoder, self.frame);
-        let seq = self.sink.seq();
-        self.append(Some(thread), &Record::ReallocBegin { old, old_size: partial.then_some(old_size) })?;
-        let end = self.encoder.len();
-        self.open_realloc = (self.sink.seq() == seq).then_some(OpenRealloc { thread, seq, end, before });
-        Ok(self.number)
+    /// The thread that had this lane has ended.
+    pub(super) fn leave(&mut self, place: &Place) {
+        self.states()[place.index].free = 1;
     }
 
-    /// The realloc that this thread began, in the recording of this number, has failed.
-    pub(super) fn realloc_failed(&mut self, thread: u32, begun: u32) -> Result<(), Failure> {
-        if begun != self.number || self.take_back(thread) {
-            return Ok(());
+    /// A module appeared or vanished. Nodes that are waiting belong to what was there before.
+    pub(super) fn module_changed(&mut self, found: &Found<'_>) -> Result<(), Failure> {
+        self.write_nodes()?;
+        self.append(
+            None,
+            &match found {
+                Found::Appeared(module) => Record::Module(*module),
+                Found::Vanished(id) => Record::ModuleEnd { id: *id },
+            },
+        )?;
+        self.commit();
+        Ok(())
+    }
+
+    /// Makes room for new nodes.
+    pub(super) fn drain_nodes(&mut self) -> Result<(), Failure> {
+        self.write_nodes()?;
+        self.commit();
+        Ok(())
+    }
+
+    /// Takes what the lanes hold, as far as nothing earlier can still come; with `everything` all that is stored. Returns
+    /// how many entries that were.
+    pub(super) fn drain(&mut self, everything: bool) -> Result<u64, Failure> {
+        self.scale.adjust();
+        self.scale.note(&mut self.time);
+        let (count, horizon) = self.look(everything);
+        // After the lanes: all nodes that their entries have are there by now, and all events that were lost before.
+        self.write_nodes()?;
+        self.note_lost()?;
+        let taken = self.merge(count, horizon, everything)?;
+        self.commit();
+        Ok(taken)
+    }
+
+    /// Drains, and samples the state of the process if that is due. Whether anything has happened.
+    pub(super) fn tick(&mut self) -> Result<bool, Failure> {
+        let taken = self.drain(false)?;
+        let now_us = self.scale.now_us();
+        if now_us < self.next_sample_us {
+            return Ok(taken > 0);
         }
-        self.append(Some(thread), &Record::ReallocFailed)
+        self.now_us = self.now_us.max(now_us);
+        let changed = self.sample()?;
+        self.commit();
+        Ok(taken > 0 || changed)
+    }
+
+    /// The state of the process, now. Whether it is another one than before.
+    pub(super) fn sample(&mut self) -> Result<bool, Failure> {
+        self.next_sample_us = self.now_us + sample::INTERVAL_US;
+        let (stacks, different) = capture::take_checked();
+        if stacks > 0 {
+            self.append(None, &Record::Checked { stacks, different })?;
+        }
+        let sample = sample::take(self.page_size, self.scratch.bytes_mut());
+        self.append(None, &Record::Sample(sample))?;
+        Ok(true)
     }
 
     /// Writes everything that is still to be said, and the trailer.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
-        self.next_sample_us = 0;
-        self.advance()?;
-        if self.scan_due {
-            self.scan_modules()?;
-        }
+        self.drain(true)?;
+        self.now_us = self.now_us.max(self.scale.now_us());
+        self.sample()?;
         self.write_frame()?;
         let trailer =
             Trailer { end: EndReason::Finished, duration_us: self.now_us, totals: Some(self.totals) };
@@ -229,157 +231,298 @@ impl Stream {
     }
 
     /// Closes a dump that is finished.
-    pub(super) fn close(self) {
-        self.sink.finish();
+    pub(super) fn close(mut self) {
+        let lanes = self.take_lanes();
+        release(self.sink.finish(), lanes);
     }
 
     /// Closes the dump as it is.
-    pub(super) fn abandon(self, errno: Errno) {
-        self.sink.abandon(errno);
+    pub(super) fn abandon(mut self, errno: Errno) {
+        let lanes = self.take_lanes();
+        release(self.sink.abandon(errno), lanes);
     }
 
-    /// Moves time on, and says what is due: lost events, the state of the process.
-    fn advance(&mut self) -> Result<(), Failure> {
-        let elapsed = sys::clock_ns(libc::CLOCK_MONOTONIC).saturating_sub(self.started_ns);
-        self.now_us = self.now_us.max(elapsed / 1000);
-        let lost = LOST.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            self.totals.lost_events += lost;
-            self.append(None, &Record::Lost { events: lost })?;
-        }
-        if self.now_us >= self.next_sample_us {
-            self.sample()?;
-        }
-        Ok(())
+    fn states(&mut self) -> &mut [LaneState] {
+        self.lanes.slice_mut()
     }
 
-    fn sample(&mut self) -> Result<(), Failure> {
-        self.next_sample_us = self.now_us + sample::INTERVAL_US;
-        let (stacks, different) = capture::take_checked();
-        if stacks > 0 {
-            self.append(None, &Record::Checked { stacks, different })?;
+    fn take_lanes(&mut self) -> Mapping {
+        let count = sidecar::lane_count();
+        let mut lanes = std::mem::replace(&mut self.lanes, Mapping::empty());
+        if let Some(end) = lanes.slice_mut::<LaneState>().get_mut(count) {
+            end.start = 0;
         }
-        let sample = sample::take(self.page_size, self.scratch.bytes_mut());
-        self.append(None, &Record::Sample(sample))?;
-        // Code at known addresses may be another library's by now.
-        capture::notice_replaced_modules();
-        if self.modules.any_replaced() { self.scan_modules() } else { Ok(()) }
+        lanes
     }
 
-    fn note_name(&mut self, enrolment: &mut Enrolment) -> Result<(), Failure> {
-        let name = sys::thread_name();
-        if name == enrolment.name {
-            return Ok(());
+    /// Notes how far each lane may be drained: the number of lanes, and the stamp before which nothing more can come.
+    fn look(&mut self, everything: bool) -> (usize, u64) {
+        let until = |stream: &mut Stream, count: usize| {
+            for (index, state) in stream.states().iter_mut().enumerate().take(count) {
+                state.until = sidecar::lane(index).stored();
+            }
+        };
+        if sidecar::lane_count() <= 1 {
+            until(self, 1.min(sidecar::lane_count()));
+            // One lane is in order. Another one that comes now has later stamps than what was just seen.
+            if sidecar::lane_count() <= 1 {
+                return (sidecar::lane_count().min(1), u64::MAX);
+            }
         }
-        enrolment.name = name;
-        let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-        self.append(None, &Record::ThreadName { id: enrolment.id, name: name.get(..len).unwrap_or_default() })
+        let mut horizon = clock::after(false);
+        sidecar::synchronize();
+        let count = sidecar::lane_count();
+        for (index, state) in self.states().iter_mut().enumerate().take(count) {
+            let lane = sidecar::lane(index);
+            state.until = lane.stored();
+            if lane.is_storing(state.until) {
+                let last = state.until.checked_sub(1).map_or(0, |last| Entry::stamp(lane.first_word(last)));
+                horizon = horizon.min(last + 1);
+            }
+        }
+        (count, if everything { u64::MAX } else { horizon })
     }
 
-    /// The node of a frame; a new one is recorded, after the module that it lies in. `None` at the bound of the tree.
-    fn node(&mut self, parent: StackId, pc: u64) -> Result<Option<StackId>, Failure> {
-        match self.tree.intern(parent, pc) {
-            Ok(Node::Known(id)) => Ok(Some(id)),
-            Ok(Node::New(id)) => {
-                if !self.modules.covers(pc) {
-                    self.find_module(pc)?;
+    fn merge(&mut self, count: usize, horizon: u64, everything: bool) -> Result<u64, Failure> {
+        let mut room = std::mem::replace(&mut self.candidates, Mapping::empty());
+        let mut candidates = Candidates::new(room.slice_mut());
+        for (index, state) in self.states().iter().enumerate().take(count) {
+            if let Some(key) = key_of(state, sidecar::lane(index), horizon) {
+                candidates.push(Candidate { key, lane: index as u64 });
+            }
+        }
+        let mut taken = 0;
+        let mut outcome = Ok(());
+        while let Some(candidate) = candidates.pop() {
+            let index = candidate.lane as usize;
+            let others = candidates.first_key();
+            match self.take_run(index, others, horizon, everything) {
+                Ok((run, next)) => {
+                    taken += run;
+                    if let Some(key) = next {
+                        candidates.push(Candidate { key, lane: candidate.lane });
+                    }
                 }
-                self.append(None, &Record::Node { id, parent, pc })?;
-                Ok(Some(id))
+                Err(failure) => {
+                    outcome = Err(failure);
+                    break;
+                }
             }
-            Err(Refused::Bound) => Ok(None),
-            Err(Refused::Memory(errno)) => Err(Failure::Memory(errno)),
+        }
+        self.candidates = room;
+        outcome.map(|()| taken)
+    }
+
+    /// Takes entries of one lane until another lane has an earlier one, whose key is `others`: how many, and the key of this
+    /// lane's next one if it has any.
+    fn take_run(
+        &mut self,
+        index: usize,
+        others: Option<u64>,
+        horizon: u64,
+        everything: bool,
+    ) -> Result<(u64, Option<u64>), Failure> {
+        let lane = sidecar::lane(index);
+        let mut state = self.states()[index];
+        let begun = state.taken;
+        let next = loop {
+            let words = lane.entry(state.taken);
+            let mut at = state.taken;
+            let following = key_at(at + 1, state.until, lane, horizon);
+            if Entry::begins_realloc(words[0]) && following.is_none() && others.is_none() && !everything {
+                // Its second half is likely to be the very next entry.
+                break None;
+            }
+            let followed = Entry::begins_realloc(words[0])
+                && following.is_some_and(|key| others.is_none_or(|others| key < others))
+                && Entry::ends_realloc(lane.first_word(at + 1));
+            let mut owner = state.owner;
+            let entry = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
+            let mut stamp = Entry::stamp(words[0]);
+            let mut meaning = owner.take(&entry, followed);
+            let second;
+            if meaning == Meaning::Nothing && following.is_some() {
+                // With the entry that it belongs to, so that no commit comes between.
+                at += 1;
+                let words = lane.entry(at);
+                stamp = Entry::stamp(words[0]);
+                second = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
+                meaning = owner.take(&second, false);
+            }
+            let (thread, record) = match &meaning {
+                Meaning::Nothing => break None,
+                Meaning::About(record) => (None, *record),
+                Meaning::Event { record, freed, truncated } => {
+                    self.now_us = self.now_us.max(self.time.time_of(stamp));
+                    self.count(record, *freed, *truncated);
+                    let known = if self.partial { *record } else { record.without_known_size() };
+                    (Some(owner.thread), known)
+                }
+            };
+            if self.push(thread, &record).is_err() {
+                // What the commit says of this lane must be true.
+                self.states()[index] = state;
+                self.write_frame()?;
+                self.push(thread, &record).map_err(|Full| Failure::Record)?;
+            }
+            state.taken = at + 1;
+            state.owner = owner;
+            match key_of(&state, lane, horizon) {
+                Some(key) if others.is_some_and(|others| others < key) => break Some(key),
+                Some(_) => {}
+                None => break None,
+            }
+        };
+        self.states()[index] = state;
+        Ok((state.taken - begun, next))
+    }
+
+    #[inline]
+    fn count(&mut self, record: &Record<'_>, freed: u64, truncated: bool) {
+        let totals = &mut self.totals;
+        totals.truncated_stacks += u64::from(truncated);
+        totals.freed_bytes += freed;
+        match *record {
+            Record::Alloc { size, .. } => {
+                totals.allocations += 1;
+                totals.allocated_bytes += size;
+            }
+            Record::Dealloc { .. } => totals.deallocations += 1,
+            Record::Realloc { size, .. } | Record::ReallocEnd { size, .. } => {
+                totals.reallocations += 1;
+                totals.allocated_bytes += size;
+            }
+            _ => {}
         }
     }
 
-    /// Looks for the module of an address outside of all that are known. Code that is in no file (a JIT's) must not
-    /// cost a scan for each of its frames: after a scan in vain the next one waits, if need be until the end.
-    fn find_module(&mut self, pc: u64) -> Result<(), Failure> {
-        self.scan_due = self.now_us < self.next_scan_us;
-        if self.scan_due {
-            return Ok(());
-        }
-        self.scan_modules()?;
-        if !self.modules.covers(pc) {
-            self.next_scan_us = self.now_us + SCAN_INTERVAL_US;
+    fn write_nodes(&mut self) -> Result<(), Failure> {
+        let Some(stored) = sidecar::word(tail::NODES_OFFSET) else { return Ok(()) };
+        let stored = stored.load(Ordering::Acquire);
+        while self.nodes < stored {
+            self.append(None, &tail::node_record(sidecar::node(self.nodes)))?;
+            self.nodes += 1;
         }
         Ok(())
     }
 
-    fn scan_modules(&mut self) -> Result<(), Failure> {
-        let mut modules = std::mem::replace(&mut self.modules, Modules::new());
-        let (mut outcome, mut vanished) = (Ok(()), false);
-        let scanned = modules.scan(&mut |found| {
-            let record = match found {
-                Found::Appeared(module) => Record::Module(module),
-                Found::Vanished(id) => Record::ModuleEnd { id },
-            };
-            vanished |= matches!(record, Record::ModuleEnd { .. });
-            if outcome.is_ok() {
-                outcome = self.append(None, &record);
+    fn note_lost(&mut self) -> Result<(), Failure> {
+        let lost = LOST.load(Ordering::Relaxed);
+        if lost > self.lost {
+            let events = lost - self.lost;
+            self.append(None, &Record::Lost { events })?;
+            self.lost = lost;
+            self.totals.lost_events += events;
+            self.partial = true;
+        }
+        Ok(())
+    }
+
+    /// Makes all that was appended and taken so far hold together.
+    fn commit(&mut self) {
+        let which = self.sink.next_commit();
+        let count = sidecar::lane_count();
+        for (index, state) in self.lanes.slice_mut::<LaneState>().iter_mut().enumerate().take(count) {
+            let thread = u64::from(state.owner.thread);
+            if state.tails[which] != state.taken || state.threads[which] != thread {
+                let lane = sidecar::lane(index);
+                lane.word(LANE_TAILS + 8 * which).store(state.taken, Ordering::Relaxed);
+                lane.word(LANE_THREADS + 8 * which).store(thread, Ordering::Relaxed);
+                (state.tails[which], state.threads[which]) = (state.taken, thread);
             }
-        });
-        self.modules = modules;
-        if vanished {
-            // From now on the same addresses may be other code, so they get other nodes.
-            self.tree.begin_anew();
-            self.trees += 1;
         }
-        if scanned.is_err() {
-            // Where /proc cannot be read frames stay unresolved, which the reader counts.
-            self.next_scan_us = self.now_us + SCAN_INTERVAL_US;
+        let len = self.encoder.len() as u64;
+        self.sink.commit(Commit { len, nodes: self.nodes, lost: self.lost, ..self.time });
+        sidecar::nodes_taken(self.nodes);
+        for (index, state) in self.lanes.slice_mut::<LaneState>().iter_mut().enumerate().take(count) {
+            if state.released != state.taken {
+                state.released = state.taken;
+                sidecar::lane(index).release(state.taken);
+            }
         }
-        outcome
     }
 
-    /// Takes the first half of this thread's realloc back, if no record has followed it.
-    fn take_back(&mut self, thread: u32) -> bool {
-        let Some(open) = self.open_realloc.take() else { return false };
-        let newest = open.thread == thread && open.seq == self.sink.seq() && open.end == self.encoder.len();
-        if newest {
-            (self.encoder, self.frame) = open.before;
-            self.sink.publish(self.encoder.len());
-        }
-        newest
-    }
-
-    /// Appends a record. For a heap event of `thread` it first says whose it is and when.
+    /// Appends a record. For a heap event of `thread` it first says whose it is.
     fn append(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Failure> {
         if self.push(thread, record).is_err() {
             self.write_frame()?;
             self.push(thread, record).map_err(|Full| Failure::Record)?;
         }
-        self.sink.publish(self.encoder.len());
         Ok(())
     }
 
+    #[inline]
     fn push(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Full> {
-        // Copies, so that a frame never ends with half of what belongs together.
-        let (mut encoder, mut state) = (self.encoder, self.frame);
         let frame = self.sink.frame();
-        if thread.is_some() && state.thread != thread {
-            state.thread = thread;
-            encoder.push(frame, &Record::Thread { id: thread.unwrap_or_default() })?;
+        // So that a frame never ends with half of what belongs together.
+        if self.encoder.room(frame) < ROOM_FOR_THREE && !self.encoder.is_empty() {
+            return Err(Full);
         }
-        if state.us != Some(self.now_us) {
-            state.us = Some(self.now_us);
-            encoder.push(frame, &Record::Time { us: self.now_us })?;
+        if thread.is_some() && self.said.thread != thread {
+            self.said.thread = thread;
+            self.encoder.push(frame, &Record::Thread { id: thread.unwrap_or_default() })?;
         }
-        encoder.push(frame, record)?;
-        (self.encoder, self.frame) = (encoder, state);
-        Ok(())
+        if self.said.us != Some(self.now_us) {
+            self.said.us = Some(self.now_us);
+            self.encoder.push(frame, &Record::Time { us: self.now_us })?;
+        }
+        self.encoder.push(frame, record)
     }
 
     fn write_frame(&mut self) -> Result<(), Failure> {
-        self.frame = FrameState::default();
-        self.open_realloc = None;
-        let seq = self.sink.seq();
+        self.said = Said::default();
         if self.encoder.is_empty() {
             return Ok(());
         }
+        // First: if the process is killed while the frame is being written, or just after, the frame in the dump is this one.
+        self.commit();
+        let seq = self.sink.seq();
         let len = self.encoder.seal(self.sink.frame(), seq);
-        self.sink.write_frame(len).map_err(Failure::Write)
+        self.sink.write_frame(len).map_err(Failure::Write)?;
+        self.commit();
+        Ok(())
     }
 }
 
-const SCAN_INTERVAL_US: u64 = 100_000;
+/// A thread, a time and a heap event.
+const ROOM_FOR_THREE: usize = 3 * MAX_HOT_LEN;
+
+const EMPTY: LaneState = LaneState {
+    start: 0,
+    taken: 0,
+    until: 0,
+    tails: [0; 2],
+    threads: [0; 2],
+    released: 0,
+    free: 0,
+    owner: Owner::of(0),
+};
+
+#[inline]
+fn key_of(state: &LaneState, lane: Lane, horizon: u64) -> Option<u64> {
+    key_at(state.taken, state.until, lane, horizon)
+}
+
+/// What an entry is sorted by, if it may be taken. Of equal stamps those come first that give an address back.
+#[inline]
+fn key_at(at: u64, until: u64, lane: Lane, horizon: u64) -> Option<u64> {
+    if at >= until {
+        return None;
+    }
+    let word = lane.first_word(at);
+    let stamp = Entry::stamp(word);
+    (stamp < horizon).then(|| stamp << 1 | u64::from(!Entry::releases(word)))
+}
+
+/// Unmaps the memory of a recording that is over, unless a thread may still be using it.
+fn release(sidecar_memory: Mapping, mut lanes: Mapping) {
+    sidecar::detach();
+    sidecar::synchronize();
+    if !thread::others_are_outside() {
+        sidecar_memory.leak();
+        return;
+    }
+    for lane in lanes.slice_mut::<LaneState>().iter().take_while(|lane| lane.start != 0) {
+        sys::unmap(lane.start, LANE_LEN);
+    }
+}

@@ -66,11 +66,12 @@ impl File {
         check(unsafe { libc::ftruncate(self.0, len as libc::off_t) })
     }
 
-    /// Gives the file `len` bytes that are really there: a store to a mapping of them cannot meet a full disk.
-    pub(crate) fn allocate(&self, len: u64) -> Result<(), Errno> {
+    /// Gives the file `len` bytes from `offset` on that are really there: a store to a mapping of them cannot meet a full
+    /// disk.
+    pub(crate) fn allocate(&self, offset: u64, len: u64) -> Result<(), Errno> {
         let signals = BlockedSignals::new();
         // SAFETY: no preconditions.
-        match unsafe { libc::posix_fallocate(self.0, 0, len as libc::off_t) } {
+        match unsafe { libc::posix_fallocate(self.0, offset as libc::off_t, len as libc::off_t) } {
             0 => Ok(()),
             errno => {
                 signals.swallow(Errno(errno));

@@ -41,6 +41,11 @@ impl<T> FutexLock<T> {
             .map(|_| FutexGuard(self))
     }
 
+    /// Whether somebody has the lock just now.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.word.load(Ordering::Relaxed) != FREE
+    }
+
     #[cold]
     fn lock_contended(&self) {
         for _ in 0..SPINS {
@@ -52,22 +57,31 @@ impl<T> FutexLock<T> {
             std::hint::spin_loop();
         }
         while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
-            self.futex(libc::FUTEX_WAIT, CONTENDED);
+            futex(&self.word, libc::FUTEX_WAIT, CONTENDED, None);
         }
     }
+}
 
-    fn futex(&self, operation: i32, value: u32) {
-        // SAFETY: the word outlives the call; every outcome (woken, changed, interrupted) is handled by the caller's
-        // loop.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.word.as_ptr(),
-                operation | libc::FUTEX_PRIVATE_FLAG,
-                value,
-                std::ptr::null::<libc::timespec>(),
-            )
-        };
+/// Sleeps while the word has this value, until it is woken or the time is over.
+pub(crate) fn wait(word: &AtomicU32, value: u32, at_most_ns: u64) {
+    futex(word, libc::FUTEX_WAIT, value, Some(at_most_ns));
+}
+
+/// Wakes one thread that sleeps on the word.
+pub(crate) fn wake(word: &AtomicU32) {
+    futex(word, libc::FUTEX_WAKE, 1, None);
+}
+
+fn futex(word: &AtomicU32, operation: i32, value: u32, at_most_ns: Option<u64>) {
+    let time = at_most_ns.map(|ns| libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
+    });
+    let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: word and time outlive the call; every outcome (woken, changed, interrupted, over) is handled by the
+    // callers.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), operation | libc::FUTEX_PRIVATE_FLAG, value, time);
     }
 }
 
@@ -93,7 +107,7 @@ impl<T> DerefMut for FutexGuard<'_, T> {
 impl<T> Drop for FutexGuard<'_, T> {
     fn drop(&mut self) {
         if self.0.word.swap(FREE, Ordering::Release) == CONTENDED {
-            self.0.futex(libc::FUTEX_WAKE, 1);
+            wake(&self.0.word);
         }
     }
 }

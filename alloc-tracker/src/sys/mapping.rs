@@ -25,18 +25,47 @@ unsafe impl Send for Mapping {}
 impl Mapping {
     /// Memory of this process alone.
     pub(crate) fn anonymous(len: usize) -> Result<Mapping, Errno> {
-        Mapping::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+        Mapping::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, (-1, 0))
     }
 
-    /// The first `len` bytes of a file, shared with the kernel: what is stored here outlives the process.
-    pub(crate) fn shared(file: &File, len: usize) -> Result<Mapping, Errno> {
-        Mapping::new(len, libc::MAP_SHARED | libc::MAP_POPULATE, file.fd())
+    /// Memory of this process alone, of huge pages as far as it fills some and the kernel gives them for the asking.
+    pub(crate) fn of_huge_pages(len: usize) -> Result<Mapping, Errno> {
+        if len < HUGE_PAGE {
+            return Mapping::anonymous(len);
+        }
+        let len = len.next_multiple_of(HUGE_PAGE);
+        let all = Mapping::anonymous(len + HUGE_PAGE)?.leak();
+        let before = all.align_offset(HUGE_PAGE);
+        // SAFETY: both ends are inside of what was just mapped, and nobody has them yet; the rest is as large as asked for.
+        unsafe {
+            let start = all.add(before);
+            if before > 0 {
+                libc::munmap(all.cast(), before);
+            }
+            libc::munmap(start.add(len).cast(), HUGE_PAGE - before);
+            MAPPED.fetch_sub(HUGE_PAGE, Ordering::Relaxed);
+            libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE);
+            Ok(Mapping { start: NonNull::new_unchecked(start), len })
+        }
     }
 
-    fn new(len: usize, flags: i32, fd: i32) -> Result<Mapping, Errno> {
+    /// No memory at all.
+    pub(crate) const fn empty() -> Mapping {
+        // SAFETY: not null; aligned as pages are, for empty slices of any type.
+        let start = unsafe { NonNull::new_unchecked(std::ptr::without_provenance_mut(PAGE)) };
+        Mapping { start, len: 0 }
+    }
+
+    /// The `len` bytes of a file from `offset` on, shared with the kernel: what is stored here outlives the process.
+    pub(crate) fn shared(file: &File, offset: u64, len: usize) -> Result<Mapping, Errno> {
+        Mapping::new(len, libc::MAP_SHARED, (file.fd(), offset))
+    }
+
+    fn new(len: usize, flags: i32, (fd, offset): (i32, u64)) -> Result<Mapping, Errno> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at a place of the kernel's choice touches no memory of anybody's.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, 0) };
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset as libc::off_t) };
         if start == libc::MAP_FAILED {
             return Err(Errno::last());
         }
@@ -49,6 +78,10 @@ impl Mapping {
     pub(crate) fn wipe_on_fork(&self) -> bool {
         // SAFETY: the range is ours.
         unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_WIPEONFORK) == 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     #[inline]
@@ -68,12 +101,27 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
+    /// As [`slice_mut`](Mapping::slice_mut), for reading.
+    #[inline]
+    pub(crate) fn slice<T: Plain>(&self) -> &[T] {
+        // SAFETY: as in `slice_mut`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len / size_of::<T>()) }
+    }
+
     /// The mapping as an array of words or other plain values.
     #[inline]
     pub(crate) fn slice_mut<T: Plain>(&mut self) -> &mut [T] {
         // SAFETY: pages are aligned for every `Plain` type, every bit pattern is a valid one, and the length is rounded
         // down; borrowed as in `bytes_mut`.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len / size_of::<T>()) }
+    }
+
+    /// Gives the memory back, but not its addresses: whoever still reads there finds zeros.
+    pub(crate) fn retire(self) {
+        // SAFETY: the range is ours, private and anonymous; it stays readable.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_DONTNEED) };
+        MAPPED.fetch_sub(self.len, Ordering::Relaxed);
+        std::mem::forget(self);
     }
 
     /// Gives the memory up for good: it stays mapped until the process ends.
@@ -84,11 +132,25 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.len == 0 {
+            return;
+        }
         // SAFETY: the range is ours and nothing borrows it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
         MAPPED.fetch_sub(self.len, Ordering::Relaxed);
     }
 }
+
+/// Unmaps what [`Mapping::leak`] has given up.
+pub(crate) fn unmap(start: u64, len: usize) {
+    // SAFETY: callers know that it was leaked with this length and that nobody uses it any more.
+    unsafe { libc::munmap(std::ptr::with_exposed_provenance_mut(start as usize), len) };
+    MAPPED.fetch_sub(len, Ordering::Relaxed);
+}
+
+/// Of x86-64 and of most others.
+const HUGE_PAGE: usize = 2 << 20;
+const PAGE: usize = 4096;
 
 /// Types that any bytes are a value of, with an alignment below that of a page.
 ///

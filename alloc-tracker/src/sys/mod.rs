@@ -4,12 +4,14 @@
 
 mod file;
 mod futex;
+mod helper;
 mod mapping;
 mod text;
 
 pub(crate) use file::{File, Identity};
-pub(crate) use futex::FutexLock;
-pub(crate) use mapping::{Mapping, Plain, mapped_bytes};
+pub(crate) use futex::{FutexLock, wait, wake};
+pub(crate) use helper::Helper;
+pub(crate) use mapping::{Mapping, Plain, mapped_bytes, unmap};
 pub(crate) use text::{PathBuffer, Text};
 
 use std::ffi::CStr;
@@ -65,6 +67,12 @@ pub(crate) fn pid() -> u32 {
 pub(crate) fn tid() -> u32 {
     // SAFETY: no preconditions.
     unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+}
+
+/// Lets another thread have the processor.
+pub(crate) fn yield_now() {
+    // SAFETY: no preconditions.
+    unsafe { libc::sched_yield() };
 }
 
 pub(crate) fn page_size() -> u64 {

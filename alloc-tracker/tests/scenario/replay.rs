@@ -141,12 +141,9 @@ impl Replay {
         let header = self.header.expect("the dump's header");
         let tail = Tail::parse(bytes, &header.session).expect("the sidecar of this dump");
         self.stopped_errno = tail.stopped_errno;
-        if tail.seq < self.next_seq {
-            return;
-        }
-        assert_eq!(tail.seq, self.next_seq, "frames are missing between dump and sidecar");
+        assert_eq!(tail.missing_frames(self.next_seq), 0, "frames are missing between dump and sidecar");
         let mut dump = header.encode().to_vec();
-        dump.extend_from_slice(&tail.to_frame());
+        dump.extend_from_slice(&tail.frames(self.next_seq, 0));
         let mut reader = Reader::new(dump.as_slice()).expect("a dump");
         while let Some(records) = reader.next_frame().expect("bytes in memory") {
             self.frame(records);

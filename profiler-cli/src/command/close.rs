@@ -11,7 +11,7 @@ use alloc_dump::tail::Tail;
 use alloc_dump::trailer::{EndReason, Trailer};
 use alloc_dump::write::seal_trailer;
 
-use crate::load::{tail_path, writer_of};
+use crate::load::{read_sidecar, tail_path, writer_of};
 
 /// What became of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,27 +50,29 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
         return Ok(Closed::Already);
     }
     let (whole, seq, session) = (reader.end_of_whole_frames(), reader.next_seq(), reader.header().session);
-    let sidecar = tail_path(path);
-    let Ok(bytes) = std::fs::read(&sidecar) else { return Ok(Closed::Open) };
-    let Some(tail) = Tail::parse(&bytes, &session).filter(|tail| tail.stopped_errno == 0 && tail.seq == seq)
-    else {
+    let Some(bytes) = read_sidecar(path, &session) else { return Ok(Closed::Open) };
+    let whole_tail = |tail: &Tail<'_>| tail.stopped_errno == 0 && tail.missing_frames(seq) == 0;
+    let Some(tail) = Tail::parse(&bytes, &session).filter(whole_tail) else { return Ok(Closed::Open) };
+    if tail.unprotected > 0 {
+        // Something of it is lost, so the dump must not look whole.
         return Ok(Closed::Open);
-    };
-    let frame = if tail.payload.is_empty() { Vec::new() } else { tail.to_frame() };
+    }
+    let frames = tail.frames(seq, seq);
     let mut own_dump = reader.header().encode().to_vec();
-    own_dump.extend_from_slice(&Tail { seq: 0, ..tail }.to_frame());
-    if let Ok(mut rest) = Reader::new(own_dump.as_slice())
-        && let Some(records) = rest.next_frame()?
-    {
-        last_us = last_time(records, last_us);
+    own_dump.extend_from_slice(&tail.frames(seq, 0));
+    let mut next = seq;
+    if let Ok(mut rest) = Reader::new(own_dump.as_slice()) {
+        while let Some(records) = rest.next_frame()? {
+            last_us = last_time(records, last_us);
+        }
+        next += rest.next_seq();
     }
     let trailer = Trailer::new(end(tail.pid), last_us);
     let mut room = [0u8; FRAME_HEADER_LEN + 256];
-    let next = if frame.is_empty() { seq } else { seq + 1 };
     let len = seal_trailer(&mut room, next, &trailer).ok_or(io::ErrorKind::InvalidData)?;
-    append(&mut file, whole, &[&frame, &room[..len]])?;
-    std::fs::remove_file(&sidecar)?;
-    Ok(Closed::Now(tail.payload.len()))
+    append(&mut file, whole, &[&frames, &room[..len]])?;
+    std::fs::remove_file(tail_path(path))?;
+    Ok(Closed::Now(frames.len()))
 }
 
 /// Puts `parts` behind the first `whole` bytes, over whatever was cut short there.

@@ -6,14 +6,14 @@ mod peak;
 mod replay;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use alloc_dump::header::Header;
-use alloc_dump::layout::{MAX_PAYLOAD, TAIL_HEADER_LEN, TAIL_SUFFIX};
+use alloc_dump::layout::{TAIL_HEADER_LEN, TAIL_SUFFIX};
 use alloc_dump::read::{ReadError, Reader, Records};
 use alloc_dump::record::Record;
-use alloc_dump::tail::Tail;
+use alloc_dump::tail::{COMMITS_OFFSET, LANE_LEN, LANES_START, MAX_LANES, Tail};
 use rustc_hash::FxHashSet;
 
 use crate::pattern::Pattern;
@@ -126,32 +126,55 @@ fn writer_in(mut records: Records<'_>) -> Option<(u32, Vec<u8>)> {
 
 /// What the sidecar of a dump has that the dump has not.
 pub(crate) struct Recovered {
-    /// A dump of its own: a header and the one frame.
+    /// A dump of its own: a header and frames.
     pub(crate) dump: Vec<u8>,
     /// Frames that should stand between the end of the dump and this one, and do not.
     pub(crate) missing_frames: u64,
-    /// Bytes of records in it.
+    /// Bytes of frames in it.
     pub(crate) payload_bytes: u64,
     /// The system's words for the error at which the recording stopped.
     pub(crate) stopped: Option<String>,
 }
 
 impl Recovered {
-    /// Looks for the sidecar of the dump at `path`. `None` if there is none, or if the dump has its frame already.
+    /// Looks for the sidecar of the dump at `path`. `None` if there is none.
     pub(crate) fn find(path: &Path, header: &Header, next_seq: u32) -> Option<Recovered> {
-        let mut bytes = Vec::new();
-        let limit = TAIL_HEADER_LEN + MAX_PAYLOAD + 64;
-        File::open(tail_path(path)).ok()?.take(limit as u64).read_to_end(&mut bytes).ok()?;
-        let tail = Tail::parse(&bytes, &header.session).filter(|tail| tail.seq >= next_seq)?;
-        let mut dump = header.encode().to_vec();
-        // In the sidecar's own dump it is the first frame.
-        dump.extend_from_slice(&Tail { seq: 0, ..tail }.to_frame());
+        let bytes = read_sidecar(path, &header.session)?;
+        let tail = Tail::parse(&bytes, &header.session)?;
+        // Frames that went into the dump after it was read are not missing, but then the sidecar is about later ones.
+        let frames = tail.frames(next_seq, 0);
         let stopped =
             (tail.stopped_errno != 0).then(|| plain(&io::Error::from_raw_os_error(tail.stopped_errno)));
-        let missing_frames = u64::from(tail.seq - next_seq);
-        Some(Recovered { dump, missing_frames, payload_bytes: tail.payload.len() as u64, stopped })
+        let missing_frames = u64::from(tail.missing_frames(next_seq)) + tail.unprotected;
+        let payload_bytes = frames.len() as u64;
+        let mut dump = header.encode().to_vec();
+        dump.extend_from_slice(&frames);
+        Some(Recovered { dump, missing_frames, payload_bytes, stopped })
     }
 }
+
+/// The bytes of a dump's sidecar, all of one moment even if its process is still at work. `None` if there is none.
+pub(crate) fn read_sidecar(path: &Path, session: &[u8; 16]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for _ in 0..MOST_READINGS {
+        bytes.clear();
+        let mut file = File::open(tail_path(path)).ok()?;
+        (&mut file).take(MAX_SIDECAR).read_to_end(&mut bytes).ok()?;
+        let mut again = vec![0; TAIL_HEADER_LEN];
+        file.seek(SeekFrom::Start(0)).ok()?;
+        let unchanged = file.read_exact(&mut again).is_ok()
+            && again[COMMITS_OFFSET..COMMITS_OFFSET + 8] == *bytes.get(COMMITS_OFFSET..COMMITS_OFFSET + 8)?;
+        Tail::parse(&bytes, session)?;
+        if unchanged {
+            break;
+        }
+    }
+    Some(bytes)
+}
+
+/// A process that drains faster than this machine reads is not waited for.
+const MOST_READINGS: u32 = 10;
+const MAX_SIDECAR: u64 = (LANES_START + MAX_LANES * LANE_LEN) as u64;
 
 /// Where the sidecar of a dump is.
 pub(crate) fn tail_path(path: &Path) -> PathBuf {

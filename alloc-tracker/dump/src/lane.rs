@@ -1,0 +1,345 @@
+//! What one thread has recorded and nobody has yet put in order: fixed-size entries, as they stand in a lane of the
+//! [sidecar](crate::tail). In: entries of three words. Out: records. Never allocates, never panics.
+//!
+//! A lane belongs to one thread at a time, so its entries need neither a thread nor a difference from the one before;
+//! they carry a stamp instead, from a clock that all threads share. Sorted by stamp, the entries of all lanes are the
+//! one stream that frames hold.
+
+use crate::layout::StackId;
+use crate::record::Record;
+
+/// Words of an entry.
+pub const ENTRY_WORDS: usize = 3;
+/// Bytes of an entry.
+pub const ENTRY_LEN: usize = 8 * ENTRY_WORDS;
+/// Bits of the first word below the stamp.
+pub const STAMP_SHIFT: u32 = 6;
+
+const KIND: u64 = 0x1F;
+/// The stack was not walked to its end.
+const TRUNCATED: u64 = 0x20;
+
+const ALLOC: u64 = 1;
+const ALLOC_ZEROED: u64 = 2;
+const DEALLOC: u64 = 3;
+const REALLOC_BEGIN: u64 = 4;
+const REALLOC_END: u64 = 5;
+const REALLOC_FAILED: u64 = 6;
+const THREAD_START: u64 = 7;
+const THREAD_NAME: u64 = 8;
+const THREAD_END: u64 = 9;
+const SIZE: u64 = 10;
+
+/// What an entry says; the words of an entry but for its stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A block was allocated.
+    Alloc {
+        /// Its address.
+        addr: u64,
+        /// Its size, [`WIDE`] if that stands in the entry before.
+        size: u32,
+        /// The stack that asked for it.
+        stack: StackId,
+        /// Whether it came from `alloc_zeroed`.
+        zeroed: bool,
+        /// Whether the stack was not walked to its end.
+        truncated: bool,
+    },
+    /// A block is about to be freed.
+    Dealloc {
+        /// Its address.
+        addr: u64,
+        /// Its size, [`WIDE`] if that stands in the entry before.
+        size: u32,
+        /// The stack that frees it.
+        stack: StackId,
+        /// Whether the stack was not walked to its end.
+        truncated: bool,
+    },
+    /// A block is about to be moved.
+    ReallocBegin {
+        /// Its address.
+        addr: u64,
+        /// Its size, [`WIDE`] if that stands in the entry before.
+        size: u32,
+    },
+    /// The block of the last [`Entry::ReallocBegin`] was moved.
+    ReallocEnd {
+        /// Its new address.
+        addr: u64,
+        /// Its new size, [`WIDE`] if that stands in the entry before.
+        size: u32,
+        /// The stack that asked for it.
+        stack: StackId,
+        /// Whether the stack was not walked to its end.
+        truncated: bool,
+    },
+    /// The block of the last [`Entry::ReallocBegin`] is what it was.
+    ReallocFailed,
+    /// From here on the lane belongs to this thread.
+    ThreadStart {
+        /// Number of the thread.
+        id: u32,
+        /// The system's thread id.
+        os_tid: u32,
+    },
+    /// The thread's name, ended by a zero byte if it is shorter.
+    ThreadName([u8; 16]),
+    /// The thread has ended.
+    ThreadEnd,
+    /// The size for the next entry, which has no room for it.
+    Size(u64),
+}
+
+/// Stands for a size that does not fit: an [`Entry::Size`] just before has it.
+pub const WIDE: u32 = u32::MAX;
+
+impl Entry {
+    /// The entry's words, with this stamp of at most 58 bits.
+    #[inline]
+    pub fn encode(&self, stamp: u64) -> [u64; ENTRY_WORDS] {
+        let (kind, truncated, first, second) = match *self {
+            Entry::Alloc { addr, size, stack, zeroed, truncated } => {
+                (if zeroed { ALLOC_ZEROED } else { ALLOC }, truncated, addr, pair(size, stack.0))
+            }
+            Entry::Dealloc { addr, size, stack, truncated } => {
+                (DEALLOC, truncated, addr, pair(size, stack.0))
+            }
+            Entry::ReallocBegin { addr, size } => (REALLOC_BEGIN, false, addr, pair(size, 0)),
+            Entry::ReallocEnd { addr, size, stack, truncated } => {
+                (REALLOC_END, truncated, addr, pair(size, stack.0))
+            }
+            Entry::ReallocFailed => (REALLOC_FAILED, false, 0, 0),
+            Entry::ThreadStart { id, os_tid } => (THREAD_START, false, 0, pair(os_tid, id)),
+            Entry::ThreadName(name) => {
+                let (first, second) = name.split_at(8);
+                let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+                (THREAD_NAME, false, word(first), word(second))
+            }
+            Entry::ThreadEnd => (THREAD_END, false, 0, 0),
+            Entry::Size(size) => (SIZE, false, size, 0),
+        };
+        [stamp << STAMP_SHIFT | if truncated { TRUNCATED } else { 0 } | kind, first, second]
+    }
+
+    /// What these words say; `None` for words that no writer makes.
+    #[inline]
+    pub fn decode(words: [u64; ENTRY_WORDS]) -> Option<Entry> {
+        let [word, addr, second] = words;
+        let truncated = word & TRUNCATED != 0;
+        let (size, stack) = ((second >> 32) as u32, StackId(second as u32));
+        Some(match word & KIND {
+            kind @ (ALLOC | ALLOC_ZEROED) => {
+                Entry::Alloc { addr, size, stack, zeroed: kind == ALLOC_ZEROED, truncated }
+            }
+            DEALLOC => Entry::Dealloc { addr, size, stack, truncated },
+            REALLOC_BEGIN => Entry::ReallocBegin { addr, size },
+            REALLOC_END => Entry::ReallocEnd { addr, size, stack, truncated },
+            REALLOC_FAILED => Entry::ReallocFailed,
+            THREAD_START => Entry::ThreadStart { id: second as u32, os_tid: size },
+            THREAD_NAME => {
+                let mut name = [0; 16];
+                name[..8].copy_from_slice(&addr.to_le_bytes());
+                name[8..].copy_from_slice(&second.to_le_bytes());
+                Entry::ThreadName(name)
+            }
+            THREAD_END => Entry::ThreadEnd,
+            SIZE => Entry::Size(addr),
+            _ => return None,
+        })
+    }
+
+    /// The stamp in the first word of an entry.
+    #[inline]
+    pub fn stamp(word: u64) -> u64 {
+        word >> STAMP_SHIFT
+    }
+
+    /// Whether the entry with this first word gives an address back to the allocator: of entries with equal stamps in
+    /// different lanes, those come first.
+    #[inline]
+    pub fn releases(word: u64) -> bool {
+        matches!(word & KIND, DEALLOC | REALLOC_BEGIN)
+    }
+
+    /// Whether this is the first word of the second half of a realloc that succeeded.
+    #[inline]
+    pub fn ends_realloc(word: u64) -> bool {
+        word & KIND == REALLOC_END
+    }
+
+    /// Whether this is the first word of the first half of a realloc.
+    #[inline]
+    pub fn begins_realloc(word: u64) -> bool {
+        word & KIND == REALLOC_BEGIN
+    }
+}
+
+#[inline]
+fn pair(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// What the entries of one lane have said so far: whose it is, and what waits for the next entry.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Owner {
+    /// Number of the thread that the lane belongs to.
+    pub thread: u32,
+    /// Whether `old` is the first half of a realloc that becomes one record with its second half.
+    joins: u32,
+    /// For the next entry.
+    size: u64,
+    /// The first half of the realloc that is joined.
+    old: u64,
+    old_size: u64,
+    /// Sizes of the blocks that are being moved: several, if a signal handler moves one in the middle of a move.
+    moving: [u64; MOST_MOVES],
+    moves: u64,
+}
+
+/// Moves within moves that are told apart; the bytes that more of them give back are not counted.
+const MOST_MOVES: usize = 4;
+
+/// What a lane's next entry means for the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning<'a> {
+    /// A heap event of the lane's thread.
+    Event {
+        /// Its record. Sizes of freed blocks are there; a writer leaves out those that readers know.
+        record: Record<'a>,
+        /// Bytes that it gives back.
+        freed: u64,
+        /// Whether its stack was not walked to its end.
+        truncated: bool,
+    },
+    /// A record about a thread.
+    About(Record<'a>),
+    /// Nothing yet: it belongs to the entry that follows.
+    Nothing,
+}
+
+impl Owner {
+    /// A lane whose first entry to come belongs to this thread.
+    pub const fn of(thread: u32) -> Owner {
+        Owner { thread, joins: 0, size: 0, old: 0, old_size: 0, moving: [0; MOST_MOVES], moves: 0 }
+    }
+
+    /// Takes the lane's next entry. `followed` tells that the entry which comes next in the whole stream ends the
+    /// realloc that this one begins, so that both become one record.
+    #[inline]
+    pub fn take<'a>(&mut self, entry: &'a Entry, followed: bool) -> Meaning<'a> {
+        let wide = std::mem::take(&mut self.size);
+        let whole = |size: u32| if size == WIDE { wide } else { u64::from(size) };
+        let (record, freed, truncated) = match *entry {
+            Entry::Alloc { addr, size, stack, zeroed, truncated } => {
+                (Record::Alloc { addr, size: whole(size), stack, zeroed }, 0, truncated)
+            }
+            Entry::Dealloc { addr, size, stack, truncated } => {
+                let size = whole(size);
+                (Record::Dealloc { addr, size: Some(size), stack }, size, truncated)
+            }
+            Entry::ReallocBegin { addr: old, size } => {
+                let old_size = whole(size);
+                if followed {
+                    *self = Owner { joins: 1, old, old_size, ..*self };
+                    return Meaning::Nothing;
+                }
+                if let Some(place) = self.moving.get_mut(self.moves as usize) {
+                    *place = old_size;
+                }
+                self.moves += 1;
+                (Record::ReallocBegin { old, old_size: Some(old_size) }, 0, false)
+            }
+            Entry::ReallocEnd { addr: new, size, stack, truncated } => {
+                let size = whole(size);
+                if std::mem::take(&mut self.joins) != 0 {
+                    let Owner { old, old_size, .. } = *self;
+                    let record = Record::Realloc { old, old_size: Some(old_size), new, size, stack };
+                    (record, old_size, truncated)
+                } else {
+                    (Record::ReallocEnd { new, size, stack }, self.end_move(), truncated)
+                }
+            }
+            Entry::ReallocFailed => {
+                self.end_move();
+                (Record::ReallocFailed, 0, false)
+            }
+            Entry::ThreadStart { id, os_tid } => {
+                *self = Owner::of(id);
+                return Meaning::About(Record::ThreadStart { id, os_tid });
+            }
+            Entry::ThreadName(ref name) => {
+                let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+                return Meaning::About(Record::ThreadName { id: self.thread, name: &name[..len] });
+            }
+            Entry::ThreadEnd => return Meaning::About(Record::ThreadEnd { id: self.thread }),
+            Entry::Size(size) => {
+                self.size = size;
+                return Meaning::Nothing;
+            }
+        };
+        Meaning::Event { record, freed, truncated }
+    }
+
+    /// The size of the block whose move began last.
+    fn end_move(&mut self) -> u64 {
+        self.moves = self.moves.saturating_sub(1);
+        self.moving.get(self.moves as usize).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_survive_their_words() {
+        let (addr, stack) = (0x7FFF_1234_5678, StackId(77));
+        for truncated in [false, true] {
+            for entry in [
+                Entry::Alloc { addr, size: 5, stack, zeroed: true, truncated },
+                Entry::Alloc { addr, size: WIDE, stack, zeroed: false, truncated },
+                Entry::Dealloc { addr, size: 0, stack, truncated },
+                Entry::ReallocBegin { addr, size: 9 },
+                Entry::ReallocEnd { addr, size: 10, stack, truncated },
+                Entry::ReallocFailed,
+                Entry::ThreadStart { id: 3, os_tid: u32::MAX },
+                Entry::ThreadName(*b"0123456789abcde\0"),
+                Entry::ThreadEnd,
+                Entry::Size(1 << 40),
+            ] {
+                let words = entry.encode((1 << 58) - 1);
+                assert_eq!(Entry::decode(words), Some(entry));
+                assert_eq!(Entry::stamp(words[0]), (1 << 58) - 1);
+            }
+        }
+        assert_eq!(Entry::decode([0, 1, 2]), None);
+        assert_eq!(Entry::decode([31, 1, 2]), None);
+    }
+
+    #[test]
+    fn both_halves_of_a_realloc_become_one_record_if_nothing_comes_between() {
+        let mut owner = Owner::of(1);
+        let begin = Entry::ReallocBegin { addr: 16, size: 8 };
+        let end = Entry::ReallocEnd { addr: 32, size: 64, stack: StackId(3), truncated: true };
+        assert_eq!(owner.take(&begin, true), Meaning::Nothing);
+        let record = Record::Realloc { old: 16, old_size: Some(8), new: 32, size: 64, stack: StackId(3) };
+        assert_eq!(owner.take(&end, false), Meaning::Event { record, freed: 8, truncated: true });
+        let record = Record::ReallocBegin { old: 16, old_size: Some(8) };
+        assert_eq!(owner.take(&begin, false), Meaning::Event { record, freed: 0, truncated: false });
+        let record = Record::ReallocEnd { new: 32, size: 64, stack: StackId(3) };
+        assert_eq!(owner.take(&end, false), Meaning::Event { record, freed: 8, truncated: true });
+    }
+
+    #[test]
+    fn a_size_without_room_stands_before_its_entry() {
+        let mut owner = Owner::of(1);
+        let stack = StackId::ROOT;
+        assert_eq!(owner.take(&Entry::Size(1 << 33), false), Meaning::Nothing);
+        let entry = Entry::Alloc { addr: 8, size: WIDE, stack, zeroed: false, truncated: false };
+        let record = Record::Alloc { addr: 8, size: 1 << 33, stack, zeroed: false };
+        assert_eq!(owner.take(&entry, false), Meaning::Event { record, freed: 0, truncated: false });
+    }
+}

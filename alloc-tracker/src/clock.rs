@@ -1,0 +1,198 @@
+//! Stamps: what orders the events of all threads, and what tells their times. In: nothing. Out: a number that
+//! never goes back, for any two events of which one happened before the other. Never locks.
+//!
+//! On x86-64 it is the processor's time stamp counter, where the kernel itself keeps time by it: it has then checked that
+//! all processors count alike. Everywhere else it is the kernel's monotonic clock.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use alloc_dump::tail::Commit;
+
+use crate::sys::{self, File};
+
+/// A stamp for an event that has just happened: no earlier than whatever this thread has read before. `alone` says that
+/// no other thread's events are to be ordered against it.
+#[inline(always)]
+pub(crate) fn after(alone: bool) -> u64 {
+    if SOURCE.load(Ordering::Relaxed) == COUNTER {
+        // PERF: the fence costs as much as the counter itself.
+        if !alone {
+            counter::fence();
+        }
+        return counter::read().wrapping_sub(BASE.load(Ordering::Relaxed));
+    }
+    kernel()
+}
+
+/// A stamp for an event that is about to happen: no later than whatever this thread writes from now on.
+#[inline(always)]
+pub(crate) fn before() -> u64 {
+    after(true)
+}
+
+/// Decides what the stamps of this process are, and begins to count them. Called once for each recording, before its
+/// first event.
+pub(crate) fn start() {
+    if SOURCE.load(Ordering::Relaxed) == UNDECIDED {
+        SOURCE.store(if counter::is_reliable() { COUNTER } else { KERNEL }, Ordering::Relaxed);
+    }
+    BASE.store(0, Ordering::Relaxed);
+    BASE.store(after(false), Ordering::Relaxed);
+}
+
+/// How stamps become times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    /// Stamp and nanoseconds at the start.
+    origin: (u64, u64),
+    /// Stamp and nanoseconds at the last adjustment.
+    latest: (u64, u64),
+    /// Microseconds for each step, times 2^32.
+    rate: u64,
+}
+
+impl Scale {
+    /// Time zero is now. PERF: takes some tens of microseconds.
+    pub(crate) fn new() -> Scale {
+        let origin = moment();
+        let mut scale = Scale { origin, latest: origin, rate: 0 };
+        while sys::clock_ns(libc::CLOCK_MONOTONIC) < origin.1 + FIRST_MEASUREMENT_NS {}
+        scale.adjust();
+        scale
+    }
+
+    /// Measures anew how fast stamps pass.
+    pub(crate) fn adjust(&mut self) {
+        self.latest = moment();
+        let steps = self.latest.0.saturating_sub(self.origin.0).max(1);
+        let ns = self.latest.1.saturating_sub(self.origin.1);
+        self.rate = ((u128::from(ns) << 32) / (u128::from(steps) * 1000)).try_into().unwrap_or(u64::MAX);
+    }
+
+    /// The time of a stamp, as a sidecar has to know it.
+    pub(crate) fn note(&self, commit: &mut Commit) {
+        commit.stamp = self.latest.0;
+        commit.us = self.latest.1.saturating_sub(self.origin.1) / 1000;
+        commit.rate = self.rate;
+    }
+
+    /// Microseconds since time zero.
+    pub(crate) fn now_us(&self) -> u64 {
+        sys::clock_ns(libc::CLOCK_MONOTONIC).saturating_sub(self.origin.1) / 1000
+    }
+}
+
+/// A stamp and the kernel's time at the same moment, as nearly as can be.
+fn moment() -> (u64, u64) {
+    let early = before();
+    let ns = sys::clock_ns(libc::CLOCK_MONOTONIC);
+    let late = after(false);
+    (early + late.saturating_sub(early) / 2, ns)
+}
+
+const FIRST_MEASUREMENT_NS: u64 = 30_000;
+
+static SOURCE: AtomicU8 = AtomicU8::new(UNDECIDED);
+const UNDECIDED: u8 = 0;
+const COUNTER: u8 = 1;
+const KERNEL: u8 = 2;
+
+/// What the counter showed at the start: stamps are small numbers.
+static BASE: AtomicU64 = AtomicU64::new(0);
+
+#[cold]
+fn kernel() -> u64 {
+    // PERF: ordered by the kernel, with its own fence.
+    sys::clock_ns(libc::CLOCK_MONOTONIC).wrapping_sub(BASE.load(Ordering::Relaxed))
+}
+
+#[cfg(target_arch = "x86_64")]
+mod counter {
+    use super::File;
+
+    #[inline(always)]
+    pub(super) fn read() -> u64 {
+        let (low, high): (u64, u64);
+        // SAFETY: reads a counter. Not `nomem`: the compiler must not move stores of the caller's over it.
+        unsafe {
+            std::arch::asm!("rdtsc", out("rax") low, out("rdx") high, options(nostack, preserves_flags))
+        };
+        high << 32 | low
+    }
+
+    /// Everything that was read before has been read.
+    #[inline(always)]
+    pub(super) fn fence() {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { std::arch::x86_64::_mm_lfence() };
+    }
+
+    /// Whether the counter runs evenly and the kernel relies on it.
+    pub(super) fn is_reliable() -> bool {
+        const INVARIANT: u32 = 1 << 8;
+        let leaf = std::arch::x86_64::__cpuid(0x8000_0000);
+        if leaf.eax < 0x8000_0007 || std::arch::x86_64::__cpuid(0x8000_0007).edx & INVARIANT == 0 {
+            return false;
+        }
+        let mut buffer = [0; 32];
+        let path = c"/sys/devices/system/clocksource/clocksource0/current_clocksource";
+        let Ok(file) = File::open(path, libc::O_RDONLY, 0) else { return false };
+        let name = file.read(&mut buffer).ok().and_then(|len| buffer.get(..len)).unwrap_or_default();
+        // With the last two the kernel reads the counter through its hypervisor's correction, the same for all.
+        [&b"tsc"[..], b"kvm-clock", b"hyperv_clocksource_tsc_page"].contains(&name.trim_ascii_end())
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod counter {
+    pub(super) fn read() -> u64 {
+        0
+    }
+
+    pub(super) fn fence() {}
+
+    pub(super) fn is_reliable() -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    /// What one thread has read before it hands over is never later than what the next one reads after it has taken over.
+    #[test]
+    fn stamps_follow_what_happened_before() {
+        static BATON: AtomicU64 = AtomicU64::new(0);
+        static STAMP: AtomicU64 = AtomicU64::new(0);
+        start();
+        std::thread::scope(|scope| {
+            for me in 0..2 {
+                scope.spawn(move || {
+                    for round in 0..20_000 {
+                        while BATON.load(Ordering::Acquire) != round * 2 + me {
+                            std::hint::spin_loop();
+                        }
+                        let now = after(false);
+                        assert!(now >= STAMP.load(Ordering::Relaxed));
+                        STAMP.store(before(), Ordering::Relaxed);
+                        BATON.store(round * 2 + me + 1, Ordering::Release);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn stamps_become_times() {
+        start();
+        let mut scale = Scale::new();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let (stamp, us) = (after(false), scale.now_us());
+        scale.adjust();
+        let mut commit = Commit::default();
+        scale.note(&mut commit);
+        assert!(commit.time_of(stamp).abs_diff(us) < 50, "{} {us}", commit.time_of(stamp));
+    }
+}

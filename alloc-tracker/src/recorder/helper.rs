@@ -1,0 +1,70 @@
+//! The thread that drains the lanes, so that the program's own threads need not. It begins with the first recording and
+//! ends with it. Without it (switched off, or the system gives no thread) each thread drains when its lane is full.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{notice_replaced_modules, with_stream};
+use crate::sys::{self, FutexLock, Helper};
+
+/// Begins the thread.
+pub(super) fn start() {
+    let mut thread = THREAD.lock();
+    if thread.is_none() {
+        STATE.store(AWAKE, Ordering::Relaxed);
+        *thread = Helper::start(run);
+        if thread.is_none() {
+            STATE.store(NONE, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Ends the thread and waits until it has, so that its code may be unmapped. Must be called without the recorder's lock.
+pub(super) fn stop() {
+    let Some(mut guard) = THREAD.try_lock() else { return };
+    let Some(thread) = guard.take() else { return };
+    STATE.store(NONE, Ordering::Release);
+    sys::wake(&STATE);
+    thread.join();
+}
+
+/// Whether there is one.
+pub(super) fn is_running() -> bool {
+    STATE.load(Ordering::Relaxed) != NONE
+}
+
+/// There is something to drain. PERF: a load, unless the thread sleeps.
+#[inline]
+pub(super) fn wake() {
+    if STATE.load(Ordering::Relaxed) == ASLEEP
+        && STATE.compare_exchange(ASLEEP, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    {
+        let _errno = sys::ErrnoGuard::new();
+        sys::wake(&STATE);
+    }
+}
+
+fn run() {
+    let mut pause_ns = SHORTEST_PAUSE_NS;
+    while is_running() {
+        let Some(busy) = with_stream(|stream| stream.tick()) else { break };
+        notice_replaced_modules();
+        pause_ns = if busy { SHORTEST_PAUSE_NS } else { (pause_ns * 2).min(LONGEST_PAUSE_NS) };
+        if STATE.compare_exchange(AWAKE, ASLEEP, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            break;
+        }
+        sys::wait(&STATE, ASLEEP, pause_ns);
+        // Fails if it was woken, or is to end.
+        let _ = STATE.compare_exchange(ASLEEP, AWAKE, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+static THREAD: FutexLock<Option<Helper>> = FutexLock::new(None);
+static STATE: AtomicU32 = AtomicU32::new(NONE);
+const NONE: u32 = 0;
+const AWAKE: u32 = 1;
+const ASLEEP: u32 = 2;
+
+/// The state of the process is sampled so often.
+const SHORTEST_PAUSE_NS: u64 = crate::sample::INTERVAL_US * 1000;
+/// A program in which nothing happens is looked at less often.
+const LONGEST_PAUSE_NS: u64 = 16 * SHORTEST_PAUSE_NS;

@@ -1,0 +1,205 @@
+//! What one thread has to do with the current recording: its number, its lane, its name. In: entries. Out: the same,
+//! stamped, in the lane. Takes no lock but to begin, and when the lane is full.
+
+use std::sync::atomic::Ordering;
+
+use alloc_dump::lane::{Entry, WIDE};
+use alloc_dump::tail::LANE_ROOM;
+
+use super::stream::Turned;
+use super::{
+    Failure, RECORDER, RECORDING, helper, lose, narrow, notice_replaced_modules, session, with_stream,
+};
+use crate::capture::Recent;
+use crate::modules;
+use crate::sidecar::Lane;
+use crate::sys;
+
+/// What a thread is to the current recording.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Enrolment {
+    /// Which recording of this process; 0 for none.
+    recording: u32,
+    /// Which generation of modules the nodes of the thread's walk belong to.
+    generation: u32,
+    place: Option<Place>,
+    events: u64,
+    name: [u8; 16],
+}
+
+/// The thread's lane, and how far it is filled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) lane: Lane,
+    pub(super) index: usize,
+    pub(super) stored: u64,
+    /// Entries up to here have room.
+    pub(super) room_until: u64,
+    /// The stamp of the last entry.
+    pub(super) last: u64,
+}
+
+impl Enrolment {
+    pub(crate) const fn new() -> Enrolment {
+        Enrolment { recording: 0, generation: 0, place: None, events: 0, name: [0; 16] }
+    }
+
+    /// Brings the thread up to date before an entry; false if there is no recording.
+    #[inline(always)]
+    pub(super) fn prepare(&mut self, recent: &mut Recent) -> bool {
+        if self.recording != RECORDING.load(Ordering::Relaxed) && !self.begin(recent) {
+            return false;
+        }
+        self.generation = modules::generation();
+        self.events += 1;
+        // A thread usually gets its name a few events after its first.
+        if self.events & (self.events - 1) == 0 {
+            self.note_name();
+        }
+        true
+    }
+
+    pub(super) fn recording(&self) -> u32 {
+        self.recording
+    }
+
+    /// Whether this is the recording of that number.
+    #[inline(always)]
+    pub(super) fn is_of(&self, recording: u32) -> bool {
+        self.recording == recording && recording != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// What the nodes of the thread's walks belong to.
+    #[inline(always)]
+    pub(super) fn epoch(&self) -> u64 {
+        u64::from(self.recording) << 32 | u64::from(self.generation)
+    }
+
+    /// Stores the entry that `entry` makes from a size, `before` or after what it tells of. False if it could not be, which
+    /// is then counted.
+    #[inline(always)]
+    pub(super) fn store(&mut self, size: u64, before: bool, entry: impl FnOnce(u32) -> Entry) -> bool {
+        let Some(place) = &mut self.place else { return false };
+        if place.stored + 2 > place.room_until && !place.make_room() {
+            return false;
+        }
+        match narrow(size) {
+            Some(size) => place.store(&entry(size), before),
+            None => {
+                place.store(&Entry::Size(size), before);
+                place.store(&entry(WIDE), before);
+            }
+        }
+        true
+    }
+
+    /// The thread has ended: its lane is for the next one.
+    pub(super) fn end(&mut self) {
+        if self.recording != 0 && self.recording == RECORDING.load(Ordering::Relaxed) {
+            self.note_name();
+            self.store(0, true, |_| Entry::ThreadEnd);
+            if let Some(place) = self.place.take() {
+                with_stream(|stream| {
+                    stream.leave(&place);
+                    Ok(())
+                });
+            }
+        }
+        *self = Enrolment::new();
+    }
+
+    #[cold]
+    fn begin(&mut self, recent: &mut Recent) -> bool {
+        let _errno = sys::ErrnoGuard::new();
+        if RECORDING.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let (recording, id, place) = match with_stream(|stream| stream.enter()) {
+            Some(Ok(entered)) => entered,
+            // There may be memory at its next event.
+            Some(Err(Turned::NoMemory)) => {
+                lose(1);
+                return false;
+            }
+            Some(Err(Turned::TooLate)) | None => return false,
+        };
+        *self = Enrolment { recording, place: Some(place), ..Enrolment::new() };
+        recent.clear();
+        self.store(0, true, |_| Entry::ThreadStart { id, os_tid: sys::tid() })
+    }
+
+    #[cold]
+    fn note_name(&mut self) {
+        let _errno = sys::ErrnoGuard::new();
+        let name = sys::thread_name();
+        if name != self.name {
+            self.name = name;
+            self.store(0, true, |_| Entry::ThreadName(name));
+        }
+    }
+}
+
+impl Place {
+    #[inline(always)]
+    fn store(&mut self, entry: &Entry, before: bool) {
+        self.last = self.lane.store(self.stored, entry, before, self.last);
+        self.stored += 1;
+        if self.stored.is_multiple_of(WAKE_EVERY) {
+            helper::wake();
+        }
+    }
+
+    /// Waits, or does the draining itself, until there is room for two entries. False if the recording is over, or if
+    /// the user would rather lose events than wait: then one is counted as lost.
+    #[cold]
+    fn make_room(&mut self) -> bool {
+        let _errno = sys::ErrnoGuard::new();
+        loop {
+            self.room_until = self.lane.released() + LANE_ROOM as u64;
+            if self.stored + 2 <= self.room_until {
+                return true;
+            }
+            if session::rather_loses() && RECORDER.is_locked() {
+                lose(1);
+                return false;
+            }
+            let lane = self.lane;
+            let drained = with_stream(|stream| {
+                // Somebody else may have drained it while this thread waited for the lock.
+                if lane.released() + LANE_ROOM as u64 >= self.stored + 2 {
+                    Ok(0)
+                } else {
+                    stream.drain(false)
+                }
+            });
+            match drained {
+                None => return false,
+                Some(0) if lane.released() + (LANE_ROOM as u64) < self.stored + 2 => {
+                    // A thread that is just storing an entry holds all others up; it must get the processor.
+                    sys::yield_now();
+                }
+                Some(_) => {}
+            }
+            if !helper::is_running() {
+                notice_replaced_modules();
+            }
+        }
+    }
+}
+
+impl From<Failure> for sys::Errno {
+    fn from(failure: Failure) -> sys::Errno {
+        match failure {
+            Failure::Write(errno) | Failure::Memory(errno) => errno,
+            Failure::Record => sys::Errno(libc::EOVERFLOW),
+        }
+    }
+}
+
+/// A quarter of a lane: the helper has the other three to come.
+const WAKE_EVERY: u64 = LANE_ROOM as u64 / 4;

@@ -1,0 +1,207 @@
+//! What the threads and the drainer share, in the mapping of the sidecar that outlives the process. In: single words,
+//! nodes. Out: the same, to any thread. The layout is `alloc_dump::tail`'s. Never locks.
+
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+
+use alloc_dump::lane::{ENTRY_WORDS, Entry};
+use alloc_dump::layout::StackId;
+use alloc_dump::tail::{self, LANE_HEADER_LEN, LANE_ROOM, MAX_LANES, NODE_LEN, NODE_RING_OFFSET, NODE_ROOM};
+
+use crate::clock;
+use crate::recorder;
+
+/// Makes this mapping the one that threads write into.
+pub(crate) fn attach(start: *mut u8) {
+    NODES_TAKEN.store(0, Ordering::Relaxed);
+    LANE_COUNT.store(0, Ordering::Relaxed);
+    SHARED.store(start, Ordering::Release);
+}
+
+/// Nobody finds the mapping from now on; whoever has found it before may still use it.
+pub(crate) fn detach() {
+    SHARED.store(std::ptr::null_mut(), Ordering::Release);
+    LANE_COUNT.store(0, Ordering::Relaxed);
+}
+
+/// A word of the sidecar's header; `None` if there is no recording.
+#[inline]
+pub(crate) fn word(offset: usize) -> Option<&'static AtomicU64> {
+    let start = SHARED.load(Ordering::Acquire);
+    if start.is_null() {
+        return None;
+    }
+    // SAFETY: inside the mapping, which is not unmapped while a thread is in the hook; offsets are multiples of eight;
+    // everybody uses these words as atomics.
+    Some(unsafe { AtomicU64::from_ptr(start.add(offset).cast()) })
+}
+
+/// Stores a new node where it survives the process; waits for room if need be. Called under the tree's lock, so nodes
+/// are stored in the order of their numbers. False if the recording is over.
+pub(crate) fn note_node(id: StackId, parent: StackId, pc: u64) -> bool {
+    let Some(stored) = word(tail::NODES_OFFSET) else { return false };
+    let index = stored.load(Ordering::Relaxed);
+    while index - NODES_TAKEN.load(Ordering::Acquire) >= NODE_ROOM as u64 {
+        if !recorder::drain_nodes() {
+            return false;
+        }
+    }
+    for (place, value) in node_at(index).into_iter().zip(tail::node_words(id, parent, pc)) {
+        place.store(value, Ordering::Relaxed);
+    }
+    stored.store(index + 1, Ordering::Release);
+    true
+}
+
+/// The words of a node that is stored.
+pub(crate) fn node(index: u64) -> [u64; 2] {
+    node_at(index).map(|word| word.load(Ordering::Relaxed))
+}
+
+fn node_at(index: u64) -> [&'static AtomicU64; 2] {
+    let at = NODE_RING_OFFSET + (index as usize % NODE_ROOM) * NODE_LEN;
+    // NOTE: callers have found the mapping just before, and it is not unmapped under them.
+    [word(at).unwrap_or(&NOWHERE), word(at + 8).unwrap_or(&NOWHERE)]
+}
+
+/// These nodes are in frames: their places may be used again.
+pub(crate) fn nodes_taken(count: u64) {
+    NODES_TAKEN.store(count, Ordering::Release);
+}
+
+/// The memory of one lane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lane(*mut u8);
+
+// SAFETY: a lane is used through atomics only.
+unsafe impl Send for Lane {}
+
+impl Lane {
+    /// The lane in this memory, which has room for one and is never unmapped while a thread is in the hook.
+    pub(crate) fn new(start: *mut u8) -> Lane {
+        Lane(start)
+    }
+
+    #[inline(always)]
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: inside the lane; a multiple of eight; always used as an atomic.
+        unsafe { AtomicU64::from_ptr(self.0.add(offset).cast()) }
+    }
+
+    #[inline(always)]
+    fn entry_word(&self, index: u64, word: usize) -> &AtomicU64 {
+        let at = LANE_HEADER_LEN + ((index as usize % LANE_ROOM) * ENTRY_WORDS + word) * 8;
+        self.word(at)
+    }
+
+    /// Entries ever stored.
+    #[inline(always)]
+    pub(crate) fn stored(&self) -> u64 {
+        self.word(STORED).load(Ordering::Acquire)
+    }
+
+    /// Whether an entry may have a stamp already and is not stored yet. Asked after [`stored`](Lane::stored).
+    pub(crate) fn is_storing(&self, stored: u64) -> bool {
+        self.word(INTENT).load(Ordering::Acquire) != stored
+    }
+
+    /// Entries whose places may be used again.
+    #[inline(always)]
+    pub(crate) fn released(&self) -> u64 {
+        self.word(RELEASED).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn release(&self, count: u64) {
+        self.word(RELEASED).store(count, Ordering::Release);
+    }
+
+    /// The words of an entry that is stored.
+    #[inline(always)]
+    pub(crate) fn entry(&self, index: u64) -> [u64; ENTRY_WORDS] {
+        [0, 1, 2].map(|word| self.entry_word(index, word).load(Ordering::Relaxed))
+    }
+
+    /// The first word of an entry that is stored.
+    #[inline(always)]
+    pub(crate) fn first_word(&self, index: u64) -> u64 {
+        self.entry_word(index, 0).load(Ordering::Relaxed)
+    }
+
+    /// Stamps and stores the entry of this number: for the thread that the lane belongs to. The stamp is later than
+    /// `last`, and returned.
+    #[inline(always)]
+    pub(crate) fn store(&self, index: u64, entry: &Entry, before: bool, last: u64) -> u64 {
+        // Whoever sees the stamp passed and no intent may rely on there being no earlier entry to come.
+        self.word(INTENT).store(index + 1, Ordering::Relaxed);
+        if NEEDS_FENCE.load(Ordering::Relaxed) {
+            fence(Ordering::SeqCst);
+        }
+        let stamp = if before { clock::before() } else { clock::after(lane_count() <= 1) };
+        let stamp = stamp.max(last + 1);
+        for (word, value) in entry.encode(stamp).into_iter().enumerate() {
+            self.entry_word(index, word).store(value, Ordering::Relaxed);
+        }
+        self.word(STORED).store(index + 1, Ordering::Release);
+        stamp
+    }
+}
+
+/// Lanes that there are.
+#[inline]
+pub(crate) fn lane_count() -> usize {
+    LANE_COUNT.load(Ordering::SeqCst)
+}
+
+/// The lane of this number, below [`lane_count`].
+#[inline]
+pub(crate) fn lane(index: usize) -> Lane {
+    Lane(LANES[index % MAX_LANES].load(Ordering::Acquire))
+}
+
+/// One lane more. Called under the recorder's lock.
+pub(crate) fn add_lane(lane: Lane) {
+    let index = LANE_COUNT.load(Ordering::Relaxed);
+    if let Some(place) = LANES.get(index) {
+        place.store(lane.0, Ordering::Release);
+        if let Some(count) = word(tail::LANES_OFFSET) {
+            count.store(index as u64 + 1, Ordering::Release);
+        }
+        // A full barrier: what this thread does from now on is later than what anybody saw who did not see the lane.
+        LANE_COUNT.store(index + 1, Ordering::SeqCst);
+    }
+}
+
+/// After this, whatever another thread had stored before any moment that lies before the call is seen by this one.
+pub(crate) fn synchronize() {
+    if NEEDS_FENCE.load(Ordering::Relaxed) {
+        fence(Ordering::SeqCst);
+    } else if membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0 {
+        // Never seen to happen after the registration; from now on threads do it themselves.
+        NEEDS_FENCE.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Asks the kernel for [`synchronize`]. Where it has none, every entry of every thread costs a fence.
+pub(crate) fn prepare() {
+    let registered = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
+    NEEDS_FENCE.store(!registered, Ordering::SeqCst);
+}
+
+fn membarrier(command: i32) -> i64 {
+    // SAFETY: a system call on plain numbers.
+    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }
+}
+
+const MEMBARRIER_CMD_PRIVATE_EXPEDITED: i32 = 1 << 3;
+const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
+
+/// Offsets in a lane. The first is the format's; the other two mean nothing to a reader.
+const STORED: usize = 0;
+const INTENT: usize = 8;
+const RELEASED: usize = 64;
+
+static SHARED: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+static NODES_TAKEN: AtomicU64 = AtomicU64::new(0);
+static NEEDS_FENCE: AtomicBool = AtomicBool::new(true);
+static LANES: [AtomicPtr<u8>; MAX_LANES] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_LANES];
+static LANE_COUNT: AtomicUsize = AtomicUsize::new(0);
+static NOWHERE: AtomicU64 = AtomicU64::new(0);
