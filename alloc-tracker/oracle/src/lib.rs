@@ -14,12 +14,16 @@
 //! | peak bytes | the maximum of the live bytes, taken after each event |
 //!
 //! A call that fails (the inner allocator returned null) changes nothing.
+//!
+//! For processes that are killed there is a [`Ledger`] instead, which keeps its figures outside of the process.
 
+mod ledger;
 mod report;
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+pub use ledger::{Ledger, Tally, ThreadNotes, read_ledger};
 pub use report::report_at_exit;
 
 /// Counts what passes through it and leaves the work to `A`.
