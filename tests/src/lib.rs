@@ -134,6 +134,34 @@ pub fn wait_until(what: &str, ready: impl Fn() -> bool) {
     }
 }
 
+/// Numbers that look random and are the same for the same seed.
+pub struct Lcg(pub u64);
+
+impl Lcg {
+    /// The next of them, of 31 bits.
+    #[allow(clippy::should_implement_trait, reason = "it has no end")]
+    pub fn next(&mut self) -> u64 {
+        // The constants of Knuth's MMIX; the upper bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    /// One below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// A size such as programs ask for: mostly small, rarely large enough for a mapping of its own.
+    pub fn size(&mut self) -> usize {
+        let largest = match self.below(1000) {
+            0 => 300_000,
+            1..20 => 9_000,
+            _ => 300,
+        };
+        1 + self.below(largest) as usize
+    }
+}
+
 /// A number in a JSON object.
 pub fn number(value: &Value, field: &str) -> i64 {
     value[field].as_i64().unwrap_or_else(|| panic!("{field} is no number: {}", value[field]))

@@ -1,0 +1,330 @@
+//! A program may die at any instruction, by whatever hand: every event that it had done by then is in its dump, thread by
+//! thread, to the byte. The judge is a ledger that the program keeps in a file of its own (`alloc_oracle::Ledger`).
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use alloc_oracle::{Tally, ThreadNotes, read_ledger};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::{Lcg, cli, number, program};
+
+const WORKS: [&str; 4] = ["tables", "stacks", "relay", "short threads"];
+const KILLS_OF_PROGRAMS: u64 = 120;
+const KILLS_UNDER_RUN: u64 = 80;
+
+/// When they are killed: whether after their first event begins or after they are started, and so many microseconds later.
+const MOMENTS: [(bool, u64, u64); 6] = [
+    (false, 0, 5_000),
+    (true, 0, 2_000),
+    (true, 0, 10_000),
+    (true, 0, 50_000),
+    (true, 50_000, 200_000),
+    (true, 300_000, 600_000),
+];
+
+#[test]
+fn killed_at_any_moment() {
+    let kills = kill_at_random(KILLS_OF_PROGRAMS, |mortal| mortal.command.spawn().unwrap());
+    // The moments are worth something only if they are as different as they claim.
+    for work in WORKS {
+        let done = || kills.iter().filter(|(of, _)| *of == work).map(|(_, events)| *events);
+        assert!(done().max() > Some(20_000), "{work} never got far: {kills:?}");
+        assert!(done().min() < Some(2_000), "{work} was never killed early: {kills:?}");
+    }
+}
+
+#[test]
+fn killed_at_any_moment_under_profiler_cli() {
+    let kills = kill_at_random(KILLS_UNDER_RUN, |mortal| mortal.start_under_run());
+    assert!(kills.iter().any(|(_, events)| *events > 50_000), "no program got far: {kills:?}");
+}
+
+#[test]
+fn aborted_while_others_allocate() {
+    for (round, work) in (0..20).zip(WORKS.iter().cycle()) {
+        let after = 500 + 3_700 * round;
+        let mut mortal = Mortal::new(&[work, "abort", &after.to_string()]);
+        let ended = mortal.run();
+        assert_eq!(ended.signal(), Some(6), "{work}, abort after {after} us: {ended:?}");
+        mortal.check(&format!("{work}, abort after {after} us"));
+    }
+}
+
+#[test]
+fn out_of_stack() {
+    for (round, work) in (0..6).zip(WORKS.iter().cycle()) {
+        let after = 500 + 9_000 * round;
+        let mut mortal = Mortal::new(&[work, "overflow", &after.to_string()]);
+        let ended = mortal.run();
+        assert_eq!(ended.signal(), Some(6), "{work}, overflow after {after} us: {ended:?}");
+        let events = mortal.check(&format!("{work}, overflow after {after} us"));
+        // Two megabytes of stack have room for thousands of calls, and each has an event.
+        assert!(events > 5_000, "the stack overflowed after {events} events");
+    }
+}
+
+/// As the kernel does it where there is a limit; and by hand, as soon as the program holds too much.
+#[test]
+fn out_of_memory() {
+    const LIMIT: u64 = 200 << 20;
+    for work in WORKS {
+        let mut mortal = Mortal::new(&[work, "hoard", "0"]);
+        let mut child = mortal.command.spawn().unwrap();
+        let statm = format!("/proc/{}/statm", child.id());
+        wait_for("the program to grow", || {
+            let statm = std::fs::read_to_string(&statm).unwrap_or_default();
+            statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096 > LIMIT
+        });
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        mortal.check(&format!("{work}, killed when it was too large"));
+    }
+    let Some(group) = MemoryGroup::new(LIMIT) else {
+        println!("skipped: no memory cgroup (v2) of our own");
+        return;
+    };
+    let mut mortal = Mortal::new(&["tables", "hoard", "0"]);
+    let program = mortal.command.get_program().to_owned();
+    let mut inside = Command::new("sh");
+    inside.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(group.0.join("cgroup.procs"));
+    inside.arg(program).args(mortal.command.get_args());
+    mortal.command.get_envs().for_each(|(name, value)| _ = inside.env(name, value.unwrap_or_default()));
+    mortal.command = inside;
+    let ended = mortal.run();
+    assert_eq!(ended.signal(), Some(9), "the kernel kills what exceeds its limit: {ended:?}");
+    mortal.check("killed by the kernel");
+}
+
+/// Kills so many programs, some in their first milliseconds, some much later; of each, what it did and how many events
+/// it had done.
+fn kill_at_random(kills: u64, start: fn(&mut Mortal) -> Child) -> Vec<(&'static str, u64)> {
+    let seed = match std::env::var("KILL_SEED") {
+        Ok(seed) => seed.parse().expect("KILL_SEED is a number"),
+        Err(_) => std::time::UNIX_EPOCH.elapsed().map_or(1, |now| u64::from(now.subsec_nanos())),
+    };
+    println!("KILL_SEED={seed}");
+    let mut lcg = Lcg(seed);
+    let mut kill = |round| {
+        // Every work at every moment.
+        let work = WORKS[(round as usize / MOMENTS.len()) % WORKS.len()];
+        let (from_first_event, least, most) = MOMENTS[round as usize % MOMENTS.len()];
+        let delay = Duration::from_micros(least + lcg.below(most - least));
+        let mut mortal = Mortal::new(&[work]);
+        let mut child = start(&mut mortal);
+        if from_first_event {
+            // The ledger is there when the first event begins: from here on the recording is being started.
+            wait_for("the first event", || mortal.ledger().exists());
+        }
+        std::thread::sleep(delay);
+        let ended = mortal.kill(&mut child);
+        let told = ended.signal().or(ended.code().map(|code| code - 128));
+        let round = format!("kill {round} of KILL_SEED={seed} ({work}, {delay:?})");
+        assert_eq!(told, Some(9), "{round}: {ended:?}");
+        (work, mortal.check(&round))
+    };
+    let done: Vec<_> = (0..kills).map(&mut kill).collect();
+    let early = done.iter().filter(|(_, events)| *events == 0).count();
+    println!(
+        "{} kills, {early} of them before the first event was done, {} events",
+        done.len(),
+        done.iter().map(|(_, events)| events).sum::<u64>()
+    );
+    assert!(early < done.len() * 2 / 3, "{early} of {} programs had done nothing", done.len());
+    done
+}
+
+/// A program that is going to die.
+struct Mortal {
+    folder: TempDir,
+    command: Command,
+    under_run: bool,
+}
+
+impl Mortal {
+    fn new(args: &[&str]) -> Mortal {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program("mortal"));
+        command
+            .args(args)
+            .env("ALLOC_LEDGER_OUT", folder.path().join("ledger"))
+            .env("ALLOC_TRACKER", "trace")
+            .env("ALLOC_TRACKER_OUT", folder.path().join("x.%p.alloc"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Mortal { folder, command, under_run: false }
+    }
+
+    /// Starts `profiler-cli run`; returns when that has started the program.
+    fn start_under_run(&mut self) -> Child {
+        self.under_run = true;
+        let child = Command::new(program("profiler-cli"))
+            .args(["run", "--report", "none", "-o"])
+            .arg(self.folder.path().join("x.%p.alloc"))
+            .arg("--")
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .env("ALLOC_LEDGER_OUT", self.folder.path().join("ledger"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("the program to be started", || child_of(&child).is_some());
+        child
+    }
+
+    fn run(&mut self) -> ExitStatus {
+        let mut child = self.command.spawn().unwrap();
+        ended(&mut child)
+    }
+
+    /// Kills the program, and waits for whoever was started.
+    fn kill(&self, child: &mut Child) -> ExitStatus {
+        if self.under_run {
+            let program = child_of(child).expect("the program is still there");
+            kill_process(program, Signal::KILL).unwrap();
+        } else {
+            child.kill().unwrap();
+        }
+        ended(child)
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.folder.path().join("ledger")
+    }
+
+    /// The one dump that there is, if there is one.
+    fn dump(&self) -> Option<PathBuf> {
+        let names = std::fs::read_dir(self.folder.path()).unwrap().flatten().map(|entry| entry.path());
+        let mut dumps = names.filter(|path| path.extension().is_some_and(|ending| ending == "alloc"));
+        let dump = dumps.next();
+        assert_eq!(dumps.next(), None, "one process has one dump");
+        dump
+    }
+
+    /// Holds the dump against the ledger. How many events had been done.
+    fn check(&self, what: &str) -> u64 {
+        let (pid, threads) = read_ledger(&std::fs::read(self.ledger()).unwrap_or_default());
+        let done: u64 = threads.iter().map(|notes| notes.done.events()).sum();
+        let Some(dump) = self.dump() else {
+            assert_eq!(done, 0, "{what}: there is no dump, and events were done");
+            return done;
+        };
+        let output = cli([Path::new("summary"), &dump, Path::new("--json")]);
+        if done == 0 && !output.status.success() {
+            // Killed before the dump had its header.
+            assert_eq!(output.status.code(), Some(2), "{what}: {output:?}");
+            return done;
+        }
+        assert!(
+            output.status.success(),
+            "{what}: {done} events were done, and the dump cannot be read: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        if done > 0 {
+            assert_eq!(number(&summary, "pid"), i64::from(pid), "{what}");
+            assert_eq!(summary["complete"], self.under_run, "{what}: {}", summary["warnings"]);
+        }
+        for nothing in ["lost_events", "foreign_frees", "dropped_frames", "truncated_stacks"] {
+            assert_eq!(number(&summary, nothing), 0, "{what}: {nothing}; {}", summary["warnings"]);
+        }
+        check_threads(what, &threads, &summary);
+        done
+    }
+}
+
+/// Thread by thread and figure by figure: what was done is recorded, and nothing that was not begun.
+fn check_threads(what: &str, threads: &[ThreadNotes], summary: &Value) {
+    let mut recorded: BTreeMap<u32, Tally> = BTreeMap::new();
+    let figure = |row: &Value, name| u64::try_from(number(row, name)).unwrap();
+    let mut total = Tally::default();
+    for row in summary["thread_list"].as_array().unwrap() {
+        let tally = recorded.entry(number(row, "tid") as u32).or_default();
+        for sum in [tally, &mut total] {
+            sum.allocations += figure(row, "allocations");
+            sum.deallocations += figure(row, "deallocations");
+            sum.reallocations += figure(row, "reallocations");
+            sum.allocated_bytes += figure(row, "allocated_bytes");
+            sum.freed_bytes += figure(row, "freed_bytes");
+        }
+    }
+    for (name, total) in total.figures() {
+        assert_eq!(total, figure(summary, name), "{what}: the sum of the threads' {name}, and the total");
+    }
+    for notes in threads {
+        assert!(notes.begun.events() - notes.done.events() <= 1, "{what}: in two events at once: {notes:?}");
+        let recorded = recorded.remove(&notes.tid).unwrap_or_default();
+        let bounds = notes.done.figures().into_iter().zip(notes.begun.figures());
+        for (((name, done), (_, begun)), (_, recorded)) in bounds.zip(recorded.figures()) {
+            assert!(
+                (done..=begun).contains(&recorded),
+                "{what}: thread {} of {} has done {done} {name} and begun {begun}; recorded are {recorded}",
+                notes.tid,
+                threads.len(),
+            );
+        }
+    }
+    assert!(recorded.is_empty(), "{what}: threads that have never had an event: {recorded:?}");
+}
+
+/// A cgroup with a limit, which is removed again.
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    fn new(limit: u64) -> Option<MemoryGroup> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        let root = root.into_iter().find(|root| root.join("cgroup.controllers").exists())?;
+        let group = root.join(own).join(format!("alloc-tracker-{}", std::process::id()));
+        std::fs::create_dir(&group).ok()?;
+        let group = MemoryGroup(group);
+        // Swap space would only delay it.
+        let _ = std::fs::write(group.0.join("memory.swap.max"), "0");
+        // There is no such file if the controller is not handed down to us.
+        let limited = std::fs::OpenOptions::new().write(true).open(group.0.join("memory.max"));
+        std::io::Write::write_all(&mut limited.ok()?, limit.to_string().as_bytes()).ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+fn child_of(cli: &Child) -> Option<Pid> {
+    let path = format!("/proc/{0}/task/{0}/children", cli.id());
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    children.split_whitespace().next()?.parse().ok().and_then(Pid::from_raw)
+}
+
+fn wait_for(what: &str, ready: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !ready() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited too long for {what}");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn ended(child: &mut Child) -> ExitStatus {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if begun.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            panic!("process {} did not end within a minute", child.id());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
