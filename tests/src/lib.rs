@@ -5,6 +5,8 @@
 //! build in between does not change them.
 #![forbid(unsafe_code)]
 
+pub mod relay;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
