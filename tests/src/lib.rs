@@ -63,15 +63,23 @@ pub struct Run {
 impl Run {
     /// Runs a program with the recorder switched on by the environment, and the oracle's report beside the dump.
     pub fn traced(name: &str, args: &[&str]) -> Run {
+        Run::traced_within(Duration::from_secs(300), name, args)
+    }
+
+    /// The same; fails if it takes longer.
+    pub fn traced_within(limit: Duration, name: &str, args: &[&str]) -> Run {
+        Run::of(Command::new(program(name)).args(args), limit)
+    }
+
+    /// The same with any program, by a command that may have an environment of its own.
+    pub fn of(command: &mut Command, limit: Duration) -> Run {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut command = Command::new(program(name));
         command
-            .args(args)
             .env("ALLOC_TRACKER", "trace")
             .env("ALLOC_TRACKER_OUT", folder.path().join("dump.alloc"))
             .env("ALLOC_ORACLE_OUT", folder.path().join("oracle.json"))
             .current_dir(folder.path());
-        let output = output_within(&mut command, Duration::from_secs(300));
+        let output = output_within(command, limit);
         Run { folder, output }
     }
 
