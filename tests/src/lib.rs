@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod relay;
+pub mod stunts;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,13 @@
-//! Nothing waits for the recorder for ever: programs that hang without end are killed after a minute, and fail the test.
+//! Nothing waits for the recorder for ever: programs that hang without end are killed after two minutes, and fail the test.
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use tests::stunts::{RELEASE, libraries};
 use tests::{Run, number};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// A hook with a table of the same family hung in two of three such processes.
 const CROWDS: usize = 100;
 
@@ -14,6 +16,31 @@ fn a_hundred_crowds_on_parking_tables() {
     for round in 0..CROWDS {
         let run = Run::traced_within(LIMIT, "crowd", &[]);
         check(&run, &format!("crowd {round}"));
+    }
+}
+
+/// Children of a process whose other threads hold whatever they hold: they allocate, start threads, and end by `exit`,
+/// by `_exit` or as another program. The parent's dump has nothing of them, and all of its own.
+#[test]
+fn a_thousand_forks_beside_threads() {
+    let run = Run::of(Command::new(RELEASE.program()).arg("forks"), LIMIT);
+    check(&run, "forks");
+    let summary = run.json("summary", &[]);
+    assert_eq!(number(&summary, "threads"), 5, "those of the parent, and of no child");
+}
+
+/// What uses the loader's tables: three thousand libraries that come and go, threads that allocate, one that unwinds.
+#[test]
+fn libraries_come_and_go_beside_threads() {
+    let (program, libraries) = (RELEASE.program(), libraries());
+    for checked in ["0", "1"] {
+        let mut command = Command::new(&program);
+        command.arg("loads").args(&libraries).env("ALLOC_TRACKER_CHECK", checked);
+        let run = Run::of(&mut command, LIMIT);
+        check(&run, "loads");
+        let summary = run.json("summary", &[]);
+        assert_eq!(number(&summary, "different_stacks"), 0, "of {} stacks", summary["checked_stacks"]);
+        assert_eq!(number(&summary, "checked_stacks") > 10_000, checked == "1");
     }
 }
 

@@ -27,6 +27,7 @@ fn dependencies_run_one_way() {
             "alloc-tracker-macros",
             "examples",
             "profiler-cli",
+            "stunts",
             "tests"
         ]
     );

@@ -1,8 +1,11 @@
 //! Four hundred threads on the locks and maps of `parking_lot` and `dashmap`. Their parking table is one for the whole
-//! process: a thread that makes it grow holds all of it, and allocates.
+//! process: a thread that makes it grow holds all of it, and allocates. A few threads beside them never park and only
+//! allocate, so that whatever the hook might wait for is taken at that moment.
 
 use std::hint::black_box;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use alloc_oracle::{Counting, report_at_exit};
 use alloc_tracker::AllocTracker;
@@ -13,7 +16,9 @@ use parking_lot::{Condvar, Mutex, RwLock};
 static ALLOC: Counting<AllocTracker> = Counting::new(AllocTracker::system());
 
 const THREADS: usize = 400;
-const ROUNDS: usize = 10;
+const GATE: &str = "gate";
+const BUSY: usize = 3;
+const ROUNDS: usize = 5;
 
 #[derive(Default)]
 struct Shared {
@@ -26,7 +31,8 @@ fn main() {
     report_at_exit();
     let shared = Shared::default();
     let map = DashMap::with_shard_amount(4);
-    let start = Barrier::new(THREADS);
+    let start = Barrier::new(THREADS + 1);
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (shared, map, start) = (&shared, &map, &start);
         let contend = |number| {
@@ -36,14 +42,33 @@ fn main() {
             })
         };
         // Joined one by one: a scope does not wait for the destructors of its threads.
+        let busy = [(); BUSY].map(|()| scope.spawn(|| allocate_until(&stop)));
         let threads: Vec<_> = (0..THREADS).map(contend).collect();
+        // All of them park at once, for the first time in their lives.
+        map.insert(GATE.to_owned(), Vec::new());
+        let gates = (map.get_mut(GATE), shared.list.lock());
+        start.wait();
+        std::thread::sleep(Duration::from_millis(20));
+        drop(gates);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
+        stop.store(true, Relaxed);
+        busy.into_iter().for_each(|thread| thread.join().unwrap());
     });
     assert_eq!(shared.list.lock().len(), THREADS * ROUNDS);
-    assert_eq!(map.len(), THREADS * ROUNDS + ROUNDS);
+    assert_eq!(map.len(), THREADS * ROUNDS + ROUNDS + 1);
+}
+
+fn allocate_until(stop: &AtomicBool) {
+    while !stop.load(Relaxed) {
+        (1..20).for_each(|size| drop(black_box(vec![1u8; size])));
+        // One core must be left to the others, too.
+        std::thread::yield_now();
+    }
 }
 
 fn contend(number: usize, shared: &Shared, map: &DashMap<String, Vec<usize>>) {
+    // Dashmap may have a parking table of its own.
+    drop((map.get(GATE), shared.list.lock()));
     for round in 0..ROUNDS {
         {
             let mut list = shared.list.lock();

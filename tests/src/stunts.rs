@@ -1,0 +1,67 @@
+//! The program `stunts`, built in the ways that change what a stack looks like.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::workspace;
+
+/// A way to build it.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    /// What is said of it; also the name of its profile.
+    pub name: &'static str,
+    /// How the profile differs from `release`.
+    settings: &'static [&'static str],
+    rustflags: &'static str,
+    features: &'static str,
+}
+
+/// As it comes: without frame pointers.
+pub const RELEASE: Variant = Variant { name: "release", settings: &[], rustflags: "", features: "runtime" };
+/// With frame pointers.
+pub const FRAMED: Variant =
+    Variant { name: "framed", settings: &[], rustflags: "-Cforce-frame-pointers=yes", features: "" };
+/// Optimized across all crates.
+pub const FAT: Variant =
+    Variant { name: "fat", settings: &["lto=\"fat\"", "codegen-units=1"], rustflags: "", features: "" };
+/// As small as can be, and without unwinding.
+pub const SMALL: Variant =
+    Variant { name: "small", settings: &["opt-level=\"z\"", "panic=\"abort\""], rustflags: "", features: "" };
+
+impl Variant {
+    /// Builds it, if it is not built yet.
+    pub fn program(&self) -> PathBuf {
+        self.build(&["--bin", "stunts"]);
+        self.folder().join("stunts")
+    }
+
+    fn build(&self, what: &[&str]) {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["build", "--quiet", "-p", "stunts", "--profile", self.name, "--features", self.features])
+            .args(what)
+            .arg("--target-dir")
+            .arg(workspace().join("target"))
+            .current_dir(workspace());
+        if self.name != "release" {
+            let inherits = ["inherits=\"release\""];
+            for setting in inherits.iter().chain(self.settings) {
+                cargo.args(["--config", &format!("profile.{}.{setting}", self.name)]);
+            }
+        }
+        if !self.rustflags.is_empty() {
+            cargo.env("RUSTFLAGS", self.rustflags);
+        }
+        assert!(cargo.status().expect("cargo runs").success(), "cargo cannot build stunts as {}", self.name);
+    }
+
+    fn folder(&self) -> PathBuf {
+        workspace().join("target").join(self.name)
+    }
+}
+
+/// Two libraries to load, one after the other.
+pub fn libraries() -> [PathBuf; 2] {
+    RELEASE.build(&["--examples"]);
+    ["one", "two"].map(|name| RELEASE.folder().join("examples").join(format!("libplug_{name}.so")))
+}

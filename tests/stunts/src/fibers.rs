@@ -1,0 +1,56 @@
+//! Many fibers that are switched in the middle of recursion, on stacks of their own, from several threads.
+
+use std::hint::black_box;
+
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+
+const FIBERS: usize = 60;
+const DEPTH: usize = 40;
+
+pub(crate) fn stunt() {
+    let threads: Vec<_> = (0..2).map(|seed| std::thread::spawn(move || run(seed))).collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    run(7);
+}
+
+fn run(seed: usize) {
+    let fiber = |number: usize| {
+        let stack = DefaultStack::new(128 << 10).unwrap();
+        Coroutine::with_stack(stack, move |yielder: &Yielder<usize, usize>, first| {
+            deep(yielder, number, DEPTH - number % 5) + first
+        })
+    };
+    let mut fibers: Vec<Coroutine<usize, usize, usize>> = (0..FIBERS).map(|n| fiber(n + seed)).collect();
+    let mut turn = seed;
+    while !fibers.is_empty() {
+        turn = turn.wrapping_mul(31).wrapping_add(17);
+        let at = turn % fibers.len();
+        black_box(vec![1u8; 1 + turn % 100]);
+        // From different depths of this stack too.
+        if let CoroutineResult::Return(_) = resume(&mut fibers[at], turn % 4) {
+            fibers.swap_remove(at);
+        }
+    }
+}
+
+#[inline(never)]
+fn resume(fiber: &mut Coroutine<usize, usize, usize>, depth: usize) -> CoroutineResult<usize, usize> {
+    let result = if depth == 0 { fiber.resume(depth) } else { resume(fiber, depth - 1) };
+    black_box(vec![1u8; 5]);
+    result
+}
+
+#[inline(never)]
+fn deep(yielder: &Yielder<usize, usize>, number: usize, depth: usize) -> usize {
+    let block = black_box(vec![1u8; 1 + depth]);
+    if depth == 0 {
+        return yielder.suspend(number);
+    }
+    if (depth + number).is_multiple_of(6) {
+        black_box(yielder.suspend(depth));
+    }
+    let below = deep(yielder, number, depth - 1);
+    black_box(vec![2u8; 3]);
+    black_box(below) + block.len()
+}
