@@ -7,6 +7,7 @@
 
 pub mod relay;
 pub mod stunts;
+pub mod workload;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

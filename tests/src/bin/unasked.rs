@@ -1,0 +1,8 @@
+//! The usual work, with the tracker linked.
+
+#[global_allocator]
+static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
+
+fn main() {
+    println!("{}", tests::workload::documents());
+}

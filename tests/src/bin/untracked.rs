@@ -1,0 +1,5 @@
+//! The usual work, without the tracker.
+
+fn main() {
+    println!("{}", tests::workload::documents());
+}
