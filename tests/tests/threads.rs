@@ -9,6 +9,8 @@ use serde_json::Value;
 use tests::{Run, number, output_within, program};
 
 const MIB: u64 = 1 << 20;
+/// For what is not the tracker's. A state of 300 bytes for each of 1,500 threads would be more.
+const MARGIN: u64 = MIB / 4;
 
 /// After a wave of five hundred threads the next ones need nothing more.
 #[test]
@@ -22,12 +24,11 @@ fn the_second_wave_adds_nothing() {
         ("resident set", first.rss, second.rss),
         ("resident set of the fourth wave", first.rss, last.rss),
     ] {
-        // 4 KiB for each thread of a wave would be 2 MiB. The C library may keep a stack more.
-        assert!(later < first + 3 * MIB / 2, "{what} after a wave: {first} B, then {later} B");
+        assert!(later < first + MARGIN, "{what} after a wave: {first} B, then {later} B");
     }
 }
 
-/// Five hundred threads that are gone leave less than ten megabytes more behind than without being recorded.
+/// Five hundred threads that are gone leave less than three megabytes more behind than without being recorded.
 #[test]
 fn threads_that_have_ended_hold_nothing() {
     let output = output_within(&mut waves("waves"), LIMIT);
@@ -35,7 +36,7 @@ fn threads_that_have_ended_hold_nothing() {
     let recorded = sizes(&check("waves", 1 + 4 * 500).output.stdout)["wave1"];
     assert!(plain.rss > 0 && recorded.rss > 0);
     assert!(
-        recorded.rss < plain.rss + 10 * MIB,
+        recorded.rss < plain.rss + 3 * MIB,
         "resident after 500 threads have ended: {} B, and {} B when recorded",
         plain.rss,
         recorded.rss
@@ -47,9 +48,8 @@ fn ten_thousand_short_threads_leave_nothing() {
     let run = check("short", 1 + 10_000);
     let sizes = sizes(&run.output.stdout);
     let (early, late) = (sizes["short1"], sizes["short4"]);
-    // 7,500 threads in between: 200 bytes each would be more than this.
-    assert!(late.rss < early.rss + 3 * MIB / 2, "resident set: {} B, then {} B", early.rss, late.rss);
-    assert!(late.vsz < early.vsz + 3 * MIB / 2, "virtual size: {} B, then {} B", early.vsz, late.vsz);
+    assert!(late.rss < early.rss + MARGIN, "resident set: {} B, then {} B", early.rss, late.rss);
+    assert!(late.vsz < early.vsz + MARGIN, "virtual size: {} B, then {} B", early.vsz, late.vsz);
 }
 
 const LIMIT: Duration = Duration::from_secs(120);
