@@ -25,6 +25,7 @@ fn dependencies_run_one_way() {
             "alloc-oracle",
             "alloc-tracker",
             "alloc-tracker-macros",
+            "benchmarks",
             "examples",
             "profiler-cli",
             "stunts",
@@ -50,15 +51,19 @@ fn unsafe_code_is_where_it_may_be() {
         "alloc-tracker/macros/src/lib.rs",
         "profiler-cli/src/lib.rs",
         "profiler-cli/src/main.rs",
+        "benchmarks/src/main.rs",
+        "benchmarks/programs/src/lib.rs",
         "examples/src/lib.rs",
         "tests/src/lib.rs",
     ] {
         let text = std::fs::read_to_string(workspace().join(root)).unwrap();
         assert!(text.contains("#![forbid(unsafe_code)]"), "{root}");
     }
-    for example in std::fs::read_dir(workspace().join("examples/src/bin")).unwrap().flatten() {
-        let text = std::fs::read_to_string(example.path()).unwrap();
-        assert!(text.contains("#![forbid(unsafe_code)]"), "{}", example.path().display());
+    for folder in ["examples/src/bin", "benchmarks/programs/src/bin"] {
+        for program in std::fs::read_dir(workspace().join(folder)).unwrap().flatten() {
+            let text = std::fs::read_to_string(program.path()).unwrap();
+            assert!(text.contains("#![forbid(unsafe_code)]"), "{}", program.path().display());
+        }
     }
 }
 

@@ -1,0 +1,13 @@
+//! dhat, with the stacks of ten frames that it takes by default, into the file that `BENCHMARK_PROFILE` names.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOC: dhat::Alloc = dhat::Alloc;
+
+fn main() -> ExitCode {
+    let profile = std::env::var_os("BENCHMARK_PROFILE").unwrap_or_else(|| "dhat-heap.json".into());
+    let _profiler = dhat::Profiler::builder().file_name(profile).build();
+    benchmark_programs::main()
+}

@@ -1,0 +1,62 @@
+//! The workloads, the same code for every tool: each program of this package is one global allocator and this library.
+//!
+//! In: the name of a workload and how many rounds of it. Out: the work, and at its end, in the file that
+//! `BENCHMARK_REPORT` names, one line of JSON: what the work came to and the CPU time of the threads that did it.
+//! Without arguments, the list of workloads as JSON.
+//!
+//! No input comes from the machine: texts are made from numbers that are the same in every run, so that every run of a
+//! workload allocates the same, whichever the allocator.
+#![forbid(unsafe_code)]
+
+mod cpu;
+mod numbers;
+mod workload;
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::workload::{ALL, Workload};
+
+/// What every program does: the whole of its `main`, beside switching its profiler on.
+pub fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match &arguments[..] {
+        [] => {
+            println!("{}", Value::from_iter(ALL.iter().map(describe)));
+            Ok(())
+        }
+        [name, rounds] => run(name, rounds),
+        _ => Err("give a workload and its rounds, or nothing for the list of workloads".to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn describe(workload: &Workload) -> Value {
+    json!({
+        "name": workload.name,
+        "about": workload.about,
+        "rounds": workload.rounds,
+        "one_thread": workload.one_thread,
+    })
+}
+
+fn run(name: &str, rounds: &str) -> Result<(), String> {
+    let workload =
+        ALL.iter().find(|workload| workload.name == name).ok_or_else(|| format!("no workload '{name}'"))?;
+    let rounds: usize = rounds.parse().map_err(|_| format!("rounds: '{rounds}' is not a number"))?;
+    let result = (workload.run)(rounds);
+    let application_cpu_ns = cpu::application().as_nanos() as u64;
+    let Some(path) = std::env::var_os("BENCHMARK_REPORT") else {
+        println!("{name}: {result}");
+        return Ok(());
+    };
+    let report = json!({ "result": result, "application_cpu_ns": application_cpu_ns });
+    std::fs::write(&path, report.to_string()).map_err(|error| format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,28 @@
+//! A parser: `syn` reads a Rust source and all of the tree is visited.
+
+use syn::visit::{self, Visit};
+
+use super::source;
+
+const FUNCTIONS: usize = 6;
+
+pub(super) fn run(rounds: usize) -> u64 {
+    let text = source::file(FUNCTIONS);
+    (0..rounds).map(|_| round(&text)).sum()
+}
+
+fn round(text: &str) -> u64 {
+    let tree = syn::parse_file(text).expect("our own source");
+    let mut expressions = Expressions(0);
+    expressions.visit_file(&tree);
+    expressions.0
+}
+
+struct Expressions(u64);
+
+impl<'ast> Visit<'ast> for Expressions {
+    fn visit_expr(&mut self, expression: &'ast syn::Expr) {
+        self.0 += 1;
+        visit::visit_expr(self, expression);
+    }
+}

@@ -1,0 +1,69 @@
+//! What tracking costs: every workload under every tool, in rounds, as one table.
+//!
+//! In: flags. Out: the table on stdout, talk on stderr; with `--json` every single run. Nothing here measures inside the
+//! programs: what they use is asked of the kernel when they have ended (`launch`), and only what it cannot tell is
+//! reported by them.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod figures;
+mod instructions;
+mod launch;
+mod loading;
+mod measure;
+mod programs;
+mod report;
+mod table;
+mod tools;
+mod workloads;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+
+use crate::cli::Options;
+use crate::measure::Bench;
+use crate::programs::Programs;
+use crate::report::Report;
+
+fn main() -> ExitCode {
+    if let Some(arguments) = launch::requested() {
+        return launch::launch(arguments);
+    }
+    match run(&Options::parse()) {
+        Ok(Report { failures, .. }) if failures.is_empty() => ExitCode::SUCCESS,
+        Ok(report) => {
+            report.failures.iter().for_each(|failure| eprintln!("benchmarks: {failure}"));
+            ExitCode::from(1)
+        }
+        Err(error) => {
+            eprintln!("benchmarks: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<Report> {
+    let programs = Programs::build(&tools::chosen(options))?;
+    let workloads = workloads::chosen(options, &programs)?;
+    if workloads.is_empty() && !loading::chosen(options) {
+        bail!("no workload matches; `--list` names them");
+    }
+    if options.list {
+        print!("{}", cli::list(&workloads));
+        return Ok(Report::default());
+    }
+    let bench = Bench::new(options, &programs)?;
+    let mut report = Report::new(options);
+    for workload in &workloads {
+        report.add(bench.measure(workload)?);
+        report.save(options)?;
+    }
+    if loading::chosen(options) {
+        report.loading = Some(loading::measure(&programs, options.loading_events())?);
+        report.save(options)?;
+    }
+    print!("{}", table::render(&report, options.markdown));
+    Ok(report)
+}

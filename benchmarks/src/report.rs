@@ -1,0 +1,75 @@
+//! Everything that was measured, and the file of `--json`, which is written anew after each workload: what is cut short
+//! keeps what it has. In: measurements. Out: JSON with every run, and the figures that the table shows.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::cli::Options;
+use crate::figures;
+use crate::loading::Loading;
+use crate::measure::Measured;
+
+/// What the table is made of.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    pub(crate) schema: &'static str,
+    pub(crate) processor: String,
+    pub(crate) cores: usize,
+    pub(crate) rounds: u32,
+    pub(crate) quick: bool,
+    pub(crate) workloads: Vec<Measured>,
+    pub(crate) loading: Option<Loading>,
+    /// What went wrong, a sentence each. A tool that is not installed is none of these.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn new(options: &Options) -> Report {
+        Report {
+            schema: "benchmarks/1",
+            processor: processor(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            rounds: options.rounds(),
+            quick: options.quick,
+            ..Report::default()
+        }
+    }
+
+    pub(crate) fn add(&mut self, measured: Measured) {
+        for under in &measured.tools {
+            if let Some(trouble) = under.trouble.as_ref().filter(|trouble| !trouble.starts_with("skipped")) {
+                self.failures.push(format!("{} under {}: {trouble}", measured.workload.name, under.tool));
+            }
+        }
+        self.workloads.push(measured);
+    }
+
+    /// Writes the file of `--json`, if there is to be one.
+    pub(crate) fn save(&self, options: &Options) -> Result<()> {
+        let Some(path) = &options.json else { return Ok(()) };
+        let text = serde_json::to_string_pretty(&self.with_figures()?)?;
+        fs::write(path, text + "\n").with_context(|| path.display().to_string())
+    }
+
+    /// Figures are computed from the runs, so they are no part of the measurements.
+    fn with_figures(&self) -> Result<Value> {
+        let mut value = serde_json::to_value(self)?;
+        for (at, measured) in self.workloads.iter().enumerate() {
+            for (place, under) in measured.tools.iter().enumerate() {
+                value["workloads"][at]["tools"][place]["figures"] =
+                    json!(figures::figures(&under.pairs, under.events));
+            }
+        }
+        Ok(value)
+    }
+}
+
+/// The name of the processor, as the kernel tells it.
+fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    line.map_or("unknown processor", |(_, name)| name).to_owned()
+}
