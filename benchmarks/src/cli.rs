@@ -33,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) markdown: bool,
 
-    /// An eighth of the work, and a tenth of the dump that is loaded
+    /// An eighth of the work, and a tenth of the dump that is loaded; what a tool does once weighs more
     #[arg(long)]
     pub(crate) quick: bool,
 
@@ -89,8 +89,8 @@ fn wanted(patterns: &[String], name: &str) -> bool {
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo run --release -p benchmarks                           everything; takes a quarter of an hour
-  cargo run --release -p benchmarks -- --quick --tool 'tra*'  the cost of tracing, in a minute
+  cargo run --release -p benchmarks                           everything; takes half an hour
+  cargo run --release -p benchmarks -- --quick --tool trace   the cost of recording, in a minute
   cargo run --release -p benchmarks -- --workload depth --json depth.json
   cargo run --release -p benchmarks -- --markdown > table.md";
 

@@ -31,6 +31,8 @@ pub(crate) struct Measured {
     pub(crate) events: u64,
     pub(crate) tools: Vec<UnderTool>,
     pub(crate) instructions: Option<Instructions>,
+    /// Why no instructions were counted although they should have been.
+    pub(crate) instructions_trouble: Option<String>,
 }
 
 /// Everything about one workload under one tool.
@@ -42,6 +44,8 @@ pub(crate) struct UnderTool {
     /// Heap events of this much work, as the counting allocator counts them.
     pub(crate) events: u64,
     pub(crate) pairs: Vec<Pair>,
+    /// Whether it runs in the first rounds only.
+    pub(crate) rare: bool,
     /// What the summary of the last dump says, if the tool wrote one.
     pub(crate) dump: Option<DumpFacts>,
     /// Why there are no runs, or fewer.
@@ -98,6 +102,7 @@ impl<'a> Bench<'a> {
             events: self.events(workload, fraction)?,
             tools: Vec::new(),
             instructions: None,
+            instructions_trouble: None,
         };
         for tool in self.tools.iter().filter(|tool| ***tool != UNTRACKED && ***tool != CALLGRIND) {
             let fraction = self.fraction(tool);
@@ -106,8 +111,9 @@ impl<'a> Bench<'a> {
                 fraction,
                 events: self.events(workload, fraction)?,
                 pairs: Vec::new(),
+                rare: tool.rare,
                 dump: None,
-                trouble: self.command_trouble(tool, workload),
+                trouble: self.missing(tool, workload),
             });
         }
         for round in 0..self.rounds {
@@ -116,7 +122,14 @@ impl<'a> Bench<'a> {
         }
         if self.tools.contains(&&CALLGRIND) {
             eprintln!("{}: instructions", workload.name);
-            measured.instructions = Some(instructions::measure(self, workload)?);
+            match instructions::measure(self, workload) {
+                Ok(instructions) => measured.instructions = Some(instructions),
+                Err(error) => {
+                    let missing = self.missing(&CALLGRIND, workload);
+                    let failed = || format!("failed: {error:#}");
+                    measured.instructions_trouble = Some(missing.unwrap_or_else(failed));
+                }
+            }
         }
         Ok(measured)
     }
@@ -128,7 +141,10 @@ impl<'a> Bench<'a> {
         fractions.dedup();
 
         let mut steps: Vec<Step> = (0..measured.tools.len())
-            .filter(|index| measured.tools[*index].trouble.is_none())
+            .filter(|index| {
+                let under = &measured.tools[*index];
+                under.trouble.is_none() && (round < RARE_ROUNDS || !under.rare)
+            })
             .map(Step::Tool)
             .chain(fractions.into_iter().map(Step::Untracked))
             .collect();
@@ -236,7 +252,8 @@ impl<'a> Bench<'a> {
         serde_json::from_slice(&summary.stdout).context("the summary of the dump")
     }
 
-    fn command_trouble(&self, tool: &Tool, workload: &Workload) -> Option<String> {
+    /// That the tool is not there, if it is not.
+    fn missing(&self, tool: &Tool, workload: &Workload) -> Option<String> {
         let job = Job { workload: &workload.name, rounds: 1, folder: self.folder.path() };
         tool.command(self.programs, &job).err().map(|error| error.to_string())
     }
@@ -263,5 +280,7 @@ struct ProgramReport {
     application_cpu_ns: u64,
 }
 
+/// Rare tools run in so many rounds.
+const RARE_ROUNDS: u32 = 2;
 /// Slow tools do this fraction of the work.
 const SLOW: u64 = 8;

@@ -11,6 +11,7 @@ use crate::cli::Options;
 use crate::figures;
 use crate::loading::Loading;
 use crate::measure::Measured;
+use crate::tools::CALLGRIND;
 
 /// What the table is made of.
 #[derive(Debug, Default, Serialize)]
@@ -39,9 +40,10 @@ impl Report {
     }
 
     pub(crate) fn add(&mut self, measured: Measured) {
-        for under in &measured.tools {
-            if let Some(trouble) = under.trouble.as_ref().filter(|trouble| !trouble.starts_with("skipped")) {
-                self.failures.push(format!("{} under {}: {trouble}", measured.workload.name, under.tool));
+        let tools = measured.tools.iter().map(|under| (under.tool, &under.trouble));
+        for (tool, trouble) in tools.chain([(CALLGRIND.name, &measured.instructions_trouble)]) {
+            if let Some(trouble) = trouble.as_ref().filter(|trouble| !trouble.starts_with("skipped")) {
+                self.failures.push(format!("{} under {tool}: {trouble}", measured.workload.name));
             }
         }
         self.workloads.push(measured);

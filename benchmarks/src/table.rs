@@ -66,7 +66,7 @@ fn untracked_row(measured: &Measured) -> Vec<String> {
     row.push(format!("{:.0} ms", median(&|run| run.usage.cpu_ns) / 1e6));
     row.extend([String::new(), String::new(), String::new()]);
     row.push(mebibytes(median(&|run| run.usage.peak_bytes)));
-    row.push(String::new());
+    row.push(measured.instructions_trouble.clone().unwrap_or_default());
     row.push(format!("{} events", thousands(measured.events)));
     row
 }
@@ -113,6 +113,9 @@ fn remarks(under: &UnderTool, measured: &Measured, report: &Report) -> String {
     let mut remarks: Vec<String> = under.trouble.iter().cloned().collect();
     if under.fraction > measured.fraction {
         remarks.push(format!("1/{} of the work", under.fraction / measured.fraction));
+    }
+    if under.rare && under.pairs.len() < measured.untracked.len() {
+        remarks.push(format!("{} rounds", under.pairs.len()));
     }
     if let Some(dump) = &under.dump {
         if dump.checked_stacks > 0 {
@@ -222,6 +225,7 @@ mod tests {
                     fraction: 8,
                     events: 10,
                     pairs: vec![Pair { untracked: run(1_000_000, 500), tool: run(3_000_000, application) }],
+                    rare: false,
                     dump: None,
                     trouble: None,
                 },
@@ -230,11 +234,13 @@ mod tests {
                     fraction: 1,
                     events: 10,
                     pairs: Vec::new(),
+                    rare: false,
                     dump: None,
                     trouble: Some("skipped: heaptrack missing".to_owned()),
                 },
             ],
             instructions: Some(Instructions { events: 10, untracked: 100, off: 101, trace: 400 }),
+            instructions_trouble: None,
         };
         let mut report = Report::default();
         report.workloads.push(measured("one", None, 1500));

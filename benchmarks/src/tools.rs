@@ -21,6 +21,8 @@ pub(crate) struct Tool {
     pub(crate) wrapper: Option<Wrapper>,
     /// Does only an eighth of the work, as does the untracked run that it is compared with.
     pub(crate) slow: bool,
+    /// Runs in the first rounds only: slow too, but a part of the work would show little more than how it starts.
+    pub(crate) rare: bool,
     /// Whether what it leaves must be there.
     writes: bool,
 }
@@ -108,9 +110,8 @@ pub(crate) const ALL: [Tool; 12] = [
         .writing(),
     tool("heaptrack", "heaptrack, of the untracked program", Program::Untracked)
         .run_by(Wrapper::Heaptrack)
-        .writing()
-        .slow(),
-    tool("dhat", "dhat, its default of 10 frames", Program::Dhat).writing().slow(),
+        .writing(),
+    tool("dhat", "dhat, its default of 10 frames", Program::Dhat).writing(),
     tool("jemalloc-all", "jemalloc, profiling every allocation", Program::Jemalloc)
         .asked(Asked::JemallocAll)
         .writing()
@@ -122,7 +123,7 @@ pub(crate) const ALL: [Tool; 12] = [
     tool("valgrind-dhat", "Valgrind's DHAT, of the untracked program", Program::Untracked)
         .run_by(Wrapper::ValgrindDhat)
         .writing()
-        .slow(),
+        .rare(),
     CALLGRIND,
 ];
 
@@ -154,7 +155,12 @@ impl Tool {
             Some(wrapper) => {
                 let mut command = Command::new(programs.path(wrapper.file())?);
                 match wrapper {
-                    Wrapper::Heaptrack => command.arg("--output").arg(&profile),
+                    // Without a display it does not open its window at the end.
+                    Wrapper::Heaptrack => command
+                        .env_remove("DISPLAY")
+                        .env_remove("WAYLAND_DISPLAY")
+                        .arg("--output")
+                        .arg(&profile),
                     Wrapper::ValgrindDhat => {
                         command.args(["--quiet", "--tool=dhat"]).arg(with("--dhat-out-file=", PROFILE))
                     }
@@ -222,7 +228,16 @@ fn profiling<'a>(command: &'a mut Command, profile: &Path, options: &str) -> &'a
 }
 
 const fn tool(name: &'static str, about: &'static str, program: Program) -> Tool {
-    Tool { name, about, program, asked: Asked::Nothing, wrapper: None, slow: false, writes: false }
+    Tool {
+        name,
+        about,
+        program,
+        asked: Asked::Nothing,
+        wrapper: None,
+        slow: false,
+        rare: false,
+        writes: false,
+    }
 }
 
 impl Tool {
@@ -241,6 +256,10 @@ impl Tool {
 
     const fn slow(self) -> Tool {
         Tool { slow: true, ..self }
+    }
+
+    const fn rare(self) -> Tool {
+        Tool { rare: true, ..self }
     }
 
     const fn writing(self) -> Tool {

@@ -52,7 +52,7 @@ fn unsafe_code_is_where_it_may_be() {
         "profiler-cli/src/lib.rs",
         "profiler-cli/src/main.rs",
         "benchmarks/src/main.rs",
-        "benchmarks/programs/src/lib.rs",
+        "benchmarks/programs/workloads/src/lib.rs",
         "examples/src/lib.rs",
         "tests/src/lib.rs",
     ] {

@@ -9,5 +9,5 @@ static ALLOC: alloc_oracle::Counting<System> = alloc_oracle::Counting::new(Syste
 
 fn main() -> ExitCode {
     alloc_oracle::report_at_exit();
-    benchmark_programs::main()
+    workloads::main()
 }

@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
 
 fn main() -> ExitCode {
-    benchmark_programs::main()
+    workloads::main()
 }

@@ -8,5 +8,5 @@ use std::process::ExitCode;
 static ALLOC: System = System;
 
 fn main() -> ExitCode {
-    benchmark_programs::main()
+    workloads::main()
 }

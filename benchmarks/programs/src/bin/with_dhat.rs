@@ -9,5 +9,5 @@ static ALLOC: dhat::Alloc = dhat::Alloc;
 fn main() -> ExitCode {
     let profile = std::env::var_os("BENCHMARK_PROFILE").unwrap_or_else(|| "dhat-heap.json".into());
     let _profiler = dhat::Profiler::builder().file_name(profile).build();
-    benchmark_programs::main()
+    workloads::main()
 }

@@ -9,7 +9,7 @@ static ALLOC: heapscope::Alloc = heapscope::Alloc::system();
 fn main() -> ExitCode {
     let profile = std::env::var_os("BENCHMARK_PROFILE").unwrap_or_else(|| "heapscope.json".into());
     match heapscope::Profiler::builder().output(heapscope::Output::dhat_v2(profile)).build() {
-        Ok(_profiler) => benchmark_programs::main(),
+        Ok(_profiler) => workloads::main(),
         Err(error) => {
             eprintln!("heapscope: {error}");
             ExitCode::FAILURE

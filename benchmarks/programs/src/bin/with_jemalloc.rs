@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOC: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    benchmark_programs::main()
+    workloads::main()
 }

@@ -33,7 +33,7 @@ pub(crate) const ALL: &[Workload] = &[
     workload("depth-10", "blocks are allocated and freed 10 calls deep", 160, depth::run::<10>),
     workload("depth-50", "the same 50 calls deep", 160, depth::run::<50>),
     workload("depth-200", "the same 200 calls deep", 160, depth::run::<200>),
-    workload("growth", "vectors grow by push", 400, growth::run),
+    workload("growth", "vectors grow by push", 800, growth::run),
     workload("threads-1", "one thread churns vectors of 16 to 500 bytes", 80, churn::run::<1>),
     Workload {
         one_thread: Some("threads-1"),

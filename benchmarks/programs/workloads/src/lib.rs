@@ -1,4 +1,4 @@
-//! The workloads, the same code for every tool: each program of this package is one global allocator and this library.
+//! The workloads, the same code for every tool: each program is one global allocator and this library.
 //!
 //! In: the name of a workload and how many rounds of it. Out: the work, and at its end, in the file that
 //! `BENCHMARK_REPORT` names, one line of JSON: what the work came to and the CPU time of the threads that did it.
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::workload::{ALL, Workload};
 
-/// What every program does: the whole of its `main`, beside switching its profiler on.
+/// What every program does: the whole of its `main`, besides declaring its allocator.
 pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match &arguments[..] {
