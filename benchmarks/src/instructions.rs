@@ -28,6 +28,11 @@ impl Instructions {
         added(self.off, self.untracked) / self.untracked.max(1) as f64
     }
 
+    /// What the tracker adds to an event when it is off.
+    pub(crate) fn off_per_event(&self) -> f64 {
+        added(self.off, self.untracked) / self.events.max(1) as f64
+    }
+
     /// What recording adds to an event.
     pub(crate) fn trace_per_event(&self) -> f64 {
         added(self.trace, self.untracked) / self.events.max(1) as f64
@@ -83,6 +88,6 @@ mod tests {
     fn shares_and_instructions_per_event() {
         let counted = Instructions { events: 1000, untracked: 200_000, off: 203_000, trace: 450_000 };
         assert_eq!(counted.off_share(), 0.015);
-        assert_eq!(counted.trace_per_event(), 250.0);
+        assert_eq!((counted.off_per_event(), counted.trace_per_event()), (3.0, 250.0));
     }
 }

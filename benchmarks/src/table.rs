@@ -101,7 +101,7 @@ fn tool_row(under: &UnderTool, measured: &Measured, report: &Report) -> Vec<Stri
 
 fn instructions(under: &UnderTool, counted: &Instructions) -> String {
     if under.tool == OFF.name {
-        format!("{:+.2} %", 100.0 * counted.off_share())
+        format!("{:+.2} % ({:.1} /event)", 100.0 * counted.off_share(), counted.off_per_event())
     } else if under.tool == TRACE.name {
         format!("{:.0} /event", counted.trace_per_event())
     } else {
@@ -144,8 +144,8 @@ fn against_one_thread(under: &UnderTool, measured: &Measured, report: &Report) -
         Some(figures.application_cpu_ns_per_event)
     };
     let (two, one) = (added(under)?, added(other)?);
-    // Below a nanosecond there is nothing to divide by.
-    (one >= 1.0).then(|| format!("in its threads {:.2} x {name}", two / one))
+    // What adds less than a few nanoseconds is noise.
+    (one >= 10.0).then(|| format!("in its threads {:.2} x {name}", two / one))
 }
 
 fn loading_line(loading: &Loading) -> String {
