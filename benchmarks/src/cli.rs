@@ -68,13 +68,13 @@ impl Options {
 pub(crate) fn list(workloads: &[Workload]) -> String {
     let mut text = String::from("Workloads\n");
     let mut line = |name: &str, about: &str| {
-        let _ = writeln!(text, "  {name:14} {about}");
+        let _ = writeln!(text, "  {name:16} {about}");
     };
     workloads.iter().for_each(|workload| line(&workload.name, &workload.about));
     line("loading", "profiler-cli summary reads a large dump");
     text.push_str("\nTools\n");
     for tool in tools::ALL {
-        let _ = writeln!(text, "  {:14} {}", tool.name, tool.about);
+        let _ = writeln!(text, "  {:16} {}", tool.name, tool.about);
     }
     text
 }

@@ -45,7 +45,11 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<Report> {
-    let programs = Programs::build(&tools::chosen(options))?;
+    let tools = tools::chosen(options);
+    if tools.is_empty() {
+        bail!("no tool matches; `--list` names them");
+    }
+    let programs = Programs::build(if options.list { &[] } else { &tools })?;
     let workloads = workloads::chosen(options, &programs)?;
     if workloads.is_empty() && !loading::chosen(options) {
         bail!("no workload matches; `--list` names them");
@@ -56,6 +60,8 @@ fn run(options: &Options) -> Result<Report> {
     }
     let bench = Bench::new(options, &programs)?;
     let mut report = Report::new(options);
+    // A file that cannot be written is better known now.
+    report.save(options)?;
     for workload in &workloads {
         report.add(bench.measure(workload)?);
         report.save(options)?;

@@ -39,7 +39,7 @@ fn bottom(numbers: &mut Numbers) -> u64 {
 
 #[inline(never)]
 fn left(size: usize) -> Vec<u8> {
-    black_box(if size % 2 == 0 { even(size) } else { odd(size) })
+    black_box(if size.is_multiple_of(2) { even(size) } else { odd(size) })
 }
 
 #[inline(never)]
