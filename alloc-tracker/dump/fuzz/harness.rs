@@ -5,15 +5,23 @@ use std::io::{self, Read};
 
 use alloc_dump::frame::FrameHeader;
 use alloc_dump::header::Header;
+#[cfg(feature = "compression")]
+use alloc_dump::layout::CODEC_COLUMNS;
 use alloc_dump::layout::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS, HEADER_LEN};
 use alloc_dump::read::{Loss, Reader};
+use alloc_dump::record::Record;
 use alloc_dump::tail::{
     self, COMMIT_OFFSETS, COMMITS_OFFSET, LANES_OFFSET, LANES_START, NODES_OFFSET, PAYLOAD_OFFSET, Tail,
 };
+#[cfg(feature = "compression")]
+use alloc_dump::varint;
 use alloc_dump::write::Encoder;
 
 /// Session of the sidecars that the harness makes.
 pub(crate) const SESSION: [u8; 16] = *b"session of tests";
+
+/// Columns of a frame.
+pub(crate) const COLUMNS: usize = 17;
 
 /// Reads the bytes as a dump, as one with good checksums, and as the records of one frame.
 pub(crate) fn dump(bytes: &[u8]) {
@@ -52,7 +60,53 @@ pub(crate) fn sidecar(bytes: &[u8]) {
     }
 }
 
+/// Reads the bytes as the columns of one frame, behind checksums and a compression that hold.
+#[cfg(feature = "compression")]
+pub(crate) fn columns(bytes: &[u8]) {
+    check_dump(&one_columns_frame(bytes));
+    // As the lengths of the columns in one byte each, and what they hold: few mutations keep the sum right.
+    if let Some((lengths, rest)) = bytes.split_at_checked(COLUMNS) {
+        let mut left = rest.len();
+        let mut made = Vec::new();
+        for (index, length) in lengths.iter().enumerate() {
+            let length = if index + 1 == COLUMNS { left } else { left.min(usize::from(*length)) };
+            left -= length;
+            let mut number = [0; varint::MAX_LEN];
+            let mut at = 0;
+            varint::put(&mut number, &mut at, length as u64).unwrap();
+            made.extend_from_slice(&number[..at]);
+        }
+        made.extend_from_slice(rest);
+        check_dump(&one_columns_frame(&made));
+    }
+}
+
+/// A dump of one frame in columns.
+#[cfg(feature = "compression")]
+pub(crate) fn one_columns_frame(columns: &[u8]) -> Vec<u8> {
+    let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
+    let payload = stored(columns);
+    let raw = FrameHeader::raw(FRAME_RECORDS, 0, &payload);
+    let frame = FrameHeader { codec: CODEC_COLUMNS, decoded_len: columns.len() as u32, ..raw };
+    [&header, &frame.encode()[..], &payload].concat()
+}
+
+/// As a Zstandard frame (RFC 8878) that compresses nothing: one segment, its length in four bytes, raw blocks.
+pub(crate) fn stored(bytes: &[u8]) -> Vec<u8> {
+    const BLOCK: usize = 128 << 10;
+    let mut out = vec![0x28, 0xB5, 0x2F, 0xFD, 0xA0];
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    for at in (0..bytes.len().max(1)).step_by(BLOCK) {
+        let block = &bytes[at..bytes.len().min(at + BLOCK)];
+        let last = at + BLOCK >= bytes.len();
+        out.extend_from_slice(&((block.len() as u32) << 3 | u32::from(last)).to_le_bytes()[..3]);
+        out.extend_from_slice(block);
+    }
+    out
+}
+
 fn check_dump(bytes: &[u8]) {
+    let columns = bytes.get(HEADER_LEN + 5).is_some_and(|codec| *codec != 0);
     let Ok(mut reader) = Reader::new(bytes) else {
         assert!(Reader::new(Trickle(bytes)).is_err());
         return;
@@ -65,14 +119,24 @@ fn check_dump(bytes: &[u8]) {
         let Some(frame) = reader.next_frame().unwrap() else { break };
         let mut again = in_pieces.next_frame().unwrap().unwrap();
         // A frame with the same records, which must have room in twice the bytes: only cold records have a length
-        // that may be shorter than the writer's three bytes.
-        buffer.resize(FRAME_HEADER_LEN + 2 * bytes.len() + 64, 0);
+        // that may be shorter than the writer's three bytes. In columns, a byte may stand for a whole record.
+        let room = if columns { 40 } else { 2 };
+        buffer.resize(FRAME_HEADER_LEN + room * bytes.len() + 64, 0);
         let mut encoder = Encoder::new();
         let mut records = Vec::new();
+        let mut latest = 0;
         for record in frame {
             assert_eq!(again.next(), Some(record));
             encoder.push(&mut buffer, &record).unwrap();
-            records.push(format!("{record:?}"));
+            // Columns may say that time went back, which the writer never does.
+            let written = match record {
+                Record::Time { us } => {
+                    latest = latest.max(us);
+                    Record::Time { us: latest }
+                }
+                other => other,
+            };
+            records.push(format!("{written:?}"));
         }
         assert_eq!(again.next(), None);
         check_frame(&mut encoder, &mut buffer, &records);

@@ -7,7 +7,7 @@ use crate::read::ReadError;
 ///
 /// Layout, little-endian: magic (8), major (2), minor (2), header length (4), session (16), creation time in
 /// nanoseconds since the Unix epoch (8), zeros (20), CRC-32 of the 60 bytes before it (4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Header {
     /// Random; ties the recovery sidecar to its dump.
     pub session: [u8; 16],
@@ -63,6 +63,11 @@ impl Header {
         let mut created = [0; 8];
         created.copy_from_slice(&bytes[32..40]);
         Ok(Header { session, created_unix_ns: u64::from_le_bytes(created) })
+    }
+
+    /// The minor version, which the reader accepts whatever it is.
+    pub(crate) fn minor(bytes: &[u8]) -> u16 {
+        bytes.get(10..12).map_or(0, |minor| u16::from_le_bytes([minor[0], minor[1]]))
     }
 
     /// Where the first frame stands: a newer minor version may put more behind the first 64 bytes.

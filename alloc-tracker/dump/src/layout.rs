@@ -25,6 +25,9 @@ pub const FRAME_TRAILER: u8 = 2;
 
 /// Codec of a frame's payload: stored as it is.
 pub const CODEC_RAW: u8 = 0;
+/// Codec of a frame's payload: records taken apart into columns, then Zstandard. Only for records; readers without the
+/// feature `compression` do not know it.
+pub const CODEC_COLUMNS: u8 = 1;
 
 /// First bytes of the recovery sidecar.
 pub const TAIL_MAGIC: [u8; 8] = *b"\x89ADTAIL\n";

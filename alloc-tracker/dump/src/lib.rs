@@ -17,6 +17,7 @@
 //! | [`tail`] | the sidecar that keeps what is not yet in the dump when the process is killed |
 //! | [`mod@write`] | an encoder over a borrowed buffer |
 //! | [`read`] | a reader over any [`std::io::Read`] |
+//! | `compress` | a finished dump in fewer bytes, with the feature `compression`, which also lets [`read`] read it |
 //!
 //! ```
 //! use alloc_dump::header::Header;
@@ -55,13 +56,19 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "compression")]
+mod columns;
+#[cfg(feature = "compression")]
+pub mod compress;
 pub mod frame;
 pub mod header;
 pub mod lane;
 pub mod layout;
 pub mod read;
 pub mod record;
+mod records;
 pub mod tail;
 pub mod trailer;
 pub mod varint;
+mod window;
 pub mod write;

@@ -5,11 +5,19 @@
 use std::fmt;
 use std::io::{self, Read};
 
+#[cfg(feature = "compression")]
+use crate::columns::Decoder;
 use crate::frame::FrameHeader;
 use crate::header::Header;
-use crate::layout::{CODEC_RAW, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS, FRAME_TRAILER, HEADER_LEN};
-use crate::record::{Context, Record};
+use crate::layout::{
+    CODEC_COLUMNS, CODEC_RAW, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS, FRAME_TRAILER, HEADER_LEN,
+};
+use crate::record::Context;
+use crate::records::Source;
 use crate::trailer::Trailer;
+use crate::window::Window;
+
+pub use crate::records::Records;
 
 /// Why a dump cannot be read at all.
 #[derive(Debug)]
@@ -71,7 +79,7 @@ pub struct Loss {
     /// Bytes in those runs.
     pub dropped_bytes: u64,
     /// Frames whose checksums held but that no writer of this format makes: records that do not decode to the end
-    /// (those before are used), an unknown codec, an unreadable trailer, a sequence number that was passed already (not
+    /// (those before are used), an unknown codec (without the feature `compression` that of compressed dumps), an unreadable trailer, a sequence number that was passed already (not
     /// used: its events would count twice), records or another trailer behind the trailer (used).
     pub malformed_frames: u64,
     /// Frames that are missing from the sequence.
@@ -83,6 +91,8 @@ pub struct Loss {
 pub struct Reader<R> {
     source: Window<R>,
     header: Header,
+    #[cfg_attr(not(feature = "compression"), allow(dead_code))]
+    minor: u16,
     /// Bytes at the start of the window that the frame handed out last fills.
     used: usize,
     /// Wider than a sequence number, so that none can follow the largest.
@@ -91,6 +101,7 @@ pub struct Reader<R> {
     trailer: Option<Trailer>,
     loss: Loss,
     rescans: u32,
+    columns: Option<Box<Decoder>>,
 }
 
 impl<R: Read> Reader<R> {
@@ -102,6 +113,7 @@ impl<R: Read> Reader<R> {
         let mut source = Window::new(source);
         source.fill(HEADER_LEN)?;
         let header = Header::decode(source.bytes())?;
+        let minor = Header::minor(source.bytes());
         let header_len = Header::declared_len(source.bytes()).ok_or(ReadError::DamagedHeader)?;
         if !source.fill(header_len)? {
             return Err(ReadError::DamagedHeader);
@@ -110,12 +122,14 @@ impl<R: Read> Reader<R> {
         Ok(Reader {
             source,
             header,
+            minor,
             used: 0,
             next_seq: 0,
             last_good: header_len as u64,
             trailer: None,
             loss: Loss::default(),
             rescans: 0,
+            columns: None,
         })
     }
 
@@ -131,6 +145,48 @@ impl<R: Read> Reader<R> {
     /// Only those of the underlying [`Read`]; the call may be repeated.
     pub fn next_frame(&mut self) -> io::Result<Option<Records<'_>>> {
         loop {
+            let Some(header) = self.next_whole_frame()? else { return Ok(None) };
+            if self.prepare(&header) {
+                return Ok(Some(self.records(header.codec)));
+            }
+        }
+    }
+
+    /// The records of the frame whose header came last, if it has any that this reader can use.
+    #[cfg(feature = "compression")]
+    pub(crate) fn records_of(&mut self, header: &FrameHeader) -> Option<Records<'_>> {
+        self.prepare(header).then(|| self.records(header.codec))
+    }
+
+    /// Makes ready to read the records of a frame; false if it has none, or none that this reader can use.
+    fn prepare(&mut self, header: &FrameHeader) -> bool {
+        match (header.kind, header.codec) {
+            (FRAME_RECORDS, CODEC_RAW) => true,
+            #[cfg(feature = "compression")]
+            (FRAME_RECORDS, CODEC_COLUMNS) => {
+                let loaded = self.load_columns(header).is_some();
+                self.loss.malformed_frames += u64::from(!loaded);
+                loaded
+            }
+            _ => false,
+        }
+    }
+
+    fn records(&mut self, codec: u8) -> Records<'_> {
+        let source = match (codec, &mut self.columns) {
+            #[cfg(feature = "compression")]
+            (CODEC_COLUMNS, Some(decoder)) => Source::Columns(decoder.columns()),
+            _ => {
+                let payload = &self.source.bytes()[FRAME_HEADER_LEN..self.used];
+                Source::Raw { payload, at: 0, context: Context::new() }
+            }
+        };
+        Records { source, loss: &mut self.loss }
+    }
+
+    /// The header of the next frame of any kind in any codec, in sequence; what is wrong with it so far is counted.
+    pub(crate) fn next_whole_frame(&mut self) -> io::Result<Option<FrameHeader>> {
+        loop {
             self.source.consume(std::mem::take(&mut self.used));
             let Some(header) = self.find_frame()? else { return Ok(None) };
             self.used = FRAME_HEADER_LEN + header.len as usize;
@@ -143,20 +199,35 @@ impl<R: Read> Reader<R> {
             self.loss.missing_frames += seq - self.next_seq;
             self.next_seq = seq + 1;
             if matches!(header.kind, FRAME_RECORDS | FRAME_TRAILER) {
-                let misplaced = self.trailer.is_some() || header.codec != CODEC_RAW;
+                let misplaced = self.trailer.is_some() || !known_codec(header.kind, header.codec);
                 self.loss.malformed_frames += u64::from(misplaced);
             }
-            match (header.kind, header.codec) {
-                (FRAME_RECORDS, CODEC_RAW) => break,
-                (FRAME_TRAILER, CODEC_RAW) => {
-                    self.trailer = Trailer::decode(&self.source.bytes()[FRAME_HEADER_LEN..self.used]);
-                    self.loss.malformed_frames += u64::from(self.trailer.is_none());
-                }
-                _ => {}
+            if (header.kind, header.codec) == (FRAME_TRAILER, CODEC_RAW) {
+                self.trailer = Trailer::decode(self.payload());
+                self.loss.malformed_frames += u64::from(self.trailer.is_none());
             }
+            return Ok(Some(header));
         }
-        let payload = &self.source.bytes()[FRAME_HEADER_LEN..self.used];
-        Ok(Some(Records { payload, at: 0, context: Context::new(), loss: &mut self.loss }))
+    }
+
+    /// The payload of the frame handed out last, as stored.
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.source.bytes().get(FRAME_HEADER_LEN..self.used).unwrap_or_default()
+    }
+
+    #[cfg(feature = "compression")]
+    fn load_columns(&mut self, header: &FrameHeader) -> Option<()> {
+        if self.columns.is_none() {
+            self.columns = Some(Box::new(Decoder::new()?));
+        }
+        let payload = self.source.bytes().get(FRAME_HEADER_LEN..self.used)?;
+        self.columns.as_mut()?.load(payload, header.decoded_len as usize)
+    }
+
+    /// The minor version in the file.
+    #[cfg(feature = "compression")]
+    pub(crate) fn minor(&self) -> u16 {
+        self.minor
     }
 
     /// The trailer, once the reader has passed it.
@@ -238,102 +309,16 @@ enum Found {
     Damage(usize),
 }
 
-/// The records of one frame, in the order in which they were written.
-#[derive(Debug)]
-pub struct Records<'a> {
-    payload: &'a [u8],
-    at: usize,
-    context: Context,
-    loss: &'a mut Loss,
+/// Without the feature no frame is in columns.
+#[cfg(not(feature = "compression"))]
+type Decoder = std::convert::Infallible;
+
+/// Whether this reader can use a frame.
+fn known_codec(kind: u8, codec: u8) -> bool {
+    let columns = cfg!(feature = "compression") && kind == FRAME_RECORDS && codec == CODEC_COLUMNS;
+    codec == CODEC_RAW || columns
 }
 
-impl Records<'_> {
-    /// What the reader could not use so far, what lies before this frame included.
-    pub fn loss(&self) -> Loss {
-        *self.loss
-    }
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Record<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Record<'a>> {
-        while self.at < self.payload.len() {
-            match self.context.decode(self.payload, &mut self.at) {
-                Ok(Some(record)) => return Some(record),
-                Ok(None) => {}
-                Err(_) => {
-                    self.loss.malformed_frames += 1;
-                    self.at = self.payload.len();
-                }
-            }
-        }
-        None
-    }
-}
-
-/// A growing view of the bytes that come next: those at `start..end` of a buffer that is initialised throughout.
-#[derive(Debug)]
-struct Window<R> {
-    source: R,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    consumed: u64,
-    ended: bool,
-}
-
-impl<R: Read> Window<R> {
-    fn new(source: R) -> Window<R> {
-        Window { source, buffer: vec![0; READ_STEP], start: 0, end: 0, consumed: 0, ended: false }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
-    }
-
-    fn consume(&mut self, len: usize) {
-        let len = len.min(self.end - self.start);
-        self.start += len;
-        self.consumed += len as u64;
-    }
-
-    /// Reads until at least `len` bytes are there; false if the input ends before. Once it has ended it is not asked
-    /// again: each of many headers that claim more than there is must cost nothing.
-    fn fill(&mut self, len: usize) -> io::Result<bool> {
-        while self.end - self.start < len {
-            if self.ended {
-                return Ok(false);
-            }
-            self.make_room();
-            let room = &mut self.buffer[self.end..];
-            match self.source.read(room) {
-                Ok(0) => self.ended = true,
-                Ok(got) => self.end += got.min(room.len()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Makes room behind `end`. Nothing is moved before the buffer is full, so what is moved is less than one frame
-    /// for each [`READ_STEP`] that was read; and it grows with what arrives, never with what a header claims.
-    fn make_room(&mut self) {
-        if self.end < self.buffer.len() {
-            return;
-        }
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= std::mem::take(&mut self.start);
-        } else {
-            self.buffer.resize(self.end + READ_STEP, 0);
-        }
-    }
-}
-
-const READ_STEP: usize = 256 << 10;
 const MAX_RESCANS: u32 = 64;
 
 /// How far to skip to the next place that could be a frame: at least one byte, and never over the first bytes of a
@@ -377,28 +362,5 @@ mod tests {
     fn at_least_one_byte_is_dropped() {
         assert_eq!(next_magic(b""), 1);
         assert_eq!(next_magic(b"\xF7"), 1);
-    }
-
-    #[test]
-    fn small_frames_never_make_the_window_grow() {
-        let mut window = Window::new(io::repeat(1).take(10 << 20));
-        while window.fill(1000).unwrap() {
-            window.consume(999);
-        }
-        assert_eq!(window.buffer.len(), READ_STEP);
-        assert_eq!(window.consumed + window.bytes().len() as u64, 10 << 20);
-    }
-
-    #[test]
-    fn a_source_that_claims_more_than_it_could_give_is_not_believed() {
-        struct Liar;
-        impl Read for Liar {
-            fn read(&mut self, _into: &mut [u8]) -> io::Result<usize> {
-                Ok(usize::MAX)
-            }
-        }
-        let mut window = Window::new(Liar);
-        assert!(window.fill(READ_STEP + 1).unwrap());
-        assert_eq!(window.end, window.buffer.len());
     }
 }

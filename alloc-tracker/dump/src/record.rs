@@ -17,15 +17,15 @@ pub const MAX_HOT_LEN: usize = 1 + 5 * varint::MAX_LEN;
 const THREAD: u8 = 1;
 const TIME: u8 = 2;
 const NODE: u8 = 3;
-const ALLOC: u8 = 4;
-const ALLOC_ZEROED: u8 = 5;
-const DEALLOC: u8 = 6;
-const DEALLOC_SIZED: u8 = 7;
-const REALLOC: u8 = 8;
-const REALLOC_SIZED: u8 = 9;
-const REALLOC_BEGIN: u8 = 10;
-const REALLOC_BEGIN_SIZED: u8 = 11;
-const REALLOC_END: u8 = 12;
+pub(crate) const ALLOC: u8 = 4;
+pub(crate) const ALLOC_ZEROED: u8 = 5;
+pub(crate) const DEALLOC: u8 = 6;
+pub(crate) const DEALLOC_SIZED: u8 = 7;
+pub(crate) const REALLOC: u8 = 8;
+pub(crate) const REALLOC_SIZED: u8 = 9;
+pub(crate) const REALLOC_BEGIN: u8 = 10;
+pub(crate) const REALLOC_BEGIN_SIZED: u8 = 11;
+pub(crate) const REALLOC_END: u8 = 12;
 const REALLOC_FAILED: u8 = 13;
 const PROCESS: u8 = 0x40;
 const MODULE: u8 = 0x41;
@@ -38,7 +38,7 @@ const LOST: u8 = 0x47;
 const CHECKED: u8 = 0x48;
 
 /// One record. Numbers are bytes, addresses, or microseconds since the recording's time zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Record<'a> {
     /// The events that follow belong to this thread. Holds to the end of the frame, as [`Record::Time`] does: a
@@ -188,7 +188,7 @@ impl Record<'_> {
 }
 
 /// The process that is recorded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Process<'a> {
     /// Process id.
     pub pid: u32,
@@ -208,7 +208,7 @@ pub struct Process<'a> {
 }
 
 /// A file with code, mapped into the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Module<'a> {
     /// Number of the module, never reused within a dump; mapping a file again makes a new one.
     pub id: u32,
@@ -225,7 +225,7 @@ pub struct Module<'a> {
 }
 
 /// The state of the process at one moment, as the kernel accounts for it. Sizes in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Sample {
     /// Virtual size.
     pub vsz: u64,

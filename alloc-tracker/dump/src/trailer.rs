@@ -3,7 +3,7 @@
 use crate::varint;
 
 /// Why a recording ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
     /// The tracked process finished it: return from main, `exit`, or the end of a `Profiler` guard.
@@ -39,7 +39,7 @@ impl EndReason {
 }
 
 /// The recorder's own totals of everything that it put into the dump.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Totals {
     /// `alloc` and `alloc_zeroed` events.
     pub allocations: u64,
@@ -58,7 +58,7 @@ pub struct Totals {
 }
 
 /// What the last frame says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Trailer {
     /// How it ended.
     pub end: EndReason,

@@ -1,6 +1,7 @@
 //! The harness of the fuzz targets on inputs from a fixed generator: what a machine without a fuzzer can check.
 
 #[path = "../fuzz/harness.rs"]
+#[allow(dead_code)]
 mod harness;
 mod made;
 

@@ -4,15 +4,16 @@ mod made;
 
 use std::io::{self, Read};
 
-use alloc_dump::layout::{FRAME_HEADER_LEN, MAX_PAYLOAD, MAX_TEXT, StackId};
+use alloc_dump::layout::{FRAME_HEADER_LEN, MAX_PAYLOAD, MAX_TEXT};
 use alloc_dump::read::Reader;
-use alloc_dump::record::{Module, Process, Record, Sample};
+use alloc_dump::record::{Module, Process, Record};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::varint;
 use alloc_dump::write::{Encoder, Full, seal_trailer};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use made::drafts::{draft, edges};
 use made::{Dump, one_of_each, read, texts, trailer};
 
 #[test]
@@ -193,91 +194,6 @@ proptest! {
         prop_assert_eq!(varint::get(&bytes, &mut at), expected);
         prop_assert_eq!(at, if expected.is_some() { end.unwrap() + 1 } else { 0 });
     }
-}
-
-/// A record whose texts are its own.
-#[derive(Clone, Debug)]
-struct Draft {
-    kind: u8,
-    words: [u64; 6],
-    flag: bool,
-    texts: [Vec<u8>; 4],
-}
-
-impl Draft {
-    fn record<'a>(&'a self, us: &mut u64) -> Record<'a> {
-        let [a, b, c, d, e, f] = self.words;
-        let stack = StackId(d as u32);
-        let size = self.flag.then_some(c);
-        let [t0, t1, t2, t3] = &self.texts;
-        match self.kind {
-            0 => Record::Thread { id: a as u32 },
-            1 => {
-                *us = us.saturating_add(a >> (b % 64));
-                Record::Time { us: *us }
-            }
-            2 => Record::Node { id: StackId(a as u32), parent: stack, pc: b },
-            3 => Record::Alloc { addr: a, size: b, stack, zeroed: self.flag },
-            4 => Record::Dealloc { addr: a, size, stack },
-            5 => Record::Realloc { old: a, old_size: size, new: b, size: e, stack },
-            6 => Record::ReallocBegin { old: a, old_size: size },
-            7 => Record::ReallocEnd { new: a, size: b, stack },
-            8 => Record::ReallocFailed,
-            9 => Record::Process(Process {
-                pid: a as u32,
-                page_size: b,
-                from_first_event: self.flag,
-                exe: t0,
-                args: t1,
-                cwd: t2,
-                run: t3,
-            }),
-            10 => Record::Module(Module { id: a as u32, start: b, end: c, bias: d, build_id: t0, path: t1 }),
-            11 => Record::ModuleEnd { id: a as u32 },
-            12 => Record::ThreadStart { id: a as u32, os_tid: b as u32 },
-            13 => Record::ThreadName { id: a as u32, name: t0 },
-            14 => Record::ThreadEnd { id: a as u32 },
-            15 => Record::Sample(Sample {
-                vsz: a,
-                rss: b,
-                swap: c,
-                minor_faults: d,
-                major_faults: e,
-                tracker_bytes: f,
-                peak_vsz: f,
-                peak_rss: f,
-            }),
-            16 => Record::Checked { stacks: a, different: b },
-            _ => Record::Lost { events: a },
-        }
-    }
-}
-
-fn draft() -> impl Strategy<Value = Draft> {
-    let words = [edges(), edges(), edges(), edges(), edges(), edges()];
-    (0u8..17, words, any::<bool>(), [text(), text(), text(), text()])
-        .prop_map(|(kind, words, flag, texts)| Draft { kind, words, flag, texts })
-}
-
-/// Numbers of every length, the ends of the ranges most of all.
-fn edges() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        Just(0),
-        Just(u64::MAX),
-        Just(u64::from(u32::MAX)),
-        Just(1 << 63),
-        (0u32..64, any::<u64>()).prop_map(|(shift, value)| value >> shift),
-        (0u32..64).prop_map(|shift| 1 << shift),
-        (0u32..64).prop_map(|shift| (1 << shift) - 1),
-    ]
-}
-
-fn text() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![
-        20 => Just(Vec::new()),
-        20 => vec(any::<u8>(), 0..40),
-        1 => Just(vec![0xFF; MAX_TEXT]),
-    ]
 }
 
 fn trailers() -> impl Strategy<Value = Trailer> {

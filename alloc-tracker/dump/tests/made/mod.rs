@@ -1,6 +1,8 @@
 //! Dumps made for tests, and what a reader makes of them. Each test program uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod drafts;
+
 use std::io::Read;
 
 use alloc_dump::frame::FrameHeader;

@@ -1,0 +1,111 @@
+//! Any records whatever, for properties.
+
+use alloc_dump::layout::{MAX_TEXT, StackId};
+use alloc_dump::record::{Module, Process, Record, Sample};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// A record whose texts are its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    kind: u8,
+    words: [u64; 6],
+    flag: bool,
+    texts: [Vec<u8>; 4],
+}
+
+impl Draft {
+    pub(crate) fn record<'a>(&'a self, us: &mut u64) -> Record<'a> {
+        let [a, b, c, d, e, f] = self.words;
+        let stack = StackId(d as u32);
+        let size = self.flag.then_some(c);
+        let [t0, t1, t2, t3] = &self.texts;
+        match self.kind {
+            0 => Record::Thread { id: a as u32 },
+            1 => {
+                *us = us.saturating_add(a >> (b % 64));
+                Record::Time { us: *us }
+            }
+            2 => Record::Node { id: StackId(a as u32), parent: stack, pc: b },
+            3 => Record::Alloc { addr: a, size: b, stack, zeroed: self.flag },
+            4 => Record::Dealloc { addr: a, size, stack },
+            5 => Record::Realloc { old: a, old_size: size, new: b, size: e, stack },
+            6 => Record::ReallocBegin { old: a, old_size: size },
+            7 => Record::ReallocEnd { new: a, size: b, stack },
+            8 => Record::ReallocFailed,
+            9 => Record::Process(Process {
+                pid: a as u32,
+                page_size: b,
+                from_first_event: self.flag,
+                exe: t0,
+                args: t1,
+                cwd: t2,
+                run: t3,
+            }),
+            10 => Record::Module(Module { id: a as u32, start: b, end: c, bias: d, build_id: t0, path: t1 }),
+            11 => Record::ModuleEnd { id: a as u32 },
+            12 => Record::ThreadStart { id: a as u32, os_tid: b as u32 },
+            13 => Record::ThreadName { id: a as u32, name: t0 },
+            14 => Record::ThreadEnd { id: a as u32 },
+            15 => Record::Sample(Sample {
+                vsz: a,
+                rss: b,
+                swap: c,
+                minor_faults: d,
+                major_faults: e,
+                tracker_bytes: f,
+                peak_vsz: f,
+                peak_rss: f,
+            }),
+            16 => Record::Checked { stacks: a, different: b },
+            _ => Record::Lost { events: a },
+        }
+    }
+}
+
+pub(crate) fn draft() -> impl Strategy<Value = Draft> {
+    let words = [edges(), edges(), edges(), edges(), edges(), edges()];
+    (0u8..17, words, any::<bool>(), [text(), text(), text(), text()])
+        .prop_map(|(kind, words, flag, texts)| Draft { kind, words, flag, texts })
+}
+
+/// Numbers of every length, the ends of the ranges most of all.
+pub(crate) fn edges() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        Just(0),
+        Just(u64::MAX),
+        Just(u64::from(u32::MAX)),
+        Just(1 << 63),
+        (0u32..64, any::<u64>()).prop_map(|(shift, value)| value >> shift),
+        (0u32..64).prop_map(|shift| 1 << shift),
+        (0u32..64).prop_map(|shift| (1 << shift) - 1),
+    ]
+}
+
+pub(crate) fn text() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        20 => Just(Vec::new()),
+        20 => vec(any::<u8>(), 0..40),
+        1 => Just(vec![0xFF; MAX_TEXT]),
+    ]
+}
+
+/// Records of a program with few blocks, stacks, threads and sizes, in an order that need make no sense: everything that
+/// repeats does.
+pub(crate) fn habit() -> impl Strategy<Value = Draft> {
+    let few = || prop_oneof![Just(0x10_0000u64), (0u64..24).prop_map(|at| 0x10_0000 + 32 * at)];
+    let size = prop_oneof![3 => Just(24u64), 1 => 0u64..3000];
+    let kind = prop_oneof![12 => 3u8..6, 2 => 6u8..9, 2 => 0u8..3, 1 => 11u8..15];
+    (kind, few(), few(), size, 0u64..5, any::<bool>()).prop_map(|(kind, a, b, size, stack, rare)| {
+        let flag = rare && a % 64 == 0;
+        let texts = Default::default();
+        let words = match kind {
+            0 | 11..=14 => [b % 3, a, 0, 0, 0, 0],
+            1 => [a % 96, 0, 0, 0, 0, 0],
+            2 => [a / 32 % 40, 0x5000 + b % 7, 0, stack, 0, 0],
+            3 | 7 => [a, size, 0, stack, 0, 0],
+            _ => [a, b, size, stack, size, 0],
+        };
+        Draft { kind, words, flag, texts }
+    })
+}
