@@ -1,8 +1,9 @@
 //! Rules about the workspace itself: who may depend on whom, where `unsafe` may be, and what the help says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use cargo_metadata::{Dependency, DependencyKind, MetadataCommand};
 use tests::{cli, workspace};
 
 #[test]
@@ -12,8 +13,9 @@ fn dependencies_run_one_way() {
         .workspace_packages()
         .into_iter()
         .map(|package| {
-            let normal =
-                package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
+            let always =
+                |dependency: &&Dependency| dependency.kind == DependencyKind::Normal && !dependency.optional;
+            let normal = package.dependencies.iter().filter(always);
             (package.name.as_str(), normal.map(|dependency| dependency.name.as_str()).collect())
         })
         .collect();
@@ -42,6 +44,29 @@ fn dependencies_run_one_way() {
     for package in metadata.workspace_packages() {
         assert_eq!(package.license.as_deref(), Some("MIT OR Apache-2.0"), "{}", package.name);
     }
+}
+
+#[test]
+fn what_a_target_links_compresses_nothing() {
+    // The features of this one package, not those that others of the workspace switch on.
+    let tree = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--package",
+            "alloc-tracker",
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+        ])
+        .current_dir(workspace())
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
+    assert!(tree.contains("alloc-dump v"), "{tree}");
+    assert!(!tree.contains("zstd") && !tree.contains("rustc-hash"), "{tree}");
 }
 
 #[test]
