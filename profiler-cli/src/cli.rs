@@ -86,6 +86,12 @@ pub enum Command {
         before_help = "Examples:\n  profiler-cli flamegraph server.4711.alloc -o peak.svg\n  profiler-cli flamegraph server.4711.alloc -o leaks.svg --metric live --full\n"
     )]
     Flamegraph(FlamegraphArgs),
+    /// Make dumps smaller; every command reads them as before
+    #[command(
+        before_help = "Examples:\n  profiler-cli compress server.4711.alloc\n  profiler-cli compress *.alloc\n",
+        after_help = "`run` and `cargo` have done so already; this is for programs that were started without them.\nA dump that is not complete stays as it is."
+    )]
+    Compress(CompressArgs),
     /// Print a completion script for a shell
     #[command(
         before_help = "Examples:\n  profiler-cli completions bash > /etc/bash_completion.d/profiler-cli\n"
@@ -126,6 +132,9 @@ pub struct RecordingArgs {
     /// What to print to stderr when the program has ended.
     #[arg(long, value_enum, default_value_t = Report::Full)]
     pub report: Report,
+    /// Leave the dump as the program wrote it, several times as large.
+    #[arg(long, env = "PROFILER_NO_COMPRESS", value_parser = FalseyValueParser::new())]
+    pub no_compress: bool,
     /// Where names come from.
     #[command(flatten)]
     pub symbols: SymbolArgs,
@@ -196,6 +205,14 @@ pub struct CargoArgs {
     /// Arguments for the program.
     #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<OsString>,
+}
+
+/// Options of `compress`.
+#[derive(Debug, Args)]
+pub struct CompressArgs {
+    /// The dumps.
+    #[arg(required = true, value_name = "DUMP", value_hint = ValueHint::FilePath)]
+    pub dumps: Vec<PathBuf>,
 }
 
 /// A dump to read, and what of it.

@@ -94,7 +94,8 @@ fn unsafe_code_is_where_it_may_be() {
 
 #[test]
 fn help_begins_with_examples() {
-    let commands = ["run", "cargo", "summary", "lines", "leaks", "flamegraph", "completions", "man"];
+    let commands =
+        ["run", "cargo", "summary", "lines", "leaks", "flamegraph", "compress", "completions", "man"];
     let helps =
         std::iter::once(vec!["--help"]).chain(commands.iter().map(|command| vec![*command, "--help"]));
     for args in helps {

@@ -2,6 +2,7 @@
 
 pub mod cargo;
 pub mod close;
+pub mod compress;
 pub mod manual;
 pub mod progress;
 pub mod read;

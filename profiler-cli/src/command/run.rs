@@ -19,6 +19,7 @@ use signal_hook::low_level::siginfo::Cause;
 
 use super::Failure;
 use super::close::{Closed, close};
+use super::compress::{Refusal, compress_dump};
 use super::read::{DEFAULT_TOP, Opened, open, sources_of, svg_path, write_svg};
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
@@ -80,7 +81,19 @@ pub fn profile(command: &[OsString], recording: &RecordingArgs) -> Result<ExitCo
     if let Err(Failure::Input(error)) = report(&dumps, pid, recording) {
         eprintln!("profiler-cli: {error:#}");
     }
+    if !recording.no_compress {
+        dumps.iter().for_each(|dump| make_smaller(dump));
+    }
     Ok(exit_code(status))
+}
+
+/// Compresses a dump. One that is not complete stays as it is, which the report has said.
+fn make_smaller(dump: &Path) {
+    let Err(refusal) = compress_dump(dump) else { return };
+    if !matches!(refusal, Refusal::Incomplete | Refusal::Load(_)) {
+        let dump = dump.to_string_lossy();
+        anstream::eprintln!("profiler-cli: {} stays as large as it is: {refusal}", Safe(&dump));
+    }
 }
 
 /// The exit status as a shell gives it.

@@ -1,0 +1,166 @@
+//! `compress`, and what `run` does with a dump that is finished: the same records in fewer bytes. The new file is written
+//! beside the dump, read back, and only then put in its place; whatever goes wrong, the dump stays as it was.
+
+use std::fs::{File, Metadata};
+use std::io::{self, BufWriter, Read};
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::Path;
+use std::process::ExitCode;
+
+use alloc_dump::compress::{CompressError, Contents, LEVEL, compress as compress_into};
+use alloc_dump::read::ReadError;
+use tempfile::NamedTempFile;
+
+use super::Failure;
+use super::progress::Progress;
+use crate::cli::CompressArgs;
+use crate::load::{LoadError, plain};
+use crate::units::{Safe, bytes};
+
+/// What became of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is smaller now: its bytes before and after.
+    Smaller(u64, u64),
+    /// It was compressed before, or is so small that nothing is gained.
+    AsItWas,
+}
+
+/// Why a dump stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It cannot be read.
+    #[error(transparent)]
+    Load(LoadError),
+    /// Something of it is missing or damaged, or still to come.
+    #[error(
+        "it is not complete, and a reader may still recover what it lacks; when its program has ended, \
+         `profiler-cli summary` says more"
+    )]
+    Incomplete,
+    /// A newer release wrote it.
+    #[error("a newer release wrote it; use the profiler-cli of that release")]
+    NewerVersion,
+    /// Somebody wrote to it meanwhile.
+    #[error("it was changed meanwhile")]
+    Changed,
+    /// What was written reads differently.
+    #[error("what was written reads differently; please report this")]
+    Different,
+    /// Reading or writing failed.
+    #[error("{}", plain(.0))]
+    Io(io::Error),
+}
+
+/// `profiler-cli compress`.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn compress(args: &CompressArgs) -> Result<ExitCode, Failure> {
+    let mut status = ExitCode::SUCCESS;
+    for dump in &args.dumps {
+        let name = dump.to_string_lossy();
+        let said = match compress_dump(dump) {
+            Ok(Outcome::Smaller(before, after)) => {
+                anstream::println!("{}: {} -> {}", Safe(&name), bytes(before), bytes(after));
+                continue;
+            }
+            Ok(Outcome::AsItWas) => {
+                anstream::println!("{}: nothing to gain", Safe(&name));
+                continue;
+            }
+            Err(Refusal::Load(error)) => error.to_string(),
+            Err(refusal) => format!("{name}: {refusal}"),
+        };
+        anstream::eprintln!("profiler-cli: {}", Safe(&said));
+        status = ExitCode::from(2);
+    }
+    Ok(status)
+}
+
+/// Compresses a dump in its place.
+///
+/// # Errors
+/// See [`Refusal`]; the dump is then as it was.
+pub fn compress_dump(path: &Path) -> Result<Outcome, Refusal> {
+    let open_error = |cause| Refusal::Load(LoadError::Open { path: path.to_owned(), cause });
+    // A link stays one: what it leads to is replaced.
+    let place = path.canonicalize().map_err(open_error)?;
+    let before = std::fs::metadata(&place).map_err(open_error)?;
+    match before.file_type() {
+        kind if kind.is_file() => {}
+        kind if kind.is_dir() => return Err(open_error(io::Error::from(io::ErrorKind::IsADirectory))),
+        // Reading a pipe would take from it what nobody can put back.
+        _ => return Err(open_error(io::Error::other("not a regular file"))),
+    }
+    let file = File::open(&place).map_err(open_error)?;
+    let folder = place.parent().unwrap_or(Path::new("/"));
+    let smaller = beside(&place, folder).map_err(Refusal::Io)?;
+    let progress = Progress::of_bytes("compressing");
+    let input = Told { file, done: 0, size: before.len(), progress: &progress };
+    let done = compress_into(input, BufWriter::new(smaller.as_file()), LEVEL)
+        .map_err(|error| refusal(error, path))?;
+    if done.frames == 0 || done.bytes >= before.len() {
+        return Ok(Outcome::AsItWas);
+    }
+    let written = Contents::of(smaller.reopen().map_err(Refusal::Io)?);
+    if written.map_err(|error| refusal(CompressError::Read(error), path))? != Some(done.contents) {
+        return Err(Refusal::Different);
+    }
+    take_over(&smaller, &before).map_err(Refusal::Io)?;
+    let now = std::fs::metadata(&place).map_err(Refusal::Io)?;
+    if identity(&now) != identity(&before) {
+        return Err(Refusal::Changed);
+    }
+    smaller.persist(&place).map_err(|error| Refusal::Io(error.error))?;
+    Ok(Outcome::Smaller(before.len(), done.bytes))
+}
+
+/// A new file in the same folder, which only its owner can read. It goes when it is dropped.
+fn beside(place: &Path, folder: &Path) -> io::Result<NamedTempFile> {
+    let mut prefix = std::ffi::OsString::from(".");
+    prefix.push(place.file_name().unwrap_or_default());
+    prefix.push(".");
+    tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(folder)
+}
+
+/// Gives the new file the owner and the permissions of the old one.
+fn take_over(new: &NamedTempFile, old: &Metadata) -> io::Result<()> {
+    let own = new.as_file().metadata()?;
+    if (own.uid(), own.gid()) != (old.uid(), old.gid()) {
+        fchown(new.as_file(), Some(old.uid()), Some(old.gid()))?;
+    }
+    new.as_file().set_permissions(old.permissions())
+}
+
+/// What differs when a file was written to, or is another one.
+fn identity(metadata: &Metadata) -> (u64, u64, u64, i64, i64) {
+    (metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec())
+}
+
+fn refusal(error: CompressError, path: &Path) -> Refusal {
+    match error {
+        CompressError::Read(ReadError::Io(error)) | CompressError::Write(error) => Refusal::Io(error),
+        CompressError::Read(cause) => Refusal::Load(LoadError::Read { path: path.to_owned(), cause }),
+        CompressError::Incomplete => Refusal::Incomplete,
+        CompressError::NewerVersion => Refusal::NewerVersion,
+        other => Refusal::Io(io::Error::other(other)),
+    }
+}
+
+/// A dump that tells how much of it was read.
+struct Told<'a> {
+    file: File,
+    done: u64,
+    size: u64,
+    progress: &'a Progress,
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read(into)?;
+        self.done += got as u64;
+        self.progress.tell(self.done, self.size);
+        Ok(got)
+    }
+}
