@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use alloc_dump::frame::FrameHeader;
 use alloc_dump::header::Header;
 #[cfg(feature = "compression")]
-use alloc_dump::layout::CODEC_COLUMNS;
+use alloc_dump::layout::{CODEC_COLUMNS, COLUMNS};
 use alloc_dump::layout::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS, HEADER_LEN};
 use alloc_dump::read::{Loss, Reader};
 use alloc_dump::record::Record;
@@ -19,9 +19,6 @@ use alloc_dump::write::Encoder;
 
 /// Session of the sidecars that the harness makes.
 pub(crate) const SESSION: [u8; 16] = *b"session of tests";
-
-/// Columns of a frame.
-pub(crate) const COLUMNS: usize = 17;
 
 /// Reads the bytes as a dump, as one with good checksums, and as the records of one frame.
 pub(crate) fn dump(bytes: &[u8]) {

@@ -7,9 +7,9 @@ use std::io::{self, Read, Write};
 
 use rustc_hash::FxHasher;
 
-use crate::columns::{Encoder, MAX_RECORDS};
+use crate::columns::Encoder;
 use crate::frame::FrameHeader;
-use crate::layout::{CODEC_COLUMNS, CODEC_RAW, FRAME_RECORDS, MAX_PAYLOAD, MINOR};
+use crate::layout::{CODEC_COLUMNS, CODEC_RAW, FRAME_RECORDS, MAX_COLUMNS_RECORDS, MAX_PAYLOAD, MINOR};
 use crate::read::{ReadError, Reader};
 use crate::record::Record;
 
@@ -98,7 +98,7 @@ pub fn compress(input: impl Read, output: impl Write, level: i32) -> Result<Comp
     while let Some(frame) = reader.next_whole_frame().map_err(|error| CompressError::Read(error.into()))? {
         match (frame.kind, frame.codec) {
             // A record has one byte at least. Writers of this format make smaller frames.
-            (FRAME_RECORDS, CODEC_RAW) if reader.payload().len() <= MAX_RECORDS => {
+            (FRAME_RECORDS, CODEC_RAW) if reader.payload().len() <= MAX_COLUMNS_RECORDS => {
                 writer.add_records(reader.payload())?;
             }
             _ => {
@@ -173,7 +173,7 @@ struct FrameWriter<W> {
 impl<W: Write> FrameWriter<W> {
     /// Adds a raw frame to the current one, which ends before it if it would become too large.
     fn add_records(&mut self, payload: &[u8]) -> Result<(), CompressError> {
-        if self.encoder.records() + payload.len() > MAX_RECORDS || self.encoder.len() > ENOUGH {
+        if self.encoder.records() + payload.len() > MAX_COLUMNS_RECORDS || self.encoder.len() > ENOUGH {
             self.seal()?;
         }
         self.done.frames += 1;

@@ -28,6 +28,10 @@ pub const CODEC_RAW: u8 = 0;
 /// Codec of a frame's payload: records taken apart into columns, then Zstandard. Only for records; readers without the
 /// feature `compression` do not know it.
 pub const CODEC_COLUMNS: u8 = 1;
+/// How many columns there are.
+pub const COLUMNS: usize = 17;
+/// Most records that a frame in columns may hold; what bounds the memory of a reader.
+pub const MAX_COLUMNS_RECORDS: usize = 1 << 20;
 
 /// First bytes of the recovery sidecar.
 pub const TAIL_MAGIC: [u8; 8] = *b"\x89ADTAIL\n";

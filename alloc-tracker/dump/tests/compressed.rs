@@ -9,7 +9,7 @@ mod made;
 use alloc_dump::compress::{CompressError, Compressed, Contents, LEVEL, compress};
 use alloc_dump::frame::FrameHeader;
 use alloc_dump::layout::{
-    CODEC_COLUMNS, CODEC_RAW, FRAME_HEADER_LEN, FRAME_RECORDS, HEADER_LEN, MAX_PAYLOAD, StackId,
+    CODEC_COLUMNS, CODEC_RAW, COLUMNS, FRAME_HEADER_LEN, FRAME_RECORDS, HEADER_LEN, MAX_PAYLOAD, StackId,
 };
 use alloc_dump::read::{Loss, Reader};
 use alloc_dump::record::Record;
@@ -147,7 +147,7 @@ fn claims_that_do_not_hold_are_counted() {
     for (records, loss) in [(1 << 20, Loss::default()), ((1 << 20) + 1, malformed)] {
         let mut columns = vec![0x80 | (records & 0x7F) as u8, 0x80 | (records >> 7 & 0x7F) as u8];
         columns.push((records >> 14) as u8);
-        columns.extend([0; harness::COLUMNS - 1]);
+        columns.extend([0; COLUMNS - 1]);
         columns.extend(vec![0x23; records]);
         let outcome = read(harness::one_columns_frame(&columns).as_slice()).unwrap();
         assert_eq!(outcome.loss, loss);
@@ -177,7 +177,7 @@ fn mutated_columns_are_no_harm() {
         let mut columns = seeds[round % 2].clone();
         for _ in 0..=random.below(6) {
             // Behind the lengths.
-            let at = harness::COLUMNS + random.below(columns.len() - harness::COLUMNS);
+            let at = COLUMNS + random.below(columns.len() - COLUMNS);
             columns[at] = match random.below(3) {
                 0 => columns[at] ^ 1 << random.below(8),
                 1 => random.next() as u8,

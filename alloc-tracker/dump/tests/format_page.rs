@@ -1,11 +1,16 @@
 //! docs/FORMAT.md says what the code does: its hex is what the encoder writes, its tables hold the numbers of the code.
 
+#[cfg(feature = "compression")]
+#[path = "../fuzz/harness.rs"]
+#[allow(dead_code)]
+mod harness;
 mod made;
 
 use alloc_dump::header::Header;
 use alloc_dump::layout::{
-    FRAME_HEADER_LEN, FRAME_MAGIC, HEADER_LEN, MAGIC, MAJOR, MAX_HEADER_LEN, MAX_PAYLOAD, MAX_TEXT, MINOR,
-    StackId, TAIL_HEADER_LEN, TAIL_MAGIC, TAIL_SUFFIX,
+    CODEC_COLUMNS, CODEC_RAW, COLUMNS, FRAME_HEADER_LEN, FRAME_MAGIC, HEADER_LEN, MAGIC, MAJOR,
+    MAX_COLUMNS_RECORDS, MAX_HEADER_LEN, MAX_PAYLOAD, MAX_TEXT, MINOR, StackId, TAIL_HEADER_LEN, TAIL_MAGIC,
+    TAIL_SUFFIX,
 };
 use alloc_dump::record::{FIRST_COLD_TAG, Process, Record};
 use alloc_dump::tail;
@@ -16,13 +21,31 @@ use made::{one_of_each, payload, read, texts};
 
 #[test]
 fn the_example_is_what_the_encoder_writes() {
-    let dump = hex_of(&page());
+    let dump = hex_of(&page(), 1);
     assert_eq!(dump, example());
     let outcome = read(dump.as_slice()).unwrap();
     assert_eq!(outcome.records, texts(&records()));
     assert_eq!(outcome.trailer, Some(trailer()));
     assert!(outcome.complete);
     assert!(page().contains(&format!("A whole dump of {} bytes", dump.len())));
+}
+
+#[test]
+#[cfg(feature = "compression")]
+fn the_columns_are_what_the_compressor_writes() {
+    use alloc_dump::compress::{LEVEL, compress};
+    use alloc_dump::frame::FrameHeader;
+
+    let columns = hex_of(&page(), 2);
+    let mut smaller = Vec::new();
+    compress(example().as_slice(), &mut smaller, LEVEL).unwrap();
+    let header = FrameHeader::decode(&smaller[HEADER_LEN..]).unwrap();
+    let payload = &smaller[HEADER_LEN + FRAME_HEADER_LEN..][..header.len as usize];
+    assert_eq!(columns, zstd::bulk::decompress(payload, header.decoded_len as usize).unwrap());
+    assert_eq!(read(smaller.as_slice()).unwrap().records, texts(&records()));
+    assert!(page().contains(&format!("before Zstandard: {} bytes", columns.len())));
+    // Whoever has no compressor at hand stores the columns.
+    assert_eq!(read(harness::one_columns_frame(&columns).as_slice()).unwrap().records, texts(&records()));
 }
 
 #[test]
@@ -37,7 +60,7 @@ fn every_record_stands_in_the_tables_under_its_tag() {
         // Without a field in the table a record is its tag alone.
         assert_eq!(row.ends_with("| none |"), payload(&[record]).len() == 1, "{row}");
     }
-    let tags = page.lines().filter(|line| line.starts_with("| 0x")).count();
+    let tags = page.lines().filter(|line| is_tag_row(line)).count();
     let mut known: Vec<u8> = one_of_each().iter().map(|record| payload(&[*record])[0]).collect();
     known.sort_unstable();
     known.dedup();
@@ -91,8 +114,20 @@ fn the_numbers_are_those_of_the_code() {
     says(&format!("| {} | truncated:", StackId::TRUNCATED.0));
     says(&format!("| {} | none:", StackId::NONE.0));
     says(&format!("| {} ... | defined by Node records |", StackId::FIRST.0));
+    says(&format!("| {CODEC_RAW} | stored as it is |"));
+    says(&format!("| {CODEC_COLUMNS} | records in [columns]"));
+    says(&format!("begins with {COLUMNS} varints"));
+    says(&format!("| {} | cold | cold records", COLUMNS - 1));
+    says(&format!("at most {} operations", grouped(MAX_COLUMNS_RECORDS)));
     // The test value by which a stranger checks a CRC-32.
     says(&format!("is {:#010X}", crc32fast::hash(b"123456789")).replace("0X", "0x"));
+}
+
+/// `| 0x04 | Alloc | ...`; the tables of columns have ranges and bits there.
+fn is_tag_row(line: &str) -> bool {
+    let mut cells = line.split('|').map(str::trim).skip(1);
+    let tag = cells.next().is_some_and(|cell| cell.len() == 4 && cell.starts_with("0x"));
+    tag && cells.next().is_some_and(|name| name.starts_with(char::is_uppercase)) && cells.count() == 2
 }
 
 /// The same dump as in the page, from the records that its last column names.
@@ -146,8 +181,8 @@ fn trailer() -> Trailer {
 }
 
 /// Offset, bytes of two digits, two spaces, meaning. The offsets must add up.
-fn hex_of(page: &str) -> Vec<u8> {
-    let block = page.split("```hex\n").nth(1).unwrap().split("```").next().unwrap();
+fn hex_of(page: &str, number: usize) -> Vec<u8> {
+    let block = page.split("```hex\n").nth(number).unwrap().split("```").next().unwrap();
     let mut bytes = Vec::new();
     for line in block.lines() {
         let (offset, rest) = line.split_once("  ").unwrap();

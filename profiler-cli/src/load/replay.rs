@@ -376,8 +376,8 @@ impl Replay {
 
 /// Marks a block that is older than the recording while it is being moved.
 const FOREIGN: StackId = StackId(u32::MAX);
-/// A node's record: its tag and three numbers.
-const MIN_NODE_BYTES: u64 = 4;
+/// A node's record has a tag and three numbers; compressed, seldom less than this.
+const MIN_NODE_BYTES: u64 = 1;
 /// No address space has larger blocks.
 const MAX_SIZE: u64 = 1 << 57;
 /// So that nanoseconds still fit; more than five hundred years.

@@ -1,11 +1,11 @@
 //! Columns to records, one at a time. In: the payload of a frame. Out: its records. Memory is bounded by the length that
-//! the frame's header claims and by [`MAX_RECORDS`](super::MAX_RECORDS).
+//! the frame's header claims and by [`MAX_COLUMNS_RECORDS`](crate::layout::MAX_COLUMNS_RECORDS).
 
 use std::fmt;
 
 use super::model::{BY_ADDRESS, BY_NUMBER, ELSEWHERE, Model, NONE};
-use super::{COLUMNS, Column, Shape, Span, op, split};
-use crate::layout::StackId;
+use super::{Column, Shape, Span, op, split};
+use crate::layout::{COLUMNS, StackId};
 use crate::record::{self as tags, Context, Malformed, Record};
 use crate::varint::{self, undelta};
 
@@ -115,15 +115,15 @@ impl<'a> Columns<'a> {
         let number = self.site(code)?;
         let mut site = self.state.model.sites[number as usize];
         let shape = Shape::of(site.tag).ok_or(Malformed)?;
-        self.state.model.arrive(number, shape.stack);
+        self.state.model.arrive(number, shape.has_stack());
         let (mut gone, mut old, mut old_size) = (NONE, 0, None);
-        if shape.old {
+        if shape.frees() {
             if code & op::REFERENCE != 0 {
                 site.reference = self.byte(Column::Reference)?;
             }
             (gone, old) = self.reference(site.reference)?;
             let known = self.state.model.blocks.get(gone as usize).map_or(0, |block| block.size);
-            if shape.old_size {
+            if shape.sized() {
                 old_size = Some(undelta(known, self.number(Column::OldSize)?));
             }
             if gone != NONE {
@@ -131,7 +131,7 @@ impl<'a> Columns<'a> {
             }
         }
         let mut new = 0;
-        if shape.new {
+        if shape.allocates() {
             if code & op::SIZE != 0 {
                 site.size = self.number(Column::Size)?;
             }
@@ -139,7 +139,7 @@ impl<'a> Columns<'a> {
                 site.place = self.byte(Column::Place)?;
             }
             let mut in_place = Some(old);
-            if !shape.old {
+            if !shape.frees() {
                 (gone, in_place) = self.state.model.end_move_of(site.tag);
             }
             new = self.place(site.place, site.size, in_place)?;
@@ -170,8 +170,11 @@ impl<'a> Columns<'a> {
                 let tag = self.byte(Column::Tag)?;
                 let shape = Shape::of(tag).ok_or(Malformed)?;
                 let expected = u64::from(self.state.model.expected_stack());
-                let stack =
-                    if shape.stack { narrow(undelta(expected, self.number(Column::Stack)?))? } else { 0 };
+                let stack = if shape.has_stack() {
+                    narrow(undelta(expected, self.number(Column::Stack)?))?
+                } else {
+                    0
+                };
                 Ok(self.state.model.add_site(tag, stack))
             }
             _ => Err(Malformed),
@@ -190,8 +193,8 @@ impl<'a> Columns<'a> {
             BY_ADDRESS => return Ok((NONE, self.addr()?)),
             _ => return Err(Malformed),
         };
-        let block = self.state.model.blocks.get(number as usize).ok_or(Malformed)?;
-        Ok((number, block.addr))
+        let addr = self.state.model.addr_of(number).ok_or(Malformed)?;
+        Ok((number, addr))
     }
 
     #[inline]
@@ -224,7 +227,7 @@ impl<'a> Columns<'a> {
             _ => nodes.expected_below(above),
         };
         let nodes = &mut self.state.model.nodes;
-        nodes.define(id, parent, pc);
+        nodes.define(id, parent, above, pc);
         Ok(Record::Node { id: StackId(id), parent: StackId(parent), pc: nodes.addr(pc) })
     }
 

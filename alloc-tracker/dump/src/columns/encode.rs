@@ -6,8 +6,9 @@ use std::io;
 use rustc_hash::FxHashMap;
 
 use super::model::{BY_ADDRESS, BY_NUMBER, ELSEWHERE, Model, NONE};
-use super::{COLUMNS, Column, Shape, join, op, put};
+use super::{Column, Shape, join, op, put};
 use crate::compress::Contents;
+use crate::layout::COLUMNS;
 use crate::record::{self as tags, Context, FIRST_COLD_TAG, Malformed, Record};
 use crate::varint::{delta, zigzag};
 
@@ -135,9 +136,9 @@ impl Encoder {
     fn event(&mut self, event: &Event, shape: Shape) {
         let (number, mut code) = self.site(event, shape);
         let mut site = self.model.sites[number as usize];
-        self.model.arrive(number, shape.stack);
+        self.model.arrive(number, shape.has_stack());
         let mut gone = NONE;
-        if shape.old {
+        if shape.frees() {
             gone = self.live.remove(&event.old).unwrap_or(NONE);
             let name = self.name_of(gone, site.reference);
             if name != site.reference {
@@ -158,14 +159,14 @@ impl Encoder {
                 self.model.remove(gone);
             }
         }
-        if shape.new {
+        if shape.allocates() {
             if event.size != site.size {
                 code |= op::SIZE;
                 site.size = event.size;
                 self.number(Column::Size, event.size);
             }
             let mut in_place = Some(event.old);
-            if !shape.old {
+            if !shape.frees() {
                 (gone, in_place) = self.model.end_move_of(event.tag);
             }
             let name = self.name_of_place(event, site.place, in_place);
@@ -196,7 +197,7 @@ impl Encoder {
             return (number, op::SITE_KNOWN);
         }
         self.byte(Column::Tag, event.tag);
-        if shape.stack {
+        if shape.has_stack() {
             let expected = self.model.expected_stack();
             self.number(Column::Stack, delta(u64::from(expected), u64::from(event.stack)));
         }
@@ -249,7 +250,7 @@ impl Encoder {
         } else {
             self.pc(above, pc)
         };
-        self.model.nodes.define(id, parent, number);
+        self.model.nodes.define(id, parent, above, number);
         self.op(code);
     }
 

@@ -3,7 +3,7 @@
 //! what both ends know about a frame so far and guesses from it; the columns hold what the guesses leave open, most of it
 //! zeros, and Zstandard does the rest.
 //!
-//! Nothing read is trusted: memory is bounded by [`MAX_RECORDS`], every number is checked against the tables, and no
+//! Nothing read is trusted: memory is bounded by [`MAX_COLUMNS_RECORDS`], every number is checked against the tables, and no
 //! record takes more than a bounded number of steps.
 
 mod decode;
@@ -14,10 +14,9 @@ mod nodes;
 pub(crate) use decode::{Columns, Decoder};
 pub(crate) use encode::Encoder;
 
+use crate::layout::{COLUMNS, MAX_COLUMNS_RECORDS};
+use crate::record as tags;
 use crate::varint;
-
-/// Most records that a frame in columns may hold; what bounds the memory of a reader.
-pub(crate) const MAX_RECORDS: usize = 1 << 20;
 
 /// The columns, in the order in which they stand in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +55,7 @@ pub(crate) enum Column {
     Cold,
 }
 
-/// How many columns there are.
-pub(crate) const COLUMNS: usize = Column::Cold as usize + 1;
+const _: () = assert!(Column::Cold as usize + 1 == COLUMNS);
 
 /// Sets and bits of [`Column::Op`].
 pub(crate) mod op {
@@ -94,34 +92,60 @@ pub(crate) mod op {
 
 /// What the events of a tag say. The tags are those of records.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    /// A block that was there before.
-    pub(crate) old: bool,
-    /// Its size as recorded.
-    pub(crate) old_size: bool,
-    /// A block that is there from now on.
-    pub(crate) new: bool,
-    pub(crate) stack: bool,
-}
+pub(crate) struct Shape(u8);
 
 impl Shape {
+    const OLD: u8 = 1;
+    const OLD_SIZE: u8 = 2;
+    const NEW: u8 = 4;
+    const STACK: u8 = 8;
+
     /// `None` unless it is the tag of an event.
     #[inline]
     pub(crate) fn of(tag: u8) -> Option<Shape> {
-        use crate::record as tags;
-        let (old, old_size, new, stack) = match tag {
-            tags::ALLOC | tags::ALLOC_ZEROED | tags::REALLOC_END => (false, false, true, true),
-            tags::DEALLOC => (true, false, false, true),
-            tags::DEALLOC_SIZED => (true, true, false, true),
-            tags::REALLOC => (true, false, true, true),
-            tags::REALLOC_SIZED => (true, true, true, true),
-            tags::REALLOC_BEGIN => (true, false, false, false),
-            tags::REALLOC_BEGIN_SIZED => (true, true, false, false),
-            _ => return None,
-        };
-        Some(Shape { old, old_size, new, stack })
+        SHAPES.get(usize::from(tag)).filter(|shape| **shape != 0).map(|shape| Shape(*shape))
+    }
+
+    /// A block that was there before.
+    #[inline]
+    pub(crate) fn frees(self) -> bool {
+        self.0 & Shape::OLD != 0
+    }
+
+    /// The size that it had, as recorded.
+    #[inline]
+    pub(crate) fn sized(self) -> bool {
+        self.0 & Shape::OLD_SIZE != 0
+    }
+
+    /// A block that is there from now on.
+    #[inline]
+    pub(crate) fn allocates(self) -> bool {
+        self.0 & Shape::NEW != 0
+    }
+
+    #[inline]
+    pub(crate) fn has_stack(self) -> bool {
+        self.0 & Shape::STACK != 0
     }
 }
+
+/// PERF: a table, because programs jump from tag to tag in ways that no CPU guesses.
+const SHAPES: [u8; tags::REALLOC_END as usize + 1] = {
+    const NEW: u8 = Shape::NEW | Shape::STACK;
+    const GONE: u8 = Shape::OLD | Shape::STACK;
+    let mut shapes = [0; tags::REALLOC_END as usize + 1];
+    shapes[tags::ALLOC as usize] = NEW;
+    shapes[tags::ALLOC_ZEROED as usize] = NEW;
+    shapes[tags::DEALLOC as usize] = GONE;
+    shapes[tags::DEALLOC_SIZED as usize] = GONE | Shape::OLD_SIZE;
+    shapes[tags::REALLOC as usize] = GONE | NEW;
+    shapes[tags::REALLOC_SIZED as usize] = GONE | NEW | Shape::OLD_SIZE;
+    shapes[tags::REALLOC_BEGIN as usize] = Shape::OLD;
+    shapes[tags::REALLOC_BEGIN_SIZED as usize] = Shape::OLD | Shape::OLD_SIZE;
+    shapes[tags::REALLOC_END as usize] = NEW;
+    shapes
+};
 
 /// Puts the columns one behind the other, their lengths in front.
 fn join(columns: &[Vec<u8>; COLUMNS]) -> Vec<u8> {
@@ -146,7 +170,7 @@ fn split(bytes: &[u8]) -> Option<[Span; COLUMNS]> {
         at = span.end;
     }
     let records = spans[Column::Op as usize];
-    (at == bytes.len() && records.end - records.at <= MAX_RECORDS).then_some(spans)
+    (at == bytes.len() && records.end - records.at <= MAX_COLUMNS_RECORDS).then_some(spans)
 }
 
 /// What is left of a column.

@@ -199,19 +199,24 @@ impl Model {
         None
     }
 
-    /// A block goes: it is taken out of its list.
+    /// The address of a block that is live.
+    #[inline]
+    pub(super) fn addr_of(&self, number: u32) -> Option<u64> {
+        self.blocks.get(number as usize).filter(|block| block.live).map(|block| block.addr)
+    }
+
+    /// A live block goes: it is taken out of its list.
     #[inline]
     pub(super) fn remove(&mut self, number: u32) {
         let block = &mut self.blocks[number as usize];
+        block.live = false;
         let (older, newer, slot) = (block.older, block.newer, block.slot);
-        if std::mem::replace(&mut block.live, false) {
-            if let Some(block) = self.blocks.get_mut(older as usize) {
-                block.newer = newer;
-            }
-            match self.blocks.get_mut(newer as usize) {
-                Some(block) => block.older = older,
-                None => self.slots[slot as usize].newest = older,
-            }
+        if let Some(block) = self.blocks.get_mut(older as usize) {
+            block.newer = newer;
+        }
+        match self.blocks.get_mut(newer as usize) {
+            Some(block) => block.older = older,
+            None => self.slots[slot as usize].newest = older,
         }
         let slot = self.slot();
         (slot.older, slot.newer, slot.gone) = (older, newer, number);
@@ -285,9 +290,9 @@ impl Model {
     pub(super) fn settle(&mut self, number: u32, site: &Site, gone: u32, shape: Shape) {
         let remembered = &mut self.sites[number as usize];
         (remembered.reference, remembered.place, remembered.size) = (site.reference, site.place, site.size);
-        if !shape.stack {
+        if !shape.has_stack() {
             self.slot().moving = gone;
-        } else if !(shape.new && site.place == IN_PLACE) {
+        } else if !(shape.allocates() && site.place == IN_PLACE) {
             self.bin(gone);
         }
     }

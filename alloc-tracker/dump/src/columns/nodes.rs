@@ -100,13 +100,12 @@ impl Nodes {
         self.pcs() - 1
     }
 
-    /// Adds a node. One whose number does not follow begins the known tree anew.
-    pub(super) fn define(&mut self, id: u32, parent: u32, pc: u32) {
+    /// Adds a node below one whose return address has the number `above`. One whose number does not follow begins the known tree anew.
+    pub(super) fn define(&mut self, id: u32, parent: u32, above: u32, pc: u32) {
         if u64::from(id) != u64::from(self.first) + self.nodes.len() as u64 {
             self.first = id;
             self.nodes.clear();
         }
-        let above = self.pc_of(parent);
         self.pcs[above as usize].child = pc;
         self.nodes.push(Node { parent, pc });
         (self.last, self.unused) = (id, true);
