@@ -155,7 +155,14 @@ impl Modules {
     /// the tables of one that is not may be anything, or not mapped.
     fn unwind_tables(&mut self, pc: u64) -> Option<UnwindTables> {
         let now = loader::identity(pc)?;
-        let module = self.known().iter().find(|module| module.range.contains(pc) && module.loaded == now)?;
+        let module =
+            self.known().iter_mut().find(|module| module.range.contains(pc) && module.loaded == now)?;
+        if module.tables.segment_len == 0
+            && let Some(elf) = read_elf(module.range.start, &mut [0; MAX_BUILD_ID])
+        {
+            // It may have been met while another thread was just loading it.
+            module.tables = elf.tables;
+        }
         (module.tables.segment_len > 0).then_some(module.tables)
     }
 
@@ -204,7 +211,13 @@ impl Modules {
         let same = |module: &&mut Known| module.range == group.range && module.inode == group.inode;
         let loaded = loader::identity(group.range.start).unwrap_or(Identity::NONE);
         if let Some(module) = self.known().iter_mut().find(same) {
-            // The same file at the same place is the same code, also if it was gone in between.
+            // The same file at the same place is the same code, also if it was gone in between. But if it was met while another
+            // thread was just loading it, not all of it was there.
+            if module.loaded != loaded
+                && let Some(elf) = group.head.and_then(|head| read_elf(head, &mut [0; MAX_BUILD_ID]))
+            {
+                module.tables = elf.tables;
+            }
             (module.generation, module.loaded) = (generation, loaded);
             return;
         }
@@ -214,11 +227,12 @@ impl Modules {
         let mut build_id = [0u8; MAX_BUILD_ID];
         // Where the kernel forbids even this reading, position-independent files still resolve.
         let Some(head) = group.head else { return };
-        let elf = read_elf(head, &mut build_id).unwrap_or(Elf {
-            bias: head,
-            build_id_len: 0,
-            tables: UnwindTables::default(),
-        });
+        let elf = read_elf(head, &mut build_id);
+        if elf.is_none() && loaded == Identity::NONE {
+            // Another thread is just loading it; it will be met again.
+            return;
+        }
+        let elf = elf.unwrap_or(Elf { bias: head, build_id_len: 0, tables: UnwindTables::default() });
         let id = self.next_id;
         self.next_id += 1;
         self.len += 1;

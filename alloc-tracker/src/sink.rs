@@ -134,15 +134,15 @@ impl Sink {
     }
 
     /// Memory for the lane of this number: in the sidecar, or where that cannot grow in this process alone, which is
-    /// then noted.
-    pub(crate) fn map_lane(&mut self, index: usize) -> Result<Mapping, Errno> {
+    /// then noted. And whether it is in the sidecar.
+    pub(crate) fn map_lane(&mut self, index: usize) -> Result<(Mapping, bool), Errno> {
         if let Some(lane) = self.shared_lane(index) {
-            return Ok(lane);
+            return Ok((lane, true));
         }
         let lane = Mapping::anonymous(LANE_LEN)?;
         self.unprotected += 1;
         self.word(tail::UNPROTECTED_OFFSET).store(self.unprotected, Ordering::Relaxed);
-        Ok(lane)
+        Ok((lane, false))
     }
 
     fn shared_lane(&mut self, index: usize) -> Option<Mapping> {

@@ -45,7 +45,7 @@ fn threads_that_have_ended_hold_nothing() {
 
 #[test]
 fn ten_thousand_short_threads_leave_nothing() {
-    let run = check("short", 1 + 10_000);
+    let run = check("short", 1 + 20 + 10_000);
     let sizes = sizes(&run.output.stdout);
     let (early, late) = (sizes["short1"], sizes["short4"]);
     assert!(late.rss < early.rss + MARGIN, "resident set: {} B, then {} B", early.rss, late.rss);

@@ -80,6 +80,8 @@ struct LaneState {
     /// What the lane's thread has been told of `taken`.
     released: u64,
     free: u64,
+    /// Whether its memory is that of a file, which keeps what is not resident.
+    shared: u64,
     owner: Owner,
 }
 
@@ -137,9 +139,11 @@ impl Stream {
             Some(index) => index,
             None if count == MAX_LANES => return Ok(Err(Turned::NoMemory)),
             None => {
-                let Ok(memory) = self.sink.map_lane(count) else { return Ok(Err(Turned::NoMemory)) };
-                let start = memory.leak();
-                self.states()[count] = LaneState { start: start as u64, ..EMPTY };
+                let Ok((memory, shared)) = self.sink.map_lane(count) else {
+                    return Ok(Err(Turned::NoMemory));
+                };
+                let (start, shared) = (memory.leak(), u64::from(shared));
+                self.states()[count] = LaneState { start: start as u64, shared, ..EMPTY };
                 sidecar::add_lane(Lane::new(start));
                 count
             }
@@ -152,9 +156,13 @@ impl Stream {
         Ok(Ok((self.number, self.threads, Place { lane, index, stored, room_until: 0, last })))
     }
 
-    /// The thread that had this lane has ended.
-    pub(super) fn leave(&mut self, place: &Place) {
-        self.states()[place.index].free = 1;
+    /// The thread that had this lane has ended: what it holds is taken, so that it need not stay resident.
+    pub(super) fn leave(&mut self, place: &Place) -> Result<(), Failure> {
+        self.states()[place.index].free = FREE;
+        self.drain(false)?;
+        // For the other of the two commits.
+        self.commit();
+        Ok(())
     }
 
     /// A module appeared or vanished. Nodes that are waiting belong to what was there before.
@@ -273,6 +281,10 @@ impl Stream {
         sidecar::synchronize();
         let count = sidecar::lane_count();
         for (index, state) in self.states().iter_mut().enumerate().take(count) {
+            if state.free == AWAY {
+                state.until = state.taken;
+                continue;
+            }
             let lane = sidecar::lane(index);
             state.until = lane.stored();
             if lane.is_storing(state.until) {
@@ -439,6 +451,10 @@ impl Stream {
                 state.released = state.taken;
                 sidecar::lane(index).release(state.taken);
             }
+            if state.free == FREE && state.shared != 0 && state.is_settled(sidecar::lane(index)) {
+                state.free = AWAY;
+                sys::let_go(state.start, LANE_LEN);
+            }
         }
     }
 
@@ -487,6 +503,19 @@ impl Stream {
 /// A thread, a time and a heap event.
 const ROOM_FOR_THREE: usize = 3 * MAX_HOT_LEN;
 
+impl LaneState {
+    /// Whether nothing will be read from its memory, or written to it, until it has another thread.
+    fn is_settled(&self, lane: Lane) -> bool {
+        let thread = u64::from(self.owner.thread);
+        self.tails == [self.taken; 2] && self.threads == [thread; 2] && lane.stored() == self.taken
+    }
+}
+
+/// Of a lane: no thread has it.
+const FREE: u64 = 1;
+/// Of a lane: no thread has it, and its memory is not resident.
+const AWAY: u64 = 2;
+
 const EMPTY: LaneState = LaneState {
     start: 0,
     taken: 0,
@@ -495,6 +524,7 @@ const EMPTY: LaneState = LaneState {
     threads: [0; 2],
     released: 0,
     free: 0,
+    shared: 0,
     owner: Owner::of(0),
 };
 

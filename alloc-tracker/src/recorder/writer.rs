@@ -104,10 +104,7 @@ impl Enrolment {
             self.note_name();
             self.store(0, true, |_| Entry::ThreadEnd);
             if let Some(place) = self.place.take() {
-                with_stream(|stream| {
-                    stream.leave(&place);
-                    Ok(())
-                });
+                with_stream(|stream| stream.leave(&place));
             }
         }
         *self = Enrolment::new();

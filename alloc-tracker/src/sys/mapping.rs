@@ -148,6 +148,15 @@ pub(crate) fn unmap(start: u64, len: usize) {
     MAPPED.fetch_sub(len, Ordering::Relaxed);
 }
 
+/// Makes memory of a file, which was leaked, no longer resident; what it holds stays.
+pub(crate) fn let_go(start: u64, len: usize) {
+    // SAFETY: callers know that the range is a shared mapping of a file: the kernel forgets pages of the process, not of the
+    // file.
+    unsafe {
+        libc::madvise(std::ptr::with_exposed_provenance_mut(start as usize), len, libc::MADV_DONTNEED);
+    }
+}
+
 /// Of x86-64 and of most others.
 const HUGE_PAGE: usize = 2 << 20;
 const PAGE: usize = 4096;

@@ -11,7 +11,7 @@ mod text;
 pub(crate) use file::{File, Identity};
 pub(crate) use futex::{FutexLock, wait, wake};
 pub(crate) use helper::Helper;
-pub(crate) use mapping::{Mapping, Plain, mapped_bytes, unmap};
+pub(crate) use mapping::{Mapping, Plain, let_go, mapped_bytes, unmap};
 pub(crate) use text::{PathBuffer, Text};
 
 use std::ffi::CStr;

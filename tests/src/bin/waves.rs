@@ -21,20 +21,24 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         Some("waves") => (1..=4).for_each(|number| {
-            wave();
+            wave(WAVE);
             say(&format!("wave{number}"));
         }),
-        Some("short") => (1..=4).for_each(|number| {
-            (0..SHORT / 4 / BATCH).for_each(|_| short());
-            say(&format!("short{number}"));
-        }),
+        Some("short") => {
+            // As many at once as there will ever be: what they need is there before the first look.
+            wave(BATCH);
+            (1..=4).for_each(|number| {
+                (0..SHORT / 4 / BATCH).for_each(|_| short());
+                say(&format!("short{number}"));
+            });
+        }
         other => panic!("unknown kind of threads {other:?}"),
     }
 }
 
 /// All are there at once: none ends before the last has begun.
-fn wave() {
-    let all = Barrier::new(WAVE);
+fn wave(count: usize) {
+    let all = Barrier::new(count);
     thread::scope(|scope| {
         let work = || {
             work(20);
@@ -42,7 +46,7 @@ fn wave() {
             work(20);
         };
         // Joined one by one: a scope does not wait for the destructors of its threads.
-        let threads: Vec<_> = (0..WAVE).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
@@ -61,7 +65,9 @@ fn work(depth: usize) {
     drop(block);
 }
 
+/// A moment later: the last threads' events may be on their way into the dump.
 fn say(what: &str) {
+    thread::sleep(std::time::Duration::from_millis(100));
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let kilobytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
