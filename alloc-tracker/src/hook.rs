@@ -44,7 +44,7 @@ pub(crate) fn reallocating(block: *mut u8, old_size: usize, flags: usize) -> Beg
     if mode::undecided() {
         settle(flags);
     }
-    if mode::current() & RECORD == 0 {
+    if mode::current() & RECORD == 0 || recorder::left_behind_by_fork() {
         return Begun { old_size, recording: 0 };
     }
     let recording =
@@ -68,7 +68,7 @@ extern "C" fn freeing_by(block: *mut u8, size: usize, flags: usize, pc: u64, sp:
 extern "C" fn reallocated_by(begun: &Begun, new: *mut u8, size: usize, pc: u64, sp: u64, fp: u64) {
     let Begun { old_size, recording } = *begun;
     if new.is_null() {
-        if recording != 0 {
+        if recording != 0 && !recorder::left_behind_by_fork() {
             thread::with(|mut busy| recorder::realloc_failed(busy.local(), recording));
         }
         return;

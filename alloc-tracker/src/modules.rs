@@ -58,6 +58,15 @@ pub(crate) fn catch_up() {
     }
 }
 
+/// Begins anew in a forked child.
+///
+/// # Safety
+/// No other thread may use the modules.
+pub(crate) unsafe fn renew() {
+    // SAFETY: the caller's promise.
+    unsafe { MODULES.renew(Shared::new()) };
+}
+
 static MODULES: FutexLock<Shared> = FutexLock::new(Shared::new());
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 

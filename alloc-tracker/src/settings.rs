@@ -8,6 +8,7 @@
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count what differs |
 //! | `ALLOC_TRACKER_ON_FULL` | `block` (default) or `drop`: whether a thread that records faster than can be written waits, or its events are counted as lost |
 //! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a helper thread writes the dump; `caller`: the program's own threads do |
+//! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own, under the same name with its own `%p`, or with `.PID` behind it |
 //! | `ALLOC_TRACKER_RUN` | set by `profiler-cli run`: a token of this run; a file that exists is never replaced |
 
 use std::ffi::CStr;
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) on_full: OnFull,
     /// Who writes.
     pub(crate) drainer: Drainer,
+    /// What the dumps of forked children are called; empty if they have none.
+    pub(crate) children: PathBuffer,
 }
 
 /// What happens when events come faster than they can be written.
@@ -62,7 +65,44 @@ impl Settings {
             path.push(b"/");
         }
         expand(pattern, sys::pid(), &mut path);
-        Settings { path, run: Text::new(), check: false, on_full: OnFull::Block, drainer: Drainer::Thread }
+        Settings {
+            path,
+            run: Text::new(),
+            check: false,
+            on_full: OnFull::Block,
+            drainer: Drainer::Thread,
+            children: PathBuffer::new(),
+        }
+    }
+
+    /// Forked children get dumps of their own.
+    fn follow(&mut self, pattern: &[u8]) {
+        if pattern.windows(2).any(|pair| pair == b"%p") {
+            if pattern.first() != Some(&b'/') {
+                working_directory(&mut self.children);
+                self.children.push(b"/");
+            }
+            self.children.push(pattern);
+        } else {
+            self.children.push(self.path.as_bytes());
+            self.children.push(b".%p");
+        }
+    }
+
+    /// What a forked child will need.
+    pub(crate) fn remembered(&self) -> Settings {
+        let children = PathBuffer::of(self.children.as_bytes());
+        let path = PathBuffer::new();
+        let Settings { run, check, on_full, drainer, .. } = *self;
+        Settings { path, run, check, on_full, drainer, children }
+    }
+
+    /// Settings for the dump of a forked child, which is this process.
+    pub(crate) fn of_child(&self) -> Settings {
+        let mut child = Settings::for_pattern(self.children.as_bytes());
+        child.run = self.run;
+        child.children.push(self.children.as_bytes());
+        Settings { check: self.check, on_full: self.on_full, drainer: self.drainer, ..child }
     }
 
     /// Settings for `PROGRAM.PID.alloc` in the working directory.
@@ -101,6 +141,9 @@ pub(crate) fn wanted() -> Wanted {
                 c"ALLOC_TRACKER_DRAINER",
                 [(b"thread", Drainer::Thread), (b"caller", Drainer::Caller)],
             );
+            if sys::environment(c"ALLOC_TRACKER_FOLLOW") == Some(b"1") {
+                settings.follow(sys::environment(c"ALLOC_TRACKER_OUT").unwrap_or_default());
+            }
             settings.run.push(sys::environment(c"ALLOC_TRACKER_RUN").unwrap_or_default());
             Wanted::Trace(settings)
         }

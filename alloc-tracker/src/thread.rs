@@ -57,6 +57,15 @@ pub(crate) fn others_are_outside() -> bool {
     all().all(|thread| ptr::eq(thread, own) || !thread.busy.load(Ordering::Acquire))
 }
 
+/// In a forked child: the other threads are not there, and will not leave the hook.
+pub(crate) fn forget_others() {
+    // SAFETY: this is the only thread, and it is not in here.
+    unsafe { ORPHANS_LOCK.renew_lock() };
+    for thread in all() {
+        thread.busy.store(false, Ordering::Relaxed);
+    }
+}
+
 /// The states of all threads that are and that were.
 pub(crate) fn all() -> impl Iterator<Item = &'static Thread> {
     let mut next = STATES.load(Ordering::Acquire);

@@ -60,6 +60,16 @@ impl Tree {
         self.insert(parent, pc, journal)
     }
 
+    /// Begins anew in a forked child; the parent's memory is left as it is.
+    ///
+    /// # Safety
+    /// No other thread may use the tree.
+    pub(crate) unsafe fn renew(&self) {
+        self.table.store(std::ptr::null_mut(), Ordering::Release);
+        // SAFETY: the caller's promise.
+        unsafe { self.writer.renew(Writer { memory: None, nodes: 0 }) };
+    }
+
     /// Forgets everything: another recording begins.
     pub(crate) fn begin_anew(&self) {
         let mut writer = self.writer.lock();

@@ -132,12 +132,27 @@ pub struct RecordingArgs {
     /// What to print to stderr when the program has ended.
     #[arg(long, value_enum, default_value_t = Report::Full)]
     pub report: Report,
+    /// When events come faster than they can be written: wait, or count them as lost.
+    #[arg(long, value_enum, default_value_t = OnFull::Block, env = "PROFILER_ON_FULL")]
+    pub on_full: OnFull,
+    /// Record forked children too, each into a dump of its own; the dump's name needs %p.
+    #[arg(long)]
+    pub follow_forks: bool,
     /// Leave the dump as the program wrote it, several times as large.
     #[arg(long, env = "PROFILER_NO_COMPRESS", value_parser = FalseyValueParser::new())]
     pub no_compress: bool,
     /// Where names come from.
     #[command(flatten)]
     pub symbols: SymbolArgs,
+}
+
+/// What a thread does that records faster than can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnFull {
+    /// It waits: nothing is lost
+    Block,
+    /// Its events are counted as lost
+    Drop,
 }
 
 /// What to print when the program has ended.

@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use tests::stunts::RELEASE;
 use tests::{json, line_of, number, output_within, program, wait_until, workspace};
 
 /// Runs `unruly` under `profiler-cli run`.
@@ -210,4 +211,42 @@ fn child_of(pid: u32) -> u32 {
         std::fs::read_to_string(&path).is_ok_and(|children| !children.trim().is_empty())
     });
     std::fs::read_to_string(&path).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn forked_children_have_dumps_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let counted = folder.path().join("counted.");
+    let mut command = Command::new(program("profiler-cli"));
+    command.args(["run", "--follow-forks", "--report", "none", "-o"]).arg(folder.path().join("%p.alloc"));
+    command.arg("--").arg(RELEASE.program()).arg("lineage").arg(&counted);
+    let output = output_within(&mut command, Duration::from_secs(60));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let mut dumps: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "alloc"))
+        .collect();
+    dumps.sort();
+    assert_eq!(dumps.len(), 3, "{said}");
+    let summaries: Vec<Value> = dumps.iter().map(|dump| json("summary", dump, &[])).collect();
+    for summary in &summaries {
+        assert_eq!(summary["complete"], true, "{summary}");
+        assert_eq!((number(summary, "lost_events"), number(summary, "dropped_frames")), (0, 0));
+    }
+    for depth in 1..=2 {
+        let counted = std::fs::read_to_string(format!("{}{depth}", counted.display())).unwrap();
+        let [allocations, deallocations] =
+            [0, 1].map(|field| counted.split(' ').nth(field).unwrap().parse::<i64>().unwrap());
+        let own = summaries.iter().find(|summary| {
+            // What comes after the count: the line itself, its file's name, and what `exit` does.
+            (allocations..allocations + 20).contains(&number(summary, "allocations"))
+                && (deallocations..deallocations + 20).contains(&number(summary, "deallocations"))
+        });
+        let own = own.unwrap_or_else(|| panic!("no dump of the child with {counted} events: {summaries:#?}"));
+        assert!(number(own, "foreign_frees") >= 1, "{own}");
+        assert!(allocations >= 1000);
+    }
 }

@@ -22,6 +22,15 @@ pub(super) fn forget_rules() {
     RULES.clear();
 }
 
+/// Begins anew in a forked child.
+///
+/// # Safety
+/// No other thread may walk.
+pub(super) unsafe fn renew() {
+    // SAFETY: the caller's promise.
+    unsafe { CONTEXT.renew(None) };
+}
+
 /// Whether the module of this address has been met.
 pub(super) fn knows(address: u64) -> bool {
     RULES.get(address).is_some()

@@ -95,6 +95,18 @@ pub(crate) fn prepare() {
     portable::walk(0, |_| true);
 }
 
+/// Begins anew in a forked child.
+///
+/// # Safety
+/// No other thread may walk.
+pub(crate) unsafe fn renew() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's promise.
+    unsafe {
+        compile::renew();
+    }
+}
+
 /// Forgets the rules of code that is no longer what it was.
 pub(crate) fn forget_rules() {
     #[cfg(target_arch = "x86_64")]

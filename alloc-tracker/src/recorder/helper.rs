@@ -43,6 +43,16 @@ pub(super) fn wake() {
     }
 }
 
+/// In a forked child there is no such thread.
+///
+/// # Safety
+/// No other thread may be in here.
+pub(super) unsafe fn renew() {
+    // SAFETY: the caller's promise.
+    unsafe { THREAD.renew(None) };
+    STATE.store(NONE, Ordering::Relaxed);
+}
+
 fn run() {
     let mut pause_ns = SHORTEST_PAUSE_NS;
     while is_running() {

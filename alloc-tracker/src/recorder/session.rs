@@ -42,6 +42,10 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
             if settings.check {
                 capture::start_checking();
             }
+            FOLLOWING.store(!settings.children.is_empty(), Ordering::Relaxed);
+            if !settings.children.is_empty() {
+                *SETTINGS.lock() = Some(settings.remembered());
+            }
             RATHER_LOSES.store(settings.on_full == OnFull::Drop, Ordering::Relaxed);
             RECORDING.store(number, Ordering::Release);
             mode::switch_on(RECORD);
@@ -106,7 +110,7 @@ pub(super) fn rather_loses() -> bool {
 
 /// Whether this process is a fork of the one that records: it must not touch the parent's dump. Switches itself off
 /// the first time that it says so.
-#[inline]
+#[inline(always)]
 pub(crate) fn left_behind_by_fork() -> bool {
     let mark = MARK.load(Ordering::Acquire);
     let ours = if mark.is_null() {
@@ -116,10 +120,45 @@ pub(crate) fn left_behind_by_fork() -> bool {
         let mark = unsafe { &*mark };
         mark.load(Ordering::Relaxed) != 0
     };
-    if !ours {
-        mode::switch_off(RECORD | WHOLE);
+    !ours && is_left_behind()
+}
+
+#[cold]
+#[inline(never)]
+fn is_left_behind() -> bool {
+    mode::switch_off(RECORD | WHOLE);
+    if FOLLOWING.load(Ordering::Relaxed) && !thread::is_busy() {
+        follow();
     }
-    !ours
+    true
+}
+
+/// Begins a recording of its own in a forked child.
+fn follow() {
+    let _errno = sys::ErrnoGuard::new();
+    FOLLOWING.store(false, Ordering::Relaxed);
+    // Before anything is looked up in them: they are the parent's.
+    sidecar::detach();
+    RECORDING.store(0, Ordering::Relaxed);
+    PID.store(0, Ordering::Relaxed);
+    // SAFETY: this is the only thread of the process, and it is not in the hook, so it holds none of these; the kernel has
+    // not copied the threads that may have held them.
+    let settings = unsafe {
+        RECORDER.renew(None);
+        SESSION.renew(());
+        TREE.renew();
+        modules::renew();
+        capture::renew();
+        helper::renew();
+        SETTINGS.renew_lock();
+        SETTINGS.lock().as_ref().map(Settings::of_child)
+    };
+    thread::forget_others();
+    if let Some(settings) = settings
+        && start(&settings, false).is_ok()
+    {
+        mode::switch_on(WHOLE);
+    }
 }
 
 /// A page that is not inherited: PERF: one load tells a child from its parent, where asking for the pid is a system
@@ -128,6 +167,9 @@ static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 /// The process that records, 0 before the first recording. Stands in for the mark where the kernel cannot wipe pages.
 static PID: AtomicU32 = AtomicU32::new(0);
 static RECORDINGS: AtomicU32 = AtomicU32::new(0);
+/// Whether forked children record as well, and how.
+static FOLLOWING: AtomicBool = AtomicBool::new(false);
+static SETTINGS: FutexLock<Option<Settings>> = FutexLock::new(None);
 static RATHER_LOSES: AtomicBool = AtomicBool::new(false);
 /// Held by whoever begins or ends a recording, and by nobody in between.
 static SESSION: FutexLock<()> = FutexLock::new(());
@@ -137,6 +179,8 @@ fn remember_process() {
     PID.store(sys::pid(), Ordering::Relaxed);
     let mark = MARK.load(Ordering::Relaxed);
     if !mark.is_null() {
+        // SAFETY: never unmapped; zero in a child that is about to record.
+        unsafe { (*mark).store(1, Ordering::Relaxed) };
         return;
     }
     if let Some(page) = Mapping::anonymous(sys::page_size() as usize).ok().filter(Mapping::wipe_on_fork) {

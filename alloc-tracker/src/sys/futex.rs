@@ -41,6 +41,24 @@ impl<T> FutexLock<T> {
             .map(|_| FutexGuard(self))
     }
 
+    /// Makes the lock a new one with this value; what it held before is forgotten, not dropped.
+    ///
+    /// # Safety
+    /// No other thread may have the lock or wait for it, as in a child that was just forked: whoever had it is not there.
+    pub(crate) unsafe fn renew(&self, value: T) {
+        // SAFETY: the caller's promise.
+        unsafe { self.value.get().write(value) };
+        self.word.store(FREE, Ordering::Release);
+    }
+
+    /// Takes the lock from whoever had it; what it protects stays as it is.
+    ///
+    /// # Safety
+    /// As [`renew`](FutexLock::renew), and whoever had the lock must have left the value whole.
+    pub(crate) unsafe fn renew_lock(&self) {
+        self.word.store(FREE, Ordering::Release);
+    }
+
     /// Whether somebody has the lock just now.
     pub(crate) fn is_locked(&self) -> bool {
         self.word.load(Ordering::Relaxed) != FREE

@@ -25,7 +25,7 @@ use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
 use crate::analyze::lines::lines;
 use crate::analyze::summary::summary;
-use crate::cli::{RecordingArgs, Report, RunArgs};
+use crate::cli::{OnFull, RecordingArgs, Report, RunArgs};
 use crate::filter::Filter;
 use crate::load::{plain, tail_path, writer_of};
 use crate::render::{leaks_text, lines_text, summary_text};
@@ -50,6 +50,10 @@ pub fn profile(command: &[OsString], recording: &RecordingArgs) -> Result<ExitCo
         None => default_output(program),
     };
     let pattern = std::path::absolute(&pattern).context("the dump needs a file name")?;
+    if recording.follow_forks && !has_pid(&pattern) {
+        let pattern = pattern.display();
+        return Err(anyhow::anyhow!("{pattern}: with --follow-forks the dump's name needs %p in it").into());
+    }
     prepare(&pattern)?;
     let token = run_name();
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
@@ -59,6 +63,8 @@ pub fn profile(command: &[OsString], recording: &RecordingArgs) -> Result<ExitCo
         .env("ALLOC_TRACKER", "trace")
         .env("ALLOC_TRACKER_OUT", &pattern)
         .env("ALLOC_TRACKER_RUN", &token)
+        .env("ALLOC_TRACKER_ON_FULL", if recording.on_full == OnFull::Drop { "drop" } else { "block" })
+        .env("ALLOC_TRACKER_FOLLOW", if recording.follow_forks { "1" } else { "0" })
         .spawn()
         .map_err(|error| anyhow::anyhow!("cannot run {}: {}", program.display(), plain(&error)))?;
     let pid = child.id();

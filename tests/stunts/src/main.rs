@@ -9,6 +9,7 @@ mod forks;
 mod inner;
 mod leaps;
 mod libraries;
+mod lineage;
 mod panics;
 mod parsing;
 mod recursion;
@@ -27,14 +28,15 @@ fn main() {
     report_at_exit();
     let mut args = std::env::args().skip(1);
     let stunt = args.next().unwrap_or_default();
-    let libraries: Vec<String> = args.collect();
+    let rest: Vec<String> = args.collect();
     match stunt.as_str() {
         "nothing" => {}
         "fibers" => fibers::stunt(),
         "forks" => forks::stunt(),
         "leaps" => leaps::stunt(),
-        "libraries" => libraries::one_after_the_other(&libraries),
-        "loads" => libraries::beside_threads(&libraries),
+        "lineage" => lineage::stunt(&rest[0]),
+        "libraries" => libraries::one_after_the_other(&rest),
+        "loads" => libraries::beside_threads(&rest),
         "panics" => panics::stunt(),
         "parsing" => parsing::stunt(),
         "recursion" => recursion::stunt(),
