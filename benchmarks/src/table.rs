@@ -67,7 +67,11 @@ fn untracked_row(measured: &Measured) -> Vec<String> {
     row.extend([String::new(), String::new(), String::new()]);
     row.push(mebibytes(median(&|run| run.usage.peak_bytes)));
     row.push(measured.instructions_trouble.clone().unwrap_or_default());
-    row.push(format!("{} events", thousands(measured.events)));
+    let mut remarks = format!("{} events", thousands(measured.events));
+    if is_busy(median(&|run| run.usage.wall_ns), median(&|run| run.usage.cpu_ns)) {
+        remarks += "; the machine was busy, so look at CPU times";
+    }
+    row.push(remarks);
     row
 }
 
@@ -164,6 +168,11 @@ fn mebibytes(bytes: f64) -> String {
     format!("{:.1}", bytes / f64::from(1 << 20))
 }
 
+/// No workload waits for anything but a processor: its threads take as long as the wall clock, or longer.
+fn is_busy(wall_ns: f64, cpu_ns: f64) -> bool {
+    cpu_ns < 0.85 * wall_ns
+}
+
 /// As many digits behind the point as say something: three in all, two below ten.
 fn digits(figure: f64) -> String {
     match figure.abs() {
@@ -200,6 +209,13 @@ mod tests {
         );
         assert_eq!([thousands(0), thousands(999), thousands(1_234_567)], ["0", "999", "1,234,567"]);
         assert_eq!(mebibytes(1_572_864.0), "1.5");
+    }
+
+    #[test]
+    fn a_busy_machine_shows_in_less_cpu_time_than_wall_time() {
+        assert!(is_busy(110.0, 52.0));
+        assert!(!is_busy(100.0, 99.0));
+        assert!(!is_busy(55.0, 100.0), "two threads");
     }
 
     #[test]
