@@ -31,6 +31,29 @@ fn version_1_0_loads() {
     assert!(outcome.complete);
 }
 
+/// Not compared with what this compressor makes: another Zstandard makes other bytes.
+#[test]
+#[cfg(feature = "compression")]
+fn a_compressed_dump_of_version_1_0_loads() {
+    let bytes = golden("v1.0.compressed.alloc", compressed_1_0);
+    let outcome = read(bytes.as_slice()).unwrap();
+    assert_eq!(outcome.records, texts(&again_and_again()));
+    assert_eq!(outcome.trailer, Some(trailer()));
+    assert!(outcome.complete);
+}
+
+/// Readers without the feature say that they cannot use it.
+#[test]
+#[cfg(not(feature = "compression"))]
+fn a_compressed_dump_of_version_1_0_is_counted() {
+    use alloc_dump::read::Loss;
+
+    let bytes = golden("v1.0.compressed.alloc", Vec::new);
+    let outcome = read(bytes.as_slice()).unwrap();
+    assert_eq!((outcome.records.len(), outcome.trailer), (0, Some(trailer())));
+    assert_eq!(outcome.loss, Loss { malformed_frames: 1, ..Loss::default() });
+}
+
 #[test]
 fn the_sidecar_of_version_1_0_loads() {
     let bytes = golden("v1.0.alloc.tail", sidecar_1_0);
@@ -48,6 +71,22 @@ fn this_writer_still_makes_version_1_0() {
 
 fn version_1_0() -> Vec<u8> {
     Dump::of(&one_of_each(), FRAME_HEADER_LEN + 128).with_trailer(&trailer()).bytes
+}
+
+/// What is guessed needs to be seen before. Time never goes back.
+#[cfg(feature = "compression")]
+fn again_and_again() -> Vec<Record<'static>> {
+    let mut again = one_of_each();
+    again.retain(|record| !matches!(record, Record::Time { .. }));
+    [one_of_each(), again.repeat(30)].concat()
+}
+
+#[cfg(feature = "compression")]
+fn compressed_1_0() -> Vec<u8> {
+    let raw = Dump::of(&again_and_again(), FRAME_HEADER_LEN + 1024).with_trailer(&trailer());
+    let mut bytes = Vec::new();
+    alloc_dump::compress::compress(raw.bytes.as_slice(), &mut bytes, alloc_dump::compress::LEVEL).unwrap();
+    bytes
 }
 
 fn sidecar_1_0() -> Vec<u8> {

@@ -38,10 +38,51 @@ fn memory_follows_the_bytes_that_come() {
     let largest = Dump::new().with_frame(FRAME_RECORDS, 0, &vec![0x0D; MAX_PAYLOAD]);
     assert_bounded(&largest.bytes, 3 * MAX_PAYLOAD as u64);
 
+    #[cfg(feature = "compression")]
+    columns();
+
     // A long input that is no dump is not read, and one that is damaged from here on is not kept.
     assert!(Reader::new(Endless).is_err());
     let header = Dump::new().bytes;
     assert_bounded_source(header.as_slice().chain(Endless.take(64 << 20)), 1 << 20);
+}
+
+/// As many records as a frame may hold, in a file of some bytes: what a reader keeps of them is bounded.
+#[cfg(feature = "compression")]
+fn columns() {
+    use alloc_dump::layout::{CODEC_COLUMNS, COLUMNS, MAX_COLUMNS_RECORDS};
+
+    let most = MAX_COLUMNS_RECORDS;
+    let number = |value: usize| vec![value as u8 | 0x80, (value >> 7) as u8 | 0x80, (value >> 14) as u8];
+    let frame = |columns: &[(usize, Vec<u8>)]| {
+        let column = |index: usize| columns.iter().find(|(at, _)| *at == index).map(|(_, bytes)| bytes);
+        let mut bytes: Vec<u8> =
+            (0..COLUMNS).flat_map(|index| number(column(index).map_or(0, Vec::len))).collect();
+        (0..COLUMNS).filter_map(column).for_each(|column| bytes.extend_from_slice(column));
+        let payload = zstd::bulk::compress(&bytes, 3).unwrap();
+        assert!(payload.len() < 10_000);
+        let raw = FrameHeader::raw(FRAME_RECORDS, 0, &payload);
+        let header = FrameHeader { codec: CODEC_COLUMNS, decoded_len: bytes.len() as u32, ..raw };
+        [&Dump::new().bytes[..], &header.encode(), &payload].concat()
+    };
+    // Blocks at new sites; nodes at new return addresses; a thread for each record.
+    let blocks =
+        frame(&[(0, vec![0x12; most]), (1, vec![0x04; most]), (3, vec![2; most]), (8, vec![1; most])]);
+    let nodes = frame(&[(0, vec![0x29; most]), (14, vec![0; most]), (15, vec![2; most])]);
+    let threads = frame(&[(0, vec![0x21; most]), (10, vec![9; most])]);
+    for dump in [blocks, nodes, threads] {
+        assert_eq!(made::read(dump.as_slice()).unwrap().loss, Default::default());
+        assert_bounded(&dump, 100 << 20);
+    }
+    // A claim of 16 MiB with nothing behind it costs them once.
+    let payload = zstd::bulk::compress(b"", 3).unwrap();
+    let mut dump = Dump::new();
+    for seq in 0..100 {
+        let raw = FrameHeader::raw(FRAME_RECORDS, seq, &payload);
+        let claim = FrameHeader { codec: CODEC_COLUMNS, decoded_len: MAX_PAYLOAD as u32, ..raw };
+        dump.bytes.extend([&claim.encode()[..], &payload].concat());
+    }
+    assert_bounded(&dump.bytes, 2 * MAX_PAYLOAD as u64);
 }
 
 fn assert_bounded(bytes: &[u8], bound: u64) {

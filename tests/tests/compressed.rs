@@ -1,0 +1,172 @@
+//! A dump is smaller once its program has ended, and says the same to the last byte.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::{Run, cli, json, number, output_within, program, wait_until};
+
+/// All that the reading commands print, as bytes.
+fn said(dump: &Path) -> Vec<Vec<u8>> {
+    let print = |command: &str| {
+        let output = cli([command.as_ref(), dump.as_os_str(), "--json".as_ref()]);
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    ["summary", "leaks", "lines"].into_iter().map(print).collect()
+}
+
+fn compress(dumps: &[&Path]) -> Output {
+    cli(std::iter::once("compress".as_ref()).chain(dumps.iter().map(|dump| dump.as_os_str())))
+}
+
+fn size(dump: &Path) -> u64 {
+    fs::metadata(dump).unwrap().len()
+}
+
+/// Nothing is left beside the dump.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+/// The most bytes an event that each example's dump may have. Programs of a few events consist of their modules.
+const LIMITS: [(&str, f64); 9] = [
+    ("course_allocate", 200.0),
+    ("growing_queue", 2.0),
+    ("leaking_cache", 2.0),
+    ("page_walk", 0.5),
+    ("parser_temporaries", 0.5),
+    ("real_regex", 2.0),
+    ("real_serde_json", 1.0),
+    ("real_syn", 2.0),
+    ("touch_barely", 100.0),
+];
+
+#[test]
+fn every_example_reads_as_before() {
+    for (name, limit) in LIMITS {
+        let run = Run::traced(name, &[]);
+        let dump = run.dump();
+        let (before, raw) = (said(&dump), size(&dump));
+        let output = compress(&[&dump]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(" -> "));
+        assert!(size(&dump) < raw, "{name}");
+        let after = said(&dump);
+        assert!(before == after, "{name} reads differently");
+
+        let summary: Value = serde_json::from_slice(&after[0]).unwrap();
+        let events: i64 = ["allocations", "deallocations", "reallocations"]
+            .iter()
+            .map(|field| number(&summary, field))
+            .sum();
+        let each = size(&dump) as f64 / events as f64;
+        println!("{name}: {:.3} -> {each:.3} bytes an event", raw as f64 / events as f64);
+        assert!(each < limit, "{name}: {each} bytes an event");
+
+        // Again: nothing happens.
+        let (bytes, inode) = (fs::read(&dump).unwrap(), fs::metadata(&dump).unwrap().ino());
+        assert!(compress(&[&dump]).status.success());
+        assert_eq!((fs::read(&dump).unwrap(), fs::metadata(&dump).unwrap().ino()), (bytes, inode));
+    }
+}
+
+/// Runs an example under `profiler-cli run`.
+fn run_in(folder: &Path, options: &[&str]) -> Output {
+    let mut command = Command::new(program("profiler-cli"));
+    command
+        .args(["run", "--report", "none", "-o", "x.alloc"])
+        .args(options)
+        .arg("--")
+        .arg(program("parser_temporaries"))
+        .current_dir(folder);
+    output_within(&mut command, Duration::from_secs(60))
+}
+
+#[test]
+fn run_leaves_a_small_dump_and_nothing_else() {
+    let [folder, raw] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let output = run_in(folder.path(), &[]);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "it says where the dump is");
+    assert!(run_in(raw.path(), &["--no-compress"]).status.success());
+    let dump = folder.path().join("x.alloc");
+    assert!(size(&dump) * 10 < size(&raw.path().join("x.alloc")));
+    assert_eq!(files_in(folder.path()), [dump.clone()]);
+    assert_eq!(fs::metadata(&dump).unwrap().permissions().mode() & 0o777, 0o600);
+    let summary = json("summary", &dump, &[]);
+    assert_eq!((&summary["complete"], &summary["exact"]), (&Value::Bool(true), &Value::Bool(true)));
+}
+
+#[test]
+fn a_program_that_was_killed_leaves_a_small_dump_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program("profiler-cli"));
+    command
+        .args(["run", "--report", "none", "-o", "x.alloc", "--"])
+        .arg(program("unruly"))
+        .arg("work")
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let (dump, tail) = (folder.path().join("x.alloc"), folder.path().join("x.alloc.tail"));
+    wait_until("a few frames", || fs::metadata(&dump).is_ok_and(|metadata| metadata.len() > 1 << 20));
+    assert!(tail.exists());
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let program = fs::read_to_string(children).unwrap().trim().to_owned();
+    assert!(Command::new("kill").args(["-KILL", &program]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(137));
+    assert_eq!(files_in(folder.path()), [dump.clone()]);
+    let summary = json("summary", &dump, &[]);
+    assert_eq!((&summary["complete"], &summary["exact"]), (&Value::Bool(true), &Value::Bool(true)));
+    let events = number(&summary, "allocations") + number(&summary, "deallocations");
+    assert!(size(&dump) < events as u64, "{} bytes for {events} events", size(&dump));
+}
+
+#[test]
+fn what_cannot_be_compressed_stays_as_it_is() {
+    let run = Run::traced("leaking_cache", &[]);
+    let folder = run.folder.path();
+    let bytes = fs::read(run.dump()).unwrap();
+    let [text, cut] = [folder.join("x.txt"), folder.join("cut.alloc")];
+    fs::write(&text, "hello\n").unwrap();
+    fs::write(&cut, &bytes[..bytes.len() - 1]).unwrap();
+    let missing = folder.join("missing.alloc");
+    let files = files_in(folder);
+    for (path, words) in [
+        (&text, "not an alloc-tracker dump"),
+        (&cut, "it is not complete"),
+        (&missing, "No such file"),
+        (&folder.to_owned(), "directory"),
+    ] {
+        let before = fs::read(path).ok();
+        let output = compress(&[path, &run.dump()]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("profiler-cli: ") && said.contains(words), "{said}");
+        assert_eq!(fs::read(path).ok(), before);
+    }
+    // The other one was done all the same.
+    assert!(size(&run.dump()) < bytes.len() as u64);
+    assert_eq!(files_in(folder), files);
+}
+
+#[test]
+fn links_and_permissions_stay() {
+    let run = Run::traced("leaking_cache", &[]);
+    let link = run.folder.path().join("link.alloc");
+    symlink("dump.alloc", &link).unwrap();
+    fs::set_permissions(run.dump(), fs::Permissions::from_mode(0o640)).unwrap();
+    let raw = size(&run.dump());
+    assert!(compress(&[&link]).status.success());
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(size(&run.dump()) < raw);
+    assert_eq!(fs::metadata(run.dump()).unwrap().permissions().mode() & 0o777, 0o640);
+}
