@@ -97,7 +97,7 @@ fn run_leaves_a_small_dump_and_nothing_else() {
     assert!(run_in(raw.path(), &["--no-compress"]).status.success());
     let dump = folder.path().join("x.alloc");
     assert!(size(&dump) * 10 < size(&raw.path().join("x.alloc")));
-    assert_eq!(files_in(folder.path()), [dump.clone()]);
+    assert_eq!(files_in(folder.path()), std::slice::from_ref(&dump));
     assert_eq!(fs::metadata(&dump).unwrap().permissions().mode() & 0o777, 0o600);
     let summary = json("summary", &dump, &[]);
     assert_eq!((&summary["complete"], &summary["exact"]), (&Value::Bool(true), &Value::Bool(true)));
@@ -122,7 +122,7 @@ fn a_program_that_was_killed_leaves_a_small_dump_too() {
     let program = fs::read_to_string(children).unwrap().trim().to_owned();
     assert!(Command::new("kill").args(["-KILL", &program]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(137));
-    assert_eq!(files_in(folder.path()), [dump.clone()]);
+    assert_eq!(files_in(folder.path()), std::slice::from_ref(&dump));
     let summary = json("summary", &dump, &[]);
     assert_eq!((&summary["complete"], &summary["exact"]), (&Value::Bool(true), &Value::Bool(true)));
     let events = number(&summary, "allocations") + number(&summary, "deallocations");
