@@ -6,9 +6,12 @@ use std::io::{self, BufWriter, Read};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use alloc_dump::compress::{CompressError, Contents, LEVEL, compress as compress_into};
 use alloc_dump::read::ReadError;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tempfile::NamedTempFile;
 
 use super::Failure;
@@ -47,6 +50,9 @@ pub enum Refusal {
     /// What was written reads differently.
     #[error("what was written reads differently; please report this")]
     Different,
+    /// Somebody is tired of waiting.
+    #[error("interrupted")]
+    Stopped,
     /// Reading or writing failed.
     #[error("{}", plain(.0))]
     Io(io::Error),
@@ -58,9 +64,10 @@ pub enum Refusal {
 /// See [`Failure`].
 pub fn compress(args: &CompressArgs) -> Result<ExitCode, Failure> {
     let mut status = ExitCode::SUCCESS;
+    let stop = on_signals();
     for dump in &args.dumps {
         let name = dump.to_string_lossy();
-        let said = match compress_dump(dump) {
+        let said = match compress_dump(dump, &stop) {
             Ok(Outcome::Smaller(before, after)) => {
                 anstream::println!("{}: {} -> {}", Safe(&name), bytes(before), bytes(after));
                 continue;
@@ -69,6 +76,7 @@ pub fn compress(args: &CompressArgs) -> Result<ExitCode, Failure> {
                 anstream::println!("{}: nothing to gain", Safe(&name));
                 continue;
             }
+            Err(Refusal::Stopped) => return Ok(ExitCode::from(STOPPED)),
             Err(Refusal::Load(error)) => error.to_string(),
             Err(refusal) => format!("{name}: {refusal}"),
         };
@@ -78,11 +86,21 @@ pub fn compress(args: &CompressArgs) -> Result<ExitCode, Failure> {
     Ok(status)
 }
 
-/// Compresses a dump in its place.
+/// Set by the signals that ask a program to end, which from here on do nothing else: a file that is half written must go.
+pub fn on_signals() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // Without it the signal does what it did before.
+        let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
+    }
+    stop
+}
+
+/// Compresses a dump in its place, unless told to stop.
 ///
 /// # Errors
 /// See [`Refusal`]; the dump is then as it was.
-pub fn compress_dump(path: &Path) -> Result<Outcome, Refusal> {
+pub fn compress_dump(path: &Path, stop: &AtomicBool) -> Result<Outcome, Refusal> {
     let open_error = |cause| Refusal::Load(LoadError::Open { path: path.to_owned(), cause });
     // A link stays one: what it leads to is replaced.
     let place = path.canonicalize().map_err(open_error)?;
@@ -97,14 +115,19 @@ pub fn compress_dump(path: &Path) -> Result<Outcome, Refusal> {
     let folder = place.parent().unwrap_or(Path::new("/"));
     let smaller = beside(&place, folder).map_err(Refusal::Io)?;
     let progress = Progress::of_bytes("compressing");
-    let input = Told { file, done: 0, size: before.len(), progress: &progress };
-    let done = compress_into(input, BufWriter::new(smaller.as_file()), LEVEL)
-        .map_err(|error| refusal(error, path))?;
+    let refused = |error| match stop.load(Ordering::Relaxed) {
+        true => Refusal::Stopped,
+        false => refusal(error, path),
+    };
+    let input = Told { file, done: 0, size: before.len(), progress: &progress, stop };
+    let done = compress_into(input, BufWriter::new(smaller.as_file()), LEVEL).map_err(refused)?;
     if done.frames == 0 || done.bytes >= before.len() {
         return Ok(Outcome::AsItWas);
     }
-    let written = Contents::of(smaller.reopen().map_err(Refusal::Io)?);
-    if written.map_err(|error| refusal(CompressError::Read(error), path))? != Some(done.contents) {
+    let file = smaller.reopen().map_err(Refusal::Io)?;
+    let written = Told { file, done: 0, size: done.bytes, progress: &progress, stop };
+    let written = Contents::of(written).map_err(|error| refused(CompressError::Read(error)))?;
+    if written != Some(done.contents) {
         return Err(Refusal::Different);
     }
     take_over(&smaller, &before).map_err(Refusal::Io)?;
@@ -148,16 +171,23 @@ fn refusal(error: CompressError, path: &Path) -> Refusal {
     }
 }
 
-/// A dump that tells how much of it was read.
+/// What a shell gives for a program that SIGINT has ended.
+const STOPPED: u8 = 130;
+
+/// A dump that tells how much of it was read, and ends when asked to.
 struct Told<'a> {
     file: File,
     done: u64,
     size: u64,
     progress: &'a Progress,
+    stop: &'a AtomicBool,
 }
 
 impl Read for Told<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("interrupted"));
+        }
         let got = self.file.read(into)?;
         self.done += got as u64;
         self.progress.tell(self.done, self.size);

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloc_dump::layout::MAGIC;
@@ -19,7 +20,7 @@ use signal_hook::low_level::siginfo::Cause;
 
 use super::Failure;
 use super::close::{Closed, close};
-use super::compress::{Refusal, compress_dump};
+use super::compress::{Refusal, compress_dump, on_signals};
 use super::read::{DEFAULT_TOP, Opened, open, sources_of, svg_path, write_svg};
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
@@ -88,14 +89,15 @@ pub fn profile(command: &[OsString], recording: &RecordingArgs) -> Result<ExitCo
         eprintln!("profiler-cli: {error:#}");
     }
     if !recording.no_compress {
-        dumps.iter().for_each(|dump| make_smaller(dump));
+        let stop = on_signals();
+        dumps.iter().for_each(|dump| make_smaller(dump, &stop));
     }
     Ok(exit_code(status))
 }
 
 /// Compresses a dump. One that is not complete stays as it is, which the report has said.
-fn make_smaller(dump: &Path) {
-    let Err(refusal) = compress_dump(dump) else { return };
+fn make_smaller(dump: &Path, stop: &AtomicBool) {
+    let Err(refusal) = compress_dump(dump, stop) else { return };
     if !matches!(refusal, Refusal::Incomplete | Refusal::Load(_)) {
         let dump = dump.to_string_lossy();
         anstream::eprintln!("profiler-cli: {} stays as large as it is: {refusal}", Safe(&dump));
