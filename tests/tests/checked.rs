@@ -36,8 +36,9 @@ const STUNTS: [(&str, Expected); 7] = [
     ("recursion", Expected { checked: 10_000, ..ALL }),
     // Events of the interrupted code; those of the handler are walked in full.
     ("signals", Expected { checked: 10_000, all: false, losses: true }),
-    // 400 loads with ten blocks each that are moved once.
-    ("libraries", Expected { checked: 12_000, ..ALL }),
+    // 2,000 loads with ten blocks each that are moved once. Who still has the rules of the library before may find that
+    // they lead nowhere, and walk in full.
+    ("libraries", Expected { checked: 5_000, all: false, losses: false }),
 ];
 
 #[test]

@@ -1,11 +1,5 @@
-//! A library whose function calls back from a small frame.
+//! A library whose function calls back from a frame of 800 bytes.
 
-use std::hint::black_box;
+pub mod calls;
 
-/// Calls `function` with `argument`.
-#[unsafe(no_mangle)]
-pub extern "C" fn plug_calls(function: extern "C" fn(usize), argument: usize) {
-    let room = black_box([argument; 4]);
-    function(argument);
-    black_box(&room);
-}
+const WORDS: usize = 100;

@@ -4,17 +4,21 @@ use std::ffi::CString;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-const TURNS: usize = 400;
+const TURNS: usize = 2_000;
 const LOADS: usize = 3_000;
 
-/// One library takes the other's place, without a pause.
+/// One library takes the other's place, without a pause: the same addresses, and other frames.
 pub(crate) fn one_after_the_other(paths: &[String]) {
+    let (mut before, mut same) = (std::ptr::null_mut(), 0);
     for turn in 0..TURNS {
         let library = Library::open(&paths[turn % paths.len()]);
+        let place = library.function();
+        same += usize::from(std::mem::replace(&mut before, place) == place);
         (0..10).for_each(|size| library.call(1 + size));
         library.close();
         black_box(vec![1u8; 7]);
     }
+    assert!(same > TURNS / 2, "{same} of {TURNS} libraries took the place of the one before");
 }
 
 /// The same, many times, beside threads that allocate and one that unwinds.
@@ -62,13 +66,17 @@ impl Library {
         Library(handle)
     }
 
+    fn function(&self) -> *mut libc::c_void {
+        // SAFETY: the library is open and the name a C string.
+        let symbol = unsafe { libc::dlsym(self.0, c"plug_calls".as_ptr()) };
+        assert!(!symbol.is_null());
+        symbol
+    }
+
     fn call(&self, size: usize) {
-        // SAFETY: the library is open, and its function has this type.
-        let calls: extern "C" fn(extern "C" fn(usize), usize) = unsafe {
-            let symbol = libc::dlsym(self.0, c"plug_calls".as_ptr());
-            assert!(!symbol.is_null());
-            std::mem::transmute(symbol)
-        };
+        // SAFETY: the function of both libraries has this type.
+        let calls: extern "C" fn(extern "C" fn(usize), usize) =
+            unsafe { std::mem::transmute(self.function()) };
         calls(allocates, size);
     }
 
