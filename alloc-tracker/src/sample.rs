@@ -8,7 +8,7 @@ use crate::sys;
 
 /// Reads it now. Costs tens of microseconds, so the recorder does it every [`INTERVAL_US`] at most.
 /// `buffer` has room for [`SCRATCH`] bytes.
-pub(crate) fn take(page_size: u64, buffer: &mut [u8]) -> Sample {
+pub(crate) fn take(page_size: u64, buffer: &mut [u8]) -> (Sample, Life) {
     // statm: total and resident size, in pages.
     let statm = sys::read_file(c"/proc/self/statm", buffer).unwrap_or_default();
     let mut pages = statm.split(|byte| *byte == b' ').map(|field| parse(field) * page_size);
@@ -18,13 +18,16 @@ pub(crate) fn take(page_size: u64, buffer: &mut [u8]) -> Sample {
         let mut lines = status.split(|byte| *byte == b'\n');
         lines.find_map(|line| line.strip_prefix(name)).map_or(0, parse) * 1024
     };
+    // The first thread has ended without ending the process, and besides it there is only the one that asks.
+    let over = status.windows(b"\nState:\tZ".len()).any(|text| text == b"\nState:\tZ")
+        && status.windows(b"\nThreads:\t2\n".len()).any(|text| text == b"\nThreads:\t2\n");
     // SAFETY: all-zero is a valid `rusage`, and the call writes one to the given place.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
         usage
     };
-    Sample {
+    let sample = Sample {
         vsz,
         rss,
         swap: kilobytes(b"VmSwap:"),
@@ -34,7 +37,17 @@ pub(crate) fn take(page_size: u64, buffer: &mut [u8]) -> Sample {
         // Kept by the kernel, so what comes and goes between two samples is in them.
         peak_vsz: kilobytes(b"VmPeak:").max(vsz),
         peak_rss: kilobytes(b"VmHWM:").max(rss),
-    }
+    };
+    (sample, if over { Life::Over } else { Life::GoesOn })
+}
+
+/// Whether the process is only kept alive by whoever looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Threads of the program are running.
+    GoesOn,
+    /// All threads of the program have ended.
+    Over,
 }
 
 /// What the files that it reads need at most.
@@ -62,7 +75,7 @@ mod tests {
         const OTHERS: u64 = 256 << 20;
         let page = sys::page_size();
         let mut buffer = vec![0; SCRATCH];
-        let mut take = || take(page, &mut buffer);
+        let mut take = || take(page, &mut buffer).0;
         let before = take();
         let mut memory = vec![0u8; MAPPED];
         let mapped = take();

@@ -29,6 +29,16 @@ fn a_thousand_forks_beside_threads() {
     assert_eq!(number(&summary, "threads"), 5, "those of the parent, and of no child");
 }
 
+/// The helper thread must not keep a process alive whose own threads have all ended.
+#[test]
+fn a_process_ends_with_its_last_thread() {
+    let run = Run::of(Command::new(RELEASE.program()).arg("leader"), Duration::from_secs(30));
+    assert!(run.output.status.success(), "{:?}", run.output.status);
+    // Nobody was left to write the end: what there is comes from the sidecar.
+    let summary = run.json("summary", &[]);
+    assert!(number(&summary, "allocations") >= 10 && number(&summary, "lost_events") == 0, "{summary}");
+}
+
 /// What uses the loader's tables: three thousand libraries that come and go, threads that allocate, one that unwinds.
 #[test]
 fn libraries_come_and_go_beside_threads() {

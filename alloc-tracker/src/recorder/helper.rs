@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::stream::Tick;
 use super::{notice_replaced_modules, with_stream};
 use crate::sys::{self, FutexLock, Helper};
 
@@ -56,9 +57,15 @@ pub(super) unsafe fn renew() {
 fn run() {
     let mut pause_ns = SHORTEST_PAUSE_NS;
     while is_running() {
-        let Some(busy) = with_stream(|stream| stream.tick()) else { break };
+        let tick = with_stream(|stream| stream.tick());
         notice_replaced_modules();
-        pause_ns = if busy { SHORTEST_PAUSE_NS } else { (pause_ns * 2).min(LONGEST_PAUSE_NS) };
+        pause_ns = match tick {
+            Some(Tick::Flooded) => continue,
+            Some(Tick::Busy) => SHORTEST_PAUSE_NS,
+            Some(Tick::Quiet) => (pause_ns * 2).min(LONGEST_PAUSE_NS),
+            // The process ends when its last thread does: this one.
+            Some(Tick::Over) | None => break,
+        };
         if STATE.compare_exchange(AWAKE, ASLEEP, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             break;
         }

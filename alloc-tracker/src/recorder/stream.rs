@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use alloc_dump::lane::{Entry, Meaning, Owner};
 use alloc_dump::record::MAX_HOT_LEN;
-use alloc_dump::record::{Process, Record};
-use alloc_dump::tail::{self, Commit, LANE_LEN, LANE_TAILS, LANE_THREADS, MAX_LANES};
+use alloc_dump::record::{Process, Record, Sample};
+use alloc_dump::tail::{self, Commit, LANE_LEN, LANE_ROOM, LANE_TAILS, LANE_THREADS, MAX_LANES};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, Full, seal_trailer};
 
@@ -16,7 +16,7 @@ use super::{Failure, LOST, RECORDING};
 use crate::capture;
 use crate::clock::{self, Scale};
 use crate::modules::Found;
-use crate::sample;
+use crate::sample::{self, Life};
 use crate::sidecar::{self, Lane};
 use crate::sink::Sink;
 use crate::sys::{self, Errno, Mapping, PathBuffer, Plain};
@@ -41,11 +41,26 @@ pub(crate) struct Stream {
     time: Commit,
     now_us: u64,
     next_sample_us: u64,
+    next_quiet_sample_us: u64,
+    latest: Sample,
     said: Said,
     nodes: u64,
     lost: u64,
     lanes: Mapping,
     candidates: Mapping,
+}
+
+/// What a look at the recording has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tick {
+    /// So much has happened since the last one that there is more to be done by now.
+    Flooded,
+    /// Something has happened since the last one.
+    Busy,
+    /// Nothing has.
+    Quiet,
+    /// The program has ended all of its threads.
+    Over,
 }
 
 /// Why a thread has no lane.
@@ -111,6 +126,8 @@ impl Stream {
             time: Commit::default(),
             now_us: 0,
             next_sample_us: 0,
+            next_quiet_sample_us: 0,
+            latest: Sample::default(),
             said: Said::default(),
             nodes: 0,
             lost: 0,
@@ -200,35 +217,53 @@ impl Stream {
         Ok(taken)
     }
 
-    /// Drains, and samples the state of the process if that is due. Whether anything has happened.
-    pub(super) fn tick(&mut self) -> Result<bool, Failure> {
+    /// Drains, and samples the state of the process if that is due.
+    pub(super) fn tick(&mut self) -> Result<Tick, Failure> {
         let taken = self.drain(false)?;
         let now_us = self.scale.now_us();
-        if now_us < self.next_sample_us {
-            return Ok(taken > 0);
+        let mut tick = match taken {
+            0 => Tick::Quiet,
+            1..FLOOD => Tick::Busy,
+            FLOOD.. => Tick::Flooded,
+        };
+        if now_us >= self.next_sample_us {
+            self.now_us = self.now_us.max(now_us);
+            match self.sample()? {
+                Tick::Over => tick = Tick::Over,
+                Tick::Busy if tick == Tick::Quiet => tick = Tick::Busy,
+                _ => {}
+            }
+            self.commit();
         }
-        self.now_us = self.now_us.max(now_us);
-        let changed = self.sample()?;
-        self.commit();
-        Ok(taken > 0 || changed)
+        Ok(tick)
     }
 
-    /// The state of the process, now. Whether it is another one than before.
-    pub(super) fn sample(&mut self) -> Result<bool, Failure> {
+    /// The state of the process, now. Quiet if it is the same as before.
+    pub(super) fn sample(&mut self) -> Result<Tick, Failure> {
         self.next_sample_us = self.now_us + sample::INTERVAL_US;
         let (stacks, different) = capture::take_checked();
         if stacks > 0 {
             self.append(None, &Record::Checked { stacks, different })?;
         }
-        let sample = sample::take(self.page_size, self.scratch.bytes_mut());
-        self.append(None, &Record::Sample(sample))?;
-        Ok(true)
+        let (sample, life) = sample::take(self.page_size, self.scratch.bytes_mut());
+        let before = std::mem::replace(&mut self.latest, sample);
+        let same = before.rss == sample.rss && before.vsz == sample.vsz && before.swap == sample.swap;
+        if !same || self.next_quiet_sample_us <= self.now_us {
+            self.next_quiet_sample_us = self.now_us + QUIET_SAMPLE_US;
+            self.append(None, &Record::Sample(sample))?;
+        }
+        Ok(match life {
+            Life::Over => Tick::Over,
+            Life::GoesOn if same => Tick::Quiet,
+            Life::GoesOn => Tick::Busy,
+        })
     }
 
     /// Writes everything that is still to be said, and the trailer.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
         self.drain(true)?;
         self.now_us = self.now_us.max(self.scale.now_us());
+        self.next_quiet_sample_us = 0;
         self.sample()?;
         self.write_frame()?;
         let trailer =
@@ -499,6 +534,11 @@ impl Stream {
         Ok(())
     }
 }
+
+/// A quarter of a lane.
+const FLOOD: u64 = LANE_ROOM as u64 / 4;
+/// A program in which nothing changes is sampled all the same.
+const QUIET_SAMPLE_US: u64 = 1_000_000;
 
 /// A thread, a time and a heap event.
 const ROOM_FOR_THREE: usize = 3 * MAX_HOT_LEN;

@@ -16,6 +16,7 @@ mod recursion;
 #[cfg(feature = "runtime")]
 mod runtime;
 mod signals;
+mod threads;
 
 use alloc_oracle::{Counting, report_at_exit};
 use alloc_tracker::AllocTracker;
@@ -33,6 +34,7 @@ fn main() {
         "nothing" => {}
         "fibers" => fibers::stunt(),
         "forks" => forks::stunt(),
+        "leader" => threads::the_first_one_leaves(),
         "leaps" => leaps::stunt(),
         "lineage" => lineage::stunt(&rest[0]),
         "libraries" => libraries::one_after_the_other(&rest),
