@@ -28,7 +28,8 @@ fn the_second_wave_adds_nothing() {
     }
 }
 
-/// Five hundred threads that are gone leave less than three megabytes more behind than without being recorded.
+/// Five hundred threads that are gone leave behind what the recorder has for itself, and at most a page each for the
+/// next thread: their buffers are given back.
 #[test]
 fn threads_that_have_ended_hold_nothing() {
     let output = output_within(&mut waves("waves"), LIMIT);
@@ -36,7 +37,7 @@ fn threads_that_have_ended_hold_nothing() {
     let recorded = sizes(&check("waves", 1 + 4 * 500).output.stdout)["wave1"];
     assert!(plain.rss > 0 && recorded.rss > 0);
     assert!(
-        recorded.rss < plain.rss + 3 * MIB,
+        recorded.rss < plain.rss + 2 * MIB + 500 * 4096,
         "resident after 500 threads have ended: {} B, and {} B when recorded",
         plain.rss,
         recorded.rss
