@@ -118,20 +118,42 @@ impl<A: GlobalAlloc> AllocTracker<A> {
     }
 }
 
+/// Keeps the call before it from becoming a jump: these methods may be inlined into the program's own function, whose
+/// frame would then be gone when the stack is walked.
+#[inline(always)]
+fn stay() {
+    // SAFETY: no instruction at all.
+    unsafe { std::arch::asm!("", options(nomem, nostack, preserves_flags)) };
+}
+
 // SAFETY: every call goes to the inner allocator with the caller's own arguments, and its result is returned as it is;
 // the hook never unwinds and never allocates through the global allocator.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's own promise.
-        unsafe { if mode::active() { self.tracked_alloc(layout) } else { self.inner.alloc(layout) } }
+        unsafe {
+            if mode::active() {
+                let block = self.tracked_alloc(layout);
+                stay();
+                block
+            } else {
+                self.inner.alloc(layout)
+            }
+        }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's own promise.
         unsafe {
-            if mode::active() { self.tracked_alloc_zeroed(layout) } else { self.inner.alloc_zeroed(layout) }
+            if mode::active() {
+                let block = self.tracked_alloc_zeroed(layout);
+                stay();
+                block
+            } else {
+                self.inner.alloc_zeroed(layout)
+            }
         }
     }
 
@@ -140,7 +162,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
         // SAFETY: the caller's own promise.
         unsafe {
             if mode::active() {
-                self.tracked_dealloc(block, layout)
+                self.tracked_dealloc(block, layout);
+                stay();
             } else {
                 self.inner.dealloc(block, layout)
             }
@@ -152,7 +175,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
         // SAFETY: the caller's own promise.
         unsafe {
             if mode::active() {
-                self.tracked_realloc(block, layout, new_size)
+                let moved = self.tracked_realloc(block, layout, new_size);
+                stay();
+                moved
             } else {
                 self.inner.realloc(block, layout, new_size)
             }

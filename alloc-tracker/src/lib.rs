@@ -19,16 +19,26 @@
 //! - `ALLOC_TRACKER=trace ALLOC_TRACKER_OUT=FILE PROGRAM ARGS…` (`%p` in `FILE` is the process id), or
 //! - in code, a [`Profiler`] guard around the part that matters.
 //!
-//! Until then every call costs one relaxed load and a branch on top of the inner allocator.
+//! Until then every call costs one relaxed load, a branch and a jump on top of the inner allocator.
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `ALLOC_TRACKER` | `trace`: record a dump; `count`: only keep [`stats`]; `off` or unset: nothing |
+//! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory |
+//! | `ALLOC_TRACKER_ON_FULL` | `block` (default) or `drop`: a thread that records faster than can be written waits, or its events are counted as lost |
+//! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a helper thread writes the dump; `caller`: the program's own threads do |
+//! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own |
+//! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count what differs |
 //!
 //! For tests and services there are exact counts without a dump: [`measure`], [`Region`] and [`stats`].
 //!
 //! # Implementation
 //!
-//! `allocator` forwards to `hook`, which counts (`counters`), walks the stack (`capture`: incrementally and verified) and hands both to `recorder`;
-//! that interns new frames (`tree`), notes new modules (`modules`) and appends records to the frame in `sink`. Nothing
-//! on this way allocates through the global allocator, takes a lock that application code can hold, panics or
-//! unwinds. What the tracker needs for itself is mapped memory (`sys`). Linux only, for now.
+//! `allocator` forwards to `hook`, which counts (`counters`), walks the stack (`capture`: incrementally and verified),
+//! interns new frames (`tree`, `modules`) and stores the event, stamped (`clock`), in the thread's own lane (`sidecar`).
+//! `recorder` drains all lanes, in order, into the dump (`sink`). Nothing on this way allocates through the global
+//! allocator, takes a lock that application code can hold, panics or unwinds. What the tracker needs for itself is mapped
+//! memory (`sys`). Linux only, for now.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

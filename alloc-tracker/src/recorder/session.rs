@@ -82,7 +82,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
 
 /// Ends the recording, if there is one, and closes its dump. What goes wrong is said on stderr and returned.
 pub(crate) fn finish() -> Result<(), Errno> {
-    if left_behind_by_fork() {
+    if !is_recorders_process() {
         return Ok(());
     }
     let _one_at_a_time = SESSION.lock();
@@ -109,18 +109,21 @@ pub(super) fn rather_loses() -> bool {
 }
 
 /// Whether this process is a fork of the one that records: it must not touch the parent's dump. Switches itself off
-/// the first time that it says so.
+/// the first time that it says so, or begins a recording of its own if that is wanted.
 #[inline(always)]
 pub(crate) fn left_behind_by_fork() -> bool {
+    !is_recorders_process() && is_left_behind()
+}
+
+#[inline(always)]
+fn is_recorders_process() -> bool {
     let mark = MARK.load(Ordering::Acquire);
-    let ours = if mark.is_null() {
-        PID.load(Ordering::Relaxed) == sys::pid()
-    } else {
-        // SAFETY: the mark is never unmapped; in a forked child the kernel replaces its page with zeros.
-        let mark = unsafe { &*mark };
-        mark.load(Ordering::Relaxed) != 0
-    };
-    !ours && is_left_behind()
+    if mark.is_null() {
+        return PID.load(Ordering::Relaxed) == sys::pid();
+    }
+    // SAFETY: the mark is never unmapped; in a forked child the kernel replaces its page with zeros.
+    let mark = unsafe { &*mark };
+    mark.load(Ordering::Relaxed) != 0
 }
 
 #[cold]
