@@ -233,7 +233,8 @@ const MAX_ARGUMENTS: usize = alloc_dump::layout::MAX_TEXT;
 pub(crate) extern "C" fn finish_at_exit() {
     // `exit` called by a signal handler that interrupted the hook: the lock may be this thread's own. The sidecar has
     // everything.
-    if !thread::is_busy() {
+    // The same if it interrupted the beginning of the recording.
+    if !thread::is_busy() && !mode::undecided() {
         // Said on stderr already.
         let _ = finish();
     }
