@@ -173,7 +173,8 @@ fn check_frame(encoder: &mut Encoder, buffer: &mut [u8], records: &[String]) {
 
 fn check_sidecar(bytes: &[u8]) {
     let Some(tail) = Tail::parse(bytes, &SESSION) else { return };
-    assert_eq!(tail.payload(), &bytes[PAYLOAD_OFFSET..][..tail.payload().len()]);
+    let stored = bytes.get(PAYLOAD_OFFSET..).unwrap_or_default();
+    assert_eq!(tail.payload(), &stored[..tail.payload().len()]);
     let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
     for next_seq in [0, tail.seq(), tail.seq().saturating_add(1)] {
         let frames = tail.frames(next_seq, 0);

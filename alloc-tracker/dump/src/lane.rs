@@ -29,6 +29,11 @@ const THREAD_START: u64 = 7;
 const THREAD_NAME: u64 = 8;
 const THREAD_END: u64 = 9;
 const SIZE: u64 = 10;
+const ENTER: u64 = 11;
+const LINE: u64 = 12;
+const LEAVE: u64 = 13;
+const USAGE: u64 = 14;
+const MARK: u64 = 15;
 
 /// What an entry says; the words of an entry but for its stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +95,41 @@ pub enum Entry {
     ThreadEnd,
     /// The size for the next entry, which has no room for it.
     Size(u64),
+    /// The thread runs an activation of a function that says which line it has reached.
+    Enter {
+        /// Number of the function.
+        function: u32,
+        /// Number of the activation.
+        activation: u64,
+    },
+    /// The activation reaches a line.
+    Line {
+        /// Number of the activation.
+        activation: u64,
+        /// The line.
+        line: u32,
+    },
+    /// The thread ceases to run the activation.
+    Leave {
+        /// Number of the activation.
+        activation: u64,
+        /// Whether it is over.
+        ended: bool,
+    },
+    /// What was used at the entry before, an [`Entry::Enter`], [`Entry::Line`] or [`Entry::Leave`].
+    Usage {
+        /// Resident set of the process.
+        rss: u64,
+        /// Minor page faults of the thread, modulo 2^32.
+        minor_faults: u32,
+        /// Major page faults of the thread, modulo 2^32.
+        major_faults: u32,
+    },
+    /// The thread comes to a place with this name.
+    Mark {
+        /// Number of the name.
+        id: u32,
+    },
 }
 
 /// Stands for a size that does not fit: an [`Entry::Size`] just before has it.
@@ -119,6 +159,13 @@ impl Entry {
             }
             Entry::ThreadEnd => (THREAD_END, false, 0, 0),
             Entry::Size(size) => (SIZE, false, size, 0),
+            Entry::Enter { function, activation } => (ENTER, false, activation, u64::from(function)),
+            Entry::Line { activation, line } => (LINE, false, activation, u64::from(line)),
+            Entry::Leave { activation, ended } => (LEAVE, false, activation, u64::from(ended)),
+            Entry::Usage { rss, minor_faults, major_faults } => {
+                (USAGE, false, rss, pair(minor_faults, major_faults))
+            }
+            Entry::Mark { id } => (MARK, false, 0, u64::from(id)),
         };
         [stamp << STAMP_SHIFT | if truncated { TRUNCATED } else { 0 } | kind, first, second]
     }
@@ -146,6 +193,11 @@ impl Entry {
             }
             THREAD_END => Entry::ThreadEnd,
             SIZE => Entry::Size(addr),
+            ENTER => Entry::Enter { function: second as u32, activation: addr },
+            LINE => Entry::Line { activation: addr, line: second as u32 },
+            LEAVE => Entry::Leave { activation: addr, ended: second != 0 },
+            USAGE => Entry::Usage { rss: addr, minor_faults: size, major_faults: second as u32 },
+            MARK => Entry::Mark { id: second as u32 },
             _ => return None,
         })
     }
@@ -205,7 +257,7 @@ const MOST_MOVES: usize = 4;
 /// What a lane's next entry means for the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning<'a> {
-    /// A heap event of the lane's thread.
+    /// A heap event, a line or a mark of the lane's thread.
     Event {
         /// Its record. Sizes of freed blocks are there; a writer leaves out those that readers know.
         record: Record<'a>,
@@ -279,6 +331,13 @@ impl Owner {
                 self.size = size;
                 return Meaning::Nothing;
             }
+            Entry::Enter { function, activation } => (Record::Enter { function, activation }, 0, false),
+            Entry::Line { activation, line } => (Record::Line { activation, line }, 0, false),
+            Entry::Leave { activation, ended } => (Record::Leave { activation, ended }, 0, false),
+            Entry::Usage { rss, minor_faults, major_faults } => {
+                (Record::Usage { rss, minor_faults, major_faults }, 0, false)
+            }
+            Entry::Mark { id } => (Record::Mark { id }, 0, false),
         };
         Meaning::Event { record, freed, truncated }
     }
@@ -309,6 +368,12 @@ mod tests {
                 Entry::ThreadName(*b"0123456789abcde\0"),
                 Entry::ThreadEnd,
                 Entry::Size(1 << 40),
+                Entry::Enter { function: 7, activation: u64::MAX },
+                Entry::Line { activation: 1 << 40, line: 77 },
+                Entry::Leave { activation: 9, ended: true },
+                Entry::Leave { activation: 9, ended: false },
+                Entry::Usage { rss: 1 << 40, minor_faults: 5, major_faults: u32::MAX },
+                Entry::Mark { id: 3 },
             ] {
                 let words = entry.encode((1 << 58) - 1);
                 assert_eq!(Entry::decode(words), Some(entry));

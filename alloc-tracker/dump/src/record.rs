@@ -36,6 +36,13 @@ const THREAD_END: u8 = 0x45;
 const SAMPLE: u8 = 0x46;
 const LOST: u8 = 0x47;
 const CHECKED: u8 = 0x48;
+const FUNCTION: u8 = 0x49;
+const ENTER: u8 = 0x4A;
+const LINE: u8 = 0x4B;
+const LEAVE: u8 = 0x4C;
+const USAGE: u8 = 0x4D;
+const MARK_NAME: u8 = 0x4E;
+const MARK: u8 = 0x4F;
 
 /// One record. Numbers are bytes, addresses, or microseconds since the recording's time zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -155,6 +162,52 @@ pub enum Record<'a> {
         /// How many of these differed.
         different: u64,
     },
+    /// A function that says which line it has reached, before the first record that names it.
+    Function(Function<'a>),
+    /// The current thread begins to run an activation of such a function, or goes on with one that it, or another thread,
+    /// has left unfinished (a future that is polled again).
+    Enter {
+        /// Number of the function.
+        function: u32,
+        /// Number of the activation, never used for another one.
+        activation: u64,
+    },
+    /// An activation that runs on the current thread reaches a line.
+    Line {
+        /// Number of the activation.
+        activation: u64,
+        /// The line.
+        line: u32,
+    },
+    /// The current thread ceases to run an activation, and all that it has entered since.
+    Leave {
+        /// Number of the activation.
+        activation: u64,
+        /// Whether it is over; if not, it may be entered again.
+        ended: bool,
+    },
+    /// What the process and the current thread have used at the [`Record::Enter`], [`Record::Line`] or [`Record::Leave`]
+    /// before, of the same thread.
+    Usage {
+        /// Resident set of the process.
+        rss: u64,
+        /// Minor page faults of the thread since it began, modulo 2^32.
+        minor_faults: u32,
+        /// Major page faults of the thread since it began, modulo 2^32.
+        major_faults: u32,
+    },
+    /// A name for marks, before the first one that has it.
+    MarkName {
+        /// Number of the name.
+        id: u32,
+        /// The name, any bytes.
+        name: &'a [u8],
+    },
+    /// The current thread has come to a place that the program gave a name.
+    Mark {
+        /// Number of the name.
+        id: u32,
+    },
 }
 
 impl Record<'_> {
@@ -222,6 +275,21 @@ pub struct Module<'a> {
     pub build_id: &'a [u8],
     /// Absolute path, or a name in brackets such as `[vdso]`.
     pub path: &'a [u8],
+}
+
+/// A function that says which line it has reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Function<'a> {
+    /// Number of the function, never reused within a dump.
+    pub id: u32,
+    /// Its path, such as `demo::Parser::next`, any bytes.
+    pub name: &'a [u8],
+    /// Its source file, as the compiler was told of it.
+    pub file: &'a [u8],
+    /// Its first line.
+    pub start_line: u32,
+    /// Its last line.
+    pub end_line: u32,
 }
 
 /// The state of the process at one moment, as the kernel accounts for it. Sizes in bytes.
@@ -404,6 +472,13 @@ fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -> Option<()
         Record::Sample(_) => SAMPLE,
         Record::Lost { .. } => LOST,
         Record::Checked { .. } => CHECKED,
+        Record::Function(_) => FUNCTION,
+        Record::Enter { .. } => ENTER,
+        Record::Line { .. } => LINE,
+        Record::Leave { .. } => LEAVE,
+        Record::Usage { .. } => USAGE,
+        Record::MarkName { .. } => MARK_NAME,
+        Record::Mark { .. } => MARK,
         _ => return None,
     };
     tag(buf, at, kind)?;
@@ -454,6 +529,35 @@ fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -> Option<()
             varint::put(buf, at, *stacks)?;
             varint::put(buf, at, *different)?;
         }
+        Record::Function(function) => {
+            varint::put(buf, at, u64::from(function.id))?;
+            put_text(buf, at, function.name)?;
+            put_text(buf, at, function.file)?;
+            varint::put(buf, at, u64::from(function.start_line))?;
+            varint::put(buf, at, u64::from(function.end_line))?;
+        }
+        Record::Enter { function, activation } => {
+            varint::put(buf, at, u64::from(*function))?;
+            varint::put(buf, at, *activation)?;
+        }
+        Record::Line { activation, line } => {
+            varint::put(buf, at, *activation)?;
+            varint::put(buf, at, u64::from(*line))?;
+        }
+        Record::Leave { activation, ended } => {
+            varint::put(buf, at, *activation)?;
+            varint::put(buf, at, u64::from(*ended))?;
+        }
+        Record::Usage { rss, minor_faults, major_faults } => {
+            varint::put(buf, at, *rss)?;
+            varint::put(buf, at, u64::from(*minor_faults))?;
+            varint::put(buf, at, u64::from(*major_faults))?;
+        }
+        Record::MarkName { id, name } => {
+            varint::put(buf, at, u64::from(*id))?;
+            put_text(buf, at, name)?;
+        }
+        Record::Mark { id } => varint::put(buf, at, u64::from(*id))?,
         _ => return None,
     }
     let len = *at - length_at - 3;
@@ -504,6 +608,19 @@ fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>> {
         }),
         LOST => Record::Lost { events: word(at)? },
         CHECKED => Record::Checked { stacks: word(at)?, different: word(at)? },
+        FUNCTION => Record::Function(Function {
+            id: id(at)?,
+            name: get_text(payload, at)?,
+            file: get_text(payload, at)?,
+            start_line: id(at)?,
+            end_line: id(at)?,
+        }),
+        ENTER => Record::Enter { function: id(at)?, activation: word(at)? },
+        LINE => Record::Line { activation: word(at)?, line: id(at)? },
+        LEAVE => Record::Leave { activation: word(at)?, ended: word(at)? != 0 },
+        USAGE => Record::Usage { rss: word(at)?, minor_faults: id(at)?, major_faults: id(at)? },
+        MARK_NAME => Record::MarkName { id: id(at)?, name: get_text(payload, at)? },
+        MARK => Record::Mark { id: id(at)? },
         _ => return Some(None),
     }))
 }

@@ -1,7 +1,7 @@
 //! Any records whatever, for properties.
 
 use alloc_dump::layout::{MAX_TEXT, StackId};
-use alloc_dump::record::{Module, Process, Record, Sample};
+use alloc_dump::record::{Function, Module, Process, Record, Sample};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -58,6 +58,19 @@ impl Draft {
                 peak_rss: f,
             }),
             16 => Record::Checked { stacks: a, different: b },
+            17 => Record::Function(Function {
+                id: a as u32,
+                name: t0,
+                file: t1,
+                start_line: b as u32,
+                end_line: c as u32,
+            }),
+            18 => Record::Enter { function: b as u32, activation: a },
+            19 => Record::Line { activation: a, line: b as u32 },
+            20 => Record::Leave { activation: a, ended: self.flag },
+            21 => Record::Usage { rss: a, minor_faults: b as u32, major_faults: c as u32 },
+            22 => Record::MarkName { id: a as u32, name: t0 },
+            23 => Record::Mark { id: a as u32 },
             _ => Record::Lost { events: a },
         }
     }
@@ -65,7 +78,7 @@ impl Draft {
 
 pub(crate) fn draft() -> impl Strategy<Value = Draft> {
     let words = [edges(), edges(), edges(), edges(), edges(), edges()];
-    (0u8..17, words, any::<bool>(), [text(), text(), text(), text()])
+    (0u8..25, words, any::<bool>(), [text(), text(), text(), text()])
         .prop_map(|(kind, words, flag, texts)| Draft { kind, words, flag, texts })
 }
 

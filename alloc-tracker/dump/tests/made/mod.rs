@@ -9,7 +9,7 @@ use alloc_dump::frame::FrameHeader;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
 use alloc_dump::read::{Loss, ReadError, Reader};
-use alloc_dump::record::{Module, Process, Record, Sample};
+use alloc_dump::record::{Function, Module, Process, Record, Sample};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, seal_trailer};
 
@@ -68,6 +68,19 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
         Record::Dealloc { addr: 0x9000, size: Some(5), stack },
         Record::Lost { events: 9 },
         Record::Checked { stacks: 500, different: 1 },
+        Record::Function(Function {
+            id: 1,
+            name: b"demo::parse",
+            file: b"src/main.rs",
+            start_line: 10,
+            end_line: 20,
+        }),
+        Record::Enter { function: 1, activation: 1 << 33 },
+        Record::Line { activation: 1 << 33, line: 11 },
+        Record::Usage { rss: 3 << 20, minor_faults: 80, major_faults: 1 },
+        Record::Leave { activation: 1 << 33, ended: true },
+        Record::MarkName { id: 1, name: b"parsed" },
+        Record::Mark { id: 1 },
         Record::ThreadEnd { id: 1 },
         Record::ModuleEnd { id: 1 },
     ]
