@@ -28,9 +28,12 @@ pub(crate) fn with<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
     let thread = if thread.is_null() { register()? } else { thread };
     // SAFETY: neither of the markers nor null, so it is a state that `register` gave to this thread.
     let thread = unsafe { &*thread };
-    if thread.busy.swap(true, Ordering::Relaxed) {
+    // PERF: not an exchange, which would cost as much as the stamp. Only this thread sets the mark, and a signal handler
+    // between the two leaves it as it found it.
+    if thread.busy.load(Ordering::Relaxed) {
         return None;
     }
+    thread.busy.store(true, Ordering::Relaxed);
     // A signal handler of this thread must see the mark before anything that follows.
     compiler_fence(Ordering::SeqCst);
     let result = f(Busy { counters: &thread.counters, local: &thread.local });

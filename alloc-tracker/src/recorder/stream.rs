@@ -535,8 +535,8 @@ impl Stream {
     }
 }
 
-/// A quarter of a lane.
-const FLOOD: u64 = LANE_ROOM as u64 / 4;
+/// Entries of one look at which the next one should come soon.
+const FLOOD: u64 = LANE_ROOM as u64 / 16;
 /// A program in which nothing changes is sampled all the same.
 const QUIET_SAMPLE_US: u64 = 1_000_000;
 
