@@ -161,7 +161,13 @@ fn check_exit_inside_the_hook(name: &'static str) {
     let run = Run::of(name).traced().limit(Duration::from_secs(20));
     let pipe = fill_a_pipe_for(&run);
     let mut running = run.start();
-    running.until(|| is_full(&pipe));
+    let stat = format!("/proc/{}/stat", running.pid());
+    // It never sleeps but in the hook; and when nobody can write any more it sleeps there for good.
+    let sleeps = || {
+        let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S'))
+    };
+    running.until(|| is_full(&pipe) && sleeps());
     running.signal(libc::SIGUSR1);
     running.wait().assert_quiet(3);
 }

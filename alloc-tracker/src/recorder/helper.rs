@@ -87,7 +87,7 @@ const AWAKE: u32 = 1;
 const ASLEEP: u32 = 2;
 
 /// Shorter than the time in which a thread fills its lane.
-const FLOODED_PAUSE_NS: u64 = 50_000;
+const FLOODED_PAUSE_NS: u64 = 150_000;
 /// The state of the process is sampled so often.
 const SHORTEST_PAUSE_NS: u64 = crate::sample::INTERVAL_US * 1000;
 /// A program in which nothing happens is looked at less often.

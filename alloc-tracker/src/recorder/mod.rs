@@ -125,6 +125,15 @@ enum Failure {
     Record,
 }
 
+impl From<Failure> for Errno {
+    fn from(failure: Failure) -> Errno {
+        match failure {
+            Failure::Write(errno) | Failure::Memory(errno) => errno,
+            Failure::Record => Errno(libc::EOVERFLOW),
+        }
+    }
+}
+
 static RECORDER: FutexLock<Option<Stream>> = FutexLock::new(None);
 /// Which recording of this process is going on, from 1; 0 for none.
 static RECORDING: AtomicU32 = AtomicU32::new(0);
@@ -193,10 +202,7 @@ fn give_up(stream: Stream, failure: Failure) {
     mode::switch_off(RECORD | WHOLE);
     RECORDING.store(0, Ordering::Release);
     let path = PathBuffer::of(stream.path().as_bytes());
-    let errno = match failure {
-        Failure::Write(errno) | Failure::Memory(errno) => errno,
-        Failure::Record => Errno(libc::EOVERFLOW),
-    };
+    let errno = Errno::from(failure);
     let what = match failure {
         Failure::Memory(_) => "no memory for its tables",
         Failure::Write(_) | Failure::Record => "the dump cannot be written",

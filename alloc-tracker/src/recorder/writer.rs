@@ -7,9 +7,7 @@ use alloc_dump::lane::{Entry, WIDE};
 use alloc_dump::tail::LANE_ROOM;
 
 use super::stream::Turned;
-use super::{
-    Failure, RECORDER, RECORDING, helper, lose, narrow, notice_replaced_modules, session, with_stream,
-};
+use super::{RECORDER, RECORDING, helper, lose, narrow, notice_replaced_modules, session, with_stream};
 use crate::capture::Recent;
 use crate::modules;
 use crate::sidecar::Lane;
@@ -185,15 +183,6 @@ impl Place {
             if !helper::is_running() {
                 notice_replaced_modules();
             }
-        }
-    }
-}
-
-impl From<Failure> for sys::Errno {
-    fn from(failure: Failure) -> sys::Errno {
-        match failure {
-            Failure::Write(errno) | Failure::Memory(errno) => errno,
-            Failure::Record => sys::Errno(libc::EOVERFLOW),
         }
     }
 }
