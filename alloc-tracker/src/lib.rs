@@ -53,6 +53,7 @@ mod hook;
 mod loader;
 mod mode;
 mod modules;
+mod probe;
 mod profiler;
 mod recorder;
 mod sample;
@@ -65,4 +66,13 @@ mod tree;
 
 pub use allocator::AllocTracker;
 pub use counters::{Change, Region, Stats, measure, stats};
+pub use probe::mark;
 pub use profiler::{Profiler, ProfilerBuilder, StartError};
+
+pub use alloc_tracker_macros::profile;
+
+/// What `#[profile]` expands to; not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::probe::{Activation, Each, Function, Polled};
+}

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering,
 
 use crate::capture::{Recent, Walks};
 use crate::counters::Counters;
+use crate::probe::Activations;
 use crate::recorder::{self, Enrolment};
 use crate::sys::{ErrnoGuard, FutexLock, Mapping};
 
@@ -109,12 +110,19 @@ pub(crate) struct Local {
     pub(crate) walks: Walks,
     pub(crate) recent: Recent,
     pub(crate) enrolment: Enrolment,
+    pub(crate) running: Activations,
     ending: u32,
 }
 
 impl Local {
     const fn new() -> Local {
-        Local { walks: Walks::new(), recent: Recent::new(), enrolment: Enrolment::new(), ending: 0 }
+        Local {
+            walks: Walks::new(),
+            recent: Recent::new(),
+            enrolment: Enrolment::new(),
+            running: Activations::new(),
+            ending: 0,
+        }
     }
 }
 

@@ -23,8 +23,9 @@ use alloc_dump::tail;
 use crate::capture::End;
 use crate::mode::{self, RECORD, WHOLE};
 use crate::modules::{self, Found};
+use crate::probe::{Activation, Function};
 use crate::sidecar;
-use crate::sys::{Errno, FutexLock, PathBuffer, complain, describe};
+use crate::sys::{Errno, ErrnoGuard, FutexLock, PathBuffer, complain, describe};
 use crate::thread::Local;
 use crate::tree::{Parent, Refused, SidecarJournal, TREE};
 use stream::Stream;
@@ -85,6 +86,74 @@ pub(crate) fn realloc_failed(local: &mut Local, begun: u32) {
     if local.enrolment.prepare(&mut local.recent) && local.enrolment.is_of(begun) {
         local.enrolment.store(0, false, |_| Entry::ReallocFailed);
     }
+}
+
+/// Records that a function begins on this thread, or goes on there.
+pub(crate) fn enter(local: &mut Local, function: &Function, again: &Activation) -> Activation {
+    let Some(recording) = prepare_for_line(local) else { return Activation::NONE };
+    let Some(number) = function.number_in(recording).or_else(|| define(function)) else {
+        return Activation::NONE;
+    };
+    let activation =
+        if again.recording == recording { again.number } else { local.enrolment.next_activation() };
+    let entry = Entry::Enter { function: number, activation };
+    if !local.running.push(number, activation) {
+        lose(1);
+        return Activation::NONE;
+    }
+    if !local.enrolment.store(0, true, |_| entry) {
+        local.running.pop(activation);
+        return Activation::NONE;
+    }
+    Activation { recording, number: activation }
+}
+
+/// Records that the innermost activation of a function on this thread reaches a line.
+pub(crate) fn reach(local: &mut Local, function: &Function, line: u32) {
+    if let Some(recording) = prepare_for_line(local)
+        && let Some(number) = function.number_in(recording)
+        && let Some(activation) = local.running.of(number)
+    {
+        local.enrolment.store(0, true, |_| Entry::Line { activation, line });
+    }
+}
+
+/// Records that an activation no longer runs on this thread.
+pub(crate) fn leave(local: &mut Local, activation: &Activation, ended: bool) {
+    if prepare_for_line(local) == Some(activation.recording) && local.running.pop(activation.number) {
+        let activation = activation.number;
+        local.enrolment.store(0, true, |_| Entry::Leave { activation, ended });
+    }
+}
+
+/// Records a mark of the program's.
+pub(crate) fn mark(local: &mut Local, name: &[u8]) {
+    let _errno = ErrnoGuard::new();
+    if prepare_for_line(local).is_some()
+        && let Some(id) = with_stream(|stream| stream.name_mark(name))
+    {
+        local.enrolment.store(0, true, |_| Entry::Mark { id });
+    }
+}
+
+/// The number of the recording, with the thread ready for an entry that has no stack.
+#[inline]
+fn prepare_for_line(local: &mut Local) -> Option<u32> {
+    let before = local.enrolment.recording();
+    if !local.enrolment.prepare(&mut local.recent) {
+        return None;
+    }
+    let recording = local.enrolment.recording();
+    if recording != before {
+        local.running.clear();
+    }
+    Some(recording)
+}
+
+#[cold]
+fn define(function: &Function) -> Option<u32> {
+    let _errno = ErrnoGuard::new();
+    with_stream(|stream| stream.define(function))
 }
 
 /// Records that a thread has ended, if it had any event in this recording.

@@ -16,6 +16,7 @@ use super::{Failure, LOST, RECORDING};
 use crate::capture;
 use crate::clock::{self, Scale};
 use crate::modules::Found;
+use crate::probe::Function;
 use crate::sample::{self, Life};
 use crate::sidecar::{self, Lane};
 use crate::sink::Sink;
@@ -46,6 +47,8 @@ pub(crate) struct Stream {
     said: Said,
     nodes: u64,
     lost: u64,
+    functions: u32,
+    marks: u32,
     lanes: Mapping,
     candidates: Mapping,
 }
@@ -131,6 +134,8 @@ impl Stream {
             said: Said::default(),
             nodes: 0,
             lost: 0,
+            functions: 0,
+            marks: 0,
             lanes: mapping(MAX_LANES * size_of::<LaneState>())?,
             candidates: mapping(MAX_LANES * size_of::<Candidate>())?,
         };
@@ -194,6 +199,26 @@ impl Stream {
         )?;
         self.commit();
         Ok(())
+    }
+
+    /// Defines an annotated function, unless another thread has: its number.
+    pub(super) fn define(&mut self, function: &Function) -> Result<u32, Failure> {
+        if let Some(number) = function.number_in(self.number) {
+            return Ok(number);
+        }
+        self.functions += 1;
+        self.append(None, &Record::Function(function.record(self.functions)))?;
+        self.commit();
+        function.set_number(self.number, self.functions);
+        Ok(self.functions)
+    }
+
+    /// Defines a name for a mark: its number.
+    pub(super) fn name_mark(&mut self, name: &[u8]) -> Result<u32, Failure> {
+        self.marks += 1;
+        self.append(None, &Record::MarkName { id: self.marks, name })?;
+        self.commit();
+        Ok(self.marks)
     }
 
     /// Makes room for new nodes.

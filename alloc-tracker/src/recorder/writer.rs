@@ -22,6 +22,9 @@ pub(crate) struct Enrolment {
     generation: u32,
     place: Option<Place>,
     events: u64,
+    /// The thread's number in the recording.
+    thread: u32,
+    activations: u64,
     name: [u8; 16],
 }
 
@@ -39,7 +42,15 @@ pub(super) struct Place {
 
 impl Enrolment {
     pub(crate) const fn new() -> Enrolment {
-        Enrolment { recording: 0, generation: 0, place: None, events: 0, name: [0; 16] }
+        Enrolment {
+            recording: 0,
+            generation: 0,
+            place: None,
+            events: 0,
+            thread: 0,
+            activations: 0,
+            name: [0; 16],
+        }
     }
 
     /// Brings the thread up to date before an entry; false if there is no recording.
@@ -55,6 +66,12 @@ impl Enrolment {
             self.note_name();
         }
         true
+    }
+
+    /// A number for an activation that begins on this thread.
+    pub(super) fn next_activation(&mut self) -> u64 {
+        self.activations += 1;
+        u64::from(self.thread) << 40 | self.activations
     }
 
     pub(super) fn recording(&self) -> u32 {
@@ -123,7 +140,7 @@ impl Enrolment {
             }
             Some(Err(Turned::TooLate)) | None => return false,
         };
-        *self = Enrolment { recording, place: Some(place), ..Enrolment::new() };
+        *self = Enrolment { recording, thread: id, place: Some(place), ..Enrolment::new() };
         recent.clear();
         self.store(0, true, |_| Entry::ThreadStart { id, os_tid: sys::tid() })
     }

@@ -1,0 +1,244 @@
+//! Where probes go. In: the body of a function. Out: the same with a probe before every statement, at every depth, that
+//! changes no type, no lifetime and no order of drops.
+
+use proc_macro2::Span;
+use syn::spanned::Spanned;
+use syn::visit_mut::{self, VisitMut};
+use syn::{Arm, Block, Expr, Local, Pat, Stmt, parse_quote_spanned};
+
+/// The body of a function, with or without arguments.
+pub(crate) fn of_body(block: &mut Block, arguments: bool) {
+    Lines { inserted: 0 }.block(block, arguments || has_locals(block));
+}
+
+struct Lines {
+    /// Probes so far.
+    inserted: usize,
+}
+
+impl Lines {
+    /// Probes for the statements of a block, and one for its closing brace if it has something to free there.
+    fn block(&mut self, block: &mut Block, closing: bool) {
+        let end = block.brace_token.span.close().start().line as u32;
+        let mut before: Option<(u32, usize)> = None;
+        let mut statements = Vec::with_capacity(2 * block.stmts.len() + 1);
+        let count = block.stmts.len();
+        for (index, mut statement) in std::mem::take(&mut block.stmts).into_iter().enumerate() {
+            if matches!(statement, Stmt::Item(_)) {
+                statements.push(statement);
+                continue;
+            }
+            let line = line_of(&statement);
+            // Of several on one line the first speaks for all, unless one of them has gone to other lines meanwhile.
+            if before != Some((line, self.inserted)) {
+                statements.push(self.probe(line));
+            }
+            self.visit_stmt_mut(&mut statement);
+            if before != Some((line, self.inserted)) {
+                before = Some((line, self.inserted));
+            }
+            let last = index + 1 == count;
+            match statement {
+                Stmt::Expr(value, None) if last && closing && !is_unit(&value) => {
+                    statements.push(Stmt::Expr(self.closed(value, end), None));
+                }
+                other => {
+                    let leaves = matches!(&other, Stmt::Expr(value, _) if diverges(value));
+                    statements.push(other);
+                    if last && closing && !leaves {
+                        let probe = self.probe(end);
+                        let Stmt::Expr(probe, semicolon) = probe else { continue };
+                        // The statement before may never come back, which only the compiler can know.
+                        statements.push(
+                            parse_quote_spanned!(site()=> #[allow(unreachable_code)] #probe #semicolon),
+                        );
+                    }
+                }
+            }
+        }
+        block.stmts = statements;
+    }
+
+    fn probe(&mut self, line: u32) -> Stmt {
+        self.inserted += 1;
+        parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.line(#line);)
+    }
+
+    /// The value of a block, followed by a probe for its closing brace while its locals are still there. The value goes
+    /// through a function, which leaves its temporaries and its expected type alone; where that would not be so, there
+    /// is no probe.
+    fn closed(&mut self, value: Expr, line: u32) -> Expr {
+        let plain = !matches!(
+            value,
+            Expr::Closure(_)
+                | Expr::Async(_)
+                | Expr::Reference(_)
+                | Expr::Struct(_)
+                | Expr::Tuple(_)
+                | Expr::Array(_)
+                | Expr::Macro(_)
+        );
+        if !plain || diverges(&value) {
+            return value;
+        }
+        self.inserted += 1;
+        parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.closing(#line, #value))
+    }
+
+    /// An expression with a probe of its own before it.
+    fn led(&mut self, mut value: Expr) -> Expr {
+        let probe = self.probe(line_of(&value));
+        self.visit_expr_mut(&mut value);
+        parse_quote_spanned!(site()=> { #probe #value })
+    }
+
+    fn arm(&mut self, arm: &mut Arm) {
+        if let Pat::Guard(pattern) = &mut arm.pat
+            && !has_let(&pattern.guard)
+        {
+            *pattern.guard = self.led(std::mem::replace(&mut *pattern.guard, Expr::PLACEHOLDER));
+        }
+        match &mut *arm.body {
+            Expr::Block(body) if body.label.is_none() => {
+                let closing = has_locals(&body.block) || binds(&arm.pat);
+                self.block(&mut body.block, closing);
+            }
+            body => *body = self.led(std::mem::replace(body, Expr::PLACEHOLDER)),
+        }
+    }
+}
+
+impl VisitMut for Lines {
+    fn visit_block_mut(&mut self, block: &mut Block) {
+        let closing = has_locals(block);
+        self.block(block, closing);
+    }
+
+    fn visit_item_mut(&mut self, _: &mut syn::Item) {}
+
+    fn visit_local_mut(&mut self, local: &mut Local) {
+        // Not into the pattern or the type.
+        if let Some(init) = &mut local.init {
+            self.visit_expr_mut(&mut init.expr);
+            if let Some((_, otherwise)) = &mut init.diverge {
+                self.visit_expr_mut(otherwise);
+            }
+        }
+    }
+
+    fn visit_expr_mut(&mut self, value: &mut Expr) {
+        match value {
+            Expr::If(branch) => {
+                self.visit_expr_mut(&mut branch.cond);
+                self.visit_block_mut(&mut branch.then_branch);
+                if let Some((_, otherwise)) = &mut branch.else_branch {
+                    match &mut **otherwise {
+                        Expr::If(_) => {
+                            **otherwise = self.led(std::mem::replace(otherwise, Expr::PLACEHOLDER))
+                        }
+                        other => self.visit_expr_mut(other),
+                    }
+                }
+            }
+            Expr::Match(choice) => {
+                self.visit_expr_mut(&mut choice.expr);
+                choice.arms.iter_mut().for_each(|arm| self.arm(arm));
+            }
+            // As the compiler itself understands it, so that every test of the condition is at its line.
+            Expr::While(repeat) => {
+                let header = self.probe(repeat.while_token.span.start().line as u32);
+                self.visit_expr_mut(&mut repeat.cond);
+                let closing = has_locals(&repeat.body) || has_let(&repeat.cond);
+                self.block(&mut repeat.body, closing);
+                let syn::ExprWhile { attrs, label, cond, body, .. } = &*repeat;
+                *value = parse_quote_spanned! {site()=>
+                    #(#attrs)* #label loop { #header if #cond #body else { break; } }
+                };
+            }
+            Expr::ForLoop(repeat) => {
+                let line = repeat.for_token.span.start().line as u32;
+                self.visit_expr_mut(&mut repeat.expr);
+                let closing = has_locals(&repeat.body) || binds(&repeat.pat);
+                self.block(&mut repeat.body, closing);
+                self.inserted += 1;
+                let of = &repeat.expr;
+                *repeat.expr = parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.each(#line, #of));
+            }
+            Expr::Closure(closure) => match &mut *closure.body {
+                Expr::Block(body) => {
+                    let closing = has_locals(&body.block) || closure.inputs.iter().any(binds);
+                    self.block(&mut body.block, closing);
+                }
+                body => self.visit_expr_mut(body),
+            },
+            // A constant is no part of the function.
+            Expr::Const(_) => {}
+            other => visit_mut::visit_expr_mut(self, other),
+        }
+    }
+}
+
+fn site() -> Span {
+    Span::mixed_site()
+}
+
+/// The line on which something begins, behind its attributes.
+fn line_of(tokens: &impl Spanned) -> u32 {
+    tokens.span().start().line as u32
+}
+
+fn has_locals(block: &Block) -> bool {
+    block.stmts.iter().any(|statement| matches!(statement, Stmt::Local(_)))
+}
+
+/// Whether a pattern may bind something that is freed with its scope.
+fn binds(pattern: &Pat) -> bool {
+    !matches!(pattern, Pat::Wild(_) | Pat::Lit(_) | Pat::Path(_) | Pat::Range(_))
+}
+
+/// Whether a condition has a `let` in it.
+fn has_let(condition: &Expr) -> bool {
+    match condition {
+        Expr::Let(_) => true,
+        Expr::Binary(both) => has_let(&both.left) || has_let(&both.right),
+        Expr::Paren(inner) => has_let(&inner.expr),
+        Expr::Group(inner) => has_let(&inner.expr),
+        _ => false,
+    }
+}
+
+/// Whether an expression at the end of a block has no value but `()`.
+fn is_unit(value: &Expr) -> bool {
+    match value {
+        Expr::While(_) | Expr::ForLoop(_) | Expr::Assign(_) => true,
+        Expr::If(branch) => branch.else_branch.is_none(),
+        _ => false,
+    }
+}
+
+/// Whether an expression never has a value, as far as can be seen from here.
+fn diverges(value: &Expr) -> bool {
+    const MACROS: [&str; 4] = ["panic", "todo", "unimplemented", "unreachable"];
+    const FUNCTIONS: [&str; 5] = ["exit", "abort", "panic_any", "resume_unwind", "unreachable_unchecked"];
+    let last = |path: &syn::Path| path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default();
+    match value {
+        Expr::Return(_) | Expr::Break(_) | Expr::Continue(_) | Expr::Loop(_) => true,
+        Expr::Macro(call) => MACROS.contains(&last(&call.mac.path).as_str()),
+        Expr::Call(call) => {
+            matches!(&*call.func, Expr::Path(path) if FUNCTIONS.contains(&last(&path.path).as_str()))
+        }
+        Expr::Block(body) => ends_in_divergence(&body.block),
+        Expr::Unsafe(body) => ends_in_divergence(&body.block),
+        Expr::If(branch) => {
+            ends_in_divergence(&branch.then_branch)
+                && branch.else_branch.as_ref().is_some_and(|(_, otherwise)| diverges(otherwise))
+        }
+        Expr::Match(choice) => choice.arms.iter().all(|arm| diverges(&arm.body)),
+        _ => false,
+    }
+}
+
+fn ends_in_divergence(block: &Block) -> bool {
+    matches!(block.stmts.last(), Some(Stmt::Expr(value, _)) if diverges(value))
+        || matches!(block.stmts.last(), Some(Stmt::Macro(call)) if diverges(&Expr::Macro(syn::ExprMacro { attrs: Vec::new(), mac: call.mac.clone() })))
+}

@@ -1,0 +1,336 @@
+//! What an annotated function says while it runs: that it began, which line it has reached, that it is over. In: calls
+//! that `#[profile]` has put into the function. Out: entries in the thread's lane, in order with its heap events. With
+//! nothing recorded each is a load and a branch. Never allocates, never panics, never waits but as an event does.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use alloc_dump::record;
+
+use crate::mode::{self, RECORD};
+use crate::recorder;
+use crate::sys::{Mapping, Plain};
+use crate::thread;
+
+/// Puts a named mark on the timeline of the recording, at this moment of the calling thread. Without a recording it does
+/// nothing. The first 65,536 bytes of the name are kept.
+///
+/// ```
+/// alloc_tracker::mark("everything is loaded");
+/// ```
+pub fn mark(name: &str) {
+    if mode::current() & RECORD != 0
+        && !recorder::left_behind_by_fork()
+        && thread::with(|mut busy| recorder::mark(busy.local(), name.as_bytes())).is_none()
+    {
+        recorder::lose(1);
+    }
+}
+
+/// What is known of an annotated function when it is compiled. Made by `#[profile]`.
+#[derive(Debug)]
+pub struct Function {
+    name: &'static str,
+    file: &'static str,
+    start_line: u32,
+    end_line: u32,
+    /// The recording that it was last defined in, above its number there.
+    number: AtomicU64,
+}
+
+impl Function {
+    /// The function of this path, from one line to another of a file.
+    pub const fn new(name: &'static str, file: &'static str, start_line: u32, end_line: u32) -> Function {
+        Function { name, file, start_line, end_line, number: AtomicU64::new(0) }
+    }
+
+    /// Its number in this recording, if it has one.
+    pub(crate) fn number_in(&self, recording: u32) -> Option<u32> {
+        let number = self.number.load(Ordering::Acquire);
+        ((number >> 32) as u32 == recording).then_some(number as u32)
+    }
+
+    pub(crate) fn set_number(&self, recording: u32, number: u32) {
+        self.number.store(u64::from(recording) << 32 | u64::from(number), Ordering::Release);
+    }
+
+    /// As the dump has it.
+    pub(crate) fn record(&self, id: u32) -> record::Function<'_> {
+        record::Function {
+            id,
+            name: self.name.as_bytes(),
+            file: self.file.as_bytes(),
+            start_line: self.start_line,
+            end_line: self.end_line,
+        }
+    }
+
+    /// The function begins; it is over when the guard is dropped.
+    #[inline]
+    pub fn enter(&'static self) -> Activation {
+        if mode::current() & RECORD == 0 {
+            return Activation::NONE;
+        }
+        self.begin(&Activation::NONE)
+    }
+
+    /// The innermost activation of this function on this thread reaches a line.
+    #[inline]
+    pub fn line(&'static self, line: u32) {
+        if mode::current() & RECORD != 0 {
+            self.reach(line);
+        }
+    }
+
+    /// An iterator that reaches this line each time it is asked for more: the head of a `for`.
+    #[inline]
+    pub fn each<I: IntoIterator>(&'static self, line: u32, of: I) -> Each<I::IntoIter> {
+        Each { iterator: of.into_iter(), function: self, line }
+    }
+
+    /// The value, after which this line is reached: the end of a block whose locals are still there.
+    #[inline]
+    pub fn closing<T>(&'static self, line: u32, value: T) -> T {
+        self.line(line);
+        value
+    }
+
+    /// The body of an async function: an activation that goes on whenever it is polled.
+    pub fn polled<F: Future>(&'static self, body: F) -> Polled<F> {
+        Polled { body: Some(body), function: self, activation: Activation::NONE }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin(&'static self, again: &Activation) -> Activation {
+        if recorder::left_behind_by_fork() {
+            return Activation::NONE;
+        }
+        match thread::with(|mut busy| recorder::enter(busy.local(), self, again)) {
+            Some(activation) => activation,
+            None => {
+                recorder::lose(1);
+                Activation::NONE
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reach(&'static self, line: u32) {
+        if !recorder::left_behind_by_fork()
+            && thread::with(|mut busy| recorder::reach(busy.local(), self, line)).is_none()
+        {
+            recorder::lose(1);
+        }
+    }
+}
+
+/// One call of an annotated function, while it runs.
+#[derive(Debug)]
+#[must_use = "the function is over when this is dropped"]
+pub struct Activation {
+    /// The recording that it began in; 0 for none.
+    pub(crate) recording: u32,
+    pub(crate) number: u64,
+}
+
+impl Activation {
+    pub(crate) const NONE: Activation = Activation { recording: 0, number: 0 };
+
+    /// The thread ceases to run it.
+    #[inline]
+    fn leave(&self, ended: bool) {
+        if self.recording != 0 {
+            self.leave_recorded(ended);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn leave_recorded(&self, ended: bool) {
+        if mode::current() & RECORD != 0
+            && !recorder::left_behind_by_fork()
+            && thread::with(|mut busy| recorder::leave(busy.local(), self, ended)).is_none()
+        {
+            recorder::lose(1);
+        }
+    }
+}
+
+impl Drop for Activation {
+    #[inline]
+    fn drop(&mut self) {
+        self.leave(true);
+    }
+}
+
+/// What [`Function::each`] returns.
+#[derive(Debug)]
+pub struct Each<I> {
+    iterator: I,
+    function: &'static Function,
+    line: u32,
+}
+
+impl<I: Iterator> Iterator for Each<I> {
+    type Item = I::Item;
+
+    #[inline]
+    fn next(&mut self) -> Option<I::Item> {
+        self.function.line(self.line);
+        self.iterator.next()
+    }
+}
+
+/// What [`Function::polled`] returns.
+#[derive(Debug)]
+pub struct Polled<F> {
+    /// `None` once it is over.
+    body: Option<F>,
+    function: &'static Function,
+    activation: Activation,
+}
+
+impl<F: Future> Future for Polled<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: `body` stays where it is until it is dropped there, below or in `drop`; the other fields need not.
+        let (mut body, function, activation) = unsafe {
+            let this = self.get_unchecked_mut();
+            (Pin::new_unchecked(&mut this.body), this.function, &mut this.activation)
+        };
+        let running = Running::begin(function, activation);
+        let Some(future) = body.as_mut().as_pin_mut() else { panic!("polled after it was over") };
+        let result = future.poll(context);
+        if result.is_ready() {
+            // What it still holds is freed by the function.
+            body.set(None);
+            running.end();
+        }
+        result
+    }
+}
+
+impl<F> Drop for Polled<F> {
+    fn drop(&mut self) {
+        if self.body.is_some() && self.activation.recording != 0 {
+            let running = Running::begin(self.function, &mut self.activation);
+            // SAFETY: it is dropped where it is.
+            unsafe { Pin::new_unchecked(&mut self.body) }.set(None);
+            running.end();
+        }
+    }
+}
+
+/// An activation that runs until the end of this poll, whatever that is.
+struct Running<'a>(&'a mut Activation);
+
+impl<'a> Running<'a> {
+    fn begin(function: &'static Function, activation: &'a mut Activation) -> Running<'a> {
+        if mode::current() & RECORD != 0 {
+            let again = function.begin(activation);
+            // The same one, if it has begun already: not over by being replaced.
+            activation.recording = 0;
+            *activation = again;
+        }
+        Running(activation)
+    }
+
+    fn end(self) {
+        self.0.leave(true);
+        self.0.recording = 0;
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.leave(false);
+    }
+}
+
+/// The activations that run on a thread, outermost first.
+#[derive(Debug)]
+pub(crate) struct Activations {
+    memory: Mapping,
+    len: usize,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Place {
+    function: u64,
+    activation: u64,
+}
+
+// SAFETY: integers without padding.
+unsafe impl Plain for Place {}
+
+impl Activations {
+    pub(crate) const fn new() -> Activations {
+        Activations { memory: Mapping::empty(), len: 0 }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// One more, innermost; false if there is no memory for it.
+    pub(crate) fn push(&mut self, function: u32, activation: u64) -> bool {
+        if self.memory.slice::<Place>().len() == self.len {
+            let Ok(mut larger) = Mapping::anonymous((self.len * 2).max(FIRST_ROOM) * size_of::<Place>())
+            else {
+                return false;
+            };
+            larger.slice_mut()[..self.len].copy_from_slice(&self.memory.slice::<Place>()[..self.len]);
+            self.memory = larger;
+        }
+        self.memory.slice_mut()[self.len] = Place { function: u64::from(function), activation };
+        self.len += 1;
+        true
+    }
+
+    /// The innermost activation of a function.
+    #[inline]
+    pub(crate) fn of(&self, function: u32) -> Option<u64> {
+        let running = self.memory.slice::<Place>().get(..self.len)?;
+        let place = running.iter().rev().find(|place| place.function == u64::from(function))?;
+        Some(place.activation)
+    }
+
+    /// This one is over, and all within it that were never left; false if it does not run here.
+    pub(crate) fn pop(&mut self, activation: u64) -> bool {
+        let running = self.memory.slice::<Place>().get(..self.len).unwrap_or_default();
+        match running.iter().rposition(|place| place.activation == activation) {
+            Some(at) => {
+                self.len = at;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// A page.
+const FIRST_ROOM: usize = 4096 / size_of::<Place>();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_activation_is_found_and_what_was_never_left_goes_with_its_caller() {
+        let mut running = Activations::new();
+        assert_eq!((running.of(1), running.pop(7)), (None, false));
+        for number in 0..1000 {
+            assert!(running.push((number % 3) as u32, number));
+        }
+        assert_eq!((running.of(0), running.of(1), running.of(2)), (Some(999), Some(997), Some(998)));
+        assert!(running.pop(998) && !running.pop(999), "the last one went with its caller");
+        assert_eq!((running.of(0), running.of(2)), (Some(996), Some(995)));
+    }
+}
