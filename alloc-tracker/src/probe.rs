@@ -84,10 +84,11 @@ impl Function {
         }
     }
 
-    /// An iterator that reaches this line each time it is asked for more: the head of a `for`.
+    /// An iterator that reaches this line each time it is asked for more: the head of a `for`. The first time only with
+    /// `again`, because the statement itself has just reached it.
     #[inline]
-    pub fn each<I: IntoIterator>(&'static self, line: u32, of: I) -> Each<I::IntoIter> {
-        Each { iterator: of.into_iter(), function: self, line }
+    pub fn each<I: IntoIterator>(&'static self, line: u32, again: bool, of: I) -> Each<I::IntoIter> {
+        Each { iterator: of.into_iter(), function: self, line, again }
     }
 
     /// The value, after which this line is reached: the end of a block whose locals are still there.
@@ -173,6 +174,7 @@ pub struct Each<I> {
     iterator: I,
     function: &'static Function,
     line: u32,
+    again: bool,
 }
 
 impl<I: Iterator> Iterator for Each<I> {
@@ -180,7 +182,9 @@ impl<I: Iterator> Iterator for Each<I> {
 
     #[inline]
     fn next(&mut self) -> Option<I::Item> {
-        self.function.line(self.line);
+        if std::mem::replace(&mut self.again, true) {
+            self.function.line(self.line);
+        }
         self.iterator.next()
     }
 }

@@ -37,10 +37,15 @@ impl Filter {
 
     /// Whether a frame fits all patterns.
     pub fn accepts_frame(&self, frame: &NamedFrame) -> bool {
+        self.accepts_name(&frame.function, frame.file.as_deref())
+    }
+
+    /// Whether a function in this file fits all patterns.
+    pub fn accepts_name(&self, function: &str, file: Option<&str>) -> bool {
         let fits = |pattern: &Option<Pattern>, name: &str| pattern.as_ref().is_none_or(|p| p.matches(name));
-        fits(&self.function, &frame.function)
-            && fits(&self.file, frame.file.as_deref().unwrap_or_default())
-            && fits(&self.krate, crate_of(&frame.function))
+        fits(&self.function, function)
+            && fits(&self.file, file.unwrap_or_default())
+            && fits(&self.krate, crate_of(function))
     }
 
     /// Whether some frame of a stack fits all patterns.

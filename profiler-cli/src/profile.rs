@@ -23,6 +23,8 @@ pub struct Profile {
     pub threads: Vec<Thread>,
     /// The process over time: microseconds since time zero, and its state.
     pub timeline: Vec<(u64, Sample)>,
+    /// Functions that announce their lines, in the order in which they first did.
+    pub announced: Vec<Announced>,
     /// Totals over all stacks and threads.
     pub totals: HeapTotals,
     /// How many allocations asked for how much: at index i those of more than 2^(i-1) and at most 2^i bytes.
@@ -149,6 +151,40 @@ impl StackStats {
     pub fn events(&self) -> u64 {
         self.allocations + self.reallocations + self.deallocations
     }
+}
+
+/// A function that announces which line it has reached: one with `#[profile]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// Its path.
+    pub name: String,
+    /// Its source file, as the compiler was told of it: mostly relative to the workspace.
+    pub file: String,
+    /// Its first line.
+    pub start_line: u32,
+    /// Its last line.
+    pub end_line: u32,
+    /// What happened at its lines, as far as they were reached.
+    pub lines: std::collections::BTreeMap<u32, AnnouncedLine>,
+}
+
+/// What happened while a function was at one of its lines, in whatever it called, on the threads that were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnnouncedLine {
+    /// How often it was reached.
+    pub occurrences: u64,
+    /// Bytes allocated.
+    pub allocated: u64,
+    /// Bytes freed.
+    pub freed: u64,
+    /// Blocks allocated minus blocks freed.
+    pub blocks: i64,
+    /// Live bytes of the process when it was last left.
+    pub mem_usage: u64,
+    /// The most live bytes of the process at any of the times when it was left.
+    pub max: u64,
+    /// Microseconds spent there.
+    pub time_us: u64,
 }
 
 /// A thread.

@@ -8,19 +8,21 @@ use syn::{Arm, Block, Expr, Local, Pat, Stmt, parse_quote_spanned};
 
 /// The body of a function, with or without arguments.
 pub(crate) fn of_body(block: &mut Block, arguments: bool) {
-    Lines { inserted: 0 }.block(block, arguments || has_locals(block));
+    Lines { inserted: 0, reached: None }.block(block, arguments || has_locals(block));
 }
 
 struct Lines {
     /// Probes so far.
     inserted: usize,
+    /// The line of the last of them, if that has run whenever the code that is being looked at begins, and how many there
+    /// were then.
+    reached: Option<(u32, usize)>,
 }
 
 impl Lines {
     /// Probes for the statements of a block, and one for its closing brace if it has something to free there.
     fn block(&mut self, block: &mut Block, closing: bool) {
         let end = block.brace_token.span.close().start().line as u32;
-        let mut before: Option<(u32, usize)> = None;
         let mut statements = Vec::with_capacity(2 * block.stmts.len() + 1);
         let count = block.stmts.len();
         for (index, mut statement) in std::mem::take(&mut block.stmts).into_iter().enumerate() {
@@ -28,22 +30,23 @@ impl Lines {
                 statements.push(statement);
                 continue;
             }
-            let line = line_of(&statement);
-            // Of several on one line the first speaks for all, unless one of them has gone to other lines meanwhile.
-            if before != Some((line, self.inserted)) {
-                statements.push(self.probe(line));
+            // A `while` reaches its line by itself.
+            if !matches!(statement, Stmt::Expr(Expr::While(_), _)) {
+                statements.extend(self.probe_once(line_of(&statement)));
             }
             self.visit_stmt_mut(&mut statement);
-            if before != Some((line, self.inserted)) {
-                before = Some((line, self.inserted));
-            }
             let last = index + 1 == count;
             match statement {
                 Stmt::Expr(value, None) if last && closing && !is_unit(&value) => {
                     statements.push(Stmt::Expr(self.closed(value, end), None));
                 }
                 other => {
-                    let leaves = matches!(&other, Stmt::Expr(value, _) if diverges(value));
+                    // A macro in braces may be the block's value.
+                    let leaves = match &other {
+                        Stmt::Expr(value, _) => diverges(value),
+                        Stmt::Macro(call) => call.semi_token.is_none(),
+                        _ => false,
+                    };
                     statements.push(other);
                     if last && closing && !leaves {
                         let probe = self.probe(end);
@@ -59,37 +62,47 @@ impl Lines {
         block.stmts = statements;
     }
 
+    /// A probe, unless the code is at this line already: of several statements on a line the first speaks for all.
+    fn probe_once(&mut self, line: u32) -> Option<Stmt> {
+        (self.reached != Some((line, self.inserted))).then(|| self.probe(line))
+    }
+
     fn probe(&mut self, line: u32) -> Stmt {
-        self.inserted += 1;
+        self.note(line);
         parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.line(#line);)
+    }
+
+    /// Where the code of several ways begins, or goes on behind them: that of another way has not run.
+    fn fork(&mut self, start: (Option<(u32, usize)>, usize)) {
+        self.reached = if self.inserted == start.1 { start.0 } else { None };
+    }
+
+    /// A probe is put in here.
+    fn note(&mut self, line: u32) {
+        self.inserted += 1;
+        self.reached = Some((line, self.inserted));
     }
 
     /// The value of a block, followed by a probe for its closing brace while its locals are still there. The value goes
     /// through a function, which leaves its temporaries and its expected type alone; where that would not be so, there
     /// is no probe.
     fn closed(&mut self, value: Expr, line: u32) -> Expr {
-        let plain = !matches!(
-            value,
-            Expr::Closure(_)
-                | Expr::Async(_)
-                | Expr::Reference(_)
-                | Expr::Struct(_)
-                | Expr::Tuple(_)
-                | Expr::Array(_)
-                | Expr::Macro(_)
-        );
-        if !plain || diverges(&value) {
+        if !passes(&value) || diverges(&value) {
             return value;
         }
-        self.inserted += 1;
+        self.note(line);
         parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.closing(#line, #value))
     }
 
     /// An expression with a probe of its own before it.
     fn led(&mut self, mut value: Expr) -> Expr {
-        let probe = self.probe(line_of(&value));
+        let itself = matches!(value, Expr::While(_));
+        let probe = if itself { None } else { self.probe_once(line_of(&value)) };
         self.visit_expr_mut(&mut value);
-        parse_quote_spanned!(site()=> { #probe #value })
+        match probe {
+            Some(probe) => parse_quote_spanned!(site()=> { #probe #value }),
+            None => value,
+        }
     }
 
     fn arm(&mut self, arm: &mut Arm) {
@@ -121,7 +134,9 @@ impl VisitMut for Lines {
         if let Some(init) = &mut local.init {
             self.visit_expr_mut(&mut init.expr);
             if let Some((_, otherwise)) = &mut init.diverge {
+                let start = (self.reached, self.inserted);
                 self.visit_expr_mut(otherwise);
+                self.fork(start);
             }
         }
     }
@@ -130,7 +145,9 @@ impl VisitMut for Lines {
         match value {
             Expr::If(branch) => {
                 self.visit_expr_mut(&mut branch.cond);
+                let start = (self.reached, self.inserted);
                 self.visit_block_mut(&mut branch.then_branch);
+                self.fork(start);
                 if let Some((_, otherwise)) = &mut branch.else_branch {
                     match &mut **otherwise {
                         Expr::If(_) => {
@@ -139,10 +156,15 @@ impl VisitMut for Lines {
                         other => self.visit_expr_mut(other),
                     }
                 }
+                self.fork(start);
             }
             Expr::Match(choice) => {
                 self.visit_expr_mut(&mut choice.expr);
-                choice.arms.iter_mut().for_each(|arm| self.arm(arm));
+                let start = (self.reached, self.inserted);
+                for arm in &mut choice.arms {
+                    self.arm(arm);
+                    self.fork(start);
+                }
             }
             // As the compiler itself understands it, so that every test of the condition is at its line.
             Expr::While(repeat) => {
@@ -150,6 +172,7 @@ impl VisitMut for Lines {
                 self.visit_expr_mut(&mut repeat.cond);
                 let closing = has_locals(&repeat.body) || has_let(&repeat.cond);
                 self.block(&mut repeat.body, closing);
+                self.reached = None;
                 let syn::ExprWhile { attrs, label, cond, body, .. } = &*repeat;
                 *value = parse_quote_spanned! {site()=>
                     #(#attrs)* #label loop { #header if #cond #body else { break; } }
@@ -158,19 +181,39 @@ impl VisitMut for Lines {
             Expr::ForLoop(repeat) => {
                 let line = repeat.for_token.span.start().line as u32;
                 self.visit_expr_mut(&mut repeat.expr);
+                // The statement itself has reached it for the first time, but for what its head has reached since.
+                let again = self.reached != Some((line, self.inserted));
+                self.note(line);
                 let closing = has_locals(&repeat.body) || binds(&repeat.pat);
                 self.block(&mut repeat.body, closing);
-                self.inserted += 1;
+                self.reached = None;
                 let of = &repeat.expr;
-                *repeat.expr = parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.each(#line, #of));
+                *repeat.expr =
+                    parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.each(#line, #again, #of));
             }
-            Expr::Closure(closure) => match &mut *closure.body {
-                Expr::Block(body) => {
-                    let closing = has_locals(&body.block) || closure.inputs.iter().any(binds);
-                    self.block(&mut body.block, closing);
+            // Runs at another time than the code around it.
+            Expr::Closure(closure) => {
+                self.reached = None;
+                match &mut *closure.body {
+                    Expr::Block(body) => {
+                        let closing = has_locals(&body.block) || closure.inputs.iter().any(binds);
+                        self.block(&mut body.block, closing);
+                    }
+                    body => self.visit_expr_mut(body),
                 }
-                body => self.visit_expr_mut(body),
-            },
+                self.reached = None;
+            }
+            Expr::Async(later) => {
+                self.reached = None;
+                self.visit_block_mut(&mut later.block);
+                self.reached = None;
+            }
+            // Its second round begins where the first has ended.
+            Expr::Loop(repeat) => {
+                self.reached = None;
+                self.visit_block_mut(&mut repeat.body);
+                self.reached = None;
+            }
             // A constant is no part of the function.
             Expr::Const(_) => {}
             other => visit_mut::visit_expr_mut(self, other),
@@ -185,6 +228,36 @@ fn site() -> Span {
 /// The line on which something begins, behind its attributes.
 fn line_of(tokens: &impl Spanned) -> u32 {
     tokens.span().start().line as u32
+}
+
+/// Whether a value may be an argument of a function that returns it: neither its type nor the life of its temporaries may
+/// depend on where it stands. Macros may leave the function.
+fn passes(value: &Expr) -> bool {
+    const MACROS: [&str; 3] = ["format", "vec", "matches"];
+    match value {
+        Expr::Closure(_) | Expr::Async(_) => false,
+        Expr::Reference(reference) => is_place(&reference.expr),
+        Expr::Struct(made) => made.fields.iter().all(|field| passes(&field.expr)),
+        Expr::Tuple(made) => made.elems.iter().all(passes),
+        Expr::Array(made) => made.elems.iter().all(passes),
+        Expr::Call(call) => {
+            call.args.iter().all(|argument| !matches!(argument, Expr::Reference(_)) || passes(argument))
+        }
+        Expr::Macro(call) => MACROS.iter().any(|name| call.mac.path.is_ident(name)),
+        _ => true,
+    }
+}
+
+/// Whether an expression names something that is there anyway, and makes no temporary.
+fn is_place(value: &Expr) -> bool {
+    match value {
+        Expr::Path(_) => true,
+        Expr::Field(field) => is_place(&field.base),
+        Expr::Index(index) => is_place(&index.expr),
+        Expr::Unary(unary) => matches!(unary.op, syn::UnOp::Deref(_)),
+        Expr::Paren(inner) => is_place(&inner.expr),
+        _ => false,
+    }
 }
 
 fn has_locals(block: &Block) -> bool {

@@ -1,4 +1,4 @@
-//! memory_profiler's table from recorded stacks. In: a profile, its stacks and the sources. Out: [`Lines`].
+//! memory_profiler's table, from functions that announce their lines and from recorded stacks. In: a profile, its stacks and the sources. Out: [`Lines`].
 //!
 //! An event counts once for each function on its stack, at the line where the innermost activation of that function
 //! stood: so the increments of a function's lines add up to what the heap changed by during its calls. Closures
@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
+use crate::analyze::announced;
 use crate::analyze::summary::with_ids;
 use crate::filter::Filter;
 use crate::function_name::function_of;
 use crate::profile::{Profile, StackStats};
-use crate::source::Sources;
+use crate::source::{SourceFile, Sources};
 use crate::stacks::{NamedFrame, Stacks};
 
 /// Line tables.
@@ -41,7 +42,8 @@ pub struct FunctionLines {
     pub start_line: u32,
     /// Last line of the table.
     pub end_line: u32,
-    /// Where the figures come from: `stacks`, the recorded stacks of heap events.
+    /// Where the figures come from: `annotation`, what the function itself has announced; `stacks`, the recorded stacks of
+    /// heap events.
     pub source: &'static str,
     /// What is the matter with the source text; null if nothing is.
     pub note: Option<String>,
@@ -60,11 +62,11 @@ pub struct FunctionLines {
 pub struct LineRow {
     /// Its number.
     pub line: u32,
-    /// Live bytes of the whole process after the line's last heap event.
+    /// Live bytes of the whole process when the line was last left; from stacks, after the line's last heap event.
     pub mem_usage: Option<u64>,
     /// Bytes allocated minus bytes freed.
     pub increment: Option<i64>,
-    /// Heap events.
+    /// How often the line was reached; from stacks, its heap events.
     pub occurrences: Option<u64>,
     /// Bytes allocated, new sizes of reallocations included.
     pub allocated: Option<u64>,
@@ -72,6 +74,10 @@ pub struct LineRow {
     pub freed: Option<u64>,
     /// Blocks allocated minus blocks freed.
     pub blocks: Option<i64>,
+    /// The most live bytes of the whole process at any of the times when the line was left; null from stacks.
+    pub max: Option<u64>,
+    /// Wall time spent at the line, good to a microsecond for each time; null from stacks.
+    pub time_ns: Option<u64>,
     /// The source text; null where there is none.
     pub text: Option<String>,
 }
@@ -87,10 +93,16 @@ pub fn lines(
     full: bool,
     top: Option<usize>,
 ) -> Lines {
+    let mut functions = announced::tables(profile, stacks, sources, filter);
     let mut found = collect(profile, stacks, filter, full);
-    if found.is_empty() && !filter.is_empty() {
+    if found.is_empty() && functions.is_empty() && !filter.is_empty() {
         found = collect(profile, stacks, filter, true);
     }
+    // One table for each function: the better one.
+    found.retain(|key, rows| {
+        let line = rows.by_line.keys().copied().find(|line| *line > 0).unwrap_or(0);
+        !announced::covers(&functions, key.function, key.file, line)
+    });
     let mut tables: Vec<(Key<'_>, Rows)> = found.into_iter().collect();
     tables.sort_by(|(a_key, a), (b_key, b)| {
         let rank = |key: &Key<'_>, rows: &Rows| {
@@ -98,9 +110,11 @@ pub fn lines(
         };
         rank(a_key, a).cmp(&rank(b_key, b)).then(a_key.cmp(b_key))
     });
-    let all = tables.len();
-    tables.truncate(top.unwrap_or(usize::MAX));
-    let functions: Vec<FunctionLines> = tables.iter().map(|(key, rows)| table(key, rows, sources)).collect();
+    let all = functions.len() + tables.len();
+    let top = top.unwrap_or(usize::MAX);
+    functions.truncate(top);
+    tables.truncate(top - functions.len());
+    functions.extend(tables.iter().map(|(key, rows)| table(key, rows, sources)));
     Lines {
         schema: "alloc-tracker/lines/1",
         complete: profile.trust.complete(),
@@ -221,14 +235,6 @@ fn table(key: &Key<'_>, rows: &Rows, sources: &Sources) -> FunctionLines {
     if let Some(unplaced) = rows.by_line.remove(&0) {
         rows.by_line.entry(start_line).or_default().merge(&unplaced);
     }
-    let note = match &file {
-        None => Some("no line tables: build with debug info to see lines".to_owned()),
-        Some(file) if file.is_missing() => Some("the source file is not here".to_owned()),
-        Some(file) if sources.is_newer_than_program(file) => {
-            Some("the source file was changed after the program was built; lines may have moved".to_owned())
-        }
-        Some(_) => None,
-    };
     let sum = |figure: fn(&Row) -> u64| rows.by_line.values().map(figure).sum::<u64>();
     let (allocated, freed) = (sum(|row| row.allocated), sum(|row| row.freed));
     // A table of a function that cannot be found in its source may be long: a macro's lines lie far apart.
@@ -242,12 +248,25 @@ fn table(key: &Key<'_>, rows: &Rows, sources: &Sources) -> FunctionLines {
         start_line,
         end_line,
         source: "stacks",
-        note,
+        note: note_about(file.as_deref(), sources),
         increment: allocated.wrapping_sub(freed) as i64,
         allocated,
         freed,
         lines: numbers.into_iter().map(|line| line_row(line, rows.by_line.get(&line), text(line))).collect(),
     }
+}
+
+/// What is the matter with a function's source text.
+pub(super) fn note_about(file: Option<&SourceFile>, sources: &Sources) -> Option<String> {
+    let note = match file {
+        None => "no line tables: build with debug info to see lines",
+        Some(file) if file.is_missing() => "the source file is not here",
+        Some(file) if sources.is_newer_than_program(file) => {
+            "the source file was changed after the program was built; lines may have moved"
+        }
+        Some(_) => return None,
+    };
+    Some(note.to_owned())
 }
 
 const MAX_GUESSED_LINES: u32 = 500;
@@ -261,6 +280,8 @@ fn line_row(line: u32, row: Option<&Row>, text: Option<String>) -> LineRow {
         allocated: row.map(|row| row.allocated),
         freed: row.map(|row| row.freed),
         blocks: row.map(|row| row.blocks),
+        max: None,
+        time_ns: None,
         text,
     }
 }

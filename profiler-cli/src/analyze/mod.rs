@@ -1,5 +1,6 @@
 //! Analyses: pure functions from a loaded profile and its named stacks to what a renderer shows.
 
+mod announced;
 pub mod flame;
 pub mod leaks;
 pub mod lines;

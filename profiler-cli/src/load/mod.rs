@@ -1,6 +1,7 @@
 //! From a dump file to a [`Profile`]. In: a path. Out: a loaded profile, or one line of error. Streams: memory follows
 //! live blocks and distinct stacks, never events; nothing in the file is trusted.
 
+mod activations;
 mod modules;
 mod peak;
 mod replay;

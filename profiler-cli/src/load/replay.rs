@@ -11,6 +11,7 @@ use alloc_dump::trailer::{Totals, Trailer};
 use hashbrown::HashMap;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
+use super::activations::{Activations, Change, Now};
 use super::modules::ModuleMap;
 use super::peak::PeakTracker;
 use crate::profile::{HeapTotals, Node, Process, Profile, StackStats, Thread, Trust};
@@ -43,6 +44,7 @@ pub(super) struct Replay {
     live: HashMap<u64, Block, FxBuildHasher>,
     peak: PeakTracker,
     threads: FxHashMap<u32, ThreadState>,
+    activations: Activations,
     selected: Option<FxHashSet<u32>>,
     current: u32,
     now_us: u64,
@@ -60,6 +62,7 @@ impl Replay {
             live: HashMap::default(),
             peak: PeakTracker::default(),
             threads: FxHashMap::default(),
+            activations: Activations::default(),
             selected,
             current: 0,
             now_us: 0,
@@ -160,6 +163,7 @@ impl Replay {
         let cut = profile.stacks.iter().enumerate().filter(|(at, _)| truncated(*at));
         profile.trust.truncated_stacks = cut.map(|(_, stats)| stats.events()).sum();
         profile.modules = self.modules.into_all();
+        profile.announced = self.activations.finish(self.now_us, self.peak.live_bytes);
         let until = trailer.map_or(0, |trailer| trailer.duration_us.min(MAX_US));
         profile.duration_us = until.max(self.now_us);
         profile.trust.loss = loss;
@@ -206,6 +210,7 @@ impl Replay {
             let stats = self.touch(stack);
             stats.allocations += 1;
             add(&mut stats.allocated, size);
+            self.announce(size, 0, 1);
         }
     }
 
@@ -232,6 +237,7 @@ impl Replay {
             let stats = self.touch(stack);
             stats.deallocations += 1;
             add(&mut stats.freed, size);
+            self.announce(0, size, -1);
             if let Some(block) = block.filter(|_| temporary) {
                 let owner = &mut self.profile.stacks[block.stack.0 as usize];
                 owner.temporary += 1;
@@ -271,6 +277,15 @@ impl Replay {
             stats.reallocations += 1;
             add(&mut stats.allocated, size);
             add(&mut stats.freed, old_size);
+            self.announce(size, old_size, 0);
+        }
+    }
+
+    /// Tells the functions that announce their lines of an event.
+    #[inline]
+    fn announce(&mut self, allocated: u64, freed: u64, blocks: i64) {
+        if !self.activations.is_empty() {
+            self.activations.event(self.current, Change { allocated, freed, blocks });
         }
     }
 
@@ -318,8 +333,26 @@ impl Replay {
                 trust.different_stacks = trust.different_stacks.saturating_add(different);
             }
             Record::Process(process) => self.profile.process = own(&process, &self.profile.process),
-            _ => {}
+            Record::Function(function) => {
+                let defined = self.activations.define(&function);
+                self.profile.trust.inconsistent_events += u64::from(!defined);
+            }
+            _ => self.line(record),
         }
+    }
+
+    fn line(&mut self, record: &Record<'_>) {
+        if !self.thread(self.current).selected {
+            return;
+        }
+        let now = Now { thread: self.current, us: self.now_us, live: self.peak.live_bytes };
+        let known = match *record {
+            Record::Enter { function, activation } => self.activations.enter(now, function, activation),
+            Record::Line { activation, line } => self.activations.reach(now, activation, line),
+            Record::Leave { activation, ended } => self.activations.leave(now, activation, ended),
+            _ => true,
+        };
+        self.profile.trust.inconsistent_events += u64::from(!known);
     }
 
     fn node(&mut self, id: StackId, parent: StackId, pc: u64) {

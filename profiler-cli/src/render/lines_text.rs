@@ -43,10 +43,11 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines) -> io::Resu
         writeln!(out, "Filename: {}", Safe(file))?;
     }
     writeln!(out, "Function: {HEADING}{}{HEADING:#}", Safe(&function.function))?;
-    writeln!(
-        out,
-        "Source:   recorded stacks (Occurrences counts the heap events of a line, not its executions)"
-    )?;
+    let source = match function.source {
+        "annotation" => "annotation",
+        _ => "recorded stacks (Occurrences counts the heap events of a line, not its executions)",
+    };
+    writeln!(out, "Source:   {source}")?;
     if let Some(note) = &function.note {
         writeln!(out, "Note:     {note}")?;
     }

@@ -1,0 +1,107 @@
+//! Line tables of functions that announce their lines. In: a profile, the sources. Out: [`FunctionLines`] whose
+//! occurrences are executions.
+
+use std::cmp::Reverse;
+
+use crate::analyze::lines::{FunctionLines, LineRow, note_about};
+use crate::filter::Filter;
+use crate::function_name::function_of;
+use crate::profile::{Announced, AnnouncedLine, Profile};
+use crate::source::Sources;
+use crate::stacks::{NamedFrame, Stacks};
+
+/// The tables, those of the functions first in which most was allocated.
+pub(super) fn tables(
+    profile: &Profile,
+    stacks: &Stacks,
+    sources: &Sources,
+    filter: &Filter,
+) -> Vec<FunctionLines> {
+    let ran = profile.announced.iter().filter(|function| !function.lines.is_empty());
+    let mut tables: Vec<FunctionLines> = ran
+        .map(|function| (function, file_of(function, stacks)))
+        .filter(|(function, file)| filter.accepts_name(&function.name, Some(file)))
+        .map(|(function, file)| table(function, file, sources))
+        .collect();
+    tables.sort_by(|a, b| {
+        (Reverse(a.allocated), &a.function, a.start_line).cmp(&(
+            Reverse(b.allocated),
+            &b.function,
+            b.start_line,
+        ))
+    });
+    tables
+}
+
+/// Whether one of these tables is about this function, which was found on stacks.
+pub(super) fn covers(tables: &[FunctionLines], function: &str, file: Option<&str>, line: u32) -> bool {
+    tables.iter().any(|table| {
+        table.file.as_deref() == file
+            && (table.start_line..=table.end_line).contains(&line)
+            && last_name(&table.function) == last_name(function)
+    })
+}
+
+/// The compiler tells a function the path of its file as it was called, which is mostly relative to a folder that only the
+/// debug info knows.
+fn file_of(function: &Announced, stacks: &Stacks) -> String {
+    if function.file.starts_with('/') {
+        return function.file.clone();
+    }
+    let suffix = format!("/{}", function.file.trim_start_matches("./"));
+    let fits = |frame: &&NamedFrame| frame.file.as_deref().is_some_and(|file| file.ends_with(&suffix));
+    let own = |frame: &&NamedFrame| {
+        last_name(function_of(&frame.function)) == last_name(&function.name)
+            && frame.line.is_some_and(|line| (function.start_line..=function.end_line).contains(&line))
+    };
+    let frame = stacks.all_frames().filter(fits).find(own).or_else(|| stacks.all_frames().find(fits));
+    frame.and_then(|frame| frame.file.as_deref()).unwrap_or(&function.file).to_owned()
+}
+
+fn last_name(function: &str) -> &str {
+    function.rsplit("::").next().unwrap_or_default()
+}
+
+fn table(function: &Announced, path: String, sources: &Sources) -> FunctionLines {
+    let file = sources.file(&path);
+    let sum =
+        |figure: fn(&AnnouncedLine) -> u64| function.lines.values().map(figure).fold(0, u64::saturating_add);
+    let (allocated, freed) = (sum(|line| line.allocated), sum(|line| line.freed));
+    // Nothing that a dump says is believed: neither that a function has a billion lines nor that they lie in it.
+    let whole = function.end_line - function.start_line <= MOST_LINES;
+    let inside = function.start_line..=function.end_line;
+    let gaps = inside.clone().filter(|_| whole).filter(|line| !function.lines.contains_key(line));
+    let mut numbers: Vec<u32> =
+        gaps.take(MOST_LINES as usize + 1).chain(function.lines.keys().copied()).collect();
+    numbers.sort_unstable();
+    let row = |line: u32| row(line, function.lines.get(&line), file.line(line).map(str::to_owned));
+    FunctionLines {
+        function: function.name.clone(),
+        file: Some(path),
+        start_line: function.start_line,
+        end_line: function.end_line,
+        source: "annotation",
+        note: note_about(Some(&file), sources),
+        increment: allocated.wrapping_sub(freed) as i64,
+        allocated,
+        freed,
+        lines: numbers.into_iter().map(row).collect(),
+    }
+}
+
+const MOST_LINES: u32 = 20_000;
+
+fn row(line: u32, figures: Option<&AnnouncedLine>, text: Option<String>) -> LineRow {
+    LineRow {
+        line,
+        mem_usage: figures.map(|line| line.mem_usage),
+        increment: figures.map(|line| line.allocated.wrapping_sub(line.freed) as i64),
+        occurrences: figures.map(|line| line.occurrences),
+        allocated: figures.map(|line| line.allocated),
+        freed: figures.map(|line| line.freed),
+        blocks: figures.map(|line| line.blocks),
+        max: figures.map(|line| line.max),
+        time_ns: figures.map(|line| line.time_us.saturating_mul(1000)),
+        text,
+    }
+}

@@ -1,0 +1,312 @@
+//! What annotated functions say about their lines. In: the records of lines, and the heap events between them. Out:
+//! figures for every line. Memory follows functions, lines and running activations, never events, and is bounded whatever
+//! a dump says.
+//!
+//! An event counts once for each annotated function that its thread runs: on the innermost activation of it. So the
+//! increments of a function's lines add up to what the thread's heap changed by over the outermost calls.
+
+use std::collections::BTreeMap;
+
+use alloc_dump::record::Function;
+use rustc_hash::FxHashMap;
+
+use crate::profile::{Announced, AnnouncedLine};
+
+/// All annotated functions, on all threads.
+#[derive(Debug, Default)]
+pub(super) struct Activations {
+    functions: Vec<Announced>,
+    /// Index of a function by its number.
+    numbers: FxHashMap<u32, usize>,
+    rows: Vec<Row>,
+    row_of: FxHashMap<(usize, u32), usize>,
+    threads: FxHashMap<u32, Running>,
+    /// Activations that are not over and run nowhere.
+    suspended: FxHashMap<u64, Activation>,
+}
+
+#[derive(Debug)]
+struct Row {
+    function: usize,
+    line: u32,
+    figures: AnnouncedLine,
+}
+
+/// What one thread runs, outermost first.
+#[derive(Debug, Default)]
+struct Running {
+    stack: Vec<Activation>,
+    /// Where the innermost activation of each function is.
+    innermost: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Activation {
+    number: u64,
+    function: usize,
+    /// The row of the line that it has reached, if it has reached one or had an event.
+    row: Option<usize>,
+    /// Where the next outer activation of the same function is.
+    outer: Option<usize>,
+    since_us: u64,
+}
+
+/// A moment of the replay.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    /// The thread whose record it is.
+    pub(super) thread: u32,
+    /// Microseconds since time zero.
+    pub(super) us: u64,
+    /// Live bytes of the process.
+    pub(super) live: u64,
+}
+
+/// What an event has changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Change {
+    pub(super) allocated: u64,
+    pub(super) freed: u64,
+    pub(super) blocks: i64,
+}
+
+impl Activations {
+    /// Whether no function has been announced: then there is nothing to do for events.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+
+    /// A function is defined; false if there are too many.
+    pub(super) fn define(&mut self, function: &Function<'_>) -> bool {
+        if self.functions.len() == MOST_FUNCTIONS {
+            return false;
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.numbers.entry(function.id).or_insert(self.functions.len());
+        self.functions.push(Announced {
+            name: text(function.name),
+            file: text(function.file),
+            start_line: function.start_line,
+            end_line: function.end_line.max(function.start_line),
+            lines: BTreeMap::new(),
+        });
+        true
+    }
+
+    /// An activation begins, or goes on; false if the function is not known or there are too many.
+    pub(super) fn enter(&mut self, now: Now, function: u32, number: u64) -> bool {
+        let Some(function) = self.numbers.get(&function).copied() else { return false };
+        let running = self.threads.entry(now.thread).or_default();
+        if running.stack.len() == MOST_ACTIVATIONS {
+            return false;
+        }
+        let row = self.suspended.remove(&number).filter(|before| before.function == function);
+        let at = running.stack.len();
+        let same = running.innermost.iter_mut().find(|at| running.stack[**at].function == function);
+        let outer = match same {
+            Some(innermost) => Some(std::mem::replace(innermost, at)),
+            None => {
+                running.innermost.push(at);
+                None
+            }
+        };
+        let row = row.and_then(|before| before.row);
+        running.stack.push(Activation { number, function, row, outer, since_us: now.us });
+        if let Some(outer) = outer {
+            // Its time goes on when this one is over.
+            let outer = &mut running.stack[outer];
+            spend(&mut self.rows, outer, now.us);
+        }
+        true
+    }
+
+    /// An activation reaches a line; false if it does not run here.
+    pub(super) fn reach(&mut self, now: Now, number: u64, line: u32) -> bool {
+        let Some(running) = self.threads.get_mut(&now.thread) else { return false };
+        let Some(at) = running.stack.iter().rposition(|activation| activation.number == number) else {
+            return false;
+        };
+        let activation = &mut running.stack[at];
+        leave_line(&mut self.rows, activation, now, running.innermost.contains(&at));
+        let function = activation.function;
+        let Some(row) = row_of(&mut self.row_of, &mut self.rows, function, line) else { return false };
+        running.stack[at].row = Some(row);
+        self.rows[row].figures.occurrences += 1;
+        true
+    }
+
+    /// An activation, and all within it, run here no more; false if it did not.
+    pub(super) fn leave(&mut self, now: Now, number: u64, ended: bool) -> bool {
+        let Some(running) = self.threads.get_mut(&now.thread) else { return false };
+        let Some(last) = running.stack.iter().rposition(|activation| activation.number == number) else {
+            return false;
+        };
+        while running.stack.len() > last {
+            let at = running.stack.len() - 1;
+            let Some(place) = running.innermost.iter().position(|innermost| *innermost == at) else { break };
+            let activation = &mut running.stack[at];
+            leave_line(&mut self.rows, activation, now, true);
+            let left = *activation;
+            running.stack.pop();
+            match left.outer {
+                Some(outer) => {
+                    running.innermost[place] = outer;
+                    running.stack[outer].since_us = now.us;
+                }
+                None => {
+                    running.innermost.swap_remove(place);
+                }
+            }
+            if at == last && !ended && self.suspended.len() < MOST_ACTIVATIONS {
+                self.suspended.insert(number, left);
+            }
+        }
+        true
+    }
+
+    /// A heap event of a thread.
+    pub(super) fn event(&mut self, thread: u32, change: Change) {
+        let Some(running) = self.threads.get_mut(&thread) else { return };
+        for at in &running.innermost {
+            let activation = &mut running.stack[*at];
+            if activation.row.is_none() {
+                let start = self.functions[activation.function].start_line;
+                activation.row = row_of(&mut self.row_of, &mut self.rows, activation.function, start);
+            }
+            let Some(row) = activation.row else { continue };
+            let figures = &mut self.rows[row].figures;
+            figures.allocated = figures.allocated.saturating_add(change.allocated);
+            figures.freed = figures.freed.saturating_add(change.freed);
+            figures.blocks += change.blocks;
+        }
+    }
+
+    /// The functions and their lines.
+    pub(super) fn finish(mut self, us: u64, live: u64) -> Vec<Announced> {
+        // What still runs is at its line until the end.
+        let threads = std::mem::take(&mut self.threads);
+        for (thread, running) in threads {
+            let now = Now { thread, us, live };
+            for (at, mut activation) in running.stack.into_iter().enumerate() {
+                leave_line(&mut self.rows, &mut activation, now, running.innermost.contains(&at));
+            }
+        }
+        for row in self.rows {
+            self.functions[row.function].lines.insert(row.line, row.figures);
+        }
+        self.functions
+    }
+}
+
+/// The line that an activation is at ends now.
+fn leave_line(rows: &mut [Row], activation: &mut Activation, now: Now, innermost: bool) {
+    if innermost {
+        spend(rows, activation, now.us);
+    }
+    activation.since_us = now.us;
+    if let Some(row) = activation.row {
+        let figures = &mut rows[row].figures;
+        (figures.mem_usage, figures.max) = (now.live, figures.max.max(now.live));
+    }
+}
+
+fn spend(rows: &mut [Row], activation: &mut Activation, us: u64) {
+    if let Some(row) = activation.row {
+        rows[row].figures.time_us += us.saturating_sub(activation.since_us);
+    }
+    activation.since_us = us;
+}
+
+fn row_of(
+    known: &mut FxHashMap<(usize, u32), usize>,
+    rows: &mut Vec<Row>,
+    function: usize,
+    line: u32,
+) -> Option<usize> {
+    if let Some(row) = known.get(&(function, line)) {
+        return Some(*row);
+    }
+    if rows.len() == MOST_ROWS {
+        return None;
+    }
+    known.insert((function, line), rows.len());
+    rows.push(Row { function, line, figures: AnnouncedLine::default() });
+    Some(rows.len() - 1)
+}
+
+const MOST_FUNCTIONS: usize = 1 << 16;
+const MOST_ROWS: usize = 1 << 20;
+/// That run on one thread, or nowhere.
+const MOST_ACTIVATIONS: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_functions() -> Activations {
+        let mut all = Activations::default();
+        for id in [1, 2] {
+            let function =
+                Function { id, name: b"f", file: b"f.rs", start_line: 10 * id, end_line: 10 * id + 9 };
+            assert!(all.define(&function));
+        }
+        all
+    }
+
+    fn at(us: u64, live: u64) -> Now {
+        Now { thread: 1, us, live }
+    }
+
+    fn change(allocated: u64, freed: u64) -> Change {
+        Change { allocated, freed, blocks: i64::from(allocated > 0) - i64::from(freed > 0) }
+    }
+
+    #[test]
+    fn an_event_counts_once_for_each_function_on_its_innermost_activation() {
+        let mut all = two_functions();
+        assert!(all.enter(at(0, 0), 1, 100) && all.reach(at(0, 0), 100, 11));
+        all.event(1, change(5, 0));
+        // The same function within itself, and the other one within that.
+        assert!(all.enter(at(10, 5), 1, 101) && all.reach(at(10, 5), 101, 12));
+        assert!(all.enter(at(20, 5), 2, 102) && all.reach(at(20, 5), 102, 21));
+        all.event(1, change(7, 0));
+        all.event(9, change(1000, 0));
+        assert!(all.leave(at(50, 12), 102, true) && all.leave(at(60, 12), 101, true));
+        all.event(1, change(0, 5));
+        assert!(all.reach(at(70, 7), 100, 13) && all.leave(at(75, 7), 100, true));
+        assert!(!all.reach(at(75, 7), 100, 13), "it is over");
+        let functions = all.finish(80, 7);
+        let rows = |at: usize| -> Vec<(u32, u64, u64, u64, u64, u64)> {
+            let rows = functions[at].lines.iter();
+            rows.map(|(n, l)| (*n, l.occurrences, l.allocated, l.freed, l.time_us, l.mem_usage)).collect()
+        };
+        // Line 11 has 0 to 10 and, when the inner call is over, 60 to 70.
+        assert_eq!(rows(0), [(11, 1, 5, 5, 20, 7), (12, 1, 7, 0, 50, 12), (13, 1, 0, 0, 5, 7)]);
+        assert_eq!(rows(1), [(21, 1, 7, 0, 30, 12)]);
+    }
+
+    #[test]
+    fn a_future_goes_on_where_it_was_on_whatever_thread() {
+        let mut all = two_functions();
+        assert!(all.enter(at(0, 0), 1, 7) && all.reach(at(0, 0), 7, 12) && all.leave(at(4, 0), 7, false));
+        all.event(1, change(100, 0));
+        let other = |us| Now { thread: 2, us, live: 0 };
+        assert!(all.enter(other(50), 1, 7));
+        all.event(2, change(3, 0));
+        assert!(all.leave(other(56), 7, true));
+        let line = &all.finish(60, 0)[0].lines[&12];
+        assert_eq!((line.occurrences, line.allocated, line.time_us), (1, 3, 4 + 6));
+    }
+
+    #[test]
+    fn what_was_never_left_is_over_with_its_caller_and_nonsense_is_refused() {
+        let mut all = two_functions();
+        assert!(!all.enter(at(0, 0), 3, 1) && !all.reach(at(0, 0), 1, 1) && !all.leave(at(0, 0), 1, true));
+        assert!(all.enter(at(0, 0), 1, 1) && all.enter(at(0, 0), 2, 2) && all.enter(at(0, 0), 2, 3));
+        assert!(all.leave(at(9, 0), 1, true));
+        assert!(!all.leave(at(9, 0), 3, true) && !all.leave(at(9, 0), 2, true));
+        all.event(1, change(1, 0));
+        assert!(all.finish(9, 0).iter().all(|function| function.lines.is_empty()));
+    }
+}
