@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use alloc_dump::record;
+use alloc_dump::record::{self, LINE_AGAIN};
 
 use crate::mode::{self, RECORD};
 use crate::recorder;
@@ -91,6 +91,22 @@ impl Function {
         Each { iterator: of.into_iter(), function: self, line, again }
     }
 
+    /// The activation goes back to the line where it is now when the guard is dropped: a closure is called.
+    #[inline]
+    pub fn aside(&'static self) -> Aside {
+        let line = if mode::current() & RECORD == 0 { 0 } else { self.line_now() };
+        Aside { function: self, line }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn line_now(&'static self) -> u32 {
+        if recorder::left_behind_by_fork() {
+            return 0;
+        }
+        thread::with(|mut busy| recorder::line_now(busy.local(), self)).unwrap_or(0)
+    }
+
     /// The value, after which this line is reached: the end of a block whose locals are still there.
     #[inline]
     pub fn closing<T>(&'static self, line: u32, value: T) -> T {
@@ -165,6 +181,24 @@ impl Drop for Activation {
     #[inline]
     fn drop(&mut self) {
         self.leave(true);
+    }
+}
+
+/// What [`Function::aside`] returns.
+#[derive(Debug)]
+#[must_use = "the line is gone back to when this is dropped"]
+pub struct Aside {
+    function: &'static Function,
+    /// 0 for none.
+    line: u32,
+}
+
+impl Drop for Aside {
+    #[inline]
+    fn drop(&mut self) {
+        if self.line != 0 {
+            self.function.line(self.line | LINE_AGAIN);
+        }
     }
 }
 
@@ -267,7 +301,9 @@ pub(crate) struct Activations {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct Place {
-    function: u64,
+    function: u32,
+    /// The line that it has reached; 0 for none.
+    line: u32,
     activation: u64,
 }
 
@@ -293,17 +329,17 @@ impl Activations {
             larger.slice_mut()[..self.len].copy_from_slice(&self.memory.slice::<Place>()[..self.len]);
             self.memory = larger;
         }
-        self.memory.slice_mut()[self.len] = Place { function: u64::from(function), activation };
+        self.memory.slice_mut()[self.len] = Place { function, line: 0, activation };
         self.len += 1;
         true
     }
 
-    /// The innermost activation of a function.
+    /// The innermost activation of a function, and the line that it has reached.
     #[inline]
-    pub(crate) fn of(&self, function: u32) -> Option<u64> {
-        let running = self.memory.slice::<Place>().get(..self.len)?;
-        let place = running.iter().rev().find(|place| place.function == u64::from(function))?;
-        Some(place.activation)
+    pub(crate) fn of(&mut self, function: u32) -> Option<(u64, &mut u32)> {
+        let running = self.memory.slice_mut::<Place>().get_mut(..self.len)?;
+        let place = running.iter_mut().rev().find(|place| place.function == function)?;
+        Some((place.activation, &mut place.line))
     }
 
     /// This one is over, and all within it that were never left; false if it does not run here.
@@ -330,11 +366,12 @@ mod tests {
     fn the_innermost_activation_is_found_and_what_was_never_left_goes_with_its_caller() {
         let mut running = Activations::new();
         assert_eq!((running.of(1), running.pop(7)), (None, false));
+        let of = |running: &mut Activations, function| running.of(function).map(|(number, _)| number);
         for number in 0..1000 {
             assert!(running.push((number % 3) as u32, number));
         }
-        assert_eq!((running.of(0), running.of(1), running.of(2)), (Some(999), Some(997), Some(998)));
+        assert_eq!([0, 1, 2].map(|function| of(&mut running, function)), [Some(999), Some(997), Some(998)]);
         assert!(running.pop(998) && !running.pop(999), "the last one went with its caller");
-        assert_eq!((running.of(0), running.of(2)), (Some(996), Some(995)));
+        assert_eq!([0, 2].map(|function| of(&mut running, function)), [Some(996), Some(995)]);
     }
 }

@@ -14,6 +14,10 @@ pub const FIRST_COLD_TAG: u8 = 0x40;
 /// No hot record is longer: a tag and at most five varints.
 pub const MAX_HOT_LEN: usize = 1 + 5 * varint::MAX_LEN;
 
+/// In the line of a [`Record::Line`]: the activation goes on at this line, which has been reached before (it called a
+/// closure that has lines of its own).
+pub const LINE_AGAIN: u32 = 1 << 31;
+
 const THREAD: u8 = 1;
 const TIME: u8 = 2;
 const NODE: u8 = 3;
@@ -176,7 +180,7 @@ pub enum Record<'a> {
     Line {
         /// Number of the activation.
         activation: u64,
-        /// The line.
+        /// The line, with [`LINE_AGAIN`] if it only goes back there.
         line: u32,
     },
     /// The current thread ceases to run an activation, and all that it has entered since.

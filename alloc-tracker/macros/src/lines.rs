@@ -3,6 +3,7 @@
 
 use proc_macro2::Span;
 use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 use syn::{Arm, Block, Expr, Local, Pat, Stmt, parse_quote_spanned};
 
@@ -30,33 +31,29 @@ impl Lines {
                 statements.push(statement);
                 continue;
             }
+            let last = closing && index + 1 == count;
+            let ending = if last { Ending::of(&statement) } else { Ending::None };
             // A `while` reaches its line by itself.
             if !matches!(statement, Stmt::Expr(Expr::While(_), _)) {
                 statements.extend(self.probe_once(line_of(&statement)));
             }
             self.visit_stmt_mut(&mut statement);
-            let last = index + 1 == count;
-            match statement {
-                Stmt::Expr(value, None) if last && closing && !is_unit(&value) => {
-                    statements.push(Stmt::Expr(self.closed(value, end), None));
+            match (statement, ending) {
+                (Stmt::Expr(value, None), Ending::Value) => {
+                    self.note(end);
+                    let value = parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.closing(#end, #value));
+                    statements.push(Stmt::Expr(value, None));
                 }
-                other => {
-                    // A macro in braces may be the block's value.
-                    let leaves = match &other {
-                        Stmt::Expr(value, _) => diverges(value),
-                        Stmt::Macro(call) => call.semi_token.is_none(),
-                        _ => false,
-                    };
-                    statements.push(other);
-                    if last && closing && !leaves {
-                        let probe = self.probe(end);
-                        let Stmt::Expr(probe, semicolon) = probe else { continue };
-                        // The statement before may never come back, which only the compiler can know.
-                        statements.push(
-                            parse_quote_spanned!(site()=> #[allow(unreachable_code)] #probe #semicolon),
-                        );
-                    }
+                (statement, Ending::Unit) => {
+                    statements.push(statement);
+                    self.note(end);
+                    // The statement before may never come back, which only the compiler can know.
+                    statements.push(parse_quote_spanned! {site()=>
+                        #[allow(unreachable_code)]
+                        __ALLOC_TRACKER_FUNCTION.line(#end);
+                    });
                 }
+                (statement, _) => statements.push(statement),
             }
         }
         block.stmts = statements;
@@ -83,17 +80,6 @@ impl Lines {
         self.reached = Some((line, self.inserted));
     }
 
-    /// The value of a block, followed by a probe for its closing brace while its locals are still there. The value goes
-    /// through a function, which leaves its temporaries and its expected type alone; where that would not be so, there
-    /// is no probe.
-    fn closed(&mut self, value: Expr, line: u32) -> Expr {
-        if !passes(&value) || diverges(&value) {
-            return value;
-        }
-        self.note(line);
-        parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.closing(#line, #value))
-    }
-
     /// An expression with a probe of its own before it.
     fn led(&mut self, mut value: Expr) -> Expr {
         let itself = matches!(value, Expr::While(_));
@@ -117,6 +103,35 @@ impl Lines {
                 self.block(&mut body.block, closing);
             }
             body => *body = self.led(std::mem::replace(body, Expr::PLACEHOLDER)),
+        }
+    }
+}
+
+/// How a block comes to its closing brace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Without a value: a probe may follow its last statement.
+    Unit,
+    /// With one. It goes through a function, which leaves its temporaries and its expected type alone.
+    Value,
+    /// Never, or with a value of which nobody can say that a function leaves it as it is.
+    None,
+}
+
+impl Ending {
+    fn of(last: &Stmt) -> Ending {
+        match last {
+            Stmt::Expr(value, _) if diverges(value) => Ending::None,
+            Stmt::Expr(value, None) if !is_unit(value) => {
+                if passes(value) {
+                    Ending::Value
+                } else {
+                    Ending::None
+                }
+            }
+            // In braces it may be the block's value.
+            Stmt::Macro(call) if call.semi_token.is_none() || diverges_macro(&call.mac) => Ending::None,
+            _ => Ending::Unit,
         }
     }
 }
@@ -198,6 +213,10 @@ impl VisitMut for Lines {
                     Expr::Block(body) => {
                         let closing = has_locals(&body.block) || closure.inputs.iter().any(binds);
                         self.block(&mut body.block, closing);
+                        // Whoever calls it goes on where it was.
+                        let aside =
+                            parse_quote_spanned!(site()=> let __line = __ALLOC_TRACKER_FUNCTION.aside(););
+                        body.block.stmts.insert(0, aside);
                     }
                     body => self.visit_expr_mut(body),
                 }
@@ -291,14 +310,13 @@ fn is_unit(value: &Expr) -> bool {
 
 /// Whether an expression never has a value, as far as can be seen from here.
 fn diverges(value: &Expr) -> bool {
-    const MACROS: [&str; 4] = ["panic", "todo", "unimplemented", "unreachable"];
     const FUNCTIONS: [&str; 5] = ["exit", "abort", "panic_any", "resume_unwind", "unreachable_unchecked"];
-    let last = |path: &syn::Path| path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default();
     match value {
-        Expr::Return(_) | Expr::Break(_) | Expr::Continue(_) | Expr::Loop(_) => true,
-        Expr::Macro(call) => MACROS.contains(&last(&call.mac.path).as_str()),
+        Expr::Return(_) | Expr::Break(_) | Expr::Continue(_) => true,
+        Expr::Loop(repeat) => !Breaks::leave(repeat),
+        Expr::Macro(call) => diverges_macro(&call.mac),
         Expr::Call(call) => {
-            matches!(&*call.func, Expr::Path(path) if FUNCTIONS.contains(&last(&path.path).as_str()))
+            matches!(&*call.func, Expr::Path(path) if FUNCTIONS.contains(&last_name(&path.path).as_str()))
         }
         Expr::Block(body) => ends_in_divergence(&body.block),
         Expr::Unsafe(body) => ends_in_divergence(&body.block),
@@ -312,6 +330,56 @@ fn diverges(value: &Expr) -> bool {
 }
 
 fn ends_in_divergence(block: &Block) -> bool {
-    matches!(block.stmts.last(), Some(Stmt::Expr(value, _)) if diverges(value))
-        || matches!(block.stmts.last(), Some(Stmt::Macro(call)) if diverges(&Expr::Macro(syn::ExprMacro { attrs: Vec::new(), mac: call.mac.clone() })))
+    match block.stmts.last() {
+        Some(Stmt::Expr(value, _)) => diverges(value),
+        Some(Stmt::Macro(call)) => diverges_macro(&call.mac),
+        _ => false,
+    }
+}
+
+fn diverges_macro(call: &syn::Macro) -> bool {
+    const MACROS: [&str; 4] = ["panic", "todo", "unimplemented", "unreachable"];
+    MACROS.contains(&last_name(&call.path).as_str())
+}
+
+fn last_name(path: &syn::Path) -> String {
+    path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default()
+}
+
+/// Looks for a `break` that leaves a loop.
+struct Breaks<'a> {
+    label: Option<&'a syn::Ident>,
+    /// Loops around, within the one in question.
+    depth: usize,
+    found: bool,
+}
+
+impl Breaks<'_> {
+    fn leave(repeat: &syn::ExprLoop) -> bool {
+        let label = repeat.label.as_ref().map(|label| &label.name.ident);
+        let mut breaks = Breaks { label, depth: 0, found: false };
+        breaks.visit_block(&repeat.body);
+        breaks.found
+    }
+}
+
+impl<'ast> Visit<'ast> for Breaks<'_> {
+    fn visit_expr(&mut self, value: &'ast Expr) {
+        let inner = usize::from(matches!(value, Expr::Loop(_) | Expr::While(_) | Expr::ForLoop(_)));
+        match value {
+            Expr::Closure(_) | Expr::Async(_) => return,
+            Expr::Break(leaving) => {
+                self.found |= match &leaving.label {
+                    Some(label) => Some(&label.ident) == self.label,
+                    None => self.depth == 0,
+                };
+            }
+            _ => {}
+        }
+        self.depth += inner;
+        visit::visit_expr(self, value);
+        self.depth -= inner;
+    }
+
+    fn visit_item(&mut self, _: &'ast syn::Item) {}
 }

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use alloc_dump::lane::{Entry, WIDE};
 use alloc_dump::layout::StackId;
+use alloc_dump::record::LINE_AGAIN;
 use alloc_dump::tail;
 
 use crate::capture::End;
@@ -112,10 +113,17 @@ pub(crate) fn enter(local: &mut Local, function: &Function, again: &Activation) 
 pub(crate) fn reach(local: &mut Local, function: &Function, line: u32) {
     if let Some(recording) = prepare_for_line(local)
         && let Some(number) = function.number_in(recording)
-        && let Some(activation) = local.running.of(number)
+        && let Some((activation, place)) = local.running.of(number)
     {
+        *place = line & !LINE_AGAIN;
         local.enrolment.store(0, true, |_| Entry::Line { activation, line });
     }
+}
+
+/// The line that the innermost activation of a function on this thread has reached, 0 if there is none.
+pub(crate) fn line_now(local: &mut Local, function: &Function) -> u32 {
+    let number = function.number_in(local.enrolment.recording());
+    number.and_then(|number| local.running.of(number)).map_or(0, |(_, line)| *line)
 }
 
 /// Records that an activation no longer runs on this thread.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use alloc_dump::record::Function;
+use alloc_dump::record::{Function, LINE_AGAIN};
 use rustc_hash::FxHashMap;
 
 use crate::profile::{Announced, AnnouncedLine};
@@ -130,9 +130,11 @@ impl Activations {
         let activation = &mut running.stack[at];
         leave_line(&mut self.rows, activation, now, running.innermost.contains(&at));
         let function = activation.function;
+        let again = line & LINE_AGAIN != 0;
+        let line = line & !LINE_AGAIN;
         let Some(row) = row_of(&mut self.row_of, &mut self.rows, function, line) else { return false };
         running.stack[at].row = Some(row);
-        self.rows[row].figures.occurrences += 1;
+        self.rows[row].figures.occurrences += u64::from(!again);
         true
     }
 

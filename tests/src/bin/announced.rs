@@ -1,0 +1,219 @@
+//! Functions that announce their lines. What each line has to show stands behind it or alone on the next line, as `//= OCCURRENCES INCREMENT`, by
+//! arithmetic on the sizes; lines without it are never reached or announce nothing. Prints by how many bytes the calls of
+//! each function have changed the heap, as an independent counter says.
+
+#![forbid(unsafe_code)]
+#![warn(clippy::pedantic)]
+
+use std::future::Future;
+use std::hint::black_box;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use alloc_oracle::{Counting, snapshot};
+use alloc_tracker::{AllocTracker, profile};
+
+#[global_allocator]
+static ALLOC: Counting<AllocTracker> = Counting::new(AllocTracker::system());
+
+fn main() {
+    let mut changes = Vec::with_capacity(16);
+    let mut measure = |name: &'static str, call: fn()| {
+        let before = snapshot().live_bytes;
+        call();
+        changes.push((name, snapshot().live_bytes.wrapping_sub(before).cast_signed()));
+    };
+    measure("after_release", after_release);
+    measure("outer", || {
+        outer();
+    });
+    measure("recurses", || {
+        recurses(4);
+    });
+    measure("one_statement", one_statement);
+    measure("Shelf::fill", || Shelf::default().keep());
+    measure("chooses", || {
+        (0..4).for_each(|number| drop(black_box(chooses(number))));
+    });
+    std::panic::set_hook(Box::new(|_| {}));
+    for panics in [false, true] {
+        drop(std::panic::catch_unwind(|| unwinds(panics)));
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| works(2));
+        }
+    });
+    two_threads_poll();
+    alloc_tracker::mark("all is done");
+    for (name, change) in changes {
+        println!("{name} {change}");
+    }
+}
+
+#[profile]
+fn after_release() {
+    let large = vec![0u8; 90_000]; //= 1 90000
+    drop(black_box(large)); //= 1 -90000
+    let mut kept = Vec::with_capacity(10); //= 1 240
+    for size in 1..=10 {
+        //= 11 0
+        let scratch = vec![0u8; 100]; //= 10 1000
+        kept.push(vec![1u8; size]); //= 10 55
+        black_box(&scratch); //= 10 0
+    } //= 10 -1000
+    while let Some(last) = kept.pop() {
+        //= 11 0
+        black_box(last); //= 10 -55
+    } //= 10 0
+} //= 1 -240
+
+#[profile]
+fn outer() -> usize {
+    let own = vec![0u8; 30]; //= 1 30
+    let more = inner(); //= 1 3000
+    own.len() + more.len() //= 1 0
+} //= 1 -3030
+
+#[profile]
+fn inner() -> Vec<u8> {
+    let scratch = vec![1u8; 500]; //= 1 500
+    scratch.repeat(6) //= 1 3000
+} //= 1 -500
+
+#[profile]
+fn recurses(depth: usize) -> usize {
+    let own = vec![0u8; 100 * (depth + 1)]; //= 5 1500
+    if depth == 0 {
+        //= 5 0
+        return black_box(&own).len(); //= 1 -100
+    }
+    let below = recurses(depth - 1); //= 4 0
+    black_box(&own).len() + below //= 4 0
+} //= 4 -1400
+
+#[profile]
+#[rustfmt::skip]
+fn one_statement() {
+    let list = joined(
+        //= 1 30
+        vec![1u8; 10],
+        vec![2u8; 20],
+        "a third argument, so that the call needs several lines",
+    );
+    black_box(list); black_box(vec![0u8; 9]); //= 1 -30
+} //= 1 0
+
+fn joined(mut first: Vec<u8>, second: Vec<u8>, text: &str) -> Vec<u8> {
+    first.reserve_exact(second.len());
+    first.extend(second);
+    black_box(text);
+    first
+}
+
+#[derive(Default)]
+struct Shelf(Vec<Vec<u8>>);
+
+#[profile]
+impl Shelf {
+    fn fill(&mut self, sizes: &[usize]) -> Option<&mut Vec<u8>> {
+        self.0.reserve_exact(sizes.len()); //= 1 72
+        for size in sizes {
+            //= 4 0
+            self.0.push(vec![0; *size]); //= 3 60
+        } //= 3 0
+        self.0.last_mut() //= 1 0
+    } //= 1 0
+
+    fn keep(mut self) {
+        let filled = self.fill(&[10, 20, 30]).map(|last| last.len()); //= 1 132
+        black_box(filled); //= 1 0
+        self.0.clear(); //= 1 -60
+        self.0.shrink_to_fit(); //= 1 -72
+    } //= 1 0
+}
+
+#[profile]
+fn chooses(number: usize) -> Vec<u8> {
+    let Some(size) = number.checked_sub(1) else {
+        //= 4 0
+        return vec![0; 7]; //= 1 7
+    };
+    let mut rounds = 0; //= 3 0
+    let list = loop {
+        //= 3 0
+        rounds += 1; //= 6 0
+        if rounds > size {
+            //= 6 0
+            break vec![0u8; rounds]; //= 3 6
+        }
+    };
+    let add = |more: usize| {
+        //= 3 0
+        let more = vec![0u8; more]; //= 1 20
+        more.len() //= 1 0
+    }; //= 1 -20
+    match list.len() {
+        //= 3 0
+        1 => list, //= 1 0
+        n if n > 2 => {
+            //= 2 0
+            let sum = n + list.len(); //= 1 0
+            vec![0; sum] //= 1 6
+        } //= 1 0
+        _ => vec![0; add(20) + 2], //= 1 22
+    }
+} //= 3 -5
+
+#[profile]
+fn unwinds(panics: bool) {
+    let held = vec![0u8; 70]; //= 2 140
+    if panics {
+        //= 2 0
+        std::panic::panic_any(held.len()); //= 1 freed 70
+    }
+    black_box(&held); //= 1 0
+} //= 1 -70
+
+#[profile]
+fn works(rounds: usize) {
+    for _ in 0..rounds {
+        //= 9 0
+        let block = vec![0u8; 40]; //= 6 240
+        std::thread::sleep(std::time::Duration::from_millis(2)); //= 6 0
+        black_box(block); //= 6 -240
+    } //= 6 0
+} //= 3 0
+
+#[profile]
+async fn moves(name: String) -> usize {
+    let first = vec![0u8; 11]; //= 1 11
+    Once(false).await; //= 1 0
+    let second = vec![0u8; 22]; //= 1 22
+    first.len() + second.len() + name.len() //= 1 0
+} //= 1 -38
+
+/// Pending, once.
+struct Once(bool);
+
+impl Future for Once {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+fn two_threads_poll() {
+    let mut future = Box::pin(moves("5 B  ".to_owned()));
+    assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    // Not the future's.
+    let between = black_box(vec![0u8; 1000]);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let polled = pin!(future).poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(polled, Poll::Ready(38)));
+        });
+    });
+    drop(between);
+}

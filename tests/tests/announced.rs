@@ -1,0 +1,101 @@
+//! Functions with `#[profile]`: every line of `announced` shows what stands behind it, and the lines of a function add up to
+//! what an independent counter saw.
+
+use serde_json::Value;
+use tests::{Run, workspace};
+
+/// What stands behind a line.
+#[derive(Debug, PartialEq)]
+enum Expected {
+    Increment(i64),
+    Freed(i64),
+}
+
+/// The line's number, how often it is reached, and what it changes.
+fn expectations(text: &str) -> Vec<(i64, i64, Expected)> {
+    let marked = text.lines().zip(1..).filter_map(|(line, number)| {
+        let (code, marker) = line.split_once("//= ")?;
+        // Alone on its line it is about the one before.
+        Some((number - i64::from(code.trim().is_empty()), marker))
+    });
+    let marked = marked.filter(|(_, marker)| marker.starts_with(|first: char| first.is_ascii_digit()));
+    let parsed = marked.map(|(number, marker)| {
+        let (occurrences, change) = marker.split_once(' ').unwrap();
+        let change = match change.strip_prefix("freed ") {
+            Some(freed) => Expected::Freed(freed.parse().unwrap()),
+            None => Expected::Increment(change.parse().unwrap()),
+        };
+        (number, occurrences.parse().unwrap(), change)
+    });
+    parsed.collect()
+}
+
+#[test]
+fn every_line_shows_what_arithmetic_says() {
+    let run = Run::traced("announced", &[]);
+    let source = std::fs::read_to_string(workspace().join("tests/src/bin/announced.rs")).unwrap();
+    let lines = run.json("lines", &["--file", "announced.rs"]);
+    let tables: Vec<&Value> = lines["functions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|table| table["source"] == "annotation")
+        .collect();
+    let mut rows: Vec<&Value> = tables.iter().flat_map(|table| table["lines"].as_array().unwrap()).collect();
+    rows.retain(|row| !row["occurrences"].is_null());
+    let mut wrong = Vec::new();
+    let expected = expectations(&source);
+    for (line, occurrences, change) in &expected {
+        let row = rows.iter().find(|row| row["line"] == *line).copied().unwrap_or(&Value::Null);
+        let shown = match change {
+            Expected::Increment(_) => Expected::Increment(row["increment"].as_i64().unwrap_or(i64::MAX)),
+            Expected::Freed(_) => Expected::Freed(row["freed"].as_i64().unwrap_or(i64::MAX)),
+        };
+        if row["occurrences"] != *occurrences || shown != *change {
+            wrong.push(format!("line {line}: {occurrences} {change:?} expected, {row}"));
+        }
+    }
+    for row in &rows {
+        if !expected.iter().any(|(line, ..)| row["line"] == *line) {
+            wrong.push(format!("nothing is expected of {row}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(expected.len() > 50);
+}
+
+#[test]
+fn lines_add_up_to_what_a_counter_saw() {
+    let run = Run::traced("announced", &[]);
+    let lines = run.json("lines", &["--file", "announced.rs"]);
+    let said = String::from_utf8_lossy(&run.output.stdout).into_owned();
+    let said: Vec<(&str, i64)> = said
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(name, change)| Some((name, change.parse().ok()?)))
+        .collect();
+    for (name, change) in [("after_release", 0), ("outer", 0), ("recurses", 0), ("one_statement", 0)] {
+        assert!(said.contains(&(name, change)), "the counter itself: {said:?}");
+        let table = lines["functions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|table| table["function"] == format!("announced::{name}"))
+            .unwrap();
+        assert_eq!(
+            (table["increment"].as_i64(), &table["source"]),
+            (Some(change), &Value::from("annotation"))
+        );
+    }
+}
+
+#[test]
+fn a_function_has_one_table_and_a_thread_its_own_part() {
+    let run = Run::traced("announced", &[]);
+    let lines = run.json("lines", &["--function", "announced::outer"]);
+    assert_eq!(lines["functions"].as_array().unwrap().len(), 1, "{lines}");
+    // Nothing of `works` was run by the first thread.
+    let of_main = run.json("lines", &["--file", "announced.rs", "--thread", "announced"]);
+    let names = |lines: &Value| lines["functions"].to_string();
+    assert!(names(&of_main).contains("announced::outer"), "{of_main}");
+}
