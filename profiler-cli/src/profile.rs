@@ -25,6 +25,8 @@ pub struct Profile {
     pub timeline: Vec<(u64, Sample)>,
     /// Functions that announce their lines, in the order in which they first did.
     pub announced: Vec<Announced>,
+    /// Places that the program gave a name, in the order in which its threads came there.
+    pub marks: Vec<Mark>,
     /// Totals over all stacks and threads.
     pub totals: HeapTotals,
     /// How many allocations asked for how much: at index i those of more than 2^(i-1) and at most 2^i bytes.
@@ -151,6 +153,19 @@ impl StackStats {
     pub fn events(&self) -> u64 {
         self.allocations + self.reallocations + self.deallocations
     }
+}
+
+/// A moment that the program gave a name (`alloc_tracker::mark`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Its name; what is not UTF-8 is replaced.
+    pub name: String,
+    /// Number of the thread that came there.
+    pub thread: u32,
+    /// When, in microseconds since time zero.
+    pub us: u64,
+    /// Live bytes of the process then.
+    pub live_bytes: u64,
 }
 
 /// A function that announces which line it has reached: one with `#[profile]`.

@@ -53,6 +53,31 @@ use proc_macro::TokenStream;
 /// Arguments that are not plain names, and `self` by value, are freed after the last line was announced, and are in no row.
 /// A block that ends in a closure, an `async` block or a reference has no row for its closing brace. `const fn`, functions without a body, and
 /// everything that is no function are refused. In an `impl` block `const fn`s are left alone.
+///
+/// ```compile_fail
+/// #[alloc_tracker::profile]
+/// const fn may_run_in_the_compiler() {}
+/// ```
+/// ```compile_fail
+/// #[alloc_tracker::profile]
+/// unsafe extern "C" {
+///     fn has_no_body_here();
+/// }
+/// ```
+/// ```compile_fail
+/// #[alloc_tracker::profile]
+/// struct Something;
+/// ```
+/// ```compile_fail
+/// trait Declared {
+///     #[alloc_tracker::profile]
+///     fn has_no_body(&self);
+/// }
+/// ```
+/// ```compile_fail
+/// #[alloc_tracker::profile(fast)]
+/// fn takes_no_arguments() {}
+/// ```
 #[proc_macro_attribute]
 pub fn profile(arguments: TokenStream, item: TokenStream) -> TokenStream {
     #[cfg(feature = "probes")]

@@ -75,6 +75,8 @@ pub struct Summary {
     pub warnings: Vec<String>,
     /// The kernel's figures for the process at their highest.
     pub process: ProcessPeaks,
+    /// Moments that the program gave a name, in their order.
+    pub marks: Vec<MarkRow>,
     /// How many allocations asked for how much.
     pub sizes: Vec<SizeClass>,
     /// Sites by their share of the peak.
@@ -85,6 +87,19 @@ pub struct Summary {
     pub top_allocations: Vec<Site>,
     /// Threads, in the order of their first event.
     pub thread_list: Vec<ThreadRow>,
+}
+
+/// A moment that the program gave a name.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MarkRow {
+    /// Its name.
+    pub name: String,
+    /// When.
+    pub ns: u64,
+    /// Number of the thread that came there.
+    pub thread: u32,
+    /// Live bytes of the process then.
+    pub live_bytes: u64,
 }
 
 /// The kernel's figures for the process at their highest. Sizes in bytes. Virtual size and resident set are the
@@ -201,6 +216,16 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         end: describe_end(trust.end),
         warnings: warnings(profile, stacks),
         process: process_peaks(profile),
+        marks: profile
+            .marks
+            .iter()
+            .map(|mark| MarkRow {
+                name: mark.name.clone(),
+                ns: mark.us * 1000,
+                thread: mark.thread,
+                live_bytes: mark.live_bytes,
+            })
+            .collect(),
         sizes: size_classes(&profile.sizes),
         top_peak: top_by(&sites, top, |site| site.peak_bytes),
         top_allocated: top_by(&sites, top, |site| site.allocated_bytes),

@@ -14,7 +14,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use super::activations::{Activations, Change, Now};
 use super::modules::ModuleMap;
 use super::peak::PeakTracker;
-use crate::profile::{HeapTotals, Node, Process, Profile, StackStats, Thread, Trust};
+use crate::profile::{HeapTotals, Mark, Node, Process, Profile, StackStats, Thread, Trust};
 
 /// A block that is live.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,7 @@ pub(super) struct Replay {
     peak: PeakTracker,
     threads: FxHashMap<u32, ThreadState>,
     activations: Activations,
+    mark_names: FxHashMap<u32, String>,
     selected: Option<FxHashSet<u32>>,
     current: u32,
     now_us: u64,
@@ -63,6 +64,7 @@ impl Replay {
             peak: PeakTracker::default(),
             threads: FxHashMap::default(),
             activations: Activations::default(),
+            mark_names: FxHashMap::default(),
             selected,
             current: 0,
             now_us: 0,
@@ -337,7 +339,21 @@ impl Replay {
                 let defined = self.activations.define(&function);
                 self.profile.trust.inconsistent_events += u64::from(!defined);
             }
+            Record::MarkName { id, name } if self.mark_names.len() < MOST_MARKS => {
+                self.mark_names.insert(id, String::from_utf8_lossy(name).into_owned());
+            }
+            Record::Mark { id } => self.mark(id),
             _ => self.line(record),
+        }
+    }
+
+    fn mark(&mut self, id: u32) {
+        match self.mark_names.get(&id) {
+            Some(name) if self.profile.marks.len() < MOST_MARKS => {
+                let (name, live_bytes) = (name.clone(), self.peak.live_bytes);
+                self.profile.marks.push(Mark { name, thread: self.current, us: self.now_us, live_bytes });
+            }
+            _ => self.profile.trust.inconsistent_events += 1,
         }
     }
 
@@ -411,6 +427,8 @@ impl Replay {
 const FOREIGN: StackId = StackId(u32::MAX);
 /// A node's record has a tag and three numbers; compressed, seldom less than this.
 const MIN_NODE_BYTES: u64 = 1;
+/// What a dump says has a bound.
+const MOST_MARKS: usize = 1 << 16;
 /// No address space has larger blocks.
 const MAX_SIZE: u64 = 1 << 57;
 /// So that nanoseconds still fit; more than five hundred years.

@@ -16,6 +16,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     writeln!(out)?;
     write_totals(out, summary)?;
     write_process(out, summary)?;
+    write_marks(out, summary)?;
     write_sizes(out, summary)?;
     write_sites(out, "Top sites by live bytes at the peak", &summary.top_peak, |site| {
         format!("{:>10}  {:>14}", bytes(site.peak_bytes), plural(site.peak_blocks, "block"))
@@ -136,6 +137,20 @@ fn write_process(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     )
 }
 
+fn write_marks(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    if summary.marks.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{HEADING}Marks{HEADING:#}")?;
+    for mark in summary.marks.iter().take(MAX_MARKS) {
+        writeln!(out, "  {:>12}  {:>10} live  {}", time(mark.ns), bytes(mark.live_bytes), Safe(&mark.name))?;
+    }
+    if summary.marks.len() > MAX_MARKS {
+        writeln!(out, "  … {} more; --json has all", summary.marks.len() - MAX_MARKS)?;
+    }
+    Ok(())
+}
+
 fn write_sizes(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     let largest = summary.sizes.iter().map(|class| class.allocations).max().unwrap_or(0);
     if largest == 0 {
@@ -197,3 +212,4 @@ fn write_threads(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
 }
 
 const MAX_THREADS: usize = 10;
+const MAX_MARKS: usize = 20;

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 #![warn(clippy::pedantic)]
+#![allow(clippy::useless_vec, reason = "blocks are what this is about")]
 
 use std::future::Future;
 use std::hint::black_box;
