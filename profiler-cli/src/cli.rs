@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use crate::analyze::flame::Metric;
 use crate::pattern::Pattern;
+use crate::render::lines_text::LinesColumn;
 
 /// Memory profiler for programs that link alloc-tracker.
 #[derive(Debug, Parser)]
@@ -73,7 +74,7 @@ pub enum Command {
     Summary(SummaryArgs),
     /// Memory line by line, for each function
     #[command(
-        before_help = "Examples:\n  profiler-cli lines server.4711.alloc\n  profiler-cli lines server.4711.alloc --function 'server::handle*'\n  profiler-cli lines server.4711.alloc --file src/cache.rs --json\n"
+        before_help = "Examples:\n  profiler-cli lines server.4711.alloc\n  profiler-cli lines server.4711.alloc --function 'server::handle*'\n  profiler-cli lines server.4711.alloc --file src/cache.rs --json\n  profiler-cli lines server.4711.alloc --columns allocated,freed,time\n  profiler-cli lines server.4711.alloc --format csv\n"
     )]
     Lines(LinesArgs),
     /// What is live at the end, by stack, largest first
@@ -290,6 +291,25 @@ pub struct LinesArgs {
     /// Show functions of the runtime as well.
     #[arg(long)]
     pub full: bool,
+    /// The shape of what is printed.
+    #[arg(long, value_enum, default_value_t = LinesFormat::Text, conflicts_with = "json")]
+    pub format: LinesFormat,
+    /// More columns.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMN")]
+    pub columns: Vec<LinesColumn>,
+}
+
+/// How `lines` prints its tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LinesFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One table for a spreadsheet, all columns, sizes in bytes
+    Csv,
+    /// Byte for byte the shape of Python's memory_profiler
+    #[value(name = "memory_profiler")]
+    MemoryProfiler,
 }
 
 /// Options of `leaks`.

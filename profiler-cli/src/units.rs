@@ -28,13 +28,25 @@ impl Unit {
 
     /// A signed amount in this unit, such as `-1.5 MiB`; whole bytes without a fraction.
     pub fn show(self, bytes: i64) -> String {
-        match self {
-            Unit::B => format!("{bytes} B"),
-            Unit::KiB => format!("{:.1} KiB", bytes as f64 / 1024.0),
-            Unit::MiB => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
-            Unit::GiB => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
-        }
+        let (size, name) = match self {
+            Unit::B => return format!("{bytes} B"),
+            Unit::KiB => (1024.0, "KiB"),
+            Unit::MiB => (f64::from(1 << 20), "MiB"),
+            Unit::GiB => (f64::from(1 << 30), "GiB"),
+        };
+        format!("{} {name}", without_negative_zero(&format!("{:.1}", bytes as f64 / size)))
     }
+}
+
+/// A number without its sign if nothing is left of it but zeros.
+///
+/// ```
+/// use profiler_cli::units::without_negative_zero;
+/// assert_eq!((without_negative_zero("-0.0"), without_negative_zero("-0.1")), ("0.0", "-0.1"));
+/// ```
+pub fn without_negative_zero(number: &str) -> &str {
+    let digits = number.trim_start_matches('-');
+    if digits.bytes().all(|byte| matches!(byte, b'0' | b'.')) { digits } else { number }
 }
 
 /// Bytes in the unit that fits them.

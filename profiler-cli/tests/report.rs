@@ -154,7 +154,7 @@ fn line_tables_have_memory_profilers_shape() {
     let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
     let tables = lines::lines(&profile, &stacks, &sources, &only, false, None);
-    insta::assert_snapshot!(plain(|out| lines_text::write(out, &tables)), @r"
+    insta::assert_snapshot!(plain(|out| lines_text::write(out, &tables, &[])), @r"
     Filename: /app/src/main.rs
     Function: app::work
     Source:   recorded stacks (Occurrences counts the heap events of a line, not its executions)

@@ -2,7 +2,7 @@
 //! what an independent counter saw.
 
 use serde_json::Value;
-use tests::{Run, workspace};
+use tests::{Run, cli, workspace};
 
 /// What stands behind a line.
 #[derive(Debug, PartialEq)]
@@ -106,4 +106,55 @@ fn marks_stand_in_the_summary() {
     let [mark] = summary["marks"].as_array().unwrap().as_slice() else { panic!("{}", summary["marks"]) };
     assert_eq!((&mark["name"], &mark["thread"]), (&Value::from("all is done"), &Value::from(1)));
     assert!(mark["ns"].as_u64().unwrap() <= summary["duration_ns"].as_u64().unwrap());
+}
+
+fn printed(run: &Run, args: &[&str]) -> String {
+    let dump = run.dump();
+    let output = cli([&["lines", dump.to_str().unwrap()], args].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Every table as memory_profiler's template makes it, from the figures of the JSON: '{0:>6} {1:>12} {2:>12}  {3:>10}   {4:<}'.
+#[test]
+fn scripts_for_memory_profiler_can_read_it() {
+    let run = Run::traced("announced", &[]);
+    let filter = ["--function", "announced::outer"];
+    let table = &run.json("lines", &filter)["functions"][0];
+    let mib = |value: &Value| {
+        value.as_i64().map_or(String::new(), |bytes| {
+            let number = format!("{:5.1}", bytes as f64 / 1_048_576.0);
+            format!("{} MiB", if number == " -0.0" { "  0.0" } else { &number })
+        })
+    };
+    let mut expected = format!(
+        "Filename: {}\n\nLine #    Mem usage    Increment  Occurrences   Line Contents\n{}\n",
+        table["file"].as_str().unwrap(),
+        "=".repeat(61)
+    );
+    for row in table["lines"].as_array().unwrap() {
+        let times = row["occurrences"].as_i64().map_or(String::new(), |times| times.to_string());
+        let (usage, increment) = (mib(&row["mem_usage"]), mib(&row["increment"]));
+        let (line, text) = (row["line"].as_i64().unwrap(), row["text"].as_str().unwrap());
+        expected += &format!("{line:>6} {usage:>12} {increment:>12}  {times:>10}   {text}\n");
+    }
+    let format = ["--format", "memory_profiler"];
+    assert_eq!(printed(&run, &[filter, format].concat()), expected + "\n\n");
+}
+
+#[test]
+fn the_spreadsheet_has_the_figures_of_the_json() {
+    let run = Run::traced("announced", &[]);
+    let csv = printed(&run, &["--function", "announced::inner", "--format", "csv"]);
+    let mut lines = csv.lines();
+    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+    assert_eq!(header[..7], ["function", "file", "source", "line", "mem_usage", "increment", "occurrences"]);
+    let increments =
+        lines.filter_map(|line| line.split(',').nth(5)).filter_map(|value| value.parse::<i64>().ok());
+    // The scratch buffer, what is returned, and the closing brace.
+    assert_eq!(increments.collect::<Vec<_>>(), [500, 3000, -500]);
+    let columns = printed(&run, &["--function", "announced::inner", "--columns", "allocated,freed,blocks"]);
+    let header = columns.lines().find(|line| line.starts_with("Line #")).unwrap();
+    let titles: Vec<&str> = header.split_whitespace().collect();
+    assert_eq!(titles[5..], ["Occurrences", "Allocated", "Freed", "Blocks", "Line", "Contents"]);
 }

@@ -95,14 +95,15 @@ pub(crate) fn enter(local: &mut Local, function: &Function, again: &Activation) 
     let Some(number) = function.number_in(recording).or_else(|| define(function)) else {
         return Activation::NONE;
     };
-    let activation =
-        if again.recording == recording { again.number } else { local.enrolment.next_activation() };
+    let goes_on = again.recording == recording;
+    let activation = if goes_on { again.number } else { local.enrolment.next_activation() };
     let entry = Entry::Enter { function: number, activation };
     if !local.running.push(number, activation) {
         lose(1);
         return Activation::NONE;
     }
-    if !local.enrolment.store(0, true, |_| entry) {
+    // What goes on was left before, maybe by another thread: its stamp must be the later one.
+    if !local.enrolment.store(0, !goes_on, |_| entry) {
         local.running.pop(activation);
         return Activation::NONE;
     }

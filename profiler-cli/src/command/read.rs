@@ -10,12 +10,14 @@ use anyhow::Context;
 use super::Failure;
 use super::progress::Progress;
 use crate::analyze;
-use crate::cli::{FlamegraphArgs, LeaksArgs, LinesArgs, ReadArgs, SummaryArgs, SymbolArgs};
+use crate::cli::{FlamegraphArgs, LeaksArgs, LinesArgs, LinesFormat, ReadArgs, SummaryArgs, SymbolArgs};
 use crate::filter::Filter;
 use crate::load::{load, plain};
 use crate::pattern::Pattern;
 use crate::profile::Profile;
-use crate::render::{flame_svg, json, leaks_text, lines_text, summary_text};
+use crate::render::{
+    flame_svg, json, leaks_text, lines_csv, lines_memory_profiler, lines_text, summary_text,
+};
 use crate::source::Sources;
 use crate::stacks::Stacks;
 use crate::symbolize::Options;
@@ -55,7 +57,7 @@ pub fn summary(args: &SummaryArgs) -> Result<ExitCode, Failure> {
 /// See [`Failure`].
 pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let (opened, filter) = open_for(&args.read)?;
-    let all = args.read.json || !filter.is_empty();
+    let all = args.read.json || args.format == LinesFormat::Csv || !filter.is_empty();
     let top = args.top.or((!all).then_some(DEFAULT_TOP));
     let sources = sources_of(&opened.profile);
     let lines = analyze::lines::lines(&opened.profile, &opened.stacks, &sources, &filter, args.full, top);
@@ -63,7 +65,11 @@ pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     if args.read.json {
         json::write(&mut out, &lines)?
     } else {
-        lines_text::write(&mut out, &lines)?
+        match args.format {
+            LinesFormat::Text => lines_text::write(&mut out, &lines, &args.columns)?,
+            LinesFormat::Csv => lines_csv::write(&mut out, &lines)?,
+            LinesFormat::MemoryProfiler => lines_memory_profiler::write(&mut out, &lines, 1)?,
+        }
     }
     out.flush()?;
     say_warnings(&opened);

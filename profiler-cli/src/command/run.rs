@@ -264,7 +264,7 @@ fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Repor
     }
     let table = lines(profile, stacks, &sources_of(profile), &filter, false, Some(1));
     if let Some(function) = table.functions.first() {
-        lines_text::write_function(out, function)?;
+        lines_text::write_function(out, function, &[])?;
         writeln!(out)?;
     }
     leaks_text::write(out, &leaks(profile, stacks, &filter, false, Some(DEFAULT_TOP / 2)))?;

@@ -2,15 +2,32 @@
 
 use std::io::{self, Write};
 
+use clap::ValueEnum;
+
 use super::{FAINT, GROWTH, HEADING, RELEASE};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
-use crate::units::{Safe, Unit, count};
+use crate::units::{Safe, Unit, bytes, count, time};
 
-/// Writes all tables.
+/// Columns that `lines` has besides the usual ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LinesColumn {
+    /// Bytes allocated
+    Allocated,
+    /// Bytes freed
+    Freed,
+    /// Blocks allocated minus blocks freed
+    Blocks,
+    /// The most live bytes when the line was left; of annotated functions
+    Max,
+    /// Wall time spent at the line; of annotated functions
+    Time,
+}
+
+/// Writes all tables, with these columns besides the usual ones.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, lines: &Lines, columns: &[LinesColumn]) -> io::Result<()> {
     if lines.functions.is_empty() && lines.omitted == 0 {
         writeln!(out, "No function of the program's own has heap events.")?;
     }
@@ -18,7 +35,7 @@ pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
         if at > 0 {
             writeln!(out)?;
         }
-        write_function(out, function)?;
+        write_function(out, function, columns)?;
     }
     if lines.omitted > 0 {
         writeln!(
@@ -34,11 +51,15 @@ pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes one table.
+/// Writes one table, with these columns besides the usual ones.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_function(out: &mut dyn Write, function: &FunctionLines) -> io::Result<()> {
+pub fn write_function(
+    out: &mut dyn Write,
+    function: &FunctionLines,
+    columns: &[LinesColumn],
+) -> io::Result<()> {
     if let Some(file) = &function.file {
         writeln!(out, "Filename: {}", Safe(file))?;
     }
@@ -51,8 +72,9 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines) -> io::Resu
     if let Some(note) = &function.note {
         writeln!(out, "Note:     {note}")?;
     }
+    let more: String = columns.iter().map(|column| format!("{:>13}", title(*column))).collect();
     let header = format!(
-        "{:>6} {:>12} {:>12}  {:>11}   {}",
+        "{:>6} {:>12} {:>12}  {:>11}{more}   {}",
         "Line #", "Mem usage", "Increment", "Occurrences", "Line Contents"
     );
     writeln!(out, "\n{header}\n{}", "=".repeat(header.len()))?;
@@ -62,7 +84,7 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines) -> io::Resu
     let usage = Unit::fitting(largest(&|row| row.mem_usage));
     let increment = Unit::fitting(largest(&|row| row.increment.map(i64::unsigned_abs)));
     for row in &function.lines {
-        write_row(out, row, usage, increment)?;
+        write_row(out, row, usage, increment, columns)?;
     }
     writeln!(
         out,
@@ -76,7 +98,13 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines) -> io::Resu
     )
 }
 
-fn write_row(out: &mut dyn Write, row: &LineRow, usage: Unit, unit: Unit) -> io::Result<()> {
+fn write_row(
+    out: &mut dyn Write,
+    row: &LineRow,
+    usage: Unit,
+    unit: Unit,
+    columns: &[LinesColumn],
+) -> io::Result<()> {
     let mem_usage = row.mem_usage.map_or_else(String::new, |bytes| usage.show(bytes as i64));
     let increment = row.increment.map_or_else(String::new, |bytes| unit.show(bytes));
     let occurrences = row.occurrences.map_or_else(String::new, |events| events.to_string());
@@ -86,10 +114,34 @@ fn write_row(out: &mut dyn Write, row: &LineRow, usage: Unit, unit: Unit) -> io:
         _ => anstyle::Style::new(),
     };
     let text = row.text.as_deref().unwrap_or_default();
+    let more: String = columns.iter().map(|column| format!(" {:>12}", figure(row, *column))).collect();
     let line = format!(
-        "{:>6} {mem_usage:>12} {style}{increment:>12}{style:#}  {occurrences:>11}   {}",
+        "{:>6} {mem_usage:>12} {style}{increment:>12}{style:#}  {occurrences:>11}{more}   {}",
         row.line,
         Safe(&text.replace('\t', "    "))
     );
     writeln!(out, "{}", line.trim_end())
+}
+
+fn title(column: LinesColumn) -> &'static str {
+    match column {
+        LinesColumn::Allocated => "Allocated",
+        LinesColumn::Freed => "Freed",
+        LinesColumn::Blocks => "Blocks",
+        LinesColumn::Max => "Max usage",
+        LinesColumn::Time => "Time",
+    }
+}
+
+/// Empty where the line has none.
+fn figure(row: &LineRow, column: LinesColumn) -> String {
+    let size = |figure: Option<u64>| figure.map(bytes);
+    let figure = match column {
+        LinesColumn::Allocated => size(row.allocated),
+        LinesColumn::Freed => size(row.freed),
+        LinesColumn::Blocks => row.blocks.map(|blocks| blocks.to_string()),
+        LinesColumn::Max => size(row.max),
+        LinesColumn::Time => row.time_ns.map(time),
+    };
+    figure.unwrap_or_default()
 }

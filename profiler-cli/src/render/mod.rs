@@ -3,6 +3,8 @@
 pub mod flame_svg;
 pub mod json;
 pub mod leaks_text;
+pub mod lines_csv;
+pub mod lines_memory_profiler;
 pub mod lines_text;
 pub mod summary_text;
 
