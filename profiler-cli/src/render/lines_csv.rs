@@ -29,10 +29,18 @@ pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
                 time_ns: line.time_ns,
                 text: line.text.as_deref(),
             })
-            .map_err(io::Error::other)?;
+            .map_err(cause)?;
         }
     }
     out.flush()
+}
+
+/// What went wrong below, so that a reader that has gone away is known as one.
+fn cause(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
 }
 
 #[derive(Serialize)]
@@ -50,4 +58,62 @@ struct Row<'a> {
     max: Option<u64>,
     time_ns: Option<u64>,
     text: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::lines::{FunctionLines, LineRow};
+
+    fn one_line(text: &str) -> Lines {
+        let line = LineRow {
+            line: 7,
+            mem_usage: Some(10),
+            increment: Some(-3),
+            occurrences: None,
+            allocated: None,
+            freed: None,
+            blocks: None,
+            max: None,
+            time_ns: None,
+            text: Some(text.to_owned()),
+        };
+        let function = FunctionLines {
+            function: "f".to_owned(),
+            file: None,
+            start_line: 7,
+            end_line: 7,
+            source: "stacks",
+            note: None,
+            increment: -3,
+            allocated: 0,
+            freed: 3,
+            lines: vec![line],
+        };
+        Lines { schema: "", complete: true, omitted: 0, functions: vec![function] }
+    }
+
+    #[test]
+    fn text_is_quoted_and_missing_figures_are_empty() {
+        let mut out = Vec::new();
+        write(&mut out, &one_line("g(\"a, b\")")).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().nth(1), Some("f,,stacks,7,10,-3,,,,,,,\"g(\"\"a, b\"\")\""));
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_away_is_told_from_other_failures() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let long = "x".repeat(100_000);
+        assert_eq!(write(&mut Gone, &one_line(&long)).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
 }
