@@ -14,7 +14,7 @@ use crate::recorder;
 use crate::sys::{Mapping, Plain};
 use crate::thread;
 
-/// Puts a named mark on the timeline of the recording, at this moment of the calling thread. Without a recording it does
+/// Puts a named mark into the recording, which `profiler-cli summary` shows with its time and the live heap, at this moment of the calling thread. Without a recording it does
 /// nothing. The first 65,536 bytes of the name are kept.
 ///
 /// ```
@@ -295,6 +295,8 @@ impl Drop for Running<'_> {
 pub(crate) struct Activations {
     memory: Mapping,
     len: usize,
+    /// The recording that they belong to.
+    recording: u32,
 }
 
 /// One of them.
@@ -312,11 +314,15 @@ unsafe impl Plain for Place {}
 
 impl Activations {
     pub(crate) const fn new() -> Activations {
-        Activations { memory: Mapping::empty(), len: 0 }
+        Activations { memory: Mapping::empty(), len: 0, recording: 0 }
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.len = 0;
+    /// Forgets what was running in another recording: its numbers mean other functions there.
+    #[inline]
+    pub(crate) fn belong_to(&mut self, recording: u32) {
+        if self.recording != recording {
+            (self.recording, self.len) = (recording, 0);
+        }
     }
 
     /// One more, innermost; false if there is no memory for it.
@@ -372,6 +378,9 @@ mod tests {
         }
         assert_eq!([0, 1, 2].map(|function| of(&mut running, function)), [Some(999), Some(997), Some(998)]);
         assert!(running.pop(998) && !running.pop(999), "the last one went with its caller");
+        running.belong_to(0);
         assert_eq!([0, 2].map(|function| of(&mut running, function)), [Some(996), Some(995)]);
+        running.belong_to(1);
+        assert_eq!([0, 2].map(|function| of(&mut running, function)), [None; 2], "another recording");
     }
 }

@@ -123,7 +123,7 @@ pub(crate) fn reach(local: &mut Local, function: &Function, line: u32) {
 
 /// The line that the innermost activation of a function on this thread has reached, 0 if there is none.
 pub(crate) fn line_now(local: &mut Local, function: &Function) -> u32 {
-    let number = function.number_in(local.enrolment.recording());
+    let number = prepare_for_line(local).and_then(|recording| function.number_in(recording));
     number.and_then(|number| local.running.of(number)).map_or(0, |(_, line)| *line)
 }
 
@@ -148,14 +148,11 @@ pub(crate) fn mark(local: &mut Local, name: &[u8]) {
 /// The number of the recording, with the thread ready for an entry that has no stack.
 #[inline]
 fn prepare_for_line(local: &mut Local) -> Option<u32> {
-    let before = local.enrolment.recording();
     if !local.enrolment.prepare(&mut local.recent) {
         return None;
     }
     let recording = local.enrolment.recording();
-    if recording != before {
-        local.running.clear();
-    }
+    local.running.belong_to(recording);
     Some(recording)
 }
 
