@@ -340,9 +340,12 @@ impl Activations {
         true
     }
 
-    /// The innermost activation of a function, and the line that it has reached.
+    /// The innermost activation of a function of this recording, and the line that it has reached.
     #[inline]
-    pub(crate) fn of(&mut self, function: u32) -> Option<(u64, &mut u32)> {
+    pub(crate) fn of(&mut self, recording: u32, function: u32) -> Option<(u64, &mut u32)> {
+        if self.recording != recording {
+            return None;
+        }
         let running = self.memory.slice_mut::<Place>().get_mut(..self.len)?;
         let place = running.iter_mut().rev().find(|place| place.function == function)?;
         Some((place.activation, &mut place.line))
@@ -371,14 +374,15 @@ mod tests {
     #[test]
     fn the_innermost_activation_is_found_and_what_was_never_left_goes_with_its_caller() {
         let mut running = Activations::new();
-        assert!(running.of(1).is_none() && !running.pop(7));
-        let of = |running: &mut Activations, function| running.of(function).map(|(number, _)| number);
+        assert!(running.of(0, 1).is_none() && !running.pop(7));
+        let of = |running: &mut Activations, function| running.of(0, function).map(|(number, _)| number);
         for number in 0..1000 {
             assert!(running.push((number % 3) as u32, number));
         }
         assert_eq!([0, 1, 2].map(|function| of(&mut running, function)), [Some(999), Some(997), Some(998)]);
         assert!(running.pop(998) && !running.pop(999), "the last one went with its caller");
         running.belong_to(0);
+        assert!(running.of(1, 0).is_none(), "of another recording");
         assert_eq!([0, 2].map(|function| of(&mut running, function)), [Some(996), Some(995)]);
         running.belong_to(1);
         assert_eq!([0, 2].map(|function| of(&mut running, function)), [None; 2], "another recording");

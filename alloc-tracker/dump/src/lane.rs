@@ -215,6 +215,12 @@ impl Entry {
         matches!(word & KIND, DEALLOC | REALLOC_BEGIN)
     }
 
+    /// Whether the entry with this first word only holds the size of the one that follows.
+    #[inline]
+    pub fn is_size(word: u64) -> bool {
+        word & KIND == SIZE
+    }
+
     /// Whether this is the first word of the second half of a realloc that succeeded.
     #[inline]
     pub fn ends_realloc(word: u64) -> bool {
@@ -225,6 +231,54 @@ impl Entry {
     #[inline]
     pub fn begins_realloc(word: u64) -> bool {
         word & KIND == REALLOC_BEGIN
+    }
+}
+
+/// An entry that means the same whatever came before it in its lane: what most of them are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lone {
+    /// An [`Entry::Alloc`] that was walked to its end and has its size.
+    Alloc {
+        /// Its address.
+        addr: u64,
+        /// Its size.
+        size: u32,
+        /// The stack that asked for it.
+        stack: StackId,
+        /// Whether it came from `alloc_zeroed`.
+        zeroed: bool,
+    },
+    /// An [`Entry::Dealloc`] that was walked to its end and has its size.
+    Dealloc {
+        /// Its address.
+        addr: u64,
+        /// Its size.
+        size: u32,
+        /// The stack that frees it.
+        stack: StackId,
+    },
+    /// An [`Entry::Line`].
+    Line {
+        /// Number of the activation.
+        activation: u64,
+        /// The line.
+        line: u32,
+    },
+}
+
+impl Lone {
+    /// What these words say, if they are of such an entry.
+    #[inline(always)]
+    pub fn of([word, addr, second]: [u64; ENTRY_WORDS]) -> Option<Lone> {
+        let (size, stack) = ((second >> 32) as u32, StackId(second as u32));
+        match word & (KIND | TRUNCATED) {
+            kind @ (ALLOC | ALLOC_ZEROED) if size != WIDE => {
+                Some(Lone::Alloc { addr, size, stack, zeroed: kind == ALLOC_ZEROED })
+            }
+            DEALLOC if size != WIDE => Some(Lone::Dealloc { addr, size, stack }),
+            LINE => Some(Lone::Line { activation: addr, line: second as u32 }),
+            _ => None,
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub const CODEC_RAW: u8 = 0;
 /// feature `compression` do not know it.
 pub const CODEC_COLUMNS: u8 = 1;
 /// How many columns there are.
-pub const COLUMNS: usize = 17;
+pub const COLUMNS: usize = 18;
 /// Most records that a frame in columns may hold; what bounds the memory of a reader.
 pub const MAX_COLUMNS_RECORDS: usize = 1 << 20;
 

@@ -31,6 +31,11 @@ pub(crate) const REALLOC_BEGIN: u8 = 10;
 pub(crate) const REALLOC_BEGIN_SIZED: u8 = 11;
 pub(crate) const REALLOC_END: u8 = 12;
 const REALLOC_FAILED: u8 = 13;
+const ENTER: u8 = 14;
+const LINE: u8 = 15;
+const LINE_ON: u8 = 16;
+const LEAVE: u8 = 17;
+const PAUSE: u8 = 18;
 const PROCESS: u8 = 0x40;
 const MODULE: u8 = 0x41;
 const MODULE_END: u8 = 0x42;
@@ -41,12 +46,9 @@ const SAMPLE: u8 = 0x46;
 const LOST: u8 = 0x47;
 const CHECKED: u8 = 0x48;
 const FUNCTION: u8 = 0x49;
-const ENTER: u8 = 0x4A;
-const LINE: u8 = 0x4B;
-const LEAVE: u8 = 0x4C;
-const USAGE: u8 = 0x4D;
-const MARK_NAME: u8 = 0x4E;
-const MARK: u8 = 0x4F;
+const USAGE: u8 = 0x4A;
+const MARK_NAME: u8 = 0x4B;
+const MARK: u8 = 0x4C;
 
 /// One record. Numbers are bytes, addresses, or microseconds since the recording's time zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -226,6 +228,7 @@ impl Record<'_> {
                 | Record::Alloc { .. }
                 | Record::Dealloc { .. }
                 | Record::Realloc { .. }
+                | Record::Line { .. }
         )
     }
 
@@ -326,11 +329,13 @@ pub struct Context {
     node: u64,
     parent: u64,
     pc: u64,
+    activation: u64,
+    line: u64,
 }
 
 impl Context {
     pub(crate) const fn new() -> Context {
-        Context { time: 0, addr: 0, stack: 0, node: 0, parent: 0, pc: 0 }
+        Context { time: 0, addr: 0, stack: 0, node: 0, parent: 0, pc: 0, activation: 0, line: 0 }
     }
 
     /// Writes `record` at `*at`. `None` if it does not fit; `*at` and the context are then unspecified, so a
@@ -354,18 +359,8 @@ impl Context {
                 put_delta(buf, at, &mut self.parent, u64::from(parent.0))?;
                 put_delta(buf, at, &mut self.pc, pc)
             }
-            Record::Alloc { addr, size, stack, zeroed } => {
-                tag(buf, at, if zeroed { ALLOC_ZEROED } else { ALLOC })?;
-                put_delta(buf, at, &mut self.addr, addr)?;
-                varint::put(buf, at, size)?;
-                self.put_stack(buf, at, stack)
-            }
-            Record::Dealloc { addr, size, stack } => {
-                tag(buf, at, if size.is_some() { DEALLOC_SIZED } else { DEALLOC })?;
-                put_delta(buf, at, &mut self.addr, addr)?;
-                put_optional(buf, at, size)?;
-                self.put_stack(buf, at, stack)
-            }
+            Record::Alloc { addr, size, stack, zeroed } => self.put_alloc(buf, at, addr, size, stack, zeroed),
+            Record::Dealloc { addr, size, stack } => self.put_dealloc(buf, at, addr, size, stack),
             Record::Realloc { old, old_size, new, size, stack } => {
                 tag(buf, at, if old_size.is_some() { REALLOC_SIZED } else { REALLOC })?;
                 put_delta(buf, at, &mut self.addr, old)?;
@@ -386,6 +381,16 @@ impl Context {
                 self.put_stack(buf, at, stack)
             }
             Record::ReallocFailed => tag(buf, at, REALLOC_FAILED),
+            Record::Enter { function, activation } => {
+                tag(buf, at, ENTER)?;
+                varint::put(buf, at, u64::from(function))?;
+                put_delta(buf, at, &mut self.activation, activation)
+            }
+            Record::Line { activation, line } => self.put_line(buf, at, activation, line),
+            Record::Leave { activation, ended } => {
+                tag(buf, at, if ended { LEAVE } else { PAUSE })?;
+                put_delta(buf, at, &mut self.activation, activation)
+            }
             _ => encode_cold(buf, at, record),
         }
     }
@@ -445,8 +450,71 @@ impl Context {
                 stack: self.get_stack(buf, at)?,
             },
             REALLOC_FAILED => Record::ReallocFailed,
+            ENTER => Record::Enter {
+                function: narrow(get(buf, at)?)?,
+                activation: get_delta(buf, at, &mut self.activation)?,
+            },
+            LINE | LINE_ON => {
+                if kind == LINE {
+                    get_delta(buf, at, &mut self.activation)?;
+                }
+                let line = narrow(get_delta(buf, at, &mut self.line)?)?.rotate_right(1);
+                Record::Line { activation: self.activation, line }
+            }
+            LEAVE | PAUSE => {
+                Record::Leave { activation: get_delta(buf, at, &mut self.activation)?, ended: kind == LEAVE }
+            }
             _ => return Err(Malformed),
         }))
+    }
+
+    #[inline]
+    pub(crate) fn put_alloc(
+        &mut self,
+        buf: &mut [u8],
+        at: &mut usize,
+        addr: u64,
+        size: u64,
+        stack: StackId,
+        zeroed: bool,
+    ) -> Option<()> {
+        tag(buf, at, if zeroed { ALLOC_ZEROED } else { ALLOC })?;
+        put_delta(buf, at, &mut self.addr, addr)?;
+        varint::put(buf, at, size)?;
+        self.put_stack(buf, at, stack)
+    }
+
+    #[inline]
+    pub(crate) fn put_dealloc(
+        &mut self,
+        buf: &mut [u8],
+        at: &mut usize,
+        addr: u64,
+        size: Option<u64>,
+        stack: StackId,
+    ) -> Option<()> {
+        tag(buf, at, if size.is_some() { DEALLOC_SIZED } else { DEALLOC })?;
+        put_delta(buf, at, &mut self.addr, addr)?;
+        put_optional(buf, at, size)?;
+        self.put_stack(buf, at, stack)
+    }
+
+    #[inline]
+    pub(crate) fn put_line(
+        &mut self,
+        buf: &mut [u8],
+        at: &mut usize,
+        activation: u64,
+        line: u32,
+    ) -> Option<()> {
+        if activation == self.activation {
+            tag(buf, at, LINE_ON)?;
+        } else {
+            tag(buf, at, LINE)?;
+            put_delta(buf, at, &mut self.activation, activation)?;
+        }
+        // The flag becomes the lowest bit, so that neighbouring lines are small differences.
+        put_delta(buf, at, &mut self.line, u64::from(line.rotate_left(1)))
     }
 
     #[inline]
@@ -477,9 +545,6 @@ fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -> Option<()
         Record::Lost { .. } => LOST,
         Record::Checked { .. } => CHECKED,
         Record::Function(_) => FUNCTION,
-        Record::Enter { .. } => ENTER,
-        Record::Line { .. } => LINE,
-        Record::Leave { .. } => LEAVE,
         Record::Usage { .. } => USAGE,
         Record::MarkName { .. } => MARK_NAME,
         Record::Mark { .. } => MARK,
@@ -539,18 +604,6 @@ fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -> Option<()
             put_text(buf, at, function.file)?;
             varint::put(buf, at, u64::from(function.start_line))?;
             varint::put(buf, at, u64::from(function.end_line))?;
-        }
-        Record::Enter { function, activation } => {
-            varint::put(buf, at, u64::from(*function))?;
-            varint::put(buf, at, *activation)?;
-        }
-        Record::Line { activation, line } => {
-            varint::put(buf, at, *activation)?;
-            varint::put(buf, at, u64::from(*line))?;
-        }
-        Record::Leave { activation, ended } => {
-            varint::put(buf, at, *activation)?;
-            varint::put(buf, at, u64::from(*ended))?;
         }
         Record::Usage { rss, minor_faults, major_faults } => {
             varint::put(buf, at, *rss)?;
@@ -619,9 +672,6 @@ fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>> {
             start_line: id(at)?,
             end_line: id(at)?,
         }),
-        ENTER => Record::Enter { function: id(at)?, activation: word(at)? },
-        LINE => Record::Line { activation: word(at)?, line: id(at)? },
-        LEAVE => Record::Leave { activation: word(at)?, ended: word(at)? != 0 },
         USAGE => Record::Usage { rss: word(at)?, minor_faults: id(at)?, major_faults: id(at)? },
         MARK_NAME => Record::MarkName { id: id(at)?, name: get_text(payload, at)? },
         MARK => Record::Mark { id: id(at)? },

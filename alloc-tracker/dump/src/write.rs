@@ -1,7 +1,7 @@
 //! The writing half: an encoder over a buffer that the caller owns. Allocates nothing, does no input or output.
 
 use crate::frame::FrameHeader;
-use crate::layout::{FRAME_HEADER_LEN, FRAME_RECORDS, FRAME_TRAILER, MAX_PAYLOAD};
+use crate::layout::{FRAME_HEADER_LEN, FRAME_RECORDS, FRAME_TRAILER, MAX_PAYLOAD, StackId};
 use crate::record::{Context, MAX_HOT_LEN, Record};
 use crate::trailer::Trailer;
 
@@ -55,13 +55,61 @@ impl Encoder {
         let mut at = FRAME_HEADER_LEN + self.len;
         if record.is_hot() && self.room(buffer) >= MAX_HOT_LEN {
             // PERF: it fits, so there is nothing to be put back.
-            self.context.encode(&mut buffer[..end], &mut at, record).ok_or(Full)?;
-            self.len = at - FRAME_HEADER_LEN;
-            return Ok(());
+            return self.push_hot(buffer, |context, buf, at| context.encode(buf, at, record));
         }
         let mut context = self.context;
         context.encode(&mut buffer[..end], &mut at, record).ok_or(Full)?;
         *self = Encoder { context, len: at - FRAME_HEADER_LEN };
+        Ok(())
+    }
+
+    /// Appends what [`push`](Encoder::push) does for a [`Record::Alloc`]. PERF: most records are of three kinds; making a
+    /// [`Record`] of them only to take it apart again takes as long as the rest.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no room for the longest record of the kind; the frame is then as it was.
+    #[inline]
+    pub fn push_alloc(
+        &mut self,
+        buffer: &mut [u8],
+        addr: u64,
+        size: u64,
+        stack: StackId,
+        zeroed: bool,
+    ) -> Result<(), Full> {
+        self.push_hot(buffer, |context, buf, at| context.put_alloc(buf, at, addr, size, stack, zeroed))
+    }
+
+    /// Appends what [`push`](Encoder::push) does for a [`Record::Dealloc`] without a size.
+    ///
+    /// # Errors
+    /// As those of [`push_alloc`](Encoder::push_alloc).
+    #[inline]
+    pub fn push_dealloc(&mut self, buffer: &mut [u8], addr: u64, stack: StackId) -> Result<(), Full> {
+        self.push_hot(buffer, |context, buf, at| context.put_dealloc(buf, at, addr, None, stack))
+    }
+
+    /// Appends what [`push`](Encoder::push) does for a [`Record::Line`].
+    ///
+    /// # Errors
+    /// As those of [`push_alloc`](Encoder::push_alloc).
+    #[inline]
+    pub fn push_line(&mut self, buffer: &mut [u8], activation: u64, line: u32) -> Result<(), Full> {
+        self.push_hot(buffer, |context, buf, at| context.put_line(buf, at, activation, line))
+    }
+
+    #[inline(always)]
+    fn push_hot(
+        &mut self,
+        buffer: &mut [u8],
+        put: impl FnOnce(&mut Context, &mut [u8], &mut usize) -> Option<()>,
+    ) -> Result<(), Full> {
+        if self.room(buffer) < MAX_HOT_LEN {
+            return Err(Full);
+        }
+        let mut at = FRAME_HEADER_LEN + self.len;
+        put(&mut self.context, buffer, &mut at).ok_or(Full)?;
+        self.len = at - FRAME_HEADER_LEN;
         Ok(())
     }
 

@@ -60,10 +60,8 @@ fn run() {
         let tick = with_stream(|stream| stream.tick());
         notice_replaced_modules();
         pause_ns = match tick {
-            Some(Tick::Flooded) => {
-                // PERF: waking a processor that sleeps costs the thread that does it some microseconds. While events pour in
-                // nobody has to: the next look comes before a lane can be full.
-                sys::wait(&STATE, AWAKE, FLOODED_PAUSE_NS);
+            Some(Tick::Flooded(quarter_us)) => {
+                pause_in_flood(quarter_us);
                 continue;
             }
             Some(Tick::Busy) => SHORTEST_PAUSE_NS,
@@ -80,12 +78,27 @@ fn run() {
     }
 }
 
+/// Waits until about a quarter of a lane is filled. PERF: waking a processor that sleeps costs the thread that does it some
+/// microseconds. While events pour in nobody has to: the next look comes before a lane can be full.
+fn pause_in_flood(quarter_us: u64) {
+    if quarter_us >= SHORTEST_SLEEP_US {
+        return sys::wait(&STATE, AWAKE, (quarter_us * 1000).min(FLOODED_PAUSE_NS));
+    }
+    // Sleeping takes longer than the lane has room for; whoever else wants the processor has it.
+    let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + quarter_us * 1000;
+    while sys::clock_ns(libc::CLOCK_MONOTONIC) < until {
+        sys::yield_now();
+    }
+}
+
 static THREAD: FutexLock<Option<Helper>> = FutexLock::new(None);
 static STATE: AtomicU32 = AtomicU32::new(NONE);
 const NONE: u32 = 0;
 const AWAKE: u32 = 1;
 const ASLEEP: u32 = 2;
 
+/// A sleep takes some fifty microseconds more than it should.
+const SHORTEST_SLEEP_US: u64 = 60;
 /// Shorter than the time in which a thread fills its lane.
 const FLOODED_PAUSE_NS: u64 = 150_000;
 /// The state of the process is sampled so often.

@@ -111,10 +111,12 @@ pub(crate) fn enter(local: &mut Local, function: &Function, again: &Activation) 
 }
 
 /// Records that the innermost activation of a function on this thread reaches a line.
+#[inline(always)]
 pub(crate) fn reach(local: &mut Local, function: &Function, line: u32) {
-    if let Some(recording) = prepare_for_line(local)
+    // Nothing else to be prepared: an activation that runs here has been entered by this thread, in this recording.
+    if let Some(recording) = local.enrolment.current()
         && let Some(number) = function.number_in(recording)
-        && let Some((activation, place)) = local.running.of(number)
+        && let Some((activation, place)) = local.running.of(recording, number)
     {
         *place = line & !LINE_AGAIN;
         local.enrolment.store(0, true, |_| Entry::Line { activation, line });
@@ -123,8 +125,9 @@ pub(crate) fn reach(local: &mut Local, function: &Function, line: u32) {
 
 /// The line that the innermost activation of a function on this thread has reached, 0 if there is none.
 pub(crate) fn line_now(local: &mut Local, function: &Function) -> u32 {
-    let number = prepare_for_line(local).and_then(|recording| function.number_in(recording));
-    number.and_then(|number| local.running.of(number)).map_or(0, |(_, line)| *line)
+    let current = local.enrolment.current();
+    let number = current.and_then(|recording| Some((recording, function.number_in(recording)?)));
+    number.and_then(|(recording, number)| local.running.of(recording, number)).map_or(0, |(_, line)| *line)
 }
 
 /// Records that an activation no longer runs on this thread.

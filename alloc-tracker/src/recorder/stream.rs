@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use alloc_dump::lane::{Entry, Meaning, Owner};
+use alloc_dump::lane::{Entry, Lone, Meaning, Owner};
 use alloc_dump::record::MAX_HOT_LEN;
 use alloc_dump::record::{Process, Record, Sample};
 use alloc_dump::tail::{self, Commit, LANE_LEN, LANE_ROOM, LANE_TAILS, LANE_THREADS, MAX_LANES};
@@ -41,6 +41,10 @@ pub(crate) struct Stream {
     /// How the stamps of this draining become times.
     time: Commit,
     now_us: u64,
+    /// When the helper looked last.
+    looked_us: u64,
+    /// Entries that were taken since.
+    taken: u64,
     next_sample_us: u64,
     next_quiet_sample_us: u64,
     latest: Sample,
@@ -56,8 +60,8 @@ pub(crate) struct Stream {
 /// What a look at the recording has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tick {
-    /// So much has happened since the last one that there is more to be done by now.
-    Flooded,
+    /// So much happens that a quarter of a lane is filled within so many microseconds.
+    Flooded(u64),
     /// Something has happened since the last one.
     Busy,
     /// Nothing has.
@@ -128,6 +132,8 @@ impl Stream {
             scale: Scale::new(),
             time: Commit::default(),
             now_us: 0,
+            looked_us: 0,
+            taken: 0,
             next_sample_us: 0,
             next_quiet_sample_us: 0,
             latest: Sample::default(),
@@ -238,18 +244,22 @@ impl Stream {
         self.write_nodes()?;
         self.note_lost()?;
         let taken = self.merge(count, horizon, everything)?;
+        self.taken += taken;
         self.commit();
         Ok(taken)
     }
 
     /// Drains, and samples the state of the process if that is due.
     pub(super) fn tick(&mut self) -> Result<Tick, Failure> {
-        let taken = self.drain(false)?;
+        self.drain(false)?;
+        // With what threads have drained themselves.
+        let taken = std::mem::take(&mut self.taken);
         let now_us = self.scale.now_us();
+        let passed_us = now_us.saturating_sub(std::mem::replace(&mut self.looked_us, now_us));
         let mut tick = match taken {
             0 => Tick::Quiet,
             1..FLOOD => Tick::Busy,
-            FLOOD.. => Tick::Flooded,
+            FLOOD.. => Tick::Flooded(passed_us * (LANE_ROOM as u64 / 4) / taken),
         };
         if now_us >= self.next_sample_us {
             self.now_us = self.now_us.max(now_us);
@@ -398,7 +408,22 @@ impl Stream {
         let mut state = self.states()[index];
         let begun = state.taken;
         let next = loop {
+            // First, so that what is taken also has room.
+            if self.encoder.room(self.sink.frame()) < ROOM_FOR_THREE {
+                self.states()[index] = state;
+                self.write_frame()?;
+                state = self.states()[index];
+            }
             let words = lane.entry(state.taken);
+            if let Some(lone) = Lone::of(words).filter(|_| !self.partial) {
+                self.take_lone(&lone, state.owner.thread, Entry::stamp(words[0]))?;
+                state.taken += 1;
+                match key_of(&state, lane, horizon) {
+                    Some(key) if others.is_some_and(|others| others < key) => break Some(key),
+                    Some(_) => continue,
+                    None => break None,
+                }
+            }
             let mut at = state.taken;
             let following = key_at(at + 1, state.until, lane, horizon);
             if Entry::begins_realloc(words[0]) && following.is_none() && others.is_none() && !everything {
@@ -408,37 +433,35 @@ impl Stream {
             let followed = Entry::begins_realloc(words[0])
                 && following.is_some_and(|key| others.is_none_or(|others| key < others))
                 && Entry::ends_realloc(lane.first_word(at + 1));
-            let mut owner = state.owner;
+            if (followed || Entry::is_size(words[0])) && following.is_none() {
+                break None;
+            }
             let entry = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
             let mut stamp = Entry::stamp(words[0]);
-            let mut meaning = owner.take(&entry, followed);
+            let mut meaning = state.owner.take(&entry, followed);
             let second;
-            if meaning == Meaning::Nothing && following.is_some() {
+            if meaning == Meaning::Nothing {
                 // With the entry that it belongs to, so that no commit comes between.
                 at += 1;
                 let words = lane.entry(at);
                 stamp = Entry::stamp(words[0]);
                 second = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
-                meaning = owner.take(&second, false);
+                meaning = state.owner.take(&second, false);
             }
-            let (thread, record) = match &meaning {
-                Meaning::Nothing => break None,
-                Meaning::About(record) => (None, *record),
+            state.taken = at + 1;
+            let said = match &meaning {
+                Meaning::Nothing => None,
+                Meaning::About(record) => Some((None, *record)),
                 Meaning::Event { record, freed, truncated } => {
                     self.now_us = self.now_us.max(self.time.time_of(stamp));
                     self.count(record, *freed, *truncated);
                     let known = if self.partial { *record } else { record.without_known_size() };
-                    (Some(owner.thread), known)
+                    Some((Some(state.owner.thread), known))
                 }
             };
-            if self.push(thread, &record).is_err() {
-                // What the commit says of this lane must be true.
-                self.states()[index] = state;
-                self.write_frame()?;
+            if let Some((thread, record)) = said {
                 self.push(thread, &record).map_err(|Full| Failure::Record)?;
             }
-            state.taken = at + 1;
-            state.owner = owner;
             match key_of(&state, lane, horizon) {
                 Some(key) if others.is_some_and(|others| others < key) => break Some(key),
                 Some(_) => {}
@@ -447,6 +470,28 @@ impl Stream {
         };
         self.states()[index] = state;
         Ok((state.taken - begun, next))
+    }
+
+    /// Appends what is said by an entry that stands alone. There is room.
+    #[inline(always)]
+    fn take_lone(&mut self, lone: &Lone, thread: u32, stamp: u64) -> Result<(), Failure> {
+        self.now_us = self.now_us.max(self.time.time_of(stamp));
+        self.say(Some(thread)).map_err(|Full| Failure::Record)?;
+        let (frame, totals) = (self.sink.frame(), &mut self.totals);
+        let pushed = match *lone {
+            Lone::Alloc { addr, size, stack, zeroed } => {
+                totals.allocations += 1;
+                totals.allocated_bytes += u64::from(size);
+                self.encoder.push_alloc(frame, addr, size.into(), stack, zeroed)
+            }
+            Lone::Dealloc { addr, size, stack } => {
+                totals.deallocations += 1;
+                totals.freed_bytes += u64::from(size);
+                self.encoder.push_dealloc(frame, addr, stack)
+            }
+            Lone::Line { activation, line } => self.encoder.push_line(frame, activation, line),
+        };
+        pushed.map_err(|Full| Failure::Record)
     }
 
     #[inline]
@@ -534,15 +579,23 @@ impl Stream {
         if self.encoder.room(frame) < ROOM_FOR_THREE && !self.encoder.is_empty() {
             return Err(Full);
         }
+        self.say(thread)?;
+        self.encoder.push(self.sink.frame(), record)
+    }
+
+    /// Says whose the next record is, and its time, if that has changed.
+    #[inline(always)]
+    fn say(&mut self, thread: Option<u32>) -> Result<(), Full> {
         if thread.is_some() && self.said.thread != thread {
             self.said.thread = thread;
-            self.encoder.push(frame, &Record::Thread { id: thread.unwrap_or_default() })?;
+            let id = thread.unwrap_or_default();
+            self.encoder.push(self.sink.frame(), &Record::Thread { id })?;
         }
         if self.said.us != Some(self.now_us) {
             self.said.us = Some(self.now_us);
-            self.encoder.push(frame, &Record::Time { us: self.now_us })?;
+            self.encoder.push(self.sink.frame(), &Record::Time { us: self.now_us })?;
         }
-        self.encoder.push(frame, record)
+        Ok(())
     }
 
     fn write_frame(&mut self) -> Result<(), Failure> {

@@ -68,6 +68,13 @@ impl Enrolment {
         true
     }
 
+    /// The recording that goes on, if the thread has its part in it already.
+    #[inline(always)]
+    pub(super) fn current(&self) -> Option<u32> {
+        let recording = RECORDING.load(Ordering::Relaxed);
+        (self.recording == recording && recording != 0).then_some(recording)
+    }
+
     /// A number for an activation that begins on this thread.
     pub(super) fn next_activation(&mut self) -> u64 {
         self.activations += 1;

@@ -20,6 +20,8 @@ pub(crate) struct Decoder {
 struct State {
     columns: [Span; COLUMNS],
     model: Model,
+    /// What the next record of a line is a difference from.
+    lines: Context,
 }
 
 /// The records of one frame.
@@ -31,7 +33,7 @@ pub(crate) struct Columns<'a> {
 
 impl Decoder {
     pub(crate) fn new() -> Option<Decoder> {
-        let state = State { columns: [Span::default(); COLUMNS], model: Model::new() };
+        let state = State { columns: [Span::default(); COLUMNS], model: Model::new(), lines: Context::new() };
         Some(Decoder { zstd: zstd::bulk::Decompressor::new().ok()?, bytes: Vec::new(), state })
     }
 
@@ -45,6 +47,7 @@ impl Decoder {
         let len = self.zstd.decompress_to_buffer(payload, bytes).ok().filter(|len| *len == decoded_len)?;
         self.state.columns = split(&self.bytes[..len])?;
         self.state.model.clear();
+        self.state.lines = Context::new();
         Some(())
     }
 
@@ -99,6 +102,7 @@ impl<'a> Columns<'a> {
                 Ok(Some(self.time(later)))
             }
             op::REALLOC_FAILED => Ok(Some(Record::ReallocFailed)),
+            op::LINE => self.line().map(Some),
             op::NODE..=op::LAST_NODE => self.node(code).map(Some),
             _ => Err(Malformed),
         }
@@ -251,6 +255,17 @@ impl<'a> Columns<'a> {
             return Ok(nodes.add_pc(undelta(nodes.addr(above), delta)));
         }
         known.checked_sub(back).ok_or(Malformed)
+    }
+
+    #[inline]
+    fn line(&mut self) -> Result<Record<'a>, Malformed> {
+        let State { columns, lines, .. } = &mut *self.state;
+        let span = &mut columns[Column::Line as usize];
+        let column = self.bytes.get(..span.end).ok_or(Malformed)?;
+        match lines.decode(column, &mut span.at)? {
+            Some(record @ (Record::Enter { .. } | Record::Line { .. } | Record::Leave { .. })) => Ok(record),
+            _ => Err(Malformed),
+        }
     }
 
     fn cold(&mut self) -> Result<Option<Record<'a>>, Malformed> {

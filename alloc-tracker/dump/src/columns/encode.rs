@@ -9,7 +9,7 @@ use super::model::{BY_ADDRESS, BY_NUMBER, ELSEWHERE, Model, NONE};
 use super::{Column, Shape, join, op, put};
 use crate::compress::Contents;
 use crate::layout::COLUMNS;
-use crate::record::{self as tags, Context, FIRST_COLD_TAG, Malformed, Record};
+use crate::record::{self as tags, Context, FIRST_COLD_TAG, MAX_HOT_LEN, Malformed, Record};
 use crate::varint::{delta, zigzag};
 
 /// Fills one frame after the other.
@@ -17,6 +17,8 @@ pub(crate) struct Encoder {
     zstd: zstd::bulk::Compressor<'static>,
     columns: [Vec<u8>; COLUMNS],
     model: Model,
+    /// What the lines of the frame are differences from.
+    lines: Context,
     /// Where the frame's blocks are that have not been freed.
     live: FxHashMap<u64, u32>,
     sites: FxHashMap<(u8, u32), u32>,
@@ -41,6 +43,7 @@ impl Encoder {
             zstd: zstd::bulk::Compressor::new(level)?,
             columns: Default::default(),
             model: Model::new(),
+            lines: Context::new(),
             live: FxHashMap::default(),
             sites: FxHashMap::default(),
             pcs: FxHashMap::default(),
@@ -83,6 +86,7 @@ impl Encoder {
         let bytes = join(&self.columns);
         self.columns.iter_mut().for_each(Vec::clear);
         self.model.clear();
+        self.lines = Context::new();
         self.live.clear();
         self.sites.clear();
         self.pcs.clear();
@@ -117,10 +121,19 @@ impl Encoder {
             Record::ReallocEnd { new, size, stack } => {
                 Event { tag: tags::REALLOC_END, new, size, stack: stack.0, ..Event::default() }
             }
+            Record::Enter { .. } | Record::Line { .. } | Record::Leave { .. } => return self.line(record),
             _ => return self.op(op::REALLOC_FAILED),
         };
         if let Some(shape) = Shape::of(event.tag) {
             self.event(&event, shape);
+        }
+    }
+
+    fn line(&mut self, record: &Record<'_>) {
+        let (mut bytes, mut len) = ([0; MAX_HOT_LEN], 0);
+        if self.lines.encode(&mut bytes, &mut len, record).is_some() {
+            self.op(op::LINE);
+            self.columns[Column::Line as usize].extend_from_slice(&bytes[..len]);
         }
     }
 

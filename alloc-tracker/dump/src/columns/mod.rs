@@ -51,6 +51,8 @@ pub(crate) enum Column {
     PcIndex,
     /// New return addresses.
     Pc,
+    /// Records of lines, as in raw frames, but for what they are differences from: the one before in this column.
+    Line,
     /// Cold records, as they are.
     Cold,
 }
@@ -76,6 +78,7 @@ pub(crate) mod op {
     pub(crate) const THREAD: u8 = 0x21;
     pub(crate) const TIME: u8 = 0x22;
     pub(crate) const REALLOC_FAILED: u8 = 0x23;
+    pub(crate) const LINE: u8 = 0x24;
     /// From here on: a node, with three bits.
     pub(crate) const NODE: u8 = 0x28;
     pub(crate) const LAST_NODE: u8 = 0x2F;

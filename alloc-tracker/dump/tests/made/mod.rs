@@ -9,7 +9,7 @@ use alloc_dump::frame::FrameHeader;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
 use alloc_dump::read::{Loss, ReadError, Reader};
-use alloc_dump::record::{Function, Module, Process, Record, Sample};
+use alloc_dump::record::{Function, LINE_AGAIN, Module, Process, Record, Sample};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, seal_trailer};
 
@@ -78,6 +78,9 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
         Record::Enter { function: 1, activation: 1 << 33 },
         Record::Line { activation: 1 << 33, line: 11 },
         Record::Usage { rss: 3 << 20, minor_faults: 80, major_faults: 1 },
+        Record::Enter { function: 1, activation: 0 },
+        Record::Line { activation: 0, line: 12 | LINE_AGAIN },
+        Record::Leave { activation: 0, ended: false },
         Record::Leave { activation: 1 << 33, ended: true },
         Record::MarkName { id: 1, name: b"parsed" },
         Record::Mark { id: 1 },
