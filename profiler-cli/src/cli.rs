@@ -74,7 +74,7 @@ pub enum Command {
     Summary(SummaryArgs),
     /// Memory line by line, for each function
     #[command(
-        before_help = "Examples:\n  profiler-cli lines server.4711.alloc\n  profiler-cli lines server.4711.alloc --function 'server::handle*'\n  profiler-cli lines server.4711.alloc --file src/cache.rs --json\n  profiler-cli lines server.4711.alloc --columns allocated,freed,time\n  profiler-cli lines server.4711.alloc --format csv\n"
+        before_help = "Examples:\n  profiler-cli lines server.4711.alloc\n  profiler-cli lines server.4711.alloc --function 'server::handle*'\n  profiler-cli lines server.4711.alloc --file src/cache.rs --json\n  profiler-cli lines server.4711.alloc --columns allocated,freed,time\n  profiler-cli lines server.4711.alloc --format csv\n  profiler-cli lines server.4711.alloc --html lines.html\n"
     )]
     Lines(LinesArgs),
     /// What is live at the end, by stack, largest first
@@ -285,7 +285,7 @@ pub struct LinesArgs {
     /// What to read; here --function, --file and --crate choose the functions that are shown.
     #[command(flatten)]
     pub read: ReadArgs,
-    /// At most this many functions. [default: 10, with --json or a filter all]
+    /// At most this many functions. [default: 10, with --html 50, with --json or a filter all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
     /// Show functions of the runtime as well.
@@ -294,6 +294,9 @@ pub struct LinesArgs {
     /// The shape of what is printed.
     #[arg(long, value_enum, default_value_t = LinesFormat::Text, conflicts_with = "json")]
     pub format: LinesFormat,
+    /// Write one self-contained page with the annotated source instead; - is stdout.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["json", "format", "columns"])]
+    pub html: Option<PathBuf>,
     /// More columns.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMN")]
     pub columns: Vec<LinesColumn>,

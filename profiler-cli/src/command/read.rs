@@ -16,7 +16,7 @@ use crate::load::{load, plain};
 use crate::pattern::Pattern;
 use crate::profile::Profile;
 use crate::render::{
-    flame_svg, json, leaks_text, lines_csv, lines_memory_profiler, lines_text, summary_text,
+    flame_svg, json, leaks_text, lines_csv, lines_html, lines_memory_profiler, lines_text, summary_text,
 };
 use crate::source::Sources;
 use crate::stacks::Stacks;
@@ -33,6 +33,9 @@ pub struct Opened {
 
 /// Rows that a person is shown unless they ask for more.
 pub const DEFAULT_TOP: usize = 10;
+
+/// Functions on a page, which one need not scroll through.
+const DEFAULT_TOP_OF_PAGE: usize = 50;
 
 /// `profiler-cli summary`.
 ///
@@ -58,9 +61,16 @@ pub fn summary(args: &SummaryArgs) -> Result<ExitCode, Failure> {
 pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let (opened, filter) = open_for(&args.read)?;
     let all = args.read.json || args.format == LinesFormat::Csv || !filter.is_empty();
-    let top = args.top.or((!all).then_some(DEFAULT_TOP));
+    let default = if args.html.is_some() { DEFAULT_TOP_OF_PAGE } else { DEFAULT_TOP };
+    let top = args.top.or((!all).then_some(default));
     let sources = sources_of(&opened.profile);
     let lines = analyze::lines::lines(&opened.profile, &opened.stacks, &sources, &filter, args.full, top);
+    if let Some(path) = &args.html {
+        let command = opened.profile.process.command();
+        write_to(path, |out| lines_html::write(out, &lines, &command))?;
+        say_warnings(&opened);
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut out = stdout();
     if args.read.json {
         json::write(&mut out, &lines)?
@@ -127,18 +137,8 @@ pub fn flamegraph(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    match &args.output {
-        Some(path) if path == Path::new("-") => {
-            let mut out = io::BufWriter::new(io::stdout().lock());
-            flame_svg::write(&mut out, &flame)?;
-            out.flush()?;
-        }
-        chosen => {
-            let path = chosen.clone().unwrap_or_else(|| svg_path(&args.read.dump));
-            write_svg(&path, &flame)?;
-            eprintln!("{}", Safe(&path.to_string_lossy()));
-        }
-    }
+    let path = args.output.clone().unwrap_or_else(|| svg_path(&args.read.dump));
+    write_to(&path, |out| flame_svg::write(out, &flame))?;
     say_warnings(&opened);
     Ok(ExitCode::SUCCESS)
 }
@@ -153,9 +153,26 @@ pub fn svg_path(dump: &Path) -> PathBuf {
 /// # Errors
 /// If it cannot be written.
 pub fn write_svg(path: &Path, flame: &analyze::flame::Flame) -> anyhow::Result<()> {
+    write_file(path, |out| flame_svg::write(out, flame))
+}
+
+/// Writes to stdout if the path is `-`; else into the file, and says which.
+fn write_to(path: &Path, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        render(&mut out)?;
+        out.flush()?;
+    } else {
+        write_file(path, render)?;
+        eprintln!("{}", Safe(&path.to_string_lossy()));
+    }
+    Ok(())
+}
+
+fn write_file(path: &Path, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
     let write = || {
         let mut out = io::BufWriter::new(File::create(path)?);
-        flame_svg::write(&mut out, flame)?;
+        render(&mut out)?;
         out.flush()
     };
     write().map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), plain(&error)))

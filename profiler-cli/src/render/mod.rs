@@ -1,9 +1,10 @@
-//! Renderers: pure functions from an analysis to text, JSON or SVG. One file for each output format.
+//! Renderers: pure functions from an analysis to text, JSON, HTML or SVG. One file for each output format.
 
 pub mod flame_svg;
 pub mod json;
 pub mod leaks_text;
 pub mod lines_csv;
+pub mod lines_html;
 pub mod lines_memory_profiler;
 pub mod lines_text;
 pub mod summary_text;

@@ -1,0 +1,203 @@
+//! Line tables as one HTML file: the annotated source, with heat on the lines. In: [`Lines`]. Out: a page that asks the
+//! network for nothing and works without its script, but for the filter and the keys. No name and no source text may ever
+//! become markup.
+
+mod columns;
+mod escaped;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+
+use self::columns::{COLUMNS, Column, Kind};
+use self::escaped::Escaped;
+use crate::analyze::lines::{FunctionLines, LineRow, Lines};
+use crate::units::{bytes, count};
+
+/// Writes the page; `command` is that of the recorded program.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()> {
+    let command = Escaped(command);
+    write!(
+        out,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src '{STYLE_HASH}'; \
+         script-src '{SCRIPT_HASH}'; base-uri 'none'; form-action 'none'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>Memory by line: {command}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+         <a class=\"skip\" href=\"#tables\">Skip to the tables</a>\n"
+    )?;
+    write_navigation(out, &lines.functions)?;
+    writeln!(out, "<main id=\"tables\" tabindex=\"-1\">\n<header>\n<h1>Memory by line</h1>")?;
+    writeln!(out, "<p><code>{command}</code></p>")?;
+    if !lines.complete {
+        writeln!(out, "<p class=\"warning\">The recording is not complete: see the summary.</p>")?;
+    }
+    write_switches(out)?;
+    writeln!(out, "</header>")?;
+    if lines.functions.is_empty() && lines.omitted == 0 {
+        writeln!(out, "<p>No function of the program's own has heap events.</p>")?;
+    }
+    for (function, number) in lines.functions.iter().zip(1..) {
+        write_function(out, function, number)?;
+    }
+    if lines.omitted > 0 {
+        writeln!(
+            out,
+            "<p class=\"omitted\">{} more functions; <code>--top {}</code> shows all, <code>--function</code> picks.</p>",
+            lines.omitted,
+            lines.functions.len() + lines.omitted
+        )?;
+    }
+    writeln!(out, "</main>\n{KEYS}\n<script>{SCRIPT}</script>\n</body>\n</html>")
+}
+
+const STYLE: &str = include_str!("lines_html/style.css");
+const SCRIPT: &str = include_str!("lines_html/script.js");
+/// What a browser lets through. A test says what these must be when a file has changed.
+const STYLE_HASH: &str = "sha256-7Zofs2DNTvfgY+t2/1skEP3Xpiz46XBgbUIxYvYYOn8=";
+const SCRIPT_HASH: &str = "sha256-H3cExvMZcUeLUoaEa4dz8um/olNtC76wScm8fmIlsGQ=";
+
+const KEYS: &str = include_str!("lines_html/keys.html");
+
+fn write_navigation(out: &mut dyn Write, functions: &[FunctionLines]) -> io::Result<()> {
+    writeln!(
+        out,
+        "<nav aria-label=\"Functions\">\n<h2>Functions</h2>\n\
+         <div id=\"filtering\" hidden><label for=\"filter\">Filter</label> \
+         <input id=\"filter\" type=\"search\" autocomplete=\"off\" spellcheck=\"false\"> \
+         <span id=\"found\" role=\"status\"></span></div>\n<ol>"
+    )?;
+    for (function, number) in functions.iter().zip(1..) {
+        let (path, name) = split_name(&function.function);
+        writeln!(
+            out,
+            "<li><a href=\"#f{number}\"><span class=\"name\">{}<b>{}</b></span> \
+             <span class=\"figures\"><span class=\"{}\">{}</span> of {} allocated</span></a></li>",
+            Escaped(path),
+            Escaped(name),
+            direction(function.increment),
+            Kind::Change.show(function.increment.into()),
+            bytes(function.allocated)
+        )?;
+    }
+    writeln!(out, "</ol>\n</nav>")
+}
+
+/// Checkboxes that the style looks at, so they need no script. Browsers that restore them would restore them unseen.
+fn write_switches(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "<p class=\"switches\"><input id=\"more\" type=\"checkbox\" autocomplete=\"off\"><label for=\"more\">More columns</label>\n\
+         <input id=\"theme\" type=\"checkbox\" autocomplete=\"off\"><label for=\"theme\">Other theme</label>\n\
+         <button id=\"show-keys\" type=\"button\" hidden>Keys <kbd>?</kbd></button></p>\n\
+         <details>\n<summary>What the columns mean</summary>\n<dl>"
+    )?;
+    for column in COLUMNS {
+        writeln!(out, "<dt>{}</dt><dd>{}</dd>", column.title, column.explanation)?;
+    }
+    writeln!(
+        out,
+        "</dl>\n<p>An empty cell: the line had no heap event, or was never reached. The darker a line and the wider the bar \
+         below its increment, the closer it comes to the largest of its function; + is growth, - is release.</p>\n</details>"
+    )
+}
+
+fn write_function(out: &mut dyn Write, function: &FunctionLines, number: usize) -> io::Result<()> {
+    let shown: Vec<&Column> = COLUMNS.iter().filter(|column| column.has_figures(function)).collect();
+    let (path, name) = split_name(&function.function);
+    writeln!(
+        out,
+        "<section id=\"f{number}\" aria-labelledby=\"f{number}-name\">\n<div class=\"about\">\n\
+         <h2 id=\"f{number}-name\"><a href=\"#f{number}\">{}<b>{}</b></a></h2>",
+        Escaped(path),
+        Escaped(name)
+    )?;
+    if let Some(file) = &function.file {
+        writeln!(out, "<p class=\"file\">{}:{}</p>", Escaped(file), function.start_line)?;
+    }
+    let source = match function.source {
+        "annotation" => "annotation: Occurrences counts how often a line was reached",
+        _ => "recorded stacks: Occurrences counts the heap events of a line, not its executions",
+    };
+    writeln!(out, "<p>Source: {source}.</p>")?;
+    if let Some(note) = &function.note {
+        writeln!(out, "<p class=\"warning\">Note: {}.</p>", Escaped(note))?;
+    }
+    writeln!(out, "</div>\n<table>\n<caption>")?;
+    writeln!(
+        out,
+        "Sum: <b class=\"{}\">{}</b>, {} B allocated, {} B freed",
+        direction(function.increment),
+        Kind::Change.show(function.increment.into()),
+        count(function.allocated),
+        count(function.freed)
+    )?;
+    write!(out, "</caption>\n<thead><tr><th scope=\"col\">Line #</th>")?;
+    for column in &shown {
+        let (class, title) = (column.class(), column.explanation);
+        write!(out, "<th scope=\"col\"{class} title=\"{title}\">{}</th>", column.title)?;
+    }
+    writeln!(out, "<th scope=\"col\" class=\"source\">Line contents</th></tr></thead>\n<tbody>")?;
+    let increments = function.lines.iter().filter_map(|row| row.increment.map(i64::unsigned_abs));
+    let largest = increments.max().unwrap_or(0);
+    for row in &function.lines {
+        write_row(out, row, number, &shown, largest)?;
+    }
+    writeln!(out, "</tbody>\n</table>\n</section>")
+}
+
+fn write_row(
+    out: &mut dyn Write,
+    row: &LineRow,
+    function: usize,
+    columns: &[&Column],
+    largest: u64,
+) -> io::Result<()> {
+    let id = format!("f{function}-L{}", row.line);
+    let increment = row.increment.unwrap_or(0);
+    match heat(increment, largest) {
+        0 => write!(out, "<tr id=\"{id}\">")?,
+        steps => write!(out, "<tr id=\"{id}\" class=\"{} h{steps}\">", direction(increment))?,
+    }
+    // Who goes through the page by Tab need not stop at lines that have nothing to say.
+    let silent = if row.increment.is_none() { " tabindex=\"-1\"" } else { "" };
+    write!(out, "<th scope=\"row\"><a href=\"#{id}\"{silent}>{}</a></th>", row.line)?;
+    for column in columns {
+        let class = column.class();
+        let Some(figure) = (column.figure)(row) else {
+            write!(out, "<td{class}></td>")?;
+            continue;
+        };
+        let text = column.kind.show(figure);
+        match column.kind.exactly(figure).filter(|exact| *exact != text) {
+            Some(exact) => write!(out, "<td{class} title=\"{exact}\">{text}</td>")?,
+            None => write!(out, "<td{class}>{text}</td>")?,
+        }
+    }
+    writeln!(out, "<td class=\"source\">{}</td></tr>", Escaped(row.text.as_deref().unwrap_or_default()))
+}
+
+/// How many of [`HEAT_STEPS`] an increment makes of the largest of its function: none only if it is 0.
+fn heat(increment: i64, largest: u64) -> u64 {
+    let share = u128::from(increment.unsigned_abs()) * u128::from(HEAT_STEPS);
+    u64::try_from(share.div_ceil(u128::from(largest.max(1)))).unwrap_or(HEAT_STEPS).min(HEAT_STEPS)
+}
+
+/// The style has a class for each, because attributes with styles would need a laxer policy.
+const HEAT_STEPS: u64 = 20;
+
+fn direction(increment: i64) -> &'static str {
+    match increment {
+        1.. => "growth",
+        0 => "level",
+        _ => "release",
+    }
+}
+
+/// The path with its last `::`, and the name.
+fn split_name(function: &str) -> (&str, &str) {
+    function.split_at(function.rfind("::").map_or(0, |at| at + 2))
+}

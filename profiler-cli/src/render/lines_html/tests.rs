@@ -1,0 +1,207 @@
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use super::*;
+
+/// What a browser would run if it took it for markup, and what would leave an attribute.
+const HOSTILE: &str = "</script><img src=x onerror=alert(1)>&\"'";
+const HARMLESS: &str = "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;&amp;&quot;&#39;";
+
+fn row(line: u32, increment: Option<i64>) -> LineRow {
+    LineRow {
+        line,
+        mem_usage: increment.map(|_| 2048),
+        increment,
+        occurrences: increment.map(|_| 1234),
+        allocated: increment.map(|_| 0),
+        freed: increment.map(|_| 0),
+        blocks: increment.map(i64::signum),
+        max: None,
+        time_ns: None,
+        text: None,
+    }
+}
+
+fn function(name: &str, lines: Vec<LineRow>) -> FunctionLines {
+    FunctionLines {
+        function: name.to_owned(),
+        file: None,
+        start_line: 1,
+        end_line: 9,
+        source: "stacks",
+        note: None,
+        increment: lines.iter().filter_map(|row| row.increment).sum(),
+        allocated: 0,
+        freed: 0,
+        lines,
+    }
+}
+
+fn page(functions: Vec<FunctionLines>) -> String {
+    let lines = Lines { schema: "", complete: true, omitted: 0, functions };
+    let mut out = Vec::new();
+    write(&mut out, &lines, HOSTILE).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// The table row of a line of the first function.
+fn row_of(page: &str, line: u32) -> &str {
+    let start = page.find(&format!("<tr id=\"f1-L{line}\"")).unwrap();
+    page[start..].lines().next().unwrap()
+}
+
+#[test]
+fn nothing_of_a_name_is_markup() {
+    let mut hostile = function(HOSTILE, vec![LineRow { text: Some(HOSTILE.to_owned()), ..row(1, Some(1)) }]);
+    hostile.file = Some(HOSTILE.to_owned());
+    hostile.note = Some(HOSTILE.to_owned());
+    let page = page(vec![hostile]);
+    assert!(!page.contains("<img"), "{page}");
+    assert_eq!(page.matches("<script").count(), 1);
+    assert_eq!(page.matches("</script").count(), 1);
+    // The title and the header have the command; the list, the heading, the file, the note and the line the rest.
+    assert_eq!(page.matches(HARMLESS).count(), 7);
+}
+
+#[test]
+fn what_directs_or_controls_is_replaced_and_tabs_stay() {
+    let text = "\ta\u{202e}b\u{1b}[2J\u{2066}\0";
+    let page = page(vec![function("f", vec![LineRow { text: Some(text.to_owned()), ..row(1, None) }])]);
+    assert!(row_of(&page, 1).ends_with(">\ta\u{fffd}b\u{fffd}[2J\u{fffd}\u{fffd}</td></tr>"));
+}
+
+#[test]
+fn heat_is_the_share_of_the_largest_and_shows_its_sign() {
+    let increments = [400, -400, 100, -101, 1, 0];
+    let rows = increments.iter().zip(1..).map(|(increment, line)| row(line, Some(*increment))).collect();
+    let page = page(vec![function("f", rows)]);
+    for (increment, line) in increments.into_iter().zip(1..) {
+        // A twentieth is a step, and what is begun counts.
+        let steps = (increment as f64).abs() / 400.0 * 20.0;
+        let (class, shown) = match increment {
+            0 => (String::new(), "0 B".to_owned()),
+            1.. => (format!(" class=\"growth h{}\"", steps.ceil()), format!("+{increment} B")),
+            _ => (format!(" class=\"release h{}\"", steps.ceil()), format!("{increment} B")),
+        };
+        let html = row_of(&page, line);
+        assert!(html.starts_with(&format!("<tr id=\"f1-L{line}\"{class}>")), "{html}");
+        assert!(html.contains(&format!("<td class=\"heat\">{shown}</td>")), "{html}");
+    }
+}
+
+#[test]
+fn heat_stays_within_its_steps() {
+    assert_eq!(heat(i64::MIN, i64::MIN.unsigned_abs()), HEAT_STEPS);
+    assert_eq!((heat(0, 0), heat(0, u64::MAX), heat(1, u64::MAX)), (0, 0, 1));
+    for steps in 1..=HEAT_STEPS {
+        let percent = steps * 100 / HEAT_STEPS;
+        assert!(STYLE.contains(&format!(".h{steps} {{ --heat: {percent}%; }}")), "{steps}");
+    }
+    assert!(!STYLE.contains(&format!(".h{} ", HEAT_STEPS + 1)));
+}
+
+#[test]
+fn figures_that_nobody_has_make_no_column() {
+    let some = function("f", vec![row(1, Some(2048)), row(2, None)]);
+    let page = page(vec![some.clone()]);
+    let titles = |page: &str| {
+        let head = page.split_once("<thead>").unwrap().1.split_once("</thead>").unwrap().0;
+        head.split("<th ").skip(1).map(|th| between(th, ">", "<").to_owned()).collect::<Vec<_>>()
+    };
+    let usual = ["Line #", "Mem usage", "Increment", "Occurrences", "Allocated", "Freed", "Blocks"];
+    assert_eq!(titles(&page), [&usual[..], &["Line contents"]].concat());
+    let cells = |html: &str| html.split("<td").skip(1).map(|td| between(td, ">", "<").to_owned()).collect();
+    let with: Vec<String> = cells(row_of(&page, 1));
+    assert_eq!(with, ["2.0 KiB", "+2.0 KiB", "1,234", "0 B", "0 B", "+1", ""]);
+    assert!(row_of(&page, 1).contains("title=\"+2,048 B\""));
+    assert_eq!(cells(row_of(&page, 2)), vec![String::new(); 7]);
+    let timed = LineRow { time_ns: Some(1_500_000), max: Some(u64::MAX), ..row(3, Some(-1)) };
+    let page = self::page(vec![FunctionLines { lines: vec![timed], ..some }]);
+    assert_eq!(titles(&page)[7..], ["Max usage", "Time", "Line contents"]);
+    assert_eq!(cells(row_of(&page, 3))[7..], ["1.500 ms", ""]);
+}
+
+#[test]
+fn every_id_is_one_elements_and_every_link_leads_somewhere() {
+    let rows = || (1..=30).map(|line| row(line, (line % 3 == 0).then_some(-5))).collect();
+    let page = page(vec![function("a::f", rows()), function("a::f", rows()), function("g", rows())]);
+    let values = |attribute: &str| -> Vec<String> {
+        let start = format!(" {attribute}=\"");
+        page.split(&start).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+    };
+    let ids = values("id");
+    let distinct: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+    assert_eq!(ids.len(), distinct.len());
+    assert!(distinct.contains("f3-L30"));
+    for link in values("href") {
+        assert!(link.strip_prefix('#').is_some_and(|id| distinct.contains(id)), "{link}");
+    }
+    for label in [values("for"), values("aria-labelledby")].concat() {
+        assert!(distinct.contains(label.as_str()), "{label}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    let empty = page(Vec::new());
+    assert!(empty.contains("No function of the program's own has heap events."));
+    let lines = Lines { schema: "", complete: false, omitted: 7, functions: vec![function("f", Vec::new())] };
+    let mut out = Vec::new();
+    write(&mut out, &lines, "").unwrap();
+    let page = String::from_utf8(out).unwrap();
+    assert!(page.contains("The recording is not complete") && page.contains("7 more functions"));
+    assert!(page.contains("--top 8"));
+    assert!(!empty.contains("not complete") && !empty.contains("more functions"));
+}
+
+#[test]
+fn both_kinds_of_tables_say_what_they_count() {
+    let stacks = function("f", Vec::new());
+    let annotated = FunctionLines { source: "annotation", ..stacks.clone() };
+    let (stacks, annotated) = (page(vec![stacks]), page(vec![annotated]));
+    assert!(stacks.contains("heap events of a line, not its executions"));
+    assert!(annotated.contains("how often a line was reached") && !annotated.contains("not its executions"));
+}
+
+#[test]
+fn the_policy_lets_through_what_is_in_the_file_and_nothing_else() {
+    let page = page(Vec::new());
+    for (content, hash, tag) in [(STYLE, STYLE_HASH, "style"), (SCRIPT, SCRIPT_HASH, "script")] {
+        let embedded = between(&page, &format!("<{tag}>"), &format!("</{tag}>"));
+        assert_eq!(embedded, content, "{tag}");
+        assert_eq!(hash, format!("sha256-{}", sha256_base64(content)), "of {tag}");
+    }
+    let policy = between(&page, "Policy\" content=\"", "\"");
+    assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{policy}");
+    for asks_the_network in ["http://", "https://", "//cdn", "url(", "@import", "fetch(", " src="] {
+        assert!(!page.replace(HARMLESS, "").contains(asks_the_network), "{asks_the_network}");
+    }
+}
+
+/// From a program that knows nothing of this one.
+fn sha256_base64(text: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("content");
+    std::fs::write(&path, text).unwrap();
+    let output = Command::new("sha256sum").arg(&path).output().expect("coreutils");
+    let hex = String::from_utf8(output.stdout).unwrap();
+    let bits: Vec<u8> = hex
+        .bytes()
+        .take(64)
+        .flat_map(|digit| {
+            let digit = (digit as char).to_digit(16).unwrap();
+            (0..4).rev().map(move |bit| (digit >> bit & 1) as u8)
+        })
+        .collect();
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let sextets = bits.chunks(6).map(|chunk| {
+        let value = (0..6).fold(0, |value, bit| value << 1 | chunk.get(bit).copied().unwrap_or(0));
+        letters[usize::from(value)] as char
+    });
+    // 256 bits are 42 sextets and 4 bits: 43 letters, and one to fill the last four up.
+    sextets.collect::<String>() + "="
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    text.split_once(start).unwrap().1.split_once(end).unwrap().0
+}
