@@ -57,7 +57,7 @@ pub fn write(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()
 const STYLE: &str = include_str!("lines_html/style.css");
 const SCRIPT: &str = include_str!("lines_html/script.js");
 /// What a browser lets through. A test says what these must be when a file has changed.
-const STYLE_HASH: &str = "sha256-7Zofs2DNTvfgY+t2/1skEP3Xpiz46XBgbUIxYvYYOn8=";
+const STYLE_HASH: &str = "sha256-itmzP0+IEbxOFrRTlpqdFfuwhDmczsIzSiXt0Xwz/D0=";
 const SCRIPT_HASH: &str = "sha256-H3cExvMZcUeLUoaEa4dz8um/olNtC76wScm8fmIlsGQ=";
 
 const KEYS: &str = include_str!("lines_html/keys.html");
@@ -75,7 +75,7 @@ fn write_navigation(out: &mut dyn Write, functions: &[FunctionLines]) -> io::Res
         writeln!(
             out,
             "<li><a href=\"#f{number}\"><span class=\"name\">{}<b>{}</b></span> \
-             <span class=\"figures\"><span class=\"{}\">{}</span> of {} allocated</span></a></li>",
+             <span class=\"figures\"><span class=\"{}\">{}</span>, {} allocated</span></a></li>",
             Escaped(path),
             Escaped(name),
             direction(function.increment),
@@ -119,12 +119,12 @@ fn write_function(out: &mut dyn Write, function: &FunctionLines, number: usize) 
         writeln!(out, "<p class=\"file\">{}:{}</p>", Escaped(file), function.start_line)?;
     }
     let source = match function.source {
-        "annotation" => "annotation: Occurrences counts how often a line was reached",
-        _ => "recorded stacks: Occurrences counts the heap events of a line, not its executions",
+        "annotation" => "annotation (Occurrences counts how often a line was reached)",
+        _ => "recorded stacks (Occurrences counts the heap events of a line, not its executions)",
     };
-    writeln!(out, "<p>Source: {source}.</p>")?;
+    writeln!(out, "<p>Source: {source}</p>")?;
     if let Some(note) = &function.note {
-        writeln!(out, "<p class=\"warning\">Note: {}.</p>", Escaped(note))?;
+        writeln!(out, "<p class=\"warning\">Note: {}</p>", Escaped(note))?;
     }
     writeln!(out, "</div>\n<table>\n<caption>")?;
     writeln!(
