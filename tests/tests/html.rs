@@ -106,8 +106,11 @@ const TABLES: &str = "
         return { name: section.querySelector('h2').textContent, titles, rows };
     });";
 
+/// How a figure is written.
+type Shown = fn(i64) -> String;
+
 /// Titles of the page, and the fields of the JSON.
-const FIELDS: [(&str, &str, fn(i64) -> String); 8] = [
+const FIELDS: [(&str, &str, Shown); 8] = [
     ("Mem usage", "mem_usage", size),
     ("Increment", "increment", |bytes| signed(bytes, size)),
     ("Occurrences", "occurrences", grouped),
@@ -124,7 +127,7 @@ const FIELDS: [(&str, &str, fn(i64) -> String); 8] = [
     }),
 ];
 
-fn signed(number: i64, shown: fn(i64) -> String) -> String {
+fn signed(number: i64, shown: Shown) -> String {
     let sign = ["-", "", "+"][(number.signum() + 1) as usize];
     format!("{sign}{}", shown(number.abs()))
 }

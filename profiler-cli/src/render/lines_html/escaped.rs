@@ -23,3 +23,18 @@ impl fmt::Display for Escaped<'_> {
         Ok(())
     }
 }
+
+/// A path of names that may be broken where a reader would, and nowhere else unless it must.
+pub(super) struct Breakable<'a>(pub(super) &'a str);
+
+impl fmt::Display for Breakable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in self.0.split_inclusive("::") {
+            write!(f, "{}", Escaped(part))?;
+            if part.ends_with("::") {
+                f.write_str("<wbr>")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -64,6 +64,14 @@ fn nothing_of_a_name_is_markup() {
 }
 
 #[test]
+fn a_path_is_broken_behind_its_parts() {
+    let name = format!("a::<b as c::{HOSTILE}>::f");
+    let page = page(vec![function(&name, Vec::new())]);
+    let shown = format!("a::<wbr>&lt;b as c::<wbr>{HARMLESS}&gt;::<wbr><b>f</b>");
+    assert_eq!(page.matches(&shown).count(), 2, "in the list and above the table: {page}");
+}
+
+#[test]
 fn what_directs_or_controls_is_replaced_and_tabs_stay() {
     let text = "\ta\u{202e}b\u{1b}[2J\u{2066}\0";
     let page = page(vec![function("f", vec![LineRow { text: Some(text.to_owned()), ..row(1, None) }])]);
