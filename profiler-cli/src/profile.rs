@@ -21,8 +21,17 @@ pub struct Profile {
     pub stacks: Vec<StackStats>,
     /// Threads in the order of their first event.
     pub threads: Vec<Thread>,
-    /// The process over time: microseconds since time zero, and its state.
+    /// The process over time: microseconds since time zero, and its state. If there were too many samples, one stands for
+    /// those since the one before: sizes are the largest among them.
     pub timeline: Vec<(u64, Sample)>,
+    /// How many samples there were.
+    pub samples: u64,
+    /// The live heap over time.
+    pub heap: HeapCurve,
+    /// When annotated functions ran, in the order in which they began; outermost calls only.
+    pub spans: Vec<Span>,
+    /// Calls that are not among these, because there were too many; they are shorter than those.
+    pub spans_dropped: u64,
     /// Functions that announce their lines, in the order in which they first did.
     pub announced: Vec<Announced>,
     /// Places that the program gave a name, in the order in which its threads came there.
@@ -153,6 +162,39 @@ impl StackStats {
     pub fn events(&self) -> u64 {
         self.allocations + self.reallocations + self.deallocations
     }
+}
+
+/// The exact live heap over time, in intervals of equal length from time zero on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeapCurve {
+    /// Microseconds of an interval.
+    pub width_us: u64,
+    /// What was live in each.
+    pub intervals: Vec<HeapInterval>,
+}
+
+/// Live bytes of the process during an interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeapInterval {
+    /// The least at any instant of it.
+    pub min: u64,
+    /// The most at any instant of it.
+    pub max: u64,
+    /// At its end.
+    pub last: u64,
+}
+
+/// A thread ran an annotated function: from the outermost call to its end, or a future from one await to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Index in [`Profile::announced`].
+    pub function: usize,
+    /// The thread's number.
+    pub thread: u32,
+    /// Its beginning, in microseconds.
+    pub start_us: u64,
+    /// Its end.
+    pub end_us: u64,
 }
 
 /// A moment that the program gave a name (`alloc_tracker::mark`).

@@ -26,14 +26,32 @@ impl Unit {
         }
     }
 
+    /// How many bytes it is.
+    pub fn size(self) -> u64 {
+        match self {
+            Unit::B => 1,
+            Unit::KiB => 1 << 10,
+            Unit::MiB => 1 << 20,
+            Unit::GiB => 1 << 30,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::B => "B",
+            Unit::KiB => "KiB",
+            Unit::MiB => "MiB",
+            Unit::GiB => "GiB",
+        }
+    }
+
     /// A signed amount in this unit, such as `-1.5 MiB`; whole bytes without a fraction.
     pub fn show(self, bytes: i64) -> String {
-        let (size, name) = match self {
-            Unit::B => return format!("{bytes} B"),
-            Unit::KiB => (1024.0, "KiB"),
-            Unit::MiB => (f64::from(1 << 20), "MiB"),
-            Unit::GiB => (f64::from(1 << 30), "GiB"),
-        };
+        if self == Unit::B {
+            return format!("{bytes} B");
+        }
+        let (size, name) = (self.size() as f64, self.name());
         format!("{} {name}", without_negative_zero(&format!("{:.1}", bytes as f64 / size)))
     }
 }

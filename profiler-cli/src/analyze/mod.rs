@@ -5,3 +5,4 @@ pub mod flame;
 pub mod leaks;
 pub mod lines;
 pub mod summary;
+pub mod timeline;

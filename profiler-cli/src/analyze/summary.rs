@@ -107,7 +107,7 @@ pub struct MarkRow {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ProcessPeaks {
     /// Samples taken.
-    pub samples: usize,
+    pub samples: u64,
     /// Virtual size.
     pub vsz: u64,
     /// Resident set.
@@ -302,7 +302,7 @@ fn size_classes(counts: &[u64]) -> Vec<SizeClass> {
 }
 
 fn process_peaks(profile: &Profile) -> ProcessPeaks {
-    let mut peaks = ProcessPeaks { samples: profile.timeline.len(), ..ProcessPeaks::default() };
+    let mut peaks = ProcessPeaks { samples: profile.samples, ..ProcessPeaks::default() };
     for (_, sample) in &profile.timeline {
         peaks.vsz = peaks.vsz.max(sample.vsz).max(sample.peak_vsz);
         peaks.rss = peaks.rss.max(sample.rss).max(sample.peak_rss);

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use alloc_dump::record::{Function, LINE_AGAIN};
 use rustc_hash::FxHashMap;
 
-use crate::profile::{Announced, AnnouncedLine};
+use super::curve::Spans;
+use crate::profile::{Announced, AnnouncedLine, Span};
 
 /// All annotated functions, on all threads.
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ pub(super) struct Activations {
     threads: FxHashMap<u32, Running>,
     /// Activations that are not over and run nowhere.
     suspended: FxHashMap<u64, Activation>,
+    spans: Spans,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,8 @@ struct Activation {
     row: Option<usize>,
     /// Where the next outer activation of the same function is.
     outer: Option<usize>,
+    /// When it began to run here.
+    entered_us: u64,
     since_us: u64,
 }
 
@@ -112,7 +116,8 @@ impl Activations {
             }
         };
         let row = row.and_then(|before| before.row);
-        running.stack.push(Activation { number, function, row, outer, since_us: now.us });
+        let (entered_us, since_us) = (now.us, now.us);
+        running.stack.push(Activation { number, function, row, outer, entered_us, since_us });
         if let Some(outer) = outer {
             // Its time goes on when this one is over.
             let outer = &mut running.stack[outer];
@@ -157,6 +162,7 @@ impl Activations {
                     running.stack[outer].since_us = now.us;
                 }
                 None => {
+                    self.spans.add(span_of(&left, now.thread, now.us));
                     running.innermost.swap_remove(place);
                 }
             }
@@ -184,6 +190,16 @@ impl Activations {
         }
     }
 
+    /// When the functions ran, and how often that is not told. What still runs does so until now.
+    pub(super) fn take_spans(&mut self, us: u64) -> (Vec<Span>, u64) {
+        for (thread, running) in &self.threads {
+            for activation in running.stack.iter().filter(|activation| activation.outer.is_none()) {
+                self.spans.add(span_of(activation, *thread, us));
+            }
+        }
+        std::mem::take(&mut self.spans).finish()
+    }
+
     /// The functions and their lines.
     pub(super) fn finish(mut self, us: u64, live: u64) -> Vec<Announced> {
         // What still runs is at its line until the end.
@@ -199,6 +215,10 @@ impl Activations {
         }
         self.functions
     }
+}
+
+fn span_of(activation: &Activation, thread: u32, end_us: u64) -> Span {
+    Span { function: activation.function, thread, start_us: activation.entered_us, end_us }
 }
 
 /// The line that an activation is at ends now.
@@ -278,6 +298,9 @@ mod tests {
         all.event(1, change(0, 5));
         assert!(all.reach(at(70, 7), 100, 13) && all.leave(at(75, 7), 100, true));
         assert!(!all.reach(at(75, 7), 100, 13), "it is over");
+        // The inner call of the first function is within its outer one.
+        let span = |function, start_us, end_us| Span { function, thread: 1, start_us, end_us };
+        assert_eq!(all.take_spans(80), (vec![span(0, 0, 75), span(1, 20, 50)], 0));
         let functions = all.finish(80, 7);
         let rows = |at: usize| -> Vec<(u32, u64, u64, u64, u64, u64)> {
             let rows = functions[at].lines.iter();

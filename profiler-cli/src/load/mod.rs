@@ -2,6 +2,7 @@
 //! live blocks and distinct stacks, never events; nothing in the file is trusted.
 
 mod activations;
+mod curve;
 mod modules;
 mod peak;
 mod replay;

@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::activations::{Activations, Change, Now};
+use super::curve::{Curve, Samples};
 use super::modules::ModuleMap;
 use super::peak::PeakTracker;
 use crate::profile::{HeapTotals, Mark, Node, Process, Profile, StackStats, Thread, Trust};
@@ -43,6 +44,8 @@ pub(super) struct Replay {
     modules: ModuleMap,
     live: HashMap<u64, Block, FxBuildHasher>,
     peak: PeakTracker,
+    curve: Curve,
+    samples: Samples,
     threads: FxHashMap<u32, ThreadState>,
     activations: Activations,
     mark_names: FxHashMap<u32, String>,
@@ -62,6 +65,8 @@ impl Replay {
             modules: ModuleMap::default(),
             live: HashMap::default(),
             peak: PeakTracker::default(),
+            curve: Curve::default(),
+            samples: Samples::default(),
             threads: FxHashMap::default(),
             activations: Activations::default(),
             mark_names: FxHashMap::default(),
@@ -165,9 +170,12 @@ impl Replay {
         let cut = profile.stacks.iter().enumerate().filter(|(at, _)| truncated(*at));
         profile.trust.truncated_stacks = cut.map(|(_, stats)| stats.events()).sum();
         profile.modules = self.modules.into_all();
-        profile.announced = self.activations.finish(self.now_us, self.peak.live_bytes);
         let until = trailer.map_or(0, |trailer| trailer.duration_us.min(MAX_US));
         profile.duration_us = until.max(self.now_us);
+        profile.timeline = self.samples.finish();
+        profile.heap = self.curve.finish(profile.duration_us);
+        (profile.spans, profile.spans_dropped) = self.activations.take_spans(self.now_us);
+        profile.announced = self.activations.finish(self.now_us, self.peak.live_bytes);
         profile.trust.loss = loss;
         profile.trust.end = trailer.map(|trailer| trailer.end);
         profile.trust.disagreement = trailer
@@ -197,7 +205,7 @@ impl Replay {
             self.peak.remove(&mut self.profile.stacks, lost.stack, lost.size);
         }
         self.peak.add(&mut self.profile.stacks, stack, size);
-        self.peak.settle(self.now_us);
+        self.settle();
         self.profile.totals.allocations += 1;
         add(&mut self.profile.totals.allocated_bytes, size);
         self.profile.sizes[size_class(size)] += 1;
@@ -224,6 +232,7 @@ impl Replay {
         if let Some(block) = block {
             self.peak.remove(&mut self.profile.stacks, block.stack, block.size);
         }
+        self.curve.note(self.now_us, self.peak.live_bytes);
         let size = self.size_of(block, size);
         self.profile.totals.deallocations += 1;
         add(&mut self.profile.totals.freed_bytes, size);
@@ -262,7 +271,7 @@ impl Replay {
             self.peak.remove(&mut self.profile.stacks, lost.stack, lost.size);
         }
         self.peak.add(&mut self.profile.stacks, stack, size);
-        self.peak.settle(self.now_us);
+        self.settle();
         self.profile.totals.reallocations += 1;
         add(&mut self.profile.totals.allocated_bytes, size);
         add(&mut self.profile.totals.freed_bytes, old_size);
@@ -281,6 +290,13 @@ impl Replay {
             add(&mut stats.freed, old_size);
             self.announce(size, old_size, 0);
         }
+    }
+
+    /// Blocks were added: is this the new maximum?
+    #[inline]
+    fn settle(&mut self) {
+        self.peak.settle(self.now_us);
+        self.curve.note(self.now_us, self.peak.live_bytes);
     }
 
     /// Tells the functions that announce their lines of an event.
@@ -325,7 +341,10 @@ impl Replay {
                 let index = self.thread(id).index;
                 self.profile.threads[index].end_us = Some(self.now_us);
             }
-            Record::Sample(sample) => self.profile.timeline.push((self.now_us, sample)),
+            Record::Sample(sample) => {
+                self.profile.samples += 1;
+                self.samples.add(self.now_us, sample);
+            }
             Record::Lost { events } => {
                 self.profile.trust.lost_events = self.profile.trust.lost_events.saturating_add(events);
             }
