@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use crate::analyze::flame::Metric;
 use crate::pattern::Pattern;
 use crate::render::lines_text::LinesColumn;
+use crate::render::plot::Series;
 
 /// Memory profiler for programs that link alloc-tracker.
 #[derive(Debug, Parser)]
@@ -36,6 +37,7 @@ Examples:
   profiler-cli leaks server.4711.alloc          what is live at the end, by stack
   profiler-cli lines server.4711.alloc --function handle
   profiler-cli flamegraph server.4711.alloc -o peak.svg --metric peak
+  profiler-cli timeline server.4711.alloc      live heap and RSS over time
 ";
 
 const EXIT_STATUS: &str = "\
@@ -87,6 +89,11 @@ pub enum Command {
         before_help = "Examples:\n  profiler-cli flamegraph server.4711.alloc -o peak.svg\n  profiler-cli flamegraph server.4711.alloc -o leaks.svg --metric live --full\n"
     )]
     Flamegraph(FlamegraphArgs),
+    /// The process over time: live heap, RSS, VSZ, swap, page faults, marks, calls
+    #[command(
+        before_help = "Examples:\n  profiler-cli timeline server.4711.alloc\n  profiler-cli timeline server.4711.alloc -o memory.svg\n  profiler-cli timeline server.4711.alloc --series heap,rss,vsz,minor-faults\n  profiler-cli timeline server.4711.alloc --format csv > memory.csv\n"
+    )]
+    Timeline(TimelineArgs),
     /// Make dumps smaller; every command reads them as before
     #[command(
         before_help = "Examples:\n  profiler-cli compress server.4711.alloc\n  profiler-cli compress *.alloc\n",
@@ -351,4 +358,47 @@ pub struct FlamegraphArgs {
     /// Show the frames of the runtime as well.
     #[arg(long)]
     pub full: bool,
+}
+
+/// Options of `timeline`.
+#[derive(Debug, Args)]
+pub struct TimelineArgs {
+    /// The dump that `profiler-cli run` has written.
+    #[arg(value_name = "DUMP", value_hint = ValueHint::FilePath)]
+    pub dump: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The shape of the picture. [default: text, with --output by the end of its name]
+    #[arg(long, value_enum, conflicts_with = "json")]
+    pub format: Option<TimelineFormat>,
+    /// Write it here; - is stdout.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "json")]
+    pub output: Option<PathBuf>,
+    /// What the picture shows; CSV and JSON have everything.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SERIES", default_values_t = [Series::Heap, Series::Rss])]
+    pub series: Vec<Series>,
+    /// Only calls of annotated functions with a name like this.
+    #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
+    pub function: Option<Pattern>,
+    /// Only calls on threads with a name like this; the heap is always that of the process.
+    #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
+    pub thread: Option<Pattern>,
+    /// Columns of the text. [default: those of the terminal, else 100]
+    #[arg(long, value_name = "COLUMNS", value_parser = clap::value_parser!(u16).range(30..=1000))]
+    pub width: Option<u16>,
+    /// Rows of the text's first panel.
+    #[arg(long, value_name = "ROWS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(4..=200))]
+    pub height: u16,
+}
+
+/// How `timeline` shows the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TimelineFormat {
+    /// A plot of characters
+    Text,
+    /// A picture
+    Svg,
+    /// One table for a spreadsheet
+    Csv,
 }

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Lines(args) => command::read::lines(&args),
         Command::Leaks(args) => command::read::leaks(&args),
         Command::Flamegraph(args) => command::read::flamegraph(&args),
+        Command::Timeline(args) => command::timeline::timeline(&args),
         Command::Compress(args) => command::compress::compress(&args),
         Command::Completions { shell } => command::manual::completions(shell),
         Command::Man { output } => command::manual::man(output.as_deref()),

@@ -160,7 +160,9 @@ pub fn check(profile: &Profile, pattern: &Pattern) -> Result<(), String> {
         return Ok(());
     }
     if names.is_empty() {
-        return Err("no function has #[alloc_tracker::profile], so --function has nothing to choose from".to_owned());
+        return Err(
+            "no function has #[alloc_tracker::profile], so --function has nothing to choose from".to_owned()
+        );
     }
     let nearest = pattern.nearest(names.into_iter(), 3).join(", ");
     Err(format!("no annotated function matches '{pattern}'; the nearest: {nearest}"))
@@ -232,7 +234,8 @@ mod tests {
     #[test]
     fn intervals_lie_side_by_side_and_end_with_the_recording() {
         let timeline = timeline(&profile(), None);
-        let spans: Vec<(u64, u64)> = timeline.heap.iter().map(|point| (point.start_ns, point.end_ns)).collect();
+        let spans: Vec<(u64, u64)> =
+            timeline.heap.iter().map(|point| (point.start_ns, point.end_ns)).collect();
         assert_eq!(spans, [(0, 4000), (4000, 7000)]);
         let mark = &timeline.marks[0];
         assert_eq!((mark.ns, mark.thread.as_str(), mark.live_bytes), (3000, "worker", 9));

@@ -7,6 +7,7 @@ pub mod manual;
 pub mod progress;
 pub mod read;
 pub mod run;
+pub mod timeline;
 
 use std::io;
 

@@ -157,7 +157,10 @@ pub fn write_svg(path: &Path, flame: &analyze::flame::Flame) -> anyhow::Result<(
 }
 
 /// Writes to stdout if the path is `-`; else into the file, and says which.
-fn write_to(path: &Path, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+pub(super) fn write_to(
+    path: &Path,
+    render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Failure> {
     if path == Path::new("-") {
         let mut out = io::BufWriter::new(io::stdout().lock());
         render(&mut out)?;
@@ -178,11 +181,8 @@ fn write_file(path: &Path, render: impl FnOnce(&mut dyn Write) -> io::Result<()>
     write().map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), plain(&error)))
 }
 
-/// Loads a dump and names its stacks.
-///
-/// # Errors
-/// If the file is no readable dump, or the recorded program was built anew since.
-pub fn open(dump: &Path, thread: Option<&Pattern>, symbols: &SymbolArgs) -> anyhow::Result<Opened> {
+/// Loads a dump, and says so if the end of it came from elsewhere.
+pub(super) fn load_dump(dump: &Path, thread: Option<&Pattern>) -> anyhow::Result<Profile> {
     let reading = Progress::of_bytes("reading");
     let profile = load(dump, thread, &mut |done, total| reading.tell(done, total))?;
     drop(reading);
@@ -194,6 +194,15 @@ pub fn open(dump: &Path, thread: Option<&Pattern>, symbols: &SymbolArgs) -> anyh
             Safe(&crate::load::tail_path(dump).to_string_lossy())
         );
     }
+    Ok(profile)
+}
+
+/// Loads a dump and names its stacks.
+///
+/// # Errors
+/// If the file is no readable dump, or the recorded program was built anew since.
+pub fn open(dump: &Path, thread: Option<&Pattern>, symbols: &SymbolArgs) -> anyhow::Result<Opened> {
+    let profile = load_dump(dump, thread)?;
     let naming = Progress::of_items("naming");
     let options = Options {
         symbol_dirs: symbols.symbols.clone(),
@@ -228,7 +237,7 @@ fn cache_dir() -> Option<PathBuf> {
     Some(base.join("alloc-tracker"))
 }
 
-fn stdout() -> io::BufWriter<anstream::AutoStream<io::Stdout>> {
+pub(super) fn stdout() -> io::BufWriter<anstream::AutoStream<io::Stdout>> {
     io::BufWriter::new(anstream::AutoStream::auto(io::stdout()))
 }
 

@@ -73,11 +73,7 @@ impl Curve {
 }
 
 fn joined(first: HeapInterval, second: HeapInterval) -> HeapInterval {
-    HeapInterval {
-        min: first.min.min(second.min),
-        max: first.max.max(second.max),
-        last: second.last,
-    }
+    HeapInterval { min: first.min.min(second.min), max: first.max.max(second.max), last: second.last }
 }
 
 /// Samples of the process; when they would be too many, two neighbours become one.
@@ -148,7 +144,8 @@ impl Spans {
 
     /// The calls in the order in which they began, and how many are not among them.
     pub(super) fn finish(mut self) -> (Vec<Span>, u64) {
-        self.kept.sort_unstable_by_key(|span| (span.start_us, Reverse(span.end_us), span.thread, span.function));
+        self.kept
+            .sort_unstable_by_key(|span| (span.start_us, Reverse(span.end_us), span.thread, span.function));
         (self.kept, self.dropped)
     }
 }

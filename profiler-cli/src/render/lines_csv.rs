@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::csv_cause;
 use crate::analyze::lines::Lines;
 
 /// Writes all tables as one, with a header.
@@ -29,18 +30,10 @@ pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
                 time_ns: line.time_ns,
                 text: line.text.as_deref(),
             })
-            .map_err(cause)?;
+            .map_err(csv_cause)?;
         }
     }
     out.flush()
-}
-
-/// What went wrong below, so that a reader that has gone away is known as one.
-fn cause(error: csv::Error) -> io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        other => io::Error::other(format!("{other:?}")),
-    }
 }
 
 #[derive(Serialize)]

@@ -7,7 +7,13 @@ pub mod lines_csv;
 pub mod lines_html;
 pub mod lines_memory_profiler;
 pub mod lines_text;
+pub mod plot;
 pub mod summary_text;
+pub mod timeline_csv;
+pub mod timeline_svg;
+pub mod timeline_text;
+
+use std::io;
 
 use anstyle::{AnsiColor, Style};
 
@@ -39,6 +45,14 @@ fn shortened(file: &str) -> &str {
         return rest.split_once('/').map_or(rest, |(_, path)| path);
     }
     file
+}
+
+/// What went wrong below, so that a reader that has gone away is known as one.
+fn csv_cause(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
 }
 
 #[cfg(test)]

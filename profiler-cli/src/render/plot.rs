@@ -112,9 +112,9 @@ impl Axis {
     /// A scale of time, which ends where the time does.
     pub(super) fn of_time(ns: u64) -> Axis {
         let (size, name) = match ns {
-            0..10_000 => (1.0, "ns"),
-            10_000..10_000_000 => (1e3, "µs"),
-            10_000_000..10_000_000_000 => (1e6, "ms"),
+            0..2_000 => (1.0, "ns"),
+            2_000..2_000_000 => (1e3, "µs"),
+            2_000_000..2_000_000_000 => (1e6, "ms"),
             _ => (1e9, "s"),
         };
         let step = round_step(ns as f64 / size) * size;

@@ -119,7 +119,7 @@ fn write_process(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     writeln!(
         out,
         "\n{HEADING}Process{HEADING:#} {FAINT}(at its highest; {}){FAINT:#}",
-        plural(process.samples as u64, "sample")
+        plural(process.samples, "sample")
     )?;
     writeln!(
         out,

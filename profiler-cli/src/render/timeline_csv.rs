@@ -1,0 +1,81 @@
+//! A timeline as CSV (RFC 4180): one row for each interval of the heap, each sample, mark and call; `kind` says which, and
+//! what a kind does not have is empty.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::csv_cause;
+use crate::analyze::timeline::Timeline;
+
+/// Writes all of it, with a header.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
+    let mut out = csv::Writer::from_writer(out);
+    let mut row = |row: Row<'_>| out.serialize(row).map_err(csv_cause);
+    for point in &timeline.heap {
+        row(Row {
+            kind: "heap",
+            start_ns: point.start_ns,
+            end_ns: Some(point.end_ns),
+            heap_min: Some(point.min),
+            heap_max: Some(point.max),
+            heap_last: Some(point.last),
+            ..Row::default()
+        })?;
+    }
+    for sample in &timeline.samples {
+        row(Row {
+            kind: "sample",
+            start_ns: sample.ns,
+            rss: Some(sample.rss),
+            vsz: Some(sample.vsz),
+            swap: Some(sample.swap),
+            minor_faults: Some(sample.minor_faults),
+            major_faults: Some(sample.major_faults),
+            ..Row::default()
+        })?;
+    }
+    for mark in &timeline.marks {
+        row(Row {
+            kind: "mark",
+            start_ns: mark.ns,
+            heap_last: Some(mark.live_bytes),
+            name: Some(&mark.name),
+            thread: Some(&mark.thread),
+            ..Row::default()
+        })?;
+    }
+    for function in &timeline.functions {
+        for span in &function.spans {
+            row(Row {
+                kind: "call",
+                start_ns: span.start_ns,
+                end_ns: Some(span.end_ns),
+                name: Some(&function.function),
+                thread: Some(&span.thread),
+                ..Row::default()
+            })?;
+        }
+    }
+    out.flush()
+}
+
+#[derive(Default, Serialize)]
+struct Row<'a> {
+    kind: &'static str,
+    start_ns: u64,
+    end_ns: Option<u64>,
+    heap_min: Option<u64>,
+    heap_max: Option<u64>,
+    heap_last: Option<u64>,
+    rss: Option<u64>,
+    vsz: Option<u64>,
+    swap: Option<u64>,
+    minor_faults: Option<u64>,
+    major_faults: Option<u64>,
+    name: Option<&'a str>,
+    thread: Option<&'a str>,
+}

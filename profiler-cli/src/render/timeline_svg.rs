@@ -1,0 +1,322 @@
+//! A timeline as SVG: one picture without anything from elsewhere, for light and dark pages. Every text in it is escaped.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use super::plot::{Axis, Panel, Series, panels};
+use crate::analyze::timeline::{FunctionSpans, Timeline};
+use crate::units::{bytes_exactly, harmless, plural, time};
+
+/// Draws the timeline with these series.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series]) -> io::Result<()> {
+    out.write_all(draw(timeline, series).as_bytes())
+}
+
+const WIDTH: f64 = 1200.0;
+const LEFT: f64 = 100.0;
+const RIGHT: f64 = 24.0;
+const TOP: f64 = 56.0;
+const PANEL: f64 = 320.0;
+const SMALL_PANEL: f64 = 130.0;
+const GAP: f64 = 44.0;
+const BAR: f64 = 18.0;
+const MOST_FUNCTIONS: usize = 16;
+const MOST_SPANS: usize = 2000;
+const MOST_MARKS: usize = 200;
+
+const STYLE: &str = "\
+text { font: 12px system-ui, sans-serif; fill: var(--ink); }
+svg { --paper: #ffffff; --ink: #1f2328; --grid: #d8dee4; --heap: #2f6fdb; --second: #d1480f; --third: #8250df; --mark: #116329; }
+@media (prefers-color-scheme: dark) {
+svg { --paper: #0d1117; --ink: #e6edf3; --grid: #30363d; --heap: #58a6ff; --second: #ff9b5e; --third: #d2a8ff; --mark: #56d364; }
+}
+.paper { fill: var(--paper); } .grid { stroke: var(--grid); } .title { font-size: 17px; }
+.area { fill: var(--heap); fill-opacity: 0.55; stroke: var(--heap); }
+.line { fill: none; stroke-width: 1.6; } .s1 { stroke: var(--second); } .s2 { stroke: var(--third); } .s0 { stroke: var(--heap); }
+.k0 { fill: var(--heap); } .k1 { fill: var(--second); } .k2 { fill: var(--third); }
+.mark { stroke: var(--mark); stroke-dasharray: 4 3; } .name { fill: var(--mark); } .call { fill: var(--third); fill-opacity: 0.75; }
+.end { text-anchor: end; } .middle { text-anchor: middle; }
+";
+
+/// Where times are.
+struct Frame {
+    duration: f64,
+}
+
+impl Frame {
+    fn x(&self, ns: u64) -> f64 {
+        LEFT + (ns as f64 / self.duration).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
+    }
+}
+
+fn draw(timeline: &Timeline, series: &[Series]) -> String {
+    let panels = panels(timeline, series);
+    let frame = Frame { duration: timeline.duration_ns.max(1) as f64 };
+    let functions = timeline.functions.len().min(MOST_FUNCTIONS);
+    let heights: Vec<f64> =
+        (0..panels.len()).map(|number| if number == 0 { PANEL } else { SMALL_PANEL }).collect();
+    let plots = TOP + heights.iter().map(|height| height + GAP).sum::<f64>();
+    let height = plots + functions as f64 * (BAR + 6.0) + 16.0;
+    let mut svg = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+         role=\"img\" aria-label=\"{0}\">\n<title>{0}</title>\n<style>{STYLE}</style>\n\
+         <rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>\n",
+        escaped(&format!("Memory of {} over time", timeline.command))
+    );
+    text(&mut svg, (LEFT, 24.0), "title", &timeline.command.chars().take(110).collect::<String>());
+    let peak = format!(
+        "pid {} · {} · peak of the live heap {} at {}{}",
+        timeline.pid,
+        time(timeline.duration_ns),
+        bytes_exactly(timeline.peak_bytes),
+        time(timeline.peak_ns),
+        if timeline.exact { "" } else { " · the recording is not complete or not exact" }
+    );
+    text(&mut svg, (LEFT, 42.0), "", &peak);
+    let mut top = TOP;
+    for (panel, height) in panels.iter().zip(&heights) {
+        draw_panel(&mut svg, timeline, panel, &frame, (top + 14.0, height - 14.0));
+        top += height + GAP;
+    }
+    draw_marks(&mut svg, timeline, &frame, (TOP + 14.0, plots - GAP));
+    for (at, function) in timeline.functions.iter().take(functions).enumerate() {
+        draw_calls(&mut svg, function, &frame, plots + at as f64 * (BAR + 6.0));
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// `place`: upper end and height of the plot.
+fn draw_panel(svg: &mut String, timeline: &Timeline, panel: &Panel, frame: &Frame, place: (f64, f64)) {
+    let (top, height) = place;
+    let bottom = top + height;
+    let y = |value: f64| bottom - panel.axis.place(value) * height;
+    for (value, label) in &panel.axis.ticks {
+        let y = y(*value);
+        line(svg, "grid", (LEFT, y), (WIDTH - RIGHT, y));
+        text(svg, (LEFT - 8.0, y + 4.0), "end", label);
+    }
+    for (value, label) in &Axis::of_time(timeline.duration_ns).ticks {
+        let x = frame.x(*value as u64);
+        line(svg, "grid", (x, bottom), (x, bottom + 5.0));
+        text(svg, (x, bottom + 18.0), "middle", label);
+    }
+    let mut legend = LEFT + 8.0;
+    for (number, series) in panel.series.iter().enumerate() {
+        let _ = writeln!(
+            svg,
+            "<rect class=\"k{number}\" x=\"{legend:.1}\" y=\"{:.1}\" width=\"12\" height=\"6\"/>",
+            top - 8.0
+        );
+        text(svg, (legend + 18.0, top - 1.0), "", series.title());
+        legend += 40.0 + 7.0 * series.title().len() as f64;
+        if *series == Series::Heap {
+            let _ = writeln!(
+                svg,
+                "<path class=\"area\" d=\"{}\"><title>live heap, exact</title></path>",
+                heap_path(timeline, frame, &y)
+            );
+        } else {
+            let _ = writeln!(
+                svg,
+                "<path class=\"line s{number}\" d=\"{}\"><title>{}</title></path>",
+                sample_path(timeline, *series, frame, &y),
+                series.title()
+            );
+        }
+    }
+}
+
+/// The most of every interval from left to right, and the axis back; intervals narrower than a pixel become one.
+fn heap_path(timeline: &Timeline, frame: &Frame, y: &impl Fn(f64) -> f64) -> String {
+    let mut steps: Vec<(i64, i64, u64)> = Vec::new();
+    for point in &timeline.heap {
+        let (first, last) = (frame.x(point.start_ns).floor() as i64, frame.x(point.end_ns).ceil() as i64);
+        match steps.last_mut() {
+            Some((start, end, most)) if *start == first || *most == point.max => {
+                (*end, *most) = (last.max(*end), point.max.max(*most));
+            }
+            _ => steps.push((first, last, point.max)),
+        }
+    }
+    let mut path = format!("M{LEFT:.1} {:.1}", y(0.0));
+    for (first, last, most) in steps {
+        let y = y(most as f64);
+        let _ = write!(path, "L{first} {y:.1}H{last}");
+    }
+    let _ = write!(path, "V{:.1}Z", y(0.0));
+    path
+}
+
+fn sample_path(timeline: &Timeline, series: Series, frame: &Frame, y: &impl Fn(f64) -> f64) -> String {
+    let mut path = String::new();
+    for (ns, value) in series.values(timeline) {
+        let (x, y) = (frame.x(ns), y(value as f64));
+        if path.is_empty() {
+            let _ = write!(path, "M{x:.1} {y:.1}");
+        } else {
+            // What was sampled holds until the next sample.
+            let _ = write!(path, "H{x:.1}V{y:.1}");
+        }
+    }
+    if !path.is_empty() {
+        let _ = write!(path, "H{:.1}", WIDTH - RIGHT);
+    }
+    path
+}
+
+/// `place`: upper and lower end of the lines.
+fn draw_marks(svg: &mut String, timeline: &Timeline, frame: &Frame, place: (f64, f64)) {
+    let mut free = 0.0;
+    for mark in timeline.marks.iter().take(MOST_MARKS) {
+        let x = frame.x(mark.ns);
+        let about = format!(
+            "{} · {} live · {} · {}",
+            mark.name,
+            bytes_exactly(mark.live_bytes),
+            time(mark.ns),
+            mark.thread
+        );
+        let _ = writeln!(
+            svg,
+            "<line class=\"mark\" x1=\"{x:.1}\" y1=\"{:.1}\" x2=\"{x:.1}\" y2=\"{:.1}\"><title>{}</title></line>",
+            place.0,
+            place.1,
+            escaped(&about)
+        );
+        let name: String = mark.name.chars().take(24).collect();
+        // A name that would lie on another one is in the line's title only.
+        if x >= free {
+            let width = 7.0 * name.chars().count() as f64;
+            let (at, class) = if x + width > WIDTH { (x - 4.0, "name end") } else { (x + 4.0, "name") };
+            text(svg, (at, place.0 + 12.0), class, &name);
+            free = x + width + 12.0;
+        }
+    }
+}
+
+fn draw_calls(svg: &mut String, function: &FunctionSpans, frame: &Frame, top: f64) {
+    let last = function.function.rsplit("::").next().unwrap_or_default();
+    let name: String = last.chars().take(14).collect();
+    let calls = plural(function.spans.len() as u64, "call");
+    let about = format!("{} · {calls} · {}", function.function, time(function.total_ns));
+    let _ = writeln!(svg, "<g><title>{}</title>", escaped(&about));
+    text(svg, (LEFT - 8.0, top + 13.0), "end", &name);
+    let mut longest: Vec<_> = function.spans.iter().collect();
+    longest.sort_by_key(|span| std::cmp::Reverse(span.end_ns.saturating_sub(span.start_ns)));
+    longest.truncate(MOST_SPANS);
+    for span in longest {
+        let (x, end) = (frame.x(span.start_ns), frame.x(span.end_ns));
+        let _ = writeln!(
+            svg,
+            "<rect class=\"call\" x=\"{x:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{BAR}\"><title>{} · {} to {} · {}</title></rect>",
+            (end - x).max(0.5),
+            escaped(&function.function),
+            time(span.start_ns),
+            time(span.end_ns),
+            escaped(&span.thread)
+        );
+    }
+    svg.push_str("</g>\n");
+}
+
+fn line(svg: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) {
+    let _ = writeln!(
+        svg,
+        "<line class=\"{class}\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>",
+        from.0, from.1, to.0, to.1
+    );
+}
+
+fn text(svg: &mut String, at: (f64, f64), class: &str, content: &str) {
+    let _ = writeln!(
+        svg,
+        "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+        at.0,
+        at.1,
+        escaped(content)
+    );
+}
+
+/// Text that means nothing to XML, without what XML does not have.
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
+            c => safe.push(harmless(c)),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::timeline::{HeapPoint, MarkPoint, SamplePoint, SpanPoint};
+
+    fn timeline(name: &str) -> Timeline {
+        let point = |start_ns, end_ns, max| HeapPoint { start_ns, end_ns, min: 0, max, last: max };
+        let sample = |ns, rss| SamplePoint {
+            ns,
+            rss,
+            vsz: 0,
+            swap: 0,
+            minor_faults: 0,
+            major_faults: 0,
+            tracker_bytes: 0,
+        };
+        let span = SpanPoint { thread: name.to_owned(), start_ns: 250, end_ns: 750 };
+        let function = FunctionSpans {
+            function: name.to_owned(),
+            file: String::new(),
+            start_line: 1,
+            total_ns: 500,
+            spans: vec![span],
+        };
+        Timeline {
+            schema: "",
+            command: name.to_owned(),
+            pid: 1,
+            complete: true,
+            exact: true,
+            duration_ns: 1000,
+            peak_bytes: 100,
+            peak_ns: 500,
+            heap: vec![point(0, 500, 50), point(500, 1000, 100)],
+            samples: vec![sample(0, 20), sample(500, 40)],
+            marks: vec![MarkPoint {
+                ns: 500,
+                name: name.to_owned(),
+                thread: name.to_owned(),
+                live_bytes: 100,
+            }],
+            functions: vec![function],
+            spans_dropped: 0,
+        }
+    }
+
+    #[test]
+    fn heights_and_widths_are_in_proportion() {
+        let svg = draw(&timeline("app"), &[Series::Heap, Series::Rss]);
+        // The plot reaches from 100 to 1176 and, from 0 to 100 bytes, from 376 up to 70.
+        assert!(svg.contains("d=\"M100.0 376.0L100 223.0H638L638 70.0H1176V376.0Z\""), "{svg}");
+        assert!(svg.contains("d=\"M100.0 314.8H638.0V253.6H1176.0\""), "{svg}");
+        assert!(svg.contains("x=\"369.0\" y=\"420.0\" width=\"538.0\""), "{svg}");
+    }
+
+    #[test]
+    fn nothing_in_a_dump_becomes_markup() {
+        let svg = draw(&timeline("</title><script>\u{1}&\"'"), &[Series::Heap]);
+        assert!(!svg.contains("<script") && !svg.contains('\u{1}'));
+        assert!(svg.contains("&lt;/title&gt;&lt;script&gt;\u{fffd}&amp;&quot;&#39;"));
+    }
+}
