@@ -149,15 +149,14 @@ fn column_of(timeline: &Timeline, ns: u64, columns: usize) -> usize {
 
 fn write_time_axis(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::Result<()> {
     let axis = Axis::of_time(timeline.duration_ns);
-    let mut text = vec![' '; columns + LABEL];
+    let mut text = vec![' '; columns];
     let mut free = 0;
     for (value, label) in &axis.ticks {
-        let column = column_of(timeline, *value as u64, columns);
-        if column >= free && column + label.chars().count() < text.len() {
-            for (at, c) in label.chars().enumerate() {
-                text[column + at] = c;
-            }
-            free = column + label.chars().count() + 2;
+        let length = label.chars().count();
+        let column = column_of(timeline, *value as u64, columns).min(columns.saturating_sub(length));
+        if column >= free && column + length <= columns {
+            text.splice(column..column + length, label.chars());
+            free = column + length + 2;
         }
     }
     let text: String = text.into_iter().collect();

@@ -1,0 +1,112 @@
+//! `timeline`: the process over time, of a program whose heap is a staircase.
+
+use serde_json::Value;
+use tests::{Run, cli, number};
+
+const STEP: i64 = 1 << 20;
+const STEPS: i64 = 5;
+
+fn points<'a>(timeline: &'a Value, field: &str) -> &'a Vec<Value> {
+    timeline[field].as_array().unwrap()
+}
+
+#[test]
+fn the_heap_is_exact_at_every_mark_and_between_them() {
+    let run = Run::traced("staircase", &[]);
+    let timeline = run.json("timeline", &[]);
+    let marks = points(&timeline, "marks");
+    let names: Vec<&str> = marks.iter().map(|mark| mark["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ground", "one", "two", "three", "four", "five", "down"]);
+    let at_mark: Vec<i64> = marks.iter().map(|mark| number(mark, "live_bytes")).collect();
+    let ground = at_mark[0];
+    let climbed: Vec<i64> = (0..=STEPS).map(|step| ground + step * STEP).collect();
+    assert_eq!(at_mark[..6], climbed);
+    // Down again, and the vector of the steps with its five entries is gone as well.
+    assert_eq!(at_mark[6], ground - STEPS * 24);
+
+    let heap = points(&timeline, "heap");
+    let ends: Vec<(i64, i64)> = heap.iter().map(|p| (number(p, "start_ns"), number(p, "end_ns"))).collect();
+    assert!(ends.windows(2).all(|pair| pair[0].1 == pair[1].0), "without gaps");
+    assert_eq!(ends.last().unwrap().1, number(&timeline, "duration_ns"));
+    let most = heap.iter().map(|point| number(point, "max")).max().unwrap();
+    let summary = run.json("summary", &[]);
+    assert_eq!((most, number(&timeline, "peak_bytes")), (ground + STEPS * STEP, most));
+    assert_eq!(number(heap.last().unwrap(), "last"), number(&summary, "live_bytes"));
+    // In the middle of the rest after each step nothing but the step is there.
+    for (step, mark) in marks[1..6].iter().enumerate() {
+        let middle = number(mark, "ns") - 20_000_000;
+        let point = heap.iter().find(|point| number(point, "end_ns") > middle).unwrap();
+        let expected = ground + (step as i64 + 1) * STEP;
+        assert_eq!((number(point, "min"), number(point, "max")), (expected, expected), "step {step}");
+    }
+}
+
+#[test]
+fn samples_see_what_was_touched_and_calls_last_as_long_as_they_did() {
+    let run = Run::traced("staircase", &[]);
+    let timeline = run.json("timeline", &[]);
+    let samples = points(&timeline, "samples");
+    let marks = points(&timeline, "marks");
+    let (ground, five) = (number(&marks[0], "ns"), number(&marks[5], "ns"));
+    let rss = |until: i64| {
+        let seen = samples.iter().filter(|sample| number(sample, "ns") <= until);
+        seen.map(|sample| number(sample, "rss")).max().unwrap()
+    };
+    // A page or two may be shared with what was there before.
+    assert!(rss(five) - rss(ground) >= STEPS * STEP - 8192, "{} {}", rss(ground), rss(five));
+    assert!(samples.is_sorted_by_key(|sample| number(sample, "minor_faults")));
+    let functions = points(&timeline, "functions");
+    assert_eq!(functions.len(), 1);
+    assert_eq!(functions[0]["function"], "staircase::climb");
+    let spans = points(&functions[0], "spans");
+    assert_eq!(spans.len() as i64, STEPS);
+    for (span, mark) in spans.iter().zip(&marks[1..6]) {
+        let (start, end) = (number(span, "start_ns"), number(span, "end_ns"));
+        assert!(end - start >= 40_000_000 && end <= number(mark, "ns"), "{span} {mark}");
+        assert_eq!(span["thread"], "staircase");
+    }
+    let none = run.json("timeline", &["--function", "climb", "--thread", "staircase"]);
+    assert_eq!(points(&none, "functions").len(), 1);
+}
+
+#[test]
+fn every_shape_says_the_same() {
+    let run = Run::traced("staircase", &[]);
+    let timeline = run.json("timeline", &[]);
+    let dump = run.dump();
+    let printed = |args: &[&str]| {
+        let mut all = vec!["timeline", dump.to_str().unwrap()];
+        all.extend(args);
+        let output = cli(all);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let csv = printed(&["--format", "csv"]);
+    let rows = |kind: &str| csv.lines().filter(|line| line.starts_with(kind)).count();
+    assert_eq!(rows("heap,"), points(&timeline, "heap").len());
+    assert_eq!(rows("sample,"), points(&timeline, "samples").len());
+    assert_eq!((rows("mark,"), rows("call,")), (7, 5));
+
+    let text = printed(&["--width", "80", "--height", "8"]);
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    for part in ["live heap (exact)", "RSS (sampled)", "Peak of the live heap: 5.0 MiB", "climb │"] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+
+    let picture = run.folder.path().join("memory.svg");
+    printed(&["-o", picture.to_str().unwrap(), "--series", "heap,rss,vsz,minor-faults"]);
+    let svg = std::fs::read_to_string(&picture).unwrap();
+    assert_eq!(svg.matches("class=\"call\"").count(), 5);
+    assert_eq!(svg.matches("class=\"mark\"").count(), 7);
+    assert!(svg.contains("VSZ (sampled)") && svg.ends_with("</svg>\n"));
+}
+
+#[test]
+fn a_pattern_without_a_function_is_one_line() {
+    let run = Run::traced("staircase", &[]);
+    let output = cli(["timeline", run.dump().to_str().unwrap(), "--function", "clmib"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1);
+    assert!(said.contains("no annotated function matches 'clmib'; the nearest: staircase::climb"), "{said}");
+}
