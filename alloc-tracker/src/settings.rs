@@ -9,6 +9,7 @@
 //! | `ALLOC_TRACKER_ON_FULL` | `block` (default) or `drop`: whether a thread that records faster than can be written waits, or its events are counted as lost |
 //! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a helper thread writes the dump; `caller`: the program's own threads do |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own, under the same name with its own `%p`, or with `.PID` behind it |
+//! | `ALLOC_TRACKER_LINES` | what annotated functions note at each line besides: `rss`, `faults` or both with a comma between |
 //! | `ALLOC_TRACKER_RUN` | set by `profiler-cli run`: a token of this run; a file that exists is never replaced |
 
 use std::ffi::CStr;
@@ -34,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) on_full: OnFull,
     /// Who writes.
     pub(crate) drainer: Drainer,
+    /// What annotated functions note at each line besides.
+    pub(crate) lines: LineUsage,
     /// What the dumps of forked children are called; empty if they have none.
     pub(crate) children: PathBuffer,
 }
@@ -45,6 +48,31 @@ pub(crate) enum OnFull {
     Block,
     /// The event is counted as lost.
     Drop,
+}
+
+/// What the kernel is asked for at each line of an annotated function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LineUsage {
+    /// Resident memory of the process.
+    pub(crate) rss: bool,
+    /// Page faults of the thread.
+    pub(crate) faults: bool,
+}
+
+impl LineUsage {
+    /// From a list with commas; `None` if something in it is not known.
+    fn parse(list: &[u8]) -> Option<LineUsage> {
+        let mut usage = LineUsage::default();
+        for name in list.split(|byte| *byte == b',') {
+            match name {
+                b"" => {}
+                b"rss" => usage.rss = true,
+                b"faults" => usage.faults = true,
+                _ => return None,
+            }
+        }
+        Some(usage)
+    }
 }
 
 /// Who turns what threads have recorded into the dump.
@@ -71,6 +99,7 @@ impl Settings {
             check: false,
             on_full: OnFull::Block,
             drainer: Drainer::Thread,
+            lines: LineUsage::default(),
             children: PathBuffer::new(),
         }
     }
@@ -93,8 +122,8 @@ impl Settings {
     pub(crate) fn remembered(&self) -> Settings {
         let children = PathBuffer::of(self.children.as_bytes());
         let path = PathBuffer::new();
-        let Settings { run, check, on_full, drainer, .. } = *self;
-        Settings { path, run, check, on_full, drainer, children }
+        let Settings { run, check, on_full, drainer, lines, .. } = *self;
+        Settings { path, run, check, on_full, drainer, lines, children }
     }
 
     /// Settings for the dump of a forked child, which is this process.
@@ -102,7 +131,8 @@ impl Settings {
         let mut child = Settings::for_pattern(self.children.as_bytes());
         child.run = self.run;
         child.children.push(self.children.as_bytes());
-        Settings { check: self.check, on_full: self.on_full, drainer: self.drainer, ..child }
+        let Settings { check, on_full, drainer, lines, .. } = *self;
+        Settings { check, on_full, drainer, lines, ..child }
     }
 
     /// Settings for `PROGRAM.PID.alloc` in the working directory.
@@ -141,6 +171,7 @@ pub(crate) fn wanted() -> Wanted {
                 c"ALLOC_TRACKER_DRAINER",
                 [(b"thread", Drainer::Thread), (b"caller", Drainer::Caller)],
             );
+            settings.lines = line_usage();
             if sys::environment(c"ALLOC_TRACKER_FOLLOW") == Some(b"1") {
                 settings.follow(sys::environment(c"ALLOC_TRACKER_OUT").unwrap_or_default());
             }
@@ -173,6 +204,17 @@ fn choose<T: Copy>(name: &CStr, choices: [(&[u8], T); 2]) -> T {
         complain(format_args!("{name}={shown} is none of {known}; the first of these holds"));
     }
     default.1
+}
+
+/// What is to be noted at lines; nothing if the variable has something else in it, which is said.
+fn line_usage() -> LineUsage {
+    let list = sys::environment(c"ALLOC_TRACKER_LINES").unwrap_or_default();
+    LineUsage::parse(list).unwrap_or_else(|| {
+        let mut shown = Text::<64>::new();
+        shown.push(list);
+        complain(format_args!("ALLOC_TRACKER_LINES={shown} is no list of rss and faults; neither is noted"));
+        LineUsage::default()
+    })
 }
 
 /// The absolute path of the running program; empty if /proc does not tell.
@@ -215,6 +257,14 @@ mod tests {
         let mut path = PathBuffer::new();
         expand(b"/a/%p/b.%p.alloc%", 42, &mut path);
         assert_eq!(path.as_bytes(), b"/a/42/b.42.alloc%");
+    }
+
+    #[test]
+    fn lists_of_what_lines_note_have_commas() {
+        let parsed = |list: &[u8]| LineUsage::parse(list).map(|usage| (usage.rss, usage.faults));
+        assert_eq!(parsed(b""), Some((false, false)));
+        assert_eq!((parsed(b"rss"), parsed(b"faults,rss")), (Some((true, false)), Some((true, true))));
+        assert_eq!((parsed(b"rss faults"), parsed(b"RSS")), (None, None));
     }
 
     #[test]

@@ -146,6 +146,9 @@ pub struct RecordingArgs {
     /// Record forked children too, each into a dump of its own; the dump's name needs %p.
     #[arg(long)]
     pub follow_forks: bool,
+    /// What annotated functions note at each line besides: costs some microseconds a line.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT", env = "PROFILER_LINES")]
+    pub lines: Vec<LineUsage>,
     /// Leave the dump as the program wrote it, several times as large.
     #[arg(long, env = "PROFILER_NO_COMPRESS", value_parser = FalseyValueParser::new())]
     pub no_compress: bool,
@@ -161,6 +164,15 @@ pub enum OnFull {
     Block,
     /// Its events are counted as lost
     Drop,
+}
+
+/// What annotated functions note at each line besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LineUsage {
+    /// Resident memory of the process
+    Rss,
+    /// Minor and major page faults of the thread
+    Faults,
 }
 
 /// What to print when the program has ended.

@@ -242,6 +242,19 @@ pub struct AnnouncedLine {
     pub max: u64,
     /// Microseconds spent there.
     pub time_us: u64,
+    /// Bytes of the blocks that got their size there and were live at the global peak; `None` in these three if there were too
+    /// many combinations of lines to tell.
+    pub peak: Option<u64>,
+    /// Bytes of the blocks that got their size there and are live at the end.
+    pub live: Option<u64>,
+    /// Blocks that were allocated there and freed by the next heap event of the thread.
+    pub temporary: Option<u64>,
+    /// By how much the resident memory of the process has changed; `None` if the recorder was not told to ask.
+    pub rss: Option<i64>,
+    /// Minor page faults of the thread; `None` likewise.
+    pub minor_faults: Option<u64>,
+    /// Major page faults of the thread; `None` likewise.
+    pub major_faults: Option<u64>,
 }
 
 /// A thread.

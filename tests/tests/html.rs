@@ -110,7 +110,7 @@ const TABLES: &str = "
 type Shown = fn(i64) -> String;
 
 /// Titles of the page, and the fields of the JSON.
-const FIELDS: [(&str, &str, Shown); 8] = [
+const FIELDS: [(&str, &str, Shown); 14] = [
     ("Mem usage", "mem_usage", size),
     ("Increment", "increment", |bytes| signed(bytes, size)),
     ("Occurrences", "occurrences", grouped),
@@ -125,6 +125,12 @@ const FIELDS: [(&str, &str, Shown); 8] = [
             format!("{:.3} s", ns as f64 / 1e9)
         }
     }),
+    ("At peak", "peak", size),
+    ("Live at end", "live", size),
+    ("Temporary", "temporary", grouped),
+    ("RSS", "rss", |bytes| signed(bytes, size)),
+    ("Minor faults", "minor_faults", grouped),
+    ("Major faults", "major_faults", grouped),
 ];
 
 fn signed(number: i64, shown: Shown) -> String {

@@ -1,7 +1,10 @@
 //! `timeline`: the process over time, of a program whose heap is a staircase.
 
+use std::process::Command;
+use std::time::Duration;
+
 use serde_json::Value;
-use tests::{Run, cli, number};
+use tests::{Run, cli, number, program};
 
 const STEP: i64 = 1 << 20;
 const STEPS: i64 = 5;
@@ -99,6 +102,31 @@ fn every_shape_says_the_same() {
     assert_eq!(svg.matches("class=\"call\"").count(), 5);
     assert_eq!(svg.matches("class=\"mark\"").count(), 7);
     assert!(svg.contains("VSZ (sampled)") && svg.ends_with("</svg>\n"));
+}
+
+#[test]
+fn lines_say_what_they_touched_if_asked() {
+    let mut command = Command::new(program("staircase"));
+    let run = Run::of(command.env("ALLOC_TRACKER_LINES", "rss,faults"), Duration::from_secs(60));
+    let tables = run.json("lines", &["--function", "climb"]);
+    let table = &tables["functions"][0];
+    let row = |text: &str| {
+        let rows = table["lines"].as_array().unwrap();
+        rows.iter().find(|row| row["text"].as_str().unwrap().contains(text)).unwrap()
+    };
+    let (step, rest) = (row("vec!["), row("sleep("));
+    // Every page of the five steps is touched there, and the kernel counts in batches of some pages.
+    let pages = STEPS * STEP / 4096;
+    assert!((pages..pages + 64).contains(&number(step, "minor_faults")), "{step}");
+    assert!((number(step, "rss") - STEPS * STEP).abs() <= 256 << 10, "{step}");
+    assert!(number(rest, "rss").abs() <= 256 << 10 && number(rest, "minor_faults") < 64, "{rest}");
+    assert!(!step["major_faults"].is_null());
+    // All steps are there at the peak, and none at the end.
+    assert_eq!((number(step, "peak"), number(step, "live")), (STEPS * STEP, 0));
+    assert_eq!((number(step, "increment"), number(step, "temporary")), (STEPS * STEP, 0));
+    let without = Run::traced("staircase", &[]).json("lines", &["--function", "climb"]);
+    let rows = without["functions"][0]["lines"].as_array().unwrap().clone();
+    assert!(rows.iter().all(|row| row["rss"].is_null() && row["minor_faults"].is_null()));
 }
 
 #[test]

@@ -14,6 +14,11 @@ pub const FIRST_COLD_TAG: u8 = 0x40;
 /// No hot record is longer: a tag and at most five varints.
 pub const MAX_HOT_LEN: usize = 1 + 5 * varint::MAX_LEN;
 
+/// Stands for a resident set that was not asked for.
+pub const RSS_UNKNOWN: u64 = 0;
+/// Stands for page faults that were not asked for.
+pub const FAULTS_UNKNOWN: u32 = u32::MAX;
+
 /// In the line of a [`Record::Line`]: the activation goes on at this line, which has been reached before (it called a
 /// closure that has lines of its own).
 pub const LINE_AGAIN: u32 = 1 << 31;
@@ -195,11 +200,11 @@ pub enum Record<'a> {
     /// What the process and the current thread have used at the [`Record::Enter`], [`Record::Line`] or [`Record::Leave`]
     /// before, of the same thread.
     Usage {
-        /// Resident set of the process.
+        /// Resident set of the process, or [`RSS_UNKNOWN`].
         rss: u64,
-        /// Minor page faults of the thread since it began, modulo 2^32.
+        /// Minor page faults of the thread since it began, at most 2^32 - 2, or [`FAULTS_UNKNOWN`].
         minor_faults: u32,
-        /// Major page faults of the thread since it began, modulo 2^32.
+        /// Major page faults of the thread since it began, at most 2^32 - 2, or [`FAULTS_UNKNOWN`].
         major_faults: u32,
     },
     /// A name for marks, before the first one that has it.

@@ -9,6 +9,7 @@ mod helper;
 mod merge;
 mod session;
 mod stream;
+mod usage;
 mod writer;
 
 pub(crate) use session::{finish, left_behind_by_fork, start};
@@ -107,6 +108,7 @@ pub(crate) fn enter(local: &mut Local, function: &Function, again: &Activation) 
         local.running.pop(activation);
         return Activation::NONE;
     }
+    usage::note(&mut local.enrolment);
     Activation { recording, number: activation }
 }
 
@@ -120,6 +122,7 @@ pub(crate) fn reach(local: &mut Local, function: &Function, line: u32) {
     {
         *place = line & !LINE_AGAIN;
         local.enrolment.store(0, true, |_| Entry::Line { activation, line });
+        usage::note(&mut local.enrolment);
     }
 }
 
@@ -135,6 +138,7 @@ pub(crate) fn leave(local: &mut Local, activation: &Activation, ended: bool) {
     if prepare_for_line(local) == Some(activation.recording) && local.running.pop(activation.number) {
         let activation = activation.number;
         local.enrolment.store(0, true, |_| Entry::Leave { activation, ended });
+        usage::note(&mut local.enrolment);
     }
 }
 

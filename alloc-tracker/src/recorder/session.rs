@@ -6,7 +6,7 @@ use alloc_dump::header::Header;
 use alloc_dump::record::Process;
 
 use super::stream::Stream;
-use super::{LOST, RECORDER, RECORDING, give_up, helper};
+use super::{LOST, RECORDER, RECORDING, give_up, helper, usage};
 use crate::capture;
 use crate::clock;
 use crate::loader;
@@ -46,6 +46,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
             if !settings.children.is_empty() {
                 *SETTINGS.lock() = Some(settings.remembered());
             }
+            usage::ask_for(settings.lines);
             RATHER_LOSES.store(settings.on_full == OnFull::Drop, Ordering::Relaxed);
             RECORDING.store(number, Ordering::Release);
             mode::switch_on(RECORD);

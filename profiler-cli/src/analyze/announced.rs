@@ -102,6 +102,12 @@ fn row(line: u32, figures: Option<&AnnouncedLine>, text: Option<String>) -> Line
         blocks: figures.map(|line| line.blocks),
         max: figures.map(|line| line.max),
         time_ns: figures.map(|line| line.time_us.saturating_mul(1000)),
+        peak: figures.and_then(|line| line.peak),
+        live: figures.and_then(|line| line.live),
+        temporary: figures.and_then(|line| line.temporary),
+        rss: figures.and_then(|line| line.rss),
+        minor_faults: figures.and_then(|line| line.minor_faults),
+        major_faults: figures.and_then(|line| line.major_faults),
         text,
     }
 }

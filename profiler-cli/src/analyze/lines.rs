@@ -58,7 +58,7 @@ pub struct FunctionLines {
 }
 
 /// One source line. Bytes are those that were asked for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct LineRow {
     /// Its number.
     pub line: u32,
@@ -78,6 +78,18 @@ pub struct LineRow {
     pub max: Option<u64>,
     /// Wall time spent at the line, good to a microsecond for each time; null from stacks.
     pub time_ns: Option<u64>,
+    /// Bytes of the blocks that got their present size there and were live at the global peak.
+    pub peak: Option<u64>,
+    /// Bytes of the blocks that got their present size there and are live at the end.
+    pub live: Option<u64>,
+    /// Blocks that were allocated there and freed by the next heap event of their thread.
+    pub temporary: Option<u64>,
+    /// By how much the resident memory of the process has changed meanwhile; null from stacks, or if it was not recorded.
+    pub rss: Option<i64>,
+    /// Minor page faults of the thread meanwhile; null likewise.
+    pub minor_faults: Option<u64>,
+    /// Major page faults of the thread meanwhile; null likewise.
+    pub major_faults: Option<u64>,
     /// The source text; null where there is none.
     pub text: Option<String>,
 }
@@ -146,6 +158,9 @@ struct Row {
     blocks: i64,
     last_event: u64,
     mem_usage: u64,
+    peak: u64,
+    live: u64,
+    temporary: u64,
 }
 
 impl Row {
@@ -154,6 +169,9 @@ impl Row {
         self.allocated += stats.allocated;
         self.freed += stats.freed;
         self.blocks += stats.allocations as i64 - stats.deallocations as i64;
+        self.peak += stats.peak_bytes;
+        self.live += stats.live_bytes;
+        self.temporary += stats.temporary;
         if stats.last_event > self.last_event {
             (self.last_event, self.mem_usage) = (stats.last_event, stats.live_after_last);
         }
@@ -164,6 +182,9 @@ impl Row {
         self.allocated += other.allocated;
         self.freed += other.freed;
         self.blocks += other.blocks;
+        self.peak += other.peak;
+        self.live += other.live;
+        self.temporary += other.temporary;
         if other.last_event > self.last_event {
             (self.last_event, self.mem_usage) = (other.last_event, other.mem_usage);
         }
@@ -280,9 +301,11 @@ fn line_row(line: u32, row: Option<&Row>, text: Option<String>) -> LineRow {
         allocated: row.map(|row| row.allocated),
         freed: row.map(|row| row.freed),
         blocks: row.map(|row| row.blocks),
-        max: None,
-        time_ns: None,
+        peak: row.map(|row| row.peak),
+        live: row.map(|row| row.live),
+        temporary: row.map(|row| row.temporary),
         text,
+        ..LineRow::default()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
 use crate::analyze::lines::lines;
 use crate::analyze::summary::summary;
-use crate::cli::{OnFull, RecordingArgs, Report, RunArgs};
+use crate::cli::{LineUsage, OnFull, RecordingArgs, Report, RunArgs};
 use crate::filter::Filter;
 use crate::load::{plain, tail_path, writer_of};
 use crate::render::{leaks_text, lines_text, summary_text};
@@ -65,6 +65,7 @@ pub fn profile(command: &[OsString], recording: &RecordingArgs) -> Result<ExitCo
         .env("ALLOC_TRACKER_OUT", &pattern)
         .env("ALLOC_TRACKER_RUN", &token)
         .env("ALLOC_TRACKER_ON_FULL", if recording.on_full == OnFull::Drop { "drop" } else { "block" })
+        .env("ALLOC_TRACKER_LINES", names_of(&recording.lines))
         .env("ALLOC_TRACKER_FOLLOW", if recording.follow_forks { "1" } else { "0" })
         .spawn()
         .map_err(|error| anyhow::anyhow!("cannot run {}: {}", program.display(), plain(&error)))?;
@@ -93,6 +94,15 @@ pub fn profile(command: &[OsString], recording: &RecordingArgs) -> Result<ExitCo
         dumps.iter().for_each(|dump| make_smaller(dump, &stop));
     }
     Ok(exit_code(status))
+}
+
+/// As the recorder reads them.
+fn names_of(lines: &[LineUsage]) -> String {
+    let name = |usage: &LineUsage| match usage {
+        LineUsage::Rss => "rss",
+        LineUsage::Faults => "faults",
+    };
+    lines.iter().map(name).collect::<Vec<_>>().join(",")
 }
 
 /// Compresses a dump. One that is not complete stays as it is, which the report has said.

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use alloc_dump::record::{Function, LINE_AGAIN};
 use rustc_hash::FxHashMap;
 
+use super::contexts::{Contexts, NO_CONTEXT};
 use super::curve::Spans;
+use super::usage::Used;
 use crate::profile::{Announced, AnnouncedLine, Span};
 
 /// All annotated functions, on all threads.
@@ -25,6 +27,10 @@ pub(super) struct Activations {
     /// Activations that are not over and run nowhere.
     suspended: FxHashMap<u64, Activation>,
     spans: Spans,
+    /// Which blocks belong to which rows.
+    pub(super) contexts: Contexts,
+    /// Room to work in.
+    rows_now: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -40,6 +46,19 @@ struct Running {
     stack: Vec<Activation>,
     /// Where the innermost activation of each function is.
     innermost: Vec<usize>,
+    /// The context of what happens now, if it was asked for since a line was reached.
+    context: Option<u32>,
+    /// What the next [`Used`] is about.
+    open: Vec<Open>,
+}
+
+/// The end of a stay at a line, whose cost is not told yet.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    row: Option<usize>,
+    before: Option<Used>,
+    /// Where the activation is that goes on from here.
+    next: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +72,8 @@ struct Activation {
     /// When it began to run here.
     entered_us: u64,
     since_us: u64,
+    /// What had been used when its present line began.
+    used: Option<Used>,
 }
 
 /// A moment of the replay.
@@ -117,11 +138,15 @@ impl Activations {
         };
         let row = row.and_then(|before| before.row);
         let (entered_us, since_us) = (now.us, now.us);
-        running.stack.push(Activation { number, function, row, outer, entered_us, since_us });
+        running.stack.push(Activation { number, function, row, outer, entered_us, since_us, used: None });
+        running.context = None;
+        running.open.clear();
+        running.open.push(Open { row: None, before: None, next: Some(at) });
         if let Some(outer) = outer {
             // Its time goes on when this one is over.
             let outer = &mut running.stack[outer];
             spend(&mut self.rows, outer, now.us);
+            running.open.push(Open { row: outer.row, before: outer.used, next: None });
         }
         true
     }
@@ -134,6 +159,9 @@ impl Activations {
         };
         let activation = &mut running.stack[at];
         leave_line(&mut self.rows, activation, now, running.innermost.contains(&at));
+        running.context = None;
+        running.open.clear();
+        running.open.push(Open { row: activation.row, before: activation.used, next: Some(at) });
         let function = activation.function;
         let again = line & LINE_AGAIN != 0;
         let line = line & !LINE_AGAIN;
@@ -149,6 +177,8 @@ impl Activations {
         let Some(last) = running.stack.iter().rposition(|activation| activation.number == number) else {
             return false;
         };
+        running.context = None;
+        running.open.clear();
         while running.stack.len() > last {
             let at = running.stack.len() - 1;
             let Some(place) = running.innermost.iter().position(|innermost| *innermost == at) else { break };
@@ -156,6 +186,7 @@ impl Activations {
             leave_line(&mut self.rows, activation, now, true);
             let left = *activation;
             running.stack.pop();
+            running.open.push(Open { row: left.row, before: left.used, next: left.outer });
             match left.outer {
                 Some(outer) => {
                     running.innermost[place] = outer;
@@ -178,16 +209,52 @@ impl Activations {
         let Some(running) = self.threads.get_mut(&thread) else { return };
         for at in &running.innermost {
             let activation = &mut running.stack[*at];
-            if activation.row.is_none() {
-                let start = self.functions[activation.function].start_line;
-                activation.row = row_of(&mut self.row_of, &mut self.rows, activation.function, start);
-            }
-            let Some(row) = activation.row else { continue };
+            let Some(row) = row_now(activation, &self.functions, &mut self.row_of, &mut self.rows) else {
+                continue;
+            };
             let figures = &mut self.rows[row].figures;
             figures.allocated = figures.allocated.saturating_add(change.allocated);
             figures.freed = figures.freed.saturating_add(change.freed);
             figures.blocks += change.blocks;
         }
+    }
+
+    /// The context of what a thread allocates now.
+    #[inline]
+    pub(super) fn context(&mut self, thread: u32) -> u32 {
+        if self.is_empty() { NO_CONTEXT } else { self.look_for_context(thread) }
+    }
+
+    fn look_for_context(&mut self, thread: u32) -> u32 {
+        let Some(running) = self.threads.get_mut(&thread) else { return NO_CONTEXT };
+        if let Some(context) = running.context {
+            return context;
+        }
+        self.rows_now.clear();
+        for at in &running.innermost {
+            let activation = &mut running.stack[*at];
+            let row = row_now(activation, &self.functions, &mut self.row_of, &mut self.rows);
+            self.rows_now.extend(row.map(|row| row as u32));
+        }
+        self.rows_now.sort_unstable();
+        let context = self.contexts.number(&self.rows_now);
+        running.context = Some(context);
+        context
+    }
+
+    /// What the kernel said at the probe of a thread that has just been told of; false if there was none.
+    pub(super) fn used(&mut self, thread: u32, used: Used) -> bool {
+        let Some(running) = self.threads.get_mut(&thread) else { return false };
+        let known = !running.open.is_empty();
+        for open in running.open.drain(..) {
+            if let (Some(row), Some(before)) = (open.row, open.before) {
+                used.since(&before, &mut self.rows[row].figures);
+            }
+            if let Some(next) = open.next.and_then(|next| running.stack.get_mut(next)) {
+                next.used = Some(used);
+            }
+        }
+        known
     }
 
     /// When the functions ran, and how often that is not told. What still runs does so until now.
@@ -208,6 +275,21 @@ impl Activations {
             let now = Now { thread, us, live };
             for (at, mut activation) in running.stack.into_iter().enumerate() {
                 leave_line(&mut self.rows, &mut activation, now, running.innermost.contains(&at));
+            }
+        }
+        if let Some(contexts) = self.contexts.finish() {
+            for row in &mut self.rows {
+                let figures = &mut row.figures;
+                (figures.peak, figures.live, figures.temporary) = (Some(0), Some(0), Some(0));
+            }
+            for (rows, stats) in contexts {
+                for row in rows {
+                    let figures = &mut self.rows[row as usize].figures;
+                    let add = |sum: &mut Option<u64>, more| *sum = sum.map(|sum| sum.saturating_add(more));
+                    add(&mut figures.peak, stats.peak_bytes);
+                    add(&mut figures.live, stats.live_bytes);
+                    add(&mut figures.temporary, stats.temporary);
+                }
             }
         }
         for row in self.rows {
@@ -238,6 +320,21 @@ fn spend(rows: &mut [Row], activation: &mut Activation, us: u64) {
         rows[row].figures.time_us += us.saturating_sub(activation.since_us);
     }
     activation.since_us = us;
+}
+
+/// The row that an activation is at; before its first line that is the function's first.
+#[inline]
+fn row_now(
+    activation: &mut Activation,
+    functions: &[Announced],
+    known: &mut FxHashMap<(usize, u32), usize>,
+    rows: &mut Vec<Row>,
+) -> Option<usize> {
+    if activation.row.is_none() {
+        let start = functions[activation.function].start_line;
+        activation.row = row_of(known, rows, activation.function, start);
+    }
+    activation.row
 }
 
 fn row_of(
@@ -322,6 +419,49 @@ mod tests {
         assert!(all.leave(other(56), 7, true));
         let line = &all.finish(60, 0)[0].lines[&12];
         assert_eq!((line.occurrences, line.allocated, line.time_us), (1, 3, 4 + 6));
+    }
+
+    #[test]
+    fn what_the_kernel_says_adds_up_through_recursion() {
+        let mut all = two_functions();
+        let used = |rss: u64, minor| Used::new(rss, minor, 0);
+        assert!(!all.used(1, used(1, 1)), "about nothing");
+        assert!(all.enter(at(0, 0), 1, 100) && all.used(1, used(1000, 7)));
+        assert!(all.reach(at(0, 0), 100, 11) && all.used(1, used(1000, 7)));
+        assert!(all.reach(at(0, 0), 100, 12) && all.used(1, used(1500, 9)));
+        // Within itself: what the inner one uses is not the outer one's.
+        assert!(all.enter(at(0, 0), 1, 101) && all.used(1, used(1600, 9)));
+        assert!(all.reach(at(0, 0), 101, 11) && all.used(1, used(1600, 9)));
+        assert!(all.leave(at(0, 0), 101, true) && all.used(1, used(900, 19)));
+        assert!(all.reach(at(0, 0), 100, 13) && all.used(1, used(1000, 20)));
+        assert!(all.leave(at(0, 0), 100, true) && all.used(1, used(1000, 20)));
+        let functions = all.finish(0, 0);
+        let rows: Vec<_> =
+            functions[0].lines.iter().map(|(n, l)| (*n, l.rss, l.minor_faults, l.major_faults)).collect();
+        let row = |line, rss, minor| (line, Some(rss), Some(minor), Some(0));
+        // 500 and -700; 100 and 100; nothing: together nothing, as from the first probe to the last.
+        assert_eq!(rows, [row(11, -200, 12), row(12, 200, 1), row(13, 0, 0)]);
+    }
+
+    #[test]
+    fn blocks_belong_to_every_function_that_ran_where_they_came_from() {
+        let mut all = two_functions();
+        assert_eq!(all.context(1), NO_CONTEXT);
+        assert!(all.enter(at(0, 0), 1, 100) && all.reach(at(0, 0), 100, 11));
+        let outer = all.context(1);
+        assert!(all.enter(at(0, 0), 2, 101) && all.reach(at(0, 0), 101, 21));
+        let both = all.context(1);
+        all.contexts.add(outer, 100);
+        all.contexts.add(both, 10);
+        all.contexts.peak();
+        all.contexts.remove(outer, 100);
+        assert_eq!(all.context(9), NO_CONTEXT, "another thread");
+        let functions = all.finish(0, 0);
+        let held = |function: usize, line| {
+            let line: &AnnouncedLine = &functions[function].lines[&line];
+            (line.peak, line.live)
+        };
+        assert_eq!((held(0, 11), held(1, 21)), ((Some(110), Some(10)), (Some(10), Some(10))));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //! live blocks and distinct stacks, never events; nothing in the file is trusted.
 
 mod activations;
+mod contexts;
 mod curve;
 mod modules;
 mod peak;
 mod replay;
+mod usage;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

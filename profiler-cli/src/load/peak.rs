@@ -60,13 +60,21 @@ impl PeakTracker {
 
     /// An event is complete: is this the new maximum?
     #[inline]
-    pub(super) fn settle(&mut self, now_us: u64) {
-        if self.live_bytes > self.peak_bytes {
+    pub(super) fn settle(&mut self, now_us: u64) -> bool {
+        let higher = self.live_bytes > self.peak_bytes;
+        if higher {
             self.peak_bytes = self.live_bytes;
             self.peak_blocks = self.live_blocks;
             self.peak_us = now_us;
-            self.peak_number += 1;
+            self.peak();
         }
+        higher
+    }
+
+    /// What is held now is what is held at the peak, until there is a higher one.
+    #[inline]
+    pub(super) fn peak(&mut self) {
+        self.peak_number += 1;
     }
 
     /// Writes the shares of all stacks that have not changed since the last peak, and what each holds at the end.

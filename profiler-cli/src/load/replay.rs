@@ -12,9 +12,11 @@ use hashbrown::HashMap;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::activations::{Activations, Change, Now};
+use super::contexts::NO_CONTEXT;
 use super::curve::{Curve, Samples};
 use super::modules::ModuleMap;
 use super::peak::PeakTracker;
+use super::usage::Used;
 use crate::profile::{HeapTotals, Mark, Node, Process, Profile, StackStats, Thread, Trust};
 
 /// A block that is live.
@@ -23,6 +25,8 @@ struct Block {
     size: u64,
     /// The stack that gave it its present size.
     stack: StackId,
+    /// The announced lines at which it got its present size.
+    context: u32,
     born_us: u64,
 }
 
@@ -116,10 +120,14 @@ impl Replay {
             }
             Record::ReallocBegin { old, old_size } => {
                 // A block that the dump has never seen keeps its size for the second half.
-                let block = self
-                    .live
-                    .remove(&old)
-                    .or_else(|| old_size.map(|size| Block { size, stack: FOREIGN, born_us: self.now_us }));
+                let block = self.live.remove(&old).or_else(|| {
+                    old_size.map(|size| Block {
+                        size,
+                        stack: FOREIGN,
+                        context: NO_CONTEXT,
+                        born_us: self.now_us,
+                    })
+                });
                 self.thread(self.current).moving.push(block.map(|block| (old, block)));
             }
             Record::ReallocEnd { new, size, stack } => {
@@ -198,14 +206,14 @@ impl Replay {
     fn alloc(&mut self, addr: u64, size: u64, stack: StackId) {
         let stack = self.known(stack);
         self.events += 1;
-        let block = Block { size, stack, born_us: self.now_us };
+        let context = self.activations.context(self.current);
+        let block = Block { size, stack, context, born_us: self.now_us };
         if let Some(lost) = self.live.insert(addr, block) {
             // Its free was lost.
             self.profile.trust.inconsistent_events += 1;
-            self.peak.remove(&mut self.profile.stacks, lost.stack, lost.size);
+            self.goes(&lost);
         }
-        self.peak.add(&mut self.profile.stacks, stack, size);
-        self.settle();
+        self.comes(stack, context, size);
         self.profile.totals.allocations += 1;
         add(&mut self.profile.totals.allocated_bytes, size);
         self.profile.sizes[size_class(size)] += 1;
@@ -230,7 +238,7 @@ impl Replay {
         self.events += 1;
         let block = self.live.remove(&addr);
         if let Some(block) = block {
-            self.peak.remove(&mut self.profile.stacks, block.stack, block.size);
+            self.goes(&block);
         }
         self.curve.note(self.now_us, self.peak.live_bytes);
         let size = self.size_of(block, size);
@@ -252,6 +260,7 @@ impl Replay {
             if let Some(block) = block.filter(|_| temporary) {
                 let owner = &mut self.profile.stacks[block.stack.0 as usize];
                 owner.temporary += 1;
+                self.activations.contexts.temporary(block.context);
                 add(&mut owner.temporary_bytes, block.size);
             }
         }
@@ -262,16 +271,16 @@ impl Replay {
         let stack = self.known(stack);
         self.events += 1;
         if let Some(block) = block {
-            self.peak.remove(&mut self.profile.stacks, block.stack, block.size);
+            self.goes(&block);
         }
         let old_size = self.size_of(block, old_size);
         let born_us = block.map_or(self.now_us, |block| block.born_us);
-        if let Some(lost) = self.live.insert(new, Block { size, stack, born_us }) {
+        let context = self.activations.context(self.current);
+        if let Some(lost) = self.live.insert(new, Block { size, stack, context, born_us }) {
             self.profile.trust.inconsistent_events += 1;
-            self.peak.remove(&mut self.profile.stacks, lost.stack, lost.size);
+            self.goes(&lost);
         }
-        self.peak.add(&mut self.profile.stacks, stack, size);
-        self.settle();
+        self.comes(stack, context, size);
         self.profile.totals.reallocations += 1;
         add(&mut self.profile.totals.allocated_bytes, size);
         add(&mut self.profile.totals.freed_bytes, old_size);
@@ -292,11 +301,22 @@ impl Replay {
         }
     }
 
-    /// Blocks were added: is this the new maximum?
+    /// A block has got its size, which may make a new maximum.
     #[inline]
-    fn settle(&mut self) {
-        self.peak.settle(self.now_us);
+    fn comes(&mut self, stack: StackId, context: u32, size: u64) {
+        self.peak.add(&mut self.profile.stacks, stack, size);
+        self.activations.contexts.add(context, size);
+        if self.peak.settle(self.now_us) {
+            self.activations.contexts.peak();
+        }
         self.curve.note(self.now_us, self.peak.live_bytes);
+    }
+
+    /// A block has gone, or is about to get another size.
+    #[inline]
+    fn goes(&mut self, block: &Block) {
+        self.peak.remove(&mut self.profile.stacks, block.stack, block.size);
+        self.activations.contexts.remove(block.context, block.size);
     }
 
     /// Tells the functions that announce their lines of an event.
@@ -385,6 +405,9 @@ impl Replay {
             Record::Enter { function, activation } => self.activations.enter(now, function, activation),
             Record::Line { activation, line } => self.activations.reach(now, activation, line),
             Record::Leave { activation, ended } => self.activations.leave(now, activation, ended),
+            Record::Usage { rss, minor_faults, major_faults } => {
+                self.activations.used(now.thread, Used::new(rss, minor_faults, major_faults))
+            }
             _ => true,
         };
         self.profile.trust.inconsistent_events += u64::from(!known);

@@ -28,6 +28,12 @@ pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
                 blocks: line.blocks,
                 max: line.max,
                 time_ns: line.time_ns,
+                peak: line.peak,
+                live: line.live,
+                temporary: line.temporary,
+                rss: line.rss,
+                minor_faults: line.minor_faults,
+                major_faults: line.major_faults,
                 text: line.text.as_deref(),
             })
             .map_err(csv_cause)?;
@@ -50,6 +56,12 @@ struct Row<'a> {
     blocks: Option<i64>,
     max: Option<u64>,
     time_ns: Option<u64>,
+    peak: Option<u64>,
+    live: Option<u64>,
+    temporary: Option<u64>,
+    rss: Option<i64>,
+    minor_faults: Option<u64>,
+    major_faults: Option<u64>,
     text: Option<&'a str>,
 }
 
@@ -63,13 +75,8 @@ mod tests {
             line: 7,
             mem_usage: Some(10),
             increment: Some(-3),
-            occurrences: None,
-            allocated: None,
-            freed: None,
-            blocks: None,
-            max: None,
-            time_ns: None,
             text: Some(text.to_owned()),
+            ..LineRow::default()
         };
         let function = FunctionLines {
             function: "f".to_owned(),
@@ -91,7 +98,7 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out, &one_line("g(\"a, b\")")).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.lines().nth(1), Some("f,,stacks,7,10,-3,,,,,,,\"g(\"\"a, b\"\")\""));
+        assert_eq!(text.lines().nth(1), Some("f,,stacks,7,10,-3,,,,,,,,,,,,,\"g(\"\"a, b\"\")\""));
     }
 
     #[test]

@@ -57,12 +57,8 @@ mod tests {
             mem_usage: Some(127 * (1 << 20) + (1 << 19)),
             increment: Some(155 << 19),
             occurrences: Some(1),
-            allocated: None,
-            freed: None,
-            blocks: None,
-            max: None,
-            time_ns: None,
             text: Some("    let x = big();".to_owned()),
+            ..LineRow::default()
         };
         let shown = figures(&line, 1);
         assert_eq!(shown, "     8    127.5 MiB     77.5 MiB           1       let x = big();");

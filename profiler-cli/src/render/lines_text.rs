@@ -21,6 +21,18 @@ pub enum LinesColumn {
     Max,
     /// Wall time spent at the line; of annotated functions
     Time,
+    /// Bytes allocated there that were live at the global peak
+    Peak,
+    /// Bytes allocated there that are live at the end
+    Live,
+    /// Blocks allocated there and freed by the next heap event of their thread
+    Temporary,
+    /// Change of the resident memory; of annotated functions, recorded with --lines rss
+    Rss,
+    /// Minor page faults; of annotated functions, recorded with --lines faults
+    MinorFaults,
+    /// Major page faults; of annotated functions, recorded with --lines faults
+    MajorFaults,
 }
 
 /// Writes all tables, with these columns besides the usual ones.
@@ -130,6 +142,12 @@ fn title(column: LinesColumn) -> &'static str {
         LinesColumn::Blocks => "Blocks",
         LinesColumn::Max => "Max usage",
         LinesColumn::Time => "Time",
+        LinesColumn::Peak => "At peak",
+        LinesColumn::Live => "Live at end",
+        LinesColumn::Temporary => "Temporary",
+        LinesColumn::Rss => "RSS",
+        LinesColumn::MinorFaults => "Minor faults",
+        LinesColumn::MajorFaults => "Major faults",
     }
 }
 
@@ -142,6 +160,12 @@ fn figure(row: &LineRow, column: LinesColumn) -> String {
         LinesColumn::Blocks => row.blocks.map(|blocks| blocks.to_string()),
         LinesColumn::Max => size(row.max),
         LinesColumn::Time => row.time_ns.map(time),
+        LinesColumn::Peak => size(row.peak),
+        LinesColumn::Live => size(row.live),
+        LinesColumn::Temporary => row.temporary.map(count),
+        LinesColumn::Rss => row.rss.map(|change| Unit::fitting(change.unsigned_abs()).show(change)),
+        LinesColumn::MinorFaults => row.minor_faults.map(count),
+        LinesColumn::MajorFaults => row.major_faults.map(count),
     };
     figure.unwrap_or_default()
 }

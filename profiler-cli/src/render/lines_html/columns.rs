@@ -53,6 +53,48 @@ pub(super) const COLUMNS: &[Column] = &[
         Kind::Time,
     )
     .more(),
+    column(
+        "At peak",
+        "Bytes of the blocks that got their present size here and were live at the global peak.",
+        |row| row.peak.map(i128::from),
+        Kind::Bytes,
+    )
+    .more(),
+    column(
+        "Live at end",
+        "Bytes of the blocks that got their present size here and are live at the end.",
+        |row| row.live.map(i128::from),
+        Kind::Bytes,
+    )
+    .more(),
+    column(
+        "Temporary",
+        "Blocks that were allocated here and freed by the next heap event of their thread.",
+        |row| row.temporary.map(i128::from),
+        Kind::Count,
+    )
+    .more(),
+    column(
+        "RSS",
+        "By how much the resident memory of the process has changed; recorded with --lines rss.",
+        |row| row.rss.map(i128::from),
+        Kind::Change,
+    )
+    .more(),
+    column(
+        "Minor faults",
+        "Minor page faults of the thread; recorded with --lines faults.",
+        |row| row.minor_faults.map(i128::from),
+        Kind::Count,
+    )
+    .more(),
+    column(
+        "Major faults",
+        "Major page faults of the thread; recorded with --lines faults.",
+        |row| row.major_faults.map(i128::from),
+        Kind::Count,
+    )
+    .more(),
 ];
 
 /// A column.

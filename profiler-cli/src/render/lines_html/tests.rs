@@ -16,9 +16,7 @@ fn row(line: u32, increment: Option<i64>) -> LineRow {
         allocated: increment.map(|_| 0),
         freed: increment.map(|_| 0),
         blocks: increment.map(i64::signum),
-        max: None,
-        time_ns: None,
-        text: None,
+        ..LineRow::default()
     }
 }
 

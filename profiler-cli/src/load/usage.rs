@@ -1,0 +1,34 @@
+//! What lines cost beside the heap, where the recorder was told to ask the kernel at each of them. In: what a thread had
+//! used at one probe and at the next. Out: the difference, added to the line between them.
+
+use alloc_dump::record::{FAULTS_UNKNOWN, RSS_UNKNOWN};
+
+use crate::profile::AnnouncedLine;
+
+/// What the kernel said at a probe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    rss: Option<u64>,
+    /// Minor and major.
+    faults: Option<(u32, u32)>,
+}
+
+impl Used {
+    pub(super) fn new(rss: u64, minor: u32, major: u32) -> Used {
+        let known = minor != FAULTS_UNKNOWN && major != FAULTS_UNKNOWN;
+        Used { rss: (rss != RSS_UNKNOWN).then_some(rss), faults: known.then_some((minor, major)) }
+    }
+
+    /// Adds what has been used since `before` to a line.
+    pub(super) fn since(&self, before: &Used, line: &mut AnnouncedLine) {
+        if let (Some(now), Some(before)) = (self.rss, before.rss) {
+            let change = now.wrapping_sub(before) as i64;
+            line.rss = Some(line.rss.unwrap_or(0).saturating_add(change));
+        }
+        if let (Some((minor, major)), Some((minor_before, major_before))) = (self.faults, before.faults) {
+            let add = |sum: &mut Option<u64>, more: u32| *sum = Some(sum.unwrap_or(0) + u64::from(more));
+            add(&mut line.minor_faults, minor.saturating_sub(minor_before));
+            add(&mut line.major_faults, major.saturating_sub(major_before));
+        }
+    }
+}
