@@ -8,9 +8,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::analyze::flame::Metric;
+use crate::analyze::lines::Sort;
 use crate::pattern::Pattern;
 use crate::render::lines_text::LinesColumn;
 use crate::render::plot::Series;
+use crate::source::PathMap;
+use crate::units::{Unit, parse_bytes};
 
 /// Memory profiler for programs that link alloc-tracker.
 #[derive(Debug, Parser)]
@@ -76,7 +79,7 @@ pub enum Command {
     Summary(SummaryArgs),
     /// Memory line by line, for each function
     #[command(
-        before_help = "Examples:\n  profiler-cli lines server.4711.alloc\n  profiler-cli lines server.4711.alloc --function 'server::handle*'\n  profiler-cli lines server.4711.alloc --file src/cache.rs --json\n  profiler-cli lines server.4711.alloc --columns allocated,freed,time\n  profiler-cli lines server.4711.alloc --format csv\n  profiler-cli lines server.4711.alloc --html lines.html\n"
+        before_help = "Examples:\n  profiler-cli lines server.4711.alloc\n  profiler-cli lines server.4711.alloc --function 'server::handle*'\n  profiler-cli lines server.4711.alloc --file src/cache.rs --json\n  profiler-cli lines server.4711.alloc --columns peak,live,time --unit KiB\n  profiler-cli lines server.4711.alloc --sort live --min-increment 64KiB --callers\n  profiler-cli lines server.4711.alloc --path-map /build/app=.\n  profiler-cli lines server.4711.alloc --format csv\n  profiler-cli lines server.4711.alloc --html lines.html\n"
     )]
     Lines(LinesArgs),
     /// What is live at the end, by stack, largest first
@@ -319,6 +322,31 @@ pub struct LinesArgs {
     /// More columns.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMN")]
     pub columns: Vec<LinesColumn>,
+    /// The unit of sizes. [default: what fits each column]
+    #[arg(long, value_enum, ignore_case = true, conflicts_with_all = ["json", "html"], help_heading = "Figures")]
+    pub unit: Option<Unit>,
+    /// Digits behind the point of sizes.
+    #[arg(long, value_name = "DIGITS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=9), help_heading = "Figures")]
+    pub precision: u8,
+    /// Order of the functions. [default: annotated ones, then your own, then those of packages, by what they allocate]
+    #[arg(long, value_enum)]
+    pub sort: Option<Sort>,
+    /// Only functions of which some line has changed the heap by this much, such as 4096, 64KiB or 1.5MiB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Filters")]
+    pub min_increment: Option<u64>,
+    /// A table for each instance of a generic function; annotated ones stay together.
+    #[arg(long)]
+    pub split_generics: bool,
+    /// Below each table, from where the function was called when the heap changed.
+    #[arg(long)]
+    pub callers: bool,
+    /// Folder with sources that are not where they were compiled; the longest end of a path that is below it counts. May be
+    /// given several times.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Sources")]
+    pub source_root: Vec<PathBuf>,
+    /// Look for sources below NEW that were compiled below OLD; may be given several times.
+    #[arg(long, value_name = "OLD=NEW", help_heading = "Sources")]
+    pub path_map: Vec<PathMap>,
 }
 
 /// How `lines` prints its tables.

@@ -21,6 +21,23 @@ pub fn function_of(symbol: &str) -> &str {
     }
 }
 
+/// The same, but instances of a generic function stay apart: only closures are taken off.
+///
+/// ```
+/// use profiler_cli::function_name::instance_of;
+/// assert_eq!(instance_of("app::parse::<u8>::{closure#0}"), "app::parse::<u8>");
+/// ```
+pub fn instance_of(symbol: &str) -> &str {
+    let mut name = symbol;
+    loop {
+        let shorter = without_closure(name);
+        if shorter.len() == name.len() {
+            return name;
+        }
+        name = shorter;
+    }
+}
+
 /// The crate that a symbol belongs to, as far as its name tells: that of the type for methods.
 ///
 /// ```

@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -17,6 +18,52 @@ use syn::visit::Visit;
 pub struct Sources {
     files: Mutex<FxHashMap<String, Arc<SourceFile>>>,
     built_unix_ns: Option<u64>,
+    elsewhere: Elsewhere,
+}
+
+/// Where sources are that do not lie where they were compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Elsewhere {
+    /// Folders that are looked through for the longest end of a path.
+    pub roots: Vec<PathBuf>,
+    /// Beginnings of paths and what stands for them; the first one that fits counts.
+    pub maps: Vec<PathMap>,
+}
+
+/// `OLD=NEW`: a path that begins with one begins with the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathMap {
+    old: PathBuf,
+    new: PathBuf,
+}
+
+impl FromStr for PathMap {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<PathMap, String> {
+        match text.split_once('=') {
+            Some((old, new)) if !old.is_empty() => Ok(PathMap { old: old.into(), new: new.into() }),
+            _ => Err("two paths with = between them".to_owned()),
+        }
+    }
+}
+
+impl Elsewhere {
+    /// Where the file that was compiled at `path` may be, likeliest first.
+    fn places(&self, path: &Path) -> Vec<PathBuf> {
+        let mapped = self.maps.iter().find_map(|map| Some(map.new.join(path.strip_prefix(&map.old).ok()?)));
+        let mut places = vec![mapped.unwrap_or_else(|| path.to_owned())];
+        for root in &self.roots {
+            let normal = |part: &Component<'_>| matches!(part, Component::Normal(_));
+            // What climbs out of the folder again is not in it.
+            if path.components().any(|part| part == Component::ParentDir) {
+                continue;
+            }
+            let parts: Vec<Component<'_>> = path.components().filter(normal).collect();
+            places.extend((0..parts.len()).map(|from| root.join(parts[from..].iter().collect::<PathBuf>())));
+        }
+        places
+    }
 }
 
 /// A source file.
@@ -44,12 +91,17 @@ impl Sources {
     pub fn from_texts<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Sources {
         let files =
             texts.into_iter().map(|(path, text)| (path.to_owned(), Arc::new(SourceFile::parse(text, None))));
-        Sources { files: Mutex::new(files.collect()), built_unix_ns: None }
+        Sources { files: Mutex::new(files.collect()), ..Sources::default() }
     }
 
     /// Sources of a program that was built at this time, in nanoseconds since the Unix epoch.
     pub fn compared_with(built_unix_ns: u64) -> Sources {
         Sources { built_unix_ns: Some(built_unix_ns), ..Sources::default() }
+    }
+
+    /// The same, with sources that lie elsewhere.
+    pub fn with(self, elsewhere: Elsewhere) -> Sources {
+        Sources { elsewhere, ..self }
     }
 
     /// Whether a file was changed after the program was built, so that its lines may have moved.
@@ -61,9 +113,17 @@ impl Sources {
     /// The file at `path`; one without lines if it cannot be read.
     pub fn file(&self, path: &str) -> Arc<SourceFile> {
         let mut files = self.files.lock();
-        Arc::clone(
-            files.entry(path.to_owned()).or_insert_with(|| Arc::new(SourceFile::read(Path::new(path)))),
-        )
+        let read = || {
+            let mut found = SourceFile { missing: true, ..SourceFile::default() };
+            for place in self.elsewhere.places(Path::new(path)) {
+                found = SourceFile::read(&place);
+                if !found.missing {
+                    break;
+                }
+            }
+            Arc::new(found)
+        };
+        Arc::clone(files.entry(path.to_owned()).or_insert_with(read))
     }
 }
 
@@ -215,6 +275,28 @@ trait T {
         assert_eq!(place("outer", 1, 8), None);
         assert_eq!(file.line(8), Some("            7"));
         assert_eq!((file.line(0), file.line(99)), (None, None));
+    }
+
+    #[test]
+    fn sources_are_found_where_they_are_said_to_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().join("app/src");
+        std::fs::create_dir_all(&here).unwrap();
+        std::fs::write(here.join("main.rs"), "fn main() {}\n").unwrap();
+        let found = |roots: &[&Path], maps: &[String], path: &str| {
+            let roots = roots.iter().map(|root| root.to_path_buf()).collect();
+            let maps = maps.iter().map(|map| map.parse().unwrap()).collect();
+            !Sources::default().with(Elsewhere { roots, maps }).file(path).is_missing()
+        };
+        let (root, app) = (folder.path(), folder.path().join("app"));
+        assert!(found(&[root], &[], "app/src/main.rs") && found(&[&app], &[], "/build/7/app/src/main.rs"));
+        assert!(!found(&[], &[], "/build/7/app/src/main.rs") && !found(&[root], &[], "/build/src/main.rs"));
+        assert!(!found(&[&app], &[], "/build/../src/main.rs"), "a path that climbs");
+        let map = format!("/build/7={}", root.display());
+        let maps = [map];
+        assert!(found(&[], &maps, "/build/7/app/src/main.rs"));
+        assert!(!found(&[], &maps, "/build/77/app/src/main.rs"), "only whole parts of a path count");
+        assert!("nothing".parse::<PathMap>().is_err() && "=x".parse::<PathMap>().is_err());
     }
 
     #[test]

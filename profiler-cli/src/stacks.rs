@@ -132,7 +132,7 @@ impl Stacks {
     }
 
     /// The frames of a stack, innermost first, inlined ones included.
-    pub fn frames(&self, stack: StackId) -> impl Iterator<Item = FrameId> {
+    pub fn frames(&self, stack: StackId) -> impl Iterator<Item = FrameId> + Clone {
         let mut next = stack;
         std::iter::from_fn(move || {
             let at = next;

@@ -3,15 +3,19 @@
 use std::fmt;
 
 /// A unit of memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Unit {
-    /// 1 byte.
+    /// 1 byte
+    #[value(name = "B")]
     B,
-    /// 1024 bytes.
+    /// 1024 bytes
+    #[value(name = "KiB")]
     KiB,
-    /// 1024 KiB.
+    /// 1024 KiB
+    #[value(name = "MiB")]
     MiB,
-    /// 1024 MiB.
+    /// 1024 MiB
+    #[value(name = "GiB")]
     GiB,
 }
 
@@ -48,11 +52,38 @@ impl Unit {
 
     /// A signed amount in this unit, such as `-1.5 MiB`; whole bytes without a fraction.
     pub fn show(self, bytes: i64) -> String {
+        self.show_to(bytes, 1)
+    }
+
+    /// The same with so many digits behind the point.
+    pub fn show_to(self, bytes: i64, precision: usize) -> String {
         if self == Unit::B {
             return format!("{bytes} B");
         }
         let (size, name) = (self.size() as f64, self.name());
-        format!("{} {name}", without_negative_zero(&format!("{:.1}", bytes as f64 / size)))
+        format!("{} {name}", without_negative_zero(&format!("{:.precision$}", bytes as f64 / size)))
+    }
+}
+
+/// An amount of memory as people write it: a number, and one of B, KiB, MiB and GiB behind it unless it is bytes.
+///
+/// # Errors
+/// What is wrong with it.
+///
+/// ```
+/// use profiler_cli::units::parse_bytes;
+/// assert_eq!((parse_bytes("4096"), parse_bytes("1.5 MiB")), (Ok(4096), Ok(1_572_864)));
+/// assert!(parse_bytes("many").is_err() && parse_bytes("-1").is_err() && parse_bytes("3 MB").is_err());
+/// ```
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, name) = (&text[..end], text[end..].trim());
+    let units = [Unit::B, Unit::KiB, Unit::MiB, Unit::GiB];
+    let unit = units.into_iter().find(|unit| unit.name() == name).or(name.is_empty().then_some(Unit::B));
+    match (number.parse::<f64>(), unit) {
+        (Ok(number), Some(unit)) if number.is_finite() => Ok((number * unit.size() as f64).round() as u64),
+        _ => Err("a number of bytes, or one with KiB, MiB or GiB behind it".to_owned()),
     }
 }
 

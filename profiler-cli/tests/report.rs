@@ -16,6 +16,7 @@ use profiler_cli::profile::{HeapTotals, Process, Profile, StackStats, Thread, Tr
 use profiler_cli::render::{leaks_text, lines_text, summary_text};
 use profiler_cli::source::Sources;
 use profiler_cli::stacks::{NamedFrame, Stacks};
+use profiler_cli::units::Unit;
 
 const SOURCE: &str = r"// A program of two functions.
 
@@ -129,7 +130,7 @@ fn plain(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> 
 fn an_event_counts_on_the_innermost_activation() {
     let (profile, stacks) = recording();
     let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
-    let tables = lines::lines(&profile, &stacks, &sources, &Filter::default(), false, None);
+    let tables = lines::lines(&profile, &stacks, &sources, &Filter::default(), &lines::Selection::default());
     let names: Vec<&str> = tables.functions.iter().map(|table| table.function.as_str()).collect();
     // `work` allocates by itself, `main` only through it.
     assert_eq!(names, ["app::work", "app::main"]);
@@ -149,12 +150,73 @@ fn an_event_counts_on_the_innermost_activation() {
 }
 
 #[test]
+fn lines_tell_what_they_hold_and_who_called() {
+    let (profile, stacks) = recording();
+    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let tables = |selection: &lines::Selection| {
+        lines::lines(&profile, &stacks, &sources, &Filter::default(), selection).functions
+    };
+    let asked = tables(&lines::Selection { callers: true, ..lines::Selection::default() });
+    let alloc = asked[0].lines.iter().find(|row| row.line == 21).unwrap();
+    assert_eq!((alloc.peak, alloc.live, alloc.temporary), (Some(3000), Some(2000), Some(1)));
+    let callers: Vec<_> = asked[0].callers.as_ref().unwrap().iter().collect();
+    let shown: Vec<_> =
+        callers.iter().map(|c| (c.function.as_str(), c.line, c.events, c.allocated, c.freed)).collect();
+    // Itself, twice allocating and once freeing, and `main`; nobody of the user's own calls `main`.
+    let expected = [("app::work", Some(24), 3, 2000, 1000), ("app::main", Some(11), 1, 1000, 0)];
+    assert_eq!(shown, expected);
+    assert_eq!(asked[1].callers.as_deref(), Some(&[][..]));
+    assert!(tables(&lines::Selection::default())[0].callers.is_none());
+    let text = plain(|out| lines_text::write_function(out, &asked[0], &lines_text::Shape::default()));
+    assert!(
+        text.contains("2.0 KiB allocated,       1000 B increment  app::work  /app/src/main.rs:24"),
+        "{text}"
+    );
+}
+
+#[test]
+fn tables_are_ordered_and_small_ones_left_out_as_asked() {
+    let (profile, stacks) = recording();
+    let names = |selection: lines::Selection| {
+        let made = lines::lines(&profile, &stacks, &Sources::default(), &Filter::default(), &selection);
+        let names = made.functions.iter().map(|table| table.function.clone()).collect::<Vec<_>>();
+        (names.join(" "), made.omitted)
+    };
+    let default = lines::Selection::default;
+    assert_eq!(names(default()).0, "app::work app::main");
+    let by = |sort| lines::Selection { sort: Some(sort), ..default() };
+    assert_eq!(names(by(lines::Sort::Name)).0, "app::main app::work");
+    assert_eq!(
+        names(lines::Selection { top: Some(1), ..by(lines::Sort::Name) }),
+        ("app::main".to_owned(), 1)
+    );
+    // A line of `work` has 3000 more, that of `main` all in all 2000.
+    let least = |min_increment| names(lines::Selection { min_increment, ..default() });
+    assert_eq!(least(3000), ("app::work".to_owned(), 0));
+    assert_eq!(least(3001), (String::new(), 0));
+}
+
+#[test]
+fn a_unit_and_digits_that_were_asked_for_hold_for_all_sizes() {
+    let (profile, stacks) = recording();
+    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
+    let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::Selection::default());
+    let columns = vec![lines_text::LinesColumn::Live];
+    let shape = lines_text::Shape { columns, unit: Some(Unit::KiB), precision: 3 };
+    let text = plain(|out| lines_text::write(out, &tables, &shape));
+    // 3000 and 2000 bytes in KiB: 2.9296875 and 1.953125.
+    let line = text.lines().find(|line| line.contains("vec![")).unwrap();
+    assert!(line.contains("    2.930 KiB    2.930 KiB            3    1.953 KiB   "), "{line}");
+}
+
+#[test]
 fn line_tables_have_memory_profilers_shape() {
     let (profile, stacks) = recording();
     let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
-    let tables = lines::lines(&profile, &stacks, &sources, &only, false, None);
-    insta::assert_snapshot!(plain(|out| lines_text::write(out, &tables, &[])), @r"
+    let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::Selection::default());
+    insta::assert_snapshot!(plain(|out| lines_text::write(out, &tables, &lines_text::Shape::default())), @r"
     Filename: /app/src/main.rs
     Function: app::work
     Source:   recorded stacks (Occurrences counts the heap events of a line, not its executions)

@@ -33,9 +33,14 @@ pub(super) fn tables(
     tables
 }
 
-/// Whether one of these tables is about this function, which was found on stacks.
-pub(super) fn covers(tables: &[FunctionLines], function: &str, file: Option<&str>, line: u32) -> bool {
-    tables.iter().any(|table| {
+/// Which of these tables is about this function, which was found on stacks.
+pub(super) fn covering(
+    tables: &[FunctionLines],
+    function: &str,
+    file: Option<&str>,
+    line: u32,
+) -> Option<usize> {
+    tables.iter().position(|table| {
         table.file.as_deref() == file
             && (table.start_line..=table.end_line).contains(&line)
             && last_name(&table.function) == last_name(function)
@@ -86,6 +91,7 @@ fn table(function: &Announced, path: String, sources: &Sources) -> FunctionLines
         allocated,
         freed,
         lines: numbers.into_iter().map(row).collect(),
+        callers: None,
     }
 }
 

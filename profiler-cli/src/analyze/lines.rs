@@ -7,16 +7,17 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use crate::analyze::announced;
 use crate::analyze::summary::with_ids;
 use crate::filter::Filter;
-use crate::function_name::function_of;
+use crate::function_name::{function_of, instance_of};
 use crate::profile::{Profile, StackStats};
 use crate::source::{SourceFile, Sources};
-use crate::stacks::{NamedFrame, Stacks};
+use crate::stacks::{FrameId, NamedFrame, Stacks};
 
 /// Line tables.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -55,6 +56,63 @@ pub struct FunctionLines {
     pub freed: u64,
     /// One row for each source line; figures are null for lines that had no heap event.
     pub lines: Vec<LineRow>,
+    /// From where it was called when the heap changed, those first that allocated most; null if nobody asked.
+    pub callers: Option<Vec<CallerRow>>,
+}
+
+/// One place that a function was called from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CallerRow {
+    /// The function that calls, without generic arguments.
+    pub function: String,
+    /// Its source file, if known.
+    pub file: Option<String>,
+    /// The line of the call, if known.
+    pub line: Option<u32>,
+    /// Heap events within.
+    pub events: u64,
+    /// Bytes allocated within.
+    pub allocated: u64,
+    /// Bytes freed within.
+    pub freed: u64,
+}
+
+impl FunctionLines {
+    fn sum(&self, figure: fn(&LineRow) -> Option<u64>) -> u64 {
+        self.lines.iter().filter_map(figure).fold(0, u64::saturating_add)
+    }
+}
+
+/// Which tables are made, and in which order.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Functions of the runtime as well.
+    pub full: bool,
+    /// At most so many.
+    pub top: Option<usize>,
+    /// The order of the tables.
+    pub sort: Option<Sort>,
+    /// Only functions of which a line has changed the heap by this many bytes.
+    pub min_increment: u64,
+    /// Each instance of a generic function by itself.
+    pub split_generics: bool,
+    /// Tell from where they were called.
+    pub callers: bool,
+}
+
+/// What functions are ordered by, largest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// Bytes allocated
+    Allocated,
+    /// Bytes allocated minus bytes freed
+    Increment,
+    /// Bytes live at the end
+    Live,
+    /// Bytes live at the global peak
+    Peak,
+    /// By name, from A to Z
+    Name,
 }
 
 /// One source line. Bytes are those that were asked for.
@@ -102,37 +160,92 @@ pub fn lines(
     stacks: &Stacks,
     sources: &Sources,
     filter: &Filter,
-    full: bool,
-    top: Option<usize>,
+    selection: &Selection,
 ) -> Lines {
     let mut functions = announced::tables(profile, stacks, sources, filter);
-    let mut found = collect(profile, stacks, filter, full);
+    let mut found = collect(profile, stacks, filter, selection.full, selection);
     if found.is_empty() && functions.is_empty() && !filter.is_empty() {
-        found = collect(profile, stacks, filter, true);
+        found = collect(profile, stacks, filter, true, selection);
     }
     // One table for each function: the better one.
     found.retain(|key, rows| {
         let line = rows.by_line.keys().copied().find(|line| *line > 0).unwrap_or(0);
-        !announced::covers(&functions, key.function, key.file, line)
+        let function = function_of(key.function);
+        let Some(better) = announced::covering(&functions, function, key.file, line) else { return true };
+        if selection.callers {
+            add_callers(&mut functions[better], caller_rows(rows));
+        }
+        false
     });
-    let mut tables: Vec<(Key<'_>, Rows)> = found.into_iter().collect();
+    let mut tables: Vec<(Key<'_>, Rows<'_>)> = found.into_iter().collect();
     tables.sort_by(|(a_key, a), (b_key, b)| {
-        let rank = |key: &Key<'_>, rows: &Rows| {
+        let rank = |key: &Key<'_>, rows: &Rows<'_>| {
             (is_foreign(key.file), Reverse(rows.allocated_as_site), Reverse(rows.allocated()))
         };
         rank(a_key, a).cmp(&rank(b_key, b)).then(a_key.cmp(b_key))
     });
-    let all = functions.len() + tables.len();
-    let top = top.unwrap_or(usize::MAX);
+    let top = selection.top.unwrap_or(usize::MAX);
+    let mut all = functions.len() + tables.len();
+    if selection.sort.is_none() && selection.min_increment == 0 {
+        // Whatever will not be shown needs no source.
+        tables.truncate(top.saturating_sub(functions.len()));
+    }
+    functions.extend(tables.iter().map(|(key, rows)| table(key, rows, sources, selection)));
+    if selection.min_increment > 0 {
+        let enough =
+            |row: &LineRow| row.increment.is_some_and(|i| i.unsigned_abs() >= selection.min_increment);
+        functions.retain(|function| function.lines.iter().any(enough));
+        all = functions.len();
+    }
+    if let Some(sort) = selection.sort {
+        order(&mut functions, sort);
+    }
     functions.truncate(top);
-    tables.truncate(top - functions.len());
-    functions.extend(tables.iter().map(|(key, rows)| table(key, rows, sources)));
     Lines {
         schema: "alloc-tracker/lines/1",
         complete: profile.trust.complete(),
         omitted: all - functions.len(),
         functions,
     }
+}
+
+/// Those that are equal stay in the order in which they are.
+fn order(functions: &mut [FunctionLines], sort: Sort) {
+    match sort {
+        Sort::Allocated => functions.sort_by_key(|function| Reverse(function.allocated)),
+        Sort::Increment => functions.sort_by_key(|function| Reverse(function.increment)),
+        Sort::Live => functions.sort_by_cached_key(|function| Reverse(function.sum(|row| row.live))),
+        Sort::Peak => functions.sort_by_cached_key(|function| Reverse(function.sum(|row| row.peak))),
+        Sort::Name => functions.sort_by(|a, b| a.function.cmp(&b.function)),
+    }
+}
+
+/// The places that a function was called from, those first that allocated most.
+fn caller_rows(rows: &Rows<'_>) -> Vec<CallerRow> {
+    let mut callers: Vec<CallerRow> = rows
+        .callers
+        .iter()
+        .map(|((key, line), row)| CallerRow {
+            function: key.function.to_owned(),
+            file: key.file.map(str::to_owned),
+            line: *line,
+            events: row.events,
+            allocated: row.allocated,
+            freed: row.freed,
+        })
+        .collect();
+    callers.sort_by(|a, b| {
+        let rank = |caller: &CallerRow| (Reverse(caller.allocated), Reverse(caller.freed));
+        rank(a).cmp(&rank(b)).then_with(|| (&a.function, a.line).cmp(&(&b.function, b.line)))
+    });
+    callers
+}
+
+/// Instances of one function may have been found apart.
+fn add_callers(function: &mut FunctionLines, more: Vec<CallerRow>) {
+    let callers = function.callers.get_or_insert_default();
+    callers.extend(more);
+    callers.sort_by_key(|caller| Reverse(caller.allocated));
 }
 
 /// A function: all its instances and closures.
@@ -144,10 +257,12 @@ struct Key<'a> {
 
 /// Figures by line; line 0 has what the debug info gives no line for.
 #[derive(Clone, Debug, Default)]
-struct Rows {
+struct Rows<'a> {
     by_line: BTreeMap<u32, Row>,
     /// Bytes allocated where the function is the site: not those of its callees.
     allocated_as_site: u64,
+    /// By who called it, and at which line of theirs.
+    callers: FxHashMap<(Key<'a>, Option<u32>), Row>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -191,7 +306,7 @@ impl Row {
     }
 }
 
-impl Rows {
+impl Rows<'_> {
     fn allocated(&self) -> u64 {
         self.by_line.values().map(|row| row.allocated).sum()
     }
@@ -202,7 +317,8 @@ fn collect<'a>(
     stacks: &'a Stacks,
     filter: &Filter,
     full: bool,
-) -> FxHashMap<Key<'a>, Rows> {
+    selection: &Selection,
+) -> FxHashMap<Key<'a>, Rows<'a>> {
     // Frames to functions once, then stacks to rows.
     let mut numbers: FxHashMap<Key<'a>, usize> = FxHashMap::default();
     let functions: Vec<Option<usize>> = stacks
@@ -211,7 +327,7 @@ fn collect<'a>(
             let wanted = (full || !frame.runtime) && (filter.is_empty() || selects(filter, frame));
             wanted.then(|| {
                 let next = numbers.len();
-                *numbers.entry(key_of(frame)).or_insert(next)
+                *numbers.entry(key_of(frame, selection)).or_insert(next)
             })
         })
         .collect();
@@ -219,13 +335,19 @@ fn collect<'a>(
     let mut seen_at = vec![0u32; numbers.len()];
     for (stack, stats) in with_ids(profile).filter(|(_, stats)| stats.events() > 0) {
         let site = stacks.site(stack);
-        for id in stacks.frames(stack) {
+        let mut frames = stacks.frames(stack);
+        while let Some(id) = frames.next() {
             let Some(function) = functions[id.index()] else { continue };
             // Further out it is an outer activation of the same function.
             if std::mem::replace(&mut seen_at[function], stack.0 + 1) != stack.0 + 1 {
                 let rows = &mut rows[function];
                 rows.by_line.entry(stacks.frame(id).line.unwrap_or(0)).or_default().add(stats);
                 rows.allocated_as_site += if Some(id) == site { stats.allocated } else { 0 };
+                if selection.callers
+                    && let Some(caller) = caller_in(stacks, &frames, full)
+                {
+                    rows.callers.entry((key_of(caller, selection), caller.line)).or_default().add(stats);
+                }
             }
         }
     }
@@ -233,8 +355,18 @@ fn collect<'a>(
     tables.filter(|(_, rows)| !rows.by_line.is_empty()).collect()
 }
 
-fn key_of(frame: &NamedFrame) -> Key<'_> {
-    Key { function: function_of(&frame.function), file: frame.file.as_deref() }
+/// The next function outwards that is the user's own.
+fn caller_in<'a>(
+    stacks: &'a Stacks,
+    outwards: &(impl Iterator<Item = FrameId> + Clone),
+    full: bool,
+) -> Option<&'a NamedFrame> {
+    outwards.clone().map(|id| stacks.frame(id)).find(|frame| full || !frame.runtime)
+}
+
+fn key_of<'a>(frame: &'a NamedFrame, selection: &Selection) -> Key<'a> {
+    let function = if selection.split_generics { instance_of } else { function_of };
+    Key { function: function(&frame.function), file: frame.file.as_deref() }
 }
 
 /// Here the patterns name the functions themselves and not something on their stacks.
@@ -243,13 +375,14 @@ fn selects(filter: &Filter, frame: &NamedFrame) -> bool {
     filter.accepts_frame(&function)
 }
 
-fn table(key: &Key<'_>, rows: &Rows, sources: &Sources) -> FunctionLines {
+fn table(key: &Key<'_>, rows: &Rows<'_>, sources: &Sources, selection: &Selection) -> FunctionLines {
+    let callers = selection.callers.then(|| caller_rows(rows));
     let mut rows = rows.clone();
     let file = key.file.map(|path| sources.file(path));
-    let lines = |rows: &Rows| rows.by_line.keys().copied().filter(|line| *line > 0).collect::<Vec<u32>>();
+    let lines = |rows: &Rows<'_>| rows.by_line.keys().copied().filter(|line| *line > 0).collect::<Vec<u32>>();
     let with_events = lines(&rows);
     let (first, last) = (with_events.first().copied().unwrap_or(0), with_events.last().copied().unwrap_or(0));
-    let name = key.function.rsplit("::").next().unwrap_or_default();
+    let name = function_of(key.function).rsplit("::").next().unwrap_or_default();
     let extent = file.as_ref().and_then(|file| file.function(name, first, last));
     let (start_line, end_line) = extent.map_or((first, last), |extent| (extent.start, extent.end));
     // What has no line of its own stands at the function's first, so that the sum holds.
@@ -274,6 +407,7 @@ fn table(key: &Key<'_>, rows: &Rows, sources: &Sources) -> FunctionLines {
         allocated,
         freed,
         lines: numbers.into_iter().map(|line| line_row(line, rows.by_line.get(&line), text(line))).collect(),
+        callers,
     }
 }
 

@@ -10,15 +10,17 @@ use anyhow::Context;
 use super::Failure;
 use super::progress::Progress;
 use crate::analyze;
+use crate::analyze::lines::Selection;
 use crate::cli::{FlamegraphArgs, LeaksArgs, LinesArgs, LinesFormat, ReadArgs, SummaryArgs, SymbolArgs};
 use crate::filter::Filter;
 use crate::load::{load, plain};
 use crate::pattern::Pattern;
 use crate::profile::Profile;
+use crate::render::lines_text::Shape;
 use crate::render::{
     flame_svg, json, leaks_text, lines_csv, lines_html, lines_memory_profiler, lines_text, summary_text,
 };
-use crate::source::Sources;
+use crate::source::{Elsewhere, Sources};
 use crate::stacks::Stacks;
 use crate::symbolize::Options;
 use crate::units::Safe;
@@ -63,8 +65,17 @@ pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let all = args.read.json || args.format == LinesFormat::Csv || !filter.is_empty();
     let default = if args.html.is_some() { DEFAULT_TOP_OF_PAGE } else { DEFAULT_TOP };
     let top = args.top.or((!all).then_some(default));
-    let sources = sources_of(&opened.profile);
-    let lines = analyze::lines::lines(&opened.profile, &opened.stacks, &sources, &filter, args.full, top);
+    let (roots, maps) = (args.source_root.clone(), args.path_map.clone());
+    let sources = sources_of(&opened.profile).with(Elsewhere { roots, maps });
+    let selection = Selection {
+        full: args.full,
+        top,
+        sort: args.sort,
+        min_increment: args.min_increment.unwrap_or(0),
+        split_generics: args.split_generics,
+        callers: args.callers,
+    };
+    let lines = analyze::lines::lines(&opened.profile, &opened.stacks, &sources, &filter, &selection);
     if let Some(path) = &args.html {
         let command = opened.profile.process.command();
         write_to(path, |out| lines_html::write(out, &lines, &command))?;
@@ -76,9 +87,14 @@ pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
         json::write(&mut out, &lines)?
     } else {
         match args.format {
-            LinesFormat::Text => lines_text::write(&mut out, &lines, &args.columns)?,
+            LinesFormat::Text => {
+                let (columns, precision) = (args.columns.clone(), usize::from(args.precision));
+                lines_text::write(&mut out, &lines, &Shape { columns, unit: args.unit, precision })?
+            }
             LinesFormat::Csv => lines_csv::write(&mut out, &lines)?,
-            LinesFormat::MemoryProfiler => lines_memory_profiler::write(&mut out, &lines, 1)?,
+            LinesFormat::MemoryProfiler => {
+                lines_memory_profiler::write(&mut out, &lines, usize::from(args.precision))?
+            }
         }
     }
     out.flush()?;

@@ -24,11 +24,12 @@ use super::compress::{Refusal, compress_dump, on_signals};
 use super::read::{DEFAULT_TOP, Opened, open, sources_of, svg_path, write_svg};
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
-use crate::analyze::lines::lines;
+use crate::analyze::lines::{Selection, lines};
 use crate::analyze::summary::summary;
 use crate::cli::{LineUsage, OnFull, RecordingArgs, Report, RunArgs};
 use crate::filter::Filter;
 use crate::load::{plain, tail_path, writer_of};
+use crate::render::lines_text::Shape;
 use crate::render::{leaks_text, lines_text, summary_text};
 use crate::units::Safe;
 
@@ -272,9 +273,10 @@ fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Repor
     if wanted != Report::Full {
         return Ok(());
     }
-    let table = lines(profile, stacks, &sources_of(profile), &filter, false, Some(1));
+    let largest = Selection { top: Some(1), ..Selection::default() };
+    let table = lines(profile, stacks, &sources_of(profile), &filter, &largest);
     if let Some(function) = table.functions.first() {
-        lines_text::write_function(out, function, &[])?;
+        lines_text::write_function(out, function, &Shape::default())?;
         writeln!(out)?;
     }
     leaks_text::write(out, &leaks(profile, stacks, &filter, false, Some(DEFAULT_TOP / 2)))?;

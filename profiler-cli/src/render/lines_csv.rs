@@ -89,6 +89,7 @@ mod tests {
             allocated: 0,
             freed: 3,
             lines: vec![line],
+            callers: None,
         };
         Lines { schema: "", complete: true, omitted: 0, functions: vec![function] }
     }

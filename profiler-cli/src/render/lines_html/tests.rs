@@ -32,6 +32,7 @@ fn function(name: &str, lines: Vec<LineRow>) -> FunctionLines {
         allocated: 0,
         freed: 0,
         lines,
+        callers: None,
     }
 }
 
