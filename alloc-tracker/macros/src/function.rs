@@ -80,7 +80,7 @@ fn check(signature: &Signature) -> Result<(), Error> {
 }
 
 fn annotate_impl(mut item: ItemImpl) -> ItemImpl {
-    let of = item.self_ty.to_token_stream().to_string().replace(' ', "");
+    let of = name_of(&item.self_ty);
     for item in &mut item.items {
         if let ImplItem::Fn(method) = item
             && method.sig.constness.is_none()
@@ -89,6 +89,18 @@ fn annotate_impl(mut item: ItemImpl) -> ItemImpl {
         }
     }
     item
+}
+
+/// A type's name without generic arguments, as the names of functions have none; types without a path as they are written.
+fn name_of(ty: &syn::Type) -> String {
+    match ty {
+        syn::Type::Path(path) if path.qself.is_none() => {
+            let segments: Vec<String> =
+                path.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+            segments.join("::")
+        }
+        other => other.to_token_stream().to_string().replace(' ', ""),
+    }
 }
 
 /// `of` is what stands before the function's name.
@@ -155,8 +167,10 @@ fn may_own(ty: &Type) -> bool {
 
 /// Tells the compiler the type of an `async` block, as the function's signature did. Never runs.
 fn output_hint(output: &ReturnType) -> TokenStream {
-    let ReturnType::Type(_, ty) = output else { return TokenStream::new() };
-    let mut ty = ty.clone();
+    let mut ty = match output {
+        ReturnType::Default => syn::parse_quote!(()),
+        ReturnType::Type(_, ty) => ty.clone(),
+    };
     struct Unnamed;
     impl VisitMut for Unnamed {
         fn visit_type_mut(&mut self, ty: &mut Type) {

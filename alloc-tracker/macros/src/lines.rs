@@ -35,20 +35,22 @@ impl Lines {
             let ending = if last { Ending::of(&statement) } else { Ending::None };
             // A `while` reaches its line by itself.
             if !matches!(statement, Stmt::Expr(Expr::While(_), _)) {
-                statements.extend(self.probe_once(line_of(&statement)));
+                statements.extend(self.probe_once(statement.span()));
             }
             self.visit_stmt_mut(&mut statement);
             match (statement, ending) {
                 (Stmt::Expr(value, None), Ending::Value) => {
                     self.note(end);
-                    let value = parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.closing(#end, #value));
+                    let site = site_at(value.span());
+                    let value = parse_quote_spanned!(site=> __ALLOC_TRACKER_FUNCTION.closing(#end, #value));
                     statements.push(Stmt::Expr(value, None));
                 }
                 (statement, Ending::Unit) => {
+                    let site = site_at(block.brace_token.span.close());
                     statements.push(statement);
                     self.note(end);
                     // The statement before may never come back, which only the compiler can know.
-                    statements.push(parse_quote_spanned! {site()=>
+                    statements.push(parse_quote_spanned! {site=>
                         #[allow(unreachable_code)]
                         __ALLOC_TRACKER_FUNCTION.line(#end);
                     });
@@ -60,13 +62,14 @@ impl Lines {
     }
 
     /// A probe, unless the code is at this line already: of several statements on a line the first speaks for all.
-    fn probe_once(&mut self, line: u32) -> Option<Stmt> {
-        (self.reached != Some((line, self.inserted))).then(|| self.probe(line))
+    fn probe_once(&mut self, code: Span) -> Option<Stmt> {
+        (self.reached != Some((code.start().line as u32, self.inserted))).then(|| self.probe(code))
     }
 
-    fn probe(&mut self, line: u32) -> Stmt {
+    fn probe(&mut self, code: Span) -> Stmt {
+        let line = code.start().line as u32;
         self.note(line);
-        parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.line(#line);)
+        parse_quote_spanned!(site_at(code)=> __ALLOC_TRACKER_FUNCTION.line(#line);)
     }
 
     /// Where the code of several ways begins, or goes on behind them: that of another way has not run.
@@ -83,7 +86,7 @@ impl Lines {
     /// An expression with a probe of its own before it.
     fn led(&mut self, mut value: Expr) -> Expr {
         let itself = matches!(value, Expr::While(_));
-        let probe = if itself { None } else { self.probe_once(line_of(&value)) };
+        let probe = if itself { None } else { self.probe_once(value.span()) };
         self.visit_expr_mut(&mut value);
         match probe {
             Some(probe) => parse_quote_spanned!(site()=> { #probe #value }),
@@ -183,7 +186,7 @@ impl VisitMut for Lines {
             }
             // As the compiler itself understands it, so that every test of the condition is at its line.
             Expr::While(repeat) => {
-                let header = self.probe(repeat.while_token.span.start().line as u32);
+                let header = self.probe(repeat.while_token.span);
                 self.visit_expr_mut(&mut repeat.cond);
                 let closing = has_locals(&repeat.body) || has_let(&repeat.cond);
                 self.block(&mut repeat.body, closing);
@@ -203,8 +206,7 @@ impl VisitMut for Lines {
                 self.block(&mut repeat.body, closing);
                 self.reached = None;
                 let of = &repeat.expr;
-                *repeat.expr =
-                    parse_quote_spanned!(site()=> __ALLOC_TRACKER_FUNCTION.each(#line, #again, #of));
+                *repeat.expr = parse_quote_spanned!(site_at(of.span())=> __ALLOC_TRACKER_FUNCTION.each(#line, #again, #of));
             }
             // Runs at another time than the code around it.
             Expr::Closure(closure) => {
@@ -244,9 +246,9 @@ fn site() -> Span {
     Span::mixed_site()
 }
 
-/// The line on which something begins, behind its attributes.
-fn line_of(tokens: &impl Spanned) -> u32 {
-    tokens.span().start().line as u32
+/// The same for what stands beside the user's code: what the compiler says of it, it says there.
+fn site_at(code: Span) -> Span {
+    site().located_at(code)
 }
 
 /// Whether a value may be an argument of a function that returns it: neither its type nor the life of its temporaries may

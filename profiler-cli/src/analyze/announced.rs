@@ -41,7 +41,9 @@ pub(super) fn covering(
     line: u32,
 ) -> Option<usize> {
     tables.iter().position(|table| {
-        table.file.as_deref() == file
+        // Without line tables there is the name only.
+        let Some(file) = file else { return table.function == function };
+        table.file.as_deref() == Some(file)
             && (table.start_line..=table.end_line).contains(&line)
             && last_name(&table.function) == last_name(function)
     })

@@ -1,0 +1,32 @@
+//! The function that every course on memory profiling begins with, twice: once it announces its lines, once recorded stacks
+//! must do.
+
+use std::hint::black_box;
+
+use alloc_tracker::AllocTracker;
+
+#[global_allocator]
+static ALLOC: AllocTracker = AllocTracker::system();
+
+/// 77.5 MiB.
+const BUFFER_BYTES: usize = 79_360 << 10;
+
+fn main() {
+    black_box(announced());
+    black_box(recorded());
+}
+
+#[inline(never)]
+#[alloc_tracker::profile]
+fn announced() -> usize {
+    let x = black_box(vec![1u8; BUFFER_BYTES]);
+    let y = black_box(vec![2u8; BUFFER_BYTES]);
+    x.len() + y.len()
+}
+
+#[inline(never)]
+fn recorded() -> usize {
+    let x = black_box(vec![1u8; BUFFER_BYTES]);
+    let y = black_box(vec![2u8; BUFFER_BYTES]);
+    x.len() + y.len()
+}

@@ -1,0 +1,4 @@
+#[alloc_tracker::profile(fast)]
+fn takes_no_arguments() {}
+
+fn main() {}
