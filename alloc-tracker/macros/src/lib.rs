@@ -40,6 +40,13 @@ use proc_macro::TokenStream;
 /// | Increment | bytes that this thread has allocated less those that it has freed while the function was at this line, in whatever it called |
 /// | Occurrences | how often the line was reached |
 /// | Mem usage | the live heap of the process when the line was last left |
+/// | Allocated, Freed, Blocks | the two parts of Increment, and the same in blocks |
+/// | At peak, Live at end | bytes of the blocks that got their size at this line and were live at the global peak, or are at the end |
+/// | Temporary | blocks allocated at this line that were freed by the next heap event of the thread |
+/// | Max usage | the highest Mem usage |
+/// | Time | wall time at this line, callees included |
+/// | RSS | change of the process's resident memory, with `profiler-cli run --lines rss` |
+/// | Minor faults, Major faults | page faults of the thread, with `profiler-cli run --lines faults` |
 ///
 /// A heap event counts once for each annotated function, on its innermost activation on the thread. So the sum of
 /// Increment over the lines of a function is the change of the thread's heap over its outermost calls, in loops, in
