@@ -119,7 +119,8 @@ fn check_inside_the_hook(name: &'static str) {
     let mut pipe = fill_a_pipe_for(&run);
     let mut running = run.start();
     let notes = noted::open(&running.folder().join("notes"));
-    running.until(|| is_full(&pipe));
+    let pid = running.pid();
+    running.until(|| is_full(&pipe) && sleeps(pid));
     running.signal(libc::SIGUSR1);
     std::thread::sleep(Duration::from_millis(100));
     let mut dump = Vec::new();
@@ -146,6 +147,13 @@ fn check_inside_the_hook(name: &'static str) {
     assert_eq!(replay.counts.events() + replay.lost, outcome.oracle().events());
 }
 
+/// Whether the first thread of a process sleeps. These programs never do but in the hook; and when the pipe is full, so that
+/// nobody can write any more, for good.
+fn sleeps(pid: libc::pid_t) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S'))
+}
+
 extern "C" fn leave(_: i32) {
     black_box(vec![1u8; 10]);
     // SAFETY: not safe in a handler by the letter, and done by real programs.
@@ -161,13 +169,8 @@ fn check_exit_inside_the_hook(name: &'static str) {
     let run = Run::of(name).traced().limit(Duration::from_secs(20));
     let pipe = fill_a_pipe_for(&run);
     let mut running = run.start();
-    let stat = format!("/proc/{}/stat", running.pid());
-    // It never sleeps but in the hook; and when nobody can write any more it sleeps there for good.
-    let sleeps = || {
-        let stat = std::fs::read_to_string(&stat).unwrap_or_default();
-        stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S'))
-    };
-    running.until(|| is_full(&pipe) && sleeps());
+    let pid = running.pid();
+    running.until(|| is_full(&pipe) && sleeps(pid));
     running.signal(libc::SIGUSR1);
     running.wait().assert_quiet(3);
 }
