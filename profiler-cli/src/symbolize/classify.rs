@@ -32,7 +32,7 @@ pub fn is_runtime(function: &str, file: Option<&str>, module_path: &str) -> bool
         Some(file) if file.ends_with(".rs") => is_own_code(function, file),
         // A file in another language: the C library may be linked statically. `main` is the program's there.
         Some(_) => function != "main" && is_c_runtime_name(function),
-        None if function.contains("::") => is_runtime_path(function),
+        None if is_path(function) => is_runtime_path(function),
         None => function == "main" || is_c_runtime_name(function),
     }
 }
@@ -110,7 +110,7 @@ fn is_std_file(file: &str) -> bool {
 
 /// Code of this project in a Rust file. A full path knows its crate; a short name leaves the file's folder.
 fn is_own_code(function: &str, file: &str) -> bool {
-    if function.contains("::") {
+    if is_path(function) {
         return is_own_path(function);
     }
     let mut folders = file.split('/').rev().skip(1);
@@ -123,6 +123,11 @@ fn is_own_code(function: &str, file: &str) -> bool {
         (Some(package), Some(outer)) => OWN_SUBFOLDERS.contains(&package) && outer == "alloc-tracker",
         _ => false,
     }
+}
+
+/// Whether the name says where the function is; the paths of types behind a short name (`alloc<std::alloc::System>`) do not.
+fn is_path(function: &str) -> bool {
+    function.starts_with('<') || function.split('<').next().is_some_and(|name| name.contains("::"))
 }
 
 /// `backtrace` of `backtrace-0.3.76`, as a registry's folders are named.
@@ -351,6 +356,8 @@ mod tests {
         runtime("alloc_tracker::capture::capture", Some("/x/vendor/tracker/lib.rs"));
         runtime("backtrace::backtrace::trace::<app::main::{closure#0}>", None);
         runtime("alloc", Some("/home/me/alloc-tracker/src/allocator.rs"));
+        runtime("alloc<std::alloc::System>", Some("/home/me/alloc-tracker/src/allocator.rs"));
+        user("parse<alloc_tracker::AllocTracker>", Some("/home/me/app/src/main.rs"));
         runtime("alloc", Some("/r/registry/src/index/alloc-tracker-0.1.0/src/capture/unwind.rs"));
         runtime("record", Some("/home/me/alloc-tracker/dump/src/write.rs"));
         runtime("count", Some("/home/me/alloc-tracker/oracle/src/lib.rs"));
