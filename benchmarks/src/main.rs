@@ -5,6 +5,7 @@
 //! reported by them.
 #![forbid(unsafe_code)]
 
+mod annotate;
 mod cli;
 mod figures;
 mod instructions;

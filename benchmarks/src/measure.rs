@@ -16,7 +16,7 @@ use crate::figures::{Pair, Run};
 use crate::instructions::{self, Instructions};
 use crate::launch::{self, Cores};
 use crate::programs::Programs;
-use crate::tools::{self, CALLGRIND, CHECK, COUNTED, Job, TRACE, Tool, UNTRACKED};
+use crate::tools::{self, ANNOTATED, CALLGRIND, CHECK, COUNTED, Job, TRACE, Tool, UNTRACKED};
 use crate::workloads::Workload;
 
 /// Everything about one workload.
@@ -104,7 +104,7 @@ impl<'a> Bench<'a> {
             instructions: None,
             instructions_trouble: None,
         };
-        for tool in self.tools.iter().filter(|tool| ***tool != UNTRACKED && ***tool != CALLGRIND) {
+        for tool in self.tools.iter().filter(|tool| is_row(tool, workload)) {
             let fraction = self.fraction(tool);
             measured.tools.push(UnderTool {
                 tool: tool.name,
@@ -189,7 +189,7 @@ impl<'a> Bench<'a> {
         let dump = &mut under.dump;
         self.run(tool, workload, self.work(workload, under.fraction), |job| {
             // Reading a dump takes its time; those of all rounds say the same, but for check.
-            if **tool == CHECK || (**tool == TRACE && last) {
+            if **tool == CHECK || ([TRACE, ANNOTATED].contains(tool) && last) {
                 let facts = self.facts(&tools::profile(job))?;
                 ensure!(facts.different_stacks == 0, "{} stacks differ", facts.different_stacks);
                 *dump = Some(facts);
@@ -265,6 +265,11 @@ impl<'a> Bench<'a> {
     fn work(&self, workload: &Workload, fraction: u64) -> u64 {
         (workload.rounds / fraction).max(1)
     }
+}
+
+/// Whether a workload has a row of this tool.
+fn is_row(tool: &Tool, workload: &Workload) -> bool {
+    *tool != UNTRACKED && *tool != CALLGRIND && tool.only.is_none_or(|only| only == workload.name)
 }
 
 enum Step {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::camino::Utf8PathBuf;
 use cargo_metadata::{Message, MetadataCommand};
 
+use crate::annotate;
 use crate::tools::{Program, Tool};
 
 /// Programs that are built or installed, by the name of their file.
@@ -33,6 +34,9 @@ impl Programs {
             if let Err(error) = programs.add(built, &[file]) {
                 eprintln!("{error:#}");
             }
+        }
+        if tools.iter().any(|tool| tool.program == Program::Annotated) {
+            programs.add(cargo.build_annotated(), &[Program::Annotated.file()])?;
         }
         for wrapper in tools.iter().filter_map(|tool| tool.wrapper) {
             if is_installed(wrapper.file()) {
@@ -100,12 +104,26 @@ impl Cargo {
         built(cargo)
     }
 
+    /// Builds the program whose parser is annotated, with all that it links: that parser is another package.
+    fn build_annotated(&self) -> Result<Built> {
+        let folder = self.target.join("benchmarks").join(Program::Annotated.file());
+        let manifest = annotate::prepare(&self.workspace, &folder)?;
+        let mut cargo = command();
+        cargo.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(folder.join("target"));
+        built(cargo)
+    }
+
     fn command(&self, manifest: &str) -> Command {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--release", "--locked", "--message-format", "json-render-diagnostics"]);
-        cargo.arg("--manifest-path").arg(self.workspace.join(manifest));
+        let mut cargo = command();
+        cargo.arg("--locked").arg("--manifest-path").arg(self.workspace.join(manifest));
         cargo
     }
+}
+
+fn command() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--release", "--message-format", "json-render-diagnostics"]);
+    cargo
 }
 
 fn built(mut cargo: Command) -> Result<Built> {

@@ -8,7 +8,7 @@ use crate::instructions::Instructions;
 use crate::loading::Loading;
 use crate::measure::{Measured, UnderTool};
 use crate::report::Report;
-use crate::tools::{OFF, TRACE, UNTRACKED};
+use crate::tools::{ANNOTATED, OFF, TRACE, UNTRACKED};
 
 /// The whole: a line that says what was measured on, the table, and what loading a dump takes.
 pub(crate) fn render(report: &Report, markdown: bool) -> String {
@@ -135,6 +135,7 @@ fn remarks(under: &UnderTool, measured: &Measured, report: &Report) -> String {
         }
     }
     remarks.extend(against_one_thread(under, measured, report));
+    remarks.extend(against_trace(under, measured));
     remarks.join("; ")
 }
 
@@ -150,6 +151,16 @@ fn against_one_thread(under: &UnderTool, measured: &Measured, report: &Report) -
     let (two, one) = (added(under)?, added(other)?);
     // What adds less than a few nanoseconds is noise.
     (one >= 10.0).then(|| format!("in its threads {:.2} x {name}", two / one))
+}
+
+/// The wall time of an annotated program as a multiple of the recorded one's of the same round.
+fn against_trace(under: &UnderTool, measured: &Measured) -> Option<String> {
+    let recorded =
+        measured.tools.iter().find(|other| under.tool == ANNOTATED.name && other.tool == TRACE.name)?;
+    let walls = under.pairs.iter().zip(&recorded.pairs).map(|(annotated, recorded)| {
+        annotated.tool.usage.wall_ns as f64 / recorded.tool.usage.wall_ns.max(1) as f64
+    });
+    Some(format!("{} x trace", digits(figures::median(walls.collect())?)))
 }
 
 fn loading_line(loading: &Loading) -> String {

@@ -25,6 +25,8 @@ pub(crate) struct Tool {
     pub(crate) rare: bool,
     /// Whether what it leaves must be there.
     writes: bool,
+    /// The one workload that it is for, if it is not for all.
+    pub(crate) only: Option<&'static str>,
 }
 
 /// What the environment asks of a program.
@@ -61,6 +63,8 @@ pub(crate) enum Program {
     Untracked,
     Counted,
     Tracked,
+    /// The same program with a copy of a parser whose hottest functions are annotated.
+    Annotated,
     Dhat,
     Heapscope,
     Jemalloc,
@@ -73,6 +77,7 @@ impl Program {
             Program::Untracked => "untracked",
             Program::Counted => "counted",
             Program::Tracked => "tracked",
+            Program::Annotated => "annotated",
             Program::Dhat => "with_dhat",
             Program::Heapscope => "with_heapscope",
             Program::Jemalloc => "with_jemalloc",
@@ -96,16 +101,22 @@ pub(crate) const CHECK: Tool =
         .asked(Asked::Check)
         .writing()
         .slow();
+pub(crate) const ANNOTATED: Tool =
+    tool("annotated", "alloc-tracker, recording, ten functions of syn with #[profile]", Program::Annotated)
+        .asked(Asked::Trace)
+        .writing()
+        .only("syn");
 pub(crate) const CALLGRIND: Tool =
     tool("callgrind", "counts the instructions of untracked, off and trace", Program::Tracked)
         .run_by(Wrapper::Callgrind);
 
 /// All of them, in the order in which they are shown.
-pub(crate) const ALL: [Tool; 12] = [
+pub(crate) const ALL: [Tool; 13] = [
     UNTRACKED,
     OFF,
     TRACE,
     CHECK,
+    ANNOTATED,
     tool("heapscope", "heapscope, with frame pointers, its default of 24 frames", Program::Heapscope)
         .writing(),
     tool("heaptrack", "heaptrack, of the untracked program", Program::Untracked)
@@ -237,6 +248,7 @@ const fn tool(name: &'static str, about: &'static str, program: Program) -> Tool
         slow: false,
         rare: false,
         writes: false,
+        only: None,
     }
 }
 
@@ -260,6 +272,10 @@ impl Tool {
 
     const fn rare(self) -> Tool {
         Tool { rare: true, ..self }
+    }
+
+    const fn only(self, workload: &'static str) -> Tool {
+        Tool { only: Some(workload), ..self }
     }
 
     const fn writing(self) -> Tool {
