@@ -1,7 +1,10 @@
 //! The planted habits of the examples stand where the profile says, at their exact lines.
 
+use std::process::Command;
+use std::time::Duration;
+
 use serde_json::Value;
-use tests::{Run, example_source, line_of, number};
+use tests::{Run, example_source, line_of, number, workspace};
 
 /// The row of the line that ends with this marker, in the table of this function.
 fn row(lines: &Value, name: &str, function: &str, marker: &str) -> Value {
@@ -41,6 +44,27 @@ fn the_planted_leak_is_the_first_row() {
     assert_eq!(stack.first(), Some(&"leaking_cache::render"));
     assert_eq!(stack.last(), Some(&"leaking_cache::main"));
     assert_eq!(number(&leaks, "total_bytes"), run.oracle()["live_bytes"]);
+}
+
+/// With the least debug info that has lines, inlined functions have short names: the tracker's own must not pass for the user's.
+#[test]
+fn the_planted_leak_is_the_first_row_with_line_tables_only() {
+    let cargo = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "-p", "examples", "--bin", "leaking_cache", "--profile", "line-tables"])
+        .args(["--config", "profile.line-tables.inherits=\"release\""])
+        .args(["--config", "profile.line-tables.debug=\"line-tables-only\""])
+        .arg("--target-dir")
+        .arg(workspace().join("target"))
+        .current_dir(workspace())
+        .status();
+    assert!(cargo.expect("cargo runs").success(), "cargo cannot build the example");
+    let program = workspace().join("target/line-tables/leaking_cache");
+    let run = Run::of(&mut Command::new(program), Duration::from_secs(300));
+    let first = &run.json("leaks", &[])["leaks"][0];
+    assert_eq!(first["line"], line_of(&example_source("leaking_cache"), "// PLANTED: leak"), "{first}");
+    assert_eq!((number(first, "bytes"), number(first, "blocks")), (1000 * 4096, 1000));
+    let function = first["stack"][0]["function"].as_str().unwrap();
+    assert!(function.ends_with("render"), "{function}");
 }
 
 #[test]
