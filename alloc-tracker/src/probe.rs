@@ -14,8 +14,9 @@ use crate::recorder;
 use crate::sys::{Mapping, Plain};
 use crate::thread;
 
-/// Puts a named mark into the recording, which `profiler-cli summary` shows with its time and the live heap, at this moment of the calling thread. Without a recording it does
-/// nothing. The first 65,536 bytes of the name are kept.
+/// Puts a named mark into the recording at this moment of the calling thread: `profiler-cli summary` shows it with its time and
+/// the live heap, `profiler-cli timeline` draws it. Without a recording it does nothing. The first 65,536 bytes of the name are
+/// kept.
 ///
 /// ```
 /// alloc_tracker::mark("everything is loaded");
