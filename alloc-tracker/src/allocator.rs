@@ -2,6 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
+use crate::capture::{Entered, entry};
 use crate::{hook, mode};
 
 /// A global allocator that passes every call on to `A` and, while a recording or a count is on, notes it.
@@ -79,47 +80,75 @@ impl<A: GlobalAlloc> AllocTracker<A> {
     }
 
     // PERF: apart from the four methods, so that these keep nothing over the inner call when nothing is on: then they
-    // are a load, a branch and a jump.
+    // are a load, a branch and a jump. The allocator itself comes last: the other arguments stay in their registers.
 
-    #[cold]
-    #[inline(never)]
-    unsafe fn tracked_alloc(&self, layout: Layout) -> *mut u8 {
+    entry! {
+        fn tracked_alloc(size: usize, align: usize, this: &Self; "rcx", "x3") -> *mut u8 => alloc_for
+    }
+
+    entry! {
+        fn tracked_alloc_zeroed(size: usize, align: usize, this: &Self; "rcx", "x3") -> *mut u8 => alloc_zeroed_for
+    }
+
+    entry! {
+        fn tracked_dealloc(block: *mut u8, size: usize, align: usize, this: &Self; "r8", "x4") => dealloc_for
+    }
+
+    entry! {
+        fn tracked_realloc(block: *mut u8, size: usize, align: usize, new_size: usize, this: &Self; "r9", "x5") -> *mut u8
+            => realloc_for
+    }
+
+    unsafe extern "C" fn alloc_for(size: usize, align: usize, this: &Self, entered: &Entered) -> *mut u8 {
         // SAFETY: the caller's own promise.
-        let block = unsafe { self.inner.alloc(layout) };
-        hook::allocated(block, layout.size(), self.flags());
+        let block = unsafe { this.inner.alloc(Layout::from_size_align_unchecked(size, align)) };
+        hook::allocated(block, size, this.flags(), entered);
         block
     }
 
-    #[cold]
-    #[inline(never)]
-    unsafe fn tracked_alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+    unsafe extern "C" fn alloc_zeroed_for(
+        size: usize,
+        align: usize,
+        this: &Self,
+        entered: &Entered,
+    ) -> *mut u8 {
         // SAFETY: the caller's own promise.
-        let block = unsafe { self.inner.alloc_zeroed(layout) };
-        hook::allocated(block, layout.size(), self.flags() | hook::ZEROED);
+        let block = unsafe { this.inner.alloc_zeroed(Layout::from_size_align_unchecked(size, align)) };
+        hook::allocated(block, size, this.flags() | hook::ZEROED, entered);
         block
     }
 
-    #[cold]
-    #[inline(never)]
-    unsafe fn tracked_dealloc(&self, block: *mut u8, layout: Layout) {
-        hook::freeing(block, layout.size(), self.flags());
+    unsafe extern "C" fn dealloc_for(
+        block: *mut u8,
+        size: usize,
+        align: usize,
+        this: &Self,
+        entered: &Entered,
+    ) {
+        hook::freeing(block, size, this.flags(), entered);
         // SAFETY: the caller's own promise.
-        unsafe { self.inner.dealloc(block, layout) }
+        unsafe { this.inner.dealloc(block, Layout::from_size_align_unchecked(size, align)) }
     }
 
-    #[cold]
-    #[inline(never)]
-    unsafe fn tracked_realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let begun = hook::reallocating(block, layout.size(), self.flags());
+    unsafe extern "C" fn realloc_for(
+        block: *mut u8,
+        size: usize,
+        align: usize,
+        new_size: usize,
+        this: &Self,
+        entered: &Entered,
+    ) -> *mut u8 {
+        let begun = hook::reallocating(block, size, this.flags());
         // SAFETY: the caller's own promise.
-        let moved = unsafe { self.inner.realloc(block, layout, new_size) };
-        hook::reallocated(&begun, moved, new_size);
+        let moved =
+            unsafe { this.inner.realloc(block, Layout::from_size_align_unchecked(size, align), new_size) };
+        hook::reallocated(&begun, moved, new_size, entered);
         moved
     }
 }
 
 /// Keeps the call before it from becoming a jump: these methods may be inlined into the program's own function, whose
-/// frame would then be gone when the stack is walked.
+/// frame would then be gone when the stack is walked, and what it frees at its end would be its caller's.
 #[inline(always)]
 fn stay() {
     // SAFETY: no instruction at all.
@@ -134,7 +163,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
         // SAFETY: the caller's own promise.
         unsafe {
             if mode::active() {
-                let block = self.tracked_alloc(layout);
+                let block = Self::tracked_alloc(layout.size(), layout.align(), self);
                 stay();
                 block
             } else {
@@ -148,7 +177,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
         // SAFETY: the caller's own promise.
         unsafe {
             if mode::active() {
-                let block = self.tracked_alloc_zeroed(layout);
+                let block = Self::tracked_alloc_zeroed(layout.size(), layout.align(), self);
                 stay();
                 block
             } else {
@@ -162,7 +191,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
         // SAFETY: the caller's own promise.
         unsafe {
             if mode::active() {
-                self.tracked_dealloc(block, layout);
+                Self::tracked_dealloc(block, layout.size(), layout.align(), self);
                 stay();
             } else {
                 self.inner.dealloc(block, layout)
@@ -175,7 +204,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
         // SAFETY: the caller's own promise.
         unsafe {
             if mode::active() {
-                let moved = self.tracked_realloc(block, layout, new_size);
+                let moved = Self::tracked_realloc(block, layout.size(), layout.align(), new_size, self);
                 stay();
                 moved
             } else {

@@ -4,27 +4,12 @@
 //! A free is recorded **before** the inner allocator gets the block back and an allocation **after** it was handed
 //! out, so that in the dump a reused address is always freed before it is allocated again.
 
-use crate::capture::{self, Registers, hook_entry};
+use crate::capture::{self, Entered};
 use crate::counters;
 use crate::mode::{self, COUNT, RECORD};
 use crate::recorder::{self, Event};
 use crate::sys::ErrnoGuard;
 use crate::thread;
-
-hook_entry! {
-    /// After a block was handed out. Of `flags` see [`ZEROED`] and [`COUNTING`].
-    allocated(block: *mut u8, size: usize, flags: usize) => allocated_by
-}
-
-hook_entry! {
-    /// Before a block is given back.
-    freeing(block: *mut u8, size: usize, flags: usize) => freeing_by
-}
-
-hook_entry! {
-    /// After a block was moved, or could not be.
-    reallocated(begun: &Begun, new: *mut u8, size: usize) => reallocated_by
-}
 
 /// The block comes from `alloc_zeroed`.
 pub(crate) const ZEROED: usize = 1;
@@ -52,20 +37,26 @@ pub(crate) fn reallocating(block: *mut u8, old_size: usize, flags: usize) -> Beg
     Begun { old_size, recording: recording.unwrap_or(0) }
 }
 
-extern "C" fn allocated_by(block: *mut u8, size: usize, flags: usize, pc: u64, sp: u64, fp: u64) {
+/// After a block was handed out. Of `flags` see [`ZEROED`] and [`COUNTING`].
+#[inline(never)]
+pub(crate) fn allocated(block: *mut u8, size: usize, flags: usize, entered: &Entered) {
     if !block.is_null() {
         let zeroed = flags & ZEROED != 0;
         let event = Event::Alloc { addr: block as u64, size: size as u64, zeroed };
-        handle(event, flags, &Registers::at_call(pc, sp, fp));
+        handle(event, flags, entered);
     }
 }
 
-extern "C" fn freeing_by(block: *mut u8, size: usize, flags: usize, pc: u64, sp: u64, fp: u64) {
+/// Before a block is given back.
+#[inline(never)]
+pub(crate) fn freeing(block: *mut u8, size: usize, flags: usize, entered: &Entered) {
     let event = Event::Dealloc { addr: block as u64, size: size as u64 };
-    handle(event, flags, &Registers::at_call(pc, sp, fp));
+    handle(event, flags, entered);
 }
 
-extern "C" fn reallocated_by(begun: &Begun, new: *mut u8, size: usize, pc: u64, sp: u64, fp: u64) {
+/// After a block was moved, or could not be.
+#[inline(never)]
+pub(crate) fn reallocated(begun: &Begun, new: *mut u8, size: usize, entered: &Entered) {
     let Begun { old_size, recording } = *begun;
     if new.is_null() {
         if recording != 0 && !recorder::left_behind_by_fork() {
@@ -75,24 +66,24 @@ extern "C" fn reallocated_by(begun: &Begun, new: *mut u8, size: usize, pc: u64, 
     }
     let (new, size) = (new as u64, size as u64);
     let event = Event::Realloc { old_size: old_size as u64, new, size, begun: recording };
-    handle(event, 0, &Registers::at_call(pc, sp, fp));
+    handle(event, 0, entered);
 }
 
 #[inline(always)]
-fn handle(event: Event, flags: usize, registers: &Registers) {
+fn handle(event: Event, flags: usize, entered: &Entered) {
     // PERF: a recording and nothing else is the usual case; whatever may change `errno` in there guards it itself.
     if mode::current() & !mode::WHOLE == RECORD && !recorder::left_behind_by_fork() {
-        if thread::with(|busy| record(busy, &event, registers)).is_none() {
+        if thread::with(|busy| record(busy, &event, entered)).is_none() {
             recorder::lose(1);
         }
         return;
     }
-    handle_others(event, flags, registers);
+    handle_others(event, flags, entered);
 }
 
 #[cold]
 #[inline(never)]
-fn handle_others(event: Event, flags: usize, registers: &Registers) {
+fn handle_others(event: Event, flags: usize, entered: &Entered) {
     let _errno = ErrnoGuard::new();
     settle(flags);
     if mode::undecided() {
@@ -107,7 +98,7 @@ fn handle_others(event: Event, flags: usize, registers: &Registers) {
             busy.counters().count(&event);
         }
         if mode::current() & RECORD != 0 && !recorder::left_behind_by_fork() {
-            record(busy, &event, registers);
+            record(busy, &event, entered);
         }
     });
     if seen.is_none() {
@@ -131,8 +122,8 @@ fn settle(flags: usize) {
 }
 
 #[inline(always)]
-fn record(mut busy: thread::Busy<'_>, event: &Event, registers: &Registers) {
+fn record(mut busy: thread::Busy<'_>, event: &Event, entered: &Entered) {
     let local = busy.local();
-    let end = capture::walk(&mut local.walks, registers);
+    let end = capture::walk(&mut local.walks, &entered.registers());
     recorder::event(local, end, event);
 }

@@ -35,7 +35,7 @@ use aarch64 as arch;
 use x86_64 as arch;
 
 pub(crate) use recent::Recent;
-pub(crate) use registers::{Registers, hook_entry};
+pub(crate) use registers::{Entered, Registers, entry};
 pub(crate) use walk::Walks;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! Where the host's function stood when it called the hook. The one thing that no language but assembly can say.
+//! Where the host's function stood when it called the allocator. The one thing that no language but assembly can say.
 
 /// The registers that an unwinder starts from: those of a function that has called another one, at the call.
 #[derive(Clone, Copy, Debug)]
@@ -11,56 +11,78 @@ pub(crate) struct Registers {
     pub(super) fp: u64,
 }
 
-impl Registers {
-    /// From what [`hook_entry`] has passed on.
+/// What the functions that [`entry!`] defines leave on the stack, just below their caller's frame.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Entered {
+    pub(crate) fp: u64,
+    pub(crate) pc: u64,
+}
+
+impl Entered {
     #[inline(always)]
-    pub(crate) fn at_call(pc: u64, sp: u64, fp: u64) -> Registers {
-        Registers { pc, sp, fp }
+    pub(crate) fn registers(&self) -> Registers {
+        let sp = (&raw const *self).addr() + size_of::<Entered>();
+        Registers { pc: self.pc, sp: sp as u64, fp: self.fp }
     }
 }
 
-/// Defines a function that passes its arguments, of which there are at most three, on to `$body`, together with the
-/// registers that its caller had at the call: return address, stack pointer, frame pointer. It leaves no frame.
-macro_rules! hook_entry {
-    ($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) => $body:ident) => {
+/// Defines a function that passes its arguments on to the function `$body` of the type, and behind them the registers that its own caller had
+/// at the call, as an [`Entered`]. The walk of the stack begins there: no frame further in is in it.
+///
+/// The two names say which register the argument behind the last one is in, on x86-64 and on aarch64.
+macro_rules! entry {
+    (
+        $(#[$doc:meta])*
+        fn $name:ident($($argument:ident: $type:ty),*; $x86:literal, $aarch64:literal) $(-> $result:ty)? => $body:ident
+    ) => {
         $(#[$doc])*
         #[cfg(target_arch = "x86_64")]
         #[unsafe(naked)]
-        pub(crate) extern "C" fn $name($($argument: $type),*) {
+        unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
             std::arch::naked_asm!(
                 ".cfi_startproc",
-                "mov rcx, [rsp]",
-                "lea r8, [rsp + 8]",
-                "mov r9, rbp",
-                "jmp {body}",
+                "push rbp",
+                ".cfi_adjust_cfa_offset 8",
+                concat!("mov ", $x86, ", rsp"),
+                "call {body}",
+                "add rsp, 8",
+                ".cfi_adjust_cfa_offset -8",
+                "ret",
                 ".cfi_endproc",
-                body = sym $body,
+                body = sym Self::$body,
             )
         }
 
         $(#[$doc])*
         #[cfg(target_arch = "aarch64")]
         #[unsafe(naked)]
-        pub(crate) extern "C" fn $name($($argument: $type),*) {
+        unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
             std::arch::naked_asm!(
                 ".cfi_startproc",
-                "mov x3, x30",
-                "mov x4, sp",
-                "mov x5, x29",
-                "b {body}",
+                "stp x29, x30, [sp, #-16]!",
+                ".cfi_def_cfa_offset 16",
+                ".cfi_offset x29, -16",
+                ".cfi_offset x30, -8",
+                concat!("mov ", $aarch64, ", sp"),
+                "bl {body}",
+                "ldp x29, x30, [sp], #16",
+                ".cfi_def_cfa_offset 0",
+                "ret",
                 ".cfi_endproc",
-                body = sym $body,
+                body = sym Self::$body,
             )
         }
 
         $(#[$doc])*
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         #[inline(never)]
-        pub(crate) fn $name($($argument: $type),*) {
-            let here = 0u8;
-            $body($($argument,)* 0, std::hint::black_box(&raw const here) as u64, 0)
+        unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
+            let entered = $crate::capture::Entered { fp: 0, pc: 0 };
+            // SAFETY: the caller's promise.
+            unsafe { Self::$body($($argument,)* std::hint::black_box(&entered)) }
         }
     };
 }
 
-pub(crate) use hook_entry;
+pub(crate) use entry;
