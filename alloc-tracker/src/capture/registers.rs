@@ -27,8 +27,8 @@ impl Entered {
     }
 }
 
-/// Defines a function that passes its arguments on to the function `$body` of the type, and behind them the registers that its own caller had
-/// at the call, as an [`Entered`]. The walk of the stack begins there: no frame further in is in it.
+/// Defines a function that passes its arguments on to the function `$body` of the type, and behind them the registers that
+/// its own caller had at the call, as an [`Entered`]. The walk of the stack begins there: no frame further in is in it.
 ///
 /// The two names say which register the argument behind the last one is in, on x86-64 and on aarch64.
 macro_rules! entry {
