@@ -4,7 +4,7 @@
 //! A free is recorded **before** the inner allocator gets the block back and an allocation **after** it was handed
 //! out, so that in the dump a reused address is always freed before it is allocated again.
 
-use crate::capture::{self, Entered};
+use crate::capture::{self, Entered, shim};
 use crate::counters;
 use crate::mode::{self, COUNT, RECORD};
 use crate::recorder::{self, Event};
@@ -123,7 +123,13 @@ fn settle(flags: usize) {
 
 #[inline(always)]
 fn record(mut busy: thread::Busy<'_>, event: &Event, entered: &Entered) {
+    let shim = match event {
+        Event::Alloc { zeroed: false, .. } => &shim::ALLOC,
+        Event::Alloc { zeroed: true, .. } => &shim::ALLOC_ZEROED,
+        Event::Dealloc { .. } => &shim::DEALLOC,
+        Event::Realloc { .. } => &shim::REALLOC,
+    };
     let local = busy.local();
-    let end = capture::walk(&mut local.walks, &entered.registers());
+    let end = capture::walk(&mut local.walks, &shim.leave(entered.registers()));
     recorder::event(local, end, event);
 }

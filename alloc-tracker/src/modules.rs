@@ -500,7 +500,7 @@ fn find_build_id(at: u64, size: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Optio
 }
 
 /// Copies memory of this process; `None` if any of it is not readable.
-fn read_memory(at: u64, into: &mut [u8]) -> Option<()> {
+pub(crate) fn read_memory(at: u64, into: &mut [u8]) -> Option<()> {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(at as usize), iov_len: into.len() };
     // SAFETY: the kernel checks the remote range; the local one is ours.

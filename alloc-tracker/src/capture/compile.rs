@@ -66,8 +66,15 @@ fn compile_and_keep(address: u64) -> Rule {
     rule.unwrap_or(Rule::Unpackable)
 }
 
+/// The bytes of the function that this address is in: where they begin, and how many. Under no lock.
+pub(super) fn function_at(address: u64) -> Option<(u64, u64)> {
+    with_row(address, |entry| Some(entry.function))
+}
+
 /// What the unwind tables say about one address.
 struct Entry<'a> {
+    /// Where the function begins, and its bytes.
+    function: (u64, u64),
     row: &'a UnwindTableRow<usize, InPlace>,
     frames: EhFrame<Slice<'a>>,
     encoding: Encoding,
@@ -98,7 +105,8 @@ fn with_row<R>(address: u64, f: impl FnOnce(&Entry<'_>) -> Option<R>) -> Option<
         let entry = header.table()?.fde_for_address(&frames, &bases, address, find_cie).ok()?;
         let row = entry.unwind_info_for_address(&frames, &bases, context, address).ok()?;
         let (encoding, is_signal_trampoline) = (entry.cie().encoding(), entry.is_signal_trampoline());
-        f(&Entry { row, frames, encoding, is_signal_trampoline })
+        let function = (entry.initial_address(), entry.len());
+        f(&Entry { function, row, frames, encoding, is_signal_trampoline })
     })
 }
 

@@ -9,6 +9,7 @@
 //! | `rule` | a rule in one word, and the table of rules |
 //! | `compile` | rules out of the unwind tables of the modules |
 //! | `portable` | the walk by the platform's own unwinder, for what rules cannot say, and to compare with |
+//! | `shim` | the compiler's functions around the allocator, which no stack shows |
 //! | `recent` | nodes that were found lately |
 //! | `frame`, `walk`, `stack`, `registers` | frames, walks that are remembered, stack memory, the starting point |
 
@@ -24,6 +25,7 @@ mod recent;
 mod registers;
 #[cfg(target_arch = "x86_64")]
 mod rule;
+pub(crate) mod shim;
 mod stack;
 mod walk;
 #[cfg(target_arch = "x86_64")]

@@ -11,6 +11,20 @@ pub(crate) struct Registers {
     pub(super) fp: u64,
 }
 
+impl Registers {
+    /// Those of the caller, if this function's frame has so many bytes above the stack pointer and its frame pointer is
+    /// its caller's.
+    ///
+    /// # Safety
+    /// It must be so.
+    #[inline(always)]
+    pub(super) unsafe fn outside_of(self, frame: u64) -> Registers {
+        let sp = self.sp.wrapping_add(frame);
+        // SAFETY: the caller's promise; on x86-64 the return address lies just below the caller's frame.
+        Registers { pc: unsafe { super::walk::read(sp.wrapping_sub(8)) }, sp, fp: self.fp }
+    }
+}
+
 /// What the functions that [`entry!`] defines leave on the stack, just below their caller's frame.
 #[derive(Debug)]
 #[repr(C)]

@@ -1,0 +1,134 @@
+//! The functions through which all of a program's code reaches the global allocator: `__rust_alloc` and its like. In: the
+//! registers of whoever called the tracker. Out: those of whoever called the function, so that no stack has a frame of it.
+//!
+//! PERF: such a frame stands at the top of every stack, and no two neighbouring events have the same one: a quarter of
+//! what an event of a parser cost was stepping over it, and its nodes were half of the tree.
+//!
+//! The compiler makes these functions when it links a program and names them as it likes, and sometimes it puts their code
+//! into a function of the program's instead, whose frame must stay. So one is known by this: functions of this crate, which
+//! do nothing but allocate or free, call it.
+
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::registers::Registers;
+use crate::sys::ErrnoGuard;
+
+/// One of the four functions, as far as it is known.
+#[derive(Debug)]
+pub(crate) struct Shim {
+    /// Where it is after its call of the tracker; 0 if that is not known yet, 1 if it is not worth looking for.
+    returns_to: AtomicU64,
+    /// Bytes from its stack pointer to its caller's.
+    frame: AtomicU64,
+    tries: AtomicU32,
+    /// Calls it.
+    caller: Caller,
+}
+
+/// That of `alloc`.
+pub(crate) static ALLOC: Shim = Shim::new(Caller::Alloc(allocates));
+/// That of `alloc_zeroed`.
+pub(crate) static ALLOC_ZEROED: Shim = Shim::new(Caller::Alloc(allocates_zeroed));
+/// That of `dealloc`.
+pub(crate) static DEALLOC: Shim = Shim::new(Caller::Dealloc(frees));
+/// That of `realloc`.
+pub(crate) static REALLOC: Shim = Shim::new(Caller::Realloc(moves));
+
+impl Shim {
+    const fn new(caller: Caller) -> Shim {
+        Shim {
+            returns_to: AtomicU64::new(UNKNOWN),
+            frame: AtomicU64::new(0),
+            tries: AtomicU32::new(0),
+            caller,
+        }
+    }
+
+    /// The registers of the function outside of this one, if these are of this one.
+    #[inline(always)]
+    pub(crate) fn leave(&self, registers: Registers) -> Registers {
+        let known = self.returns_to.load(Ordering::Acquire);
+        if known == registers.pc {
+            // SAFETY: its unwind rule says so: the frame of the function that is running ends there.
+            return unsafe { registers.outside_of(self.frame.load(Ordering::Relaxed)) };
+        }
+        if known == UNKNOWN {
+            self.learn(registers.pc);
+        }
+        registers
+    }
+
+    /// Finds out whether this address is in the function. What is learned serves the next event.
+    #[cold]
+    #[inline(never)]
+    fn learn(&self, returns_to: u64) {
+        let _errno = ErrnoGuard::new();
+        if let Some(frame) = frame_of_function_called_by(self.caller.address(), returns_to) {
+            self.frame.store(frame, Ordering::Relaxed);
+            self.returns_to.store(returns_to, Ordering::Release);
+        } else if self.tries.fetch_add(1, Ordering::Relaxed) >= TRIES {
+            self.returns_to.store(NOT_TO_BE_FOUND, Ordering::Release);
+        }
+    }
+}
+
+/// A function of ours that calls a shim.
+#[derive(Debug)]
+enum Caller {
+    Alloc(unsafe fn(Layout) -> *mut u8),
+    Dealloc(unsafe fn(*mut u8, Layout)),
+    Realloc(unsafe fn(*mut u8, Layout, usize) -> *mut u8),
+}
+
+impl Caller {
+    fn address(&self) -> u64 {
+        let address = match *self {
+            Caller::Alloc(function) => function as usize,
+            Caller::Dealloc(function) => function as usize,
+            Caller::Realloc(function) => function as usize,
+        };
+        address as u64
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+use super::x86_64::frame_of_function_called_by;
+
+/// Not looked for: on other processors every walk begins in the shim.
+#[cfg(not(target_arch = "x86_64"))]
+fn frame_of_function_called_by(_caller: u64, _returns_to: u64) -> Option<u64> {
+    None
+}
+
+// Never called: looked at.
+
+#[inline(never)]
+unsafe fn allocates(layout: Layout) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe { alloc(layout) }
+}
+
+#[inline(never)]
+unsafe fn allocates_zeroed(layout: Layout) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe { alloc_zeroed(layout) }
+}
+
+#[inline(never)]
+unsafe fn frees(block: *mut u8, layout: Layout) {
+    // SAFETY: the caller's promise.
+    unsafe { dealloc(block, layout) }
+}
+
+#[inline(never)]
+unsafe fn moves(block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe { realloc(block, layout, size) }
+}
+
+const UNKNOWN: u64 = 0;
+const NOT_TO_BE_FOUND: u64 = 1;
+/// Events after which it is given up: in a program whose functions have the code in themselves, each of them would else be
+/// looked at.
+const TRIES: u32 = 8;
