@@ -15,7 +15,7 @@ use crate::sys::{self, Errno, File, FutexLock, Mapping, PathBuffer, Plain};
 /// Which generation of modules this is: addresses may mean other code than they did in the one before.
 #[inline]
 pub(crate) fn generation() -> u32 {
-    GENERATION.load(Ordering::Relaxed)
+    GENERATION.load(Ordering::Acquire)
 }
 
 /// Makes sure that the module of this address is known and reported, if it has one. Code that is in no file (a JIT's)
@@ -116,8 +116,9 @@ impl Shared {
 
 /// From now on the same addresses may be other code: they get other rules and other nodes.
 fn begin_generation() {
-    GENERATION.fetch_add(1, Ordering::Relaxed);
     capture::forget_rules();
+    // Whoever sees the new generation forgets what it knew, and finds no old rule any more.
+    GENERATION.fetch_add(1, Ordering::Release);
 }
 
 const SCAN_INTERVAL_NS: u64 = 100_000_000;

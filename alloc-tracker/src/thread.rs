@@ -9,7 +9,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
-use crate::capture::{Recent, Walks};
+use crate::capture::Walks;
 use crate::counters::Counters;
 use crate::probe::Activations;
 use crate::recorder::{self, Enrolment};
@@ -108,7 +108,6 @@ unsafe impl Sync for Thread {}
 /// The part that only the thread itself touches.
 pub(crate) struct Local {
     pub(crate) walks: Walks,
-    pub(crate) recent: Recent,
     pub(crate) enrolment: Enrolment,
     pub(crate) running: Activations,
     ending: u32,
@@ -116,13 +115,7 @@ pub(crate) struct Local {
 
 impl Local {
     const fn new() -> Local {
-        Local {
-            walks: Walks::new(),
-            recent: Recent::new(),
-            enrolment: Enrolment::new(),
-            running: Activations::new(),
-            ending: 0,
-        }
+        Local { walks: Walks::new(), enrolment: Enrolment::new(), running: Activations::new(), ending: 0 }
     }
 }
 

@@ -156,6 +156,12 @@ impl Parent {
         Parent(ROOTS + (generation % (ROOTS >> 2)) * 4 + root.0)
     }
 
+    /// A node, or a root in this generation.
+    #[inline(always)]
+    pub(crate) fn of(parent: StackId, generation: u32) -> Parent {
+        if parent < StackId::FIRST { Parent::root(parent, generation) } else { Parent::node(parent) }
+    }
+
     #[inline]
     pub(crate) fn node(node: StackId) -> Parent {
         Parent(node.0)
@@ -218,14 +224,19 @@ impl Table {
         // At least half of the slots are empty, so this ends.
         loop {
             // SAFETY: the mask is one less than the number of lines, and `at` is never above it.
-            for slot in unsafe { lines.get_unchecked(at) } {
+            let line = unsafe { lines.get_unchecked(at) };
+            // PERF: which slot it is cannot be foreseen, so there is no branch for each.
+            let mut found = 0;
+            for slot in line {
                 let ids = slot.ids.load(Ordering::Acquire);
-                if ids == EMPTY {
-                    return Place::Empty(slot);
-                }
-                if ids >> 32 == u64::from(parent.0) && slot.pc.load(Ordering::Relaxed) == pc {
-                    return Place::Known(StackId(ids as u32));
-                }
+                let same = (ids >> 32 == u64::from(parent.0)) & (slot.pc.load(Ordering::Relaxed) == pc);
+                found |= if same { ids as u32 } else { 0 };
+            }
+            if found != 0 {
+                return Place::Known(StackId(found));
+            }
+            if let Some(empty) = line.iter().find(|slot| slot.ids.load(Ordering::Acquire) == EMPTY) {
+                return Place::Empty(empty);
             }
             at = next & self.mask;
             next += 1;

@@ -37,33 +37,49 @@ pub(super) fn knows(address: u64) -> bool {
 }
 
 /// The rule for the instruction at `address`.
-#[inline(always)]
 pub(super) fn rule_at(address: u64) -> Rule {
-    let word = RULES.word(address);
-    if word != 0 { Rule::unpack(word) } else { compile_and_keep(address) }
+    Rule::unpack(word_at(address))
 }
 
-/// The caller of a frame whose rule does not fit into a word, worked out in full. Costs a microsecond or two; what it has
+/// The packed rule for the call that returns to `pc`.
+#[inline(never)]
+pub(super) fn rule_before(pc: u64) -> u64 {
+    word_at(pc.wrapping_sub(1))
+}
+
+/// A packed rule; 0 for an address in no module that is known, where there may be one later.
+fn word_at(address: u64) -> u64 {
+    let word = RULES.word(address);
+    if word != 0 { word } else { compile_and_keep(address) }
+}
+
+/// The caller of a frame whose rule does not fit into a word, worked out in full; false if there is none. Costs a microsecond or two; what it has
 /// read is noted, so that the next walk need only compare it.
 #[cold]
 #[inline(never)]
-pub(super) fn evaluate(frame: &Frame, words: &mut impl Words) -> Option<Step> {
+pub(super) fn evaluate(frame: &Frame, words: &mut impl Words, caller: &mut Frame) -> Option<bool> {
     let _errno = ErrnoGuard::new();
-    with_row(frame.rule_address(), |entry| Machine { frame, words, entry }.step())
+    let step = with_row(frame.rule_address(), |entry| Machine { frame, words, entry }.step())?;
+    Some(match step {
+        Step::Caller(found) => {
+            *caller = found;
+            true
+        }
+        Step::Outermost => false,
+    })
 }
 
 #[cold]
 #[inline(never)]
-fn compile_and_keep(address: u64) -> Rule {
+fn compile_and_keep(address: u64) -> u64 {
     let _errno = ErrnoGuard::new();
-    // NOTE: kept under the lock of the modules, so that none of them goes in between. An address in no module is not kept:
-    // there may be one later.
+    // NOTE: kept under the lock of the modules, so that none of them goes in between.
     let rule = with_row(address, |entry| {
         let rule = rule_of(entry).unwrap_or(Rule::Unpackable);
         RULES.put(address, rule);
-        Some(rule)
+        Some(rule.pack())
     });
-    rule.unwrap_or(Rule::Unpackable)
+    rule.unwrap_or(0)
 }
 
 /// The bytes of the function that this address is in: where they begin, and how many. Under no lock.
@@ -165,6 +181,7 @@ impl<W: Words> Machine<'_, '_, W> {
         if pc == 0 {
             return None;
         }
+        // Its return address was noted, wherever it lay.
         let caller = match row.register(FRAME_POINTER) {
             None | Some(RegisterRule::SameValue) => self.frame.caller_with_same_fp(pc, cfa),
             Some(RegisterRule::Offset(offset)) => Frame::in_slot(pc, cfa, cfa.wrapping_add_signed(offset)),
@@ -174,6 +191,7 @@ impl<W: Words> Machine<'_, '_, W> {
             Some(_) => return None,
         };
         self.words.go_to(cfa)?;
+        let caller = caller.read_elsewhere();
         Some(Step::Caller(if self.entry.is_signal_trampoline { caller.interrupted() } else { caller }))
     }
 
@@ -182,7 +200,10 @@ impl<W: Words> Machine<'_, '_, W> {
             STACK_POINTER => Some(self.frame.sp),
             FRAME_POINTER => match self.frame.fp_slot() {
                 Some(slot) => self.read(slot),
-                None => Some(self.frame.fp),
+                None => {
+                    self.words.need_fp();
+                    Some(self.frame.fp)
+                }
             },
             _ => None,
         }

@@ -12,9 +12,9 @@ pub(super) struct Frame {
     pub(super) sp: u64,
     /// The frame pointer of its function: its value, or the address of the slot that it was saved in.
     pub(super) fp: u64,
-    /// Flags in the lowest bits, above them how many words were read by the end of this frame.
-    flags_and_words: u32,
-    /// Node in the call tree, once it is recorded.
+    /// Flags in the lowest bits, above them how many words were noted by the end of this frame.
+    pub(super) flags_and_words: u32,
+    /// Node in the call tree once it is recorded; before, where its return address is known.
     pub(super) node: u32,
 }
 
@@ -23,8 +23,14 @@ unsafe impl Plain for Frame {}
 
 const FP_IN_SLOT: u32 = 1;
 const INTERRUPTED: u32 = 2;
-const FLAGS: u32 = 3;
-const FLAG_BITS: u32 = 2;
+/// The return address does not lie just below the stack pointer.
+const ELSEWHERE: u32 = 4;
+/// What the walk from here on reads must be read in order.
+const IN_ORDER: u32 = 8;
+/// What belongs to an unwinder's state.
+const STATE: u32 = FP_IN_SLOT | INTERRUPTED;
+const FLAGS: u32 = 15;
+const FLAG_BITS: u32 = 4;
 
 impl Frame {
     /// A frame that another unwinder has found.
@@ -47,12 +53,51 @@ impl Frame {
     /// The caller's frame, if this one's function leaves the frame pointer alone.
     #[inline(always)]
     pub(super) const fn caller_with_same_fp(&self, pc: u64, sp: u64) -> Frame {
-        Frame { flags_and_words: self.flags_and_words & FP_IN_SLOT, ..Frame::in_register(pc, sp, self.fp) }
+        self.caller(pc, sp, false, 0)
+    }
+
+    /// The caller's frame, if this one's function has `saved` the frame pointer in this slot, or else leaves it alone.
+    #[inline(always)]
+    pub(super) const fn caller(&self, pc: u64, sp: u64, saved: bool, slot: u64) -> Frame {
+        let mask = 0u64.wrapping_sub(saved as u64);
+        let fp = slot & mask | self.fp & !mask;
+        let flags = (self.flags_and_words & FP_IN_SLOT) | (saved as u32 * FP_IN_SLOT);
+        Frame { flags_and_words: flags, ..Frame::in_register(pc, sp, fp) }
     }
 
     /// The frame as code that a signal interrupted, not that has called something.
     pub(super) const fn interrupted(self) -> Frame {
         Frame { flags_and_words: self.flags_and_words | INTERRUPTED, ..self }
+    }
+
+    /// The frame as one whose return address does not lie just below its stack pointer, but in a word that was noted.
+    pub(super) const fn read_elsewhere(self) -> Frame {
+        Frame { flags_and_words: self.flags_and_words | ELSEWHERE, ..self }
+    }
+
+    /// Whether the return address does not lie just below the stack pointer.
+    #[inline(always)]
+    pub(super) const fn is_read_elsewhere(&self) -> bool {
+        self.flags_and_words & ELSEWHERE != 0
+    }
+
+    /// The frame as one from which on words must be compared in the order in which they were read, if `it_is` so.
+    #[inline(always)]
+    pub(super) const fn in_order(self, it_is: bool) -> Frame {
+        Frame { flags_and_words: self.flags_and_words & !IN_ORDER | if it_is { IN_ORDER } else { 0 }, ..self }
+    }
+
+    /// Whether words must be compared in the order in which they were read, from here on.
+    #[inline(always)]
+    pub(super) const fn is_in_order(&self) -> bool {
+        self.flags_and_words & IN_ORDER != 0
+    }
+
+    /// Whether a signal has interrupted it.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) const fn is_interrupted(&self) -> bool {
+        self.flags_and_words & INTERRUPTED != 0
     }
 
     /// The address whose unwind rule holds here: of a call, that of the instruction before the one that it returns to.
@@ -69,12 +114,12 @@ impl Frame {
 
     #[inline(always)]
     pub(super) fn is_in_state_of(&self, other: &Frame) -> bool {
-        let flags = u64::from((self.flags_and_words ^ other.flags_and_words) & FLAGS);
+        let flags = u64::from((self.flags_and_words ^ other.flags_and_words) & STATE);
         // PERF: one branch instead of four.
         (self.pc ^ other.pc) | (self.sp ^ other.sp) | (self.fp ^ other.fp) | flags == 0
     }
 
-    /// How many words were read by the end of this frame; the walk's business.
+    /// How many words were noted by the end of this frame; the walk's business.
     #[inline(always)]
     pub(super) const fn words(&self) -> usize {
         (self.flags_and_words >> FLAG_BITS) as usize

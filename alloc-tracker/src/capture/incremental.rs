@@ -8,50 +8,70 @@
 //! Every word is compared only after all words that led to it, so memory that a real walk would not touch is never
 //! touched. Comparing code and stack addresses alone would not be sound.
 
-use super::End;
 use super::arch;
+#[cfg(target_arch = "x86_64")]
+use super::compile;
 use super::frame::Frame;
+use super::known::Known;
 use super::registers::Registers;
+#[cfg(target_arch = "x86_64")]
+use super::rule::Rule;
 use super::stack::{Bounds, StackRanges};
-use super::walk::{Walk, Walks, Word};
+use super::walk::{Beginning, Fresh, Walks, Word};
+use super::{End, Walked};
 
 /// Walks from the frame that has these registers. `None` if the stack has a frame that only a full unwinder understands.
-#[inline(always)]
-pub(super) fn walk(walks: &mut Walks, registers: &Registers) -> Option<End> {
-    let (walk, ranges, bounds) = walks.on_stack(registers.sp)?;
-    walk.begin();
-    let mut candidates = walk.recorded();
-    let mut memory = Memory { walk, ranges, bounds, enough: true };
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<Walked> {
+    let Beginning { recorded, fresh, bounds, ranges, known } = match walks.begin(registers, epoch)? {
+        Ok(node) => return Some(Walked::Known(node)),
+        Err(beginning) => beginning,
+    };
+    let mut candidates = recorded.frames();
+    let mut memory = Memory { fresh, ranges, bounds, known, enough: true };
     let mut frame = Frame::in_register(registers.pc, registers.sp, registers.fp);
     loop {
-        while candidates > 0 && memory.walk.recorded_frame(candidates - 1).sp < frame.sp {
-            candidates -= 1;
+        // What was further in has returned. PERF: how many frames did cannot be foreseen, so there is no branch for each.
+        while let Some((outer, last)) = candidates.split_last_chunk::<4>() {
+            let inside = last.iter().map(|inner| usize::from(inner.sp < frame.sp)).sum::<usize>();
+            candidates = &candidates[..outer.len() + 4 - inside];
+            if inside < 4 {
+                break;
+            }
         }
-        if candidates > 0 && memory.walk.recorded_frame(candidates - 1).is_in_state_of(&frame) {
-            // SAFETY: both walks are in the same state, so this one reads what the recorded one has read.
-            let Some(differs) = (unsafe { memory.walk.first_difference(candidates - 1) }) else {
-                memory.walk.share(candidates);
-                return Some(End::Root);
+        while let Some((innermost, outer)) = candidates.split_last()
+            && innermost.sp < frame.sp
+        {
+            candidates = outer;
+        }
+        if candidates.last().is_some_and(|innermost| innermost.is_in_state_of(&frame)) {
+            let shared = candidates.len();
+            // SAFETY: both walks are in the same state, so this one reads what the recorded one has read, between the stack
+            // pointer and the end of the mapping that it lies in, or somewhere else only after all that led there.
+            let Some(differs) = (unsafe { recorded.first_difference(shared - 1) }) else {
+                memory.fresh.share(shared);
+                return Some(Walked::Anew(End::Root));
             };
             // Further in the recorded frames hold; this one's caller is another.
-            for at in (differs + 1..candidates).rev() {
-                if !memory.walk.push_recorded(at) {
-                    return Some(End::Truncated);
+            for at in (differs + 1..shared).rev() {
+                if !memory.fresh.push_recorded(recorded, at) {
+                    return Some(Walked::Anew(End::Truncated));
                 }
             }
-            frame = *memory.walk.recorded_frame(differs);
+            frame = candidates[differs];
             if !memory.bounds.contains(frame.sp) {
+                memory.fresh.leave_stack();
                 memory.bounds = memory.ranges.beyond(frame.sp)?;
             }
-            candidates = differs;
+            candidates = &candidates[..differs];
         }
-        let step = arch::step(&frame, &mut memory)?;
-        if !memory.enough || !memory.walk.push(frame) {
-            return Some(End::Truncated);
+        let step = arch::step(&mut frame, &mut memory)?;
+        if !memory.enough || !memory.fresh.push(frame) {
+            return Some(Walked::Anew(End::Truncated));
         }
         match step {
             Step::Caller(caller) => frame = caller,
-            Step::Outermost => return Some(End::Root),
+            Step::Outermost => return Some(Walked::Anew(End::Root)),
         }
     }
 }
@@ -67,34 +87,193 @@ pub(super) enum Step {
 
 /// What a step reads, and where that is noted.
 pub(super) trait Words {
+    /// How a frame is left; the frame remembers where that is known.
+    #[cfg(target_arch = "x86_64")]
+    fn rule(&mut self, frame: &mut Frame) -> Rule;
+
+    /// The return address just below the stack pointer of a caller, which the caller's frame will say; `None` if it is not above
+    /// the stack pointer `inner` of the frame that it has called, or if a walk must not read there.
+    fn return_address(&mut self, sp: u64, inner: u64) -> Option<u64>;
+
     /// The word at this address, which is noted; `None` if a walk must not read there.
     fn read(&mut self, address: u64) -> Option<u64>;
+
+    /// The step depends on what was in the frame pointer's register.
+    fn need_fp(&mut self);
 
     /// The walk goes on at this stack pointer, on another stack if it is not on this one.
     fn go_to(&mut self, sp: u64) -> Option<()>;
 }
 
 struct Memory<'a> {
-    walk: &'a mut Walk,
+    fresh: &'a mut Fresh,
     ranges: &'a mut StackRanges,
     bounds: Bounds,
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "no rules"))]
+    known: &'a mut Known,
     /// Whether there was memory to note everything.
     enough: bool,
 }
 
 impl Words for Memory<'_> {
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn rule(&mut self, frame: &mut Frame) -> Rule {
+        if frame.is_interrupted() {
+            return compile::rule_at(frame.rule_address());
+        }
+        let (rule, place) = self.known.rule(frame.pc, compile::rule_before);
+        frame.node = place.0;
+        Rule::unpack(rule)
+    }
+
+    #[inline(always)]
+    fn return_address(&mut self, sp: u64, inner: u64) -> Option<u64> {
+        self.bounds.return_address(sp, inner)
+    }
+
     #[inline(always)]
     fn read(&mut self, address: u64) -> Option<u64> {
         let value = self.bounds.read(address)?;
-        self.enough &= self.walk.note(Word { address, value });
+        self.enough &= self.fresh.note(Word { address, value });
         Some(value)
+    }
+
+    #[inline(always)]
+    fn need_fp(&mut self) {
+        self.fresh.depend_on_fp();
     }
 
     #[cold]
     fn go_to(&mut self, sp: u64) -> Option<()> {
         if !self.bounds.contains(sp) {
+            self.fresh.leave_stack();
             self.bounds = self.ranges.beyond(sp)?;
         }
         Some(())
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64", not(miri)))]
+mod tests {
+    use super::super::rule::Base;
+    use super::*;
+    use crate::tree::Parent;
+    use alloc_dump::layout::StackId;
+    use std::collections::HashMap;
+
+    /// A function of a made-up program: how its frame looks while it calls another one.
+    #[derive(Clone, Copy)]
+    struct Function {
+        returns_to: u64,
+        /// Bytes from its stack pointer to its caller's.
+        size: u64,
+        /// Whether it saves the caller's frame pointer, and then has something of its own in the register.
+        saves: bool,
+        /// Whether that is its frame pointer, from which alone an unwinder finds its caller.
+        needs_fp: bool,
+    }
+
+    /// A processor, of which there is a stack and the register that may be a frame pointer.
+    struct Machine {
+        stack: Vec<u64>,
+        /// With the frame pointer and the stack pointer before the call.
+        running: Vec<(Function, u64, u64)>,
+        sp: u64,
+        fp: u64,
+    }
+
+    impl Machine {
+        fn word(&mut self, address: u64) -> &mut u64 {
+            let start = self.stack.as_ptr().expose_provenance() as u64;
+            &mut self.stack[((address - start) / 8) as usize]
+        }
+
+        fn call(&mut self, function: Function, value: u64) {
+            let cfa = self.sp;
+            if let Some((caller, ..)) = self.running.last() {
+                let returns_to = caller.returns_to;
+                *self.word(cfa - 8) = returns_to;
+            }
+            let fp = self.fp;
+            if function.saves {
+                *self.word(cfa - 16) = fp;
+                self.fp = if function.needs_fp { cfa - 16 } else { value };
+            }
+            // With a frame pointer of its own a function may have more room than its unwind rule knows.
+            let more = if function.needs_fp { value % 3 * 16 } else { 0 };
+            self.sp = cfa - function.size - more;
+            self.running.push((function, fp, cfa));
+        }
+
+        fn ret(&mut self) {
+            let (_, fp, cfa) = self.running.pop().unwrap();
+            (self.sp, self.fp) = (cfa, fp);
+        }
+    }
+
+    /// Every walk, over shared frames or by a shortcut, leads to the node that the functions on the stack have.
+    #[test]
+    fn walks_of_a_program_that_wanders_find_its_functions() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut walks = Walks::new();
+        let outermost = Function { returns_to: 0x1000, size: 64, saves: false, needs_fp: false };
+        let functions: Vec<Function> = (1..12)
+            .map(|at| {
+                let needs_fp = at % 4 == 0;
+                let saves = needs_fp || at % 3 == 0;
+                // Two places of one function call others.
+                Function { returns_to: 0x1000 + at * 37, size: 32 + at / 2 * 16, saves, needs_fp }
+            })
+            .collect();
+        let mut machine = Machine { stack: vec![0; 1 << 16], running: Vec::new(), sp: 0, fp: 77 };
+        machine.sp = machine.stack.as_ptr_range().end.expose_provenance() as u64;
+        machine.call(outermost, 0);
+        let mut tree = HashMap::new();
+        let mut outcomes = [0; 2];
+        for step in 0..60_000u32 {
+            let epoch = 1 + u64::from(step / 20_000);
+            for _ in 0..random.u32(0..4) {
+                if machine.running.len() > 1 && (random.bool() || machine.running.len() > 40) {
+                    machine.ret();
+                } else {
+                    // Mostly the same ones, so that there is something to share.
+                    let last = if random.u8(..) < 16 { functions.len() } else { 5 };
+                    machine.call(functions[random.usize(..last)], random.u64(..));
+                }
+            }
+            let innermost = machine.running.last().unwrap().0;
+            let registers = Registers { pc: innermost.returns_to, sp: machine.sp, fp: machine.fp };
+            walks.know(epoch, outermost.returns_to, Rule::Outermost);
+            for function in &functions {
+                let (base, offset) =
+                    if function.needs_fp { (Base::Fp, 16) } else { (Base::Sp, function.size as u32) };
+                walks.know(
+                    epoch,
+                    function.returns_to,
+                    Rule::Frame { base, offset, fp: function.saves.then_some(-16) },
+                );
+            }
+            let mut intern = |parent: Parent, pc: u64| {
+                let next = StackId(tree.len() as u32 + StackId::FIRST.0);
+                Ok(*tree.entry((parent.number(), pc)).or_insert(next))
+            };
+            let expected = machine.running.iter().try_fold(StackId::ROOT, |parent, (function, ..)| {
+                intern(Parent::of(parent, epoch as u32), function.returns_to)
+            });
+            let node = match walk(&mut walks, &registers, epoch).unwrap() {
+                Walked::Known(node) => {
+                    outcomes[0] += 1;
+                    Ok(node)
+                }
+                Walked::Anew(end) => {
+                    outcomes[1] += 1;
+                    assert_eq!(end, End::Root);
+                    walks.resolve(&registers, end, epoch as u32, intern)
+                }
+            };
+            assert_eq!(node, expected, "step {step}");
+        }
+        assert!(outcomes.iter().all(|count| *count > 5_000), "{outcomes:?}");
     }
 }

@@ -10,7 +10,8 @@
 //! | `compile` | rules out of the unwind tables of the modules |
 //! | `portable` | the walk by the platform's own unwinder, for what rules cannot say, and to compare with |
 //! | `shim` | the compiler's functions around the allocator, which no stack shows |
-//! | `recent` | nodes that were found lately |
+//! | `shortcut` | ways from a stack's innermost frame to its node that were gone before |
+//! | `known` | what a thread knows of return addresses: their rules, and nodes that were found lately |
 //! | `frame`, `walk`, `stack`, `registers` | frames, walks that are remembered, stack memory, the starting point |
 
 #[cfg_attr(not(target_arch = "aarch64"), cfg(test))]
@@ -20,12 +21,13 @@ mod compile;
 mod frame;
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code, reason = "no steps"))]
 mod incremental;
+mod known;
 mod portable;
-mod recent;
 mod registers;
 #[cfg(target_arch = "x86_64")]
 mod rule;
 pub(crate) mod shim;
+mod shortcut;
 mod stack;
 mod walk;
 #[cfg(target_arch = "x86_64")]
@@ -36,15 +38,15 @@ use aarch64 as arch;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as arch;
 
-pub(crate) use recent::Recent;
 pub(crate) use registers::{Entered, Registers, entry};
 pub(crate) use walk::Walks;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use frame::Frame;
+use alloc_dump::layout::StackId;
 
 use crate::sys::ErrnoGuard;
+use crate::tree::{Parent, Refused};
 
 /// Memory that walking needs for all threads together, besides what it maps.
 #[cfg(target_arch = "x86_64")]
@@ -68,27 +70,42 @@ pub(crate) enum End {
     Truncated,
 }
 
-/// Walks the calling thread's stack into `walks`, from the frame that has these registers.
-#[inline]
-pub(crate) fn walk(walks: &mut Walks, registers: &Registers) -> End {
+/// What came of a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Walked {
+    /// The stack is one whose node is known.
+    Known(StackId),
+    /// Its frames have still to be resolved.
+    Anew(End),
+}
+
+/// Walks the calling thread's stack into `walks`, from the frame that has these registers. Addresses and nodes mean the
+/// same within one `epoch`.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(crate) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Walked {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    if let Some(end) = incremental::walk(walks, registers) {
-        if CHECKING.load(Ordering::Relaxed) {
-            check(walks, registers, end);
-        }
-        return end;
+    if let Some(walked) = incremental::walk(walks, registers, epoch) {
+        return walked;
     }
-    walk_portably(walks, registers)
+    Walked::Anew(walk_portably(walks, registers, epoch))
 }
 
 #[cold]
-fn walk_portably(walks: &mut Walks, registers: &Registers) -> End {
+#[inline(never)]
+fn walk_portably(walks: &mut Walks, registers: &Registers, epoch: u64) -> End {
     let _errno = ErrnoGuard::new();
-    let walk = walks.current();
-    walk.begin();
-    let end = portable::walk(registers.sp - 1, |pc| walk.push(Frame::without_state(pc)));
-    walk.share_by_addresses();
-    end
+    walks.walk_by_addresses(epoch, |push| portable::walk(registers.sp - 1, push))
+}
+
+impl End {
+    /// What the nodes of such a walk hang under.
+    #[inline(always)]
+    pub(crate) fn root(self) -> StackId {
+        match self {
+            End::Root => StackId::ROOT,
+            End::Truncated => StackId::TRUNCATED,
+        }
+    }
 }
 
 /// Walks once for nothing: what the platform's unwinder has to look up when it is first called, and the kilobytes of
@@ -131,6 +148,12 @@ pub(crate) fn start_checking() {
     CHECKING.store(true, Ordering::Relaxed);
 }
 
+/// Whether every walk is to be compared.
+#[inline(always)]
+pub(crate) fn is_checking() -> bool {
+    CHECKING.load(Ordering::Relaxed)
+}
+
 /// Walks that were compared and how many differed, since the last call.
 pub(crate) fn take_checked() -> (u64, u64) {
     (CHECKED.swap(0, Ordering::Relaxed), DIFFERENT.swap(0, Ordering::Relaxed))
@@ -140,17 +163,23 @@ static CHECKING: AtomicBool = AtomicBool::new(false);
 static CHECKED: AtomicU64 = AtomicU64::new(0);
 static DIFFERENT: AtomicU64 = AtomicU64::new(0);
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+/// Compares the node of the stack that was just walked with that of a full walk by the platform's own unwinder, unless that
+/// is how it was walked.
 #[cold]
-fn check(walks: &mut Walks, registers: &Registers, end: End) {
+#[inline(never)]
+pub(crate) fn check(
+    walks: &mut Walks,
+    registers: &Registers,
+    (walked, node): (Walked, StackId),
+    generation: u32,
+    intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
+) {
     let _errno = ErrnoGuard::new();
-    let mut same = true;
-    let mut addresses = walks.current().addresses();
-    let other = portable::walk(registers.sp - 1, |pc| {
-        same &= addresses.next() == Some(pc);
-        true
-    });
-    same &= addresses.next().is_none() && other == end;
+    if matches!(walked, Walked::Anew(_)) && walks.is_by_addresses() {
+        return;
+    }
+    let walk = |push: &mut dyn FnMut(u64) -> bool| portable::walk(registers.sp - 1, push);
+    let other = walks.node_by_addresses(generation, walk, intern);
     CHECKED.fetch_add(1, Ordering::Relaxed);
-    DIFFERENT.fetch_add(u64::from(!same), Ordering::Relaxed);
+    DIFFERENT.fetch_add(u64::from(other != Ok(node)), Ordering::Relaxed);
 }

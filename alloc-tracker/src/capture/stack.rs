@@ -21,6 +21,22 @@ impl Bounds {
         inside.then(|| unsafe { walk::read(address) })
     }
 
+    /// The return address just below the stack pointer `sp` of a caller; `None` if that is not an aligned one, above the stack
+    /// pointer `inner` of the frame that it has called, on this stack, where `inner` is.
+    #[inline(always)]
+    pub(super) fn return_address(&self, sp: u64, inner: u64) -> Option<u64> {
+        // PERF: one comparison for both ends.
+        let above = sp.wrapping_sub(inner).wrapping_sub(1) < self.end.wrapping_sub(inner);
+        // SAFETY: aligned, and between the stack pointer of a function that has not returned and the end, as in `read`.
+        (above & sp.is_multiple_of(8)).then(|| unsafe { walk::read(sp.wrapping_sub(8)) })
+    }
+
+    /// Where the stack ends.
+    #[inline(always)]
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Whether an address lies on this stack.
     #[inline]
     pub(super) fn contains(&self, address: u64) -> bool {
@@ -138,6 +154,11 @@ mod tests {
             (None, None, None)
         );
         assert!(bounds.read(bounds.end - 8).is_some());
+        assert_eq!(bounds.return_address(address + 8, address), Some(here[0]));
+        for sp in [address, address - 8, address + 12, bounds.end + 8, 0, u64::MAX] {
+            assert_eq!(bounds.return_address(sp, address), None, "{sp:#x}");
+        }
+        assert!(bounds.return_address(bounds.end, address).is_some());
         assert!(ranges.above(8).is_none());
     }
 

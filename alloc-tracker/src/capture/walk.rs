@@ -2,10 +2,15 @@
 
 use alloc_dump::layout::StackId;
 
+use super::End;
 use super::frame::Frame;
+use super::known::{Known, Place};
 use super::plain_address;
+use super::registers::Registers;
+use super::shortcut::{LONGEST, Shortcuts};
 use super::stack::{Bounds, STACKS, StackRanges};
 use crate::sys::{ErrnoGuard, Mapping, Plain};
+use crate::tree::{Parent, Refused};
 
 /// The walks of one thread.
 #[derive(Debug)]
@@ -14,6 +19,25 @@ pub(crate) struct Walks {
     stacks: StackRanges,
     /// Which of them the new walk is compared with.
     current: usize,
+    known: Known,
+    shortcuts: Shortcuts,
+}
+
+/// What one walk needs: the walk before and the new one, the stack that it begins on, the thread's other stacks, and what
+/// is known of return addresses.
+pub(super) struct Beginning<'a> {
+    pub(super) recorded: &'a Recorded,
+    pub(super) fresh: &'a mut Fresh,
+    pub(super) bounds: Bounds,
+    pub(super) ranges: &'a mut StackRanges,
+    pub(super) known: &'a mut Known,
+}
+
+/// The last walk on one stack, and the new one.
+#[derive(Debug)]
+struct Walk {
+    recorded: Recorded,
+    fresh: Fresh,
 }
 
 /// A word that was read, and where.
@@ -29,219 +53,383 @@ unsafe impl Plain for Word {}
 
 impl Walks {
     pub(crate) const fn new() -> Walks {
-        Walks { walks: [const { Walk::new() }; STACKS], stacks: StackRanges::new(), current: 0 }
-    }
-
-    /// Chooses the walk that belongs to the stack with this address: the walk, and the stack from there to its end.
-    #[inline]
-    pub(super) fn on_stack(&mut self, sp: u64) -> Option<(&mut Walk, &mut StackRanges, Bounds)> {
-        let (bounds, which) = self.stacks.above(sp)?;
-        self.current = which;
-        Some((&mut self.walks[which], &mut self.stacks, bounds))
-    }
-
-    pub(super) fn current(&mut self) -> &mut Walk {
-        &mut self.walks[self.current]
-    }
-
-    /// Gives every frame of the new walk a node: the shared ones keep theirs, `intern` finds the others' from the
-    /// parent's node and the return address. The new walk becomes the recorded one. Returns the innermost frame's
-    /// node, or `root` for an empty walk; `None`, and forgets the walk, if `intern` does not know what to do. Nodes are
-    /// kept only within one `epoch`.
-    #[inline]
-    pub(crate) fn resolve(
-        &mut self,
-        root: StackId,
-        epoch: u64,
-        intern: impl FnMut(StackId, u64) -> Option<StackId>,
-    ) -> Option<StackId> {
-        self.current().resolve(root, epoch, intern)
-    }
-}
-
-/// The last walk on one stack, outermost frame first, and the new frames of the next one, innermost first; of both the
-/// words that were read.
-#[derive(Debug)]
-pub(crate) struct Walk {
-    frames: Array<Frame>,
-    words: Array<Word>,
-    fresh_frames: Array<Frame>,
-    fresh_words: Array<Word>,
-    /// Leading frames of the recorded walk that the new one shares.
-    shared: usize,
-    /// What the recorded walk hangs under.
-    root: StackId,
-    /// What the nodes of the recorded walk belong to.
-    epoch: u64,
-}
-
-impl Walk {
-    pub(crate) const fn new() -> Walk {
-        Walk {
-            frames: Array::new(),
-            words: Array::new(),
-            fresh_frames: Array::new(),
-            fresh_words: Array::new(),
-            shared: 0,
-            root: StackId::ROOT,
-            epoch: 0,
+        let walks = [const { Walk { recorded: Recorded::new(), fresh: Fresh::new() } }; STACKS];
+        Walks {
+            walks,
+            stacks: StackRanges::new(),
+            current: 0,
+            known: Known::new(),
+            shortcuts: Shortcuts::new(),
         }
     }
 
-    /// Starts a new walk.
-    #[inline]
-    pub(super) fn begin(&mut self) {
-        self.fresh_frames.len = 0;
-        self.fresh_words.len = 0;
-        self.shared = 0;
+    /// Begins a walk from the frame with these registers, or knows the frame's node. What is remembered of another epoch is
+    /// not used. `None` if it is not known what stack this is.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(super) fn begin(
+        &mut self,
+        registers: &Registers,
+        epoch: u64,
+    ) -> Option<Result<StackId, Beginning<'_>>> {
+        let (bounds, which) = self.stacks.above(registers.sp)?;
+        self.current = which;
+        let Walk { recorded, fresh } = &mut self.walks[which];
+        recorded.hold_for(epoch, bounds.end());
+        if let Some(node) = self.shortcuts.node(registers, recorded, epoch) {
+            return Some(Ok(node));
+        }
+        self.known.hold_for(epoch);
+        fresh.begin();
+        let (ranges, known) = (&mut self.stacks, &mut self.known);
+        Some(Err(Beginning { recorded, fresh, bounds, ranges, known }))
+    }
+
+    /// Takes the return addresses that `walk` finds, innermost first, for a whole walk. What it shares with the recorded one
+    /// is found out by the addresses, from the outermost frame inwards.
+    pub(super) fn walk_by_addresses(
+        &mut self,
+        epoch: u64,
+        walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> End,
+    ) -> End {
+        self.known.hold_for(epoch);
+        let Walk { recorded, fresh } = &mut self.walks[self.current];
+        recorded.hold_for(epoch, recorded.end);
+        let end = fresh.fill(walk);
+        if recorded.root == end.root() {
+            fresh.shared = recorded.common(fresh);
+            fresh.frames.len -= fresh.shared;
+        }
+        end
+    }
+
+    /// The node of the stack that `walk` finds, frame by frame, by `intern` alone. What is recorded stays as it is.
+    pub(super) fn node_by_addresses(
+        &mut self,
+        generation: u32,
+        walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> End,
+        mut intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
+    ) -> Result<StackId, Refused> {
+        let fresh = &mut self.walks[self.current].fresh;
+        let root = fresh.fill(walk).root();
+        fresh
+            .frames
+            .as_slice()
+            .iter()
+            .rev()
+            .try_fold(root, |parent, frame| intern(Parent::of(parent, generation), plain_address(frame.pc)))
+    }
+
+    /// Has this rule for calls that return there.
+    #[cfg(all(test, target_arch = "x86_64"))]
+    pub(super) fn know(&mut self, epoch: u64, pc: u64, rule: super::rule::Rule) {
+        self.known.hold_for(epoch);
+        self.known.rule(pc, |_| rule.pack());
+    }
+
+    /// Whether the last walk was the platform's unwinder's.
+    pub(super) fn is_by_addresses(&self) -> bool {
+        !self.walks[self.current].fresh.stepped
+    }
+
+    /// Gives every frame of the new walk a node: the shared ones keep theirs, the others' are what was found lately or
+    /// what `intern` says of the caller's node and the return address. The new walk becomes the recorded one. Returns
+    /// the innermost frame's node, or the root for an empty walk; an error of `intern`'s makes the walk be forgotten.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn resolve(
+        &mut self,
+        registers: &Registers,
+        end: End,
+        generation: u32,
+        mut intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
+    ) -> Result<StackId, Refused> {
+        let known = &mut self.known;
+        let Walk { recorded, fresh } = &mut self.walks[self.current];
+        let node = recorded.take(fresh, end.root(), |parent, pc, place| {
+            let parent = Parent::of(parent, generation);
+            known.node(place, parent, pc, || intern(parent, pc))
+        })?;
+        self.shortcuts.remember(registers, fresh, recorded, recorded.epoch, node);
+        Ok(node)
+    }
+}
+
+/// The last walk on one stack, outermost frame first, with the words that were noted.
+///
+/// A frame's return address is the word just below its stack pointer, so it is not noted: the frame says it all. Noted are
+/// words that a step needs beyond that, and return addresses that lie elsewhere.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    frames: Array<Frame, 0>,
+    words: Array<Word, 32>,
+    /// What it hangs under.
+    root: StackId,
+    /// What its code and its nodes belong to.
+    epoch: u64,
+    /// Where its stack ends.
+    end: u64,
+}
+
+impl Recorded {
+    const fn new() -> Recorded {
+        Recorded { frames: Array::new(), words: Array::new(), root: StackId::ROOT, epoch: 0, end: 0 }
+    }
+
+    /// Forgets the walk if its code may be another by now, or if its stack has another end and there may be less to be read.
+    #[inline(always)]
+    fn hold_for(&mut self, epoch: u64, end: u64) {
+        if (self.epoch ^ epoch) | (self.end ^ end) != 0 {
+            (self.epoch, self.end) = (epoch, end);
+            (self.frames.len, self.words.len) = (0, 0);
+        }
+    }
+
+    /// The frames that a new walk can share.
+    #[inline(always)]
+    pub(super) fn frames(&self) -> &[Frame] {
+        if self.root == StackId::ROOT { self.frames.as_slice() } else { &[] }
+    }
+
+    /// The words that were noted to leave a frame, the one that was read last first.
+    #[inline(always)]
+    pub(super) fn words_of(&self, at: usize) -> &[Word] {
+        let to = self.frames.get(at).map_or(0, Frame::words);
+        self.words.as_slice().get(self.words_before(at)..to).unwrap_or_default()
+    }
+
+    /// Compares what was read from a frame to the root with what is there now. The first frame, from there on, that would
+    /// be left differently.
+    ///
+    /// # Safety
+    /// A walk that is in the state of this frame must be able to read what this one has read, as long as all that it has
+    /// read before is the same; and all between its stack pointer and the end of its stack.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(super) unsafe fn first_difference(&self, from: usize) -> Option<usize> {
+        let frame = self.frames.get(from)?;
+        if !frame.is_in_order() {
+            // PERF: all words lie on the stack in use, so they may be read in any order, and need no branch for each.
+            let mut differences = 0;
+            for caller in self.frames.as_slice().get(..from).unwrap_or_default() {
+                // SAFETY: this frame's return address was there when it was recorded.
+                differences |= unsafe { read(caller.sp.wrapping_sub(8)) } ^ caller.pc;
+            }
+            for word in self.words.as_slice().get(..frame.words()).unwrap_or_default() {
+                // SAFETY: as above.
+                differences |= unsafe { read(word.address) } ^ word.value;
+            }
+            if differences == 0 {
+                return None;
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.first_difference_in_order(from) }
+    }
+
+    /// Whether it has this very frame there, with this node, and is still the stack's from there on.
+    ///
+    /// # Safety
+    /// As for [`first_difference`](Recorded::first_difference), from this frame on, unless that must be in order.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(super) unsafe fn goes_on_from(&self, depth: usize, junction: &Frame) -> bool {
+        let Some(frame) = self.frames().get(depth) else { return false };
+        frame.is_in_state_of(junction)
+            && frame.node == junction.node
+            // SAFETY: the caller's promise.
+            && unsafe { self.first_difference(depth) }.is_none()
+    }
+
+    /// As [`first_difference`](Recorded::first_difference), each word only after all that were read before it.
+    #[cold]
+    #[inline(never)]
+    unsafe fn first_difference_in_order(&self, from: usize) -> Option<usize> {
+        // SAFETY: the caller's promise; what was read before is the same.
+        let differs = |word: &Word| unsafe { read(word.address) } != word.value;
+        (0..=from).rev().find(|&at| {
+            let caller = at.checked_sub(1).and_then(|outer| self.frames.get(outer));
+            let return_address = caller
+                .filter(|caller| !caller.is_read_elsewhere())
+                .map(|caller| Word { address: caller.sp.wrapping_sub(8), value: caller.pc });
+            self.words_of(at).iter().rev().any(differs) || return_address.iter().any(differs)
+        })
+    }
+
+    /// How many of its frames, from the outermost on, have the return addresses of a whole walk.
+    fn common(&self, fresh: &Fresh) -> usize {
+        let outwards = self.frames.as_slice().iter().zip(fresh.frames.as_slice().iter().rev());
+        outwards.take_while(|(known, fresh)| known.pc == fresh.pc).count()
+    }
+
+    /// Becomes the new walk. The nodes of its frames come from `node`, which gets the caller's one, the return address, and
+    /// where that is known.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn take(
+        &mut self,
+        fresh: &Fresh,
+        root: StackId,
+        mut node: impl FnMut(StackId, u64, Place) -> Result<StackId, Refused>,
+    ) -> Result<StackId, Refused> {
+        self.root = root;
+        self.frames.len = fresh.shared;
+        self.words.len = self.words_before(fresh.shared);
+        let (mut parent, mut in_order) = (root, fresh.left_its_stack);
+        if let Some(last) = self.frames.as_slice().last() {
+            parent = StackId(last.node);
+            in_order |= last.is_in_order();
+        }
+        for (at, frame) in fresh.frames.as_slice().iter().enumerate().rev() {
+            parent = match node(parent, plain_address(frame.pc), Place(frame.node)) {
+                Ok(node) => node,
+                Err(why) => return self.forget(why),
+            };
+            in_order |= frame.is_read_elsewhere();
+            if !fresh.words.is_empty() && !self.take_words(fresh, at) {
+                return self.forget(Refused::Bound);
+            }
+            let frame = Frame { node: parent.0, ..*frame };
+            if !self.frames.push(frame.with_words(self.words.len).in_order(in_order)) {
+                return self.forget(Refused::Bound);
+            }
+        }
+        Ok(parent)
+    }
+
+    /// Takes the words that were noted to leave a new frame; false if there is no memory.
+    fn take_words(&mut self, fresh: &Fresh, at: usize) -> bool {
+        fresh.words_of(at).iter().rev().all(|word| self.words.push(*word))
+    }
+
+    #[cold]
+    fn forget(&mut self, why: Refused) -> Result<StackId, Refused> {
+        (self.frames.len, self.words.len) = (0, 0);
+        Err(why)
+    }
+
+    /// Words that were noted by the frames outside of this one.
+    #[inline(always)]
+    fn words_before(&self, at: usize) -> usize {
+        at.checked_sub(1).and_then(|outer| self.frames.get(outer)).map_or(0, Frame::words)
+    }
+}
+
+/// The new frames of a walk in the making, innermost first, with the words that were noted.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    frames: Array<Frame, 48>,
+    words: Array<Word, 128>,
+    /// Outermost frames of the recorded walk that the new one shares.
+    shared: usize,
+    /// Whether the walk has come to another stack.
+    left_its_stack: bool,
+    /// Whether the frames are those of an unwinder, with its states.
+    stepped: bool,
+    /// Whether they depend on what was in the frame pointer's register.
+    needs_fp: bool,
+}
+
+impl Fresh {
+    const fn new() -> Fresh {
+        Fresh {
+            frames: Array::new(),
+            words: Array::new(),
+            shared: 0,
+            left_its_stack: false,
+            stepped: false,
+            needs_fp: false,
+        }
+    }
+
+    #[inline(always)]
+    fn begin(&mut self) {
+        (self.frames.len, self.words.len) = (0, 0);
+        (self.shared, self.left_its_stack) = (0, false);
+        (self.stepped, self.needs_fp) = (true, false);
+    }
+
+    /// Becomes a walk that has addresses only.
+    fn fill(&mut self, walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> End) -> End {
+        self.begin();
+        self.stepped = false;
+        walk(&mut |pc| self.push(Frame::without_state(pc)))
+    }
+
+    /// The frames depend on what was in the frame pointer's register.
+    #[inline(always)]
+    pub(super) fn depend_on_fp(&mut self) {
+        self.needs_fp = true;
+    }
+
+    /// Whether the frames depend on what was in the frame pointer's register.
+    #[inline(always)]
+    pub(super) fn needs_fp(&self) -> bool {
+        self.needs_fp
+    }
+
+    /// Where the new frames begin: at which frame of the recorded walk, which has taken them, and which one that is. `None`
+    /// if there is no such frame, or if no shortcut can lead there.
+    #[inline(always)]
+    pub(super) fn junction<'a>(&self, recorded: &'a Recorded) -> Option<(u16, &'a Frame)> {
+        let at = self.shared.checked_sub(1).filter(|_| self.stepped && !self.left_its_stack)?;
+        let junction = recorded.frames.get(at).filter(|frame| !frame.is_in_order())?;
+        Some((u16::try_from(at).ok()?, junction))
+    }
+
+    /// The words that were read from the innermost frame to the junction: return addresses, and what was noted. How many
+    /// there are; `None` if there is no room for them.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(super) fn way(&self, junction: &Frame, way: &mut [Word; LONGEST]) -> Option<u8> {
+        let frames = self.frames.as_slice();
+        let count = frames.len() + self.words.len;
+        if count > LONGEST || frames.is_empty() {
+            return None;
+        }
+        let (noted, return_addresses) = way.get_mut(..count)?.split_at_mut(self.words.len);
+        noted.copy_from_slice(self.words.as_slice());
+        let callers = frames.get(1..)?.iter().chain(std::iter::once(junction));
+        for (word, caller) in return_addresses.iter_mut().zip(callers) {
+            *word = Word { address: caller.sp.wrapping_sub(8), value: caller.pc };
+            if caller.is_read_elsewhere() {
+                return None;
+            }
+        }
+        Some(count as u8)
     }
 
     /// Notes a word that was read to leave the frame that is pushed next; false if there is no memory.
     #[inline(always)]
     pub(super) fn note(&mut self, word: Word) -> bool {
-        self.fresh_words.push(word)
+        self.words.push(word)
     }
 
     /// Adds the next frame outwards; false if there is no room and none to be had.
     #[inline(always)]
     pub(super) fn push(&mut self, frame: Frame) -> bool {
-        self.fresh_frames.len < MAX_FRAMES && self.fresh_frames.push(frame.with_words(self.fresh_words.len))
+        self.frames.len < MAX_FRAMES && self.frames.push(frame.with_words(self.words.len))
     }
 
-    /// Adds a recorded frame again, with its words.
-    pub(super) fn push_recorded(&mut self, at: usize) -> bool {
-        let Some(frame) = self.frames.get(at).copied() else { return false };
-        for word in (self.words_before(at)..frame.words()).rev() {
-            let Some(word) = self.words.get(word).copied() else { return false };
-            if !self.note(word) {
-                return false;
-            }
-        }
-        self.push(frame)
+    /// Adds a frame of the recorded walk again, with its words.
+    pub(super) fn push_recorded(&mut self, recorded: &Recorded, at: usize) -> bool {
+        let Some(frame) = recorded.frames.get(at).copied() else { return false };
+        self.left_its_stack |= frame.is_in_order();
+        // It may.
+        self.needs_fp = true;
+        recorded.words_of(at).iter().rev().all(|word| self.note(*word)) && self.push(frame)
     }
 
-    /// How many frames of the recorded walk a new one can share.
-    #[inline]
-    pub(super) fn recorded(&self) -> usize {
-        if self.root == StackId::ROOT { self.frames.len } else { 0 }
+    /// The walk goes on, on another stack than the one where it began.
+    pub(super) fn leave_stack(&mut self) {
+        self.left_its_stack = true;
     }
 
-    /// A frame of the recorded walk, below [`recorded`](Walk::recorded).
+    /// The walk goes on as the recorded one does in its first `frames` frames.
     #[inline(always)]
-    pub(super) fn recorded_frame(&self, at: usize) -> &Frame {
-        &self.frames.as_slice()[at]
-    }
-
-    /// The new walk goes on as the recorded one does in its first `frames` frames.
-    #[inline]
     pub(super) fn share(&mut self, frames: usize) {
         self.shared = frames;
     }
 
-    /// Compares what was read from a recorded frame to the root with what is there now, in the order in which it was read.
-    /// The first frame that would be left differently.
-    ///
-    /// # Safety
-    /// A walk that is in the state of this frame must be able to read what the recorded one has read, as long as all that
-    /// it has read before is the same.
-    #[inline]
-    pub(super) unsafe fn first_difference(&self, from: usize) -> Option<usize> {
-        let mut at = self.frames.get(from)?.words();
-        let words = self.words.as_slice().get(..at).unwrap_or_default();
-        while at > 0 {
-            at -= 1;
-            // SAFETY: `at` is below the length.
-            let word = unsafe { words.get_unchecked(at) };
-            // SAFETY: the caller's promise; all words before this one are the same.
-            if unsafe { read(word.address) } != word.value {
-                return Some(self.frame_of(at, from));
-            }
-        }
-        None
-    }
-
-    /// Takes the new frames for a whole walk, and finds out what it shares with the recorded one by its return
-    /// addresses, from the outermost frame inwards.
-    pub(super) fn share_by_addresses(&mut self) {
-        let count = self.fresh_frames.len;
-        let same = |at: &usize| match (self.frames.get(*at), self.fresh_frames.get(count - 1 - at)) {
-            (Some(known), Some(fresh)) => known.pc == fresh.pc,
-            _ => false,
-        };
-        self.shared = (0..self.frames.len.min(count)).take_while(same).count();
-        self.fresh_frames.len = count - self.shared;
-    }
-
-    /// The return addresses of the new walk, innermost first: for comparing two ways to walk.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = u64> {
-        let outer = self.frames.as_slice().get(..self.shared).unwrap_or_default().iter().rev();
-        self.fresh_frames.as_slice().iter().chain(outer).map(|frame| plain_address(frame.pc))
-    }
-
-    #[inline]
-    fn resolve(
-        &mut self,
-        root: StackId,
-        epoch: u64,
-        mut intern: impl FnMut(StackId, u64) -> Option<StackId>,
-    ) -> Option<StackId> {
-        let (shared, fresh) = (self.shared, self.fresh_frames.len);
-        let nodes_hold = self.epoch == epoch && root == self.root;
-        (self.root, self.epoch) = (root, epoch);
-        self.frames.len = shared;
-        let mut parent = root;
-        if nodes_hold {
-            if let Some(last) = shared.checked_sub(1) {
-                parent = StackId(self.frames.get(last)?.node);
-            }
-        } else {
-            // Under another root, or in another tree, the shared frames have other nodes.
-            for at in 0..shared {
-                let Some(node) = intern(parent, plain_address(self.frames.get(at)?.pc)) else {
-                    return self.forget();
-                };
-                parent = node;
-                self.frames.as_mut_slice()[at].node = node.0;
-            }
-        }
-        self.words.len = self.words_before(shared);
-        for at in (0..fresh).rev() {
-            let frame = self.fresh_frames.as_slice()[at];
-            let first = if at == 0 { 0 } else { self.fresh_frames.as_slice()[at - 1].words() };
-            for word in (first..frame.words()).rev() {
-                if !self.words.push(self.fresh_words.as_slice()[word]) {
-                    return self.forget();
-                }
-            }
-            let Some(node) = intern(parent, plain_address(frame.pc)) else { return self.forget() };
-            parent = node;
-            let mut frame = frame.with_words(self.words.len);
-            frame.node = node.0;
-            if !self.frames.push(frame) {
-                return self.forget();
-            }
-        }
-        Some(parent)
-    }
-
-    #[cold]
-    fn forget(&mut self) -> Option<StackId> {
-        (self.frames.len, self.words.len) = (0, 0);
-        None
-    }
-
-    /// Words that were read by the frames outside of this one.
-    #[inline]
-    fn words_before(&self, at: usize) -> usize {
-        at.checked_sub(1).and_then(|outer| self.frames.get(outer)).map_or(0, Frame::words)
-    }
-
-    #[cold]
-    fn frame_of(&self, word: usize, mut at: usize) -> usize {
-        while self.words_before(at) > word {
-            at -= 1;
-        }
-        at
+    /// The words that were noted to leave a frame, in the order in which they were read.
+    fn words_of(&self, at: usize) -> &[Word] {
+        let from = at.checked_sub(1).and_then(|inner| self.frames.get(inner)).map_or(0, Frame::words);
+        let to = self.frames.get(at).map_or(0, Frame::words);
+        self.words.as_slice().get(from..to).unwrap_or_default()
     }
 }
 
@@ -249,36 +437,36 @@ impl Walk {
 ///
 /// # Safety
 /// It must be readable.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn read(address: u64) -> u64 {
     // SAFETY: the caller's promise. Volatile: the memory belongs to other code.
     unsafe { std::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() }
 }
 
-/// A growing array in mapped memory.
+/// A growing array in mapped memory, behind room for `SKIP` values.
+///
+/// PERF: mappings begin at pages, and the beginnings of all pages share a few places in the nearest cache. Arrays that are
+/// used together begin at different distances.
 #[derive(Debug)]
-struct Array<T> {
+struct Array<T, const SKIP: usize> {
     memory: Mapping,
     capacity: usize,
     len: usize,
     _of: std::marker::PhantomData<T>,
 }
 
-impl<T: Plain> Array<T> {
-    const fn new() -> Array<T> {
+impl<T: Plain, const SKIP: usize> Array<T, SKIP> {
+    const fn new() -> Array<T, SKIP> {
         Array { memory: Mapping::empty(), capacity: 0, len: 0, _of: std::marker::PhantomData }
     }
 
     #[inline(always)]
     fn as_slice(&self) -> &[T] {
-        // SAFETY: the mapping has `capacity` values, and `len` is never above it.
-        unsafe { self.memory.slice::<T>().get_unchecked(..self.len) }
-    }
-
-    #[inline]
-    fn as_mut_slice(&mut self) -> &mut [T] {
-        let len = self.len;
-        &mut self.memory.slice_mut::<T>()[..len]
+        if self.len == 0 {
+            return &[];
+        }
+        // SAFETY: the mapping has `SKIP` and `capacity` values, and `len` is never above the latter.
+        unsafe { self.memory.slice::<T>().get_unchecked(SKIP..SKIP + self.len) }
     }
 
     #[inline]
@@ -287,12 +475,17 @@ impl<T: Plain> Array<T> {
     }
 
     #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline(always)]
     fn push(&mut self, value: T) -> bool {
         if self.len == self.capacity && !self.grow() {
             return false;
         }
         // SAFETY: there is room.
-        unsafe { *self.memory.slice_mut::<T>().get_unchecked_mut(self.len) = value };
+        unsafe { *self.memory.slice_mut::<T>().get_unchecked_mut(SKIP + self.len) = value };
         self.len += 1;
         true
     }
@@ -301,8 +494,8 @@ impl<T: Plain> Array<T> {
     fn grow(&mut self) -> bool {
         let _errno = ErrnoGuard::new();
         let capacity = (self.capacity * 2).max(FIRST_CAPACITY);
-        let Ok(mut memory) = Mapping::anonymous(capacity * size_of::<T>()) else { return false };
-        memory.slice_mut::<T>()[..self.len].copy_from_slice(self.as_slice());
+        let Ok(mut memory) = Mapping::anonymous((SKIP + capacity) * size_of::<T>()) else { return false };
+        memory.slice_mut::<T>()[SKIP..SKIP + self.len].copy_from_slice(self.as_slice());
         self.memory = memory;
         self.capacity = capacity;
         true
@@ -318,78 +511,83 @@ const MAX_FRAMES: usize = 1 << 20;
 mod tests {
     use super::*;
 
-    fn record(walk: &mut Walk, inner_to_outer: &[u64], tree: &mut Vec<(StackId, u64)>) -> (StackId, usize) {
-        record_in(walk, inner_to_outer, tree, 0)
-    }
-
-    fn record_in(
-        walk: &mut Walk,
-        inner_to_outer: &[u64],
+    fn record(
+        Walk { recorded, fresh }: &mut Walk,
+        (inner_to_outer, end): (&[u64], End),
         tree: &mut Vec<(StackId, u64)>,
-        epoch: u64,
     ) -> (StackId, usize) {
-        walk.begin();
-        for pc in inner_to_outer {
-            assert!(walk.push(Frame::without_state(*pc)));
+        fresh.fill(|push| {
+            assert!(inner_to_outer.iter().all(|pc| push(*pc)));
+            end
+        });
+        if recorded.root == end.root() {
+            fresh.shared = recorded.common(fresh);
+            fresh.frames.len -= fresh.shared;
         }
-        walk.share_by_addresses();
         let mut interned = 0;
-        let node = walk.resolve(StackId::ROOT, epoch, |parent, pc| {
+        let node = recorded.take(fresh, end.root(), |parent, pc, _| {
             interned += 1;
             let known = tree.iter().position(|node| *node == (parent, pc));
             let index = known.unwrap_or_else(|| {
                 tree.push((parent, pc));
                 tree.len() - 1
             });
-            Some(StackId(index as u32 + 10))
+            Ok(StackId(index as u32 + 10))
         });
         (node.unwrap(), interned)
     }
 
+    const fn walk() -> Walk {
+        Walk { recorded: Recorded::new(), fresh: Fresh::new() }
+    }
+
     #[test]
     fn only_frames_that_changed_are_interned() {
-        let (mut walk, mut tree) = (Walk::new(), Vec::new());
-        assert_eq!(record(&mut walk, &[3, 2, 1], &mut tree), (StackId(12), 3));
-        assert_eq!(record(&mut walk, &[3, 2, 1], &mut tree), (StackId(12), 0));
-        assert_eq!(record(&mut walk, &[9, 2, 1], &mut tree), (StackId(13), 1));
-        assert_eq!(record(&mut walk, &[2, 1], &mut tree), (StackId(11), 0));
-        assert_eq!(record(&mut walk, &[3, 2, 1], &mut tree), (StackId(12), 1));
-        assert_eq!(record(&mut walk, &[], &mut tree), (StackId::ROOT, 0));
-        assert_eq!(record(&mut walk, &[3, 2, 1], &mut tree), (StackId(12), 3));
-        assert_eq!(record_in(&mut walk, &[3, 2, 1], &mut tree, 1), (StackId(12), 3), "another epoch");
+        let (mut walk, mut tree) = (walk(), Vec::new());
+        let mut record = |stack: &[u64]| record(&mut walk, (stack, End::Root), &mut tree);
+        assert_eq!(record(&[3, 2, 1]), (StackId(12), 3));
+        assert_eq!(record(&[3, 2, 1]), (StackId(12), 0));
+        assert_eq!(record(&[9, 2, 1]), (StackId(13), 1));
+        assert_eq!(record(&[2, 1]), (StackId(11), 0));
+        assert_eq!(record(&[3, 2, 1]), (StackId(12), 1));
+        assert_eq!(record(&[]), (StackId::ROOT, 0));
+        assert_eq!(record(&[3, 2, 1]), (StackId(12), 3));
+    }
+
+    #[test]
+    fn another_epoch_or_another_end_of_the_stack_forgets() {
+        let (mut walk, mut tree) = (walk(), Vec::new());
+        for (epoch, end, interned) in [(0, 0, 3), (0, 0, 0), (1, 0, 3), (1, 0, 0), (1, 64, 3)] {
+            walk.recorded.hold_for(epoch, end);
+            let recorded = record(&mut walk, (&[3, 2, 1], End::Root), &mut tree);
+            assert_eq!(recorded, (StackId(12), interned), "{epoch} {end}");
+        }
     }
 
     #[test]
     fn another_root_means_other_nodes() {
-        let (mut walk, mut tree) = (Walk::new(), Vec::new());
-        assert_eq!(record(&mut walk, &[3, 2, 1], &mut tree), (StackId(12), 3));
-        walk.begin();
-        [3, 2, 1].into_iter().for_each(|pc| assert!(walk.push(Frame::without_state(pc))));
-        walk.share_by_addresses();
-        let mut parents = Vec::new();
-        walk.resolve(StackId::TRUNCATED, 0, |parent, pc| {
-            parents.push((parent, pc));
-            Some(StackId(pc as u32 + 100))
-        });
-        let expected = [(StackId::TRUNCATED, 1), (StackId(101), 2), (StackId(102), 3)];
-        assert_eq!(parents, expected);
-        assert_eq!(walk.recorded(), 0, "a walk that was cut is not shared by its states");
+        let (mut walk, mut tree) = (walk(), Vec::new());
+        assert_eq!(record(&mut walk, (&[3, 2, 1], End::Root), &mut tree), (StackId(12), 3));
+        assert_eq!(record(&mut walk, (&[3, 2, 1], End::Truncated), &mut tree), (StackId(15), 3));
+        assert_eq!(tree[3..], [(StackId::TRUNCATED, 1), (StackId(13), 2), (StackId(14), 3)]);
+        assert!(walk.recorded.frames().is_empty(), "a walk that was cut is not shared by its states");
+        assert_eq!(record(&mut walk, (&[3, 2, 1], End::Root), &mut tree), (StackId(12), 3));
     }
 
     #[test]
     fn deep_stacks_grow_the_buffers_and_keep_the_walk_before() {
-        let (mut walk, mut tree) = (Walk::new(), Vec::new());
+        let (mut walk, mut tree) = (walk(), Vec::new());
         let deep: Vec<u64> = (1..=5000).rev().collect();
-        assert_eq!(record(&mut walk, &[1], &mut tree).1, 1);
-        assert_eq!(record(&mut walk, &deep, &mut tree), (StackId(10 + 4999), 4999));
-        assert_eq!(record(&mut walk, &deep, &mut tree).1, 0);
+        assert_eq!(record(&mut walk, (&[1], End::Root), &mut tree).1, 1);
+        assert_eq!(record(&mut walk, (&deep, End::Root), &mut tree), (StackId(10 + 4999), 4999));
+        assert_eq!(record(&mut walk, (&deep, End::Root), &mut tree).1, 0);
     }
 
     #[test]
     fn there_is_a_bound_and_it_is_said() {
-        let mut walk = Walk::new();
-        walk.begin();
-        let pushed = (0..).take_while(|pc| walk.push(Frame::without_state(*pc))).count();
+        let mut walk = walk();
+        walk.fresh.begin();
+        let pushed = (0..).take_while(|pc| walk.fresh.push(Frame::without_state(*pc))).count();
         assert_eq!(pushed, MAX_FRAMES);
     }
 }

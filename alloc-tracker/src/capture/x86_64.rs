@@ -13,30 +13,32 @@ use crate::modules;
 
 /// The frame's caller; `None` if only a full unwinder can tell.
 #[inline(always)]
-pub(super) fn step(frame: &Frame, words: &mut impl Words) -> Option<Step> {
-    let (base, offset, fp) = match rule_at(frame.rule_address()) {
+pub(super) fn step(frame: &mut Frame, words: &mut impl Words) -> Option<Step> {
+    let (base, offset, fp) = match words.rule(frame) {
         Rule::Frame { base, offset, fp } => (base, offset, fp),
         Rule::Outermost => return Some(Step::Outermost),
-        // PERF: a copy, so that the frame itself can stay in registers.
-        Rule::Unpackable => return compile::evaluate(&{ *frame }, words),
+        Rule::Unpackable => {
+            // PERF: copies, so that the frames themselves can stay in registers.
+            let mut caller = *frame;
+            let goes_on = compile::evaluate(&{ *frame }, words, &mut caller)?;
+            return Some(if goes_on { Step::Caller(caller) } else { Step::Outermost });
+        }
     };
     let base = match base {
         Base::Sp => frame.sp,
         Base::Fp => match frame.fp_slot() {
             Some(slot) => words.read(slot)?,
-            None => frame.fp,
+            None => {
+                words.need_fp();
+                frame.fp
+            }
         },
     };
-    let sp = base.checked_add(u64::from(offset))?;
-    // The stack grows down: a caller is above.
-    if sp <= frame.sp {
-        return None;
-    }
-    let pc = words.read(sp - 8).filter(|pc| *pc != 0)?;
-    Some(Step::Caller(match fp {
-        Some(saved) => Frame::in_slot(pc, sp, sp.wrapping_add_signed(i64::from(saved))),
-        None => frame.caller_with_same_fp(pc, sp),
-    }))
+    let sp = base.wrapping_add(u64::from(offset));
+    let pc = words.return_address(sp, frame.sp).filter(|pc| *pc != 0)?;
+    // PERF: whether it was saved cannot be foreseen, so there is no branch.
+    let (saved, slot) = (fp.is_some(), sp.wrapping_add_signed(i64::from(fp.unwrap_or(0))));
+    Some(Step::Caller(frame.caller(pc, sp, saved, slot)))
 }
 
 /// The bytes that the function around the return address `returns_to` has above its stack pointer, if the function at

@@ -22,7 +22,7 @@ use alloc_dump::layout::StackId;
 use alloc_dump::record::LINE_AGAIN;
 use alloc_dump::tail;
 
-use crate::capture::End;
+use crate::capture::{self, End, Registers, Walked, Walks};
 use crate::mode::{self, RECORD, WHOLE};
 use crate::modules::{self, Found};
 use crate::probe::{Activation, Function};
@@ -31,6 +31,14 @@ use crate::sys::{Errno, ErrnoGuard, FutexLock, PathBuffer, complain, describe};
 use crate::thread::Local;
 use crate::tree::{Parent, Refused, SidecarJournal, TREE};
 use stream::Stream;
+
+/// A stack that was walked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stack {
+    id: StackId,
+    /// Whether it is not all of the stack.
+    truncated: bool,
+}
 
 /// Something that happened to the heap.
 #[derive(Clone, Copy, Debug)]
@@ -43,18 +51,47 @@ pub(crate) enum Event {
     Realloc { old_size: u64, new: u64, size: u64, begun: u32 },
 }
 
-/// Records an event whose stack has been walked into the thread's buffers.
-#[inline]
-pub(crate) fn event(local: &mut Local, end: End, event: &Event) {
-    if !local.enrolment.prepare(&mut local.recent) {
-        return;
+/// Walks the stack of the function that has these registers, for an event; `None` if there is no recording.
+///
+/// PERF: there is one for each kind of event, with all that it calls. NOTE: without optimisation there is not, because what is
+/// inlined would add up on the stack of the program's thread.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(crate) fn walk(local: &mut Local, registers: &Registers) -> Option<Stack> {
+    if !local.enrolment.prepare() {
+        return None;
     }
-    let interned = intern(local, end);
-    let enrolment = &mut local.enrolment;
-    let (stack, truncated) = match interned {
-        Ok(stack) => stack,
-        Err(failure) => return stop(failure),
+    let Local { walks, enrolment, .. } = local;
+    let mut walked = capture::walk(walks, registers, enrolment.epoch());
+    if let Walked::Anew(_) = walked
+        // The walk itself may have found out that there is other code now.
+        && enrolment.look_at_modules()
+    {
+        walked = walk_again(walks, registers, enrolment.epoch());
+    }
+    let generation = enrolment.generation();
+    let stack = match walked {
+        Walked::Known(stack) => Ok(stack),
+        Walked::Anew(end) => walks.resolve(registers, end, generation, intern),
     };
+    if capture::is_checking()
+        && let Ok(stack) = stack
+    {
+        capture::check(walks, registers, (walked, stack), generation, intern);
+    }
+    match stack {
+        Ok(id) => Some(Stack { id, truncated: walked == Walked::Anew(End::Truncated) }),
+        Err(Refused::Memory(errno)) => {
+            stop(Failure::Memory(errno));
+            None
+        }
+        Err(Refused::Bound | Refused::Over) => Some(Stack { id: StackId::TRUNCATED, truncated: true }),
+    }
+}
+
+/// Records an event whose stack was just walked.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(crate) fn event(local: &mut Local, Stack { id: stack, truncated }: Stack, event: &Event) {
+    let enrolment = &mut local.enrolment;
     match *event {
         Event::Alloc { addr, size, zeroed } => {
             enrolment.store(size, false, |size| Entry::Alloc { addr, size, stack, zeroed, truncated });
@@ -72,8 +109,8 @@ pub(crate) fn event(local: &mut Local, end: End, event: &Event) {
 
 /// Records that a block is about to be moved. The number of the recording, or 0 if there is none.
 pub(crate) fn realloc_begins(local: &mut Local, addr: u64, size: u64) -> u32 {
-    let Local { recent, enrolment, .. } = local;
-    if !enrolment.prepare(recent) {
+    let enrolment = &mut local.enrolment;
+    if !enrolment.prepare() {
         return 0;
     }
     if enrolment.store(size, true, |size| Entry::ReallocBegin { addr, size }) {
@@ -85,7 +122,7 @@ pub(crate) fn realloc_begins(local: &mut Local, addr: u64, size: u64) -> u32 {
 
 /// Records that the block which this thread began to move, in the recording `begun`, stays what it was.
 pub(crate) fn realloc_failed(local: &mut Local, begun: u32) {
-    if local.enrolment.prepare(&mut local.recent) && local.enrolment.is_of(begun) {
+    if local.enrolment.prepare() && local.enrolment.is_of(begun) {
         local.enrolment.store(0, false, |_| Entry::ReallocFailed);
     }
 }
@@ -155,7 +192,7 @@ pub(crate) fn mark(local: &mut Local, name: &[u8]) {
 /// The number of the recording, with the thread ready for an entry that has no stack.
 #[inline]
 fn prepare_for_line(local: &mut Local) -> Option<u32> {
-    if !local.enrolment.prepare(&mut local.recent) {
+    if !local.enrolment.prepare() {
         return None;
     }
     let recording = local.enrolment.recording();
@@ -222,28 +259,14 @@ static RECORDING: AtomicU32 = AtomicU32::new(0);
 /// Events lost in this recording.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// The number of the stack that was just walked, and whether it is not all of the stack.
-#[inline]
-fn intern(local: &mut Local, end: End) -> Result<(StackId, bool), Failure> {
-    let Local { walks, recent, enrolment, .. } = local;
-    let root = match end {
-        End::Root => StackId::ROOT,
-        End::Truncated => StackId::TRUNCATED,
-    };
-    let generation = enrolment.generation();
-    let mut refused = None;
-    let stack = walks.resolve(root, enrolment.epoch(), |parent, pc| {
-        let parent =
-            if parent < StackId::FIRST { Parent::root(parent, generation) } else { Parent::node(parent) };
-        recent.node(parent, pc, || {
-            TREE.intern(parent, pc, &SidecarJournal).map_err(|why| refused = Some(why)).ok()
-        })
-    });
-    match (stack, refused) {
-        (Some(stack), _) => Ok((stack, end == End::Truncated)),
-        (None, Some(Refused::Memory(errno))) => Err(Failure::Memory(errno)),
-        (None, _) => Ok((StackId::TRUNCATED, true)),
-    }
+#[cold]
+#[inline(never)]
+fn walk_again(walks: &mut Walks, registers: &Registers, epoch: u64) -> Walked {
+    capture::walk(walks, registers, epoch)
+}
+
+fn intern(parent: Parent, pc: u64) -> Result<StackId, Refused> {
+    TREE.intern(parent, pc, &SidecarJournal)
 }
 
 /// Whether this size has room in an entry.

@@ -8,7 +8,6 @@ use alloc_dump::tail::LANE_ROOM;
 
 use super::stream::Turned;
 use super::{RECORDER, RECORDING, helper, lose, narrow, notice_replaced_modules, session, with_stream};
-use crate::capture::Recent;
 use crate::modules;
 use crate::sidecar::Lane;
 use crate::sys;
@@ -55,17 +54,24 @@ impl Enrolment {
 
     /// Brings the thread up to date before an entry; false if there is no recording.
     #[inline(always)]
-    pub(super) fn prepare(&mut self, recent: &mut Recent) -> bool {
-        if self.recording != RECORDING.load(Ordering::Relaxed) && !self.begin(recent) {
+    pub(super) fn prepare(&mut self) -> bool {
+        if self.recording != RECORDING.load(Ordering::Relaxed) && !self.begin() {
             return false;
         }
-        self.generation = modules::generation();
+        self.look_at_modules();
         self.events += 1;
         // A thread usually gets its name a few events after its first.
         if self.events & (self.events - 1) == 0 {
             self.note_name();
         }
         true
+    }
+
+    /// Whether code has gone since this was asked last, so that addresses may mean something else.
+    #[inline(always)]
+    pub(super) fn look_at_modules(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.generation, modules::generation());
+        self.generation != before
     }
 
     /// The recording that goes on, if the thread has its part in it already.
@@ -133,7 +139,7 @@ impl Enrolment {
     }
 
     #[cold]
-    fn begin(&mut self, recent: &mut Recent) -> bool {
+    fn begin(&mut self) -> bool {
         let _errno = sys::ErrnoGuard::new();
         if RECORDING.load(Ordering::Relaxed) == 0 {
             return false;
@@ -148,7 +154,6 @@ impl Enrolment {
             Some(Err(Turned::TooLate)) | None => return false,
         };
         *self = Enrolment { recording, thread: id, place: Some(place), ..Enrolment::new() };
-        recent.clear();
         self.store(0, true, |_| Entry::ThreadStart { id, os_tid: sys::tid() })
     }
 

@@ -1,0 +1,138 @@
+//! Ways from a stack's innermost frame to its node that were gone before: which words were read until the walk came to a
+//! frame of the recorded one. An event whose frame and words are the same has the same node, without a step.
+//!
+//! The recorded walk stays as it is meanwhile: what lies further in than the junction may be out of date, which does no
+//! harm, as nothing of it is believed before it is compared. So a program that allocates and frees in turn at a few
+//! places does not make each of them undo the other's walk.
+
+use alloc_dump::layout::StackId;
+
+use super::frame::Frame;
+use super::registers::Registers;
+use super::walk::{Fresh, Recorded, Word, read};
+use crate::sys::{ErrnoGuard, Mapping, Plain};
+
+/// The ways that one thread remembers; each forgets another one that falls onto its place.
+#[derive(Debug)]
+pub(super) struct Shortcuts {
+    memory: Mapping,
+    /// Whether the kernel has been asked for memory.
+    asked: bool,
+    /// What all nodes belong to.
+    epoch: u64,
+    /// Which of the ways that may be at one place is forgotten next.
+    next: usize,
+}
+
+/// PERF: two cache lines.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(128))]
+struct Shortcut {
+    pc: u64,
+    sp: u64,
+    fp: u64,
+    /// The innermost frame's node, 0 for no way at all.
+    node: u32,
+    /// Where in the recorded walk the junction is.
+    depth: u16,
+    words: u8,
+    /// Whether the way depends on the frame pointer.
+    needs_fp: u8,
+    /// The frame that the way leads to, which is not part of it.
+    junction: Frame,
+    way: [Word; LONGEST],
+}
+
+// SAFETY: integers without padding.
+unsafe impl Plain for Shortcut {}
+
+impl Shortcuts {
+    pub(super) const fn new() -> Shortcuts {
+        Shortcuts { memory: Mapping::empty(), asked: false, epoch: 0, next: 0 }
+    }
+
+    /// The node of the frame with these registers, if a way from there leads to a frame of the recorded walk, which is also
+    /// still as it was from there to the root.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(super) fn node(&self, registers: &Registers, recorded: &Recorded, epoch: u64) -> Option<StackId> {
+        let first = place(registers);
+        let ways = self.memory.slice::<Shortcut>().get(first..first + WAYS)?;
+        ways.iter().find_map(|shortcut| {
+            let fp_mask = 0u64.wrapping_sub(u64::from(shortcut.needs_fp));
+            let differs = (shortcut.pc ^ registers.pc)
+                | (shortcut.sp ^ registers.sp)
+                | (shortcut.fp ^ registers.fp) & fp_mask
+                | (self.epoch ^ epoch);
+            if differs != 0 || shortcut.node == 0 {
+                return None;
+            }
+            for word in shortcut.way.get(..usize::from(shortcut.words))? {
+                // SAFETY: a walk from this frame reads the first word, and each one after it if those before it are the same.
+                if unsafe { read(word.address) } != word.value {
+                    return None;
+                }
+            }
+            // SAFETY: this walk has come to the very state of the junction, on the stack where it began.
+            unsafe { recorded.goes_on_from(usize::from(shortcut.depth), &shortcut.junction) }
+                .then_some(StackId(shortcut.node))
+        })
+    }
+
+    /// Remembers the way of a walk that has led to `node`, if it can be: `fresh` is what it has gone until it came to a
+    /// frame of the recorded walk.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(super) fn remember(
+        &mut self,
+        registers: &Registers,
+        fresh: &Fresh,
+        recorded: &Recorded,
+        epoch: u64,
+        node: StackId,
+    ) {
+        let Some((depth, junction)) = fresh.junction(recorded) else { return };
+        if self.epoch != epoch && !self.begin(epoch) {
+            return;
+        }
+        self.next = (self.next + 1) % WAYS;
+        let place = place(registers) + self.next;
+        let Some(shortcut) = self.memory.slice_mut::<Shortcut>().get_mut(place) else { return };
+        let Some(words) = fresh.way(junction, &mut shortcut.way) else {
+            shortcut.node = 0;
+            return;
+        };
+        (shortcut.pc, shortcut.sp, shortcut.fp) = (registers.pc, registers.sp, registers.fp);
+        (shortcut.node, shortcut.depth, shortcut.words) = (node.0, depth, words);
+        shortcut.needs_fp = u8::from(fresh.needs_fp() || junction.fp_slot().is_none());
+        shortcut.junction = *junction;
+    }
+
+    /// Forgets everything: numbers of nodes mean something else.
+    #[cold]
+    #[inline(never)]
+    fn begin(&mut self, epoch: u64) -> bool {
+        let _errno = ErrnoGuard::new();
+        if !std::mem::replace(&mut self.asked, true) {
+            // Without memory for it everything is walked.
+            let memory = Mapping::anonymous(PLACES * size_of::<Shortcut>());
+            self.memory = memory.unwrap_or(Mapping::empty());
+        } else {
+            self.memory.slice_mut::<Shortcut>().iter_mut().for_each(|shortcut| shortcut.node = 0);
+        }
+        self.epoch = epoch;
+        true
+    }
+}
+
+/// Words of a way.
+pub(super) const LONGEST: usize = 4;
+/// PERF: 64 KiB, for the second-level cache.
+const PLACES: usize = WAYS << SET_BITS;
+const SET_BITS: u32 = 7;
+/// How many there may be for one place. PERF: with one, a program that allocates at forty places has two that undo each other.
+const WAYS: usize = 4;
+
+#[inline(always)]
+fn place(registers: &Registers) -> usize {
+    let mixed = (registers.pc ^ registers.sp.rotate_left(24)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> (u64::BITS - SET_BITS)) as usize * WAYS
+}
