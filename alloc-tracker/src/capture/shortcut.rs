@@ -20,8 +20,6 @@ pub(super) struct Shortcuts {
     asked: bool,
     /// What all nodes belong to.
     epoch: u64,
-    /// Which of the ways that may be at one place is forgotten next.
-    next: usize,
 }
 
 /// PERF: two cache lines.
@@ -48,34 +46,31 @@ unsafe impl Plain for Shortcut {}
 
 impl Shortcuts {
     pub(super) const fn new() -> Shortcuts {
-        Shortcuts { memory: Mapping::empty(), asked: false, epoch: 0, next: 0 }
+        Shortcuts { memory: Mapping::empty(), asked: false, epoch: 0 }
     }
 
     /// The node of the frame with these registers, if a way from there leads to a frame of the recorded walk, which is also
     /// still as it was from there to the root.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn node(&self, registers: &Registers, recorded: &Recorded, epoch: u64) -> Option<StackId> {
-        let first = place(registers);
-        let ways = self.memory.slice::<Shortcut>().get(first..first + WAYS)?;
-        ways.iter().find_map(|shortcut| {
-            let fp_mask = 0u64.wrapping_sub(u64::from(shortcut.needs_fp));
-            let differs = (shortcut.pc ^ registers.pc)
-                | (shortcut.sp ^ registers.sp)
-                | (shortcut.fp ^ registers.fp) & fp_mask
-                | (self.epoch ^ epoch);
-            if differs != 0 || shortcut.node == 0 {
+        let shortcut = self.memory.slice::<Shortcut>().get(place(registers))?;
+        let fp_mask = 0u64.wrapping_sub(u64::from(shortcut.needs_fp));
+        let differs = (shortcut.pc ^ registers.pc)
+            | (shortcut.sp ^ registers.sp)
+            | (shortcut.fp ^ registers.fp) & fp_mask
+            | (self.epoch ^ epoch);
+        if differs != 0 || shortcut.node == 0 {
+            return None;
+        }
+        for word in shortcut.way.get(..usize::from(shortcut.words))? {
+            // SAFETY: a walk from this frame reads the first word, and each one after it if those before it are the same.
+            if unsafe { read(word.address) } != word.value {
                 return None;
             }
-            for word in shortcut.way.get(..usize::from(shortcut.words))? {
-                // SAFETY: a walk from this frame reads the first word, and each one after it if those before it are the same.
-                if unsafe { read(word.address) } != word.value {
-                    return None;
-                }
-            }
-            // SAFETY: this walk has come to the very state of the junction, on the stack where it began.
-            unsafe { recorded.goes_on_from(usize::from(shortcut.depth), &shortcut.junction) }
-                .then_some(StackId(shortcut.node))
-        })
+        }
+        // SAFETY: this walk has come to the very state of the junction, on the stack where it began.
+        unsafe { recorded.goes_on_from(usize::from(shortcut.depth), &shortcut.junction) }
+            .then_some(StackId(shortcut.node))
     }
 
     /// Remembers the way of a walk that has led to `node`, if it can be: `fresh` is what it has gone until it came to a
@@ -93,8 +88,7 @@ impl Shortcuts {
         if self.epoch != epoch && !self.begin(epoch) {
             return;
         }
-        self.next = (self.next + 1) % WAYS;
-        let place = place(registers) + self.next;
+        let place = place(registers);
         let Some(shortcut) = self.memory.slice_mut::<Shortcut>().get_mut(place) else { return };
         let Some(words) = fresh.way(junction, &mut shortcut.way) else {
             shortcut.node = 0;
@@ -125,14 +119,13 @@ impl Shortcuts {
 
 /// Words of a way.
 pub(super) const LONGEST: usize = 4;
-/// PERF: 64 KiB, for the second-level cache.
-const PLACES: usize = WAYS << SET_BITS;
-const SET_BITS: u32 = 7;
-/// How many there may be for one place. PERF: with one, a program that allocates at forty places has two that undo each other.
-const WAYS: usize = 4;
+/// PERF: 64 KiB, for the second-level cache. One way at a place: with several, which of them it is cannot be foreseen, and costs
+/// more than a step or two.
+const PLACES: usize = 1 << PLACE_BITS;
+const PLACE_BITS: u32 = 9;
 
 #[inline(always)]
 fn place(registers: &Registers) -> usize {
     let mixed = (registers.pc ^ registers.sp.rotate_left(24)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> (u64::BITS - SET_BITS)) as usize * WAYS
+    (mixed >> (u64::BITS - PLACE_BITS)) as usize
 }
