@@ -43,6 +43,11 @@ pub(crate) fn with<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
     Some(result)
 }
 
+/// Where a thread-local of the calling thread is; 0 if that cannot be said any more.
+pub(crate) fn address_of_local() -> u64 {
+    CURRENT.try_with(|current| ptr::from_ref(current).addr() as u64).unwrap_or(0)
+}
+
 /// Whether the calling thread is inside the hook, that is, whether a signal handler has interrupted it there.
 pub(crate) fn is_busy() -> bool {
     let thread = CURRENT.try_with(Cell::get).unwrap_or(ENDED);
@@ -229,7 +234,10 @@ fn map_states() -> Option<&'static Thread> {
 fn with_orphans<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
     for _ in 0..1_000_000 {
         if let Some(_guard) = ORPHANS_LOCK.try_lock() {
-            return Some(f(Busy { counters: &ORPHANS.counters, local: &ORPHANS.local }));
+            let mut busy = Busy { counters: &ORPHANS.counters, local: &ORPHANS.local };
+            // What the thread before has walked was on a stack that may be gone.
+            busy.local().walks = Walks::new();
+            return Some(f(busy));
         }
         std::hint::spin_loop();
     }

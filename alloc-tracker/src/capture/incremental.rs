@@ -46,8 +46,8 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
         }
         if candidates.last().is_some_and(|innermost| innermost.is_in_state_of(&frame)) {
             let shared = candidates.len();
-            // SAFETY: both walks are in the same state, so this one reads what the recorded one has read, between the stack
-            // pointer and the end of the mapping that it lies in, or somewhere else only after all that led there.
+            // SAFETY: both walks are in the same state, so this one reads what the recorded one has read, each word after all
+            // that led to it; and the thread's own stack is there from its stack pointer to its end.
             let Some(differs) = (unsafe { recorded.first_difference(shared - 1) }) else {
                 memory.fresh.share(shared);
                 return Some(Walked::Anew(End::Root));
@@ -175,15 +175,15 @@ mod tests {
     }
 
     /// A processor, of which there is a stack and the register that may be a frame pointer.
-    struct Machine {
-        stack: Vec<u64>,
+    struct Machine<'a> {
+        stack: &'a mut [u64],
         /// With the frame pointer and the stack pointer before the call.
         running: Vec<(Function, u64, u64)>,
         sp: u64,
         fp: u64,
     }
 
-    impl Machine {
+    impl Machine<'_> {
         fn word(&mut self, address: u64) -> &mut u64 {
             let start = self.stack.as_ptr().expose_provenance() as u64;
             &mut self.stack[((address - start) / 8) as usize]
@@ -226,7 +226,9 @@ mod tests {
                 Function { returns_to: 0x1000 + at * 37, size: 32 + at / 2 * 16, saves, needs_fp }
             })
             .collect();
-        let mut machine = Machine { stack: vec![0; 1 << 16], running: Vec::new(), sp: 0, fp: 77 };
+        // On the thread's own stack, which alone has shortcuts.
+        let mut stack = [0; 1 << 11];
+        let mut machine = Machine { stack: &mut stack, running: Vec::new(), sp: 0, fp: 77 };
         machine.sp = machine.stack.as_ptr_range().end.expose_provenance() as u64;
         machine.call(outermost, 0);
         let mut tree = HashMap::new();

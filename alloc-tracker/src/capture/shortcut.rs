@@ -1,6 +1,8 @@
 //! Ways from a stack's innermost frame to its node that were gone before: which words were read until the walk came to a
 //! frame of the recorded one. An event whose frame and words are the same has the same node, without a step.
 //!
+//! There are shortcuts on the thread's own stack only: others may have gone, and smaller ones be in their places.
+//!
 //! The recorded walk stays as it is meanwhile: what lies further in than the junction may be out of date, which does no
 //! harm, as nothing of it is believed before it is compared. So a program that allocates and frees in turn at a few
 //! places does not make each of them undo the other's walk.
@@ -63,7 +65,8 @@ impl Shortcuts {
             return None;
         }
         for word in shortcut.way.get(..usize::from(shortcut.words))? {
-            // SAFETY: a walk from this frame reads the first word, and each one after it if those before it are the same.
+            // SAFETY: on the thread's own stack, which is all that shortcuts are for, between its stack pointer, which is the
+            // one that the way was gone from, and its end.
             if unsafe { read(word.address) } != word.value {
                 return None;
             }

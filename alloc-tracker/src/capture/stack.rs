@@ -3,12 +3,14 @@
 use super::walk;
 use crate::modules;
 use crate::sys::ErrnoGuard;
+use crate::thread;
 
 /// The part of a stack that is in use: from a stack pointer to the end of the mapping that it lies in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     start: u64,
     end: u64,
+    stays: bool,
 }
 
 impl Bounds {
@@ -29,6 +31,12 @@ impl Bounds {
         let above = sp.wrapping_sub(inner).wrapping_sub(1) < self.end.wrapping_sub(inner);
         // SAFETY: aligned, and between the stack pointer of a function that has not returned and the end, as in `read`.
         (above & sp.is_multiple_of(8)).then(|| unsafe { walk::read(sp.wrapping_sub(8)) })
+    }
+
+    /// Whether all of it is there for as long as the thread is, whatever was found out about it earlier.
+    #[inline(always)]
+    pub(super) fn stays(&self) -> bool {
+        self.stays
     }
 
     /// Where the stack ends.
@@ -60,6 +68,7 @@ struct Recent {
     start: u64,
     end: u64,
     walk: u8,
+    stays: bool,
 }
 
 /// Walks that a thread remembers: its own stack's, one for signals, and two for fibers.
@@ -71,7 +80,7 @@ const LOOK_UPS: u32 = 1024;
 
 impl StackRanges {
     pub(super) const fn new() -> StackRanges {
-        let mut recent = [Recent { start: 0, end: 0, walk: 0 }; STACKS];
+        let mut recent = [Recent { start: 0, end: 0, walk: 0, stays: false }; STACKS];
         let mut walk = 0;
         while walk < STACKS {
             recent[walk].walk = walk as u8;
@@ -86,7 +95,8 @@ impl StackRanges {
     pub(super) fn above(&mut self, sp: u64) -> Option<(Bounds, usize)> {
         let first = &self.recent[0];
         if first.start <= sp && sp < first.end {
-            return Some((Bounds { start: sp, end: first.end }, usize::from(first.walk)));
+            let bounds = Bounds { start: sp, end: first.end, stays: first.stays };
+            return Some((bounds, usize::from(first.walk)));
         }
         self.switch(sp)
     }
@@ -94,19 +104,19 @@ impl StackRanges {
     /// A stack that a walk comes to from another one.
     pub(super) fn beyond(&mut self, sp: u64) -> Option<Bounds> {
         let (start, end) = self.range_of(sp)?;
-        Some(Bounds { start, end })
+        Some(Bounds { start, end, stays: false })
     }
 
     #[cold]
     fn switch(&mut self, sp: u64) -> Option<(Bounds, usize)> {
         let _errno = ErrnoGuard::new();
-        let (start, end) = self.range_of(sp)?;
+        let (start, end, stays) = own_part(self.range_of(sp)?, sp);
         // A stack that grows has another start at every new page.
         let at = self.recent.iter().position(|recent| recent.end == end).unwrap_or(STACKS - 1);
         self.recent[..=at].rotate_right(1);
         let first = &mut self.recent[0];
-        (first.start, first.end) = (start, end);
-        Some((Bounds { start: sp, end }, usize::from(first.walk)))
+        (first.start, first.end, first.stays) = (start, end, stays);
+        Some((Bounds { start: sp, end, stays }, usize::from(first.walk)))
     }
 
     fn range_of(&mut self, sp: u64) -> Option<(u64, u64)> {
@@ -136,6 +146,25 @@ impl StackRanges {
         self.ranges[at] = (start, end);
         Some((start, end))
     }
+}
+
+/// The part of a mapping that may be the stack with this address, and whether it is the thread's own one, which is not
+/// unmapped before the thread ends. A fiber's may be, and a smaller one be mapped in its place.
+///
+/// C libraries put the thread-locals of a thread above its stack, in the same mapping, and the kernel what a program is
+/// started with above that of its first thread. What the kernel has joined to that from above is no part of the stack.
+fn own_part((mut start, end): (u64, u64), sp: u64) -> (u64, u64, bool) {
+    // SAFETY: reads a table that the kernel has made.
+    let of_the_process = unsafe { libc::getauxval(libc::AT_RANDOM) };
+    for anchor in [thread::address_of_local(), of_the_process].map(|anchor| anchor & !7) {
+        if sp < anchor && start <= sp && anchor < end {
+            return (start, anchor, true);
+        }
+        if start < anchor && anchor <= sp {
+            start = anchor;
+        }
+    }
+    (start, end, false)
 }
 
 #[cfg(test)]
@@ -174,6 +203,20 @@ mod tests {
             assert_eq!((ranges.above(own).unwrap().1, ranges.above(other).unwrap().1), (first, second));
         }
         assert_eq!(ranges.look_ups, 2);
+    }
+
+    #[test]
+    fn the_threads_own_stack_stays_and_others_may_go() {
+        let (local, boxed) = (0u64, Box::new(0u64));
+        let mut ranges = StackRanges::new();
+        let stays = |ranges: &mut StackRanges, place: &u64| {
+            let (bounds, _) = ranges.above(&raw const *place as u64).unwrap();
+            (bounds.stays(), bounds.contains(thread::address_of_local()))
+        };
+        for _ in 0..2 {
+            assert_eq!(stays(&mut ranges, &local), (true, false));
+            assert!(!stays(&mut ranges, &boxed).0);
+        }
     }
 
     static OWN: u64 = 0;

@@ -79,7 +79,7 @@ impl Walks {
             return Some(Ok(node));
         }
         self.known.hold_for(epoch);
-        fresh.begin();
+        fresh.begin(!bounds.stays());
         let (ranges, known) = (&mut self.stacks, &mut self.known);
         Some(Err(Beginning { recorded, fresh, bounds, ranges, known }))
     }
@@ -201,12 +201,12 @@ impl Recorded {
     ///
     /// # Safety
     /// A walk that is in the state of this frame must be able to read what this one has read, as long as all that it has
-    /// read before is the same; and all between its stack pointer and the end of its stack.
+    /// read before is the same; and, if this frame is not in order, all between its stack pointer and the end of its stack.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) unsafe fn first_difference(&self, from: usize) -> Option<usize> {
         let frame = self.frames.get(from)?;
         if !frame.is_in_order() {
-            // PERF: all words lie on the stack in use, so they may be read in any order, and need no branch for each.
+            // PERF: all words lie on the thread's own stack, so they may be read in any order, and need no branch for each.
             let mut differences = 0;
             for caller in self.frames.as_slice().get(..from).unwrap_or_default() {
                 // SAFETY: this frame's return address was there when it was recorded.
@@ -270,7 +270,7 @@ impl Recorded {
         self.root = root;
         self.frames.len = fresh.shared;
         self.words.len = self.words_before(fresh.shared);
-        let (mut parent, mut in_order) = (root, fresh.left_its_stack);
+        let (mut parent, mut in_order) = (root, fresh.in_order);
         if let Some(last) = self.frames.as_slice().last() {
             parent = StackId(last.node);
             in_order |= last.is_in_order();
@@ -317,8 +317,9 @@ pub(super) struct Fresh {
     words: Array<Word, 128>,
     /// Outermost frames of the recorded walk that the new one shares.
     shared: usize,
-    /// Whether the walk has come to another stack.
-    left_its_stack: bool,
+    /// Whether what was read on the way must be compared in that order, because the walk has not stayed on the thread's own
+    /// stack.
+    in_order: bool,
     /// Whether the frames are those of an unwinder, with its states.
     stepped: bool,
     /// Whether they depend on what was in the frame pointer's register.
@@ -331,22 +332,22 @@ impl Fresh {
             frames: Array::new(),
             words: Array::new(),
             shared: 0,
-            left_its_stack: false,
+            in_order: false,
             stepped: false,
             needs_fp: false,
         }
     }
 
     #[inline(always)]
-    fn begin(&mut self) {
+    fn begin(&mut self, in_order: bool) {
         (self.frames.len, self.words.len) = (0, 0);
-        (self.shared, self.left_its_stack) = (0, false);
+        (self.shared, self.in_order) = (0, in_order);
         (self.stepped, self.needs_fp) = (true, false);
     }
 
     /// Becomes a walk that has addresses only.
     fn fill(&mut self, walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> End) -> End {
-        self.begin();
+        self.begin(true);
         self.stepped = false;
         walk(&mut |pc| self.push(Frame::without_state(pc)))
     }
@@ -367,7 +368,7 @@ impl Fresh {
     /// if there is no such frame, or if no shortcut can lead there.
     #[inline(always)]
     pub(super) fn junction<'a>(&self, recorded: &'a Recorded) -> Option<(u16, &'a Frame)> {
-        let at = self.shared.checked_sub(1).filter(|_| self.stepped && !self.left_its_stack)?;
+        let at = self.shared.checked_sub(1).filter(|_| self.stepped && !self.in_order)?;
         let junction = recorded.frames.get(at).filter(|frame| !frame.is_in_order())?;
         Some((u16::try_from(at).ok()?, junction))
     }
@@ -408,7 +409,7 @@ impl Fresh {
     /// Adds a frame of the recorded walk again, with its words.
     pub(super) fn push_recorded(&mut self, recorded: &Recorded, at: usize) -> bool {
         let Some(frame) = recorded.frames.get(at).copied() else { return false };
-        self.left_its_stack |= frame.is_in_order();
+        self.in_order |= frame.is_in_order();
         // It may.
         self.needs_fp = true;
         recorded.words_of(at).iter().rev().all(|word| self.note(*word)) && self.push(frame)
@@ -416,7 +417,7 @@ impl Fresh {
 
     /// The walk goes on, on another stack than the one where it began.
     pub(super) fn leave_stack(&mut self) {
-        self.left_its_stack = true;
+        self.in_order = true;
     }
 
     /// The walk goes on as the recorded one does in its first `frames` frames.
@@ -586,7 +587,7 @@ mod tests {
     #[test]
     fn there_is_a_bound_and_it_is_said() {
         let mut walk = walk();
-        walk.fresh.begin();
+        walk.fresh.begin(true);
         let pushed = (0..).take_while(|pc| walk.fresh.push(Frame::without_state(*pc))).count();
         assert_eq!(pushed, MAX_FRAMES);
     }
