@@ -88,8 +88,8 @@ impl Shortcuts {
         node: StackId,
     ) {
         let Some((depth, junction)) = fresh.junction(recorded) else { return };
-        if self.epoch != epoch && !self.begin(epoch) {
-            return;
+        if self.epoch != epoch {
+            self.begin(epoch);
         }
         let place = place(registers);
         let Some(shortcut) = self.memory.slice_mut::<Shortcut>().get_mut(place) else { return };
@@ -106,7 +106,7 @@ impl Shortcuts {
     /// Forgets everything: numbers of nodes mean something else.
     #[cold]
     #[inline(never)]
-    fn begin(&mut self, epoch: u64) -> bool {
+    fn begin(&mut self, epoch: u64) {
         let _errno = ErrnoGuard::new();
         if !std::mem::replace(&mut self.asked, true) {
             // Without memory for it everything is walked.
@@ -116,7 +116,6 @@ impl Shortcuts {
             self.memory.slice_mut::<Shortcut>().iter_mut().for_each(|shortcut| shortcut.node = 0);
         }
         self.epoch = epoch;
-        true
     }
 }
 
