@@ -13,7 +13,7 @@ use crate::capture::Walks;
 use crate::counters::Counters;
 use crate::probe::Activations;
 use crate::recorder::{self, Enrolment};
-use crate::sys::{ErrnoGuard, FutexLock, Mapping};
+use crate::sys::{ErrnoGuard, FutexLock, Helper, Mapping};
 
 /// Runs `f` with the calling thread's state, unless the thread is already in here (a signal handler that allocates):
 /// then `None`.
@@ -61,7 +61,8 @@ pub(crate) fn is_busy() -> bool {
 /// Whether no other thread is inside the hook. One that enters it after this call sees everything that was stored before
 /// it, provided that the caller has synchronised all threads.
 pub(crate) fn others_are_outside() -> bool {
-    let own = CURRENT.try_with(Cell::get).unwrap_or(ENDED);
+    // A thread of ours has no state, and maybe no thread-locals to look for one.
+    let own = if Helper::is_current() { ENDED } else { CURRENT.try_with(Cell::get).unwrap_or(ENDED) };
     let Some(_orphans) = ORPHANS_LOCK.try_lock() else { return false };
     all().all(|thread| ptr::eq(thread, own) || !thread.busy.load(Ordering::Acquire))
 }

@@ -1,62 +1,127 @@
 //! A thread of ours in the host's process: with no signals, little stack and a name that says whose it is.
+//!
+//! PERF: if it can be, it is a thread that the C library does not know of. As soon as that knows of a second one, its own
+//! `malloc` takes its locks with atomic instructions, at every event of a program that has one thread itself.
 
-use super::Mapping;
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+use super::bare_thread::BareThread;
+use super::{Mapping, here};
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A thread that has been started.
 #[derive(Debug)]
 pub(crate) struct Helper {
-    thread: libc::pthread_t,
+    thread: Thread,
     stack: Mapping,
 }
 
-// SAFETY: the handle may be used by any thread.
+#[derive(Debug)]
+enum Thread {
+    #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+    Bare(BareThread),
+    Known(libc::pthread_t),
+}
+
+// SAFETY: the handles may be used by any thread.
 unsafe impl Send for Helper {}
 
 impl Helper {
     /// Starts `run` in a thread; `None` if the system gives none.
     pub(crate) fn start(run: fn()) -> Option<Helper> {
         let stack = Mapping::anonymous(STACK).ok()?;
-        let mut thread: libc::pthread_t = 0;
-        // SAFETY: sets and attributes are initialised by the first calls on them; the stack is ours and outlives the
-        // thread, which `join` waits for; the argument is a function pointer, which is what `begin` takes it for.
-        let result = unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            let mut before: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
-            let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
-            libc::pthread_attr_init(&raw mut attributes);
-            let set = libc::pthread_attr_setstack(&raw mut attributes, stack.start().cast(), STACK);
-            let argument = run as *mut libc::c_void;
-            let result = match set {
-                0 => libc::pthread_create(&raw mut thread, &raw const attributes, begin, argument),
-                error => error,
-            };
-            libc::pthread_attr_destroy(&raw mut attributes);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-            result
-        };
-        (result == 0).then_some(Helper { thread, stack })
+        START_OF_STACK.store(stack.start().expose_provenance() as u64, Ordering::Relaxed);
+        let blocked = SignalsBlocked::all();
+        #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+        // SAFETY: the stack is ours and outlives the thread, which `join` waits for. What the thread does is make system calls,
+        // through functions of the C library that know nothing of threads but `errno`.
+        let thread = unsafe { BareThread::start(&stack, begin, run).map(Thread::Bare) }
+            .or_else(|| start_known(&stack, run).map(Thread::Known));
+        #[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
+        let thread = start_known(&stack, run).map(Thread::Known);
+        drop(blocked);
+        Some(Helper { thread: thread?, stack })
     }
 
     /// Waits for its end.
     pub(crate) fn join(self) {
-        // SAFETY: started by `start` and joined once.
-        let result = unsafe { libc::pthread_join(self.thread, std::ptr::null_mut()) };
-        if result != 0 {
+        let ended = match self.thread {
+            #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+            Thread::Bare(thread) => thread.join(),
+            // SAFETY: started by `start` and joined once.
+            Thread::Known(thread) => unsafe { libc::pthread_join(thread, std::ptr::null_mut()) == 0 },
+        };
+        if !ended {
             self.stack.leak();
         }
     }
+
+    /// Whether the calling thread is the one that was started last. It may have no thread-locals of the program's.
+    pub(crate) fn is_current() -> bool {
+        let start = START_OF_STACK.load(Ordering::Relaxed);
+        (start..start + STACK as u64).contains(&here())
+    }
 }
 
-extern "C" fn begin(run: *mut libc::c_void) -> *mut libc::c_void {
+/// Starts a thread by way of the C library.
+fn start_known(stack: &Mapping, run: fn()) -> Option<libc::pthread_t> {
+    let mut thread: libc::pthread_t = 0;
+    // SAFETY: the attributes are initialised by the first call on them; the stack is ours and outlives the thread, which `join`
+    // waits for; the argument is a function pointer, which is what `begin_known` takes it for.
+    unsafe {
+        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+        libc::pthread_attr_init(&raw mut attributes);
+        let set = libc::pthread_attr_setstack(&raw mut attributes, stack.start().cast(), STACK);
+        let argument = run as *mut libc::c_void;
+        let result = match set {
+            0 => libc::pthread_create(&raw mut thread, &raw const attributes, begin_known, argument),
+            error => error,
+        };
+        libc::pthread_attr_destroy(&raw mut attributes);
+        (result == 0).then_some(thread)
+    }
+}
+
+extern "C" fn begin_known(run: *mut libc::c_void) -> *mut libc::c_void {
+    begin(run);
+    std::ptr::null_mut()
+}
+
+extern "C" fn begin(run: *mut libc::c_void) -> libc::c_int {
     // SAFETY: a zero-ended name of less than 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"alloc-tracker".as_ptr(), 0, 0, 0) };
     // SAFETY: `start` passes a function of this type.
     let run = unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(run) };
     run();
-    std::ptr::null_mut()
+    0
 }
 
+/// While it lives the calling thread gets no signals, nor do threads that it starts ever.
+struct SignalsBlocked {
+    before: libc::sigset_t,
+}
+
+impl SignalsBlocked {
+    fn all() -> SignalsBlocked {
+        // SAFETY: sets are initialised by the first calls on them.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
+            SignalsBlocked { before }
+        }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: `before` was filled by the call that blocked.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+    }
+}
+
+/// Where the stack of the thread that was started last begins.
+static START_OF_STACK: AtomicU64 = AtomicU64::new(0);
 /// Enough for everything that is done there, for thread-locals of the program, and for a page that guards nothing.
 const STACK: usize = 256 << 10;

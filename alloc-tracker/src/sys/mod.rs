@@ -2,6 +2,8 @@
 //! strings. Out: plain numbers and [`Errno`]. Nothing here panics, allocates, or leaves `errno` changed for the host
 //! when called under an [`ErrnoGuard`].
 
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+mod bare_thread;
 mod file;
 mod futex;
 mod helper;
@@ -49,6 +51,13 @@ impl Drop for ErrnoGuard {
         // SAFETY: as in `Errno::last`.
         unsafe { *libc::__errno_location() = self.0 }
     }
+}
+
+/// An address on the calling thread's stack.
+#[inline(never)]
+pub(crate) fn here() -> u64 {
+    let local = 0u8;
+    std::hint::black_box(&raw const local).addr() as u64
 }
 
 /// Nanoseconds of the given clock.
@@ -144,20 +153,68 @@ pub(crate) fn complain(message: std::fmt::Arguments<'_>) {
     file::write_to_stderr(line.as_bytes());
 }
 
-/// The system's words for an error number, such as "No space left on device".
+/// Words for an error number, such as "No space left on device". Not the C library's: it may look for a translation, with
+/// its locks and its allocator, and the thread that asks may be unknown to it.
 pub(crate) fn describe(errno: Errno) -> Text<128> {
     let mut text = Text::new();
-    let mut buffer = [0 as libc::c_char; 128];
-    // SAFETY: the buffer is valid for its length, and zero-ended after success.
-    let known = unsafe {
-        (libc::strerror_r(errno.0, buffer.as_mut_ptr(), buffer.len()) == 0)
-            .then(|| CStr::from_ptr(buffer.as_ptr()))
-    };
-    match known.and_then(|known| known.to_str().ok()) {
-        Some(known) => text.push(known.as_bytes()),
-        None => {
-            let _ = write!(text, "error {}", errno.0);
+    let known = match errno.0 {
+        libc::EPERM => "Operation not permitted",
+        libc::ENOENT => "No such file or directory",
+        libc::EINTR => "Interrupted system call",
+        libc::EIO => "Input/output error",
+        libc::ENXIO => "No such device or address",
+        libc::EBADF => "Bad file descriptor",
+        libc::EAGAIN => "Resource temporarily unavailable",
+        libc::ENOMEM => "Cannot allocate memory",
+        libc::EACCES => "Permission denied",
+        libc::EBUSY => "Device or resource busy",
+        libc::EEXIST => "File exists",
+        libc::ENODEV => "No such device",
+        libc::ENOTDIR => "Not a directory",
+        libc::EISDIR => "Is a directory",
+        libc::EINVAL => "Invalid argument",
+        libc::ENFILE => "Too many open files in system",
+        libc::EMFILE => "Too many open files",
+        libc::ETXTBSY => "Text file busy",
+        libc::EFBIG => "File too large",
+        libc::ENOSPC => "No space left on device",
+        libc::ESPIPE => "Illegal seek",
+        libc::EROFS => "Read-only file system",
+        libc::EPIPE => "Broken pipe",
+        libc::ENAMETOOLONG => "File name too long",
+        libc::ENOSYS => "Function not implemented",
+        libc::ELOOP => "Too many levels of symbolic links",
+        libc::EOVERFLOW => "Value too large for defined data type",
+        libc::EOPNOTSUPP => "Operation not supported",
+        libc::ESTALE => "Stale file handle",
+        libc::EDQUOT => "Disk quota exceeded",
+        other => {
+            let _ = write!(text, "error {other}");
+            return text;
         }
-    }
+    };
+    text.push(known.as_bytes());
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words are those that a person finds everywhere else.
+    #[test]
+    fn errors_have_the_systems_words() {
+        let mut known = 0;
+        for number in 1..150 {
+            let text = describe(Errno(number));
+            let text = std::str::from_utf8(text.as_bytes()).unwrap();
+            if text == format!("error {number}") {
+                continue;
+            }
+            known += 1;
+            let system = std::io::Error::from_raw_os_error(number).to_string();
+            assert_eq!(format!("{text} (os error {number})"), system);
+        }
+        assert!(known >= 30, "{known}");
+    }
 }
