@@ -38,6 +38,24 @@ impl Frame {
         Frame::in_register(pc, 0, 0)
     }
 
+    /// The same frame, field by field.
+    ///
+    /// PERF: one that was just stored in words must not be loaded as a whole: the processor waits until all of its words have
+    /// left for the cache. The compiler makes one load of two words, unless they are volatile.
+    #[inline(always)]
+    pub(super) fn copied(&self) -> Frame {
+        // SAFETY: fields of a valid frame.
+        unsafe {
+            Frame {
+                pc: (&raw const self.pc).read_volatile(),
+                sp: (&raw const self.sp).read_volatile(),
+                fp: (&raw const self.fp).read_volatile(),
+                flags_and_words: (&raw const self.flags_and_words).read_volatile(),
+                node: (&raw const self.node).read_volatile(),
+            }
+        }
+    }
+
     /// A frame whose function's frame pointer has this value.
     #[inline(always)]
     pub(super) const fn in_register(pc: u64, sp: u64, fp: u64) -> Frame {

@@ -10,7 +10,16 @@ use crate::thread;
 pub(super) struct Bounds {
     start: u64,
     end: u64,
-    stays: bool,
+}
+
+/// The stack that a walk begins on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beginning {
+    pub(super) bounds: Bounds,
+    /// Which of the remembered walks belongs to it.
+    pub(super) walk: usize,
+    /// Whether all of it is there for as long as the thread is, whatever was found out about it earlier.
+    pub(super) stays: bool,
 }
 
 impl Bounds {
@@ -31,12 +40,6 @@ impl Bounds {
         let above = sp.wrapping_sub(inner).wrapping_sub(1) < self.end.wrapping_sub(inner);
         // SAFETY: aligned, and between the stack pointer of a function that has not returned and the end, as in `read`.
         (above & sp.is_multiple_of(8)).then(|| unsafe { walk::read(sp.wrapping_sub(8)) })
-    }
-
-    /// Whether all of it is there for as long as the thread is, whatever was found out about it earlier.
-    #[inline(always)]
-    pub(super) fn stays(&self) -> bool {
-        self.stays
     }
 
     /// Where the stack ends.
@@ -71,6 +74,13 @@ struct Recent {
     stays: bool,
 }
 
+impl Recent {
+    #[inline(always)]
+    fn contains(&self, sp: u64) -> bool {
+        self.start <= sp && sp < self.end
+    }
+}
+
 /// Walks that a thread remembers: its own stack's, one for signals, and two for fibers.
 pub(super) const STACKS: usize = 4;
 const RANGES: usize = 64;
@@ -89,34 +99,36 @@ impl StackRanges {
         StackRanges { ranges: [(0, 0); RANGES], recent, next: 0, look_ups: 0 }
     }
 
-    /// The stack from `sp` to its end, and which walk belongs to it; `None` if that is not in any mapping, or not worth
-    /// finding out.
-    #[inline]
-    pub(super) fn above(&mut self, sp: u64) -> Option<(Bounds, usize)> {
-        let first = &self.recent[0];
-        if first.start <= sp && sp < first.end {
-            let bounds = Bounds { start: sp, end: first.end, stays: first.stays };
-            return Some((bounds, usize::from(first.walk)));
+    /// The stack from `sp` to its end; `None` if that is not in any mapping, or not worth finding out.
+    #[inline(always)]
+    pub(super) fn above(&mut self, sp: u64) -> Option<Beginning> {
+        // PERF: what is seldom returns nothing but whether it has made the first range the right one.
+        if !self.recent[0].contains(sp) && !self.switch(sp) {
+            return None;
         }
-        self.switch(sp)
+        let Recent { end, walk, stays, .. } = self.recent[0];
+        Some(Beginning { bounds: Bounds { start: sp, end }, walk: usize::from(walk), stays })
     }
 
     /// A stack that a walk comes to from another one.
     pub(super) fn beyond(&mut self, sp: u64) -> Option<Bounds> {
         let (start, end) = self.range_of(sp)?;
-        Some(Bounds { start, end, stays: false })
+        Some(Bounds { start, end })
     }
 
+    /// Makes the range with this address the first; false if there is none.
     #[cold]
-    fn switch(&mut self, sp: u64) -> Option<(Bounds, usize)> {
+    #[inline(never)]
+    fn switch(&mut self, sp: u64) -> bool {
         let _errno = ErrnoGuard::new();
-        let (start, end, stays) = own_part(self.range_of(sp)?, sp);
+        let Some(range) = self.range_of(sp) else { return false };
+        let (start, end, stays) = own_part(range, sp);
         // A stack that grows has another start at every new page.
         let at = self.recent.iter().position(|recent| recent.end == end).unwrap_or(STACKS - 1);
         self.recent[..=at].rotate_right(1);
         let first = &mut self.recent[0];
         (first.start, first.end, first.stays) = (start, end, stays);
-        Some((Bounds { start: sp, end, stays }, usize::from(first.walk)))
+        true
     }
 
     fn range_of(&mut self, sp: u64) -> Option<(u64, u64)> {
@@ -176,7 +188,7 @@ mod tests {
         let here = [0x1234_5678_9ABC_DEF0u64, 1];
         let address = here.as_ptr().expose_provenance() as u64;
         let mut ranges = StackRanges::new();
-        let (bounds, _) = ranges.above(address).unwrap();
+        let bounds = ranges.above(address).unwrap().bounds;
         assert_eq!((bounds.read(address), bounds.read(address + 8)), (Some(here[0]), Some(1)));
         assert_eq!(
             (bounds.read(address - 8), bounds.read(address + 1), bounds.read(bounds.end)),
@@ -196,11 +208,11 @@ mod tests {
         let stack = Box::new(0u64);
         let (own, other) = (&raw const OWN as u64, &raw const *stack as u64);
         let mut ranges = StackRanges::new();
-        let first = ranges.above(own).unwrap().1;
-        let second = ranges.above(other).unwrap().1;
+        let first = ranges.above(own).unwrap().walk;
+        let second = ranges.above(other).unwrap().walk;
         assert_ne!(first, second);
         for _ in 0..5 {
-            assert_eq!((ranges.above(own).unwrap().1, ranges.above(other).unwrap().1), (first, second));
+            assert_eq!((ranges.above(own).unwrap().walk, ranges.above(other).unwrap().walk), (first, second));
         }
         assert_eq!(ranges.look_ups, 2);
     }
@@ -209,13 +221,13 @@ mod tests {
     fn the_threads_own_stack_stays_and_others_may_go() {
         let (local, boxed) = (0u64, Box::new(0u64));
         let mut ranges = StackRanges::new();
-        let stays = |ranges: &mut StackRanges, place: &u64| {
-            let (bounds, _) = ranges.above(&raw const *place as u64).unwrap();
-            (bounds.stays(), bounds.contains(thread::address_of_local()))
+        let looked_at = |ranges: &mut StackRanges, place: &u64| {
+            let Beginning { bounds, stays, .. } = ranges.above(&raw const *place as u64).unwrap();
+            (stays, bounds.contains(thread::address_of_local()))
         };
         for _ in 0..2 {
-            assert_eq!(stays(&mut ranges, &local), (true, false));
-            assert!(!stays(&mut ranges, &boxed).0);
+            assert_eq!(looked_at(&mut ranges, &local), (true, false));
+            assert!(!looked_at(&mut ranges, &boxed).0);
         }
     }
 

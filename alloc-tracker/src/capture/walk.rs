@@ -1,5 +1,7 @@
 //! The walks that a thread remembers, one for each stack that it runs on, and the new one in the making.
 
+use std::ptr::NonNull;
+
 use alloc_dump::layout::StackId;
 
 use super::End;
@@ -8,7 +10,7 @@ use super::known::{Known, Place};
 use super::plain_address;
 use super::registers::Registers;
 use super::shortcut::{LONGEST, Shortcuts};
-use super::stack::{Bounds, STACKS, StackRanges};
+use super::stack::{self, Bounds, STACKS, StackRanges};
 use crate::sys::{ErrnoGuard, Mapping, Plain};
 use crate::tree::{Parent, Refused};
 
@@ -71,15 +73,15 @@ impl Walks {
         registers: &Registers,
         epoch: u64,
     ) -> Option<Result<StackId, Beginning<'_>>> {
-        let (bounds, which) = self.stacks.above(registers.sp)?;
-        self.current = which;
-        let Walk { recorded, fresh } = &mut self.walks[which];
+        let stack::Beginning { bounds, walk, stays } = self.stacks.above(registers.sp)?;
+        self.current = walk;
+        let Walk { recorded, fresh } = &mut self.walks[walk];
         recorded.hold_for(epoch, bounds.end());
         if let Some(node) = self.shortcuts.node(registers, recorded, epoch) {
             return Some(Ok(node));
         }
         self.known.hold_for(epoch);
-        fresh.begin(!bounds.stays());
+        fresh.begin(!stays);
         let (ranges, known) = (&mut self.stacks, &mut self.known);
         Some(Err(Beginning { recorded, fresh, bounds, ranges, known }))
     }
@@ -159,7 +161,7 @@ impl Walks {
 /// words that a step needs beyond that, and return addresses that lie elsewhere.
 #[derive(Debug)]
 pub(super) struct Recorded {
-    frames: Array<Frame, 0>,
+    frames: Array<Frame, BLOCK>,
     words: Array<Word, 32>,
     /// What it hangs under.
     root: StackId,
@@ -208,9 +210,11 @@ impl Recorded {
         if !frame.is_in_order() {
             // PERF: all words lie on the thread's own stack, so they may be read in any order, and need no branch for each.
             let mut differences = 0;
-            for caller in self.frames.as_slice().get(..from).unwrap_or_default() {
-                // SAFETY: this frame's return address was there when it was recorded.
-                differences |= unsafe { read(caller.sp.wrapping_sub(8)) } ^ caller.pc;
+            for callers in self.frames.blocks::<BLOCK>(from) {
+                for caller in callers {
+                    // SAFETY: this frame's return address was there when it was recorded, or it is the filler.
+                    differences |= unsafe { read(caller.sp.wrapping_sub(8)) } ^ caller.pc;
+                }
             }
             for word in self.words.as_slice().get(..frame.words()).unwrap_or_default() {
                 // SAFETY: as above.
@@ -276,6 +280,7 @@ impl Recorded {
             in_order |= last.is_in_order();
         }
         for (at, frame) in fresh.frames.as_slice().iter().enumerate().rev() {
+            let frame = frame.copied();
             parent = match node(parent, plain_address(frame.pc), Place(frame.node)) {
                 Ok(node) => node,
                 Err(why) => return self.forget(why),
@@ -284,7 +289,7 @@ impl Recorded {
             if !fresh.words.is_empty() && !self.take_words(fresh, at) {
                 return self.forget(Refused::Bound);
             }
-            let frame = Frame { node: parent.0, ..*frame };
+            let frame = Frame { node: parent.0, ..frame };
             if !self.frames.push(frame.with_words(self.words.len).in_order(in_order)) {
                 return self.forget(Refused::Bound);
             }
@@ -444,30 +449,42 @@ pub(super) unsafe fn read(address: u64) -> u64 {
     unsafe { std::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() }
 }
 
-/// A growing array in mapped memory, behind room for `SKIP` values.
+/// A growing array in mapped memory, behind room for `SKIP` values, which are all the same.
 ///
 /// PERF: mappings begin at pages, and the beginnings of all pages share a few places in the nearest cache. Arrays that are
 /// used together begin at different distances.
 #[derive(Debug)]
 struct Array<T, const SKIP: usize> {
+    /// What the pointer points into.
     memory: Mapping,
+    /// The first value.
+    start: NonNull<T>,
     capacity: usize,
     len: usize,
-    _of: std::marker::PhantomData<T>,
 }
 
-impl<T: Plain, const SKIP: usize> Array<T, SKIP> {
+impl<T: Plain + Filler, const SKIP: usize> Array<T, SKIP> {
     const fn new() -> Array<T, SKIP> {
-        Array { memory: Mapping::empty(), capacity: 0, len: 0, _of: std::marker::PhantomData }
+        Array { memory: Mapping::empty(), start: NonNull::dangling(), capacity: 0, len: 0 }
     }
 
     #[inline(always)]
     fn as_slice(&self) -> &[T] {
-        if self.len == 0 {
-            return &[];
+        // SAFETY: `start` has `capacity` values, and `len` is never above that.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// Blocks of `N` values, which together are the first `len` ones; before those, what fills the first block.
+    #[inline(always)]
+    fn blocks<const N: usize>(&self, len: usize) -> impl Iterator<Item = &[T; N]> {
+        const { assert!(N <= SKIP + 1) };
+        let len = len.min(self.len);
+        let blocks = len.div_ceil(N);
+        // SAFETY: the first block begins less than `N` values before `start`, where there are `SKIP`, unless there are no blocks.
+        unsafe {
+            let first = self.start.as_ptr().wrapping_add(len).wrapping_sub(blocks * N).cast::<[T; N]>();
+            std::slice::from_raw_parts(first, blocks).iter()
         }
-        // SAFETY: the mapping has `SKIP` and `capacity` values, and `len` is never above the latter.
-        unsafe { self.memory.slice::<T>().get_unchecked(SKIP..SKIP + self.len) }
     }
 
     #[inline]
@@ -486,7 +503,7 @@ impl<T: Plain, const SKIP: usize> Array<T, SKIP> {
             return false;
         }
         // SAFETY: there is room.
-        unsafe { *self.memory.slice_mut::<T>().get_unchecked_mut(SKIP + self.len) = value };
+        unsafe { self.start.add(self.len).write(value) };
         self.len += 1;
         true
     }
@@ -496,13 +513,38 @@ impl<T: Plain, const SKIP: usize> Array<T, SKIP> {
         let _errno = ErrnoGuard::new();
         let capacity = (self.capacity * 2).max(FIRST_CAPACITY);
         let Ok(mut memory) = Mapping::anonymous((SKIP + capacity) * size_of::<T>()) else { return false };
-        memory.slice_mut::<T>()[SKIP..SKIP + self.len].copy_from_slice(self.as_slice());
-        self.memory = memory;
-        self.capacity = capacity;
+        let values = memory.slice_mut::<T>();
+        values[..SKIP].fill(T::filler());
+        values[SKIP..SKIP + self.len].copy_from_slice(self.as_slice());
+        let Some(start) = NonNull::new(values[SKIP..].as_mut_ptr()) else { return false };
+        (self.memory, self.start, self.capacity) = (memory, start, capacity);
         true
     }
 }
 
+/// What stands in an array before its first value.
+trait Filler {
+    fn filler() -> Self;
+}
+
+impl Filler for Frame {
+    /// A frame whose return address is always there.
+    fn filler() -> Frame {
+        static RETURN_ADDRESS: u64 = 0;
+        let place = (&raw const RETURN_ADDRESS).expose_provenance() as u64;
+        Frame::in_register(RETURN_ADDRESS, place + 8, 0)
+    }
+}
+
+impl Filler for Word {
+    fn filler() -> Word {
+        Word { address: 0, value: 0 }
+    }
+}
+
+/// PERF: whether return addresses are still there is asked for so many frames at once: how many there are cannot be foreseen, so
+/// the fewer rounds the better.
+const BLOCK: usize = 8;
 /// Of address space only: no page is touched that stacks do not reach.
 const FIRST_CAPACITY: usize = 512;
 /// A deeper stack is cut at its outer end and counted as truncated.
