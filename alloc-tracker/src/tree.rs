@@ -49,9 +49,20 @@ impl Tree {
     }
 
     /// The number of the node with this caller and return address.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn intern(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
         // SAFETY: tables are published whole and never unmapped.
+        if let Some(table) = unsafe { self.table.load(Ordering::Acquire).as_ref() }
+            && let Some(id) = table.line(table.place(parent)).find(parent, pc)
+        {
+            return Ok(id);
+        }
+        self.find_or_insert(parent, pc, journal)
+    }
+
+    #[inline(never)]
+    fn find_or_insert(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
+        // SAFETY: as in `intern`.
         if let Some(table) = unsafe { self.table.load(Ordering::Acquire).as_ref() }
             && let Place::Known(id) = table.find(parent, pc)
         {
@@ -127,7 +138,7 @@ impl Tree {
         };
         // SAFETY: as in `intern`.
         if let Some(old) = unsafe { self.table.load(Ordering::Relaxed).as_ref() } {
-            for slot in old.lines().as_flattened() {
+            for slot in old.lines().iter().flat_map(|line| &line.0) {
                 if let Some((parent, pc, id)) = slot.get()
                     && let Place::Empty(empty) = table.find(parent, pc)
                 {
@@ -146,7 +157,7 @@ impl Tree {
 
 /// The caller's node of a node, or a root. The nodes of code that has been unloaded must not be found again under
 /// their old addresses, so roots have a generation; all that hangs under a new root is new.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Parent(u32);
 
 impl Parent {
@@ -165,12 +176,6 @@ impl Parent {
     #[inline]
     pub(crate) fn node(node: StackId) -> Parent {
         Parent(node.0)
-    }
-
-    /// One number for each parent that there is.
-    #[inline]
-    pub(crate) fn number(self) -> u32 {
-        self.0
     }
 
     /// As the dump has it.
@@ -203,7 +208,29 @@ enum Place<'a> {
 }
 
 /// PERF: a cache line.
-type Line = [Slot; 4];
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Line([Slot; SLOTS]);
+
+impl Line {
+    /// The node, if it is here.
+    ///
+    /// PERF: which slot it is in cannot be foreseen, so there is no branch for each.
+    #[inline(always)]
+    fn find(&self, parent: Parent, pc: u64) -> Option<StackId> {
+        let mut found = 0;
+        for slot in &self.0 {
+            let ids = slot.ids.load(Ordering::Acquire);
+            let differs = (ids >> 32 ^ u64::from(parent.0)) | (slot.pc.load(Ordering::Relaxed) ^ pc);
+            found = if differs == 0 { ids as u32 } else { found };
+        }
+        (found != 0).then_some(StackId(found))
+    }
+
+    fn empty(&self) -> Option<&Slot> {
+        self.0.iter().find(|slot| slot.ids.load(Ordering::Acquire) == EMPTY)
+    }
+}
 
 impl Table {
     fn lines(&self) -> &[Line] {
@@ -211,35 +238,36 @@ impl Table {
         unsafe { std::slice::from_raw_parts((&raw const *self).add(1).cast::<Line>(), self.mask + 1) }
     }
 
-    /// The node, or the slot where it belongs.
+    /// Where a node is looked for first.
     ///
     /// PERF: a stack's new nodes get numbers one after the other, and a node is first looked for where its parent's number
     /// says: the nodes of one stack are then in one or two cache lines, where hashing would cost a miss for each of them.
     /// Two parents share a line, and what has no room in it is hashed.
-    #[inline]
+    #[inline(always)]
+    fn place(&self, parent: Parent) -> usize {
+        (parent.0 >> 1) as usize
+    }
+
+    #[inline(always)]
+    fn line(&self, at: usize) -> &Line {
+        // SAFETY: the mask is one less than the number of lines.
+        unsafe { self.lines().get_unchecked(at & self.mask) }
+    }
+
+    /// The node, or the slot where it belongs.
     fn find(&self, parent: Parent, pc: u64) -> Place<'_> {
-        let lines = self.lines();
-        let mut at = (parent.0 >> 1) as usize & self.mask;
+        let mut line = self.line(self.place(parent));
         let mut next = hash(parent, pc) as usize;
         // At least half of the slots are empty, so this ends.
         loop {
-            // SAFETY: the mask is one less than the number of lines, and `at` is never above it.
-            let line = unsafe { lines.get_unchecked(at) };
-            // PERF: which slot it is cannot be foreseen, so there is no branch for each.
-            let mut found = 0;
-            for slot in line {
-                let ids = slot.ids.load(Ordering::Acquire);
-                let same = (ids >> 32 == u64::from(parent.0)) & (slot.pc.load(Ordering::Relaxed) == pc);
-                found |= if same { ids as u32 } else { 0 };
+            if let Some(id) = line.find(parent, pc) {
+                return Place::Known(id);
             }
-            if found != 0 {
-                return Place::Known(StackId(found));
-            }
-            if let Some(empty) = line.iter().find(|slot| slot.ids.load(Ordering::Acquire) == EMPTY) {
+            if let Some(empty) = line.empty() {
                 return Place::Empty(empty);
             }
-            at = next & self.mask;
-            next += 1;
+            line = self.line(next);
+            next = next.wrapping_add(1);
         }
     }
 }
@@ -256,7 +284,7 @@ struct Slot {
 const EMPTY: u64 = 0;
 const FIRST_CAPACITY: usize = 1 << 12;
 /// Slots of a line.
-const SLOTS: usize = size_of::<Line>() / size_of::<Slot>();
+const SLOTS: usize = 4;
 
 impl Slot {
     fn set(&self, parent: Parent, pc: u64, id: StackId) {

@@ -9,7 +9,7 @@ use super::incremental::{Step, Words};
 
 /// The frame's caller; `None` if there is no frame record where there should be one.
 #[inline]
-pub(super) fn step(frame: &mut Frame, words: &mut impl Words) -> Option<Step> {
+pub(super) fn step(frame: &Frame, words: &mut impl Words) -> Option<Step> {
     words.need_fp();
     let record = frame.fp;
     // The record of the thread's first function says so.
@@ -37,8 +37,6 @@ pub(super) fn plain_address(pc: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    #[cfg(target_arch = "x86_64")]
-    use super::super::rule::Rule;
     use super::*;
 
     /// A stack of words from this address on.
@@ -49,11 +47,6 @@ mod tests {
     }
 
     impl Words for Stack<'_> {
-        #[cfg(target_arch = "x86_64")]
-        fn rule(&mut self, _frame: &mut Frame) -> Rule {
-            Rule::Unpackable
-        }
-
         fn return_address(&mut self, _sp: u64, _inner: u64) -> Option<u64> {
             None
         }
@@ -79,10 +72,10 @@ mod tests {
         let mut stack = Stack { at: AT, words: &words, read: Vec::new() };
         let first = Frame::in_register(0x5555_0000, AT, AT + 0x10);
         let second = Frame::in_register(0x5555_0100, AT + 0x20, AT + 0x30).read_elsewhere();
-        assert_eq!(step(&mut first.clone(), &mut stack), Some(Step::Caller(second)));
+        assert_eq!(step(&first.clone(), &mut stack), Some(Step::Caller(second)));
         let third = Frame::in_register(SIGNED, AT + 0x40, AT + 0x40).read_elsewhere();
-        assert_eq!(step(&mut second.clone(), &mut stack), Some(Step::Caller(third)));
-        assert_eq!(step(&mut third.clone(), &mut stack), Some(Step::Outermost));
+        assert_eq!(step(&second.clone(), &mut stack), Some(Step::Caller(third)));
+        assert_eq!(step(&third.clone(), &mut stack), Some(Step::Outermost));
         assert_eq!(stack.read, [0x10, 0x18, 0x30, 0x38, 0x40, 0x48].map(|offset| AT + offset));
         assert_eq!(plain_address(SIGNED), 0x5555_0200);
     }
@@ -90,7 +83,7 @@ mod tests {
     #[test]
     fn a_frame_pointer_of_zero_is_the_root() {
         let mut stack = Stack { at: AT, words: &[], read: Vec::new() };
-        assert_eq!(step(&mut Frame::in_register(1, AT, 0), &mut stack), Some(Step::Outermost));
+        assert_eq!(step(&Frame::in_register(1, AT, 0), &mut stack), Some(Step::Outermost));
         assert!(stack.read.is_empty());
     }
 
@@ -99,8 +92,8 @@ mod tests {
         let words = [AT, 0x5555_0100];
         let mut stack = Stack { at: AT, words: &words, read: Vec::new() };
         // Below the stack pointer: an inner frame's, or no frame pointer at all.
-        assert_eq!(step(&mut Frame::in_register(1, AT + 8, AT), &mut stack), None);
+        assert_eq!(step(&Frame::in_register(1, AT + 8, AT), &mut stack), None);
         // Outside of the stack.
-        assert_eq!(step(&mut Frame::in_register(1, AT, AT + 0x1000), &mut stack), None);
+        assert_eq!(step(&Frame::in_register(1, AT, AT + 0x1000), &mut stack), None);
     }
 }

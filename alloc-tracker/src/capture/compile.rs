@@ -37,20 +37,17 @@ pub(super) fn knows(address: u64) -> bool {
 }
 
 /// The rule for the instruction at `address`.
+#[inline(always)]
 pub(super) fn rule_at(address: u64) -> Rule {
-    Rule::unpack(word_at(address))
-}
-
-/// The packed rule for the call that returns to `pc`.
-#[inline(never)]
-pub(super) fn rule_before(pc: u64) -> u64 {
-    word_at(pc.wrapping_sub(1))
-}
-
-/// A packed rule; 0 for an address in no module that is known, where there may be one later.
-fn word_at(address: u64) -> u64 {
     let word = RULES.word(address);
-    if word != 0 { word } else { compile_and_keep(address) }
+    // Of an address in no module that is known nothing is kept: there may be one later.
+    Rule::unpack(if word != 0 { word } else { compile_and_keep(address) })
+}
+
+/// Makes this the rule for the call that returns to `pc`.
+#[cfg(test)]
+pub(super) fn know(pc: u64, rule: Rule) {
+    RULES.put(pc - 1, rule);
 }
 
 /// The caller of a frame whose rule does not fit into a word, worked out in full; false if there is none. Costs a microsecond or two; what it has

@@ -14,7 +14,7 @@ pub(super) struct Frame {
     pub(super) fp: u64,
     /// Flags in the lowest bits, above them how many words were noted by the end of this frame.
     pub(super) flags_and_words: u32,
-    /// Node in the call tree once it is recorded; before, where its return address is known.
+    /// Node in the call tree once it is recorded.
     pub(super) node: u32,
 }
 
@@ -109,13 +109,6 @@ impl Frame {
     #[inline(always)]
     pub(super) const fn is_in_order(&self) -> bool {
         self.flags_and_words & IN_ORDER != 0
-    }
-
-    /// Whether a signal has interrupted it.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    pub(super) const fn is_interrupted(&self) -> bool {
-        self.flags_and_words & INTERRUPTED != 0
     }
 
     /// The address whose unwind rule holds here: of a call, that of the instruction before the one that it returns to.

@@ -9,13 +9,8 @@
 //! touched. Comparing code and stack addresses alone would not be sound.
 
 use super::arch;
-#[cfg(target_arch = "x86_64")]
-use super::compile;
 use super::frame::Frame;
-use super::known::Known;
 use super::registers::Registers;
-#[cfg(target_arch = "x86_64")]
-use super::rule::Rule;
 use super::stack::{Bounds, StackRanges};
 use super::walk::{Beginning, Fresh, Walks, Word};
 use super::{End, Walked};
@@ -23,12 +18,12 @@ use super::{End, Walked};
 /// Walks from the frame that has these registers. `None` if the stack has a frame that only a full unwinder understands.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<Walked> {
-    let Beginning { recorded, fresh, bounds, ranges, known } = match walks.begin(registers, epoch)? {
+    let Beginning { recorded, fresh, bounds, ranges } = match walks.begin(registers, epoch)? {
         Ok(node) => return Some(Walked::Known(node)),
         Err(beginning) => beginning,
     };
     let mut candidates = recorded.frames();
-    let mut memory = Memory { fresh, ranges, bounds, known, enough: true };
+    let mut memory = Memory { fresh, ranges, bounds, enough: true };
     let mut frame = Frame::in_register(registers.pc, registers.sp, registers.fp);
     loop {
         // What was further in has returned. PERF: how many frames did cannot be foreseen, so there is no branch for each.
@@ -65,7 +60,7 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
             }
             candidates = &candidates[..differs];
         }
-        let step = arch::step(&mut frame, &mut memory)?;
+        let step = arch::step(&frame, &mut memory)?;
         if !memory.enough || !memory.fresh.push(frame) {
             return Some(Walked::Anew(End::Truncated));
         }
@@ -87,10 +82,6 @@ pub(super) enum Step {
 
 /// What a step reads, and where that is noted.
 pub(super) trait Words {
-    /// How a frame is left; the frame remembers where that is known.
-    #[cfg(target_arch = "x86_64")]
-    fn rule(&mut self, frame: &mut Frame) -> Rule;
-
     /// The return address just below the stack pointer of a caller, which the caller's frame will say; `None` if it is not above
     /// the stack pointer `inner` of the frame that it has called, or if a walk must not read there.
     fn return_address(&mut self, sp: u64, inner: u64) -> Option<u64>;
@@ -109,24 +100,11 @@ struct Memory<'a> {
     fresh: &'a mut Fresh,
     ranges: &'a mut StackRanges,
     bounds: Bounds,
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "no rules"))]
-    known: &'a mut Known,
     /// Whether there was memory to note everything.
     enough: bool,
 }
 
 impl Words for Memory<'_> {
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn rule(&mut self, frame: &mut Frame) -> Rule {
-        if frame.is_interrupted() {
-            return compile::rule_at(frame.rule_address());
-        }
-        let (rule, place) = self.known.rule(frame.pc, compile::rule_before);
-        frame.node = place.0;
-        Rule::unpack(rule)
-    }
-
     #[inline(always)]
     fn return_address(&mut self, sp: u64, inner: u64) -> Option<u64> {
         self.bounds.return_address(sp, inner)
@@ -156,7 +134,8 @@ impl Words for Memory<'_> {
 
 #[cfg(all(test, target_arch = "x86_64", not(miri)))]
 mod tests {
-    use super::super::rule::Base;
+    use super::super::compile::know;
+    use super::super::rule::{Base, Rule};
     use super::*;
     use crate::tree::Parent;
     use alloc_dump::layout::StackId;
@@ -246,19 +225,18 @@ mod tests {
             }
             let innermost = machine.running.last().unwrap().0;
             let registers = Registers { pc: innermost.returns_to, sp: machine.sp, fp: machine.fp };
-            walks.know(epoch, outermost.returns_to, Rule::Outermost);
+            know(outermost.returns_to, Rule::Outermost);
             for function in &functions {
                 let (base, offset) =
                     if function.needs_fp { (Base::Fp, 16) } else { (Base::Sp, function.size as u32) };
-                walks.know(
-                    epoch,
+                know(
                     function.returns_to,
                     Rule::Frame { base, offset, fp: function.saves.then_some(-16) },
                 );
             }
             let mut intern = |parent: Parent, pc: u64| {
                 let next = StackId(tree.len() as u32 + StackId::FIRST.0);
-                Ok(*tree.entry((parent.number(), pc)).or_insert(next))
+                Ok(*tree.entry((parent, pc)).or_insert(next))
             };
             let expected = machine.running.iter().try_fold(StackId::ROOT, |parent, (function, ..)| {
                 intern(Parent::of(parent, epoch as u32), function.returns_to)

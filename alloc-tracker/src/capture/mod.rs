@@ -11,7 +11,6 @@
 //! | `portable` | the walk by the platform's own unwinder, for what rules cannot say, and to compare with |
 //! | `shim` | the compiler's functions around the allocator, which no stack shows |
 //! | `shortcut` | ways from a stack's innermost frame to its node that were gone before |
-//! | `known` | what a thread knows of return addresses: their rules, and nodes that were found lately |
 //! | `frame`, `walk`, `stack`, `registers` | frames, walks that are remembered, stack memory, the starting point |
 
 #[cfg_attr(not(target_arch = "aarch64"), cfg(test))]
@@ -21,7 +20,6 @@ mod compile;
 mod frame;
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code, reason = "no steps"))]
 mod incremental;
-mod known;
 mod portable;
 mod registers;
 #[cfg(target_arch = "x86_64")]

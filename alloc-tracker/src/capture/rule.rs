@@ -65,17 +65,23 @@ impl Rule {
     }
 }
 
-/// Rules by code address, for all threads: each slot remembers the last address that fell into it.
+/// Rules by code address, for all threads: each pair of slots remembers the last addresses that fell onto one of the two.
 ///
 /// A slot is two words that are written one after the other. The first is the address mixed with the second, so a
-/// reader that catches a slot between two writes finds an address that is not its own.
+/// reader that catches a slot between two writes finds an address that is not its own. There is one writer at a time.
+#[repr(align(64))]
 pub(super) struct RuleTable {
-    slots: [(AtomicU64, AtomicU64); SLOTS],
+    slots: [Slot; SLOTS],
+}
+
+struct Slot {
+    mixed: AtomicU64,
+    word: AtomicU64,
 }
 
 impl RuleTable {
     pub(super) const fn new() -> RuleTable {
-        RuleTable { slots: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; SLOTS] }
+        RuleTable { slots: [const { Slot::EMPTY }; SLOTS] }
     }
 
     #[inline]
@@ -87,24 +93,44 @@ impl RuleTable {
     /// The packed rule, 0 for none.
     #[inline(always)]
     pub(super) fn word(&self, address: u64) -> u64 {
-        let (mixed, word) = &self.slots[slot(address)];
-        let word = word.load(Ordering::Relaxed);
-        if mixed.load(Ordering::Relaxed) ^ word == address { word } else { 0 }
+        let at = slot(address);
+        let word = self.slots[at].word_of(address);
+        // PERF: the other one is in the same cache line.
+        if word != 0 { word } else { self.slots[at ^ 1].word_of(address) }
     }
 
+    /// Puts a rule into its slot; what was there goes into the other one of the pair.
     pub(super) fn put(&self, address: u64, rule: Rule) {
-        let (mixed, word) = &self.slots[slot(address)];
-        let packed = rule.pack();
-        mixed.store(address ^ packed, Ordering::Relaxed);
-        word.store(packed, Ordering::Relaxed);
+        let at = slot(address);
+        let word = self.slots[at].word.load(Ordering::Relaxed);
+        let other = self.slots[at].mixed.load(Ordering::Relaxed) ^ word;
+        if word != 0 && other != address {
+            self.slots[at ^ 1].set(other, word);
+        }
+        self.slots[at].set(address, rule.pack());
     }
 
     /// Forgets everything: the code at some addresses has changed.
     pub(super) fn clear(&self) {
-        for (mixed, word) in &self.slots {
-            mixed.store(0, Ordering::Relaxed);
-            word.store(0, Ordering::Relaxed);
+        for slot in &self.slots {
+            slot.mixed.store(0, Ordering::Relaxed);
+            slot.word.store(0, Ordering::Relaxed);
         }
+    }
+}
+
+impl Slot {
+    const EMPTY: Slot = Slot { mixed: AtomicU64::new(0), word: AtomicU64::new(0) };
+
+    #[inline(always)]
+    fn word_of(&self, address: u64) -> u64 {
+        let word = self.word.load(Ordering::Relaxed);
+        if self.mixed.load(Ordering::Relaxed) ^ word == address { word } else { 0 }
+    }
+
+    fn set(&self, address: u64, word: u64) {
+        self.mixed.store(address ^ word, Ordering::Relaxed);
+        self.word.store(word, Ordering::Relaxed);
     }
 }
 
@@ -143,15 +169,20 @@ mod tests {
     #[test]
     fn a_slot_answers_for_its_own_address_only() {
         static TABLE: RuleTable = RuleTable::new();
-        let rule = Rule::Frame { base: Base::Sp, offset: 32, fp: Some(-16) };
-        assert_eq!((TABLE.get(0), TABLE.get(0x1234)), (None, None));
-        TABLE.put(0x1234, rule);
-        assert_eq!(TABLE.get(0x1234), Some(rule));
-        let other = (0x1235..).find(|address| slot(*address) == slot(0x1234)).unwrap();
-        assert_eq!(TABLE.get(other), None);
-        TABLE.put(other, Rule::Outermost);
-        assert_eq!((TABLE.get(0x1234), TABLE.get(other)), (None, Some(Rule::Outermost)));
+        let rule = |offset| Rule::Frame { base: Base::Sp, offset, fp: Some(-16) };
+        let mut rivals = (0x1235..).filter(|address| slot(*address) == slot(0x1234));
+        let addresses = [0x1234, rivals.next().unwrap(), rivals.next().unwrap()];
+        let get = || addresses.map(|address| TABLE.get(address));
+        assert_eq!((TABLE.get(0), get()), (None, [None; 3]));
+        TABLE.put(addresses[0], rule(8));
+        assert_eq!(get(), [Some(rule(8)), None, None]);
+        TABLE.put(addresses[1], rule(16));
+        assert_eq!(get(), [Some(rule(8)), Some(rule(16)), None]);
+        TABLE.put(addresses[1], rule(24));
+        assert_eq!(get(), [Some(rule(8)), Some(rule(24)), None]);
+        TABLE.put(addresses[2], rule(32));
+        assert_eq!(get(), [None, Some(rule(24)), Some(rule(32))]);
         TABLE.clear();
-        assert_eq!(TABLE.get(other), None);
+        assert_eq!(get(), [None; 3]);
     }
 }

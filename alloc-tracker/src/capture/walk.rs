@@ -6,7 +6,6 @@ use alloc_dump::layout::StackId;
 
 use super::End;
 use super::frame::Frame;
-use super::known::{Known, Place};
 use super::plain_address;
 use super::registers::Registers;
 use super::shortcut::{LONGEST, Shortcuts};
@@ -21,18 +20,16 @@ pub(crate) struct Walks {
     stacks: StackRanges,
     /// Which of them the new walk is compared with.
     current: usize,
-    known: Known,
     shortcuts: Shortcuts,
 }
 
-/// What one walk needs: the walk before and the new one, the stack that it begins on, the thread's other stacks, and what
-/// is known of return addresses.
+/// What one walk needs: the walk before and the new one, the stack that it begins on, and the thread's other
+/// stacks.
 pub(super) struct Beginning<'a> {
     pub(super) recorded: &'a Recorded,
     pub(super) fresh: &'a mut Fresh,
     pub(super) bounds: Bounds,
     pub(super) ranges: &'a mut StackRanges,
-    pub(super) known: &'a mut Known,
 }
 
 /// The last walk on one stack, and the new one.
@@ -60,7 +57,6 @@ impl Walks {
             walks,
             stacks: StackRanges::new(),
             current: 0,
-            known: Known::new(),
             shortcuts: Shortcuts::new(),
         }
     }
@@ -80,10 +76,8 @@ impl Walks {
         if let Some(node) = self.shortcuts.node(registers, recorded, epoch) {
             return Some(Ok(node));
         }
-        self.known.hold_for(epoch);
         fresh.begin(!stays);
-        let (ranges, known) = (&mut self.stacks, &mut self.known);
-        Some(Err(Beginning { recorded, fresh, bounds, ranges, known }))
+        Some(Err(Beginning { recorded, fresh, bounds, ranges: &mut self.stacks }))
     }
 
     /// Takes the return addresses that `walk` finds, innermost first, for a whole walk. What it shares with the recorded one
@@ -93,7 +87,6 @@ impl Walks {
         epoch: u64,
         walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> End,
     ) -> End {
-        self.known.hold_for(epoch);
         let Walk { recorded, fresh } = &mut self.walks[self.current];
         recorded.hold_for(epoch, recorded.end);
         let end = fresh.fill(walk);
@@ -121,20 +114,13 @@ impl Walks {
             .try_fold(root, |parent, frame| intern(Parent::of(parent, generation), plain_address(frame.pc)))
     }
 
-    /// Has this rule for calls that return there.
-    #[cfg(all(test, target_arch = "x86_64"))]
-    pub(super) fn know(&mut self, epoch: u64, pc: u64, rule: super::rule::Rule) {
-        self.known.hold_for(epoch);
-        self.known.rule(pc, |_| rule.pack());
-    }
-
     /// Whether the last walk was the platform's unwinder's.
     pub(super) fn is_by_addresses(&self) -> bool {
         !self.walks[self.current].fresh.stepped
     }
 
-    /// Gives every frame of the new walk a node: the shared ones keep theirs, the others' are what was found lately or
-    /// what `intern` says of the caller's node and the return address. The new walk becomes the recorded one. Returns
+    /// Gives every frame of the new walk a node: the shared ones keep theirs, the others' are what `intern` says of the
+    /// caller's node and the return address. The new walk becomes the recorded one. Returns
     /// the innermost frame's node, or the root for an empty walk; an error of `intern`'s makes the walk be forgotten.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn resolve(
@@ -144,12 +130,9 @@ impl Walks {
         generation: u32,
         mut intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
     ) -> Result<StackId, Refused> {
-        let known = &mut self.known;
         let Walk { recorded, fresh } = &mut self.walks[self.current];
-        let node = recorded.take(fresh, end.root(), |parent, pc, place| {
-            let parent = Parent::of(parent, generation);
-            known.node(place, parent, pc, || intern(parent, pc))
-        })?;
+        let node =
+            recorded.take(fresh, end.root(), |parent, pc| intern(Parent::of(parent, generation), pc))?;
         self.shortcuts.remember(registers, fresh, recorded, recorded.epoch, node);
         Ok(node)
     }
@@ -262,14 +245,13 @@ impl Recorded {
         outwards.take_while(|(known, fresh)| known.pc == fresh.pc).count()
     }
 
-    /// Becomes the new walk. The nodes of its frames come from `node`, which gets the caller's one, the return address, and
-    /// where that is known.
+    /// Becomes the new walk. The nodes of its frames come from `node`, which gets the caller's one and the return address.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn take(
         &mut self,
         fresh: &Fresh,
         root: StackId,
-        mut node: impl FnMut(StackId, u64, Place) -> Result<StackId, Refused>,
+        mut node: impl FnMut(StackId, u64) -> Result<StackId, Refused>,
     ) -> Result<StackId, Refused> {
         self.root = root;
         self.frames.len = fresh.shared;
@@ -281,7 +263,7 @@ impl Recorded {
         }
         for (at, frame) in fresh.frames.as_slice().iter().enumerate().rev() {
             let frame = frame.copied();
-            parent = match node(parent, plain_address(frame.pc), Place(frame.node)) {
+            parent = match node(parent, plain_address(frame.pc)) {
                 Ok(node) => node,
                 Err(why) => return self.forget(why),
             };
@@ -568,7 +550,7 @@ mod tests {
             fresh.frames.len -= fresh.shared;
         }
         let mut interned = 0;
-        let node = recorded.take(fresh, end.root(), |parent, pc, _| {
+        let node = recorded.take(fresh, end.root(), |parent, pc| {
             interned += 1;
             let known = tree.iter().position(|node| *node == (parent, pc));
             let index = known.unwrap_or_else(|| {

@@ -13,8 +13,8 @@ use crate::modules;
 
 /// The frame's caller; `None` if only a full unwinder can tell.
 #[inline(always)]
-pub(super) fn step(frame: &mut Frame, words: &mut impl Words) -> Option<Step> {
-    let (base, offset, fp) = match words.rule(frame) {
+pub(super) fn step(frame: &Frame, words: &mut impl Words) -> Option<Step> {
+    let (base, offset, fp) = match rule_at(frame.rule_address()) {
         Rule::Frame { base, offset, fp } => (base, offset, fp),
         Rule::Outermost => return Some(Step::Outermost),
         Rule::Unpackable => {

@@ -265,6 +265,7 @@ fn walk_again(walks: &mut Walks, registers: &Registers, epoch: u64) -> Walked {
     capture::walk(walks, registers, epoch)
 }
 
+#[inline(always)]
 fn intern(parent: Parent, pc: u64) -> Result<StackId, Refused> {
     TREE.intern(parent, pc, &SidecarJournal)
 }

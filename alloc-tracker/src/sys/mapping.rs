@@ -80,10 +80,6 @@ impl Mapping {
         unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_WIPEONFORK) == 0 }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     #[inline]
     pub(crate) fn start(&self) -> *mut u8 {
         self.start.as_ptr()
