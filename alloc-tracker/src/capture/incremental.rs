@@ -22,43 +22,34 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
         Ok(node) => return Some(Walked::Known(node)),
         Err(beginning) => beginning,
     };
-    let mut candidates = recorded.frames();
+    let frames = recorded.frames();
+    // Of these the ones that have not returned.
+    let mut candidates = frames.len();
     let mut memory = Memory { fresh, ranges, bounds, enough: true };
     let mut frame = Frame::in_register(registers.pc, registers.sp, registers.fp);
     loop {
-        // What was further in has returned. PERF: how many frames did cannot be foreseen, so there is no branch for each.
-        while let Some((outer, last)) = candidates.split_last_chunk::<4>() {
-            let inside = last.iter().map(|inner| usize::from(inner.sp < frame.sp)).sum::<usize>();
-            candidates = &candidates[..outer.len() + 4 - inside];
-            if inside < 4 {
-                break;
-            }
-        }
-        while let Some((innermost, outer)) = candidates.split_last()
-            && innermost.sp < frame.sp
+        candidates = recorded.outside_of(frame.sp, candidates);
+        if let Some(innermost) = candidates.checked_sub(1)
+            && frames.get(innermost).is_some_and(|recorded| recorded.is_in_state_of(&frame))
         {
-            candidates = outer;
-        }
-        if candidates.last().is_some_and(|innermost| innermost.is_in_state_of(&frame)) {
-            let shared = candidates.len();
             // SAFETY: both walks are in the same state, so this one reads what the recorded one has read, each word after all
             // that led to it; and the thread's own stack is there from its stack pointer to its end.
-            let Some(differs) = (unsafe { recorded.first_difference(shared - 1) }) else {
-                memory.fresh.share(shared);
+            let Some(differs) = (unsafe { recorded.first_difference(innermost) }) else {
+                memory.fresh.share(candidates);
                 return Some(Walked::Anew(End::Root));
             };
             // Further in the recorded frames hold; this one's caller is another.
-            for at in (differs + 1..shared).rev() {
+            for at in (differs + 1..candidates).rev() {
                 if !memory.fresh.push_recorded(recorded, at) {
                     return Some(Walked::Anew(End::Truncated));
                 }
             }
-            frame = candidates[differs];
+            frame = frames[differs];
             if !memory.bounds.contains(frame.sp) {
                 memory.fresh.leave_stack();
                 memory.bounds = memory.ranges.beyond(frame.sp)?;
             }
-            candidates = &candidates[..differs];
+            candidates = differs;
         }
         let step = arch::step(&frame, &mut memory)?;
         if !memory.enough || !memory.fresh.push(frame) {

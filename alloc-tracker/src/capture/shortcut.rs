@@ -11,7 +11,7 @@ use alloc_dump::layout::StackId;
 
 use super::frame::Frame;
 use super::registers::Registers;
-use super::walk::{Fresh, Recorded, Word, read};
+use super::walk::{Fresh, Recorded, Word, differences_of};
 use crate::sys::{ErrnoGuard, Mapping, Plain};
 
 /// The ways that one thread remembers; each forgets another one that falls onto its place.
@@ -35,11 +35,11 @@ struct Shortcut {
     node: u32,
     /// Where in the recorded walk the junction is.
     depth: u16,
-    words: u8,
     /// Whether the way depends on the frame pointer.
-    needs_fp: u8,
+    needs_fp: u16,
     /// The frame that the way leads to, which is not part of it.
     junction: Frame,
+    /// Filled up with what does not differ.
     way: [Word; LONGEST],
 }
 
@@ -64,12 +64,10 @@ impl Shortcuts {
         if differs != 0 || shortcut.node == 0 {
             return None;
         }
-        for word in shortcut.way.get(..usize::from(shortcut.words))? {
-            // SAFETY: on the thread's own stack, which is all that shortcuts are for, between its stack pointer, which is the
-            // one that the way was gone from, and its end.
-            if unsafe { read(word.address) } != word.value {
-                return None;
-            }
+        // SAFETY: on the thread's own stack, which is all that shortcuts are for, between its stack pointer, which is the
+        // one that the way was gone from, and its end; or the filler.
+        if unsafe { differences_of(&shortcut.way) } != 0 {
+            return None;
         }
         // SAFETY: this walk has come to the very state of the junction, on the stack where it began.
         unsafe { recorded.goes_on_from(usize::from(shortcut.depth), &shortcut.junction) }
@@ -93,13 +91,13 @@ impl Shortcuts {
         }
         let place = place(registers);
         let Some(shortcut) = self.memory.slice_mut::<Shortcut>().get_mut(place) else { return };
-        let Some(words) = fresh.way(junction, &mut shortcut.way) else {
+        if !fresh.way(junction, &mut shortcut.way) {
             shortcut.node = 0;
             return;
-        };
+        }
         (shortcut.pc, shortcut.sp, shortcut.fp) = (registers.pc, registers.sp, registers.fp);
-        (shortcut.node, shortcut.depth, shortcut.words) = (node.0, depth, words);
-        shortcut.needs_fp = u8::from(fresh.needs_fp() || junction.fp_slot().is_none());
+        (shortcut.node, shortcut.depth) = (node.0, depth);
+        shortcut.needs_fp = u16::from(fresh.needs_fp() || junction.fp_slot().is_none());
         shortcut.junction = *junction;
     }
 

@@ -174,6 +174,22 @@ impl Recorded {
         if self.root == StackId::ROOT { self.frames.as_slice() } else { &[] }
     }
 
+    /// How many of the first `frames` frames lie outside of this stack pointer, or at it.
+    ///
+    /// PERF: how many have returned cannot be foreseen, so there is no branch for each.
+    #[inline(always)]
+    pub(super) fn outside_of(&self, sp: u64, mut frames: usize) -> usize {
+        while frames > 0 {
+            let inside = self.frames.last_block::<FEW>(frames).iter().map(|frame| usize::from(frame.sp < sp)).sum();
+            // What fills the block may count as well.
+            frames = frames.saturating_sub(inside);
+            if inside < FEW {
+                break;
+            }
+        }
+        frames
+    }
+
     /// The words that were noted to leave a frame, the one that was read last first.
     #[inline(always)]
     pub(super) fn words_of(&self, at: usize) -> &[Word] {
@@ -199,9 +215,9 @@ impl Recorded {
                     differences |= unsafe { read(caller.sp.wrapping_sub(8)) } ^ caller.pc;
                 }
             }
-            for word in self.words.as_slice().get(..frame.words()).unwrap_or_default() {
+            for words in self.words.blocks::<FEW>(frame.words()) {
                 // SAFETY: as above.
-                differences |= unsafe { read(word.address) } ^ word.value;
+                differences |= unsafe { differences_of(words) };
             }
             if differences == 0 {
                 return None;
@@ -360,25 +376,24 @@ impl Fresh {
         Some((u16::try_from(at).ok()?, junction))
     }
 
-    /// The words that were read from the innermost frame to the junction: return addresses, and what was noted. How many
-    /// there are; `None` if there is no room for them.
+    /// The words that were read from the innermost frame to the junction: return addresses, and what was noted. False if there
+    /// is no room for them.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn way(&self, junction: &Frame, way: &mut [Word; LONGEST]) -> Option<u8> {
+    pub(super) fn way(&self, junction: &Frame, way: &mut [Word; LONGEST]) -> bool {
         let frames = self.frames.as_slice();
         let count = frames.len() + self.words.len;
-        if count > LONGEST || frames.is_empty() {
-            return None;
+        let Some((_, outer)) = frames.split_first().filter(|_| count <= LONGEST) else { return false };
+        let mut ordinary = !junction.is_read_elsewhere();
+        way.fill(Word::filler());
+        let mut places = way.iter_mut();
+        for (word, place) in self.words.as_slice().iter().zip(&mut places) {
+            *place = *word;
         }
-        let (noted, return_addresses) = way.get_mut(..count)?.split_at_mut(self.words.len);
-        noted.copy_from_slice(self.words.as_slice());
-        let callers = frames.get(1..)?.iter().chain(std::iter::once(junction));
-        for (word, caller) in return_addresses.iter_mut().zip(callers) {
-            *word = Word { address: caller.sp.wrapping_sub(8), value: caller.pc };
-            if caller.is_read_elsewhere() {
-                return None;
-            }
+        for (caller, place) in outer.iter().chain(std::iter::once(junction)).zip(places) {
+            *place = Word { address: caller.sp.wrapping_sub(8), value: caller.pc };
+            ordinary &= !caller.is_read_elsewhere();
         }
-        Some(count as u8)
+        ordinary
     }
 
     /// Notes a word that was read to leave the frame that is pushed next; false if there is no memory.
@@ -419,6 +434,16 @@ impl Fresh {
         let to = self.frames.get(at).map_or(0, Frame::words);
         self.words.as_slice().get(from..to).unwrap_or_default()
     }
+}
+
+/// In which bits words differ from what they were.
+///
+/// # Safety
+/// They must be readable, in any order.
+#[inline(always)]
+pub(super) unsafe fn differences_of<const N: usize>(words: &[Word; N]) -> u64 {
+    // SAFETY: the caller's promise.
+    words.iter().fold(0, |differences, word| differences | unsafe { read(word.address) } ^ word.value)
 }
 
 /// The word at an aligned address.
@@ -469,6 +494,15 @@ impl<T: Plain + Filler, const SKIP: usize> Array<T, SKIP> {
         }
     }
 
+    /// The last `N` values of the first `len` ones, of which there is at least one; before those, what fills the block.
+    #[inline(always)]
+    fn last_block<const N: usize>(&self, len: usize) -> &[T; N] {
+        const { assert!(N <= SKIP + 1) };
+        debug_assert!((1..=self.len).contains(&len));
+        // SAFETY: there is a value, hence memory, with `SKIP` values before the first.
+        unsafe { &*self.start.as_ptr().wrapping_add(len).wrapping_sub(N).cast::<[T; N]>() }
+    }
+
     #[inline]
     fn get(&self, at: usize) -> Option<&T> {
         self.as_slice().get(at)
@@ -505,28 +539,30 @@ impl<T: Plain + Filler, const SKIP: usize> Array<T, SKIP> {
 }
 
 /// What stands in an array before its first value.
-trait Filler {
+pub(super) trait Filler {
     fn filler() -> Self;
 }
 
 impl Filler for Frame {
     /// A frame whose return address is always there.
     fn filler() -> Frame {
-        static RETURN_ADDRESS: u64 = 0;
-        let place = (&raw const RETURN_ADDRESS).expose_provenance() as u64;
-        Frame::in_register(RETURN_ADDRESS, place + 8, 0)
+        let Word { address, value } = Word::filler();
+        Frame::in_register(value, address + 8, 0)
     }
 }
 
 impl Filler for Word {
+    /// A word that is always what it was.
     fn filler() -> Word {
-        Word { address: 0, value: 0 }
+        static WORD: u64 = 0;
+        Word { address: (&raw const WORD).expose_provenance() as u64, value: WORD }
     }
 }
 
 /// PERF: whether return addresses are still there is asked for so many frames at once: how many there are cannot be foreseen, so
-/// the fewer rounds the better.
+/// the fewer rounds the better. The same holds for words, of which there are few.
 const BLOCK: usize = 8;
+const FEW: usize = 4;
 /// Of address space only: no page is touched that stacks do not reach.
 const FIRST_CAPACITY: usize = 512;
 /// A deeper stack is cut at its outer end and counted as truncated.
