@@ -220,10 +220,7 @@ mod tests {
             for function in &functions {
                 let (base, offset) =
                     if function.needs_fp { (Base::Fp, 16) } else { (Base::Sp, function.size as u32) };
-                know(
-                    function.returns_to,
-                    Rule::Frame { base, offset, fp: function.saves.then_some(-16) },
-                );
+                know(function.returns_to, Rule::Frame { base, offset, fp: function.saves.then_some(-16) });
             }
             let mut intern = |parent: Parent, pc: u64| {
                 let next = StackId(tree.len() as u32 + StackId::FIRST.0);

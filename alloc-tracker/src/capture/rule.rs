@@ -81,7 +81,7 @@ struct Slot {
 
 impl RuleTable {
     pub(super) const fn new() -> RuleTable {
-        RuleTable { slots: [const { Slot::EMPTY }; SLOTS] }
+        RuleTable { slots: [const { Slot::empty() }; SLOTS] }
     }
 
     #[inline]
@@ -120,7 +120,9 @@ impl RuleTable {
 }
 
 impl Slot {
-    const EMPTY: Slot = Slot { mixed: AtomicU64::new(0), word: AtomicU64::new(0) };
+    const fn empty() -> Slot {
+        Slot { mixed: AtomicU64::new(0), word: AtomicU64::new(0) }
+    }
 
     #[inline(always)]
     fn word_of(&self, address: u64) -> u64 {

@@ -53,12 +53,7 @@ unsafe impl Plain for Word {}
 impl Walks {
     pub(crate) const fn new() -> Walks {
         let walks = [const { Walk { recorded: Recorded::new(), fresh: Fresh::new() } }; STACKS];
-        Walks {
-            walks,
-            stacks: StackRanges::new(),
-            current: 0,
-            shortcuts: Shortcuts::new(),
-        }
+        Walks { walks, stacks: StackRanges::new(), current: 0, shortcuts: Shortcuts::new() }
     }
 
     /// Begins a walk from the frame with these registers, or knows the frame's node. What is remembered of another epoch is
@@ -180,7 +175,8 @@ impl Recorded {
     #[inline(always)]
     pub(super) fn outside_of(&self, sp: u64, mut frames: usize) -> usize {
         while frames > 0 {
-            let inside = self.frames.last_block::<FEW>(frames).iter().map(|frame| usize::from(frame.sp < sp)).sum();
+            let inside =
+                self.frames.last_block::<FEW>(frames).iter().map(|frame| usize::from(frame.sp < sp)).sum();
             // What fills the block may count as well.
             frames = frames.saturating_sub(inside);
             if inside < FEW {
