@@ -10,24 +10,25 @@ use alloc_dump::tail::Commit;
 
 use crate::sys::{self, File};
 
-/// A stamp for an event that has just happened: no earlier than whatever this thread has read before. `alone` says that
-/// no other thread's events are to be ordered against it.
+/// A stamp: no later than whatever this thread writes from now on, and no earlier than what it had read before it last called
+/// [`settle`].
 #[inline(always)]
-pub(crate) fn after(alone: bool) -> u64 {
+pub(crate) fn stamp() -> u64 {
     if SOURCE.load(Ordering::Relaxed) == COUNTER {
-        // PERF: the fence costs as much as the counter itself.
-        if !alone {
-            counter::fence();
-        }
         return counter::read().wrapping_sub(BASE.load(Ordering::Relaxed));
     }
     kernel()
 }
 
-/// A stamp for an event that is about to happen: no later than whatever this thread writes from now on.
+/// Stamps that are taken from now on are no earlier than whatever this thread has read before.
+///
+/// PERF: a fence waits for all that was begun before it, so it stands as early as it can, with as little before it.
 #[inline(always)]
-pub(crate) fn before() -> u64 {
-    after(true)
+pub(crate) fn settle() {
+    // The kernel's clock has its own fence.
+    if SOURCE.load(Ordering::Relaxed) == COUNTER {
+        counter::fence();
+    }
 }
 
 /// Decides what the stamps of this process are, and begins to count them. Called once for each recording, before its
@@ -37,7 +38,8 @@ pub(crate) fn start() {
         SOURCE.store(if counter::is_reliable() { COUNTER } else { KERNEL }, Ordering::Relaxed);
     }
     BASE.store(0, Ordering::Relaxed);
-    BASE.store(after(false), Ordering::Relaxed);
+    settle();
+    BASE.store(stamp(), Ordering::Relaxed);
 }
 
 /// How stamps become times.
@@ -84,9 +86,10 @@ impl Scale {
 
 /// A stamp and the kernel's time at the same moment, as nearly as can be.
 fn moment() -> (u64, u64) {
-    let early = before();
+    let early = stamp();
     let ns = sys::clock_ns(libc::CLOCK_MONOTONIC);
-    let late = after(false);
+    settle();
+    let late = stamp();
     (early + late.saturating_sub(early) / 2, ns)
 }
 
@@ -174,9 +177,10 @@ mod tests {
                         while BATON.load(Ordering::Acquire) != round * 2 + me {
                             std::hint::spin_loop();
                         }
-                        let now = after(false);
+                        settle();
+                        let now = stamp();
                         assert!(now >= STAMP.load(Ordering::Relaxed));
-                        STAMP.store(before(), Ordering::Relaxed);
+                        STAMP.store(stamp(), Ordering::Relaxed);
                         BATON.store(round * 2 + me + 1, Ordering::Release);
                     }
                 });
@@ -189,7 +193,7 @@ mod tests {
         start();
         let mut scale = Scale::new();
         std::thread::sleep(std::time::Duration::from_millis(20));
-        let (stamp, us) = (after(false), scale.now_us());
+        let (stamp, us) = (stamp(), scale.now_us());
         scale.adjust();
         let mut commit = Commit::default();
         scale.note(&mut commit);

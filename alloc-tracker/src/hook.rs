@@ -131,6 +131,9 @@ fn record(mut busy: thread::Busy<'_>, event: &Event, entered: &Entered) {
         Event::Dealloc { .. } => &shim::DEALLOC,
         Event::Realloc { .. } => &shim::REALLOC,
     };
+    if !matches!(event, Event::Dealloc { .. }) {
+        recorder::settle();
+    }
     let local = busy.local();
     if let Some(stack) = recorder::walk(local, &shim.leave(entered.registers())) {
         recorder::event(local, stack, event);

@@ -1,7 +1,7 @@
 //! What the threads and the drainer share, in the mapping of the sidecar that outlives the process. In: single words,
 //! nodes. Out: the same, to any thread. The layout is `alloc_dump::tail`'s. Never locks.
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use alloc_dump::lane::{ENTRY_WORDS, Entry};
 use alloc_dump::layout::StackId;
@@ -9,6 +9,7 @@ use alloc_dump::tail::{self, LANE_HEADER_LEN, LANE_ROOM, MAX_LANES, NODE_LEN, NO
 
 use crate::clock;
 use crate::recorder;
+use crate::sys;
 
 /// Makes this mapping the one that threads write into.
 pub(crate) fn attach(start: *mut u8) {
@@ -110,8 +111,32 @@ impl Lane {
         self.word(RELEASED).load(Ordering::Acquire)
     }
 
+    /// Lets the places of the first `count` entries be used again, without waking anybody.
     pub(crate) fn release(&self, count: u64) {
         self.word(RELEASED).store(count, Ordering::Release);
+    }
+
+    /// Wakes the lane's thread if it waits for room, after a [`release`](Lane::release) and a full fence.
+    pub(crate) fn wake(&self) {
+        if self.word(WAITS).load(Ordering::Relaxed) != 0 && self.word(WAITS).swap(0, Ordering::Relaxed) != 0 {
+            sys::wake(self.released_half());
+        }
+    }
+
+    /// Waits until more entries are released than these, or for some time.
+    pub(crate) fn wait_for_release(&self, released: u64, at_most_ns: u64) {
+        self.word(WAITS).store(1, Ordering::SeqCst);
+        if self.word(RELEASED).load(Ordering::SeqCst) == released {
+            sys::wait(self.released_half(), released as u32, at_most_ns);
+        }
+        self.word(WAITS).store(0, Ordering::Relaxed);
+    }
+
+    /// The lower half of the word that says what is released: as much as the kernel compares.
+    fn released_half(&self) -> &AtomicU32 {
+        let half = RELEASED + if cfg!(target_endian = "big") { 4 } else { 0 };
+        // SAFETY: inside the lane; a multiple of four. Only the kernel looks at it as such.
+        unsafe { AtomicU32::from_ptr(self.0.add(half).cast()) }
     }
 
     /// The words of an entry that is stored.
@@ -129,14 +154,13 @@ impl Lane {
     /// Stamps and stores the entry of this number: for the thread that the lane belongs to. The stamp is later than
     /// `last`, and returned.
     #[inline(always)]
-    pub(crate) fn store(&self, index: u64, entry: &Entry, before: bool, last: u64) -> u64 {
+    pub(crate) fn store(&self, index: u64, entry: &Entry, last: u64) -> u64 {
         // Whoever sees the stamp passed and no intent may rely on there being no earlier entry to come.
         self.word(INTENT).store(index + 1, Ordering::Relaxed);
         if NEEDS_FENCE.load(Ordering::Relaxed) {
             fence(Ordering::SeqCst);
         }
-        let stamp = if before { clock::before() } else { clock::after(lane_count() <= 1) };
-        let stamp = stamp.max(last + 1);
+        let stamp = clock::stamp().max(last + 1);
         for (word, value) in entry.encode(stamp).into_iter().enumerate() {
             self.entry_word(index, word).store(value, Ordering::Relaxed);
         }
@@ -212,10 +236,11 @@ fn membarrier(command: i32) -> i64 {
 const MEMBARRIER_CMD_PRIVATE_EXPEDITED: i32 = 1 << 3;
 const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
 
-/// Offsets in a lane. The first is the format's; the other two mean nothing to a reader.
+/// Offsets in a lane. The first is the format's; the others mean nothing to a reader.
 const STORED: usize = 0;
 const INTENT: usize = 8;
 const RELEASED: usize = 64;
+const WAITS: usize = 72;
 
 static SHARED: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static NODES_TAKEN: AtomicU64 = AtomicU64::new(0);

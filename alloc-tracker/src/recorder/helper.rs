@@ -36,9 +36,20 @@ pub(super) fn is_running() -> bool {
 /// There is something to drain. PERF: a load, unless the thread sleeps.
 #[inline]
 pub(super) fn wake() {
-    if STATE.load(Ordering::Relaxed) == ASLEEP
-        && STATE.compare_exchange(ASLEEP, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    {
+    if STATE.load(Ordering::Relaxed) == ASLEEP {
+        wake_from(ASLEEP);
+    }
+}
+
+/// A thread waits until its lane is drained.
+pub(super) fn hurry() {
+    wake_from(PAUSING);
+    wake_from(ASLEEP);
+}
+
+#[cold]
+fn wake_from(state: u32) {
+    if STATE.compare_exchange(state, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
         let _errno = sys::ErrnoGuard::new();
         sys::wake(&STATE);
     }
@@ -69,20 +80,29 @@ fn run() {
             // The process ends when its last thread does: this one.
             Some(Tick::Over) | None => break,
         };
-        if STATE.compare_exchange(AWAKE, ASLEEP, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        if !rest(ASLEEP, pause_ns) {
             break;
         }
-        sys::wait(&STATE, ASLEEP, pause_ns);
-        // Fails if it was woken, or is to end.
-        let _ = STATE.compare_exchange(ASLEEP, AWAKE, Ordering::Relaxed, Ordering::Relaxed);
     }
+}
+
+/// Waits in this state until somebody changes it, or for some time. False if the thread is to end.
+fn rest(state: u32, at_most_ns: u64) -> bool {
+    if STATE.compare_exchange(AWAKE, state, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        return false;
+    }
+    sys::wait(&STATE, state, at_most_ns);
+    // Fails if it was woken, or is to end.
+    let _ = STATE.compare_exchange(state, AWAKE, Ordering::Relaxed, Ordering::Relaxed);
+    true
 }
 
 /// Waits until about a quarter of a lane is filled. PERF: waking a processor that sleeps costs the thread that does it some
 /// microseconds. While events pour in nobody has to: the next look comes before a lane can be full.
 fn pause_in_flood(quarter_us: u64) {
-    if quarter_us >= SHORTEST_SLEEP_US {
-        return sys::wait(&STATE, AWAKE, (quarter_us * 1000).min(FLOODED_PAUSE_NS));
+    if quarter_us > SLEEP_TAKES_US {
+        rest(PAUSING, ((quarter_us - SLEEP_TAKES_US) * 1000).min(FLOODED_PAUSE_NS));
+        return;
     }
     // Sleeping takes longer than the lane has room for; whoever else wants the processor has it.
     let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + quarter_us * 1000;
@@ -96,9 +116,11 @@ static STATE: AtomicU32 = AtomicU32::new(NONE);
 const NONE: u32 = 0;
 const AWAKE: u32 = 1;
 const ASLEEP: u32 = 2;
+/// As asleep, but there will be something to drain soon without anybody saying so.
+const PAUSING: u32 = 3;
 
-/// A sleep takes some fifty microseconds more than it should.
-const SHORTEST_SLEEP_US: u64 = 60;
+/// A sleep takes so much more than it should.
+const SLEEP_TAKES_US: u64 = 55;
 /// Shorter than the time in which a thread fills its lane.
 const FLOODED_PAUSE_NS: u64 = 150_000;
 /// The state of the process is sampled so often.

@@ -23,6 +23,7 @@ use alloc_dump::record::LINE_AGAIN;
 use alloc_dump::tail;
 
 use crate::capture::{self, End, Registers, Walked, Walks};
+use crate::clock;
 use crate::mode::{self, RECORD, WHOLE};
 use crate::modules::{self, Found};
 use crate::probe::{Activation, Function};
@@ -49,6 +50,16 @@ pub(crate) enum Event {
     Dealloc { addr: u64, size: u64 },
     /// A block was moved; [`realloc_begins`] has recorded the first half in the recording `begun`, 0 for none.
     Realloc { old_size: u64, new: u64, size: u64, begun: u32 },
+}
+
+/// What is recorded from now on comes after what this thread has read before, as far as other threads can tell: called when
+/// the inner allocator has come back.
+#[inline(always)]
+pub(crate) fn settle() {
+    // NOTE: not before that, so that whoever was given another thread's block knows of that thread's lane.
+    if sidecar::lane_count() > 1 {
+        clock::settle();
+    }
 }
 
 /// Walks the stack of the function that has these registers, for an event; `None` if there is no recording.
@@ -94,15 +105,15 @@ pub(crate) fn event(local: &mut Local, Stack { id: stack, truncated }: Stack, ev
     let enrolment = &mut local.enrolment;
     match *event {
         Event::Alloc { addr, size, zeroed } => {
-            enrolment.store(size, false, |size| Entry::Alloc { addr, size, stack, zeroed, truncated });
+            enrolment.store(size, |size| Entry::Alloc { addr, size, stack, zeroed, truncated });
         }
         Event::Dealloc { addr, size } => {
-            enrolment.store(size, true, |size| Entry::Dealloc { addr, size, stack, truncated });
+            enrolment.store(size, |size| Entry::Dealloc { addr, size, stack, truncated });
         }
         // It began before the recording: since then the old address may have become another thread's block.
         Event::Realloc { begun, .. } if !enrolment.is_of(begun) => lose(1),
         Event::Realloc { new: addr, size, .. } => {
-            enrolment.store(size, false, |size| Entry::ReallocEnd { addr, size, stack, truncated });
+            enrolment.store(size, |size| Entry::ReallocEnd { addr, size, stack, truncated });
         }
     }
 }
@@ -113,17 +124,14 @@ pub(crate) fn realloc_begins(local: &mut Local, addr: u64, size: u64) -> u32 {
     if !enrolment.prepare() {
         return 0;
     }
-    if enrolment.store(size, true, |size| Entry::ReallocBegin { addr, size }) {
-        enrolment.recording()
-    } else {
-        0
-    }
+    if enrolment.store(size, |size| Entry::ReallocBegin { addr, size }) { enrolment.recording() } else { 0 }
 }
 
 /// Records that the block which this thread began to move, in the recording `begun`, stays what it was.
 pub(crate) fn realloc_failed(local: &mut Local, begun: u32) {
     if local.enrolment.prepare() && local.enrolment.is_of(begun) {
-        local.enrolment.store(0, false, |_| Entry::ReallocFailed);
+        settle();
+        local.enrolment.store(0, |_| Entry::ReallocFailed);
     }
 }
 
@@ -140,8 +148,11 @@ pub(crate) fn enter(local: &mut Local, function: &Function, again: &Activation) 
         lose(1);
         return Activation::NONE;
     }
-    // What goes on was left before, maybe by another thread: its stamp must be the later one.
-    if !local.enrolment.store(0, !goes_on, |_| entry) {
+    if goes_on {
+        // It was left before, maybe by another thread: its stamp must be the later one.
+        settle();
+    }
+    if !local.enrolment.store(0, |_| entry) {
         local.running.pop(activation);
         return Activation::NONE;
     }
@@ -158,7 +169,7 @@ pub(crate) fn reach(local: &mut Local, function: &Function, line: u32) {
         && let Some((activation, place)) = local.running.of(recording, number)
     {
         *place = line & !LINE_AGAIN;
-        local.enrolment.store(0, true, |_| Entry::Line { activation, line });
+        local.enrolment.store(0, |_| Entry::Line { activation, line });
         usage::note(&mut local.enrolment);
     }
 }
@@ -174,7 +185,7 @@ pub(crate) fn line_now(local: &mut Local, function: &Function) -> u32 {
 pub(crate) fn leave(local: &mut Local, activation: &Activation, ended: bool) {
     if prepare_for_line(local) == Some(activation.recording) && local.running.pop(activation.number) {
         let activation = activation.number;
-        local.enrolment.store(0, true, |_| Entry::Leave { activation, ended });
+        local.enrolment.store(0, |_| Entry::Leave { activation, ended });
         usage::note(&mut local.enrolment);
     }
 }
@@ -185,7 +196,7 @@ pub(crate) fn mark(local: &mut Local, name: &[u8]) {
     if prepare_for_line(local).is_some()
         && let Some(id) = with_stream(|stream| stream.name_mark(name))
     {
-        local.enrolment.store(0, true, |_| Entry::Mark { id });
+        local.enrolment.store(0, |_| Entry::Mark { id });
     }
 }
 

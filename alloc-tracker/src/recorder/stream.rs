@@ -1,7 +1,7 @@
 //! One recording: drains the lanes, in the order of their stamps, into the one stream of records. Used under the
 //! recorder's lock.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use alloc_dump::lane::{Entry, Lone, Meaning, Owner};
 use alloc_dump::record::MAX_HOT_LEN;
@@ -43,8 +43,9 @@ pub(crate) struct Stream {
     now_us: u64,
     /// When the helper looked last.
     looked_us: u64,
-    /// Entries that were taken since.
+    /// Entries that were taken since, and the most that one lane has had.
     taken: u64,
+    fullest: u64,
     next_sample_us: u64,
     next_quiet_sample_us: u64,
     latest: Sample,
@@ -134,6 +135,7 @@ impl Stream {
             now_us: 0,
             looked_us: 0,
             taken: 0,
+            fullest: 0,
             next_sample_us: 0,
             next_quiet_sample_us: 0,
             latest: Sample::default(),
@@ -243,6 +245,9 @@ impl Stream {
         // After the lanes: all nodes that their entries have are there by now, and all events that were lost before.
         self.write_nodes()?;
         self.note_lost()?;
+        let held = |state: &LaneState| state.until.saturating_sub(state.taken);
+        let fullest = self.states().iter().take(count).map(held).max();
+        self.fullest = self.fullest.max(fullest.unwrap_or(0));
         let taken = self.merge(count, horizon, everything)?;
         self.taken += taken;
         self.commit();
@@ -254,12 +259,15 @@ impl Stream {
         self.drain(false)?;
         // With what threads have drained themselves.
         let taken = std::mem::take(&mut self.taken);
+        let fullest = std::mem::take(&mut self.fullest);
         let now_us = self.scale.now_us();
         let passed_us = now_us.saturating_sub(std::mem::replace(&mut self.looked_us, now_us));
         let mut tick = match taken {
             0 => Tick::Quiet,
             1..FLOOD => Tick::Busy,
-            FLOOD.. => Tick::Flooded(passed_us * (LANE_ROOM as u64 / 4) / taken),
+            // A lane that was nearly full may have waited meanwhile.
+            FLOOD.. if fullest > LANE_ROOM as u64 * 3 / 4 => Tick::Flooded(0),
+            FLOOD.. => Tick::Flooded(passed_us * (LANE_ROOM as u64 / 4) / fullest.max(1)),
         };
         if now_us >= self.next_sample_us {
             self.now_us = self.now_us.max(now_us);
@@ -347,7 +355,8 @@ impl Stream {
                 return (sidecar::lane_count().min(1), u64::MAX);
             }
         }
-        let mut horizon = clock::after(false);
+        clock::settle();
+        let mut horizon = clock::stamp();
         sidecar::synchronize();
         let count = sidecar::lane_count();
         for (index, state) in self.states().iter_mut().enumerate().take(count) {
@@ -551,15 +560,22 @@ impl Stream {
         let len = self.encoder.len() as u64;
         self.sink.commit(Commit { len, nodes: self.nodes, lost: self.lost, ..self.time });
         sidecar::nodes_taken(self.nodes);
+        let mut any = false;
         for (index, state) in self.lanes.slice_mut::<LaneState>().iter_mut().enumerate().take(count) {
             if state.released != state.taken {
                 state.released = state.taken;
                 sidecar::lane(index).release(state.taken);
+                any = true;
             }
             if state.free == FREE && state.shared != 0 && state.is_settled(sidecar::lane(index)) {
                 state.free = AWAY;
                 sys::let_go(state.start, LANE_LEN);
             }
+        }
+        if any {
+            // Either this sees that a thread waits, or that thread what has been released.
+            fence(Ordering::SeqCst);
+            (0..count).for_each(|index| sidecar::lane(index).wake());
         }
     }
 

@@ -32,7 +32,7 @@ fn look(enrolment: &mut Enrolment, asked: u8) {
     let rss = if asked & RSS == 0 { RSS_UNKNOWN } else { resident() };
     let (minor_faults, major_faults) =
         if asked & FAULTS == 0 { (FAULTS_UNKNOWN, FAULTS_UNKNOWN) } else { faults() };
-    enrolment.store(0, true, |_| Entry::Usage { rss, minor_faults, major_faults });
+    enrolment.store(0, |_| Entry::Usage { rss, minor_faults, major_faults });
 }
 
 /// Resident memory of the process, which the kernel counts in batches of some pages for each processor.

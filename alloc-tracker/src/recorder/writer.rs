@@ -9,7 +9,7 @@ use alloc_dump::tail::LANE_ROOM;
 use super::stream::Turned;
 use super::{RECORDER, RECORDING, helper, lose, narrow, notice_replaced_modules, session, with_stream};
 use crate::modules;
-use crate::sidecar::Lane;
+use crate::sidecar::{self, Lane};
 use crate::sys;
 
 /// What a thread is to the current recording.
@@ -108,19 +108,18 @@ impl Enrolment {
         u64::from(self.recording) << 32 | u64::from(self.generation)
     }
 
-    /// Stores the entry that `entry` makes from a size, `before` or after what it tells of. False if it could not be, which
-    /// is then counted.
+    /// Stores the entry that `entry` makes from a size. False if it could not be, which is then counted.
     #[inline(always)]
-    pub(super) fn store(&mut self, size: u64, before: bool, entry: impl FnOnce(u32) -> Entry) -> bool {
+    pub(super) fn store(&mut self, size: u64, entry: impl FnOnce(u32) -> Entry) -> bool {
         let Some(place) = &mut self.place else { return false };
         if place.stored + 2 > place.room_until && !place.make_room() {
             return false;
         }
         match narrow(size) {
-            Some(size) => place.store(&entry(size), before),
+            Some(size) => place.store(&entry(size)),
             None => {
-                place.store(&Entry::Size(size), before);
-                place.store(&entry(WIDE), before);
+                place.store(&Entry::Size(size));
+                place.store(&entry(WIDE));
             }
         }
         true
@@ -130,7 +129,7 @@ impl Enrolment {
     pub(super) fn end(&mut self) {
         if self.recording != 0 && self.recording == RECORDING.load(Ordering::Relaxed) {
             self.note_name();
-            self.store(0, true, |_| Entry::ThreadEnd);
+            self.store(0, |_| Entry::ThreadEnd);
             if let Some(place) = self.place.take() {
                 with_stream(|stream| stream.leave(&place));
             }
@@ -154,7 +153,7 @@ impl Enrolment {
             Some(Err(Turned::TooLate)) | None => return false,
         };
         *self = Enrolment { recording, thread: id, place: Some(place), ..Enrolment::new() };
-        self.store(0, true, |_| Entry::ThreadStart { id, os_tid: sys::tid() })
+        self.store(0, |_| Entry::ThreadStart { id, os_tid: sys::tid() })
     }
 
     #[cold]
@@ -163,30 +162,42 @@ impl Enrolment {
         let name = sys::thread_name();
         if name != self.name {
             self.name = name;
-            self.store(0, true, |_| Entry::ThreadName(name));
+            self.store(0, |_| Entry::ThreadName(name));
         }
     }
 }
 
 impl Place {
     #[inline(always)]
-    fn store(&mut self, entry: &Entry, before: bool) {
-        self.last = self.lane.store(self.stored, entry, before, self.last);
+    fn store(&mut self, entry: &Entry) {
+        self.last = self.lane.store(self.stored, entry, self.last);
         self.stored += 1;
         if self.stored.is_multiple_of(WAKE_EVERY) {
             helper::wake();
         }
     }
 
-    /// Waits, or does the draining itself, until there is room for two entries. False if the recording is over, or if
-    /// the user would rather lose events than wait: then one is counted as lost.
+    /// Waits for the helper, or does the draining itself, until there is room for two entries. False if the recording is over, or
+    /// if the user would rather lose events than wait: then one is counted as lost.
     #[cold]
     fn make_room(&mut self) -> bool {
         let _errno = sys::ErrnoGuard::new();
+        let mut waited = false;
         loop {
-            self.room_until = self.lane.released() + LANE_ROOM as u64;
+            let released = self.lane.released();
+            self.room_until = released + LANE_ROOM as u64;
             if self.stored + 2 <= self.room_until {
                 return true;
+            }
+            if sidecar::lane_count() > 1
+                && helper::is_running()
+                && !session::rather_loses()
+                && !std::mem::replace(&mut waited, true)
+            {
+                // PERF: who else has a processor for this is the program. Alone, a thread can as well do it itself.
+                helper::hurry();
+                self.lane.wait_for_release(released, LONGEST_WAIT_NS);
+                continue;
             }
             if session::rather_loses() && RECORDER.is_locked() {
                 lose(1);
@@ -216,5 +227,7 @@ impl Place {
     }
 }
 
+/// For the helper, which gets the processor late if there are more threads than processors.
+const LONGEST_WAIT_NS: u64 = 20_000_000;
 /// A quarter of a lane: the helper has the other three to come.
 const WAKE_EVERY: u64 = LANE_ROOM as u64 / 4;
