@@ -313,7 +313,7 @@ const MOST_MOVES: usize = 4;
 pub enum Meaning<'a> {
     /// A heap event, a line or a mark of the lane's thread.
     Event {
-        /// Its record. Sizes of freed blocks are there; a writer leaves out those that readers know.
+        /// Its record.
         record: Record<'a>,
         /// Bytes that it gives back.
         freed: u64,
@@ -333,9 +333,10 @@ impl Owner {
     }
 
     /// Takes the lane's next entry. `followed` tells that the entry which comes next in the whole stream ends the
-    /// realloc that this one begins, so that both become one record.
+    /// realloc that this one begins, so that both become one record. `sized` asks for the sizes of freed blocks, which readers
+    /// know who have seen them allocated.
     #[inline]
-    pub fn take<'a>(&mut self, entry: &'a Entry, followed: bool) -> Meaning<'a> {
+    pub fn take<'a>(&mut self, entry: &'a Entry, followed: bool, sized: bool) -> Meaning<'a> {
         let wide = std::mem::take(&mut self.size);
         let whole = |size: u32| if size == WIDE { wide } else { u64::from(size) };
         let (record, freed, truncated) = match *entry {
@@ -344,7 +345,7 @@ impl Owner {
             }
             Entry::Dealloc { addr, size, stack, truncated } => {
                 let size = whole(size);
-                (Record::Dealloc { addr, size: Some(size), stack }, size, truncated)
+                (Record::Dealloc { addr, size: sized.then_some(size), stack }, size, truncated)
             }
             Entry::ReallocBegin { addr: old, size } => {
                 let old_size = whole(size);
@@ -356,13 +357,14 @@ impl Owner {
                     *place = old_size;
                 }
                 self.moves += 1;
-                (Record::ReallocBegin { old, old_size: Some(old_size) }, 0, false)
+                (Record::ReallocBegin { old, old_size: sized.then_some(old_size) }, 0, false)
             }
             Entry::ReallocEnd { addr: new, size, stack, truncated } => {
                 let size = whole(size);
                 if std::mem::take(&mut self.joins) != 0 {
                     let Owner { old, old_size, .. } = *self;
-                    let record = Record::Realloc { old, old_size: Some(old_size), new, size, stack };
+                    let known = sized.then_some(old_size);
+                    let record = Record::Realloc { old, old_size: known, new, size, stack };
                     (record, old_size, truncated)
                 } else {
                     (Record::ReallocEnd { new, size, stack }, self.end_move(), truncated)
@@ -443,22 +445,38 @@ mod tests {
         let mut owner = Owner::of(1);
         let begin = Entry::ReallocBegin { addr: 16, size: 8 };
         let end = Entry::ReallocEnd { addr: 32, size: 64, stack: StackId(3), truncated: true };
-        assert_eq!(owner.take(&begin, true), Meaning::Nothing);
+        assert_eq!(owner.take(&begin, true, true), Meaning::Nothing);
         let record = Record::Realloc { old: 16, old_size: Some(8), new: 32, size: 64, stack: StackId(3) };
-        assert_eq!(owner.take(&end, false), Meaning::Event { record, freed: 8, truncated: true });
+        assert_eq!(owner.take(&end, false, true), Meaning::Event { record, freed: 8, truncated: true });
         let record = Record::ReallocBegin { old: 16, old_size: Some(8) };
-        assert_eq!(owner.take(&begin, false), Meaning::Event { record, freed: 0, truncated: false });
+        assert_eq!(owner.take(&begin, false, true), Meaning::Event { record, freed: 0, truncated: false });
         let record = Record::ReallocEnd { new: 32, size: 64, stack: StackId(3) };
-        assert_eq!(owner.take(&end, false), Meaning::Event { record, freed: 8, truncated: true });
+        assert_eq!(owner.take(&end, false, true), Meaning::Event { record, freed: 8, truncated: true });
+    }
+
+    #[test]
+    fn sizes_of_freed_blocks_are_left_out_where_readers_know_them() {
+        let mut owner = Owner::of(1);
+        let stack = StackId(3);
+        let free = Entry::Dealloc { addr: 16, size: 8, stack, truncated: false };
+        let record = Record::Dealloc { addr: 16, size: None, stack };
+        assert_eq!(owner.take(&free, false, false), Meaning::Event { record, freed: 8, truncated: false });
+        let begin = Entry::ReallocBegin { addr: 16, size: 8 };
+        let end = Entry::ReallocEnd { addr: 32, size: 64, stack, truncated: false };
+        assert_eq!(owner.take(&begin, true, false), Meaning::Nothing);
+        let record = Record::Realloc { old: 16, old_size: None, new: 32, size: 64, stack };
+        assert_eq!(owner.take(&end, false, false), Meaning::Event { record, freed: 8, truncated: false });
+        let record = Record::ReallocBegin { old: 16, old_size: None };
+        assert_eq!(owner.take(&begin, false, false), Meaning::Event { record, freed: 0, truncated: false });
     }
 
     #[test]
     fn a_size_without_room_stands_before_its_entry() {
         let mut owner = Owner::of(1);
         let stack = StackId::ROOT;
-        assert_eq!(owner.take(&Entry::Size(1 << 33), false), Meaning::Nothing);
+        assert_eq!(owner.take(&Entry::Size(1 << 33), false, true), Meaning::Nothing);
         let entry = Entry::Alloc { addr: 8, size: WIDE, stack, zeroed: false, truncated: false };
         let record = Record::Alloc { addr: 8, size: 1 << 33, stack, zeroed: false };
-        assert_eq!(owner.take(&entry, false), Meaning::Event { record, freed: 0, truncated: false });
+        assert_eq!(owner.take(&entry, false, true), Meaning::Event { record, freed: 0, truncated: false });
     }
 }

@@ -236,20 +236,6 @@ impl Record<'_> {
                 | Record::Line { .. }
         )
     }
-
-    /// The record without the size of a freed block, for readers that have seen its allocation.
-    #[inline]
-    #[must_use]
-    pub fn without_known_size(self) -> Self {
-        match self {
-            Record::Dealloc { addr, stack, .. } => Record::Dealloc { addr, size: None, stack },
-            Record::Realloc { old, new, size, stack, .. } => {
-                Record::Realloc { old, old_size: None, new, size, stack }
-            }
-            Record::ReallocBegin { old, .. } => Record::ReallocBegin { old, old_size: None },
-            other => other,
-        }
-    }
 }
 
 /// The process that is recorded.

@@ -264,12 +264,12 @@ impl<'a> Tail<'a> {
                 .get(at + 1)
                 .is_some_and(|(next, words)| next == lane && Entry::ends_realloc(words[0]));
             let Some(owner) = owners.get_mut(*lane) else { continue };
-            match owner.take(&entry, followed) {
+            match owner.take(&entry, followed, partial) {
                 Meaning::Nothing => {}
                 Meaning::About(record) => rest.push(&record),
                 Meaning::Event { record, .. } => {
                     let us = self.commit.time_of(Entry::stamp(words[0]));
-                    rest.event(owner.thread, us, &if partial { record } else { record.without_known_size() });
+                    rest.event(owner.thread, us, &record);
                 }
             }
         }

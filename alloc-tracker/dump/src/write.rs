@@ -80,13 +80,19 @@ impl Encoder {
         self.push_hot(buffer, |context, buf, at| context.put_alloc(buf, at, addr, size, stack, zeroed))
     }
 
-    /// Appends what [`push`](Encoder::push) does for a [`Record::Dealloc`] without a size.
+    /// Appends what [`push`](Encoder::push) does for a [`Record::Dealloc`].
     ///
     /// # Errors
     /// As those of [`push_alloc`](Encoder::push_alloc).
     #[inline]
-    pub fn push_dealloc(&mut self, buffer: &mut [u8], addr: u64, stack: StackId) -> Result<(), Full> {
-        self.push_hot(buffer, |context, buf, at| context.put_dealloc(buf, at, addr, None, stack))
+    pub fn push_dealloc(
+        &mut self,
+        buffer: &mut [u8],
+        addr: u64,
+        size: Option<u64>,
+        stack: StackId,
+    ) -> Result<(), Full> {
+        self.push_hot(buffer, |context, buf, at| context.put_dealloc(buf, at, addr, size, stack))
     }
 
     /// Appends what [`push`](Encoder::push) does for a [`Record::Line`].

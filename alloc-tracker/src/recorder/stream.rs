@@ -414,27 +414,27 @@ impl Stream {
         everything: bool,
     ) -> Result<(u64, Option<u64>), Failure> {
         let lane = sidecar::lane(index);
-        let mut state = self.states()[index];
-        let begun = state.taken;
+        // PERF: no copy of all of it: where threads take turns a run is an entry or two.
+        let LaneState { taken: begun, until, owner: Owner { mut thread, .. }, .. } = self.states()[index];
+        let mut taken = begun;
         let next = loop {
             // First, so that what is taken also has room.
             if self.encoder.room(self.sink.frame()) < ROOM_FOR_THREE {
-                self.states()[index] = state;
+                self.states()[index].taken = taken;
                 self.write_frame()?;
-                state = self.states()[index];
             }
-            let words = lane.entry(state.taken);
-            if let Some(lone) = Lone::of(words).filter(|_| !self.partial) {
-                self.take_lone(&lone, state.owner.thread, Entry::stamp(words[0]))?;
-                state.taken += 1;
-                match key_of(&state, lane, horizon) {
+            let words = lane.entry(taken);
+            if let Some(lone) = Lone::of(words) {
+                self.take_lone(&lone, thread, Entry::stamp(words[0]))?;
+                taken += 1;
+                match key_at(taken, until, lane, horizon) {
                     Some(key) if others.is_some_and(|others| others < key) => break Some(key),
                     Some(_) => continue,
                     None => break None,
                 }
             }
-            let mut at = state.taken;
-            let following = key_at(at + 1, state.until, lane, horizon);
+            let mut at = taken;
+            let following = key_at(at + 1, until, lane, horizon);
             if Entry::begins_realloc(words[0]) && following.is_none() && others.is_none() && !everything {
                 // Its second half is likely to be the very next entry.
                 break None;
@@ -447,7 +447,8 @@ impl Stream {
             }
             let entry = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
             let mut stamp = Entry::stamp(words[0]);
-            let mut meaning = state.owner.take(&entry, followed);
+            let sized = self.partial;
+            let mut meaning = self.states()[index].owner.take(&entry, followed, sized);
             let second;
             if meaning == Meaning::Nothing {
                 // With the entry that it belongs to, so that no commit comes between.
@@ -455,30 +456,28 @@ impl Stream {
                 let words = lane.entry(at);
                 stamp = Entry::stamp(words[0]);
                 second = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
-                meaning = state.owner.take(&second, false);
+                meaning = self.states()[index].owner.take(&second, false, sized);
             }
-            state.taken = at + 1;
-            let said = match &meaning {
-                Meaning::Nothing => None,
-                Meaning::About(record) => Some((None, *record)),
+            taken = at + 1;
+            thread = self.states()[index].owner.thread;
+            let pushed = match &meaning {
+                Meaning::Nothing => Ok(()),
+                Meaning::About(record) => self.push(None, record),
                 Meaning::Event { record, freed, truncated } => {
                     self.now_us = self.now_us.max(self.time.time_of(stamp));
                     self.count(record, *freed, *truncated);
-                    let known = if self.partial { *record } else { record.without_known_size() };
-                    Some((Some(state.owner.thread), known))
+                    self.push(Some(thread), record)
                 }
             };
-            if let Some((thread, record)) = said {
-                self.push(thread, &record).map_err(|Full| Failure::Record)?;
-            }
-            match key_of(&state, lane, horizon) {
+            pushed.map_err(|Full| Failure::Record)?;
+            match key_at(taken, until, lane, horizon) {
                 Some(key) if others.is_some_and(|others| others < key) => break Some(key),
                 Some(_) => {}
                 None => break None,
             }
         };
-        self.states()[index] = state;
-        Ok((state.taken - begun, next))
+        self.states()[index].taken = taken;
+        Ok((taken - begun, next))
     }
 
     /// Appends what is said by an entry that stands alone. There is room.
@@ -496,7 +495,7 @@ impl Stream {
             Lone::Dealloc { addr, size, stack } => {
                 totals.deallocations += 1;
                 totals.freed_bytes += u64::from(size);
-                self.encoder.push_dealloc(frame, addr, stack)
+                self.encoder.push_dealloc(frame, addr, self.partial.then_some(size.into()), stack)
             }
             Lone::Line { activation, line } => self.encoder.push_line(frame, activation, line),
         };
