@@ -58,7 +58,12 @@ impl Sink {
             return Err(OpenError::Locked);
         }
         if identity.regular {
-            file.truncate(0).and_then(|()| file.set_mode(0o600)).map_err(OpenError::System)?;
+            // Again, now that nobody else can write it. PERF: what has ever been cut off some file systems write to the disk at once
+            // when it is closed.
+            if !file.identity().map_err(OpenError::System)?.empty {
+                file.truncate(0).map_err(OpenError::System)?;
+            }
+            file.set_mode(0o600).map_err(OpenError::System)?;
         }
         file.write_all(&header.encode()).map_err(OpenError::System)?;
         let mut tail_path = PathBuffer::of(path.as_bytes());

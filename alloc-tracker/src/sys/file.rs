@@ -66,18 +66,32 @@ impl File {
         check(unsafe { libc::ftruncate(self.0, len as libc::off_t) })
     }
 
-    /// Gives the file `len` bytes from `offset` on that are really there: a store to a mapping of them cannot meet a full
-    /// disk.
-    pub(crate) fn allocate(&self, offset: u64, len: u64) -> Result<(), Errno> {
+    /// Gives the file `len` zeros from `offset` on that are really there: a store to a mapping of them cannot meet a full disk.
+    ///
+    /// PERF: written, not reserved by `fallocate`: the file system keeps the room, but need not yet decide where it is. A file that is
+    /// removed before it does then costs the disk nothing (5 ms at the end of a program, where it tells the device of every
+    /// block that becomes free).
+    pub(crate) fn allocate(&self, mut offset: u64, len: u64) -> Result<(), Errno> {
+        static ZEROS: [u8; 4096] = [0; 4096];
         let signals = BlockedSignals::new();
-        // SAFETY: no preconditions.
-        match unsafe { libc::posix_fallocate(self.0, offset as libc::off_t, len as libc::off_t) } {
-            0 => Ok(()),
-            errno => {
-                signals.swallow(Errno(errno));
-                Err(Errno(errno))
+        let end = offset + len;
+        while offset < end {
+            let count = ZEROS.len().min((end - offset) as usize);
+            // SAFETY: the buffer is valid for its length.
+            let put = unsafe { libc::pwrite(self.0, ZEROS.as_ptr().cast(), count, offset as libc::off_t) };
+            match put {
+                0 => return Err(Errno(libc::ENOSPC)),
+                1.. => offset += put as u64,
+                _ => {
+                    let errno = Errno::last();
+                    if errno.0 != libc::EINTR {
+                        signals.swallow(errno);
+                        return Err(errno);
+                    }
+                }
             }
         }
+        Ok(())
     }
 
     pub(crate) fn set_mode(&self, mode: u32) -> Result<(), Errno> {
@@ -106,7 +120,8 @@ impl File {
             stat
         };
         let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
-        Ok(Identity { device: stat.st_dev, inode: stat.st_ino, regular, links: stat.st_nlink })
+        let empty = stat.st_size == 0;
+        Ok(Identity { device: stat.st_dev, inode: stat.st_ino, regular, links: stat.st_nlink, empty })
     }
 }
 
@@ -124,6 +139,8 @@ pub(crate) struct Identity {
     inode: libc::ino_t,
     links: libc::nlink_t,
     pub(crate) regular: bool,
+    /// Whether there was nothing in it then.
+    pub(crate) empty: bool,
 }
 
 impl Identity {
