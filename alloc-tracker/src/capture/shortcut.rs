@@ -91,10 +91,9 @@ impl Shortcuts {
         }
         let place = place(registers);
         let Some(shortcut) = self.memory.slice_mut::<Shortcut>().get_mut(place) else { return };
-        if !fresh.way(junction, &mut shortcut.way) {
-            shortcut.node = 0;
-            return;
-        }
+        // What there is no way to be remembered of leaves the place to whatever has it.
+        let Some(way) = fresh.way(junction) else { return };
+        shortcut.way = way;
         (shortcut.pc, shortcut.sp, shortcut.fp) = (registers.pc, registers.sp, registers.fp);
         (shortcut.node, shortcut.depth) = (node.0, depth);
         shortcut.needs_fp = u16::from(fresh.needs_fp() || junction.fp_slot().is_none());

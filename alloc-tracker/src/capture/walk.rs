@@ -372,24 +372,25 @@ impl Fresh {
         Some((u16::try_from(at).ok()?, junction))
     }
 
-    /// The words that were read from the innermost frame to the junction: return addresses, and what was noted. False if there
-    /// is no room for them.
+    /// The words that were read from the innermost frame to the junction: return addresses, and what was noted; filled up with
+    /// what does not differ. `None` if there is no room for them, or if not all of the return addresses are where they usually are.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn way(&self, junction: &Frame, way: &mut [Word; LONGEST]) -> bool {
+    pub(super) fn way(&self, junction: &Frame) -> Option<[Word; LONGEST]> {
         let frames = self.frames.as_slice();
-        let count = frames.len() + self.words.len;
-        let Some((_, outer)) = frames.split_first().filter(|_| count <= LONGEST) else { return false };
-        let mut ordinary = !junction.is_read_elsewhere();
-        way.fill(Word::filler());
+        if frames.len() + self.words.len > LONGEST {
+            return None;
+        }
+        let mut way = [Word::filler(); LONGEST];
         let mut places = way.iter_mut();
         for (word, place) in self.words.as_slice().iter().zip(&mut places) {
             *place = *word;
         }
-        for (caller, place) in outer.iter().chain(std::iter::once(junction)).zip(places) {
+        let mut usual = true;
+        for (caller, place) in frames.get(1..)?.iter().chain(std::iter::once(junction)).zip(places) {
             *place = Word { address: caller.sp.wrapping_sub(8), value: caller.pc };
-            ordinary &= !caller.is_read_elsewhere();
+            usual &= !caller.is_read_elsewhere();
         }
-        ordinary
+        usual.then_some(way)
     }
 
     /// Notes a word that was read to leave the frame that is pushed next; false if there is no memory.
