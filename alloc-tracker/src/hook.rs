@@ -42,16 +42,14 @@ pub(crate) fn reallocating(block: *mut u8, old_size: usize, flags: usize) -> Beg
 pub(crate) fn allocated(block: *mut u8, size: usize, flags: usize, entered: &Entered) {
     if !block.is_null() {
         let zeroed = flags & ZEROED != 0;
-        let event = Event::Alloc { addr: block as u64, size: size as u64, zeroed };
-        handle::<0>(event, flags, entered);
+        handle::<0>(|| Event::Alloc { addr: block as u64, size: size as u64, zeroed }, flags, entered);
     }
 }
 
 /// Before a block is given back.
 #[inline(never)]
 pub(crate) fn freeing(block: *mut u8, size: usize, flags: usize, entered: &Entered) {
-    let event = Event::Dealloc { addr: block as u64, size: size as u64 };
-    handle::<1>(event, flags, entered);
+    handle::<1>(|| Event::Dealloc { addr: block as u64, size: size as u64 }, flags, entered);
 }
 
 /// After a block was moved, or could not be.
@@ -65,22 +63,22 @@ pub(crate) fn reallocated(begun: &Begun, new: *mut u8, size: usize, entered: &En
         return;
     }
     let (new, size) = (new as u64, size as u64);
-    let event = Event::Realloc { old_size: old_size as u64, new, size, begun: recording };
+    let event = || Event::Realloc { old_size: old_size as u64, new, size, begun: recording };
     handle::<2>(event, 0, entered);
 }
 
 /// PERF: `KIND` is there to make three functions of one: which kind of event comes next cannot be foreseen, and in one function
-/// every branch on it would be.
+/// every branch on it would be. The event is made where it is needed: as a value that is handed on it would be in memory.
 #[inline(always)]
-fn handle<const KIND: u8>(event: Event, flags: usize, entered: &Entered) {
+fn handle<const KIND: u8>(event: impl Fn() -> Event, flags: usize, entered: &Entered) {
     // PERF: a recording and nothing else is the usual case; whatever may change `errno` in there guards it itself.
     if mode::current() & !mode::WHOLE == RECORD && !recorder::left_behind_by_fork() {
-        if thread::with(|busy| record(busy, &event, entered)).is_none() {
+        if thread::with(|busy| record(busy, event(), entered)).is_none() {
             recorder::lose(1);
         }
         return;
     }
-    handle_others(event, flags, entered);
+    handle_others(event(), flags, entered);
 }
 
 #[cold]
@@ -100,7 +98,7 @@ fn handle_others(event: Event, flags: usize, entered: &Entered) {
             busy.counters().count(&event);
         }
         if mode::current() & RECORD != 0 && !recorder::left_behind_by_fork() {
-            record(busy, &event, entered);
+            record(busy, event, entered);
         }
     });
     if seen.is_none() {
@@ -124,7 +122,7 @@ fn settle(flags: usize) {
 }
 
 #[inline(always)]
-fn record(mut busy: thread::Busy<'_>, event: &Event, entered: &Entered) {
+fn record(mut busy: thread::Busy<'_>, event: Event, entered: &Entered) {
     let shim = match event {
         Event::Alloc { zeroed: false, .. } => &shim::ALLOC,
         Event::Alloc { zeroed: true, .. } => &shim::ALLOC_ZEROED,

@@ -20,14 +20,8 @@ use crate::sys::{ErrnoGuard, FutexLock, Helper, Mapping};
 #[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
     let thread = CURRENT.try_with(Cell::get).unwrap_or(ENDED);
-    if thread == REGISTERING {
-        return None;
-    }
-    if thread == ENDED {
-        return with_orphans(f);
-    }
-    let thread = if thread.is_null() { register()? } else { thread };
-    // SAFETY: neither of the markers nor null, so it is a state that `register` gave to this thread.
+    let thread = if thread.addr() > LAST_MARKER.addr() { thread } else { unusual(thread)? };
+    // SAFETY: neither null nor a marker, so it is a state that `register` gave to this thread, or the orphans'.
     let thread = unsafe { &*thread };
     // PERF: not an exchange, which would cost as much as the stamp. Only this thread sets the mark, and a signal handler
     // between the two leaves it as it found it.
@@ -40,7 +34,42 @@ pub(crate) fn with<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
     let result = f(Busy { counters: &thread.counters, local: &thread.local });
     compiler_fence(Ordering::SeqCst);
     thread.busy.store(false, Ordering::Relaxed);
+    if ptr::eq(thread, &ORPHANS) {
+        unlock_orphans();
+    }
     Some(result)
+}
+
+/// The state of a thread that has none yet, or none any more: the orphans', with the lock on it.
+#[cold]
+#[inline(never)]
+fn unusual(thread: *const Thread) -> Option<*const Thread> {
+    if thread == REGISTERING {
+        return None;
+    }
+    if thread != ENDED {
+        return register();
+    }
+    for _ in 0..1_000_000 {
+        if let Some(guard) = ORPHANS_LOCK.try_lock() {
+            std::mem::forget(guard);
+            // SAFETY: the lock keeps every other way to this state shut.
+            let local = unsafe { &mut *ORPHANS.local.get() };
+            // What the thread before has walked was on a stack that may be gone.
+            local.walks = Walks::new();
+            return Some(&ORPHANS);
+        }
+        std::hint::spin_loop();
+    }
+    // The holder is likely the code that this very handler interrupted.
+    None
+}
+
+#[cold]
+#[inline(never)]
+fn unlock_orphans() {
+    // SAFETY: `unusual` has locked it for this thread, and nobody sleeps on this lock.
+    unsafe { ORPHANS_LOCK.renew_lock() };
 }
 
 /// Where a thread-local of the calling thread is; 0 if that cannot be said any more.
@@ -149,6 +178,7 @@ thread_local! {
 
 const REGISTERING: *const Thread = ptr::without_provenance(1);
 const ENDED: *const Thread = ptr::without_provenance(2);
+const LAST_MARKER: *const Thread = ENDED;
 
 /// All states, newest first.
 static STATES: AtomicPtr<Thread> = AtomicPtr::new(ptr::null_mut());
@@ -229,21 +259,6 @@ fn map_states() -> Option<&'static Thread> {
             Err(newer) => head = newer,
         }
     }
-}
-
-#[cold]
-fn with_orphans<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
-    for _ in 0..1_000_000 {
-        if let Some(_guard) = ORPHANS_LOCK.try_lock() {
-            let mut busy = Busy { counters: &ORPHANS.counters, local: &ORPHANS.local };
-            // What the thread before has walked was on a stack that may be gone.
-            busy.local().walks = Walks::new();
-            return Some(f(busy));
-        }
-        std::hint::spin_loop();
-    }
-    // The holder is likely the code that this very handler interrupted.
-    None
 }
 
 /// Asks the C library to call [`thread_ends`] for this thread.

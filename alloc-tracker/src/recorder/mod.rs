@@ -101,9 +101,9 @@ pub(crate) fn walk(local: &mut Local, registers: &Registers) -> Option<Stack> {
 
 /// Records an event whose stack was just walked.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) fn event(local: &mut Local, Stack { id: stack, truncated }: Stack, event: &Event) {
+pub(crate) fn event(local: &mut Local, Stack { id: stack, truncated }: Stack, event: Event) {
     let enrolment = &mut local.enrolment;
-    match *event {
+    match event {
         Event::Alloc { addr, size, zeroed } => {
             enrolment.store(size, |size| Entry::Alloc { addr, size, stack, zeroed, truncated });
         }
