@@ -118,10 +118,10 @@ impl Shortcuts {
 
 /// Words of a way.
 pub(super) const LONGEST: usize = 4;
-/// PERF: 64 KiB, for the second-level cache. One way at a place: with several, which of them it is cannot be foreseen, and costs
+/// PERF: 128 KiB, for the second-level cache. One way at a place: with several, which of them it is cannot be foreseen, and costs
 /// more than a step or two.
 const PLACES: usize = 1 << PLACE_BITS;
-const PLACE_BITS: u32 = 9;
+const PLACE_BITS: u32 = 10;
 
 #[inline(always)]
 fn place(registers: &Registers) -> usize {
