@@ -8,20 +8,17 @@
 //! Every word is compared only after all words that led to it, so memory that a real walk would not touch is never
 //! touched. Comparing code and stack addresses alone would not be sound.
 
+use super::End;
 use super::arch;
 use super::frame::Frame;
 use super::registers::Registers;
 use super::stack::{Bounds, StackRanges};
 use super::walk::{Beginning, Fresh, Walks, Word};
-use super::{End, Walked};
 
 /// Walks from the frame that has these registers. `None` if the stack has a frame that only a full unwinder understands.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<Walked> {
-    let Beginning { recorded, fresh, bounds, ranges } = match walks.begin(registers, epoch)? {
-        Ok(node) => return Some(Walked::Known(node)),
-        Err(beginning) => beginning,
-    };
+pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<End> {
+    let Beginning { recorded, fresh, bounds, ranges } = walks.begin(registers, epoch)?;
     let frames = recorded.frames();
     // Of these the ones that have not returned.
     let mut candidates = frames.len();
@@ -36,12 +33,12 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
             // that led to it; and the thread's own stack is there from its stack pointer to its end.
             let Some(differs) = (unsafe { recorded.first_difference(innermost) }) else {
                 memory.fresh.share(candidates);
-                return Some(Walked::Anew(End::Root));
+                return Some(End::Root);
             };
             // Further in the recorded frames hold; this one's caller is another.
             for at in (differs + 1..candidates).rev() {
                 if !memory.fresh.push_recorded(recorded, at) {
-                    return Some(Walked::Anew(End::Truncated));
+                    return Some(End::Truncated);
                 }
             }
             frame = frames[differs];
@@ -53,11 +50,11 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
         }
         let step = arch::step(&frame, &mut memory)?;
         if !memory.enough || !memory.fresh.push(frame) {
-            return Some(Walked::Anew(End::Truncated));
+            return Some(End::Truncated);
         }
         match step {
             Step::Caller(caller) => frame = caller,
-            Step::Outermost => return Some(Walked::Anew(End::Root)),
+            Step::Outermost => return Some(End::Root),
         }
     }
 }
@@ -229,15 +226,16 @@ mod tests {
             let expected = machine.running.iter().try_fold(StackId::ROOT, |parent, (function, ..)| {
                 intern(Parent::of(parent, epoch as u32), function.returns_to)
             });
-            let node = match walk(&mut walks, &registers, epoch).unwrap() {
-                Walked::Known(node) => {
+            let node = match walks.shortcut(&registers, epoch) {
+                Some(node) => {
                     outcomes[0] += 1;
                     Ok(node)
                 }
-                Walked::Anew(end) => {
+                None => {
                     outcomes[1] += 1;
-                    assert_eq!(end, End::Root);
-                    walks.resolve(&registers, end, epoch as u32, intern)
+                    let end = walk(&mut walks, &registers, epoch);
+                    assert_eq!(end, Some(End::Root));
+                    walks.resolve(&registers, End::Root, epoch as u32, intern)
                 }
             };
             assert_eq!(node, expected, "step {step}");

@@ -68,24 +68,15 @@ pub(crate) enum End {
     Truncated,
 }
 
-/// What came of a walk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Walked {
-    /// The stack is one whose node is known.
-    Known(StackId),
-    /// Its frames have still to be resolved.
-    Anew(End),
-}
-
-/// Walks the calling thread's stack into `walks`, from the frame that has these registers. Addresses and nodes mean the
-/// same within one `epoch`.
+/// Walks the calling thread's stack into `walks`, from the frame that has these registers, when no
+/// [shortcut](Walks::shortcut) leads there. Addresses and nodes mean the same within one `epoch`.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Walked {
+pub(crate) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> End {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    if let Some(walked) = incremental::walk(walks, registers, epoch) {
-        return walked;
+    if let Some(end) = incremental::walk(walks, registers, epoch) {
+        return end;
     }
-    Walked::Anew(walk_portably(walks, registers, epoch))
+    walk_portably(walks, registers, epoch)
 }
 
 #[cold]
@@ -161,21 +152,18 @@ static CHECKING: AtomicBool = AtomicBool::new(false);
 static CHECKED: AtomicU64 = AtomicU64::new(0);
 static DIFFERENT: AtomicU64 = AtomicU64::new(0);
 
-/// Compares the node of the stack that was just walked with that of a full walk by the platform's own unwinder, unless that
-/// is how it was walked.
+/// Compares the node of the stack that the frame with these registers has with that of a full walk by the platform's own
+/// unwinder.
 #[cold]
 #[inline(never)]
 pub(crate) fn check(
     walks: &mut Walks,
     registers: &Registers,
-    (walked, node): (Walked, StackId),
+    node: StackId,
     generation: u32,
     intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
 ) {
     let _errno = ErrnoGuard::new();
-    if matches!(walked, Walked::Anew(_)) && walks.is_by_addresses() {
-        return;
-    }
     let walk = |push: &mut dyn FnMut(u64) -> bool| portable::walk(registers.sp - 1, push);
     let other = walks.node_by_addresses(generation, walk, intern);
     CHECKED.fetch_add(1, Ordering::Relaxed);

@@ -56,23 +56,25 @@ impl Walks {
         Walks { walks, stacks: StackRanges::new(), current: 0, shortcuts: Shortcuts::new() }
     }
 
-    /// Begins a walk from the frame with these registers, or knows the frame's node. What is remembered of another epoch is
-    /// not used. `None` if it is not known what stack this is.
+    /// The node of the frame with these registers, if a shortcut leads to it.
+    #[inline(always)]
+    pub(crate) fn shortcut(&mut self, registers: &Registers, epoch: u64) -> Option<StackId> {
+        let stack::Beginning { bounds, walk, .. } = self.stacks.above(registers.sp)?;
+        let recorded = &mut self.walks[walk].recorded;
+        recorded.hold_for(epoch, bounds.end());
+        self.shortcuts.node(registers, recorded, epoch)
+    }
+
+    /// Begins a walk from the frame with these registers. What is remembered of another epoch is not used. `None` if it is not
+    /// known what stack this is.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn begin(
-        &mut self,
-        registers: &Registers,
-        epoch: u64,
-    ) -> Option<Result<StackId, Beginning<'_>>> {
+    pub(super) fn begin(&mut self, registers: &Registers, epoch: u64) -> Option<Beginning<'_>> {
         let stack::Beginning { bounds, walk, stays } = self.stacks.above(registers.sp)?;
         self.current = walk;
         let Walk { recorded, fresh } = &mut self.walks[walk];
         recorded.hold_for(epoch, bounds.end());
-        if let Some(node) = self.shortcuts.node(registers, recorded, epoch) {
-            return Some(Ok(node));
-        }
         fresh.begin(!stays);
-        Some(Err(Beginning { recorded, fresh, bounds, ranges: &mut self.stacks }))
+        Some(Beginning { recorded, fresh, bounds, ranges: &mut self.stacks })
     }
 
     /// Takes the return addresses that `walk` finds, innermost first, for a whole walk. What it shares with the recorded one
@@ -110,7 +112,7 @@ impl Walks {
     }
 
     /// Whether the last walk was the platform's unwinder's.
-    pub(super) fn is_by_addresses(&self) -> bool {
+    pub(crate) fn is_by_addresses(&self) -> bool {
         !self.walks[self.current].fresh.stepped
     }
 

@@ -22,7 +22,7 @@ use alloc_dump::layout::StackId;
 use alloc_dump::record::LINE_AGAIN;
 use alloc_dump::tail;
 
-use crate::capture::{self, End, Registers, Walked, Walks};
+use crate::capture::{self, End, Registers, Walks};
 use crate::clock;
 use crate::mode::{self, RECORD, WHOLE};
 use crate::modules::{self, Found};
@@ -72,25 +72,40 @@ pub(crate) fn walk(local: &mut Local, registers: &Registers) -> Option<Stack> {
         return None;
     }
     let Local { walks, enrolment, .. } = local;
-    let mut walked = capture::walk(walks, registers, enrolment.epoch());
-    if let Walked::Anew(_) = walked
-        // The walk itself may have found out that there is other code now.
-        && enrolment.look_at_modules()
+    if let Some(id) = walks.shortcut(registers, enrolment.epoch())
+        && !capture::is_checking()
     {
-        walked = walk_again(walks, registers, enrolment.epoch());
+        return Some(Stack { id, truncated: false });
+    }
+    walk_on(walks, enrolment, registers)
+}
+
+/// The same, where no shortcut leads to the stack's node, or where it is to be checked whether it does.
+///
+/// PERF: apart from what every event does, which needs few registers as long as this is not in it.
+#[inline(never)]
+fn walk_on(walks: &mut Walks, enrolment: &mut Enrolment, registers: &Registers) -> Option<Stack> {
+    if capture::is_checking()
+        && let Some(id) = walks.shortcut(registers, enrolment.epoch())
+    {
+        capture::check(walks, registers, id, enrolment.generation(), intern);
+        return Some(Stack { id, truncated: false });
+    }
+    let mut end = capture::walk(walks, registers, enrolment.epoch());
+    // The walk itself may have found out that there is other code now.
+    if enrolment.look_at_modules() {
+        end = walk_again(walks, registers, enrolment.epoch());
     }
     let generation = enrolment.generation();
-    let stack = match walked {
-        Walked::Known(stack) => Ok(stack),
-        Walked::Anew(end) => walks.resolve(registers, end, generation, intern),
-    };
+    let stack = walks.resolve(registers, end, generation, intern);
     if capture::is_checking()
+        && !walks.is_by_addresses()
         && let Ok(stack) = stack
     {
-        capture::check(walks, registers, (walked, stack), generation, intern);
+        capture::check(walks, registers, stack, generation, intern);
     }
     match stack {
-        Ok(id) => Some(Stack { id, truncated: walked == Walked::Anew(End::Truncated) }),
+        Ok(id) => Some(Stack { id, truncated: end == End::Truncated }),
         Err(Refused::Memory(errno)) => {
             stop(Failure::Memory(errno));
             None
@@ -272,7 +287,7 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 
 #[cold]
 #[inline(never)]
-fn walk_again(walks: &mut Walks, registers: &Registers, epoch: u64) -> Walked {
+fn walk_again(walks: &mut Walks, registers: &Registers, epoch: u64) -> End {
     capture::walk(walks, registers, epoch)
 }
 
