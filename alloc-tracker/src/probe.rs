@@ -115,6 +115,12 @@ impl Function {
         value
     }
 
+    /// Reaches this line when it is dropped, unless by a panic: the last local of a block, which is freed before all others.
+    #[inline]
+    pub fn closes(&'static self, line: u32) -> Closing {
+        Closing { function: self, line }
+    }
+
     /// The body of an async function: an activation that goes on whenever it is polled.
     pub fn polled<F: Future>(&'static self, body: F) -> Polled<F> {
         Polled { body: Some(body), function: self, activation: Activation::NONE }
@@ -199,6 +205,23 @@ impl Drop for Aside {
     fn drop(&mut self) {
         if self.line != 0 {
             self.function.line(self.line | LINE_AGAIN);
+        }
+    }
+}
+
+/// What [`Function::closes`] returns.
+#[derive(Debug)]
+#[must_use = "the line is reached when this is dropped"]
+pub struct Closing {
+    function: &'static Function,
+    line: u32,
+}
+
+impl Drop for Closing {
+    #[inline]
+    fn drop(&mut self) {
+        if mode::current() & RECORD != 0 && !std::thread::panicking() {
+            self.function.reach(self.line);
         }
     }
 }

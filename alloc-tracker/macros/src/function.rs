@@ -6,11 +6,11 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Block, Error, FnArg, ImplItem, Item, ItemFn, ItemImpl, Pat, ReturnType, Signature, Stmt, Type,
-    parse_quote_spanned,
+    Attribute, Block, Error, FnArg, GenericArgument, Ident, ImplItem, Item, ItemFn, ItemImpl, Pat,
+    PathArguments, ReceiverKind, ReturnType, Signature, Stmt, Type, parse_quote_spanned,
 };
 
-use crate::lines;
+use crate::{lines, receiver_name};
 
 /// The whole attribute.
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -109,7 +109,7 @@ fn annotate(signature: &mut Signature, block: &mut Block, of: &str) {
     let (start, end) =
         (signature.span().start().line as u32, block.brace_token.span.close().start().line as u32);
     let name = format!("::{of}{}", signature.ident);
-    let moved = rebind(signature);
+    let moved = rebind(signature, block);
     lines::of_body(block, !signature.inputs.is_empty());
     let statements = std::mem::take(&mut block.stmts);
     let function: Stmt = parse_quote_spanned! {site=>
@@ -132,22 +132,64 @@ fn annotate(signature: &mut Signature, block: &mut Block, of: &str) {
 }
 
 /// Moves the arguments into locals of the body: they are then freed before the function is over, in the same order.
-fn rebind(signature: &mut Signature) -> Vec<Stmt> {
+///
+/// What stands in the way of a name stays with the argument if it must be there (`cfg`), and goes with the local if it is about
+/// the variable.
+fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
+    let site = Span::mixed_site();
     let mut moved = Vec::new();
-    for argument in &mut signature.inputs {
-        if let FnArg::Typed(argument) = argument
-            && argument.attrs.is_empty()
-            && may_own(&argument.ty)
-            && let Pat::Ident(pattern) = &mut *argument.pat
-            && pattern.by_ref.is_none()
-            && pattern.subpat.is_none()
-        {
-            let (mutability, ident) = (pattern.mutability.take(), &pattern.ident);
-            let site = Span::mixed_site();
-            moved.push(parse_quote_spanned!(site=> let #mutability #ident = #ident;));
+    for (at, argument) in signature.inputs.iter_mut().enumerate() {
+        let argument = match argument {
+            FnArg::Receiver(receiver) => {
+                let owns = match &receiver.kind {
+                    ReceiverKind::Value => true,
+                    ReceiverKind::Typed(_, ty) => may_own(ty),
+                    _ => false,
+                };
+                if owns && receiver_name::replace(body) {
+                    let this = receiver_name::at(receiver.self_token.span);
+                    let (mutability, it) = (receiver.mutability.take(), receiver.self_token);
+                    moved.push(parse_quote_spanned!(site=> let #mutability #this = #it;));
+                }
+                continue;
+            }
+            FnArg::Typed(argument) => argument,
+        };
+        if !may_own(&argument.ty) {
+            continue;
         }
+        let (lints, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut argument.attrs).into_iter().partition(is_lint);
+        let conditions: Vec<_> = others.iter().filter(|other| other.path().is_ident("cfg")).collect();
+        match &mut *argument.pat {
+            Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {
+                let (mutability, ident) = (pattern.mutability.take(), &pattern.ident);
+                moved.push(parse_quote_spanned! {site=>
+                    #(#conditions)* #(#lints)* let #mutability #ident = #ident;
+                });
+            }
+            pattern => {
+                let name = Ident::new(&format!("argument_{at}"), site.located_at(pattern.span()));
+                let named = Pat::Ident(syn::PatIdent {
+                    attrs: Vec::new(),
+                    by_ref: None,
+                    mutability: None,
+                    ident: name.clone(),
+                    subpat: None,
+                });
+                let pattern = std::mem::replace(pattern, named);
+                // What the pattern leaves of the argument is freed after what it takes, as it was.
+                moved.push(parse_quote_spanned!(site=> #(#conditions)* let #name = #name;));
+                moved.push(parse_quote_spanned!(site=> #(#conditions)* #(#lints)* let #pattern = #name;));
+            }
+        }
+        argument.attrs = others;
     }
     moved
+}
+
+fn is_lint(attribute: &Attribute) -> bool {
+    ["allow", "expect", "warn", "deny", "forbid"].iter().any(|level| attribute.path().is_ident(level))
 }
 
 /// Whether a value of this type may have something to free.
@@ -158,11 +200,19 @@ fn may_own(ty: &Type) -> bool {
     ];
     match ty {
         Type::Reference(_) => false,
+        Type::Path(path) if is_pinned_reference(path) => false,
         Type::Path(path) => {
             path.path.get_ident().is_none_or(|ident| !NEVER.contains(&ident.to_string().as_str()))
         }
         _ => true,
     }
+}
+
+/// Whether this is a `Pin<&mut …>`.
+fn is_pinned_reference(path: &syn::TypePath) -> bool {
+    let Some(last) = path.path.segments.last().filter(|last| last.ident == "Pin") else { return false };
+    let PathArguments::AngleBracketed(of) = &last.arguments else { return false };
+    matches!(of.args.first(), Some(GenericArgument::Type(Type::Reference(_))))
 }
 
 /// Tells the compiler the type of an `async` block, as the function's signature did. Never runs.

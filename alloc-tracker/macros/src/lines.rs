@@ -45,6 +45,14 @@ impl Lines {
                     let value = parse_quote_spanned!(site=> __ALLOC_TRACKER_FUNCTION.closing(#end, #value));
                     statements.push(Stmt::Expr(value, None));
                 }
+                (statement, Ending::Guarded) => {
+                    let site = site_at(statement.span());
+                    self.note(end);
+                    statements.push(parse_quote_spanned! {site=>
+                        let __closing = __ALLOC_TRACKER_FUNCTION.closes(#end);
+                    });
+                    statements.push(statement);
+                }
                 (statement, Ending::Unit) => {
                     let site = site_at(block.brace_token.span.close());
                     statements.push(statement);
@@ -117,7 +125,9 @@ enum Ending {
     Unit,
     /// With one. It goes through a function, which leaves its temporaries and its expected type alone.
     Value,
-    /// Never, or with a value of which nobody can say that a function leaves it as it is.
+    /// With one of which nobody can say that a function leaves it as it is. A local is freed before all others.
+    Guarded,
+    /// Never, or maybe with such a value and maybe by leaving the function, which the local could not tell apart.
     None,
 }
 
@@ -128,12 +138,15 @@ impl Ending {
             Stmt::Expr(value, None) if !is_unit(value) => {
                 if passes(value) {
                     Ending::Value
-                } else {
+                } else if Exits::in_value(value) {
                     Ending::None
+                } else {
+                    Ending::Guarded
                 }
             }
+            Stmt::Macro(call) if diverges_macro(&call.mac) => Ending::None,
             // In braces it may be the block's value.
-            Stmt::Macro(call) if call.semi_token.is_none() || diverges_macro(&call.mac) => Ending::None,
+            Stmt::Macro(call) if call.semi_token.is_none() => Ending::Guarded,
             _ => Ending::Unit,
         }
     }
@@ -346,6 +359,33 @@ fn diverges_macro(call: &syn::Macro) -> bool {
 
 fn last_name(path: &syn::Path) -> String {
     path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default()
+}
+
+/// Looks for what leaves a value before it is there, or waits in the middle of it.
+struct Exits {
+    found: bool,
+}
+
+impl Exits {
+    fn in_value(value: &Expr) -> bool {
+        let mut exits = Exits { found: false };
+        exits.visit_expr(value);
+        exits.found
+    }
+}
+
+impl<'ast> Visit<'ast> for Exits {
+    fn visit_expr(&mut self, value: &'ast Expr) {
+        match value {
+            Expr::Closure(_) | Expr::Async(_) => {}
+            Expr::Return(_) | Expr::Try(_) | Expr::Await(_) | Expr::Break(_) | Expr::Continue(_) => {
+                self.found = true;
+            }
+            other => visit::visit_expr(self, other),
+        }
+    }
+
+    fn visit_item(&mut self, _: &'ast syn::Item) {}
 }
 
 /// Looks for a `break` that leaves a loop.

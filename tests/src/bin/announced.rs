@@ -33,6 +33,25 @@ fn main() {
     });
     measure("one_statement", one_statement);
     measure("Shelf::fill", || Shelf::default().keep());
+    measure("Chest::opened", || {
+        black_box(Chest(vec![0; 100]).opened(&[1, 2]));
+    });
+    measure("takes_apart", || {
+        let two = [vec![0u8; 1], vec![0u8; 2]];
+        black_box(takes_apart((vec![0; 10], vec![0; 20]), two));
+    });
+    measure("has_attributes", || {
+        has_attributes(vec![0; 9]);
+    });
+    measure("makes", || {
+        black_box(makes()());
+    });
+    measure("passes_on", || {
+        black_box(passes_on());
+    });
+    measure("by_macro", || {
+        black_box(by_macro());
+    });
     measure("chooses", || {
         (0..4).for_each(|number| drop(black_box(chooses(number))));
     });
@@ -133,6 +152,61 @@ impl Shelf {
         self.0.shrink_to_fit(); //= 1 -72
     } //= 1 0
 }
+
+struct Chest(Vec<u8>);
+
+#[profile]
+impl Chest {
+    fn opened(self, more: &[u8]) -> usize {
+        let lid = vec![0u8; 8]; //= 1 8
+        let rest = vec![0u8; self.0.len() / 20]; //= 1 5
+        let add = |more: usize| self.0.len() + more; //= 1 0
+        add(lid.len() + rest.len() + more.len()) //= 1 0
+    } //= 1 -113
+}
+
+#[profile]
+fn takes_apart((first, _): (Vec<u8>, Vec<u8>), [one, two]: [Vec<u8>; 2]) -> usize {
+    let own = vec![0u8; 3]; //= 1 3
+    own.len() + first.len() + one.len() + two.len() //= 1 0
+} //= 1 -36
+
+#[profile]
+fn has_attributes(
+    #[cfg(any())] absent: Vec<u8>,
+    #[expect(unused_variables, reason = "freed at the end all the same")] unused: Vec<u8>,
+) {
+    black_box(()); //= 1 0
+} //= 1 -9
+
+#[profile]
+fn makes() -> impl Fn() -> usize {
+    let scratch = vec![0u8; 50]; //= 1 50
+    let len = scratch.len(); //= 1 0
+    move || len //= 1 0
+} //= 1 -50
+
+#[profile]
+fn passes_on() -> usize {
+    let scratch = vec![0u8; 60]; //= 1 60
+    counts(&scratch.repeat(2)) //= 1 0
+} //= 1 -60
+
+fn counts(bytes: &[u8]) -> usize {
+    black_box(bytes).len()
+}
+
+macro_rules! length_of {
+    ($of:expr) => {
+        black_box(&$of).len()
+    };
+}
+
+#[profile]
+fn by_macro() -> usize {
+    let scratch = vec![0u8; 70]; //= 1 70
+    length_of!(scratch) //= 1 0
+} //= 1 -70
 
 #[profile]
 fn chooses(number: usize) -> Vec<u8> {
