@@ -1,5 +1,7 @@
 //! One frame of a walk: where it returns to, and all that an unwinder knows there.
 
+use super::array::Filler;
+use super::word::Word;
 use crate::sys::Plain;
 
 /// A frame, and the state that the unwinder was in. PERF: two of them fill a cache line.
@@ -20,6 +22,14 @@ pub(super) struct Frame {
 
 // SAFETY: integers without padding.
 unsafe impl Plain for Frame {}
+
+impl Filler for Frame {
+    /// A frame whose return address is always there.
+    fn filler() -> Frame {
+        let Word { address, value } = Word::filler();
+        Frame::in_register(value, address + 8, 0)
+    }
+}
 
 const FP_IN_SLOT: u32 = 1;
 const INTERRUPTED: u32 = 2;

@@ -11,9 +11,11 @@
 use super::End;
 use super::arch;
 use super::frame::Frame;
+use super::fresh::Fresh;
 use super::registers::Registers;
 use super::stack::{Bounds, StackRanges};
-use super::walk::{Beginning, Fresh, Walks, Word};
+use super::walk::{Beginning, Walks};
+use super::word::Word;
 
 /// Walks from the frame that has these registers. `None` if the stack has a frame that only a full unwinder understands.
 #[cfg_attr(not(debug_assertions), inline(always))]

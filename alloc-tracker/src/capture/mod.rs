@@ -11,16 +11,21 @@
 //! | `portable` | the walk by the platform's own unwinder, for what rules cannot say, and to compare with |
 //! | `shim` | the compiler's functions around the allocator, which no stack shows |
 //! | `shortcut` | ways from a stack's innermost frame to its node that were gone before |
-//! | `frame`, `walk`, `stack`, `registers` | frames, walks that are remembered, stack memory, the starting point |
+//! | `walk` | the walks of a thread: `recorded` the one before on each stack, `fresh` the new one in the making |
+//! | `frame`, `word`, `array` | what walks are made of |
+//! | `stack`, `registers` | stack memory, the starting point |
 
 #[cfg_attr(not(target_arch = "aarch64"), cfg(test))]
 mod aarch64;
+mod array;
 #[cfg(target_arch = "x86_64")]
 mod compile;
 mod frame;
+mod fresh;
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code, reason = "no steps"))]
 mod incremental;
 mod portable;
+mod recorded;
 mod registers;
 #[cfg(target_arch = "x86_64")]
 mod rule;
@@ -28,6 +33,7 @@ pub(crate) mod shim;
 mod shortcut;
 mod stack;
 mod walk;
+mod word;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

@@ -21,7 +21,7 @@ impl Registers {
     pub(super) unsafe fn outside_of(self, frame: u64) -> Registers {
         let sp = self.sp.wrapping_add(frame);
         // SAFETY: the caller's promise; on x86-64 the return address lies just below the caller's frame.
-        Registers { pc: unsafe { super::walk::read(sp.wrapping_sub(8)) }, sp, fp: self.fp }
+        Registers { pc: unsafe { super::word::read(sp.wrapping_sub(8)) }, sp, fp: self.fp }
     }
 }
 

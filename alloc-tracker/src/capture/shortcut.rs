@@ -10,8 +10,10 @@
 use alloc_dump::layout::StackId;
 
 use super::frame::Frame;
+use super::fresh::Fresh;
+use super::recorded::Recorded;
 use super::registers::Registers;
-use super::walk::{Fresh, Recorded, Word, differences_of};
+use super::word::{Word, differences_of};
 use crate::sys::{ErrnoGuard, Mapping, Plain};
 
 /// The ways that one thread remembers; each forgets another one that falls onto its place.

@@ -1,6 +1,6 @@
 //! The stacks that a thread runs on, and reading them. In: a stack pointer. Out: words between it and the stack's end.
 
-use super::walk;
+use super::word;
 use crate::modules;
 use crate::sys::ErrnoGuard;
 use crate::thread;
@@ -29,7 +29,7 @@ impl Bounds {
         let inside = address >= self.start && address < self.end && address.is_multiple_of(8);
         // SAFETY: aligned, and between the stack pointer of a function that has not returned and the end of the mapping
         // that it lies in, which is readable throughout. The mapping's end is page-aligned, so the whole word is inside.
-        inside.then(|| unsafe { walk::read(address) })
+        inside.then(|| unsafe { word::read(address) })
     }
 
     /// The return address just below the stack pointer `sp` of a caller; `None` if that is not an aligned one, above the stack
@@ -39,7 +39,7 @@ impl Bounds {
         // PERF: one comparison for both ends.
         let above = sp.wrapping_sub(inner).wrapping_sub(1) < self.end.wrapping_sub(inner);
         // SAFETY: aligned, and between the stack pointer of a function that has not returned and the end, as in `read`.
-        (above & sp.is_multiple_of(8)).then(|| unsafe { walk::read(sp.wrapping_sub(8)) })
+        (above & sp.is_multiple_of(8)).then(|| unsafe { word::read(sp.wrapping_sub(8)) })
     }
 
     /// Where the stack ends.

@@ -1,0 +1,95 @@
+//! Arrays in mapped memory that can be looked at in blocks of several values.
+
+use std::ptr::NonNull;
+
+use crate::sys::{ErrnoGuard, Mapping, Plain};
+
+/// A growing array in mapped memory, behind room for `SKIP` values, which are all the same.
+///
+/// PERF: mappings begin at pages, and the beginnings of all pages share a few places in the nearest cache. Arrays that are
+/// used together begin at different distances.
+#[derive(Debug)]
+pub(super) struct Array<T, const SKIP: usize> {
+    /// What the pointer points into.
+    memory: Mapping,
+    /// The first value.
+    start: NonNull<T>,
+    capacity: usize,
+    pub(super) len: usize,
+}
+
+impl<T: Plain + Filler, const SKIP: usize> Array<T, SKIP> {
+    pub(super) const fn new() -> Array<T, SKIP> {
+        Array { memory: Mapping::empty(), start: NonNull::dangling(), capacity: 0, len: 0 }
+    }
+
+    #[inline(always)]
+    pub(super) fn as_slice(&self) -> &[T] {
+        // SAFETY: `start` has `capacity` values, and `len` is never above that.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// Blocks of `N` values, which together are the first `len` ones; before those, what fills the first block.
+    #[inline(always)]
+    pub(super) fn blocks<const N: usize>(&self, len: usize) -> impl Iterator<Item = &[T; N]> {
+        const { assert!(N <= SKIP + 1) };
+        let len = len.min(self.len);
+        let blocks = len.div_ceil(N);
+        // SAFETY: the first block begins less than `N` values before `start`, where there are `SKIP`, unless there are no blocks.
+        unsafe {
+            let first = self.start.as_ptr().wrapping_add(len).wrapping_sub(blocks * N).cast::<[T; N]>();
+            std::slice::from_raw_parts(first, blocks).iter()
+        }
+    }
+
+    /// The last `N` values of the first `len` ones, of which there is at least one; before those, what fills the block.
+    #[inline(always)]
+    pub(super) fn last_block<const N: usize>(&self, len: usize) -> &[T; N] {
+        const { assert!(N <= SKIP + 1) };
+        debug_assert!((1..=self.len).contains(&len));
+        // SAFETY: there is a value, hence memory, with `SKIP` values before the first.
+        unsafe { &*self.start.as_ptr().wrapping_add(len).wrapping_sub(N).cast::<[T; N]>() }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, at: usize) -> Option<&T> {
+        self.as_slice().get(at)
+    }
+
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline(always)]
+    pub(super) fn push(&mut self, value: T) -> bool {
+        if self.len == self.capacity && !self.grow() {
+            return false;
+        }
+        // SAFETY: there is room.
+        unsafe { self.start.add(self.len).write(value) };
+        self.len += 1;
+        true
+    }
+
+    #[cold]
+    fn grow(&mut self) -> bool {
+        let _errno = ErrnoGuard::new();
+        let capacity = (self.capacity * 2).max(FIRST_CAPACITY);
+        let Ok(mut memory) = Mapping::anonymous((SKIP + capacity) * size_of::<T>()) else { return false };
+        let values = memory.slice_mut::<T>();
+        values[..SKIP].fill(T::filler());
+        values[SKIP..SKIP + self.len].copy_from_slice(self.as_slice());
+        let Some(start) = NonNull::new(values[SKIP..].as_mut_ptr()) else { return false };
+        (self.memory, self.start, self.capacity) = (memory, start, capacity);
+        true
+    }
+}
+
+/// What stands in an array before its first value.
+pub(super) trait Filler {
+    fn filler() -> Self;
+}
+
+/// Of address space only: no page is touched that stacks do not reach.
+const FIRST_CAPACITY: usize = 512;
