@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::current::{notice_replaced_modules, with_stream};
 use super::stream::Tick;
-use super::{notice_replaced_modules, with_stream};
 use crate::sys::{self, FutexLock, Helper};
 
 /// Begins the thread.

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use alloc_dump::header::Header;
 use alloc_dump::record::Process;
 
+use super::current::{Failure, LOST, RECORDER, RECORDING, give_up, with_stream};
 use super::stream::Stream;
-use super::{LOST, RECORDER, RECORDING, give_up, helper, usage};
+use super::{helper, usage};
 use crate::capture;
 use crate::clock;
 use crate::loader;
@@ -214,7 +215,7 @@ fn open(settings: &Settings, from_first_event: bool, number: u32) -> Result<(), 
         cwd: cwd.as_bytes(),
         run: settings.run.as_bytes(),
     };
-    let failed = |failure: super::Failure| OpenError::System(failure.into());
+    let failed = |failure: Failure| OpenError::System(failure.into());
     if !from_first_event {
         // What was lost before this recording is no loss of its.
         LOST.store(0, Ordering::Relaxed);
@@ -222,7 +223,7 @@ fn open(settings: &Settings, from_first_event: bool, number: u32) -> Result<(), 
     let stream = Stream::begin(number, &settings.path, sink, &process).map_err(failed)?;
     *RECORDER.lock() = Some(stream);
     modules::report_all();
-    let sampled = super::with_stream(|stream| stream.sample());
+    let sampled = with_stream(|stream| stream.sample());
     // What went wrong has been said, and the recording is over.
     if sampled.is_some() { Ok(()) } else { Err(OpenError::System(Errno(libc::EIO))) }
 }

@@ -1,27 +1,29 @@
-//! One recording: drains the lanes, in the order of their stamps, into the one stream of records. Used under the
-//! recorder's lock.
+//! One recording: the one stream of records, into which the lanes are drained. Used under the recorder's lock.
+
+mod drain;
+mod lane_state;
 
 use std::sync::atomic::{Ordering, fence};
 
-use alloc_dump::lane::{Entry, Lone, Meaning, Owner};
-use alloc_dump::record::MAX_HOT_LEN;
-use alloc_dump::record::{Process, Record, Sample};
+use alloc_dump::lane::Entry;
+use alloc_dump::record::{MAX_HOT_LEN, Process, Record, Sample};
 use alloc_dump::tail::{self, Commit, LANE_LEN, LANE_ROOM, LANE_TAILS, LANE_THREADS, MAX_LANES};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, Full, seal_trailer};
 
-use super::merge::{Candidate, Candidates};
+use super::current::{Failure, LOST, RECORDING};
+use super::merge::Candidate;
 use super::writer::Place;
-use super::{Failure, LOST, RECORDING};
 use crate::capture;
-use crate::clock::{self, Scale};
+use crate::clock::Scale;
 use crate::modules::Found;
 use crate::probe::Function;
 use crate::sample::{self, Life};
 use crate::sidecar::{self, Lane};
 use crate::sink::Sink;
-use crate::sys::{self, Errno, Mapping, PathBuffer, Plain};
+use crate::sys::{self, Errno, Mapping, PathBuffer};
 use crate::thread;
+use lane_state::{AWAY, EMPTY, FREE, LaneState};
 
 /// One recording.
 pub(crate) struct Stream {
@@ -86,30 +88,6 @@ struct Said {
     thread: Option<u32>,
     us: Option<u64>,
 }
-
-/// What the drainer knows of a lane.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct LaneState {
-    /// Where its memory is.
-    start: u64,
-    /// Entries that are in frames.
-    taken: u64,
-    /// Entries that this draining may take.
-    until: u64,
-    /// What the lane says of `taken` and of its thread, for either commit.
-    tails: [u64; 2],
-    threads: [u64; 2],
-    /// What the lane's thread has been told of `taken`.
-    released: u64,
-    free: u64,
-    /// Whether its memory is that of a file, which keeps what is not resident.
-    shared: u64,
-    owner: Owner,
-}
-
-// SAFETY: integers without padding; so are the fields of `Owner`.
-unsafe impl Plain for LaneState {}
 
 impl Stream {
     /// Begins a recording: the process is its first record. `begin_modules` has to say what is mapped.
@@ -236,24 +214,6 @@ impl Stream {
         Ok(())
     }
 
-    /// Takes what the lanes hold, as far as nothing earlier can still come; with `everything` all that is stored. Returns
-    /// how many entries that were.
-    pub(super) fn drain(&mut self, everything: bool) -> Result<u64, Failure> {
-        self.scale.adjust();
-        self.scale.note(&mut self.time);
-        let (count, horizon) = self.look(everything);
-        // After the lanes: all nodes that their entries have are there by now, and all events that were lost before.
-        self.write_nodes()?;
-        self.note_lost()?;
-        let held = |state: &LaneState| state.until.saturating_sub(state.taken);
-        let fullest = self.states().iter().take(count).map(held).max();
-        self.fullest = self.fullest.max(fullest.unwrap_or(0));
-        let taken = self.merge(count, horizon, everything)?;
-        self.taken += taken;
-        self.commit();
-        Ok(taken)
-    }
-
     /// Drains, and samples the state of the process if that is due.
     pub(super) fn tick(&mut self) -> Result<Tick, Failure> {
         self.drain(false)?;
@@ -341,186 +301,6 @@ impl Stream {
         lanes
     }
 
-    /// Notes how far each lane may be drained: the number of lanes, and the stamp before which nothing more can come.
-    fn look(&mut self, everything: bool) -> (usize, u64) {
-        let until = |stream: &mut Stream, count: usize| {
-            for (index, state) in stream.states().iter_mut().enumerate().take(count) {
-                state.until = sidecar::lane(index).stored();
-            }
-        };
-        if sidecar::lane_count() <= 1 {
-            until(self, 1.min(sidecar::lane_count()));
-            // One lane is in order. Another one that comes now has later stamps than what was just seen.
-            if sidecar::lane_count() <= 1 {
-                return (sidecar::lane_count().min(1), u64::MAX);
-            }
-        }
-        clock::settle();
-        let mut horizon = clock::stamp();
-        sidecar::synchronize();
-        let count = sidecar::lane_count();
-        for (index, state) in self.states().iter_mut().enumerate().take(count) {
-            if state.free == AWAY {
-                state.until = state.taken;
-                continue;
-            }
-            let lane = sidecar::lane(index);
-            state.until = lane.stored();
-            if lane.is_storing(state.until) {
-                let last = state.until.checked_sub(1).map_or(0, |last| Entry::stamp(lane.first_word(last)));
-                horizon = horizon.min(last + 1);
-            }
-        }
-        (count, if everything { u64::MAX } else { horizon })
-    }
-
-    fn merge(&mut self, count: usize, horizon: u64, everything: bool) -> Result<u64, Failure> {
-        let mut room = std::mem::replace(&mut self.candidates, Mapping::empty());
-        let mut candidates = Candidates::new(room.slice_mut());
-        for (index, state) in self.states().iter().enumerate().take(count) {
-            if let Some(key) = key_of(state, sidecar::lane(index), horizon) {
-                candidates.push(Candidate { key, lane: index as u64 });
-            }
-        }
-        let mut taken = 0;
-        let mut outcome = Ok(());
-        while let Some(candidate) = candidates.pop() {
-            let index = candidate.lane as usize;
-            let others = candidates.first_key();
-            match self.take_run(index, others, horizon, everything) {
-                Ok((run, next)) => {
-                    taken += run;
-                    if let Some(key) = next {
-                        candidates.push(Candidate { key, lane: candidate.lane });
-                    }
-                }
-                Err(failure) => {
-                    outcome = Err(failure);
-                    break;
-                }
-            }
-        }
-        self.candidates = room;
-        outcome.map(|()| taken)
-    }
-
-    /// Takes entries of one lane until another lane has an earlier one, whose key is `others`: how many, and the key of this
-    /// lane's next one if it has any.
-    fn take_run(
-        &mut self,
-        index: usize,
-        others: Option<u64>,
-        horizon: u64,
-        everything: bool,
-    ) -> Result<(u64, Option<u64>), Failure> {
-        let lane = sidecar::lane(index);
-        // PERF: no copy of all of it: where threads take turns a run is an entry or two.
-        let LaneState { taken: begun, until, owner: Owner { mut thread, .. }, .. } = self.states()[index];
-        let mut taken = begun;
-        let next = loop {
-            // First, so that what is taken also has room.
-            if self.encoder.room(self.sink.frame()) < ROOM_FOR_THREE {
-                self.states()[index].taken = taken;
-                self.write_frame()?;
-            }
-            let words = lane.entry(taken);
-            if let Some(lone) = Lone::of(words) {
-                self.take_lone(&lone, thread, Entry::stamp(words[0]))?;
-                taken += 1;
-                match key_at(taken, until, lane, horizon) {
-                    Some(key) if others.is_some_and(|others| others < key) => break Some(key),
-                    Some(_) => continue,
-                    None => break None,
-                }
-            }
-            let mut at = taken;
-            let following = key_at(at + 1, until, lane, horizon);
-            if Entry::begins_realloc(words[0]) && following.is_none() && others.is_none() && !everything {
-                // Its second half is likely to be the very next entry.
-                break None;
-            }
-            let followed = Entry::begins_realloc(words[0])
-                && following.is_some_and(|key| others.is_none_or(|others| key < others))
-                && Entry::ends_realloc(lane.first_word(at + 1));
-            if (followed || Entry::is_size(words[0])) && following.is_none() {
-                break None;
-            }
-            let entry = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
-            let mut stamp = Entry::stamp(words[0]);
-            let sized = self.partial;
-            let mut meaning = self.states()[index].owner.take(&entry, followed, sized);
-            let second;
-            if meaning == Meaning::Nothing {
-                // With the entry that it belongs to, so that no commit comes between.
-                at += 1;
-                let words = lane.entry(at);
-                stamp = Entry::stamp(words[0]);
-                second = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
-                meaning = self.states()[index].owner.take(&second, false, sized);
-            }
-            taken = at + 1;
-            thread = self.states()[index].owner.thread;
-            let pushed = match &meaning {
-                Meaning::Nothing => Ok(()),
-                Meaning::About(record) => self.push(None, record),
-                Meaning::Event { record, freed, truncated } => {
-                    self.now_us = self.now_us.max(self.time.time_of(stamp));
-                    self.count(record, *freed, *truncated);
-                    self.push(Some(thread), record)
-                }
-            };
-            pushed.map_err(|Full| Failure::Record)?;
-            match key_at(taken, until, lane, horizon) {
-                Some(key) if others.is_some_and(|others| others < key) => break Some(key),
-                Some(_) => {}
-                None => break None,
-            }
-        };
-        self.states()[index].taken = taken;
-        Ok((taken - begun, next))
-    }
-
-    /// Appends what is said by an entry that stands alone. There is room.
-    #[inline(always)]
-    fn take_lone(&mut self, lone: &Lone, thread: u32, stamp: u64) -> Result<(), Failure> {
-        self.now_us = self.now_us.max(self.time.time_of(stamp));
-        self.say(Some(thread)).map_err(|Full| Failure::Record)?;
-        let (frame, totals) = (self.sink.frame(), &mut self.totals);
-        let pushed = match *lone {
-            Lone::Alloc { addr, size, stack, zeroed } => {
-                totals.allocations += 1;
-                totals.allocated_bytes += u64::from(size);
-                self.encoder.push_alloc(frame, addr, size.into(), stack, zeroed)
-            }
-            Lone::Dealloc { addr, size, stack } => {
-                totals.deallocations += 1;
-                totals.freed_bytes += u64::from(size);
-                self.encoder.push_dealloc(frame, addr, self.partial.then_some(size.into()), stack)
-            }
-            Lone::Line { activation, line } => self.encoder.push_line(frame, activation, line),
-        };
-        pushed.map_err(|Full| Failure::Record)
-    }
-
-    #[inline]
-    fn count(&mut self, record: &Record<'_>, freed: u64, truncated: bool) {
-        let totals = &mut self.totals;
-        totals.truncated_stacks += u64::from(truncated);
-        totals.freed_bytes += freed;
-        match *record {
-            Record::Alloc { size, .. } => {
-                totals.allocations += 1;
-                totals.allocated_bytes += size;
-            }
-            Record::Dealloc { .. } => totals.deallocations += 1,
-            Record::Realloc { size, .. } | Record::ReallocEnd { size, .. } => {
-                totals.reallocations += 1;
-                totals.allocated_bytes += size;
-            }
-            _ => {}
-        }
-    }
-
     fn write_nodes(&mut self) -> Result<(), Failure> {
         let Some(stored) = sidecar::word(tail::NODES_OFFSET) else { return Ok(()) };
         let stored = stored.load(Ordering::Acquire);
@@ -559,22 +339,24 @@ impl Stream {
         let len = self.encoder.len() as u64;
         self.sink.commit(Commit { len, nodes: self.nodes, lost: self.lost, ..self.time });
         sidecar::nodes_taken(self.nodes);
-        let mut any = false;
         for (index, state) in self.lanes.slice_mut::<LaneState>().iter_mut().enumerate().take(count) {
             if state.released != state.taken {
                 state.released = state.taken;
                 sidecar::lane(index).release(state.taken);
-                any = true;
+                state.wake = 1;
             }
             if state.free == FREE && state.shared != 0 && state.is_settled(sidecar::lane(index)) {
-                state.free = AWAY;
+                (state.free, state.wake) = (AWAY, 0);
                 sys::let_go(state.start, LANE_LEN);
             }
         }
-        if any {
-            // Either this sees that a thread waits, or that thread what has been released.
-            fence(Ordering::SeqCst);
-            (0..count).for_each(|index| sidecar::lane(index).wake());
+        // Either this sees that a thread waits, or that thread what has been released. NOTE: other lanes are not touched: the memory
+        // of those that nobody has is not resident.
+        fence(Ordering::SeqCst);
+        for (index, state) in self.lanes.slice_mut::<LaneState>().iter_mut().enumerate().take(count) {
+            if std::mem::take(&mut state.wake) != 0 {
+                sidecar::lane(index).wake();
+            }
         }
     }
 
@@ -635,47 +417,6 @@ const QUIET_SAMPLE_US: u64 = 1_000_000;
 
 /// A thread, a time and a heap event.
 const ROOM_FOR_THREE: usize = 3 * MAX_HOT_LEN;
-
-impl LaneState {
-    /// Whether nothing will be read from its memory, or written to it, until it has another thread.
-    fn is_settled(&self, lane: Lane) -> bool {
-        let thread = u64::from(self.owner.thread);
-        self.tails == [self.taken; 2] && self.threads == [thread; 2] && lane.stored() == self.taken
-    }
-}
-
-/// Of a lane: no thread has it.
-const FREE: u64 = 1;
-/// Of a lane: no thread has it, and its memory is not resident.
-const AWAY: u64 = 2;
-
-const EMPTY: LaneState = LaneState {
-    start: 0,
-    taken: 0,
-    until: 0,
-    tails: [0; 2],
-    threads: [0; 2],
-    released: 0,
-    free: 0,
-    shared: 0,
-    owner: Owner::of(0),
-};
-
-#[inline]
-fn key_of(state: &LaneState, lane: Lane, horizon: u64) -> Option<u64> {
-    key_at(state.taken, state.until, lane, horizon)
-}
-
-/// What an entry is sorted by, if it may be taken. Of equal stamps those come first that give an address back.
-#[inline]
-fn key_at(at: u64, until: u64, lane: Lane, horizon: u64) -> Option<u64> {
-    if at >= until {
-        return None;
-    }
-    let word = lane.first_word(at);
-    let stamp = Entry::stamp(word);
-    (stamp < horizon).then(|| stamp << 1 | u64::from(!Entry::releases(word)))
-}
 
 /// Unmaps the memory of a recording that is over, unless a thread may still be using it.
 fn release(sidecar_memory: Mapping, mut lanes: Mapping) {

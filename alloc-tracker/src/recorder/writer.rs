@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use alloc_dump::lane::{Entry, WIDE};
 use alloc_dump::tail::LANE_ROOM;
 
+use super::current::{RECORDER, RECORDING, lose, notice_replaced_modules, with_stream};
 use super::stream::Turned;
-use super::{RECORDER, RECORDING, helper, lose, narrow, notice_replaced_modules, session, with_stream};
+use super::{helper, session};
 use crate::modules;
 use crate::sidecar::{self, Lane};
 use crate::sys;
@@ -225,6 +226,12 @@ impl Place {
             }
         }
     }
+}
+
+/// Whether this size has room in an entry.
+#[inline]
+fn narrow(size: u64) -> Option<u32> {
+    u32::try_from(size).ok().filter(|size| *size != WIDE)
 }
 
 /// For the helper, which gets the processor late if there are more threads than processors.

@@ -1,0 +1,140 @@
+//! Heap events: their stacks are walked and they are stored in the thread's lane. In: what the hook has seen. Out: entries.
+
+use alloc_dump::lane::Entry;
+use alloc_dump::layout::StackId;
+
+use super::current::{Failure, lose, stop};
+use super::writer::Enrolment;
+use crate::capture::{self, End, Registers, Walks};
+use crate::clock;
+use crate::sidecar;
+use crate::thread::Local;
+use crate::tree::{Parent, Refused, SidecarJournal, TREE};
+
+/// A stack that was walked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stack {
+    id: StackId,
+    /// Whether it is not all of the stack.
+    truncated: bool,
+}
+
+/// Something that happened to the heap.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    /// A block was handed out.
+    Alloc { addr: u64, size: u64, zeroed: bool },
+    /// A block is about to be given back.
+    Dealloc { addr: u64, size: u64 },
+    /// A block was moved; [`realloc_begins`] has recorded the first half in the recording `begun`, 0 for none.
+    Realloc { old_size: u64, new: u64, size: u64, begun: u32 },
+}
+
+/// What is recorded from now on comes after what this thread has read before, as far as other threads can tell: called when
+/// the inner allocator has come back.
+#[inline(always)]
+pub(crate) fn settle() {
+    // NOTE: not before that, so that whoever was given another thread's block knows of that thread's lane.
+    if sidecar::lane_count() > 1 {
+        clock::settle();
+    }
+}
+
+/// Walks the stack of the function that has these registers, for an event; `None` if there is no recording.
+///
+/// PERF: there is one for each kind of event, with all that it calls. NOTE: without optimisation there is not, because what is
+/// inlined would add up on the stack of the program's thread.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(crate) fn walk(local: &mut Local, registers: &Registers) -> Option<Stack> {
+    if !local.enrolment.prepare() {
+        return None;
+    }
+    let Local { walks, enrolment, .. } = local;
+    if let Some(id) = walks.shortcut(registers, enrolment.epoch())
+        && !capture::is_checking()
+    {
+        return Some(Stack { id, truncated: false });
+    }
+    walk_on(walks, enrolment, registers)
+}
+
+/// The same, where no shortcut leads to the stack's node, or where it is to be checked whether it does.
+///
+/// PERF: apart from what every event does, which needs few registers as long as this is not in it.
+#[inline(never)]
+fn walk_on(walks: &mut Walks, enrolment: &mut Enrolment, registers: &Registers) -> Option<Stack> {
+    if capture::is_checking()
+        && let Some(id) = walks.shortcut(registers, enrolment.epoch())
+    {
+        capture::check(walks, registers, id, enrolment.generation(), intern);
+        return Some(Stack { id, truncated: false });
+    }
+    let mut end = capture::walk(walks, registers, enrolment.epoch());
+    // The walk itself may have found out that there is other code now.
+    if enrolment.look_at_modules() {
+        end = walk_again(walks, registers, enrolment.epoch());
+    }
+    let generation = enrolment.generation();
+    let stack = walks.resolve(registers, end, generation, intern);
+    if capture::is_checking()
+        && !walks.is_by_addresses()
+        && let Ok(stack) = stack
+    {
+        capture::check(walks, registers, stack, generation, intern);
+    }
+    match stack {
+        Ok(id) => Some(Stack { id, truncated: end == End::Truncated }),
+        Err(Refused::Memory(errno)) => {
+            stop(Failure::Memory(errno));
+            None
+        }
+        Err(Refused::Bound | Refused::Over) => Some(Stack { id: StackId::TRUNCATED, truncated: true }),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn walk_again(walks: &mut Walks, registers: &Registers, epoch: u64) -> End {
+    capture::walk(walks, registers, epoch)
+}
+
+/// Records an event whose stack was just walked.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(crate) fn event(local: &mut Local, Stack { id: stack, truncated }: Stack, event: Event) {
+    let enrolment = &mut local.enrolment;
+    match event {
+        Event::Alloc { addr, size, zeroed } => {
+            enrolment.store(size, |size| Entry::Alloc { addr, size, stack, zeroed, truncated });
+        }
+        Event::Dealloc { addr, size } => {
+            enrolment.store(size, |size| Entry::Dealloc { addr, size, stack, truncated });
+        }
+        // It began before the recording: since then the old address may have become another thread's block.
+        Event::Realloc { begun, .. } if !enrolment.is_of(begun) => lose(1),
+        Event::Realloc { new: addr, size, .. } => {
+            enrolment.store(size, |size| Entry::ReallocEnd { addr, size, stack, truncated });
+        }
+    }
+}
+
+/// Records that a block is about to be moved. The number of the recording, or 0 if there is none.
+pub(crate) fn realloc_begins(local: &mut Local, addr: u64, size: u64) -> u32 {
+    let enrolment = &mut local.enrolment;
+    if !enrolment.prepare() {
+        return 0;
+    }
+    if enrolment.store(size, |size| Entry::ReallocBegin { addr, size }) { enrolment.recording() } else { 0 }
+}
+
+/// Records that the block which this thread began to move, in the recording `begun`, stays what it was.
+pub(crate) fn realloc_failed(local: &mut Local, begun: u32) {
+    if local.enrolment.prepare() && local.enrolment.is_of(begun) {
+        settle();
+        local.enrolment.store(0, |_| Entry::ReallocFailed);
+    }
+}
+
+#[inline(always)]
+fn intern(parent: Parent, pc: u64) -> Result<StackId, Refused> {
+    TREE.intern(parent, pc, &SidecarJournal)
+}
