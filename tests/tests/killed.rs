@@ -85,7 +85,7 @@ fn out_of_memory() {
         mortal.check(&format!("{work}, killed when it was too large"));
     }
     let Some(group) = MemoryGroup::new(LIMIT) else {
-        println!("skipped: no memory cgroup (v2) of our own");
+        println!("skipped: no memory cgroup of our own");
         return;
     };
     let mut mortal = Mortal::new(&["tables", "hoard", "0"]);
@@ -279,19 +279,37 @@ struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {
     fn new(limit: u64) -> Option<MemoryGroup> {
-        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        MemoryGroup::of_version_2(limit).or_else(|| MemoryGroup::of_version_1(limit))
+    }
+
+    fn of_version_2(limit: u64) -> Option<MemoryGroup> {
         let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
         let root = root.into_iter().find(|root| root.join("cgroup.controllers").exists())?;
+        // Swap space would only delay it.
+        MemoryGroup::below(root, "0::/", &[("memory.max", limit)], &[("memory.swap.max", 0)])
+    }
+
+    fn of_version_1(limit: u64) -> Option<MemoryGroup> {
+        let root = Path::new("/sys/fs/cgroup/memory");
+        let limits = [("memory.limit_in_bytes", limit)];
+        MemoryGroup::below(root, ":memory:/", &limits, &[("memory.memsw.limit_in_bytes", limit)])
+    }
+
+    /// A group below that of this process, which stands behind `marker`.
+    fn below(root: &Path, marker: &str, must: &[(&str, u64)], may: &[(&str, u64)]) -> Option<MemoryGroup> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| Some(line.split_once(marker)?.1))?;
         let group = root.join(own).join(format!("alloc-tracker-{}", std::process::id()));
         std::fs::create_dir(&group).ok()?;
         let group = MemoryGroup(group);
-        // Swap space would only delay it.
-        let _ = std::fs::write(group.0.join("memory.swap.max"), "0");
         // There is no such file if the controller is not handed down to us.
-        let limited = std::fs::OpenOptions::new().write(true).open(group.0.join("memory.max"));
-        std::io::Write::write_all(&mut limited.ok()?, limit.to_string().as_bytes()).ok()?;
-        Some(group)
+        let write = |(file, value): &(&str, u64)| {
+            let file = std::fs::OpenOptions::new().write(true).open(group.0.join(file));
+            std::io::Write::write_all(&mut file.ok()?, value.to_string().as_bytes()).ok()
+        };
+        let limited = must.iter().all(|limit| write(limit).is_some());
+        may.iter().for_each(|limit| _ = write(limit));
+        limited.then_some(group)
     }
 }
 
