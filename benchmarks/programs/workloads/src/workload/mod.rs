@@ -8,6 +8,7 @@ mod json;
 mod map;
 mod patterns;
 mod source;
+mod stacks;
 mod syntax;
 
 /// A piece of work with a name.
@@ -34,6 +35,14 @@ pub(crate) const ALL: &[Workload] = &[
     workload("depth-50", "the same 50 calls deep", 160, depth::run::<50>),
     workload("depth-200", "the same 200 calls deep", 160, depth::run::<200>),
     workload("growth", "vectors grow by push", 800, growth::run),
+    workload("stacks-200k", "blocks from a call tree of 200,000 nodes", 64, stacks::run::<16, 1>),
+    workload(
+        "stacks-5m",
+        "the same with 5,000,000 nodes, half of all blocks from a new stack",
+        52,
+        stacks::run::<21, 1>,
+    ),
+    workload("stacks-5m-8", "the same in eight threads", 52, stacks::run::<21, 8>),
     workload("threads-1", "one thread churns vectors of 16 to 500 bytes", 80, churn::run::<1>),
     Workload {
         one_thread: Some("threads-1"),
