@@ -103,6 +103,12 @@ impl Frame {
         Frame { flags_and_words: self.flags_and_words | ELSEWHERE, ..self }
     }
 
+    /// The word that a call leaves this frame's return address in, if it is where it usually is.
+    #[inline(always)]
+    pub(super) const fn return_address(&self) -> Word {
+        Word { address: self.sp.wrapping_sub(8), value: self.pc }
+    }
+
     /// Whether the return address does not lie just below the stack pointer.
     #[inline(always)]
     pub(super) const fn is_read_elsewhere(&self) -> bool {

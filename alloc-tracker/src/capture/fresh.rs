@@ -1,7 +1,7 @@
 //! The new walk in the making: the frames that it does not share with the one before.
 
 use super::End;
-use super::array::{Array, Filler};
+use super::array::Array;
 use super::frame::Frame;
 use super::recorded::Recorded;
 use super::shortcut::LONGEST;
@@ -70,22 +70,22 @@ impl Fresh {
         Some((u16::try_from(at).ok()?, junction))
     }
 
-    /// The words that were read from the innermost frame to the junction: return addresses, and what was noted; filled up with
-    /// what does not differ. `None` if there is no room for them, or if not all of the return addresses are where they usually are.
+    /// The words that were read from the innermost frame to the junction: return addresses, and what was noted; the last of them
+    /// as often as there is room. `None` if there is not enough, or if not all of the return addresses are where they usually are.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn way(&self, junction: &Frame) -> Option<[Word; LONGEST]> {
         let frames = self.frames.as_slice();
-        if frames.len() + self.words.len > LONGEST {
+        if frames.is_empty() || frames.len() + self.words.len > LONGEST || junction.is_read_elsewhere() {
             return None;
         }
-        let mut way = [Word::filler(); LONGEST];
+        let mut way = [junction.return_address(); LONGEST];
         let mut places = way.iter_mut();
         for (word, place) in self.words.as_slice().iter().zip(&mut places) {
             *place = *word;
         }
         let mut usual = true;
-        for (caller, place) in frames.get(1..)?.iter().chain(std::iter::once(junction)).zip(places) {
-            *place = Word { address: caller.sp.wrapping_sub(8), value: caller.pc };
+        for (caller, place) in frames.get(1..)?.iter().zip(places) {
+            *place = caller.return_address();
             usual &= !caller.is_read_elsewhere();
         }
         usual.then_some(way)

@@ -126,9 +126,8 @@ impl Recorded {
         let differs = |word: &Word| unsafe { read(word.address) } != word.value;
         (0..=from).rev().find(|&at| {
             let caller = at.checked_sub(1).and_then(|outer| self.frames.get(outer));
-            let return_address = caller
-                .filter(|caller| !caller.is_read_elsewhere())
-                .map(|caller| Word { address: caller.sp.wrapping_sub(8), value: caller.pc });
+            let return_address =
+                caller.filter(|caller| !caller.is_read_elsewhere()).map(Frame::return_address);
             self.words_of(at).iter().rev().any(differs) || return_address.iter().any(differs)
         })
     }

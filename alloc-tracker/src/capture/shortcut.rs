@@ -13,7 +13,7 @@ use super::frame::Frame;
 use super::fresh::Fresh;
 use super::recorded::Recorded;
 use super::registers::Registers;
-use super::word::{Word, differences_of};
+use super::word::{Word, read};
 use crate::sys::{ErrnoGuard, Mapping, Plain};
 
 /// The ways that one thread remembers; each forgets another one that falls onto its place.
@@ -41,8 +41,17 @@ struct Shortcut {
     needs_fp: u16,
     /// The frame that the way leads to, which is not part of it.
     junction: Frame,
-    /// Filled up with what does not differ.
-    way: [Word; LONGEST],
+    way: Way,
+}
+
+/// The words that were read. A way of fewer words has some of them again.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Way {
+    values: [u64; LONGEST],
+    /// Where they are: words above the stack pointer.
+    places: [u16; LONGEST],
+    unused: u32,
 }
 
 // SAFETY: integers without padding.
@@ -67,8 +76,8 @@ impl Shortcuts {
             return None;
         }
         // SAFETY: on the thread's own stack, which is all that shortcuts are for, between its stack pointer, which is the
-        // one that the way was gone from, and its end; or the filler.
-        if unsafe { differences_of(&shortcut.way) } != 0 {
+        // one that the way was gone from, and its end.
+        if unsafe { shortcut.way.differences_above(registers.sp) } != 0 {
             return None;
         }
         // SAFETY: this walk has come to the very state of the junction, on the stack where it began.
@@ -94,7 +103,7 @@ impl Shortcuts {
         let place = place(registers);
         let Some(shortcut) = self.memory.slice_mut::<Shortcut>().get_mut(place) else { return };
         // What there is no way to be remembered of leaves the place to whatever has it.
-        let Some(way) = fresh.way(junction) else { return };
+        let Some(way) = fresh.way(junction).and_then(|way| Way::above(registers.sp, &way)) else { return };
         shortcut.way = way;
         (shortcut.pc, shortcut.sp, shortcut.fp) = (registers.pc, registers.sp, registers.fp);
         (shortcut.node, shortcut.depth) = (node.0, depth);
@@ -118,8 +127,36 @@ impl Shortcuts {
     }
 }
 
+impl Way {
+    /// These words; `None` if one of them is too far away.
+    #[inline(always)]
+    fn above(sp: u64, words: &[Word; LONGEST]) -> Option<Way> {
+        let mut way = Way { values: [0; LONGEST], places: [0; LONGEST], unused: 0 };
+        let mut near = true;
+        for ((word, value), place) in words.iter().zip(&mut way.values).zip(&mut way.places) {
+            let above = word.address.wrapping_sub(sp) / 8;
+            near &= above <= u64::from(u16::MAX);
+            (*value, *place) = (word.value, above as u16);
+        }
+        near.then_some(way)
+    }
+
+    /// In which bits the words differ from what they were.
+    ///
+    /// # Safety
+    /// They must be readable, in any order.
+    #[inline(always)]
+    unsafe fn differences_above(&self, sp: u64) -> u64 {
+        let words = self.values.iter().zip(&self.places);
+        words.fold(0, |differences, (value, place)| {
+            // SAFETY: the caller's promise.
+            differences | unsafe { read(sp + 8 * u64::from(*place)) } ^ value
+        })
+    }
+}
+
 /// Words of a way.
-pub(super) const LONGEST: usize = 4;
+pub(super) const LONGEST: usize = 6;
 /// PERF: 128 KiB, for the second-level cache. One way at a place: with several, which of them it is cannot be foreseen, and costs
 /// more than a step or two.
 const PLACES: usize = 1 << PLACE_BITS;

@@ -161,7 +161,7 @@ impl Stream {
         let lane = sidecar::lane(index);
         let stored = lane.stored();
         let last = stored.checked_sub(1).map_or(0, |last| Entry::stamp(lane.first_word(last)));
-        Ok(Ok((self.number, self.threads, Place { lane, index, stored, room_until: 0, last })))
+        Ok(Ok((self.number, self.threads, Place::new(lane, index, stored, last))))
     }
 
     /// The thread that had this lane has ended: what it holds is taken, so that it need not stay resident.

@@ -21,7 +21,6 @@ pub(crate) struct Enrolment {
     /// Which generation of modules the nodes of the thread's walk belong to.
     generation: u32,
     place: Option<Place>,
-    events: u64,
     /// The thread's number in the recording.
     thread: u32,
     activations: u64,
@@ -34,23 +33,23 @@ pub(super) struct Place {
     pub(super) lane: Lane,
     pub(super) index: usize,
     pub(super) stored: u64,
+    /// The entry before which something is to be done: the next of the three that follow.
+    attend_at: u64,
     /// Entries up to here have room.
-    pub(super) room_until: u64,
+    room_until: u64,
+    /// The helper is woken.
+    wake_at: u64,
+    /// The thread's name is looked at.
+    name_at: u64,
+    /// The thread's first entry.
+    begun: u64,
     /// The stamp of the last entry.
-    pub(super) last: u64,
+    last: u64,
 }
 
 impl Enrolment {
     pub(crate) const fn new() -> Enrolment {
-        Enrolment {
-            recording: 0,
-            generation: 0,
-            place: None,
-            events: 0,
-            thread: 0,
-            activations: 0,
-            name: [0; 16],
-        }
+        Enrolment { recording: 0, generation: 0, place: None, thread: 0, activations: 0, name: [0; 16] }
     }
 
     /// Brings the thread up to date before an entry; false if there is no recording.
@@ -60,11 +59,6 @@ impl Enrolment {
             return false;
         }
         self.look_at_modules();
-        self.events += 1;
-        // A thread usually gets its name a few events after its first.
-        if self.events & (self.events - 1) == 0 {
-            self.note_name();
-        }
         true
     }
 
@@ -112,16 +106,40 @@ impl Enrolment {
     /// Stores the entry that `entry` makes from a size. False if it could not be, which is then counted.
     #[inline(always)]
     pub(super) fn store(&mut self, size: u64, entry: impl FnOnce(u32) -> Entry) -> bool {
-        let Some(place) = &mut self.place else { return false };
-        if place.stored + 2 > place.room_until && !place.make_room() {
+        if self.place.as_ref().is_none_or(|place| place.stored >= place.attend_at) && !self.attend() {
             return false;
         }
+        let Some(place) = &mut self.place else { return false };
         match narrow(size) {
             Some(size) => place.store(&entry(size)),
             None => {
                 place.store(&Entry::Size(size));
                 place.store(&entry(WIDE));
             }
+        }
+        true
+    }
+
+    /// Does what is due now and then before an entry. False if it cannot be stored, which is then counted.
+    #[cold]
+    #[inline(never)]
+    fn attend(&mut self) -> bool {
+        let Some(place) = &mut self.place else { return false };
+        if place.stored >= place.wake_at {
+            place.wake_at += WAKE_EVERY;
+            helper::wake();
+        }
+        if place.stored + 2 > place.room_until && !place.make_room() {
+            return false;
+        }
+        let name_due = place.stored >= place.name_at;
+        if name_due {
+            // A thread usually gets its name a few events after its first.
+            place.name_at = place.stored + (place.stored - place.begun).max(1);
+        }
+        place.attend_at = (place.room_until - 1).min(place.wake_at).min(place.name_at);
+        if name_due {
+            self.note_name();
         }
         true
     }
@@ -169,13 +187,26 @@ impl Enrolment {
 }
 
 impl Place {
+    /// For a thread that begins: of a lane in which so many entries have been stored, the last one with this stamp.
+    pub(super) fn new(lane: Lane, index: usize, stored: u64, last: u64) -> Place {
+        let wake_at = (stored / WAKE_EVERY + 1) * WAKE_EVERY;
+        Place {
+            lane,
+            index,
+            stored,
+            attend_at: 0,
+            room_until: 0,
+            wake_at,
+            name_at: stored + 1,
+            begun: stored,
+            last,
+        }
+    }
+
     #[inline(always)]
     fn store(&mut self, entry: &Entry) {
         self.last = self.lane.store(self.stored, entry, self.last);
         self.stored += 1;
-        if self.stored.is_multiple_of(WAKE_EVERY) {
-            helper::wake();
-        }
     }
 
     /// Waits for the helper, or does the draining itself, until there is room for two entries. False if the recording is over, or
