@@ -126,8 +126,13 @@ impl Enrolment {
     fn attend(&mut self) -> bool {
         let Some(place) = &mut self.place else { return false };
         if place.stored >= place.wake_at {
-            place.wake_at += WAKE_EVERY;
-            helper::wake();
+            // PERF: what has been drained meanwhile is no reason to wake anybody.
+            let waiting = place.stored - place.lane.released();
+            let soon = WAKE_EVERY.saturating_sub(waiting);
+            place.wake_at = place.stored + if soon == 0 { WAKE_EVERY } else { soon };
+            if soon == 0 {
+                helper::wake();
+            }
         }
         if place.stored + 2 > place.room_until && !place.make_room() {
             return false;
@@ -189,7 +194,7 @@ impl Enrolment {
 impl Place {
     /// For a thread that begins: of a lane in which so many entries have been stored, the last one with this stamp.
     pub(super) fn new(lane: Lane, index: usize, stored: u64, last: u64) -> Place {
-        let wake_at = (stored / WAKE_EVERY + 1) * WAKE_EVERY;
+        let wake_at = stored + WAKE_EVERY;
         Place {
             lane,
             index,
