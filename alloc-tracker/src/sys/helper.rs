@@ -53,13 +53,16 @@ impl Helper {
         };
         if !ended {
             self.stack.leak();
+            return;
         }
+        // Before anybody else's stack can be there.
+        START_OF_STACK.store(0, Ordering::Relaxed);
     }
 
     /// Whether the calling thread is the one that was started last. It may have no thread-locals of the program's.
     pub(crate) fn is_current() -> bool {
         let start = START_OF_STACK.load(Ordering::Relaxed);
-        (start..start + STACK as u64).contains(&here())
+        start != 0 && (start..start + STACK as u64).contains(&here())
     }
 }
 
@@ -121,7 +124,7 @@ impl Drop for SignalsBlocked {
     }
 }
 
-/// Where the stack of the thread that was started last begins.
+/// Where the stack of the thread that was started last begins; 0 when it has ended.
 static START_OF_STACK: AtomicU64 = AtomicU64::new(0);
 /// Enough for everything that is done there, for thread-locals of the program, and for a page that guards nothing.
 const STACK: usize = 256 << 10;
