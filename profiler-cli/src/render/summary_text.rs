@@ -11,7 +11,11 @@ use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 /// # Errors
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
-    writeln!(out, "{HEADING}{}{HEADING:#}  {FAINT}pid {}{FAINT:#}", Safe(&summary.command), summary.pid)?;
+    match summary.pid {
+        // No process has this number.
+        0 => writeln!(out, "{HEADING}(a process whose record is missing){HEADING:#}")?,
+        pid => writeln!(out, "{HEADING}{}{HEADING:#}  {FAINT}pid {pid}{FAINT:#}", Safe(&summary.command))?,
+    }
     write_trust(out, summary)?;
     writeln!(out)?;
     write_totals(out, summary)?;
