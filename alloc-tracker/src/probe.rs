@@ -2,6 +2,7 @@
 //! that `#[profile]` has put into the function. Out: entries in the thread's lane, in order with its heap events. With
 //! nothing recorded each is a load and a branch. Never allocates, never panics, never waits but as an event does.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,7 +119,7 @@ impl Function {
     /// Reaches this line when it is dropped, unless by a panic: the last local of a block, which is freed before all others.
     #[inline]
     pub fn closes(&'static self, line: u32) -> Closing {
-        Closing { function: self, line }
+        Closing { function: self, line, leaving: Cell::new(0) }
     }
 
     /// The body of an async function: an activation that goes on whenever it is polled.
@@ -215,12 +216,30 @@ impl Drop for Aside {
 pub struct Closing {
     function: &'static Function,
     line: u32,
+    /// How often the block may have been left, less how often it was not.
+    leaving: Cell<u32>,
+}
+
+impl Closing {
+    /// The block may be left now, by what becomes of this value; its end is then not reached.
+    #[inline]
+    pub fn may_leave<T>(&self, value: T) -> T {
+        self.leaving.set(self.leaving.get() + 1);
+        value
+    }
+
+    /// It was not left.
+    #[inline]
+    pub fn stays<T>(&self, value: T) -> T {
+        self.leaving.set(self.leaving.get() - 1);
+        value
+    }
 }
 
 impl Drop for Closing {
     #[inline]
     fn drop(&mut self) {
-        if mode::current() & RECORD != 0 && !std::thread::panicking() {
+        if mode::current() & RECORD != 0 && self.leaving.get() == 0 && !std::thread::panicking() {
             self.function.reach(self.line);
         }
     }

@@ -60,10 +60,9 @@ use proc_macro::TokenStream;
 ///
 /// # What it cannot do
 /// A `self` by value is freed after the last line was announced, and is in no row, if a text names it (`"{self}"`) or if
-/// a macro is defined in the method. A block that ends in a reference to what is made just there, or passes one on, has no row for its
-/// closing brace if that may also leave the function (`?`, `await`). What a macro at the end of a block frees by leaving the function is at the
-/// closing brace. `const fn`, functions without a body, and everything that is no function are refused. In an `impl`
-/// block `const fn`s are left alone.
+/// a macro is defined in the method. What a macro at the end of a block frees by leaving the function is at the closing brace.
+/// `const fn`, functions without a body, and everything that is no function are refused. In an `impl` block `const fn`s are
+/// left alone.
 ///
 /// ```compile_fail
 /// #[alloc_tracker::profile]

@@ -5,7 +5,7 @@ use proc_macro2::Span;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
-use syn::{Arm, Block, Expr, Local, Pat, Stmt, parse_quote_spanned};
+use syn::{Arm, Block, Expr, Ident, Local, Pat, Stmt, parse_quote_spanned};
 
 /// The body of a function, with or without arguments.
 pub(crate) fn of_body(block: &mut Block, arguments: bool) {
@@ -45,11 +45,14 @@ impl Lines {
                     let value = parse_quote_spanned!(site=> __ALLOC_TRACKER_FUNCTION.closing(#end, #value));
                     statements.push(Stmt::Expr(value, None));
                 }
-                (statement, Ending::Guarded) => {
+                (mut statement, Ending::Guarded) => {
                     let site = site_at(statement.span());
                     self.note(end);
+                    // Blocks in the value may have one as well.
+                    let closing = Ident::new(&format!("__closing_{}", self.inserted), site);
+                    Exits { closing: &closing }.visit_stmt_mut(&mut statement);
                     statements.push(parse_quote_spanned! {site=>
-                        let __closing = __ALLOC_TRACKER_FUNCTION.closes(#end);
+                        let #closing = __ALLOC_TRACKER_FUNCTION.closes(#end);
                     });
                     statements.push(statement);
                 }
@@ -125,9 +128,10 @@ enum Ending {
     Unit,
     /// With one. It goes through a function, which leaves its temporaries and its expected type alone.
     Value,
-    /// With one of which nobody can say that a function leaves it as it is. A local is freed before all others.
+    /// With one of which nobody can say that a function leaves it as it is. A local is freed before all others, and is told
+    /// of everything that may leave the function before the value is there.
     Guarded,
-    /// Never, or maybe with such a value and maybe by leaving the function, which the local could not tell apart.
+    /// Never.
     None,
 }
 
@@ -138,8 +142,6 @@ impl Ending {
             Stmt::Expr(value, None) if !is_unit(value) => {
                 if passes(value) {
                     Ending::Value
-                } else if Exits::in_value(value) {
-                    Ending::None
                 } else {
                     Ending::Guarded
                 }
@@ -361,31 +363,38 @@ fn last_name(path: &syn::Path) -> String {
     path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default()
 }
 
-/// Looks for what leaves a value before it is there, or waits in the middle of it.
-struct Exits {
-    found: bool,
+/// Tells the guard of a block's end of everything in the block's value that may leave before it is there.
+struct Exits<'a> {
+    closing: &'a Ident,
 }
 
-impl Exits {
-    fn in_value(value: &Expr) -> bool {
-        let mut exits = Exits { found: false };
-        exits.visit_expr(value);
-        exits.found
-    }
-}
-
-impl<'ast> Visit<'ast> for Exits {
-    fn visit_expr(&mut self, value: &'ast Expr) {
+impl VisitMut for Exits<'_> {
+    fn visit_expr_mut(&mut self, value: &mut Expr) {
+        let closing = self.closing;
+        if matches!(value, Expr::Closure(_) | Expr::Async(_)) {
+            return;
+        }
+        visit_mut::visit_expr_mut(self, value);
+        let site = site_at(value.span());
         match value {
-            Expr::Closure(_) | Expr::Async(_) => {}
-            Expr::Return(_) | Expr::Try(_) | Expr::Await(_) | Expr::Break(_) | Expr::Continue(_) => {
-                self.found = true;
+            Expr::Try(question) => {
+                let inner = &question.expr;
+                *question.expr = parse_quote_spanned!(site=> #closing.may_leave(#inner));
+                *value = parse_quote_spanned!(site=> #closing.stays(#question));
             }
-            other => visit::visit_expr(self, other),
+            Expr::Await(wait) => {
+                let base = &wait.base;
+                *wait.base = parse_quote_spanned!(site=> #closing.may_leave(#base));
+                *value = parse_quote_spanned!(site=> #closing.stays(#wait));
+            }
+            Expr::Return(_) | Expr::Break(_) | Expr::Continue(_) => {
+                *value = parse_quote_spanned!(site=> { #closing.may_leave(()); #value });
+            }
+            _ => {}
         }
     }
 
-    fn visit_item(&mut self, _: &'ast syn::Item) {}
+    fn visit_item_mut(&mut self, _: &mut syn::Item) {}
 }
 
 /// Looks for a `break` that leaves a loop.

@@ -49,6 +49,11 @@ fn main() {
     measure("passes_on", || {
         black_box(passes_on());
     });
+    measure("may_leave", || {
+        for bytes in [None, Some(vec![0; 20]), Some(vec![0; 9])] {
+            black_box(may_leave(bytes));
+        }
+    });
     measure("by_macro", || {
         black_box(by_macro());
     });
@@ -192,8 +197,19 @@ fn passes_on() -> usize {
     counts(&scratch.repeat(2)) //= 1 0
 } //= 1 -60
 
+/// The value of its block is a call with a reference to what is made there, which may also leave.
+#[profile]
+fn may_leave(bytes: Option<Vec<u8>>) -> Option<usize> {
+    let scratch = vec![0u8; 80]; //= 3 240
+    counts_some(&bytes.filter(|bytes| bytes.len() < 10)?.repeat(scratch.len() / 80)) //= 3 freed 198
+} //= 1 -80
+
 fn counts(bytes: &[u8]) -> usize {
     black_box(bytes).len()
+}
+
+fn counts_some(bytes: &[u8]) -> Option<usize> {
+    Some(counts(bytes)).filter(|count| *count > 0)
 }
 
 macro_rules! length_of {
