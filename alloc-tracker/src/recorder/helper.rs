@@ -106,8 +106,11 @@ fn pause_in_flood(quarter_us: u64) {
     }
     // Sleeping takes longer than the lane has room for; whoever else wants the processor has it.
     let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + quarter_us * 1000;
-    while sys::clock_ns(libc::CLOCK_MONOTONIC) < until {
+    loop {
         sys::yield_now();
+        if sys::clock_ns(libc::CLOCK_MONOTONIC) >= until {
+            return;
+        }
     }
 }
 

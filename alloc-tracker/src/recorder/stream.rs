@@ -223,10 +223,10 @@ impl Stream {
         let now_us = self.scale.now_us();
         let passed_us = now_us.saturating_sub(std::mem::replace(&mut self.looked_us, now_us));
         let mut tick = match taken {
+            // A lane that is nearly full may be waited for, and if nothing could be taken, somebody is just storing an entry.
+            _ if fullest > LANE_ROOM as u64 * 3 / 4 => Tick::Flooded(0),
             0 => Tick::Quiet,
             1..FLOOD => Tick::Busy,
-            // A lane that was nearly full may have waited meanwhile.
-            FLOOD.. if fullest > LANE_ROOM as u64 * 3 / 4 => Tick::Flooded(0),
             FLOOD.. => Tick::Flooded(passed_us * (LANE_ROOM as u64 / 4) / fullest.max(1)),
         };
         if now_us >= self.next_sample_us {
