@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use super::Errno;
+use super::signals::BlockedSignals;
 
 /// An open file; closed when dropped.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl File {
 
     /// Writes all of `bytes`. Neither a limit on the size of files nor a closed pipe raises its signal in the host.
     pub(crate) fn write_all(&self, mut bytes: &[u8]) -> Result<(), Errno> {
-        let signals = BlockedSignals::new();
+        let signals = BlockedSignals::of_failing_writes();
         while !bytes.is_empty() {
             // SAFETY: the buffer is valid for its length.
             let put = unsafe { libc::write(self.0, bytes.as_ptr().cast(), bytes.len()) };
@@ -73,7 +74,7 @@ impl File {
     /// block that becomes free).
     pub(crate) fn allocate(&self, mut offset: u64, len: u64) -> Result<(), Errno> {
         static ZEROS: [u8; 4096] = [0; 4096];
-        let signals = BlockedSignals::new();
+        let signals = BlockedSignals::of_failing_writes();
         let end = offset + len;
         while offset < end {
             let count = ZEROS.len().min((end - offset) as usize);
@@ -158,41 +159,4 @@ pub(super) fn write_to_stderr(bytes: &[u8]) {
 
 fn check(result: libc::c_int) -> Result<(), Errno> {
     if result == 0 { Ok(()) } else { Err(Errno::last()) }
-}
-
-/// While it lives, this thread is not interrupted by SIGXFSZ and SIGPIPE, which a failing write raises.
-struct BlockedSignals {
-    before: libc::sigset_t,
-    ours: libc::sigset_t,
-}
-
-impl BlockedSignals {
-    fn new() -> BlockedSignals {
-        // SAFETY: all-zero is a valid place for a signal set; each call initialises or reads one of ours.
-        unsafe {
-            let mut before: libc::sigset_t = std::mem::zeroed();
-            let mut ours: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut ours);
-            libc::sigaddset(&raw mut ours, libc::SIGXFSZ);
-            libc::sigaddset(&raw mut ours, libc::SIGPIPE);
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const ours, &raw mut before);
-            BlockedSignals { before, ours }
-        }
-    }
-
-    /// Takes the signal that came with this error, so that unblocking does not deliver it.
-    fn swallow(&self, errno: Errno) {
-        if matches!(errno.0, libc::EFBIG | libc::EPIPE) {
-            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            // SAFETY: the set and the time are valid, and no information about the signal is asked for.
-            unsafe { libc::sigtimedwait(&raw const self.ours, std::ptr::null_mut(), &raw const now) };
-        }
-    }
-}
-
-impl Drop for BlockedSignals {
-    fn drop(&mut self) {
-        // SAFETY: `before` was filled by the call that blocked.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
-    }
 }

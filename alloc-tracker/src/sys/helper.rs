@@ -5,6 +5,7 @@
 
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 use super::bare_thread::BareThread;
+use super::signals::BlockedSignals;
 use super::{Mapping, here};
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +32,7 @@ impl Helper {
     pub(crate) fn start(run: fn()) -> Option<Helper> {
         let stack = Mapping::anonymous(STACK).ok()?;
         START_OF_STACK.store(stack.start().expose_provenance() as u64, Ordering::Relaxed);
-        let blocked = SignalsBlocked::all();
+        let blocked = BlockedSignals::all();
         #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
         // SAFETY: the stack is ours and outlives the thread, which `join` waits for. What the thread does is make system calls,
         // through functions of the C library that know nothing of threads but `errno`.
@@ -97,31 +98,6 @@ extern "C" fn begin(run: *mut libc::c_void) -> libc::c_int {
     let run = unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(run) };
     run();
     0
-}
-
-/// While it lives the calling thread gets no signals, nor do threads that it starts ever.
-struct SignalsBlocked {
-    before: libc::sigset_t,
-}
-
-impl SignalsBlocked {
-    fn all() -> SignalsBlocked {
-        // SAFETY: sets are initialised by the first calls on them.
-        unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            let mut before: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
-            SignalsBlocked { before }
-        }
-    }
-}
-
-impl Drop for SignalsBlocked {
-    fn drop(&mut self) {
-        // SAFETY: `before` was filled by the call that blocked.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
-    }
 }
 
 /// Where the stack of the thread that was started last begins; 0 when it has ended.

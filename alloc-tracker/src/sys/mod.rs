@@ -10,6 +10,7 @@ mod futex;
 mod helper;
 mod mapping;
 mod process;
+mod signals;
 mod text;
 
 pub(crate) use errno::{Errno, ErrnoGuard, describe};
