@@ -6,6 +6,7 @@
 //! all, so that the sum over all states is always the sum over all threads that ever were.
 
 use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
@@ -182,7 +183,8 @@ const LAST_MARKER: *const Thread = ENDED;
 
 /// All states, newest first.
 static STATES: AtomicPtr<Thread> = AtomicPtr::new(ptr::null_mut());
-/// How many of them nobody uses.
+static NEWEST_CHUNK: AtomicPtr<Chunk> = AtomicPtr::new(ptr::null_mut());
+/// How many states nobody uses.
 static FREE_STATES: AtomicUsize = AtomicUsize::new(0);
 
 /// Stands in for threads whose own state has already gone on to another: events in the very last destructors.
@@ -197,13 +199,12 @@ const KEY_DELETED: u64 = u64::MAX;
 /// The C library runs destructors of thread-specific values in four rounds, as long as there are any. A thread whose
 /// first event comes from a destructor in the first of them has only the other three to hand its state on.
 const ROUNDS_TO_STAY: u32 = 3;
-const STATES_PER_MAPPING: usize = 16;
 
 impl Thread {
     const fn new(next: *mut Thread) -> Thread {
         Thread {
             next,
-            in_use: AtomicBool::new(false),
+            in_use: AtomicBool::new(true),
             busy: AtomicBool::new(false),
             counters: Counters::new(),
             local: UnsafeCell::new(Local::new()),
@@ -215,7 +216,7 @@ impl Thread {
 fn register() -> Option<*const Thread> {
     let _errno = ErrnoGuard::new();
     CURRENT.try_with(|current| current.set(REGISTERING)).ok()?;
-    let thread = take_free_state().or_else(map_states);
+    let thread = take_free_state().or_else(new_state);
     let current = thread.map_or(ptr::null(), ptr::from_ref);
     if !current.is_null() {
         watch_for_end(current);
@@ -236,29 +237,46 @@ fn take_free_state() -> Option<&'static Thread> {
     Some(taken)
 }
 
-/// Maps more states, keeps the first and publishes all.
-fn map_states() -> Option<&'static Thread> {
-    let first = Mapping::anonymous(STATES_PER_MAPPING * size_of::<Thread>()).ok()?.leak().cast::<Thread>();
-    for index in 0..STATES_PER_MAPPING {
-        // SAFETY: the mapping has room for all of them and is page-aligned; the last one's `next` is set below.
-        unsafe {
-            let next = if index + 1 < STATES_PER_MAPPING { first.add(index + 1) } else { ptr::null_mut() };
-            first.add(index).write(Thread::new(next));
-        }
-    }
-    // SAFETY: just written, and not yet seen by any other thread.
-    let (own, last) = unsafe { (&*first, first.add(STATES_PER_MAPPING - 1)) };
-    own.in_use.store(true, Ordering::Relaxed);
-    FREE_STATES.fetch_add(STATES_PER_MAPPING - 1, Ordering::Relaxed);
+/// One state more, which is published at once.
+fn new_state() -> Option<&'static Thread> {
+    let place = place_for_state()?;
     let mut head = STATES.load(Ordering::Relaxed);
     loop {
-        // SAFETY: not published yet, and only `next` of the last state is written, which `own` is not.
-        unsafe { (*last).next = head };
-        match STATES.compare_exchange_weak(head, first, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => return Some(own),
+        // SAFETY: the place is this thread's alone until the state is published, after which nobody writes it as a whole.
+        unsafe { place.write(Thread::new(head)) };
+        match STATES.compare_exchange_weak(head, place, Ordering::AcqRel, Ordering::Relaxed) {
+            // SAFETY: written just now and never unmapped.
+            Ok(_) => return Some(unsafe { &*place }),
             Err(newer) => head = newer,
         }
     }
+}
+
+/// NOTE: nobody waits here for anybody: in a forked child other threads may be gone in the middle of it. Of threads that map a
+/// chunk at the same time all but one give theirs back, untouched.
+fn place_for_state() -> Option<*mut Thread> {
+    loop {
+        let newest = NEWEST_CHUNK.load(Ordering::Acquire);
+        // SAFETY: chunks are zeroed when they are published, which is a valid value, and never unmapped.
+        let place = unsafe { newest.as_ref() }
+            .and_then(|chunk| chunk.places.get(chunk.given.fetch_add(1, Ordering::Relaxed)));
+        if let Some(place) = place {
+            return Some(place.get().cast());
+        }
+        let memory = Mapping::anonymous(size_of::<Chunk>()).ok()?;
+        let chunk = memory.start().cast();
+        if NEWEST_CHUNK.compare_exchange(newest, chunk, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            memory.leak();
+        }
+    }
+}
+
+/// Places for states. Each is written by the thread that gets it.
+#[repr(C)]
+struct Chunk {
+    /// So many places have been asked for.
+    given: AtomicUsize,
+    places: [UnsafeCell<MaybeUninit<Thread>>; 16],
 }
 
 /// Asks the C library to call [`thread_ends`] for this thread.
