@@ -334,8 +334,8 @@ pub struct LinesArgs {
     /// Only functions of which some line has changed the heap by this much, such as 4096, 64KiB or 1.5MiB.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Filters")]
     pub min_increment: Option<u64>,
-    /// A table for each instance of a generic function whose symbol names its types (-C symbol-mangling-version=v0); annotated
-    /// ones stay together.
+    /// A table for each instance of a generic function: its types come from the debug info, or from symbols that name them.
+    /// Annotated functions stay together.
     #[arg(long)]
     pub split_generics: bool,
     /// Below each table, from where the function was called when the heap changed.

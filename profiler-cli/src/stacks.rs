@@ -6,6 +6,7 @@ use std::sync::Arc;
 use alloc_dump::layout::StackId;
 use rustc_hash::FxHashMap;
 
+use crate::function_name::instance_of;
 use crate::profile::Profile;
 use crate::symbolize::classify::is_runtime;
 use crate::symbolize::{CodeAddress, Frame, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError};
@@ -79,6 +80,7 @@ impl Stacks {
             .iter()
             .map(|module| ModuleSpec { path: module.path.clone(), build_id: module.build_id.clone() })
             .collect();
+        let name_instances = options.name_instances;
         let modules = Modules::open(&specs, options)?;
         for (index, module) in profile.modules.iter().enumerate() {
             if let Some(status @ ModuleStatus::WrongBuild { .. }) = modules.problem(index)
@@ -98,7 +100,7 @@ impl Stacks {
         }
         let symbols = modules.symbolize(&wanted, progress)?;
         let mut stacks = Stacks::default();
-        let mut builder = Builder::default();
+        let mut builder = Builder { name_instances, ..Builder::default() };
         for (at, (node, address)) in profile.nodes.iter().zip(&addresses).enumerate() {
             let range = match *address {
                 // The roots have no frame of their own.
@@ -196,6 +198,7 @@ impl Stacks {
 /// Interns frames and lists of frames while stacks are being built.
 #[derive(Default)]
 struct Builder {
+    name_instances: bool,
     known: FxHashMap<NamedFrame, FrameId>,
     lists: FxHashMap<(u32, CodeAddress), (u32, u32)>,
 }
@@ -216,7 +219,14 @@ impl Builder {
         let start = stacks.lists.len() as u32;
         for frame in frames {
             let runtime = is_runtime(&frame.function, frame.file.as_deref(), &module_path);
-            let Frame { function, file, line, inlined, .. } = frame;
+            let Frame { function, generics, file, line, inlined, .. } = frame;
+            let function = match generics.filter(|_| self.name_instances) {
+                Some(generics) => {
+                    let (outer, closure) = function.split_at(instance_of(&function).len());
+                    format!("{outer}::{generics}{closure}").into()
+                }
+                None => function,
+            };
             let id = self.intern(
                 stacks,
                 NamedFrame { function, file, line, inlined, runtime, module: module.clone() },
@@ -274,5 +284,5 @@ fn addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddre
 
 fn nameless(pc: u64) -> Frame {
     let function = format!("{pc:#x}").into();
-    Frame { function, file: None, line: None, column: None, inlined: false, resolved: false }
+    Frame { function, generics: None, file: None, line: None, column: None, inlined: false, resolved: false }
 }

@@ -1,5 +1,6 @@
 //! What `lines` shows on request, of functions with `#[profile]`, and of a program that records itself more than once.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -99,5 +100,30 @@ fn two_recordings_of_a_process_know_nothing_of_each_other() {
     for dump in &dumps {
         let summary = json("summary", dump, &[]);
         assert_eq!((&summary["complete"], number(&summary, "lost_events")), (&Value::from(true), 0));
+    }
+}
+
+/// What the program's own functions have allocated, by name, but for `main`.
+fn allocated(run: &Run, args: &[&str]) -> BTreeMap<String, i64> {
+    let lines = run.json("lines", &[&["--file", "instances.rs"], args].concat());
+    let named = |table: &Value| (table["function"].as_str().unwrap().to_owned(), number(table, "allocated"));
+    tables(&lines).iter().map(named).filter(|(name, _)| !name.ends_with("main")).collect()
+}
+
+#[test]
+fn instances_of_a_generic_function_stand_together_or_apart() {
+    let run = Run::traced("instances", &[]);
+    let together = allocated(&run, &[]);
+    assert_eq!(together.values().copied().collect::<Vec<_>>(), [7000, 12_000], "{together:?}");
+    let apart = allocated(&run, &["--split-generics"]);
+    assert_eq!(apart.len(), 4, "{apart:?}");
+    for (ending, bytes) in [
+        ("filled::<u8>", 1000),
+        ("filled::<[u16; 3]>", 6000),
+        ("by_closure::<u32>", 4000),
+        ("by_closure::<i64>", 8000),
+    ] {
+        let mut found = apart.iter().filter(|(name, _)| name.ends_with(ending)).map(|(_, bytes)| *bytes);
+        assert_eq!((found.next(), found.next()), (Some(bytes), None), "{ending}: {apart:?}");
     }
 }

@@ -61,7 +61,8 @@ pub fn summary(args: &SummaryArgs) -> Result<ExitCode, Failure> {
 /// # Errors
 /// See [`Failure`].
 pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
-    let (opened, filter) = open_for(&args.read)?;
+    let options = Options { name_instances: args.split_generics, ..options(&args.read.symbols) };
+    let (opened, filter) = open_with(&args.read, options)?;
     let all = args.read.json || args.format == LinesFormat::Csv || !filter.is_empty();
     let default = if args.html.is_some() { DEFAULT_TOP_OF_PAGE } else { DEFAULT_TOP };
     let top = args.top.or((!all).then_some(default));
@@ -217,21 +218,29 @@ pub(super) fn load_dump(dump: &Path, thread: Option<&Pattern>) -> anyhow::Result
 ///
 /// # Errors
 /// If the file is no readable dump, or the recorded program was built anew since.
-pub fn open(dump: &Path, thread: Option<&Pattern>, symbols: &SymbolArgs) -> anyhow::Result<Opened> {
+pub fn open(dump: &Path, thread: Option<&Pattern>, options: Options) -> anyhow::Result<Opened> {
     let profile = load_dump(dump, thread)?;
     let naming = Progress::of_items("naming");
-    let options = Options {
-        symbol_dirs: symbols.symbols.clone(),
-        cache_dir: if symbols.no_cache { None } else { cache_dir() },
-        ..Options::default()
-    };
     let stacks = Stacks::resolve(&profile, options, &|done, total| naming.tell(done as u64, total as u64))
         .with_context(|| dump.display().to_string())?;
     Ok(Opened { profile, stacks })
 }
 
+/// Where symbols are looked for.
+pub fn options(symbols: &SymbolArgs) -> Options {
+    Options {
+        symbol_dirs: symbols.symbols.clone(),
+        cache_dir: if symbols.no_cache { None } else { cache_dir() },
+        ..Options::default()
+    }
+}
+
 fn open_for(args: &ReadArgs) -> anyhow::Result<(Opened, Filter)> {
-    let opened = open(&args.dump, args.thread.as_ref(), &args.symbols)?;
+    open_with(args, options(&args.symbols))
+}
+
+fn open_with(args: &ReadArgs, options: Options) -> anyhow::Result<(Opened, Filter)> {
+    let opened = open(&args.dump, args.thread.as_ref(), options)?;
     let filter =
         Filter { function: args.function.clone(), file: args.file.clone(), krate: args.krate.clone() };
     filter.check(&opened.stacks).with_context(|| args.dump.display().to_string())?;

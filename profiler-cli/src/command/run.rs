@@ -21,7 +21,7 @@ use signal_hook::low_level::siginfo::Cause;
 use super::Failure;
 use super::close::{Closed, close};
 use super::compress::{Refusal, compress_dump, on_signals};
-use super::read::{DEFAULT_TOP, Opened, open, sources_of, svg_path, write_svg};
+use super::read::{DEFAULT_TOP, Opened, open, options, sources_of, svg_path, write_svg};
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
 use crate::analyze::lines::{Selection, lines};
@@ -254,7 +254,7 @@ fn report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), 
     let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
     if recording.report != Report::None {
-        let opened = open(main, None, &recording.symbols)?;
+        let opened = open(main, None, options(&recording.symbols))?;
         write_report(&mut out, &opened, main, recording.report)?;
     }
     for dump in dumps {

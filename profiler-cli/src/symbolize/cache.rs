@@ -19,7 +19,7 @@ use super::names::Names;
 use super::status::BuildId;
 
 /// Raised whenever the format changes, or the same debug info would give other frames.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"ATSYMBOL";
 /// Magic, version, CRC-32 of the rest.
 const HEADER: usize = MAGIC.len() + 8;
@@ -177,6 +177,7 @@ struct StoredAddress {
 #[derive(Serialize, Deserialize)]
 struct StoredFrame {
     function: u32,
+    generics: Option<u32>,
     file: Option<u32>,
     line: Option<u32>,
     column: Option<u32>,
@@ -188,6 +189,7 @@ impl StoredFrame {
     fn encode(frame: &Frame, strings: &mut Strings) -> Self {
         Self {
             function: strings.index(&frame.function),
+            generics: frame.generics.as_ref().map(|generics| strings.index(generics)),
             file: frame.file.as_ref().map(|file| strings.index(file)),
             line: frame.line,
             column: frame.column,
@@ -198,13 +200,14 @@ impl StoredFrame {
 
     fn decode(&self, strings: &[Arc<str>]) -> Option<Frame> {
         let string = |index: u32| strings.get(usize::try_from(index).ok()?).cloned();
-        let file = match self.file {
-            Some(index) => Some(string(index)?),
-            None => None,
+        let optional = |index: Option<u32>| match index {
+            Some(index) => string(index).map(Some),
+            None => Some(None),
         };
         Some(Frame {
             function: string(self.function)?,
-            file,
+            generics: optional(self.generics)?,
+            file: optional(self.file)?,
             line: self.line,
             column: self.column,
             inlined: self.inlined,
@@ -235,6 +238,7 @@ mod tests {
     fn frame(function: &str, file: Option<&str>, inlined: bool) -> Frame {
         Frame {
             function: function.into(),
+            generics: inlined.then(|| "<u8>".into()),
             file: file.map(Arc::from),
             line: file.map(|_| 7),
             column: None,

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use addr2line::Loader;
 use addr2line::gimli::{
-    self, AbbreviationsCacheStrategy, Dwarf, DwarfPackageSections, DwarfSections, EndianSlice, RunTimeEndian,
-    UnitHeader,
+    self, AbbreviationsCacheStrategy, DW_TAG_subprogram, Dwarf, DwarfFileType, DwarfPackageSections,
+    DwarfSections, EndianSlice, RunTimeEndian, UnitHeader,
 };
 use object::{Object as _, ReadCache, ReadRef};
 
+use super::instances::Instances;
 use super::locate::{DebugFiles, package_name};
 use super::object_file::{open_regular, path_from_bytes, section_bytes};
 
@@ -29,6 +30,8 @@ type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
 pub(super) struct Inspected {
     /// The files of split debug info that the units name, whether they exist or not.
     pub(super) split_files: Vec<PathBuf>,
+    /// What its generic functions were made for.
+    pub(super) instances: Instances,
 }
 
 /// Reads all entries once, and refuses what the reader must not see.
@@ -41,20 +44,20 @@ pub(super) fn inspect(files: &DebugFiles) -> Result<Inspected, String> {
         let dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, endian));
         // PERF: without this section no unit can be split, and their names need not be read.
         let may_be_split = object.section_by_name(".debug_addr").is_some();
-        inspect_units(dwarf, &mut |dwarf, header| {
+        inspect_units(dwarf, &mut found.instances, &mut |dwarf, header| {
             if may_be_split && found.split_files.len() < MAX_SPLIT_FILES {
                 found.split_files.extend(split_file(dwarf, header));
             }
         })
     })?;
     if let Some(shared) = &files.shared {
-        inspect_whole(shared)?;
+        inspect_whole(shared, &mut found.instances)?;
     }
     if let Some(package) = &files.package {
-        inspect_package(package)?;
+        inspect_package(package, &mut found.instances)?;
     }
     for path in found.split_files.iter().filter(|path| path.is_file()) {
-        inspect_split(path)?;
+        inspect_split(path, &mut found.instances)?;
     }
     Ok(found)
 }
@@ -103,23 +106,25 @@ fn endian<'data, R: ReadRef<'data>>(object: &object::File<'data, R>) -> RunTimeE
     if object.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big }
 }
 
-fn inspect_whole(path: &Path) -> Result<(), String> {
+fn inspect_whole(path: &Path, instances: &mut Instances) -> Result<(), String> {
     with_object(path, |object, endian| {
         let sections = DwarfSections::load(|id| section_bytes(object, id.name()))?;
-        inspect_units(sections.borrow(|bytes| EndianSlice::new(bytes, endian)), &mut |_, _| {})
+        inspect_units(sections.borrow(|bytes| EndianSlice::new(bytes, endian)), instances, &mut |_, _| {})
     })
 }
 
-fn inspect_split(path: &Path) -> Result<(), String> {
+fn inspect_split(path: &Path, instances: &mut Instances) -> Result<(), String> {
     with_object(path, |object, endian| {
         let sections = DwarfSections::load(|id| {
             id.dwo_name().map_or(Ok([].as_slice().into()), |name| section_bytes(object, name))
         })?;
-        inspect_units(sections.borrow(|bytes| EndianSlice::new(bytes, endian)), &mut |_, _| {})
+        let mut dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, endian));
+        dwarf.file_type = DwarfFileType::Dwo;
+        inspect_units(dwarf, instances, &mut |_, _| {})
     })
 }
 
-fn inspect_package(path: &Path) -> Result<(), String> {
+fn inspect_package(path: &Path, instances: &mut Instances) -> Result<(), String> {
     with_object(path, |object, endian| {
         let sections = DwarfPackageSections::load(|id| {
             let name = id.dwo_name().unwrap_or_default();
@@ -133,7 +138,7 @@ fn inspect_package(path: &Path) -> Result<(), String> {
         let parent = Dwarf::load(|_| Ok::<_, gimli::Error>(empty)).map_err(|error| error.to_string())?;
         for row in 1..=package.cu_index.unit_count() {
             let Ok(dwarf) = package.cu_sections(row, &parent) else { continue };
-            inspect_units(dwarf, &mut |_, _| {})?;
+            inspect_units(dwarf, instances, &mut |_, _| {})?;
         }
         Ok(())
     })
@@ -142,12 +147,13 @@ fn inspect_package(path: &Path) -> Result<(), String> {
 /// Walks every entry of every unit. An entry that cannot be read ends its unit: the reader stops at the same place.
 fn inspect_units<'a>(
     mut dwarf: Dwarf<Slice<'a>>,
+    instances: &mut Instances,
     visit: &mut dyn FnMut(&Dwarf<Slice<'a>>, UnitHeader<Slice<'a>>),
 ) -> Result<(), String> {
     dwarf.populate_abbreviations_cache(AbbreviationsCacheStrategy::Duplicates);
     let mut units = dwarf.units();
     while let Ok(Some(header)) = units.next() {
-        if max_depth(&dwarf, &header).unwrap_or_else(|depth| depth) > MAX_ENTRY_DEPTH {
+        if read_entries(&dwarf, &header, instances).unwrap_or_else(|depth| depth) > MAX_ENTRY_DEPTH {
             return Err(format!("its entries are nested more than {MAX_ENTRY_DEPTH} deep"));
         }
         visit(&dwarf, header);
@@ -155,16 +161,26 @@ fn inspect_units<'a>(
     Ok(())
 }
 
-/// The deepest nesting of a unit, or as `Err` the deepest before it became unreadable.
-fn max_depth(dwarf: &Dwarf<Slice<'_>>, header: &UnitHeader<Slice<'_>>) -> Result<isize, isize> {
+/// Reads the entries of a unit: the deepest nesting, or as `Err` the deepest before it became unreadable.
+fn read_entries<'a>(
+    dwarf: &Dwarf<Slice<'a>>,
+    header: &UnitHeader<Slice<'a>>,
+    instances: &mut Instances,
+) -> Result<isize, isize> {
     let abbreviations = dwarf.abbreviations(header).map_err(|_| 0_isize)?;
     let mut entries = header.entries_raw(&abbreviations, None).map_err(|_| 0_isize)?;
+    let unit = dwarf.unit(*header).ok();
     let mut deepest = 0;
     while !entries.is_empty() && deepest <= MAX_ENTRY_DEPTH {
         deepest = deepest.max(entries.next_depth());
-        if let Some(abbreviation) = entries.read_abbreviation().map_err(|_| deepest)? {
-            entries.skip_attributes(abbreviation.attributes()).map_err(|_| deepest)?;
-        }
+        let Some(abbreviation) = entries.read_abbreviation().map_err(|_| deepest)? else { continue };
+        let attributes = abbreviation.attributes();
+        let read = if abbreviation.tag() == DW_TAG_subprogram {
+            instances.read_function(&mut entries, attributes, (dwarf, unit.as_ref()))
+        } else {
+            entries.skip_attributes(attributes)
+        };
+        read.map_err(|_| deepest)?;
     }
     Ok(deepest)
 }

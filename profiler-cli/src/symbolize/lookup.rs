@@ -8,6 +8,7 @@ use std::sync::Arc;
 use addr2line::{Loader, Location};
 
 use super::Frame;
+use super::instances::{Instances, generics_of, is_legacy};
 use super::names::{Names, is_mangled};
 use super::symbol_table::SymbolTable;
 
@@ -19,6 +20,7 @@ pub(super) struct Lookup<'a> {
     pub(super) module_name: &'a str,
     pub(super) debug_info: Option<&'a Loader>,
     pub(super) symbols: &'a SymbolTable,
+    pub(super) instances: &'a Instances,
     pub(super) names: &'a Names,
 }
 
@@ -45,8 +47,10 @@ impl Lookup<'_> {
                         && frames.len() + 1 < MAX_FRAMES
                     {
                         let name = inner.function.as_ref().and_then(|function| function.raw_name().ok());
-                        let name =
-                            name.map_or_else(|| self.names.intern("?"), |raw| self.names.function(&raw));
+                        let name = match name {
+                            Some(raw) => self.name(&raw),
+                            None => Name::of(self.names.intern("?")),
+                        };
                         frames.push(self.frame(name, inner.location, true));
                     }
                 }
@@ -56,22 +60,31 @@ impl Lookup<'_> {
         }
         let Some(outermost) = held else { return false };
         let raw = outermost.function.as_ref().and_then(|function| function.raw_name().ok());
-        let mut frame = self.frame(self.function_name(raw.as_deref(), address), outermost.location, false);
+        let mut frame = self.frame(self.outermost_name(raw.as_deref(), address), outermost.location, false);
         frame.resolved = raw.is_some() || frame.line.is_some() || self.symbols.find(address, None).is_some();
         frames.push(frame);
         true
     }
 
     /// With line tables alone the debug info knows a function as `push<u8>`; the linker knows its full path.
-    fn function_name(&self, raw: Option<&str>, address: u64) -> Arc<str> {
+    fn outermost_name(&self, raw: Option<&str>, address: u64) -> Name {
         match raw {
-            Some(raw) if is_mangled(raw) => self.names.function(raw),
+            Some(raw) if is_mangled(raw) => self.name(raw),
             Some(raw) => match self.symbols.find(address, Some(raw)) {
-                Some(symbol) if is_mangled(symbol) => self.names.function(symbol),
-                _ => self.names.function(raw),
+                Some(symbol) if is_legacy(symbol) => {
+                    let generics = generics_of(raw).map(|generics| self.names.intern(generics));
+                    Name { function: self.names.function(symbol), generics }
+                }
+                Some(symbol) if is_mangled(symbol) => Name::of(self.names.function(symbol)),
+                _ => Name::of(self.names.function(raw)),
             },
-            None => self.symbol_frame(address).function,
+            None => Name::of(self.symbol_frame(address).function),
         }
+    }
+
+    fn name(&self, raw: &str) -> Name {
+        let generics = self.instances.generics(raw).map(|generics| self.names.intern(generics));
+        Name { function: self.names.function(raw), generics }
     }
 
     fn symbol_frame(&self, address: u64) -> Frame {
@@ -80,21 +93,35 @@ impl Lookup<'_> {
             Some(symbol) => self.names.function(symbol),
             None => self.names.intern(&format!("{}+{address:#x}", self.module_name)),
         };
-        Frame { function, file: None, line: None, column: None, inlined: false, resolved: symbol.is_some() }
+        let resolved = symbol.is_some();
+        Frame { function, generics: None, file: None, line: None, column: None, inlined: false, resolved }
     }
 
-    fn frame(&self, function: Arc<str>, location: Option<Location<'_>>, inlined: bool) -> Frame {
+    fn frame(&self, name: Name, location: Option<Location<'_>>, inlined: bool) -> Frame {
         let location = location.unwrap_or(Location { file: None, line: None, column: None });
         let line = location.line.filter(|&line| line != 0);
         // Code without a line may be attributed to the compilation unit, `name.0123-cgu.0`, which is no file.
         let file = location.file.filter(|file| line.is_some() || !file.contains("-cgu."));
         Frame {
-            function,
+            function: name.function,
+            generics: name.generics,
             file: file.map(|file| self.names.intern(file)),
             line,
             column: location.column.filter(|&column| column != 0),
             inlined,
             resolved: true,
         }
+    }
+}
+
+/// A function's name, and what it was made for.
+struct Name {
+    function: Arc<str>,
+    generics: Option<Arc<str>>,
+}
+
+impl Name {
+    fn of(function: Arc<str>) -> Name {
+        Name { function, generics: None }
     }
 }

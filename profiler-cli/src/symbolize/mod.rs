@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Modules::open ──> is_signal_trampoline (which pcs are exact?) ──> symbolize ──> Symbols::frames
-//!   locate, symbol_dirs        trampoline                 cache, debug_info, symbol_table, lookup
+//!   locate, symbol_dirs        trampoline          cache, debug_info, instances, symbol_table, lookup
 //! ```
 //!
 //! A file that is not the recorded build gives no names at all, for they would be wrong. Nothing that a file says is
@@ -14,6 +14,7 @@ mod address;
 mod cache;
 pub mod classify;
 mod debug_info;
+mod instances;
 mod locate;
 mod lookup;
 mod names;
@@ -57,6 +58,8 @@ pub struct Options {
     pub debug_roots: Vec<PathBuf>,
     /// Keeps what was found, by build-id; `None` keeps nothing. Made when needed, for the user alone.
     pub cache_dir: Option<PathBuf>,
+    /// Names of generic functions say what they were made for, also where symbols do not.
+    pub name_instances: bool,
     /// At most this many threads; by default one per processor.
     pub max_workers: Option<NonZeroUsize>,
 }
@@ -67,6 +70,7 @@ impl Default for Options {
             symbol_dirs: Vec::new(),
             debug_roots: vec![PathBuf::from("/usr/lib/debug")],
             cache_dir: None,
+            name_instances: false,
             max_workers: None,
         }
     }
@@ -171,6 +175,9 @@ pub struct Frame {
     /// Demangled, without hash. The full path, except that a function inlined into another one has only its short name
     /// where there are line tables and no more (`push<u8>`).
     pub function: Arc<str>,
+    /// What a generic function was made for (`<u8>`), if the debug info says so and `function` does not: legacy symbols name no
+    /// types.
+    pub generics: Option<Arc<str>>,
     /// The source file, as the compiler was told of it.
     pub file: Option<Arc<str>>,
     /// From 1.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cache::{self, Cached, FrameMap, SourceFile};
 use super::classify::is_runtime;
+use super::instances::Instances;
 use super::locate::{DebugFiles, Files, Located};
 use super::lookup::Lookup;
 use super::names::Names;
@@ -102,6 +103,7 @@ struct Prepared {
     sources: Vec<SourceFile>,
     missing: Vec<u64>,
     symbols: SymbolTable,
+    instances: Instances,
     /// Why the debug info must not be opened.
     damage: Option<String>,
 }
@@ -122,7 +124,10 @@ impl Prepared {
         prepared.symbols = SymbolTable::read(&files.symbols);
         if let Some(debug) = &files.debug {
             match debug_info::inspect(debug) {
-                Ok(inspected) => prepared.cached.split = cache::split_sources(&inspected.split_files),
+                Ok(inspected) => {
+                    prepared.cached.split = cache::split_sources(&inspected.split_files);
+                    prepared.instances = inspected.instances;
+                }
                 Err(reason) => prepared.damage = Some(reason),
             }
         }
@@ -185,8 +190,9 @@ fn look_up(
         Some(Err(reason)) => (None, Some(reason)),
         None => (None, None),
     };
+    let Prepared { symbols, instances, .. } = prepared;
     let lookup =
-        Lookup { module_name: &located.name, debug_info: loader.as_ref(), symbols: &prepared.symbols, names };
+        Lookup { module_name: &located.name, debug_info: loader.as_ref(), symbols, instances, names };
     let mut frames = Vec::with_capacity(range.len());
     for addresses in prepared.missing[range].chunks(PROGRESS_STEP) {
         frames.extend(addresses.iter().map(|&address| (address, lookup.frames(address))));
@@ -210,8 +216,9 @@ fn finish(
         fresh.extend(slice.frames);
         damage = damage.or(slice.damage);
     }
-    let nameless = SymbolTable::default();
-    let nobody = Lookup { module_name: &located.name, debug_info: None, symbols: &nameless, names };
+    let (nameless, none) = (SymbolTable::default(), Instances::default());
+    let nobody =
+        Lookup { module_name: &located.name, debug_info: None, symbols: &nameless, instances: &none, names };
     let frames: Vec<Arc<[Frame]>> = wanted
         .iter()
         .map(|address| address.lookup())
@@ -264,6 +271,7 @@ fn only_runtime_has_lines(frames: &[Arc<[Frame]>], located: &Located) -> bool {
 fn unresolved(name: &str, names: &Names) -> Frame {
     Frame {
         function: names.intern(name),
+        generics: None,
         file: None,
         line: None,
         column: None,

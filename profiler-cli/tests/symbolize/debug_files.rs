@@ -1,5 +1,6 @@
 //! Debug info that lies elsewhere than in the program.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use profiler_cli::symbolize::{ModuleStatus, Options};
@@ -123,5 +124,34 @@ fn unpacked_split_debug_info_is_noticed_when_it_appears() {
     for _ in 0..2 {
         let symbols = symbolize(&built.spec(), &addresses, cached());
         assert!(chains(&symbols, &addresses).contains(&inlined_chain(FULL_PATHS)));
+    }
+}
+
+/// What `work` is called with the types that it was made for, by what each of its addresses says.
+fn instances(built: &Built) -> BTreeSet<String> {
+    let addresses = built.addresses_of("4work");
+    let symbols = symbolize(&built.spec(), &addresses, options());
+    let frames = addresses.iter().flat_map(|&address| symbols.frames(0, address));
+    let work = frames.filter(|frame| frame.function.contains("::work"));
+    work.map(|frame| match &frame.generics {
+        Some(generics) => format!("{}::{generics}", frame.function),
+        None => frame.function.to_string(),
+    })
+    .collect()
+}
+
+#[test]
+fn debug_info_tells_what_a_generic_function_was_made_for() {
+    let named = ["fixture::inner::work::<u8>".to_owned()];
+    for arguments in [
+        &["-Cdebuginfo=2"][..],
+        &["-Cdebuginfo=limited"],
+        &["-Cdebuginfo=line-tables-only"],
+        &["-Cdebuginfo=2", "-Csplit-debuginfo=packed"],
+        &["-Cdebuginfo=2", "-Csplit-debuginfo=unpacked"],
+        &["-Cdebuginfo=2", "-Csymbol-mangling-version=v0"],
+        &["-Cdebuginfo=0", "-Csymbol-mangling-version=v0"],
+    ] {
+        assert_eq!(instances(&Built::program(arguments)), named.clone().into(), "{arguments:?}");
     }
 }

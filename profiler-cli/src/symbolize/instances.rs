@@ -1,0 +1,116 @@
+//! What instances of generic functions were made for. In: the functions' entries in the debug info. Out: the types, by
+//! symbol.
+//!
+//! A legacy symbol (`_ZN…17h…E`) names no types, but its hash makes it another one for each instance, and the debug info has the
+//! types in the name that goes with it: `push<u8, alloc::alloc::Global>`. Symbols of the newer kind (`_R…`) name them.
+
+use std::borrow::Cow;
+
+use addr2line::gimli::{
+    AttributeSpecification, AttributeValue, Dwarf, EntriesRaw, Error, Reader, Unit, constants,
+};
+use rustc_hash::FxHashMap;
+
+use super::names::is_mangled;
+
+/// The types of a module's generic functions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Instances {
+    by_symbol: FxHashMap<Box<str>, Box<str>>,
+}
+
+impl Instances {
+    /// What the function with this symbol was made for: `<u8>`.
+    pub(super) fn generics(&self, symbol: &str) -> Option<&str> {
+        self.by_symbol.get(symbol).map(|generics| &**generics)
+    }
+
+    /// Reads the attributes of a function's entry, and keeps what is of use.
+    pub(super) fn read_function<R: Reader>(
+        &mut self,
+        entries: &mut EntriesRaw<'_, R>,
+        attributes: &[AttributeSpecification],
+        (dwarf, unit): (&Dwarf<R>, Option<&Unit<R>>),
+    ) -> Result<(), Error> {
+        let (mut symbol, mut name) = (None, None);
+        for attribute in attributes {
+            let attribute = entries.read_attribute(*attribute)?;
+            match attribute.name() {
+                constants::DW_AT_linkage_name => symbol = Some(attribute.value()),
+                constants::DW_AT_name => name = Some(attribute.value()),
+                _ => {}
+            }
+        }
+        if let (Some(symbol), Some(name), Some(unit)) = (symbol, name, unit) {
+            self.note(dwarf, unit, symbol, name);
+        }
+        Ok(())
+    }
+
+    fn note<R: Reader>(
+        &mut self,
+        dwarf: &Dwarf<R>,
+        unit: &Unit<R>,
+        symbol: AttributeValue<R>,
+        name: AttributeValue<R>,
+    ) -> Option<()> {
+        if self.by_symbol.len() == MAX_INSTANCES {
+            return None;
+        }
+        let name = dwarf.attr_string(unit, name).ok()?;
+        let name = name.to_string().ok()?;
+        let generics = generics_of(&name)?;
+        let symbol = dwarf.attr_string(unit, symbol).ok()?;
+        let symbol: Cow<'_, str> = symbol.to_string().ok()?;
+        if is_legacy(&symbol) && !self.by_symbol.contains_key(&*symbol) {
+            self.by_symbol.insert(symbol.into(), generics.into());
+        }
+        Some(())
+    }
+}
+
+/// The generic arguments at the end of a name in the debug info.
+pub(super) fn generics_of(name: &str) -> Option<&str> {
+    if !name.ends_with('>') || name.len() > MAX_NAME {
+        return None;
+    }
+    name.find('<').filter(|at| *at > 0).map(|at| &name[at..])
+}
+
+/// Whether a symbol is Rust's and names no types.
+pub(super) fn is_legacy(symbol: &str) -> bool {
+    symbol.starts_with("_ZN") && is_mangled(symbol)
+}
+
+/// More than any program has.
+const MAX_INSTANCES: usize = 4_000_000;
+/// Longer ones do not tell a person anything.
+const MAX_NAME: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_stand_at_the_end() {
+        for (name, generics) in [
+            ("push<u8, alloc::alloc::Global>", Some("<u8, alloc::alloc::Global>")),
+            ("{closure#0}<app::Foo<u8>>", Some("<app::Foo<u8>>")),
+            ("map<fn(u8) -> u8>", Some("<fn(u8) -> u8>")),
+            ("main", None),
+            ("operator->", None),
+            ("<u8>", None),
+            ("", None),
+        ] {
+            assert_eq!(generics_of(name), generics, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_symbols_without_types_need_them() {
+        assert!(is_legacy("_ZN3app5inner4work17h4822542496beea80E"));
+        assert!(!is_legacy("_RNvNtCs1234_3app5inner4work"));
+        assert!(!is_legacy("_ZN3foo3barEv"));
+        assert!(!is_legacy("push"));
+    }
+}
