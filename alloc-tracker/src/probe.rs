@@ -2,10 +2,9 @@
 //! that `#[profile]` has put into the function. Out: entries in the thread's lane, in order with its heap events. With
 //! nothing recorded each is a load and a branch. Never allocates, never panics, never waits but as an event does.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use alloc_dump::record::{self, LINE_AGAIN};
@@ -119,7 +118,8 @@ impl Function {
     /// Reaches this line when it is dropped, unless by a panic: the last local of a block, which is freed before all others.
     #[inline]
     pub fn closes(&'static self, line: u32) -> Closing {
-        Closing { function: self, line, leaving: Cell::new(0) }
+        let panicking = mode::current() & RECORD != 0 && std::thread::panicking();
+        Closing { function: self, line, panicking, leaving: AtomicU32::new(0) }
     }
 
     /// The body of an async function: an activation that goes on whenever it is polled.
@@ -216,22 +216,25 @@ impl Drop for Aside {
 pub struct Closing {
     function: &'static Function,
     line: u32,
-    /// How often the block may have been left, less how often it was not.
-    leaving: Cell<u32>,
+    /// Whether the thread was unwinding already: the function is called by a destructor.
+    panicking: bool,
+    /// How often the block may have been left, less how often it was not. Only one thread at a time has it, but futures that hold
+    /// it may have to be told to all.
+    leaving: AtomicU32,
 }
 
 impl Closing {
     /// The block may be left now, by what becomes of this value; its end is then not reached.
     #[inline]
     pub fn may_leave<T>(&self, value: T) -> T {
-        self.leaving.set(self.leaving.get() + 1);
+        self.leaving.store(self.leaving.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         value
     }
 
     /// It was not left.
     #[inline]
     pub fn stays<T>(&self, value: T) -> T {
-        self.leaving.set(self.leaving.get() - 1);
+        self.leaving.store(self.leaving.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
         value
     }
 }
@@ -239,7 +242,8 @@ impl Closing {
 impl Drop for Closing {
     #[inline]
     fn drop(&mut self) {
-        if mode::current() & RECORD != 0 && self.leaving.get() == 0 && !std::thread::panicking() {
+        let left = self.leaving.load(Ordering::Relaxed) != 0;
+        if mode::current() & RECORD != 0 && !left && std::thread::panicking() == self.panicking {
             self.function.reach(self.line);
         }
     }

@@ -147,9 +147,13 @@ fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
                     _ => false,
                 };
                 if owns && receiver_name::replace(body) {
-                    let this = receiver_name::at(receiver.self_token.span);
-                    let (mutability, it) = (receiver.mutability.take(), receiver.self_token);
-                    moved.push(parse_quote_spanned!(site=> let #mutability #this = #it;));
+                    let it = receiver.self_token;
+                    let (mutability, name) = (receiver.mutability.take(), receiver_name::at(it.span));
+                    // Nobody minds a `self` that is not used.
+                    moved.push(parse_quote_spanned! {site=>
+                        #[allow(unused_variables)]
+                        let #mutability #name = #it;
+                    });
                 }
                 continue;
             }
@@ -188,7 +192,8 @@ fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
     moved
 }
 
-fn is_lint(attribute: &Attribute) -> bool {
+/// Whether an attribute sets the level of lints.
+pub(crate) fn is_lint(attribute: &Attribute) -> bool {
     ["allow", "expect", "warn", "deny", "forbid"].iter().any(|level| attribute.path().is_ident(level))
 }
 

@@ -59,8 +59,10 @@ use proc_macro::TokenStream;
 /// nothing is subtracted.
 ///
 /// # What it cannot do
-/// A `self` by value is freed after the last line was announced, and is in no row, if a text names it (`"{self}"`) or if
-/// a macro is defined in the method. What a macro at the end of a block frees by leaving the function is at the closing brace.
+/// A `self` by value is freed after the last line was announced, and is in no row, if a macro is defined in the method, or if one
+/// that is not the standard library's gets a text that names it (`"{self}"`). What a macro in the value of a block frees by
+/// leaving the function may be at the closing brace; what `bail!` frees is not. Lints of the compiler find what they find without
+/// the attribute; some of clippy's, about arguments by value and about statements that follow each other, find less.
 /// `const fn`, functions without a body, and everything that is no function are refused. In an `impl` block `const fn`s are
 /// left alone.
 ///

@@ -1,11 +1,14 @@
 //! Where probes go. In: the body of a function. Out: the same with a probe before every statement, at every depth, that
 //! changes no type, no lifetime and no order of drops.
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
-use syn::{Arm, Block, Expr, Ident, Local, Pat, Stmt, parse_quote_spanned};
+use syn::{Arm, Block, Expr, Ident, Lifetime, Local, Pat, Stmt, Token, parse_quote, parse_quote_spanned};
+
+use crate::function::is_lint;
 
 /// The body of a function, with or without arguments.
 pub(crate) fn of_body(block: &mut Block, arguments: bool) {
@@ -33,27 +36,26 @@ impl Lines {
             }
             let last = closing && index + 1 == count;
             let ending = if last { Ending::of(&statement) } else { Ending::None };
+            let code = Extent::of(&statement);
             // A `while` reaches its line by itself.
             if !matches!(statement, Stmt::Expr(Expr::While(_), _)) {
-                statements.extend(self.probe_once(statement.span()));
+                statements.extend(self.probe_once(code).map(|probe| with_lints_of(&statement, probe)));
             }
             self.visit_stmt_mut(&mut statement);
             match (statement, ending) {
                 (Stmt::Expr(value, None), Ending::Value) => {
                     self.note(end);
-                    let site = site_at(value.span());
-                    let value = parse_quote_spanned!(site=> __ALLOC_TRACKER_FUNCTION.closing(#end, #value));
-                    statements.push(Stmt::Expr(value, None));
+                    let value = code.call("closing", quote!(#end, #value));
+                    statements.push(Stmt::Expr(parse_quote!(#value), None));
                 }
                 (mut statement, Ending::Guarded) => {
-                    let site = site_at(statement.span());
                     self.note(end);
                     // Blocks in the value may have one as well.
-                    let closing = Ident::new(&format!("__closing_{}", self.inserted), site);
-                    Exits { closing: &closing }.visit_stmt_mut(&mut statement);
-                    statements.push(parse_quote_spanned! {site=>
-                        let #closing = __ALLOC_TRACKER_FUNCTION.closes(#end);
-                    });
+                    let closing = Ident::new(&format!("__closing_{}", self.inserted), site_at(code.first));
+                    Exits::of(&closing).visit_stmt_mut(&mut statement);
+                    let (start, call) = (Token![let](code.first), code.call("closes", quote!(#end)));
+                    let stop = Token![;](code.last);
+                    statements.push(parse_quote!(#start #closing = #call #stop));
                     statements.push(statement);
                 }
                 (statement, Ending::Unit) => {
@@ -73,14 +75,15 @@ impl Lines {
     }
 
     /// A probe, unless the code is at this line already: of several statements on a line the first speaks for all.
-    fn probe_once(&mut self, code: Span) -> Option<Stmt> {
-        (self.reached != Some((code.start().line as u32, self.inserted))).then(|| self.probe(code))
+    fn probe_once(&mut self, code: Extent) -> Option<Stmt> {
+        (self.reached != Some((code.line(), self.inserted))).then(|| self.probe(code))
     }
 
-    fn probe(&mut self, code: Span) -> Stmt {
-        let line = code.start().line as u32;
+    fn probe(&mut self, code: Extent) -> Stmt {
+        let line = code.line();
         self.note(line);
-        parse_quote_spanned!(site_at(code)=> __ALLOC_TRACKER_FUNCTION.line(#line);)
+        let (call, stop) = (code.call("line", quote!(#line)), Token![;](code.last));
+        parse_quote!(#call #stop)
     }
 
     /// Where the code of several ways begins, or goes on behind them: that of another way has not run.
@@ -97,7 +100,7 @@ impl Lines {
     /// An expression with a probe of its own before it.
     fn led(&mut self, mut value: Expr) -> Expr {
         let itself = matches!(value, Expr::While(_));
-        let probe = if itself { None } else { self.probe_once(value.span()) };
+        let probe = if itself { None } else { self.probe_once(Extent::of(&value)) };
         self.visit_expr_mut(&mut value);
         match probe {
             Some(probe) => parse_quote_spanned!(site()=> { #probe #value }),
@@ -128,8 +131,9 @@ enum Ending {
     Unit,
     /// With one. It goes through a function, which leaves its temporaries and its expected type alone.
     Value,
-    /// With one of which nobody can say that a function leaves it as it is. A local is freed before all others, and is told
-    /// of everything that may leave the function before the value is there.
+    /// With one of which nobody can say that a function leaves it as it is, or that it is ever there: the compiler finds fault with a
+    /// call whose argument never is. A local is freed before all others, and is told of everything that may leave the function
+    /// before the value is there.
     Guarded,
     /// Never.
     None,
@@ -140,7 +144,7 @@ impl Ending {
         match last {
             Stmt::Expr(value, _) if diverges(value) => Ending::None,
             Stmt::Expr(value, None) if !is_unit(value) => {
-                if passes(value) {
+                if passes(value) && !may_diverge(value) {
                     Ending::Value
                 } else {
                     Ending::Guarded
@@ -201,7 +205,7 @@ impl VisitMut for Lines {
             }
             // As the compiler itself understands it, so that every test of the condition is at its line.
             Expr::While(repeat) => {
-                let header = self.probe(repeat.while_token.span);
+                let header = self.probe(Extent::of(&repeat.while_token));
                 self.visit_expr_mut(&mut repeat.cond);
                 let closing = has_locals(&repeat.body) || has_let(&repeat.cond);
                 self.block(&mut repeat.body, closing);
@@ -257,6 +261,62 @@ impl VisitMut for Lines {
     }
 }
 
+/// What `annotate` calls the function's static.
+const FUNCTION: &str = "__ALLOC_TRACKER_FUNCTION";
+
+/// Where code begins and ends.
+#[derive(Clone, Copy)]
+struct Extent {
+    /// Its first token.
+    first: Span,
+    /// Its last token.
+    last: Span,
+}
+
+impl Extent {
+    fn of(code: &impl ToTokens) -> Extent {
+        let mut tokens = code.to_token_stream().into_iter();
+        let first = tokens.next();
+        let last = tokens.last().or_else(|| first.clone());
+        let open = |token| match token {
+            TokenTree::Group(group) => group.span_open(),
+            other => other.span(),
+        };
+        let close = |token| match token {
+            TokenTree::Group(group) => group.span_close(),
+            other => other.span(),
+        };
+        Extent { first: first.map_or_else(site, open), last: last.map_or_else(site, close) }
+    }
+
+    /// A call of one of the function's methods.
+    ///
+    /// NOTE: where code cannot be reached the compiler says so of the probe that it meets first. So that has the extent of the code,
+    /// and both of its ends look as if no macro had made them: else the compiler would speak of the macro.
+    fn call(self, method: &str, arguments: TokenStream) -> TokenStream {
+        let (function, method) = (Ident::new(FUNCTION, self.first), Ident::new(method, site_at(self.first)));
+        let arguments = quote_spanned!(self.last=> (#arguments));
+        quote_spanned!(site_at(self.first)=> #function.#method #arguments)
+    }
+
+    fn line(self) -> u32 {
+        self.first.start().line as u32
+    }
+}
+
+/// The probe of a statement, about which the compiler is to be as strict as about the statement itself.
+fn with_lints_of(statement: &Stmt, mut probe: Stmt) -> Stmt {
+    let attributes = match statement {
+        Stmt::Local(local) => &local.attrs,
+        Stmt::Macro(call) => &call.attrs,
+        _ => return probe,
+    };
+    if let Stmt::Expr(Expr::MethodCall(call), _) = &mut probe {
+        call.attrs = attributes.iter().filter(|attribute| is_lint(attribute)).cloned().collect();
+    }
+    probe
+}
+
 fn site() -> Span {
     Span::mixed_site()
 }
@@ -269,7 +329,6 @@ fn site_at(code: Span) -> Span {
 /// Whether a value may be an argument of a function that returns it: neither its type nor the life of its temporaries may
 /// depend on where it stands. Macros may leave the function.
 fn passes(value: &Expr) -> bool {
-    const MACROS: [&str; 3] = ["format", "vec", "matches"];
     match value {
         Expr::Closure(_) | Expr::Async(_) => false,
         Expr::Reference(reference) => is_place(&reference.expr),
@@ -279,7 +338,7 @@ fn passes(value: &Expr) -> bool {
         Expr::Call(call) => {
             call.args.iter().all(|argument| !matches!(argument, Expr::Reference(_)) || passes(argument))
         }
-        Expr::Macro(call) => MACROS.iter().any(|name| call.mac.path.is_ident(name)),
+        Expr::Macro(call) => is_plain_macro(&call.mac),
         _ => true,
     }
 }
@@ -346,6 +405,35 @@ fn diverges(value: &Expr) -> bool {
     }
 }
 
+/// Whether an expression may never have a value, by the type of what it calls.
+fn may_diverge(value: &Expr) -> bool {
+    match value {
+        // A struct or a variant is made.
+        Expr::Call(call) => !matches!(&*call.func, Expr::Path(path) if
+            last_name(&path.path).starts_with(char::is_uppercase)),
+        Expr::Macro(call) => !is_plain_macro(&call.mac),
+        Expr::MethodCall(_) | Expr::Await(_) => true,
+        Expr::Paren(inner) => may_diverge(&inner.expr),
+        Expr::Group(inner) => may_diverge(&inner.expr),
+        Expr::Block(body) => may_end_in_divergence(&body.block),
+        Expr::Unsafe(body) => may_end_in_divergence(&body.block),
+        Expr::If(branch) => {
+            may_end_in_divergence(&branch.then_branch)
+                && branch.else_branch.as_ref().is_some_and(|(_, otherwise)| may_diverge(otherwise))
+        }
+        Expr::Match(choice) => choice.arms.iter().all(|arm| may_diverge(&arm.body)),
+        other => diverges(other),
+    }
+}
+
+fn may_end_in_divergence(block: &Block) -> bool {
+    match block.stmts.last() {
+        Some(Stmt::Expr(value, _)) => may_diverge(value),
+        Some(Stmt::Macro(call)) => !is_plain_macro(&call.mac),
+        _ => false,
+    }
+}
+
 fn ends_in_divergence(block: &Block) -> bool {
     match block.stmts.last() {
         Some(Stmt::Expr(value, _)) => diverges(value),
@@ -359,6 +447,17 @@ fn diverges_macro(call: &syn::Macro) -> bool {
     MACROS.contains(&last_name(&call.path).as_str())
 }
 
+/// Whether a macro is known to have a value and not to leave the function.
+fn is_plain_macro(call: &syn::Macro) -> bool {
+    const MACROS: [&str; 3] = ["format", "vec", "matches"];
+    MACROS.iter().any(|name| call.path.is_ident(name))
+}
+
+/// Whether a macro is there to leave the function, by its name.
+fn is_leaving_macro(call: &syn::Macro) -> bool {
+    last_name(&call.path) == "bail"
+}
+
 fn last_name(path: &syn::Path) -> String {
     path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default()
 }
@@ -366,32 +465,86 @@ fn last_name(path: &syn::Path) -> String {
 /// Tells the guard of a block's end of everything in the block's value that may leave before it is there.
 struct Exits<'a> {
     closing: &'a Ident,
+    /// Loops around, within the value.
+    loops: usize,
+    /// Labels within the value.
+    labels: Vec<Ident>,
+}
+
+impl<'a> Exits<'a> {
+    fn of(closing: &'a Ident) -> Exits<'a> {
+        Exits { closing, loops: 0, labels: Vec::new() }
+    }
+
+    /// Whether a `break` or `continue` goes to a loop or a block around the value.
+    fn leaves(&self, label: Option<&Lifetime>) -> bool {
+        label.map_or(self.loops == 0, |label| !self.labels.contains(&label.ident))
+    }
+
+    fn inner(&mut self, value: &mut Expr) {
+        let label = match value {
+            Expr::Loop(repeat) => &repeat.label,
+            Expr::While(repeat) => &repeat.label,
+            Expr::ForLoop(repeat) => &repeat.label,
+            Expr::Block(block) => &block.label,
+            _ => &None,
+        };
+        let known = self.labels.len();
+        self.labels.extend(label.as_ref().map(|label| label.name.ident.clone()));
+        let repeats = usize::from(matches!(value, Expr::Loop(_) | Expr::While(_) | Expr::ForLoop(_)));
+        self.loops += repeats;
+        visit_mut::visit_expr_mut(self, value);
+        self.loops -= repeats;
+        self.labels.truncate(known);
+    }
 }
 
 impl VisitMut for Exits<'_> {
     fn visit_expr_mut(&mut self, value: &mut Expr) {
         let closing = self.closing;
-        if matches!(value, Expr::Closure(_) | Expr::Async(_)) {
+        if matches!(value, Expr::Closure(_) | Expr::Async(_) | Expr::Const(_)) {
             return;
         }
-        visit_mut::visit_expr_mut(self, value);
+        let leaves = match value {
+            Expr::Return(_) => true,
+            Expr::Break(leaving) => self.leaves(leaving.label.as_ref()),
+            Expr::Continue(leaving) => self.leaves(leaving.label.as_ref()),
+            Expr::Macro(call) => is_leaving_macro(&call.mac),
+            _ => false,
+        };
+        self.inner(value);
         let site = site_at(value.span());
-        match value {
-            Expr::Try(question) => {
-                let inner = &question.expr;
-                *question.expr = parse_quote_spanned!(site=> #closing.may_leave(#inner));
-                *value = parse_quote_spanned!(site=> #closing.stays(#question));
+        let waits = match value {
+            Expr::Try(question) => &mut question.expr,
+            Expr::Await(wait) => &mut wait.base,
+            _ => {
+                if leaves {
+                    *value = parse_quote_spanned!(site=> { #closing.may_leave(()); #value });
+                }
+                return;
             }
-            Expr::Await(wait) => {
-                let base = &wait.base;
-                *wait.base = parse_quote_spanned!(site=> #closing.may_leave(#base));
-                *value = parse_quote_spanned!(site=> #closing.stays(#wait));
+        };
+        **waits = parse_quote_spanned!(site=> #closing.may_leave(#waits));
+        // NOTE: as an argument it must not be something that never is.
+        *value = parse_quote_spanned! {site=>
+            match #value {
+                #[allow(unreachable_code)]
+                value => #closing.stays(value),
             }
-            Expr::Return(_) | Expr::Break(_) | Expr::Continue(_) => {
-                *value = parse_quote_spanned!(site=> { #closing.may_leave(()); #value });
-            }
-            _ => {}
+        };
+    }
+
+    fn visit_stmt_mut(&mut self, statement: &mut Stmt) {
+        if let Stmt::Macro(call) = statement
+            && is_leaving_macro(&call.mac)
+        {
+            let (closing, site) = (self.closing, site_at(call.span()));
+            let value = Expr::Macro(syn::ExprMacro { attrs: Vec::new(), mac: call.mac.clone() });
+            let stop = call.semi_token;
+            *statement = Stmt::Expr(parse_quote_spanned!(site=> { #closing.may_leave(()); #value }), stop);
+            return;
         }
+        visit_mut::visit_stmt_mut(self, statement);
     }
 
     fn visit_item_mut(&mut self, _: &mut syn::Item) {}

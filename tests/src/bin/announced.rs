@@ -60,6 +60,13 @@ fn main() {
     measure("chooses", || {
         (0..4).for_each(|number| drop(black_box(chooses(number))));
     });
+    measure("finds", || {
+        black_box((0..4).map(finds).sum::<usize>());
+    });
+    measure("Label::told", || drop(black_box(Label(vec![0; 25]).told())));
+    measure("tidies", || {
+        black_box(tidies());
+    });
     std::panic::set_hook(Box::new(|_| {}));
     for panics in [false, true] {
         drop(std::panic::catch_unwind(|| unwinds(panics)));
@@ -69,7 +76,9 @@ fn main() {
             scope.spawn(|| works(2));
         }
     });
-    two_threads_poll();
+    two_threads_poll(moves("5 B  ".to_owned()), 38);
+    two_threads_poll(waits("5 B  ".to_owned()), 12);
+    given_up(waits("5 B  ".to_owned()));
     alloc_tracker::mark("all is done");
     for (name, change) in changes {
         println!("{name} {change}");
@@ -224,6 +233,78 @@ fn by_macro() -> usize {
     length_of!(scratch) //= 1 0
 } //= 1 -70
 
+macro_rules! bail {
+    ($with:expr) => {
+        return black_box(&$with).len()
+    };
+}
+
+/// Its value is there by calls only, as far as can be seen, with some ways out of the function, and some that only seem so.
+#[profile]
+#[expect(clippy::never_loop, reason = "which loop is left and how is what this is about")]
+fn finds(number: usize) -> usize {
+    let scratch = vec![0u8; 40]; //= 4 160
+    match number {
+        //= 4 0
+        0 => counts({
+            //= 1 0
+            let mut rounds = 0; //= 1 0
+            'again: loop {
+                //= 1 0
+                rounds += 1; //= 3 0
+                if rounds < 2 {
+                    //= 3 0
+                    continue; //= 1 0
+                }
+                loop {
+                    //= 2 0
+                    if rounds < 3 {
+                        //= 2 0
+                        continue 'again; //= 1 0
+                    }
+                    break; //= 1 0
+                }
+                break &scratch; //= 1 0
+            }
+        }), //= 1 0
+        1 => bail!(scratch),                                               //= 1 -40
+        2 => counts(if scratch.is_empty() { &scratch } else { return 7 }), //= 1 -40
+        _ => counts(&scratch),                                             //= 1 0
+    }
+} //= 2 -80
+
+struct Label(Vec<u8>);
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{:03}", self.0.len())
+    }
+}
+
+#[profile]
+impl Label {
+    fn told(self) -> [String; 2] {
+        let mut text = String::with_capacity(3); //= 1 3
+        std::fmt::Write::write_fmt(&mut text, format_args!("{self}")).unwrap(); //= 1 0
+        [text, "{self}".to_owned()] //= 1 6
+    } //= 1 -25
+}
+
+/// Called once as it is and once while the thread unwinds.
+#[profile]
+fn tidies() -> usize {
+    let own = vec![0u8; 15]; //= 2 30
+    counts(&own) //= 2 0
+} //= 2 -30
+
+struct Tidies;
+
+impl Drop for Tidies {
+    fn drop(&mut self) {
+        black_box(tidies());
+    }
+}
+
 #[profile]
 fn chooses(number: usize) -> Vec<u8> {
     let Some(size) = number.checked_sub(1) else {
@@ -261,7 +342,8 @@ fn unwinds(panics: bool) {
     let held = vec![0u8; 70]; //= 2 140
     if panics {
         //= 2 0
-        std::panic::panic_any(held.len()); //= 1 freed 70
+        let _last = Tidies; //= 1 0
+        std::panic::panic_any(held.len()); //= 1 freed 85
     }
     black_box(&held); //= 1 0
 } //= 1 -70
@@ -284,6 +366,18 @@ async fn moves(name: String) -> usize {
     first.len() + second.len() + name.len() //= 1 0
 } //= 1 -38
 
+/// One that is given up before its value is there frees what it has at that line.
+#[profile]
+async fn waits(name: String) -> usize {
+    let own = vec![0u8; 12]; //= 2 24
+    later(later(own.len()).await + name.len()).await - 5 //= 2 -17
+} //= 1 -17
+
+async fn later(number: usize) -> usize {
+    Once(false).await;
+    number
+}
+
 /// Pending, once.
 struct Once(bool);
 
@@ -295,16 +389,25 @@ impl Future for Once {
     }
 }
 
-fn two_threads_poll() {
-    let mut future = Box::pin(moves("5 B  ".to_owned()));
+fn two_threads_poll(future: impl Future<Output = usize> + Send, expected: usize) {
+    let mut future = Box::pin(future);
     assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     // Not the future's.
     let between = black_box(vec![0u8; 1000]);
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let polled = pin!(future).poll(&mut Context::from_waker(Waker::noop()));
-            assert!(matches!(polled, Poll::Ready(38)));
+            let mut future = pin!(future);
+            let result = loop {
+                if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    break result;
+                }
+            };
+            assert_eq!(result, expected);
         });
     });
     drop(between);
+}
+
+fn given_up(future: impl Future<Output = usize>) {
+    assert!(pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
