@@ -1,0 +1,369 @@
+//! Functions with something to find fault with, for `tests/lints.rs`. The attribute stands on a line of its own.
+#![warn(clippy::pedantic)]
+#![allow(dead_code)]
+
+use std::process::exit;
+
+fn never() -> ! {
+    exit(1)
+}
+
+fn fallible() -> Result<u32, String> {
+    Ok(1)
+}
+
+#[must_use]
+fn precious() -> u32 {
+    3
+}
+
+#[alloc_tracker::profile]
+fn statement_after_never() -> u32 {
+    never();
+    let x = 1;
+    x + 1
+}
+
+#[alloc_tracker::profile]
+fn value_after_never() -> u32 {
+    let _list = vec![1];
+    never();
+    3 + 4
+}
+
+#[alloc_tracker::profile]
+fn value_after_return(list: Vec<u32>) -> usize {
+    return list.len();
+    list.len() + 1
+}
+
+#[alloc_tracker::profile]
+#[rustfmt::skip]
+fn several_on_a_line(list: Vec<u32>) -> usize {
+    let copy = list.clone(); never(); copy.len()
+}
+
+#[alloc_tracker::profile]
+fn never_returns(list: Vec<u32>) -> ! {
+    drop(list);
+    never()
+}
+
+#[alloc_tracker::profile]
+fn never_has_a_value(list: Vec<u32>) -> u32 {
+    drop(list);
+    never()
+}
+
+#[alloc_tracker::profile]
+fn some_ways_never_have_one(list: Vec<u32>) -> u32 {
+    let count = list.len();
+    if count > 3 {
+        let copy = vec![count];
+        drop(copy);
+        never();
+    }
+    match count {
+        0 => {
+            let other = vec![1];
+            drop(other);
+            never()
+        }
+        1 => never(),
+        2 => {
+            never();
+        }
+        _ => 3,
+    }
+}
+
+#[alloc_tracker::profile]
+fn no_way_has_one(count: u32) -> u32 {
+    let held = vec![count];
+    match count {
+        0 => {
+            drop(held);
+            never()
+        }
+        1 => never(),
+        _ => todo!(),
+    }
+}
+
+#[alloc_tracker::profile]
+fn loops(list: &[u32]) -> u32 {
+    loop {
+        let copy = list.to_vec();
+        if copy.is_empty() {
+            break;
+        }
+        never();
+        println!("never");
+    }
+    for number in list {
+        let number = *number;
+        if number > 1 {
+            continue;
+        }
+        never();
+        drop(list.to_vec());
+    }
+    while let Some(number) = list.first() {
+        never();
+        drop(vec![*number]);
+    }
+    0
+}
+
+#[alloc_tracker::profile]
+fn does_not_end(list: Vec<u32>) {
+    let held = list;
+    loop {
+        drop(held.clone());
+    }
+    println!("never");
+}
+
+#[alloc_tracker::profile]
+fn both_ways_leave(list: Vec<u32>) -> u32 {
+    if list.is_empty() {
+        return 1;
+    } else {
+        return 2;
+    }
+    let x = 3;
+    x
+}
+
+#[alloc_tracker::profile]
+fn all_arms_leave(list: &[u32]) -> u32 {
+    match list.len() {
+        0 => return 1,
+        _ => never(),
+    }
+    drop(list.to_vec());
+}
+
+#[alloc_tracker::profile]
+#[allow(unreachable_code)]
+fn is_allowed_to() -> u32 {
+    never();
+    let x = 1;
+    x
+}
+
+#[alloc_tracker::profile]
+fn a_statement_is_allowed_to() -> u32 {
+    never();
+    #[allow(unreachable_code)]
+    let x = 1;
+    x
+}
+
+#[alloc_tracker::profile]
+fn leaves_things_unused() {
+    precious();
+    fallible();
+    let number = 3;
+    let mut other = 4;
+    other;
+    let _ = fallible();
+    other == 5;
+}
+
+#[alloc_tracker::profile]
+fn does_not_need_its_arguments(first: u32, mut second: Vec<u32>, (third, fourth): (u32, String)) -> u32 {
+    let unused = 5;
+    let late: u32;
+    late = 5;
+    late
+}
+
+#[alloc_tracker::profile]
+fn assigns_in_vain() -> u32 {
+    let mut number = 3;
+    number = 4;
+    number = 5;
+    number
+}
+
+#[alloc_tracker::profile]
+fn has_closures(list: &[u32]) -> usize {
+    let first = || {
+        never();
+        3
+    };
+    let second = |x: u32| -> u32 {
+        return x;
+        x + 1
+    };
+    let third = |x: u32| {
+        let unused = x;
+        never()
+    };
+    let as_function: fn(u32) -> u32 = third;
+    list.len() + first() + second(3) as usize + as_function(4) as usize
+}
+
+#[alloc_tracker::profile]
+async fn leaves_early(list: Vec<u32>) -> usize {
+    std::future::ready(()).await;
+    return list.len();
+    let x = 3;
+    x
+}
+
+async fn forever() -> ! {
+    std::future::pending().await
+}
+
+#[alloc_tracker::profile]
+async fn waits_forever(list: Vec<u32>) -> usize {
+    drop(list);
+    forever().await
+}
+
+#[alloc_tracker::profile]
+async fn waits_forever_or_not(list: Vec<u32>) -> usize {
+    let count = list.len();
+    match count {
+        0 => forever().await,
+        _ => std::future::ready(count).await,
+    }
+}
+
+struct Shelf {
+    list: Vec<u32>,
+}
+
+#[alloc_tracker::profile]
+impl Shelf {
+    fn by_value(self) -> u32 {
+        let unused = self.list;
+        never()
+    }
+
+    fn is_not_changed(mut self) -> u32 {
+        3
+    }
+
+    fn leaves_early(self) -> u32 {
+        return 3;
+        self.list[0]
+    }
+
+    fn by_reference(&self) -> usize {
+        let copy = self.list.clone();
+        never();
+        copy.len()
+    }
+
+    fn has_nothing(&self) -> u32 {
+        let Some(first) = self.list.first() else {
+            let other = vec![1];
+            drop(other);
+            never()
+        };
+        let Some(last) = self.list.last() else {
+            never();
+        };
+        *first + *last
+    }
+}
+
+#[alloc_tracker::profile]
+fn breaks_with_values() -> u32 {
+    let number = loop {
+        break 3;
+    };
+    let other = 'block: {
+        let list = vec![1];
+        if list.is_empty() {
+            break 'block 1;
+        }
+        never();
+        4
+    };
+    number + other
+}
+
+#[alloc_tracker::profile]
+fn is_not_written(list: Vec<u32>) -> u32 {
+    let held = list;
+    todo!()
+}
+
+#[alloc_tracker::profile]
+fn panics(list: Vec<u32>) -> u32 {
+    let held = list;
+    panic!("always");
+    3
+}
+
+#[alloc_tracker::profile]
+fn has_no_value() {
+    let list = vec![1];
+    drop(list);
+    never();
+}
+
+#[alloc_tracker::profile]
+fn has_no_value_either() {
+    let list = vec![1];
+    drop(list);
+    never()
+}
+
+#[alloc_tracker::profile]
+fn is_made_of_nothing() -> Option<u32> {
+    let list = vec![1];
+    drop(list);
+    Some(never())
+}
+
+#[alloc_tracker::profile]
+fn is_never_assigned() -> u32 {
+    let number: u32 = never();
+    number
+}
+
+#[alloc_tracker::profile]
+fn returns_in_an_argument(list: Vec<u32>) -> u32 {
+    let held = list;
+    u32::max(3, {
+        drop(held);
+        return 3;
+    })
+}
+
+#[alloc_tracker::profile]
+fn nested(list: &[u32]) -> u32 {
+    {
+        {
+            return list[0];
+        }
+    }
+}
+
+#[alloc_tracker::profile]
+fn has_needless_things(list: &[u32]) -> u32 {
+    ;
+    {
+        never();
+    }
+    let number = unsafe { list[0] };;
+    return number;
+}
+
+#[alloc_tracker::profile]
+fn asks_in_vain(list: Option<u32>) -> Option<u32> {
+    if list.is_none() {
+        return None;
+    }
+    match list {
+        Some(x) => Some(x + 1),
+        None => None,
+    }
+}
+
+fn main() {}
