@@ -79,7 +79,7 @@ pub enum Command {
     Summary(SummaryArgs),
     /// Memory line by line, for each function
     #[command(
-        before_help = "Examples:\n  profiler-cli lines server.4711.alloc\n  profiler-cli lines server.4711.alloc --function 'server::handle*'\n  profiler-cli lines server.4711.alloc --file src/cache.rs --json\n  profiler-cli lines server.4711.alloc --columns peak,live,time --unit KiB\n  profiler-cli lines server.4711.alloc --sort live --min-increment 64KiB --callers\n  profiler-cli lines server.4711.alloc --path-map /build/app=.\n  profiler-cli lines server.4711.alloc --format csv\n  profiler-cli lines server.4711.alloc --html lines.html\n"
+        before_help = "Examples:\n  profiler-cli lines server.4711.alloc\n  profiler-cli lines server.4711.alloc --function 'server::handle*'\n  profiler-cli lines server.4711.alloc --file src/cache.rs --json\n  profiler-cli lines server.4711.alloc --columns peak,live,time --unit KiB\n  profiler-cli lines server.4711.alloc --sort live --min-increment 64KiB --callers\n  profiler-cli lines server.4711.alloc --path-map /build/app=.\n  profiler-cli lines server.4711.alloc --csv > lines.csv\n  profiler-cli lines server.4711.alloc --html lines.html\n"
     )]
     Lines(LinesArgs),
     /// What is live at the end, by stack, largest first
@@ -94,7 +94,7 @@ pub enum Command {
     Flamegraph(FlamegraphArgs),
     /// The process over time: live heap, RSS, VSZ, swap, page faults, marks, calls
     #[command(
-        before_help = "Examples:\n  profiler-cli timeline server.4711.alloc\n  profiler-cli timeline server.4711.alloc -o memory.svg\n  profiler-cli timeline server.4711.alloc --series heap,rss,vsz,minor-faults\n  profiler-cli timeline server.4711.alloc --format csv > memory.csv\n"
+        before_help = "Examples:\n  profiler-cli timeline server.4711.alloc\n  profiler-cli timeline server.4711.alloc -o memory.svg\n  profiler-cli timeline server.4711.alloc --series heap,rss,vsz,minor-faults\n  profiler-cli timeline server.4711.alloc --csv > memory.csv\n"
     )]
     Timeline(TimelineArgs),
     /// Make dumps smaller; every command reads them as before
@@ -313,6 +313,9 @@ pub struct LinesArgs {
     /// Show functions of the runtime as well.
     #[arg(long)]
     pub full: bool,
+    /// Print one table for a spreadsheet, all columns, sizes in bytes: the same as --format csv.
+    #[arg(long, conflicts_with_all = ["json", "html", "format", "columns"])]
+    pub csv: bool,
     /// The shape of what is printed.
     #[arg(long, value_enum, default_value_t = LinesFormat::Text, conflicts_with = "json")]
     pub format: LinesFormat,
@@ -348,6 +351,13 @@ pub struct LinesArgs {
     /// Look for sources below NEW that were compiled below OLD; may be given several times.
     #[arg(long, value_name = "OLD=NEW", help_heading = "Sources")]
     pub path_map: Vec<PathMap>,
+}
+
+impl LinesArgs {
+    /// The shape that was asked for, by either option.
+    pub fn format(&self) -> LinesFormat {
+        if self.csv { LinesFormat::Csv } else { self.format }
+    }
 }
 
 /// How `lines` prints its tables.
@@ -410,6 +420,9 @@ pub struct TimelineArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// One table for a spreadsheet: the same as --format csv.
+    #[arg(long, conflicts_with_all = ["json", "format"])]
+    pub csv: bool,
     /// The shape of the picture. [default: text, with --output by the end of its name]
     #[arg(long, value_enum, conflicts_with = "json")]
     pub format: Option<TimelineFormat>,

@@ -145,7 +145,8 @@ fn scripts_for_memory_profiler_can_read_it() {
 #[test]
 fn the_spreadsheet_has_the_figures_of_the_json() {
     let run = Run::traced("announced", &[]);
-    let csv = printed(&run, &["--function", "announced::inner", "--format", "csv"]);
+    let csv = printed(&run, &["--function", "announced::inner", "--csv"]);
+    assert_eq!(csv, printed(&run, &["--function", "announced::inner", "--format", "csv"]));
     let mut lines = csv.lines();
     let header: Vec<&str> = lines.next().unwrap().split(',').collect();
     assert_eq!(header[..7], ["function", "file", "source", "line", "mem_usage", "increment", "occurrences"]);

@@ -84,7 +84,8 @@ fn every_shape_says_the_same() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    let csv = printed(&["--format", "csv"]);
+    let csv = printed(&["--csv"]);
+    assert_eq!(csv, printed(&["--format", "csv"]));
     let rows = |kind: &str| csv.lines().filter(|line| line.starts_with(kind)).count();
     assert_eq!(rows("heap,"), points(&timeline, "heap").len());
     assert_eq!(rows("sample,"), points(&timeline, "samples").len());

@@ -63,7 +63,7 @@ pub fn summary(args: &SummaryArgs) -> Result<ExitCode, Failure> {
 pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let options = Options { name_instances: args.split_generics, ..options(&args.read.symbols) };
     let (opened, filter) = open_with(&args.read, options)?;
-    let all = args.read.json || args.format == LinesFormat::Csv || !filter.is_empty();
+    let all = args.read.json || args.format() == LinesFormat::Csv || !filter.is_empty();
     let default = if args.html.is_some() { DEFAULT_TOP_OF_PAGE } else { DEFAULT_TOP };
     let top = args.top.or((!all).then_some(default));
     let (roots, maps) = (args.source_root.clone(), args.path_map.clone());
@@ -87,7 +87,7 @@ pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     if args.read.json {
         json::write(&mut out, &lines)?
     } else {
-        match args.format {
+        match args.format() {
             LinesFormat::Text => {
                 let (columns, precision) = (args.columns.clone(), usize::from(args.precision));
                 lines_text::write(&mut out, &lines, &Shape { columns, unit: args.unit, precision })?

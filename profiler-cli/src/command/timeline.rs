@@ -30,7 +30,8 @@ pub fn timeline(args: &TimelineArgs) -> Result<ExitCode, Failure> {
         out.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let format = args.format.unwrap_or_else(|| format_of(args.output.as_deref()));
+    let asked = if args.csv { Some(TimelineFormat::Csv) } else { args.format };
+    let format = asked.unwrap_or_else(|| format_of(args.output.as_deref()));
     let draw = |out: &mut dyn Write| -> io::Result<()> {
         match format {
             TimelineFormat::Text => timeline_text::write(out, &timeline, &args.series, size(args)),
