@@ -164,7 +164,7 @@ fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
         }
         let (lints, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut argument.attrs).into_iter().partition(is_lint);
-        let conditions: Vec<_> = others.iter().filter(|other| other.path().is_ident("cfg")).collect();
+        let conditions: Vec<_> = others.iter().filter(|other| is_condition(other)).collect();
         match &mut *argument.pat {
             Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {
                 let (mutability, ident) = (pattern.mutability.take(), &pattern.ident);
@@ -190,6 +190,11 @@ fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
         argument.attrs = others;
     }
     moved
+}
+
+/// Whether what an attribute stands before may not be there.
+pub(crate) fn is_condition(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("cfg")
 }
 
 /// Whether an attribute sets the level of lints.

@@ -3,6 +3,12 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "probes")]
+mod ending;
+#[cfg(feature = "probes")]
+mod exits;
+#[cfg(feature = "probes")]
+mod extent;
+#[cfg(feature = "probes")]
 mod function;
 #[cfg(feature = "probes")]
 mod lines;

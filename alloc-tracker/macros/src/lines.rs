@@ -1,14 +1,17 @@
 //! Where probes go. In: the body of a function. Out: the same with a probe before every statement, at every depth, that
 //! changes no type, no lifetime and no order of drops.
 
-use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote, quote_spanned};
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
-use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
-use syn::{Arm, Block, Expr, Ident, Lifetime, Local, Pat, Stmt, Token, parse_quote, parse_quote_spanned};
+use syn::{Arm, Attribute, Block, Expr, Ident, Local, Pat, Stmt, Token, parse_quote, parse_quote_spanned};
 
-use crate::function::is_lint;
+use crate::ending::Ending;
+use crate::exits::Exits;
+use crate::extent::{Extent, site, site_at};
+use crate::function::{is_condition, is_lint};
 
 /// The body of a function, with or without arguments.
 pub(crate) fn of_body(block: &mut Block, arguments: bool) {
@@ -26,22 +29,34 @@ struct Lines {
 impl Lines {
     /// Probes for the statements of a block, and one for its closing brace if it has something to free there.
     fn block(&mut self, block: &mut Block, closing: bool) {
-        let end = block.brace_token.span.close().start().line as u32;
+        let brace = block.brace_token.span.close();
+        let end = brace.start().line as u32;
+        let last = block.stmts.iter().rposition(|statement| !matches!(statement, Stmt::Item(_)));
+        // Which of several that may not be there is the last one, and the value, is not known here.
+        let uncertain = block.stmts.iter().rposition(is_certain).map_or(0, |certain| certain + 1);
+        let mut guard = None;
         let mut statements = Vec::with_capacity(2 * block.stmts.len() + 1);
-        let count = block.stmts.len();
         for (index, mut statement) in std::mem::take(&mut block.stmts).into_iter().enumerate() {
             if matches!(statement, Stmt::Item(_)) {
                 statements.push(statement);
                 continue;
             }
-            let last = closing && index + 1 == count;
-            let ending = if last { Ending::of(&statement) } else { Ending::None };
-            let code = Extent::of(&statement);
+            let (attributes, code) = parts_of(&statement);
+            let code = Extent::of(&code);
+            let conditional = attributes.iter().any(is_condition);
             // A `while` reaches its line by itself.
             if !matches!(statement, Stmt::Expr(Expr::While(_), _)) {
-                statements.extend(self.probe_once(code).map(|probe| with_lints_of(&statement, probe)));
+                statements.extend(self.probe_once(code).map(|probe| with_attributes(probe, &attributes)));
             }
             self.visit_stmt_mut(&mut statement);
+            if conditional {
+                self.reached = None;
+            }
+            let ending = match (closing, conditional) {
+                (true, false) if Some(index) == last => Ending::of(&statement),
+                (true, true) if index >= uncertain => Ending::Guarded,
+                _ => Ending::None,
+            };
             match (statement, ending) {
                 (Stmt::Expr(value, None), Ending::Value) => {
                     self.note(end);
@@ -49,21 +64,24 @@ impl Lines {
                     statements.push(Stmt::Expr(parse_quote!(#value), None));
                 }
                 (mut statement, Ending::Guarded) => {
-                    self.note(end);
-                    // Blocks in the value may have one as well.
-                    let closing = Ident::new(&format!("__closing_{}", self.inserted), site_at(code.first));
-                    Exits::of(&closing).visit_stmt_mut(&mut statement);
-                    let (start, call) = (Token![let](code.first), code.call("closes", quote!(#end)));
-                    let stop = Token![;](code.last);
-                    statements.push(parse_quote!(#start #closing = #call #stop));
+                    let closing = guard.get_or_insert_with(|| {
+                        self.note(end);
+                        // Blocks in the value may have one as well.
+                        let closing =
+                            Ident::new(&format!("__closing_{}", self.inserted), site_at(code.first));
+                        let (start, call) = (Token![let](code.first), code.call("closes", quote!(#end)));
+                        let stop = Token![;](code.last);
+                        statements.push(parse_quote!(#start #closing = #call #stop));
+                        closing
+                    });
+                    Exits::of(closing).visit_stmt_mut(&mut statement);
                     statements.push(statement);
                 }
                 (statement, Ending::Unit) => {
-                    let site = site_at(block.brace_token.span.close());
                     statements.push(statement);
                     self.note(end);
                     // The statement before may never come back, which only the compiler can know.
-                    statements.push(parse_quote_spanned! {site=>
+                    statements.push(parse_quote_spanned! {site_at(brace)=>
                         #[allow(unreachable_code)]
                         __ALLOC_TRACKER_FUNCTION.line(#end);
                     });
@@ -120,40 +138,6 @@ impl Lines {
                 self.block(&mut body.block, closing);
             }
             body => *body = self.led(std::mem::replace(body, Expr::PLACEHOLDER)),
-        }
-    }
-}
-
-/// How a block comes to its closing brace.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    /// Without a value: a probe may follow its last statement.
-    Unit,
-    /// With one. It goes through a function, which leaves its temporaries and its expected type alone.
-    Value,
-    /// With one of which nobody can say that a function leaves it as it is, or that it is ever there: the compiler finds fault with a
-    /// call whose argument never is. A local is freed before all others, and is told of everything that may leave the function
-    /// before the value is there.
-    Guarded,
-    /// Never.
-    None,
-}
-
-impl Ending {
-    fn of(last: &Stmt) -> Ending {
-        match last {
-            Stmt::Expr(value, _) if diverges(value) => Ending::None,
-            Stmt::Expr(value, None) if !is_unit(value) => {
-                if passes(value) && !may_diverge(value) {
-                    Ending::Value
-                } else {
-                    Ending::Guarded
-                }
-            }
-            Stmt::Macro(call) if diverges_macro(&call.mac) => Ending::None,
-            // In braces it may be the block's value.
-            Stmt::Macro(call) if call.semi_token.is_none() => Ending::Guarded,
-            _ => Ending::Unit,
         }
     }
 }
@@ -261,98 +245,24 @@ impl VisitMut for Lines {
     }
 }
 
-/// What `annotate` calls the function's static.
-const FUNCTION: &str = "__ALLOC_TRACKER_FUNCTION";
-
-/// Where code begins and ends.
-#[derive(Clone, Copy)]
-struct Extent {
-    /// Its first token.
-    first: Span,
-    /// Its last token.
-    last: Span,
+/// What stands before a statement, and the statement itself.
+fn parts_of(statement: &Stmt) -> (Vec<Attribute>, TokenStream) {
+    let parse = |input: ParseStream<'_>| Ok((input.call(Attribute::parse_outer)?, input.parse()?));
+    parse.parse2(statement.to_token_stream()).unwrap_or_else(|_| (Vec::new(), statement.to_token_stream()))
 }
 
-impl Extent {
-    fn of(code: &impl ToTokens) -> Extent {
-        let mut tokens = code.to_token_stream().into_iter();
-        let first = tokens.next();
-        let last = tokens.last().or_else(|| first.clone());
-        let open = |token| match token {
-            TokenTree::Group(group) => group.span_open(),
-            other => other.span(),
-        };
-        let close = |token| match token {
-            TokenTree::Group(group) => group.span_close(),
-            other => other.span(),
-        };
-        Extent { first: first.map_or_else(site, open), last: last.map_or_else(site, close) }
-    }
-
-    /// A call of one of the function's methods.
-    ///
-    /// NOTE: where code cannot be reached the compiler says so of the probe that it meets first. So that has the extent of the code,
-    /// and both of its ends look as if no macro had made them: else the compiler would speak of the macro.
-    fn call(self, method: &str, arguments: TokenStream) -> TokenStream {
-        let (function, method) = (Ident::new(FUNCTION, self.first), Ident::new(method, site_at(self.first)));
-        let arguments = quote_spanned!(self.last=> (#arguments));
-        quote_spanned!(site_at(self.first)=> #function.#method #arguments)
-    }
-
-    fn line(self) -> u32 {
-        self.first.start().line as u32
-    }
+/// Whether a statement will be there.
+fn is_certain(statement: &Stmt) -> bool {
+    !matches!(statement, Stmt::Item(_)) && !parts_of(statement).0.iter().any(is_condition)
 }
 
-/// The probe of a statement, about which the compiler is to be as strict as about the statement itself.
-fn with_lints_of(statement: &Stmt, mut probe: Stmt) -> Stmt {
-    let attributes = match statement {
-        Stmt::Local(local) => &local.attrs,
-        Stmt::Macro(call) => &call.attrs,
-        _ => return probe,
-    };
+/// The probe of a statement: there where that is, and the compiler is as strict about it.
+fn with_attributes(mut probe: Stmt, attributes: &[Attribute]) -> Stmt {
     if let Stmt::Expr(Expr::MethodCall(call), _) = &mut probe {
-        call.attrs = attributes.iter().filter(|attribute| is_lint(attribute)).cloned().collect();
+        let copied = attributes.iter().filter(|attribute| is_condition(attribute) || is_lint(attribute));
+        call.attrs = copied.cloned().collect();
     }
     probe
-}
-
-fn site() -> Span {
-    Span::mixed_site()
-}
-
-/// The same for what stands beside the user's code: what the compiler says of it, it says there.
-fn site_at(code: Span) -> Span {
-    site().located_at(code)
-}
-
-/// Whether a value may be an argument of a function that returns it: neither its type nor the life of its temporaries may
-/// depend on where it stands. Macros may leave the function.
-fn passes(value: &Expr) -> bool {
-    match value {
-        Expr::Closure(_) | Expr::Async(_) => false,
-        Expr::Reference(reference) => is_place(&reference.expr),
-        Expr::Struct(made) => made.fields.iter().all(|field| passes(&field.expr)),
-        Expr::Tuple(made) => made.elems.iter().all(passes),
-        Expr::Array(made) => made.elems.iter().all(passes),
-        Expr::Call(call) => {
-            call.args.iter().all(|argument| !matches!(argument, Expr::Reference(_)) || passes(argument))
-        }
-        Expr::Macro(call) => is_plain_macro(&call.mac),
-        _ => true,
-    }
-}
-
-/// Whether an expression names something that is there anyway, and makes no temporary.
-fn is_place(value: &Expr) -> bool {
-    match value {
-        Expr::Path(_) => true,
-        Expr::Field(field) => is_place(&field.base),
-        Expr::Index(index) => is_place(&index.expr),
-        Expr::Unary(unary) => matches!(unary.op, syn::UnOp::Deref(_)),
-        Expr::Paren(inner) => is_place(&inner.expr),
-        _ => false,
-    }
 }
 
 fn has_locals(block: &Block) -> bool {
@@ -373,217 +283,4 @@ fn has_let(condition: &Expr) -> bool {
         Expr::Group(inner) => has_let(&inner.expr),
         _ => false,
     }
-}
-
-/// Whether an expression at the end of a block has no value but `()`.
-fn is_unit(value: &Expr) -> bool {
-    match value {
-        Expr::While(_) | Expr::ForLoop(_) | Expr::Assign(_) => true,
-        Expr::If(branch) => branch.else_branch.is_none(),
-        _ => false,
-    }
-}
-
-/// Whether an expression never has a value, as far as can be seen from here.
-fn diverges(value: &Expr) -> bool {
-    const FUNCTIONS: [&str; 5] = ["exit", "abort", "panic_any", "resume_unwind", "unreachable_unchecked"];
-    match value {
-        Expr::Return(_) | Expr::Break(_) | Expr::Continue(_) => true,
-        Expr::Loop(repeat) => !Breaks::leave(repeat),
-        Expr::Macro(call) => diverges_macro(&call.mac),
-        Expr::Call(call) => {
-            matches!(&*call.func, Expr::Path(path) if FUNCTIONS.contains(&last_name(&path.path).as_str()))
-        }
-        Expr::Block(body) => ends_in_divergence(&body.block),
-        Expr::Unsafe(body) => ends_in_divergence(&body.block),
-        Expr::If(branch) => {
-            ends_in_divergence(&branch.then_branch)
-                && branch.else_branch.as_ref().is_some_and(|(_, otherwise)| diverges(otherwise))
-        }
-        Expr::Match(choice) => choice.arms.iter().all(|arm| diverges(&arm.body)),
-        _ => false,
-    }
-}
-
-/// Whether an expression may never have a value, by the type of what it calls.
-fn may_diverge(value: &Expr) -> bool {
-    match value {
-        // A struct or a variant is made.
-        Expr::Call(call) => !matches!(&*call.func, Expr::Path(path) if
-            last_name(&path.path).starts_with(char::is_uppercase)),
-        Expr::Macro(call) => !is_plain_macro(&call.mac),
-        Expr::MethodCall(_) | Expr::Await(_) => true,
-        Expr::Paren(inner) => may_diverge(&inner.expr),
-        Expr::Group(inner) => may_diverge(&inner.expr),
-        Expr::Block(body) => may_end_in_divergence(&body.block),
-        Expr::Unsafe(body) => may_end_in_divergence(&body.block),
-        Expr::If(branch) => {
-            may_end_in_divergence(&branch.then_branch)
-                && branch.else_branch.as_ref().is_some_and(|(_, otherwise)| may_diverge(otherwise))
-        }
-        Expr::Match(choice) => choice.arms.iter().all(|arm| may_diverge(&arm.body)),
-        other => diverges(other),
-    }
-}
-
-fn may_end_in_divergence(block: &Block) -> bool {
-    match block.stmts.last() {
-        Some(Stmt::Expr(value, _)) => may_diverge(value),
-        Some(Stmt::Macro(call)) => !is_plain_macro(&call.mac),
-        _ => false,
-    }
-}
-
-fn ends_in_divergence(block: &Block) -> bool {
-    match block.stmts.last() {
-        Some(Stmt::Expr(value, _)) => diverges(value),
-        Some(Stmt::Macro(call)) => diverges_macro(&call.mac),
-        _ => false,
-    }
-}
-
-fn diverges_macro(call: &syn::Macro) -> bool {
-    const MACROS: [&str; 4] = ["panic", "todo", "unimplemented", "unreachable"];
-    MACROS.contains(&last_name(&call.path).as_str())
-}
-
-/// Whether a macro is known to have a value and not to leave the function.
-fn is_plain_macro(call: &syn::Macro) -> bool {
-    const MACROS: [&str; 3] = ["format", "vec", "matches"];
-    MACROS.iter().any(|name| call.path.is_ident(name))
-}
-
-/// Whether a macro is there to leave the function, by its name.
-fn is_leaving_macro(call: &syn::Macro) -> bool {
-    last_name(&call.path) == "bail"
-}
-
-fn last_name(path: &syn::Path) -> String {
-    path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default()
-}
-
-/// Tells the guard of a block's end of everything in the block's value that may leave before it is there.
-struct Exits<'a> {
-    closing: &'a Ident,
-    /// Loops around, within the value.
-    loops: usize,
-    /// Labels within the value.
-    labels: Vec<Ident>,
-}
-
-impl<'a> Exits<'a> {
-    fn of(closing: &'a Ident) -> Exits<'a> {
-        Exits { closing, loops: 0, labels: Vec::new() }
-    }
-
-    /// Whether a `break` or `continue` goes to a loop or a block around the value.
-    fn leaves(&self, label: Option<&Lifetime>) -> bool {
-        label.map_or(self.loops == 0, |label| !self.labels.contains(&label.ident))
-    }
-
-    fn inner(&mut self, value: &mut Expr) {
-        let label = match value {
-            Expr::Loop(repeat) => &repeat.label,
-            Expr::While(repeat) => &repeat.label,
-            Expr::ForLoop(repeat) => &repeat.label,
-            Expr::Block(block) => &block.label,
-            _ => &None,
-        };
-        let known = self.labels.len();
-        self.labels.extend(label.as_ref().map(|label| label.name.ident.clone()));
-        let repeats = usize::from(matches!(value, Expr::Loop(_) | Expr::While(_) | Expr::ForLoop(_)));
-        self.loops += repeats;
-        visit_mut::visit_expr_mut(self, value);
-        self.loops -= repeats;
-        self.labels.truncate(known);
-    }
-}
-
-impl VisitMut for Exits<'_> {
-    fn visit_expr_mut(&mut self, value: &mut Expr) {
-        let closing = self.closing;
-        if matches!(value, Expr::Closure(_) | Expr::Async(_) | Expr::Const(_)) {
-            return;
-        }
-        let leaves = match value {
-            Expr::Return(_) => true,
-            Expr::Break(leaving) => self.leaves(leaving.label.as_ref()),
-            Expr::Continue(leaving) => self.leaves(leaving.label.as_ref()),
-            Expr::Macro(call) => is_leaving_macro(&call.mac),
-            _ => false,
-        };
-        self.inner(value);
-        let site = site_at(value.span());
-        let waits = match value {
-            Expr::Try(question) => &mut question.expr,
-            Expr::Await(wait) => &mut wait.base,
-            _ => {
-                if leaves {
-                    *value = parse_quote_spanned!(site=> { #closing.may_leave(()); #value });
-                }
-                return;
-            }
-        };
-        **waits = parse_quote_spanned!(site=> #closing.may_leave(#waits));
-        // NOTE: as an argument it must not be something that never is.
-        *value = parse_quote_spanned! {site=>
-            match #value {
-                #[allow(unreachable_code)]
-                value => #closing.stays(value),
-            }
-        };
-    }
-
-    fn visit_stmt_mut(&mut self, statement: &mut Stmt) {
-        if let Stmt::Macro(call) = statement
-            && is_leaving_macro(&call.mac)
-        {
-            let (closing, site) = (self.closing, site_at(call.span()));
-            let value = Expr::Macro(syn::ExprMacro { attrs: Vec::new(), mac: call.mac.clone() });
-            let stop = call.semi_token;
-            *statement = Stmt::Expr(parse_quote_spanned!(site=> { #closing.may_leave(()); #value }), stop);
-            return;
-        }
-        visit_mut::visit_stmt_mut(self, statement);
-    }
-
-    fn visit_item_mut(&mut self, _: &mut syn::Item) {}
-}
-
-/// Looks for a `break` that leaves a loop.
-struct Breaks<'a> {
-    label: Option<&'a syn::Ident>,
-    /// Loops around, within the one in question.
-    depth: usize,
-    found: bool,
-}
-
-impl Breaks<'_> {
-    fn leave(repeat: &syn::ExprLoop) -> bool {
-        let label = repeat.label.as_ref().map(|label| &label.name.ident);
-        let mut breaks = Breaks { label, depth: 0, found: false };
-        breaks.visit_block(&repeat.body);
-        breaks.found
-    }
-}
-
-impl<'ast> Visit<'ast> for Breaks<'_> {
-    fn visit_expr(&mut self, value: &'ast Expr) {
-        let inner = usize::from(matches!(value, Expr::Loop(_) | Expr::While(_) | Expr::ForLoop(_)));
-        match value {
-            Expr::Closure(_) | Expr::Async(_) => return,
-            Expr::Break(leaving) => {
-                self.found |= match &leaving.label {
-                    Some(label) => Some(&label.ident) == self.label,
-                    None => self.depth == 0,
-                };
-            }
-            _ => {}
-        }
-        self.depth += inner;
-        visit::visit_expr(self, value);
-        self.depth -= inner;
-    }
-
-    fn visit_item(&mut self, _: &'ast syn::Item) {}
 }

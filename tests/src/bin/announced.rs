@@ -63,6 +63,9 @@ fn main() {
     measure("finds", || {
         black_box((0..4).map(finds).sum::<usize>());
     });
+    measure("is_conditional", || {
+        black_box([true, false].map(is_conditional));
+    });
     measure("Label::told", || drop(black_box(Label(vec![0; 25]).told())));
     measure("tidies", || {
         black_box(tidies());
@@ -272,6 +275,30 @@ fn finds(number: usize) -> usize {
         _ => counts(&scratch),                                             //= 1 0
     }
 } //= 2 -80
+
+/// Which of its statements is the value only the compiler knows.
+#[profile]
+fn is_conditional(early: bool) -> usize {
+    let scratch = vec![0u8; 33]; //= 2 66
+    #[cfg(any())]
+    absent();
+    #[allow(clippy::redundant_clone, reason = "the line of the code is what counts")]
+    let copy = scratch.clone(); //= 2 66
+    #[cfg(not(any()))]
+    {
+        //= 2 0
+        if early {
+            //= 2 0
+            #[allow(clippy::needless_return, reason = "with something before it")]
+            return copy.len(); //= 1 -66
+        }
+        counts(&copy) //= 1 0
+    }
+    #[cfg(any())]
+    {
+        absent()
+    }
+} //= 1 -66
 
 struct Label(Vec<u8>);
 
