@@ -6,7 +6,7 @@ use std::fmt;
 use super::model::{BY_ADDRESS, BY_NUMBER, ELSEWHERE, Model, NONE};
 use super::{Column, Shape, Span, op, split};
 use crate::layout::{COLUMNS, StackId};
-use crate::record::{self as tags, Context, Malformed, Record};
+use crate::record::{Context, FIRST_COLD_TAG, Malformed, Record, tags};
 use crate::varint::{self, undelta};
 
 /// What decoding keeps from frame to frame: memory, nothing else.
@@ -271,7 +271,7 @@ impl<'a> Columns<'a> {
     fn cold(&mut self) -> Result<Option<Record<'a>>, Malformed> {
         let span = &mut self.state.columns[Column::Cold as usize];
         let column = self.bytes.get(..span.end).ok_or(Malformed)?;
-        if *column.get(span.at).ok_or(Malformed)? < tags::FIRST_COLD_TAG {
+        if *column.get(span.at).ok_or(Malformed)? < FIRST_COLD_TAG {
             return Err(Malformed);
         }
         Context::new().decode(column, &mut span.at)

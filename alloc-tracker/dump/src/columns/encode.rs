@@ -9,7 +9,7 @@ use super::model::{BY_ADDRESS, BY_NUMBER, ELSEWHERE, Model, NONE};
 use super::{Column, Shape, join, op, put};
 use crate::compress::Contents;
 use crate::layout::COLUMNS;
-use crate::record::{self as tags, Context, FIRST_COLD_TAG, MAX_HOT_LEN, Malformed, Record};
+use crate::record::{Context, FIRST_COLD_TAG, MAX_HOT_LEN, Malformed, Record, tags};
 use crate::varint::{delta, zigzag};
 
 /// Fills one frame after the other.

@@ -15,7 +15,7 @@ pub(crate) use decode::{Columns, Decoder};
 pub(crate) use encode::Encoder;
 
 use crate::layout::{COLUMNS, MAX_COLUMNS_RECORDS};
-use crate::record as tags;
+use crate::record::tags;
 use crate::varint;
 
 /// The columns, in the order in which they stand in a frame.

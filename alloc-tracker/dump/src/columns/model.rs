@@ -3,7 +3,7 @@
 
 use super::Shape;
 use super::nodes::Nodes;
-use crate::record::REALLOC_END;
+use crate::record::tags::REALLOC_END;
 
 /// No block, no site.
 pub(super) const NONE: u32 = u32::MAX;

@@ -1,0 +1,169 @@
+//! The cold records, as bytes and back: whole values behind a length.
+
+use super::context::tag;
+use super::tags::*;
+use super::{Function, Module, Process, Record, Sample};
+use crate::layout::MAX_TEXT;
+use crate::varint;
+
+/// Cold records: tag, length in three bytes (so that it can be filled in afterwards), fields.
+pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -> Option<()> {
+    let kind = match record {
+        Record::Process(_) => PROCESS,
+        Record::Module(_) => MODULE,
+        Record::ModuleEnd { .. } => MODULE_END,
+        Record::ThreadStart { .. } => THREAD_START,
+        Record::ThreadName { .. } => THREAD_NAME,
+        Record::ThreadEnd { .. } => THREAD_END,
+        Record::Sample(_) => SAMPLE,
+        Record::Lost { .. } => LOST,
+        Record::Checked { .. } => CHECKED,
+        Record::Function(_) => FUNCTION,
+        Record::Usage { .. } => USAGE,
+        Record::MarkName { .. } => MARK_NAME,
+        Record::Mark { .. } => MARK,
+        _ => return None,
+    };
+    tag(buf, at, kind)?;
+    let length_at = *at;
+    *at += 3;
+    match record {
+        Record::Process(process) => {
+            varint::put(buf, at, u64::from(process.pid))?;
+            varint::put(buf, at, process.page_size)?;
+            varint::put(buf, at, u64::from(process.from_first_event))?;
+            for text in [process.exe, process.args, process.cwd, process.run] {
+                put_text(buf, at, text)?;
+            }
+        }
+        Record::Module(module) => {
+            varint::put(buf, at, u64::from(module.id))?;
+            varint::put(buf, at, module.start)?;
+            varint::put(buf, at, module.end)?;
+            varint::put(buf, at, module.bias)?;
+            put_text(buf, at, module.build_id)?;
+            put_text(buf, at, module.path)?;
+        }
+        Record::ModuleEnd { id } | Record::ThreadEnd { id } => varint::put(buf, at, u64::from(*id))?,
+        Record::ThreadStart { id, os_tid } => {
+            varint::put(buf, at, u64::from(*id))?;
+            varint::put(buf, at, u64::from(*os_tid))?;
+        }
+        Record::ThreadName { id, name } => {
+            varint::put(buf, at, u64::from(*id))?;
+            put_text(buf, at, name)?;
+        }
+        Record::Sample(sample) => {
+            for word in [
+                sample.vsz,
+                sample.rss,
+                sample.swap,
+                sample.minor_faults,
+                sample.major_faults,
+                sample.tracker_bytes,
+                sample.peak_vsz,
+                sample.peak_rss,
+            ] {
+                varint::put(buf, at, word)?;
+            }
+        }
+        Record::Lost { events } => varint::put(buf, at, *events)?,
+        Record::Checked { stacks, different } => {
+            varint::put(buf, at, *stacks)?;
+            varint::put(buf, at, *different)?;
+        }
+        Record::Function(function) => {
+            varint::put(buf, at, u64::from(function.id))?;
+            put_text(buf, at, function.name)?;
+            put_text(buf, at, function.file)?;
+            varint::put(buf, at, u64::from(function.start_line))?;
+            varint::put(buf, at, u64::from(function.end_line))?;
+        }
+        Record::Usage { rss, minor_faults, major_faults } => {
+            varint::put(buf, at, *rss)?;
+            varint::put(buf, at, u64::from(*minor_faults))?;
+            varint::put(buf, at, u64::from(*major_faults))?;
+        }
+        Record::MarkName { id, name } => {
+            varint::put(buf, at, u64::from(*id))?;
+            put_text(buf, at, name)?;
+        }
+        Record::Mark { id } => varint::put(buf, at, u64::from(*id))?,
+        _ => return None,
+    }
+    let len = *at - length_at - 3;
+    if len >= 1 << 21 {
+        return None;
+    }
+    let length = buf.get_mut(length_at..length_at + 3)?;
+    length.copy_from_slice(&[len as u8 | 0x80, (len >> 7) as u8 | 0x80, (len >> 14) as u8]);
+    Some(())
+}
+
+/// `Some(None)` for an unknown kind, `None` for a malformed record of a known one.
+pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>> {
+    let at = &mut 0;
+    let word = |at: &mut usize| varint::get(payload, at);
+    let id = |at: &mut usize| u32::try_from(varint::get(payload, at)?).ok();
+    Some(Some(match kind {
+        PROCESS => Record::Process(Process {
+            pid: id(at)?,
+            page_size: word(at)?,
+            from_first_event: word(at)? != 0,
+            exe: get_text(payload, at)?,
+            args: get_text(payload, at)?,
+            cwd: get_text(payload, at)?,
+            run: get_text(payload, at)?,
+        }),
+        MODULE => Record::Module(Module {
+            id: id(at)?,
+            start: word(at)?,
+            end: word(at)?,
+            bias: word(at)?,
+            build_id: get_text(payload, at)?,
+            path: get_text(payload, at)?,
+        }),
+        MODULE_END => Record::ModuleEnd { id: id(at)? },
+        THREAD_START => Record::ThreadStart { id: id(at)?, os_tid: id(at)? },
+        THREAD_NAME => Record::ThreadName { id: id(at)?, name: get_text(payload, at)? },
+        THREAD_END => Record::ThreadEnd { id: id(at)? },
+        SAMPLE => Record::Sample(Sample {
+            vsz: word(at)?,
+            rss: word(at)?,
+            swap: word(at)?,
+            minor_faults: word(at)?,
+            major_faults: word(at)?,
+            tracker_bytes: word(at)?,
+            peak_vsz: word(at)?,
+            peak_rss: word(at)?,
+        }),
+        LOST => Record::Lost { events: word(at)? },
+        CHECKED => Record::Checked { stacks: word(at)?, different: word(at)? },
+        FUNCTION => Record::Function(Function {
+            id: id(at)?,
+            name: get_text(payload, at)?,
+            file: get_text(payload, at)?,
+            start_line: id(at)?,
+            end_line: id(at)?,
+        }),
+        USAGE => Record::Usage { rss: word(at)?, minor_faults: id(at)?, major_faults: id(at)? },
+        MARK_NAME => Record::MarkName { id: id(at)?, name: get_text(payload, at)? },
+        MARK => Record::Mark { id: id(at)? },
+        _ => return Some(None),
+    }))
+}
+
+fn put_text(buf: &mut [u8], at: &mut usize, text: &[u8]) -> Option<()> {
+    let text = &text[..text.len().min(MAX_TEXT)];
+    varint::put(buf, at, text.len() as u64)?;
+    buf.get_mut(*at..)?.get_mut(..text.len())?.copy_from_slice(text);
+    *at += text.len();
+    Some(())
+}
+
+fn get_text<'a>(buf: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
+    let len = usize::try_from(varint::get(buf, at)?).ok().filter(|len| *len <= MAX_TEXT)?;
+    let text = buf.get(*at..)?.get(..len)?;
+    *at += len;
+    Some(text)
+}
