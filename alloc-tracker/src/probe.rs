@@ -88,6 +88,7 @@ impl Function {
     /// An iterator that reaches this line each time it is asked for more: the head of a `for`. The first time only with
     /// `again`, because the statement itself has just reached it.
     #[inline]
+    #[track_caller]
     pub fn each<I: IntoIterator>(&'static self, line: u32, again: bool, of: I) -> Each<I::IntoIter> {
         Each { iterator: of.into_iter(), function: self, line, again }
     }
@@ -262,6 +263,7 @@ impl<I: Iterator> Iterator for Each<I> {
     type Item = I::Item;
 
     #[inline]
+    #[track_caller]
     fn next(&mut self) -> Option<I::Item> {
         if std::mem::replace(&mut self.again, true) {
             self.function.line(self.line);

@@ -1,19 +1,19 @@
 //! How a block comes to its end. In: its last statement. Out: what can be said of it by its looks alone.
 
 use syn::visit::{self, Visit};
-use syn::{Block, Expr, Stmt};
+use syn::{Block, Expr, Stmt, UnOp};
 
 /// How a block comes to its closing brace.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// Without a value: a probe may follow its last statement.
+    /// Without a value and without temporaries: a probe may follow its last statement.
     Unit,
-    /// With one. It goes through a function, which leaves its temporaries and its expected type alone.
-    Value,
-    /// With one of which nobody can say that a function leaves it as it is, or that it is ever there: the compiler finds fault with a
-    /// call whose argument never is. A local is freed before all others, and is told of everything that may leave the function
-    /// before the value is there.
+    /// With a value. A local is freed before all others, and is told of everything that may leave the function before the value is
+    /// there.
     Guarded,
+    /// With a value in which a macro may leave the function, which nobody could tell a local. It goes through a function, which leaves
+    /// its temporaries and its expected type alone.
+    Value,
     /// Never.
     None,
 }
@@ -22,12 +22,10 @@ impl Ending {
     pub(crate) fn of(last: &Stmt) -> Ending {
         match last {
             Stmt::Expr(value, _) if diverges(value) => Ending::None,
-            Stmt::Expr(value, None) if !is_unit(value) => {
-                if passes(value) && !may_diverge(value) {
-                    Ending::Value
-                } else {
-                    Ending::Guarded
-                }
+            Stmt::Expr(Expr::While(_), _) => Ending::Unit,
+            Stmt::Expr(value, None) => {
+                let by_function = Macros::may_leave(value) && passes(value) && !may_diverge(value);
+                if by_function { Ending::Value } else { Ending::Guarded }
             }
             Stmt::Macro(call) if diverges_macro(&call.mac) => Ending::None,
             // In braces it may be the block's value.
@@ -38,18 +36,43 @@ impl Ending {
 }
 
 /// Whether a value may be an argument of a function that returns it: neither its type nor the life of its temporaries may
-/// depend on where it stands. Macros may leave the function.
+/// depend on where it stands.
 fn passes(value: &Expr) -> bool {
     match value {
-        Expr::Closure(_) | Expr::Async(_) => false,
         Expr::Reference(reference) => is_place(&reference.expr),
         Expr::Struct(made) => made.fields.iter().all(|field| passes(&field.expr)),
         Expr::Tuple(made) => made.elems.iter().all(passes),
         Expr::Array(made) => made.elems.iter().all(passes),
-        Expr::Call(call) => {
-            call.args.iter().all(|argument| !matches!(argument, Expr::Reference(_)) || passes(argument))
+        Expr::Call(call) => call.args.iter().all(passes),
+        Expr::Paren(inner) => passes(&inner.expr),
+        Expr::Group(inner) => passes(&inner.expr),
+        Expr::Block(body) => value_passes(&body.block),
+        Expr::Unsafe(body) => value_passes(&body.block),
+        Expr::If(branch) => {
+            value_passes(&branch.then_branch)
+                && branch.else_branch.as_ref().is_none_or(|(_, otherwise)| passes(otherwise))
         }
-        Expr::Macro(call) => is_plain_macro(&call.mac),
+        Expr::Match(choice) => choice.arms.iter().all(|arm| passes(&arm.body)),
+        Expr::MethodCall(_)
+        | Expr::Path(_)
+        | Expr::Lit(_)
+        | Expr::Field(_)
+        | Expr::Index(_)
+        | Expr::Unary(_)
+        | Expr::Try(_)
+        | Expr::Await(_)
+        | Expr::Return(_)
+        | Expr::Break(_)
+        | Expr::Continue(_)
+        | Expr::Loop(_) => true,
+        _ => false,
+    }
+}
+
+fn value_passes(block: &Block) -> bool {
+    match block.stmts.last() {
+        Some(Stmt::Expr(value, None)) => passes(value),
+        Some(Stmt::Macro(call)) => call.semi_token.is_some(),
         _ => true,
     }
 }
@@ -60,17 +83,8 @@ fn is_place(value: &Expr) -> bool {
         Expr::Path(_) => true,
         Expr::Field(field) => is_place(&field.base),
         Expr::Index(index) => is_place(&index.expr),
-        Expr::Unary(unary) => matches!(unary.op, syn::UnOp::Deref(_)),
+        Expr::Unary(unary) => matches!(unary.op, UnOp::Deref(_)) && is_place(&unary.expr),
         Expr::Paren(inner) => is_place(&inner.expr),
-        _ => false,
-    }
-}
-
-/// Whether an expression at the end of a block has no value but `()`.
-fn is_unit(value: &Expr) -> bool {
-    match value {
-        Expr::While(_) | Expr::ForLoop(_) | Expr::Assign(_) => true,
-        Expr::If(branch) => branch.else_branch.is_none(),
         _ => false,
     }
 }
@@ -102,7 +116,7 @@ fn may_diverge(value: &Expr) -> bool {
         // A struct or a variant is made.
         Expr::Call(call) => !matches!(&*call.func, Expr::Path(path) if
             last_name(&path.path).starts_with(char::is_uppercase)),
-        Expr::Macro(call) => !is_plain_macro(&call.mac),
+        Expr::Macro(call) => !stays_macro(&call.mac),
         Expr::MethodCall(_) | Expr::Await(_) => true,
         Expr::Paren(inner) => may_diverge(&inner.expr),
         Expr::Group(inner) => may_diverge(&inner.expr),
@@ -120,7 +134,7 @@ fn may_diverge(value: &Expr) -> bool {
 fn may_end_in_divergence(block: &Block) -> bool {
     match block.stmts.last() {
         Some(Stmt::Expr(value, _)) => may_diverge(value),
-        Some(Stmt::Macro(call)) => !is_plain_macro(&call.mac),
+        Some(Stmt::Macro(call)) => !stays_macro(&call.mac),
         _ => false,
     }
 }
@@ -138,10 +152,31 @@ fn diverges_macro(call: &syn::Macro) -> bool {
     MACROS.contains(&last_name(&call.path).as_str())
 }
 
-/// Whether a macro is known to have a value and not to leave the function.
-fn is_plain_macro(call: &syn::Macro) -> bool {
-    const MACROS: [&str; 3] = ["format", "vec", "matches"];
-    MACROS.iter().any(|name| call.path.is_ident(name))
+/// Whether a macro is known not to leave the function but by a panic.
+fn stays_macro(call: &syn::Macro) -> bool {
+    const MACROS: [&str; 20] = [
+        "format",
+        "format_args",
+        "vec",
+        "matches",
+        "print",
+        "println",
+        "eprint",
+        "eprintln",
+        "write",
+        "writeln",
+        "dbg",
+        "assert",
+        "assert_eq",
+        "assert_ne",
+        "debug_assert",
+        "debug_assert_eq",
+        "debug_assert_ne",
+        "concat",
+        "stringify",
+        "line",
+    ];
+    MACROS.contains(&last_name(&call.path).as_str()) || diverges_macro(call)
 }
 
 /// Whether a macro is there to leave the function, by its name.
@@ -151,6 +186,31 @@ pub(crate) fn is_leaving_macro(call: &syn::Macro) -> bool {
 
 fn last_name(path: &syn::Path) -> String {
     path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default()
+}
+
+/// Looks for macros that may leave the function, but for those by whose names that is clear.
+struct Macros {
+    found: bool,
+}
+
+impl Macros {
+    fn may_leave(value: &Expr) -> bool {
+        let mut macros = Macros { found: false };
+        macros.visit_expr(value);
+        macros.found
+    }
+}
+
+impl<'ast> Visit<'ast> for Macros {
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.found |= !stays_macro(call) && !is_leaving_macro(call);
+    }
+
+    fn visit_expr_closure(&mut self, _: &'ast syn::ExprClosure) {}
+
+    fn visit_expr_async(&mut self, _: &'ast syn::ExprAsync) {}
+
+    fn visit_item(&mut self, _: &'ast syn::Item) {}
 }
 
 /// Looks for a `break` that leaves a loop.

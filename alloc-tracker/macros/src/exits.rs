@@ -1,12 +1,13 @@
 //! Ways out of a block before its value is there. In: the value, and the guard of the block's end. Out: the same value, which tells
 //! the guard of each.
 
+use quote::quote_spanned;
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{Attribute, Expr, ExprMacro, Ident, Lifetime, Stmt, StmtMacro, parse_quote_spanned};
 
 use crate::ending::is_leaving_macro;
-use crate::extent::site_at;
+use crate::extent::{Extent, site_at};
 
 /// Tells the guard of a block's end of everything in the block's value that may leave before it is there.
 pub(crate) struct Exits<'a> {
@@ -62,7 +63,7 @@ impl VisitMut for Exits<'_> {
         let site = site_at(value.span());
         if leaves {
             let attributes = take_attributes(value);
-            *value = parse_quote_spanned!(site=> #(#attributes)* { #closing.may_leave(()); #value });
+            *value = parse_quote_spanned!(site=> #(#attributes)* { ::alloc_tracker::__private::Closing::may_leave(&#closing, ()); #value });
             return;
         }
         let waits = match value {
@@ -70,13 +71,16 @@ impl VisitMut for Exits<'_> {
             Expr::Await(wait) => &mut wait.base,
             _ => return,
         };
-        **waits = parse_quote_spanned!(site=> #closing.may_leave(#waits));
+        // `?` is where this is, as `#[track_caller]` has it: as if no macro had made it.
+        let first = Extent::of(waits).first;
+        let may_leave = quote_spanned!(first=> ::alloc_tracker::__private::Closing::may_leave);
+        **waits = parse_quote_spanned!(site=> #may_leave(&#closing, #waits));
         let attributes = take_attributes(value);
         // NOTE: as an argument it must not be something that never is.
         *value = parse_quote_spanned! {site=>
             #(#attributes)* match #value {
                 #[allow(unreachable_code)]
-                value => #closing.stays(value),
+                value => ::alloc_tracker::__private::Closing::stays(&#closing, value),
             }
         };
     }

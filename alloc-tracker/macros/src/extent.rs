@@ -34,10 +34,10 @@ impl Extent {
 
     /// A call of one of the function's methods.
     ///
-    /// NOTE: where code cannot be reached the compiler says so of the probe that it meets first. So that has the extent of the code,
-    /// and both of its ends look as if no macro had made them: else the compiler would speak of the macro.
+    /// NOTE: it has the extent of the code, and its ends look as if no macro had made them. Where code cannot be reached the compiler
+    /// says so of the probe that it meets first, and would speak of the macro; `#[track_caller]` would tell where the macro is called.
     pub(crate) fn call(self, method: &str, arguments: TokenStream) -> TokenStream {
-        let (function, method) = (Ident::new(FUNCTION, self.first), Ident::new(method, site_at(self.first)));
+        let (function, method) = (Ident::new(FUNCTION, self.first), Ident::new(method, self.first));
         let arguments = quote_spanned!(self.last=> (#arguments));
         quote_spanned!(site_at(self.first)=> #function.#method #arguments)
     }

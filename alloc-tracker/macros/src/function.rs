@@ -4,12 +4,14 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Attribute, Block, Error, FnArg, GenericArgument, Ident, ImplItem, Item, ItemFn, ItemImpl, Pat,
-    PathArguments, ReceiverKind, ReturnType, Signature, Stmt, Type, parse_quote_spanned,
+    Attribute, Block, Error, FnArg, GenericArgument, Ident, ImplItem, Item, ItemFn, ItemImpl, Pat, PatIdent,
+    PathArguments, ReceiverKind, ReturnType, Signature, Stmt, Token, Type, parse_quote, parse_quote_spanned,
 };
 
+use crate::extent::FUNCTION;
 use crate::{lines, receiver_name};
 
 /// The whole attribute.
@@ -111,24 +113,26 @@ fn annotate(signature: &mut Signature, block: &mut Block, of: &str) {
     let name = format!("::{of}{}", signature.ident);
     let moved = rebind(signature, block);
     lines::of_body(block, !signature.inputs.is_empty());
-    let statements = std::mem::take(&mut block.stmts);
-    let function: Stmt = parse_quote_spanned! {site=>
-        static __ALLOC_TRACKER_FUNCTION: ::alloc_tracker::__private::Function =
-            ::alloc_tracker::__private::Function::new(::core::concat!(::core::module_path!(), #name), ::core::file!(), #start, #end);
+    // NOTE: the user's statements stay in the user's braces, as long as the arguments are there: until Rust 2024 what the value of a
+    // block has made by the way lives longer than the block's locals, and not as long as a function's arguments. The braces around them
+    // are of this crate's edition.
+    let body = block.clone();
+    let function = Ident::new(FUNCTION, site);
+    // A reference: methods of it come before any that the user's traits have for all values.
+    let made = quote_spanned! {site=>
+        static #function: &::alloc_tracker::__private::Function = {
+            static MADE: ::alloc_tracker::__private::Function =
+                ::alloc_tracker::__private::Function::new(::core::concat!(::core::module_path!(), #name), ::core::file!(), #start, #end);
+            &MADE
+        };
     };
-    block.stmts.push(function);
-    if signature.asyncness.is_some() {
+    let whole = if signature.asyncness.is_some() {
         let hint = output_hint(&signature.output);
-        let body = quote_spanned!(site=> async move { #hint #(#moved)* #(#statements)* });
-        block.stmts.push(Stmt::Expr(
-            parse_quote_spanned!(site=> __ALLOC_TRACKER_FUNCTION.polled(#body).await),
-            None,
-        ));
+        quote_spanned!(site=> { #made #function.polled(async move { #hint #(#moved)* #body }).await })
     } else {
-        block.stmts.push(parse_quote_spanned!(site=> let __activation = __ALLOC_TRACKER_FUNCTION.enter();));
-        block.stmts.extend(moved);
-        block.stmts.extend(statements);
-    }
+        quote_spanned!(site=> { #made let __activation = #function.enter(); #(#moved)* #body })
+    };
+    block.stmts = vec![Stmt::Expr(parse_quote!(#whole), None)];
 }
 
 /// Moves the arguments into locals of the body: they are then freed before the function is over, in the same order.
@@ -138,6 +142,7 @@ fn annotate(signature: &mut Signature, block: &mut Block, of: &str) {
 fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
     let site = Span::mixed_site();
     let mut moved = Vec::new();
+    let inputs = signature.inputs.clone();
     for (at, argument) in signature.inputs.iter_mut().enumerate() {
         let argument = match argument {
             FnArg::Receiver(receiver) => {
@@ -146,14 +151,12 @@ fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
                     ReceiverKind::Typed(_, ty) => may_own(ty),
                     _ => false,
                 };
-                if owns && receiver_name::replace(body) {
+                if owns && receiver_name::replace(body, &inputs) {
                     let it = receiver.self_token;
                     let (mutability, name) = (receiver.mutability.take(), receiver_name::at(it.span));
+                    moved.push(parse_quote_spanned!(site=> let #mutability #name = #it;));
                     // Nobody minds a `self` that is not used.
-                    moved.push(parse_quote_spanned! {site=>
-                        #[allow(unused_variables)]
-                        let #mutability #name = #it;
-                    });
+                    moved.push(parse_quote_spanned!(site=> let _ = &#name;));
                 }
                 continue;
             }
@@ -174,7 +177,8 @@ fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
             }
             pattern => {
                 let name = Ident::new(&format!("argument_{at}"), site.located_at(pattern.span()));
-                let named = Pat::Ident(syn::PatIdent {
+                let mutability = borrows_mutably(pattern).then(|| Token![mut](site));
+                let named = Pat::Ident(PatIdent {
                     attrs: Vec::new(),
                     by_ref: None,
                     mutability: None,
@@ -183,13 +187,27 @@ fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
                 });
                 let pattern = std::mem::replace(pattern, named);
                 // What the pattern leaves of the argument is freed after what it takes, as it was.
-                moved.push(parse_quote_spanned!(site=> #(#conditions)* let #name = #name;));
+                moved.push(parse_quote_spanned!(site=> #(#conditions)* let #mutability #name = #name;));
                 moved.push(parse_quote_spanned!(site=> #(#conditions)* #(#lints)* let #pattern = #name;));
             }
         }
         argument.attrs = others;
     }
     moved
+}
+
+/// Whether a pattern has a `ref mut` in it.
+fn borrows_mutably(pattern: &Pat) -> bool {
+    struct Bindings(bool);
+    impl<'ast> Visit<'ast> for Bindings {
+        fn visit_pat_ident(&mut self, binding: &'ast PatIdent) {
+            self.0 |= binding.by_ref.is_some() && binding.mutability.is_some();
+            visit::visit_pat_ident(self, binding);
+        }
+    }
+    let mut bindings = Bindings(false);
+    bindings.visit_pat(pattern);
+    bindings.0
 }
 
 /// Whether what an attribute stands before may not be there.

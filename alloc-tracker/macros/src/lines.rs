@@ -4,7 +4,6 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::parse::{ParseStream, Parser};
-use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{Arm, Attribute, Block, Expr, Ident, Local, Pat, Stmt, Token, parse_quote, parse_quote_spanned};
 
@@ -187,6 +186,14 @@ impl VisitMut for Lines {
                     self.fork(start);
                 }
             }
+            // A lint looks for this one.
+            Expr::While(repeat) if matches!(&*repeat.cond, Expr::Lit(_)) => {
+                let header = self.probe(Extent::of(&repeat.while_token));
+                let closing = has_locals(&repeat.body);
+                self.block(&mut repeat.body, closing);
+                repeat.body.stmts.insert(0, header);
+                self.reached = None;
+            }
             // As the compiler itself understands it, so that every test of the condition is at its line.
             Expr::While(repeat) => {
                 let header = self.probe(Extent::of(&repeat.while_token));
@@ -209,7 +216,10 @@ impl VisitMut for Lines {
                 self.block(&mut repeat.body, closing);
                 self.reached = None;
                 let of = &repeat.expr;
-                *repeat.expr = parse_quote_spanned!(site_at(of.span())=> __ALLOC_TRACKER_FUNCTION.each(#line, #again, #of));
+                // It begins where the loop does, as `#[track_caller]` has it.
+                let head = Extent { first: repeat.for_token.span, ..Extent::of(of) };
+                let head = head.call("each", quote!(#line, #again, #of));
+                *repeat.expr = parse_quote!(#head);
             }
             // Runs at another time than the code around it.
             Expr::Closure(closure) => {
