@@ -1,13 +1,14 @@
 //! Ways out of a block before its value is there. In: the value, and the guard of the block's end. Out: the same value, which tells
 //! the guard of each.
 
-use quote::quote_spanned;
-use syn::spanned::Spanned;
+use proc_macro2::Span;
+use quote::{ToTokens, quote_spanned};
 use syn::visit_mut::{self, VisitMut};
-use syn::{Attribute, Expr, ExprMacro, Ident, Lifetime, Stmt, StmtMacro, parse_quote_spanned};
+use syn::{Attribute, Block, Expr, ExprMacro, Ident, Lifetime, Stmt, StmtMacro, parse_quote_spanned};
 
 use crate::ending::is_leaving_macro;
 use crate::extent::{Extent, site_at};
+use crate::function::is_condition;
 
 /// Tells the guard of a block's end of everything in the block's value that may leave before it is there.
 pub(crate) struct Exits<'a> {
@@ -46,6 +47,22 @@ impl<'a> Exits<'a> {
     }
 }
 
+impl Exits<'_> {
+    /// Tells of a `?` or an `await` before it may leave; false if it is something else. `first` is its first token as it was.
+    fn tell_before(&self, value: &mut Expr, first: Span) -> bool {
+        let waits = match value {
+            Expr::Try(question) => &mut question.expr,
+            Expr::Await(wait) => &mut wait.base,
+            _ => return false,
+        };
+        let closing = self.closing;
+        // `?` is where this is, as `#[track_caller]` has it: as if no macro had made it.
+        let may_leave = quote_spanned!(first=> ::alloc_tracker::__private::Closing::may_leave);
+        **waits = parse_quote_spanned!(site_at(first)=> #may_leave(&#closing, #waits));
+        true
+    }
+}
+
 impl VisitMut for Exits<'_> {
     fn visit_expr_mut(&mut self, value: &mut Expr) {
         let closing = self.closing;
@@ -59,30 +76,48 @@ impl VisitMut for Exits<'_> {
             Expr::Macro(call) => is_leaving_macro(&call.mac),
             _ => false,
         };
+        let first = Extent::of(value).first;
         self.inner(value);
-        let site = site_at(value.span());
+        let site = site_at(first);
         if leaves {
             let attributes = take_attributes(value);
             *value = parse_quote_spanned!(site=> #(#attributes)* { ::alloc_tracker::__private::Closing::may_leave(&#closing, ()); #value });
-            return;
+        } else if self.tell_before(value, first) {
+            let attributes = take_attributes(value);
+            // NOTE: as an argument it must not be something that never is.
+            *value = parse_quote_spanned! {site=>
+                #(#attributes)* match #value {
+                    #[allow(unreachable_code)]
+                    value => ::alloc_tracker::__private::Closing::stays(&#closing, value),
+                }
+            };
         }
-        let waits = match value {
-            Expr::Try(question) => &mut question.expr,
-            Expr::Await(wait) => &mut wait.base,
-            _ => return,
-        };
-        // `?` is where this is, as `#[track_caller]` has it: as if no macro had made it.
-        let first = Extent::of(waits).first;
-        let may_leave = quote_spanned!(first=> ::alloc_tracker::__private::Closing::may_leave);
-        **waits = parse_quote_spanned!(site=> #may_leave(&#closing, #waits));
-        let attributes = take_attributes(value);
-        // NOTE: as an argument it must not be something that never is.
-        *value = parse_quote_spanned! {site=>
-            #(#attributes)* match #value {
-                #[allow(unreachable_code)]
-                value => ::alloc_tracker::__private::Closing::stays(&#closing, value),
+    }
+
+    fn visit_block_mut(&mut self, block: &mut Block) {
+        let closing = self.closing;
+        for mut statement in std::mem::take(&mut block.stmts) {
+            match &mut statement {
+                // Lints look at what becomes of its value: nothing.
+                Stmt::Expr(value @ (Expr::Try(_) | Expr::Await(_)), Some(_)) => {
+                    let first = Extent::of(value).first;
+                    self.inner(value);
+                    self.tell_before(value, first);
+                    let site = site_at(first);
+                    let attributes = attributes_of(value).iter().filter(|attribute| is_condition(attribute));
+                    let stays = parse_quote_spanned! {site=>
+                        #(#attributes)*
+                        #[allow(unreachable_code)]
+                        ::alloc_tracker::__private::Closing::stays(&#closing, ());
+                    };
+                    block.stmts.extend([statement, stays]);
+                }
+                _ => {
+                    self.visit_stmt_mut(&mut statement);
+                    block.stmts.push(statement);
+                }
             }
-        };
+        }
     }
 
     fn visit_stmt_mut(&mut self, statement: &mut Stmt) {
@@ -101,16 +136,20 @@ impl VisitMut for Exits<'_> {
     fn visit_item_mut(&mut self, _: &mut syn::Item) {}
 }
 
-/// What stands before an expression that is replaced by a larger one.
+/// Takes what stands before an expression that is replaced by a larger one.
 fn take_attributes(value: &mut Expr) -> Vec<Attribute> {
-    let attributes = match value {
+    std::mem::take(attributes_of(value))
+}
+
+/// What stands before an expression that may leave.
+fn attributes_of(value: &mut Expr) -> &mut Vec<Attribute> {
+    match value {
         Expr::Return(leaving) => &mut leaving.attrs,
         Expr::Break(leaving) => &mut leaving.attrs,
         Expr::Continue(leaving) => &mut leaving.attrs,
         Expr::Macro(call) => &mut call.attrs,
         Expr::Try(question) => &mut question.attrs,
         Expr::Await(wait) => &mut wait.attrs,
-        _ => return Vec::new(),
-    };
-    std::mem::take(attributes)
+        other => unreachable!("{} leaves nothing", other.to_token_stream()),
+    }
 }

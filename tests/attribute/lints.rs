@@ -1,4 +1,4 @@
-//! Functions with something to find fault with, for `tests/lints.rs`. The attribute stands on a line of its own.
+//! Functions with something to find fault with, for `tests/attribute.rs`. The attribute stands on a line of its own.
 #![warn(clippy::pedantic)]
 #![allow(dead_code)]
 
@@ -363,6 +363,49 @@ fn asks_in_vain(list: Option<u32>) -> Option<u32> {
     match list {
         Some(x) => Some(x + 1),
         None => None,
+    }
+}
+
+#[must_use]
+struct Kept;
+
+fn kept() -> Result<Kept, u32> {
+    Ok(Kept)
+}
+
+#[must_use]
+async fn kept_later() -> Result<Kept, u32> {
+    Ok(Kept)
+}
+
+#[alloc_tracker::profile]
+async fn drops_what_must_be_kept(way: bool) -> Result<u32, u32> {
+    let list = vec![1];
+    if way {
+        kept()?;
+        kept_later().await?;
+        kept_later().await;
+        Ok(list[0])
+    } else {
+        Err(1)
+    }
+}
+
+#[alloc_tracker::profile]
+fn repeats_for_ever(list: &[u32]) {
+    while true {
+        if list.is_empty() {
+            break;
+        }
+    }
+}
+
+#[alloc_tracker::profile]
+fn is_too_large() -> u8 {
+    let _list = vec![1];
+    1 + {
+        let number = 0;
+        255 - number
     }
 }
 
