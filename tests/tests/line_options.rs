@@ -126,4 +126,8 @@ fn instances_of_a_generic_function_stand_together_or_apart() {
         let mut found = apart.iter().filter(|(name, _)| name.ends_with(ending)).map(|(_, bytes)| *bytes);
         assert_eq!((found.next(), found.next()), (Some(bytes), None), "{ending}: {apart:?}");
     }
+    // By the function, and by one of its instances.
+    let names = |pattern: &str| allocated(&run, &["--split-generics", "--function", pattern]);
+    assert_eq!(names("instances::by_closure").values().sum::<i64>(), 12_000);
+    assert_eq!(names("instances::by_closure::<u32>").into_values().collect::<Vec<_>>(), [4000]);
 }

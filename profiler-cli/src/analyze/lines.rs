@@ -324,7 +324,7 @@ fn collect<'a>(
     let functions: Vec<Option<usize>> = stacks
         .all_frames()
         .map(|frame| {
-            let wanted = (full || !frame.runtime) && (filter.is_empty() || selects(filter, frame));
+            let wanted = (full || !frame.runtime) && (filter.is_empty() || selects(filter, frame, selection));
             wanted.then(|| {
                 let next = numbers.len();
                 *numbers.entry(key_of(frame, selection)).or_insert(next)
@@ -369,10 +369,11 @@ fn key_of<'a>(frame: &'a NamedFrame, selection: &Selection) -> Key<'a> {
     Key { function: function(&frame.function), file: frame.file.as_deref() }
 }
 
-/// Here the patterns name the functions themselves and not something on their stacks.
-fn selects(filter: &Filter, frame: &NamedFrame) -> bool {
-    let function = NamedFrame { function: function_of(&frame.function).into(), ..frame.clone() };
-    filter.accepts_frame(&function)
+/// Here the patterns name the functions themselves and not something on their stacks. With instances apart a pattern may name one of
+/// them, or the function.
+fn selects(filter: &Filter, frame: &NamedFrame, selection: &Selection) -> bool {
+    let accepts = |name: &str| filter.accepts_name(name, frame.file.as_deref());
+    accepts(function_of(&frame.function)) || selection.split_generics && accepts(instance_of(&frame.function))
 }
 
 fn table(key: &Key<'_>, rows: &Rows<'_>, sources: &Sources, selection: &Selection) -> FunctionLines {
