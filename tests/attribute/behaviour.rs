@@ -147,6 +147,80 @@ fn of_a_known_type(texts: &[&str]) -> Result<Vec<u16>, std::num::ParseIntError> 
     Ok(numbers)
 }
 
+#[alloc_tracker::profile]
+fn begins_with_a_way_out(list: Option<&[usize]>) -> Option<usize> {
+    let one = 1;
+    let len = match one {
+        1 => &list?[1..],
+        _ => list?,
+    };
+    let range = match one {
+        1 => 1..list?[0] * 2,
+        _ => 0..Some(one)? * 2,
+    };
+    let _other = {
+        let list = list.map(|list| !list.is_empty());
+        !list?
+    };
+    Some(len.len() + range.end)
+}
+
+#[alloc_tracker::profile]
+fn has_guards(number: usize) -> usize {
+    let pointer = &raw const number;
+    match number {
+        0 => 1,
+        _ if unsafe { *pointer } == 1 => 2,
+        _ if { number } == 2 => 3,
+        _ if match number {
+            3 => true,
+            _ => false,
+        } =>
+        {
+            4
+        }
+        _ => 5,
+    }
+}
+
+#[alloc_tracker::profile]
+fn has_attributes_inside(mut number: usize) -> [usize; 3] {
+    while number > 5 {
+        #![allow(unused_variables)]
+        let unused = 1;
+        number -= 1;
+    }
+    let made = [
+        number;
+        {
+            let mut n = 0;
+            while n < 3 {
+                n += 1;
+            }
+            n
+        }
+    ];
+    made
+}
+
+#[alloc_tracker::profile]
+async fn never_ends(mut rounds: usize) -> ! {
+    let _held = vec![1];
+    loop {
+        rounds += later(1).await;
+        println!("  round {rounds}");
+    }
+}
+
+#[alloc_tracker::profile]
+fn uses_what_may_be_skipped(on: bool) -> bool {
+    let found = on && {
+        let list = vec![1];
+        !list.is_empty()
+    }; let other = vec![2].len();
+    found && other == 1
+}
+
 // Arguments.
 
 #[alloc_tracker::profile]
@@ -197,7 +271,7 @@ impl Both {
 
     #[alloc_tracker::profile]
     fn is_printed(self) -> String {
-        let text = format!("{self} {{self}} {self:>8} {}", self.0);
+        let text = format!("{self} {{self}} {self:>8} {self } {}", self.0);
         text + "{self}"
     }
 
@@ -205,6 +279,12 @@ impl Both {
     fn is_asserted(mut self) {
         self.0 += 1;
         assert!(self.0 == 2);
+    }
+
+    #[alloc_tracker::profile]
+    fn is_in_a_panic(self) {
+        assert!(self.0 == 7, "not {self}");
+        panic!("with {self}")
     }
 
     #[alloc_tracker::profile]
@@ -340,6 +420,13 @@ fn main() {
     assigns_somewhere(&mut byte, Some(4));
     assigns_somewhere(&mut byte, None);
     println!("{byte} {}", of_the_right_type(2)(3));
+    println!("{:?} {:?}", begins_with_a_way_out(Some(&[1, 2])), begins_with_a_way_out(None));
+    println!("{:?} {:?}", [0, 1, 2, 3, 4].map(has_guards), has_attributes_inside(7));
+    println!("{} {}", uses_what_may_be_skipped(true), uses_what_may_be_skipped(false));
+    let mut endless = pin!(never_ends(0));
+    for _ in 0..3 {
+        let _ = endless.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+    }
     println!("{:?} {:?}", of_a_known_type(&["1", "2"]), of_a_known_type(&["1", "x"]));
     println!("{}", by_reference(vec![1], String::from("other")));
     println!("{} {}", Both(1).both(2), Both(1).is_taken(Both(2)));
@@ -347,6 +434,9 @@ fn main() {
     println!("{} {}", Box::new(Both(1)).in_a_box(), Rc::new(Both(1)).counted());
     std::panic::set_hook(Box::new(|panic| println!("  {panic}")));
     println!("{}", catch_unwind(|| Both(2).is_asserted()).is_err());
+    for number in [1, 7] {
+        println!("{}", catch_unwind(|| Both(number).is_in_a_panic()).is_err());
+    }
     println!("{:?}", has_such_a_trait(&mut vec![4]));
     for way in 0..3 {
         println!("{:?}", tells_places(way).map_err(|Told(place)| place));

@@ -232,6 +232,42 @@ async fn waits_forever_or_not(list: Vec<u32>) -> usize {
     }
 }
 
+struct Armed {
+    armed: bool,
+}
+
+#[alloc_tracker::profile]
+impl Armed {
+    fn disarm(mut self) -> bool {
+        let was = self.armed;
+        self.armed = false;
+        was
+    }
+}
+
+struct Steps {
+    left: u32,
+}
+
+impl Iterator for Steps {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        self.left.checked_sub(1).inspect(|left| self.left = *left)
+    }
+}
+
+#[alloc_tracker::profile]
+async fn needs_its_parentheses(choice: bool) -> Option<u32> {
+    let mut future = std::future::ready(1);
+    for _ in (Steps { left: 3 }) {}
+    let first = (if choice { Some(1) } else { None })?;
+    match choice {
+        true => Some(first + (&mut future).await),
+        false => (if choice { Some(1) } else { None })?.checked_add(1),
+    }
+}
+
 struct Shelf {
     list: Vec<u32>,
 }
@@ -243,8 +279,10 @@ impl Shelf {
         never()
     }
 
-    fn is_not_changed(mut self) -> u32 {
-        3
+    fn is_changed_in_vain(mut self) -> usize {
+        let count = self.list.len();
+        self.list = Vec::new();
+        count
     }
 
     fn leaves_early(self) -> u32 {

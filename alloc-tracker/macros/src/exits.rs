@@ -4,10 +4,13 @@
 use proc_macro2::Span;
 use quote::{ToTokens, quote_spanned};
 use syn::visit_mut::{self, VisitMut};
-use syn::{Attribute, Block, Expr, ExprMacro, Ident, Lifetime, Stmt, StmtMacro, parse_quote_spanned};
+use syn::{
+    AngleBracketedGenericArguments, Attribute, Block, Expr, ExprMacro, ExprRepeat, Ident, Lifetime,
+    PathArguments, Stmt, StmtMacro, Type, parse_quote_spanned,
+};
 
 use crate::ending::is_leaving_macro;
-use crate::extent::{Extent, site_at};
+use crate::extent::{Extent, bare, site_at};
 use crate::function::is_condition;
 
 /// Tells the guard of a block's end of everything in the block's value that may leave before it is there.
@@ -56,9 +59,10 @@ impl Exits<'_> {
             _ => return false,
         };
         let closing = self.closing;
+        let argument = bare(waits);
         // `?` is where this is, as `#[track_caller]` has it: as if no macro had made it.
         let may_leave = quote_spanned!(first=> ::alloc_tracker::__private::Closing::may_leave);
-        **waits = parse_quote_spanned!(site_at(first)=> #may_leave(&#closing, #waits));
+        **waits = parse_quote_spanned!(site_at(first)=> #may_leave(&#closing, #argument));
         true
     }
 }
@@ -85,11 +89,12 @@ impl VisitMut for Exits<'_> {
         } else if self.tell_before(value, first) {
             let attributes = take_attributes(value);
             // NOTE: as an argument it must not be something that never is.
+            // In parentheses, because at the beginning of a statement it would be one, also behind a `&`.
             *value = parse_quote_spanned! {site=>
-                #(#attributes)* match #value {
+                #(#attributes)* (match #value {
                     #[allow(unreachable_code)]
                     value => ::alloc_tracker::__private::Closing::stays(&#closing, value),
-                }
+                })
             };
         }
     }
@@ -134,6 +139,16 @@ impl VisitMut for Exits<'_> {
     }
 
     fn visit_item_mut(&mut self, _: &mut syn::Item) {}
+
+    fn visit_type_mut(&mut self, _: &mut Type) {}
+
+    fn visit_path_arguments_mut(&mut self, _: &mut PathArguments) {}
+
+    fn visit_angle_bracketed_generic_arguments_mut(&mut self, _: &mut AngleBracketedGenericArguments) {}
+
+    fn visit_expr_repeat_mut(&mut self, value: &mut ExprRepeat) {
+        self.visit_expr_mut(&mut value.expr);
+    }
 }
 
 /// Takes what stands before an expression that is replaced by a larger one.

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote_spanned};
-use syn::Ident;
+use syn::{Expr, Ident};
 
 /// What `annotate` calls the function's static.
 pub(crate) const FUNCTION: &str = "__ALLOC_TRACKER_FUNCTION";
@@ -44,6 +44,14 @@ impl Extent {
 
     pub(crate) fn line(self) -> u32 {
         self.first.start().line as u32
+    }
+}
+
+/// An expression without the parentheses around it, which an argument does not need.
+pub(crate) fn bare(value: &Expr) -> &Expr {
+    match value {
+        Expr::Paren(inner) if inner.attrs.is_empty() => bare(&inner.expr),
+        other => other,
     }
 }
 

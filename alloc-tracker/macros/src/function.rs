@@ -128,7 +128,12 @@ fn annotate(signature: &mut Signature, block: &mut Block, of: &str) {
     };
     let whole = if signature.asyncness.is_some() {
         let hint = output_hint(&signature.output);
-        quote_spanned!(site=> { #made #function.polled(async move { #hint #(#moved)* #body }).await })
+        let polled = quote_spanned!(site=> #function.polled(async move { #hint #(#moved)* #body }).await);
+        if never_returns(&signature.output) {
+            quote_spanned!(site=> { #made match #polled {} })
+        } else {
+            quote_spanned!(site=> { #made #polled })
+        }
     } else {
         quote_spanned!(site=> { #made let __activation = #function.enter(); #(#moved)* #body })
     };
@@ -155,8 +160,6 @@ fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
                     let it = receiver.self_token;
                     let (mutability, name) = (receiver.mutability.take(), receiver_name::at(it.span));
                     moved.push(parse_quote_spanned!(site=> let #mutability #name = #it;));
-                    // Nobody minds a `self` that is not used.
-                    moved.push(parse_quote_spanned!(site=> let _ = &#name;));
                 }
                 continue;
             }
@@ -217,7 +220,9 @@ pub(crate) fn is_condition(attribute: &Attribute) -> bool {
 
 /// Whether an attribute sets the level of lints.
 pub(crate) fn is_lint(attribute: &Attribute) -> bool {
-    ["allow", "expect", "warn", "deny", "forbid"].iter().any(|level| attribute.path().is_ident(level))
+    ["allow", "expect", "warn", "deny", "forbid", "cfg_attr"]
+        .iter()
+        .any(|level| attribute.path().is_ident(level))
 }
 
 /// Whether a value of this type may have something to free.
@@ -243,10 +248,15 @@ fn is_pinned_reference(path: &syn::TypePath) -> bool {
     matches!(of.args.first(), Some(GenericArgument::Type(Type::Reference(_))))
 }
 
+fn never_returns(output: &ReturnType) -> bool {
+    matches!(output, ReturnType::Type(_, ty) if matches!(**ty, Type::Never(_)))
+}
+
 /// Tells the compiler the type of an `async` block, as the function's signature did. Never runs.
 fn output_hint(output: &ReturnType) -> TokenStream {
     let mut ty = match output {
         ReturnType::Default => syn::parse_quote!(()),
+        _ if never_returns(output) => parse_quote_spanned!(Span::mixed_site()=> ::core::convert::Infallible),
         ReturnType::Type(_, ty) => ty.clone(),
     };
     struct Unnamed;

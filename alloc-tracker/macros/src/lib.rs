@@ -39,7 +39,8 @@ use proc_macro::TokenStream;
 /// # What a line is
 /// Every statement at every depth: of blocks, branches, arms, loops, closures and `async` blocks. A statement of several
 /// lines belongs to its first; several statements on a line share its row; a macro call is one statement. The head of a
-/// loop is reached once more than its body runs. What the end of a scope frees belongs to the line of its closing brace,
+/// loop is reached once more than its body runs. What a statement does behind a block inside of it is at the last line of that
+/// block, and so is what is done between two polls of an `async` block. What the end of a scope frees belongs to the line of its closing brace,
 /// what an early `return` frees to the line of the `return`.
 ///
 /// # What the columns mean

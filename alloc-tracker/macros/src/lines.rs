@@ -5,11 +5,14 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::parse::{ParseStream, Parser};
 use syn::visit_mut::{self, VisitMut};
-use syn::{Arm, Attribute, Block, Expr, Ident, Local, Pat, Stmt, Token, parse_quote, parse_quote_spanned};
+use syn::{
+    AngleBracketedGenericArguments, Arm, AttrStyle, Attribute, BinOp, Block, Expr, ExprBlock, ExprRepeat,
+    ExprWhile, Ident, Local, Pat, PathArguments, Stmt, Token, Type, parse_quote, parse_quote_spanned,
+};
 
 use crate::ending::Ending;
 use crate::exits::Exits;
-use crate::extent::{Extent, site, site_at};
+use crate::extent::{Extent, bare, site, site_at};
 use crate::function::{is_condition, is_lint};
 
 /// The body of a function, with or without arguments.
@@ -120,7 +123,11 @@ impl Lines {
         let probe = if itself { None } else { self.probe_once(Extent::of(&value)) };
         self.visit_expr_mut(&mut value);
         match probe {
-            Some(probe) => parse_quote_spanned!(site()=> { #probe #value }),
+            Some(probe) => {
+                let mut block: ExprBlock = parse_quote_spanned!(site()=> {});
+                block.block.stmts = vec![probe, Stmt::Expr(value, None)];
+                Expr::Block(block)
+            }
             None => value,
         }
     }
@@ -149,6 +156,18 @@ impl VisitMut for Lines {
 
     fn visit_item_mut(&mut self, _: &mut syn::Item) {}
 
+    // Constants are no part of the function.
+
+    fn visit_type_mut(&mut self, _: &mut Type) {}
+
+    fn visit_path_arguments_mut(&mut self, _: &mut PathArguments) {}
+
+    fn visit_angle_bracketed_generic_arguments_mut(&mut self, _: &mut AngleBracketedGenericArguments) {}
+
+    fn visit_expr_repeat_mut(&mut self, value: &mut ExprRepeat) {
+        self.visit_expr_mut(&mut value.expr);
+    }
+
     fn visit_local_mut(&mut self, local: &mut Local) {
         // Not into the pattern or the type.
         if let Some(init) = &mut local.init {
@@ -166,7 +185,8 @@ impl VisitMut for Lines {
             Expr::If(branch) => {
                 self.visit_expr_mut(&mut branch.cond);
                 let start = (self.reached, self.inserted);
-                self.visit_block_mut(&mut branch.then_branch);
+                let closing = has_locals(&branch.then_branch) || has_let(&branch.cond);
+                self.block(&mut branch.then_branch, closing);
                 self.fork(start);
                 if let Some((_, otherwise)) = &mut branch.else_branch {
                     match &mut **otherwise {
@@ -176,6 +196,12 @@ impl VisitMut for Lines {
                         other => self.visit_expr_mut(other),
                     }
                 }
+                self.fork(start);
+            }
+            Expr::Binary(both) if matches!(both.op, BinOp::And(_) | BinOp::Or(_)) => {
+                self.visit_expr_mut(&mut both.left);
+                let start = (self.reached, self.inserted);
+                self.visit_expr_mut(&mut both.right);
                 self.fork(start);
             }
             Expr::Match(choice) => {
@@ -201,9 +227,11 @@ impl VisitMut for Lines {
                 let closing = has_locals(&repeat.body) || has_let(&repeat.cond);
                 self.block(&mut repeat.body, closing);
                 self.reached = None;
-                let syn::ExprWhile { attrs, label, cond, body, .. } = &*repeat;
+                let ExprWhile { attrs, label, cond, body, .. } = &*repeat;
+                let (outer, inner): (Vec<_>, Vec<_>) =
+                    attrs.iter().partition(|attribute| matches!(attribute.style, AttrStyle::Outer));
                 *value = parse_quote_spanned! {site()=>
-                    #(#attrs)* #label loop { #header if #cond #body else { break; } }
+                    #(#outer)* #label loop { #(#inner)* #header if #cond #body else { break; } }
                 };
             }
             Expr::ForLoop(repeat) => {
@@ -215,7 +243,7 @@ impl VisitMut for Lines {
                 let closing = has_locals(&repeat.body) || binds(&repeat.pat);
                 self.block(&mut repeat.body, closing);
                 self.reached = None;
-                let of = &repeat.expr;
+                let of = bare(&repeat.expr);
                 // It begins where the loop does, as `#[track_caller]` has it.
                 let head = Extent { first: repeat.for_token.span, ..Extent::of(of) };
                 let head = head.call("each", quote!(#line, #again, #of));
@@ -228,10 +256,12 @@ impl VisitMut for Lines {
                     Expr::Block(body) => {
                         let closing = has_locals(&body.block) || closure.inputs.iter().any(binds);
                         self.block(&mut body.block, closing);
-                        // Whoever calls it goes on where it was.
-                        let aside =
-                            parse_quote_spanned!(site()=> let __line = __ALLOC_TRACKER_FUNCTION.aside(););
-                        body.block.stmts.insert(0, aside);
+                        if closure.asyncness.is_none() {
+                            // Whoever calls it goes on where it was.
+                            *closure.body = parse_quote_spanned! {site()=>
+                                { let __line = __ALLOC_TRACKER_FUNCTION.aside(); #body }
+                            };
+                        }
                     }
                     body => self.visit_expr_mut(body),
                 }

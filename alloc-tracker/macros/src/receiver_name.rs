@@ -22,12 +22,13 @@ pub(crate) fn replace(body: &mut Block, arguments: &impl ToTokens) -> bool {
     names.possible
 }
 
-/// The name, for messages about this place. As if it stood there: texts can name it, and lints see it.
+/// The name, for messages about this place. As if it stood there: texts can name it. With underscores: nobody minds a `self` that is
+/// not used, or that gets a value which nobody reads.
 pub(crate) fn at(place: Span) -> Ident {
     Ident::new(NAME, place)
 }
 
-const NAME: &str = "self_value";
+const NAME: &str = "__self_value";
 
 /// Whether somebody uses the name for something else.
 fn is_taken(code: TokenStream) -> bool {
@@ -47,15 +48,16 @@ const DISCREET: [(&str, Option<usize>); 20] = [
     ("println", Some(0)),
     ("eprint", Some(0)),
     ("eprintln", Some(0)),
-    ("panic", Some(0)),
     ("todo", Some(0)),
     ("unimplemented", Some(0)),
-    ("unreachable", Some(0)),
+    // Until Rust 2021 their text may have no names in it.
+    ("panic", None),
+    ("unreachable", None),
     ("write", Some(1)),
     ("writeln", Some(1)),
     // These do, if they have no text.
-    (ASSERTS[0], Some(1)),
-    (ASSERTS[1], Some(1)),
+    (ASSERTS[0], None),
+    (ASSERTS[1], None),
     ("assert_eq", Some(2)),
     ("assert_ne", Some(2)),
     ("debug_assert_eq", Some(2)),
@@ -73,7 +75,7 @@ impl Names {
         if !mentions_self(arguments.clone()) {
             return arguments;
         }
-        let discreet = DISCREET.iter().find(|(name, _)| *name == of);
+        let discreet = DISCREET.iter().find(|(name, _)| *name == of && !has_items(arguments.clone()));
         let has_text = || behind_first_argument(arguments.clone()) > 0;
         match discreet {
             Some((_, text)) if !ASSERTS.contains(&of) || has_text() => self.tokens(arguments, *text),
@@ -146,6 +148,15 @@ fn mentions_self(tokens: TokenStream) -> bool {
     false
 }
 
+/// Whether there may be functions among these, with a `self` of their own.
+fn has_items(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == "fn",
+        TokenTree::Group(group) => has_items(group.stream()),
+        _ => false,
+    })
+}
+
 fn names_self(literal: &Literal) -> bool {
     literal.to_string().contains("{self")
 }
@@ -164,7 +175,8 @@ fn renamed(text: &Literal) -> Option<Literal> {
     while let Some(at) = rest.find('{') {
         let (before, from) = rest.split_at(at);
         made.push_str(before);
-        let named = from.strip_prefix("{self").filter(|after| after.starts_with(['}', ':']));
+        let named =
+            from.strip_prefix("{self").map(str::trim_start).filter(|after| after.starts_with(['}', ':']));
         (made, rest) = match (from.strip_prefix("{{"), named) {
             (Some(after), _) => (made + "{{", after),
             (None, Some(after)) => (made + "{" + NAME, after),
@@ -238,11 +250,11 @@ mod tests {
                     self.len() * 2
                 }
             }
-            println!("{} {}", self_value.name, self::inner::count(&[self_value.count]));
-            assert!(self_value.count > 0, "{}", vec![self_value.count].len());
-            write!(out, "{self_value} {{self}} {self_value:>8} {selfish}", selfish = self_value.count);
-            let add = |more| self_value.count + more;
-            Self { name: self_value.name, ..self_value }
+            println!("{} {}", __self_value.name, self::inner::count(&[__self_value.count]));
+            assert!(__self_value.count > 0, "{}", vec![__self_value.count].len());
+            write!(out, "{__self_value} {{self}} {__self_value:>8} {selfish}", selfish = __self_value.count);
+            let add = |more| __self_value.count + more;
+            Self { name: __self_value.name, ..__self_value }
         });
         assert_eq!(body.to_token_stream().to_string(), expected.to_token_stream().to_string());
     }
@@ -256,8 +268,8 @@ mod tests {
             parse_quote!({ quote!(self.a) }),
             parse_quote!({ vec![stringify!(self)] }),
             // It is something else.
-            parse_quote!({ self.a + self_value }),
-            parse_quote!({ format!("{self_value} {}", self.a) }),
+            parse_quote!({ self.a + __self_value }),
+            parse_quote!({ format!("{__self_value} {}", self.a) }),
             // It may or may not be a text with names in it.
             parse_quote!({
                 drop(self.a);

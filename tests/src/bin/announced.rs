@@ -66,6 +66,9 @@ fn main() {
     measure("is_conditional", || {
         black_box([true, false].map(is_conditional));
     });
+    measure("binds_in_an_if", || {
+        black_box([true, false].map(binds_in_an_if));
+    });
     measure("Label::told", || drop(black_box(Label(vec![0; 25]).told())));
     measure("tidies", || {
         black_box(tidies());
@@ -299,6 +302,21 @@ fn is_conditional(early: bool) -> usize {
         absent()
     }
 } //= 1 -66
+
+#[profile]
+fn binds_in_an_if(on: bool) -> usize {
+    let skipped = on && {
+        //= 2 0
+        let scratch = vec![0u8; 5]; //= 1 5
+        counts(&scratch) == 5 //= 1 0
+    }; //= 1 -5
+    let mut sum = 0; //= 2 0
+    if let Some(held) = Some(vec![0u8; 100]) {
+        //= 2 200
+        sum += counts(&held); //= 2 0
+    } //= 2 -200
+    sum + usize::from(skipped) //= 2 0
+} //= 2 0
 
 struct Label(Vec<u8>);
 
