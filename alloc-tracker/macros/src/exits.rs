@@ -6,7 +6,7 @@ use quote::{ToTokens, quote_spanned};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
     AngleBracketedGenericArguments, Attribute, Block, Expr, ExprMacro, ExprRepeat, Ident, Lifetime,
-    PathArguments, Stmt, StmtMacro, Type, parse_quote_spanned,
+    PathArguments, Stmt, StmtMacro, Type, parse_quote, parse_quote_spanned,
 };
 
 use crate::ending::is_leaving_macro;
@@ -80,7 +80,7 @@ impl VisitMut for Exits<'_> {
             Expr::Macro(call) => is_leaving_macro(&call.mac),
             _ => false,
         };
-        let first = Extent::of(value).first;
+        let Extent { first, last } = Extent::of(value);
         self.inner(value);
         let site = site_at(first);
         if leaves {
@@ -88,8 +88,15 @@ impl VisitMut for Exits<'_> {
             *value = parse_quote_spanned!(site=> #(#attributes)* { ::alloc_tracker::__private::Closing::may_leave(&#closing, ()); #value });
         } else if self.tell_before(value, first) {
             let attributes = take_attributes(value);
-            // NOTE: as an argument it must not be something that never is.
-            // In parentheses, because at the beginning of a statement it would be one, also behind a `&`.
+            if let Expr::Try(_) = value {
+                // What lints say of it they say of the whole.
+                let stays = quote_spanned!(first=> ::alloc_tracker::__private::Closing::stays);
+                let arguments = quote_spanned!(last=> (&#closing, #value));
+                *value = parse_quote!(#(#attributes)* #stays #arguments);
+                return;
+            }
+            // NOTE: what an `await` waits for may never be, and must not be an argument then. In parentheses, because at the beginning
+            // of a statement it would be one, also behind a `&`.
             *value = parse_quote_spanned! {site=>
                 #(#attributes)* (match #value {
                     #[allow(unreachable_code)]
