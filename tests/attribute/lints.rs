@@ -161,6 +161,17 @@ fn a_statement_is_allowed_to() -> u32 {
 }
 
 #[alloc_tracker::profile]
+fn expects_what_is_found() -> u32 {
+    #[expect(unused_variables, reason = "it is there")]
+    let first = 1;
+    #[expect(unused_mut)]
+    let mut second = 2;
+    #[expect(unused_must_use)]
+    fallible();
+    second
+}
+
+#[alloc_tracker::profile]
 fn leaves_things_unused() {
     precious();
     fallible();

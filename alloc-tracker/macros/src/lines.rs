@@ -4,10 +4,11 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::parse::{ParseStream, Parser};
+use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
     AngleBracketedGenericArguments, Arm, AttrStyle, Attribute, BinOp, Block, Expr, ExprBlock, ExprRepeat,
-    ExprWhile, Ident, Local, Pat, PathArguments, Stmt, Token, Type, parse_quote, parse_quote_spanned,
+    ExprWhile, Ident, Local, Meta, Pat, PathArguments, Stmt, Token, Type, parse_quote, parse_quote_spanned,
 };
 
 use crate::ending::Ending;
@@ -291,6 +292,16 @@ fn parts_of(statement: &Stmt) -> (Vec<Attribute>, TokenStream) {
     parse.parse2(statement.to_token_stream()).unwrap_or_else(|_| (Vec::new(), statement.to_token_stream()))
 }
 
+/// What is expected of the statement is not expected of its probe.
+fn allowed(mut attribute: Attribute) -> Attribute {
+    if attribute.path().is_ident("expect")
+        && let Meta::List(list) = &mut attribute.meta
+    {
+        list.path = Ident::new("allow", list.path.span()).into();
+    }
+    attribute
+}
+
 /// Whether a statement will be there.
 fn is_certain(statement: &Stmt) -> bool {
     !matches!(statement, Stmt::Item(_)) && !parts_of(statement).0.iter().any(is_condition)
@@ -300,7 +311,7 @@ fn is_certain(statement: &Stmt) -> bool {
 fn with_attributes(mut probe: Stmt, attributes: &[Attribute]) -> Stmt {
     if let Stmt::Expr(Expr::MethodCall(call), _) = &mut probe {
         let copied = attributes.iter().filter(|attribute| is_condition(attribute) || is_lint(attribute));
-        call.attrs = copied.cloned().collect();
+        call.attrs = copied.cloned().map(allowed).collect();
     }
     probe
 }
