@@ -172,6 +172,16 @@ fn expects_what_is_found() -> u32 {
 }
 
 #[alloc_tracker::profile]
+fn a_block_is_allowed_to(list: &[u32]) -> u32 {
+    return list[0];
+    {
+        #![allow(unreachable_code)]
+        drop(list.to_vec());
+        list[1]
+    }
+}
+
+#[alloc_tracker::profile]
 fn leaves_things_unused() {
     precious();
     fallible();

@@ -68,10 +68,10 @@ use proc_macro::TokenStream;
 /// # What it cannot do
 /// A `self` by value is freed after the last line was announced, and is in no row, if a macro is defined in the method, or if one
 /// gets it that is not known to the attribute, or that shows how it is written, such as `dbg!`. What a macro in the value of a block
-/// frees by leaving the function may be at the closing brace; what `bail!` frees is not. Lints of the compiler find what they find without
-/// the attribute, but for `for_loops_over_fallibles`; some of clippy's, about arguments by value and about statements that follow
-/// each other, find less. A crate that has `#![forbid(unreachable_code)]` cannot use it. The future of an async function has its arguments
-/// once more: generic ones that are nested many deep may become too large for a stack.
+/// frees by leaving the function may be at the closing brace; what `bail!` frees is not. Lints of the compiler find what they find
+/// without the attribute, but for `for_loops_over_fallibles` and `unused_mut` of a `self`; some of clippy's, about arguments by value
+/// and about statements that follow each other, find less. A crate that has `#![forbid(unreachable_code)]` cannot use it. The future
+/// of an async function has its arguments once more: generic ones that are nested many deep may become too large for a stack.
 /// `const fn`, functions without a body, and everything that is no function are refused. In an `impl` block `const fn`s are
 /// left alone.
 ///

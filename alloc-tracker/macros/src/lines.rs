@@ -44,7 +44,8 @@ impl Lines {
                 statements.push(statement);
                 continue;
             }
-            let (attributes, code) = parts_of(&statement);
+            let (mut attributes, code) = parts_of(&statement);
+            attributes.extend(inner_attributes_of(&statement));
             let code = Extent::of(&code);
             let conditional = attributes.iter().any(is_condition);
             // A `while` reaches its line by itself.
@@ -305,6 +306,13 @@ fn allowed(mut attribute: Attribute) -> Attribute {
 /// Whether a statement will be there.
 fn is_certain(statement: &Stmt) -> bool {
     !matches!(statement, Stmt::Item(_)) && !parts_of(statement).0.iter().any(is_condition)
+}
+
+/// What stands at the beginning of a block that is a statement, as if it stood before it.
+fn inner_attributes_of(statement: &Stmt) -> Vec<Attribute> {
+    let Stmt::Expr(Expr::Block(ExprBlock { attrs, .. }), _) = statement else { return Vec::new() };
+    let inner = attrs.iter().filter(|attribute| matches!(attribute.style, AttrStyle::Inner(_)));
+    inner.map(|attribute| Attribute { style: AttrStyle::Outer, ..attribute.clone() }).collect()
 }
 
 /// The probe of a statement: there where that is, and the compiler is as strict about it.
