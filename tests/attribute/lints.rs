@@ -86,7 +86,7 @@ fn no_way_has_one(count: u32) -> u32 {
             never()
         }
         1 => never(),
-        _ => todo!(),
+        _ => unreachable!(),
     }
 }
 
@@ -349,7 +349,7 @@ fn breaks_with_values() -> u32 {
 #[alloc_tracker::profile]
 fn is_not_written(list: Vec<u32>) -> u32 {
     let held = list;
-    todo!()
+    unreachable!()
 }
 
 #[alloc_tracker::profile]
