@@ -46,7 +46,7 @@ fn the_heap_is_exact_at_every_mark_and_between_them() {
 
 #[test]
 fn samples_see_what_was_touched_and_calls_last_as_long_as_they_did() {
-    let run = Run::traced("staircase", &[]);
+    let run = Run::traced("staircase", &["rest"]);
     let timeline = run.json("timeline", &[]);
     let samples = points(&timeline, "samples");
     let marks = points(&timeline, "marks");
@@ -55,8 +55,8 @@ fn samples_see_what_was_touched_and_calls_last_as_long_as_they_did() {
         let seen = samples.iter().filter(|sample| number(sample, "ns") <= until);
         seen.map(|sample| number(sample, "rss")).max().unwrap()
     };
-    // A page or two may be shared with what was there before.
-    assert!(rss(five) - rss(ground) >= STEPS * STEP - 8192, "{} {}", rss(ground), rss(five));
+    // A page or two may be shared with what was there before, and some kernels are some dozen pages late.
+    assert!(rss(five) - rss(ground) >= STEPS * STEP - STEP / 4, "{} {}", rss(ground), rss(five));
     assert!(samples.is_sorted_by_key(|sample| number(sample, "minor_faults")));
     let functions = points(&timeline, "functions");
     assert_eq!(functions.len(), 1);

@@ -66,24 +66,33 @@ pub(super) unsafe fn renew() {
 }
 
 fn run() {
-    let mut pause_ns = SHORTEST_PAUSE_NS;
+    let mut quiet_ns = 0;
     while is_running() {
         let tick = with_stream(|stream| stream.tick());
         notice_replaced_modules();
-        pause_ns = match tick {
+        match tick {
             Some(Tick::Flooded(quarter_us)) => {
+                quiet_ns = 0;
                 pause_in_flood(quarter_us);
                 continue;
             }
-            Some(Tick::Busy) => SHORTEST_PAUSE_NS,
-            Some(Tick::Quiet) => (pause_ns * 2).min(LONGEST_PAUSE_NS),
+            Some(Tick::Busy) => quiet_ns = 0,
+            Some(Tick::Quiet) => {}
             // The process ends when its last thread does: this one.
             Some(Tick::Over) | None => break,
-        };
+        }
+        let pause_ns = pause_after(quiet_ns);
         if !rest(ASLEEP, pause_ns) {
             break;
         }
+        quiet_ns += pause_ns;
     }
+}
+
+/// A program in which nothing happened for some time is looked at less often: what it does next is seen late by an
+/// eighth of that time.
+fn pause_after(quiet_ns: u64) -> u64 {
+    (quiet_ns / 8).clamp(SHORTEST_PAUSE_NS, LONGEST_PAUSE_NS)
 }
 
 /// Waits in this state until somebody changes it, or for some time. False if the thread is to end.
@@ -126,7 +135,21 @@ const PAUSING: u32 = 3;
 const SLEEP_TAKES_US: u64 = 55;
 /// Shorter than the time in which a thread fills its lane.
 const FLOODED_PAUSE_NS: u64 = 150_000;
-/// The state of the process is sampled so often.
+/// The state of the process is sampled so often while it changes.
 const SHORTEST_PAUSE_NS: u64 = crate::sample::INTERVAL_US * 1000;
-/// A program in which nothing happens is looked at less often.
 const LONGEST_PAUSE_NS: u64 = 16 * SHORTEST_PAUSE_NS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_something_now_and_then_is_looked_at_as_often_as_who_always_does() {
+        let ms = |ms: u64| ms * 1_000_000;
+        for quiet in [0, 10, 40, 80] {
+            assert_eq!(pause_after(ms(quiet)), ms(10));
+        }
+        assert_eq!(pause_after(ms(400)), ms(50));
+        assert_eq!(pause_after(ms(60_000)), ms(160));
+    }
+}
