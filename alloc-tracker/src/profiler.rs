@@ -76,8 +76,8 @@ pub struct ProfilerBuilder {
 }
 
 impl ProfilerBuilder {
-    /// Where the dump goes; `%p` in it becomes the process id. A file that is there is replaced. Without this it is
-    /// `PROGRAM.PID.alloc` in the working directory.
+    /// Where the dump goes; `%p` in it becomes the process id. A dump that is there is replaced, any other file is left
+    /// alone. Without this it is `PROGRAM.PID.alloc` in the working directory.
     pub fn output(mut self, path: impl AsRef<Path>) -> ProfilerBuilder {
         self.output = Some(path.as_ref().to_path_buf());
         self

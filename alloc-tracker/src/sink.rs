@@ -2,10 +2,11 @@
 //! buffer that this module owns, commits. Out: bytes in files. Called under the recorder's lock; never allocates; an
 //! error is returned, never raised in the host.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloc_dump::header::Header;
-use alloc_dump::layout::{FRAME_HEADER_LEN, TAIL_SUFFIX};
+use alloc_dump::layout::{FRAME_HEADER_LEN, MAGIC, TAIL_SUFFIX};
 use alloc_dump::tail::{self, Commit, FRAME_OFFSET, FRAME_ROOM, LANE_LEN, LANES_START};
 
 use crate::sidecar;
@@ -38,12 +39,15 @@ pub(crate) enum OpenError {
     Locked,
     /// The path is too long or has a zero byte in it.
     Path,
+    /// There is a file already, with something else in it than a dump.
+    NotADump,
     /// The system refuses.
     System(Errno),
 }
 
 impl Sink {
-    /// Creates the dump and its sidecar, readable by this user alone. With `exclusive` a file that exists is left alone.
+    /// Creates the dump and its sidecar, readable by this user alone. With `exclusive` a file that exists is left alone, without
+    /// it one that is no dump.
     pub(crate) fn create(path: &PathBuffer, exclusive: bool, header: &Header) -> Result<Sink, OpenError> {
         let c_path = path.as_c_str().ok_or(OpenError::Path)?;
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NOCTTY;
@@ -61,6 +65,9 @@ impl Sink {
             // Again, now that nobody else can write it. PERF: what has ever been cut off some file systems write to the disk at once
             // when it is closed.
             if !file.identity().map_err(OpenError::System)?.empty {
+                if !is_dump(c_path, &identity) {
+                    return Err(OpenError::NotADump);
+                }
                 file.truncate(0).map_err(OpenError::System)?;
             }
             file.set_mode(0o600).map_err(OpenError::System)?;
@@ -208,6 +215,17 @@ impl Sink {
         // this process uses these words as atomics only.
         unsafe { AtomicU64::from_ptr(self.buffer.start().add(offset).cast()) }
     }
+}
+
+/// Whether the file at `path`, which is this one, begins as a dump does. One that cannot be read is none.
+fn is_dump(path: &CStr, identity: &Identity) -> bool {
+    let Ok(file) = File::open(path, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0) else {
+        return false;
+    };
+    let mut first = [0; MAGIC.len()];
+    file.identity().is_ok_and(|other| other.same_file(identity))
+        && file.read(&mut first).is_ok_and(|read| read == MAGIC.len())
+        && first == MAGIC
 }
 
 const TAIL_FLAGS: i32 = libc::O_RDWR | libc::O_NOFOLLOW;

@@ -76,11 +76,12 @@ fn assert_as_untracked(outcome: &Outcome) {
 fn check_cannot_begin(name: &'static str) {
     let long_name = format!("/tmp/{}", "n".repeat(300));
     let long_path = format!("/{}", "p/".repeat(3000));
-    let cases: [(&str, &[&str]); 7] = [
+    let cases: [(&str, &[&str]); 8] = [
         ("missing/dump.alloc", &["cannot create", "missing/dump.alloc", "No such file"]),
         ("a_folder", &["cannot create", "a_folder", "Is a directory"]),
         ("/proc/self/dump.alloc", &["cannot create", "/proc/self/dump.alloc"]),
         ("a_link", &["cannot create", "a_link", "symbolic link"]),
+        ("target", &["cannot create", "target", "is not a dump"]),
         (&long_name, &["cannot create", "File name too long"]),
         (&long_path, &["cannot create", "too long"]),
         ("/dev/full", &["cannot create /dev/full", "No space left"]),

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::analyze::flame::Metric;
@@ -31,6 +33,30 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What the definitions cannot say: options that the chosen shape would leave unheard.
+    ///
+    /// # Errors
+    /// One for a person, as those of the definitions are.
+    pub fn check(&self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let (Command::Lines(args), Some(matches)) = (&self.command, matches.subcommand_matches("lines"))
+        else {
+            return Ok(());
+        };
+        let unheard: &[&str] = match args.format() {
+            LinesFormat::Text => &[],
+            LinesFormat::Csv => &["columns", "unit", "precision", "callers"],
+            LinesFormat::MemoryProfiler => &["columns", "unit", "callers"],
+        };
+        let given = |option: &&&str| matches.value_source(option) == Some(ValueSource::CommandLine);
+        let Some(option) = unheard.iter().find(given) else { return Ok(()) };
+        let format =
+            args.format().to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let said = format!("the argument '--{option}' cannot be used with '--format {format}'");
+        Err(Cli::command().error(ErrorKind::ArgumentConflict, said))
+    }
 }
 
 const MAIN_EXAMPLES: &str = "\
@@ -268,7 +294,7 @@ pub struct ReadArgs {
     /// Only stacks with a source file like this.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub file: Option<Pattern>,
-    /// Only events of threads with a name like this.
+    /// Only events of threads with a name like this; what is live counts for the thread that gave it its size.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub thread: Option<Pattern>,
     /// Only stacks with a function of a crate like this.
@@ -307,29 +333,29 @@ pub struct LinesArgs {
     /// What to read; here --function, --file and --crate choose the functions that are shown.
     #[command(flatten)]
     pub read: ReadArgs,
-    /// At most this many functions. [default: 10, with --html 50, with --json or a filter all]
+    /// At most this many functions. [default: 10, with --html 50, with --json, --csv or a filter all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
     /// Show functions of the runtime as well.
     #[arg(long)]
     pub full: bool,
     /// Print one table for a spreadsheet, all columns, sizes in bytes: the same as --format csv.
-    #[arg(long, conflicts_with_all = ["json", "html", "format", "columns"])]
+    #[arg(long, conflicts_with_all = ["json", "html", "format"])]
     pub csv: bool,
     /// The shape of what is printed.
     #[arg(long, value_enum, default_value_t = LinesFormat::Text, conflicts_with = "json")]
     pub format: LinesFormat,
     /// Write one self-contained page with the annotated source instead; - is stdout.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["json", "format", "columns"])]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["json", "format"])]
     pub html: Option<PathBuf>,
-    /// More columns.
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMN")]
+    /// More columns of the text; the other shapes have them all.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMN", conflicts_with_all = ["json", "html", "csv"])]
     pub columns: Vec<LinesColumn>,
-    /// The unit of sizes. [default: what fits each column]
-    #[arg(long, value_enum, ignore_case = true, conflicts_with_all = ["json", "html"], help_heading = "Figures")]
+    /// The unit of sizes in the text. [default: what fits each column]
+    #[arg(long, value_enum, ignore_case = true, conflicts_with_all = ["json", "html", "csv"], help_heading = "Figures")]
     pub unit: Option<Unit>,
-    /// Digits behind the point of sizes.
-    #[arg(long, value_name = "DIGITS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=9), help_heading = "Figures")]
+    /// Digits behind the point of sizes in the text.
+    #[arg(long, value_name = "DIGITS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=9), conflicts_with_all = ["json", "html", "csv"], help_heading = "Figures")]
     pub precision: u8,
     /// Order of the functions. [default: annotated ones, then your own, then those of packages, by what they allocate]
     #[arg(long, value_enum)]
@@ -341,16 +367,21 @@ pub struct LinesArgs {
     /// Annotated functions stay together.
     #[arg(long)]
     pub split_generics: bool,
-    /// Below each table, from where the function was called when the heap changed.
-    #[arg(long)]
+    /// Below each table, from where the function was called when the heap changed; in the text and in JSON.
+    #[arg(long, conflicts_with_all = ["html", "csv"])]
     pub callers: bool,
     /// Folder with sources that are not where they were compiled; the longest end of a path that is below it counts. May be
     /// given several times.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Sources")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, value_parser = parse_folder, help_heading = "Sources")]
     pub source_root: Vec<PathBuf>,
     /// Look for sources below NEW that were compiled below OLD; may be given several times.
     #[arg(long, value_name = "OLD=NEW", help_heading = "Sources")]
     pub path_map: Vec<PathMap>,
+}
+
+fn parse_folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() { Ok(path) } else { Err("there is no such folder".to_owned()) }
 }
 
 impl LinesArgs {
@@ -387,7 +418,7 @@ pub struct LeaksArgs {
     pub full: bool,
     /// Exit with 1 if more than this many bytes are live at the end, or if nobody can tell. The standard library itself
     /// keeps a few hundred bytes; with --crate the filters' own are counted.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub fail_on_leak: Option<u64>,
 }
 
@@ -423,11 +454,11 @@ pub struct TimelineArgs {
     /// One table for a spreadsheet: the same as --format csv.
     #[arg(long, conflicts_with_all = ["json", "format"])]
     pub csv: bool,
-    /// The shape of the picture. [default: text, with --output by the end of its name]
+    /// The shape of the picture. [default: text, with --output by the end of its name: .svg, .csv, .json, .txt]
     #[arg(long, value_enum, conflicts_with = "json")]
     pub format: Option<TimelineFormat>,
     /// Write it here; - is stdout.
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "json")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
     /// What the picture shows; CSV and JSON have everything.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "SERIES", default_values_t = [Series::Heap, Series::Rss])]
@@ -455,4 +486,6 @@ pub enum TimelineFormat {
     Svg,
     /// One table for a spreadsheet
     Csv,
+    /// The same as --json
+    Json,
 }

@@ -2,7 +2,8 @@
 //! upwards. Out: the same commands, with other defaults, so flags and `PROFILER_*` variables still win.
 //!
 //! Keys are the long names of options. At the top they hold for every command that has the option, in a table for that
-//! command alone:
+//! command alone. Relative paths count from the folder of the file. An option that contradicts a flag does not hold, so
+//! `--format text` is text where `csv = true` stands in the file:
 //!
 //! ```toml
 //! symbols = ["/srv/symbols"]
@@ -13,10 +14,12 @@
 //! fail-on-leak = 1000000
 //! ```
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::Command;
+use clap::parser::ValueSource;
+use clap::{Arg, Command, Id, ValueHint};
 use toml::{Table, Value};
 
 use crate::load::plain;
@@ -24,79 +27,121 @@ use crate::load::plain;
 /// Name of the file.
 pub const FILE_NAME: &str = "profiler.toml";
 
-/// Gives the options of `command` the defaults of the nearest `profiler.toml` at or above `folder`.
+/// Gives the options of `command` the defaults of the nearest `profiler.toml` at or above `folder`, but for those that
+/// contradict what `arguments` ask for.
 ///
 /// # Errors
 /// If the file cannot be read, is not TOML, or names an option or a value that there is not.
-pub fn with_defaults(command: Command, folder: &Path) -> anyhow::Result<Command> {
-    let Some(path) = folder.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file())
-    else {
+pub fn with_defaults(command: Command, folder: &Path, arguments: &[OsString]) -> anyhow::Result<Command> {
+    let Some(folder) = folder.ancestors().find(|folder| folder.join(FILE_NAME).is_file()) else {
         return Ok(command);
     };
+    let path = folder.join(FILE_NAME);
     let text = std::fs::read_to_string(&path)
         .map_err(|error| anyhow::anyhow!("cannot read {}: {}", path.display(), plain(&error)))?;
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
         anyhow::anyhow!("{}:{line}: {}", path.display(), error.message())
     })?;
-    apply(command, &table).with_context(|| path.display().to_string())
+    let file = Defaults { folder, contradicted: contradicted(&command, arguments) };
+    file.apply(command, &table).with_context(|| path.display().to_string())
 }
 
-fn apply(mut command: Command, table: &Table) -> anyhow::Result<Command> {
-    for (key, value) in table {
-        command = match value {
-            Value::Table(options) => {
-                if command.find_subcommand(key).is_none() {
-                    bail!("there is no command '{key}'");
-                }
-                let mut outcome = Ok(());
-                command = command.mut_subcommand(key, |mut command| {
-                    for (key, value) in options {
-                        if outcome.is_ok() {
-                            let changed;
-                            (command, changed) = set(command, key, value);
-                            outcome = changed.and_then(|changed| found(changed, key));
-                        }
+/// The command that was chosen, and its options that exclude one that was given.
+fn contradicted(command: &Command, arguments: &[OsString]) -> (String, Vec<Id>) {
+    let nothing = (String::new(), Vec::new());
+    // Whoever has mistaken the command line is told so when it is parsed for good.
+    let Ok(matches) = command.clone().try_get_matches_from(arguments) else { return nothing };
+    let Some((name, matches)) = matches.subcommand() else { return nothing };
+    // Only a command that was built knows the conflicts of its arguments.
+    let mut command = command.clone();
+    command.build();
+    let Some(chosen) = command.find_subcommand(name) else { return nothing };
+    let is_given = |arg: &Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+    let excludes =
+        |a: &Arg, b: &Arg| chosen.get_arg_conflicts_with(a).iter().any(|other| other.get_id() == b.get_id());
+    let ids = |arg: &Arg| matches.try_contains_id(arg.get_id().as_str()).is_ok();
+    let given: Vec<&Arg> = chosen.get_arguments().filter(|arg| ids(arg) && is_given(arg)).collect();
+    let out = chosen.get_arguments().filter(|arg| given.iter().any(|g| excludes(g, arg) || excludes(arg, g)));
+    (name.to_owned(), out.map(|arg| arg.get_id().clone()).collect())
+}
+
+/// How the file is read.
+struct Defaults<'a> {
+    folder: &'a Path,
+    contradicted: (String, Vec<Id>),
+}
+
+impl Defaults<'_> {
+    fn apply(&self, mut command: Command, table: &Table) -> anyhow::Result<Command> {
+        for (key, value) in table {
+            command = match value {
+                Value::Table(options) => {
+                    if command.find_subcommand(key).is_none() {
+                        bail!("there is no command '{key}'");
                     }
+                    let mut outcome = Ok(());
+                    command = command.mut_subcommand(key, |mut command| {
+                        for (key, value) in options {
+                            if outcome.is_ok() {
+                                let changed;
+                                (command, changed) = self.set(command, key, value);
+                                outcome = changed.and_then(|changed| found(changed, key));
+                            }
+                        }
+                        command
+                    });
+                    outcome?;
                     command
-                });
-                outcome?;
-                command
-            }
-            value => set_everywhere(command, key, value)?,
-        };
-    }
-    Ok(command)
-}
-
-/// Sets an option of the command itself and of all its subcommands that have it.
-fn set_everywhere(command: Command, key: &str, value: &Value) -> anyhow::Result<Command> {
-    let (mut command, mut anywhere) = set(command, key, value);
-    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    for name in names {
-        command = command.mut_subcommand(name, |sub| {
-            let (sub, changed) = set(sub, key, value);
-            anywhere = match (std::mem::replace(&mut anywhere, Ok(false)), changed) {
-                (Ok(before), Ok(now)) => Ok(before || now),
-                (Err(error), _) | (_, Err(error)) => Err(error),
+                }
+                value => self.set_everywhere(command, key, value)?,
             };
-            sub
-        });
+        }
+        Ok(command)
     }
-    found(anywhere?, key)?;
-    Ok(command)
-}
 
-/// Sets the default of an option, if the command has one of this name.
-fn set(command: Command, key: &str, value: &Value) -> (Command, anyhow::Result<bool>) {
-    let Some(id) =
-        command.get_arguments().find(|arg| arg.get_long() == Some(key)).map(|arg| arg.get_id().clone())
-    else {
-        return (command, Ok(false));
-    };
-    match texts(value) {
-        Some(texts) => (command.mut_arg(id, |arg| arg.default_values(texts)), Ok(true)),
-        None => (command, Err(anyhow::anyhow!("'{key}' has a value of the wrong kind"))),
+    /// Sets an option of the command itself and of all its subcommands that have it.
+    fn set_everywhere(&self, command: Command, key: &str, value: &Value) -> anyhow::Result<Command> {
+        let (mut command, mut anywhere) = self.set(command, key, value);
+        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        for name in names {
+            command = command.mut_subcommand(name, |sub| {
+                let (sub, changed) = self.set(sub, key, value);
+                anywhere = match (std::mem::replace(&mut anywhere, Ok(false)), changed) {
+                    (Ok(before), Ok(now)) => Ok(before || now),
+                    (Err(error), _) | (_, Err(error)) => Err(error),
+                };
+                sub
+            });
+        }
+        found(anywhere?, key)?;
+        Ok(command)
+    }
+
+    /// Sets the default of an option, if the command has one of this name.
+    fn set(&self, command: Command, key: &str, value: &Value) -> (Command, anyhow::Result<bool>) {
+        let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(key)) else {
+            return (command, Ok(false));
+        };
+        let (chosen, contradicted) = &self.contradicted;
+        let (id, is_path) =
+            (arg.get_id().clone(), matches!(arg.get_value_hint(), ValueHint::DirPath | ValueHint::FilePath));
+        let Some(mut texts) = texts(value) else {
+            return (command, Err(anyhow::anyhow!("'{key}' has a value of the wrong kind")));
+        };
+        if command.get_name() == chosen && contradicted.contains(&id) {
+            return (command, Ok(true));
+        }
+        for text in &mut texts {
+            if is_path && text != "-" {
+                *text = self.folder.join(&*text).to_string_lossy().into_owned();
+            } else if key == "path-map"
+                && let Some((old, new)) = text.split_once('=')
+            {
+                *text = format!("{old}={}", self.folder.join(new).display());
+            }
+        }
+        (command.mut_arg(id, |arg| arg.default_values(texts)), Ok(true))
     }
 }
 
@@ -131,7 +176,8 @@ mod tests {
         std::fs::write(folder.path().join(FILE_NAME), file).unwrap();
         let below = folder.path().join("a/b");
         std::fs::create_dir_all(&below).unwrap();
-        let matches = with_defaults(Cli::command(), &below)?.try_get_matches_from(args)?;
+        let arguments: Vec<OsString> = args.iter().map(OsString::from).collect();
+        let matches = with_defaults(Cli::command(), &below, &arguments)?.try_get_matches_from(args)?;
         Ok(Cli::from_arg_matches(&matches)?)
     }
 
@@ -153,6 +199,38 @@ mod tests {
             leaks(parse("", &["profiler-cli", "leaks", "x"]).unwrap()),
             (None, None, false, Vec::new())
         );
+    }
+
+    #[test]
+    fn what_a_flag_contradicts_does_not_hold() {
+        let shape = |args: &[&str]| {
+            let cli = parse("json = true\n[lines]\ncsv = true\nunit = 'KiB'", args).unwrap();
+            let Chosen::Lines(args) = cli.command else { panic!("another command") };
+            (args.read.json, args.csv, args.unit.is_some())
+        };
+        assert_eq!(shape(&["profiler-cli", "lines", "x"]), (true, true, true));
+        assert_eq!(shape(&["profiler-cli", "lines", "x", "--format", "text"]), (false, false, true));
+        assert_eq!(shape(&["profiler-cli", "lines", "x", "--csv"]), (false, true, false));
+        assert_eq!(shape(&["profiler-cli", "lines", "x", "--json"]), (true, false, false));
+    }
+
+    #[test]
+    fn paths_count_from_the_files_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join(FILE_NAME),
+            "symbols = ['sym', '/s']\n[lines]\npath-map = ['/build=src']\nhtml = '-'\n",
+        )
+        .unwrap();
+        let below = folder.path().join("a");
+        std::fs::create_dir(&below).unwrap();
+        let args = ["profiler-cli", "lines", "x"];
+        let matches = with_defaults(Cli::command(), &below, &args.map(OsString::from)).unwrap();
+        let cli = Cli::from_arg_matches(&matches.get_matches_from(args)).unwrap();
+        let Chosen::Lines(args) = cli.command else { panic!("another command") };
+        assert_eq!(args.read.symbols.symbols, [folder.path().join("sym"), PathBuf::from("/s")]);
+        assert_eq!(args.path_map, [format!("/build={}/src", folder.path().display()).parse().unwrap()]);
+        assert_eq!(args.html, Some(PathBuf::from("-")));
     }
 
     #[test]

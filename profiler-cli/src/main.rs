@@ -1,6 +1,7 @@
 //! `profiler-cli`: parse, run the command, say in one line what went wrong, and choose the exit status.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -10,12 +11,16 @@ use profiler_cli::config;
 use profiler_cli::units::Safe;
 
 fn main() -> ExitCode {
-    let definitions = match config::with_defaults(Cli::command(), &config::start()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let definitions = match config::with_defaults(Cli::command(), &config::start(), &arguments) {
         Ok(definitions) => definitions,
         Err(error) => return refuse(&error),
     };
-    let matches = definitions.get_matches();
+    let matches = definitions.get_matches_from(arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Err(error) = cli.check(&matches) {
+        error.exit();
+    }
     match cli.color {
         ColorWhen::Auto => {}
         ColorWhen::Always => anstream::ColorChoice::Always.write_global(),
@@ -41,6 +46,6 @@ fn main() -> ExitCode {
 }
 
 fn refuse(error: &anyhow::Error) -> ExitCode {
-    anstream::eprintln!("profiler-cli: {}", Safe(&format!("{error:#}")));
+    command::say(Safe(&format!("{error:#}")));
     ExitCode::from(2)
 }

@@ -36,6 +36,8 @@ pub struct Profile {
     pub announced: Vec<Announced>,
     /// Places that the program gave a name, in the order in which its threads came there.
     pub marks: Vec<Mark>,
+    /// Whether `stacks` and `announced` count the events of some of the threads only.
+    pub some_threads: bool,
     /// Totals over all stacks and threads.
     pub totals: HeapTotals,
     /// How many allocations asked for how much: at index i those of more than 2^(i-1) and at most 2^i bytes.
@@ -311,6 +313,8 @@ pub struct HeapTotals {
     pub foreign_frees: u64,
     /// Bytes of those blocks.
     pub foreign_bytes: u64,
+    /// Different stacks that events happened at.
+    pub stacks: u64,
 }
 
 /// Whether a profile can be believed.

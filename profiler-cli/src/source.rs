@@ -50,20 +50,46 @@ impl FromStr for PathMap {
 
 impl Elsewhere {
     /// Where the file that was compiled at `path` may be, likeliest first.
-    fn places(&self, path: &Path) -> Vec<PathBuf> {
+    fn places(&self, path: &Path) -> Vec<Place> {
         let mapped = self.maps.iter().find_map(|map| Some(map.new.join(path.strip_prefix(&map.old).ok()?)));
-        let mut places = vec![mapped.unwrap_or_else(|| path.to_owned())];
+        // A relative path is one of another folder, which need not be this one.
+        let guessed = mapped.is_none() && path.is_relative();
+        let mut places = vec![Place { path: mapped.unwrap_or_else(|| path.to_owned()), guessed }];
+        // What climbs out of the folder again is not in it.
+        if path.components().any(|part| part == Component::ParentDir) {
+            return places;
+        }
+        let normal = |part: &Component<'_>| matches!(part, Component::Normal(_));
+        let parts: Vec<Component<'_>> = path.components().filter(normal).collect();
+        let names: Vec<&str> =
+            parts.iter().map(|part| part.as_os_str().to_str().unwrap_or_default()).collect();
         for root in &self.roots {
-            let normal = |part: &Component<'_>| matches!(part, Component::Normal(_));
-            // What climbs out of the folder again is not in it.
-            if path.components().any(|part| part == Component::ParentDir) {
-                continue;
-            }
-            let parts: Vec<Component<'_>> = path.components().filter(normal).collect();
-            places.extend((0..parts.len()).map(|from| root.join(parts[from..].iter().collect::<PathBuf>())));
+            let ends = (0..=shortest_end(&names)).map(|from| parts[from..].iter().collect::<PathBuf>());
+            places.extend(ends.map(|end| Place { path: root.join(end), guessed: true }));
         }
         places
     }
+}
+
+/// Where a file may be.
+struct Place {
+    path: PathBuf,
+    /// It may be another file of the same name.
+    guessed: bool,
+}
+
+/// Where the shortest end of a path begins that tells its file from others. Every package has a `src/lib.rs`: of those that came
+/// from a registry or with the compiler, the package's own folder must be in it.
+fn shortest_end(parts: &[&str]) -> usize {
+    let behind = |folders: &[&str], more: usize| {
+        let at = parts.windows(folders.len()).position(|window| window == folders)?;
+        Some(at + folders.len() + more)
+    };
+    let package = behind(&["registry", "src"], 1)
+        .or_else(|| behind(&["git", "checkouts"], 1))
+        .or_else(|| behind(&["rustlib", "src", "rust"], 0))
+        .or_else(|| (parts.first() == Some(&"rustc")).then_some(2));
+    package.unwrap_or(usize::MAX).min(parts.len().saturating_sub(2))
 }
 
 /// A source file.
@@ -73,6 +99,7 @@ pub struct SourceFile {
     functions: Vec<Function>,
     modified: Option<SystemTime>,
     missing: bool,
+    guessed: bool,
 }
 
 /// Where a function stands: the line of its signature to the line of its closing brace.
@@ -116,7 +143,7 @@ impl Sources {
         let read = || {
             let mut found = SourceFile { missing: true, ..SourceFile::default() };
             for place in self.elsewhere.places(Path::new(path)) {
-                found = SourceFile::read(&place);
+                found = SourceFile { guessed: place.guessed, ..SourceFile::read(&place.path) };
                 if !found.missing {
                     break;
                 }
@@ -136,6 +163,18 @@ impl SourceFile {
     /// Whether the file could not be read.
     pub fn is_missing(&self) -> bool {
         self.missing
+    }
+
+    /// Whether it ends before this line.
+    pub fn is_shorter_than(&self, line: u32) -> bool {
+        self.lines.len() < line as usize
+    }
+
+    /// Whether it is another file than the one of a function of this name with something at the lines from `first` to `last`. One
+    /// that lies where it was compiled is the same.
+    pub fn is_another(&self, name: &str, first: u32, last: u32) -> bool {
+        let has_it = || self.function(name, first, last).is_some_and(|function| function.name == name);
+        self.guessed && !has_it()
     }
 
     /// The smallest function that contains all lines from `first` to `last`, one of the given name if there is any.
@@ -169,7 +208,7 @@ impl SourceFile {
             collector.visit_file(&file);
         }
         let lines = text.lines().map(str::to_owned).collect();
-        SourceFile { lines, functions: collector.functions, modified, missing: false }
+        SourceFile { lines, functions: collector.functions, modified, ..SourceFile::default() }
     }
 }
 
@@ -283,6 +322,7 @@ trait T {
         let here = folder.path().join("app/src");
         std::fs::create_dir_all(&here).unwrap();
         std::fs::write(here.join("main.rs"), "fn main() {}\n").unwrap();
+        std::fs::write(folder.path().join("main.rs"), "fn main() {}\n").unwrap();
         let found = |roots: &[&Path], maps: &[String], path: &str| {
             let roots = roots.iter().map(|root| root.to_path_buf()).collect();
             let maps = maps.iter().map(|map| map.parse().unwrap()).collect();
@@ -290,6 +330,9 @@ trait T {
         };
         let (root, app) = (folder.path(), folder.path().join("app"));
         assert!(found(&[root], &[], "app/src/main.rs") && found(&[&app], &[], "/build/7/app/src/main.rs"));
+        assert!(!found(&[root], &[], "/build/7/src/main.rs"), "a name alone says too little");
+        assert!(!found(&[&app], &[], "/c/registry/src/index-1/app-1.0.0/src/main.rs"), "another package");
+        assert!(!found(&[&app], &[], "/rustc/0123/library/core/src/main.rs"));
         assert!(!found(&[], &[], "/build/7/app/src/main.rs") && !found(&[root], &[], "/build/src/main.rs"));
         assert!(!found(&[&app], &[], "/build/../src/main.rs"), "a path that climbs");
         let map = format!("/build/7={}", root.display());
@@ -297,6 +340,36 @@ trait T {
         assert!(found(&[], &maps, "/build/7/app/src/main.rs"));
         assert!(!found(&[], &maps, "/build/77/app/src/main.rs"), "only whole parts of a path count");
         assert!("nothing".parse::<PathMap>().is_err() && "=x".parse::<PathMap>().is_err());
+    }
+
+    #[test]
+    fn ends_of_paths_name_the_package_that_is_not_ones_own() {
+        let end = |path: &str| {
+            let parts: Vec<&str> = path.split('/').collect();
+            parts[shortest_end(&parts)..].join("/")
+        };
+        assert_eq!(end("build/7/app/src/main.rs"), "src/main.rs");
+        assert_eq!(end("main.rs"), "main.rs");
+        assert_eq!(end("c/registry/src/index-1/serde-1.0.0/src/lib.rs"), "serde-1.0.0/src/lib.rs");
+        assert_eq!(end("c/git/checkouts/tool-1f/9a8b7c/src/lib.rs"), "9a8b7c/src/lib.rs");
+        assert_eq!(end("rustc/0123/library/core/src/mem/mod.rs"), "library/core/src/mem/mod.rs");
+        assert_eq!(end("t/lib/rustlib/src/rust/library/std/src/io.rs"), "library/std/src/io.rs");
+    }
+
+    #[test]
+    fn a_file_that_was_guessed_must_have_the_function() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("src")).unwrap();
+        std::fs::write(folder.path().join("src/main.rs"), "fn main() {\n    run();\n}\n").unwrap();
+        let file = |roots, path: &str| {
+            let elsewhere = Elsewhere { roots, maps: Vec::new() };
+            Sources::default().with(elsewhere).file(path)
+        };
+        let guessed = file(vec![folder.path().to_owned()], "/build/src/main.rs");
+        assert!(!guessed.is_another("main", 2, 2));
+        assert!(guessed.is_another("main", 2, 4) && guessed.is_another("run", 2, 2));
+        let own = file(Vec::new(), folder.path().join("src/main.rs").to_str().unwrap());
+        assert!(!own.is_another("run", 2, 2) && own.is_shorter_than(4) && !own.is_shorter_than(3));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alloc_dump::layout::StackId;
 use rustc_hash::FxHashMap;
 
-use crate::function_name::instance_of;
+use crate::function_name::{function_of, instance_of};
 use crate::profile::Profile;
 use crate::symbolize::classify::is_runtime;
 use crate::symbolize::{CodeAddress, Frame, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError};
@@ -220,11 +220,11 @@ impl Builder {
         for frame in frames {
             let runtime = is_runtime(&frame.function, frame.file.as_deref(), &module_path);
             let Frame { function, generics, file, line, inlined, .. } = frame;
-            let function = match generics.filter(|_| self.name_instances) {
-                Some(generics) => {
-                    let (outer, closure) = function.split_at(instance_of(&function).len());
-                    format!("{outer}::{generics}{closure}").into()
-                }
+            let (outer, closure) = function.split_at(instance_of(&function).len());
+            // The symbols of some name their types already, such as `drop_in_place<T>`.
+            let generics = generics.filter(|_| self.name_instances && function_of(outer) == outer);
+            let function = match generics {
+                Some(generics) => format!("{outer}::{generics}{closure}").into(),
                 None => function,
             };
             let id = self.intern(

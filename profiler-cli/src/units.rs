@@ -65,7 +65,8 @@ impl Unit {
     }
 }
 
-/// An amount of memory as people write it: a number, and one of B, KiB, MiB and GiB behind it unless it is bytes.
+/// An amount of memory as people write it: a number, and one of B, KiB, MiB and GiB behind it unless it is bytes. `64kib` is
+/// understood as well.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -73,6 +74,7 @@ impl Unit {
 /// ```
 /// use profiler_cli::units::parse_bytes;
 /// assert_eq!((parse_bytes("4096"), parse_bytes("1.5 MiB")), (Ok(4096), Ok(1_572_864)));
+/// assert_eq!(parse_bytes("2kib"), Ok(2048));
 /// assert!(parse_bytes("many").is_err() && parse_bytes("-1").is_err() && parse_bytes("3 MB").is_err());
 /// ```
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
@@ -80,7 +82,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, name) = (&text[..end], text[end..].trim());
     let units = [Unit::B, Unit::KiB, Unit::MiB, Unit::GiB];
-    let unit = units.into_iter().find(|unit| unit.name() == name).or(name.is_empty().then_some(Unit::B));
+    let named = units.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(name));
+    let unit = named.or(name.is_empty().then_some(Unit::B));
     match (number.parse::<f64>(), unit) {
         (Ok(number), Some(unit)) if number.is_finite() => Ok((number * unit.size() as f64).round() as u64),
         _ => Err("a number of bytes, or one with KiB, MiB or GiB behind it".to_owned()),
@@ -152,6 +155,11 @@ pub fn time(ns: u64) -> String {
 /// `1 block`, `2 blocks`.
 pub fn plural(number: u64, word: &str) -> String {
     format!("{} {word}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// `1 more block`, `2 more blocks`.
+pub fn more(number: u64, word: &str) -> String {
+    plural(number, &format!("more {word}"))
 }
 
 /// Text from a dump, a binary or a source file, safe for a terminal: control characters and those that change the

@@ -115,6 +115,7 @@ fn recording() -> (Profile, Stacks) {
         peak_blocks: 3,
         peak_us: 2_000_000,
         temporary: 1,
+        stacks: 3,
         ..HeapTotals::default()
     };
     (profile, stacks)

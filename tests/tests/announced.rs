@@ -104,7 +104,7 @@ fn a_function_has_one_table_and_a_thread_its_own_part() {
 fn marks_stand_in_the_summary() {
     let summary = Run::traced("announced", &[]).json("summary", &[]);
     let [mark] = summary["marks"].as_array().unwrap().as_slice() else { panic!("{}", summary["marks"]) };
-    assert_eq!((&mark["name"], &mark["thread"]), (&Value::from("all is done"), &Value::from(1)));
+    assert_eq!((&mark["name"], &mark["thread"]), (&Value::from("all is done"), &Value::from("announced")));
     assert!(mark["ns"].as_u64().unwrap() <= summary["duration_ns"].as_u64().unwrap());
 }
 

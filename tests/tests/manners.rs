@@ -164,7 +164,11 @@ fn other_processes_of_a_run_do_not_touch_the_dump() {
     let output = run(folder.path(), &["child"]);
     assert!(output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(said.lines().filter(|line| line.contains("put %p into the file name")).count(), 1, "{said}");
+    assert_eq!(
+        said.lines().filter(|line| line.contains("%p in the file name gives each process a dump")).count(),
+        1,
+        "{said}"
+    );
     check(&folder.path().join("x.alloc"), false);
     // With %p each has its own.
     let mut command = Command::new(program("profiler-cli"));

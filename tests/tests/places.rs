@@ -191,6 +191,15 @@ fn frees_are_where_they_happen() {
     let of_producer = run.json("lines", &["--function", "produce", "--thread", "producer"]);
     let produced = row(&of_producer, "growing_queue", "::produce", "// PLANTED: peak");
     assert_eq!((number(&produced, "allocated"), number(&produced, "freed")), (4000 * 1024, 0));
+    // What is held counts for the thread that gave it its size, in every table.
+    assert_eq!(number(&produced, "peak"), 3001 * 1024);
+    let widths = |thread: &str| number(&run.json("flamegraph", &["--thread", thread]), "total");
+    let (producer, consumer, others) = (widths("producer"), widths("consumer"), widths("growing_queue"));
+    assert!(producer >= 3001 * 1024 && consumer < 1024 * 1024, "{producer} {consumer}");
+    assert_eq!(producer + consumer + others, number(&run.json("summary", &[]), "peak_bytes"));
+    let live = |args: &[&str]| number(&run.json("leaks", args), "total_bytes");
+    let of_each = ["producer", "consumer", "growing_queue"].map(|thread| live(&["--thread", thread]));
+    assert_eq!(of_each.iter().sum::<i64>(), live(&[]));
 }
 
 /// Programs of other people's code: the marked line is somewhere on the stack.

@@ -61,13 +61,14 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
             let (why, errno) = match error {
                 OpenError::Taken => {
                     complain(format_args!(
-                        "process {} is not profiled: {path:.600} belongs to another program of this run; \
-                         put %p into the file name for a dump of each process",
+                        "process {} is not profiled: {path:.600} belongs to another program of this run, or to the one that \
+                         this process was before it called exec; %p in the file name gives each process a dump",
                         sys::pid()
                     ));
                     return Err(Errno(libc::EEXIST));
                 }
                 OpenError::Locked => ("another process is writing it", Errno(libc::EBUSY)),
+                OpenError::NotADump => ("it exists and is not a dump", Errno(libc::EEXIST)),
                 OpenError::Path => ("its path is too long", Errno(libc::ENAMETOOLONG)),
                 OpenError::System(Errno(libc::ELOOP)) => ("it is a symbolic link", Errno(libc::ELOOP)),
                 OpenError::System(errno) => ("", errno),

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use crate::analyze::lines::{FunctionLines, LineRow, note_about};
+use crate::analyze::lines::{FunctionLines, LineRow, Source};
 use crate::filter::Filter;
 use crate::function_name::function_of;
 use crate::profile::{Announced, AnnouncedLine, Profile};
@@ -70,7 +70,8 @@ fn last_name(function: &str) -> &str {
 }
 
 fn table(function: &Announced, path: String, sources: &Sources) -> FunctionLines {
-    let file = sources.file(&path);
+    let extent = (function.start_line, function.end_line);
+    let source = Source::of(Some(&path), sources, last_name(&function.name), extent);
     let sum =
         |figure: fn(&AnnouncedLine) -> u64| function.lines.values().map(figure).fold(0, u64::saturating_add);
     let (allocated, freed) = (sum(|line| line.allocated), sum(|line| line.freed));
@@ -81,18 +82,18 @@ fn table(function: &Announced, path: String, sources: &Sources) -> FunctionLines
     let mut numbers: Vec<u32> =
         gaps.take(MOST_LINES as usize + 1).chain(function.lines.keys().copied()).collect();
     numbers.sort_unstable();
-    let row = |line: u32| row(line, function.lines.get(&line), file.line(line).map(str::to_owned));
+    let row = |line: u32| row(line, function.lines.get(&line), source.text(line));
     FunctionLines {
         function: function.name.clone(),
         file: Some(path),
         start_line: function.start_line,
         end_line: function.end_line,
         source: "annotation",
-        note: note_about(Some(&file), sources),
+        lines: numbers.into_iter().map(row).collect(),
+        note: source.note,
         increment: allocated.wrapping_sub(freed) as i64,
         allocated,
         freed,
-        lines: numbers.into_iter().map(row).collect(),
         callers: None,
     }
 }

@@ -61,6 +61,8 @@ pub struct Flame {
     pub metric: Metric,
     /// The command line.
     pub command: String,
+    /// Whether the whole recording was read.
+    pub complete: bool,
     /// Sum of all weights.
     pub total: u64,
     /// What frames are called; `stacks` refers to them by index.
@@ -113,7 +115,14 @@ pub fn flame(
     } else {
         sorted.sort_by(|a, b| names(&a.0).cmp(&names(&b.0)));
     }
-    Flame { metric, command: profile.process.command(), total, labels: labels.names, stacks: sorted }
+    Flame {
+        metric,
+        command: profile.process.command(),
+        complete: profile.trust.complete(),
+        total,
+        labels: labels.names,
+        stacks: sorted,
+    }
 }
 
 /// Distinct labels by number.

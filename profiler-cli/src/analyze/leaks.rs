@@ -1,5 +1,7 @@
 //! What is live at the end, by stack. In: a profile and its stacks. Out: [`Leaks`], largest first.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -18,6 +20,8 @@ pub struct Leaks {
     pub total_blocks: u64,
     /// Whether the whole recording was read; if not, some of these may have been freed later.
     pub complete: bool,
+    /// Whether only some of what is live was asked for.
+    pub filtered: bool,
     /// Rows that `--top` cut off.
     pub omitted: usize,
     /// One row for each stack.
@@ -41,8 +45,10 @@ pub struct Leak {
     pub first_ns: u64,
     /// When the last of them was allocated.
     pub last_ns: u64,
-    /// The stack, innermost frame first: at most the innermost 1,000 frames.
+    /// The stack, innermost frame first. Of more than 1,000 frames the innermost 900 and the outermost 100.
     pub stack: Vec<StackFrame>,
+    /// Frames that are left out between these.
+    pub omitted_frames: usize,
 }
 
 /// A frame of a reported stack.
@@ -75,14 +81,12 @@ impl From<&NamedFrame> for StackFrame {
 /// Finds what is live at the end. Stacks that differ only in frames of the runtime are one row, unless `full` asks
 /// for these frames.
 pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, top: Option<usize>) -> Leaks {
-    let mut rows: FxHashMap<Vec<FrameId>, Row> = FxHashMap::default();
+    let mut rows: FxHashMap<Key, Row> = FxHashMap::default();
     for (stack, stats) in crate::analyze::summary::with_ids(profile) {
         if stats.live_blocks == 0 || !filter.accepts(stacks, stack) {
             continue;
         }
-        let mut key: Vec<FrameId> = if full { stacks.frames(stack).collect() } else { stacks.trimmed(stack) };
-        key.truncate(MAX_FRAMES);
-        key.shrink_to_fit();
+        let key = Key::of(if full { stacks.frames(stack).collect() } else { stacks.trimmed(stack) });
         let site = stacks.site(stack);
         let row = rows.entry(key).or_insert(Row { first_us: u64::MAX, site, ..Row::default() });
         row.bytes += stats.live_bytes;
@@ -90,7 +94,7 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
         row.first_us = row.first_us.min(stats.live_first_us);
         row.last_us = row.last_us.max(stats.live_last_us);
     }
-    let mut rows: Vec<(Vec<FrameId>, Row)> = rows.into_iter().collect();
+    let mut rows: Vec<(Key, Row)> = rows.into_iter().collect();
     rows.sort_by(|(a_key, a), (b_key, b)| {
         b.bytes
             .cmp(&a.bytes)
@@ -108,13 +112,34 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
         total_bytes,
         total_blocks,
         complete: profile.trust.complete(),
+        filtered: !filter.is_empty() || profile.some_threads,
         omitted: all - leaks.len(),
         leaks,
     }
 }
 
-/// Stacks are reported by their innermost frames; those of a recursion that is deeper would need memory without bound.
-const MAX_FRAMES: usize = 1000;
+/// What tells one row from another: the frames that are reported, and all those between them as one number. Rows with all
+/// frames of deep recursions would need memory without bound.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key {
+    frames: Box<[FrameId]>,
+    omitted: usize,
+    omitted_hash: u64,
+}
+
+impl Key {
+    fn of(mut frames: Vec<FrameId>) -> Key {
+        let omitted = frames.len().saturating_sub(INNERMOST + OUTERMOST);
+        let mut hasher = DefaultHasher::new();
+        if omitted > 0 {
+            frames.drain(INNERMOST..INNERMOST + omitted).for_each(|frame| frame.hash(&mut hasher));
+        }
+        Key { frames: frames.into_boxed_slice(), omitted, omitted_hash: hasher.finish() }
+    }
+}
+
+const INNERMOST: usize = 900;
+const OUTERMOST: usize = 100;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
@@ -126,9 +151,8 @@ struct Row {
 }
 
 impl Row {
-    fn name(self, stacks: &Stacks, frames: &[FrameId]) -> Leak {
+    fn name(self, stacks: &Stacks, key: &Key) -> Leak {
         let site = self.site.map(|id| stacks.frame(id));
-        let frames: Vec<&NamedFrame> = frames.iter().map(|id| stacks.frame(*id)).collect();
         Leak {
             bytes: self.bytes,
             blocks: self.blocks,
@@ -137,7 +161,8 @@ impl Row {
             function: site.map_or_else(|| "(no stack)".to_owned(), |frame| frame.function.to_string()),
             first_ns: self.first_us * 1000,
             last_ns: self.last_us * 1000,
-            stack: frames.into_iter().map(StackFrame::from).collect(),
+            stack: key.frames.iter().map(|id| StackFrame::from(stacks.frame(*id))).collect(),
+            omitted_frames: key.omitted,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use rustc_hash::FxHashMap;
@@ -26,6 +27,8 @@ pub struct Lines {
     pub schema: &'static str,
     /// Whether the whole recording was read.
     pub complete: bool,
+    /// Whether only some functions, or some threads, were asked for.
+    pub filtered: bool,
     /// Functions that `--top` cut off.
     pub omitted: usize,
     /// One table for each function.
@@ -204,6 +207,7 @@ pub fn lines(
     Lines {
         schema: "alloc-tracker/lines/1",
         complete: profile.trust.complete(),
+        filtered: !filter.is_empty() || profile.some_threads || selection.min_increment > 0,
         omitted: all - functions.len(),
         functions,
     }
@@ -379,12 +383,12 @@ fn selects(filter: &Filter, frame: &NamedFrame, selection: &Selection) -> bool {
 fn table(key: &Key<'_>, rows: &Rows<'_>, sources: &Sources, selection: &Selection) -> FunctionLines {
     let callers = selection.callers.then(|| caller_rows(rows));
     let mut rows = rows.clone();
-    let file = key.file.map(|path| sources.file(path));
     let lines = |rows: &Rows<'_>| rows.by_line.keys().copied().filter(|line| *line > 0).collect::<Vec<u32>>();
     let with_events = lines(&rows);
     let (first, last) = (with_events.first().copied().unwrap_or(0), with_events.last().copied().unwrap_or(0));
     let name = function_of(key.function).rsplit("::").next().unwrap_or_default();
-    let extent = file.as_ref().and_then(|file| file.function(name, first, last));
+    let source = Source::of(key.file, sources, name, (first, last));
+    let extent = source.file.as_ref().and_then(|file| file.function(name, first, last));
     let (start_line, end_line) = extent.map_or((first, last), |extent| (extent.start, extent.end));
     // What has no line of its own stands at the function's first, so that the sum holds.
     if let Some(unplaced) = rows.by_line.remove(&0) {
@@ -396,33 +400,56 @@ fn table(key: &Key<'_>, rows: &Rows<'_>, sources: &Sources, selection: &Selectio
     let gaps = extent.is_some() || end_line - start_line <= MAX_GUESSED_LINES;
     let numbers: Vec<u32> =
         if gaps { (start_line..=end_line).collect() } else { rows.by_line.keys().copied().collect() };
-    let text = |line: u32| file.as_ref().and_then(|file| file.line(line)).map(str::to_owned);
     FunctionLines {
         function: key.function.to_owned(),
         file: key.file.map(str::to_owned),
         start_line,
         end_line,
         source: "stacks",
-        note: note_about(file.as_deref(), sources),
+        lines: numbers
+            .into_iter()
+            .map(|line| line_row(line, rows.by_line.get(&line), source.text(line)))
+            .collect(),
+        note: source.note,
         increment: allocated.wrapping_sub(freed) as i64,
         allocated,
         freed,
-        lines: numbers.into_iter().map(|line| line_row(line, rows.by_line.get(&line), text(line))).collect(),
         callers,
     }
 }
 
-/// What is the matter with a function's source text.
-pub(super) fn note_about(file: Option<&SourceFile>, sources: &Sources) -> Option<String> {
-    let note = match file {
-        None => "no line tables: build with debug info to see lines",
-        Some(file) if file.is_missing() => "the source file is not here",
-        Some(file) if sources.is_newer_than_program(file) => {
-            "the source file was changed after the program was built; lines may have moved"
-        }
-        Some(_) => return None,
-    };
-    Some(note.to_owned())
+/// The source text of a function, and what is the matter with it.
+pub(super) struct Source {
+    file: Option<Arc<SourceFile>>,
+    pub(super) note: Option<String>,
+}
+
+impl Source {
+    /// That of the function `name`, of which the lines from the first to the last are known.
+    pub(super) fn of(path: Option<&str>, sources: &Sources, name: &str, (first, last): (u32, u32)) -> Source {
+        let file = path.map(|path| sources.file(path));
+        let note = match file.as_deref() {
+            None => Some("no line tables: build with debug info to see lines"),
+            Some(file) if file.is_missing() => Some("the source file is not here"),
+            Some(file) if file.is_another(name, first, last) => {
+                let note = "a file of this name is here, but it has no such function at these lines";
+                return Source { file: None, note: Some(note.to_owned()) };
+            }
+            Some(file) if sources.is_newer_than_program(file) => {
+                Some("the source file was changed after the program was built; lines may have moved")
+            }
+            Some(file) if file.is_shorter_than(last) => {
+                Some("the source file is shorter than the one that the program was built from")
+            }
+            Some(_) => None,
+        };
+        Source { file, note: note.map(str::to_owned) }
+    }
+
+    /// The text of a line.
+    pub(super) fn text(&self, line: u32) -> Option<String> {
+        self.file.as_ref()?.line(line).map(str::to_owned)
+    }
 }
 
 const MAX_GUESSED_LINES: u32 = 500;

@@ -5,6 +5,7 @@ use alloc_dump::trailer::EndReason;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
+use crate::analyze::timeline::{self, MarkPoint};
 use crate::filter::Filter;
 use crate::profile::{Profile, StackStats};
 use crate::stacks::{FrameId, Stacks};
@@ -50,7 +51,7 @@ pub struct Summary {
     /// Threads that had any heap event.
     pub threads: usize,
     /// Distinct stacks that had any heap event.
-    pub stacks: usize,
+    pub stacks: u64,
     /// Events that reached the recorder and were not recorded.
     pub lost_events: u64,
     /// Events whose stack does not reach a known root.
@@ -76,7 +77,7 @@ pub struct Summary {
     /// The kernel's figures for the process at their highest.
     pub process: ProcessPeaks,
     /// Moments that the program gave a name, in their order.
-    pub marks: Vec<MarkRow>,
+    pub marks: Vec<MarkPoint>,
     /// How many allocations asked for how much.
     pub sizes: Vec<SizeClass>,
     /// Sites by their share of the peak.
@@ -87,19 +88,6 @@ pub struct Summary {
     pub top_allocations: Vec<Site>,
     /// Threads, in the order of their first event.
     pub thread_list: Vec<ThreadRow>,
-}
-
-/// A moment that the program gave a name.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct MarkRow {
-    /// Its name.
-    pub name: String,
-    /// When.
-    pub ns: u64,
-    /// Number of the thread that came there.
-    pub thread: u32,
-    /// Live bytes of the process then.
-    pub live_bytes: u64,
 }
 
 /// The kernel's figures for the process at their highest. Sizes in bytes. Virtual size and resident set are the
@@ -203,7 +191,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         foreign_frees: totals.foreign_frees,
         foreign_freed_bytes: totals.foreign_bytes,
         threads: profile.threads.len(),
-        stacks: profile.stacks.iter().filter(|stats| stats.events() > 0).count(),
+        stacks: totals.stacks,
         lost_events: trust.lost_events,
         truncated_stacks: trust.truncated_stacks,
         checked_stacks: trust.checked_stacks,
@@ -216,16 +204,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         end: describe_end(trust.end),
         warnings: warnings(profile, stacks),
         process: process_peaks(profile),
-        marks: profile
-            .marks
-            .iter()
-            .map(|mark| MarkRow {
-                name: mark.name.clone(),
-                ns: mark.us * 1000,
-                thread: mark.thread,
-                live_bytes: mark.live_bytes,
-            })
-            .collect(),
+        marks: timeline::marks(profile),
         sizes: size_classes(&profile.sizes),
         top_peak: top_by(&sites, top, |site| site.peak_bytes),
         top_allocated: top_by(&sites, top, |site| site.allocated_bytes),
@@ -324,8 +303,15 @@ fn describe_end(end: Option<EndReason>) -> String {
     }
 }
 
-/// What is wrong with a profile, one sentence each; empty if nothing is.
+/// What is wrong with a profile or with its names, one sentence each; empty if nothing is.
 pub fn warnings(profile: &Profile, stacks: &Stacks) -> Vec<String> {
+    let mut warnings = warnings_of_recording(profile);
+    warnings.extend(stacks.hints.iter().cloned());
+    warnings
+}
+
+/// What is wrong with a profile, names aside.
+pub fn warnings_of_recording(profile: &Profile) -> Vec<String> {
     let trust = &profile.trust;
     let mut warnings = Vec::new();
     if let Some(reason) = &trust.stopped {
@@ -369,10 +355,9 @@ pub fn warnings(profile: &Profile, stacks: &Stacks) -> Vec<String> {
     }
     if profile.totals.foreign_frees > 0 {
         warnings.push(format!(
-            "the recording began late: {} frees were of blocks that it had not seen allocated",
-            profile.totals.foreign_frees
+            "the recording began late: it saw {} of blocks that it had not seen allocated",
+            plural(profile.totals.foreign_frees, "free")
         ));
     }
-    warnings.extend(stacks.hints.iter().cloned());
     warnings
 }

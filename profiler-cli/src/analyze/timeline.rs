@@ -1,9 +1,10 @@
 //! The process over time. In: a profile. Out: [`Timeline`]. Needs no symbols.
 
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use crate::pattern::Pattern;
-use crate::profile::{Announced, Profile, Span};
+use crate::profile::{Announced, Mark, Profile};
 
 /// The process over time. Times are nanoseconds since the recording began, sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -127,12 +128,6 @@ pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
         major_faults: sample.major_faults,
         tracker_bytes: sample.tracker_bytes,
     });
-    let marks = profile.marks.iter().map(|mark| MarkPoint {
-        ns: mark.us * 1000,
-        name: mark.name.clone(),
-        thread: thread_name(profile, mark.thread),
-        live_bytes: mark.live_bytes,
-    });
     Timeline {
         schema: "alloc-tracker/timeline/1",
         command: profile.process.command(),
@@ -144,10 +139,22 @@ pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
         peak_ns: profile.totals.peak_us * 1000,
         heap: heap.collect(),
         samples: samples.collect(),
-        marks: marks.collect(),
+        marks: marks(profile),
         functions: functions(profile, function),
         spans_dropped: profile.spans_dropped,
     }
+}
+
+/// Places that the program gave a name, in order.
+pub fn marks(profile: &Profile) -> Vec<MarkPoint> {
+    let names = Names::of(profile);
+    let point = |mark: &Mark| MarkPoint {
+        ns: mark.us * 1000,
+        name: mark.name.clone(),
+        thread: names.get(mark.thread),
+        live_bytes: mark.live_bytes,
+    };
+    profile.marks.iter().map(point).collect()
 }
 
 /// Fails with names that look like the pattern if no annotated function ran that matches it.
@@ -170,7 +177,8 @@ pub fn check(profile: &Profile, pattern: &Pattern) -> Result<(), String> {
 
 fn functions(profile: &Profile, pattern: Option<&Pattern>) -> Vec<FunctionSpans> {
     // Instances of a generic function are one function in every other table too.
-    let mut numbers = rustc_hash::FxHashMap::default();
+    let mut numbers = FxHashMap::default();
+    let names = Names::of(profile);
     let mut functions: Vec<FunctionSpans> = Vec::new();
     for span in &profile.spans {
         let Some(function) = profile.announced.get(span.function) else { continue };
@@ -182,7 +190,8 @@ fn functions(profile: &Profile, pattern: Option<&Pattern>) -> Vec<FunctionSpans>
             functions.len() - 1
         });
         functions[at].total_ns += span.end_us.saturating_sub(span.start_us) * 1000;
-        functions[at].spans.push(of_span(profile, span));
+        let (start_ns, end_ns) = (span.start_us * 1000, span.end_us * 1000);
+        functions[at].spans.push(SpanPoint { thread: names.get(span.thread), start_ns, end_ns });
     }
     functions.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then_with(|| a.function.cmp(&b.function)));
     functions
@@ -198,20 +207,23 @@ fn of_function(function: &Announced) -> FunctionSpans {
     }
 }
 
-fn of_span(profile: &Profile, span: &Span) -> SpanPoint {
-    let thread = thread_name(profile, span.thread);
-    SpanPoint { thread, start_ns: span.start_us * 1000, end_ns: span.end_us * 1000 }
-}
+/// What threads are called.
+struct Names<'a>(FxHashMap<u32, &'a str>);
 
-fn thread_name(profile: &Profile, id: u32) -> String {
-    let thread = profile.threads.iter().find(|thread| thread.id == id);
-    thread.map_or_else(|| format!("#{id}"), |thread| thread.name.clone())
+impl Names<'_> {
+    fn of(profile: &Profile) -> Names<'_> {
+        Names(profile.threads.iter().map(|thread| (thread.id, thread.name.as_str())).collect())
+    }
+
+    fn get(&self, id: u32) -> String {
+        self.0.get(&id).map_or_else(|| format!("#{id}"), |name| (*name).to_owned())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{HeapCurve, HeapInterval, Mark, Thread};
+    use crate::profile::{HeapCurve, HeapInterval, Span, Thread};
 
     fn profile() -> Profile {
         let interval = |min, max, last| HeapInterval { min, max, last };

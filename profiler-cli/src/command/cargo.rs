@@ -1,12 +1,16 @@
-//! `cargo`: builds one target with debug info, then does what `run` does.
+//! `cargo`: builds one target with debug info, then does what `run` does, where and with the variables with which cargo would
+//! start it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::BufReader;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
-use cargo_metadata::{Artifact, Message, TargetKind};
+use cargo_metadata::{Artifact, ArtifactDebuginfo, Message, MetadataCommand, Package, PackageId, TargetKind};
 
+use super::run::Surroundings;
 use super::{Failure, run};
 use crate::cli::CargoArgs;
 use crate::load::plain;
@@ -16,15 +20,29 @@ use crate::load::plain;
 /// # Errors
 /// See [`Failure`].
 pub fn cargo(args: &CargoArgs) -> Result<ExitCode, Failure> {
-    let mut command = vec![build(args)?];
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut artifact = build(&cargo, args, DebugInfo::OfOptimized)?;
+    if artifact.profile.debuginfo == ArtifactDebuginfo::None {
+        artifact = build(&cargo, args, DebugInfo::Always)?;
+    }
+    let program = artifact.executable.as_ref().context("no executable")?;
+    let mut command = vec![program.clone().into_os_string()];
     command.extend(args.args.iter().cloned());
-    run::profile(&command, &args.recording)
+    run::profile(&command, &args.recording, &surroundings(&cargo, &artifact))
 }
 
-/// Builds; the path of the executable.
-fn build(args: &CargoArgs) -> anyhow::Result<OsString> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut child = cargo_command(&cargo, args)
+/// Which profiles are told to have debug info.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DebugInfo {
+    /// Those that have none unless somebody asks for it.
+    OfOptimized,
+    /// Whichever is used.
+    Always,
+}
+
+/// Builds; the target that was asked for.
+fn build(cargo: &OsString, args: &CargoArgs, debug_info: DebugInfo) -> anyhow::Result<Artifact> {
+    let mut child = cargo_command(cargo, args, debug_info)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| anyhow::anyhow!("cannot run cargo: {}", plain(&error)))?;
@@ -42,17 +60,96 @@ fn build(args: &CargoArgs) -> anyhow::Result<OsString> {
     if !status.success() {
         bail!("cargo could not build the program");
     }
-    match built.as_slice() {
-        [artifact] => Ok(artifact.executable.clone().context("no executable")?.into_os_string()),
-        [] => bail!("cargo built no program; choose one with --bin, --example, --test, --bench or --lib"),
-        several => {
-            let names: Vec<&str> = several.iter().map(|artifact| artifact.target.name.as_str()).collect();
-            bail!("cargo built several programs; choose one of them with --bin: {}", names.join(", "))
+    if built.len() > 1 && names_nothing(args) {
+        let defaults = default_programs(cargo, &built);
+        if !defaults.is_empty() {
+            built.retain(|artifact| {
+                defaults.contains(&(artifact.package_id.clone(), artifact.target.name.clone()))
+            });
         }
+    }
+    let names: Vec<&str> = built.iter().map(|artifact| artifact.target.name.as_str()).collect();
+    match built.len() {
+        0 => bail!("cargo built no program; choose one with --bin, --example, --test, --bench or --lib"),
+        1 => Ok(built.swap_remove(0)),
+        _ => bail!("cargo built several programs; choose one of them with --bin: {}", names.join(", ")),
     }
 }
 
-fn cargo_command(cargo: &OsString, args: &CargoArgs) -> Command {
+/// What `default-run` names in the packages of these.
+fn default_programs(cargo: &OsString, built: &[Artifact]) -> Vec<(PackageId, String)> {
+    let mut defaults: Vec<(PackageId, String)> = Vec::new();
+    for artifact in built.iter().filter(|artifact| artifact.target.kind.contains(&TargetKind::Bin)) {
+        if let Some(package) = package_of(cargo, artifact)
+            && let Some(default) = package.default_run
+        {
+            defaults.push((package.id, default));
+        }
+    }
+    defaults.dedup();
+    defaults
+}
+
+/// What cargo knows of the package that a target is in. `None` only costs the program some of its environment.
+fn package_of(cargo: &OsString, artifact: &Artifact) -> Option<Package> {
+    let metadata = MetadataCommand::new()
+        .cargo_path(cargo)
+        .manifest_path(&artifact.manifest_path)
+        .no_deps()
+        .exec()
+        .ok()?;
+    metadata.packages.into_iter().find(|package| package.id == artifact.package_id)
+}
+
+/// Where `cargo run`, `cargo test` and `cargo bench` start a program, and with which variables.
+fn surroundings(cargo: &OsString, artifact: &Artifact) -> Surroundings {
+    let manifest = artifact.manifest_path.as_std_path();
+    let folder = manifest.parent().unwrap_or(Path::new("."));
+    let is_test = artifact.profile.test || artifact.target.kind.contains(&TargetKind::Bench);
+    let mut variables: Vec<(OsString, OsString)> = Vec::new();
+    let mut set = |name: &str, value: &dyn AsRef<OsStr>| variables.push((name.into(), value.as_ref().into()));
+    set("CARGO", cargo);
+    set("CARGO_MANIFEST_DIR", &folder);
+    set("CARGO_MANIFEST_PATH", &manifest);
+    if let Some(package) = package_of(cargo, artifact) {
+        let version = &package.version;
+        let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
+        set("CARGO_PKG_NAME", &package.name.as_str());
+        set("CARGO_PKG_VERSION", &version.to_string());
+        set("CARGO_PKG_VERSION_MAJOR", &version.major.to_string());
+        set("CARGO_PKG_VERSION_MINOR", &version.minor.to_string());
+        set("CARGO_PKG_VERSION_PATCH", &version.patch.to_string());
+        set("CARGO_PKG_VERSION_PRE", &version.pre.as_str());
+        set("CARGO_PKG_AUTHORS", &package.authors.join(":"));
+        set("CARGO_PKG_DESCRIPTION", &or_empty(&package.description));
+        set("CARGO_PKG_HOMEPAGE", &or_empty(&package.homepage));
+        set("CARGO_PKG_REPOSITORY", &or_empty(&package.repository));
+        set("CARGO_PKG_LICENSE", &or_empty(&package.license));
+    }
+    if let Some(libraries) = library_path(artifact) {
+        set("LD_LIBRARY_PATH", &libraries);
+    }
+    Surroundings { folder: is_test.then(|| folder.to_owned()), variables }
+}
+
+/// Where libraries are that the program may be linked to: its own, and those of the compiler (a procedural macro's tests).
+fn library_path(artifact: &Artifact) -> Option<OsString> {
+    let program = artifact.executable.as_ref()?.as_std_path();
+    let folder = program.parent()?;
+    let profile =
+        if folder.ends_with("deps") || folder.ends_with("examples") { folder.parent()? } else { folder };
+    let mut paths = vec![profile.join("deps"), profile.to_owned()];
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let printed = Command::new(rustc).args(["--print", "target-libdir"]).output().ok();
+    if let Some(printed) = printed.filter(|printed| printed.status.success()) {
+        paths.push(PathBuf::from(OsString::from_vec(printed.stdout.trim_ascii().to_vec())));
+    }
+    let before = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    paths.extend(std::env::split_paths(&before).filter(|path| !path.as_os_str().is_empty()));
+    std::env::join_paths(paths).ok()
+}
+
+fn cargo_command(cargo: &OsString, args: &CargoArgs, debug_info: DebugInfo) -> Command {
     let mut command = Command::new(cargo);
     if args.test.is_some() || args.lib {
         command.args(["test", "--no-run"]);
@@ -95,21 +192,27 @@ fn cargo_command(cargo: &OsString, args: &CargoArgs) -> Command {
         command.arg("--target-dir").arg(path);
     }
     // NOTE: `limited` and not `line-tables-only`: the latter leaves inlined functions without their module path.
-    if let Some(profile) = optimized_profile(args) {
+    let profile = profile_of(args);
+    if debug_info == DebugInfo::Always || !matches!(profile.as_str(), "DEV" | "TEST") {
         command.env(format!("CARGO_PROFILE_{profile}_DEBUG"), "limited");
-        command.env(format!("CARGO_PROFILE_{profile}_STRIP"), "none");
     }
+    command.env(format!("CARGO_PROFILE_{profile}_STRIP"), "none");
     command
 }
 
-/// The profile that may lack debug info, as environment variables spell it; `dev` and `test` have it.
-fn optimized_profile(args: &CargoArgs) -> Option<String> {
+/// The profile that is used, as environment variables spell it.
+fn profile_of(args: &CargoArgs) -> String {
     match args.profile.as_deref() {
-        Some("dev" | "test") => None,
-        Some(profile) => Some(profile.to_uppercase().replace('-', "_")),
-        None if args.bench.is_some() => Some("BENCH".to_owned()),
-        None => args.release.then(|| "RELEASE".to_owned()),
+        Some(profile) => profile.to_uppercase().replace('-', "_"),
+        None if args.bench.is_some() => "BENCH".to_owned(),
+        None if args.release => "RELEASE".to_owned(),
+        None if args.test.is_some() || args.lib => "TEST".to_owned(),
+        None => "DEV".to_owned(),
     }
+}
+
+fn names_nothing(args: &CargoArgs) -> bool {
+    [&args.bin, &args.example, &args.test, &args.bench].iter().all(|name| name.is_none()) && !args.lib
 }
 
 fn fits(args: &CargoArgs, artifact: &Artifact) -> bool {
@@ -121,8 +224,7 @@ fn fits(args: &CargoArgs, artifact: &Artifact) -> bool {
         return artifact.profile.test
             && target.kind.iter().any(|kind| !matches!(kind, TargetKind::Bin | TargetKind::Test));
     }
-    let named = [&args.bin, &args.example, &args.test, &args.bench];
-    if named.iter().all(|name| name.is_none()) {
+    if names_nothing(args) {
         return target.kind.contains(&TargetKind::Bin);
     }
     is(TargetKind::Bin, &args.bin)

@@ -2,7 +2,7 @@
 //! beside the dump, read back, and only then put in its place; whatever goes wrong, the dump stays as it was.
 
 use std::fs::{File, Metadata};
-use std::io::{self, BufWriter, Read};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,8 +14,8 @@ use alloc_dump::read::ReadError;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tempfile::NamedTempFile;
 
-use super::Failure;
 use super::progress::Progress;
+use super::{Failure, say};
 use crate::cli::CompressArgs;
 use crate::load::{LoadError, plain};
 use crate::units::{Safe, bytes};
@@ -65,25 +65,36 @@ pub enum Refusal {
 pub fn compress(args: &CompressArgs) -> Result<ExitCode, Failure> {
     let mut status = ExitCode::SUCCESS;
     let stop = on_signals();
+    let mut told = Ok(());
     for dump in &args.dumps {
         let name = dump.to_string_lossy();
         let said = match compress_dump(dump, &stop) {
-            Ok(Outcome::Smaller(before, after)) => {
-                anstream::println!("{}: {} -> {}", Safe(&name), bytes(before), bytes(after));
-                continue;
-            }
-            Ok(Outcome::AsItWas) => {
-                anstream::println!("{}: nothing to gain", Safe(&name));
+            Ok(outcome) => {
+                // Nobody who listens is no reason to leave the others as they are.
+                told = told.and(write_outcome(&name, outcome));
                 continue;
             }
             Err(Refusal::Stopped) => return Ok(ExitCode::from(STOPPED)),
             Err(Refusal::Load(error)) => error.to_string(),
             Err(refusal) => format!("{name}: {refusal}"),
         };
-        anstream::eprintln!("profiler-cli: {}", Safe(&said));
+        say(Safe(&said));
         status = ExitCode::from(2);
     }
-    Ok(status)
+    match told {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(status),
+    }
+}
+
+fn write_outcome(name: &str, outcome: Outcome) -> io::Result<()> {
+    let mut out = anstream::stdout();
+    match outcome {
+        Outcome::Smaller(before, after) => {
+            writeln!(out, "{}: {} -> {}", Safe(name), bytes(before), bytes(after))
+        }
+        Outcome::AsItWas => writeln!(out, "{}: nothing to gain", Safe(name)),
+    }
 }
 
 /// Set by the signals that ask a program to end, which from here on do nothing else: a file that is half written must go.

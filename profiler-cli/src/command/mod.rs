@@ -4,12 +4,14 @@ pub mod cargo;
 pub mod close;
 pub mod compress;
 pub mod manual;
+pub mod place;
 pub mod progress;
 pub mod read;
 pub mod run;
 pub mod timeline;
 
-use std::io;
+use std::fmt;
+use std::io::{self, Write};
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
@@ -33,4 +35,9 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Failure {
         Failure::Input(error)
     }
+}
+
+/// Says one line on stderr. Whoever does not listen any more stops nothing.
+pub fn say(text: impl fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "profiler-cli: {text}");
 }

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
-use super::Failure;
 use super::progress::Progress;
+use super::{Failure, say};
 use crate::analyze;
 use crate::analyze::lines::Selection;
 use crate::cli::{FlamegraphArgs, LeaksArgs, LinesArgs, LinesFormat, ReadArgs, SummaryArgs, SymbolArgs};
@@ -63,7 +64,8 @@ pub fn summary(args: &SummaryArgs) -> Result<ExitCode, Failure> {
 pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let options = Options { name_instances: args.split_generics, ..options(&args.read.symbols) };
     let (opened, filter) = open_with(&args.read, options)?;
-    let all = args.read.json || args.format() == LinesFormat::Csv || !filter.is_empty();
+    let filtered = !filter.is_empty() || args.read.thread.is_some() || args.min_increment.is_some();
+    let all = args.read.json || args.format() == LinesFormat::Csv || filtered;
     let default = if args.html.is_some() { DEFAULT_TOP_OF_PAGE } else { DEFAULT_TOP };
     let top = args.top.or((!all).then_some(default));
     let (roots, maps) = (args.source_root.clone(), args.path_map.clone());
@@ -79,7 +81,7 @@ pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let lines = analyze::lines::lines(&opened.profile, &opened.stacks, &sources, &filter, &selection);
     if let Some(path) = &args.html {
         let command = opened.profile.process.command();
-        write_to(path, |out| lines_html::write(out, &lines, &command))?;
+        write_to(path, &args.read.dump, |out| lines_html::write(out, &lines, &command))?;
         say_warnings(&opened);
         return Ok(ExitCode::SUCCESS);
     }
@@ -123,7 +125,7 @@ pub fn leaks(args: &LeaksArgs) -> Result<ExitCode, Failure> {
     }
     say_warnings(&opened);
     if let Some(objection) = objection {
-        eprintln!("profiler-cli: {objection}");
+        say(objection);
     }
     Ok(verdict)
 }
@@ -151,31 +153,37 @@ pub fn flamegraph(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
         json::write_flame(&mut out, &flame)?;
         out.flush()?;
         if args.output.is_none() {
+            say_warnings(&opened);
             return Ok(ExitCode::SUCCESS);
         }
     }
     let path = args.output.clone().unwrap_or_else(|| svg_path(&args.read.dump));
-    write_to(&path, |out| flame_svg::write(out, &flame))?;
+    write_to(&path, &args.read.dump, |out| flame_svg::write(out, &flame))?;
     say_warnings(&opened);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Where the flamegraph of a dump goes by default.
 pub fn svg_path(dump: &Path) -> PathBuf {
-    dump.with_extension("svg")
+    let mut path = dump.with_extension("svg");
+    if path == dump {
+        path.as_mut_os_string().push(".svg");
+    }
+    path
 }
 
 /// Draws into a file.
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn write_svg(path: &Path, flame: &analyze::flame::Flame) -> anyhow::Result<()> {
-    write_file(path, |out| flame_svg::write(out, flame))
+pub fn write_svg(path: &Path, flame: &analyze::flame::Flame, dump: &Path) -> anyhow::Result<()> {
+    write_file(path, dump, |out| flame_svg::write(out, flame))
 }
 
-/// Writes to stdout if the path is `-`; else into the file, and says which.
+/// Writes to stdout if the path is `-`; else into the file, and says which. Never over the dump that it was made of.
 pub(super) fn write_to(
     path: &Path,
+    dump: &Path,
     render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), Failure> {
     if path == Path::new("-") {
@@ -183,13 +191,22 @@ pub(super) fn write_to(
         render(&mut out)?;
         out.flush()?;
     } else {
-        write_file(path, render)?;
-        eprintln!("{}", Safe(&path.to_string_lossy()));
+        write_file(path, dump, render)?;
+        // Whoever does not listen has the file all the same.
+        let _ = writeln!(anstream::stderr(), "{}", Safe(&path.to_string_lossy()));
     }
     Ok(())
 }
 
-fn write_file(path: &Path, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+fn write_file(
+    path: &Path,
+    dump: &Path,
+    render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    if identity(path).is_some_and(|file| Some(file) == identity(dump)) {
+        bail!("cannot write {}: it is the dump itself", path.display());
+    }
     let write = || {
         let mut out = io::BufWriter::new(File::create(path)?);
         render(&mut out)?;
@@ -204,12 +221,12 @@ pub(super) fn load_dump(dump: &Path, thread: Option<&Pattern>) -> anyhow::Result
     let profile = load(dump, thread, &mut |done, total| reading.tell(done, total))?;
     drop(reading);
     if profile.trust.end.is_none() && profile.trust.recovered_bytes > 0 {
-        eprintln!(
-            "profiler-cli: {}: recovered {} bytes of the last records from {}",
+        say(format_args!(
+            "{}: recovered {} bytes of the last records from {}",
             Safe(&dump.to_string_lossy()),
             profile.trust.recovered_bytes,
             Safe(&crate::load::tail_path(dump).to_string_lossy())
-        );
+        ));
     }
     Ok(profile)
 }
@@ -269,6 +286,6 @@ pub(super) fn stdout() -> io::BufWriter<anstream::AutoStream<io::Stdout>> {
 /// What the summary says beside its figures, for the commands that show others.
 fn say_warnings(opened: &Opened) {
     for warning in analyze::summary::warnings(&opened.profile, &opened.stacks) {
-        eprintln!("profiler-cli: {}", Safe(&warning));
+        say(Safe(&warning));
     }
 }

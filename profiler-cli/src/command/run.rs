@@ -9,26 +9,26 @@ use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use alloc_dump::layout::MAGIC;
 use alloc_dump::trailer::EndReason;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
-use super::Failure;
 use super::close::{Closed, close};
 use super::compress::{Refusal, compress_dump, on_signals};
+use super::place::{Place, has_pid};
 use super::read::{DEFAULT_TOP, Opened, open, options, sources_of, svg_path, write_svg};
+use super::{Failure, say};
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
 use crate::analyze::lines::{Selection, lines};
 use crate::analyze::summary::summary;
 use crate::cli::{LineUsage, OnFull, RecordingArgs, Report, RunArgs};
 use crate::filter::Filter;
-use crate::load::{plain, tail_path, writer_of};
+use crate::load::{plain, writer_of};
 use crate::render::lines_text::Shape;
 use crate::render::{leaks_text, lines_text, summary_text};
 use crate::units::Safe;
@@ -38,14 +38,27 @@ use crate::units::Safe;
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
-    profile(&args.command, &args.recording)
+    profile(&args.command, &args.recording, &Surroundings::default())
+}
+
+/// What a program finds when it starts, unless it is what this process has.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Its working directory.
+    pub folder: Option<PathBuf>,
+    /// Variables of its environment.
+    pub variables: Vec<(OsString, OsString)>,
 }
 
 /// Profiles a command line; the exit status is the program's.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn profile(command: &[OsString], recording: &RecordingArgs) -> Result<ExitCode, Failure> {
+pub fn profile(
+    command: &[OsString],
+    recording: &RecordingArgs,
+    surroundings: &Surroundings,
+) -> Result<ExitCode, Failure> {
     let (program, arguments) = command.split_first().context("no program to run")?;
     let pattern = match &recording.output {
         Some(path) => path.clone(),
@@ -56,12 +69,17 @@ pub fn profile(command: &[OsString], recording: &RecordingArgs) -> Result<ExitCo
         let pattern = pattern.display();
         return Err(anyhow::anyhow!("{pattern}: with --follow-forks the dump's name needs %p in it").into());
     }
-    prepare(&pattern)?;
     let token = run_name();
+    let place = Place::prepare(&pattern, &token)?;
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
         .map_err(|error| anyhow::anyhow!("cannot watch for signals: {}", plain(&error)))?;
-    let mut child = Command::new(program)
+    let mut started = Command::new(program);
+    if let Some(folder) = &surroundings.folder {
+        started.current_dir(folder);
+    }
+    let mut child = started
         .args(arguments)
+        .envs(surroundings.variables.iter().map(|(name, value)| (name, value)))
         .env("ALLOC_TRACKER", "trace")
         .env("ALLOC_TRACKER_OUT", &pattern)
         .env("ALLOC_TRACKER_RUN", &token)
@@ -81,14 +99,15 @@ pub fn profile(command: &[OsString], recording: &RecordingArgs) -> Result<ExitCo
     let dumps = collect(&pattern, &token, pid, status)?;
     if dumps.is_empty() {
         let hint = "put `#[global_allocator] static ALLOC: AllocTracker = AllocTracker::system();` into it";
-        eprintln!(
-            "profiler-cli: no dump: {} does not use alloc-tracker, or never allocated; {hint}",
+        say(format_args!(
+            "no dump: {} does not use alloc-tracker, or never allocated; {hint}",
             program.display()
-        );
+        ));
         return Ok(if status.success() { ExitCode::from(2) } else { exit_code(status) });
     }
+    place.filled();
     if let Err(Failure::Input(error)) = report(&dumps, pid, recording) {
-        eprintln!("profiler-cli: {error:#}");
+        say(format_args!("{error:#}"));
     }
     if !recording.no_compress {
         let stop = on_signals();
@@ -111,7 +130,7 @@ fn make_smaller(dump: &Path, stop: &AtomicBool) {
     let Err(refusal) = compress_dump(dump, stop) else { return };
     if !matches!(refusal, Refusal::Incomplete | Refusal::Load(_)) {
         let dump = dump.to_string_lossy();
-        anstream::eprintln!("profiler-cli: {} stays as large as it is: {refusal}", Safe(&dump));
+        say(format_args!("{} stays as large as it is: {refusal}", Safe(&dump)));
     }
 }
 
@@ -126,46 +145,6 @@ fn default_output(program: &OsStr) -> PathBuf {
     let mut file: Vec<u8> = name.as_bytes().iter().copied().filter(|byte| *byte != b'%').collect();
     file.extend_from_slice(b".%p.alloc");
     PathBuf::from(OsString::from_vec(file))
-}
-
-/// Finds out before the program runs whether its dump can be written, and removes the one of an earlier run.
-fn prepare(pattern: &Path) -> anyhow::Result<()> {
-    let unwritable =
-        |error: &io::Error| anyhow::anyhow!("cannot write {}: {}", pattern.display(), plain(error));
-    let folder = pattern.parent().unwrap_or(Path::new("/"));
-    if has_pid(pattern) {
-        tempfile::Builder::new().tempfile_in(folder).map_err(|error| unwritable(&error))?;
-        return Ok(());
-    }
-    match std::fs::symlink_metadata(pattern) {
-        Ok(metadata) if metadata.is_file() && !may_be_replaced(pattern) => {
-            bail!("{} is not a dump: choose another name, or remove it", pattern.display())
-        }
-        Ok(metadata) if metadata.is_file() => {
-            std::fs::remove_file(pattern).map_err(|error| unwritable(&error))?
-        }
-        Ok(metadata) if metadata.is_dir() => bail!("cannot write {}: it is a folder", pattern.display()),
-        Ok(_) => bail!("cannot write {}: it is not a regular file", pattern.display()),
-        Err(_) => {
-            std::fs::File::create_new(pattern).map_err(|error| unwritable(&error))?;
-            std::fs::remove_file(pattern).map_err(|error| unwritable(&error))?;
-        }
-    }
-    match std::fs::remove_file(tail_path(pattern)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(&error)),
-        _ => Ok(()),
-    }
-}
-
-/// Whether a file is one that an earlier run has left.
-fn may_be_replaced(path: &Path) -> bool {
-    let mut first = [0u8; MAGIC.len()];
-    let read = std::fs::File::open(path).and_then(|mut file| io::Read::read(&mut file, &mut first));
-    matches!(read, Ok(0)) || (read.is_ok() && first == MAGIC)
-}
-
-fn has_pid(pattern: &Path) -> bool {
-    pattern.as_os_str().as_bytes().windows(2).any(|pair| pair == b"%p")
 }
 
 /// Tells the dumps of this run from those of any other.
@@ -209,13 +188,10 @@ fn collect(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> anyhow:
     for dump in &dumps {
         match close(dump, pid, end) {
             Ok(Closed::InUse) => {
-                eprintln!(
-                    "profiler-cli: {}: its process is still running; reading what is there",
-                    dump.display()
-                );
+                say(format_args!("{}: its process is still running; reading what is there", dump.display()));
             }
             Ok(_) => {}
-            Err(error) => eprintln!("profiler-cli: cannot close {}: {}", dump.display(), plain(&error)),
+            Err(error) => say(format_args!("cannot close {}: {}", dump.display(), plain(&error))),
         }
     }
     Ok(dumps)
@@ -244,9 +220,13 @@ fn candidates(pattern: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn fits(pattern: &[u8], name: &[u8]) -> bool {
     let Some(at) = pattern.windows(2).position(|pair| pair == b"%p") else { return pattern == name };
     let Some(rest) = name.strip_prefix(&pattern[..at]) else { return false };
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    digits > 0 && fits(&pattern[at + 2..], &rest[digits..])
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count().min(MOST_DIGITS);
+    // What follows may begin with a digit itself.
+    (1..=digits).any(|digits| fits(&pattern[at + 2..], &rest[digits..]))
 }
+
+/// Of a process id.
+const MOST_DIGITS: usize = 10;
 
 /// Reports on the program's own dump, or on the first one if it has none, and names the others.
 fn report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), Failure> {
@@ -282,7 +262,7 @@ fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Repor
     leaks_text::write(out, &leaks(profile, stacks, &filter, false, Some(DEFAULT_TOP / 2)))?;
     writeln!(out)?;
     let svg = svg_path(dump);
-    write_svg(&svg, &flame(profile, stacks, &filter, Metric::Peak, false, None))?;
+    write_svg(&svg, &flame(profile, stacks, &filter, Metric::Peak, false, None), dump)?;
     writeln!(out, "flamegraph: {}", Safe(&svg.to_string_lossy()))?;
     Ok(())
 }
@@ -294,6 +274,7 @@ mod tests {
     #[test]
     fn dumps_are_found_by_their_pattern() {
         assert!(fits(b"a.%p.alloc", b"a.17.alloc") && fits(b"x", b"x") && fits(b"%p-%p", b"1-22"));
+        assert!(fits(b"x%p2.alloc", b"x172.alloc") && fits(b"%p%p", b"1717"));
         assert!(
             !fits(b"a.%p.alloc", b"a..alloc")
                 && !fits(b"a.%p.alloc", b"a.17.alloc.tail")

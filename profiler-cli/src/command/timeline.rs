@@ -4,13 +4,15 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
-use super::Failure;
 use super::read::{load_dump, stdout, write_to};
+use super::{Failure, say};
 use crate::analyze;
 use crate::cli::{TimelineArgs, TimelineFormat};
+use crate::profile::Profile;
 use crate::render::{json, timeline_csv, timeline_svg, timeline_text};
+use crate::units::Safe;
 
 /// `profiler-cli timeline`.
 ///
@@ -24,19 +26,21 @@ pub fn timeline(args: &TimelineArgs) -> Result<ExitCode, Failure> {
             .with_context(|| args.dump.display().to_string())?;
     }
     let timeline = analyze::timeline::timeline(&profile, args.function.as_ref());
-    if args.json {
-        let mut out = stdout();
-        json::write(&mut out, &timeline)?;
-        out.flush()?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let asked = if args.csv { Some(TimelineFormat::Csv) } else { args.format };
-    let format = asked.unwrap_or_else(|| format_of(args.output.as_deref()));
+    let asked = match (args.json, args.csv) {
+        (true, _) => Some(TimelineFormat::Json),
+        (_, true) => Some(TimelineFormat::Csv),
+        _ => args.format,
+    };
+    let format = match asked {
+        Some(format) => format,
+        None => format_of(args.output.as_deref())?,
+    };
     let draw = |out: &mut dyn Write| -> io::Result<()> {
         match format {
             TimelineFormat::Text => timeline_text::write(out, &timeline, &args.series, size(args)),
             TimelineFormat::Svg => timeline_svg::write(out, &timeline, &args.series),
             TimelineFormat::Csv => timeline_csv::write(out, &timeline),
+            TimelineFormat::Json => json::write(out, &timeline),
         }
     };
     match &args.output {
@@ -44,7 +48,7 @@ pub fn timeline(args: &TimelineArgs) -> Result<ExitCode, Failure> {
             // A file has no colours.
             let mut plain = anstream::StripStream::new(Vec::new());
             draw(&mut plain)?;
-            write_to(path, |out| out.write_all(&plain.into_inner()))?;
+            write_to(path, &args.dump, |out| out.write_all(&plain.into_inner()))?;
         }
         _ => {
             let mut out = stdout();
@@ -52,14 +56,25 @@ pub fn timeline(args: &TimelineArgs) -> Result<ExitCode, Failure> {
             out.flush()?;
         }
     }
+    say_warnings(&profile);
     Ok(ExitCode::SUCCESS)
 }
 
-fn format_of(output: Option<&Path>) -> TimelineFormat {
-    match output.and_then(Path::extension).and_then(|extension| extension.to_str()) {
-        Some("svg") => TimelineFormat::Svg,
-        Some("csv") => TimelineFormat::Csv,
-        _ => TimelineFormat::Text,
+fn say_warnings(profile: &Profile) {
+    for warning in analyze::summary::warnings_of_recording(profile) {
+        say(Safe(&warning));
+    }
+}
+
+/// By the end of the file's name.
+fn format_of(output: Option<&Path>) -> anyhow::Result<TimelineFormat> {
+    let extension = output.and_then(Path::extension).map(|extension| extension.to_string_lossy());
+    match extension.as_deref() {
+        None | Some("txt") => Ok(TimelineFormat::Text),
+        Some("svg") => Ok(TimelineFormat::Svg),
+        Some("csv") => Ok(TimelineFormat::Csv),
+        Some("json") => Ok(TimelineFormat::Json),
+        Some(other) => bail!("cannot tell the shape of a .{other} file: give it with --format"),
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Replay {
     activations: Activations,
     mark_names: FxHashMap<u32, String>,
     selected: Option<FxHashSet<u32>>,
+    /// Events of the threads that are not selected, by stack.
+    elsewhere: FxHashMap<StackId, u64>,
     current: u32,
     now_us: u64,
     events: u64,
@@ -62,7 +64,7 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// With `selected`, stacks count only the events of these threads.
+    /// With `selected`, stacks count only the events of these threads, and hold only the blocks that these allocated.
     pub(super) fn new(header: Header, selected: Option<FxHashSet<u32>>) -> Replay {
         let mut replay = Replay {
             profile: Profile::default(),
@@ -75,12 +77,14 @@ impl Replay {
             activations: Activations::default(),
             mark_names: FxHashMap::default(),
             selected,
+            elsewhere: FxHashMap::default(),
             current: 0,
             now_us: 0,
             events: 0,
             missing_nodes: 0,
         };
         replay.profile.process.started_unix_ns = header.created_unix_ns;
+        replay.profile.some_threads = replay.selected.is_some();
         replay.profile.sizes = vec![0; 65];
         replay.make_room(StackId::FIRST.0 as usize);
         replay
@@ -174,9 +178,15 @@ impl Replay {
         for node in profile.nodes.iter_mut().filter(|node| node.module.is_none()) {
             node.module = self.modules.find(node.pc);
         }
+        // These are figures of the process, whichever threads are selected.
+        let elsewhere = |at: usize| self.elsewhere.get(&StackId(at as u32)).copied().unwrap_or(0);
+        let events =
+            profile.stacks.iter().enumerate().map(|(at, stats)| (at, stats.events() + elsewhere(at)));
         let truncated = |at: usize| profile.nodes[at].truncated || at == StackId::TRUNCATED.0 as usize;
-        let cut = profile.stacks.iter().enumerate().filter(|(at, _)| truncated(*at));
-        profile.trust.truncated_stacks = cut.map(|(_, stats)| stats.events()).sum();
+        for (at, events) in events.filter(|(_, events)| *events > 0) {
+            totals.stacks += 1;
+            profile.trust.truncated_stacks += if truncated(at) { events } else { 0 };
+        }
         profile.modules = self.modules.into_all();
         let until = trailer.map_or(0, |trailer| trailer.duration_us.min(MAX_US));
         profile.duration_us = until.max(self.now_us);
@@ -206,20 +216,20 @@ impl Replay {
     fn alloc(&mut self, addr: u64, size: u64, stack: StackId) {
         let stack = self.known(stack);
         self.events += 1;
-        let context = self.activations.context(self.current);
-        let block = Block { size, stack, context, born_us: self.now_us };
+        let thread = self.thread(self.current);
+        thread.just_allocated = Some(addr);
+        let (index, selected) = (thread.index, thread.selected);
+        let (owner, context) = (owner(selected, stack), self.activations.context(self.current));
+        let block = Block { size, stack: owner, context, born_us: self.now_us };
         if let Some(lost) = self.live.insert(addr, block) {
             // Its free was lost.
             self.profile.trust.inconsistent_events += 1;
             self.goes(&lost);
         }
-        self.comes(stack, context, size);
+        self.comes(owner, context, size);
         self.profile.totals.allocations += 1;
         add(&mut self.profile.totals.allocated_bytes, size);
         self.profile.sizes[size_class(size)] += 1;
-        let thread = self.thread(self.current);
-        thread.just_allocated = Some(addr);
-        let (index, selected) = (thread.index, thread.selected);
         if let Some(thread) = self.profile.threads.get_mut(index) {
             thread.allocations += 1;
             add(&mut thread.allocated, size);
@@ -229,6 +239,8 @@ impl Replay {
             stats.allocations += 1;
             add(&mut stats.allocated, size);
             self.announce(size, 0, 1);
+        } else {
+            self.passes(stack);
         }
     }
 
@@ -263,6 +275,8 @@ impl Replay {
                 self.activations.contexts.temporary(block.context);
                 add(&mut owner.temporary_bytes, block.size);
             }
+        } else {
+            self.passes(stack);
         }
     }
 
@@ -275,18 +289,18 @@ impl Replay {
         }
         let old_size = self.size_of(block, old_size);
         let born_us = block.map_or(self.now_us, |block| block.born_us);
-        let context = self.activations.context(self.current);
-        if let Some(lost) = self.live.insert(new, Block { size, stack, context, born_us }) {
-            self.profile.trust.inconsistent_events += 1;
-            self.goes(&lost);
-        }
-        self.comes(stack, context, size);
-        self.profile.totals.reallocations += 1;
-        add(&mut self.profile.totals.allocated_bytes, size);
-        add(&mut self.profile.totals.freed_bytes, old_size);
         let thread = self.thread(self.current);
         thread.just_allocated = None;
         let (index, selected) = (thread.index, thread.selected);
+        let (owner, context) = (owner(selected, stack), self.activations.context(self.current));
+        if let Some(lost) = self.live.insert(new, Block { size, stack: owner, context, born_us }) {
+            self.profile.trust.inconsistent_events += 1;
+            self.goes(&lost);
+        }
+        self.comes(owner, context, size);
+        self.profile.totals.reallocations += 1;
+        add(&mut self.profile.totals.allocated_bytes, size);
+        add(&mut self.profile.totals.freed_bytes, old_size);
         if let Some(thread) = self.profile.threads.get_mut(index) {
             thread.reallocations += 1;
             add(&mut thread.allocated, size);
@@ -298,7 +312,15 @@ impl Replay {
             add(&mut stats.allocated, size);
             add(&mut stats.freed, old_size);
             self.announce(size, old_size, 0);
+        } else {
+            self.passes(stack);
         }
+    }
+
+    /// Counts an event of a thread that is not selected.
+    #[cold]
+    fn passes(&mut self, stack: StackId) {
+        *self.elsewhere.entry(stack).or_default() += 1;
     }
 
     /// A block has got its size, which may make a new maximum.
@@ -465,6 +487,14 @@ impl Replay {
     }
 }
 
+/// Whose a block is: of the stack that gave it its size, or of none if that thread is not selected.
+#[inline]
+fn owner(selected: bool, stack: StackId) -> StackId {
+    if selected { stack } else { OTHERS }
+}
+
+/// Owns the blocks of threads that are not selected: they are in the totals only.
+const OTHERS: StackId = StackId(u32::MAX - 1);
 /// Marks a block that is older than the recording while it is being moved.
 const FOREIGN: StackId = StackId(u32::MAX);
 /// A node's record has a tag and three numbers; compressed, seldom less than this.
@@ -519,7 +549,12 @@ mod tests {
     const OTHER: StackId = StackId(5);
 
     fn replay(from_first_event: bool, records: &[Record<'_>]) -> Profile {
-        let mut replay = Replay::new(Header { session: [0; 16], created_unix_ns: 0 }, None);
+        replay_of(None, from_first_event, records)
+    }
+
+    fn replay_of(selected: Option<&[u32]>, from_first_event: bool, records: &[Record<'_>]) -> Profile {
+        let selected = selected.map(|ids| ids.iter().copied().collect());
+        let mut replay = Replay::new(Header { session: [0; 16], created_unix_ns: 0 }, selected);
         replay.record(&Record::Process(record::Process { from_first_event, ..record::Process::default() }));
         for (id, parent) in [(MAIN, StackId::ROOT), (LEAF, MAIN), (OTHER, MAIN)] {
             replay.record(&Record::Node { id, parent, pc: u64::from(id.0) });
@@ -614,6 +649,37 @@ mod tests {
         );
         assert_eq!(profile.totals.temporary, 1);
         assert_eq!((stats(&profile, LEAF).temporary, stats(&profile, LEAF).temporary_bytes), (1, 10));
+    }
+
+    #[test]
+    fn stacks_hold_what_the_selected_threads_allocated_and_totals_are_the_processs() {
+        let records = [
+            Record::Thread { id: 1 },
+            alloc(1, 100, LEAF),
+            alloc(2, 7, OTHER),
+            Record::Thread { id: 2 },
+            alloc(3, 1000, LEAF),
+            Record::Realloc { old: 1, old_size: None, new: 4, size: 130, stack: MAIN },
+            free(2, MAIN),
+            alloc(5, 10, LEAF),
+        ];
+        let of = |ids: &[u32]| replay_of(Some(ids), true, &records);
+        let (first, second, all) = (of(&[1]), of(&[2]), replay(true, &records));
+        for profile in [&first, &second] {
+            assert_eq!(profile.totals, all.totals);
+            assert!(profile.trust.exact());
+        }
+        // 107, 1107, 1137, 1130, 1140: the maximum is the last one, which only the second thread has blocks at.
+        assert_eq!((all.totals.peak_bytes, all.totals.stacks), (1140, 3));
+        let held = |profile: &Profile, stack| {
+            let stats = stats(profile, stack);
+            (stats.peak_bytes, stats.live_bytes, stats.live_blocks, stats.allocated, stats.freed)
+        };
+        assert_eq!(held(&first, LEAF), (0, 0, 0, 100, 0));
+        assert_eq!(held(&second, LEAF), (1010, 1010, 2, 1010, 0));
+        assert_eq!(held(&second, MAIN), (130, 130, 1, 130, 107));
+        // What the second thread freed is not the first one's any more, and never was the second's.
+        assert_eq!((held(&first, OTHER), held(&second, OTHER)), ((0, 0, 0, 7, 0), (0, 0, 0, 0, 0)));
     }
 
     #[test]

@@ -55,9 +55,12 @@ fn subtitle(flame: &Flame) -> String {
     if flame.command.chars().nth(MAX_COMMAND).is_some() {
         command.push('…');
     }
-    format!("{command} · {} in {}", quantity(flame), plural(flame.stacks.len() as u64, "distinct stack"))
+    let missing = if flame.complete { "" } else { INCOMPLETE };
+    let stacks = plural(flame.stacks.len() as u64, "distinct stack");
+    format!("{command} · {} in {stacks}{missing}", quantity(flame))
 }
 
+const INCOMPLETE: &str = " · the recording is not complete";
 const MAX_COMMAND: usize = 120;
 
 /// A name that inferno takes for one frame: a semicolon would split it, a number at its end would be taken for a
@@ -92,7 +95,7 @@ fn write_empty(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
          <text x=\"600\" y=\"75\" font-size=\"12\">{}</text>\n\
          </g>\n</svg>",
         flame.metric.title(),
-        escape(&command)
+        escape(&command) + if flame.complete { "" } else { INCOMPLETE }
     )
 }
 
@@ -112,7 +115,8 @@ mod tests {
             .map(|(frames, weight)| (frames.iter().map(&mut number).collect(), *weight))
             .collect();
         let total = stacks.iter().map(|(_, weight)| weight).sum();
-        let flame = Flame { metric: Metric::Live, command: "app <x>".to_owned(), total, labels, stacks };
+        let command = "app <x>".to_owned();
+        let flame = Flame { metric: Metric::Live, command, complete: true, total, labels, stacks };
         let mut out = Vec::new();
         write(&mut out, &flame).unwrap();
         String::from_utf8(out).unwrap()
@@ -130,6 +134,18 @@ mod tests {
         assert!(text.contains("<title>a 1 2 (5 bytes"), "{text}");
         assert!(text.contains("<title>main (35 bytes"), "{text}");
         assert!(!text.contains(SEMICOLON) && !text.contains(SPACE));
+    }
+
+    #[test]
+    fn a_picture_of_a_part_says_so() {
+        for stacks in [vec![], vec![(vec![0], 1)]] {
+            let (command, labels) = ("app".to_owned(), vec!["main".to_owned()]);
+            let total = stacks.len() as u64;
+            let flame = Flame { metric: Metric::Live, command, complete: false, total, labels, stacks };
+            let mut out = Vec::new();
+            write(&mut out, &flame).unwrap();
+            assert!(String::from_utf8(out).unwrap().contains("the recording is not complete"));
+        }
     }
 
     #[test]

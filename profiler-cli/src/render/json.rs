@@ -33,6 +33,7 @@ pub fn write_flame<'a>(out: &mut dyn Write, flame: &'a Flame) -> io::Result<()> 
             command: &flame.command,
             metric,
             unit: flame.metric.unit(),
+            complete: flame.complete,
             total: flame.total,
             stacks,
         },
@@ -45,6 +46,7 @@ struct FlameJson<'a> {
     command: &'a str,
     metric: &'static str,
     unit: &'static str,
+    complete: bool,
     total: u64,
     stacks: Vec<FlameStack<'a>>,
 }

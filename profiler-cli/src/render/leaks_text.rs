@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::{FAINT, GROWTH, HEADING, place};
-use crate::analyze::leaks::{Leak, Leaks};
-use crate::units::{Safe, bytes_exactly, plural, time};
+use crate::analyze::leaks::{Leak, Leaks, StackFrame};
+use crate::units::{Safe, bytes_exactly, more, plural, time};
 
 /// Writes the report.
 ///
@@ -12,11 +12,13 @@ use crate::units::{Safe, bytes_exactly, plural, time};
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
     if leaks.total_blocks == 0 {
-        writeln!(out, "Nothing is live at the end.")?;
+        let what = if leaks.filtered { "Nothing that the filter lets through" } else { "Nothing" };
+        writeln!(out, "{what} is live at the end.")?;
     } else {
         writeln!(
             out,
-            "{HEADING}Live at the end: {} in {}{HEADING:#}",
+            "{HEADING}Live at the end{}: {} in {}{HEADING:#}",
+            if leaks.filtered { ", of what the filter lets through" } else { "" },
             bytes_exactly(leaks.total_bytes),
             plural(leaks.total_blocks, "block")
         )?;
@@ -26,7 +28,7 @@ pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
     }
     if leaks.omitted > 0 {
         let all = leaks.leaks.len() + leaks.omitted;
-        writeln!(out, "\n{} more; --top {all} shows all.", plural(leaks.omitted as u64, "stack"))?;
+        writeln!(out, "\n{}; --top {all} shows all.", more(leaks.omitted as u64, "stack"))?;
     }
     if !leaks.complete {
         writeln!(out, "\nThe recording is not complete: some of these may have been freed after its end.")?;
@@ -50,17 +52,25 @@ fn write_leak(out: &mut dyn Write, number: usize, leak: &Leak) -> io::Result<()>
         time(leak.first_ns),
         time(leak.last_ns)
     )?;
-    let shown = leak.stack.len().min(MAX_FRAMES);
-    for frame in &leak.stack[..shown] {
-        let place = place(frame.file.as_deref(), frame.line);
-        let place = if place.is_empty() { frame.module.clone() } else { place };
-        let inlined = if frame.inlined { " (inlined)" } else { "" };
-        writeln!(out, "       {}  {FAINT}{}{inlined}{FAINT:#}", Safe(&frame.function), Safe(&place))?;
+    let all = leak.stack.len() + leak.omitted_frames;
+    if all <= INNERMOST + OUTERMOST + 1 {
+        return leak.stack.iter().try_for_each(|frame| write_frame(out, frame));
     }
-    if leak.stack.len() > shown {
-        writeln!(out, "       … {} more frames; --json has all", leak.stack.len() - shown)?;
-    }
-    Ok(())
+    let (inner, outer) = (&leak.stack[..INNERMOST], &leak.stack[leak.stack.len() - OUTERMOST..]);
+    inner.iter().try_for_each(|frame| write_frame(out, frame))?;
+    let between = plural((all - INNERMOST - OUTERMOST) as u64, "frame");
+    let hint = if leak.omitted_frames > 0 { "" } else { "; --json has all" };
+    writeln!(out, "       … {FAINT}{between} between{hint}{FAINT:#}")?;
+    outer.iter().try_for_each(|frame| write_frame(out, frame))
 }
 
-const MAX_FRAMES: usize = 24;
+fn write_frame(out: &mut dyn Write, frame: &StackFrame) -> io::Result<()> {
+    let place = place(frame.file.as_deref(), frame.line);
+    let place = if place.is_empty() { frame.module.clone() } else { place };
+    let inlined = if frame.inlined { " (inlined)" } else { "" };
+    writeln!(out, "       {}  {FAINT}{}{inlined}{FAINT:#}", Safe(&frame.function), Safe(&place))
+}
+
+/// Frames of a stack that are shown: where it happens, and where it comes from.
+const INNERMOST: usize = 20;
+const OUTERMOST: usize = 4;

@@ -91,7 +91,7 @@ mod tests {
             lines: vec![line],
             callers: None,
         };
-        Lines { schema: "", complete: true, omitted: 0, functions: vec![function] }
+        Lines { schema: "", complete: true, filtered: false, omitted: 0, functions: vec![function] }
     }
 
     #[test]

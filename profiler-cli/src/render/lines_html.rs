@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use self::columns::{COLUMNS, Column, Kind};
 use self::escaped::{Breakable, Escaped};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
-use crate::units::{bytes, count};
+use crate::units::{bytes, count, more};
 
 /// Writes the page; `command` is that of the recorded program.
 ///
@@ -38,7 +38,7 @@ pub fn write(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()
     write_switches(out)?;
     writeln!(out, "</header>")?;
     if lines.functions.is_empty() && lines.omitted == 0 {
-        writeln!(out, "<p>No function of the program's own has heap events.</p>")?;
+        writeln!(out, "<p>{}</p>", super::no_function(lines))?;
     }
     for (function, number) in lines.functions.iter().zip(1..) {
         write_function(out, function, number)?;
@@ -46,8 +46,8 @@ pub fn write(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()
     if lines.omitted > 0 {
         writeln!(
             out,
-            "<p class=\"omitted\">{} more functions; <code>--top {}</code> shows all, <code>--function</code> picks.</p>",
-            lines.omitted,
+            "<p class=\"omitted\">{}; <code>--top {}</code> shows all, <code>--function</code> picks.</p>",
+            more(lines.omitted as u64, "function"),
             lines.functions.len() + lines.omitted
         )?;
     }

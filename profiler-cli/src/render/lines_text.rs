@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::{FAINT, GROWTH, HEADING, RELEASE};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
-use crate::units::{Safe, Unit, count, time};
+use crate::units::{Safe, Unit, count, more, time};
 
 /// Columns that `lines` has besides the usual ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,7 +58,7 @@ impl Default for Shape {
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines, shape: &Shape) -> io::Result<()> {
     if lines.functions.is_empty() && lines.omitted == 0 {
-        writeln!(out, "No function of the program's own has heap events.")?;
+        writeln!(out, "{}", super::no_function(lines))?;
     }
     for (at, function) in lines.functions.iter().enumerate() {
         if at > 0 {
@@ -69,8 +69,8 @@ pub fn write(out: &mut dyn Write, lines: &Lines, shape: &Shape) -> io::Result<()
     if lines.omitted > 0 {
         writeln!(
             out,
-            "\n{} more functions; --top {} shows all, --function picks.",
-            lines.omitted,
+            "\n{}; --top {} shows all, --function picks.",
+            more(lines.omitted as u64, "function"),
             lines.functions.len() + lines.omitted
         )?;
     }
@@ -97,27 +97,42 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     if let Some(note) = &function.note {
         writeln!(out, "Note:     {note}")?;
     }
-    let more: String = shape.columns.iter().map(|column| format!("{:>13}", title(*column))).collect();
-    let header = format!(
-        "{:>6} {:>12} {:>12}  {:>11}{more}   {}",
-        "Line #", "Mem usage", "Increment", "Occurrences", "Line Contents"
-    );
-    writeln!(out, "\n{header}\n{}", "=".repeat(header.len()))?;
     let largest = |figure: &dyn Fn(&LineRow) -> Option<u64>| {
         function.lines.iter().filter_map(figure).max().unwrap_or(0)
     };
     let fitting = |largest| shape.unit.unwrap_or_else(|| Unit::fitting(largest));
     let usage = fitting(largest(&|row| row.mem_usage));
     let increment = fitting(largest(&|row| row.increment.map(i64::unsigned_abs)));
-    for row in &function.lines {
-        write_row(out, row, usage, increment, shape)?;
+    let sum = fitting(function.increment.unsigned_abs()).show_to(function.increment, shape.precision);
+    let rows: Vec<Cells> = function.lines.iter().map(|row| Cells::of(row, usage, increment, shape)).collect();
+    let width = |least: usize, cell: &dyn Fn(&Cells) -> &str| {
+        rows.iter().map(|cells| cell(cells).len()).max().unwrap_or(0).max(least)
+    };
+    let widths = Widths {
+        usage: width(12, &|cells| &cells.usage),
+        increment: width(12, &|cells| &cells.increment).max(sum.len()),
+        occurrences: width(11, &|cells| &cells.occurrences),
+        more: (0..shape.columns.len()).map(|at| width(12, &|cells| &cells.more[at])).collect(),
+    };
+    let titles = Cells {
+        usage: "Mem usage".to_owned(),
+        increment: "Increment".to_owned(),
+        occurrences: "Occurrences".to_owned(),
+        more: shape.columns.iter().map(|column| title(*column).to_owned()).collect(),
+    };
+    let header = format!("{:>6} {}   Line Contents", "Line #", titles.line(&widths, anstyle::Style::new()));
+    writeln!(out, "\n{header}\n{}", "=".repeat(header.len()))?;
+    for (row, cells) in function.lines.iter().zip(&rows) {
+        let text = row.text.as_deref().unwrap_or_default().replace('\t', "    ");
+        let line = format!("{:>6} {}   {}", row.line, cells.line(&widths, style(row)), Safe(&text));
+        writeln!(out, "{}", line.trim_end())?;
     }
+    let Widths { usage, increment, occurrences, .. } = widths;
     writeln!(
         out,
-        "{:>6} {:>12} {:>12}  {:>11}   {FAINT}sum: {} B allocated, {} B freed{FAINT:#}",
+        "{:>6} {:>usage$} {sum:>increment$}  {:>occurrences$}   {FAINT}sum: {} B allocated, {} B freed{FAINT:#}",
         "",
         "",
-        fitting(function.increment.unsigned_abs()).show_to(function.increment, shape.precision),
         "",
         count(function.allocated),
         count(function.freed),
@@ -149,25 +164,47 @@ fn write_callers(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -
 
 const MOST_CALLERS: usize = 5;
 
-fn write_row(out: &mut dyn Write, row: &LineRow, usage: Unit, unit: Unit, shape: &Shape) -> io::Result<()> {
-    let mem_usage =
-        row.mem_usage.map_or_else(String::new, |bytes| usage.show_to(bytes as i64, shape.precision));
-    let increment = row.increment.map_or_else(String::new, |bytes| unit.show_to(bytes, shape.precision));
-    let occurrences = row.occurrences.map_or_else(String::new, |events| events.to_string());
-    let style = match row.increment {
+/// What stands in the columns of one row.
+struct Cells {
+    usage: String,
+    increment: String,
+    occurrences: String,
+    more: Vec<String>,
+}
+
+struct Widths {
+    usage: usize,
+    increment: usize,
+    occurrences: usize,
+    more: Vec<usize>,
+}
+
+impl Cells {
+    fn of(row: &LineRow, usage: Unit, increment: Unit, shape: &Shape) -> Cells {
+        let precision = shape.precision;
+        Cells {
+            usage: row.mem_usage.map_or_else(String::new, |bytes| usage.show_to(bytes as i64, precision)),
+            increment: row.increment.map_or_else(String::new, |bytes| increment.show_to(bytes, precision)),
+            occurrences: row.occurrences.map_or_else(String::new, |events| events.to_string()),
+            more: shape.columns.iter().map(|column| figure(row, *column, shape)).collect(),
+        }
+    }
+
+    fn line(&self, widths: &Widths, style: anstyle::Style) -> String {
+        let Widths { usage, increment, occurrences, more } = widths;
+        let cell = |(text, width): (&String, &usize)| format!(" {text:>width$}");
+        let more: String = self.more.iter().zip(more).map(cell).collect();
+        let Cells { usage: used, increment: change, occurrences: often, .. } = self;
+        format!("{used:>usage$} {style}{change:>increment$}{style:#}  {often:>occurrences$}{more}")
+    }
+}
+
+fn style(row: &LineRow) -> anstyle::Style {
+    match row.increment {
         Some(bytes) if bytes > 0 => GROWTH,
         Some(bytes) if bytes < 0 => RELEASE,
         _ => anstyle::Style::new(),
-    };
-    let text = row.text.as_deref().unwrap_or_default();
-    let cell = |column: &LinesColumn| format!(" {:>12}", figure(row, *column, shape));
-    let more: String = shape.columns.iter().map(cell).collect();
-    let line = format!(
-        "{:>6} {mem_usage:>12} {style}{increment:>12}{style:#}  {occurrences:>11}{more}   {}",
-        row.line,
-        Safe(&text.replace('\t', "    "))
-    );
-    writeln!(out, "{}", line.trim_end())
+    }
 }
 
 fn title(column: LinesColumn) -> &'static str {

@@ -17,6 +17,8 @@ use std::io;
 
 use anstyle::{AnsiColor, Style};
 
+use crate::analyze::lines::Lines;
+
 /// Headings.
 const HEADING: Style = Style::new().bold();
 /// Growth, and what somebody should look at.
@@ -25,6 +27,15 @@ const GROWTH: Style = AnsiColor::Red.on_default();
 const RELEASE: Style = AnsiColor::Green.on_default();
 /// What only gives context.
 const FAINT: Style = Style::new().dimmed();
+
+/// Why there is no table.
+fn no_function(lines: &Lines) -> &'static str {
+    if lines.filtered {
+        "No function that the filter lets through has heap events."
+    } else {
+        "No function of the program's own has heap events."
+    }
+}
 
 /// `file.rs:12`, or the function's module where there is no file.
 fn place(file: Option<&str>, line: Option<u32>) -> String {

@@ -95,7 +95,7 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     row(
         out,
         "threads",
-        format!("{}, {}", count(summary.threads as u64), plural(summary.stacks as u64, "distinct stack")),
+        format!("{}, {}", count(summary.threads as u64), plural(summary.stacks, "distinct stack")),
     )?;
     row(
         out,
@@ -201,10 +201,11 @@ fn write_threads(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     for thread in threads.iter().take(MAX_THREADS) {
         writeln!(
             out,
-            "  {:<16} {FAINT}{:>8}{FAINT:#}  {:>12} allocations  {:>10} allocated  {:>10} freed",
+            "  {:<16} {FAINT}{:>8}{FAINT:#}  {:>12} {:<11}  {:>10} allocated  {:>10} freed",
             Safe(&thread.name).to_string(),
             thread.tid,
             count(thread.allocations),
+            if thread.allocations == 1 { "allocation" } else { "allocations" },
             bytes(thread.allocated_bytes),
             bytes(thread.freed_bytes)
         )?;

@@ -35,6 +35,7 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
             swap: Some(sample.swap),
             minor_faults: Some(sample.minor_faults),
             major_faults: Some(sample.major_faults),
+            tracker_bytes: Some(sample.tracker_bytes),
             ..Row::default()
         })?;
     }
@@ -78,4 +79,5 @@ struct Row<'a> {
     major_faults: Option<u64>,
     name: Option<&'a str>,
     thread: Option<&'a str>,
+    tracker_bytes: Option<u64>,
 }

@@ -37,7 +37,7 @@ fn function(name: &str, lines: Vec<LineRow>) -> FunctionLines {
 }
 
 fn page(functions: Vec<FunctionLines>) -> String {
-    let lines = Lines { schema: "", complete: true, omitted: 0, functions };
+    let lines = Lines { schema: "", complete: true, filtered: false, omitted: 0, functions };
     let mut out = Vec::new();
     write(&mut out, &lines, HOSTILE).unwrap();
     String::from_utf8(out).unwrap()
@@ -152,7 +152,13 @@ fn every_id_is_one_elements_and_every_link_leads_somewhere() {
 fn what_is_not_there_is_said() {
     let empty = page(Vec::new());
     assert!(empty.contains("No function of the program's own has heap events."));
-    let lines = Lines { schema: "", complete: false, omitted: 7, functions: vec![function("f", Vec::new())] };
+    let lines = Lines {
+        schema: "",
+        complete: false,
+        filtered: false,
+        omitted: 7,
+        functions: vec![function("f", Vec::new())],
+    };
     let mut out = Vec::new();
     write(&mut out, &lines, "").unwrap();
     let page = String::from_utf8(out).unwrap();

@@ -1,0 +1,118 @@
+//! `profiler-cli cargo` starts programs and tests where and as cargo does, with debug info whatever the profile says. The
+//! package does not link the tracker, so nothing of it has to be built: the CLI says so when the program has ended.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tests::{output_within, program};
+
+const MANIFEST: &str = "\
+[package]
+name = \"parcel\"
+version = \"1.2.3-beta\"
+edition = \"2021\"
+authors = [\"A\", \"B\"]
+default-run = \"chosen\"
+
+[profile.dev]
+debug = 0
+strip = true
+
+[workspace]
+";
+
+/// Line 3 asks for the backtrace.
+const CHOSEN: &str = "\
+fn main() {
+    println!(\"chosen {}\", std::env::args().skip(1).collect::<String>());
+    println!(\"{}\", std::backtrace::Backtrace::force_capture());
+}
+";
+
+const TEST: &str = "\
+#[test]
+fn is_started_as_by_cargo() {
+    let text = std::fs::read_to_string(\"Cargo.toml\").unwrap();
+    assert!(text.contains(\"parcel\"));
+    let set = |name: &str| std::env::var(name).unwrap();
+    assert_eq!(set(\"CARGO_MANIFEST_DIR\"), std::env::current_dir().unwrap().to_str().unwrap());
+    for (name, built_in) in [
+        (\"CARGO_PKG_NAME\", env!(\"CARGO_PKG_NAME\")),
+        (\"CARGO_PKG_VERSION\", env!(\"CARGO_PKG_VERSION\")),
+        (\"CARGO_PKG_VERSION_MAJOR\", env!(\"CARGO_PKG_VERSION_MAJOR\")),
+        (\"CARGO_PKG_VERSION_MINOR\", env!(\"CARGO_PKG_VERSION_MINOR\")),
+        (\"CARGO_PKG_VERSION_PATCH\", env!(\"CARGO_PKG_VERSION_PATCH\")),
+        (\"CARGO_PKG_VERSION_PRE\", env!(\"CARGO_PKG_VERSION_PRE\")),
+        (\"CARGO_PKG_AUTHORS\", env!(\"CARGO_PKG_AUTHORS\")),
+        (\"CARGO_PKG_LICENSE\", env!(\"CARGO_PKG_LICENSE\")),
+    ] {
+        assert_eq!(set(name), built_in, \"{name}\");
+    }
+    println!(\"as by cargo\");
+}
+";
+
+fn package() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("parcel/Cargo.toml", MANIFEST);
+    write("parcel/src/bin/chosen.rs", CHOSEN);
+    write("parcel/src/bin/other.rs", "fn main() {}\n");
+    write("parcel/tests/place.rs", TEST);
+    folder
+}
+
+/// Runs it from the folder above the package.
+fn cargo(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(program("profiler-cli"));
+    command
+        .args(["cargo", "--manifest-path", "parcel/Cargo.toml", "--offline"])
+        .args(args)
+        .env("CARGO", env!("CARGO"))
+        .env_remove("CARGO_TARGET_DIR")
+        .current_dir(folder);
+    output_within(&mut command, Duration::from_secs(300))
+}
+
+fn said(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn the_default_program_runs_here_with_debug_info() {
+    let folder = package();
+    let output = cargo(folder.path(), &["--", "with arguments"]);
+    let (printed, error) = said(&output);
+    assert!(printed.starts_with("chosen with arguments\n"), "{printed}{error}");
+    assert!(printed.contains("src/bin/chosen.rs:3"), "{printed}{error}");
+    assert!(error.contains("no dump"), "{error}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn tests_run_in_their_package() {
+    let folder = package();
+    let output = cargo(folder.path(), &["--test", "place", "--", "--nocapture"]);
+    let (printed, error) = said(&output);
+    assert!(printed.contains("as by cargo") && printed.contains("1 passed"), "{printed}{error}");
+}
+
+#[test]
+fn a_choice_that_is_left_open_is_said() {
+    let folder = package();
+    let manifest = folder.path().join("parcel/Cargo.toml");
+    fs::write(&manifest, MANIFEST.replace("default-run = \"chosen\"\n", "")).unwrap();
+    let output = cargo(folder.path(), &[]);
+    let (_, error) = said(&output);
+    let line = error.lines().find(|line| line.starts_with("profiler-cli:")).unwrap_or_default();
+    assert!(line.contains("choose one of them with --bin: ") && line.contains("other"), "{error}");
+    assert_eq!(output.status.code(), Some(2));
+}
