@@ -210,9 +210,11 @@ fn free((block, layout): (*mut u8, Layout)) {
 }
 
 /// Bytes of memory that are really there.
+/// The pages themselves, counted: what `statm` says may be some hundred pages late.
 fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    let smaps = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = smaps.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 fn errno() -> i32 {

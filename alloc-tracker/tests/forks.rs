@@ -235,9 +235,9 @@ fn check_run_token(name: &'static str) {
     outcome.assert_one_line(0, &["not profiled", "another program of this run", "dump.alloc", "%p"]);
     assert_eq!(std::fs::read(outcome.dump()).unwrap(), b"theirs");
     assert_eq!(outcome.files(), ["dump.alloc"]);
-    // Without a token it is replaced; and `%p` makes a name for each.
+    // Without a token an older dump is replaced; and `%p` makes a name for each.
     let run = Run::of(name).traced();
-    std::fs::write(run.dump(), "older").unwrap();
+    std::fs::write(run.dump(), [&alloc_dump::layout::MAGIC[..], b"older"].concat()).unwrap();
     let outcome = run.finish();
     outcome.assert_quiet(0);
     outcome.whole_replay();

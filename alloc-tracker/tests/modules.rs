@@ -251,9 +251,10 @@ fn another_in_its_place() {
         addresses.push(library.symbol(c"plugin_calls") as usize);
         library.call(ALLOCATES[load]);
         library.close();
-        // Another size is noticed at once; with the same, at the same addresses, by the next sample at the latest.
+        // Another size is noticed at once; with the same, at the same addresses, by the next sample at the latest, which a busy
+        // machine may take some time for.
         if LIBRARIES[load % LIBRARIES.len()] == "smaller.so" {
-            std::thread::sleep(std::time::Duration::from_millis(30));
+            std::thread::sleep(std::time::Duration::from_millis(200));
         }
     }
     for (load, address) in addresses.iter().enumerate() {

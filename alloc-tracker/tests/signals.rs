@@ -9,7 +9,7 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alloc_oracle::{Counting, report_at_exit};
@@ -128,18 +128,18 @@ fn check_inside_the_hook(name: &'static str) {
         drain(&mut pipe, &mut dump);
         notes.word.load(Ordering::SeqCst) == 1
     });
+    static ENDED: AtomicBool = AtomicBool::new(false);
     let reader = std::thread::spawn(move || {
         // Open for writing by us as well, so it never ends by itself.
-        let mut still = 0;
-        while still < 200 {
-            let before = dump.len();
+        while !ENDED.load(Ordering::SeqCst) {
             drain(&mut pipe, &mut dump);
-            still = if dump.len() == before { still + 1 } else { 0 };
             std::thread::sleep(Duration::from_millis(1));
         }
+        drain(&mut pipe, &mut dump);
         dump
     });
     let outcome = running.wait();
+    ENDED.store(true, Ordering::SeqCst);
     outcome.assert_quiet(0);
     let replay = Replay::from_reader(reader.join().unwrap().as_slice());
     replay.assert_whole();
@@ -166,7 +166,7 @@ fn exit_inside_the_hook() {
 }
 
 fn check_exit_inside_the_hook(name: &'static str) {
-    let run = Run::of(name).traced().limit(Duration::from_secs(20));
+    let run = Run::of(name).traced().limit(Duration::from_secs(120));
     let pipe = fill_a_pipe_for(&run);
     let mut running = run.start();
     let pid = running.pid();
@@ -188,7 +188,7 @@ fn check_exit_at_any_time(name: &'static str) {
     let mut inside = 0;
     for round in 0..40 {
         let run = Run::of(name).traced().env("DELAY", (5000 + 137 * round).to_string());
-        let outcome = run.limit(Duration::from_secs(20)).finish();
+        let outcome = run.limit(Duration::from_secs(120)).finish();
         outcome.assert_quiet(3);
         let notes = noted::open(&outcome.folder().join("notes"));
         let replay = outcome.replay();

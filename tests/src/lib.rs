@@ -10,11 +10,13 @@ pub mod stunts;
 pub mod workload;
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -114,7 +116,31 @@ pub fn json(command: &str, dump: &Path, args: &[&str]) -> Value {
 
 /// Runs the CLI.
 pub fn cli<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
-    output_within(Command::new(program("profiler-cli")).args(args), Duration::from_secs(300))
+    output_within(profiler_cli().args(args), Duration::from_secs(300))
+}
+
+/// The CLI as it is without a user's or a system's own settings.
+pub fn profiler_cli() -> Command {
+    let mut command = Command::new(program("profiler-cli"));
+    command.env("XDG_CACHE_HOME", workspace().join("target/end-to-end/cache"));
+    command.env_remove("CLICOLOR_FORCE").env_remove("PROFILER_COLOR");
+    command
+}
+
+/// Sends a signal to a process.
+pub fn send(signal: Signal, process: u32) {
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw).expect("the id of a process");
+    kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal {process}: {error}"));
+}
+
+/// Waits until a child has printed a line.
+pub fn wait_for_line(child: &mut Child) {
+    let stdout = child.stdout.as_mut().expect("its output is piped");
+    // No more than the line: the rest is somebody else's.
+    let mut byte = [0];
+    while byte != *b"\n" {
+        stdout.read_exact(&mut byte).expect("a line");
+    }
 }
 
 /// Runs a command to its end; fails if that takes longer than `limit`.
@@ -131,17 +157,17 @@ pub fn output_within(command: &mut Command, limit: Duration) -> Output {
     match receiver.recv_timeout(limit) {
         Ok(output) => output.expect("the output of a child can be read"),
         Err(_) => {
-            let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
+            send(Signal::KILL, id);
             panic!("{} did not end within {limit:?}", command.get_program().display());
         }
     }
 }
 
-/// Waits until `ready` says so; fails after ten seconds.
+/// Waits until `ready` says so; fails after two minutes.
 pub fn wait_until(what: &str, ready: impl Fn() -> bool) {
     let started = Instant::now();
     while !ready() {
-        assert!(started.elapsed() < Duration::from_secs(10), "waited too long for {what}");
+        assert!(started.elapsed() < Duration::from_secs(120), "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

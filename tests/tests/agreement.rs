@@ -101,7 +101,7 @@ fn build(name: &str, library: &Path, change: &mut dyn FnMut(&Path, String) -> St
     let target = workspace().join("target/agreement/target");
     let mut command = Command::new(env!("CARGO"));
     command.args(["build", "--quiet", "--target-dir"]).arg(&target).current_dir(&folder);
-    let output = output_within(&mut command, Duration::from_secs(300));
+    let output = output_within(&mut command, Duration::from_secs(900));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     target.join("debug").join(name)
 }

@@ -36,7 +36,7 @@ fn package(program: &str, edition: &str) -> PathBuf {
 fn cargo(folder: &PathBuf, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO"));
     command.args(args).arg("--target-dir").arg(workspace().join("target/attribute/target"));
-    output_within(command.env_remove("RUSTFLAGS").current_dir(folder), Duration::from_secs(300))
+    output_within(command.env_remove("RUSTFLAGS").current_dir(folder), Duration::from_secs(900))
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use tests::{Run, cli, output_within, program};
+use tests::{Run, cli, output_within, profiler_cli, program};
 
 /// Runs the CLI on something bad; the one line that it says.
 fn refused(args: &[&str]) -> String {
@@ -67,15 +67,18 @@ fn a_dump_that_is_cut_short_is_read_and_labelled() {
 
 #[test]
 fn the_program_was_built_anew() {
-    let folder = tempfile::tempdir().unwrap();
+    // A folder that programs can be started from, which one for temporary files need not be. Copied by another process: a child that
+    // another test starts in that moment would have the file open, and a program that is open for writing cannot be started.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let copy = folder.path().join("prog");
-    std::fs::copy(program("course_allocate"), &copy).unwrap();
+    let cp = |from: &Path| assert!(Command::new("cp").arg(from).arg(&copy).status().unwrap().success());
+    cp(&program("course_allocate"));
     let dump = folder.path().join("x.alloc");
     let status =
         Command::new(&copy).env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", &dump).output().unwrap();
     assert!(status.status.success());
     std::fs::remove_file(&copy).unwrap();
-    std::fs::copy(program("touch_barely"), &copy).unwrap();
+    cp(&program("touch_barely"));
     let (dump, copy) = (dump.to_str().unwrap(), copy.to_str().unwrap());
     let said = refused(&["summary", dump]);
     let id = |path: &str| {
@@ -135,7 +138,7 @@ fn outputs_that_cannot_be_written() {
 #[test]
 fn a_program_that_does_not_link_the_tracker() {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(program("profiler-cli"));
+    let mut command = profiler_cli();
     command.args(["run", "--", "/bin/true"]).current_dir(folder.path());
     let output = output_within(&mut command, Duration::from_secs(60));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -150,11 +153,9 @@ fn wrong_usage_and_closed_pipes() {
     assert_eq!(cli(["sumary", "x"]).status.code(), Some(2));
     assert_eq!(cli(["flamegraph", "x", "--metric", "nonsense"]).status.code(), Some(2));
     let run = Run::traced("real_syn", &[]);
-    let command = format!(
-        "{} leaks {} --top 100000 --full | head -n 1; exit ${{PIPESTATUS[0]}}",
-        program("profiler-cli").display(),
-        run.dump().display()
-    );
-    let output = output_within(Command::new("bash").args(["-c", &command]), Duration::from_secs(60));
+    let mut command = Command::new("bash");
+    command.args(["-c", "\"$0\" leaks \"$1\" --top 100000 --full | head -n 1; exit ${PIPESTATUS[0]}"]);
+    let output =
+        output_within(command.arg(program("profiler-cli")).arg(run.dump()), Duration::from_secs(120));
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }

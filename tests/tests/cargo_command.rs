@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tests::{output_within, program};
+use tests::{output_within, profiler_cli};
 
 const MANIFEST: &str = "\
 [package]
@@ -71,7 +71,7 @@ fn package() -> TempDir {
 
 /// Runs it from the folder above the package.
 fn cargo(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(program("profiler-cli"));
+    let mut command = profiler_cli();
     command
         .args(["cargo", "--manifest-path", "parcel/Cargo.toml", "--offline"])
         .args(args)

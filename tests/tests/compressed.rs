@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
-use tests::{Run, cli, json, number, output_within, program, wait_until};
+use tests::{Run, cli, json, number, output_within, profiler_cli, program, send, wait_until};
 
 /// All that the reading commands print, as bytes.
 fn said(dump: &Path) -> Vec<Vec<u8>> {
@@ -78,7 +79,7 @@ fn every_example_reads_as_before() {
 
 /// Runs an example under `profiler-cli run`.
 fn run_in(folder: &Path, options: &[&str]) -> Output {
-    let mut command = Command::new(program("profiler-cli"));
+    let mut command = profiler_cli();
     command
         .args(["run", "--report", "none", "-o", "x.alloc"])
         .args(options)
@@ -106,21 +107,22 @@ fn run_leaves_a_small_dump_and_nothing_else() {
 #[test]
 fn a_program_that_was_killed_leaves_a_small_dump_too() {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(program("profiler-cli"));
+    let mut command = profiler_cli();
     command
         .args(["run", "--report", "none", "-o", "x.alloc", "--"])
         .arg(program("unruly"))
         .arg("work")
         .current_dir(folder.path())
         .stdin(Stdio::null())
+        .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let (dump, tail) = (folder.path().join("x.alloc"), folder.path().join("x.alloc.tail"));
     wait_until("a few frames", || fs::metadata(&dump).is_ok_and(|metadata| metadata.len() > 1 << 20));
     assert!(tail.exists());
     let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let program = fs::read_to_string(children).unwrap().trim().to_owned();
-    assert!(Command::new("kill").args(["-KILL", &program]).status().unwrap().success());
+    let program = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    send(Signal::KILL, program);
     assert_eq!(child.wait().unwrap().code(), Some(137));
     assert_eq!(files_in(folder.path()), std::slice::from_ref(&dump));
     let summary = json("summary", &dump, &[]);

@@ -32,7 +32,7 @@ fn a_thousand_forks_beside_threads() {
 /// The helper thread must not keep a process alive whose own threads have all ended.
 #[test]
 fn a_process_ends_with_its_last_thread() {
-    let run = Run::of(Command::new(RELEASE.program()).arg("leader"), Duration::from_secs(30));
+    let run = Run::of(Command::new(RELEASE.program()).arg("leader"), LIMIT);
     assert!(run.output.status.success(), "{:?}", run.output.status);
     // Nobody was left to write the end: what there is comes from the sidecar.
     let summary = run.json("summary", &[]);

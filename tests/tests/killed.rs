@@ -11,7 +11,7 @@ use alloc_oracle::{Tally, ThreadNotes, read_ledger};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::{Lcg, cli, number, program};
+use tests::{Lcg, cli, number, profiler_cli, program};
 
 const WORKS: [&str; 4] = ["tables", "stacks", "relay", "short threads"];
 const KILLS_OF_PROGRAMS: u64 = 120;
@@ -163,7 +163,7 @@ impl Mortal {
     /// Starts `profiler-cli run`; returns when that has started the program.
     fn start_under_run(&mut self) -> Child {
         self.under_run = true;
-        let child = Command::new(program("profiler-cli"))
+        let child = profiler_cli()
             .args(["run", "--report", "none", "-o"])
             .arg(self.folder.path().join("x.%p.alloc"))
             .arg("--")
@@ -328,7 +328,7 @@ fn child_of(cli: &Child) -> Option<Pid> {
 fn wait_for(what: &str, ready: impl Fn() -> bool) {
     let begun = Instant::now();
     while !ready() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "waited too long for {what}");
+        assert!(begun.elapsed() < Duration::from_secs(120), "waited too long for {what}");
         std::thread::sleep(Duration::from_micros(200));
     }
 }
@@ -339,9 +339,9 @@ fn ended(child: &mut Child) -> ExitStatus {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
         }
-        if begun.elapsed() > Duration::from_secs(60) {
+        if begun.elapsed() > Duration::from_secs(120) {
             child.kill().unwrap();
-            panic!("process {} did not end within a minute", child.id());
+            panic!("process {} did not end within two minutes", child.id());
         }
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -6,9 +6,12 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tests::stunts::RELEASE;
-use tests::{json, line_of, number, output_within, program, wait_until, workspace};
+use tests::{
+    json, line_of, number, output_within, profiler_cli, program, send, wait_for_line, wait_until, workspace,
+};
 
 /// Runs `unruly` under `profiler-cli run`.
 fn run(folder: &Path, args: &[&str]) -> Output {
@@ -16,7 +19,7 @@ fn run(folder: &Path, args: &[&str]) -> Output {
 }
 
 fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(program("profiler-cli"));
+    let mut command = profiler_cli();
     command
         .args(["run", "--report", "none", "-o"])
         .arg(folder.join("x.alloc"))
@@ -88,29 +91,24 @@ fn deaths_are_told_as_a_shell_does_and_lose_nothing() {
 
 #[test]
 fn signals_end_the_program_and_not_the_recording() {
-    for (name, signal) in [("INT", 2), ("TERM", 15), ("HUP", 1), ("KILL", 9)] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::KILL] {
         for to_program in [true, false] {
-            if signal == 9 && !to_program {
+            if signal == Signal::KILL && !to_program {
                 continue;
             }
             let folder = tempfile::tempdir().unwrap();
-            let child = command(folder.path(), &["wait"])
+            let mut child = command(folder.path(), &["wait"])
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
-            // By the time that it sleeps it has held its blocks and its sidecar is there.
-            let tail = folder.path().join("x.alloc.tail");
-            wait_until("the recording", || tail.exists());
-            std::thread::sleep(Duration::from_millis(300));
-            let target = if to_program { child_of(child.id()) } else { child.id() };
-            let sent = Command::new("kill").args([format!("-{name}"), target.to_string()]).status().unwrap();
-            assert!(sent.success());
+            wait_for_line(&mut child);
+            send(signal, if to_program { child_of(child.id()) } else { child.id() });
             let output = child.wait_with_output().unwrap();
             assert_eq!(
                 output.status.code(),
-                Some(128 + signal),
-                "SIG{name}: {}",
+                Some(128 + signal.as_raw()),
+                "{signal:?}: {}",
                 String::from_utf8_lossy(&output.stderr)
             );
             check(&folder.path().join("x.alloc"), true);
@@ -122,11 +120,11 @@ fn signals_end_the_program_and_not_the_recording() {
 fn a_busy_program_can_be_killed_at_any_moment() {
     for round in 0..10 {
         let folder = tempfile::tempdir().unwrap();
-        let child =
-            command(folder.path(), &["work"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        wait_until("the recording", || folder.path().join("x.alloc.tail").exists());
-        std::thread::sleep(Duration::from_millis(40 + round * 7));
-        Command::new("kill").args(["-KILL", &child_of(child.id()).to_string()]).status().unwrap();
+        let mut child =
+            command(folder.path(), &["work"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for_line(&mut child);
+        std::thread::sleep(Duration::from_millis(round * 7));
+        send(Signal::KILL, child_of(child.id()));
         assert_eq!(child.wait_with_output().unwrap().status.code(), Some(137));
         check(&folder.path().join("x.alloc"), true);
     }
@@ -141,11 +139,10 @@ fn a_reader_recovers_what_a_killed_program_left() {
         .arg("wait")
         .env("ALLOC_TRACKER", "trace")
         .env("ALLOC_TRACKER_OUT", &dump)
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    wait_until("the recording", || folder.path().join("x.alloc.tail").exists());
-    std::thread::sleep(Duration::from_millis(300));
+    wait_for_line(&mut child);
     child.kill().unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9));
     let output = tests::cli(["leaks", dump.to_str().unwrap()]);
@@ -171,7 +168,7 @@ fn other_processes_of_a_run_do_not_touch_the_dump() {
     );
     check(&folder.path().join("x.alloc"), false);
     // With %p each has its own.
-    let mut command = Command::new(program("profiler-cli"));
+    let mut command = profiler_cli();
     command.args(["run", "--report", "none", "-o"]).arg(folder.path().join("each.%p.alloc")).arg("--");
     command.arg(program("unruly")).arg("child");
     let output = output_within(&mut command, Duration::from_secs(60));
@@ -191,13 +188,13 @@ fn a_limit_on_file_size_stops_the_recording_only() {
     let folder = tempfile::tempdir().unwrap();
     let dump = folder.path().join("x.alloc");
     // 512 KiB: the sidecar fits, the dump of 448,000 events does not.
-    let traced = format!(
-        "ulimit -f 512; ALLOC_TRACKER=trace ALLOC_TRACKER_OUT={} exec {} 4",
-        dump.display(),
-        program("parser_temporaries").display()
-    );
+    let mut traced = Command::new("bash");
+    traced
+        .args(["-c", "ulimit -f 512; ALLOC_TRACKER=trace ALLOC_TRACKER_OUT=\"$1\" exec \"$0\" 4"])
+        .arg(program("parser_temporaries"))
+        .arg(&dump);
     let plain = output_within(Command::new(program("parser_temporaries")).arg("4"), Duration::from_secs(60));
-    let output = output_within(Command::new("bash").args(["-c", &traced]), Duration::from_secs(60));
+    let output = output_within(&mut traced, Duration::from_secs(60));
     assert_eq!((output.status.code(), &output.stdout), (plain.status.code(), &plain.stdout));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(said.lines().count(), 1, "{said}");
@@ -221,7 +218,7 @@ fn child_of(pid: u32) -> u32 {
 fn forked_children_have_dumps_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
     let counted = folder.path().join("counted.");
-    let mut command = Command::new(program("profiler-cli"));
+    let mut command = profiler_cli();
     command.args(["run", "--follow-forks", "--report", "none", "-o"]).arg(folder.path().join("%p.alloc"));
     command.arg("--").arg(RELEASE.program()).arg("lineage").arg(&counted);
     let output = output_within(&mut command, Duration::from_secs(60));

@@ -8,7 +8,8 @@ use tests::{cli, workspace};
 
 #[test]
 fn dependencies_run_one_way() {
-    let metadata = MetadataCommand::new().manifest_path(workspace().join("Cargo.toml")).exec().unwrap();
+    let metadata =
+        MetadataCommand::new().manifest_path(workspace().join("Cargo.toml")).no_deps().exec().unwrap();
     let members: BTreeMap<&str, BTreeSet<&str>> = metadata
         .workspace_packages()
         .into_iter()

@@ -20,13 +20,15 @@ fn main() {
         "abort" => std::process::abort(),
         "overflow" => drop(std::hint::black_box(overflow(0))),
         "wait" => {
-            println!("ready");
-            std::io::stdout().flush().expect("stdout");
+            say_that_it_holds_them();
             std::thread::sleep(std::time::Duration::from_secs(60));
         }
-        "work" => loop {
-            std::hint::black_box(vec![0u8; 100]);
-        },
+        "work" => {
+            say_that_it_holds_them();
+            loop {
+                std::hint::black_box(vec![0u8; 100]);
+            }
+        }
         // Another process of the same run, in the middle of this one.
         "child" => {
             let own = std::env::current_exe().expect("own path");
@@ -36,6 +38,11 @@ fn main() {
         other => panic!("unknown end {other:?}"),
     }
     drop(held);
+}
+
+fn say_that_it_holds_them() {
+    println!("ready");
+    std::io::stdout().flush().expect("stdout");
 }
 
 #[inline(never)]

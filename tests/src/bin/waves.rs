@@ -68,10 +68,13 @@ fn work(depth: usize) {
 /// A moment later: the last threads' events may be on their way into the dump.
 fn say(what: &str) {
     thread::sleep(std::time::Duration::from_millis(100));
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let kilobytes = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim_start_matches(':').trim().trim_end_matches(" kB").to_owned()
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let kilobytes = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim_start_matches(':').trim().trim_end_matches(" kB").to_owned())
     };
-    println!("{what} {} {}", kilobytes("VmSize"), kilobytes("VmRSS"));
+    let status = read("/proc/self/status");
+    // The pages themselves, counted. Some kernels are some hundred pages late in the other file.
+    let resident = kilobytes(&read("/proc/self/smaps_rollup"), "Rss").or(kilobytes(&status, "VmRSS"));
+    println!("{what} {} {}", kilobytes(&status, "VmSize").unwrap(), resident.unwrap());
 }
