@@ -15,7 +15,9 @@ use crate::sys::{self, File};
 #[inline(always)]
 pub(crate) fn stamp() -> u64 {
     if SOURCE.load(Ordering::Relaxed) == COUNTER {
-        return counter::read().wrapping_sub(BASE.load(Ordering::Relaxed));
+        let since = counter::read().wrapping_sub(BASE.load(Ordering::Relaxed));
+        // Never below zero: the counter may have been set back while the machine slept, until `adjust` notices.
+        return since.cast_signed().max(0).cast_unsigned();
     }
     kernel()
 }
@@ -63,9 +65,14 @@ impl Scale {
         scale
     }
 
-    /// Measures anew how fast stamps pass.
+    /// Measures anew how fast stamps pass. A counter that was set back goes on from where it was.
     pub(crate) fn adjust(&mut self) {
-        self.latest = moment();
+        let mut now = moment();
+        if now.0 < self.latest.0 {
+            go_on_from(self.latest.0);
+            now = moment();
+        }
+        self.latest = now;
         let steps = self.latest.0.saturating_sub(self.origin.0).max(1);
         let ns = self.latest.1.saturating_sub(self.origin.1);
         self.rate = ((u128::from(ns) << 32) / (u128::from(steps) * 1000)).try_into().unwrap_or(u64::MAX);
@@ -91,6 +98,17 @@ fn moment() -> (u64, u64) {
     settle();
     let late = stamp();
     (early + late.saturating_sub(early) / 2, ns)
+}
+
+/// The stamp of this moment is to be this one.
+#[cold]
+fn go_on_from(stamp: u64) {
+    let now = match SOURCE.load(Ordering::Relaxed) {
+        COUNTER => counter::read(),
+        _ => sys::clock_ns(libc::CLOCK_MONOTONIC),
+    };
+    // Below zero if the counter shows less than that; what it is taken from wraps as well.
+    BASE.store(now.wrapping_sub(stamp), Ordering::Relaxed);
 }
 
 const FIRST_MEASUREMENT_NS: u64 = 30_000;
@@ -137,12 +155,35 @@ mod counter {
         if leaf.eax < 0x8000_0007 || std::arch::x86_64::__cpuid(0x8000_0007).edx & INVARIANT == 0 {
             return false;
         }
-        let mut buffer = [0; 32];
-        let path = c"/sys/devices/system/clocksource/clocksource0/current_clocksource";
-        let Ok(file) = File::open(path, libc::O_RDONLY, 0) else { return false };
-        let name = file.read(&mut buffer).ok().and_then(|len| buffer.get(..len)).unwrap_or_default();
-        // With the last two the kernel reads the counter through its hypervisor's correction, the same for all.
-        [&b"tsc"[..], b"kvm-clock", b"hyperv_clocksource_tsc_page"].contains(&name.trim_ascii_end())
+        let mut buffer = [0; 128];
+        let mut words_of = |path| {
+            let file = File::open(path, libc::O_RDONLY, 0).ok();
+            let len = file.and_then(|file| file.read(&mut buffer).ok()).unwrap_or(0);
+            relies_on_counter(buffer.get(..len).unwrap_or_default())
+        };
+        let current = words_of(c"/sys/devices/system/clocksource/clocksource0/current_clocksource");
+        // One that the kernel has found to differ between processors is not to be had any more.
+        let available = words_of(c"/sys/devices/system/clocksource/clocksource0/available_clocksource");
+        current != Relies::No && available == Relies::Directly
+    }
+
+    /// How a clock of the kernel's comes from the counter.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Relies {
+        Directly,
+        /// Through a correction of the hypervisor's, the same for all processors.
+        Corrected,
+        No,
+    }
+
+    /// The best among these clocks.
+    fn relies_on_counter(names: &[u8]) -> Relies {
+        let has = |name: &[u8]| names.split(u8::is_ascii_whitespace).any(|word| word == name);
+        match () {
+            () if has(b"tsc") => Relies::Directly,
+            () if has(b"kvm-clock") || has(b"hyperv_clocksource_tsc_page") => Relies::Corrected,
+            () => Relies::No,
+        }
     }
 }
 
@@ -194,6 +235,24 @@ mod tests {
                 });
             }
         });
+    }
+
+    /// As after a sleep of the machine: the counter shows less than before, maybe less than at the start.
+    #[test]
+    fn a_counter_that_is_set_back_goes_on_from_where_it_was() {
+        let _alone = ALONE.lock();
+        start();
+        let mut scale = Scale::new();
+        for back in [1 << 20, 1 << 50] {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            scale.adjust();
+            let before = scale.latest;
+            BASE.store(BASE.load(Ordering::Relaxed).wrapping_add(back), Ordering::Relaxed);
+            assert!(stamp() < before.0);
+            scale.adjust();
+            assert!(scale.latest.0 >= before.0 && stamp() >= before.0);
+            assert!(stamp() - before.0 < 1 << 32, "{} {}", stamp(), before.0);
+        }
     }
 
     #[test]

@@ -90,6 +90,10 @@ fn handle_others(event: Event, flags: usize, entered: &Entered) {
         // Another thread is deciding just now; if it decides to record, this event came before its first.
         recorder::lose(1);
     }
+    if mode::current() & RECORD != 0 {
+        // Out here: a child that is to record for itself cannot begin to while its thread is in the hook.
+        recorder::left_behind_by_fork();
+    }
     if mode::current() & (RECORD | COUNT) == 0 {
         return;
     }

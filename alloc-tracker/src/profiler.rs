@@ -29,7 +29,8 @@ use crate::settings::Settings;
 #[derive(Debug)]
 #[must_use = "the recording ends when the guard is dropped"]
 pub struct Profiler {
-    owns_recording: bool,
+    /// The number of the recording that this guard has begun and not ended.
+    recording: Option<u32>,
 }
 
 impl Profiler {
@@ -41,7 +42,7 @@ impl Profiler {
     /// Ends the recording and closes the dump.
     ///
     /// # Errors
-    /// If the end of the dump could not be written; what was recorded before stays readable.
+    /// If the dump could not be written, at its end or before; what was recorded until then stays readable.
     pub fn finish(mut self) -> io::Result<()> {
         self.end()
     }
@@ -49,15 +50,11 @@ impl Profiler {
     /// Whether this guard's dump is being written. False if the whole process is being recorded already, by
     /// `profiler-cli run` or by `ALLOC_TRACKER=trace`: the guard then does nothing and that recording goes on.
     pub fn owns_recording(&self) -> bool {
-        self.owns_recording
+        self.recording.is_some()
     }
 
     fn end(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.owns_recording) {
-            recorder::finish().map_err(io::Error::from)
-        } else {
-            Ok(())
-        }
+        self.recording.take().map_or(Ok(()), |number| recorder::finish(number).map_err(io::Error::from))
     }
 }
 
@@ -94,14 +91,14 @@ impl ProfilerBuilder {
             mode::decide(false, false);
         }
         if mode::current() & WHOLE != 0 && !recorder::left_behind_by_fork() {
-            return Ok(Profiler { owns_recording: false });
+            return Ok(Profiler { recording: None });
         }
         let settings = match &self.output {
             Some(path) => Settings::for_pattern(path.as_os_str().as_bytes()),
             None => Settings::for_program(),
         };
         match recorder::start(&settings, false) {
-            Ok(()) => Ok(Profiler { owns_recording: true }),
+            Ok(number) => Ok(Profiler { recording: Some(number) }),
             Err(errno) if errno.0 == libc::EALREADY => Err(StartError::AlreadyRecording),
             Err(errno) if errno.0 == libc::ECHILD => Err(StartError::Forked),
             Err(errno) => Err(StartError::Create { path: settings.path.to_string(), source: errno.into() }),

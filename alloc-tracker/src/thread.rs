@@ -14,7 +14,7 @@ use crate::capture::Walks;
 use crate::counters::Counters;
 use crate::probe::Activations;
 use crate::recorder::{self, Enrolment};
-use crate::sys::{ErrnoGuard, FutexLock, Helper, Mapping};
+use crate::sys::{ErrnoGuard, FutexLock, Mapping};
 
 /// Runs `f` with the calling thread's state, unless the thread is already in here (a signal handler that allocates):
 /// then `None`.
@@ -88,13 +88,11 @@ pub(crate) fn is_busy() -> bool {
     thread == REGISTERING || unsafe { &*thread }.busy.load(Ordering::Relaxed)
 }
 
-/// Whether no other thread is inside the hook. One that enters it after this call sees everything that was stored before
-/// it, provided that the caller has synchronised all threads.
-pub(crate) fn others_are_outside() -> bool {
-    // A thread of ours has no state, and maybe no thread-locals to look for one.
-    let own = if Helper::is_current() { ENDED } else { CURRENT.try_with(Cell::get).unwrap_or(ENDED) };
+/// Whether no thread is inside the hook, the calling one included. One that enters it after this call sees everything that was
+/// stored before it, provided that the caller has synchronised all threads.
+pub(crate) fn all_are_outside() -> bool {
     let Some(_orphans) = ORPHANS_LOCK.try_lock() else { return false };
-    all().all(|thread| ptr::eq(thread, own) || !thread.busy.load(Ordering::Acquire))
+    all().all(|thread| !thread.busy.load(Ordering::Acquire))
 }
 
 /// In a forked child: the other threads are not there, and will not leave the hook.

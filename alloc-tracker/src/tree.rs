@@ -32,6 +32,10 @@ pub(crate) enum Refused {
 
 /// Where new nodes go before anybody can use their numbers.
 pub(crate) trait Journal {
+    /// Whether it is the journal of this recording. A thread may be stopped on its way here while the recording ends and another one
+    /// begins: what it knows of parents is of the old tree.
+    fn is_of(&self, recording: u32) -> bool;
+
     /// Notes a node; false if the recording is over.
     fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool;
 }
@@ -44,7 +48,7 @@ pub(crate) static TREE: Tree = Tree::new();
 
 impl Tree {
     pub(crate) const fn new() -> Tree {
-        let writer = Writer { memory: None, nodes: 0 };
+        let writer = Writer { recording: 0, memory: None, nodes: 0 };
         Tree { table: AtomicPtr::new(std::ptr::null_mut()), writer: FutexLock::new(writer) }
     }
 
@@ -78,12 +82,13 @@ impl Tree {
     pub(crate) unsafe fn renew(&self) {
         self.table.store(std::ptr::null_mut(), Ordering::Release);
         // SAFETY: the caller's promise.
-        unsafe { self.writer.renew(Writer { memory: None, nodes: 0 }) };
+        unsafe { self.writer.renew(Writer { recording: 0, memory: None, nodes: 0 }) };
     }
 
-    /// Forgets everything: another recording begins.
-    pub(crate) fn begin_anew(&self) {
+    /// Forgets everything: the recording of this number begins.
+    pub(crate) fn begin_anew(&self, recording: u32) {
         let mut writer = self.writer.lock();
+        writer.recording = recording;
         self.table.store(std::ptr::null_mut(), Ordering::Release);
         writer.nodes = 0;
         if let Some(memory) = writer.memory.take() {
@@ -96,6 +101,9 @@ impl Tree {
     fn insert(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
         let _errno = ErrnoGuard::new();
         let mut writer = self.writer.lock();
+        if !journal.is_of(writer.recording) {
+            return Err(Refused::Over);
+        }
         if (writer.nodes + 1) * 2 > self.capacity() {
             self.grow(&mut writer)?;
         }
@@ -190,6 +198,7 @@ const ROOTS: u32 = 1 << 31;
 
 #[derive(Debug)]
 struct Writer {
+    recording: u32,
     memory: Option<Mapping>,
     nodes: usize,
 }
@@ -313,10 +322,16 @@ fn hash(parent: Parent, pc: u64) -> u64 {
     (mixed ^ (mixed >> 32)).wrapping_mul(GOLDEN) >> 20
 }
 
-/// The ring of nodes in the sidecar.
-pub(crate) struct SidecarJournal;
+/// The ring of nodes in the sidecar, for a thread that has its part in this recording.
+pub(crate) struct SidecarJournal {
+    pub(crate) recording: u32,
+}
 
 impl Journal for SidecarJournal {
+    fn is_of(&self, recording: u32) -> bool {
+        self.recording == recording
+    }
+
     fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool {
         if !capture::knows(pc) {
             modules::ensure(pc);
@@ -334,6 +349,10 @@ mod tests {
     struct Notes(Mutex<HashMap<u32, (u32, u64)>>);
 
     impl Journal for Notes {
+        fn is_of(&self, recording: u32) -> bool {
+            recording == 0
+        }
+
         fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool {
             assert_eq!(self.0.lock().unwrap().insert(id.0, (parent.0, pc)), None, "numbered twice");
             true
@@ -380,6 +399,16 @@ mod tests {
         for (i, number) in numbers[0].iter().enumerate() {
             assert_eq!(notes[number], (3 + (i % 11) as u32, i as u64));
         }
+    }
+
+    #[test]
+    fn whoever_comes_from_another_recording_adds_nothing() {
+        let (tree, notes) = (Tree::new(), Notes(Mutex::default()));
+        let root = Parent::root(StackId::ROOT, 0);
+        assert_eq!(tree.intern(root, 7, &notes), Ok(StackId(3)));
+        tree.begin_anew(1);
+        assert_eq!(tree.intern(Parent::node(StackId(3)), 8, &notes), Err(Refused::Over));
+        assert_eq!(notes.0.lock().unwrap().len(), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use alloc_oracle::{Counting, report_at_exit};
 use alloc_tracker::{AllocTracker, Profiler, StartError};
+use scenario::replay::Replay;
 use scenario::{Run, Scenario};
 
 #[global_allocator]
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Scenario { name: "profiler_in_child", child: profiler_in_child, check: check_profiler_in_child },
         Scenario { name: "guard_in_child", child: guard_in_child, check: check_guard_in_child },
         Scenario { name: "spawned_program", child: spawned_program, check: check_spawned_program },
+        Scenario { name: "followed_while_counting", child: counting, check: check_followed_while_counting },
         Scenario { name: "run_token", child: run_token, check: check_run_token },
     ])
 }
@@ -218,6 +220,32 @@ fn spawned_program() {
 
 fn check_spawned_program(name: &'static str) {
     check_child_is_not_there(name);
+}
+
+/// Somebody asks for statistics, so that every event takes the way on which it is also counted.
+fn counting() {
+    black_box(alloc_tracker::stats());
+    work(PARENTS, 100);
+    let status = fork(|| {
+        work(CHILDS, CHILDS_ROUNDS);
+        std::process::exit(0);
+    });
+    assert_eq!(status, 0);
+}
+
+const CHILDS_ROUNDS: usize = 500;
+
+fn check_followed_while_counting(name: &'static str) {
+    let outcome = Run::of(name).traced().env("ALLOC_TRACKER_FOLLOW", "1").finish();
+    outcome.assert_quiet(0);
+    let of = |replay: &Replay, size: usize| replay.allocs(size as u64).count();
+    let parent = outcome.whole_replay();
+    assert_eq!((of(&parent, PARENTS), of(&parent, CHILDS)), (100, 0));
+    let own = outcome.files().into_iter().find(|file| file != "dump.alloc").expect("a dump of the child");
+    let child = Replay::of(&outcome.folder().join(own));
+    child.assert_sound();
+    // The very first may be the one at which the child finds out.
+    assert!(of(&child, CHILDS) >= CHILDS_ROUNDS - 1, "{}", of(&child, CHILDS));
 }
 
 fn run_token() {

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         },
         Scenario { name: "passive", child: passive, check: check_passive },
         Scenario { name: "never_ended", child: never_ended, check: check_never_ended },
+        Scenario { name: "after_a_failure", child: after_a_failure, check: check_after_a_failure },
         Scenario { name: "cannot_be_created", child: cannot_be_created, check: check_cannot_be_created },
         Scenario {
             name: "move_under_way_at_the_start",
@@ -220,6 +221,42 @@ fn check_cannot_be_created(name: &'static str) {
     let outcome = Run::of(name).finish();
     outcome.assert_one_line(0, &["cannot create", "missing/dump.alloc"]);
     outcome.whole_replay().only_alloc(MARK as u64);
+}
+
+/// A recording that fails is over for its guard; the next one has a helper, and is not ended by the guard of the one before.
+fn after_a_failure() {
+    let limit = |bytes: libc::rlim_t| {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: the limit is valid.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+    };
+    limit(600 << 10);
+    let failing = record("failing.alloc");
+    for number in 0..60_000 {
+        mark(number % 100);
+    }
+    limit(libc::RLIM_INFINITY);
+    let profiler = record("dump.alloc");
+    assert!(failing.finish().is_err());
+    mark(0);
+    // The helper looks at the process from time to time, and sees that it grows.
+    for _ in 0..5 {
+        std::mem::forget(black_box(vec![1u8; 4 << 20]));
+        std::thread::sleep(std::time::Duration::from_millis(60));
+    }
+    mark(1);
+    profiler.finish().unwrap();
+}
+
+fn check_after_a_failure(name: &'static str) {
+    let outcome = Run::of(name).finish();
+    outcome.assert_one_line(0, &["failing.alloc stops here", "File too large"]);
+    let replay = outcome.whole_replay();
+    for number in [0, 1] {
+        replay.only_alloc((MARK + number) as u64);
+    }
+    // One at the beginning and one at the end would be there without a helper.
+    assert!(replay.samples.len() >= 4, "{}", replay.samples.len());
 }
 
 /// The system's allocator, but a realloc to [`GATED`] bytes waits, when the old block is free already, until it is let

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Scenario { name: "foreign_key", child: foreign_key, check: check_foreign_key },
         Scenario { name: "only_destructors", child: only_destructors, check: check_only_destructors },
         Scenario { name: "smallest_stack", child: smallest_stack, check: check_smallest_stack },
+        Scenario { name: "cancelled", child: cancelled, check: check_cancelled },
     ])
 }
 
@@ -33,6 +34,52 @@ fn exact(outcome: &Outcome) -> scenario::replay::Replay {
     assert_eq!(replay.counts.without_peak(), outcome.oracle().without_peak());
     assert_eq!((replay.lost, replay.foreign_frees), (0, 0));
     replay
+}
+
+unsafe extern "C" {
+    fn pthread_setcancelstate(state: libc::c_int, before: *mut libc::c_int) -> libc::c_int;
+}
+
+/// As `pthread.h` has it.
+const PTHREAD_CANCEL_DISABLE: libc::c_int = 1;
+
+/// A thread that is to end at the next point where threads can be cancelled. An allocation is none.
+extern "C" fn allocate_when_cancelled(_: *mut libc::c_void) -> *mut libc::c_void {
+    let mut before = 0;
+    // SAFETY: the calling thread cancels itself, which takes effect later; the place is valid.
+    unsafe {
+        libc::pthread_cancel(libc::pthread_self());
+    }
+    // The thread's first event: it gets a lane, which is a write; and so many that they have to be drained.
+    for _ in 0..CANCELLED_EVENTS {
+        drop(black_box(vec![1u8; CANCELLED]));
+    }
+    // SAFETY: as above. It ends as any other thread.
+    unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut before) };
+    std::ptr::null_mut()
+}
+
+fn cancelled() {
+    report_at_exit();
+    // SAFETY: default attributes; the function has the right type; every thread is joined once.
+    unsafe {
+        let mut thread: libc::pthread_t = 0;
+        let (defaults, nothing) = (std::ptr::null(), std::ptr::null_mut());
+        assert_eq!(libc::pthread_create(&raw mut thread, defaults, allocate_when_cancelled, nothing), 0);
+        let mut result = std::ptr::null_mut();
+        assert_eq!(libc::pthread_join(thread, &raw mut result), 0);
+        assert!(result.is_null(), "it was cancelled");
+    }
+}
+
+const CANCELLED: usize = 7_777;
+const CANCELLED_EVENTS: usize = 20_000;
+
+fn check_cancelled(name: &'static str) {
+    for drainer in ["thread", "caller"] {
+        let replay = exact(&Run::of(name).traced().env("ALLOC_TRACKER_DRAINER", drainer).finish());
+        assert_eq!(replay.allocs(CANCELLED as u64).count(), CANCELLED_EVENTS);
+    }
 }
 
 const BEFORE_MAIN: usize = 11_111;

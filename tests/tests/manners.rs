@@ -206,6 +206,31 @@ fn a_limit_on_file_size_stops_the_recording_only() {
     assert!(summary["warnings"].to_string().contains("File too large"), "{}", summary["warnings"]);
 }
 
+/// Wherever in the hook the dump meets its limit, and whoever writes it: here the program's threads do, which may be on the way to
+/// storing an event whose stack is new.
+#[test]
+fn a_limit_on_file_size_may_be_met_anywhere() {
+    let sources = workspace().join("profiler-cli/src");
+    for kib in (280..1500).step_by(61) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut traced = Command::new("bash");
+        traced
+            .args(["-c", "ulimit -f \"$1\"; exec \"$0\" 1 \"$2\""])
+            .arg(program("real_syn"))
+            .arg(kib.to_string())
+            .arg(&sources)
+            .env("ALLOC_TRACKER", "trace")
+            .env("ALLOC_TRACKER_OUT", folder.path().join("x.alloc"))
+            .env("ALLOC_TRACKER_DRAINER", "caller")
+            .current_dir(folder.path());
+        let output = output_within(&mut traced, Duration::from_secs(120));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "at {kib} KiB: {:?} {said}", output.status);
+        assert!(said.lines().count() <= 1, "{said}");
+        json("summary", &folder.path().join("x.alloc"), &[]);
+    }
+}
+
 fn child_of(pid: u32) -> u32 {
     let path = format!("/proc/{pid}/task/{pid}/children");
     wait_until("the program", || {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use alloc_dump::tail;
 
-use super::session::left_behind_by_fork;
+use super::session::{is_fork, left_behind_by_fork};
 use super::stream::Stream;
 use crate::mode::{self, RECORD, WHOLE};
 use crate::modules::{self, Found};
@@ -14,8 +14,9 @@ use crate::sys::{Errno, FutexLock, PathBuffer, complain, describe};
 use crate::thread::Local;
 
 pub(super) static RECORDER: FutexLock<Option<Stream>> = FutexLock::new(None);
-/// Which recording of this process is going on, from 1; 0 for none.
+/// Which recording of this process is going on, from 1; 0 for none, [`ENDING`] while one that has failed is put away.
 pub(super) static RECORDING: AtomicU32 = AtomicU32::new(0);
+const ENDING: u32 = u32::MAX - 1;
 /// Events lost in this recording.
 pub(super) static LOST: AtomicU64 = AtomicU64::new(0);
 
@@ -69,23 +70,40 @@ pub(super) fn stop(failure: Failure) {
 #[cold]
 pub(super) fn give_up(stream: Stream, failure: Failure) {
     mode::switch_off(RECORD | WHOLE);
-    RECORDING.store(0, Ordering::Release);
+    // No other recording may begin before everything of this one is put away.
+    RECORDING.store(ENDING, Ordering::Release);
     let path = PathBuffer::of(stream.path().as_bytes());
     let errno = Errno::from(failure);
     let what = match failure {
         Failure::Memory(_) => "no memory for its tables",
         Failure::Write(_) | Failure::Record => "the dump cannot be written",
     };
+    LAST_FAILURE
+        .store(u64::from(stream.number()) << 32 | u64::from(errno.0.unsigned_abs()), Ordering::Relaxed);
     stream.abandon(errno);
+    RECORDING.store(0, Ordering::Release);
     complain(format_args!(
         "recording into {path:.600} stops here: {what} ({}); the program goes on, and what was recorded stays readable",
         describe(errno)
     ));
 }
 
+/// Why the recording of this number ended, if it failed and none has failed since.
+pub(super) fn failure_of(recording: u32) -> Option<Errno> {
+    let failure = LAST_FAILURE.load(Ordering::Relaxed);
+    (failure >> 32 == u64::from(recording)).then_some(Errno(failure as u32 as i32))
+}
+
+/// The number of the recording that failed last, and the error.
+static LAST_FAILURE: AtomicU64 = AtomicU64::new(0);
+
 /// Counts events that reach the hook and cannot be recorded.
 #[cold]
 pub(crate) fn lose(events: u64) {
+    if is_fork() {
+        // The sidecar is the parent's.
+        return;
+    }
     LOST.fetch_add(events, Ordering::Relaxed);
     if let Some(lost) = sidecar::word(tail::LOST_OFFSET) {
         lost.fetch_add(events, Ordering::Relaxed);

@@ -8,6 +8,7 @@ use super::writer::Enrolment;
 use crate::capture::{self, End, Registers, Walks};
 use crate::clock;
 use crate::sidecar;
+use crate::sys::ErrnoGuard;
 use crate::thread::Local;
 use crate::tree::{Parent, Refused, SidecarJournal, TREE};
 
@@ -26,7 +27,8 @@ pub(crate) enum Event {
     Alloc { addr: u64, size: u64, zeroed: bool },
     /// A block is about to be given back.
     Dealloc { addr: u64, size: u64 },
-    /// A block was moved; [`realloc_begins`] has recorded the first half in the recording `begun`, 0 for none.
+    /// A block was moved; [`realloc_begins`] has recorded the first half in the recording `begun`, 0 for none, [`COUNTED`] if it
+    /// could not and has counted it as lost.
     Realloc { old_size: u64, new: u64, size: u64, begun: u32 },
 }
 
@@ -63,6 +65,7 @@ pub(crate) fn walk(local: &mut Local, registers: &Registers) -> Option<Stack> {
 /// PERF: apart from what every event does, which needs few registers as long as this is not in it.
 #[inline(never)]
 fn walk_on(walks: &mut Walks, enrolment: &mut Enrolment, registers: &Registers) -> Option<Stack> {
+    let intern = interner(enrolment.recording());
     if capture::is_checking()
         && let Some(id) = walks.shortcut(registers, enrolment.epoch())
     {
@@ -85,10 +88,12 @@ fn walk_on(walks: &mut Walks, enrolment: &mut Enrolment, registers: &Registers) 
     match stack {
         Ok(id) => Some(Stack { id, truncated: end == End::Truncated }),
         Err(Refused::Memory(errno)) => {
+            let _errno = ErrnoGuard::new();
             stop(Failure::Memory(errno));
             None
         }
-        Err(Refused::Bound | Refused::Over) => Some(Stack { id: StackId::TRUNCATED, truncated: true }),
+        Err(Refused::Bound) => Some(Stack { id: StackId::TRUNCATED, truncated: true }),
+        Err(Refused::Over) => None,
     }
 }
 
@@ -110,21 +115,28 @@ pub(crate) fn event(local: &mut Local, Stack { id: stack, truncated }: Stack, ev
             enrolment.store(size, |size| Entry::Dealloc { addr, size, stack, truncated });
         }
         // It began before the recording: since then the old address may have become another thread's block.
-        Event::Realloc { begun, .. } if !enrolment.is_of(begun) => lose(1),
+        Event::Realloc { begun, .. } if !enrolment.is_of(begun) => lose(u64::from(begun != COUNTED)),
         Event::Realloc { new: addr, size, .. } => {
             enrolment.store(size, |size| Entry::ReallocEnd { addr, size, stack, truncated });
         }
     }
 }
 
-/// Records that a block is about to be moved. The number of the recording, or 0 if there is none.
+/// Records that a block is about to be moved. The number of the recording, 0 if there is none, [`COUNTED`] if the event is lost
+/// and has been counted as such.
 pub(crate) fn realloc_begins(local: &mut Local, addr: u64, size: u64) -> u32 {
     let enrolment = &mut local.enrolment;
     if !enrolment.prepare() {
         return 0;
     }
-    if enrolment.store(size, |size| Entry::ReallocBegin { addr, size }) { enrolment.recording() } else { 0 }
+    match enrolment.store(size, |size| Entry::ReallocBegin { addr, size }) {
+        true => enrolment.recording(),
+        false => COUNTED,
+    }
 }
+
+/// Not the number of any recording.
+pub(crate) const COUNTED: u32 = u32::MAX;
 
 /// Records that the block which this thread began to move, in the recording `begun`, stays what it was.
 pub(crate) fn realloc_failed(local: &mut Local, begun: u32) {
@@ -134,7 +146,8 @@ pub(crate) fn realloc_failed(local: &mut Local, begun: u32) {
     }
 }
 
+/// Gives nodes their numbers, for a thread that has its part in this recording.
 #[inline(always)]
-fn intern(parent: Parent, pc: u64) -> Result<StackId, Refused> {
-    TREE.intern(parent, pc, &SidecarJournal)
+fn interner(recording: u32) -> impl Fn(Parent, u64) -> Result<StackId, Refused> + Copy {
+    move |parent, pc| TREE.intern(parent, pc, &SidecarJournal { recording })
 }

@@ -3,13 +3,19 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::current::{notice_replaced_modules, with_stream};
+use super::current::{RECORDING, notice_replaced_modules, with_stream};
 use super::stream::Tick;
 use crate::sys::{self, FutexLock, Helper};
 
 /// Begins the thread.
 pub(super) fn start() {
     let mut thread = THREAD.lock();
+    // One that has ended by itself, when an earlier recording failed. Whoever has this word has decided that it does not go on.
+    if STATE.compare_exchange(NONE, REPLACED, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        && let Some(ended) = thread.take()
+    {
+        ended.join();
+    }
     if thread.is_none() {
         STATE.store(AWAKE, Ordering::Relaxed);
         *thread = Helper::start(run);
@@ -66,6 +72,28 @@ pub(super) unsafe fn renew() {
 }
 
 fn run() {
+    while attend() == Outcome::NoRecording {
+        STATE.store(NONE, Ordering::SeqCst);
+        // Unless the next one has begun meanwhile, and counts on this thread.
+        if RECORDING.load(Ordering::SeqCst) == 0
+            || STATE.compare_exchange(NONE, AWAKE, Ordering::SeqCst, Ordering::Relaxed).is_err()
+        {
+            return;
+        }
+    }
+    STATE.store(NONE, Ordering::SeqCst);
+}
+
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    /// The thread is to end.
+    Told,
+    /// The recording has ended.
+    NoRecording,
+}
+
+/// Drains as long as there is something to record.
+fn attend() -> Outcome {
     let mut quiet_ns = 0;
     while is_running() {
         let tick = with_stream(|stream| stream.tick());
@@ -79,7 +107,8 @@ fn run() {
             Some(Tick::Busy) => quiet_ns = 0,
             Some(Tick::Quiet) => {}
             // The process ends when its last thread does: this one.
-            Some(Tick::Over) | None => break,
+            Some(Tick::Over) => return Outcome::Told,
+            None => return Outcome::NoRecording,
         }
         let pause_ns = pause_after(quiet_ns);
         if !rest(ASLEEP, pause_ns) {
@@ -87,6 +116,7 @@ fn run() {
         }
         quiet_ns += pause_ns;
     }
+    Outcome::Told
 }
 
 /// A program in which nothing happened for some time is looked at less often: what it does next is seen late by an
@@ -130,6 +160,8 @@ const AWAKE: u32 = 1;
 const ASLEEP: u32 = 2;
 /// As asleep, but there will be something to drain soon without anybody saying so.
 const PAUSING: u32 = 3;
+/// It has ended, and another one is about to begin.
+const REPLACED: u32 = 4;
 
 /// A sleep takes so much more than it should.
 const SLEEP_TAKES_US: u64 = 55;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use alloc_dump::header::Header;
 use alloc_dump::record::Process;
 
-use super::current::{Failure, LOST, RECORDER, RECORDING, give_up, with_stream};
+use super::current::{Failure, LOST, RECORDER, RECORDING, failure_of, give_up, with_stream};
 use super::stream::Stream;
 use super::{helper, usage};
 use crate::capture;
@@ -20,8 +20,8 @@ use crate::sys::{self, Errno, FutexLock, Mapping, PathBuffer, complain, describe
 use crate::thread;
 use crate::tree::TREE;
 
-/// Begins a recording. What goes wrong is said on stderr, once, and returned.
-pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), Errno> {
+/// Begins a recording: its number. What goes wrong is said on stderr, once, and returned.
+pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<u32, Errno> {
     let owner = PID.load(Ordering::Relaxed);
     if owner != 0 && owner != sys::pid() {
         // A fork: the lock may have been held by a thread that does not exist here.
@@ -36,8 +36,8 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
     capture::prepare();
     sidecar::prepare();
     clock::start();
-    TREE.begin_anew();
     let number = RECORDINGS.fetch_add(1, Ordering::Relaxed) + 1;
+    TREE.begin_anew(number);
     match open(settings, from_first_event, number) {
         Ok(()) => {
             if settings.check {
@@ -49,12 +49,13 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
             }
             usage::ask_for(settings.lines);
             RATHER_LOSES.store(settings.on_full == OnFull::Drop, Ordering::Relaxed);
-            RECORDING.store(number, Ordering::Release);
+            // Before the helper is looked for: see its end.
+            RECORDING.store(number, Ordering::SeqCst);
             mode::switch_on(RECORD);
             if settings.drainer == Drainer::Thread {
                 helper::start();
             }
-            Ok(())
+            Ok(number)
         }
         Err(error) => {
             let path = &settings.path;
@@ -83,12 +84,21 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<(), E
     }
 }
 
-/// Ends the recording, if there is one, and closes its dump. What goes wrong is said on stderr and returned.
-pub(crate) fn finish() -> Result<(), Errno> {
+/// Ends the recording of this number, if it still goes on, and closes its dump. What goes wrong is said on stderr and returned, also
+/// if it ended before because of that.
+pub(crate) fn finish(number: u32) -> Result<(), Errno> {
     if !is_recorders_process() {
         return Ok(());
     }
     let _one_at_a_time = SESSION.lock();
+    match RECORDING.load(Ordering::Relaxed) == number {
+        true => finish_current(),
+        false => failure_of(number).map_or(Ok(()), Err),
+    }
+}
+
+/// Ends the recording that goes on. Called under the session's lock.
+fn finish_current() -> Result<(), Errno> {
     mode::switch_off(RECORD | WHOLE);
     RECORDING.store(0, Ordering::Release);
     helper::stop();
@@ -118,6 +128,11 @@ pub(crate) fn left_behind_by_fork() -> bool {
     !is_recorders_process() && is_left_behind()
 }
 
+/// Whether a recording was begun by another process, of which this one is a fork.
+pub(super) fn is_fork() -> bool {
+    PID.load(Ordering::Relaxed) != 0 && !is_recorders_process()
+}
+
 #[inline(always)]
 fn is_recorders_process() -> bool {
     let mark = MARK.load(Ordering::Acquire);
@@ -132,9 +147,13 @@ fn is_recorders_process() -> bool {
 #[cold]
 #[inline(never)]
 fn is_left_behind() -> bool {
-    mode::switch_off(RECORD | WHOLE);
-    if FOLLOWING.load(Ordering::Relaxed) && !thread::is_busy() {
-        follow();
+    // In the hook nothing can begin; the thread's next event asks again. Of several threads whose first events coincide one does it:
+    // whoever came later would switch off what that one has begun.
+    if !thread::is_busy() && NOTICED.swap(sys::pid(), Ordering::AcqRel) != sys::pid() {
+        mode::switch_off(RECORD | WHOLE);
+        if FOLLOWING.load(Ordering::Relaxed) {
+            follow();
+        }
     }
     true
 }
@@ -170,6 +189,8 @@ fn follow() {
 /// A page that is not inherited: PERF: one load tells a child from its parent, where asking for the pid is a system
 /// call.
 static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+/// The process that has noticed last that it is a fork.
+static NOTICED: AtomicU32 = AtomicU32::new(0);
 /// The process that records, 0 before the first recording. Stands in for the mark where the kernel cannot wipe pages.
 static PID: AtomicU32 = AtomicU32::new(0);
 static RECORDINGS: AtomicU32 = AtomicU32::new(0);
@@ -237,12 +258,18 @@ pub(crate) extern "C" fn finish_at_exit() {
     // `exit` called by a signal handler that interrupted the hook: the lock may be this thread's own. The sidecar has
     // everything.
     // The same if it interrupted the beginning of the recording.
-    if !thread::is_busy() && !mode::undecided() {
-        // Said on stderr already.
-        let _ = finish();
+    if !thread::is_busy() && !mode::undecided() && is_recorders_process() {
+        // It may have interrupted the beginning or the end of a recording: then nobody gives the lock back.
+        if let Some(_one_at_a_time) = SESSION.lock_within(PATIENCE_AT_EXIT_NS) {
+            // Said on stderr already.
+            let _ = finish_current();
+        }
     }
     thread::forget_key();
 }
+
+/// Another thread begins or ends a recording in less.
+const PATIENCE_AT_EXIT_NS: u64 = 2_000_000_000;
 
 // NOTE: `.fini_array` and not `atexit`: its functions run after all handlers, for a library also when it is unloaded.
 #[used]

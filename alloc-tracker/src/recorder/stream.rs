@@ -132,12 +132,17 @@ impl Stream {
         Ok(stream)
     }
 
+    /// Which recording of this process it is.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
     pub(super) fn path(&self) -> &PathBuffer {
         &self.path
     }
 
-    /// A thread begins: the recording's number, the thread's, and its lane, for which there may be no memory.
-    pub(super) fn enter(&mut self) -> Result<Result<(u32, u32, Place), Turned>, Failure> {
+    /// A thread begins: its number, and its lane, for which there may be no memory.
+    pub(super) fn enter(&mut self) -> Result<Result<(u32, Place), Turned>, Failure> {
         if RECORDING.load(Ordering::Relaxed) != self.number {
             return Ok(Err(Turned::TooLate));
         }
@@ -161,11 +166,15 @@ impl Stream {
         let lane = sidecar::lane(index);
         let stored = lane.stored();
         let last = stored.checked_sub(1).map_or(0, |last| Entry::stamp(lane.first_word(last)));
-        Ok(Ok((self.number, self.threads, Place::new(lane, index, stored, last))))
+        Ok(Ok((self.threads, Place::new(self.number, lane, index, stored, last))))
     }
 
     /// The thread that had this lane has ended: what it holds is taken, so that it need not stay resident.
     pub(super) fn leave(&mut self, place: &Place) -> Result<(), Failure> {
+        if place.recording != self.number {
+            // It was stopped while another recording ended and this one began.
+            return Ok(());
+        }
         self.states()[place.index].free = FREE;
         self.drain(false)?;
         // For the other of the two commits.
@@ -418,11 +427,12 @@ const QUIET_SAMPLE_US: u64 = 1_000_000;
 /// A thread, a time and a heap event.
 const ROOM_FOR_THREE: usize = 3 * MAX_HOT_LEN;
 
-/// Unmaps the memory of a recording that is over, unless a thread may still be using it.
+/// Unmaps the memory of a recording that is over, unless a thread may still be using it: maybe this very one, which has met what
+/// ends the recording on its way to storing an event.
 fn release(sidecar_memory: Mapping, mut lanes: Mapping) {
     sidecar::detach();
     sidecar::synchronize();
-    if !thread::others_are_outside() {
+    if !thread::all_are_outside() {
         sidecar_memory.leak();
         return;
     }

@@ -30,6 +30,8 @@ pub(crate) struct Enrolment {
 /// The thread's lane, and how far it is filled.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
+    /// The recording that the lane is of.
+    pub(super) recording: u32,
     pub(super) lane: Lane,
     pub(super) index: usize,
     pub(super) stored: u64,
@@ -142,11 +144,16 @@ impl Enrolment {
             // A thread usually gets its name a few events after its first.
             place.name_at = place.stored + (place.stored - place.begun).max(1);
         }
-        place.attend_at = (place.room_until - 1).min(place.wake_at).min(place.name_at);
+        place.attend();
         if name_due {
             self.note_name();
         }
-        true
+        // The name may have taken the room for one of the two.
+        self.place.as_mut().is_some_and(|place| {
+            let has_room = place.stored + 2 <= place.room_until || place.make_room();
+            place.attend();
+            has_room
+        })
     }
 
     /// The thread has ended: its lane is for the next one.
@@ -167,7 +174,7 @@ impl Enrolment {
         if RECORDING.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let (recording, id, place) = match with_stream(|stream| stream.enter()) {
+        let (id, place) = match with_stream(|stream| stream.enter()) {
             Some(Ok(entered)) => entered,
             // There may be memory at its next event.
             Some(Err(Turned::NoMemory)) => {
@@ -176,7 +183,7 @@ impl Enrolment {
             }
             Some(Err(Turned::TooLate)) | None => return false,
         };
-        *self = Enrolment { recording, thread: id, place: Some(place), ..Enrolment::new() };
+        *self = Enrolment { recording: place.recording, thread: id, place: Some(place), ..Enrolment::new() };
         self.store(0, |_| Entry::ThreadStart { id, os_tid: sys::tid() })
     }
 
@@ -193,9 +200,10 @@ impl Enrolment {
 
 impl Place {
     /// For a thread that begins: of a lane in which so many entries have been stored, the last one with this stamp.
-    pub(super) fn new(lane: Lane, index: usize, stored: u64, last: u64) -> Place {
+    pub(super) fn new(recording: u32, lane: Lane, index: usize, stored: u64, last: u64) -> Place {
         let wake_at = stored + WAKE_EVERY;
         Place {
+            recording,
             lane,
             index,
             stored,
@@ -214,6 +222,11 @@ impl Place {
         self.stored += 1;
     }
 
+    /// Notes when something is to be done next.
+    fn attend(&mut self) {
+        self.attend_at = (self.room_until - 1).min(self.wake_at).min(self.name_at);
+    }
+
     /// Waits for the helper, or does the draining itself, until there is room for two entries. False if the recording is over, or
     /// if the user would rather lose events than wait: then one is counted as lost.
     #[cold]
@@ -221,6 +234,9 @@ impl Place {
         let _errno = sys::ErrnoGuard::new();
         let mut waited = false;
         loop {
+            if RECORDING.load(Ordering::Relaxed) != self.recording {
+                return false;
+            }
             let released = self.lane.released();
             self.room_until = released + LANE_ROOM as u64;
             if self.stored + 2 <= self.room_until {
@@ -242,14 +258,17 @@ impl Place {
             }
             let lane = self.lane;
             let drained = with_stream(|stream| {
+                if stream.number() != self.recording {
+                    return Ok(None);
+                }
                 // Somebody else may have drained it while this thread waited for the lock.
                 if lane.released() + LANE_ROOM as u64 >= self.stored + 2 {
-                    Ok(0)
+                    Ok(Some(0))
                 } else {
-                    stream.drain(false)
+                    stream.drain(false).map(Some)
                 }
             });
-            match drained {
+            match drained.flatten() {
                 None => return false,
                 Some(0) if lane.released() + (LANE_ROOM as u64) < self.stored + 2 => {
                     // A thread that is just storing an entry holds all others up; it must get the processor.

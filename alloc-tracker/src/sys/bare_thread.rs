@@ -122,7 +122,7 @@ const MOST_LOCALS: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Errno, here};
+    use super::super::Errno;
     use super::*;
     use std::sync::atomic::AtomicU64;
 
@@ -140,6 +140,13 @@ mod tests {
         unsafe { libc::close(-1) };
         ERRNO.store(Errno::last().0 as u32, Ordering::Relaxed);
         RUNS_AT.store(here(), Ordering::Relaxed);
+    }
+
+    /// An address on the calling thread's stack.
+    #[inline(never)]
+    fn here() -> u64 {
+        let local = 0u8;
+        std::hint::black_box(&raw const local).addr() as u64
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! Files, and writing to them without a signal reaching the host.
+//!
+//! NOTE: the C library's functions for these are points at which a thread that was cancelled ends, which would unwind through the
+//! hook with locks held. A bare system call is none.
 
 use std::ffi::CStr;
 
@@ -13,9 +16,11 @@ impl File {
     pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<File, Errno> {
         loop {
             // SAFETY: `path` ends in zero.
-            let fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) };
+            let fd = unsafe {
+                libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_CLOEXEC, mode)
+            };
             if fd >= 0 {
-                return Ok(File(fd));
+                return Ok(File(fd as i32));
             }
             if Errno::last().0 != libc::EINTR {
                 return Err(Errno::last());
@@ -31,7 +36,7 @@ impl File {
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         loop {
             // SAFETY: the buffer is valid for its length.
-            let got = unsafe { libc::read(self.0, buffer.as_mut_ptr().cast(), buffer.len()) };
+            let got = unsafe { libc::syscall(libc::SYS_read, self.0, buffer.as_mut_ptr(), buffer.len()) };
             if got >= 0 {
                 return Ok(got as usize);
             }
@@ -46,7 +51,7 @@ impl File {
         let signals = BlockedSignals::of_failing_writes();
         while !bytes.is_empty() {
             // SAFETY: the buffer is valid for its length.
-            let put = unsafe { libc::write(self.0, bytes.as_ptr().cast(), bytes.len()) };
+            let put = unsafe { libc::syscall(libc::SYS_write, self.0, bytes.as_ptr(), bytes.len()) };
             if put > 0 {
                 bytes = bytes.get(put as usize..).unwrap_or_default();
             } else if put == 0 {
@@ -79,6 +84,11 @@ impl File {
         while offset < end {
             let count = ZEROS.len().min((end - offset) as usize);
             // SAFETY: the buffer is valid for its length.
+            #[cfg(target_pointer_width = "64")]
+            let put = unsafe { libc::syscall(libc::SYS_pwrite64, self.0, ZEROS.as_ptr(), count, offset) };
+            // The offset is two words there, in an order of the processor's own.
+            #[cfg(not(target_pointer_width = "64"))]
+            // SAFETY: the same.
             let put = unsafe { libc::pwrite(self.0, ZEROS.as_ptr().cast(), count, offset as libc::off_t) };
             match put {
                 0 => return Err(Errno(libc::ENOSPC)),
@@ -129,7 +139,7 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         // SAFETY: we opened it and nobody else closes it.
-        unsafe { libc::close(self.0) };
+        unsafe { libc::syscall(libc::SYS_close, self.0) };
     }
 }
 

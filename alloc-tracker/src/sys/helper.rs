@@ -3,12 +3,10 @@
 //! PERF: if it can be, it is a thread that the C library does not know of. As soon as that knows of a second one, its own
 //! `malloc` takes its locks with atomic instructions, at every event of a program that has one thread itself.
 
+use super::Mapping;
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 use super::bare_thread::BareThread;
 use super::signals::BlockedSignals;
-use super::{Mapping, here};
-
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A thread that has been started.
 #[derive(Debug)]
@@ -31,7 +29,6 @@ impl Helper {
     /// Starts `run` in a thread; `None` if the system gives none.
     pub(crate) fn start(run: fn()) -> Option<Helper> {
         let stack = Mapping::anonymous(STACK).ok()?;
-        START_OF_STACK.store(stack.start().expose_provenance() as u64, Ordering::Relaxed);
         let blocked = BlockedSignals::all();
         #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
         // SAFETY: the stack is ours and outlives the thread, which `join` waits for. What the thread does is make system calls,
@@ -54,16 +51,7 @@ impl Helper {
         };
         if !ended {
             self.stack.leak();
-            return;
         }
-        // Before anybody else's stack can be there.
-        START_OF_STACK.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether the calling thread is the one that was started last. It may have no thread-locals of the program's.
-    pub(crate) fn is_current() -> bool {
-        let start = START_OF_STACK.load(Ordering::Relaxed);
-        start != 0 && (start..start + STACK as u64).contains(&here())
     }
 }
 
@@ -100,7 +88,5 @@ extern "C" fn begin(run: *mut libc::c_void) -> libc::c_int {
     0
 }
 
-/// Where the stack of the thread that was started last begins; 0 when it has ended.
-static START_OF_STACK: AtomicU64 = AtomicU64::new(0);
 /// Enough for everything that is done there, for thread-locals of the program, and for a page that guards nothing.
 const STACK: usize = 256 << 10;

@@ -5,13 +5,6 @@ use std::fmt::Write;
 
 use super::{Errno, File, Text, file};
 
-/// An address on the calling thread's stack.
-#[inline(never)]
-pub(crate) fn here() -> u64 {
-    let local = 0u8;
-    std::hint::black_box(&raw const local).addr() as u64
-}
-
 /// Nanoseconds of the given clock.
 pub(crate) fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -40,8 +40,13 @@ impl BlockedSignals {
     pub(super) fn swallow(&self, errno: Errno) {
         if matches!(errno.0, libc::EFBIG | libc::EPIPE) {
             let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            let nothing = std::ptr::null_mut::<libc::siginfo_t>();
+            // NOTE: a bare system call, as in `file.rs`. The kernel's sets of signals have 64 bits.
             // SAFETY: the set and the time are valid, and no information about the signal is asked for.
-            unsafe { libc::sigtimedwait(&raw const self.blocked, std::ptr::null_mut(), &raw const now) };
+            unsafe {
+                let set = &raw const self.blocked;
+                libc::syscall(libc::SYS_rt_sigtimedwait, set, nothing, &raw const now, size_of::<u64>())
+            };
         }
     }
 }

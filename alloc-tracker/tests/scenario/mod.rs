@@ -105,6 +105,8 @@ impl Run {
             .env_remove("ALLOC_TRACKER_OUT")
             .env_remove("ALLOC_TRACKER_RUN")
             .env_remove("ALLOC_TRACKER_CHECK")
+            .env_remove("ALLOC_TRACKER_FOLLOW")
+            .env_remove("ALLOC_TRACKER_DRAINER")
             .current_dir(folder.path())
             .process_group(0);
         Run { command, folder, limit: Duration::from_secs(60) }
