@@ -36,6 +36,8 @@ pub struct Profile {
     pub announced: Vec<Announced>,
     /// Places that the program gave a name, in the order in which its threads came there.
     pub marks: Vec<Mark>,
+    /// Those that came after these, because there were too many.
+    pub marks_dropped: u64,
     /// Whether `stacks` and `announced` count the events of some of the threads only.
     pub some_threads: bool,
     /// Totals over all stacks and threads.

@@ -78,6 +78,8 @@ pub struct Summary {
     pub process: ProcessPeaks,
     /// Moments that the program gave a name, in their order.
     pub marks: Vec<MarkPoint>,
+    /// Those that came after these, because there were too many.
+    pub marks_dropped: u64,
     /// How many allocations asked for how much.
     pub sizes: Vec<SizeClass>,
     /// Sites by their share of the peak.
@@ -205,6 +207,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         warnings: warnings(profile, stacks),
         process: process_peaks(profile),
         marks: timeline::marks(profile),
+        marks_dropped: profile.marks_dropped,
         sizes: size_classes(&profile.sizes),
         top_peak: top_by(&sites, top, |site| site.peak_bytes),
         top_allocated: top_by(&sites, top, |site| site.allocated_bytes),

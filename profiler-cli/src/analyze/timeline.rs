@@ -31,6 +31,8 @@ pub struct Timeline {
     pub samples: Vec<SamplePoint>,
     /// Places that the program gave a name, in order.
     pub marks: Vec<MarkPoint>,
+    /// Those that came after these, because there were too many.
+    pub marks_dropped: u64,
     /// Annotated functions that ran, those first that ran longest.
     pub functions: Vec<FunctionSpans>,
     /// Calls that are not among `functions`, because there were too many; each is shorter than those that are.
@@ -140,6 +142,7 @@ pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
         heap: heap.collect(),
         samples: samples.collect(),
         marks: marks(profile),
+        marks_dropped: profile.marks_dropped,
         functions: functions(profile, function),
         spans_dropped: profile.spans_dropped,
     }

@@ -414,7 +414,9 @@ impl Replay {
                 let (name, live_bytes) = (name.clone(), self.peak.live_bytes);
                 self.profile.marks.push(Mark { name, thread: self.current, us: self.now_us, live_bytes });
             }
-            _ => self.profile.trust.inconsistent_events += 1,
+            // Or its name may be among those that were too many.
+            None if self.mark_names.len() < MOST_MARKS => self.profile.trust.inconsistent_events += 1,
+            _ => self.profile.marks_dropped += 1,
         }
     }
 
@@ -732,6 +734,16 @@ mod tests {
             ],
         );
         assert_eq!(profile.trust.truncated_stacks, 2);
+    }
+
+    #[test]
+    fn marks_that_are_too_many_are_no_contradiction() {
+        let mut records = vec![Record::MarkName { id: 1, name: b"round" }];
+        records.extend(std::iter::repeat_n(Record::Mark { id: 1 }, MOST_MARKS + 3));
+        let profile = replay(true, &records);
+        assert_eq!((profile.marks.len(), profile.marks_dropped), (MOST_MARKS, 3));
+        assert!(profile.trust.exact());
+        assert_eq!(replay(true, &[Record::Mark { id: 7 }]).trust.inconsistent_events, 1);
     }
 
     #[test]

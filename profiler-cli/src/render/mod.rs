@@ -28,6 +28,13 @@ const RELEASE: Style = AnsiColor::Green.on_default();
 /// What only gives context.
 const FAINT: Style = Style::new().dimmed();
 
+/// What stands below the first so many of all marks: nothing if there are no more.
+fn marks_left_out(shown: usize, all: usize, dropped: u64) -> Option<String> {
+    let left_out = all.saturating_sub(shown) as u64 + dropped;
+    let where_they_are = if dropped > 0 { "; the last ones are not kept" } else { "; --json has all" };
+    (left_out > 0).then(|| format!("  … {}{where_they_are}", crate::units::more(left_out, "mark")))
+}
+
 /// Why there is no table.
 fn no_function(lines: &Lines) -> &'static str {
     if lines.filtered {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{FAINT, GROWTH, HEADING, RELEASE, place};
+use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, place};
 use crate::analyze::summary::{Site, Summary};
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 
@@ -149,8 +149,8 @@ fn write_marks(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     for mark in summary.marks.iter().take(MAX_MARKS) {
         writeln!(out, "  {:>12}  {:>10} live  {}", time(mark.ns), bytes(mark.live_bytes), Safe(&mark.name))?;
     }
-    if summary.marks.len() > MAX_MARKS {
-        writeln!(out, "  … {} more; --json has all", summary.marks.len() - MAX_MARKS)?;
+    if let Some(text) = marks_left_out(MAX_MARKS, summary.marks.len(), summary.marks_dropped) {
+        writeln!(out, "{text}")?;
     }
     Ok(())
 }

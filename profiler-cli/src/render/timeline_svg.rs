@@ -301,6 +301,7 @@ mod tests {
             }],
             functions: vec![function],
             spans_dropped: 0,
+            marks_dropped: 0,
         }
     }
 

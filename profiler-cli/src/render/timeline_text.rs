@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::plot::{Axis, Panel, Series, panels};
-use super::{FAINT, GROWTH, HEADING, RELEASE};
+use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 
@@ -189,8 +189,8 @@ fn write_marks(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::
             Safe(&mark.thread)
         )?;
     }
-    if timeline.marks.len() > MOST_MARKS {
-        writeln!(out, "  … {} more; --json has all", timeline.marks.len() - MOST_MARKS)?;
+    if let Some(text) = marks_left_out(MOST_MARKS, timeline.marks.len(), timeline.marks_dropped) {
+        writeln!(out, "{text}")?;
     }
     Ok(())
 }
@@ -295,6 +295,7 @@ mod tests {
             }],
             functions: vec![function],
             spans_dropped: 0,
+            marks_dropped: 0,
         }
     }
 
