@@ -4,16 +4,28 @@
 use alloc_dump::record::Sample;
 
 use crate::capture;
-use crate::sys;
+use crate::sys::{self, Reread};
+
+/// Where the kernel says it.
+pub(crate) struct Sources {
+    statm: Reread,
+    status: Reread,
+}
+
+impl Sources {
+    pub(crate) const fn new() -> Sources {
+        Sources { statm: Reread::new(c"/proc/self/statm"), status: Reread::new(c"/proc/self/status") }
+    }
+}
 
 /// Reads it now. Costs tens of microseconds, so the recorder does it every [`INTERVAL_US`] at most.
 /// `buffer` has room for [`SCRATCH`] bytes.
-pub(crate) fn take(page_size: u64, buffer: &mut [u8]) -> (Sample, Life) {
+pub(crate) fn take(sources: &mut Sources, page_size: u64, buffer: &mut [u8]) -> (Sample, Life) {
     // statm: total and resident size, in pages.
-    let statm = sys::read_file(c"/proc/self/statm", buffer).unwrap_or_default();
+    let statm = sources.statm.read(buffer);
     let mut pages = statm.split(|byte| *byte == b' ').map(|field| parse(field) * page_size);
     let (vsz, rss) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
-    let status = sys::read_file(c"/proc/self/status", buffer).unwrap_or_default();
+    let status = sources.status.read(buffer);
     let kilobytes = |name: &[u8]| {
         let mut lines = status.split(|byte| *byte == b'\n');
         lines.find_map(|line| line.strip_prefix(name)).map_or(0, parse) * 1024
@@ -75,7 +87,8 @@ mod tests {
         const OTHERS: u64 = 256 << 20;
         let page = sys::page_size();
         let mut buffer = vec![0; SCRATCH];
-        let mut take = || take(page, &mut buffer).0;
+        let mut sources = Sources::new();
+        let mut take = || take(&mut sources, page, &mut buffer).0;
         let before = take();
         let mut memory = vec![0u8; MAPPED];
         let mapped = take();

@@ -56,6 +56,7 @@ impl Sink {
             libc::EEXIST => OpenError::Taken,
             _ => OpenError::System(errno),
         })?;
+        let file = file.out_of_the_way();
         let identity = file.identity().map_err(OpenError::System)?;
         // A device or a pipe may well have several writers.
         if identity.regular && !file.try_lock() {
@@ -166,7 +167,7 @@ impl Sink {
             file
         } else {
             std::mem::forget(file);
-            File::open(self.tail_path.as_c_str()?, TAIL_FLAGS, 0).ok().filter(ours)?
+            File::open(self.tail_path.as_c_str()?, TAIL_FLAGS, 0).ok().filter(ours)?.out_of_the_way()
         };
         let lane =
             file.allocate(offset, LANE_LEN as u64).and_then(|()| Mapping::shared(&file, offset, LANE_LEN));
@@ -234,7 +235,7 @@ const TAIL_FLAGS: i32 = libc::O_RDWR | libc::O_NOFOLLOW;
 fn create_tail(path: &PathBuffer) -> Option<(Mapping, File, Identity)> {
     let c_path = path.as_c_str()?;
     sys::remove(c_path);
-    let file = File::open(c_path, TAIL_FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600).ok()?;
+    let file = File::open(c_path, TAIL_FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600).ok()?.out_of_the_way();
     let mapping = file.allocate(0, LANES_START as u64).and_then(|()| Mapping::shared(&file, 0, LANES_START));
     match (mapping, file.identity()) {
         (Ok(mapping), Ok(identity)) => Some((mapping, file, identity)),

@@ -5,7 +5,7 @@ mod scenario;
 use std::ffi::CString;
 use std::hint::black_box;
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Scenario { name: "no_byte_at_all", child: work_without_a_word, check: check_no_byte_at_all },
         Scenario { name: "full_disk", child: work_and_leave, check: check_full_disk },
         Scenario { name: "descriptors_closed", child: descriptors_closed, check: check_descriptors_closed },
+        Scenario { name: "first_descriptors", child: first_descriptors, check: check_first_descriptors },
         Scenario { name: "descriptor_taken_over", child: descriptor_taken_over, check: check_taken_over },
     ])
 }
@@ -215,12 +216,39 @@ fn check_descriptors_closed(name: &'static str) {
 const HOSTS: &[u8] = b"what the host writes, and nobody else";
 
 /// Opens a file of its own with the number that the dump had, and uses it beyond the end of the recording.
+/// A program that opens a file gets the lowest number that it has not used itself, at any time.
+fn first_descriptors() {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_millis(400) {
+        // So that there is something to look at.
+        std::mem::forget(black_box(vec![1u8; 1 << 16]));
+        for _ in 0..50 {
+            assert_eq!(std::fs::File::open("/dev/null").unwrap().as_raw_fd(), 3);
+        }
+    }
+    std::process::exit(CODE);
+}
+
+fn check_first_descriptors(name: &'static str) {
+    let outcome = Run::of(name).traced().finish();
+    outcome.assert_quiet(CODE);
+    let samples = outcome.whole_replay().samples.len();
+    assert!(samples >= 5, "{samples}");
+}
+
 fn descriptor_taken_over() {
     black_box(vec![1u8; MARK + 1]);
+    let theirs = descriptor_of(&scenario::folder().join("dump.alloc"));
     close_all();
     let path = scenario::folder().join("hosts");
-    let mut file = std::fs::File::create(&path).unwrap();
-    assert_eq!(file.as_raw_fd(), 3);
+    let first = std::fs::File::create(&path).unwrap();
+    assert_eq!(first.as_raw_fd(), 3);
+    // SAFETY: the number is nobody's any more.
+    let mut file = unsafe {
+        assert_eq!(libc::dup2(first.as_raw_fd(), theirs), theirs);
+        std::fs::File::from_raw_fd(theirs)
+    };
+    drop(first);
     file.write_all(HOSTS).unwrap();
     let sum = work();
     assert_eq!(std::fs::read(&path).unwrap(), HOSTS);
@@ -230,6 +258,15 @@ fn descriptor_taken_over() {
     drop(file);
     println!("sum={sum}");
     std::process::exit(CODE);
+}
+
+/// The number under which this process has a file open. The tracker keeps those that a program gets first for the program.
+fn descriptor_of(path: &std::path::Path) -> i32 {
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap().map(Result::unwrap);
+    let is_it = |entry: &std::fs::DirEntry| std::fs::read_link(entry.path()).is_ok_and(|file| file == path);
+    let number = entries.into_iter().find(is_it).unwrap().file_name().to_str().unwrap().parse().unwrap();
+    assert!(number >= 200, "{number}");
+    number
 }
 
 fn check_taken_over(name: &'static str) {

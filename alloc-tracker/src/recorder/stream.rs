@@ -32,6 +32,7 @@ pub(crate) struct Stream {
     path: PathBuffer,
     /// For reading /proc: threads of the host may have little stack.
     scratch: Mapping,
+    sources: sample::Sources,
     sink: Sink,
     encoder: Encoder,
     totals: Totals,
@@ -102,6 +103,7 @@ impl Stream {
             number,
             path: PathBuffer::of(path.as_bytes()),
             scratch: mapping(sample::SCRATCH)?,
+            sources: sample::Sources::new(),
             sink,
             encoder: Encoder::new(),
             totals: Totals::default(),
@@ -257,7 +259,7 @@ impl Stream {
         if stacks > 0 {
             self.append(None, &Record::Checked { stacks, different })?;
         }
-        let (sample, life) = sample::take(self.page_size, self.scratch.bytes_mut());
+        let (sample, life) = sample::take(&mut self.sources, self.page_size, self.scratch.bytes_mut());
         let before = std::mem::replace(&mut self.latest, sample);
         let same = before.rss == sample.rss && before.vsz == sample.vsz && before.swap == sample.swap;
         if !same || self.next_quiet_sample_us <= self.now_us {

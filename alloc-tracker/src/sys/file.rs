@@ -32,6 +32,34 @@ impl File {
         self.0
     }
 
+    /// The same file under a high number. What stays open has one: programs count on getting low numbers, in order, when they open
+    /// files of their own. If there are not so many it keeps the one that it has.
+    pub(crate) fn out_of_the_way(self) -> File {
+        for least in [HIGH, HIGH / 4] {
+            // SAFETY: no preconditions.
+            let fd = unsafe { libc::syscall(libc::SYS_fcntl, self.0, libc::F_DUPFD_CLOEXEC, least) };
+            if fd >= 0 {
+                return File(fd as i32);
+            }
+        }
+        self
+    }
+
+    /// Reads from the file's beginning, as much as one call gives.
+    pub(crate) fn read_from_start(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        loop {
+            // SAFETY: the buffer is valid for its length. An offset of zero is zero whichever words it is in.
+            let got =
+                unsafe { libc::syscall(libc::SYS_pread64, self.0, buffer.as_mut_ptr(), buffer.len(), 0, 0) };
+            if got >= 0 {
+                return Ok(got as usize);
+            }
+            if Errno::last().0 != libc::EINTR {
+                return Err(Errno::last());
+            }
+        }
+    }
+
     /// Reads once; 0 at the end of the file.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         loop {
@@ -140,6 +168,49 @@ impl Drop for File {
     fn drop(&mut self) {
         // SAFETY: we opened it and nobody else closes it.
         unsafe { libc::syscall(libc::SYS_close, self.0) };
+    }
+}
+
+/// Below the limit on open files that systems set (1024), above what programs use.
+const HIGH: i32 = 800;
+
+/// A file that is read again and again, and stays open: opening one takes a number that the program may be about to get.
+pub(crate) struct Reread {
+    path: &'static CStr,
+    open: Option<(File, Identity)>,
+}
+
+impl Reread {
+    pub(crate) const fn new(path: &'static CStr) -> Reread {
+        Reread { path, open: None }
+    }
+
+    /// What it says now; nothing if it cannot be read.
+    pub(crate) fn read<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8] {
+        // The host may have closed the descriptor, and opened a file of its own under the same number.
+        if let Some((file, _)) =
+            self.open.take_if(|(file, identity)| !file.identity().is_ok_and(|now| now.same_file(identity)))
+        {
+            std::mem::forget(file);
+        }
+        if self.open.is_none()
+            && let Ok(file) = File::open(self.path, libc::O_RDONLY, 0)
+        {
+            let file = file.out_of_the_way();
+            self.open = file.identity().ok().map(|identity| (file, identity));
+        }
+        let len = self.open.as_ref().and_then(|(file, _)| file.read_from_start(buffer).ok()).unwrap_or(0);
+        buffer.get(..len).unwrap_or_default()
+    }
+}
+
+impl Drop for Reread {
+    fn drop(&mut self) {
+        if let Some((file, identity)) = self.open.take()
+            && !file.identity().is_ok_and(|now| now.same_file(&identity))
+        {
+            std::mem::forget(file);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod signals;
 mod text;
 
 pub(crate) use errno::{Errno, ErrnoGuard, describe};
-pub(crate) use file::{File, Identity};
+pub(crate) use file::{File, Identity, Reread};
 pub(crate) use futex::{FutexLock, wait, wake};
 pub(crate) use helper::Helper;
 pub(crate) use mapping::{Mapping, Plain, let_go, mapped_bytes, unmap};
