@@ -8,6 +8,7 @@
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count what differs |
 //! | `ALLOC_TRACKER_ON_FULL` | `block` (default) or `drop`: whether a thread that records faster than can be written waits, or its events are counted as lost |
 //! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a helper thread writes the dump; `caller`: the program's own threads do |
+//! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): what is not in the dump yet is in a file beside it; `memory`: in one in `/dev/shm`, to which the file beside it is a link. File systems that store into a full disk nothing over what is there (btrfs, bcachefs, ZFS, F2FS, NILFS) have it there always |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own, under the same name with its own `%p`, or with `.PID` behind it |
 //! | `ALLOC_TRACKER_LINES` | what annotated functions note at each line besides: `rss`, `faults` or both with a comma between |
 //! | `ALLOC_TRACKER_RUN` | set by `profiler-cli run`: a token of this run; a file that exists is never replaced |
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) on_full: OnFull,
     /// Who writes.
     pub(crate) drainer: Drainer,
+    /// Where what is not in the dump yet is kept.
+    pub(crate) sidecar: Sidecar,
     /// What annotated functions note at each line besides.
     pub(crate) lines: LineUsage,
     /// What the dumps of forked children are called; empty if they have none.
@@ -84,6 +87,15 @@ pub(crate) enum Drainer {
     Caller,
 }
 
+/// Where the file is that has what is not in the dump yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sidecar {
+    /// Beside the dump, unless its file system could refuse a store into it.
+    Beside,
+    /// In a file system that is memory, with a link to it beside the dump.
+    Memory,
+}
+
 impl Settings {
     /// Settings for the dump at `pattern`, relative to the working directory; `%p` becomes the process id.
     pub(crate) fn for_pattern(pattern: &[u8]) -> Settings {
@@ -99,6 +111,7 @@ impl Settings {
             check: false,
             on_full: OnFull::Block,
             drainer: Drainer::Thread,
+            sidecar: Sidecar::Beside,
             lines: LineUsage::default(),
             children: PathBuffer::new(),
         }
@@ -122,8 +135,8 @@ impl Settings {
     pub(crate) fn remembered(&self) -> Settings {
         let children = PathBuffer::of(self.children.as_bytes());
         let path = PathBuffer::new();
-        let Settings { run, check, on_full, drainer, lines, .. } = *self;
-        Settings { path, run, check, on_full, drainer, lines, children }
+        let Settings { run, check, on_full, drainer, sidecar, lines, .. } = *self;
+        Settings { path, run, check, on_full, drainer, sidecar, lines, children }
     }
 
     /// Settings for the dump of a forked child, which is this process.
@@ -131,8 +144,8 @@ impl Settings {
         let mut child = Settings::for_pattern(self.children.as_bytes());
         child.run = self.run;
         child.children.push(self.children.as_bytes());
-        let Settings { check, on_full, drainer, lines, .. } = *self;
-        Settings { check, on_full, drainer, lines, ..child }
+        let Settings { check, on_full, drainer, sidecar, lines, .. } = *self;
+        Settings { check, on_full, drainer, sidecar, lines, ..child }
     }
 
     /// Settings for `PROGRAM.PID.alloc` in the working directory.
@@ -170,6 +183,10 @@ pub(crate) fn wanted() -> Wanted {
             settings.drainer = choose(
                 c"ALLOC_TRACKER_DRAINER",
                 [(b"thread", Drainer::Thread), (b"caller", Drainer::Caller)],
+            );
+            settings.sidecar = choose(
+                c"ALLOC_TRACKER_SIDECAR",
+                [(b"beside", Sidecar::Beside), (b"memory", Sidecar::Memory)],
             );
             settings.lines = line_usage();
             if sys::environment(c"ALLOC_TRACKER_FOLLOW") == Some(b"1") {
@@ -219,10 +236,7 @@ fn line_usage() -> LineUsage {
 
 /// The absolute path of the running program; empty if /proc does not tell.
 pub(crate) fn executable(into: &mut PathBuffer) {
-    let mut buffer = [0u8; 4096];
-    // SAFETY: the path ends in zero and the buffer is valid for its length.
-    let len = unsafe { libc::readlink(c"/proc/self/exe".as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
-    into.push(usize::try_from(len).ok().and_then(|len| buffer.get(..len)).unwrap_or_default());
+    sys::read_link(c"/proc/self/exe", into);
 }
 
 /// The working directory; empty if it has none.

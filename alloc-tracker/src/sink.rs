@@ -3,14 +3,16 @@
 //! error is returned, never raised in the host.
 
 use std::ffi::CStr;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, MAGIC, TAIL_SUFFIX};
 use alloc_dump::tail::{self, Commit, FRAME_OFFSET, FRAME_ROOM, LANE_LEN, LANES_START};
 
+use crate::settings::Sidecar;
 use crate::sidecar;
-use crate::sys::{self, Errno, File, Identity, Mapping, PathBuffer};
+use crate::sys::{self, Errno, File, Identity, Mapping, PathBuffer, Text};
 
 /// A dump that is being written.
 pub(crate) struct Sink {
@@ -26,6 +28,8 @@ pub(crate) struct Sink {
     /// The sidecar's file, for lanes to come; `None` if there is none and everything is the process's own memory.
     tail: Option<(File, Identity)>,
     tail_path: PathBuffer,
+    /// The link to it beside the dump, if it is elsewhere itself.
+    tail_link: PathBuffer,
     /// Lanes that are not in the sidecar's file.
     unprotected: u64,
 }
@@ -48,7 +52,12 @@ pub(crate) enum OpenError {
 impl Sink {
     /// Creates the dump and its sidecar, readable by this user alone. With `exclusive` a file that exists is left alone, without
     /// it one that is no dump.
-    pub(crate) fn create(path: &PathBuffer, exclusive: bool, header: &Header) -> Result<Sink, OpenError> {
+    pub(crate) fn create(
+        path: &PathBuffer,
+        exclusive: bool,
+        sidecar: Sidecar,
+        header: &Header,
+    ) -> Result<Sink, OpenError> {
         let c_path = path.as_c_str().ok_or(OpenError::Path)?;
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NOCTTY;
         let file = File::open(c_path, if exclusive { flags | libc::O_EXCL } else { flags }, 0o600);
@@ -76,11 +85,29 @@ impl Sink {
         file.write_all(&header.encode()).map_err(OpenError::System)?;
         let mut tail_path = PathBuffer::of(path.as_bytes());
         tail_path.push(TAIL_SUFFIX.as_bytes());
-        let shared = if identity.regular { create_tail(&tail_path) } else { None };
+        let mut tail_link = PathBuffer::new();
+        let shared = match sidecar {
+            _ if !identity.regular => None,
+            Sidecar::Beside if !file.is_copied_on_write() => {
+                remove_tail(&tail_path);
+                create_tail(&tail_path)
+            }
+            _ => {
+                remove_tail(&tail_path);
+                std::mem::swap(&mut tail_path, &mut tail_link);
+                tail_path.push(IN_MEMORY.as_bytes());
+                let mut name = Text::<64>::new();
+                let random = u128::from_le_bytes(header.session);
+                let _ = name.write_fmt(format_args!("{random:032x}{TAIL_SUFFIX}"));
+                tail_path.push(name.as_bytes());
+                create_linked_tail(&tail_path, &tail_link)
+            }
+        };
         let (mut buffer, tail) = match shared {
             Some((buffer, file, identity)) => (buffer, Some((file, identity))),
             None => {
                 tail_path.clear();
+                tail_link.clear();
                 (Mapping::anonymous(LANES_START).map_err(OpenError::System)?, None)
             }
         };
@@ -88,9 +115,18 @@ impl Sink {
             place.copy_from_slice(&tail::encode_identity(&header.session));
         }
         sidecar::attach(buffer.start());
-        let written = header.encode().len() as u64;
-        let sink =
-            Sink { file, identity, written, seq: 0, commits: 0, buffer, tail, tail_path, unprotected: 0 };
+        let sink = Sink {
+            file,
+            identity,
+            written: header.encode().len() as u64,
+            seq: 0,
+            commits: 0,
+            buffer,
+            tail,
+            tail_path,
+            tail_link,
+            unprotected: 0,
+        };
         sink.word(tail::PID_OFFSET).store(u64::from(sys::pid()), Ordering::Relaxed);
         Ok(sink)
     }
@@ -177,8 +213,10 @@ impl Sink {
 
     /// The recording is over and whole: the sidecar has nothing more to keep. Returns the sidecar's memory.
     pub(crate) fn finish(self) -> Mapping {
-        if let Some(path) = self.tail_path.as_c_str() {
-            sys::remove(path);
+        for path in [&self.tail_path, &self.tail_link] {
+            if let Some(path) = path.as_c_str() {
+                sys::remove(path);
+            }
         }
         self.close()
     }
@@ -231,10 +269,36 @@ fn is_dump(path: &CStr, identity: &Identity) -> bool {
 
 const TAIL_FLAGS: i32 = libc::O_RDWR | libc::O_NOFOLLOW;
 
+/// The beginning of a sidecar's path that is not beside its dump; random digits follow.
+const IN_MEMORY: &str = "/dev/shm/alloc-tracker.";
+
+/// Removes what a process before has left there, and what a link of ours leads to.
+fn remove_tail(path: &PathBuffer) {
+    let Some(c_path) = path.as_c_str() else { return };
+    let mut target = PathBuffer::new();
+    sys::read_link(c_path, &mut target);
+    if target.as_bytes().starts_with(IN_MEMORY.as_bytes())
+        && let Some(target) = target.as_c_str()
+    {
+        sys::remove(target);
+    }
+    sys::remove(c_path);
+}
+
+/// The sidecar at `path`, with a link to it beside the dump.
+fn create_linked_tail(path: &PathBuffer, link: &PathBuffer) -> Option<(Mapping, File, Identity)> {
+    let created = create_tail(path)?;
+    let (c_path, c_link) = (path.as_c_str()?, link.as_c_str()?);
+    if sys::link(c_path, c_link) {
+        return Some(created);
+    }
+    sys::remove(c_path);
+    None
+}
+
 /// `None` if there can be no sidecar: what is not in the dump is then lost when the process is killed.
 fn create_tail(path: &PathBuffer) -> Option<(Mapping, File, Identity)> {
     let c_path = path.as_c_str()?;
-    sys::remove(c_path);
     let file = File::open(c_path, TAIL_FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600).ok()?.out_of_the_way();
     let mapping = file.allocate(0, LANES_START as u64).and_then(|()| Mapping::shared(&file, 0, LANES_START));
     match (mapping, file.identity()) {

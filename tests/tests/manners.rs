@@ -206,6 +206,51 @@ fn a_limit_on_file_size_stops_the_recording_only() {
     assert!(summary["warnings"].to_string().contains("File too large"), "{}", summary["warnings"]);
 }
 
+/// As on file systems that may refuse a store into a file that is there already: what is not in the dump yet is in memory, a link
+/// leads to it, and it goes with the link.
+#[test]
+fn a_sidecar_may_be_in_memory() {
+    if !Path::new("/dev/shm").is_dir() {
+        println!("skipped: /dev/shm missing");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (dump, tail) = (folder.path().join("x.alloc"), folder.path().join("x.alloc.tail"));
+    let in_memory = || {
+        let target = std::fs::read_link(&tail).unwrap();
+        assert!(target.starts_with("/dev/shm") && target.is_file(), "{}", target.display());
+        assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+        target
+    };
+    let mut child = Command::new(program("unruly"))
+        .arg("wait")
+        .env("ALLOC_TRACKER", "trace")
+        .env("ALLOC_TRACKER_OUT", &dump)
+        .env("ALLOC_TRACKER_SIDECAR", "memory")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_line(&mut child);
+    let first = in_memory();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let summary = json("summary", &dump, &[]);
+    assert!(number(&summary, "recovered_bytes") > 0 && number(&summary, "live_bytes") >= 50_000, "{summary}");
+
+    // The next run makes room, and closes what its program cannot.
+    let mut command = command(folder.path(), &["wait"]);
+    let mut run = command.env("ALLOC_TRACKER_SIDECAR", "memory").stdout(Stdio::piped()).spawn().unwrap();
+    wait_for_line(&mut run);
+    let second = in_memory();
+    assert_ne!(first, second);
+    send(Signal::KILL, child_of(run.id()));
+    assert_eq!(run.wait().unwrap().code(), Some(137));
+    check(&dump, true);
+    for gone in [&first, &second, &tail] {
+        assert!(std::fs::symlink_metadata(gone).is_err(), "{}", gone.display());
+    }
+}
+
 /// Wherever in the hook the dump meets its limit, and whoever writes it: here the program's threads do, which may be on the way to
 /// storing an event whose stack is new.
 #[test]

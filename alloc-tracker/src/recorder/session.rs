@@ -222,7 +222,7 @@ fn open(settings: &Settings, from_first_event: bool, number: u32) -> Result<(), 
     let mut session = [0; 16];
     sys::random(&mut session);
     let header = Header { session, created_unix_ns: sys::clock_ns(libc::CLOCK_REALTIME) };
-    let sink = Sink::create(&settings.path, !settings.run.as_bytes().is_empty(), &header)?;
+    let sink = Sink::create(&settings.path, !settings.run.as_bytes().is_empty(), settings.sidecar, &header)?;
     let mut exe = PathBuffer::new();
     settings::executable(&mut exe);
     let mut cwd = PathBuffer::new();

@@ -151,6 +151,18 @@ impl File {
         unsafe { libc::flock(self.0, libc::LOCK_UN) };
     }
 
+    /// Whether the file system writes what is changed somewhere else. A store into a mapping of the file then needs room, and raises
+    /// SIGBUS where the disk is full.
+    pub(crate) fn is_copied_on_write(&self) -> bool {
+        // SAFETY: all-zero is a valid `statfs`, and the call writes one to the given place.
+        let kind = unsafe {
+            let mut system: libc::statfs = std::mem::zeroed();
+            if libc::fstatfs(self.0, &raw mut system) == 0 { system.f_type as u64 } else { 0 }
+        };
+        // The field has another width on some processors.
+        COPYING.contains(&(kind & 0xFFFF_FFFF))
+    }
+
     pub(crate) fn identity(&self) -> Result<Identity, Errno> {
         // SAFETY: all-zero is a valid `stat`, and the call writes one to the given place.
         let stat = unsafe {
@@ -170,6 +182,9 @@ impl Drop for File {
         unsafe { libc::syscall(libc::SYS_close, self.0) };
     }
 }
+
+/// What statfs(2) calls btrfs, bcachefs, ZFS, F2FS and NILFS.
+const COPYING: [u64; 5] = [0x9123_683E, 0xCA45_1A4E, 0x2FC1_2FC1, 0xF2F5_2010, 0x3434];
 
 /// Below the limit on open files that systems set (1024), above what programs use.
 const HIGH: i32 = 800;

@@ -19,7 +19,7 @@ pub(crate) use futex::{FutexLock, wait, wake};
 pub(crate) use helper::Helper;
 pub(crate) use mapping::{Mapping, Plain, let_go, mapped_bytes, unmap};
 pub(crate) use process::{
-    clock_ns, complain, environment, is_privileged, page_size, pid, random, read_file, remove, thread_name,
-    tid, yield_now,
+    clock_ns, complain, environment, is_privileged, link, page_size, pid, random, read_file, read_link,
+    remove, thread_name, tid, yield_now,
 };
 pub(crate) use text::{PathBuffer, Text};

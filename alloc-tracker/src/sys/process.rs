@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fmt::Write;
 
-use super::{Errno, File, Text, file};
+use super::{Errno, File, PathBuffer, Text, file};
 
 /// Nanoseconds of the given clock.
 pub(crate) fn clock_ns(clock: libc::clockid_t) -> u64 {
@@ -87,6 +87,20 @@ pub(crate) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8
 pub(crate) fn remove(path: &CStr) {
     // SAFETY: `path` ends in zero.
     unsafe { libc::unlink(path.as_ptr()) };
+}
+
+/// Makes a link at `path` that leads to `target`; false if that cannot be.
+pub(crate) fn link(target: &CStr, path: &CStr) -> bool {
+    // SAFETY: both end in zero.
+    unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) == 0 }
+}
+
+/// Where a link leads to; empty if it is none.
+pub(crate) fn read_link(path: &CStr, into: &mut PathBuffer) {
+    let mut buffer = [0u8; 4096];
+    // SAFETY: `path` ends in zero and the buffer is valid for its length.
+    let len = unsafe { libc::readlink(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    into.push(usize::try_from(len).ok().and_then(|len| buffer.get(..len)).unwrap_or_default());
 }
 
 /// Writes one line of ours to stderr: `alloc-tracker: ` and the message.

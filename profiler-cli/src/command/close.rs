@@ -11,7 +11,7 @@ use alloc_dump::tail::Tail;
 use alloc_dump::trailer::{EndReason, Trailer};
 use alloc_dump::write::seal_trailer;
 
-use crate::load::{read_sidecar, tail_path, writer_of};
+use crate::load::{read_sidecar, remove_sidecar, tail_path, writer_of};
 
 /// What became of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
     let mut room = [0u8; FRAME_HEADER_LEN + 256];
     let len = seal_trailer(&mut room, next, &trailer).ok_or(io::ErrorKind::InvalidData)?;
     append(&mut file, whole, &[&frames, &room[..len]])?;
-    std::fs::remove_file(tail_path(path))?;
+    remove_sidecar(&tail_path(path))?;
     Ok(Closed::Now(frames.len()))
 }
 

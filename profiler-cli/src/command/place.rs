@@ -11,7 +11,7 @@ use alloc_dump::layout::MAGIC;
 use anyhow::bail;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::load::{plain, tail_path, writer_of};
+use crate::load::{plain, remove_sidecar, tail_path, writer_of};
 
 /// A place for a dump. Unless the dump [came](Place::filled), dropping it puts back what stood there.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Place {
     pub fn filled(mut self) {
         for (_, aside) in self.aside.drain(..) {
             // What cannot be removed is in nobody's way.
-            let _ = fs::remove_file(aside);
+            let _ = remove_sidecar(&aside);
         }
     }
 

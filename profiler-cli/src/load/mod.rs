@@ -11,7 +11,8 @@ mod usage;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
 use alloc_dump::header::Header;
 use alloc_dump::layout::{TAIL_HEADER_LEN, TAIL_SUFFIX};
@@ -186,6 +187,26 @@ pub(crate) fn tail_path(path: &Path) -> PathBuf {
     name.push(TAIL_SUFFIX);
     PathBuf::from(name)
 }
+
+/// Removes the sidecar at this path, and what it leads to if it is a link of the recorder's.
+///
+/// # Errors
+/// If it is not there or cannot be removed.
+pub(crate) fn remove_sidecar(path: &Path) -> io::Result<()> {
+    let target = std::fs::read_link(path).ok();
+    std::fs::remove_file(path)?;
+    match target.filter(|target| target.as_os_str().as_bytes().starts_with(IN_MEMORY)) {
+        // It may have been removed already.
+        Some(target) if !target.components().any(|part| part == Component::ParentDir) => {
+            let _ = std::fs::remove_file(target);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Where the recorder puts a sidecar that cannot be beside its dump.
+const IN_MEMORY: &[u8] = b"/dev/shm/alloc-tracker.";
 
 /// An error of the system's without Rust's ` (os error N)`.
 pub(crate) fn plain(error: &io::Error) -> String {
