@@ -234,6 +234,7 @@ fn remove_copies_of_ended_processes(copies: &Path) {
 
 fn cargo(target: &Path, args: &[&str], with_debug_info: bool) {
     let mut command = Command::new(env!("CARGO"));
+    command.env_remove("CARGO_BUILD_TARGET");
     command
         .args(["build", "--release", "--quiet", "--target-dir"])
         .arg(target)

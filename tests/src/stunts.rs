@@ -37,6 +37,7 @@ impl Variant {
 
     fn build(&self, what: &[&str]) {
         let mut cargo = Command::new(env!("CARGO"));
+        cargo.env_remove("CARGO_BUILD_TARGET");
         cargo
             .args(["build", "--quiet", "-p", "stunts", "--profile", self.name, "--features", self.features])
             .args(what)

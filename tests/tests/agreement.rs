@@ -100,6 +100,7 @@ fn build(name: &str, library: &Path, change: &mut dyn FnMut(&Path, String) -> St
     fs::copy(workspace().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
     let target = workspace().join("target/agreement/target");
     let mut command = Command::new(env!("CARGO"));
+    command.env_remove("CARGO_BUILD_TARGET");
     command.args(["build", "--quiet", "--target-dir"]).arg(&target).current_dir(&folder);
     let output = output_within(&mut command, Duration::from_secs(900));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -35,6 +35,7 @@ fn package(program: &str, edition: &str) -> PathBuf {
 
 fn cargo(folder: &PathBuf, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO"));
+    command.env_remove("CARGO_BUILD_TARGET");
     command.args(args).arg("--target-dir").arg(workspace().join("target/attribute/target"));
     output_within(command.env_remove("RUSTFLAGS").current_dir(folder), Duration::from_secs(900))
 }

@@ -76,7 +76,14 @@ fn exit_status_is_passed_on_and_the_dump_is_complete() {
 fn deaths_are_told_as_a_shell_does_and_lose_nothing() {
     for (end, signal) in [("abort", 6), ("overflow", 6)] {
         let folder = tempfile::tempdir().unwrap();
-        let output = run(folder.path(), &[end]);
+        // A stack without a limit would have no end to overflow.
+        let within = command(folder.path(), &[end]);
+        let mut limited = Command::new("bash");
+        limited.args(["-c", "ulimit -Ss 8192; exec \"$0\" \"$@\""]).arg(within.get_program());
+        limited
+            .args(within.get_args())
+            .envs(within.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = output_within(limited.current_dir(folder.path()), Duration::from_secs(60));
         assert_eq!(
             output.status.code(),
             Some(128 + signal),

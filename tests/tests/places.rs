@@ -50,6 +50,7 @@ fn the_planted_leak_is_the_first_row() {
 #[test]
 fn the_planted_leak_is_the_first_row_with_line_tables_only() {
     let cargo = Command::new(env!("CARGO"))
+        .env_remove("CARGO_BUILD_TARGET")
         .args(["build", "--quiet", "-p", "examples", "--bin", "leaking_cache", "--profile", "line-tables"])
         .args(["--config", "profile.line-tables.inherits=\"release\""])
         .args(["--config", "profile.line-tables.debug=\"line-tables-only\""])
