@@ -27,6 +27,7 @@
 //! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory |
 //! | `ALLOC_TRACKER_ON_FULL` | `block` (default) or `drop`: a thread that records faster than can be written waits, or its events are counted as lost |
 //! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a helper thread writes the dump; `caller`: the program's own threads do |
+//! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): what is not in the dump yet is in a file beside it; `memory`: in one in `/dev/shm`, as it is always on file systems that copy on write, such as btrfs |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count what differs |
 //!
