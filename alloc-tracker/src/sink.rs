@@ -277,7 +277,7 @@ fn remove_tail(path: &PathBuffer) {
     let Some(c_path) = path.as_c_str() else { return };
     let mut target = PathBuffer::new();
     sys::read_link(c_path, &mut target);
-    if target.as_bytes().starts_with(IN_MEMORY.as_bytes())
+    if is_in_memory(target.as_bytes())
         && let Some(target) = target.as_c_str()
     {
         sys::remove(target);
@@ -285,10 +285,17 @@ fn remove_tail(path: &PathBuffer) {
     sys::remove(c_path);
 }
 
+/// Whether it is the path of a sidecar of ours, and of nothing else: somebody may have put a link there that leads elsewhere.
+fn is_in_memory(path: &[u8]) -> bool {
+    let name =
+        path.strip_prefix(IN_MEMORY.as_bytes()).and_then(|rest| rest.strip_suffix(TAIL_SUFFIX.as_bytes()));
+    name.is_some_and(|digits| digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit))
+}
+
 /// The sidecar at `path`, with a link to it beside the dump.
 fn create_linked_tail(path: &PathBuffer, link: &PathBuffer) -> Option<(Mapping, File, Identity)> {
-    let created = create_tail(path)?;
     let (c_path, c_link) = (path.as_c_str()?, link.as_c_str()?);
+    let created = create_tail(path)?;
     if sys::link(c_path, c_link) {
         return Some(created);
     }

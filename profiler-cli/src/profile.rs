@@ -334,6 +334,8 @@ pub struct Trust {
     pub different_stacks: u64,
     /// What the reader could not use.
     pub loss: Loss,
+    /// The sidecar was in the memory of the machine that recorded, and what leads to it leads nowhere now.
+    pub sidecar_gone: bool,
     /// Bytes of records that were found in the sidecar and not in the dump.
     pub recovered_bytes: u64,
     /// The system's words for the error at which the recording stopped.

@@ -97,6 +97,9 @@ fn shortest_end(parts: &[&str]) -> usize {
 pub struct SourceFile {
     lines: Vec<String>,
     functions: Vec<Function>,
+    /// First and last lines of what functions come from that are not written out: attributes with what they are on if they derive
+    /// something, and macros.
+    generating: Vec<(u32, u32)>,
     modified: Option<SystemTime>,
     missing: bool,
     guessed: bool,
@@ -107,6 +110,8 @@ pub struct SourceFile {
 pub struct Function {
     /// Its name, without path.
     pub name: String,
+    /// The line of its first attribute; without any, its first line.
+    begin: u32,
     /// First line, from 1.
     pub start: u32,
     /// Last line.
@@ -170,11 +175,18 @@ impl SourceFile {
         self.lines.len() < line as usize
     }
 
-    /// Whether it is another file than the one of a function of this name with something at the lines from `first` to `last`. One
-    /// that lies where it was compiled is the same.
+    /// Whether it is another file than the one of a function of this name with something at the lines from `first` to `last`: these
+    /// are not there, or what stands there is no such function, nor anything that could have made one. A file that lies where it was
+    /// compiled is the same.
     pub fn is_another(&self, name: &str, first: u32, last: u32) -> bool {
-        let has_it = || self.function(name, first, last).is_some_and(|function| function.name == name);
-        self.guessed && !has_it()
+        let around = |start: u32, end: u32| start <= first && last <= end;
+        let has_it = || {
+            let named = |function: &&Function| function.name == name;
+            self.functions.iter().filter(named).any(|function| around(function.begin, function.end))
+                || self.generating.iter().any(|(start, end)| around(*start, *end))
+        };
+        let unknown = last == 0 || self.functions.is_empty();
+        self.guessed && (self.is_shorter_than(last) || !unknown && !has_it())
     }
 
     /// The smallest function that contains all lines from `first` to `last`, one of the given name if there is any.
@@ -208,7 +220,8 @@ impl SourceFile {
             collector.visit_file(&file);
         }
         let lines = text.lines().map(str::to_owned).collect();
-        SourceFile { lines, functions: collector.functions, modified, ..SourceFile::default() }
+        let Collector { functions, generating } = collector;
+        SourceFile { lines, functions, generating, modified, ..SourceFile::default() }
     }
 }
 
@@ -239,31 +252,72 @@ fn nesting(text: &str) -> usize {
 #[derive(Default)]
 struct Collector {
     functions: Vec<Function>,
+    generating: Vec<(u32, u32)>,
 }
 
 impl Collector {
-    fn add(&mut self, name: &syn::Ident, head: proc_macro2::Span, block: &syn::Block) {
+    fn add(
+        &mut self,
+        name: &syn::Ident,
+        attributes: &[syn::Attribute],
+        head: proc_macro2::Span,
+        block: &syn::Block,
+    ) {
         let (start, end) = (head.start().line as u32, block.brace_token.span.close().end().line as u32);
-        self.functions.push(Function { name: name.to_string(), start, end });
+        let begin = attributes.first().map_or(start, |attribute| attribute.span().start().line as u32);
+        self.functions.push(Function { name: name.to_string(), begin, start, end });
+    }
+
+    fn generates(&mut self, tokens: &impl Spanned) {
+        let span = tokens.span();
+        self.generating.push((span.start().line as u32, span.end().line as u32));
     }
 }
 
 impl<'ast> Visit<'ast> for Collector {
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.add(&item.sig.ident, first_span(&item.vis, &item.sig), &item.block);
+        self.add(&item.sig.ident, &item.attrs, first_span(&item.vis, &item.sig), &item.block);
         syn::visit::visit_item_fn(self, item);
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
-        self.add(&item.sig.ident, first_span(&item.vis, &item.sig), &item.block);
+        self.add(&item.sig.ident, &item.attrs, first_span(&item.vis, &item.sig), &item.block);
         syn::visit::visit_impl_item_fn(self, item);
     }
 
     fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
         if let Some(block) = &item.default {
-            self.add(&item.sig.ident, item.sig.span(), block);
+            self.add(&item.sig.ident, &item.attrs, item.sig.span(), block);
         }
         syn::visit::visit_trait_item_fn(self, item);
+    }
+
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.generates(item);
+        syn::visit::visit_item_struct(self, item);
+    }
+
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.generates(item);
+        syn::visit::visit_item_enum(self, item);
+    }
+
+    fn visit_item_union(&mut self, item: &'ast syn::ItemUnion) {
+        self.generates(item);
+        syn::visit::visit_item_union(self, item);
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
+        self.generates(attribute);
+    }
+
+    fn visit_macro(&mut self, called: &'ast syn::Macro) {
+        self.generates(called);
+    }
+
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        self.generates(item);
+        syn::visit::visit_item_macro(self, item);
     }
 }
 
@@ -368,8 +422,27 @@ trait T {
         let guessed = file(vec![folder.path().to_owned()], "/build/src/main.rs");
         assert!(!guessed.is_another("main", 2, 2));
         assert!(guessed.is_another("main", 2, 4) && guessed.is_another("run", 2, 2));
+        assert!(!guessed.is_another("init", 0, 0), "nothing is known of where it is");
         let own = file(Vec::new(), folder.path().join("src/main.rs").to_str().unwrap());
         assert!(!own.is_another("run", 2, 2) && own.is_shorter_than(4) && !own.is_shorter_than(3));
+    }
+
+    #[test]
+    fn functions_that_are_not_written_out_are_where_they_come_from() {
+        let text = "#[derive(Clone)]\nstruct A {\n    a: String,\n}\nmake! {\n    f\n}\nimpl A {\n    #[profile]\n    fn b() {\n        \
+                    vec![1];\n    }\n}\n";
+        let file = SourceFile { guessed: true, ..SourceFile::parse(text, None) };
+        // Derived, made by a macro, and by an attribute.
+        for (name, first, last) in
+            [("clone", 1, 1), ("clone", 1, 3), ("f", 6, 6), ("b", 9, 11), ("profile", 9, 9)]
+        {
+            assert!(!file.is_another(name, first, last), "{name} {first} {last}");
+        }
+        for (name, first, last) in [("other", 10, 12), ("b", 8, 11), ("f", 8, 8), ("clone", 1, 6)] {
+            assert!(file.is_another(name, first, last), "{name} {first} {last}");
+        }
+        let c = SourceFile { guessed: true, ..SourceFile::parse("int main() {\n}\n", None) };
+        assert!(!c.is_another("main", 1, 2) && c.is_another("main", 2, 3));
     }
 
     #[test]

@@ -244,6 +244,14 @@ fn a_sidecar_may_be_in_memory() {
     let summary = json("summary", &dump, &[]);
     assert!(number(&summary, "recovered_bytes") > 0 && number(&summary, "live_bytes") >= 50_000, "{summary}");
 
+    // Elsewhere the link leads nowhere.
+    let copy = folder.path().join("copy.alloc");
+    std::fs::copy(&dump, &copy).unwrap();
+    std::os::unix::fs::symlink("/dev/shm/alloc-tracker.nowhere", folder.path().join("copy.alloc.tail"))
+        .unwrap();
+    let summary = json("summary", &copy, &[]);
+    assert!(summary["warnings"].to_string().contains("not there any more"), "{}", summary["warnings"]);
+
     // The next run makes room, and closes what its program cannot.
     let mut command = command(folder.path(), &["wait"]);
     let mut run = command.env("ALLOC_TRACKER_SIDECAR", "memory").stdout(Stdio::piped()).spawn().unwrap();

@@ -10,13 +10,13 @@ use super::stream::Stream;
 use crate::mode::{self, RECORD, WHOLE};
 use crate::modules::{self, Found};
 use crate::sidecar;
-use crate::sys::{Errno, FutexLock, PathBuffer, complain, describe};
+use crate::sys::{self, Errno, FutexLock, PathBuffer, complain, describe};
 use crate::thread::Local;
 
 pub(super) static RECORDER: FutexLock<Option<Stream>> = FutexLock::new(None);
 /// Which recording of this process is going on, from 1; 0 for none, [`ENDING`] while one that has failed is put away.
 pub(super) static RECORDING: AtomicU32 = AtomicU32::new(0);
-const ENDING: u32 = u32::MAX - 1;
+pub(super) const ENDING: u32 = u32::MAX - 1;
 /// Events lost in this recording.
 pub(super) static LOST: AtomicU64 = AtomicU64::new(0);
 
@@ -31,6 +31,10 @@ pub(super) fn with_stream<R>(f: impl FnOnce(&mut Stream) -> Result<R, Failure>) 
         Ok(result) => Some(result),
         Err(failure) => {
             let stream = recorder.take();
+            // Under the lock still, so that nobody takes it for one that has ended well, or begins another one.
+            if let Some(stream) = &stream {
+                note_failure(stream, failure);
+            }
             drop(recorder);
             if let Some(stream) = stream {
                 give_up(stream, failure);
@@ -70,30 +74,40 @@ pub(super) fn stop(failure: Failure) {
 #[cold]
 pub(super) fn give_up(stream: Stream, failure: Failure) {
     mode::switch_off(RECORD | WHOLE);
-    // No other recording may begin before everything of this one is put away.
-    RECORDING.store(ENDING, Ordering::Release);
+    note_failure(&stream, failure);
     let path = PathBuffer::of(stream.path().as_bytes());
     let errno = Errno::from(failure);
     let what = match failure {
         Failure::Memory(_) => "no memory for its tables",
         Failure::Write(_) | Failure::Record => "the dump cannot be written",
     };
-    LAST_FAILURE
-        .store(u64::from(stream.number()) << 32 | u64::from(errno.0.unsigned_abs()), Ordering::Relaxed);
     stream.abandon(errno);
-    RECORDING.store(0, Ordering::Release);
+    let _ = RECORDING.compare_exchange(ENDING, 0, Ordering::AcqRel, Ordering::Relaxed);
     complain(format_args!(
         "recording into {path:.600} stops here: {what} ({}); the program goes on, and what was recorded stays readable",
         describe(errno)
     ));
 }
 
-/// Why the recording of this number ended, if it failed and none has failed since.
+/// No other recording may begin before everything of this one is put away.
+fn note_failure(stream: &Stream, failure: Failure) {
+    let (number, errno) = (stream.number(), Errno::from(failure));
+    LAST_FAILURE.store(u64::from(number) << 32 | u64::from(errno.0.unsigned_abs()), Ordering::Release);
+    let _ = RECORDING.compare_exchange(number, ENDING, Ordering::AcqRel, Ordering::Relaxed);
+}
+
+/// Why the recording of this number ended, if it failed and none has failed since. Waits until it is put away.
 pub(super) fn failure_of(recording: u32) -> Option<Errno> {
+    let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + PATIENCE_NS;
+    while RECORDING.load(Ordering::Acquire) == ENDING && sys::clock_ns(libc::CLOCK_MONOTONIC) < until {
+        sys::yield_now();
+    }
     let failure = LAST_FAILURE.load(Ordering::Relaxed);
     (failure >> 32 == u64::from(recording)).then_some(Errno(failure as u32 as i32))
 }
 
+/// Whoever puts it away may be the code that a signal handler has interrupted.
+const PATIENCE_NS: u64 = 2_000_000_000;
 /// The number of the recording that failed last, and the error.
 static LAST_FAILURE: AtomicU64 = AtomicU64::new(0);
 

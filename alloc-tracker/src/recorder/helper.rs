@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::current::{RECORDING, notice_replaced_modules, with_stream};
+use super::current::{ENDING, RECORDING, notice_replaced_modules, with_stream};
 use super::stream::Tick;
 use crate::sys::{self, FutexLock, Helper};
 
@@ -11,7 +11,7 @@ use crate::sys::{self, FutexLock, Helper};
 pub(super) fn start() {
     let mut thread = THREAD.lock();
     // One that has ended by itself, when an earlier recording failed. Whoever has this word has decided that it does not go on.
-    if STATE.compare_exchange(NONE, REPLACED, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    if STATE.compare_exchange(NONE, REPLACED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         && let Some(ended) = thread.take()
     {
         ended.join();
@@ -75,7 +75,7 @@ fn run() {
     while attend() == Outcome::NoRecording {
         STATE.store(NONE, Ordering::SeqCst);
         // Unless the next one has begun meanwhile, and counts on this thread.
-        if RECORDING.load(Ordering::SeqCst) == 0
+        if matches!(RECORDING.load(Ordering::SeqCst), 0 | ENDING)
             || STATE.compare_exchange(NONE, AWAKE, Ordering::SeqCst, Ordering::Relaxed).is_err()
         {
             return;

@@ -91,19 +91,20 @@ pub(crate) fn finish(number: u32) -> Result<(), Errno> {
         return Ok(());
     }
     let _one_at_a_time = SESSION.lock();
-    match RECORDING.load(Ordering::Relaxed) == number {
-        true => finish_current(),
-        false => failure_of(number).map_or(Ok(()), Err),
-    }
+    finish_locked(number)
 }
 
-/// Ends the recording that goes on. Called under the session's lock.
-fn finish_current() -> Result<(), Errno> {
-    mode::switch_off(RECORD | WHOLE);
-    RECORDING.store(0, Ordering::Release);
-    helper::stop();
-    modules::catch_up();
-    let Some(mut stream) = RECORDER.lock().take() else { return Ok(()) };
+/// The same, called under the session's lock.
+fn finish_locked(number: u32) -> Result<(), Errno> {
+    if RECORDING.compare_exchange(number, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        mode::switch_off(RECORD | WHOLE);
+        helper::stop();
+        modules::catch_up();
+    }
+    // It may have failed just now, and be another thread's to put away.
+    let Some(mut stream) = RECORDER.lock().take_if(|stream| stream.number() == number) else {
+        return failure_of(number).map_or(Ok(()), Err);
+    };
     match stream.finish() {
         Ok(()) => {
             stream.close();
@@ -262,7 +263,9 @@ pub(crate) extern "C" fn finish_at_exit() {
         // It may have interrupted the beginning or the end of a recording: then nobody gives the lock back.
         if let Some(_one_at_a_time) = SESSION.lock_within(PATIENCE_AT_EXIT_NS) {
             // Said on stderr already.
-            let _ = finish_current();
+            let _ = finish_locked(RECORDING.load(Ordering::Relaxed));
+            // One that has failed has left it.
+            helper::stop();
         }
     }
     thread::forget_key();

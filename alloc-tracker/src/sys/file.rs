@@ -48,9 +48,14 @@ impl File {
     /// Reads from the file's beginning, as much as one call gives.
     pub(crate) fn read_from_start(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         loop {
-            // SAFETY: the buffer is valid for its length. An offset of zero is zero whichever words it is in.
+            // SAFETY: the buffer is valid for its length.
+            #[cfg(target_pointer_width = "64")]
             let got =
-                unsafe { libc::syscall(libc::SYS_pread64, self.0, buffer.as_mut_ptr(), buffer.len(), 0, 0) };
+                unsafe { libc::syscall(libc::SYS_pread64, self.0, buffer.as_mut_ptr(), buffer.len(), 0u64) };
+            // As in `allocate`.
+            #[cfg(not(target_pointer_width = "64"))]
+            // SAFETY: the same.
+            let got = unsafe { libc::pread(self.0, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             if got >= 0 {
                 return Ok(got as usize);
             }

@@ -432,7 +432,7 @@ impl Source {
             None => Some("no line tables: build with debug info to see lines"),
             Some(file) if file.is_missing() => Some("the source file is not here"),
             Some(file) if file.is_another(name, first, last) => {
-                let note = "a file of this name is here, but it has no such function at these lines";
+                let note = "a file of this name is here, but these lines of it are something else";
                 return Source { file: None, note: Some(note.to_owned()) };
             }
             Some(file) if sources.is_newer_than_program(file) => {

@@ -324,6 +324,11 @@ pub fn warnings_of_recording(profile: &Profile) -> Vec<String> {
     } else if trust.end.is_none() {
         warnings.push("the recording has no end: what happened after the last frame is missing".to_owned());
     }
+    if trust.sidecar_gone {
+        warnings.push(
+            "the last records were in memory, in /dev/shm of the machine that recorded, and are not there any more".to_owned(),
+        );
+    }
     let loss = trust.loss;
     let dropped = loss.dropped_frames + loss.malformed_frames + loss.missing_frames;
     if dropped > 0 {

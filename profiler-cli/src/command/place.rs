@@ -31,6 +31,7 @@ impl Place {
             |error: &io::Error| anyhow::anyhow!("cannot write {}: {}", pattern.display(), plain(error));
         let mut place = Place { aside: Vec::new() };
         let folder = pattern.parent().unwrap_or(Path::new("/"));
+        put_back_what_was_left(folder, pattern);
         if has_pid(pattern) {
             tempfile::Builder::new().tempfile_in(folder).map_err(|error| unwritable(&error))?;
             return Ok(place);
@@ -67,9 +68,8 @@ impl Place {
     }
 
     fn set_aside(&mut self, file: &Path, token: &str) -> io::Result<()> {
-        let mut name = OsString::from(".");
-        name.push(file.file_name().unwrap_or_default());
-        name.push(format!(".{token}.before"));
+        let mut name = prefix_of(file);
+        name.push(format!("{token}{SUFFIX}"));
         let aside = file.with_file_name(name);
         fs::rename(file, &aside)?;
         self.aside.push((file.to_owned(), aside));
@@ -77,15 +77,47 @@ impl Place {
     }
 }
 
+fn prefix_of(file: &Path) -> OsString {
+    let mut name = OsString::from(".");
+    name.push(file.file_name().unwrap_or_default());
+    name.push(".");
+    name
+}
+
+const SUFFIX: &str = ".before";
+
+/// A run that was killed could not put back what it had set aside. It goes where it stood unless something newer stands there.
+fn put_back_what_was_left(folder: &Path, pattern: &Path) {
+    for file in [pattern.to_owned(), tail_path(pattern)] {
+        let prefix = prefix_of(&file);
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
+            let token = rest.and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
+            let Some(pid) = token.and_then(pid_in) else { continue };
+            if test_kill_process(pid).is_ok() {
+                continue;
+            }
+            let _ = match fs::symlink_metadata(&file) {
+                Ok(_) => remove_sidecar(&entry.path()),
+                Err(_) => fs::rename(entry.path(), &file),
+            };
+        }
+    }
+}
+
+/// Whose token it is, as [`run`](super::run) makes them: its process id and its time, in hexadecimal digits.
+fn pid_in(token: &[u8]) -> Option<Pid> {
+    let (pid, time) = std::str::from_utf8(token).ok()?.split_once('-')?;
+    u128::from_str_radix(time, 16).ok()?;
+    Pid::from_raw(i32::from_str_radix(pid, 16).ok()?)
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        // What stands there now is no dump of this run: at most what a recorder has begun that could write nothing.
         for (stood, aside) in self.aside.drain(..) {
-            // A link is made only where nothing stands.
-            if fs::hard_link(&aside, &stood).is_ok() {
-                let _ = fs::remove_file(&aside);
-            } else if !stood.exists() {
-                let _ = fs::rename(&aside, &stood);
-            }
+            let _ = fs::rename(&aside, &stood);
         }
     }
 }
@@ -147,6 +179,27 @@ mod tests {
             (names(folder.path()), fs::read(&path).unwrap()),
             (vec!["a.alloc".into()], b"new".to_vec())
         );
+    }
+
+    #[test]
+    fn what_a_killed_run_has_set_aside_is_put_back_by_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = dump(folder.path(), "before");
+        // No process has the largest id.
+        let token = "7fffffff-1a";
+        std::mem::forget(Place::prepare(&path, token).unwrap());
+        assert!(!path.exists());
+        let place = Place::prepare(&path, "t").unwrap();
+        // A recorder that could not even write its header.
+        fs::write(&path, "").unwrap();
+        drop(place);
+        assert!(fs::read(&path).unwrap().ends_with(b"before"));
+        assert_eq!(names(folder.path()), ["a.alloc", "a.alloc.tail"]);
+        // What is newer stays.
+        fs::write(folder.path().join(format!(".a.alloc.{token}.before")), "old").unwrap();
+        drop(Place::prepare(&path, "t").unwrap());
+        assert!(fs::read(&path).unwrap().ends_with(b"before"));
+        assert_eq!(names(folder.path()), ["a.alloc", "a.alloc.tail"]);
     }
 
     #[test]

@@ -70,9 +70,10 @@ pub fn profile(
         return Err(anyhow::anyhow!("{pattern}: with --follow-forks the dump's name needs %p in it").into());
     }
     let token = run_name();
-    let place = Place::prepare(&pattern, &token)?;
+    // First: from here on a signal does not end this process, which may have set something aside.
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
         .map_err(|error| anyhow::anyhow!("cannot watch for signals: {}", plain(&error)))?;
+    let place = Place::prepare(&pattern, &token)?;
     let mut started = Command::new(program);
     if let Some(folder) = &surroundings.folder {
         started.current_dir(folder);

@@ -12,7 +12,7 @@ mod usage;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use alloc_dump::header::Header;
 use alloc_dump::layout::{TAIL_HEADER_LEN, TAIL_SUFFIX};
@@ -87,6 +87,9 @@ fn replay(
         progress(reader.position(), size);
     }
     let mut loss = reader.loss();
+    if reader.trailer().is_none() && leads_nowhere(&tail_path(path)) {
+        replay.sidecar_is_gone();
+    }
     if reader.trailer().is_none()
         && let Some(recovered) = Recovered::find(path, reader.header(), reader.next_seq())
     {
@@ -188,6 +191,11 @@ pub(crate) fn tail_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Whether it is a link to what is not there.
+fn leads_nowhere(path: &Path) -> bool {
+    path.is_symlink() && !path.exists()
+}
+
 /// Removes the sidecar at this path, and what it leads to if it is a link of the recorder's.
 ///
 /// # Errors
@@ -195,18 +203,20 @@ pub(crate) fn tail_path(path: &Path) -> PathBuf {
 pub(crate) fn remove_sidecar(path: &Path) -> io::Result<()> {
     let target = std::fs::read_link(path).ok();
     std::fs::remove_file(path)?;
-    match target.filter(|target| target.as_os_str().as_bytes().starts_with(IN_MEMORY)) {
+    if let Some(target) = target.filter(|target| is_in_memory(target)) {
         // It may have been removed already.
-        Some(target) if !target.components().any(|part| part == Component::ParentDir) => {
-            let _ = std::fs::remove_file(target);
-        }
-        _ => {}
+        let _ = std::fs::remove_file(target);
     }
     Ok(())
 }
 
-/// Where the recorder puts a sidecar that cannot be beside its dump.
-const IN_MEMORY: &[u8] = b"/dev/shm/alloc-tracker.";
+/// Whether it is where the recorder puts a sidecar that cannot be beside its dump, and nothing else: somebody may have put a link
+/// there that leads elsewhere.
+fn is_in_memory(path: &Path) -> bool {
+    let name = path.as_os_str().as_bytes().strip_prefix(b"/dev/shm/alloc-tracker.");
+    let digits = name.and_then(|name| name.strip_suffix(TAIL_SUFFIX.as_bytes()));
+    digits.is_some_and(|digits| digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit))
+}
 
 /// An error of the system's without Rust's ` (os error N)`.
 pub(crate) fn plain(error: &io::Error) -> String {

@@ -97,6 +97,11 @@ impl Replay {
         self.missing_nodes = dropped_bytes / MIN_NODE_BYTES;
     }
 
+    /// There was a sidecar, in memory, and it is not there any more.
+    pub(super) fn sidecar_is_gone(&mut self) {
+        self.profile.trust.sidecar_gone = true;
+    }
+
     /// The sidecar had this many bytes of records.
     pub(super) fn recovered(&mut self, bytes: u64, stopped: Option<String>) {
         self.profile.trust.recovered_bytes = bytes;
@@ -269,7 +274,8 @@ impl Replay {
             stats.deallocations += 1;
             add(&mut stats.freed, size);
             self.announce(0, size, -1);
-            if let Some(block) = block.filter(|_| temporary) {
+            // Another thread's block may be at the address of one whose free was lost.
+            if let Some(block) = block.filter(|block| temporary && block.stack != OTHERS) {
                 let owner = &mut self.profile.stacks[block.stack.0 as usize];
                 owner.temporary += 1;
                 self.activations.contexts.temporary(block.context);
@@ -682,6 +688,21 @@ mod tests {
         assert_eq!(held(&second, MAIN), (130, 130, 1, 130, 107));
         // What the second thread freed is not the first one's any more, and never was the second's.
         assert_eq!((held(&first, OTHER), held(&second, OTHER)), ((0, 0, 0, 7, 0), (0, 0, 0, 0, 0)));
+    }
+
+    #[test]
+    fn another_threads_block_at_an_address_whose_free_was_lost() {
+        let records = [
+            Record::Thread { id: 1 },
+            alloc(1, 100, LEAF),
+            Record::Thread { id: 2 },
+            alloc(1, 50, OTHER),
+            Record::Thread { id: 1 },
+            free(1, MAIN),
+        ];
+        let (first, all) = (replay_of(Some(&[1]), true, &records), replay(true, &records));
+        assert_eq!((first.totals, first.totals.temporary), (all.totals, 1));
+        assert_eq!((stats(&first, LEAF).live_bytes, stats(&first, MAIN).freed), (0, 50));
     }
 
     #[test]
