@@ -231,6 +231,8 @@ impl Modules {
             (module.generation, module.loaded) = (generation, loaded);
             return;
         }
+        // Before it is said what is there now.
+        self.drop_overlapping(group.range, report);
         if self.len == MAX_MODULES {
             return;
         }
@@ -260,13 +262,22 @@ impl Modules {
         }));
     }
 
+    /// Whatever else is known in this range is gone.
+    fn drop_overlapping(&mut self, range: Range, report: &mut dyn FnMut(Found<'_>)) {
+        self.keep(|module| module.range.end <= range.start || range.end <= module.range.start, report);
+    }
+
     fn drop_stale(&mut self, report: &mut dyn FnMut(Found<'_>)) {
         let generation = self.generation;
+        self.keep(|module| module.generation == generation, report);
+    }
+
+    fn keep(&mut self, wanted: impl Fn(&Known) -> bool, report: &mut dyn FnMut(Found<'_>)) {
         let known = self.known();
         let mut kept = 0;
         for index in 0..known.len() {
             let module = known[index];
-            if module.generation == generation {
+            if wanted(&module) {
                 known[kept] = module;
                 kept += 1;
             } else {

@@ -4,6 +4,7 @@ use alloc_dump::layout::StackId;
 
 use crate::function_name::crate_of;
 use crate::pattern::Pattern;
+use crate::profile::Announced;
 use crate::stacks::{NamedFrame, Stacks};
 
 /// Patterns that one frame of a stack must fit, each. Empty: every stack.
@@ -53,16 +54,21 @@ impl Filter {
         self.is_empty() || stacks.frames(stack).any(|id| self.accepts_frame(stacks.frame(id)))
     }
 
-    /// Fails if no frame of the profile fits.
+    /// Fails if no frame of the profile fits, nor any of these annotated functions.
     ///
     /// # Errors
     /// [`NoMatch`], for the first pattern that fits nothing.
-    pub fn check(&self, stacks: &Stacks) -> Result<(), NoMatch> {
-        if self.is_empty() || stacks.all_frames().any(|frame| self.accepts_frame(frame)) {
+    pub fn check(&self, stacks: &Stacks, announced: &[Announced]) -> Result<(), NoMatch> {
+        if self.is_empty()
+            || stacks.all_frames().any(|frame| self.accepts_frame(frame))
+            || announced.iter().any(|function| self.accepts_name(&function.name, Some(&function.file)))
+        {
             return Ok(());
         }
-        let functions = || stacks.all_frames().map(|frame| &*frame.function);
-        let files = || stacks.all_frames().filter_map(|frame| frame.file.as_deref());
+        let announced_names = || announced.iter().map(|function| function.name.as_str());
+        let functions = || announced_names().chain(stacks.all_frames().map(|frame| &*frame.function));
+        let announced_files = || announced.iter().map(|function| function.file.as_str());
+        let files = || announced_files().chain(stacks.all_frames().filter_map(|frame| frame.file.as_deref()));
         let crates = || functions().map(crate_of);
         let no_match = |kind, pattern: &Pattern, names: Vec<&str>| {
             let pattern = pattern.to_string();

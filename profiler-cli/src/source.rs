@@ -213,18 +213,36 @@ impl SourceFile {
     }
 
     fn parse(text: &str, modified: Option<SystemTime>) -> SourceFile {
-        let mut collector = Collector::default();
-        if nesting(text) <= MAX_NESTING
-            && let Ok(file) = syn::parse_file(text)
-        {
-            collector.visit_file(&file);
-        }
+        let collector = if nesting(text) <= MAX_NESTING { collect(text) } else { Collector::default() };
         let lines = text.lines().map(str::to_owned).collect();
         let Collector { functions, generating } = collector;
         SourceFile { lines, functions, generating, modified, ..SourceFile::default() }
     }
 }
 
+/// Parses on a stack of its own: chains of calls and of operators nest in what the parser makes of them, without any bracket. What is
+/// not used of it is not there.
+fn collect(text: &str) -> Collector {
+    let parse = || {
+        let mut collector = Collector::default();
+        if let Ok(file) = syn::parse_file(text) {
+            collector.visit_file(&file);
+        }
+        collector
+    };
+    let links = text.bytes().filter(|byte| b"<&*!-|.+/%^=?".contains(byte)).count();
+    let stack = PARSER_STACK + links.min(MOST_LINKS) * STACK_OF_A_LINK;
+    std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, parse);
+        parser.ok().and_then(|parser| parser.join().ok()).unwrap_or_default()
+    })
+}
+
+const PARSER_STACK: usize = 16 << 20;
+/// What parsing, walking and dropping take for each link of a chain, with room to spare.
+const STACK_OF_A_LINK: usize = 4 << 10;
+/// A file has fewer bytes.
+const MOST_LINKS: usize = MAX_SOURCE as usize;
 const SOURCE_EXTENSIONS: [&str; 14] =
     ["rs", "c", "h", "cc", "cpp", "cxx", "hh", "hpp", "inc", "in", "s", "asm", "go", "zig"];
 /// A larger file is cut.
@@ -443,6 +461,19 @@ trait T {
         }
         let c = SourceFile { guessed: true, ..SourceFile::parse("int main() {\n}\n", None) };
         assert!(!c.is_another("main", 1, 2) && c.is_another("main", 2, 3));
+    }
+
+    #[test]
+    fn chains_do_not_overflow_the_parser() {
+        for (link, links) in [("!\n", 20_000), ("&\n", 20_000), (".b()\n", 150_000), ("+ 1\n", 150_000)] {
+            let chain = link.repeat(links);
+            let text = match link.starts_with(['!', '&']) {
+                true => format!("fn f() {{ {chain}x; }}"),
+                false => format!("fn f() {{ x{chain}; }}"),
+            };
+            let file = SourceFile::parse(&text, None);
+            assert!(file.functions.len() <= 1 && file.line(1).is_some());
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use crate::analyze::lines::{FunctionLines, LineRow, Source};
 use crate::filter::Filter;
-use crate::function_name::function_of;
+use crate::function_name::{crate_of, function_of};
 use crate::profile::{Announced, AnnouncedLine, Profile};
 use crate::source::Sources;
 use crate::stacks::{NamedFrame, Stacks};
@@ -56,7 +56,11 @@ fn file_of(function: &Announced, stacks: &Stacks) -> String {
         return function.file.clone();
     }
     let suffix = format!("/{}", function.file.trim_start_matches("./"));
-    let fits = |frame: &&NamedFrame| frame.file.as_deref().is_some_and(|file| file.ends_with(&suffix));
+    // Every package has a `src/lib.rs`.
+    let fits = |frame: &&NamedFrame| {
+        frame.file.as_deref().is_some_and(|file| file.ends_with(&suffix))
+            && crate_of(&frame.function) == crate_of(&function.name)
+    };
     let own = |frame: &&NamedFrame| {
         last_name(function_of(&frame.function)) == last_name(&function.name)
             && frame.line.is_some_and(|line| (function.start_line..=function.end_line).contains(&line))

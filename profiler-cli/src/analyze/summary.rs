@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::analyze::timeline::{self, MarkPoint};
 use crate::filter::Filter;
 use crate::profile::{Profile, StackStats};
-use crate::stacks::{FrameId, Stacks};
+use crate::stacks::{NamedFrame, Stacks};
 use crate::units::plural;
 
 /// The profile at a glance. The words are those of ARCHITECTURE.md; bytes are those that were asked for.
@@ -238,14 +238,16 @@ impl From<&crate::profile::Thread> for ThreadRow {
 }
 
 fn sites(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<Site> {
-    let mut sites: FxHashMap<Option<FrameId>, Site> = FxHashMap::default();
+    // Not by frame: one place is several frames if it is inlined here and not there.
+    let mut sites: FxHashMap<Option<Place<'_>>, Site> = FxHashMap::default();
     for (stack, stats) in with_ids(profile) {
         let silent = stats.events() == 0 && stats.peak_blocks == 0 && stats.live_blocks == 0;
         if silent || !filter.accepts(stacks, stack) {
             continue;
         }
-        let id = stacks.site(stack);
-        let site = sites.entry(id).or_insert_with(|| name_site(stacks, id));
+        let frame = stacks.site(stack).map(|id| stacks.frame(id));
+        let place = frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line));
+        let site = sites.entry(place).or_insert_with(|| name_site(frame));
         site.peak_bytes += stats.peak_bytes;
         site.peak_blocks += stats.peak_blocks;
         site.allocated_bytes += stats.allocated;
@@ -259,8 +261,10 @@ fn sites(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<Site> {
     sites
 }
 
-fn name_site(stacks: &Stacks, id: Option<FrameId>) -> Site {
-    let frame = id.map(|id| stacks.frame(id));
+/// A function, its file and a line.
+type Place<'a> = (&'a str, Option<&'a str>, Option<u32>);
+
+fn name_site(frame: Option<&NamedFrame>) -> Site {
     Site {
         function: frame.map_or_else(|| "(no stack)".to_owned(), |frame| frame.function.to_string()),
         file: frame.and_then(|frame| frame.file.as_deref()).map(str::to_owned),
@@ -338,7 +342,7 @@ pub fn warnings_of_recording(profile: &Profile) -> Vec<String> {
         ));
     }
     if trust.lost_events > 0 {
-        warnings.push(format!("{} lost; figures are too low", plural(trust.lost_events, "event")));
+        warnings.push(format!("{} lost; figures are not exact", plural(trust.lost_events, "event")));
     }
     if trust.inconsistent_events > 0 {
         warnings.push(format!(

@@ -16,7 +16,7 @@ use crate::cli::{FlamegraphArgs, LeaksArgs, LinesArgs, LinesFormat, ReadArgs, Su
 use crate::filter::Filter;
 use crate::load::{load, plain};
 use crate::pattern::Pattern;
-use crate::profile::Profile;
+use crate::profile::{Announced, Profile};
 use crate::render::lines_text::Shape;
 use crate::render::{
     flame_svg, json, leaks_text, lines_csv, lines_html, lines_memory_profiler, lines_text, summary_text,
@@ -47,7 +47,7 @@ const DEFAULT_TOP_OF_PAGE: usize = 50;
 pub fn summary(args: &SummaryArgs) -> Result<ExitCode, Failure> {
     let (opened, filter) = open_for(&args.read)?;
     let summary = analyze::summary::summary(&opened.profile, &opened.stacks, &filter, args.top);
-    let mut out = stdout();
+    let mut out = stdout_for(args.read.json);
     if args.read.json {
         json::write(&mut out, &summary)?
     } else {
@@ -63,7 +63,8 @@ pub fn summary(args: &SummaryArgs) -> Result<ExitCode, Failure> {
 /// See [`Failure`].
 pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let options = Options { name_instances: args.split_generics, ..options(&args.read.symbols) };
-    let (opened, filter) = open_with(&args.read, options)?;
+    let (opened, filter) = open_unchecked(&args.read, options)?;
+    check(&filter, &opened, &opened.profile.announced, &args.read)?;
     let filtered = !filter.is_empty() || args.read.thread.is_some() || args.min_increment.is_some();
     let all = args.read.json || args.format() == LinesFormat::Csv || filtered;
     let default = if args.html.is_some() { DEFAULT_TOP_OF_PAGE } else { DEFAULT_TOP };
@@ -85,7 +86,7 @@ pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
         say_warnings(&opened);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut out = stdout();
+    let mut out = stdout_for(args.read.json || args.format() == LinesFormat::Csv);
     if args.read.json {
         json::write(&mut out, &lines)?
     } else {
@@ -115,7 +116,7 @@ pub fn leaks(args: &LeaksArgs) -> Result<ExitCode, Failure> {
     let leaks = analyze::leaks::leaks(&opened.profile, &opened.stacks, &filter, args.full, top);
     let objection = args.fail_on_leak.and_then(|limit| objection(&leaks, &opened.profile, limit));
     let verdict = if objection.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    let mut out = stdout();
+    let mut out = stdout_for(args.read.json);
     let written =
         if args.read.json { json::write(&mut out, &leaks) } else { leaks_text::write(&mut out, &leaks) };
     match written.and_then(|()| out.flush()) {
@@ -149,7 +150,7 @@ pub fn flamegraph(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
     let flame =
         analyze::flame::flame(&opened.profile, &opened.stacks, &filter, args.metric, args.full, args.top);
     if args.read.json {
-        let mut out = stdout();
+        let mut out = stdout_for(true);
         json::write_flame(&mut out, &flame)?;
         out.flush()?;
         if args.output.is_none() {
@@ -253,15 +254,21 @@ pub fn options(symbols: &SymbolArgs) -> Options {
 }
 
 fn open_for(args: &ReadArgs) -> anyhow::Result<(Opened, Filter)> {
-    open_with(args, options(&args.symbols))
+    let (opened, filter) = open_unchecked(args, options(&args.symbols))?;
+    check(&filter, &opened, &[], args)?;
+    Ok((opened, filter))
 }
 
-fn open_with(args: &ReadArgs, options: Options) -> anyhow::Result<(Opened, Filter)> {
+fn open_unchecked(args: &ReadArgs, options: Options) -> anyhow::Result<(Opened, Filter)> {
     let opened = open(&args.dump, args.thread.as_ref(), options)?;
     let filter =
         Filter { function: args.function.clone(), file: args.file.clone(), krate: args.krate.clone() };
-    filter.check(&opened.stacks).with_context(|| args.dump.display().to_string())?;
     Ok((opened, filter))
+}
+
+/// Fails if the filter lets nothing through, of these annotated functions neither.
+fn check(filter: &Filter, opened: &Opened, announced: &[Announced], args: &ReadArgs) -> anyhow::Result<()> {
+    filter.check(&opened.stacks, announced).with_context(|| args.dump.display().to_string())
 }
 
 /// Source files, compared with when the recorded program was built, as far as its file tells.
@@ -279,8 +286,13 @@ fn cache_dir() -> Option<PathBuf> {
     Some(base.join("alloc-tracker"))
 }
 
-pub(super) fn stdout() -> io::BufWriter<anstream::AutoStream<io::Stdout>> {
-    io::BufWriter::new(anstream::AutoStream::auto(io::stdout()))
+/// With colours where they are wanted; for machines as it is, so that nothing is taken for a colour and left out.
+pub(super) fn stdout_for(machines: bool) -> Box<dyn Write> {
+    let stdout = io::stdout();
+    match machines {
+        true => Box::new(io::BufWriter::new(stdout)),
+        false => Box::new(io::BufWriter::new(anstream::AutoStream::auto(stdout))),
+    }
 }
 
 /// What the summary says beside its figures, for the commands that show others.

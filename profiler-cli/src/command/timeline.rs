@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-use super::read::{load_dump, stdout, write_to};
+use super::read::{load_dump, stdout_for, write_to};
 use super::{Failure, say};
 use crate::analyze;
 use crate::cli::{TimelineArgs, TimelineFormat};
@@ -31,9 +31,22 @@ pub fn timeline(args: &TimelineArgs) -> Result<ExitCode, Failure> {
         (_, true) => Some(TimelineFormat::Csv),
         _ => args.format,
     };
-    let format = match asked {
-        Some(format) => format,
-        None => format_of(args.output.as_deref())?,
+    let extension = extension_of(args.output.as_deref());
+    let format = match (asked, format_of(&extension)) {
+        (Some(asked), Some(named)) if asked != named && !extension.is_empty() => {
+            return Err(anyhow::anyhow!(
+                "a .{extension} file would have another shape than what was asked for"
+            )
+            .into());
+        }
+        (Some(asked), _) => asked,
+        (None, Some(named)) => named,
+        (None, None) => {
+            return Err(anyhow::anyhow!(
+                "cannot tell the shape of a .{extension} file: give it with --format"
+            )
+            .into());
+        }
     };
     let draw = |out: &mut dyn Write| -> io::Result<()> {
         match format {
@@ -44,14 +57,15 @@ pub fn timeline(args: &TimelineArgs) -> Result<ExitCode, Failure> {
         }
     };
     match &args.output {
-        Some(path) if path != Path::new("-") => {
-            // A file has no colours.
+        // A file has no colours.
+        Some(path) if path != Path::new("-") && format == TimelineFormat::Text => {
             let mut plain = anstream::StripStream::new(Vec::new());
             draw(&mut plain)?;
             write_to(path, &args.dump, |out| out.write_all(&plain.into_inner()))?;
         }
+        Some(path) if path != Path::new("-") => write_to(path, &args.dump, draw)?,
         _ => {
-            let mut out = stdout();
+            let mut out = stdout_for(format != TimelineFormat::Text);
             draw(&mut out)?;
             out.flush()?;
         }
@@ -66,16 +80,20 @@ fn say_warnings(profile: &Profile) {
     }
 }
 
-/// By the end of the file's name.
-fn format_of(output: Option<&Path>) -> anyhow::Result<TimelineFormat> {
-    let extension = output.and_then(Path::extension).map(|extension| extension.to_string_lossy());
-    match extension.as_deref() {
-        None | Some("txt") => Ok(TimelineFormat::Text),
-        Some("svg") => Ok(TimelineFormat::Svg),
-        Some("csv") => Ok(TimelineFormat::Csv),
-        Some("json") => Ok(TimelineFormat::Json),
-        Some(other) => bail!("cannot tell the shape of a .{other} file: give it with --format"),
+/// By the end of the file's name; `None` if that says nothing.
+fn format_of(extension: &str) -> Option<TimelineFormat> {
+    match extension {
+        "" | "txt" => Some(TimelineFormat::Text),
+        "svg" => Some(TimelineFormat::Svg),
+        "csv" => Some(TimelineFormat::Csv),
+        "json" => Some(TimelineFormat::Json),
+        _ => None,
     }
+}
+
+fn extension_of(output: Option<&Path>) -> String {
+    let extension = output.and_then(Path::extension);
+    extension.map(|extension| extension.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn size(args: &TimelineArgs) -> timeline_text::Size {

@@ -38,6 +38,8 @@ struct Row {
     function: usize,
     line: u32,
     figures: AnnouncedLine,
+    /// Whether a thread that counts was there.
+    counts: bool,
 }
 
 /// What one thread runs, outermost first.
@@ -50,6 +52,7 @@ struct Running {
     context: Option<u32>,
     /// What the next [`Used`] is about.
     open: Vec<Open>,
+    counts: bool,
 }
 
 /// The end of a stay at a line, whose cost is not told yet.
@@ -85,6 +88,8 @@ pub(super) struct Now {
     pub(super) us: u64,
     /// Live bytes of the process.
     pub(super) live: u64,
+    /// Whether what this thread does counts. What does not is followed all the same: a future may go on elsewhere.
+    pub(super) counts: bool,
 }
 
 /// What an event has changed.
@@ -123,6 +128,7 @@ impl Activations {
     pub(super) fn enter(&mut self, now: Now, function: u32, number: u64) -> bool {
         let Some(function) = self.numbers.get(&function).copied() else { return false };
         let running = self.threads.entry(now.thread).or_default();
+        running.counts = now.counts;
         if running.stack.len() == MOST_ACTIVATIONS {
             return false;
         }
@@ -145,7 +151,7 @@ impl Activations {
         if let Some(outer) = outer {
             // Its time goes on when this one is over.
             let outer = &mut running.stack[outer];
-            spend(&mut self.rows, outer, now.us);
+            spend(&mut self.rows, outer, now);
             running.open.push(Open { row: outer.row, before: outer.used, next: None });
         }
         true
@@ -167,7 +173,10 @@ impl Activations {
         let line = line & !LINE_AGAIN;
         let Some(row) = row_of(&mut self.row_of, &mut self.rows, function, line) else { return false };
         running.stack[at].row = Some(row);
-        self.rows[row].figures.occurrences += u64::from(!again);
+        if now.counts {
+            self.rows[row].counts = true;
+            self.rows[row].figures.occurrences += u64::from(!again);
+        }
         true
     }
 
@@ -193,7 +202,9 @@ impl Activations {
                     running.stack[outer].since_us = now.us;
                 }
                 None => {
-                    self.spans.add(span_of(&left, now.thread, now.us));
+                    if now.counts {
+                        self.spans.add(span_of(&left, now.thread, now.us));
+                    }
                     running.innermost.swap_remove(place);
                 }
             }
@@ -212,6 +223,7 @@ impl Activations {
             let Some(row) = row_now(activation, &self.functions, &mut self.row_of, &mut self.rows) else {
                 continue;
             };
+            self.rows[row].counts = true;
             let figures = &mut self.rows[row].figures;
             figures.allocated = figures.allocated.saturating_add(change.allocated);
             figures.freed = figures.freed.saturating_add(change.freed);
@@ -247,7 +259,7 @@ impl Activations {
         let Some(running) = self.threads.get_mut(&thread) else { return false };
         let known = !running.open.is_empty();
         for open in running.open.drain(..) {
-            if let (Some(row), Some(before)) = (open.row, open.before) {
+            if let (Some(row), Some(before), true) = (open.row, open.before, running.counts) {
                 used.since(&before, &mut self.rows[row].figures);
             }
             if let Some(next) = open.next.and_then(|next| running.stack.get_mut(next)) {
@@ -259,7 +271,7 @@ impl Activations {
 
     /// When the functions ran, and how often that is not told. What still runs does so until now.
     pub(super) fn take_spans(&mut self, us: u64) -> (Vec<Span>, u64) {
-        for (thread, running) in &self.threads {
+        for (thread, running) in self.threads.iter().filter(|(_, running)| running.counts) {
             for activation in running.stack.iter().filter(|activation| activation.outer.is_none()) {
                 self.spans.add(span_of(activation, *thread, us));
             }
@@ -272,7 +284,7 @@ impl Activations {
         // What still runs is at its line until the end.
         let threads = std::mem::take(&mut self.threads);
         for (thread, running) in threads {
-            let now = Now { thread, us, live };
+            let now = Now { thread, us, live, counts: running.counts };
             for (at, mut activation) in running.stack.into_iter().enumerate() {
                 leave_line(&mut self.rows, &mut activation, now, running.innermost.contains(&at));
             }
@@ -292,7 +304,7 @@ impl Activations {
                 }
             }
         }
-        for row in self.rows {
+        for row in self.rows.into_iter().filter(|row| row.counts) {
             self.functions[row.function].lines.insert(row.line, row.figures);
         }
         self.functions
@@ -306,20 +318,21 @@ fn span_of(activation: &Activation, thread: u32, end_us: u64) -> Span {
 /// The line that an activation is at ends now.
 fn leave_line(rows: &mut [Row], activation: &mut Activation, now: Now, innermost: bool) {
     if innermost {
-        spend(rows, activation, now.us);
+        spend(rows, activation, now);
     }
     activation.since_us = now.us;
-    if let Some(row) = activation.row {
+    if let Some(row) = activation.row.filter(|_| now.counts) {
+        rows[row].counts = true;
         let figures = &mut rows[row].figures;
         (figures.mem_usage, figures.max) = (now.live, figures.max.max(now.live));
     }
 }
 
-fn spend(rows: &mut [Row], activation: &mut Activation, us: u64) {
-    if let Some(row) = activation.row {
-        rows[row].figures.time_us += us.saturating_sub(activation.since_us);
+fn spend(rows: &mut [Row], activation: &mut Activation, now: Now) {
+    if let Some(row) = activation.row.filter(|_| now.counts) {
+        rows[row].figures.time_us += now.us.saturating_sub(activation.since_us);
     }
-    activation.since_us = us;
+    activation.since_us = now.us;
 }
 
 /// The row that an activation is at; before its first line that is the function's first.
@@ -350,7 +363,7 @@ fn row_of(
         return None;
     }
     known.insert((function, line), rows.len());
-    rows.push(Row { function, line, figures: AnnouncedLine::default() });
+    rows.push(Row { function, line, figures: AnnouncedLine::default(), counts: false });
     Some(rows.len() - 1)
 }
 
@@ -374,7 +387,7 @@ mod tests {
     }
 
     fn at(us: u64, live: u64) -> Now {
-        Now { thread: 1, us, live }
+        Now { thread: 1, us, live, counts: true }
     }
 
     fn change(allocated: u64, freed: u64) -> Change {
@@ -413,7 +426,7 @@ mod tests {
         let mut all = two_functions();
         assert!(all.enter(at(0, 0), 1, 7) && all.reach(at(0, 0), 7, 12) && all.leave(at(4, 0), 7, false));
         all.event(1, change(100, 0));
-        let other = |us| Now { thread: 2, us, live: 0 };
+        let other = |us| Now { thread: 2, us, live: 0, counts: true };
         assert!(all.enter(other(50), 1, 7));
         all.event(2, change(3, 0));
         assert!(all.leave(other(56), 7, true));

@@ -20,8 +20,8 @@ pub(super) struct ModuleMap {
 }
 
 impl ModuleMap {
-    /// A module was mapped; whatever was at its addresses no longer is.
-    pub(super) fn appeared(&mut self, module: &record::Module<'_>) {
+    /// A module was mapped; whatever was at its addresses no longer is. Its index.
+    pub(super) fn appeared(&mut self, module: &record::Module<'_>) -> u32 {
         let index = self.all.len() as u32;
         self.all.push(Module {
             path: PathBuf::from(OsStr::from_bytes(module.path)),
@@ -40,11 +40,15 @@ impl ModuleMap {
         if module.start < module.end {
             self.mapped.insert(module.start, (module.end, index));
         }
+        index
     }
 
     /// A module was unmapped.
     pub(super) fn vanished(&mut self, id: u32) {
-        if let Some(module) = self.by_id.get(&id).and_then(|index| self.all.get(*index as usize)) {
+        let Some(index) = self.by_id.get(&id).copied() else { return };
+        let Some(module) = self.all.get(index as usize) else { return };
+        // What is there now may be another one, which has taken its place before this was said.
+        if self.mapped.get(&module.start).is_some_and(|(_, mapped)| *mapped == index) {
             self.mapped.remove(&module.start);
         }
     }
@@ -82,6 +86,9 @@ mod tests {
         assert_eq!((map.find(120), map.find(150), map.find(260)), (None, Some(2), None));
         map.vanished(3);
         assert_eq!(map.find(200), None);
-        assert_eq!(map.into_all().len(), 3);
+        map.appeared(&module(4, 150, 250));
+        map.vanished(3);
+        assert_eq!(map.find(200), Some(3));
+        assert_eq!(map.into_all().len(), 4);
     }
 }

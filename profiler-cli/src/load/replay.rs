@@ -1,6 +1,7 @@
 //! The heap, event by event. In: records in order. Out: a [`Profile`]. Never holds an event; believes no number that
 //! the file has not paid for with bytes.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 
 use alloc_dump::header::Header;
@@ -28,6 +29,8 @@ struct Block {
     /// The announced lines at which it got its present size.
     context: u32,
     born_us: u64,
+    /// The number of the event that gave it its present size.
+    event: u64,
 }
 
 /// What the replay keeps of a thread.
@@ -35,7 +38,8 @@ struct Block {
 struct ThreadState {
     /// Index in the profile.
     index: usize,
-    /// The block that its last heap event allocated, if that was an allocation.
+    /// The number of its last heap event, if that was an allocation. NOTE: not the block's address, at which there may be another
+    /// thread's by now.
     just_allocated: Option<u64>,
     /// Blocks whose realloc has begun and not ended.
     moving: Vec<Option<(u64, Block)>>,
@@ -46,6 +50,8 @@ struct ThreadState {
 pub(super) struct Replay {
     profile: Profile,
     modules: ModuleMap,
+    /// Address and number of nodes that no known module covers.
+    unplaced: BTreeSet<(u64, u32)>,
     live: HashMap<u64, Block, FxBuildHasher>,
     peak: PeakTracker,
     curve: Curve,
@@ -61,6 +67,10 @@ pub(super) struct Replay {
     events: u64,
     /// At most so many nodes may have been in what could not be used.
     missing_nodes: u64,
+    /// And so many were.
+    excused_nodes: u64,
+    /// Bytes of the names of marks.
+    mark_bytes: usize,
 }
 
 impl Replay {
@@ -69,6 +79,7 @@ impl Replay {
         let mut replay = Replay {
             profile: Profile::default(),
             modules: ModuleMap::default(),
+            unplaced: BTreeSet::new(),
             live: HashMap::default(),
             peak: PeakTracker::default(),
             curve: Curve::default(),
@@ -82,6 +93,8 @@ impl Replay {
             now_us: 0,
             events: 0,
             missing_nodes: 0,
+            excused_nodes: 0,
+            mark_bytes: 0,
         };
         replay.profile.process.started_unix_ns = header.created_unix_ns;
         replay.profile.some_threads = replay.selected.is_some();
@@ -135,6 +148,7 @@ impl Replay {
                         stack: FOREIGN,
                         context: NO_CONTEXT,
                         born_us: self.now_us,
+                        event: 0,
                     })
                 });
                 self.thread(self.current).moving.push(block.map(|block| (old, block)));
@@ -162,12 +176,13 @@ impl Replay {
 
     /// The profile, checked against what the recorder says about itself.
     pub(super) fn finish(mut self, trailer: Option<&Trailer>, loss: Loss) -> Profile {
-        let in_transit: Vec<(u64, Block)> =
-            self.threads.values_mut().flat_map(|thread| thread.moving.drain(..)).flatten().collect();
-        self.live.extend(in_transit.into_iter().filter(|(_, block)| block.stack != FOREIGN));
+        // Another block may be at the address of one that is being moved.
+        let moving =
+            self.threads.values().flat_map(|thread| &thread.moving).flatten().map(|(_, block)| block);
+        let in_transit: Vec<Block> = moving.filter(|block| block.stack != FOREIGN).copied().collect();
         let mut profile = self.profile;
         self.peak.finish(&mut profile.stacks);
-        for block in self.live.values() {
+        for block in self.live.values().chain(&in_transit) {
             let Some(stats) = profile.stacks.get_mut(block.stack.0 as usize) else { continue };
             stats.live_first_us = stats.live_first_us.min(block.born_us);
             stats.live_last_us = stats.live_last_us.max(block.born_us);
@@ -179,10 +194,6 @@ impl Replay {
         (totals.live_bytes, totals.live_blocks) = (self.peak.live_bytes, self.peak.live_blocks);
         (totals.peak_bytes, totals.peak_blocks) = (self.peak.peak_bytes, self.peak.peak_blocks);
         totals.peak_us = self.peak.peak_us;
-        // Frames whose module was reported only after them.
-        for node in profile.nodes.iter_mut().filter(|node| node.module.is_none()) {
-            node.module = self.modules.find(node.pc);
-        }
         // These are figures of the process, whichever threads are selected.
         let elsewhere = |at: usize| self.elsewhere.get(&StackId(at as u32)).copied().unwrap_or(0);
         let events =
@@ -221,11 +232,12 @@ impl Replay {
     fn alloc(&mut self, addr: u64, size: u64, stack: StackId) {
         let stack = self.known(stack);
         self.events += 1;
+        let event = self.events;
         let thread = self.thread(self.current);
-        thread.just_allocated = Some(addr);
+        thread.just_allocated = Some(event);
         let (index, selected) = (thread.index, thread.selected);
-        let (owner, context) = (owner(selected, stack), self.activations.context(self.current));
-        let block = Block { size, stack: owner, context, born_us: self.now_us };
+        let (owner, context) = self.owner(selected, stack);
+        let block = Block { size, stack: owner, context, born_us: self.now_us, event };
         if let Some(lost) = self.live.insert(addr, block) {
             // Its free was lost.
             self.profile.trust.inconsistent_events += 1;
@@ -262,7 +274,8 @@ impl Replay {
         self.profile.totals.deallocations += 1;
         add(&mut self.profile.totals.freed_bytes, size);
         let thread = self.thread(self.current);
-        let temporary = thread.just_allocated.take() == Some(addr);
+        let last = thread.just_allocated.take();
+        let temporary = block.is_some_and(|block| last == Some(block.event));
         let (index, selected) = (thread.index, thread.selected);
         if let Some(thread) = self.profile.threads.get_mut(index) {
             thread.deallocations += 1;
@@ -274,9 +287,9 @@ impl Replay {
             stats.deallocations += 1;
             add(&mut stats.freed, size);
             self.announce(0, size, -1);
-            // Another thread's block may be at the address of one whose free was lost.
-            if let Some(block) = block.filter(|block| temporary && block.stack != OTHERS) {
-                let owner = &mut self.profile.stacks[block.stack.0 as usize];
+            if let Some(block) = block.filter(|_| temporary)
+                && let Some(owner) = self.profile.stacks.get_mut(block.stack.0 as usize)
+            {
                 owner.temporary += 1;
                 self.activations.contexts.temporary(block.context);
                 add(&mut owner.temporary_bytes, block.size);
@@ -298,8 +311,9 @@ impl Replay {
         let thread = self.thread(self.current);
         thread.just_allocated = None;
         let (index, selected) = (thread.index, thread.selected);
-        let (owner, context) = (owner(selected, stack), self.activations.context(self.current));
-        if let Some(lost) = self.live.insert(new, Block { size, stack: owner, context, born_us }) {
+        let (owner, context) = self.owner(selected, stack);
+        let block = Block { size, stack: owner, context, born_us, event: self.events };
+        if let Some(lost) = self.live.insert(new, block) {
             self.profile.trust.inconsistent_events += 1;
             self.goes(&lost);
         }
@@ -327,6 +341,12 @@ impl Replay {
     #[cold]
     fn passes(&mut self, stack: StackId) {
         *self.elsewhere.entry(stack).or_default() += 1;
+    }
+
+    /// Whose a block is: of the stack and the lines that gave it its size, or of none if that thread is not selected.
+    #[inline]
+    fn owner(&mut self, selected: bool, stack: StackId) -> (StackId, u32) {
+        if selected { (stack, self.activations.context(self.current)) } else { (OTHERS, NO_CONTEXT) }
     }
 
     /// A block has got its size, which may make a new maximum.
@@ -375,7 +395,16 @@ impl Replay {
     fn cold(&mut self, record: &Record<'_>) {
         match *record {
             Record::Node { id, parent, pc } => self.node(id, parent, pc),
-            Record::Module(module) => self.modules.appeared(&module),
+            Record::Module(module) => {
+                let index = self.modules.appeared(&module);
+                // Frames whose module is reported only after them.
+                let range = (module.start, 0)..(module.end.max(module.start), 0);
+                let placed: Vec<(u64, u32)> = self.unplaced.range(range).copied().collect();
+                for frame in placed {
+                    self.unplaced.remove(&frame);
+                    self.profile.nodes[frame.1 as usize].module = Some(index);
+                }
+            }
             Record::ModuleEnd { id } => self.modules.vanished(id),
             Record::ThreadStart { id, os_tid } => {
                 let index = self.thread(id).index;
@@ -416,7 +445,11 @@ impl Replay {
 
     fn mark(&mut self, id: u32) {
         match self.mark_names.get(&id) {
-            Some(name) if self.profile.marks.len() < MOST_MARKS => {
+            Some(name)
+                if self.profile.marks.len() < MOST_MARKS
+                    && self.mark_bytes + name.len() <= MOST_MARK_BYTES =>
+            {
+                self.mark_bytes += name.len();
                 let (name, live_bytes) = (name.clone(), self.peak.live_bytes);
                 self.profile.marks.push(Mark { name, thread: self.current, us: self.now_us, live_bytes });
             }
@@ -427,10 +460,8 @@ impl Replay {
     }
 
     fn line(&mut self, record: &Record<'_>) {
-        if !self.thread(self.current).selected {
-            return;
-        }
-        let now = Now { thread: self.current, us: self.now_us, live: self.peak.live_bytes };
+        let counts = self.thread(self.current).selected;
+        let now = Now { thread: self.current, us: self.now_us, live: self.peak.live_bytes, counts };
         let known = match *record {
             Record::Enter { function, activation } => self.activations.enter(now, function, activation),
             Record::Line { activation, line } => self.activations.reach(now, activation, line),
@@ -446,18 +477,25 @@ impl Replay {
     fn node(&mut self, id: StackId, parent: StackId, pc: u64) {
         // Nodes are numbered one after the other; a gap must have been paid for with bytes that could not be used.
         let next = self.profile.nodes.len() as u64;
-        let sound = parent < id && id >= StackId::FIRST && u64::from(id.0) <= next + self.missing_nodes;
+        let missing = self.missing_nodes.saturating_sub(self.excused_nodes);
+        let sound = parent < id && id >= StackId::FIRST && u64::from(id.0) <= next + missing;
         if !sound {
             self.profile.trust.inconsistent_events += 1;
             return;
         }
         let at = id.0 as usize;
         if at >= self.profile.nodes.len() {
+            // What has been paid for one gap does not pay for another.
+            self.excused_nodes += u64::from(id.0) - next;
             self.make_room(at + 1);
         }
         let parent = self.known(parent);
         let truncated = parent == StackId::TRUNCATED || self.profile.nodes[parent.0 as usize].truncated;
-        self.profile.nodes[at] = Node { parent, pc, module: self.modules.find(pc), truncated };
+        let module = self.modules.find(pc);
+        self.profile.nodes[at] = Node { parent, pc, module, truncated };
+        if module.is_none() {
+            self.unplaced.insert((pc, id.0));
+        }
     }
 
     fn make_room(&mut self, nodes: usize) {
@@ -495,12 +533,6 @@ impl Replay {
     }
 }
 
-/// Whose a block is: of the stack that gave it its size, or of none if that thread is not selected.
-#[inline]
-fn owner(selected: bool, stack: StackId) -> StackId {
-    if selected { stack } else { OTHERS }
-}
-
 /// Owns the blocks of threads that are not selected: they are in the totals only.
 const OTHERS: StackId = StackId(u32::MAX - 1);
 /// Marks a block that is older than the recording while it is being moved.
@@ -509,6 +541,7 @@ const FOREIGN: StackId = StackId(u32::MAX);
 const MIN_NODE_BYTES: u64 = 1;
 /// What a dump says has a bound.
 const MOST_MARKS: usize = 1 << 16;
+const MOST_MARK_BYTES: usize = 64 << 20;
 /// No address space has larger blocks.
 const MAX_SIZE: u64 = 1 << 57;
 /// So that nanoseconds still fit; more than five hundred years.
@@ -701,8 +734,65 @@ mod tests {
             free(1, MAIN),
         ];
         let (first, all) = (replay_of(Some(&[1]), true, &records), replay(true, &records));
-        assert_eq!((first.totals, first.totals.temporary), (all.totals, 1));
+        // It is not the block that this thread has allocated just before.
+        assert_eq!((first.totals, first.totals.temporary), (all.totals, 0));
         assert_eq!((stats(&first, LEAF).live_bytes, stats(&first, MAIN).freed), (0, 50));
+    }
+
+    /// The worker gets the address again that it has just freed; for the thread that allocated there before it is another block.
+    #[test]
+    fn temporary_is_a_block_and_not_an_address() {
+        let profile = replay(
+            true,
+            &[
+                Record::Thread { id: 1 },
+                alloc(1, 10, LEAF),
+                Record::Thread { id: 2 },
+                free(1, MAIN),
+                alloc(1, 10, OTHER),
+                Record::Thread { id: 1 },
+                free(1, MAIN),
+            ],
+        );
+        assert_eq!((profile.totals.temporary, stats(&profile, OTHER).temporary), (0, 0));
+    }
+
+    #[test]
+    fn a_block_that_is_being_moved_at_the_end_hides_no_other() {
+        let records = [
+            Record::Time { us: 5 },
+            Record::Thread { id: 1 },
+            alloc(1, 100, LEAF),
+            Record::ReallocBegin { old: 1, old_size: None },
+            Record::Time { us: 9 },
+            Record::Thread { id: 2 },
+            alloc(1, 7, OTHER),
+        ];
+        let profile = replay(true, &records);
+        let times = |stack| (stats(&profile, stack).live_first_us, stats(&profile, stack).live_last_us);
+        assert_eq!((times(LEAF), times(OTHER)), ((5, 5), (9, 9)));
+        assert_eq!((stats(&profile, LEAF).live_bytes, profile.totals.live_bytes), (100, 107));
+    }
+
+    #[test]
+    fn frames_belong_to_the_module_that_came_next_at_their_address() {
+        let module =
+            |id, start, end| Record::Module(record::Module { id, start, end, ..record::Module::default() });
+        let node = |id, pc| Record::Node { id: StackId(id), parent: MAIN, pc };
+        let records = [
+            node(6, 150),
+            module(1, 100, 200),
+            node(7, 160),
+            // Another one takes its place, which may be said before the first is said to have gone.
+            module(2, 100, 200),
+            Record::ModuleEnd { id: 1 },
+            node(8, 160),
+            Record::ModuleEnd { id: 2 },
+            node(9, 170),
+        ];
+        let profile = replay(true, &records);
+        let modules: Vec<Option<u32>> = (6..10).map(|at| profile.nodes[at].module).collect();
+        assert_eq!(modules, [Some(0), Some(0), Some(1), None]);
     }
 
     #[test]

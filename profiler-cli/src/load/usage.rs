@@ -27,8 +27,9 @@ impl Used {
         }
         if let (Some((minor, major)), Some((minor_before, major_before))) = (self.faults, before.faults) {
             let add = |sum: &mut Option<u64>, more: u32| *sum = Some(sum.unwrap_or(0) + u64::from(more));
-            add(&mut line.minor_faults, minor.saturating_sub(minor_before));
-            add(&mut line.major_faults, major.saturating_sub(major_before));
+            // The recorder keeps the lower half of the kernel's count.
+            add(&mut line.minor_faults, minor.wrapping_sub(minor_before));
+            add(&mut line.major_faults, major.wrapping_sub(major_before));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::csv_cause;
+use super::{Cell, csv_cause};
 use crate::analyze::lines::Lines;
 
 /// Writes all tables as one, with a header.
@@ -16,8 +16,8 @@ pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
     for function in &lines.functions {
         for line in &function.lines {
             out.serialize(Row {
-                function: &function.function,
-                file: function.file.as_deref(),
+                function: Cell(&function.function),
+                file: function.file.as_deref().map(Cell),
                 source: function.source,
                 line: line.line,
                 mem_usage: line.mem_usage,
@@ -34,7 +34,7 @@ pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
                 rss: line.rss,
                 minor_faults: line.minor_faults,
                 major_faults: line.major_faults,
-                text: line.text.as_deref(),
+                text: line.text.as_deref().map(Cell),
             })
             .map_err(csv_cause)?;
         }
@@ -44,8 +44,8 @@ pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
 
 #[derive(Serialize)]
 struct Row<'a> {
-    function: &'a str,
-    file: Option<&'a str>,
+    function: Cell<'a>,
+    file: Option<Cell<'a>>,
     source: &'a str,
     line: u32,
     mem_usage: Option<u64>,
@@ -62,7 +62,7 @@ struct Row<'a> {
     rss: Option<i64>,
     minor_faults: Option<u64>,
     major_faults: Option<u64>,
-    text: Option<&'a str>,
+    text: Option<Cell<'a>>,
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::csv_cause;
+use super::{Cell, csv_cause};
 use crate::analyze::timeline::Timeline;
 
 /// Writes all of it, with a header.
@@ -44,8 +44,8 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
             kind: "mark",
             start_ns: mark.ns,
             heap_last: Some(mark.live_bytes),
-            name: Some(&mark.name),
-            thread: Some(&mark.thread),
+            name: Some(Cell(&mark.name)),
+            thread: Some(Cell(&mark.thread)),
             ..Row::default()
         })?;
     }
@@ -55,8 +55,8 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
                 kind: "call",
                 start_ns: span.start_ns,
                 end_ns: Some(span.end_ns),
-                name: Some(&function.function),
-                thread: Some(&span.thread),
+                name: Some(Cell(&function.function)),
+                thread: Some(Cell(&span.thread)),
                 ..Row::default()
             })?;
         }
@@ -77,7 +77,7 @@ struct Row<'a> {
     swap: Option<u64>,
     minor_faults: Option<u64>,
     major_faults: Option<u64>,
-    name: Option<&'a str>,
-    thread: Option<&'a str>,
+    name: Option<Cell<'a>>,
+    thread: Option<Cell<'a>>,
     tracker_bytes: Option<u64>,
 }
