@@ -223,12 +223,13 @@ impl Modules {
         if let Some(module) = self.known().iter_mut().find(same) {
             // The same file at the same place is the same code, also if it was gone in between. But if it was met while another
             // thread was just loading it, not all of it was there.
+            module.generation = generation;
             if module.loaded != loaded
                 && let Some(elf) = group.head.and_then(|head| read_elf(head, &mut [0; MAX_BUILD_ID]))
+                && group.is_still_there(loaded)
             {
-                module.tables = elf.tables;
+                (module.tables, module.loaded) = (elf.tables, loaded);
             }
-            (module.generation, module.loaded) = (generation, loaded);
             return;
         }
         // Before it is said what is there now.
@@ -242,6 +243,11 @@ impl Modules {
         let elf = read_elf(head, &mut build_id);
         if elf.is_none() && loaded == Identity::NONE {
             // Another thread is just loading it; it will be met again.
+            return;
+        }
+        // PERF: not at the first scan, at which there are many, and mostly no other thread that could unload any.
+        if generation > 1 && !group.is_still_there(loaded) {
+            // It will be met again, or what has taken its place.
             return;
         }
         let elf = elf.unwrap_or(Elf { bias: head, build_id_len: 0, tables: UnwindTables::default() });
@@ -404,6 +410,21 @@ impl Group {
             Some(head) => end_of_load(head).is_some_and(|end| region.range.start < end),
             None => true,
         }
+    }
+
+    /// Whether the file is still mapped there, and the loader still has this there: then what was read from there in between is the
+    /// file's. Other threads load and unload libraries meanwhile.
+    fn is_still_there(&self, loaded: Identity) -> bool {
+        let mut inode = None;
+        let look = |line: &[u8]| {
+            if let Some(region) = Region::parse(line).filter(|region| region.range.contains(self.range.start))
+            {
+                inode = Some(region.inode);
+            }
+        };
+        for_each_line(c"/proc/self/maps", look).is_ok()
+            && inode == Some(self.inode)
+            && loader::identity(self.range.start).unwrap_or(Identity::NONE) == loaded
     }
 
     fn extend(&mut self, region: &Region<'_>) {

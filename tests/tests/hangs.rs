@@ -51,6 +51,10 @@ fn libraries_come_and_go_beside_threads() {
         let summary = run.json("summary", &[]);
         assert_eq!(number(&summary, "different_stacks"), 0, "of {} stacks", summary["checked_stacks"]);
         assert_eq!(number(&summary, "checked_stacks") > 10_000, checked == "1");
+        // Each is known under its own name, whichever takes the place of which, and whenever.
+        let warnings = summary["warnings"].to_string();
+        assert!(!warnings.contains("rebuilt"), "{warnings}");
+        assert_eq!(number(&summary, "unresolved_frames"), 0, "{warnings}");
     }
 }
 
