@@ -47,7 +47,7 @@ impl Cli {
         };
         let unheard: &[&str] = match args.format() {
             LinesFormat::Text => &[],
-            LinesFormat::Csv => &["columns", "unit", "precision", "callers"],
+            LinesFormat::Csv => &SHAPE_TEXT,
             LinesFormat::MemoryProfiler => &["columns", "unit", "callers"],
         };
         let given = |option: &&&str| matches.value_source(option) == Some(ValueSource::CommandLine);
@@ -58,6 +58,9 @@ impl Cli {
         Err(Cli::command().error(ErrorKind::ArgumentConflict, said))
     }
 }
+
+/// Options of `lines` that say how its text looks.
+pub const SHAPE_TEXT: [&str; 4] = ["columns", "unit", "precision", "callers"];
 
 const MAIN_EXAMPLES: &str = "\
 Examples:

@@ -22,6 +22,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, Command, Id, ValueHint};
 use toml::{Table, Value};
 
+use crate::cli::SHAPE_TEXT;
 use crate::load::plain;
 
 /// Name of the file.
@@ -62,7 +63,19 @@ fn contradicted(command: &Command, arguments: &[OsString]) -> (String, Vec<Id>) 
         |a: &Arg, b: &Arg| chosen.get_arg_conflicts_with(a).iter().any(|other| other.get_id() == b.get_id());
     let ids = |arg: &Arg| matches.try_contains_id(arg.get_id().as_str()).is_ok();
     let given: Vec<&Arg> = chosen.get_arguments().filter(|arg| ids(arg) && is_given(arg)).collect();
-    let out = chosen.get_arguments().filter(|arg| given.iter().any(|g| excludes(g, arg) || excludes(arg, g)));
+    let of_one_group = |a: &Arg, b: &Arg| {
+        let mut groups = chosen.get_groups().cloned();
+        groups.any(|mut group| {
+            let has = |arg: &Arg| group.get_args().any(|id| id == arg.get_id());
+            let both = has(a) && has(b) && a.get_id() != b.get_id();
+            both && !group.is_multiple()
+        })
+    };
+    let shapes_text = given.iter().any(|arg| SHAPE_TEXT.contains(&arg.get_id().as_str()));
+    let out = chosen.get_arguments().filter(|arg| {
+        given.iter().any(|g| excludes(g, arg) || excludes(arg, g) || of_one_group(g, arg))
+            || shapes_text && name == "lines" && arg.get_id() == "format"
+    });
     (name.to_owned(), out.map(|arg| arg.get_id().clone()).collect())
 }
 
@@ -168,7 +181,7 @@ pub fn start() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command as Chosen};
+    use crate::cli::{Cli, Command as Chosen, LinesFormat};
     use clap::{CommandFactory, FromArgMatches};
 
     fn parse(file: &str, args: &[&str]) -> anyhow::Result<Cli> {
@@ -212,6 +225,17 @@ mod tests {
         assert_eq!(shape(&["profiler-cli", "lines", "x", "--format", "text"]), (false, false, true));
         assert_eq!(shape(&["profiler-cli", "lines", "x", "--csv"]), (false, true, false));
         assert_eq!(shape(&["profiler-cli", "lines", "x", "--json"]), (true, false, false));
+        // Also where options exclude one another as a group, or an option is about one shape.
+        let args = ["profiler-cli", "cargo", "--test", "roundtrip"];
+        let Chosen::Cargo(args) = parse("[cargo]\nbin = 'server'\n", &args).unwrap().command else {
+            panic!("another command")
+        };
+        assert_eq!((args.bin, args.test.as_deref()), (None, Some("roundtrip")));
+        let args = ["profiler-cli", "lines", "x", "--columns", "peak"];
+        let Chosen::Lines(args) = parse("[lines]\nformat = 'csv'\n", &args).unwrap().command else {
+            panic!("another command")
+        };
+        assert_eq!(args.format(), LinesFormat::Text);
     }
 
     #[test]

@@ -16,6 +16,7 @@ version = \"1.2.3-beta\"
 edition = \"2021\"
 authors = [\"A\", \"B\"]
 default-run = \"chosen\"
+readme = \"Cargo.toml\"
 
 [profile.dev]
 debug = 0
@@ -48,6 +49,9 @@ fn is_started_as_by_cargo() {
         (\"CARGO_PKG_VERSION_PRE\", env!(\"CARGO_PKG_VERSION_PRE\")),
         (\"CARGO_PKG_AUTHORS\", env!(\"CARGO_PKG_AUTHORS\")),
         (\"CARGO_PKG_LICENSE\", env!(\"CARGO_PKG_LICENSE\")),
+        (\"CARGO_PKG_README\", env!(\"CARGO_PKG_README\")),
+        (\"OUT_DIR\", env!(\"OUT_DIR\")),
+        (\"MADE_BY_SCRIPT\", env!(\"MADE_BY_SCRIPT\")),
     ] {
         assert_eq!(set(name), built_in, \"{name}\");
     }
@@ -63,6 +67,7 @@ fn package() -> TempDir {
         fs::write(path, text).unwrap();
     };
     write("parcel/Cargo.toml", MANIFEST);
+    write("parcel/build.rs", "fn main() { println!(\"cargo:rustc-env=MADE_BY_SCRIPT=yes\"); }\n");
     write("parcel/src/bin/chosen.rs", CHOSEN);
     write("parcel/src/bin/other.rs", "fn main() {}\n");
     write("parcel/tests/place.rs", TEST);

@@ -1,5 +1,5 @@
-//! `cargo`: builds one target with debug info, then does what `run` does, where and with the variables with which cargo would
-//! start it.
+//! `cargo`: builds one target with debug info, then does what `run` does, where cargo would start it and with the variables of the
+//! package and of its build script.
 
 use std::ffi::{OsStr, OsString};
 use std::io::BufReader;
@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
-use cargo_metadata::{Artifact, ArtifactDebuginfo, Message, MetadataCommand, Package, PackageId, TargetKind};
+use cargo_metadata::{
+    Artifact, ArtifactDebuginfo, BuildScript, Message, MetadataCommand, Package, PackageId, TargetKind,
+};
 
 use super::run::Surroundings;
 use super::{Failure, run};
@@ -21,14 +23,22 @@ use crate::load::plain;
 /// See [`Failure`].
 pub fn cargo(args: &CargoArgs) -> Result<ExitCode, Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut artifact = build(&cargo, args, DebugInfo::OfOptimized)?;
-    if artifact.profile.debuginfo == ArtifactDebuginfo::None {
-        artifact = build(&cargo, args, DebugInfo::Always)?;
+    let mut built = build(&cargo, args, DebugInfo::OfOptimized)?;
+    if built.artifact.profile.debuginfo == ArtifactDebuginfo::None {
+        built = build(&cargo, args, DebugInfo::Always)?;
     }
+    let artifact = &built.artifact;
     let program = artifact.executable.as_ref().context("no executable")?;
     let mut command = vec![program.clone().into_os_string()];
     command.extend(args.args.iter().cloned());
-    run::profile(&command, &args.recording, &surroundings(&cargo, &artifact))
+    run::profile(&command, &args.recording, &surroundings(&cargo, &built))
+}
+
+/// What cargo has built.
+struct Built {
+    artifact: Artifact,
+    /// What build scripts said on the way.
+    scripts: Vec<BuildScript>,
 }
 
 /// Which profiles are told to have debug info.
@@ -40,19 +50,20 @@ enum DebugInfo {
     Always,
 }
 
-/// Builds; the target that was asked for.
-fn build(cargo: &OsString, args: &CargoArgs, debug_info: DebugInfo) -> anyhow::Result<Artifact> {
+/// Builds the target that was asked for.
+fn build(cargo: &OsString, args: &CargoArgs, debug_info: DebugInfo) -> anyhow::Result<Built> {
     let mut child = cargo_command(cargo, args, debug_info)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| anyhow::anyhow!("cannot run cargo: {}", plain(&error)))?;
     let output = child.stdout.take().context("cargo has no output")?;
-    let mut built = Vec::new();
+    let (mut built, mut scripts) = (Vec::new(), Vec::new());
     for message in Message::parse_stream(BufReader::new(output)) {
         match message.context("cannot read what cargo says")? {
             Message::CompilerArtifact(artifact) if artifact.executable.is_some() && fits(args, &artifact) => {
                 built.push(artifact);
             }
+            Message::BuildScriptExecuted(script) => scripts.push(script),
             _ => {}
         }
     }
@@ -71,7 +82,7 @@ fn build(cargo: &OsString, args: &CargoArgs, debug_info: DebugInfo) -> anyhow::R
     let names: Vec<&str> = built.iter().map(|artifact| artifact.target.name.as_str()).collect();
     match built.len() {
         0 => bail!("cargo built no program; choose one with --bin, --example, --test, --bench or --lib"),
-        1 => Ok(built.swap_remove(0)),
+        1 => Ok(Built { artifact: built.swap_remove(0), scripts }),
         _ => bail!("cargo built several programs; choose one of them with --bin: {}", names.join(", ")),
     }
 }
@@ -102,7 +113,7 @@ fn package_of(cargo: &OsString, artifact: &Artifact) -> Option<Package> {
 }
 
 /// Where `cargo run`, `cargo test` and `cargo bench` start a program, and with which variables.
-fn surroundings(cargo: &OsString, artifact: &Artifact) -> Surroundings {
+fn surroundings(cargo: &OsString, Built { artifact, scripts }: &Built) -> Surroundings {
     let manifest = artifact.manifest_path.as_std_path();
     let folder = manifest.parent().unwrap_or(Path::new("."));
     let is_test = artifact.profile.test || artifact.target.kind.contains(&TargetKind::Bench);
@@ -111,6 +122,10 @@ fn surroundings(cargo: &OsString, artifact: &Artifact) -> Surroundings {
     set("CARGO", cargo);
     set("CARGO_MANIFEST_DIR", &folder);
     set("CARGO_MANIFEST_PATH", &manifest);
+    for script in scripts.iter().filter(|script| script.package_id == artifact.package_id) {
+        set("OUT_DIR", &script.out_dir.as_std_path());
+        script.env.iter().for_each(|(name, value)| set(name, value));
+    }
     if let Some(package) = package_of(cargo, artifact) {
         let version = &package.version;
         let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -125,20 +140,30 @@ fn surroundings(cargo: &OsString, artifact: &Artifact) -> Surroundings {
         set("CARGO_PKG_HOMEPAGE", &or_empty(&package.homepage));
         set("CARGO_PKG_REPOSITORY", &or_empty(&package.repository));
         set("CARGO_PKG_LICENSE", &or_empty(&package.license));
+        let path_or_empty = |path: &Option<_>| path.as_ref().map_or_else(String::new, ToString::to_string);
+        set("CARGO_PKG_LICENSE_FILE", &path_or_empty(&package.license_file));
+        set("CARGO_PKG_README", &path_or_empty(&package.readme));
     }
-    if let Some(libraries) = library_path(artifact) {
+    if let Some(libraries) = library_path(artifact, scripts) {
         set("LD_LIBRARY_PATH", &libraries);
     }
     Surroundings { folder: is_test.then(|| folder.to_owned()), variables }
 }
 
-/// Where libraries are that the program may be linked to: its own, and those of the compiler (a procedural macro's tests).
-fn library_path(artifact: &Artifact) -> Option<OsString> {
+/// Where libraries are that the program may be linked to: those that build scripts have made, its own, and those of the compiler (a
+/// procedural macro's tests).
+fn library_path(artifact: &Artifact, scripts: &[BuildScript]) -> Option<OsString> {
     let program = artifact.executable.as_ref()?.as_std_path();
     let folder = program.parent()?;
     let profile =
         if folder.ends_with("deps") || folder.ends_with("examples") { folder.parent()? } else { folder };
-    let mut paths = vec![profile.join("deps"), profile.to_owned()];
+    // As cargo does it: only what lies in its own folder, without the kind that may stand before it.
+    let native = scripts.iter().flat_map(|script| &script.linked_paths).map(|path| {
+        let path = path.as_str();
+        PathBuf::from(path.split_once('=').map_or(path, |(_, path)| path))
+    });
+    let mut paths: Vec<PathBuf> = native.filter(|path| path.starts_with(profile)).collect();
+    paths.extend([profile.join("deps"), profile.to_owned()]);
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let printed = Command::new(rustc).args(["--print", "target-libdir"]).output().ok();
     if let Some(printed) = printed.filter(|printed| printed.status.success()) {
