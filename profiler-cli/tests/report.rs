@@ -12,7 +12,9 @@ use anstream::StripStream;
 use profiler_cli::analyze::{flame, leaks, lines, summary};
 use profiler_cli::filter::Filter;
 use profiler_cli::pattern::Pattern;
-use profiler_cli::profile::{HeapTotals, Process, Profile, StackStats, Thread, Trust};
+use profiler_cli::profile::{
+    Announced, AnnouncedLine, HeapTotals, Process, Profile, StackStats, Thread, Trust,
+};
 use profiler_cli::render::{leaks_text, lines_text, summary_text};
 use profiler_cli::source::Sources;
 use profiler_cli::stacks::{NamedFrame, Stacks};
@@ -125,6 +127,32 @@ fn plain(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> 
     let mut out = StripStream::new(Vec::new());
     write(&mut out).unwrap();
     String::from_utf8(out.into_inner()).unwrap()
+}
+
+/// What closures of it do elsewhere is in no activation of a function, and is said.
+#[test]
+fn what_is_outside_of_an_annotated_functions_activations_is_said() {
+    let (mut profile, stacks) = recording();
+    let line = AnnouncedLine { occurrences: 1, allocated: 1000, ..AnnouncedLine::default() };
+    let announced = |allocated| Announced {
+        name: "app::work".into(),
+        file: "/app/src/main.rs".into(),
+        start_line: 20,
+        end_line: 26,
+        lines: [(21, AnnouncedLine { allocated, ..line })].into(),
+    };
+    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let mut note = |allocated| {
+        profile.announced = vec![announced(allocated)];
+        let all = lines::Selection::default();
+        let tables = lines::lines(&profile, &stacks, &sources, &Filter::default(), &all);
+        let work = tables.functions.iter().find(|table| table.function == "app::work").unwrap();
+        assert_eq!(work.source, "annotation");
+        work.note.clone()
+    };
+    // The stacks of `work` have allocated 1000 and 2000 bytes.
+    assert_eq!(note(3000), None);
+    assert!(note(1000).unwrap().contains("not in these rows: 2.0 KiB (2,000 B)"));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::function_name::{function_of, instance_of};
 use crate::profile::{Profile, StackStats};
 use crate::source::{SourceFile, Sources};
 use crate::stacks::{FrameId, NamedFrame, Stacks};
+use crate::units::bytes_exactly;
 
 /// Line tables.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -171,15 +172,20 @@ pub fn lines(
         found = collect(profile, stacks, filter, true, selection);
     }
     // One table for each function: the better one.
+    let mut by_stacks: FxHashMap<usize, u64> = FxHashMap::default();
     found.retain(|key, rows| {
         let line = rows.by_line.keys().copied().find(|line| *line > 0).unwrap_or(0);
         let function = function_of(key.function);
         let Some(better) = announced::covering(&functions, function, key.file, line) else { return true };
+        *by_stacks.entry(better).or_default() += rows.allocated();
         if selection.callers {
             add_callers(&mut functions[better], caller_rows(rows));
         }
         false
     });
+    for (function, allocated) in by_stacks {
+        note_what_is_outside(&mut functions[function], allocated);
+    }
     let mut tables: Vec<(Key<'_>, Rows<'_>)> = found.into_iter().collect();
     tables.sort_by(|(a_key, a), (b_key, b)| {
         let rank = |key: &Key<'_>, rows: &Rows<'_>| {
@@ -243,6 +249,17 @@ fn caller_rows(rows: &Rows<'_>) -> Vec<CallerRow> {
         rank(a).cmp(&rank(b)).then_with(|| (&a.function, a.line).cmp(&(&b.function, b.line)))
     });
     callers
+}
+
+/// What a function's closures do on other threads, or after it has returned, belongs to no activation of it.
+fn note_what_is_outside(function: &mut FunctionLines, allocated_by_stacks: u64) {
+    let more = allocated_by_stacks.saturating_sub(function.allocated);
+    if more > 0 && function.note.is_none() {
+        let more = bytes_exactly(more);
+        function.note = Some(format!(
+            "not in these rows: {more} that closures of it allocated on other threads, or after it had returned"
+        ));
+    }
 }
 
 /// Instances of one function may have been found apart.
