@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use alloc_dump::header::Header;
 use alloc_dump::record::Process;
 
-use super::current::{Failure, LOST, RECORDER, RECORDING, failure_of, give_up, with_stream};
+use super::current::{ENDING, Failure, LOST, RECORDER, RECORDING, failure_of, give_up, with_stream};
 use super::stream::Stream;
 use super::{helper, usage};
 use crate::capture;
@@ -262,8 +262,13 @@ pub(crate) extern "C" fn finish_at_exit() {
     if !thread::is_busy() && !mode::undecided() && is_recorders_process() {
         // It may have interrupted the beginning or the end of a recording: then nobody gives the lock back.
         if let Some(_one_at_a_time) = SESSION.lock_within(PATIENCE_AT_EXIT_NS) {
-            // Said on stderr already.
-            let _ = finish_locked(RECORDING.load(Ordering::Relaxed));
+            match RECORDING.load(Ordering::Relaxed) {
+                0 => {}
+                // It is put away just now.
+                ENDING => _ = failure_of(ENDING),
+                // Said on stderr already.
+                number => _ = finish_locked(number),
+            }
             // One that has failed has left it.
             helper::stop();
         }
