@@ -1,17 +1,21 @@
 //! Source files: their text, and where the functions in them begin and end. In: paths from debug info. Out: lines.
 //! Nothing in a file is trusted: size and nesting are bounded, and what does not parse has text but no functions.
 
+mod functions;
+mod places;
+
 use std::fs::File;
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use std::sync::Arc;
-use syn::spanned::Spanned;
-use syn::visit::Visit;
+
+pub use functions::Function;
+use functions::Written;
+pub use places::{Elsewhere, PathMap};
 
 /// Source files, read when they are first asked for.
 #[derive(Debug, Default)]
@@ -20,78 +24,6 @@ pub struct Sources {
     built_unix_ns: Option<u64>,
     elsewhere: Elsewhere,
 }
-
-/// Where sources are that do not lie where they were compiled.
-#[derive(Clone, Debug, Default)]
-pub struct Elsewhere {
-    /// Folders that are looked through for the longest end of a path.
-    pub roots: Vec<PathBuf>,
-    /// Beginnings of paths and what stands for them; the first one that fits counts.
-    pub maps: Vec<PathMap>,
-}
-
-/// `OLD=NEW`: a path that begins with one begins with the other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathMap {
-    old: PathBuf,
-    new: PathBuf,
-}
-
-impl FromStr for PathMap {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<PathMap, String> {
-        match text.split_once('=') {
-            Some((old, new)) if !old.is_empty() => Ok(PathMap { old: old.into(), new: new.into() }),
-            _ => Err("two paths with = between them".to_owned()),
-        }
-    }
-}
-
-impl Elsewhere {
-    /// Where the file that was compiled at `path` may be, likeliest first.
-    fn places(&self, path: &Path) -> Vec<Place> {
-        let mapped = self.maps.iter().find_map(|map| Some(map.new.join(path.strip_prefix(&map.old).ok()?)));
-        // A relative path is one of another folder, which need not be this one.
-        let guessed = mapped.is_none() && path.is_relative();
-        let mut places = vec![Place { path: mapped.unwrap_or_else(|| path.to_owned()), guessed }];
-        // What climbs out of the folder again is not in it.
-        if path.components().any(|part| part == Component::ParentDir) {
-            return places;
-        }
-        let normal = |part: &Component<'_>| matches!(part, Component::Normal(_));
-        let parts: Vec<Component<'_>> = path.components().filter(normal).collect();
-        let names: Vec<&str> =
-            parts.iter().map(|part| part.as_os_str().to_str().unwrap_or_default()).collect();
-        for root in &self.roots {
-            let ends = (0..=shortest_end(&names)).map(|from| parts[from..].iter().collect::<PathBuf>());
-            places.extend(ends.map(|end| Place { path: root.join(end), guessed: true }));
-        }
-        places
-    }
-}
-
-/// Where a file may be.
-struct Place {
-    path: PathBuf,
-    /// It may be another file of the same name.
-    guessed: bool,
-}
-
-/// Where the shortest end of a path begins that tells its file from others. Every package has a `src/lib.rs`: of those that came
-/// from a registry or with the compiler, the package's own folder must be in it.
-fn shortest_end(parts: &[&str]) -> usize {
-    let behind = |folders: &[&str], more: usize| {
-        let at = parts.windows(folders.len()).position(|window| window == folders)?;
-        Some(at + folders.len() + more)
-    };
-    let package = behind(&["registry", "src"], 1)
-        .or_else(|| behind(&["git", "checkouts"], 1))
-        .or_else(|| behind(&["rustlib", "src", "rust"], 0))
-        .or_else(|| (parts.first() == Some(&"rustc")).then_some(2));
-    package.unwrap_or(usize::MAX).min(parts.len().saturating_sub(2))
-}
-
 /// A source file.
 #[derive(Debug, Default)]
 pub struct SourceFile {
@@ -103,19 +35,6 @@ pub struct SourceFile {
     modified: Option<SystemTime>,
     missing: bool,
     guessed: bool,
-}
-
-/// Where a function stands: the line of its signature to the line of its closing brace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Function {
-    /// Its name, without path.
-    pub name: String,
-    /// The line of its first attribute; without any, its first line.
-    begin: u32,
-    /// First line, from 1.
-    pub start: u32,
-    /// Last line.
-    pub end: u32,
 }
 
 impl Sources {
@@ -213,139 +132,16 @@ impl SourceFile {
     }
 
     fn parse(text: &str, modified: Option<SystemTime>) -> SourceFile {
-        let collector = if nesting(text) <= MAX_NESTING { collect(text) } else { Collector::default() };
         let lines = text.lines().map(str::to_owned).collect();
-        let Collector { functions, generating } = collector;
+        let Written { functions, generating } = Written::in_text(text);
         SourceFile { lines, functions, generating, modified, ..SourceFile::default() }
     }
 }
 
-/// Parses on a stack of its own: chains of calls and of operators nest in what the parser makes of them, without any bracket. What is
-/// not used of it is not there.
-fn collect(text: &str) -> Collector {
-    let parse = || {
-        let mut collector = Collector::default();
-        if let Ok(file) = syn::parse_file(text) {
-            collector.visit_file(&file);
-        }
-        collector
-    };
-    let links = text.bytes().filter(|byte| b"<&*!-|.+/%^=?".contains(byte)).count();
-    let stack = PARSER_STACK + links.min(MOST_LINKS) * STACK_OF_A_LINK;
-    std::thread::scope(|scope| {
-        let parser = std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, parse);
-        parser.ok().and_then(|parser| parser.join().ok()).unwrap_or_default()
-    })
-}
-
-const PARSER_STACK: usize = 16 << 20;
-/// What parsing, walking and dropping take for each link of a chain, with room to spare.
-const STACK_OF_A_LINK: usize = 4 << 10;
-/// A file has fewer bytes.
-const MOST_LINKS: usize = MAX_SOURCE as usize;
 const SOURCE_EXTENSIONS: [&str; 14] =
     ["rs", "c", "h", "cc", "cpp", "cxx", "hh", "hpp", "inc", "in", "s", "asm", "go", "zig"];
 /// A larger file is cut.
 const MAX_SOURCE: u64 = 16 << 20;
-/// A parser that calls itself must not be led to the end of its stack.
-const MAX_NESTING: usize = 256;
-
-/// The deepest nesting of brackets and of operators that nest without any (`&&&x`, `!!x`, `a<a<a<…`). What stands in
-/// strings and comments counts too, which can only make it refuse.
-fn nesting(text: &str) -> usize {
-    let (mut depth, mut deepest, mut unclosed) = (0usize, 0, 0usize);
-    for byte in text.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            b'<' | b'&' | b'*' | b'!' | b'-' | b'|' => unclosed += 1,
-            b';' | b',' | b'\n' => unclosed = 0,
-            _ => {}
-        }
-        deepest = deepest.max(depth + unclosed);
-    }
-    deepest
-}
-
-#[derive(Default)]
-struct Collector {
-    functions: Vec<Function>,
-    generating: Vec<(u32, u32)>,
-}
-
-impl Collector {
-    fn add(
-        &mut self,
-        name: &syn::Ident,
-        attributes: &[syn::Attribute],
-        head: proc_macro2::Span,
-        block: &syn::Block,
-    ) {
-        let (start, end) = (head.start().line as u32, block.brace_token.span.close().end().line as u32);
-        let begin = attributes.first().map_or(start, |attribute| attribute.span().start().line as u32);
-        self.functions.push(Function { name: name.to_string(), begin, start, end });
-    }
-
-    fn generates(&mut self, tokens: &impl Spanned) {
-        let span = tokens.span();
-        self.generating.push((span.start().line as u32, span.end().line as u32));
-    }
-}
-
-impl<'ast> Visit<'ast> for Collector {
-    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.add(&item.sig.ident, &item.attrs, first_span(&item.vis, &item.sig), &item.block);
-        syn::visit::visit_item_fn(self, item);
-    }
-
-    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
-        self.add(&item.sig.ident, &item.attrs, first_span(&item.vis, &item.sig), &item.block);
-        syn::visit::visit_impl_item_fn(self, item);
-    }
-
-    fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
-        if let Some(block) = &item.default {
-            self.add(&item.sig.ident, &item.attrs, item.sig.span(), block);
-        }
-        syn::visit::visit_trait_item_fn(self, item);
-    }
-
-    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
-        self.generates(item);
-        syn::visit::visit_item_struct(self, item);
-    }
-
-    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
-        self.generates(item);
-        syn::visit::visit_item_enum(self, item);
-    }
-
-    fn visit_item_union(&mut self, item: &'ast syn::ItemUnion) {
-        self.generates(item);
-        syn::visit::visit_item_union(self, item);
-    }
-
-    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
-        self.generates(attribute);
-    }
-
-    fn visit_macro(&mut self, called: &'ast syn::Macro) {
-        self.generates(called);
-    }
-
-    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
-        self.generates(item);
-        syn::visit::visit_item_macro(self, item);
-    }
-}
-
-fn first_span(visibility: &syn::Visibility, signature: &syn::Signature) -> proc_macro2::Span {
-    match visibility {
-        syn::Visibility::Inherited => signature.span(),
-        written => written.span(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,20 +208,6 @@ trait T {
         assert!(found(&[], &maps, "/build/7/app/src/main.rs"));
         assert!(!found(&[], &maps, "/build/77/app/src/main.rs"), "only whole parts of a path count");
         assert!("nothing".parse::<PathMap>().is_err() && "=x".parse::<PathMap>().is_err());
-    }
-
-    #[test]
-    fn ends_of_paths_name_the_package_that_is_not_ones_own() {
-        let end = |path: &str| {
-            let parts: Vec<&str> = path.split('/').collect();
-            parts[shortest_end(&parts)..].join("/")
-        };
-        assert_eq!(end("build/7/app/src/main.rs"), "src/main.rs");
-        assert_eq!(end("main.rs"), "main.rs");
-        assert_eq!(end("c/registry/src/index-1/serde-1.0.0/src/lib.rs"), "serde-1.0.0/src/lib.rs");
-        assert_eq!(end("c/git/checkouts/tool-1f/9a8b7c/src/lib.rs"), "9a8b7c/src/lib.rs");
-        assert_eq!(end("rustc/0123/library/core/src/mem/mod.rs"), "library/core/src/mem/mod.rs");
-        assert_eq!(end("t/lib/rustlib/src/rust/library/std/src/io.rs"), "library/std/src/io.rs");
     }
 
     #[test]
