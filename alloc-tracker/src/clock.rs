@@ -155,35 +155,19 @@ mod counter {
         if leaf.eax < 0x8000_0007 || std::arch::x86_64::__cpuid(0x8000_0007).edx & INVARIANT == 0 {
             return false;
         }
-        let mut buffer = [0; 128];
-        let mut words_of = |path| {
+        let names_one = |path, clocks: &[&[u8]]| {
+            let mut buffer = [0; 128];
             let file = File::open(path, libc::O_RDONLY, 0).ok();
             let len = file.and_then(|file| file.read(&mut buffer).ok()).unwrap_or(0);
-            relies_on_counter(buffer.get(..len).unwrap_or_default())
+            let mut names = buffer.get(..len).unwrap_or_default().split(u8::is_ascii_whitespace);
+            names.any(|name| clocks.contains(&name))
         };
-        let current = words_of(c"/sys/devices/system/clocksource/clocksource0/current_clocksource");
+        // With the last two the kernel reads the counter through its hypervisor's correction, the same for all.
+        let current = c"/sys/devices/system/clocksource/clocksource0/current_clocksource";
+        let from_counter = names_one(current, &[b"tsc", b"kvm-clock", b"hyperv_clocksource_tsc_page"]);
         // One that the kernel has found to differ between processors is not to be had any more.
-        let available = words_of(c"/sys/devices/system/clocksource/clocksource0/available_clocksource");
-        current != Relies::No && available == Relies::Directly
-    }
-
-    /// How a clock of the kernel's comes from the counter.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Relies {
-        Directly,
-        /// Through a correction of the hypervisor's, the same for all processors.
-        Corrected,
-        No,
-    }
-
-    /// The best among these clocks.
-    fn relies_on_counter(names: &[u8]) -> Relies {
-        let has = |name: &[u8]| names.split(u8::is_ascii_whitespace).any(|word| word == name);
-        match () {
-            () if has(b"tsc") => Relies::Directly,
-            () if has(b"kvm-clock") || has(b"hyperv_clocksource_tsc_page") => Relies::Corrected,
-            () => Relies::No,
-        }
+        let available = c"/sys/devices/system/clocksource/clocksource0/available_clocksource";
+        from_counter && names_one(available, &[b"tsc"])
     }
 }
 
