@@ -51,31 +51,40 @@ impl<T: Plain + Filler, const SKIP: usize> Array<T, SKIP> {
         unsafe { &*self.start.as_ptr().wrapping_add(len).wrapping_sub(N).cast::<[T; N]>() }
     }
 
+    /// The first `len` values, or all if there are not as many.
+    #[inline(always)]
+    pub(super) fn first(&self, len: usize) -> &[T] {
+        &self.as_slice()[..len.min(self.len)]
+    }
+
     #[inline]
     pub(super) fn get(&self, at: usize) -> Option<&T> {
         self.as_slice().get(at)
     }
 
     #[inline(always)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    #[inline(always)]
     pub(super) fn push(&mut self, value: T) -> bool {
-        if self.len == self.capacity && !self.grow() {
-            return false;
-        }
-        // SAFETY: there is room.
-        unsafe { self.start.add(self.len).write(value) };
+        let Some([place]) = self.room_for(1) else { return false };
+        *place = value;
         self.len += 1;
         true
     }
 
+    /// The places of so many values more, behind the last one; `None` if there is no memory for them.
+    #[inline(always)]
+    pub(super) fn room_for(&mut self, more: usize) -> Option<&mut [T]> {
+        if self.capacity - self.len < more && !self.grow(more) {
+            return None;
+        }
+        // SAFETY: there are `capacity` values, all of them initialised, if only with zeros.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(self.len), more) })
+    }
+
     #[cold]
-    fn grow(&mut self) -> bool {
+    #[inline(never)]
+    fn grow(&mut self, more: usize) -> bool {
         let _errno = ErrnoGuard::new();
-        let capacity = (self.capacity * 2).max(FIRST_CAPACITY);
+        let capacity = (self.capacity * 2).max(self.len + more).max(FIRST_CAPACITY);
         let Ok(mut memory) = Mapping::anonymous((SKIP + capacity) * size_of::<T>()) else { return false };
         let values = memory.slice_mut::<T>();
         values[..SKIP].fill(T::filler());

@@ -1,7 +1,8 @@
 //! One frame of a walk: where it returns to, and all that an unwinder knows there.
 
+use alloc_dump::layout::StackId;
+
 use super::array::Filler;
-use super::word::Word;
 use crate::sys::Plain;
 
 /// A frame, and the state that the unwinder was in. PERF: two of them fill a cache line.
@@ -14,33 +15,34 @@ pub(super) struct Frame {
     pub(super) sp: u64,
     /// The frame pointer of its function: its value, or the address of the slot that it was saved in.
     pub(super) fp: u64,
-    /// Flags in the lowest bits, above them how many words were noted by the end of this frame.
-    pub(super) flags_and_words: u32,
-    /// Node in the call tree once it is recorded.
-    pub(super) node: u32,
+    /// Flags in the lowest bits, above them how many words were noted by the end of this frame; in the upper half its node in
+    /// the call tree, once it is recorded.
+    ///
+    /// PERF: one word, because it is stored and soon loaded as one.
+    rest: u64,
 }
 
 // SAFETY: integers without padding.
 unsafe impl Plain for Frame {}
 
 impl Filler for Frame {
-    /// A frame whose return address is always there.
+    /// A frame inside of every stack.
     fn filler() -> Frame {
-        let Word { address, value } = Word::filler();
-        Frame::in_register(value, address + 8, 0)
+        Frame::in_register(0, 0, 0)
     }
 }
 
-const FP_IN_SLOT: u32 = 1;
-const INTERRUPTED: u32 = 2;
+const FP_IN_SLOT: u64 = 1;
+const INTERRUPTED: u64 = 2;
 /// The return address does not lie just below the stack pointer.
-const ELSEWHERE: u32 = 4;
+const ELSEWHERE: u64 = 4;
 /// What the walk from here on reads must be read in order.
-const IN_ORDER: u32 = 8;
+const IN_ORDER: u64 = 8;
 /// What belongs to an unwinder's state.
-const STATE: u32 = FP_IN_SLOT | INTERRUPTED;
-const FLAGS: u32 = 15;
+const STATE: u64 = FP_IN_SLOT | INTERRUPTED;
+const FLAGS: u64 = 15;
 const FLAG_BITS: u32 = 4;
+const NODE_SHIFT: u32 = 32;
 
 impl Frame {
     /// A frame that another unwinder has found.
@@ -60,8 +62,7 @@ impl Frame {
                 pc: (&raw const self.pc).read_volatile(),
                 sp: (&raw const self.sp).read_volatile(),
                 fp: (&raw const self.fp).read_volatile(),
-                flags_and_words: (&raw const self.flags_and_words).read_volatile(),
-                node: (&raw const self.node).read_volatile(),
+                rest: (&raw const self.rest).read_volatile(),
             }
         }
     }
@@ -69,13 +70,13 @@ impl Frame {
     /// A frame whose function's frame pointer has this value.
     #[inline(always)]
     pub(super) const fn in_register(pc: u64, sp: u64, fp: u64) -> Frame {
-        Frame { pc, sp, fp, flags_and_words: 0, node: 0 }
+        Frame { pc, sp, fp, rest: 0 }
     }
 
     /// A frame whose function's frame pointer was saved at this address.
     #[inline(always)]
     pub(super) const fn in_slot(pc: u64, sp: u64, slot: u64) -> Frame {
-        Frame { flags_and_words: FP_IN_SLOT, ..Frame::in_register(pc, sp, slot) }
+        Frame { rest: FP_IN_SLOT, ..Frame::in_register(pc, sp, slot) }
     }
 
     /// The caller's frame, if this one's function leaves the frame pointer alone.
@@ -89,71 +90,86 @@ impl Frame {
     pub(super) const fn caller(&self, pc: u64, sp: u64, saved: bool, slot: u64) -> Frame {
         let mask = 0u64.wrapping_sub(saved as u64);
         let fp = slot & mask | self.fp & !mask;
-        let flags = (self.flags_and_words & FP_IN_SLOT) | (saved as u32 * FP_IN_SLOT);
-        Frame { flags_and_words: flags, ..Frame::in_register(pc, sp, fp) }
+        let flags = (self.rest & FP_IN_SLOT) | (saved as u64 * FP_IN_SLOT);
+        Frame { rest: flags, ..Frame::in_register(pc, sp, fp) }
     }
 
     /// The frame as code that a signal interrupted, not that has called something.
     pub(super) const fn interrupted(self) -> Frame {
-        Frame { flags_and_words: self.flags_and_words | INTERRUPTED, ..self }
+        Frame { rest: self.rest | INTERRUPTED, ..self }
     }
 
     /// The frame as one whose return address does not lie just below its stack pointer, but in a word that was noted.
     pub(super) const fn read_elsewhere(self) -> Frame {
-        Frame { flags_and_words: self.flags_and_words | ELSEWHERE, ..self }
-    }
-
-    /// The word that a call leaves this frame's return address in, if it is where it usually is.
-    #[inline(always)]
-    pub(super) const fn return_address(&self) -> Word {
-        Word { address: self.sp.wrapping_sub(8), value: self.pc }
+        Frame { rest: self.rest | ELSEWHERE, ..self }
     }
 
     /// Whether the return address does not lie just below the stack pointer.
     #[inline(always)]
     pub(super) const fn is_read_elsewhere(&self) -> bool {
-        self.flags_and_words & ELSEWHERE != 0
+        self.rest & ELSEWHERE != 0
     }
 
     /// The frame as one from which on words must be compared in the order in which they were read, if `it_is` so.
     #[inline(always)]
     pub(super) const fn in_order(self, it_is: bool) -> Frame {
-        Frame { flags_and_words: self.flags_and_words & !IN_ORDER | if it_is { IN_ORDER } else { 0 }, ..self }
+        Frame { rest: self.rest & !IN_ORDER | if it_is { IN_ORDER } else { 0 }, ..self }
     }
 
     /// Whether words must be compared in the order in which they were read, from here on.
     #[inline(always)]
     pub(super) const fn is_in_order(&self) -> bool {
-        self.flags_and_words & IN_ORDER != 0
+        self.rest & IN_ORDER != 0
     }
 
     /// The address whose unwind rule holds here: of a call, that of the instruction before the one that it returns to.
     #[inline(always)]
     pub(super) const fn rule_address(&self) -> u64 {
-        self.pc.wrapping_sub((self.flags_and_words & INTERRUPTED == 0) as u64)
+        self.pc.wrapping_sub((self.rest & INTERRUPTED == 0) as u64)
     }
 
     /// The slot of the frame pointer, if it is in one.
     #[inline(always)]
     pub(super) fn fp_slot(&self) -> Option<u64> {
-        (self.flags_and_words & FP_IN_SLOT != 0).then_some(self.fp)
+        (self.rest & FP_IN_SLOT != 0).then_some(self.fp)
     }
 
     #[inline(always)]
     pub(super) fn is_in_state_of(&self, other: &Frame) -> bool {
-        let flags = u64::from((self.flags_and_words ^ other.flags_and_words) & STATE);
         // PERF: one branch instead of four.
-        (self.pc ^ other.pc) | (self.sp ^ other.sp) | (self.fp ^ other.fp) | flags == 0
+        (self.pc ^ other.pc) | (self.sp ^ other.sp) | (self.fp ^ other.fp) | (self.rest ^ other.rest) & STATE
+            == 0
+    }
+
+    /// Whether it has the same node, and is in the same state. PERF: of the same node is what has the same return address.
+    #[inline(always)]
+    pub(super) fn has_node_and_state_of(&self, other: &Frame) -> bool {
+        let rest = (self.rest ^ other.rest) & (u64::MAX << NODE_SHIFT | STATE);
+        (self.sp ^ other.sp) | (self.fp ^ other.fp) | rest == 0
+    }
+
+    /// Its node, once it is recorded.
+    #[inline(always)]
+    pub(super) const fn node(&self) -> StackId {
+        StackId((self.rest >> NODE_SHIFT) as u32)
     }
 
     /// How many words were noted by the end of this frame; the walk's business.
     #[inline(always)]
     pub(super) const fn words(&self) -> usize {
-        (self.flags_and_words >> FLAG_BITS) as usize
+        (self.rest as u32 >> FLAG_BITS) as usize
     }
 
+    /// The same frame, with so many words noted by its end.
     #[inline(always)]
     pub(super) const fn with_words(self, words: usize) -> Frame {
-        Frame { flags_and_words: (self.flags_and_words & FLAGS) | (words as u32) << FLAG_BITS, ..self }
+        Frame { rest: self.rest & FLAGS | (words as u64) << FLAG_BITS, ..self }
+    }
+
+    /// The same frame with this node, with so many words noted by its end.
+    #[inline(always)]
+    pub(super) const fn recorded(self, node: StackId, words: usize) -> Frame {
+        let rest = (node.0 as u64) << NODE_SHIFT | (words as u64) << FLAG_BITS;
+        Frame { rest: self.rest & FLAGS | rest, ..self }
     }
 }

@@ -7,7 +7,7 @@ use super::recorded::Recorded;
 use super::shortcut::LONGEST;
 use super::word::Word;
 
-/// The new frames of a walk in the making, innermost first, with the words that were noted.
+/// The new frames of a walk in the making, innermost first, with the words that were read.
 #[derive(Debug)]
 pub(super) struct Fresh {
     pub(super) frames: Array<Frame, 48>,
@@ -21,6 +21,8 @@ pub(super) struct Fresh {
     pub(super) stepped: bool,
     /// Whether they depend on what was in the frame pointer's register.
     needs_fp: bool,
+    /// Whether one of them was not found by a packed rule.
+    evaluated: bool,
 }
 
 impl Fresh {
@@ -32,6 +34,7 @@ impl Fresh {
             in_order: false,
             stepped: false,
             needs_fp: false,
+            evaluated: false,
         }
     }
 
@@ -39,7 +42,7 @@ impl Fresh {
     pub(super) fn begin(&mut self, in_order: bool) {
         (self.frames.len, self.words.len) = (0, 0);
         (self.shared, self.in_order) = (0, in_order);
-        (self.stepped, self.needs_fp) = (true, false);
+        (self.stepped, self.needs_fp, self.evaluated) = (true, false, false);
     }
 
     /// Becomes a walk that has addresses only.
@@ -70,25 +73,25 @@ impl Fresh {
         Some((u16::try_from(at).ok()?, junction))
     }
 
-    /// The words that were read from the innermost frame to the junction: return addresses, and what was noted; the last of them
-    /// as often as there is room. `None` if there is not enough, or if not all of the return addresses are where they usually are.
+    /// The words that were read from the innermost frame to the junction, the last of them as often as there is room. `None` if
+    /// there is not enough, or if it was not all read on this one stack.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn way(&self, junction: &Frame) -> Option<[Word; LONGEST]> {
-        let frames = self.frames.as_slice();
-        if frames.is_empty() || frames.len() + self.words.len > LONGEST || junction.is_read_elsewhere() {
+    pub(super) fn way(&self) -> Option<[Word; LONGEST]> {
+        let words = self.words.as_slice();
+        let last = *words.last()?;
+        if words.len() > LONGEST || self.evaluated {
             return None;
         }
-        let mut way = [junction.return_address(); LONGEST];
-        let mut places = way.iter_mut();
-        for (word, place) in self.words.as_slice().iter().zip(&mut places) {
+        let mut way = [last; LONGEST];
+        for (place, word) in way.iter_mut().zip(words) {
             *place = *word;
         }
-        let mut usual = true;
-        for (caller, place) in frames.get(1..)?.iter().zip(places) {
-            *place = caller.return_address();
-            usual &= !caller.is_read_elsewhere();
-        }
-        usual.then_some(way)
+        Some(way)
+    }
+
+    /// A frame was worked out in full, from words that lie anywhere.
+    pub(super) fn was_evaluated(&mut self) {
+        self.evaluated = true;
     }
 
     /// Notes a word that was read to leave the frame that is pushed next; false if there is no memory.
@@ -107,6 +110,7 @@ impl Fresh {
     pub(super) fn push_recorded(&mut self, recorded: &Recorded, at: usize) -> bool {
         let Some(frame) = recorded.frame(at).copied() else { return false };
         self.in_order |= frame.is_in_order();
+        self.evaluated |= frame.is_read_elsewhere();
         // It may.
         self.needs_fp = true;
         recorded.words_of(at).iter().rev().all(|word| self.note(*word)) && self.push(frame)
@@ -123,11 +127,10 @@ impl Fresh {
         self.shared = frames;
     }
 
-    /// The words that were noted to leave a frame, in the order in which they were read.
-    pub(super) fn words_of(&self, at: usize) -> &[Word] {
-        let from = at.checked_sub(1).and_then(|inner| self.frames.get(inner)).map_or(0, Frame::words);
-        let to = self.frames.get(at).map_or(0, Frame::words);
-        self.words.as_slice().get(from..to).unwrap_or_default()
+    /// How many words were read to leave the frames inside of this one.
+    #[inline(always)]
+    pub(super) fn words_before(&self, at: usize) -> usize {
+        at.checked_sub(1).and_then(|inner| self.frames.get(inner)).map_or(0, Frame::words)
     }
 }
 

@@ -72,8 +72,8 @@ pub(super) enum Step {
 
 /// What a step reads, and where that is noted.
 pub(super) trait Words {
-    /// The return address just below the stack pointer of a caller, which the caller's frame will say; `None` if it is not above
-    /// the stack pointer `inner` of the frame that it has called, or if a walk must not read there.
+    /// The return address just below the stack pointer of a caller, which is noted; `None` if it is not above the stack pointer
+    /// `inner` of the frame that it has called, or if a walk must not read there.
     fn return_address(&mut self, sp: u64, inner: u64) -> Option<u64>;
 
     /// The word at this address, which is noted; `None` if a walk must not read there.
@@ -97,7 +97,9 @@ struct Memory<'a> {
 impl Words for Memory<'_> {
     #[inline(always)]
     fn return_address(&mut self, sp: u64, inner: u64) -> Option<u64> {
-        self.bounds.return_address(sp, inner)
+        let value = self.bounds.return_address(sp, inner)?;
+        self.enough &= self.fresh.note(Word { address: sp.wrapping_sub(8), value });
+        Some(value)
     }
 
     #[inline(always)]
@@ -114,6 +116,7 @@ impl Words for Memory<'_> {
 
     #[cold]
     fn go_to(&mut self, sp: u64) -> Option<()> {
+        self.fresh.was_evaluated();
         if !self.bounds.contains(sp) {
             self.fresh.leave_stack();
             self.bounds = self.ranges.beyond(sp)?;

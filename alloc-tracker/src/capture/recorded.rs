@@ -9,34 +9,42 @@ use super::plain_address;
 use super::word::{Word, differences_of, read};
 use crate::tree::Refused;
 
-/// The last walk on one stack, outermost frame first, with the words that were noted.
-///
-/// A frame's return address is the word just below its stack pointer, so it is not noted: the frame says it all. Noted are
-/// words that a step needs beyond that, and return addresses that lie elsewhere.
+/// The last walk on one stack, outermost frame first, with the words that were read: those that led out of a frame are before
+/// those of the frames inside of it, the one that was read last first. So what was read from a frame to the root are the
+/// first words, read backwards.
 #[derive(Debug)]
 pub(super) struct Recorded {
-    frames: Array<Frame, BLOCK>,
+    frames: Array<Frame, 8>,
     words: Array<Word, 32>,
+    /// How many of the frames a new walk can share.
+    sharable: usize,
     /// What it hangs under.
-    pub(super) root: StackId,
-    /// What its code and its nodes belong to.
-    pub(super) epoch: u64,
+    root: StackId,
     /// Where its stack ends.
-    pub(super) end: u64,
+    end: u64,
 }
 
 impl Recorded {
     pub(super) const fn new() -> Recorded {
-        Recorded { frames: Array::new(), words: Array::new(), root: StackId::ROOT, epoch: 0, end: 0 }
+        Recorded { frames: Array::new(), words: Array::new(), sharable: 0, root: StackId::ROOT, end: 0 }
     }
 
-    /// Forgets the walk if its code may be another by now, or if its stack has another end and there may be less to be read.
-    #[inline(always)]
-    pub(super) fn hold_for(&mut self, epoch: u64, end: u64) {
-        if (self.epoch ^ epoch) | (self.end ^ end) != 0 {
-            (self.epoch, self.end) = (epoch, end);
-            (self.frames.len, self.words.len) = (0, 0);
+    /// Forgets the walk: its code may be another by now.
+    pub(super) fn forget(&mut self) {
+        (self.frames.len, self.words.len, self.sharable) = (0, 0, 0);
+    }
+
+    /// Forgets the walk if its stack has another end, and there may be less to be read.
+    pub(super) fn hold_for(&mut self, end: u64) {
+        if self.end != end {
+            self.end = end;
+            self.forget();
         }
+    }
+
+    /// Whether the walk hangs under this root.
+    pub(super) fn hangs_under(&self, root: StackId) -> bool {
+        self.root == root
     }
 
     /// The frame at this place, whatever the walk hangs under.
@@ -48,7 +56,7 @@ impl Recorded {
     /// The frames that a new walk can share.
     #[inline(always)]
     pub(super) fn frames(&self) -> &[Frame] {
-        if self.root == StackId::ROOT { self.frames.as_slice() } else { &[] }
+        self.frames.first(self.sharable)
     }
 
     /// How many of the first `frames` frames lie outside of this stack pointer, or at it.
@@ -59,7 +67,7 @@ impl Recorded {
         while frames > 0 {
             let inside =
                 self.frames.last_block::<FEW>(frames).iter().map(|frame| usize::from(frame.sp < sp)).sum();
-            // What fills the block may count as well.
+            // What fills the block counts as well.
             frames = frames.saturating_sub(inside);
             if inside < FEW {
                 break;
@@ -68,8 +76,7 @@ impl Recorded {
         frames
     }
 
-    /// The words that were noted to leave a frame, the one that was read last first.
-    #[inline(always)]
+    /// The words that were read to leave a frame, the one that was read last first.
     pub(super) fn words_of(&self, at: usize) -> &[Word] {
         let to = self.frames.get(at).map_or(0, Frame::words);
         self.words.as_slice().get(self.words_before(at)..to).unwrap_or_default()
@@ -84,38 +91,42 @@ impl Recorded {
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) unsafe fn first_difference(&self, from: usize) -> Option<usize> {
         let frame = self.frames.get(from)?;
-        if !frame.is_in_order() {
-            // PERF: all words lie on the thread's own stack, so they may be read in any order, and need no branch for each.
-            let mut differences = 0;
-            for callers in self.frames.blocks::<BLOCK>(from) {
-                for caller in callers {
-                    // SAFETY: this frame's return address was there when it was recorded, or it is the filler.
-                    differences |= unsafe { read(caller.sp.wrapping_sub(8)) } ^ caller.pc;
-                }
-            }
-            for words in self.words.blocks::<FEW>(frame.words()) {
-                // SAFETY: as above.
-                differences |= unsafe { differences_of(words) };
-            }
-            if differences == 0 {
-                return None;
-            }
+        // SAFETY: the caller's promise.
+        if !frame.is_in_order() && unsafe { self.is_the_same_from(frame) } {
+            return None;
         }
         // SAFETY: the caller's promise.
         unsafe { self.first_difference_in_order(from) }
     }
 
-    /// Whether it has this very frame there, with this node, and is still the stack's from there on.
+    /// Whether all words that were read from this frame, one of its own, to the root are what they were.
+    ///
+    /// PERF: all words lie on the thread's own stack, so they may be read in any order, and need no branch for each.
     ///
     /// # Safety
-    /// As for [`first_difference`](Recorded::first_difference), from this frame on, unless that must be in order.
+    /// All of them must be readable.
+    #[inline(always)]
+    unsafe fn is_the_same_from(&self, frame: &Frame) -> bool {
+        let mut differences = 0;
+        for words in self.words.blocks::<BLOCK>(frame.words()) {
+            // SAFETY: the caller's promise.
+            differences |= unsafe { differences_of(words) };
+        }
+        differences == 0
+    }
+
+    /// Whether it has this very frame there, with this node, and is still the stack's from there on, so far as that may be found
+    /// out in any order.
+    ///
+    /// # Safety
+    /// All between the frame's stack pointer and the end of the stack must be readable.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) unsafe fn goes_on_from(&self, depth: usize, junction: &Frame) -> bool {
         let Some(frame) = self.frames().get(depth) else { return false };
-        frame.is_in_state_of(junction)
-            && frame.node == junction.node
-            // SAFETY: the caller's promise.
-            && unsafe { self.first_difference(depth) }.is_none()
+        // SAFETY: the caller's promise; nothing else was read for a frame that is not in order.
+        frame.has_node_and_state_of(junction)
+            && !frame.is_in_order()
+            && unsafe { self.is_the_same_from(frame) }
     }
 
     /// As [`first_difference`](Recorded::first_difference), each word only after all that were read before it.
@@ -124,12 +135,7 @@ impl Recorded {
     unsafe fn first_difference_in_order(&self, from: usize) -> Option<usize> {
         // SAFETY: the caller's promise; what was read before is the same.
         let differs = |word: &Word| unsafe { read(word.address) } != word.value;
-        (0..=from).rev().find(|&at| {
-            let caller = at.checked_sub(1).and_then(|outer| self.frames.get(outer));
-            let return_address =
-                caller.filter(|caller| !caller.is_read_elsewhere()).map(Frame::return_address);
-            self.words_of(at).iter().rev().any(differs) || return_address.iter().any(differs)
-        })
+        (0..=from).rev().find(|&at| self.words_of(at).iter().rev().any(differs))
     }
 
     /// How many of its frames, from the outermost on, have the return addresses of a whole walk.
@@ -148,49 +154,58 @@ impl Recorded {
     ) -> Result<StackId, Refused> {
         self.root = root;
         self.frames.len = fresh.shared;
-        self.words.len = self.words_before(fresh.shared);
+        let before = self.words_before(fresh.shared);
         let (mut parent, mut in_order) = (root, fresh.in_order);
         if let Some(last) = self.frames.as_slice().last() {
-            parent = StackId(last.node);
+            parent = last.node();
             in_order |= last.is_in_order();
         }
-        for (at, frame) in fresh.frames.as_slice().iter().enumerate().rev() {
+        if !self.take_words(fresh, before) {
+            return self.refuse(Refused::Bound);
+        }
+        let frames = fresh.frames.as_slice();
+        let Some(places) = self.frames.room_for(frames.len()) else { return self.refuse(Refused::Bound) };
+        for ((at, frame), place) in frames.iter().enumerate().rev().zip(places) {
             let frame = frame.copied();
             parent = match node(parent, plain_address(frame.pc)) {
                 Ok(node) => node,
-                Err(why) => return self.forget(why),
+                Err(why) => return self.refuse(why),
             };
             in_order |= frame.is_read_elsewhere();
-            if !fresh.words.is_empty() && !self.take_words(fresh, at) {
-                return self.forget(Refused::Bound);
-            }
-            let frame = Frame { node: parent.0, ..frame };
-            if !self.frames.push(frame.with_words(self.words.len).in_order(in_order)) {
-                return self.forget(Refused::Bound);
-            }
+            *place = frame.recorded(parent, self.words.len - fresh.words_before(at)).in_order(in_order);
         }
+        self.frames.len += frames.len();
+        self.sharable = if root == StackId::ROOT { self.frames.len } else { 0 };
         Ok(parent)
     }
 
-    /// Takes the words that were noted to leave a new frame; false if there is no memory.
-    fn take_words(&mut self, fresh: &Fresh, at: usize) -> bool {
-        fresh.words_of(at).iter().rev().all(|word| self.words.push(*word))
+    /// Takes all words that were read to leave new frames, behind so many of its own; false if there is no memory.
+    #[inline(always)]
+    fn take_words(&mut self, fresh: &Fresh, before: usize) -> bool {
+        self.words.len = before;
+        let words = fresh.words.as_slice();
+        let Some(places) = self.words.room_for(words.len()) else { return false };
+        for (place, word) in places.iter_mut().zip(words.iter().rev()) {
+            *place = *word;
+        }
+        self.words.len += words.len();
+        true
     }
 
     #[cold]
-    fn forget(&mut self, why: Refused) -> Result<StackId, Refused> {
-        (self.frames.len, self.words.len) = (0, 0);
+    fn refuse(&mut self, why: Refused) -> Result<StackId, Refused> {
+        self.forget();
         Err(why)
     }
 
-    /// Words that were noted by the frames outside of this one.
+    /// Words that were read to leave the frames outside of this one.
     #[inline(always)]
     fn words_before(&self, at: usize) -> usize {
         at.checked_sub(1).and_then(|outer| self.frames.get(outer)).map_or(0, Frame::words)
     }
 }
 
-/// PERF: whether return addresses are still there is asked for so many frames at once: how many there are cannot be foreseen, so
-/// the fewer rounds the better. The same holds for words, of which there are few.
+/// PERF: so many words are compared at once: how many there are cannot be foreseen, so the fewer rounds the better.
 const BLOCK: usize = 8;
+/// As many frames are looked at at once.
 const FEW: usize = 4;

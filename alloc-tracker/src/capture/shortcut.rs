@@ -19,21 +19,22 @@ use crate::sys::{ErrnoGuard, Mapping, Plain};
 /// The ways that one thread remembers; each forgets another one that falls onto its place.
 #[derive(Debug)]
 pub(super) struct Shortcuts {
-    memory: Mapping,
+    /// Whether there are any to be looked at; else the next one that is remembered begins anew.
+    open: bool,
     /// Whether the kernel has been asked for memory.
     asked: bool,
-    /// What all nodes belong to.
-    epoch: u64,
+    memory: Mapping,
 }
 
 /// PERF: two cache lines.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(128))]
 struct Shortcut {
+    /// 0 for no way at all.
     pc: u64,
     sp: u64,
     fp: u64,
-    /// The innermost frame's node, 0 for no way at all.
+    /// The innermost frame's node.
     node: u32,
     /// Where in the recorded walk the junction is.
     depth: u16,
@@ -59,20 +60,28 @@ unsafe impl Plain for Shortcut {}
 
 impl Shortcuts {
     pub(super) const fn new() -> Shortcuts {
-        Shortcuts { memory: Mapping::empty(), asked: false, epoch: 0 }
+        Shortcuts { open: false, asked: false, memory: Mapping::empty() }
+    }
+
+    /// Forgets everything: numbers of nodes mean something else.
+    pub(super) fn close(&mut self) {
+        self.open = false;
     }
 
     /// The node of the frame with these registers, if a way from there leads to a frame of the recorded walk, which is also
     /// still as it was from there to the root.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn node(&self, registers: &Registers, recorded: &Recorded, epoch: u64) -> Option<StackId> {
+    pub(super) fn node(&self, registers: &Registers, recorded: &Recorded) -> Option<StackId> {
+        if !self.open {
+            return None;
+        }
         let shortcut = self.memory.slice::<Shortcut>().get(place(registers))?;
         let fp_mask = 0u64.wrapping_sub(u64::from(shortcut.needs_fp));
         let differs = (shortcut.pc ^ registers.pc)
             | (shortcut.sp ^ registers.sp)
-            | (shortcut.fp ^ registers.fp) & fp_mask
-            | (self.epoch ^ epoch);
-        if differs != 0 || shortcut.node == 0 {
+            | (shortcut.fp ^ registers.fp) & fp_mask;
+        // An empty place has no code address.
+        if differs != 0 {
             return None;
         }
         // SAFETY: on the thread's own stack, which is all that shortcuts are for, between its stack pointer, which is the
@@ -93,17 +102,16 @@ impl Shortcuts {
         registers: &Registers,
         fresh: &Fresh,
         recorded: &Recorded,
-        epoch: u64,
         node: StackId,
     ) {
         let Some((depth, junction)) = fresh.junction(recorded) else { return };
-        if self.epoch != epoch {
-            self.begin(epoch);
+        if !self.open {
+            self.begin();
         }
         let place = place(registers);
         let Some(shortcut) = self.memory.slice_mut::<Shortcut>().get_mut(place) else { return };
         // What there is no way to be remembered of leaves the place to whatever has it.
-        let Some(way) = fresh.way(junction).and_then(|way| Way::above(registers.sp, &way)) else { return };
+        let Some(way) = fresh.way().and_then(|way| Way::above(registers.sp, &way)) else { return };
         shortcut.way = way;
         (shortcut.pc, shortcut.sp, shortcut.fp) = (registers.pc, registers.sp, registers.fp);
         (shortcut.node, shortcut.depth) = (node.0, depth);
@@ -111,19 +119,18 @@ impl Shortcuts {
         shortcut.junction = *junction;
     }
 
-    /// Forgets everything: numbers of nodes mean something else.
     #[cold]
     #[inline(never)]
-    fn begin(&mut self, epoch: u64) {
+    fn begin(&mut self) {
         let _errno = ErrnoGuard::new();
+        self.open = true;
         if !std::mem::replace(&mut self.asked, true) {
             // Without memory for it everything is walked.
             let memory = Mapping::anonymous(PLACES * size_of::<Shortcut>());
             self.memory = memory.unwrap_or(Mapping::empty());
         } else {
-            self.memory.slice_mut::<Shortcut>().iter_mut().for_each(|shortcut| shortcut.node = 0);
+            self.memory.slice_mut::<Shortcut>().iter_mut().for_each(|shortcut| shortcut.pc = 0);
         }
-        self.epoch = epoch;
     }
 }
 

@@ -16,8 +16,6 @@ pub(super) struct Bounds {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beginning {
     pub(super) bounds: Bounds,
-    /// Which of the remembered walks belongs to it.
-    pub(super) walk: usize,
     /// Whether all of it is there for as long as the thread is, whatever was found out about it earlier.
     pub(super) stays: bool,
 }
@@ -60,7 +58,7 @@ impl Bounds {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StackRanges {
     ranges: [(u64, u64); RANGES],
-    /// Which range each of the remembered walks belongs to, the one used last first.
+    /// Those of the remembered walks, the one used last first.
     recent: [Recent; STACKS],
     next: usize,
     look_ups: u32,
@@ -70,7 +68,6 @@ pub(super) struct StackRanges {
 struct Recent {
     start: u64,
     end: u64,
-    walk: u8,
     stays: bool,
 }
 
@@ -90,24 +87,21 @@ const LOOK_UPS: u32 = 1024;
 
 impl StackRanges {
     pub(super) const fn new() -> StackRanges {
-        let mut recent = [Recent { start: 0, end: 0, walk: 0, stays: false }; STACKS];
-        let mut walk = 0;
-        while walk < STACKS {
-            recent[walk].walk = walk as u8;
-            walk += 1;
-        }
+        let recent = [Recent { start: 0, end: 0, stays: false }; STACKS];
         StackRanges { ranges: [(0, 0); RANGES], recent, next: 0, look_ups: 0 }
     }
 
-    /// The stack from `sp` to its end; `None` if that is not in any mapping, or not worth finding out.
+    /// Whether this stack pointer is on the stack that was used last.
     #[inline(always)]
-    pub(super) fn above(&mut self, sp: u64) -> Option<Beginning> {
-        // PERF: what is seldom returns nothing but whether it has made the first range the right one.
-        if !self.recent[0].contains(sp) && !self.switch(sp) {
-            return None;
-        }
-        let Recent { end, walk, stays, .. } = self.recent[0];
-        Some(Beginning { bounds: Bounds { start: sp, end }, walk: usize::from(walk), stays })
+    pub(super) fn is_current(&self, sp: u64) -> bool {
+        self.recent[0].contains(sp)
+    }
+
+    /// From this stack pointer to the end of the stack that was used last, which it is on.
+    #[inline(always)]
+    pub(super) fn above(&self, sp: u64) -> Beginning {
+        let Recent { end, stays, .. } = self.recent[0];
+        Beginning { bounds: Bounds { start: sp, end }, stays }
     }
 
     /// A stack that a walk comes to from another one.
@@ -116,19 +110,16 @@ impl StackRanges {
         Some(Bounds { start, end })
     }
 
-    /// Makes the range with this address the first; false if there is none.
-    #[cold]
-    #[inline(never)]
-    fn switch(&mut self, sp: u64) -> bool {
-        let _errno = ErrnoGuard::new();
-        let Some(range) = self.range_of(sp) else { return false };
+    /// Makes the stack with this address the one that was used last, and says which one before it was. `None` if it is not in any
+    /// mapping, or not worth finding out.
+    pub(super) fn switch(&mut self, sp: u64) -> Option<usize> {
+        let range = self.range_of(sp)?;
         let (start, end, stays) = own_part(range, sp);
         // A stack that grows has another start at every new page.
         let at = self.recent.iter().position(|recent| recent.end == end).unwrap_or(STACKS - 1);
         self.recent[..=at].rotate_right(1);
-        let first = &mut self.recent[0];
-        (first.start, first.end, first.stays) = (start, end, stays);
-        true
+        self.recent[0] = Recent { start, end, stays };
+        Some(at)
     }
 
     fn range_of(&mut self, sp: u64) -> Option<(u64, u64)> {
@@ -142,6 +133,7 @@ impl StackRanges {
     /// Asks the kernel. What lies below a stack that grows is not assumed to belong to it.
     #[cold]
     fn look_up(&mut self, sp: u64) -> Option<(u64, u64)> {
+        let _errno = ErrnoGuard::new();
         self.look_ups = self.look_ups.wrapping_add(1);
         if self.look_ups > LOOK_UPS && !self.look_ups.is_multiple_of(LOOK_UPS) {
             return None;
@@ -188,7 +180,8 @@ mod tests {
         let here = [0x1234_5678_9ABC_DEF0u64, 1];
         let address = here.as_ptr().expose_provenance() as u64;
         let mut ranges = StackRanges::new();
-        let bounds = ranges.above(address).unwrap().bounds;
+        ranges.switch(address).unwrap();
+        let bounds = ranges.above(address).bounds;
         assert_eq!((bounds.read(address), bounds.read(address + 8)), (Some(here[0]), Some(1)));
         assert_eq!(
             (bounds.read(address - 8), bounds.read(address + 1), bounds.read(bounds.end)),
@@ -200,7 +193,7 @@ mod tests {
             assert_eq!(bounds.return_address(sp, address), None, "{sp:#x}");
         }
         assert!(bounds.return_address(bounds.end, address).is_some());
-        assert!(ranges.above(8).is_none());
+        assert_eq!(ranges.switch(8), None);
     }
 
     #[test]
@@ -208,11 +201,13 @@ mod tests {
         let stack = Box::new(0u64);
         let (own, other) = (&raw const OWN as u64, &raw const *stack as u64);
         let mut ranges = StackRanges::new();
-        let first = ranges.above(own).unwrap().walk;
-        let second = ranges.above(other).unwrap().walk;
-        assert_ne!(first, second);
+        assert_eq!((ranges.switch(own), ranges.switch(other)), (Some(STACKS - 1), Some(STACKS - 1)));
         for _ in 0..5 {
-            assert_eq!((ranges.above(own).unwrap().walk, ranges.above(other).unwrap().walk), (first, second));
+            assert!(ranges.is_current(other) && !ranges.is_current(own));
+            assert_eq!(
+                (ranges.switch(own), ranges.switch(own), ranges.switch(other)),
+                (Some(1), Some(0), Some(1))
+            );
         }
         assert_eq!(ranges.look_ups, 2);
     }
@@ -222,7 +217,9 @@ mod tests {
         let (local, boxed) = (0u64, Box::new(0u64));
         let mut ranges = StackRanges::new();
         let looked_at = |ranges: &mut StackRanges, place: &u64| {
-            let Beginning { bounds, stays, .. } = ranges.above(&raw const *place as u64).unwrap();
+            let sp = &raw const *place as u64;
+            ranges.switch(sp).unwrap();
+            let Beginning { bounds, stays } = ranges.above(sp);
             (stays, bounds.contains(thread::address_of_local()))
         };
         for _ in 0..2 {

@@ -12,13 +12,17 @@ use super::stack::{self, Bounds, STACKS, StackRanges};
 use crate::tree::{Parent, Refused};
 
 /// The walks of one thread.
+///
+/// PERF: what every event needs comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Walks {
+    /// What all code and all nodes in here belong to.
+    epoch: u64,
+    shortcuts: Shortcuts,
+    /// The first one is of the stack that the thread is on, the others as `stacks` has them.
     walks: [Walk; STACKS],
     stacks: StackRanges,
-    /// Which of them the new walk is compared with.
-    current: usize,
-    shortcuts: Shortcuts,
 }
 
 /// What one walk needs: the walk before and the new one, the stack that it begins on, and the thread's other
@@ -40,28 +44,57 @@ struct Walk {
 impl Walks {
     pub(crate) const fn new() -> Walks {
         let walks = [const { Walk { recorded: Recorded::new(), fresh: Fresh::new() } }; STACKS];
-        Walks { walks, stacks: StackRanges::new(), current: 0, shortcuts: Shortcuts::new() }
+        Walks { epoch: 0, shortcuts: Shortcuts::new(), walks, stacks: StackRanges::new() }
     }
 
     /// The node of the frame with these registers, if a shortcut leads to it.
     #[inline(always)]
     pub(crate) fn shortcut(&mut self, registers: &Registers, epoch: u64) -> Option<StackId> {
-        let stack::Beginning { bounds, walk, .. } = self.stacks.above(registers.sp)?;
-        let recorded = &mut self.walks[walk].recorded;
-        recorded.hold_for(epoch, bounds.end());
-        self.shortcuts.node(registers, recorded, epoch)
+        if !self.is_at(registers.sp, epoch) {
+            return None;
+        }
+        self.shortcuts.node(registers, &self.walks[0].recorded)
     }
 
     /// Begins a walk from the frame with these registers. What is remembered of another epoch is not used. `None` if it is not
     /// known what stack this is.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn begin(&mut self, registers: &Registers, epoch: u64) -> Option<Beginning<'_>> {
-        let stack::Beginning { bounds, walk, stays } = self.stacks.above(registers.sp)?;
-        self.current = walk;
-        let Walk { recorded, fresh } = &mut self.walks[walk];
-        recorded.hold_for(epoch, bounds.end());
+        if !self.is_at(registers.sp, epoch) {
+            return None;
+        }
+        let stack::Beginning { bounds, stays } = self.stacks.above(registers.sp);
+        let Walk { recorded, fresh } = &mut self.walks[0];
         fresh.begin(!stays);
         Some(Beginning { recorded, fresh, bounds, ranges: &mut self.stacks })
+    }
+
+    /// Makes what is remembered that of this epoch, and the first walk that of the stack with this stack pointer; false if it is not
+    /// known what stack that is.
+    #[inline(always)]
+    fn is_at(&mut self, sp: u64, epoch: u64) -> bool {
+        (self.epoch == epoch && self.stacks.is_current(sp)) || self.go_to(sp, epoch)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn go_to(&mut self, sp: u64, epoch: u64) -> bool {
+        self.belong_to(epoch);
+        if !self.stacks.is_current(sp) {
+            let Some(at) = self.stacks.switch(sp) else { return false };
+            self.walks[..=at].rotate_right(1);
+            self.walks[0].recorded.hold_for(self.stacks.above(sp).bounds.end());
+        }
+        true
+    }
+
+    /// Forgets what is remembered of another epoch.
+    fn belong_to(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.shortcuts.close();
+            self.walks.iter_mut().for_each(|walk| walk.recorded.forget());
+        }
     }
 
     /// Takes the return addresses that `walk` finds, innermost first, for a whole walk. What it shares with the recorded one
@@ -71,10 +104,10 @@ impl Walks {
         epoch: u64,
         walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> End,
     ) -> End {
-        let Walk { recorded, fresh } = &mut self.walks[self.current];
-        recorded.hold_for(epoch, recorded.end);
+        self.belong_to(epoch);
+        let Walk { recorded, fresh } = &mut self.walks[0];
         let end = fresh.fill(walk);
-        if recorded.root == end.root() {
+        if recorded.hangs_under(end.root()) {
             fresh.shared = recorded.common(fresh);
             fresh.frames.len -= fresh.shared;
         }
@@ -88,7 +121,7 @@ impl Walks {
         walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> End,
         mut intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
     ) -> Result<StackId, Refused> {
-        let fresh = &mut self.walks[self.current].fresh;
+        let fresh = &mut self.walks[0].fresh;
         let root = fresh.fill(walk).root();
         fresh
             .frames
@@ -100,7 +133,7 @@ impl Walks {
 
     /// Whether the last walk was the platform's unwinder's.
     pub(crate) fn is_by_addresses(&self) -> bool {
-        !self.walks[self.current].fresh.stepped
+        !self.walks[0].fresh.stepped
     }
 
     /// Gives every frame of the new walk a node: the shared ones keep theirs, the others' are what `intern` says of the
@@ -114,10 +147,10 @@ impl Walks {
         generation: u32,
         mut intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
     ) -> Result<StackId, Refused> {
-        let Walk { recorded, fresh } = &mut self.walks[self.current];
+        let Walk { recorded, fresh } = &mut self.walks[0];
         let node =
             recorded.take(fresh, end.root(), |parent, pc| intern(Parent::of(parent, generation), pc))?;
-        self.shortcuts.remember(registers, fresh, recorded, recorded.epoch, node);
+        self.shortcuts.remember(registers, fresh, recorded, node);
         Ok(node)
     }
 }
@@ -137,7 +170,7 @@ mod tests {
             assert!(inner_to_outer.iter().all(|pc| push(*pc)));
             end
         });
-        if recorded.root == end.root() {
+        if recorded.hangs_under(end.root()) {
             fresh.shared = recorded.common(fresh);
             fresh.frames.len -= fresh.shared;
         }
@@ -172,12 +205,24 @@ mod tests {
     }
 
     #[test]
-    fn another_epoch_or_another_end_of_the_stack_forgets() {
+    fn another_end_of_the_stack_forgets() {
         let (mut walk, mut tree) = (walk(), Vec::new());
-        for (epoch, end, interned) in [(0, 0, 3), (0, 0, 0), (1, 0, 3), (1, 0, 0), (1, 64, 3)] {
-            walk.recorded.hold_for(epoch, end);
+        for (end, interned) in [(0, 3), (0, 0), (64, 3), (64, 0)] {
+            walk.recorded.hold_for(end);
             let recorded = record(&mut walk, (&[3, 2, 1], End::Root), &mut tree);
-            assert_eq!(recorded, (StackId(12), interned), "{epoch} {end}");
+            assert_eq!(recorded, (StackId(12), interned), "{end}");
+        }
+    }
+
+    #[test]
+    fn another_epoch_forgets_the_walks_of_all_stacks() {
+        let mut walks = Walks::new();
+        for (epoch, interned) in [(1, 3), (1, 0), (2, 3), (2, 0)] {
+            for stack in 0..STACKS {
+                walks.belong_to(epoch);
+                let recorded = record(&mut walks.walks[stack], (&[3, 2, 1], End::Root), &mut Vec::new());
+                assert_eq!(recorded.1, interned, "{epoch} {stack}");
+            }
         }
     }
 
