@@ -12,14 +12,24 @@ use crate::sys::{self, File};
 
 /// A stamp: no later than whatever this thread writes from now on, and no earlier than what it had read before it last called
 /// [`settle`].
-#[inline(always)]
 pub(crate) fn stamp() -> u64 {
+    // Never below zero: the counter may have been set back while the machine slept, until `adjust` notices.
+    now().max(0).cast_unsigned()
+}
+
+/// The same, and later than that stamp.
+#[inline(always)]
+pub(crate) fn stamp_after(last: u64) -> u64 {
+    // PERF: one comparison for that and for what may lie below zero.
+    now().max(last.cast_signed() + 1).cast_unsigned()
+}
+
+#[inline(always)]
+fn now() -> i64 {
     if SOURCE.load(Ordering::Relaxed) == COUNTER {
-        let since = counter::read().wrapping_sub(BASE.load(Ordering::Relaxed));
-        // Never below zero: the counter may have been set back while the machine slept, until `adjust` notices.
-        return since.cast_signed().max(0).cast_unsigned();
+        return counter::read().wrapping_sub(BASE.load(Ordering::Relaxed)).cast_signed();
     }
-    kernel()
+    kernel().cast_signed()
 }
 
 /// Stamps that are taken from now on are no earlier than whatever this thread has read before.
@@ -113,12 +123,14 @@ fn go_on_from(stamp: u64) {
 
 const FIRST_MEASUREMENT_NS: u64 = 30_000;
 
+#[unsafe(link_section = "alloc_tracker_hot")]
 static SOURCE: AtomicU8 = AtomicU8::new(UNDECIDED);
 const UNDECIDED: u8 = 0;
 const COUNTER: u8 = 1;
 const KERNEL: u8 = 2;
 
 /// What the counter showed at the start: stamps are small numbers.
+#[unsafe(link_section = "alloc_tracker_hot")]
 static BASE: AtomicU64 = AtomicU64::new(0);
 
 #[cold]

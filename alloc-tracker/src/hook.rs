@@ -4,7 +4,7 @@
 //! A free is recorded **before** the inner allocator gets the block back and an allocation **after** it was handed
 //! out, so that in the dump a reused address is always freed before it is allocated again.
 
-use crate::capture::{Entered, shim};
+use crate::capture::{Entered, Shim};
 use crate::counters;
 use crate::mode::{self, COUNT, RECORD};
 use crate::recorder::{self, Event};
@@ -72,8 +72,11 @@ pub(crate) fn reallocated(begun: &Begun, new: *mut u8, size: usize, entered: &En
 #[inline(always)]
 fn handle<const KIND: u8>(event: impl Fn() -> Event, flags: usize, entered: &Entered) {
     // PERF: a recording and nothing else is the usual case; whatever may change `errno` in there guards it itself.
-    if mode::current() & !mode::WHOLE == RECORD && !recorder::left_behind_by_fork() {
-        if thread::with(|busy| record(busy, event(), entered)).is_none() {
+    if mode::current() & !mode::WHOLE == RECORD
+        && !recorder::left_behind_by_fork()
+        && let Some(thread) = thread::own()
+    {
+        if thread.enter(|busy| record(busy, event(), entered)).is_none() {
             recorder::lose(1);
         }
         return;
@@ -128,10 +131,10 @@ fn settle(flags: usize) {
 #[inline(always)]
 fn record(mut busy: thread::Busy<'_>, event: Event, entered: &Entered) {
     let shim = match event {
-        Event::Alloc { zeroed: false, .. } => &shim::ALLOC,
-        Event::Alloc { zeroed: true, .. } => &shim::ALLOC_ZEROED,
-        Event::Dealloc { .. } => &shim::DEALLOC,
-        Event::Realloc { .. } => &shim::REALLOC,
+        Event::Alloc { zeroed: false, .. } => Shim::Alloc,
+        Event::Alloc { zeroed: true, .. } => Shim::AllocZeroed,
+        Event::Dealloc { .. } => Shim::Dealloc,
+        Event::Realloc { .. } => Shim::Realloc,
     };
     if !matches!(event, Event::Dealloc { .. }) {
         recorder::settle();

@@ -50,6 +50,7 @@ mod allocator;
 mod capture;
 mod clock;
 mod counters;
+mod epoch;
 mod hook;
 mod loader;
 mod mode;

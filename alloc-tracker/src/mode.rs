@@ -16,6 +16,7 @@ pub(crate) const WHOLE: u8 = 8;
 /// No event has been seen yet, so the environment has not been read.
 const UNDECIDED: u8 = 4;
 
+#[unsafe(link_section = "alloc_tracker_hot")]
 static MODE: AtomicU8 = AtomicU8::new(UNDECIDED);
 static DECIDED: AtomicU8 = AtomicU8::new(NOT_YET);
 

@@ -3,20 +3,13 @@
 //! reads the host's memory only through the kernel, so that a library that is just being unmapped is an error and
 //! not a fault.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use alloc_dump::record::Module;
 
 use crate::capture;
+use crate::epoch;
 use crate::loader::{self, Identity};
 use crate::recorder;
 use crate::sys::{self, Errno, File, FutexLock, Mapping, PathBuffer, Plain};
-
-/// Which generation of modules this is: addresses may mean other code than they did in the one before.
-#[inline]
-pub(crate) fn generation() -> u32 {
-    GENERATION.load(Ordering::Acquire)
-}
 
 /// Makes sure that the module of this address is known and reported, if it has one. Code that is in no file (a JIT's)
 /// must not cost a scan for each of its frames: after a scan in vain the next one waits, if need be until the end.
@@ -68,7 +61,6 @@ pub(crate) unsafe fn renew() {
 }
 
 static MODULES: FutexLock<Shared> = FutexLock::new(Shared::new());
-static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// What is known of the modules, by all threads.
 struct Shared {
@@ -118,7 +110,7 @@ impl Shared {
 fn begin_generation() {
     capture::forget_rules();
     // Whoever sees the new generation forgets what it knew, and finds no old rule any more.
-    GENERATION.fetch_add(1, Ordering::Release);
+    epoch::next_generation();
 }
 
 const SCAN_INTERVAL_NS: u64 = 100_000_000;

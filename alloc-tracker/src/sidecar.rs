@@ -1,6 +1,7 @@
 //! What the threads and the drainer share, in the mapping of the sidecar that outlives the process. In: single words,
 //! nodes. Out: the same, to any thread. The layout is `alloc_dump::tail`'s. Never locks.
 
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use alloc_dump::lane::{ENTRY_WORDS, Entry};
@@ -9,7 +10,7 @@ use alloc_dump::tail::{self, LANE_HEADER_LEN, LANE_ROOM, MAX_LANES, NODE_LEN, NO
 
 use crate::clock;
 use crate::recorder;
-use crate::sys;
+use crate::sys::{self, Mapping};
 
 /// Makes this mapping the one that threads write into.
 pub(crate) fn attach(start: *mut u8) {
@@ -71,21 +72,27 @@ pub(crate) fn nodes_taken(count: u64) {
 
 /// The memory of one lane.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lane(*mut u8);
+pub(crate) struct Lane(NonNull<u8>);
 
 // SAFETY: a lane is used through atomics only.
 unsafe impl Send for Lane {}
 
 impl Lane {
     /// The lane in this memory, which has room for one and is never unmapped while a thread is in the hook.
-    pub(crate) fn new(start: *mut u8) -> Lane {
-        Lane(start)
+    pub(crate) fn new(memory: Mapping) -> Lane {
+        // SAFETY: mappings are not at null.
+        Lane(unsafe { NonNull::new_unchecked(memory.leak()) })
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> u64 {
+        self.0.as_ptr() as u64
     }
 
     #[inline(always)]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: inside the lane; a multiple of eight; always used as an atomic.
-        unsafe { AtomicU64::from_ptr(self.0.add(offset).cast()) }
+        unsafe { AtomicU64::from_ptr(self.0.add(offset).cast().as_ptr()) }
     }
 
     #[inline(always)]
@@ -136,7 +143,7 @@ impl Lane {
     fn released_half(&self) -> &AtomicU32 {
         let half = RELEASED + if cfg!(target_endian = "big") { 4 } else { 0 };
         // SAFETY: inside the lane; a multiple of four. Only the kernel looks at it as such.
-        unsafe { AtomicU32::from_ptr(self.0.add(half).cast()) }
+        unsafe { AtomicU32::from_ptr(self.0.add(half).cast().as_ptr()) }
     }
 
     /// The words of an entry that is stored.
@@ -160,7 +167,7 @@ impl Lane {
         if NEEDS_FENCE.load(Ordering::Relaxed) {
             fence(Ordering::SeqCst);
         }
-        let stamp = clock::stamp().max(last + 1);
+        let stamp = clock::stamp_after(last);
         for (word, value) in entry.encode(stamp).into_iter().enumerate() {
             self.entry_word(index, word).store(value, Ordering::Relaxed);
         }
@@ -196,14 +203,16 @@ pub(crate) fn lane_count() -> usize {
 /// The lane of this number, below [`lane_count`].
 #[inline]
 pub(crate) fn lane(index: usize) -> Lane {
-    Lane(LANES[index % MAX_LANES].load(Ordering::Acquire))
+    let start = LANES[index % MAX_LANES].load(Ordering::Acquire);
+    // SAFETY: a lane is stored there before it is counted, and never taken away.
+    Lane(unsafe { NonNull::new_unchecked(start) })
 }
 
 /// One lane more. Called under the recorder's lock.
 pub(crate) fn add_lane(lane: Lane) {
     let index = LANE_COUNT.load(Ordering::Relaxed);
     if let Some(place) = LANES.get(index) {
-        place.store(lane.0, Ordering::Release);
+        place.store(lane.0.as_ptr(), Ordering::Release);
         if let Some(count) = word(tail::LANES_OFFSET) {
             count.store(index as u64 + 1, Ordering::Release);
         }
@@ -244,7 +253,9 @@ const WAITS: usize = 72;
 
 static SHARED: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static NODES_TAKEN: AtomicU64 = AtomicU64::new(0);
+#[unsafe(link_section = "alloc_tracker_hot")]
 static NEEDS_FENCE: AtomicBool = AtomicBool::new(true);
 static LANES: [AtomicPtr<u8>; MAX_LANES] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_LANES];
+#[unsafe(link_section = "alloc_tracker_hot")]
 static LANE_COUNT: AtomicUsize = AtomicUsize::new(0);
 static NOWHERE: AtomicU64 = AtomicU64::new(0);

@@ -20,25 +20,44 @@ use crate::sys::{ErrnoGuard, FutexLock, Mapping};
 /// then `None`.
 #[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
-    let thread = CURRENT.try_with(Cell::get).unwrap_or(ENDED);
-    let thread = if thread.addr() > LAST_MARKER.addr() { thread } else { unusual(thread)? };
-    // SAFETY: neither null nor a marker, so it is a state that `register` gave to this thread, or the orphans'.
-    let thread = unsafe { &*thread };
-    // PERF: not an exchange, which would cost as much as the stamp. Only this thread sets the mark, and a signal handler
-    // between the two leaves it as it found it.
-    if thread.busy.load(Ordering::Relaxed) {
-        return None;
+    if let Some(thread) = own() {
+        return thread.enter(f);
     }
-    thread.busy.store(true, Ordering::Relaxed);
-    // A signal handler of this thread must see the mark before anything that follows.
-    compiler_fence(Ordering::SeqCst);
-    let result = f(Busy { counters: &thread.counters, local: &thread.local });
-    compiler_fence(Ordering::SeqCst);
-    thread.busy.store(false, Ordering::Relaxed);
+    let thread = unusual(CURRENT.try_with(Cell::get).unwrap_or(ENDED))?;
+    // SAFETY: a state that `register` gave to this thread, or the orphans'.
+    let thread = unsafe { &*thread };
+    let result = thread.enter(f);
     if ptr::eq(thread, &ORPHANS) {
         unlock_orphans();
     }
-    Some(result)
+    result
+}
+
+/// The calling thread's state, if it has one already and still.
+#[inline(always)]
+pub(crate) fn own() -> Option<&'static Thread> {
+    let thread = CURRENT.try_with(Cell::get).unwrap_or(ENDED);
+    // SAFETY: neither null nor a marker, so it is a state that `register` gave to this thread.
+    (thread.addr() > LAST_MARKER.addr()).then(|| unsafe { &*thread })
+}
+
+impl Thread {
+    /// Runs `f` with this state, which is the calling thread's, unless the thread is already in here: then `None`.
+    #[inline(always)]
+    pub(crate) fn enter<R>(&self, f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
+        // PERF: not an exchange, which would cost as much as the stamp. Only this thread sets the mark, and a signal handler
+        // between the two leaves it as it found it.
+        if self.busy.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.busy.store(true, Ordering::Relaxed);
+        // A signal handler of this thread must see the mark before anything that follows.
+        compiler_fence(Ordering::SeqCst);
+        let result = f(Busy { counters: &self.counters, local: &self.local });
+        compiler_fence(Ordering::SeqCst);
+        self.busy.store(false, Ordering::Relaxed);
+        Some(result)
+    }
 }
 
 /// The state of a thread that has none yet, or none any more: the orphans', with the lock on it.
@@ -125,14 +144,14 @@ pub(crate) fn forget_key() {
     }
 }
 
-/// The state of a thread.
-#[repr(align(128))]
+/// The state of a thread. PERF: what every event needs comes first.
+#[repr(C, align(128))]
 pub(crate) struct Thread {
-    next: *mut Thread,
-    in_use: AtomicBool,
     busy: AtomicBool,
-    pub(crate) counters: Counters,
+    in_use: AtomicBool,
     local: UnsafeCell<Local>,
+    pub(crate) counters: Counters,
+    next: *mut Thread,
 }
 
 // SAFETY: `next` is written before the state is published; `local` is reached only through `Busy`, by the thread that
@@ -140,9 +159,10 @@ pub(crate) struct Thread {
 unsafe impl Sync for Thread {}
 
 /// The part that only the thread itself touches.
+#[repr(C)]
 pub(crate) struct Local {
-    pub(crate) walks: Walks,
     pub(crate) enrolment: Enrolment,
+    pub(crate) walks: Walks,
     pub(crate) running: Activations,
     ending: u32,
 }
@@ -201,11 +221,11 @@ const ROUNDS_TO_STAY: u32 = 3;
 impl Thread {
     const fn new(next: *mut Thread) -> Thread {
         Thread {
-            next,
-            in_use: AtomicBool::new(true),
             busy: AtomicBool::new(false),
-            counters: Counters::new(),
+            in_use: AtomicBool::new(true),
             local: UnsafeCell::new(Local::new()),
+            counters: Counters::new(),
+            next,
         }
     }
 }

@@ -9,18 +9,19 @@ use crate::sys::{ErrnoGuard, Mapping, Plain};
 /// PERF: mappings begin at pages, and the beginnings of all pages share a few places in the nearest cache. Arrays that are
 /// used together begin at different distances.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Array<T, const SKIP: usize> {
-    /// What the pointer points into.
-    memory: Mapping,
     /// The first value.
     start: NonNull<T>,
-    capacity: usize,
     pub(super) len: usize,
+    capacity: usize,
+    /// What the pointer points into.
+    memory: Mapping,
 }
 
 impl<T: Plain + Filler, const SKIP: usize> Array<T, SKIP> {
     pub(super) const fn new() -> Array<T, SKIP> {
-        Array { memory: Mapping::empty(), start: NonNull::dangling(), capacity: 0, len: 0 }
+        Array { start: NonNull::dangling(), len: 0, capacity: 0, memory: Mapping::empty() }
     }
 
     #[inline(always)]

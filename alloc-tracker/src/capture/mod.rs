@@ -29,7 +29,7 @@ mod recorded;
 mod registers;
 #[cfg(target_arch = "x86_64")]
 mod rule;
-pub(crate) mod shim;
+mod shim;
 mod shortcut;
 mod stack;
 mod walk;
@@ -43,6 +43,7 @@ use aarch64 as arch;
 use x86_64 as arch;
 
 pub(crate) use registers::{Entered, Registers, entry};
+pub(crate) use shim::Shim;
 pub(crate) use walk::Walks;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -154,6 +155,7 @@ pub(crate) fn take_checked() -> (u64, u64) {
     (CHECKED.swap(0, Ordering::Relaxed), DIFFERENT.swap(0, Ordering::Relaxed))
 }
 
+#[unsafe(link_section = "alloc_tracker_hot")]
 static CHECKING: AtomicBool = AtomicBool::new(false);
 static CHECKED: AtomicU64 = AtomicU64::new(0);
 static DIFFERENT: AtomicU64 = AtomicU64::new(0);

@@ -13,11 +13,12 @@ use crate::tree::Refused;
 /// those of the frames inside of it, the one that was read last first. So what was read from a frame to the root are the
 /// first words, read backwards.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Recorded {
-    frames: Array<Frame, 8>,
-    words: Array<Word, 32>,
     /// How many of the frames a new walk can share.
     sharable: usize,
+    frames: Array<Frame, 8>,
+    words: Array<Word, 32>,
     /// What it hangs under.
     root: StackId,
     /// Where its stack ends.
@@ -26,7 +27,7 @@ pub(super) struct Recorded {
 
 impl Recorded {
     pub(super) const fn new() -> Recorded {
-        Recorded { frames: Array::new(), words: Array::new(), sharable: 0, root: StackId::ROOT, end: 0 }
+        Recorded { sharable: 0, frames: Array::new(), words: Array::new(), root: StackId::ROOT, end: 0 }
     }
 
     /// Forgets the walk: its code may be another by now.

@@ -4,11 +4,11 @@
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Registers {
     /// The address that the call returns to.
-    pub(super) pc: u64,
+    pub(crate) pc: u64,
     /// The stack pointer.
-    pub(super) sp: u64,
+    pub(crate) sp: u64,
     /// What is in the register that is the frame pointer where there is one.
-    pub(super) fp: u64,
+    pub(crate) fp: u64,
 }
 
 impl Registers {

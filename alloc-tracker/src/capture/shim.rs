@@ -14,44 +14,24 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::registers::Registers;
 use crate::sys::ErrnoGuard;
 
-/// One of the four functions, as far as it is known.
-#[derive(Debug)]
-pub(crate) struct Shim {
-    /// Where it is after its call of the tracker; 0 if that is not known yet, 1 if it is not worth looking for.
-    returns_to: AtomicU64,
-    /// Bytes from its stack pointer to its caller's.
-    frame: AtomicU64,
-    tries: AtomicU32,
-    /// Calls it.
-    caller: Caller,
+/// One of the four functions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shim {
+    Alloc,
+    AllocZeroed,
+    Dealloc,
+    Realloc,
 }
 
-/// That of `alloc`.
-pub(crate) static ALLOC: Shim = Shim::new(Caller::Alloc(allocates));
-/// That of `alloc_zeroed`.
-pub(crate) static ALLOC_ZEROED: Shim = Shim::new(Caller::Alloc(allocates_zeroed));
-/// That of `dealloc`.
-pub(crate) static DEALLOC: Shim = Shim::new(Caller::Dealloc(frees));
-/// That of `realloc`.
-pub(crate) static REALLOC: Shim = Shim::new(Caller::Realloc(moves));
-
 impl Shim {
-    const fn new(caller: Caller) -> Shim {
-        Shim {
-            returns_to: AtomicU64::new(UNKNOWN),
-            frame: AtomicU64::new(0),
-            tries: AtomicU32::new(0),
-            caller,
-        }
-    }
-
     /// The registers of the function outside of this one, if these are of this one.
     #[inline(always)]
-    pub(crate) fn leave(&self, registers: Registers) -> Registers {
-        let known = self.returns_to.load(Ordering::Acquire);
+    pub(crate) fn leave(self, registers: Registers) -> Registers {
+        let Found { returns_to, frame, .. } = &FOUND[self as usize];
+        let known = returns_to.load(Ordering::Acquire);
         if known == registers.pc {
             // SAFETY: its unwind rule says so: the frame of the function that is running ends there.
-            return unsafe { registers.outside_of(self.frame.load(Ordering::Relaxed)) };
+            return unsafe { registers.outside_of(frame.load(Ordering::Relaxed).into()) };
         }
         if known == UNKNOWN {
             self.learn(registers.pc);
@@ -62,35 +42,47 @@ impl Shim {
     /// Finds out whether this address is in the function. What is learned serves the next event.
     #[cold]
     #[inline(never)]
-    fn learn(&self, returns_to: u64) {
+    fn learn(self, address: u64) {
         let _errno = ErrnoGuard::new();
-        if let Some(frame) = frame_of_function_called_by(self.caller.address(), returns_to) {
-            self.frame.store(frame, Ordering::Relaxed);
-            self.returns_to.store(returns_to, Ordering::Release);
-        } else if self.tries.fetch_add(1, Ordering::Relaxed) >= TRIES {
-            self.returns_to.store(NOT_TO_BE_FOUND, Ordering::Release);
+        let Found { returns_to, frame, tries } = &FOUND[self as usize];
+        let found = frame_of_function_called_by(self.caller(), address);
+        if let Some(bytes) = found.and_then(|bytes| u32::try_from(bytes).ok()) {
+            frame.store(bytes, Ordering::Relaxed);
+            returns_to.store(address, Ordering::Release);
+        } else if tries.fetch_add(1, Ordering::Relaxed) >= TRIES {
+            returns_to.store(NOT_TO_BE_FOUND, Ordering::Release);
         }
     }
-}
 
-/// A function of ours that calls a shim.
-#[derive(Debug)]
-enum Caller {
-    Alloc(unsafe fn(Layout) -> *mut u8),
-    Dealloc(unsafe fn(*mut u8, Layout)),
-    Realloc(unsafe fn(*mut u8, Layout, usize) -> *mut u8),
-}
-
-impl Caller {
-    fn address(&self) -> u64 {
-        let address = match *self {
-            Caller::Alloc(function) => function as usize,
-            Caller::Dealloc(function) => function as usize,
-            Caller::Realloc(function) => function as usize,
+    /// Where a function of ours is that calls it.
+    fn caller(self) -> u64 {
+        let address = match self {
+            Shim::Alloc => allocates as unsafe fn(_) -> _ as usize,
+            Shim::AllocZeroed => allocates_zeroed as unsafe fn(_) -> _ as usize,
+            Shim::Dealloc => frees as unsafe fn(_, _) as usize,
+            Shim::Realloc => moves as unsafe fn(_, _, _) -> _ as usize,
         };
         address as u64
     }
 }
+
+/// What is known of a shim.
+#[derive(Debug)]
+struct Found {
+    /// Where it is after its call of the tracker; 0 if that is not known yet, 1 if it is not worth looking for.
+    returns_to: AtomicU64,
+    /// Bytes from its stack pointer to its caller's.
+    frame: AtomicU32,
+    tries: AtomicU32,
+}
+
+impl Found {
+    const NOT_YET: Found =
+        Found { returns_to: AtomicU64::new(UNKNOWN), frame: AtomicU32::new(0), tries: AtomicU32::new(0) };
+}
+
+#[unsafe(link_section = "alloc_tracker_hot")]
+static FOUND: [Found; 4] = [Found::NOT_YET; 4];
 
 #[cfg(target_arch = "x86_64")]
 use super::x86_64::frame_of_function_called_by;

@@ -18,12 +18,14 @@ use crate::sys::{ErrnoGuard, Mapping, Plain};
 
 /// The ways that one thread remembers; each forgets another one that falls onto its place.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Shortcuts {
-    /// Whether there are any to be looked at; else the next one that is remembered begins anew.
-    open: bool,
-    /// Whether the kernel has been asked for memory.
+    /// No memory at all as long as there are none to be looked at.
+    table: Mapping,
+    /// The memory meanwhile, once the kernel has given it.
+    put_away: Mapping,
+    /// Whether the kernel has been asked for it.
     asked: bool,
-    memory: Mapping,
 }
 
 /// PERF: two cache lines.
@@ -60,22 +62,21 @@ unsafe impl Plain for Shortcut {}
 
 impl Shortcuts {
     pub(super) const fn new() -> Shortcuts {
-        Shortcuts { open: false, asked: false, memory: Mapping::empty() }
+        Shortcuts { table: Mapping::empty(), put_away: Mapping::empty(), asked: false }
     }
 
     /// Forgets everything: numbers of nodes mean something else.
     pub(super) fn close(&mut self) {
-        self.open = false;
+        if !self.table.bytes().is_empty() {
+            std::mem::swap(&mut self.table, &mut self.put_away);
+        }
     }
 
     /// The node of the frame with these registers, if a way from there leads to a frame of the recorded walk, which is also
     /// still as it was from there to the root.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn node(&self, registers: &Registers, recorded: &Recorded) -> Option<StackId> {
-        if !self.open {
-            return None;
-        }
-        let shortcut = self.memory.slice::<Shortcut>().get(place(registers))?;
+        let shortcut = self.table.slice::<Shortcut>().get(place(registers))?;
         let fp_mask = 0u64.wrapping_sub(u64::from(shortcut.needs_fp));
         let differs = (shortcut.pc ^ registers.pc)
             | (shortcut.sp ^ registers.sp)
@@ -105,11 +106,11 @@ impl Shortcuts {
         node: StackId,
     ) {
         let Some((depth, junction)) = fresh.junction(recorded) else { return };
-        if !self.open {
+        if self.table.bytes().is_empty() {
             self.begin();
         }
         let place = place(registers);
-        let Some(shortcut) = self.memory.slice_mut::<Shortcut>().get_mut(place) else { return };
+        let Some(shortcut) = self.table.slice_mut::<Shortcut>().get_mut(place) else { return };
         // What there is no way to be remembered of leaves the place to whatever has it.
         let Some(way) = fresh.way().and_then(|way| Way::above(registers.sp, &way)) else { return };
         shortcut.way = way;
@@ -123,13 +124,12 @@ impl Shortcuts {
     #[inline(never)]
     fn begin(&mut self) {
         let _errno = ErrnoGuard::new();
-        self.open = true;
         if !std::mem::replace(&mut self.asked, true) {
             // Without memory for it everything is walked.
-            let memory = Mapping::anonymous(PLACES * size_of::<Shortcut>());
-            self.memory = memory.unwrap_or(Mapping::empty());
+            self.table = Mapping::anonymous(PLACES * size_of::<Shortcut>()).unwrap_or(Mapping::empty());
         } else {
-            self.memory.slice_mut::<Shortcut>().iter_mut().for_each(|shortcut| shortcut.pc = 0);
+            std::mem::swap(&mut self.table, &mut self.put_away);
+            self.table.slice_mut::<Shortcut>().iter_mut().for_each(|shortcut| shortcut.pc = 0);
         }
     }
 }

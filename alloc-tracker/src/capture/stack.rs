@@ -53,13 +53,14 @@ impl Bounds {
     }
 }
 
-/// Mappings that this thread has used as stacks: its own, an alternate one for signals, fibers'. The ones used last have
-/// a walk of their own.
+/// The stacks that have remembered walks, the one used last first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecentStacks([Recent; STACKS]);
+
+/// Mappings that this thread has used as stacks: its own, an alternate one for signals, fibers'.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StackRanges {
     ranges: [(u64, u64); RANGES],
-    /// Those of the remembered walks, the one used last first.
-    recent: [Recent; STACKS],
     next: usize,
     look_ups: u32,
 }
@@ -85,41 +86,46 @@ const RANGES: usize = 64;
 /// only one in as many is made, and the walks between them are left to the platform's unwinder.
 const LOOK_UPS: u32 = 1024;
 
-impl StackRanges {
-    pub(super) const fn new() -> StackRanges {
-        let recent = [Recent { start: 0, end: 0, stays: false }; STACKS];
-        StackRanges { ranges: [(0, 0); RANGES], recent, next: 0, look_ups: 0 }
+impl RecentStacks {
+    pub(super) const fn new() -> RecentStacks {
+        RecentStacks([Recent { start: 0, end: 0, stays: false }; STACKS])
     }
 
     /// Whether this stack pointer is on the stack that was used last.
     #[inline(always)]
     pub(super) fn is_current(&self, sp: u64) -> bool {
-        self.recent[0].contains(sp)
+        self.0[0].contains(sp)
     }
 
     /// From this stack pointer to the end of the stack that was used last, which it is on.
     #[inline(always)]
     pub(super) fn above(&self, sp: u64) -> Beginning {
-        let Recent { end, stays, .. } = self.recent[0];
+        let Recent { end, stays, .. } = self.0[0];
         Beginning { bounds: Bounds { start: sp, end }, stays }
+    }
+
+    /// Makes the stack with this address the one that was used last, and says which one before it was. `None` if it is not in any
+    /// mapping, or not worth finding out.
+    pub(super) fn switch(&mut self, sp: u64, ranges: &mut StackRanges) -> Option<usize> {
+        let range = ranges.range_of(sp)?;
+        let (start, end, stays) = own_part(range, sp);
+        // A stack that grows has another start at every new page.
+        let at = self.0.iter().position(|recent| recent.end == end).unwrap_or(STACKS - 1);
+        self.0[..=at].rotate_right(1);
+        self.0[0] = Recent { start, end, stays };
+        Some(at)
+    }
+}
+
+impl StackRanges {
+    pub(super) const fn new() -> StackRanges {
+        StackRanges { ranges: [(0, 0); RANGES], next: 0, look_ups: 0 }
     }
 
     /// A stack that a walk comes to from another one.
     pub(super) fn beyond(&mut self, sp: u64) -> Option<Bounds> {
         let (start, end) = self.range_of(sp)?;
         Some(Bounds { start, end })
-    }
-
-    /// Makes the stack with this address the one that was used last, and says which one before it was. `None` if it is not in any
-    /// mapping, or not worth finding out.
-    pub(super) fn switch(&mut self, sp: u64) -> Option<usize> {
-        let range = self.range_of(sp)?;
-        let (start, end, stays) = own_part(range, sp);
-        // A stack that grows has another start at every new page.
-        let at = self.recent.iter().position(|recent| recent.end == end).unwrap_or(STACKS - 1);
-        self.recent[..=at].rotate_right(1);
-        self.recent[0] = Recent { start, end, stays };
-        Some(at)
     }
 
     fn range_of(&mut self, sp: u64) -> Option<(u64, u64)> {
@@ -179,9 +185,9 @@ mod tests {
     fn words_outside_of_the_stack_are_not_read() {
         let here = [0x1234_5678_9ABC_DEF0u64, 1];
         let address = here.as_ptr().expose_provenance() as u64;
-        let mut ranges = StackRanges::new();
-        ranges.switch(address).unwrap();
-        let bounds = ranges.above(address).bounds;
+        let (mut stacks, mut ranges) = (RecentStacks::new(), StackRanges::new());
+        stacks.switch(address, &mut ranges).unwrap();
+        let bounds = stacks.above(address).bounds;
         assert_eq!((bounds.read(address), bounds.read(address + 8)), (Some(here[0]), Some(1)));
         assert_eq!(
             (bounds.read(address - 8), bounds.read(address + 1), bounds.read(bounds.end)),
@@ -193,38 +199,36 @@ mod tests {
             assert_eq!(bounds.return_address(sp, address), None, "{sp:#x}");
         }
         assert!(bounds.return_address(bounds.end, address).is_some());
-        assert_eq!(ranges.switch(8), None);
+        assert_eq!(stacks.switch(8, &mut ranges), None);
     }
 
     #[test]
     fn every_stack_keeps_its_walk_while_others_are_used() {
         let stack = Box::new(0u64);
         let (own, other) = (&raw const OWN as u64, &raw const *stack as u64);
-        let mut ranges = StackRanges::new();
-        assert_eq!((ranges.switch(own), ranges.switch(other)), (Some(STACKS - 1), Some(STACKS - 1)));
+        let (mut stacks, mut ranges) = (RecentStacks::new(), StackRanges::new());
+        let mut switch = |to| stacks.switch(to, &mut ranges);
+        assert_eq!([own, other].map(&mut switch), [Some(STACKS - 1); 2]);
         for _ in 0..5 {
-            assert!(ranges.is_current(other) && !ranges.is_current(own));
-            assert_eq!(
-                (ranges.switch(own), ranges.switch(own), ranges.switch(other)),
-                (Some(1), Some(0), Some(1))
-            );
+            assert_eq!([own, own, other].map(&mut switch), [Some(1), Some(0), Some(1)]);
         }
+        assert!(stacks.is_current(other) && !stacks.is_current(own));
         assert_eq!(ranges.look_ups, 2);
     }
 
     #[test]
     fn the_threads_own_stack_stays_and_others_may_go() {
         let (local, boxed) = (0u64, Box::new(0u64));
-        let mut ranges = StackRanges::new();
-        let looked_at = |ranges: &mut StackRanges, place: &u64| {
+        let (mut stacks, mut ranges) = (RecentStacks::new(), StackRanges::new());
+        let mut looked_at = |place: &u64| {
             let sp = &raw const *place as u64;
-            ranges.switch(sp).unwrap();
-            let Beginning { bounds, stays } = ranges.above(sp);
+            stacks.switch(sp, &mut ranges).unwrap();
+            let Beginning { bounds, stays } = stacks.above(sp);
             (stays, bounds.contains(thread::address_of_local()))
         };
         for _ in 0..2 {
-            assert_eq!(looked_at(&mut ranges, &local), (true, false));
-            assert!(!looked_at(&mut ranges, &boxed).0);
+            assert_eq!(looked_at(&local), (true, false));
+            assert!(!looked_at(&boxed).0);
         }
     }
 

@@ -8,7 +8,7 @@ use super::plain_address;
 use super::recorded::Recorded;
 use super::registers::Registers;
 use super::shortcut::Shortcuts;
-use super::stack::{self, Bounds, STACKS, StackRanges};
+use super::stack::{self, Bounds, RecentStacks, STACKS, StackRanges};
 use crate::tree::{Parent, Refused};
 
 /// The walks of one thread.
@@ -20,9 +20,10 @@ pub(crate) struct Walks {
     /// What all code and all nodes in here belong to.
     epoch: u64,
     shortcuts: Shortcuts,
-    /// The first one is of the stack that the thread is on, the others as `stacks` has them.
+    stacks: RecentStacks,
+    /// Those of `stacks`.
     walks: [Walk; STACKS],
-    stacks: StackRanges,
+    ranges: StackRanges,
 }
 
 /// What one walk needs: the walk before and the new one, the stack that it begins on, and the thread's other
@@ -44,7 +45,8 @@ struct Walk {
 impl Walks {
     pub(crate) const fn new() -> Walks {
         let walks = [const { Walk { recorded: Recorded::new(), fresh: Fresh::new() } }; STACKS];
-        Walks { epoch: 0, shortcuts: Shortcuts::new(), walks, stacks: StackRanges::new() }
+        let (stacks, ranges) = (RecentStacks::new(), StackRanges::new());
+        Walks { epoch: 0, shortcuts: Shortcuts::new(), stacks, walks, ranges }
     }
 
     /// The node of the frame with these registers, if a shortcut leads to it.
@@ -66,7 +68,7 @@ impl Walks {
         let stack::Beginning { bounds, stays } = self.stacks.above(registers.sp);
         let Walk { recorded, fresh } = &mut self.walks[0];
         fresh.begin(!stays);
-        Some(Beginning { recorded, fresh, bounds, ranges: &mut self.stacks })
+        Some(Beginning { recorded, fresh, bounds, ranges: &mut self.ranges })
     }
 
     /// Makes what is remembered that of this epoch, and the first walk that of the stack with this stack pointer; false if it is not
@@ -81,7 +83,7 @@ impl Walks {
     fn go_to(&mut self, sp: u64, epoch: u64) -> bool {
         self.belong_to(epoch);
         if !self.stacks.is_current(sp) {
-            let Some(at) = self.stacks.switch(sp) else { return false };
+            let Some(at) = self.stacks.switch(sp, &mut self.ranges) else { return false };
             self.walks[..=at].rotate_right(1);
             self.walks[0].recorded.hold_for(self.stacks.above(sp).bounds.end());
         }

@@ -1,12 +1,13 @@
 //! The recording that goes on, and its end. In: whatever is to be done under the lock. Out: what came of it, unless there is no
 //! recording; a failure ends it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloc_dump::tail;
 
 use super::session::{is_fork, left_behind_by_fork};
 use super::stream::Stream;
+use crate::epoch;
 use crate::mode::{self, RECORD, WHOLE};
 use crate::modules::{self, Found};
 use crate::sidecar;
@@ -14,8 +15,7 @@ use crate::sys::{self, Errno, FutexLock, PathBuffer, complain, describe};
 use crate::thread::Local;
 
 pub(super) static RECORDER: FutexLock<Option<Stream>> = FutexLock::new(None);
-/// Which recording of this process is going on, from 1; 0 for none, [`ENDING`] while one that has failed is put away.
-pub(super) static RECORDING: AtomicU32 = AtomicU32::new(0);
+/// The number of the recording that goes on while one that has failed is put away.
 pub(super) const ENDING: u32 = u32::MAX - 1;
 /// Events lost in this recording.
 pub(super) static LOST: AtomicU64 = AtomicU64::new(0);
@@ -82,7 +82,7 @@ pub(super) fn give_up(stream: Stream, failure: Failure) {
         Failure::Write(_) | Failure::Record => "the dump cannot be written",
     };
     stream.abandon(errno);
-    let _ = RECORDING.compare_exchange(ENDING, 0, Ordering::AcqRel, Ordering::Relaxed);
+    epoch::replace_recording(ENDING, 0);
     complain(format_args!(
         "recording into {path:.600} stops here: {what} ({}); the program goes on, and what was recorded stays readable",
         describe(errno)
@@ -93,13 +93,13 @@ pub(super) fn give_up(stream: Stream, failure: Failure) {
 fn note_failure(stream: &Stream, failure: Failure) {
     let (number, errno) = (stream.number(), Errno::from(failure));
     LAST_FAILURE.store(u64::from(number) << 32 | u64::from(errno.0.unsigned_abs()), Ordering::Release);
-    let _ = RECORDING.compare_exchange(number, ENDING, Ordering::AcqRel, Ordering::Relaxed);
+    epoch::replace_recording(number, ENDING);
 }
 
 /// Why the recording of this number ended, if it failed and none has failed since. Waits until it is put away.
 pub(super) fn failure_of(recording: u32) -> Option<Errno> {
     let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + PATIENCE_NS;
-    while RECORDING.load(Ordering::Acquire) == ENDING && sys::clock_ns(libc::CLOCK_MONOTONIC) < until {
+    while epoch::recording() == ENDING && sys::clock_ns(libc::CLOCK_MONOTONIC) < until {
         sys::yield_now();
     }
     let failure = LAST_FAILURE.load(Ordering::Relaxed);

@@ -4,7 +4,6 @@ use alloc_dump::lane::Entry;
 use alloc_dump::layout::StackId;
 
 use super::current::{Failure, lose, stop};
-use super::writer::Enrolment;
 use crate::capture::{self, End, Registers, Walks};
 use crate::clock;
 use crate::sidecar;
@@ -51,23 +50,24 @@ pub(crate) fn walk(local: &mut Local, registers: &Registers) -> Option<Stack> {
     if !local.enrolment.prepare() {
         return None;
     }
-    let Local { walks, enrolment, .. } = local;
-    if let Some(id) = walks.shortcut(registers, enrolment.epoch())
+    if let Some(id) = local.walks.shortcut(registers, local.enrolment.epoch())
         && !capture::is_checking()
     {
         return Some(Stack { id, truncated: false });
     }
-    walk_on(walks, enrolment, registers)
+    let Registers { pc, sp, fp } = *registers;
+    walk_on(local, pc, sp, fp)
 }
 
 /// The same, where no shortcut leads to the stack's node, or where it is to be checked whether it does.
 ///
-/// PERF: apart from what every event does, which needs few registers as long as this is not in it.
+/// PERF: apart from what every event does, which needs few registers as long as this is not in it, and none of these in memory.
 #[inline(never)]
-fn walk_on(walks: &mut Walks, enrolment: &mut Enrolment, registers: &Registers) -> Option<Stack> {
+fn walk_on(local: &mut Local, pc: u64, sp: u64, fp: u64) -> Option<Stack> {
+    let (Local { walks, enrolment, .. }, registers) = (local, &Registers { pc, sp, fp });
     let intern = interner(enrolment.recording());
     if capture::is_checking()
-        && let Some(id) = walks.shortcut(registers, enrolment.epoch())
+        && let Some(id) = shortcut(walks, registers, enrolment.epoch())
     {
         capture::check(walks, registers, id, enrolment.generation(), intern);
         return Some(Stack { id, truncated: false });
@@ -95,6 +95,12 @@ fn walk_on(walks: &mut Walks, enrolment: &mut Enrolment, registers: &Registers) 
         Err(Refused::Bound) => Some(Stack { id: StackId::TRUNCATED, truncated: true }),
         Err(Refused::Over) => None,
     }
+}
+
+#[cold]
+#[inline(never)]
+fn shortcut(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<StackId> {
+    walks.shortcut(registers, epoch)
 }
 
 #[cold]

@@ -3,8 +3,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::current::{ENDING, RECORDING, notice_replaced_modules, with_stream};
+use super::current::{ENDING, notice_replaced_modules, with_stream};
 use super::stream::Tick;
+use crate::epoch;
 use crate::sys::{self, FutexLock, Helper};
 
 /// Begins the thread.
@@ -75,7 +76,7 @@ fn run() {
     while attend() == Outcome::NoRecording {
         STATE.store(NONE, Ordering::SeqCst);
         // Unless the next one has begun meanwhile, and counts on this thread.
-        if matches!(RECORDING.load(Ordering::SeqCst), 0 | ENDING)
+        if matches!(epoch::recording(), 0 | ENDING)
             || STATE.compare_exchange(NONE, AWAKE, Ordering::SeqCst, Ordering::Relaxed).is_err()
         {
             return;

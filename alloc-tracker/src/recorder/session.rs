@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use alloc_dump::header::Header;
 use alloc_dump::record::Process;
 
-use super::current::{ENDING, Failure, LOST, RECORDER, RECORDING, failure_of, give_up, with_stream};
+use super::current::{ENDING, Failure, LOST, RECORDER, failure_of, give_up, with_stream};
 use super::stream::Stream;
 use super::{helper, usage};
 use crate::capture;
 use crate::clock;
+use crate::epoch;
 use crate::loader;
 use crate::mode::{self, RECORD, WHOLE};
 use crate::modules;
@@ -28,7 +29,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<u32, 
         return Err(Errno(libc::ECHILD));
     }
     let _one_at_a_time = SESSION.lock();
-    if RECORDING.load(Ordering::Relaxed) != 0 {
+    if epoch::recording() != 0 {
         return Err(Errno(libc::EALREADY));
     }
     remember_process();
@@ -50,7 +51,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<u32, 
             usage::ask_for(settings.lines);
             RATHER_LOSES.store(settings.on_full == OnFull::Drop, Ordering::Relaxed);
             // Before the helper is looked for: see its end.
-            RECORDING.store(number, Ordering::SeqCst);
+            epoch::set_recording(number);
             mode::switch_on(RECORD);
             if settings.drainer == Drainer::Thread {
                 helper::start();
@@ -96,7 +97,7 @@ pub(crate) fn finish(number: u32) -> Result<(), Errno> {
 
 /// The same, called under the session's lock.
 fn finish_locked(number: u32) -> Result<(), Errno> {
-    if RECORDING.compare_exchange(number, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+    if epoch::replace_recording(number, 0) {
         mode::switch_off(RECORD | WHOLE);
         helper::stop();
         modules::catch_up();
@@ -165,7 +166,7 @@ fn follow() {
     FOLLOWING.store(false, Ordering::Relaxed);
     // Before anything is looked up in them: they are the parent's.
     sidecar::detach();
-    RECORDING.store(0, Ordering::Relaxed);
+    epoch::set_recording(0);
     PID.store(0, Ordering::Relaxed);
     // SAFETY: this is the only thread of the process, and it is not in the hook, so it holds none of these; the kernel has
     // not copied the threads that may have held them.
@@ -189,6 +190,7 @@ fn follow() {
 
 /// A page that is not inherited: PERF: one load tells a child from its parent, where asking for the pid is a system
 /// call.
+#[unsafe(link_section = "alloc_tracker_hot")]
 static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 /// The process that has noticed last that it is a fork.
 static NOTICED: AtomicU32 = AtomicU32::new(0);
@@ -262,7 +264,7 @@ pub(crate) extern "C" fn finish_at_exit() {
     if !thread::is_busy() && !mode::undecided() && is_recorders_process() {
         // It may have interrupted the beginning or the end of a recording: then nobody gives the lock back.
         if let Some(_one_at_a_time) = SESSION.lock_within(PATIENCE_AT_EXIT_NS) {
-            match RECORDING.load(Ordering::Relaxed) {
+            match epoch::recording() {
                 0 => {}
                 // It is put away just now.
                 ENDING => _ = failure_of(ENDING),

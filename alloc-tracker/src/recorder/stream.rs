@@ -11,11 +11,12 @@ use alloc_dump::tail::{self, Commit, LANE_LEN, LANE_ROOM, LANE_TAILS, LANE_THREA
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, Full, seal_trailer};
 
-use super::current::{Failure, LOST, RECORDING};
+use super::current::{Failure, LOST};
 use super::merge::Candidate;
 use super::writer::Place;
 use crate::capture;
 use crate::clock::Scale;
+use crate::epoch;
 use crate::modules::Found;
 use crate::probe::Function;
 use crate::sample::{self, Life};
@@ -145,7 +146,7 @@ impl Stream {
 
     /// A thread begins: its number, and its lane, for which there may be no memory.
     pub(super) fn enter(&mut self) -> Result<Result<(u32, Place), Turned>, Failure> {
-        if RECORDING.load(Ordering::Relaxed) != self.number {
+        if epoch::recording() != self.number {
             return Ok(Err(Turned::TooLate));
         }
         let count = sidecar::lane_count();
@@ -157,9 +158,9 @@ impl Stream {
                 let Ok((memory, shared)) = self.sink.map_lane(count) else {
                     return Ok(Err(Turned::NoMemory));
                 };
-                let (start, shared) = (memory.leak(), u64::from(shared));
-                self.states()[count] = LaneState { start: start as u64, shared, ..EMPTY };
-                sidecar::add_lane(Lane::new(start));
+                let (lane, shared) = (Lane::new(memory), u64::from(shared));
+                self.states()[count] = LaneState { start: lane.address(), shared, ..EMPTY };
+                sidecar::add_lane(lane);
                 count
             }
         };

@@ -1,25 +1,25 @@
 //! What one thread has to do with the current recording: its number, its lane, its name. In: entries. Out: the same,
 //! stamped, in the lane. Takes no lock but to begin, and when the lane is full.
 
-use std::sync::atomic::Ordering;
-
 use alloc_dump::lane::{Entry, WIDE};
 use alloc_dump::tail::LANE_ROOM;
 
-use super::current::{RECORDER, RECORDING, lose, notice_replaced_modules, with_stream};
+use super::current::{RECORDER, lose, notice_replaced_modules, with_stream};
 use super::stream::Turned;
 use super::{helper, session};
-use crate::modules;
+use crate::epoch;
 use crate::sidecar::{self, Lane};
 use crate::sys;
 
 /// What a thread is to the current recording.
+///
+/// PERF: what every event needs comes first.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Enrolment {
-    /// Which recording of this process; 0 for none.
-    recording: u32,
-    /// Which generation of modules the nodes of the thread's walk belong to.
-    generation: u32,
+    /// Which recording of this process, and which generation of modules: what the nodes of the thread's walks belong to. 0 for no
+    /// recording.
+    epoch: u64,
     place: Option<Place>,
     /// The thread's number in the recording.
     thread: u32,
@@ -29,14 +29,14 @@ pub(crate) struct Enrolment {
 
 /// The thread's lane, and how far it is filled.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(super) struct Place {
-    /// The recording that the lane is of.
-    pub(super) recording: u32,
     pub(super) lane: Lane,
-    pub(super) index: usize,
     pub(super) stored: u64,
-    /// The entry before which something is to be done: the next of the three that follow.
+    /// The entry before which something is to be done: the next of the three below.
     attend_at: u64,
+    /// The stamp of the last entry.
+    last: u64,
     /// Entries up to here have room.
     room_until: u64,
     /// The helper is woken.
@@ -45,19 +45,26 @@ pub(super) struct Place {
     name_at: u64,
     /// The thread's first entry.
     begun: u64,
-    /// The stamp of the last entry.
-    last: u64,
+    pub(super) index: usize,
+    /// The recording that the lane is of.
+    pub(super) recording: u32,
 }
 
 impl Enrolment {
     pub(crate) const fn new() -> Enrolment {
-        Enrolment { recording: 0, generation: 0, place: None, thread: 0, activations: 0, name: [0; 16] }
+        Enrolment { epoch: 0, place: None, thread: 0, activations: 0, name: [0; 16] }
     }
 
     /// Brings the thread up to date before an entry; false if there is no recording.
     #[inline(always)]
     pub(super) fn prepare(&mut self) -> bool {
-        if self.recording != RECORDING.load(Ordering::Relaxed) && !self.begin() {
+        self.epoch == epoch::current() || self.catch_up()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn catch_up(&mut self) -> bool {
+        if self.recording() != epoch::recording() && !self.begin() {
             return false;
         }
         self.look_at_modules();
@@ -67,15 +74,22 @@ impl Enrolment {
     /// Whether code has gone since this was asked last, so that addresses may mean something else.
     #[inline(always)]
     pub(super) fn look_at_modules(&mut self) -> bool {
-        let before = std::mem::replace(&mut self.generation, modules::generation());
-        self.generation != before
+        self.epoch != epoch::current() && self.notice_modules()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn notice_modules(&mut self) -> bool {
+        let before = self.epoch;
+        self.epoch = epoch::now_of(self.recording());
+        self.epoch != before
     }
 
     /// The recording that goes on, if the thread has its part in it already.
     #[inline(always)]
     pub(super) fn current(&self) -> Option<u32> {
-        let recording = RECORDING.load(Ordering::Relaxed);
-        (self.recording == recording && recording != 0).then_some(recording)
+        let recording = epoch::recording_of(epoch::current());
+        (self.recording() == recording && recording != 0).then_some(recording)
     }
 
     /// A number for an activation that begins on this thread.
@@ -84,25 +98,26 @@ impl Enrolment {
         u64::from(self.thread) << 40 | self.activations
     }
 
+    #[inline(always)]
     pub(super) fn recording(&self) -> u32 {
-        self.recording
+        epoch::recording_of(self.epoch)
     }
 
     /// Whether this is the recording of that number.
     #[inline(always)]
     pub(super) fn is_of(&self, recording: u32) -> bool {
-        self.recording == recording && recording != 0
+        self.recording() == recording && recording != 0
     }
 
     #[inline(always)]
     pub(super) fn generation(&self) -> u32 {
-        self.generation
+        epoch::generation_of(self.epoch)
     }
 
     /// What the nodes of the thread's walks belong to.
     #[inline(always)]
     pub(super) fn epoch(&self) -> u64 {
-        u64::from(self.recording) << 32 | u64::from(self.generation)
+        self.epoch
     }
 
     /// Stores the entry that `entry` makes from a size. False if it could not be, which is then counted.
@@ -158,7 +173,7 @@ impl Enrolment {
 
     /// The thread has ended: its lane is for the next one.
     pub(super) fn end(&mut self) {
-        if self.recording != 0 && self.recording == RECORDING.load(Ordering::Relaxed) {
+        if self.current().is_some() {
             self.note_name();
             self.store(0, |_| Entry::ThreadEnd);
             if let Some(place) = self.place.take() {
@@ -171,7 +186,7 @@ impl Enrolment {
     #[cold]
     fn begin(&mut self) -> bool {
         let _errno = sys::ErrnoGuard::new();
-        if RECORDING.load(Ordering::Relaxed) == 0 {
+        if epoch::recording() == 0 {
             return false;
         }
         let (id, place) = match with_stream(|stream| stream.enter()) {
@@ -183,7 +198,12 @@ impl Enrolment {
             }
             Some(Err(Turned::TooLate)) | None => return false,
         };
-        *self = Enrolment { recording: place.recording, thread: id, place: Some(place), ..Enrolment::new() };
+        *self = Enrolment {
+            epoch: epoch::now_of(place.recording),
+            thread: id,
+            place: Some(place),
+            ..Enrolment::new()
+        };
         self.store(0, |_| Entry::ThreadStart { id, os_tid: sys::tid() })
     }
 
@@ -234,7 +254,7 @@ impl Place {
         let _errno = sys::ErrnoGuard::new();
         let mut waited = false;
         loop {
-            if RECORDING.load(Ordering::Relaxed) != self.recording {
+            if epoch::recording() != self.recording {
                 return false;
             }
             let released = self.lane.released();
