@@ -57,7 +57,7 @@ impl Tree {
     pub(crate) fn intern(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
         // SAFETY: tables are published whole and never unmapped.
         if let Some(table) = unsafe { self.table.load(Ordering::Acquire).as_ref() }
-            && let Some(id) = table.line(table.place(parent)).find(parent, pc)
+            && let Some(id) = table.line(table.place(parent)).find_likely(parent, pc)
         {
             return Ok(id);
         }
@@ -222,18 +222,23 @@ enum Place<'a> {
 struct Line([Slot; SLOTS]);
 
 impl Line {
-    /// The node, if it is here.
+    /// The node, if it is here and no other one in this line, of a parent that has its line elsewhere, has the same key.
     ///
-    /// PERF: which slot it is in cannot be foreseen, so there is no branch for each.
+    /// PERF: which slot it is in cannot be foreseen, so there is no branch for each, and the parents are compared in the end.
     #[inline(always)]
-    fn find(&self, parent: Parent, pc: u64) -> Option<StackId> {
-        let mut found = 0;
+    fn find_likely(&self, parent: Parent, pc: u64) -> Option<StackId> {
+        let (key, mut found) = (key(parent, pc), EMPTY);
         for slot in &self.0 {
             let ids = slot.ids.load(Ordering::Acquire);
-            let differs = (ids >> 32 ^ u64::from(parent.0)) | (slot.pc.load(Ordering::Relaxed) ^ pc);
-            found = if differs == 0 { ids as u32 } else { found };
+            found = if slot.key.load(Ordering::Relaxed) == key { ids } else { found };
         }
-        (found != 0).then_some(StackId(found))
+        (found >> 32 == u64::from(parent.0)).then_some(StackId(found as u32))
+    }
+
+    /// The node, if it is here.
+    fn find(&self, parent: Parent, pc: u64) -> Option<StackId> {
+        let known = self.0.iter().filter_map(Slot::get);
+        known.filter(|known| (known.0, known.1) == (parent, pc)).map(|known| known.2).next()
     }
 
     fn empty(&self) -> Option<&Slot> {
@@ -288,9 +293,15 @@ impl Table {
 #[derive(Debug)]
 #[repr(C)]
 struct Slot {
-    pc: AtomicU64,
+    key: AtomicU64,
     /// The caller's node and the node's own number; written last.
     ids: AtomicU64,
+}
+
+/// The return address, mixed with which of the two parents of a line it is called by: user space has no addresses of that size.
+#[inline(always)]
+fn key(parent: Parent, pc: u64) -> u64 {
+    pc ^ u64::from(parent.0) << 63
 }
 
 /// Zero pages are empty tables: no node has the number 0.
@@ -303,14 +314,14 @@ const NEIGHBOURS: usize = 15;
 
 impl Slot {
     fn set(&self, parent: Parent, pc: u64, id: StackId) {
-        self.pc.store(pc, Ordering::Relaxed);
+        self.key.store(key(parent, pc), Ordering::Relaxed);
         self.ids.store(u64::from(parent.0) << 32 | u64::from(id.0), Ordering::Release);
     }
 
     fn get(&self) -> Option<(Parent, u64, StackId)> {
-        let ids = self.ids.load(Ordering::Relaxed);
-        (ids != EMPTY)
-            .then(|| (Parent((ids >> 32) as u32), self.pc.load(Ordering::Relaxed), StackId(ids as u32)))
+        let ids = self.ids.load(Ordering::Acquire);
+        let parent = Parent((ids >> 32) as u32);
+        (ids != EMPTY).then(|| (parent, key(parent, self.key.load(Ordering::Relaxed)), StackId(ids as u32)))
     }
 }
 

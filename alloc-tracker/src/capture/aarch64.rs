@@ -28,6 +28,12 @@ pub(super) fn step(frame: &Frame, words: &mut impl Words) -> Option<Step> {
     Some(Step::Caller(Frame::in_register(pc, record + 16, fp).read_elsewhere()))
 }
 
+/// There are no other frames.
+#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "tests have no use for it"))]
+pub(super) fn evaluate(_frame: &Frame, _words: &mut impl Words) -> Option<Step> {
+    None
+}
+
 /// A return address as the call tree has it: user space has 48 bits of addresses at most, and the bits above hold the
 /// signature.
 #[inline]

@@ -43,21 +43,6 @@ impl<T: Plain + Filler, const SKIP: usize> Array<T, SKIP> {
         }
     }
 
-    /// The last `N` values of the first `len` ones, of which there is at least one; before those, what fills the block.
-    #[inline(always)]
-    pub(super) fn last_block<const N: usize>(&self, len: usize) -> &[T; N] {
-        const { assert!(N <= SKIP + 1) };
-        debug_assert!((1..=self.len).contains(&len));
-        // SAFETY: there is a value, hence memory, with `SKIP` values before the first.
-        unsafe { &*self.start.as_ptr().wrapping_add(len).wrapping_sub(N).cast::<[T; N]>() }
-    }
-
-    /// The first `len` values, or all if there are not as many.
-    #[inline(always)]
-    pub(super) fn first(&self, len: usize) -> &[T] {
-        &self.as_slice()[..len.min(self.len)]
-    }
-
     #[inline]
     pub(super) fn get(&self, at: usize) -> Option<&T> {
         self.as_slice().get(at)
@@ -79,6 +64,40 @@ impl<T: Plain + Filler, const SKIP: usize> Array<T, SKIP> {
         }
         // SAFETY: there are `capacity` values, all of them initialised, if only with zeros.
         Some(unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(self.len), more) })
+    }
+
+    /// The value at this place; behind the last one, whatever there is memory for.
+    #[inline(always)]
+    pub(super) fn even_behind(&self, at: usize) -> Option<&T> {
+        // SAFETY: there are `capacity` values, all of them initialised, if only with zeros.
+        (at < self.capacity).then(|| unsafe { self.start.add(at).as_ref() })
+    }
+
+    /// Whether [`put`](Array::put) has room for `more` values from this place on, after making some if need be. The places before it
+    /// have their values already, whatever `len` says.
+    #[inline(always)]
+    pub(super) fn has_room(&mut self, at: usize, more: usize) -> bool {
+        at + more <= self.capacity || self.grow_behind(at, more)
+    }
+
+    /// Puts a value at this place.
+    ///
+    /// PERF: who puts many counts them in a register, and sets `len` in the end.
+    ///
+    /// # Safety
+    /// There must be room.
+    #[inline(always)]
+    pub(super) unsafe fn put(&mut self, at: usize, value: T) {
+        debug_assert!(at < self.capacity);
+        // SAFETY: the caller's promise.
+        unsafe { self.start.add(at).write(value) };
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow_behind(&mut self, len: usize, more: usize) -> bool {
+        self.len = self.capacity.min(len);
+        self.grow(more)
     }
 
     #[cold]

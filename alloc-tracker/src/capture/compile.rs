@@ -40,6 +40,10 @@ pub(super) fn knows(address: u64) -> bool {
 #[inline(always)]
 pub(super) fn rule_at(address: u64) -> Rule {
     let word = RULES.word(address);
+    // PERF: one comparison for what nearly all of them are.
+    if word & Rule::KIND == Rule::FRAME {
+        return Rule::unpack(word);
+    }
     // Of an address in no module that is known nothing is kept: there may be one later.
     Rule::unpack(if word != 0 { word } else { compile_and_keep(address) })
 }
@@ -50,20 +54,13 @@ pub(super) fn know(pc: u64, rule: Rule) {
     RULES.put(pc - 1, rule);
 }
 
-/// The caller of a frame whose rule does not fit into a word, worked out in full; false if there is none. Costs a microsecond or two; what it has
+/// The caller of a frame whose rule does not fit into a word, worked out in full. Costs a microsecond or two; what it has
 /// read is noted, so that the next walk need only compare it.
 #[cold]
 #[inline(never)]
-pub(super) fn evaluate(frame: &Frame, words: &mut impl Words, caller: &mut Frame) -> Option<bool> {
+pub(super) fn evaluate(frame: &Frame, words: &mut impl Words) -> Option<Step> {
     let _errno = ErrnoGuard::new();
-    let step = with_row(frame.rule_address(), |entry| Machine { frame, words, entry }.step())?;
-    Some(match step {
-        Step::Caller(found) => {
-            *caller = found;
-            true
-        }
-        Step::Outermost => false,
-    })
+    with_row(frame.rule_address(), |entry| Machine { frame, words, entry }.step())
 }
 
 #[cold]
@@ -140,13 +137,13 @@ fn rule_of(entry: &Entry<'_>) -> Option<Rule> {
         FRAME_POINTER => Base::Fp,
         _ => return None,
     };
-    let fp = match row.register(FRAME_POINTER) {
+    let below = match row.register(FRAME_POINTER) {
         // A register that the tables do not mention is one that the function leaves alone.
-        None | Some(RegisterRule::SameValue) => None,
-        Some(RegisterRule::Offset(offset)) => Some(i32::try_from(offset).ok()?),
+        None | Some(RegisterRule::SameValue) => 0,
+        Some(RegisterRule::Offset(offset)) if offset < 0 => u32::try_from(offset.unsigned_abs()).ok()?,
         Some(_) => return None,
     };
-    Some(Rule::Frame { base, offset: u32::try_from(offset).ok()?, fp })
+    Some(Rule::Frame { base, offset: u32::try_from(offset).ok()?, below })
 }
 
 /// One step by rules of any kind.

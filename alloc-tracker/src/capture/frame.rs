@@ -15,8 +15,8 @@ pub(super) struct Frame {
     pub(super) sp: u64,
     /// The frame pointer of its function: its value, or the address of the slot that it was saved in.
     pub(super) fp: u64,
-    /// Flags in the lowest bits, above them how many words were noted by the end of this frame; in the upper half its node in
-    /// the call tree, once it is recorded.
+    /// Flags in the lowest bits, above them a number of words: of a new frame, how many were read before it was left; of a recorded
+    /// one, how many were read from here to the root. In the upper half its node in the call tree, once it is recorded.
     ///
     /// PERF: one word, because it is stored and soon loaded as one.
     rest: u64,
@@ -32,12 +32,26 @@ impl Filler for Frame {
     }
 }
 
+/// Whether words must be compared in the order in which they were read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InOrder(u64);
+
+impl InOrder {
+    /// It is so if one of the two is.
+    #[inline(always)]
+    pub(super) fn or(self, other: bool) -> InOrder {
+        InOrder(self.0 | (u64::from(other) * IN_ORDER))
+    }
+
+    pub(super) const NO: InOrder = InOrder(0);
+}
+
 const FP_IN_SLOT: u64 = 1;
 const INTERRUPTED: u64 = 2;
 /// The return address does not lie just below the stack pointer.
 const ELSEWHERE: u64 = 4;
 /// What the walk from here on reads must be read in order.
-const IN_ORDER: u64 = 8;
+const IN_ORDER: u64 = ELSEWHERE << 1;
 /// What belongs to an unwinder's state.
 const STATE: u64 = FP_IN_SLOT | INTERRUPTED;
 const FLAGS: u64 = 15;
@@ -81,15 +95,14 @@ impl Frame {
 
     /// The caller's frame, if this one's function leaves the frame pointer alone.
     #[inline(always)]
-    pub(super) const fn caller_with_same_fp(&self, pc: u64, sp: u64) -> Frame {
+    pub(super) fn caller_with_same_fp(&self, pc: u64, sp: u64) -> Frame {
         self.caller(pc, sp, false, 0)
     }
 
     /// The caller's frame, if this one's function has `saved` the frame pointer in this slot, or else leaves it alone.
     #[inline(always)]
-    pub(super) const fn caller(&self, pc: u64, sp: u64, saved: bool, slot: u64) -> Frame {
-        let mask = 0u64.wrapping_sub(saved as u64);
-        let fp = slot & mask | self.fp & !mask;
+    pub(super) fn caller(&self, pc: u64, sp: u64, saved: bool, slot: u64) -> Frame {
+        let fp = std::hint::select_unpredictable(saved, slot, self.fp);
         let flags = (self.rest & FP_IN_SLOT) | (saved as u64 * FP_IN_SLOT);
         Frame { rest: flags, ..Frame::in_register(pc, sp, fp) }
     }
@@ -108,12 +121,6 @@ impl Frame {
     #[inline(always)]
     pub(super) const fn is_read_elsewhere(&self) -> bool {
         self.rest & ELSEWHERE != 0
-    }
-
-    /// The frame as one from which on words must be compared in the order in which they were read, if `it_is` so.
-    #[inline(always)]
-    pub(super) const fn in_order(self, it_is: bool) -> Frame {
-        Frame { rest: self.rest & !IN_ORDER | if it_is { IN_ORDER } else { 0 }, ..self }
     }
 
     /// Whether words must be compared in the order in which they were read, from here on.
@@ -154,22 +161,32 @@ impl Frame {
         StackId((self.rest >> NODE_SHIFT) as u32)
     }
 
-    /// How many words were noted by the end of this frame; the walk's business.
+    /// A number of words; the walk's business.
     #[inline(always)]
     pub(super) const fn words(&self) -> usize {
         (self.rest as u32 >> FLAG_BITS) as usize
     }
 
-    /// The same frame, with so many words noted by its end.
+    /// The same frame, with this number of words.
     #[inline(always)]
     pub(super) const fn with_words(self, words: usize) -> Frame {
         Frame { rest: self.rest & FLAGS | (words as u64) << FLAG_BITS, ..self }
     }
 
-    /// The same frame with this node, with so many words noted by its end.
+    /// The same frame with this node and this number of words, in order if one outside of it `is`, or if it is read elsewhere. Also
+    /// says which.
+    ///
+    /// PERF: a bit among others, so that nothing depends on it.
     #[inline(always)]
-    pub(super) const fn recorded(self, node: StackId, words: usize) -> Frame {
-        let rest = (node.0 as u64) << NODE_SHIFT | (words as u64) << FLAG_BITS;
-        Frame { rest: self.rest & FLAGS | rest, ..self }
+    pub(super) const fn recorded(self, node: StackId, words: usize, is: InOrder) -> (Frame, InOrder) {
+        let in_order = is.0 | (self.rest & ELSEWHERE) << 1;
+        let rest = (node.0 as u64) << NODE_SHIFT | (words as u64) << FLAG_BITS | in_order;
+        (Frame { rest: self.rest & (STATE | ELSEWHERE) | rest, ..self }, InOrder(in_order))
+    }
+
+    /// Whether words must be compared in the order in which they were read, from here on.
+    #[inline(always)]
+    pub(super) const fn in_order(&self) -> InOrder {
+        InOrder(self.rest & IN_ORDER)
     }
 }

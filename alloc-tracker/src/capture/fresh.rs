@@ -23,6 +23,10 @@ pub(super) struct Fresh {
     needs_fp: bool,
     /// Whether one of them was not found by a packed rule.
     evaluated: bool,
+    /// Whether there was memory to note everything.
+    enough: bool,
+    /// Words that were read to leave the frames that have been pushed.
+    left: usize,
 }
 
 impl Fresh {
@@ -35,14 +39,16 @@ impl Fresh {
             stepped: false,
             needs_fp: false,
             evaluated: false,
+            enough: true,
+            left: 0,
         }
     }
 
     #[inline(always)]
     pub(super) fn begin(&mut self, in_order: bool) {
         (self.frames.len, self.words.len) = (0, 0);
-        (self.shared, self.in_order) = (0, in_order);
-        (self.stepped, self.needs_fp, self.evaluated) = (true, false, false);
+        (self.shared, self.in_order, self.left) = (0, in_order, 0);
+        (self.stepped, self.needs_fp, self.evaluated, self.enough) = (true, false, false, true);
     }
 
     /// Becomes a walk that has addresses only.
@@ -73,20 +79,12 @@ impl Fresh {
         Some((u16::try_from(at).ok()?, junction))
     }
 
-    /// The words that were read from the innermost frame to the junction, the last of them as often as there is room. `None` if
-    /// there is not enough, or if it was not all read on this one stack.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn way(&self) -> Option<[Word; LONGEST]> {
+    /// The words that were read from the innermost frame to the junction. `None` if there are none, or too many, or if they were not
+    /// all read on this one stack.
+    #[inline(always)]
+    pub(super) fn way(&self) -> Option<&[Word]> {
         let words = self.words.as_slice();
-        let last = *words.last()?;
-        if words.len() > LONGEST || self.evaluated {
-            return None;
-        }
-        let mut way = [last; LONGEST];
-        for (place, word) in way.iter_mut().zip(words) {
-            *place = *word;
-        }
-        Some(way)
+        (!words.is_empty() && words.len() <= LONGEST && !self.evaluated).then_some(words)
     }
 
     /// A frame was worked out in full, from words that lie anywhere.
@@ -94,16 +92,17 @@ impl Fresh {
         self.evaluated = true;
     }
 
-    /// Notes a word that was read to leave the frame that is pushed next; false if there is no memory.
+    /// Notes a word that was read to leave the frame that is pushed next.
     #[inline(always)]
-    pub(super) fn note(&mut self, word: Word) -> bool {
-        self.words.push(word)
+    pub(super) fn note(&mut self, word: Word) {
+        self.enough &= self.words.push(word);
     }
 
     /// Adds the next frame outwards; false if there is no room and none to be had.
     #[inline(always)]
     pub(super) fn push(&mut self, frame: Frame) -> bool {
-        self.frames.len < MAX_FRAMES && self.frames.push(frame.with_words(self.words.len))
+        let before = std::mem::replace(&mut self.left, self.words.len);
+        self.enough && self.frames.len < MAX_FRAMES && self.frames.push(frame.with_words(before))
     }
 
     /// Adds a frame of the recorded walk again, with its words.
@@ -113,7 +112,8 @@ impl Fresh {
         self.evaluated |= frame.is_read_elsewhere();
         // It may.
         self.needs_fp = true;
-        recorded.words_of(at).iter().rev().all(|word| self.note(*word)) && self.push(frame)
+        recorded.words_of(at).iter().rev().for_each(|word| self.note(*word));
+        self.push(frame)
     }
 
     /// The walk goes on, on another stack than the one where it began.
@@ -126,11 +126,83 @@ impl Fresh {
     pub(super) fn share(&mut self, frames: usize) {
         self.shared = frames;
     }
+}
 
-    /// How many words were read to leave the frames inside of this one.
+/// The frames of a walk while it is on its way, and the words that were read.
+///
+/// PERF: how many there are is counted in registers meanwhile, and noted in the end.
+#[derive(Debug)]
+pub(super) struct Trail<'a> {
+    fresh: &'a mut Fresh,
+    frames: usize,
+    words: usize,
+    /// As in [`Fresh`].
+    left: usize,
+    needs_fp: bool,
+}
+
+/// Words that a step by a packed rule reads.
+pub(super) const MOST_WORDS: usize = 2;
+
+impl<'a> Trail<'a> {
     #[inline(always)]
-    pub(super) fn words_before(&self, at: usize) -> usize {
-        at.checked_sub(1).and_then(|inner| self.frames.get(inner)).map_or(0, Frame::words)
+    pub(super) fn of(fresh: &'a mut Fresh) -> Trail<'a> {
+        Trail { fresh, frames: 0, words: 0, left: 0, needs_fp: false }
+    }
+
+    /// Whether there is room for one frame more and for the [`MOST_WORDS`] that are read to leave it.
+    #[inline(always)]
+    pub(super) fn has_room(&mut self) -> bool {
+        let Fresh { frames, words, enough, .. } = &mut *self.fresh;
+        *enough
+            && self.frames < MAX_FRAMES
+            && frames.has_room(self.frames, 1)
+            && words.has_room(self.words, MOST_WORDS)
+    }
+
+    /// As [`Fresh::note`].
+    ///
+    /// # Safety
+    /// No more than [`MOST_WORDS`] after [`has_room`](Trail::has_room) has said so.
+    #[inline(always)]
+    pub(super) unsafe fn note(&mut self, word: Word) {
+        // SAFETY: the caller's promise.
+        unsafe { self.fresh.words.put(self.words, word) };
+        self.words += 1;
+    }
+
+    /// As [`Fresh::push`].
+    ///
+    /// # Safety
+    /// Once, after [`has_room`](Trail::has_room) has said so.
+    #[inline(always)]
+    pub(super) unsafe fn push(&mut self, frame: Frame) {
+        // SAFETY: the caller's promise.
+        unsafe { self.fresh.frames.put(self.frames, frame.with_words(self.left)) };
+        self.frames += 1;
+        self.left = self.words;
+    }
+
+    /// As [`Fresh::depend_on_fp`].
+    #[inline(always)]
+    pub(super) fn depend_on_fp(&mut self) {
+        self.needs_fp = true;
+    }
+
+    /// Where all of it is, as far as the walk has come.
+    #[inline(always)]
+    pub(super) fn end(&mut self) -> &mut Fresh {
+        (self.fresh.frames.len, self.fresh.words.len) = (self.frames, self.words);
+        self.fresh.needs_fp |= self.needs_fp;
+        self.fresh.left = self.left;
+        self.fresh
+    }
+
+    /// Goes on from there.
+    #[inline(always)]
+    pub(super) fn go_on(&mut self) {
+        (self.frames, self.words) = (self.fresh.frames.len, self.fresh.words.len);
+        self.left = self.fresh.left;
     }
 }
 

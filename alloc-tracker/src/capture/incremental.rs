@@ -8,10 +8,13 @@
 //! Every word is compared only after all words that led to it, so memory that a real walk would not touch is never
 //! touched. Comparing code and stack addresses alone would not be sound.
 
+use std::ops::Range;
+
 use super::End;
 use super::arch;
 use super::frame::Frame;
-use super::fresh::Fresh;
+use super::fresh::{Fresh, Trail};
+use super::recorded::Recorded;
 use super::registers::Registers;
 use super::stack::{Bounds, StackRanges};
 use super::walk::{Beginning, Walks};
@@ -20,45 +23,72 @@ use super::word::Word;
 /// Walks from the frame that has these registers. `None` if the stack has a frame that only a full unwinder understands.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<End> {
-    let Beginning { recorded, fresh, bounds, ranges } = walks.begin(registers, epoch)?;
-    let frames = recorded.frames();
-    // Of these the ones that have not returned.
-    let mut candidates = frames.len();
-    let mut memory = Memory { fresh, ranges, bounds, enough: true };
+    let Beginning { recorded, fresh, mut bounds, ranges } = walks.begin(registers, epoch)?;
+    let mut trail = Trail::of(fresh);
     let mut frame = Frame::in_register(registers.pc, registers.sp, registers.fp);
     loop {
-        candidates = recorded.outside_of(frame.sp, candidates);
-        if let Some(innermost) = candidates.checked_sub(1)
-            && frames.get(innermost).is_some_and(|recorded| recorded.is_in_state_of(&frame))
-        {
+        if let Some(innermost) = recorded.find(&frame) {
             // SAFETY: both walks are in the same state, so this one reads what the recorded one has read, each word after all
             // that led to it; and the thread's own stack is there from its stack pointer to its end.
             let Some(differs) = (unsafe { recorded.first_difference(innermost) }) else {
-                memory.fresh.share(candidates);
+                trail.end().share(innermost + 1);
                 return Some(End::Root);
             };
             // Further in the recorded frames hold; this one's caller is another.
-            for at in (differs + 1..candidates).rev() {
-                if !memory.fresh.push_recorded(recorded, at) {
-                    return Some(End::Truncated);
-                }
+            let (others, fresh) = (differs + 1..innermost + 1, trail.end());
+            if !take_over(fresh, recorded, others) {
+                return Some(End::Truncated);
             }
-            frame = frames[differs];
-            if !memory.bounds.contains(frame.sp) {
-                memory.fresh.leave_stack();
-                memory.bounds = memory.ranges.beyond(frame.sp)?;
+            frame = *recorded.frame(differs)?;
+            if !bounds.contains(frame.sp) {
+                fresh.leave_stack();
+                bounds = ranges.beyond(frame.sp)?;
             }
-            candidates = differs;
+            trail.go_on();
         }
-        let step = arch::step(&frame, &mut memory)?;
-        if !memory.enough || !memory.fresh.push(frame) {
+        if !trail.has_room() {
+            trail.end();
             return Some(End::Truncated);
         }
+        let step = match arch::step(&frame, &mut Usual { trail: &mut trail, bounds })? {
+            Step::Unpacked => {
+                // PERF: copies, so that the others can stay in registers.
+                let mut elsewhere = Anywhere { fresh: trail.end(), ranges: &mut *ranges, bounds: { bounds } };
+                let step = evaluate(&{ frame }, &mut elsewhere)?;
+                bounds = elsewhere.bounds;
+                if !elsewhere.fresh.push(frame) {
+                    return Some(End::Truncated);
+                }
+                trail.go_on();
+                step
+            }
+            step => {
+                // SAFETY: there is room, and this is the only one.
+                unsafe { trail.push(frame) };
+                step
+            }
+        };
         match step {
             Step::Caller(caller) => frame = caller,
-            Step::Outermost => return Some(End::Root),
+            Step::Outermost | Step::Unpacked => {
+                trail.end();
+                return Some(End::Root);
+            }
         }
     }
+}
+
+/// Adds these frames of the recorded walk again; false if there is no memory.
+#[cold]
+#[inline(never)]
+fn take_over(fresh: &mut Fresh, recorded: &Recorded, frames: Range<usize>) -> bool {
+    frames.rev().all(|at| fresh.push_recorded(recorded, at))
+}
+
+#[cold]
+#[inline(never)]
+fn evaluate(frame: &Frame, words: &mut Anywhere<'_>) -> Option<Step> {
+    arch::evaluate(frame, words)
 }
 
 /// Where a frame leads.
@@ -68,6 +98,8 @@ pub(super) enum Step {
     Caller(Frame),
     /// Nowhere: the thread began here.
     Outermost,
+    /// It has to be worked out in full.
+    Unpacked,
 }
 
 /// What a step reads, and where that is noted.
@@ -86,35 +118,63 @@ pub(super) trait Words {
     fn go_to(&mut self, sp: u64) -> Option<()>;
 }
 
-struct Memory<'a> {
-    fresh: &'a mut Fresh,
-    ranges: &'a mut StackRanges,
+/// Those of a step by a packed rule, which stays on its stack.
+struct Usual<'t, 'f> {
+    trail: &'t mut Trail<'f>,
     bounds: Bounds,
-    /// Whether there was memory to note everything.
-    enough: bool,
 }
 
-impl Words for Memory<'_> {
+impl Words for Usual<'_, '_> {
     #[inline(always)]
     fn return_address(&mut self, sp: u64, inner: u64) -> Option<u64> {
         let value = self.bounds.return_address(sp, inner)?;
-        self.enough &= self.fresh.note(Word { address: sp.wrapping_sub(8), value });
+        // SAFETY: a step reads one of them, and one other word, for which there is room.
+        unsafe { self.trail.note(Word { address: sp.wrapping_sub(8), value }) };
         Some(value)
     }
 
     #[inline(always)]
     fn read(&mut self, address: u64) -> Option<u64> {
         let value = self.bounds.read(address)?;
-        self.enough &= self.fresh.note(Word { address, value });
+        // SAFETY: as above; on processors where no rule is packed a step reads two.
+        unsafe { self.trail.note(Word { address, value }) };
         Some(value)
     }
 
     #[inline(always)]
     fn need_fp(&mut self) {
+        self.trail.depend_on_fp();
+    }
+
+    fn go_to(&mut self, sp: u64) -> Option<()> {
+        self.bounds.contains(sp).then_some(())
+    }
+}
+
+/// Those of a step of any kind.
+struct Anywhere<'a> {
+    fresh: &'a mut Fresh,
+    ranges: &'a mut StackRanges,
+    bounds: Bounds,
+}
+
+impl Words for Anywhere<'_> {
+    fn return_address(&mut self, sp: u64, inner: u64) -> Option<u64> {
+        let value = self.bounds.return_address(sp, inner)?;
+        self.fresh.note(Word { address: sp.wrapping_sub(8), value });
+        Some(value)
+    }
+
+    fn read(&mut self, address: u64) -> Option<u64> {
+        let value = self.bounds.read(address)?;
+        self.fresh.note(Word { address, value });
+        Some(value)
+    }
+
+    fn need_fp(&mut self) {
         self.fresh.depend_on_fp();
     }
 
-    #[cold]
     fn go_to(&mut self, sp: u64) -> Option<()> {
         self.fresh.was_evaluated();
         if !self.bounds.contains(sp) {
@@ -222,7 +282,10 @@ mod tests {
             for function in &functions {
                 let (base, offset) =
                     if function.needs_fp { (Base::Fp, 16) } else { (Base::Sp, function.size as u32) };
-                know(function.returns_to, Rule::Frame { base, offset, fp: function.saves.then_some(-16) });
+                know(
+                    function.returns_to,
+                    Rule::Frame { base, offset, below: u32::from(function.saves) * 16 },
+                );
             }
             let mut intern = |parent: Parent, pc: u64| {
                 let next = StackId(tree.len() as u32 + StackId::FIRST.0);

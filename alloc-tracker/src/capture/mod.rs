@@ -77,7 +77,9 @@ pub(crate) enum End {
 
 /// Walks the calling thread's stack into `walks`, from the frame that has these registers, when no
 /// [shortcut](Walks::shortcut) leads there. Addresses and nodes mean the same within one `epoch`.
-#[cfg_attr(not(debug_assertions), inline(always))]
+///
+/// PERF: not inlined, nor is what follows: each has the registers for itself.
+#[inline(never)]
 pub(crate) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> End {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if let Some(end) = incremental::walk(walks, registers, epoch) {

@@ -3,10 +3,11 @@
 use alloc_dump::layout::StackId;
 
 use super::array::Array;
-use super::frame::Frame;
+use super::frame::{Frame, InOrder};
 use super::fresh::Fresh;
 use super::plain_address;
 use super::word::{Word, differences_of, read};
+use crate::sys::{ErrnoGuard, Mapping};
 use crate::tree::Refused;
 
 /// The last walk on one stack, outermost frame first, with the words that were read: those that led out of a frame are before
@@ -17,8 +18,9 @@ use crate::tree::Refused;
 pub(super) struct Recorded {
     /// How many of the frames a new walk can share.
     sharable: usize,
-    frames: Array<Frame, 8>,
+    frames: Array<Frame, 0>,
     words: Array<Word, 32>,
+    index: Index,
     /// What it hangs under.
     root: StackId,
     /// Where its stack ends.
@@ -27,7 +29,14 @@ pub(super) struct Recorded {
 
 impl Recorded {
     pub(super) const fn new() -> Recorded {
-        Recorded { sharable: 0, frames: Array::new(), words: Array::new(), root: StackId::ROOT, end: 0 }
+        Recorded {
+            sharable: 0,
+            frames: Array::new(),
+            words: Array::new(),
+            index: Index::new(),
+            root: StackId::ROOT,
+            end: 0,
+        }
     }
 
     /// Forgets the walk: its code may be another by now.
@@ -54,27 +63,12 @@ impl Recorded {
         self.frames.get(at)
     }
 
-    /// The frames that a new walk can share.
+    /// Which of the frames that can be shared is in the state of this one, if it is found.
     #[inline(always)]
-    pub(super) fn frames(&self) -> &[Frame] {
-        self.frames.first(self.sharable)
-    }
-
-    /// How many of the first `frames` frames lie outside of this stack pointer, or at it.
-    ///
-    /// PERF: how many have returned cannot be foreseen, so there is no branch for each.
-    #[inline(always)]
-    pub(super) fn outside_of(&self, sp: u64, mut frames: usize) -> usize {
-        while frames > 0 {
-            let inside =
-                self.frames.last_block::<FEW>(frames).iter().map(|frame| usize::from(frame.sp < sp)).sum();
-            // What fills the block counts as well.
-            frames = frames.saturating_sub(inside);
-            if inside < FEW {
-                break;
-            }
-        }
-        frames
+    pub(super) fn find(&self, frame: &Frame) -> Option<usize> {
+        let at = self.index.place_of(frame.sp)?;
+        // PERF: whether it is one that can be shared cannot be foreseen, nor whether it is in this state: one branch for both.
+        ((at < self.sharable) & self.frames.even_behind(at)?.is_in_state_of(frame)).then_some(at)
     }
 
     /// The words that were read to leave a frame, the one that was read last first.
@@ -123,7 +117,7 @@ impl Recorded {
     /// All between the frame's stack pointer and the end of the stack must be readable.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) unsafe fn goes_on_from(&self, depth: usize, junction: &Frame) -> bool {
-        let Some(frame) = self.frames().get(depth) else { return false };
+        let Some(frame) = self.frames.get(depth).filter(|_| depth < self.sharable) else { return false };
         // SAFETY: the caller's promise; nothing else was read for a frame that is not in order.
         frame.has_node_and_state_of(junction)
             && !frame.is_in_order()
@@ -156,24 +150,26 @@ impl Recorded {
         self.root = root;
         self.frames.len = fresh.shared;
         let before = self.words_before(fresh.shared);
-        let (mut parent, mut in_order) = (root, fresh.in_order);
-        if let Some(last) = self.frames.as_slice().last() {
-            parent = last.node();
-            in_order |= last.is_in_order();
-        }
+        let outside = self.frames.as_slice().last().map(|last| (last.node(), last.in_order()));
+        let (mut parent, in_order) = outside.unwrap_or((root, InOrder::NO));
+        let mut in_order = in_order.or(fresh.in_order);
         if !self.take_words(fresh, before) {
             return self.refuse(Refused::Bound);
         }
-        let frames = fresh.frames.as_slice();
-        let Some(places) = self.frames.room_for(frames.len()) else { return self.refuse(Refused::Bound) };
-        for ((at, frame), place) in frames.iter().enumerate().rev().zip(places) {
+        let (frames, words) = (fresh.frames.as_slice(), self.words.len);
+        let (places, index) = (self.frames.room_for(frames.len()), self.index.places());
+        let (Some(places), Some(index)) = (places, index) else { return self.refuse(Refused::Bound) };
+        let (mut places, mut at) = (places.iter_mut(), fresh.shared);
+        for frame in frames.iter().rev() {
             let frame = frame.copied();
             parent = match node(parent, plain_address(frame.pc)) {
                 Ok(node) => node,
                 Err(why) => return self.refuse(why),
             };
-            in_order |= frame.is_read_elsewhere();
-            *place = frame.recorded(parent, self.words.len - fresh.words_before(at)).in_order(in_order);
+            let Some(place) = places.next() else { break };
+            (*place, in_order) = frame.recorded(parent, words - frame.words(), in_order);
+            index[Index::slot(frame.sp)] = at as u32;
+            at += 1;
         }
         self.frames.len += frames.len();
         self.sharable = if root == StackId::ROOT { self.frames.len } else { 0 };
@@ -206,7 +202,56 @@ impl Recorded {
     }
 }
 
+/// Which frame was the last one that had a stack pointer, of those that share a place.
+///
+/// PERF: whether a frame is there can be looked up in the walk, and need not be searched for. Of two frames that share a place one
+/// is not found; its caller is.
+#[derive(Debug)]
+struct Index {
+    memory: Mapping,
+    /// Whether the kernel has been asked for memory.
+    asked: bool,
+}
+
+impl Index {
+    const fn new() -> Index {
+        Index { memory: Mapping::empty(), asked: false }
+    }
+
+    /// Where the frame with this stack pointer may be.
+    #[inline(always)]
+    fn place_of(&self, sp: u64) -> Option<usize> {
+        let places = self.memory.slice::<u32>().first_chunk::<{ Index::SLOTS }>()?;
+        Some(places[Index::slot(sp)] as usize)
+    }
+
+    /// Where that is noted; `None` if there is no memory.
+    #[inline(always)]
+    fn places(&mut self) -> Option<&mut [u32; Index::SLOTS]> {
+        if self.memory.bytes().is_empty() {
+            self.begin();
+        }
+        self.memory.slice_mut::<u32>().first_chunk_mut()
+    }
+
+    /// Stack pointers are multiples of 16, mostly.
+    #[inline(always)]
+    fn slot(sp: u64) -> usize {
+        (sp / 16) as usize % Index::SLOTS
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.asked, true) {
+            let _errno = ErrnoGuard::new();
+            self.memory = Mapping::anonymous(Index::SLOTS * size_of::<u32>()).unwrap_or(Mapping::empty());
+        }
+    }
+
+    /// A page of them.
+    const SLOTS: usize = 1024;
+}
+
 /// PERF: so many words are compared at once: how many there are cannot be foreseen, so the fewer rounds the better.
 const BLOCK: usize = 8;
-/// As many frames are looked at at once.
-const FEW: usize = 4;

@@ -28,9 +28,9 @@ pub(super) struct Shortcuts {
     asked: bool,
 }
 
-/// PERF: two cache lines.
+/// PERF: three cache lines, of which most are in two.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(128))]
+#[repr(C, align(64))]
 struct Shortcut {
     /// 0 for no way at all.
     pc: u64,
@@ -41,20 +41,23 @@ struct Shortcut {
     /// Where in the recorded walk the junction is.
     depth: u16,
     /// Whether the way depends on the frame pointer.
-    needs_fp: u16,
+    needs_fp: u8,
+    /// How many blocks the way has.
+    blocks: u8,
     /// The frame that the way leads to, which is not part of it.
     junction: Frame,
-    way: Way,
+    /// What was read.
+    way: [Block; BLOCKS],
+    unused: u64,
 }
 
-/// The words that were read. A way of fewer words has some of them again.
+/// Some words of a way. The last one may be there several times, and is there.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-struct Way {
-    values: [u64; LONGEST],
+struct Block {
+    values: [u64; BLOCK],
     /// Where they are: words above the stack pointer.
-    places: [u16; LONGEST],
-    unused: u32,
+    places: [u16; BLOCK],
 }
 
 // SAFETY: integers without padding.
@@ -87,7 +90,7 @@ impl Shortcuts {
         }
         // SAFETY: on the thread's own stack, which is all that shortcuts are for, between its stack pointer, which is the
         // one that the way was gone from, and its end.
-        if unsafe { shortcut.way.differences_above(registers.sp) } != 0 {
+        if unsafe { shortcut.differences_above(registers.sp) } != 0 {
             return None;
         }
         // SAFETY: this walk has come to the very state of the junction, on the stack where it began.
@@ -97,7 +100,7 @@ impl Shortcuts {
 
     /// Remembers the way of a walk that has led to `node`, if it can be: `fresh` is what it has gone until it came to a
     /// frame of the recorded walk.
-    #[cfg_attr(not(debug_assertions), inline(always))]
+    #[inline(never)]
     pub(super) fn remember(
         &mut self,
         registers: &Registers,
@@ -112,11 +115,12 @@ impl Shortcuts {
         let place = place(registers);
         let Some(shortcut) = self.table.slice_mut::<Shortcut>().get_mut(place) else { return };
         // What there is no way to be remembered of leaves the place to whatever has it.
-        let Some(way) = fresh.way().and_then(|way| Way::above(registers.sp, &way)) else { return };
-        shortcut.way = way;
-        (shortcut.pc, shortcut.sp, shortcut.fp) = (registers.pc, registers.sp, registers.fp);
+        let Some(words) = fresh.way() else { return };
+        let is_near = shortcut.note(registers.sp, words);
+        shortcut.pc = if is_near { registers.pc } else { 0 };
+        (shortcut.sp, shortcut.fp) = (registers.sp, registers.fp);
         (shortcut.node, shortcut.depth) = (node.0, depth);
-        shortcut.needs_fp = u16::from(fresh.needs_fp() || junction.fp_slot().is_none());
+        shortcut.needs_fp = u8::from(fresh.needs_fp() || junction.fp_slot().is_none());
         shortcut.junction = *junction;
     }
 
@@ -134,21 +138,47 @@ impl Shortcuts {
     }
 }
 
-impl Way {
-    /// These words; `None` if one of them is too far away.
+impl Shortcut {
+    /// The words of its way, of which there are some; false if one of them is too far away.
     #[inline(always)]
-    fn above(sp: u64, words: &[Word; LONGEST]) -> Option<Way> {
-        let mut way = Way { values: [0; LONGEST], places: [0; LONGEST], unused: 0 };
-        let mut near = true;
-        for ((word, value), place) in words.iter().zip(&mut way.values).zip(&mut way.places) {
-            let above = word.address.wrapping_sub(sp) / 8;
-            near &= above <= u64::from(u16::MAX);
-            (*value, *place) = (word.value, above as u16);
+    fn note(&mut self, sp: u64, words: &[Word]) -> bool {
+        let (blocks, last, mut farthest) = (words.len().div_ceil(BLOCK), words.len() - 1, 0);
+        self.blocks = blocks as u8;
+        for (block, Block { values, places }) in self.way.iter_mut().take(blocks).enumerate() {
+            for (at, (value, place)) in values.iter_mut().zip(places).enumerate() {
+                let word = words[(block * BLOCK + at).min(last)];
+                let above = word.address.wrapping_sub(sp) / 8;
+                farthest |= above;
+                (*value, *place) = (word.value, above as u16);
+            }
         }
-        near.then_some(way)
+        farthest <= u64::from(u16::MAX)
     }
 
     /// In which bits the words differ from what they were.
+    ///
+    /// PERF: few have more than one block, and most of those that do are the same ones.
+    ///
+    /// # Safety
+    /// They must be readable, in any order.
+    #[inline(always)]
+    unsafe fn differences_above(&self, sp: u64) -> u64 {
+        let [first, others @ ..] = &self.way;
+        // SAFETY: the caller's promise.
+        let mut differences = unsafe { first.differences_above(sp) };
+        for (at, block) in others.iter().enumerate() {
+            if usize::from(self.blocks) <= at + 1 {
+                break;
+            }
+            // SAFETY: as above.
+            differences |= unsafe { block.differences_above(sp) };
+        }
+        differences
+    }
+}
+
+impl Block {
+    /// In which bits its words differ from what they were.
     ///
     /// # Safety
     /// They must be readable, in any order.
@@ -162,9 +192,11 @@ impl Way {
     }
 }
 
+const BLOCK: usize = 4;
+const BLOCKS: usize = 3;
 /// Words of a way.
-pub(super) const LONGEST: usize = 6;
-/// PERF: 128 KiB, for the second-level cache. One way at a place: with several, which of them it is cannot be foreseen, and costs
+pub(super) const LONGEST: usize = BLOCK * BLOCKS;
+/// PERF: 192 KiB, for the second-level cache. One way at a place: with several, which of them it is cannot be foreseen, and costs
 /// more than a step or two.
 const PLACES: usize = 1 << PLACE_BITS;
 const PLACE_BITS: u32 = 10;

@@ -11,18 +11,13 @@ use super::incremental::{Step, Words};
 use super::rule::{Base, Rule};
 use crate::modules;
 
-/// The frame's caller; `None` if only a full unwinder can tell.
+/// The frame's caller, if a packed rule says it; `None` if only a full unwinder can tell.
 #[inline(always)]
 pub(super) fn step(frame: &Frame, words: &mut impl Words) -> Option<Step> {
-    let (base, offset, fp) = match rule_at(frame.rule_address()) {
-        Rule::Frame { base, offset, fp } => (base, offset, fp),
+    let (base, offset, below) = match rule_at(frame.rule_address()) {
+        Rule::Frame { base, offset, below } => (base, offset, below),
         Rule::Outermost => return Some(Step::Outermost),
-        Rule::Unpackable => {
-            // PERF: copies, so that the frames themselves can stay in registers.
-            let mut caller = *frame;
-            let goes_on = compile::evaluate(&{ *frame }, words, &mut caller)?;
-            return Some(if goes_on { Step::Caller(caller) } else { Step::Outermost });
-        }
+        Rule::Unpackable => return Some(Step::Unpacked),
     };
     let base = match base {
         Base::Sp => frame.sp,
@@ -35,11 +30,13 @@ pub(super) fn step(frame: &Frame, words: &mut impl Words) -> Option<Step> {
         },
     };
     let sp = base.wrapping_add(u64::from(offset));
-    let pc = words.return_address(sp, frame.sp).filter(|pc| *pc != 0)?;
+    // NOTE: there is no rule for an address of zero, which ends the walk by rules.
+    let pc = words.return_address(sp, frame.sp)?;
     // PERF: whether it was saved cannot be foreseen, so there is no branch.
-    let (saved, slot) = (fp.is_some(), sp.wrapping_add_signed(i64::from(fp.unwrap_or(0))));
-    Some(Step::Caller(frame.caller(pc, sp, saved, slot)))
+    Some(Step::Caller(frame.caller(pc, sp, below != 0, sp.wrapping_sub(u64::from(below)))))
 }
+
+pub(super) use compile::evaluate;
 
 /// The bytes that the function around the return address `returns_to` has above its stack pointer, if the function at
 /// `caller` calls it, or ends in a jump to it, and if its caller's frame pointer is in the register.
@@ -57,7 +54,7 @@ pub(super) fn frame_of_function_called_by(caller: u64, returns_to: u64) -> Optio
         return None;
     }
     match rule_at(returns_to.wrapping_sub(1)) {
-        Rule::Frame { base: Base::Sp, offset, fp: None } => Some(u64::from(offset)),
+        Rule::Frame { base: Base::Sp, offset, below: 0 } => Some(u64::from(offset)),
         _ => None,
     }
 }

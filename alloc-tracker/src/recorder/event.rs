@@ -75,7 +75,7 @@ fn walk_on(local: &mut Local, pc: u64, sp: u64, fp: u64) -> Option<Stack> {
     let mut end = capture::walk(walks, registers, enrolment.epoch());
     // The walk itself may have found out that there is other code now.
     if enrolment.look_at_modules() {
-        end = walk_again(walks, registers, enrolment.epoch());
+        end = capture::walk(walks, registers, enrolment.epoch());
     }
     let generation = enrolment.generation();
     let stack = walks.resolve(registers, end, generation, intern);
@@ -101,12 +101,6 @@ fn walk_on(local: &mut Local, pc: u64, sp: u64, fp: u64) -> Option<Stack> {
 #[inline(never)]
 fn shortcut(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<StackId> {
     walks.shortcut(registers, epoch)
-}
-
-#[cold]
-#[inline(never)]
-fn walk_again(walks: &mut Walks, registers: &Registers, epoch: u64) -> End {
-    capture::walk(walks, registers, epoch)
 }
 
 /// Records an event whose stack was just walked.
