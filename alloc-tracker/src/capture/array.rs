@@ -43,6 +43,15 @@ impl<T: Plain + Filler, const SKIP: usize> Array<T, SKIP> {
         }
     }
 
+    /// The last `N` values of the first `len` ones, of which there is at least one; before those, what fills the block.
+    #[inline(always)]
+    pub(super) fn last_block<const N: usize>(&self, len: usize) -> &[T; N] {
+        const { assert!(N <= SKIP + 1) };
+        debug_assert!((1..=self.len).contains(&len));
+        // SAFETY: there is a value, hence memory, with `SKIP` values before the first.
+        unsafe { &*self.start.as_ptr().wrapping_add(len).wrapping_sub(N).cast::<[T; N]>() }
+    }
+
     #[inline]
     pub(super) fn get(&self, at: usize) -> Option<&T> {
         self.as_slice().get(at)
@@ -64,13 +73,6 @@ impl<T: Plain + Filler, const SKIP: usize> Array<T, SKIP> {
         }
         // SAFETY: there are `capacity` values, all of them initialised, if only with zeros.
         Some(unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(self.len), more) })
-    }
-
-    /// The value at this place; behind the last one, whatever there is memory for.
-    #[inline(always)]
-    pub(super) fn even_behind(&self, at: usize) -> Option<&T> {
-        // SAFETY: there are `capacity` values, all of them initialised, if only with zeros.
-        (at < self.capacity).then(|| unsafe { self.start.add(at).as_ref() })
     }
 
     /// Whether [`put`](Array::put) has room for `more` values from this place on, after making some if need be. The places before it

@@ -24,10 +24,12 @@ use super::word::Word;
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<End> {
     let Beginning { recorded, fresh, mut bounds, ranges } = walks.begin(registers, epoch)?;
+    // Frames of the recorded walk that have not returned.
+    let mut candidates = recorded.sharable();
     let mut trail = Trail::of(fresh);
     let mut frame = Frame::in_register(registers.pc, registers.sp, registers.fp);
     loop {
-        if let Some(innermost) = recorded.find(&frame) {
+        if let Some(innermost) = recorded.find(&frame, &mut candidates) {
             // SAFETY: both walks are in the same state, so this one reads what the recorded one has read, each word after all
             // that led to it; and the thread's own stack is there from its stack pointer to its end.
             let Some(differs) = (unsafe { recorded.first_difference(innermost) }) else {
@@ -45,6 +47,7 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
                 bounds = ranges.beyond(frame.sp)?;
             }
             trail.go_on();
+            candidates = differs;
         }
         if !trail.has_room() {
             trail.end();

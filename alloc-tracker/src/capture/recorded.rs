@@ -7,7 +7,6 @@ use super::frame::{Frame, InOrder};
 use super::fresh::Fresh;
 use super::plain_address;
 use super::word::{Word, differences_of, read};
-use crate::sys::{ErrnoGuard, Mapping};
 use crate::tree::Refused;
 
 /// The last walk on one stack, outermost frame first, with the words that were read: those that led out of a frame are before
@@ -18,9 +17,8 @@ use crate::tree::Refused;
 pub(super) struct Recorded {
     /// How many of the frames a new walk can share.
     sharable: usize,
-    frames: Array<Frame, 0>,
+    frames: Array<Frame, 8>,
     words: Array<Word, 32>,
-    index: Index,
     /// What it hangs under.
     root: StackId,
     /// Where its stack ends.
@@ -29,14 +27,7 @@ pub(super) struct Recorded {
 
 impl Recorded {
     pub(super) const fn new() -> Recorded {
-        Recorded {
-            sharable: 0,
-            frames: Array::new(),
-            words: Array::new(),
-            index: Index::new(),
-            root: StackId::ROOT,
-            end: 0,
-        }
+        Recorded { sharable: 0, frames: Array::new(), words: Array::new(), root: StackId::ROOT, end: 0 }
     }
 
     /// Forgets the walk: its code may be another by now.
@@ -63,12 +54,35 @@ impl Recorded {
         self.frames.get(at)
     }
 
-    /// Which of the frames that can be shared is in the state of this one, if it is found.
+    /// Which frame is in the state of this one, if one of the first `candidates` is, of which those remain that have not returned.
     #[inline(always)]
-    pub(super) fn find(&self, frame: &Frame) -> Option<usize> {
-        let at = self.index.place_of(frame.sp)?;
-        // PERF: whether it is one that can be shared cannot be foreseen, nor whether it is in this state: one branch for both.
-        ((at < self.sharable) & self.frames.even_behind(at)?.is_in_state_of(frame)).then_some(at)
+    pub(super) fn find(&self, frame: &Frame, candidates: &mut usize) -> Option<usize> {
+        *candidates = self.outside_of(frame.sp, *candidates);
+        let at = candidates.checked_sub(1)?;
+        self.frames.get(at)?.is_in_state_of(frame).then_some(at)
+    }
+
+    /// The frames that a new walk can share.
+    #[inline(always)]
+    pub(super) fn sharable(&self) -> usize {
+        self.sharable
+    }
+
+    /// How many of the first `frames` frames lie outside of this stack pointer, or at it.
+    ///
+    /// PERF: how many have returned cannot be foreseen, so there is no branch for each.
+    #[inline(always)]
+    fn outside_of(&self, sp: u64, mut frames: usize) -> usize {
+        while frames > 0 {
+            let inside =
+                self.frames.last_block::<FEW>(frames).iter().map(|frame| usize::from(frame.sp < sp)).sum();
+            // What fills the block counts as well.
+            frames = frames.saturating_sub(inside);
+            if inside < FEW {
+                break;
+            }
+        }
+        frames
     }
 
     /// The words that were read to leave a frame, the one that was read last first.
@@ -157,9 +171,8 @@ impl Recorded {
             return self.refuse(Refused::Bound);
         }
         let (frames, words) = (fresh.frames.as_slice(), self.words.len);
-        let (places, index) = (self.frames.room_for(frames.len()), self.index.places());
-        let (Some(places), Some(index)) = (places, index) else { return self.refuse(Refused::Bound) };
-        let (mut places, mut at) = (places.iter_mut(), fresh.shared);
+        let Some(places) = self.frames.room_for(frames.len()) else { return self.refuse(Refused::Bound) };
+        let mut places = places.iter_mut();
         for frame in frames.iter().rev() {
             let frame = frame.copied();
             parent = match node(parent, plain_address(frame.pc)) {
@@ -168,8 +181,6 @@ impl Recorded {
             };
             let Some(place) = places.next() else { break };
             (*place, in_order) = frame.recorded(parent, words - frame.words(), in_order);
-            index[Index::slot(frame.sp)] = at as u32;
-            at += 1;
         }
         self.frames.len += frames.len();
         self.sharable = if root == StackId::ROOT { self.frames.len } else { 0 };
@@ -202,56 +213,7 @@ impl Recorded {
     }
 }
 
-/// Which frame was the last one that had a stack pointer, of those that share a place.
-///
-/// PERF: whether a frame is there can be looked up in the walk, and need not be searched for. Of two frames that share a place one
-/// is not found; its caller is.
-#[derive(Debug)]
-struct Index {
-    memory: Mapping,
-    /// Whether the kernel has been asked for memory.
-    asked: bool,
-}
-
-impl Index {
-    const fn new() -> Index {
-        Index { memory: Mapping::empty(), asked: false }
-    }
-
-    /// Where the frame with this stack pointer may be.
-    #[inline(always)]
-    fn place_of(&self, sp: u64) -> Option<usize> {
-        let places = self.memory.slice::<u32>().first_chunk::<{ Index::SLOTS }>()?;
-        Some(places[Index::slot(sp)] as usize)
-    }
-
-    /// Where that is noted; `None` if there is no memory.
-    #[inline(always)]
-    fn places(&mut self) -> Option<&mut [u32; Index::SLOTS]> {
-        if self.memory.bytes().is_empty() {
-            self.begin();
-        }
-        self.memory.slice_mut::<u32>().first_chunk_mut()
-    }
-
-    /// Stack pointers are multiples of 16, mostly.
-    #[inline(always)]
-    fn slot(sp: u64) -> usize {
-        (sp / 16) as usize % Index::SLOTS
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn begin(&mut self) {
-        if !std::mem::replace(&mut self.asked, true) {
-            let _errno = ErrnoGuard::new();
-            self.memory = Mapping::anonymous(Index::SLOTS * size_of::<u32>()).unwrap_or(Mapping::empty());
-        }
-    }
-
-    /// A page of them.
-    const SLOTS: usize = 1024;
-}
-
 /// PERF: so many words are compared at once: how many there are cannot be foreseen, so the fewer rounds the better.
 const BLOCK: usize = 8;
+/// As many frames are looked at at once.
+const FEW: usize = 4;
