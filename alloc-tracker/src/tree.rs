@@ -56,10 +56,14 @@ impl Tree {
     #[inline(always)]
     pub(crate) fn intern(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
         // SAFETY: tables are published whole and never unmapped.
-        if let Some(table) = unsafe { self.table.load(Ordering::Acquire).as_ref() }
-            && let Some(id) = table.line(table.place(parent)).find_likely(parent, pc)
-        {
-            return Ok(id);
+        if let Some(table) = unsafe { self.table.load(Ordering::Acquire).as_ref() } {
+            let place = table.place(parent);
+            if let Some(id) = table.line(place).find_likely(parent, pc) {
+                return Ok(id);
+            }
+            if let Some(id) = table.line(near(place, hash(parent, pc))).find_likely(parent, pc) {
+                return Ok(id);
+            }
         }
         self.find_or_insert(parent, pc, journal)
     }
@@ -274,8 +278,8 @@ impl Table {
     fn find(&self, parent: Parent, pc: u64) -> Place<'_> {
         let place = self.place(parent);
         let mut line = self.line(place);
-        let mut far = hash(parent, pc) as usize;
-        let mut near = Some(place ^ (1 + (far >> 20) % NEIGHBOURS));
+        let hash = hash(parent, pc);
+        let (mut far, mut near) = (hash as usize, Some(near(place, hash)));
         // At least half of the slots are empty, so this ends.
         loop {
             if let Some(id) = line.find(parent, pc) {
@@ -323,6 +327,12 @@ impl Slot {
         let parent = Parent((ids >> 32) as u32);
         (ids != EMPTY).then(|| (parent, key(parent, self.key.load(Ordering::Relaxed)), StackId(ids as u32)))
     }
+}
+
+/// The line near this one in which a node with this hash is, if it has no room there.
+#[inline(always)]
+fn near(place: usize, hash: u64) -> usize {
+    place ^ (1 + (hash >> 20) as usize % NEIGHBOURS)
 }
 
 /// Mixes both halves well enough for linear probing; the multiplier is 2^64 divided by the golden ratio.
