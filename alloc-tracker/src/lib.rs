@@ -47,6 +47,7 @@ compile_error!(
 );
 
 mod allocator;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has rules"))]
 mod capture;
 mod clock;
 mod counters;
@@ -54,6 +55,7 @@ mod epoch;
 mod hook;
 mod loader;
 mod mode;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 reads unwind tables"))]
 mod modules;
 mod probe;
 mod profiler;

@@ -5,7 +5,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | `incremental` | the walk: steps outwards, and takes over what has not changed since the last one |
-//! | `x86_64`, `aarch64` | one step outwards; all that depends on the processor |
+//! | `x86_64`, `aarch64`, `other` | one step outwards; all that depends on the processor |
 //! | `rule` | a rule in one word, and the table of rules |
 //! | `compile` | rules out of the unwind tables of the modules |
 //! | `portable` | the walk by the platform's own unwinder, for what rules cannot say, and to compare with |
@@ -22,8 +22,9 @@ mod array;
 mod compile;
 mod frame;
 mod fresh;
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code, reason = "no steps"))]
 mod incremental;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod other;
 mod portable;
 mod recorded;
 mod registers;
@@ -39,6 +40,8 @@ mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
 use aarch64 as arch;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use other as arch;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as arch;
 
@@ -59,12 +62,7 @@ pub(crate) const TABLE_BYTES: u64 = rule::TABLE_BYTES;
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) const TABLE_BYTES: u64 = 0;
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use arch::plain_address;
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn plain_address(pc: u64) -> u64 {
-    pc
-}
 
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +79,6 @@ pub(crate) enum End {
 /// PERF: not inlined, nor is what follows: each has the registers for itself.
 #[inline(never)]
 pub(crate) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> End {
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if let Some(end) = incremental::walk(walks, registers, epoch) {
         return end;
     }
