@@ -64,6 +64,10 @@ impl Thread {
 #[cold]
 #[inline(never)]
 fn unusual(thread: *const Thread) -> Option<*const Thread> {
+    if thread.addr() > LAST_MARKER.addr() {
+        // A signal handler's event has registered the thread meanwhile.
+        return Some(thread);
+    }
     if thread == REGISTERING {
         return None;
     }

@@ -95,6 +95,10 @@ type Slice<'a> = EndianSlice<'a, NativeEndian>;
 
 /// Calls `f` with what the unwind tables say, under the lock of the modules.
 fn with_row<R>(address: u64, f: impl FnOnce(&Entry<'_>) -> Option<R>) -> Option<R> {
+    // What lies before the return address 0, which stands for none, is no reason to look for modules.
+    if address == 0u64.wrapping_sub(1) {
+        return None;
+    }
     modules::with_unwind_tables(address, |tables| {
         let mut context = CONTEXT.lock();
         let context = context.get_or_insert_with(UnwindContext::new_in);

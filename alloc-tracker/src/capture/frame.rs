@@ -26,9 +26,9 @@ pub(super) struct Frame {
 unsafe impl Plain for Frame {}
 
 impl Filler for Frame {
-    /// A frame inside of every stack.
+    /// A frame outside of all others.
     fn filler() -> Frame {
-        Frame::in_register(0, 0, 0)
+        Frame::in_register(0, u64::MAX, 0)
     }
 }
 

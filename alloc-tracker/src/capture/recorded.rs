@@ -74,10 +74,10 @@ impl Recorded {
     #[inline(always)]
     fn outside_of(&self, sp: u64, mut frames: usize) -> usize {
         while frames > 0 {
-            let inside =
+            let inside: usize =
                 self.frames.last_block::<FEW>(frames).iter().map(|frame| usize::from(frame.sp < sp)).sum();
-            // What fills the block counts as well.
-            frames = frames.saturating_sub(inside);
+            // What fills the block lies outside of everything.
+            frames -= inside;
             if inside < FEW {
                 break;
             }

@@ -9,6 +9,7 @@ use super::recorded::Recorded;
 use super::registers::Registers;
 use super::shortcut::Shortcuts;
 use super::stack::{self, Bounds, RecentStacks, STACKS, StackRanges};
+use crate::sys::ErrnoGuard;
 use crate::tree::{Parent, Refused};
 
 /// The walks of one thread.
@@ -81,6 +82,7 @@ impl Walks {
     #[cold]
     #[inline(never)]
     fn go_to(&mut self, sp: u64, epoch: u64) -> bool {
+        let _errno = ErrnoGuard::new();
         self.belong_to(epoch);
         if !self.stacks.is_current(sp) {
             let Some(at) = self.stacks.switch(sp, &mut self.ranges) else { return false };
