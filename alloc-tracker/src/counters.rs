@@ -4,6 +4,8 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use alloc_dump::lane::Heap;
+
 use crate::mode::{self, COUNT};
 use crate::recorder::Event;
 use crate::thread;
@@ -198,10 +200,11 @@ impl Counters {
 
     #[inline]
     fn apply(&self, event: &Event, add: impl Fn(&AtomicU64, u64)) {
-        let (calls, allocated, freed) = match *event {
-            Event::Alloc { size, .. } => (&self.allocations, size, 0),
-            Event::Dealloc { size, .. } => (&self.deallocations, 0, size),
-            Event::Realloc { size, old_size, .. } => (&self.reallocations, size, old_size),
+        let Event { kind, size, begun, .. } = *event;
+        let (calls, allocated, freed) = match kind {
+            Heap::Alloc | Heap::AllocZeroed => (&self.allocations, size, 0),
+            Heap::Dealloc => (&self.deallocations, 0, size),
+            Heap::ReallocEnd => (&self.reallocations, size, begun.old_size),
         };
         add(calls, 1);
         add(&self.allocated_bytes, allocated);

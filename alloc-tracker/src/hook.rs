@@ -4,10 +4,12 @@
 //! A free is recorded **before** the inner allocator gets the block back and an allocation **after** it was handed
 //! out, so that in the dump a reused address is always freed before it is allocated again.
 
+use alloc_dump::lane::Heap;
+
 use crate::capture::{Entered, Shim};
 use crate::counters;
 use crate::mode::{self, COUNT, RECORD};
-use crate::recorder::{self, Event};
+use crate::recorder::{self, Begun, Event};
 use crate::sys::ErrnoGuard;
 use crate::thread;
 
@@ -16,77 +18,74 @@ pub(crate) const ZEROED: usize = 1;
 /// The allocator was declared to count from the first event on.
 pub(crate) const COUNTING: usize = 2;
 
-/// The first half of a realloc.
-pub(crate) struct Begun {
-    old_size: usize,
-    /// In which recording it was recorded, 0 for none.
-    recording: u32,
-}
-
 /// Before a block is moved: from now on its address may be given to another thread.
 #[inline(never)]
 pub(crate) fn reallocating(block: *mut u8, old_size: usize, flags: usize) -> Begun {
+    let old_size = old_size as u64;
     if mode::undecided() {
         settle(flags);
     }
     if mode::current() & RECORD == 0 || recorder::left_behind_by_fork() {
         return Begun { old_size, recording: 0 };
     }
-    let recording =
-        thread::with(|mut busy| recorder::realloc_begins(busy.local(), block as u64, old_size as u64));
+    let recording = thread::with(|mut busy| recorder::realloc_begins(busy.local(), block as u64, old_size));
     Begun { old_size, recording: recording.unwrap_or(0) }
 }
 
 /// After a block was handed out. Of `flags` see [`ZEROED`] and [`COUNTING`].
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn allocated(block: *mut u8, size: usize, flags: usize, entered: &Entered) {
     if !block.is_null() {
-        let zeroed = flags & ZEROED != 0;
-        handle::<0>(|| Event::Alloc { addr: block as u64, size: size as u64, zeroed }, flags, entered);
+        recorder::settle();
+        let kind = if flags & ZEROED != 0 { Heap::AllocZeroed } else { Heap::Alloc };
+        handle(kind, block as u64, size as u64, &Begun::NOT_AT_ALL, flags, entered);
     }
 }
 
 /// Before a block is given back.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn freeing(block: *mut u8, size: usize, flags: usize, entered: &Entered) {
-    handle::<1>(|| Event::Dealloc { addr: block as u64, size: size as u64 }, flags, entered);
+    handle(Heap::Dealloc, block as u64, size as u64, &Begun::NOT_AT_ALL, flags, entered);
 }
 
 /// After a block was moved, or could not be.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn reallocated(begun: &Begun, new: *mut u8, size: usize, entered: &Entered) {
-    let Begun { old_size, recording } = *begun;
     if new.is_null() {
-        if recording != 0 && !recorder::left_behind_by_fork() {
-            thread::with(|mut busy| recorder::realloc_failed(busy.local(), recording));
-        }
-        return;
+        return could_not_be_moved(begun.recording);
     }
-    let (new, size) = (new as u64, size as u64);
-    let event = || Event::Realloc { old_size: old_size as u64, new, size, begun: recording };
-    handle::<2>(event, 0, entered);
+    recorder::settle();
+    handle(Heap::ReallocEnd, new as u64, size as u64, begun, 0, entered);
 }
 
-/// PERF: `KIND` is there to make three functions of one: which kind of event comes next cannot be foreseen, and in one function
-/// every branch on it would be. The event is made where it is needed: as a value that is handed on it would be in memory.
-#[inline(always)]
-fn handle<const KIND: u8>(event: impl Fn() -> Event, flags: usize, entered: &Entered) {
+#[cold]
+#[inline(never)]
+fn could_not_be_moved(recording: u32) {
+    if recording != 0 && !recorder::left_behind_by_fork() {
+        thread::with(|mut busy| recorder::realloc_failed(busy.local(), recording));
+    }
+}
+
+/// PERF: one function for all kinds of events, in which the kind is a number that is stored, and no branch: which one comes next
+/// cannot be foreseen, and code that is there once is in the nearest cache. Its arguments are those that fit into registers.
+#[inline(never)]
+fn handle(kind: Heap, addr: u64, size: u64, begun: &Begun, flags: usize, entered: &Entered) {
     // PERF: a recording and nothing else is the usual case; whatever may change `errno` in there guards it itself.
     if mode::current() & !mode::WHOLE == RECORD
         && !recorder::left_behind_by_fork()
         && let Some(thread) = thread::own()
     {
-        if thread.enter(|busy| record(busy, event(), entered)).is_none() {
+        if thread.enter(|busy| record(busy, &Event { kind, addr, size, begun: *begun }, entered)).is_none() {
             recorder::lose(1);
         }
         return;
     }
-    handle_others(event(), flags, entered);
+    handle_others(&Event { kind, addr, size, begun: *begun }, flags, entered);
 }
 
 #[cold]
 #[inline(never)]
-fn handle_others(event: Event, flags: usize, entered: &Entered) {
+fn handle_others(event: &Event, flags: usize, entered: &Entered) {
     let _errno = ErrnoGuard::new();
     settle(flags);
     if mode::undecided() {
@@ -102,7 +101,7 @@ fn handle_others(event: Event, flags: usize, entered: &Entered) {
     }
     let seen = thread::with(|busy| {
         if mode::current() & COUNT != 0 {
-            busy.counters().count(&event);
+            busy.counters().count(event);
         }
         if mode::current() & RECORD != 0 && !recorder::left_behind_by_fork() {
             record(busy, event, entered);
@@ -111,7 +110,7 @@ fn handle_others(event: Event, flags: usize, entered: &Entered) {
     if seen.is_none() {
         // A signal handler that allocates while its thread is in here.
         if mode::current() & COUNT != 0 {
-            counters::REENTRANT.count_shared(&event);
+            counters::REENTRANT.count_shared(event);
         }
         if mode::current() & RECORD != 0 {
             recorder::lose(1);
@@ -129,18 +128,9 @@ fn settle(flags: usize) {
 }
 
 #[inline(always)]
-fn record(mut busy: thread::Busy<'_>, event: Event, entered: &Entered) {
-    let shim = match event {
-        Event::Alloc { zeroed: false, .. } => Shim::Alloc,
-        Event::Alloc { zeroed: true, .. } => Shim::AllocZeroed,
-        Event::Dealloc { .. } => Shim::Dealloc,
-        Event::Realloc { .. } => Shim::Realloc,
-    };
-    if !matches!(event, Event::Dealloc { .. }) {
-        recorder::settle();
-    }
+fn record(mut busy: thread::Busy<'_>, event: &Event, entered: &Entered) {
     let local = busy.local();
-    if let Some(stack) = recorder::walk(local, &shim.leave(entered.registers())) {
+    if let Some(stack) = recorder::walk(local, &Shim::of(event.kind).leave(entered.registers())) {
         recorder::event(local, stack, event);
     }
 }

@@ -4,7 +4,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
-use alloc_dump::lane::{ENTRY_WORDS, Entry};
+use alloc_dump::lane::ENTRY_WORDS;
 use alloc_dump::layout::StackId;
 use alloc_dump::tail::{self, LANE_HEADER_LEN, LANE_ROOM, MAX_LANES, NODE_LEN, NODE_RING_OFFSET, NODE_ROOM};
 
@@ -158,17 +158,17 @@ impl Lane {
         self.entry_word(index, 0).load(Ordering::Relaxed)
     }
 
-    /// Stamps and stores the entry of this number: for the thread that the lane belongs to. The stamp is later than
-    /// `last`, and returned.
+    /// Stamps and stores the entry of this number, whose words `entry` makes of the stamp: for the thread that the lane belongs to.
+    /// The stamp is later than `last`, and returned.
     #[inline(always)]
-    pub(crate) fn store(&self, index: u64, entry: &Entry, last: u64) -> u64 {
+    pub(crate) fn store(&self, index: u64, last: u64, entry: impl FnOnce(u64) -> [u64; ENTRY_WORDS]) -> u64 {
         // Whoever sees the stamp passed and no intent may rely on there being no earlier entry to come.
         self.word(INTENT).store(index + 1, Ordering::Relaxed);
         if NEEDS_FENCE.load(Ordering::Relaxed) {
             fence(Ordering::SeqCst);
         }
         let stamp = clock::stamp_after(last);
-        for (word, value) in entry.encode(stamp).into_iter().enumerate() {
+        for (word, value) in entry(stamp).into_iter().enumerate() {
             self.entry_word(index, word).store(value, Ordering::Relaxed);
         }
         self.word(STORED).store(index + 1, Ordering::Release);

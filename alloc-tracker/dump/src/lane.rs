@@ -132,6 +132,44 @@ pub enum Entry {
     },
 }
 
+/// Heap events whose entries are alike: an address, a size and a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Heap {
+    /// [`Entry::Alloc`].
+    Alloc = ALLOC as u8,
+    /// [`Entry::Alloc`] with `zeroed`.
+    AllocZeroed = ALLOC_ZEROED as u8,
+    /// [`Entry::Dealloc`].
+    Dealloc = DEALLOC as u8,
+    /// [`Entry::ReallocEnd`].
+    ReallocEnd = REALLOC_END as u8,
+}
+
+impl Heap {
+    /// The words of such an entry, as [`Entry::encode`] has them. PERF: which kind it is, is a number among others, not a branch.
+    ///
+    /// ```
+    /// use alloc_dump::lane::{Entry, Heap};
+    /// use alloc_dump::layout::StackId;
+    ///
+    /// let (addr, size, stack, truncated) = (0x1000, 16, StackId(7), false);
+    /// let entry = Entry::Dealloc { addr, size, stack, truncated };
+    /// assert_eq!(Heap::Dealloc.encode(addr, size, (stack, truncated), 99), entry.encode(99));
+    /// ```
+    #[inline]
+    pub fn encode(
+        self,
+        addr: u64,
+        size: u32,
+        (stack, truncated): (StackId, bool),
+        stamp: u64,
+    ) -> [u64; ENTRY_WORDS] {
+        let flag = u64::from(truncated) * TRUNCATED;
+        [stamp << STAMP_SHIFT | flag | self as u64, addr, pair(size, stack.0)]
+    }
+}
+
 /// Stands for a size that does not fit: an [`Entry::Size`] just before has it.
 pub const WIDE: u32 = u32::MAX;
 

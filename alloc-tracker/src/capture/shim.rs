@@ -11,23 +11,25 @@
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use alloc_dump::lane::Heap;
+
 use super::registers::Registers;
 use crate::sys::ErrnoGuard;
 
-/// One of the four functions.
+/// One of the four functions: that of this kind of event.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Shim {
-    Alloc,
-    AllocZeroed,
-    Dealloc,
-    Realloc,
-}
+pub(crate) struct Shim(Heap);
 
 impl Shim {
+    #[inline(always)]
+    pub(crate) fn of(kind: Heap) -> Shim {
+        Shim(kind)
+    }
+
     /// The registers of the function outside of this one, if these are of this one.
     #[inline(always)]
     pub(crate) fn leave(self, registers: Registers) -> Registers {
-        let Found { returns_to, frame, .. } = &SHIMS.0[self as usize];
+        let Found { returns_to, frame, .. } = self.found();
         let known = returns_to.load(Ordering::Acquire);
         if known == registers.pc {
             // SAFETY: its unwind rule says so: the frame of the function that is running ends there.
@@ -44,7 +46,7 @@ impl Shim {
     #[inline(never)]
     fn learn(self, address: u64) {
         let _errno = ErrnoGuard::new();
-        let Found { returns_to, frame, tries } = &SHIMS.0[self as usize];
+        let Found { returns_to, frame, tries } = self.found();
         let found = frame_of_function_called_by(self.caller(), address);
         if let Some(bytes) = found.and_then(|bytes| u32::try_from(bytes).ok()) {
             frame.store(bytes, Ordering::Relaxed);
@@ -54,13 +56,19 @@ impl Shim {
         }
     }
 
+    /// PERF: the kind's number says where, without a branch.
+    #[inline(always)]
+    fn found(self) -> &'static Found {
+        &SHIMS.0[self.0 as usize % KINDS]
+    }
+
     /// Where a function of ours is that calls it.
     fn caller(self) -> u64 {
-        let address = match self {
-            Shim::Alloc => allocates as unsafe fn(_) -> _ as usize,
-            Shim::AllocZeroed => allocates_zeroed as unsafe fn(_) -> _ as usize,
-            Shim::Dealloc => frees as unsafe fn(_, _) as usize,
-            Shim::Realloc => moves as unsafe fn(_, _, _) -> _ as usize,
+        let address = match self.0 {
+            Heap::Alloc => allocates as unsafe fn(_) -> _ as usize,
+            Heap::AllocZeroed => allocates_zeroed as unsafe fn(_) -> _ as usize,
+            Heap::Dealloc => frees as unsafe fn(_, _) as usize,
+            Heap::ReallocEnd => moves as unsafe fn(_, _, _) -> _ as usize,
         };
         address as u64
     }
@@ -82,12 +90,15 @@ impl Found {
     }
 }
 
-/// PERF: a cache line, and so at the beginning of one.
+/// By the numbers of kinds. PERF: most are in one cache line, and so at the beginning of one.
 #[repr(align(64))]
-struct Shims([Found; 4]);
+struct Shims([Found; KINDS]);
+
+/// More than the number of any kind.
+const KINDS: usize = 8;
 
 #[unsafe(link_section = "alloc_tracker_hot")]
-static SHIMS: Shims = Shims([const { Found::nothing() }; 4]);
+static SHIMS: Shims = Shims([const { Found::nothing() }; KINDS]);
 
 #[cfg(target_arch = "x86_64")]
 use super::x86_64::frame_of_function_called_by;

@@ -1,6 +1,6 @@
 //! Heap events: their stacks are walked and they are stored in the thread's lane. In: what the hook has seen. Out: entries.
 
-use alloc_dump::lane::Entry;
+use alloc_dump::lane::{Entry, Heap};
 use alloc_dump::layout::StackId;
 
 use super::current::{Failure, lose, stop};
@@ -19,16 +19,29 @@ pub(crate) struct Stack {
     truncated: bool,
 }
 
-/// Something that happened to the heap.
+/// Something that happened to the heap: a block was handed out, is about to be given back, or was moved.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Event {
-    /// A block was handed out.
-    Alloc { addr: u64, size: u64, zeroed: bool },
-    /// A block is about to be given back.
-    Dealloc { addr: u64, size: u64 },
-    /// A block was moved; [`realloc_begins`] has recorded the first half in the recording `begun`, 0 for none, [`COUNTED`] if it
-    /// could not and has counted it as lost.
-    Realloc { old_size: u64, new: u64, size: u64, begun: u32 },
+pub(crate) struct Event {
+    pub(crate) kind: Heap,
+    /// Where the block is now.
+    pub(crate) addr: u64,
+    /// Its size now.
+    pub(crate) size: u64,
+    pub(crate) begun: Begun,
+}
+
+/// The first half of a realloc.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    /// The block's size before.
+    pub(crate) old_size: u64,
+    /// In which recording [`realloc_begins`] has recorded it, 0 for none, [`COUNTED`] if it could not and has counted it as lost.
+    pub(crate) recording: u32,
+}
+
+impl Begun {
+    /// Of events that have no first half.
+    pub(crate) const NOT_AT_ALL: Begun = Begun { old_size: 0, recording: u32::MAX - 2 };
 }
 
 /// What is recorded from now on comes after what this thread has read before, as far as other threads can tell: called when
@@ -105,21 +118,14 @@ fn shortcut(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<Stac
 
 /// Records an event whose stack was just walked.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(crate) fn event(local: &mut Local, Stack { id: stack, truncated }: Stack, event: Event) {
-    let enrolment = &mut local.enrolment;
-    match event {
-        Event::Alloc { addr, size, zeroed } => {
-            enrolment.store(size, |size| Entry::Alloc { addr, size, stack, zeroed, truncated });
-        }
-        Event::Dealloc { addr, size } => {
-            enrolment.store(size, |size| Entry::Dealloc { addr, size, stack, truncated });
-        }
+pub(crate) fn event(local: &mut Local, Stack { id: stack, truncated }: Stack, event: &Event) {
+    let (enrolment, &Event { kind, addr, size, begun }) = (&mut local.enrolment, event);
+    if begun.recording != Begun::NOT_AT_ALL.recording && !enrolment.is_of(begun.recording) {
         // It began before the recording: since then the old address may have become another thread's block.
-        Event::Realloc { begun, .. } if !enrolment.is_of(begun) => lose(u64::from(begun != COUNTED)),
-        Event::Realloc { new: addr, size, .. } => {
-            enrolment.store(size, |size| Entry::ReallocEnd { addr, size, stack, truncated });
-        }
+        lose(u64::from(begun.recording != COUNTED));
+        return;
     }
+    enrolment.store_words(size, |size, stamp| kind.encode(addr, size, (stack, truncated), stamp));
 }
 
 /// Records that a block is about to be moved. The number of the recording, 0 if there is none, [`COUNTED`] if the event is lost

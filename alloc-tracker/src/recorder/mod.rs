@@ -16,7 +16,7 @@ mod usage;
 mod writer;
 
 pub(crate) use current::{drain_nodes, lose, module_changed, thread_ends};
-pub(crate) use event::{Event, event, realloc_begins, realloc_failed, settle, walk};
+pub(crate) use event::{Begun, Event, event, realloc_begins, realloc_failed, settle, walk};
 pub(crate) use line::{enter, leave, line_now, mark, reach};
 pub(crate) use session::{finish, left_behind_by_fork, start};
 pub(crate) use writer::Enrolment;

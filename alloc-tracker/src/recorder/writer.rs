@@ -1,7 +1,7 @@
 //! What one thread has to do with the current recording: its number, its lane, its name. In: entries. Out: the same,
 //! stamped, in the lane. Takes no lock but to begin, and when the lane is full.
 
-use alloc_dump::lane::{Entry, WIDE};
+use alloc_dump::lane::{ENTRY_WORDS, Entry, WIDE};
 use alloc_dump::tail::LANE_ROOM;
 
 use super::current::{RECORDER, lose, notice_replaced_modules, with_stream};
@@ -123,15 +123,25 @@ impl Enrolment {
     /// Stores the entry that `entry` makes from a size. False if it could not be, which is then counted.
     #[inline(always)]
     pub(super) fn store(&mut self, size: u64, entry: impl FnOnce(u32) -> Entry) -> bool {
+        self.store_words(size, |size, stamp| entry(size).encode(stamp))
+    }
+
+    /// The same, with the entry's words, which `entry` makes from a size and a stamp.
+    #[inline(always)]
+    pub(super) fn store_words(
+        &mut self,
+        size: u64,
+        entry: impl FnOnce(u32, u64) -> [u64; ENTRY_WORDS],
+    ) -> bool {
         if self.place.as_ref().is_none_or(|place| place.stored >= place.attend_at) && !self.attend() {
             return false;
         }
         let Some(place) = &mut self.place else { return false };
         match narrow(size) {
-            Some(size) => place.store(&entry(size)),
+            Some(narrow) => place.store(|stamp| entry(narrow, stamp)),
             None => {
-                place.store(&Entry::Size(size));
-                place.store(&entry(WIDE));
+                place.store(|stamp| Entry::Size(size).encode(stamp));
+                place.store(|stamp| entry(WIDE, stamp));
             }
         }
         true
@@ -237,8 +247,8 @@ impl Place {
     }
 
     #[inline(always)]
-    fn store(&mut self, entry: &Entry) {
-        self.last = self.lane.store(self.stored, entry, self.last);
+    fn store(&mut self, entry: impl FnOnce(u64) -> [u64; ENTRY_WORDS]) {
+        self.last = self.lane.store(self.stored, self.last, entry);
         self.stored += 1;
     }
 
