@@ -56,8 +56,7 @@ pub(crate) fn settle() {
 
 /// Walks the stack of the function that has these registers, for an event; `None` if there is no recording.
 ///
-/// PERF: there is one for each kind of event, with all that it calls. NOTE: without optimisation there is not, because what is
-/// inlined would add up on the stack of the program's thread.
+/// NOTE: not inlined without optimisation: what is would add up on the stack of the program's thread.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn walk(local: &mut Local, registers: &Registers) -> Option<Stack> {
     if !local.enrolment.prepare() {
