@@ -103,8 +103,9 @@ pub(crate) fn wake(word: &AtomicU32) {
 
 fn futex(word: &AtomicU32, operation: i32, value: u32, at_most_ns: Option<u64>) {
     let time = at_most_ns.map(|ns| libc::timespec {
-        tv_sec: (ns / 1_000_000_000) as libc::time_t,
-        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
+        // Of types that differ from one C library to the other.
+        tv_sec: (ns / 1_000_000_000) as _,
+        tv_nsec: (ns % 1_000_000_000) as _,
     });
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: word and time outlive the call; every outcome (woken, changed, interrupted, over) is handled by the

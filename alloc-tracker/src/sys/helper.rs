@@ -57,10 +57,10 @@ impl Helper {
 
 /// Starts a thread by way of the C library.
 fn start_known(stack: &Mapping, run: fn()) -> Option<libc::pthread_t> {
-    let mut thread: libc::pthread_t = 0;
-    // SAFETY: the attributes are initialised by the first call on them; the stack is ours and outlives the thread, which `join`
+    // SAFETY: the handle is a number or a pointer, for which zeros will do; the attributes are initialised by the first call on them; the stack is ours and outlives the thread, which `join`
     // waits for; the argument is a function pointer, which is what `begin_known` takes it for.
     unsafe {
+        let mut thread: libc::pthread_t = std::mem::zeroed();
         let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
         libc::pthread_attr_init(&raw mut attributes);
         let set = libc::pthread_attr_setstack(&raw mut attributes, stack.start().cast(), STACK);
