@@ -145,7 +145,7 @@ impl Tree {
         let place = memory.start().cast::<Table>();
         // SAFETY: the mapping has room for the header and all slots, is page-aligned and zeroed: empty slots.
         let table = unsafe {
-            place.write(Table { mask: capacity / SLOTS - 1 });
+            place.write(Table { mask: capacity / SLOTS - 1, start: place.add(1).cast() });
             &*place
         };
         // SAFETY: as in `intern`.
@@ -213,6 +213,8 @@ struct Writer {
 struct Table {
     /// Lines, less one.
     mask: usize,
+    /// The first of them. NOTE: a reference to the head must not be used for what is behind it.
+    start: *const Line,
 }
 
 enum Place<'a> {
@@ -253,7 +255,7 @@ impl Line {
 impl Table {
     fn lines(&self) -> &[Line] {
         // SAFETY: `grow` has made room for so many lines behind the head, zeroed.
-        unsafe { std::slice::from_raw_parts((&raw const *self).add(1).cast::<Line>(), self.mask + 1) }
+        unsafe { std::slice::from_raw_parts(self.start, self.mask + 1) }
     }
 
     /// Where a node is looked for first.
