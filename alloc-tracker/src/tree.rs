@@ -2,7 +2,9 @@
 //! In: pairs, from any thread. Out: [`StackId`]s, and the sidecar's ring of new nodes. Finding a node that is known
 //! takes no lock; a new one is inserted under a lock of the tree's own. Open addressing in mapped memory; never allocates.
 
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use alloc_dump::layout::StackId;
 
@@ -14,8 +16,8 @@ use crate::sys::{Errno, ErrnoGuard, FutexLock, Mapping};
 /// The call tree of one recording.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    /// The table that is searched; null before the first node.
-    table: AtomicPtr<Table>,
+    /// The head of the table that is searched; null before the first node.
+    table: AtomicPtr<Head>,
     writer: FutexLock<Writer>,
 }
 
@@ -55,8 +57,7 @@ impl Tree {
     /// The number of the node with this caller and return address.
     #[inline(always)]
     pub(crate) fn intern(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
-        // SAFETY: tables are published whole and never unmapped.
-        if let Some(table) = unsafe { self.table.load(Ordering::Acquire).as_ref() } {
+        if let Some(table) = self.table() {
             let place = table.place(parent);
             if let Some(id) = table.line(place).find_likely(parent, pc) {
                 return Ok(id);
@@ -68,10 +69,15 @@ impl Tree {
         self.find_or_insert(parent, pc, journal)
     }
 
+    #[inline(always)]
+    fn table(&self) -> Option<Table<'_>> {
+        // SAFETY: tables are published whole and never unmapped.
+        NonNull::new(self.table.load(Ordering::Acquire)).map(|head| unsafe { Table::at(head) })
+    }
+
     #[inline(never)]
     fn find_or_insert(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
-        // SAFETY: as in `intern`.
-        if let Some(table) = unsafe { self.table.load(Ordering::Acquire).as_ref() }
+        if let Some(table) = self.table()
             && let Place::Known(id) = table.find(parent, pc)
         {
             return Ok(id);
@@ -111,8 +117,8 @@ impl Tree {
         if (writer.nodes + 1) * 2 > self.capacity() {
             self.grow(&mut writer)?;
         }
-        // SAFETY: as in `intern`; `grow` has made one.
-        let table = unsafe { self.table.load(Ordering::Relaxed).as_ref() }.ok_or(Refused::Bound)?;
+        // `grow` has made one.
+        let table = self.table().ok_or(Refused::Bound)?;
         let slot = match table.find(parent, pc) {
             // Another thread was faster, or this one has looked into a table that has been replaced.
             Place::Known(id) => return Ok(id),
@@ -129,8 +135,7 @@ impl Tree {
     }
 
     fn capacity(&self) -> usize {
-        // SAFETY: as in `intern`.
-        unsafe { self.table.load(Ordering::Relaxed).as_ref() }.map_or(0, |table| (table.mask + 1) * SLOTS)
+        self.table().map_or(0, |table| (table.mask() + 1) * SLOTS)
     }
 
     #[cold]
@@ -139,17 +144,16 @@ impl Tree {
             return Err(Refused::Bound);
         }
         let capacity = (self.capacity() * 2).max(FIRST_CAPACITY);
-        let len = size_of::<Table>() + capacity * size_of::<Slot>();
+        let len = size_of::<Head>() + capacity * size_of::<Slot>();
         // PERF: a large table is searched at random; huge pages save most of the misses of the address translation.
         let memory = Mapping::of_huge_pages(len).map_err(Refused::Memory)?;
-        let place = memory.start().cast::<Table>();
-        // SAFETY: the mapping has room for the header and all slots, is page-aligned and zeroed: empty slots.
+        let head = memory.start().cast::<Head>();
+        // SAFETY: the mapping has room for the head and all slots, is page-aligned and zeroed: empty slots.
         let table = unsafe {
-            place.write(Table { mask: capacity / SLOTS - 1, start: place.add(1).cast() });
-            &*place
+            head.write(Head { mask: AtomicUsize::new(capacity / SLOTS - 1) });
+            Table::at(NonNull::new_unchecked(head))
         };
-        // SAFETY: as in `intern`.
-        if let Some(old) = unsafe { self.table.load(Ordering::Relaxed).as_ref() } {
+        if let Some(old) = self.table() {
             for slot in old.lines().iter().flat_map(|line| &line.0) {
                 if let Some((parent, pc, id)) = slot.get()
                     && let Place::Empty(empty) = table.find(parent, pc)
@@ -158,7 +162,7 @@ impl Tree {
                 }
             }
         }
-        self.table.store(place, Ordering::Release);
+        self.table.store(head, Ordering::Release);
         if let Some(old) = writer.memory.replace(memory) {
             // A thread may still be searching it: it will find nothing, and then come here.
             old.retire();
@@ -210,11 +214,16 @@ struct Writer {
 /// The head of a table; its lines of slots follow.
 #[derive(Debug)]
 #[repr(C, align(64))]
-struct Table {
-    /// Lines, less one.
-    mask: usize,
-    /// The first of them. NOTE: a reference to the head must not be used for what is behind it.
-    start: *const Line,
+struct Head {
+    /// Lines, less one. One line in a table that was replaced meanwhile: all of it is zero.
+    mask: AtomicUsize,
+}
+
+/// A table, by the pointer that reaches all of it: a reference to its head would not reach its lines.
+#[derive(Clone, Copy, Debug)]
+struct Table<'a> {
+    head: NonNull<Head>,
+    of: PhantomData<&'a Line>,
 }
 
 enum Place<'a> {
@@ -252,10 +261,24 @@ impl Line {
     }
 }
 
-impl Table {
-    fn lines(&self) -> &[Line] {
-        // SAFETY: `grow` has made room for so many lines behind the head, zeroed.
-        unsafe { std::slice::from_raw_parts(self.start, self.mask + 1) }
+impl<'a> Table<'a> {
+    /// # Safety
+    /// The head and as many lines as it says are to stay mapped, as what they are or as zeros.
+    #[inline(always)]
+    unsafe fn at(head: NonNull<Head>) -> Table<'a> {
+        Table { head, of: PhantomData }
+    }
+
+    #[inline(always)]
+    fn mask(self) -> usize {
+        // SAFETY: the promise of `at`.
+        unsafe { self.head.as_ref() }.mask.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn lines(self) -> &'a [Line] {
+        // SAFETY: the promise of `at`.
+        unsafe { std::slice::from_raw_parts(self.head.as_ptr().add(1).cast(), self.mask() + 1) }
     }
 
     /// Where a node is looked for first.
@@ -266,18 +289,19 @@ impl Table {
     /// as well (a parser's functions call each other from many places: every fifth event of syn comes here, and takes 16 ns less
     /// for it), and what has no room there into any.
     #[inline(always)]
-    fn place(&self, parent: Parent) -> usize {
+    fn place(self, parent: Parent) -> usize {
         (parent.0 >> 1) as usize
     }
 
     #[inline(always)]
-    fn line(&self, at: usize) -> &Line {
-        // SAFETY: the mask is one less than the number of lines.
-        unsafe { self.lines().get_unchecked(at & self.mask) }
+    fn line(self, at: usize) -> &'a Line {
+        let lines = self.lines();
+        // SAFETY: the number of lines is a power of two.
+        unsafe { lines.get_unchecked(at & (lines.len() - 1)) }
     }
 
     /// The node, or the slot where it belongs.
-    fn find(&self, parent: Parent, pc: u64) -> Place<'_> {
+    fn find(self, parent: Parent, pc: u64) -> Place<'a> {
         let place = self.place(parent);
         let mut line = self.line(place);
         let hash = hash(parent, pc);
@@ -421,6 +445,21 @@ mod tests {
         assert_eq!(notes.len(), nodes as usize);
         for (i, number) in numbers[0].iter().enumerate() {
             assert_eq!(notes[number], (3 + (i % 11) as u32, i as u64));
+        }
+    }
+
+    #[test]
+    fn whoever_still_searches_a_table_that_was_replaced_finds_nothing() {
+        let (tree, notes) = (Tree::new(), Notes(Mutex::default()));
+        let root = Parent::root(StackId::ROOT, 0);
+        let id = tree.intern(root, 0, &notes).unwrap();
+        let old = tree.table().unwrap();
+        assert!(matches!(old.find(root, 0), Place::Known(known) if known == id));
+        (1..FIRST_CAPACITY as u64).for_each(|pc| assert!(tree.intern(Parent::node(id), pc, &notes).is_ok()));
+        assert_ne!(tree.table().unwrap().head, old.head);
+        for parent in [root, Parent::node(id), Parent::node(StackId(MAX_NODES as u32))] {
+            assert_eq!(old.line(old.place(parent)).find_likely(parent, 0), None);
+            assert!(matches!(old.find(parent, 0), Place::Empty(_)));
         }
     }
 
