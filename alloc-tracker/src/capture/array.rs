@@ -30,6 +30,11 @@ impl<T: Plain + Filler, const SKIP: usize> Array<T, SKIP> {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
+    pub(super) fn as_mut_slice(&mut self) -> &mut [T] {
+        // SAFETY: as in `as_slice`.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
     /// Blocks of `N` values, which together are the first `len` ones; before those, what fills the first block.
     #[inline(always)]
     pub(super) fn blocks<const N: usize>(&self, len: usize) -> impl Iterator<Item = &[T; N]> {

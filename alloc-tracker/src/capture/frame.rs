@@ -148,6 +148,12 @@ impl Frame {
             == 0
     }
 
+    /// Whether it is where the other one is; what is known of the frame pointer may be something else.
+    #[inline(always)]
+    pub(super) fn is_where(&self, other: &Frame) -> bool {
+        (self.pc ^ other.pc) | (self.sp ^ other.sp) | (self.rest ^ other.rest) & INTERRUPTED == 0
+    }
+
     /// Whether it has the same node, and is in the same state. PERF: of the same node is what has the same return address.
     #[inline(always)]
     pub(super) fn has_node_and_state_of(&self, other: &Frame) -> bool {

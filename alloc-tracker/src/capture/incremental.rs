@@ -29,7 +29,7 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
     let mut trail = Trail::of(fresh);
     let mut frame = Frame::in_register(registers.pc, registers.sp, registers.fp);
     loop {
-        if let Some(innermost) = recorded.find(&frame, &mut candidates) {
+        if let Some(innermost) = recorded.find(&frame, &bounds, &mut candidates) {
             // SAFETY: both walks are in the same state, so this one reads what the recorded one has read, each word after all
             // that led to it; and the thread's own stack is there from its stack pointer to its end.
             let Some(differs) = (unsafe { recorded.first_difference(innermost) }) else {
@@ -247,6 +247,51 @@ mod tests {
         }
     }
 
+    /// As the C library's first function of a thread needs the frame pointer, and nothing saves it until the allocator is called.
+    #[test]
+    fn frames_are_shared_though_the_frame_pointer_is_saved_at_another_depth() {
+        let (mut walks, mut stack) = (Walks::new(), [0; 1 << 12]);
+        let mut machine = Machine { stack: &mut stack, running: Vec::new(), sp: 0, fp: 0 };
+        machine.sp = machine.stack.as_ptr_range().end.expose_provenance() as u64;
+        let function = |returns_to, saves, needs_fp| Function { returns_to, size: 32, saves, needs_fp };
+        let [outermost, first, called, allocator] = [
+            function(0x2000, false, false),
+            function(0x2010, true, true),
+            function(0x2020, false, false),
+            function(0x2030, true, false),
+        ];
+        know(outermost.returns_to, Rule::Outermost);
+        know(first.returns_to, Rule::Frame { base: Base::Fp, offset: 16, below: 16 });
+        know(called.returns_to, Rule::Frame { base: Base::Sp, offset: 32, below: 0 });
+        know(allocator.returns_to, Rule::Frame { base: Base::Sp, offset: 32, below: 16 });
+        machine.call(outermost, 0);
+        machine.call(first, 0);
+        let mut nodes = 0;
+        let mut new_frames = |machine: &Machine<'_>| {
+            let (before, registers) =
+                (nodes, Registers { pc: allocator.returns_to, sp: machine.sp, fp: machine.fp });
+            assert_eq!(walks.shortcut(&registers, 1), None);
+            assert_eq!(walk(&mut walks, &registers, 1), Some(End::Root));
+            let number = |_, _| {
+                nodes += 1;
+                Ok(StackId(nodes))
+            };
+            assert!(walks.resolve(&registers, End::Root, 1, number).is_ok());
+            nodes - before
+        };
+        for depth in 0..200 {
+            machine.call(called, 0);
+            machine.call(allocator, depth);
+            assert_eq!(new_frames(&machine), if depth == 0 { 4 } else { 2 }, "{depth}");
+            machine.ret();
+        }
+        // Another value is saved there: the first function begins elsewhere, and there is nothing to share.
+        machine.fp += 8;
+        *machine.word(machine.fp + 8) = outermost.returns_to;
+        machine.call(allocator, 0);
+        assert_eq!(new_frames(&machine), 203);
+    }
+
     /// Every walk, over shared frames or by a shortcut, leads to the node that the functions on the stack have.
     #[test]
     fn walks_of_a_program_that_wanders_find_its_functions() {
@@ -266,12 +311,14 @@ mod tests {
         let mut machine = Machine { stack: &mut stack, running: Vec::new(), sp: 0, fp: 77 };
         machine.sp = machine.stack.as_ptr_range().end.expose_provenance() as u64;
         machine.call(outermost, 0);
+        // What is saved of it further in is needed here, and nowhere between.
+        machine.call(functions[3], 0);
         let mut tree = HashMap::new();
         let mut outcomes = [0; 2];
         for step in 0..60_000u32 {
             let epoch = 1 + u64::from(step / 20_000);
             for _ in 0..random.u32(0..4) {
-                if machine.running.len() > 1 && (random.bool() || machine.running.len() > 40) {
+                if machine.running.len() > 2 && (random.bool() || machine.running.len() > 40) {
                     machine.ret();
                 } else {
                     // Mostly the same ones, so that there is something to share.

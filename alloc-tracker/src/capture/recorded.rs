@@ -6,6 +6,7 @@ use super::array::Array;
 use super::frame::{Frame, InOrder};
 use super::fresh::Fresh;
 use super::plain_address;
+use super::stack::Bounds;
 use super::word::{Word, differences_of, read};
 use crate::tree::Refused;
 
@@ -56,10 +57,49 @@ impl Recorded {
 
     /// Which frame is in the state of this one, if one of the first `candidates` is, of which those remain that have not returned.
     #[inline(always)]
-    pub(super) fn find(&self, frame: &Frame, candidates: &mut usize) -> Option<usize> {
+    pub(super) fn find(&mut self, frame: &Frame, bounds: &Bounds, candidates: &mut usize) -> Option<usize> {
         *candidates = self.outside_of(frame.sp, *candidates);
         let at = candidates.checked_sub(1)?;
-        self.frames.get(at)?.is_in_state_of(frame).then_some(at)
+        let known = self.frames.get(at)?;
+        if known.is_in_state_of(frame) {
+            return Some(at);
+        }
+        if !known.is_where(frame) {
+            return None;
+        }
+        *candidates = self.move_slot(at, frame, bounds);
+        (*candidates > at).then_some(at)
+    }
+
+    /// Makes a frame one that is in the state of this one, if they differ in the slot of the frame pointer alone, and the same is
+    /// saved in both. The number of frames that may be in the state of one of this walk.
+    ///
+    /// Where no function near the root saves the frame pointer, and one there needs it, as the C library's first one of a thread
+    /// does, all frames would else be others whenever it is saved at another depth.
+    #[cold]
+    #[inline(never)]
+    fn move_slot(&mut self, at: usize, frame: &Frame, bounds: &Bounds) -> usize {
+        let from = self.frames.get(at).and_then(Frame::fp_slot);
+        // Outside of it nothing is read that lies inside, but what was saved there.
+        let slots = from.zip(frame.fp_slot()).filter(|(from, to)| *from < frame.sp && *to < frame.sp);
+        let Some((from, to)) = slots else { return at };
+        let Some(value) = bounds.read(to) else { return at };
+        let (frames, words) = (self.frames.as_slice(), self.words.as_slice());
+        let with_slot = frames.iter().take(at + 1).rev().take_while(|frame| frame.fp_slot() == Some(from));
+        let first = at + 1 - with_slot.count();
+        let read = self.words_before(first)..self.words_before(at + 1);
+        let mut readers =
+            words.get(read.clone()).unwrap_or_default().iter().filter(|word| word.address == from);
+        if readers.any(|word| word.value != value) {
+            // So it is for all frames that have this slot.
+            return first;
+        }
+        // What lies further in has led to the other slot.
+        (self.frames.len, self.words.len, self.sharable) = (at + 1, read.end, self.sharable.min(at + 1));
+        self.frames.as_mut_slice().iter_mut().skip(first).for_each(|frame| frame.fp = to);
+        let words = self.words.as_mut_slice().iter_mut().skip(read.start);
+        words.filter(|word| word.address == from).for_each(|word| word.address = to);
+        at + 1
     }
 
     /// The frames that a new walk can share.

@@ -30,7 +30,7 @@ pub(crate) struct Walks {
 /// What one walk needs: the walk before and the new one, the stack that it begins on, and the thread's other
 /// stacks.
 pub(super) struct Beginning<'a> {
-    pub(super) recorded: &'a Recorded,
+    pub(super) recorded: &'a mut Recorded,
     pub(super) fresh: &'a mut Fresh,
     pub(super) bounds: Bounds,
     pub(super) ranges: &'a mut StackRanges,
