@@ -80,6 +80,8 @@ pub struct Process {
     pub from_first_event: bool,
     /// The token of the `profiler-cli run` that started it; empty if none did.
     pub run: String,
+    /// Whether the recorder was built with debug assertions, very likely without optimization.
+    pub debug_assertions: bool,
     /// Wall-clock time at time zero, nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
 }

@@ -5,7 +5,7 @@ pub const MAGIC: [u8; 8] = *b"\x89ADUMP\r\n";
 /// Readers refuse a dump with a larger major version.
 pub const MAJOR: u16 = 1;
 /// Readers accept any minor version: it only adds frame kinds, codecs, cold record tags and trailing fields.
-pub const MINOR: u16 = 0;
+pub const MINOR: u16 = 1;
 /// Length of the file header in bytes, as this version writes it.
 pub const HEADER_LEN: usize = 64;
 /// Readers refuse a file header that claims to be longer.

@@ -230,6 +230,9 @@ pub struct Process<'a> {
     pub cwd: &'a [u8],
     /// What `profiler-cli run` put into `ALLOC_TRACKER_RUN`, to find the dumps of its run; else empty.
     pub run: &'a [u8],
+    /// Whether the recorder was built with debug assertions, and so very likely without optimization: each event then costs the
+    /// process many times as much. False in dumps of version 1.0, which do not say.
+    pub debug_assertions: bool,
 }
 
 /// A file with code, mapped into the process.

@@ -156,6 +156,7 @@ fn records() -> Vec<Record<'static>> {
             args: b"a\0",
             cwd: b"/",
             run: b"",
+            debug_assertions: false,
         }),
         Record::Thread { id: 1 },
         Record::Time { us: 5 },

@@ -239,6 +239,7 @@ fn open(settings: &Settings, from_first_event: bool, number: u32) -> Result<(), 
         args: sys::read_file(c"/proc/self/cmdline", memory.bytes_mut()).unwrap_or_default(),
         cwd: cwd.as_bytes(),
         run: settings.run.as_bytes(),
+        debug_assertions: cfg!(debug_assertions),
     };
     let failed = |failure: Failure| OpenError::System(failure.into());
     if !from_first_event {

@@ -568,6 +568,7 @@ fn own(process: &record::Process<'_>, before: &Process) -> Process {
         cwd: path(process.cwd),
         from_first_event: process.from_first_event,
         run: text(process.run),
+        debug_assertions: process.debug_assertions,
         started_unix_ns: before.started_unix_ns,
     }
 }

@@ -6,6 +6,9 @@ use super::{Function, Module, Process, Record, Sample};
 use crate::layout::MAX_TEXT;
 use crate::varint;
 
+/// A flag of a process.
+const DEBUG_ASSERTIONS: u64 = 1;
+
 /// Cold records: tag, length in three bytes (so that it can be filled in afterwards), fields.
 pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -> Option<()> {
     let kind = match record {
@@ -34,6 +37,9 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             varint::put(buf, at, u64::from(process.from_first_event))?;
             for text in [process.exe, process.args, process.cwd, process.run] {
                 put_text(buf, at, text)?;
+            }
+            if process.debug_assertions {
+                varint::put(buf, at, DEBUG_ASSERTIONS)?;
             }
         }
         Record::Module(module) => {
@@ -114,6 +120,7 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
             args: get_text(payload, at)?,
             cwd: get_text(payload, at)?,
             run: get_text(payload, at)?,
+            debug_assertions: if payload.len() > *at { word(at)? } else { 0 } & DEBUG_ASSERTIONS != 0,
         }),
         MODULE => Record::Module(Module {
             id: id(at)?,

@@ -41,6 +41,7 @@ impl Draft {
                 args: t1,
                 cwd: t2,
                 run: t3,
+                debug_assertions: c.is_multiple_of(2),
             }),
             10 => Record::Module(Module { id: a as u32, start: b, end: c, bias: d, build_id: t0, path: t1 }),
             11 => Record::ModuleEnd { id: a as u32 },

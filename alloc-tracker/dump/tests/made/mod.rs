@@ -28,6 +28,7 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
             args: b"demo\0--fast\0",
             cwd: b"/home",
             run: b"r1",
+            debug_assertions: false,
         }),
         Record::Module(Module {
             id: 1,
