@@ -1,13 +1,14 @@
-//! `profiler-cli cargo` starts programs and tests where and as cargo does, with debug info whatever the profile says. The
-//! package does not link the tracker, so nothing of it has to be built: the CLI says so when the program has ended.
+//! `profiler-cli cargo` starts programs and tests where and as cargo does, with debug info whatever the profile says. Most of
+//! it is shown with a package that does not link the tracker, so nothing of it has to be built: the CLI says so when the
+//! program has ended.
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tests::{output_within, profiler_cli};
+use tests::{json, output_within, profiler_cli, workspace};
 
 const MANIFEST: &str = "\
 [package]
@@ -30,6 +31,25 @@ const CHOSEN: &str = "\
 fn main() {
     println!(\"chosen {}\", std::env::args().skip(1).collect::<String>());
     println!(\"{}\", std::backtrace::Backtrace::force_capture());
+}
+";
+
+const HEAD: &str = "\
+[package]
+name = \"tracked-parcel\"
+version = \"0.1.0\"
+edition = \"2024\"
+
+[workspace]
+
+";
+
+const TRACKED: &str = "\
+#[global_allocator]
+static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
+
+fn main() {
+    std::hint::black_box(vec![1u8; 100]);
 }
 ";
 
@@ -120,4 +140,38 @@ fn a_choice_that_is_left_open_is_said() {
     let line = error.lines().find(|line| line.starts_with("profiler-cli:")).unwrap_or_default();
     assert!(line.contains("choose one of them with --bin: ") && line.contains("other"), "{error}");
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// The summary says what would be slow.
+#[test]
+fn in_a_debug_build_the_recorder_is_optimized() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let manifest =
+        format!("{HEAD}[dependencies]\nalloc-tracker.path = {:?}\n", workspace().join("alloc-tracker"));
+    fs::write(path("Cargo.toml"), manifest).unwrap();
+    fs::copy(workspace().join("Cargo.lock"), path("Cargo.lock")).unwrap();
+    fs::create_dir(path("src")).unwrap();
+    fs::write(path("src/main.rs"), TRACKED).unwrap();
+    let (dump, target) = (path("x.alloc"), workspace().join("target/end-to-end"));
+    let choose = |command: &mut Command| {
+        command.args(["--offline", "--manifest-path"]).arg(path("Cargo.toml"));
+        command.arg("--target-dir").arg(&target);
+        output_within(command, Duration::from_secs(300))
+    };
+    let mut by_us = profiler_cli();
+    by_us.args(["cargo", "--report", "none", "-o"]).arg(&dump).env("CARGO", env!("CARGO"));
+    let output = choose(&mut by_us);
+    assert!(output.status.success(), "{output:?}");
+    let of_debug_build = || json("summary", &dump, &[])["recorder_debug_assertions"].as_bool().unwrap();
+    assert!(!of_debug_build());
+
+    let output = choose(Command::new(env!("CARGO")).arg("build"));
+    assert!(output.status.success(), "{output:?}");
+    let mut by_hand = Command::new(target.join("debug/tracked-parcel"));
+    by_hand.env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", &dump);
+    assert!(output_within(&mut by_hand, Duration::from_secs(60)).status.success());
+    assert!(of_debug_build());
+    let text = output_within(profiler_cli().arg("summary").arg(&dump), Duration::from_secs(60));
+    assert!(String::from_utf8_lossy(&text.stdout).contains("\n  recorder       a debug build"), "{text:?}");
 }

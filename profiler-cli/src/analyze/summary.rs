@@ -62,6 +62,8 @@ pub struct Summary {
     pub different_stacks: u64,
     /// Distinct code addresses that have no name.
     pub unresolved_frames: u64,
+    /// Whether the recorder was built with debug assertions, very likely without optimization, which makes the program slower.
+    pub recorder_debug_assertions: bool,
     /// Whether the recording was read to its end.
     pub complete: bool,
     /// Whether every figure is exact: complete, and nothing lost.
@@ -199,6 +201,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         checked_stacks: trust.checked_stacks,
         different_stacks: trust.different_stacks,
         unresolved_frames: stacks.unresolved,
+        recorder_debug_assertions: profile.process.debug_assertions,
         complete: trust.complete(),
         exact: trust.exact(),
         dropped_frames: trust.loss.dropped_frames + trust.loss.malformed_frames + trust.loss.missing_frames,

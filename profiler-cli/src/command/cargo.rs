@@ -218,21 +218,31 @@ fn cargo_command(cargo: &OsString, args: &CargoArgs, debug_info: DebugInfo) -> C
     }
     // NOTE: `limited` and not `line-tables-only`: the latter leaves inlined functions without their module path.
     let profile = profile_of(args);
-    if debug_info == DebugInfo::Always || !matches!(profile.as_str(), "DEV" | "TEST") {
-        command.env(format!("CARGO_PROFILE_{profile}_DEBUG"), "limited");
+    let variable = profile.to_uppercase().replace('-', "_");
+    if debug_info == DebugInfo::Always || !matches!(profile, "dev" | "test") {
+        command.env(format!("CARGO_PROFILE_{variable}_DEBUG"), "limited");
     }
-    command.env(format!("CARGO_PROFILE_{profile}_STRIP"), "none");
+    command.env(format!("CARGO_PROFILE_{variable}_STRIP"), "none");
+    // The program stays as its profile has it. Only the recorder is always optimized: else every event would cost it microseconds.
+    for package in RECORDER {
+        for setting in ["opt-level=3", "debug-assertions=false", "overflow-checks=false"] {
+            command.args(["--config", &format!("profile.{profile}.package.{package}.{setting}")]);
+        }
+    }
     command
 }
 
-/// The profile that is used, as environment variables spell it.
-fn profile_of(args: &CargoArgs) -> String {
+/// The packages whose code runs in events.
+const RECORDER: [&str; 2] = ["alloc-tracker", "alloc-dump"];
+
+/// The profile that is used.
+fn profile_of(args: &CargoArgs) -> &str {
     match args.profile.as_deref() {
-        Some(profile) => profile.to_uppercase().replace('-', "_"),
-        None if args.bench.is_some() => "BENCH".to_owned(),
-        None if args.release => "RELEASE".to_owned(),
-        None if args.test.is_some() || args.lib => "TEST".to_owned(),
-        None => "DEV".to_owned(),
+        Some(profile) => profile,
+        None if args.bench.is_some() => "bench",
+        None if args.release => "release",
+        None if args.test.is_some() || args.lib => "test",
+        None => "dev",
     }
 }
 

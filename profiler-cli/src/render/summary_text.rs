@@ -108,12 +108,18 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
             summary.end
         ),
     )?;
-    if summary.checked_stacks == 0 {
-        return Ok(());
+    if summary.checked_stacks > 0 {
+        let (stacks, different) = (plural(summary.checked_stacks, "stack"), summary.different_stacks);
+        row(out, "checked", format!("{stacks}, {different} of them different"))?;
     }
-    let different = summary.different_stacks;
-    row(out, "checked", format!("{}, {different} of them different", plural(summary.checked_stacks, "stack")))
+    if summary.recorder_debug_assertions {
+        row(out, "recorder", UNOPTIMIZED.to_owned())?;
+    }
+    Ok(())
 }
+
+const UNOPTIMIZED: &str =
+    "a debug build, which makes the program many times slower; `profiler-cli cargo` optimizes it alone";
 
 fn write_process(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     let process = &summary.process;
