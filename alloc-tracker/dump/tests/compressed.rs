@@ -101,7 +101,7 @@ fn what_is_not_complete_is_refused() {
     }
     assert!(matches!(error(b"something else"), CompressError::Read(_)));
     let mut newer = dump.bytes.clone();
-    newer[10] = 1;
+    newer[10] += 1;
     let crc = crc32fast::hash(&newer[..60]);
     newer[60..64].copy_from_slice(&crc.to_le_bytes());
     assert!(matches!(error(&newer), CompressError::NewerVersion));

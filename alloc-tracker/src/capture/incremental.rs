@@ -26,13 +26,15 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
     let Beginning { recorded, fresh, mut bounds, ranges } = walks.begin(registers, epoch)?;
     // Frames of the recorded walk that have not returned.
     let mut candidates = recorded.sharable();
+    let mut differences = 0;
     let mut trail = Trail::of(fresh);
     let mut frame = Frame::in_register(registers.pc, registers.sp, registers.fp);
     loop {
-        if let Some(innermost) = recorded.find(&frame, &bounds, &mut candidates) {
+        let often = differences > OFTEN;
+        if let Some(innermost) = recorded.find(&frame, &bounds, &mut candidates, often) {
             // SAFETY: both walks are in the same state, so this one reads what the recorded one has read, each word after all
             // that led to it; and the thread's own stack is there from its stack pointer to its end.
-            let Some(differs) = (unsafe { recorded.first_difference(innermost) }) else {
+            let Some(differs) = (unsafe { recorded.first_difference(innermost, often) }) else {
                 trail.end().share(innermost + 1);
                 return Some(End::Root);
             };
@@ -48,6 +50,7 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
             }
             trail.go_on();
             candidates = differs;
+            differences += 1;
         }
         if !trail.has_room() {
             trail.end();
@@ -80,6 +83,10 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
         }
     }
 }
+
+/// After so many differences a walk spends no more on a frame that looks like a recorded one than that costs which it takes over:
+/// each of a deep stack may be such a one.
+const OFTEN: u32 = 4;
 
 /// Adds these frames of the recorded walk again; false if there is no memory.
 #[cold]

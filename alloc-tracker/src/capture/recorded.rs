@@ -56,18 +56,26 @@ impl Recorded {
     }
 
     /// Which frame is in the state of this one, if one of the first `candidates` is, of which those remain that have not returned.
+    /// `as_it_is`: no frame is made one.
     #[inline(always)]
-    pub(super) fn find(&mut self, frame: &Frame, bounds: &Bounds, candidates: &mut usize) -> Option<usize> {
+    pub(super) fn find(
+        &mut self,
+        frame: &Frame,
+        bounds: &Bounds,
+        candidates: &mut usize,
+        as_it_is: bool,
+    ) -> Option<usize> {
         *candidates = self.outside_of(frame.sp, *candidates);
         let at = candidates.checked_sub(1)?;
         let known = self.frames.get(at)?;
         if known.is_in_state_of(frame) {
             return Some(at);
         }
-        if !known.is_where(frame) {
+        if as_it_is || !known.is_where(frame) {
             return None;
         }
-        *candidates = self.move_slot(at, frame, bounds);
+        // PERF: copies, so that the others can stay in registers.
+        *candidates = self.move_slot(at, *frame, *bounds);
         (*candidates > at).then_some(at)
     }
 
@@ -78,19 +86,20 @@ impl Recorded {
     /// does, all frames would else be others whenever it is saved at another depth.
     #[cold]
     #[inline(never)]
-    fn move_slot(&mut self, at: usize, frame: &Frame, bounds: &Bounds) -> usize {
+    fn move_slot(&mut self, at: usize, frame: Frame, bounds: Bounds) -> usize {
         let from = self.frames.get(at).and_then(Frame::fp_slot);
         // Outside of it nothing is read that lies inside, but what was saved there.
         let slots = from.zip(frame.fp_slot()).filter(|(from, to)| *from < frame.sp && *to < frame.sp);
         let Some((from, to)) = slots else { return at };
-        let Some(value) = bounds.read(to) else { return at };
         let (frames, words) = (self.frames.as_slice(), self.words.as_slice());
         let with_slot = frames.iter().take(at + 1).rev().take_while(|frame| frame.fp_slot() == Some(from));
         let first = at + 1 - with_slot.count();
         let read = self.words_before(first)..self.words_before(at + 1);
         let mut readers =
             words.get(read.clone()).unwrap_or_default().iter().filter(|word| word.address == from);
-        if readers.any(|word| word.value != value) {
+        if let Some(reader) = readers.next()
+            && (bounds.read(to) != Some(reader.value) || readers.any(|other| other.value != reader.value))
+        {
             // So it is for all frames that have this slot.
             return first;
         }
@@ -132,16 +141,16 @@ impl Recorded {
     }
 
     /// Compares what was read from a frame to the root with what is there now. The first frame, from there on, that would
-    /// be left differently.
+    /// be left differently. `in_order`: no word behind the first one that differs is looked at.
     ///
     /// # Safety
     /// A walk that is in the state of this frame must be able to read what this one has read, as long as all that it has
     /// read before is the same; and, if this frame is not in order, all between its stack pointer and the end of its stack.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) unsafe fn first_difference(&self, from: usize) -> Option<usize> {
+    pub(super) unsafe fn first_difference(&self, from: usize, in_order: bool) -> Option<usize> {
         let frame = self.frames.get(from)?;
         // SAFETY: the caller's promise.
-        if !frame.is_in_order() && unsafe { self.is_the_same_from(frame) } {
+        if !in_order && !frame.is_in_order() && unsafe { self.is_the_same_from(frame) } {
             return None;
         }
         // SAFETY: the caller's promise.
