@@ -41,6 +41,7 @@ fn a_dump_of_a_newer_major_version() {
     let run = Run::traced("course_allocate", &[]);
     let mut bytes = std::fs::read(run.dump()).unwrap();
     bytes[8] += 1;
+    bytes[10] = 0;
     // The header's own checksum, CRC-32 bit by bit: a newer release would have written a valid one.
     let crc = !bytes[..60].iter().fold(!0u32, |crc, byte| {
         (0..8).fold(
@@ -129,6 +130,10 @@ fn outputs_that_cannot_be_written() {
     let said = refused(&["flamegraph", dump.to_str().unwrap(), "-o", "/nonexistent/x.svg"]);
     assert!(said.contains("/nonexistent/x.svg"), "{said}");
     let said = refused(&["run", "-o", "/nonexistent/x.alloc", "--", "/bin/true"]);
+    assert!(said.contains("/nonexistent/x.alloc"), "{said}");
+    // Before anything is built.
+    let said =
+        refused(&["cargo", "-o", "/nonexistent/x.alloc", "--manifest-path", "/nonexistent/Cargo.toml"]);
     assert!(said.contains("/nonexistent/x.alloc"), "{said}");
     assert!(refused(&["run", "-o", "/", "--", "/bin/true"]).contains("folder"));
     assert!(refused(&["run", "--", "/nonexistent/program"]).contains("/nonexistent/program"));

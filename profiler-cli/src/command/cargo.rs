@@ -12,6 +12,7 @@ use cargo_metadata::{
     Artifact, ArtifactDebuginfo, BuildScript, Message, MetadataCommand, Package, PackageId, TargetKind,
 };
 
+use super::place::look_for_folder;
 use super::run::Surroundings;
 use super::{Failure, run};
 use crate::cli::CargoArgs;
@@ -23,6 +24,9 @@ use crate::load::plain;
 /// See [`Failure`].
 pub fn cargo(args: &CargoArgs) -> Result<ExitCode, Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    if let Some(output) = &args.recording.output {
+        look_for_folder(output)?;
+    }
     let mut built = build(&cargo, args, DebugInfo::OfOptimized)?;
     if built.artifact.profile.debuginfo == ArtifactDebuginfo::None {
         built = build(&cargo, args, DebugInfo::Always)?;

@@ -20,9 +20,20 @@ pub struct Place {
     aside: Vec<(PathBuf, PathBuf)>,
 }
 
+/// Whether there is a folder for such a dump: what can be known before much time is spent.
+///
+/// # Errors
+/// If there is none.
+pub fn look_for_folder(pattern: &Path) -> anyhow::Result<()> {
+    let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::read_dir(folder)
+        .map(drop)
+        .map_err(|error| anyhow::anyhow!("cannot write {}: {}", pattern.display(), plain(&error)))
+}
+
 impl Place {
-    /// Finds out whether a dump can be written there, before the program runs, and makes room for it, with the folder if there
-    /// is none yet. `token` tells this run from any other.
+    /// Finds out whether a dump can be written there, before the program runs, and makes room for it. `token` tells this
+    /// run from any other.
     ///
     /// # Errors
     /// If the folder cannot be written, or something stands there that must not be replaced.
@@ -31,7 +42,6 @@ impl Place {
             |error: &io::Error| anyhow::anyhow!("cannot write {}: {}", pattern.display(), plain(error));
         let mut place = Place { aside: Vec::new() };
         let folder = pattern.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(folder).map_err(|error| unwritable(&error))?;
         put_back_what_was_left(folder, pattern);
         if has_pid(pattern) {
             tempfile::Builder::new().tempfile_in(folder).map_err(|error| unwritable(&error))?;
@@ -213,16 +223,6 @@ mod tests {
         assert!(refused.contains("another process is writing"), "{refused}");
         drop(writer);
         assert!(Place::prepare(&path, "t").is_ok());
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_is_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new/one/a.alloc");
-        Place::prepare(&path, "t").unwrap().filled();
-        fs::write(&path, "dump").unwrap();
-        let inside = Place::prepare(&path.join("b.alloc"), "t").unwrap_err().to_string();
-        assert!(inside.contains("a.alloc/b.alloc"), "{inside}");
     }
 
     #[test]
