@@ -53,6 +53,18 @@ pub struct Stacks {
     pub hints: Vec<String>,
 }
 
+/// A step through the call tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// To a node from the one that calls it.
+    Enter(StackId),
+    /// Back from a node, all of whose callees have been left.
+    Leave(StackId),
+}
+
+/// Not the number of a node.
+const NO_NODE: u32 = u32::MAX;
+
 /// Why stacks cannot be named.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -146,6 +158,40 @@ impl Stacks {
             Some(self.lists[start as usize..end as usize].iter().copied())
         })
         .flatten()
+    }
+
+    /// The frames of one node of the call tree, innermost first: those that its address has, with what is inlined there.
+    pub fn frames_of_node(&self, node: StackId) -> &[FrameId] {
+        let range = self.by_node.get(node.0 as usize);
+        range.and_then(|(start, end)| self.lists.get(*start as usize..*end as usize)).unwrap_or_default()
+    }
+
+    /// Goes through the call tree: every node is entered before those that it calls, and left behind them.
+    pub fn traverse(&self, mut visit: impl FnMut(Visit)) {
+        let nodes = self.parents.len();
+        let mut first_called = vec![NO_NODE; nodes];
+        let mut next_sibling = vec![NO_NODE; nodes];
+        let is_root = |at: usize| at < StackId::FIRST.0 as usize;
+        // Backwards, so that those of one caller are in the order of their numbers.
+        for at in (0..nodes).rev().filter(|at| !is_root(*at)) {
+            let caller = self.parents[at].0 as usize;
+            // A child's number is larger than its parent's.
+            next_sibling[at] = std::mem::replace(&mut first_called[caller], at as u32);
+        }
+        for root in (0..nodes).take_while(|at| is_root(*at)) {
+            let mut entering = first_called[root];
+            let mut entered: Vec<u32> = Vec::new();
+            loop {
+                while entering != NO_NODE {
+                    visit(Visit::Enter(StackId(entering)));
+                    entered.push(entering);
+                    entering = first_called[entering as usize];
+                }
+                let Some(leaving) = entered.pop() else { break };
+                visit(Visit::Leave(StackId(leaving)));
+                entering = next_sibling[leaving as usize];
+            }
+        }
     }
 
     /// What a frame is.
@@ -285,4 +331,29 @@ fn addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddre
 fn nameless(pc: u64) -> Frame {
     let function = format!("{pc:#x}").into();
     Frame { function, generics: None, file: None, line: None, column: None, inlined: false, resolved: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_call_tree_is_gone_through_from_callers_to_callees() {
+        // 3 calls 4 and 6, 4 calls 5; 7 hangs under the root of stacks that were cut.
+        let parents = [0, 0, 0, 0, 3, 4, 3, StackId::TRUNCATED.0].map(StackId).to_vec();
+        let stacks = Stacks { parents, ..Stacks::default() };
+        let (mut entered, mut steps) = (Vec::new(), Vec::new());
+        stacks.traverse(|step| match step {
+            Visit::Enter(node) => {
+                assert_eq!(stacks.parents[node.0 as usize].0.max(2), entered.last().copied().unwrap_or(2));
+                entered.push(node.0);
+                steps.push(node.0 as i32);
+            }
+            Visit::Leave(node) => {
+                assert_eq!(entered.pop(), Some(node.0));
+                steps.push(-(node.0 as i32));
+            }
+        });
+        assert_eq!(steps, [3, 4, 5, -5, -4, 6, -6, -3, 7, -7]);
+    }
 }

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use crate::analyze::announced;
-use crate::analyze::summary::with_ids;
+use crate::analyze::innermost::{Activation, on_every_stack};
 use crate::filter::Filter;
 use crate::function_name::{function_of, instance_of};
 use crate::profile::{Profile, StackStats};
@@ -353,36 +353,22 @@ fn collect<'a>(
         })
         .collect();
     let mut rows = vec![Rows::default(); numbers.len()];
-    let mut seen_at = vec![0u32; numbers.len()];
-    for (stack, stats) in with_ids(profile).filter(|(_, stats)| stats.events() > 0) {
+    let is_own = |frame: FrameId| full || !stacks.frame(frame).runtime;
+    on_every_stack(stacks, (numbers.len(), &functions), is_own, |stack, running| {
+        let stats = profile.stacks.get(stack.0 as usize).filter(|stats| stats.events() > 0);
+        let Some(stats) = stats else { return };
         let site = stacks.site(stack);
-        let mut frames = stacks.frames(stack);
-        while let Some(id) = frames.next() {
-            let Some(function) = functions[id.index()] else { continue };
-            // Further out it is an outer activation of the same function.
-            if std::mem::replace(&mut seen_at[function], stack.0 + 1) != stack.0 + 1 {
-                let rows = &mut rows[function];
-                rows.by_line.entry(stacks.frame(id).line.unwrap_or(0)).or_default().add(stats);
-                rows.allocated_as_site += if Some(id) == site { stats.allocated } else { 0 };
-                if selection.callers
-                    && let Some(caller) = caller_in(stacks, &frames, full)
-                {
-                    rows.callers.entry((key_of(caller, selection), caller.line)).or_default().add(stats);
-                }
+        for (function, Activation { frame, caller }) in running.innermost() {
+            let rows = &mut rows[function];
+            rows.by_line.entry(stacks.frame(frame).line.unwrap_or(0)).or_default().add(stats);
+            rows.allocated_as_site += if Some(frame) == site { stats.allocated } else { 0 };
+            if let Some(caller) = caller.filter(|_| selection.callers).map(|caller| stacks.frame(caller)) {
+                rows.callers.entry((key_of(caller, selection), caller.line)).or_default().add(stats);
             }
         }
-    }
+    });
     let tables = numbers.into_iter().map(|(key, number)| (key, std::mem::take(&mut rows[number])));
     tables.filter(|(_, rows)| !rows.by_line.is_empty()).collect()
-}
-
-/// The next function outwards that is the user's own.
-fn caller_in<'a>(
-    stacks: &'a Stacks,
-    outwards: &(impl Iterator<Item = FrameId> + Clone),
-    full: bool,
-) -> Option<&'a NamedFrame> {
-    outwards.clone().map(|id| stacks.frame(id)).find(|frame| full || !frame.runtime)
 }
 
 fn key_of<'a>(frame: &'a NamedFrame, selection: &Selection) -> Key<'a> {

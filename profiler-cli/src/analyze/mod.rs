@@ -2,6 +2,7 @@
 
 mod announced;
 pub mod flame;
+mod innermost;
 pub mod leaks;
 pub mod lines;
 pub mod summary;
