@@ -18,6 +18,17 @@ pub struct Filter {
     pub krate: Option<Pattern>,
 }
 
+/// The stacks that a [`Filter`] accepts.
+#[derive(Clone, Debug)]
+pub struct Accepted(Option<Vec<bool>>);
+
+impl Accepted {
+    /// Whether this one is among them.
+    pub fn has(&self, stack: StackId) -> bool {
+        self.0.as_ref().is_none_or(|accepted| accepted.get(stack.0 as usize) == Some(&true))
+    }
+}
+
 /// A pattern that fits nothing, with what comes nearest to it.
 #[derive(Debug, thiserror::Error)]
 #[error("no {kind} matches '{pattern}'{}", suggestion(nearest))]
@@ -49,9 +60,9 @@ impl Filter {
             && fits(&self.krate, crate_of(function))
     }
 
-    /// Whether some frame of a stack fits all patterns.
-    pub fn accepts(&self, stacks: &Stacks, stack: StackId) -> bool {
-        self.is_empty() || stacks.frames(stack).any(|id| self.accepts_frame(stacks.frame(id)))
+    /// The stacks of which some frame fits all patterns.
+    pub fn accepted(&self, stacks: &Stacks) -> Accepted {
+        Accepted((!self.is_empty()).then(|| stacks.with_frame(|frame| self.accepts_frame(frame))))
     }
 
     /// Fails if no frame of the profile fits, nor any of these annotated functions.

@@ -160,6 +160,33 @@ impl Stacks {
         .flatten()
     }
 
+    /// Nodes of the call tree, the roots included.
+    pub fn len(&self) -> usize {
+        self.parents.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.parents.is_empty()
+    }
+
+    /// The node that calls this one, whose number is smaller; `None` for the roots.
+    pub fn parent(&self, node: StackId) -> Option<StackId> {
+        self.parents.get(node.0 as usize).copied().filter(|_| node >= StackId::FIRST)
+    }
+
+    /// For every node whether its stack has such a frame.
+    pub fn with_frame(&self, wanted: impl Fn(&NamedFrame) -> bool) -> Vec<bool> {
+        let wanted: Vec<bool> = self.frames.iter().map(wanted).collect();
+        let mut found = vec![false; self.len()];
+        for at in 0..self.len() {
+            let node = StackId(at as u32);
+            found[at] = self.frames_of_node(node).iter().any(|frame| wanted[frame.index()])
+                || self.parent(node).is_some_and(|parent| found[parent.0 as usize]);
+        }
+        found
+    }
+
     /// The frames of one node of the call tree, innermost first: those that its address has, with what is inlined there.
     pub fn frames_of_node(&self, node: StackId) -> &[FrameId] {
         let range = self.by_node.get(node.0 as usize);
@@ -209,18 +236,6 @@ impl Stacks {
     pub fn site(&self, stack: StackId) -> Option<FrameId> {
         let find = |fits: fn(&NamedFrame) -> bool| self.frames(stack).find(|id| fits(self.frame(*id)));
         find(|frame| !frame.runtime).or_else(|| find(|frame| !is_plumbing(frame))).or_else(|| find(|_| true))
-    }
-
-    /// The frames of a stack that are the user's own code, innermost first; for a stack that has none, those from its
-    /// [`site`](Stacks::site) outwards.
-    pub fn trimmed(&self, stack: StackId) -> Vec<FrameId> {
-        let own: Vec<FrameId> = self.frames(stack).filter(|id| !self.frame(*id).runtime).collect();
-        if own.is_empty() {
-            let site = self.site(stack);
-            self.frames(stack).skip_while(|id| Some(*id) != site).collect()
-        } else {
-            own
-        }
     }
 
     /// Stacks made by hand: for each stack, from [`StackId::FIRST`] on, its frames, innermost first.

@@ -1,7 +1,9 @@
 //! Stacks with weights, for a flamegraph. In: a profile, its stacks and a metric. Out: [`Flame`].
 
+use alloc_dump::layout::StackId;
 use rustc_hash::FxHashMap;
 
+use crate::analyze::shown::{Cut, Shown, ShownId};
 use crate::analyze::summary::with_ids;
 use crate::filter::Filter;
 use crate::profile::{Profile, StackStats};
@@ -80,7 +82,7 @@ impl Flame {
 
 /// A deeper stack is drawn with its outer and its inner frames only: a picture of more has nobody to look at it, and
 /// every stack of a deep recursion has all frames of the one before.
-const MAX_DEPTH: usize = 160;
+const MAX_DEPTH: u32 = 160;
 
 /// Collects the weights. Frames of the runtime are left out unless `full`. With `top` all but the heaviest stacks become
 /// one.
@@ -92,18 +94,31 @@ pub fn flame(
     full: bool,
     top: Option<usize>,
 ) -> Flame {
+    let accepted = filter.accepted(stacks);
+    let weight_of = |stack: StackId| {
+        let stats = profile.stacks.get(stack.0 as usize).filter(|_| accepted.has(stack));
+        stats.map_or(0, |stats| metric.of(stats))
+    };
+    let shown = Shown::of(stacks, full, MAX_DEPTH / 2, |stack| weight_of(stack) > 0);
     let mut labels = Labels::default();
-    let mut weights: FxHashMap<Vec<u32>, u64> = FxHashMap::default();
-    for (stack, stats) in with_ids(profile) {
-        let weight = metric.of(stats);
-        if weight == 0 || !filter.accepts(stacks, stack) {
-            continue;
-        }
-        let frames = if full { stacks.frames(stack).collect() } else { stacks.trimmed(stack) };
-        *weights.entry(labels.of_stack(stacks, &frames)).or_default() += weight;
+    // Of the stacks that are shown, many have the same labels.
+    let mut by_shown: FxHashMap<ShownId, usize> = FxHashMap::default();
+    let mut by_labels: FxHashMap<Vec<u32>, usize> = FxHashMap::default();
+    let mut weights: Vec<u64> = Vec::new();
+    for (stack, _) in with_ids(profile).filter(|(stack, _)| weight_of(*stack) > 0) {
+        let id = shown.stack(stack);
+        let at = *by_shown.entry(id).or_insert_with(|| {
+            let labels = labels.of_stack(stacks, &shown.cut(id, MAX_DEPTH as usize / 2));
+            *by_labels.entry(labels).or_insert_with(|| {
+                weights.push(0);
+                weights.len() - 1
+            })
+        });
+        weights[at] += weight_of(stack);
     }
-    let total = weights.values().sum();
-    let mut sorted: Vec<(Vec<u32>, u64)> = weights.into_iter().collect();
+    let total = weights.iter().sum();
+    let mut sorted: Vec<(Vec<u32>, u64)> =
+        by_labels.into_iter().map(|(labels, at)| (labels, weights[at])).collect();
     let names =
         |stack: &[u32]| stack.iter().map(|label| labels.names[*label as usize].as_str()).collect::<Vec<_>>();
     if let Some(top) = top.filter(|top| *top < sorted.len()) {
@@ -134,26 +149,25 @@ struct Labels {
 }
 
 impl Labels {
-    /// The labels of a stack that comes innermost frame first, outermost first.
-    fn of_stack(&mut self, stacks: &Stacks, frames: &[FrameId]) -> Vec<u32> {
-        if frames.is_empty() {
+    /// The labels of a stack, outermost first.
+    fn of_stack(&mut self, stacks: &Stacks, Cut { inner, omitted, outer }: &Cut) -> Vec<u32> {
+        if inner.is_empty() {
             return vec![self.number("(no stack)".to_owned())];
         }
-        let half = MAX_DEPTH / 2;
-        let left_out = if frames.len() > MAX_DEPTH { half..frames.len() - half } else { 0..0 };
-        let mut labels = Vec::with_capacity(frames.len().min(MAX_DEPTH + 1));
-        for (at, id) in frames.iter().enumerate().rev() {
-            if !left_out.contains(&at) {
-                let known = self.of_frames.get(id).copied();
-                let label = known.unwrap_or_else(|| self.number(label(stacks.frame(*id))));
-                self.of_frames.insert(*id, label);
-                labels.push(label);
-            } else if at == left_out.start {
-                // Without a number, so that the stacks of a recursion share it.
-                labels.push(self.number("(… more frames …)".to_owned()));
-            }
+        let mut labels: Vec<u32> = outer.iter().rev().map(|id| self.of_frame(stacks, *id)).collect();
+        if *omitted > 0 {
+            // Without a number, so that the stacks of a recursion share it.
+            labels.push(self.number("(… more frames …)".to_owned()));
         }
+        labels.extend(inner.iter().rev().map(|id| self.of_frame(stacks, *id)));
         labels
+    }
+
+    fn of_frame(&mut self, stacks: &Stacks, id: FrameId) -> u32 {
+        let known = self.of_frames.get(&id).copied();
+        let label = known.unwrap_or_else(|| self.number(label(stacks.frame(id))));
+        self.of_frames.insert(id, label);
+        label
     }
 
     fn number(&mut self, name: String) -> u32 {

@@ -1,10 +1,10 @@
 //! What is live at the end, by stack. In: a profile and its stacks. Out: [`Leaks`], largest first.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
+use alloc_dump::layout::StackId;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
+use crate::analyze::shown::{Cut, Shown, ShownId};
 use crate::filter::Filter;
 use crate::profile::Profile;
 use crate::stacks::{FrameId, NamedFrame, Stacks};
@@ -81,32 +81,40 @@ impl From<&NamedFrame> for StackFrame {
 /// Finds what is live at the end. Stacks that differ only in frames of the runtime are one row, unless `full` asks
 /// for these frames.
 pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, top: Option<usize>) -> Leaks {
-    let mut rows: FxHashMap<Key, Row> = FxHashMap::default();
-    for (stack, stats) in crate::analyze::summary::with_ids(profile) {
-        if stats.live_blocks == 0 || !filter.accepts(stacks, stack) {
-            continue;
-        }
-        let key = Key::of(if full { stacks.frames(stack).collect() } else { stacks.trimmed(stack) });
-        let site = stacks.site(stack);
-        let row = rows.entry(key).or_insert(Row { first_us: u64::MAX, site, ..Row::default() });
+    let accepted = filter.accepted(stacks);
+    let is_live = |stack: StackId| {
+        let stats = profile.stacks.get(stack.0 as usize);
+        stats.is_some_and(|stats| stats.live_blocks > 0) && accepted.has(stack)
+    };
+    let shown = Shown::of(stacks, full, OUTERMOST, is_live);
+    let mut rows: FxHashMap<ShownId, Row> = FxHashMap::default();
+    for (stack, stats) in crate::analyze::summary::with_ids(profile).filter(|(stack, _)| is_live(*stack)) {
+        let row = rows.entry(shown.stack(stack)).or_insert_with(|| Row {
+            first_us: u64::MAX,
+            site: stacks.site(stack),
+            ..Row::default()
+        });
         row.bytes += stats.live_bytes;
         row.blocks += stats.live_blocks;
         row.first_us = row.first_us.min(stats.live_first_us);
         row.last_us = row.last_us.max(stats.live_last_us);
     }
-    let mut rows: Vec<(Key, Row)> = rows.into_iter().collect();
-    rows.sort_by(|(a_key, a), (b_key, b)| {
+    let mut rows: Vec<(ShownId, Row)> = rows.into_iter().collect();
+    let frames = |id| shown.frames(id).take(INNERMOST);
+    rows.sort_by(|(a_id, a), (b_id, b)| {
         b.bytes
             .cmp(&a.bytes)
             .then(b.blocks.cmp(&a.blocks))
             .then(a.first_us.cmp(&b.first_us))
-            .then(a_key.cmp(b_key))
+            .then_with(|| frames(*a_id).cmp(frames(*b_id)))
+            .then(a_id.cmp(b_id))
     });
     let all = rows.len();
     let (total_bytes, total_blocks) =
         rows.iter().fold((0, 0), |(bytes, blocks), (_, row)| (bytes + row.bytes, blocks + row.blocks));
     rows.truncate(top.unwrap_or(usize::MAX));
-    let leaks: Vec<Leak> = rows.into_iter().map(|(key, row)| row.name(stacks, &key)).collect();
+    let leaks: Vec<Leak> =
+        rows.into_iter().map(|(id, row)| row.name(stacks, shown.cut(id, INNERMOST))).collect();
     Leaks {
         schema: "alloc-tracker/leaks/1",
         total_bytes,
@@ -118,28 +126,9 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
     }
 }
 
-/// What tells one row from another: the frames that are reported, and all those between them as one number. Rows with all
-/// frames of deep recursions would need memory without bound.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Key {
-    frames: Box<[FrameId]>,
-    omitted: usize,
-    omitted_hash: u64,
-}
-
-impl Key {
-    fn of(mut frames: Vec<FrameId>) -> Key {
-        let omitted = frames.len().saturating_sub(INNERMOST + OUTERMOST);
-        let mut hasher = DefaultHasher::new();
-        if omitted > 0 {
-            frames.drain(INNERMOST..INNERMOST + omitted).for_each(|frame| frame.hash(&mut hasher));
-        }
-        Key { frames: frames.into_boxed_slice(), omitted, omitted_hash: hasher.finish() }
-    }
-}
-
+/// Rows with all frames of deep recursions would need memory without bound.
 const INNERMOST: usize = 900;
-const OUTERMOST: usize = 100;
+const OUTERMOST: u32 = 100;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
@@ -151,7 +140,7 @@ struct Row {
 }
 
 impl Row {
-    fn name(self, stacks: &Stacks, key: &Key) -> Leak {
+    fn name(self, stacks: &Stacks, Cut { inner, omitted, outer }: Cut) -> Leak {
         let site = self.site.map(|id| stacks.frame(id));
         Leak {
             bytes: self.bytes,
@@ -161,8 +150,8 @@ impl Row {
             function: site.map_or_else(|| "(no stack)".to_owned(), |frame| frame.function.to_string()),
             first_ns: self.first_us * 1000,
             last_ns: self.last_us * 1000,
-            stack: key.frames.iter().map(|id| StackFrame::from(stacks.frame(*id))).collect(),
-            omitted_frames: key.omitted,
+            stack: inner.into_iter().chain(outer).map(|id| StackFrame::from(stacks.frame(id))).collect(),
+            omitted_frames: omitted,
         }
     }
 }

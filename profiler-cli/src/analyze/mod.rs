@@ -5,5 +5,6 @@ pub mod flame;
 mod innermost;
 pub mod leaks;
 pub mod lines;
+mod shown;
 pub mod summary;
 pub mod timeline;

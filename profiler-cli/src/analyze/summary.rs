@@ -243,9 +243,10 @@ impl From<&crate::profile::Thread> for ThreadRow {
 fn sites(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<Site> {
     // Not by frame: one place is several frames if it is inlined here and not there.
     let mut sites: FxHashMap<Option<Place<'_>>, Site> = FxHashMap::default();
+    let accepted = filter.accepted(stacks);
     for (stack, stats) in with_ids(profile) {
         let silent = stats.events() == 0 && stats.peak_blocks == 0 && stats.live_blocks == 0;
-        if silent || !filter.accepts(stacks, stack) {
+        if silent || !accepted.has(stack) {
             continue;
         }
         let frame = stacks.site(stack).map(|id| stacks.frame(id));
