@@ -240,17 +240,24 @@ impl Stacks {
 
     /// Stacks made by hand: for each stack, from [`StackId::FIRST`] on, its frames, innermost first.
     pub fn from_frames(stacks: &[Vec<NamedFrame>]) -> Stacks {
+        Stacks::from_tree(stacks.iter().map(|frames| (StackId::ROOT, frames.clone())))
+    }
+
+    /// A call tree made by hand: for each node, from [`StackId::FIRST`] on, its caller's one, which comes before it or is a root, and
+    /// its own frames, innermost first.
+    pub fn from_tree(nodes: impl IntoIterator<Item = (StackId, Vec<NamedFrame>)>) -> Stacks {
         let mut made = Stacks::default();
         let mut builder = Builder::default();
         made.by_node = vec![(0, 0); StackId::FIRST.0 as usize];
-        made.parents = vec![StackId::ROOT; StackId::FIRST.0 as usize + stacks.len()];
-        for frames in stacks {
+        made.parents = vec![StackId::ROOT; StackId::FIRST.0 as usize];
+        for (parent, frames) in nodes {
             let start = made.lists.len() as u32;
             for frame in frames {
-                let id = builder.intern(&mut made, frame.clone());
+                let id = builder.intern(&mut made, frame);
                 made.lists.push(id);
             }
             made.by_node.push((start, made.lists.len() as u32));
+            made.parents.push(parent);
         }
         made
     }

@@ -371,3 +371,54 @@ fn flames_are_weighed_by_their_metric() {
     let labels: Vec<&str> = cut.labels_of(&cut.stacks[0].0).collect();
     assert_eq!((labels.len(), labels[0], labels[80]), (161, "app::main (main.rs:11)", "(… more frames …)"));
 }
+
+/// Every stack has all frames of the one before: whoever makes them one by one is not ready before the tests are given up.
+#[test]
+fn a_deep_recursion_is_as_easy_as_any_tree() {
+    const DEPTH: u32 = 100_000;
+    let first = StackId::FIRST.0;
+    // Calls at line 24, one within the other, and in each an allocation at line 21.
+    let nodes = (0..DEPTH).flat_map(|at| {
+        let caller = if at == 0 { StackId::ROOT } else { StackId(first + 2 * (at - 1)) };
+        [(caller, vec![frame("app::work", 24)]), (StackId(first + 2 * at), vec![frame("app::work", 21)])]
+    });
+    let stacks = Stacks::from_tree(nodes);
+    let mut stats = vec![StackStats::default(); (first + 2 * DEPTH) as usize];
+    for at in 0..DEPTH {
+        let bytes = u64::from(at) + 1;
+        stats[(first + 2 * at) as usize + 1] = StackStats {
+            allocations: 1,
+            allocated: bytes,
+            live_bytes: bytes,
+            live_blocks: 1,
+            ..StackStats::default()
+        };
+    }
+    let profile = Profile { stacks: stats, ..Profile::default() };
+    let sum = u64::from(DEPTH) * (u64::from(DEPTH) + 1) / 2;
+
+    let tables = lines::lines(
+        &profile,
+        &stacks,
+        &Sources::default(),
+        &Filter::default(),
+        &lines::Selection::default(),
+    );
+    let [table] = &tables.functions[..] else { panic!("one function: {tables:?}") };
+    let with_events: Vec<_> = table.lines.iter().filter(|row| row.occurrences.is_some()).collect();
+    assert_eq!(with_events.len(), 1);
+    let row = with_events[0];
+    assert_eq!((row.line, row.occurrences, row.allocated), (21, Some(u64::from(DEPTH)), Some(sum)));
+
+    let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
+    let report = leaks::leaks(&profile, &stacks, &only, false, Some(2));
+    assert_eq!((report.total_bytes, report.omitted), (sum, DEPTH as usize - 2));
+    let deepest = &report.leaks[0];
+    assert_eq!((deepest.bytes, deepest.stack.len()), (u64::from(DEPTH), 1000));
+    assert_eq!(deepest.omitted_frames, DEPTH as usize + 1 - 1000);
+
+    let flame = flame::flame(&profile, &stacks, &only, flame::Metric::Live, false, None);
+    assert_eq!(flame.total, sum);
+    // Of 2 to 160 frames, and all longer ones together.
+    assert_eq!(flame.stacks.len(), 160);
+}
