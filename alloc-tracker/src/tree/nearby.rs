@@ -83,11 +83,11 @@ impl Nearby {
             return Place::Elsewhere;
         };
         // Places are filled in this order, and never become empty again: behind an empty one there is nothing.
-        for slot in spot.all(parent, pc).flat_map(|spot| &spot.group().0) {
-            match slot.load(Ordering::Acquire) {
-                EMPTY => return Place::Empty(Empty { slot, key }),
-                word if word ^ key.0 < NODES => return Place::Known(StackId((word ^ key.0) as u32)),
-                _ => {}
+        for spot in [spot, spot.other(parent, pc)] {
+            for group in [spot.group(), spot.beside().group()] {
+                if let Some(place) = group.find(key) {
+                    return place;
+                }
             }
         }
         Place::Elsewhere
@@ -175,11 +175,10 @@ impl<'a> Spot<'a> {
         unsafe { &*self.chunk.as_ptr().add(self.at) }
     }
 
-    /// All groups in which a node may be: its parents', another one in its block, and what is beside these in a cache line.
-    fn all(self, parent: Parent, pc: u64) -> impl Iterator<Item = Spot<'a>> {
+    /// Where in its block a node is that has no place in these two.
+    fn other(self, parent: Parent, pc: u64) -> Spot<'a> {
         let farther = 2 + hash(parent, pc) as usize % (BLOCK as usize / 2 - 2);
-        let other = Spot { at: self.at ^ farther, ..self };
-        [self, self.beside(), other, other.beside()].into_iter()
+        Spot { at: self.at ^ farther, ..self }
     }
 }
 
@@ -194,6 +193,19 @@ impl Group {
         let found = first.min(second).min(third.min(fourth));
         // Should the key be zero, empty places look like it.
         (EMPTY + 1..NODES).contains(&found).then_some(StackId(found as u32))
+    }
+
+    /// The node with this key, or the first empty place.
+    #[inline]
+    fn find(&self, key: Key) -> Option<Place<'_>> {
+        for slot in &self.0 {
+            match slot.load(Ordering::Acquire) {
+                EMPTY => return Some(Place::Empty(Empty { slot, key })),
+                word if word ^ key.0 < NODES => return Some(Place::Known(StackId((word ^ key.0) as u32))),
+                _ => {}
+            }
+        }
+        None
     }
 }
 
