@@ -2,12 +2,13 @@
 //! out. Each distinct frame is kept once. Pure, but for the symbolizer that it asks.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use alloc_dump::layout::StackId;
 use rustc_hash::FxHashMap;
 
 use crate::function_name::{function_of, instance_of};
-use crate::profile::Profile;
+use crate::profile::{Module, Profile};
 use crate::symbolize::classify::is_runtime;
 use crate::symbolize::{CodeAddress, Frame, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError};
 
@@ -140,6 +141,16 @@ impl Stacks {
                     stacks.hints.push(status.to_string());
                 }
                 _ => {}
+            }
+            if !wanted[index].is_empty()
+                && symbols.status(index).is_trusted()
+                && may_be_another_build(module, profile.process.started_unix_ns)
+            {
+                let path = module.path.display();
+                stacks.hints.push(format!(
+                    "{path} has no build-id and was written after the recording began: if it was rebuilt, names and \
+                     lines are wrong; link it with -Wl,--build-id, and record a new dump"
+                ));
             }
         }
         Ok(stacks)
@@ -350,6 +361,13 @@ fn addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddre
     (0..profile.nodes.len()).map(address_of).collect()
 }
 
+/// Whether nothing but its time tells that a module's file is the one that ran, and that does not. A copy is newer as well.
+fn may_be_another_build(module: &Module, started_unix_ns: u64) -> bool {
+    let started = SystemTime::UNIX_EPOCH + Duration::from_nanos(started_unix_ns);
+    let written = || std::fs::metadata(&module.path).and_then(|metadata| metadata.modified());
+    module.build_id.is_empty() && written().is_ok_and(|written| written > started)
+}
+
 fn nameless(pc: u64) -> Frame {
     let function = format!("{pc:#x}").into();
     Frame { function, generics: None, file: None, line: None, column: None, inlined: false, resolved: false }
@@ -358,6 +376,7 @@ fn nameless(pc: u64) -> Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Node;
 
     #[test]
     fn the_call_tree_is_gone_through_from_callers_to_callees() {
@@ -377,5 +396,26 @@ mod tests {
             }
         });
         assert_eq!(steps, [3, 4, 5, -5, -4, 6, -6, -3, 7, -7]);
+    }
+
+    #[test]
+    fn a_file_that_nothing_identifies_is_doubted_if_it_is_newer_than_the_recording() {
+        let path = std::env::current_exe().expect("a test has a path");
+        let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a file");
+        let written = written.duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_nanos() as u64;
+        let hints = |build_id: &[u8], started_unix_ns: u64, module: Option<u32>| {
+            let file =
+                Module { path: path.clone(), build_id: build_id.to_vec(), bias: 0, start: 0, end: 1 << 30 };
+            let mut profile = Profile { modules: vec![file], ..Profile::default() };
+            profile.process.started_unix_ns = started_unix_ns;
+            profile.nodes = vec![Node::default(); StackId::FIRST.0 as usize];
+            profile.nodes.push(Node { pc: 0x1000, module, ..Node::default() });
+            Stacks::resolve(&profile, Options::default(), &|_, _| {}).expect("no wrong build").hints
+        };
+        let doubt = |hints: Vec<String>| hints.iter().any(|hint| hint.contains("if it was rebuilt"));
+        assert!(doubt(hints(&[], written - 1, Some(0))));
+        assert!(!doubt(hints(&[], written, Some(0))), "it was there when the recording began");
+        assert!(!doubt(hints(&[7; 20], written - 1, Some(0))), "another build-id is another hint");
+        assert!(!doubt(hints(&[], written - 1, None)), "no stack is in it");
     }
 }
