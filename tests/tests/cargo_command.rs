@@ -19,6 +19,10 @@ authors = [\"A\", \"B\"]
 default-run = \"chosen\"
 readme = \"Cargo.toml\"
 
+[[bench]]
+name = \"arguments\"
+harness = false
+
 [profile.dev]
 debug = 0
 strip = true
@@ -72,6 +76,7 @@ fn is_started_as_by_cargo() {
         (\"CARGO_PKG_README\", env!(\"CARGO_PKG_README\")),
         (\"OUT_DIR\", env!(\"OUT_DIR\")),
         (\"MADE_BY_SCRIPT\", env!(\"MADE_BY_SCRIPT\")),
+        (\"CONFIGURED\", \"here\"),
     ] {
         assert_eq!(set(name), built_in, \"{name}\");
     }
@@ -91,6 +96,11 @@ fn package() -> TempDir {
     write("parcel/src/bin/chosen.rs", CHOSEN);
     write("parcel/src/bin/other.rs", "fn main() {}\n");
     write("parcel/tests/place.rs", TEST);
+    write(
+        "parcel/benches/arguments.rs",
+        "fn main() { println!(\"{:?}\", std::env::args().skip(1).collect::<Vec<_>>()); }",
+    );
+    write(".cargo/config.toml", "env.CONFIGURED = 'here'\n");
     folder
 }
 
@@ -128,6 +138,14 @@ fn tests_run_in_their_package() {
     let output = cargo(folder.path(), &["--test", "place", "--", "--nocapture"]);
     let (printed, error) = said(&output);
     assert!(printed.contains("as by cargo") && printed.contains("1 passed"), "{printed}{error}");
+}
+
+#[test]
+fn benchmarks_are_told_that_they_are_to_measure() {
+    let folder = package();
+    let output = cargo(folder.path(), &["--bench", "arguments", "--", "some"]);
+    let (printed, error) = said(&output);
+    assert!(printed.contains(r#"["some", "--bench"]"#), "{printed}{error}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `cargo`: builds one target with debug info, then does what `run` does, where cargo would start it and with the variables of the
 //! package and of its build script.
 
+mod config_env;
+
 use std::ffi::{OsStr, OsString};
 use std::io::BufReader;
 use std::os::unix::ffi::OsStringExt;
@@ -35,6 +37,10 @@ pub fn cargo(args: &CargoArgs) -> Result<ExitCode, Failure> {
     let program = artifact.executable.as_ref().context("no executable")?;
     let mut command = vec![program.clone().into_os_string()];
     command.extend(args.args.iter().cloned());
+    if args.bench.is_some() {
+        // As cargo does: without it a benchmark only tests itself.
+        command.push("--bench".into());
+    }
     run::profile(&command, &args.recording, &surroundings(&cargo, &built))
 }
 
@@ -121,7 +127,7 @@ fn surroundings(cargo: &OsString, Built { artifact, scripts }: &Built) -> Surrou
     let manifest = artifact.manifest_path.as_std_path();
     let folder = manifest.parent().unwrap_or(Path::new("."));
     let is_test = artifact.profile.test || artifact.target.kind.contains(&TargetKind::Bench);
-    let mut variables: Vec<(OsString, OsString)> = Vec::new();
+    let mut variables = configured();
     let mut set = |name: &str, value: &dyn AsRef<OsStr>| variables.push((name.into(), value.as_ref().into()));
     set("CARGO", cargo);
     set("CARGO_MANIFEST_DIR", &folder);
@@ -152,6 +158,14 @@ fn surroundings(cargo: &OsString, Built { artifact, scripts }: &Built) -> Surrou
         set("LD_LIBRARY_PATH", &libraries);
     }
     Surroundings { folder: is_test.then(|| folder.to_owned()), variables }
+}
+
+/// What the configuration of cargo says, from here. Cargo's own variables win.
+fn configured() -> Vec<(OsString, OsString)> {
+    let Ok(here) = std::env::current_dir() else { return Vec::new() };
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    config_env::variables(&here, home, |name| std::env::var_os(name).is_some())
 }
 
 /// Where libraries are that the program may be linked to: those that build scripts have made, its own, and those of the compiler (a
