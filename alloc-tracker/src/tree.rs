@@ -4,6 +4,7 @@
 
 mod hashed;
 mod nearby;
+mod regions;
 
 use alloc_dump::layout::StackId;
 
@@ -44,8 +45,9 @@ pub(crate) trait Journal {
     fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool;
 }
 
-/// At most this many nodes: those near their parents are 2 GiB then.
-pub(crate) const MAX_NODES: usize = (1 << nearby::NODE_BITS) - StackId::FIRST.0 as usize;
+/// At most this many nodes, which is what chunks of 2 GiB together are for. If nearly all were in the other table, that would be 4 GiB.
+pub(crate) const MAX_NODES: usize =
+    (1 << nearby::NODE_BITS) - (1 << nearby::FIRST_BITS) - StackId::FIRST.0 as usize;
 
 /// The tree of the recording that is going on.
 pub(crate) static TREE: Tree = Tree::new();
@@ -69,12 +71,15 @@ impl Tree {
 
     #[inline(never)]
     fn find_or_insert(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
-        let known = match self.nearby.find(parent, pc) {
+        self.find(parent, pc).map_or_else(|| self.insert(parent, pc, journal), Ok)
+    }
+
+    fn find(&self, parent: Parent, pc: u64) -> Option<StackId> {
+        match self.nearby.find(parent, pc) {
             Place::Known(id) => Some(id),
             Place::Empty(_) => None,
             Place::Elsewhere => self.hashed.find(parent, pc),
-        };
-        known.map_or_else(|| self.insert(parent, pc, journal), Ok)
+        }
     }
 
     /// Begins anew in a forked child; the parent's memory is left as it is.
@@ -106,6 +111,9 @@ impl Tree {
         if !journal.is_of(*recording) {
             return Err(Refused::Over);
         }
+        if *nodes >= MAX_NODES {
+            return self.find(parent, pc).ok_or(Refused::Bound);
+        }
         // Another thread may have been faster, or this one may have looked into a table that has been replaced.
         let empty = match self.nearby.make_place(nearby, parent, pc).map_err(Refused::Memory)? {
             Place::Known(id) => return Ok(id),
@@ -118,9 +126,6 @@ impl Tree {
                 None
             }
         };
-        if *nodes >= MAX_NODES {
-            return Err(Refused::Bound);
-        }
         let id = StackId(StackId::FIRST.0 + *nodes as u32);
         // First, so that whoever finds the number can rely on its node being noted.
         if !journal.note(id, parent.recorded(), pc) {
@@ -291,6 +296,88 @@ mod tests {
             }
         }
         assert_eq!(notes.0.lock().unwrap().len(), 4 * addresses.len());
+    }
+
+    #[test]
+    fn a_node_that_was_not_noted_is_not_there() {
+        struct Reluctant(Notes, std::cell::Cell<bool>);
+        impl Journal for Reluctant {
+            fn is_of(&self, recording: u32) -> bool {
+                self.0.is_of(recording)
+            }
+            fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool {
+                self.1.replace(true) && self.0.note(id, parent, pc)
+            }
+        }
+        let tree = Tree::new();
+        for parent in [Parent::root(StackId::ROOT, 0), Parent::node(StackId(3))] {
+            let notes = Reluctant(Notes(Mutex::default()), std::cell::Cell::new(false));
+            let refused = tree.intern(parent, 9, &notes);
+            assert_eq!(refused, Err(Refused::Over));
+            let known = tree.intern(parent, 9, &notes);
+            assert_eq!((known, notes.0.0.lock().unwrap().len()), (tree.intern(parent, 9, &notes), 1));
+        }
+    }
+
+    /// Whoever looks while another recording begins finds a node of one of the two, or is told that its own is over.
+    #[test]
+    fn recordings_begin_while_threads_intern() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        const PARENTS: u64 = 70;
+        const ADDRESSES: u64 = 50;
+        /// What the nodes of each recording are.
+        struct Noted(Vec<[AtomicU64; 4096]>);
+        struct Own<'a>(u32, &'a Noted);
+        impl Journal for Own<'_> {
+            fn is_of(&self, recording: u32) -> bool {
+                self.0 == recording
+            }
+            fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool {
+                self.1.0[self.0 as usize][id.0 as usize]
+                    .store(u64::from(parent.0) << 32 | pc, Ordering::Relaxed);
+                true
+            }
+        }
+        let tree = Tree::new();
+        let [now, looked, wrong] = [const { AtomicU64::new(0) }; 3];
+        let recordings = if cfg!(miri) { 3 } else { 300 };
+        let of_one = || [const { AtomicU64::new(0) }; 4096];
+        let noted = Noted((0..=recordings).map(|_| of_one()).collect());
+        std::thread::scope(|scope| {
+            for seed in 0..2u64 {
+                let (tree, noted, now, looked, wrong) = (&tree, &noted, &now, &looked, &wrong);
+                scope.spawn(move || {
+                    let mut step = seed;
+                    while now.load(Ordering::SeqCst) < recordings {
+                        step += 1;
+                        looked.fetch_add(1, Ordering::Relaxed);
+                        let recording = now.load(Ordering::SeqCst);
+                        let (parent, pc) = (StackId((step % PARENTS) as u32 + 3), step * 31 % ADDRESSES + 1);
+                        let found = tree.intern(Parent::node(parent), pc, &Own(recording as u32, noted));
+                        if let Ok(id) = found
+                            && now.load(Ordering::SeqCst) == recording
+                        {
+                            let node = noted.0[recording as usize][id.0 as usize].load(Ordering::Relaxed);
+                            wrong.fetch_add(
+                                u64::from(node != u64::from(parent.0) << 32 | pc),
+                                Ordering::Relaxed,
+                            );
+                        }
+                    }
+                });
+            }
+            for recording in 1..=recordings {
+                let before = looked.load(Ordering::Relaxed);
+                while looked.load(Ordering::Relaxed) < before + 100 {
+                    std::thread::yield_now();
+                }
+                // As a recording begins: first the tree, then its number is told.
+                tree.begin_anew(recording as u32);
+                (0..20).for_each(|_| std::thread::yield_now());
+                now.store(recording, Ordering::SeqCst);
+            }
+        });
+        assert_eq!(wrong.load(Ordering::Relaxed), 0, "nodes of another recording");
     }
 
     #[test]

@@ -166,6 +166,7 @@ impl<'a> Table<'a> {
 }
 
 impl Slot {
+    /// The node in here. NOTE: in a table that is just being replaced its address may read as 0, which no return address is.
     fn get(&self) -> Option<(Parent, u64, StackId)> {
         let ids = self.ids.load(Ordering::Acquire);
         let node = (Parent((ids >> 32) as u32), self.pc.load(Ordering::Relaxed), StackId(ids as u32));

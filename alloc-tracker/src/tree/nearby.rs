@@ -1,10 +1,10 @@
 //! Nodes near their parents: where one is looked for follows from its parent's number. In: the caller's node and a return address.
 //! Out: the node's number, if it has found a place here. Whoever looks takes no lock; never allocates.
 //!
-//! Every second parent's number has a group of four places, for the nodes of both, and 64 parents have a block. A node is in one of
-//! a few groups of its block, the first one its parents' own; which parent of the block it has is written beside it, so a
-//! node is one word: that, its number, and its return address as an offset into a region. There are sixteen of these, of
-//! 128 MiB, which the program's code is in. A node without such an offset, without a free place, or of a root is for the other table.
+//! Every second parent has a group of four slots, for the nodes of both, and 64 parents have a block. A node is in one of four
+//! groups of its block, the first of them its parents' own. Which of the block's parents it has is written beside it, and its return
+//! address by [region](super::regions), so a node is one word. Nodes of roots, of code in other regions, or whose groups
+//! are full are for the other table.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -12,25 +12,27 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use alloc_dump::layout::StackId;
 
+use super::regions::{OFFSET_BITS, REGION_BITS, Regions};
 use super::{Parent, hash};
 use crate::sys::{Errno, Mapping};
 
 /// The nodes that are near their parents.
 ///
-/// Their memory grows by chunks, each as large as all before it, and nothing in it ever moves.
+/// Their memory grows by chunks: the first one for so many parents, each later one for twice as many as the one before. Nothing in
+/// them ever moves.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Nearby {
-    /// By the highest bit of a parent's place; null where there is none.
+    /// By [`chunk_of`] their parents; null where there is none.
     chunks: [AtomicPtr<Group>; 64],
-    /// The number of the region of addresses that is known by this index, one more than it is; 0 for none yet. Once it has one, it keeps it.
-    regions: [AtomicU64; 1 << REGION_BITS],
+    regions: Regions,
 }
 
 /// The memory of the chunks, by the same index.
 #[derive(Debug)]
 pub(super) struct Chunks([Option<Mapping>; 64]);
 
-/// Four places. PERF: half a cache line; the other half is looked at next.
+/// Four slots. PERF: half a cache line; the other half is looked at next.
 #[derive(Debug)]
 #[repr(C, align(32))]
 struct Group([AtomicU64; 4]);
@@ -39,11 +41,12 @@ struct Group([AtomicU64; 4]);
 pub(super) enum Place<'a> {
     Known(StackId),
     Empty(Empty<'a>),
-    /// Not in here.
+    /// Not in here. If [`Nearby::make_place`] says so, then for as long as the recording lasts: what has no number, or no room, never
+    /// gets any. So no node is ever in both tables.
     Elsewhere,
 }
 
-/// A place without a node.
+/// A slot without a node.
 pub(super) struct Empty<'a> {
     slot: &'a AtomicU64,
     key: Key,
@@ -53,7 +56,7 @@ pub(super) struct Empty<'a> {
 #[derive(Clone, Copy)]
 struct Key(u64);
 
-/// A group's place in its chunk.
+/// Where a group is.
 #[derive(Clone, Copy)]
 struct Spot<'a> {
     chunk: NonNull<Group>,
@@ -63,10 +66,7 @@ struct Spot<'a> {
 
 impl Nearby {
     pub(super) const fn new() -> Nearby {
-        Nearby {
-            chunks: [const { AtomicPtr::new(std::ptr::null_mut()) }; 64],
-            regions: [const { AtomicU64::new(0) }; 1 << REGION_BITS],
-        }
+        Nearby { chunks: [const { AtomicPtr::new(std::ptr::null_mut()) }; 64], regions: Regions::new() }
     }
 
     /// The node, if it is in its parents' group or the one beside it.
@@ -82,7 +82,7 @@ impl Nearby {
         let (Some(key), Some(spot)) = (self.key(parent, pc), self.spot(parent)) else {
             return Place::Elsewhere;
         };
-        // Places are filled in this order, and never become empty again: behind an empty one there is nothing.
+        // Slots are filled in this order, and never become empty again: behind an empty one there is nothing.
         for spot in [spot, spot.other(parent, pc)] {
             for group in [spot.group(), spot.beside().group()] {
                 if let Some(place) = group.find(key) {
@@ -93,28 +93,31 @@ impl Nearby {
         Place::Elsewhere
     }
 
-    /// The same, once there is a place if there can be one. For one thread at a time.
+    /// The node, or where it belongs, for good: its region gets a number if there is one, and its parents get their chunk. For one
+    /// thread at a time.
+    ///
+    /// # Errors
+    /// If there is no memory for the chunk. The node must not go elsewhere then: there may be memory the next time.
     pub(super) fn make_place(
         &self,
         chunks: &mut Chunks,
         parent: Parent,
         pc: u64,
     ) -> Result<Place<'_>, Errno> {
-        // Taken by the first one that asks for it.
-        let _ = self.region(pc).compare_exchange(0, base(pc) + 1, Ordering::Relaxed, Ordering::Relaxed);
-        if !parent.is_root() {
+        self.regions.claim(pc);
+        if !parent.is_root() && self.key(parent, pc).is_some() {
             self.make_chunk(chunks, parent)?;
         }
         Ok(self.find(parent, pc))
     }
 
     fn make_chunk(&self, chunks: &mut Chunks, parent: Parent) -> Result<(), Errno> {
-        let index = index_of(place_of(parent));
-        if chunks.0[index].is_none() {
+        let chunk = chunk_of(ordinal(parent));
+        if chunks.0[chunk].is_none() {
             // PERF: a large chunk is searched all over; huge pages save most of the misses of the address translation.
-            let memory = Mapping::of_huge_pages(size_of::<Group>() << index >> 1)?;
-            self.chunks[index].store(memory.start().cast(), Ordering::Release);
-            chunks.0[index] = Some(memory);
+            let memory = Mapping::of_huge_pages(size_of::<Group>() << chunk >> 1)?;
+            self.chunks[chunk].store(memory.start().cast(), Ordering::Release);
+            chunks.0[chunk] = Some(memory);
         }
         Ok(())
     }
@@ -132,27 +135,19 @@ impl Nearby {
 
     #[inline(always)]
     fn key(&self, parent: Parent, pc: u64) -> Option<Key> {
-        let index = region_index(pc);
-        if self.region(pc).load(Ordering::Relaxed) != base(pc) + 1 {
-            return None;
-        }
+        let region = self.regions.number(pc)?;
         // PERF: one shift leaves the offset alone.
         let (offset, sibling) = (pc << (u64::BITS - OFFSET_BITS), u64::from(parent.0) % BLOCK);
-        Some(Key(offset | (index as u64) << (NODE_BITS + BLOCK_BITS) | sibling << NODE_BITS))
-    }
-
-    #[inline(always)]
-    fn region(&self, pc: u64) -> &AtomicU64 {
-        &self.regions[region_index(pc)]
+        Some(Key(offset | region << (NODE_BITS + BLOCK_BITS) | sibling << NODE_BITS))
     }
 
     /// The parents' group, if its chunk is there; those of roots never are.
     #[inline(always)]
     fn spot(&self, parent: Parent) -> Option<Spot<'_>> {
-        let place = place_of(parent);
-        let index = index_of(place);
+        let ordinal = ordinal(parent);
+        let index = chunk_of(ordinal);
         let chunk = NonNull::new(self.chunks[index].load(Ordering::Acquire))?;
-        Some(Spot { chunk, at: (place ^ 1 << index) as usize / 2, of: PhantomData })
+        Some(Spot { chunk, at: (ordinal ^ 1 << index) as usize / 2, of: PhantomData })
     }
 }
 
@@ -170,12 +165,12 @@ impl<'a> Spot<'a> {
 
     #[inline(always)]
     fn group(self) -> &'a Group {
-        // SAFETY: chunks are published whole, with a group for every second place, and never unmapped; one that was retired is
-        // zeros. All spots that are made of one are in its block, which is in one chunk.
+        // SAFETY: chunks are published whole, with a group for every second of their parents, and never unmapped; one that was
+        // retired is zeros. All spots that are made of one are in its block, which is in one chunk.
         unsafe { &*self.chunk.as_ptr().add(self.at) }
     }
 
-    /// Where in its block a node is that has no place in these two.
+    /// Where in its block a node is that has no slot in this line.
     fn other(self, parent: Parent, pc: u64) -> Spot<'a> {
         let farther = 2 + hash(parent, pc) as usize % (BLOCK as usize / 2 - 2);
         Spot { at: self.at ^ farther, ..self }
@@ -185,17 +180,17 @@ impl<'a> Spot<'a> {
 impl Group {
     /// The node with this key.
     ///
-    /// PERF: which place it is in cannot be foreseen, so there is no branch for each: only the word of that node differs from its
+    /// PERF: which slot it is in cannot be foreseen, so there is no branch for each: only the word of that node differs from its
     /// key in nothing but the number.
     #[inline(always)]
     fn find_likely(&self, Key(key): Key) -> Option<StackId> {
         let [first, second, third, fourth] = self.0.each_ref().map(|slot| slot.load(Ordering::Acquire) ^ key);
         let found = first.min(second).min(third.min(fourth));
-        // Should the key be zero, empty places look like it.
+        // Should the key be zero, empty slots look like it.
         (EMPTY + 1..NODES).contains(&found).then_some(StackId(found as u32))
     }
 
-    /// The node with this key, or the first empty place.
+    /// The node with this key, or the first empty slot.
     #[inline]
     fn find(&self, key: Key) -> Option<Place<'_>> {
         for slot in &self.0 {
@@ -215,30 +210,18 @@ impl Empty<'_> {
     }
 }
 
-/// Where the parents' groups begin to be counted: so that there is a highest bit.
+/// A parent's number, counted from so far above zero that its highest bit says which chunk its nodes are in.
 #[inline(always)]
-fn place_of(parent: Parent) -> u64 {
+fn ordinal(parent: Parent) -> u64 {
     u64::from(parent.0) + (1 << FIRST_BITS)
 }
 
 #[inline(always)]
-fn index_of(place: u64) -> usize {
-    place.ilog2() as usize
+fn chunk_of(ordinal: u64) -> usize {
+    ordinal.ilog2() as usize
 }
 
-/// The region that an address is in.
-#[inline(always)]
-fn base(pc: u64) -> u64 {
-    pc >> OFFSET_BITS
-}
-
-/// By which index a region is known: always by the same one, so two of them may not have one both.
-#[inline(always)]
-fn region_index(pc: u64) -> usize {
-    ((base(pc) as u32).wrapping_mul(0x9E37_79B1) >> (u32::BITS - REGION_BITS)) as usize
-}
-
-/// Zero pages are empty places: no node has the number 0.
+/// Zero pages are empty slots: no node has the number 0.
 const EMPTY: u64 = 0;
 /// Above the numbers of all nodes.
 const NODES: u64 = 1 << NODE_BITS;
@@ -247,9 +230,8 @@ const BLOCK: u64 = 1 << BLOCK_BITS;
 
 pub(super) const NODE_BITS: u32 = 27;
 const BLOCK_BITS: u32 = 6;
-const REGION_BITS: u32 = 4;
-const OFFSET_BITS: u32 = u64::BITS - REGION_BITS - BLOCK_BITS - NODE_BITS;
-/// Of the parents that the first chunk has room for. Miri takes a minute for a thousand nodes.
+const _: () = assert!(NODE_BITS + BLOCK_BITS + REGION_BITS + OFFSET_BITS == u64::BITS);
+/// Of the number of parents that the first chunk is for. Miri takes a minute for a thousand nodes.
 pub(super) const FIRST_BITS: u32 = if cfg!(miri) { 6 } else { 12 };
 
 #[cfg(test)]
@@ -270,11 +252,11 @@ mod tests {
         let (nearby, mut chunks) = (Nearby::new(), Chunks::new());
         let deep = 5 << FIRST_BITS;
         for node in 3..deep {
-            assert!(insert(&nearby, &mut chunks, Parent(node), 0x5555_0000_0000, node + 1));
+            assert!(insert(&nearby, &mut chunks, Parent(node), 0x5555_0000_1230, node + 1));
         }
         assert!((3..deep).all(|node| {
-            nearby.find_likely(Parent(node), 0x5555_0000_0000) == Some(StackId(node + 1))
-                && nearby.find_likely(Parent(node), 0x5555_0000_0001).is_none()
+            nearby.find_likely(Parent(node), 0x5555_0000_1230) == Some(StackId(node + 1))
+                && nearby.find_likely(Parent(node), 0x5555_0000_1231).is_none()
         }));
         assert_eq!(
             chunks.0.iter().flatten().count(),
