@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 
 pub use functions::Function;
 use functions::Written;
@@ -20,7 +20,7 @@ pub use places::{Elsewhere, PathMap};
 /// Source files, read when they are first asked for.
 #[derive(Debug, Default)]
 pub struct Sources {
-    files: Mutex<FxHashMap<String, Arc<SourceFile>>>,
+    files: Mutex<HashMap<String, Arc<SourceFile>>>,
     built_unix_ns: Option<u64>,
     elsewhere: Elsewhere,
 }

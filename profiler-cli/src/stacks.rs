@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use alloc_dump::layout::StackId;
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 
 use crate::function_name::{function_of, instance_of};
 use crate::profile::{Module, Profile};
@@ -278,8 +278,8 @@ impl Stacks {
 #[derive(Default)]
 struct Builder {
     name_instances: bool,
-    known: FxHashMap<NamedFrame, FrameId>,
-    lists: FxHashMap<(u32, CodeAddress), (u32, u32)>,
+    known: HashMap<NamedFrame, FrameId>,
+    lists: HashMap<(u32, CodeAddress), (u32, u32)>,
 }
 
 impl Builder {
@@ -341,7 +341,7 @@ fn addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddre
         Some((module, node.pc.wrapping_sub(profile.modules[module as usize].bias)))
     };
     let mut exact = vec![false; profile.nodes.len()];
-    let mut trampolines = FxHashMap::default();
+    let mut trampolines = HashMap::default();
     for at in StackId::FIRST.0 as usize..profile.nodes.len() {
         let Some((module, address)) = place(at) else { continue };
         let is_trampoline = *trampolines

@@ -2,10 +2,10 @@
 //! in columns. Needs the feature `compression`; memory is bounded by a frame.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 
-use rustc_hash::FxHasher;
+use foldhash::fast::FixedState;
 
 use crate::columns::Encoder;
 use crate::frame::FrameHeader;
@@ -105,7 +105,7 @@ pub fn compress(input: impl Read, output: impl Write, level: i32) -> Result<Comp
                 writer.seal()?;
                 writer.frame(frame, reader.payload())?;
                 if let Some(records) = reader.records_of(&frame) {
-                    records.for_each(|record| writer.done.contents.add(&record));
+                    records.visit(|record| writer.done.contents.add(record));
                 }
             }
         }
@@ -137,7 +137,7 @@ impl Contents {
         let mut reader = Reader::new(input)?;
         let mut contents = Contents::default();
         while let Some(records) = reader.next_frame()? {
-            records.for_each(|record| contents.add(&record));
+            records.visit(|record| contents.add(record));
         }
         Ok(reader.complete().then(|| contents.with_ends(&reader)))
     }
@@ -156,7 +156,7 @@ impl Contents {
 
     #[inline]
     fn mix(&mut self, value: &impl Hash) {
-        let mut hasher = FxHasher::default();
+        let mut hasher = FixedState::default().build_hasher();
         hasher.write_u64(self.hash);
         value.hash(&mut hasher);
         self.hash = hasher.finish();

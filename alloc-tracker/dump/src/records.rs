@@ -25,7 +25,58 @@ pub(crate) enum Source<'a> {
     Columns(Columns<'a>),
 }
 
-impl Records<'_> {
+impl<'a> Records<'a> {
+    /// Hands out all records, as the iterator does, without moving them.
+    ///
+    /// PERF: asks once for the codec. A record is decoded in words; moving it takes wider ones, which have to wait until those have
+    /// reached the cache: a fifth of the time of loading.
+    ///
+    /// ```
+    /// use alloc_dump::header::Header;
+    /// use alloc_dump::read::Reader;
+    /// use alloc_dump::record::Record;
+    /// use alloc_dump::write::Encoder;
+    ///
+    /// let mut dump = Header { session: [7; 16], created_unix_ns: 0 }.encode().to_vec();
+    /// let (mut buffer, mut encoder) = ([0u8; 4096], Encoder::new());
+    /// encoder.push(&mut buffer, &Record::Thread { id: 1 }).unwrap();
+    /// let length = encoder.seal(&mut buffer, 0);
+    /// dump.extend_from_slice(&buffer[..length]);
+    ///
+    /// let mut reader = Reader::new(dump.as_slice()).unwrap();
+    /// let mut threads = Vec::new();
+    /// reader.next_frame().unwrap().unwrap().visit(|record| {
+    ///     if let Record::Thread { id } = record {
+    ///         threads.push(*id);
+    ///     }
+    /// });
+    /// assert_eq!(threads, [1]);
+    /// ```
+    #[inline]
+    pub fn visit(mut self, mut see: impl FnMut(&Record<'a>)) {
+        match &mut self.source {
+            Source::Raw { payload, at, context } => {
+                while *at < payload.len() {
+                    match &context.decode(payload, at) {
+                        Ok(Some(record)) => see(record),
+                        Ok(None) => {}
+                        Err(Malformed) => return self.give_up(),
+                    }
+                }
+            }
+            #[cfg(feature = "compression")]
+            Source::Columns(columns) => {
+                while !columns.is_empty() {
+                    match &columns.next() {
+                        Ok(Some(record)) => see(record),
+                        Ok(None) => {}
+                        Err(Malformed) => return self.give_up(),
+                    }
+                }
+            }
+        }
+    }
+
     /// What the reader could not use so far, what lies before this frame included.
     pub fn loss(&self) -> Loss {
         *self.loss
@@ -50,40 +101,6 @@ impl<'a> Iterator for Records<'a> {
                 Err(Malformed) => self.give_up(),
             }
         }
-    }
-
-    /// PERF: asks once for the codec, not at every record, and moves no record.
-    #[inline]
-    fn fold<B, F: FnMut(B, Record<'a>) -> B>(mut self, init: B, mut f: F) -> B {
-        let mut folded = init;
-        match &mut self.source {
-            Source::Raw { payload, at, context } => {
-                while *at < payload.len() {
-                    match context.decode(payload, at) {
-                        Ok(Some(record)) => folded = f(folded, record),
-                        Ok(None) => {}
-                        Err(Malformed) => {
-                            self.give_up();
-                            break;
-                        }
-                    }
-                }
-            }
-            #[cfg(feature = "compression")]
-            Source::Columns(columns) => {
-                while !columns.is_empty() {
-                    match columns.next() {
-                        Ok(Some(record)) => folded = f(folded, record),
-                        Ok(None) => {}
-                        Err(Malformed) => {
-                            self.give_up();
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-        folded
     }
 }
 

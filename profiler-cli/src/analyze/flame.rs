@@ -1,7 +1,7 @@
 //! Stacks with weights, for a flamegraph. In: a profile, its stacks and a metric. Out: [`Flame`].
 
 use alloc_dump::layout::StackId;
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 
 use crate::analyze::shown::{Cut, Shown, ShownId};
 use crate::analyze::summary::with_ids;
@@ -102,8 +102,8 @@ pub fn flame(
     let shown = Shown::of(stacks, full, MAX_DEPTH / 2, |stack| weight_of(stack) > 0);
     let mut labels = Labels::default();
     // Of the stacks that are shown, many have the same labels.
-    let mut by_shown: FxHashMap<ShownId, usize> = FxHashMap::default();
-    let mut by_labels: FxHashMap<Vec<u32>, usize> = FxHashMap::default();
+    let mut by_shown: HashMap<ShownId, usize> = HashMap::default();
+    let mut by_labels: HashMap<Vec<u32>, usize> = HashMap::default();
     let mut weights: Vec<u64> = Vec::new();
     for (stack, _) in with_ids(profile).filter(|(stack, _)| weight_of(*stack) > 0) {
         let id = shown.stack(stack);
@@ -144,8 +144,8 @@ pub fn flame(
 #[derive(Default)]
 struct Labels {
     names: Vec<String>,
-    numbers: FxHashMap<String, u32>,
-    of_frames: FxHashMap<FrameId, u32>,
+    numbers: HashMap<String, u32>,
+    of_frames: HashMap<FrameId, u32>,
 }
 
 impl Labels {

@@ -1,7 +1,7 @@
 //! What is live at the end, by stack. In: a profile and its stacks. Out: [`Leaks`], largest first.
 
 use alloc_dump::layout::StackId;
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::shown::{Cut, Shown, ShownId};
@@ -87,7 +87,7 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
         stats.is_some_and(|stats| stats.live_blocks > 0) && accepted.has(stack)
     };
     let shown = Shown::of(stacks, full, OUTERMOST, is_live);
-    let mut rows: FxHashMap<ShownId, Row> = FxHashMap::default();
+    let mut rows: HashMap<ShownId, Row> = HashMap::default();
     for (stack, stats) in crate::analyze::summary::with_ids(profile).filter(|(stack, _)| is_live(*stack)) {
         let row = rows.entry(shown.stack(stack)).or_insert_with(|| Row {
             first_us: u64::MAX,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::announced;
@@ -172,8 +172,10 @@ pub fn lines(
         found = collect(profile, stacks, filter, true, selection);
     }
     // One table for each function: the better one.
-    let mut by_stacks: FxHashMap<usize, u64> = FxHashMap::default();
-    found.retain(|key, rows| {
+    let mut tables: Vec<(Key<'_>, Rows<'_>)> = found.into_iter().collect();
+    tables.sort_by_key(|(key, _)| *key);
+    let mut by_stacks: BTreeMap<usize, u64> = BTreeMap::new();
+    tables.retain(|(key, rows)| {
         let line = rows.by_line.keys().copied().find(|line| *line > 0).unwrap_or(0);
         let function = function_of(key.function);
         let Some(better) = announced::covering(&functions, function, key.file, line) else { return true };
@@ -186,7 +188,6 @@ pub fn lines(
     for (function, allocated) in by_stacks {
         note_what_is_outside(&mut functions[function], allocated);
     }
-    let mut tables: Vec<(Key<'_>, Rows<'_>)> = found.into_iter().collect();
     tables.sort_by(|(a_key, a), (b_key, b)| {
         let rank = |key: &Key<'_>, rows: &Rows<'_>| {
             (is_foreign(key.file), Reverse(rows.allocated_as_site), Reverse(rows.allocated()))
@@ -230,7 +231,7 @@ fn order(functions: &mut [FunctionLines], sort: Sort) {
     }
 }
 
-/// The places that a function was called from, those first that allocated most.
+/// The places that a function was called from.
 fn caller_rows(rows: &Rows<'_>) -> Vec<CallerRow> {
     let mut callers: Vec<CallerRow> = rows
         .callers
@@ -244,11 +245,20 @@ fn caller_rows(rows: &Rows<'_>) -> Vec<CallerRow> {
             freed: row.freed,
         })
         .collect();
+    sort_callers(&mut callers);
+    callers
+}
+
+/// Those first that allocated most.
+fn sort_callers(callers: &mut [CallerRow]) {
     callers.sort_by(|a, b| {
         let rank = |caller: &CallerRow| (Reverse(caller.allocated), Reverse(caller.freed));
-        rank(a).cmp(&rank(b)).then_with(|| (&a.function, a.line).cmp(&(&b.function, b.line)))
+        let place = |caller: &CallerRow| (caller.line, caller.events);
+        rank(a)
+            .cmp(&rank(b))
+            .then_with(|| (&a.function, &a.file).cmp(&(&b.function, &b.file)))
+            .then(place(a).cmp(&place(b)))
     });
-    callers
 }
 
 /// What a function's closures do on other threads, or after it has returned, belongs to no activation of it.
@@ -266,7 +276,7 @@ fn note_what_is_outside(function: &mut FunctionLines, allocated_by_stacks: u64) 
 fn add_callers(function: &mut FunctionLines, more: Vec<CallerRow>) {
     let callers = function.callers.get_or_insert_default();
     callers.extend(more);
-    callers.sort_by_key(|caller| Reverse(caller.allocated));
+    sort_callers(callers);
 }
 
 /// A function: all its instances and closures.
@@ -283,7 +293,7 @@ struct Rows<'a> {
     /// Bytes allocated where the function is the site: not those of its callees.
     allocated_as_site: u64,
     /// By who called it, and at which line of theirs.
-    callers: FxHashMap<(Key<'a>, Option<u32>), Row>,
+    callers: HashMap<(Key<'a>, Option<u32>), Row>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -339,9 +349,9 @@ fn collect<'a>(
     filter: &Filter,
     full: bool,
     selection: &Selection,
-) -> FxHashMap<Key<'a>, Rows<'a>> {
+) -> HashMap<Key<'a>, Rows<'a>> {
     // Frames to functions once, then stacks to rows.
-    let mut numbers: FxHashMap<Key<'a>, usize> = FxHashMap::default();
+    let mut numbers: HashMap<Key<'a>, usize> = HashMap::default();
     let functions: Vec<Option<usize>> = stacks
         .all_frames()
         .map(|frame| {

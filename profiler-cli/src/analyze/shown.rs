@@ -5,7 +5,7 @@
 //! frames of the one before.
 
 use alloc_dump::layout::StackId;
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 
 use crate::stacks::{FrameId, Stacks};
 
@@ -47,7 +47,7 @@ impl Shown {
     /// Those of the stacks that are `wanted`: with all frames if `full`, else with the user's own; if there are none, with all from the
     /// [site](Stacks::site) outwards. When cut they keep so many of their `outermost` frames.
     pub(super) fn of(stacks: &Stacks, full: bool, outermost: u32, wanted: impl Fn(StackId) -> bool) -> Shown {
-        let mut builder = Builder { nodes: Vec::new(), numbers: FxHashMap::default(), outermost };
+        let mut builder = Builder { nodes: Vec::new(), numbers: HashMap::default(), outermost };
         let (wanted, needed) = needed(stacks, wanted);
         let mut by_stack = vec![EMPTY; stacks.len()];
         // A caller's number is smaller.
@@ -120,7 +120,7 @@ fn needed(stacks: &Stacks, wanted: impl Fn(StackId) -> bool) -> (Vec<StackId>, V
 
 struct Builder {
     nodes: Vec<Node>,
-    numbers: FxHashMap<(ShownId, FrameId), ShownId>,
+    numbers: HashMap<(ShownId, FrameId), ShownId>,
     outermost: u32,
 }
 

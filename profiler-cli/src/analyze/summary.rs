@@ -2,7 +2,7 @@
 
 use alloc_dump::layout::StackId;
 use alloc_dump::trailer::EndReason;
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::timeline::{self, MarkPoint};
@@ -242,7 +242,7 @@ impl From<&crate::profile::Thread> for ThreadRow {
 
 fn sites(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<Site> {
     // Not by frame: one place is several frames if it is inlined here and not there.
-    let mut sites: FxHashMap<Option<Place<'_>>, Site> = FxHashMap::default();
+    let mut sites: HashMap<Option<Place<'_>>, Site> = HashMap::default();
     let accepted = filter.accepted(stacks);
     for (stack, stats) in with_ids(profile) {
         let silent = stats.events() == 0 && stats.peak_blocks == 0 && stats.live_blocks == 0;

@@ -1,6 +1,6 @@
 //! The process over time. In: a profile. Out: [`Timeline`]. Needs no symbols.
 
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::pattern::Pattern;
@@ -180,7 +180,7 @@ pub fn check(profile: &Profile, pattern: &Pattern) -> Result<(), String> {
 
 fn functions(profile: &Profile, pattern: Option<&Pattern>) -> Vec<FunctionSpans> {
     // Instances of a generic function are one function in every other table too.
-    let mut numbers = FxHashMap::default();
+    let mut numbers = HashMap::default();
     let names = Names::of(profile);
     let mut functions: Vec<FunctionSpans> = Vec::new();
     for span in &profile.spans {
@@ -211,7 +211,7 @@ fn of_function(function: &Announced) -> FunctionSpans {
 }
 
 /// What threads are called.
-struct Names<'a>(FxHashMap<u32, &'a str>);
+struct Names<'a>(HashMap<u32, &'a str>);
 
 impl Names<'_> {
     fn of(profile: &Profile) -> Names<'_> {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use alloc_dump::record::{Function, LINE_AGAIN};
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 
 use super::contexts::{Contexts, NO_CONTEXT};
 use super::curve::Spans;
@@ -20,12 +20,12 @@ use crate::profile::{Announced, AnnouncedLine, Span};
 pub(super) struct Activations {
     functions: Vec<Announced>,
     /// Index of a function by its number.
-    numbers: FxHashMap<u32, usize>,
+    numbers: HashMap<u32, usize>,
     rows: Vec<Row>,
-    row_of: FxHashMap<(usize, u32), usize>,
-    threads: FxHashMap<u32, Running>,
+    row_of: HashMap<(usize, u32), usize>,
+    threads: HashMap<u32, Running>,
     /// Activations that are not over and run nowhere.
-    suspended: FxHashMap<u64, Activation>,
+    suspended: HashMap<u64, Activation>,
     spans: Spans,
     /// Which blocks belong to which rows.
     pub(super) contexts: Contexts,
@@ -271,7 +271,9 @@ impl Activations {
 
     /// When the functions ran, and how often that is not told. What still runs does so until now.
     pub(super) fn take_spans(&mut self, us: u64) -> (Vec<Span>, u64) {
-        for (thread, running) in self.threads.iter().filter(|(_, running)| running.counts) {
+        let mut threads: Vec<_> = self.threads.iter().filter(|(_, running)| running.counts).collect();
+        threads.sort_unstable_by_key(|(thread, _)| **thread);
+        for (thread, running) in threads {
             for activation in running.stack.iter().filter(|activation| activation.outer.is_none()) {
                 self.spans.add(span_of(activation, *thread, us));
             }
@@ -282,7 +284,8 @@ impl Activations {
     /// The functions and their lines.
     pub(super) fn finish(mut self, us: u64, live: u64) -> Vec<Announced> {
         // What still runs is at its line until the end.
-        let threads = std::mem::take(&mut self.threads);
+        let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
+        threads.sort_unstable_by_key(|(thread, _)| *thread);
         for (thread, running) in threads {
             let now = Now { thread, us, live, counts: running.counts };
             for (at, mut activation) in running.stack.into_iter().enumerate() {
@@ -340,7 +343,7 @@ fn spend(rows: &mut [Row], activation: &mut Activation, now: Now) {
 fn row_now(
     activation: &mut Activation,
     functions: &[Announced],
-    known: &mut FxHashMap<(usize, u32), usize>,
+    known: &mut HashMap<(usize, u32), usize>,
     rows: &mut Vec<Row>,
 ) -> Option<usize> {
     if activation.row.is_none() {
@@ -351,7 +354,7 @@ fn row_now(
 }
 
 fn row_of(
-    known: &mut FxHashMap<(usize, u32), usize>,
+    known: &mut HashMap<(usize, u32), usize>,
     rows: &mut Vec<Row>,
     function: usize,
     line: u32,

@@ -5,7 +5,7 @@
 //! which a block keeps; so its lines are found again when it goes.
 
 use alloc_dump::layout::StackId;
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 
 use super::peak::PeakTracker;
 use crate::profile::StackStats;
@@ -16,7 +16,7 @@ pub(super) const NO_CONTEXT: u32 = 0;
 /// All contexts.
 #[derive(Debug)]
 pub(super) struct Contexts {
-    numbers: FxHashMap<Box<[u32]>, u32>,
+    numbers: HashMap<Box<[u32]>, u32>,
     rows: Vec<Box<[u32]>>,
     /// Lines in all of them.
     entries: usize,
@@ -30,7 +30,7 @@ impl Default for Contexts {
         let mut tracker = PeakTracker::default();
         tracker.resize(1);
         Contexts {
-            numbers: FxHashMap::default(),
+            numbers: HashMap::default(),
             rows: vec![Box::default()],
             entries: 0,
             full: false,

@@ -1,5 +1,6 @@
 //! From a dump file to a [`Profile`]. In: a path. Out: a loaded profile, or one line of error. Streams: memory follows
-//! live blocks and distinct stacks, never events; nothing in the file is trusted.
+//! live blocks and distinct stacks, never events; nothing in the file is trusted. Its numbers are looked up by hashes with a seed
+//! that it cannot know: values that were chosen to collide would each be compared with all others.
 
 mod activations;
 mod contexts;
@@ -19,7 +20,7 @@ use alloc_dump::layout::{TAIL_HEADER_LEN, TAIL_SUFFIX};
 use alloc_dump::read::{ReadError, Reader, Records};
 use alloc_dump::record::Record;
 use alloc_dump::tail::{COMMITS_OFFSET, LANE_LEN, LANES_START, MAX_LANES, Tail};
-use rustc_hash::FxHashSet;
+use foldhash::HashSet;
 
 use crate::pattern::Pattern;
 use crate::profile::Profile;
@@ -73,17 +74,13 @@ pub fn load(path: &Path, threads: Option<&Pattern>, progress: Progress<'_>) -> R
     Ok(Profile { trust: whole.trust, ..replay(path, Some(selected), progress)? })
 }
 
-fn replay(
-    path: &Path,
-    selected: Option<FxHashSet<u32>>,
-    progress: Progress<'_>,
-) -> Result<Profile, LoadError> {
+fn replay(path: &Path, selected: Option<HashSet<u32>>, progress: Progress<'_>) -> Result<Profile, LoadError> {
     let (mut reader, size) = open(path)?;
     let mut replay = Replay::new(*reader.header(), selected);
     let read_error = |cause| LoadError::Read { path: path.to_owned(), cause };
     while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
         replay.frame_begins(records.loss().dropped_bytes);
-        records.for_each(|record| replay.record(&record));
+        records.visit(|record| replay.record(record));
         progress(reader.position(), size);
     }
     let mut loss = reader.loss();
@@ -96,7 +93,7 @@ fn replay(
         let mut rest = Reader::new(recovered.dump.as_slice()).map_err(read_error)?;
         while let Some(records) = rest.next_frame().map_err(|error| read_error(error.into()))? {
             replay.frame_begins(reader.loss().dropped_bytes);
-            records.for_each(|record| replay.record(&record));
+            records.visit(|record| replay.record(record));
         }
         replay.recovered(recovered.payload_bytes, recovered.stopped);
         // What was cut short at the end of the dump is the frame that the sidecar has whole.
@@ -245,9 +242,9 @@ fn open(path: &Path) -> Result<(Reader<File>, u64), LoadError> {
     Ok((reader, size))
 }
 
-fn threads_named(path: &Path, profile: &Profile, pattern: &Pattern) -> Result<FxHashSet<u32>, LoadError> {
+fn threads_named(path: &Path, profile: &Profile, pattern: &Pattern) -> Result<HashSet<u32>, LoadError> {
     let matching = profile.threads.iter().filter(|thread| pattern.matches(&thread.name));
-    let selected: FxHashSet<u32> = matching.map(|thread| thread.id).collect();
+    let selected: HashSet<u32> = matching.map(|thread| thread.id).collect();
     if selected.is_empty() {
         let mut names: Vec<&str> = profile.threads.iter().map(|thread| thread.name.as_str()).collect();
         names.sort_unstable();

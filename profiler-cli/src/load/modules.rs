@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use alloc_dump::record;
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 
 use crate::profile::Module;
 
@@ -14,7 +14,7 @@ use crate::profile::Module;
 #[derive(Debug, Default)]
 pub(super) struct ModuleMap {
     all: Vec<Module>,
-    by_id: FxHashMap<u32, u32>,
+    by_id: HashMap<u32, u32>,
     /// First address to (address behind the last, index).
     mapped: BTreeMap<u64, (u64, u32)>,
 }

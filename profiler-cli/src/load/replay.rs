@@ -9,8 +9,7 @@ use alloc_dump::layout::StackId;
 use alloc_dump::read::Loss;
 use alloc_dump::record::{self, Record};
 use alloc_dump::trailer::{Totals, Trailer};
-use hashbrown::HashMap;
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use foldhash::{HashMap, HashSet};
 
 use super::activations::{Activations, Change, Now};
 use super::contexts::NO_CONTEXT;
@@ -52,16 +51,21 @@ pub(super) struct Replay {
     modules: ModuleMap,
     /// Address and number of nodes that no known module covers.
     unplaced: BTreeSet<(u64, u32)>,
-    live: HashMap<u64, Block, FxBuildHasher>,
+    live: HashMap<u64, Block>,
     peak: PeakTracker,
     curve: Curve,
     samples: Samples,
-    threads: FxHashMap<u32, ThreadState>,
+    /// In the order of the profile's threads.
+    threads: Vec<ThreadState>,
+    /// Where those with these numbers are.
+    thread_places: HashMap<u32, usize>,
+    /// The one that was asked for last, and its place.
+    last_thread: Option<(u32, usize)>,
     activations: Activations,
-    mark_names: FxHashMap<u32, String>,
-    selected: Option<FxHashSet<u32>>,
+    mark_names: HashMap<u32, String>,
+    selected: Option<HashSet<u32>>,
     /// Events of the threads that are not selected, by stack.
-    elsewhere: FxHashMap<StackId, u64>,
+    elsewhere: HashMap<StackId, u64>,
     current: u32,
     now_us: u64,
     events: u64,
@@ -75,7 +79,7 @@ pub(super) struct Replay {
 
 impl Replay {
     /// With `selected`, stacks count only the events of these threads, and hold only the blocks that these allocated.
-    pub(super) fn new(header: Header, selected: Option<FxHashSet<u32>>) -> Replay {
+    pub(super) fn new(header: Header, selected: Option<HashSet<u32>>) -> Replay {
         let mut replay = Replay {
             profile: Profile::default(),
             modules: ModuleMap::default(),
@@ -84,11 +88,13 @@ impl Replay {
             peak: PeakTracker::default(),
             curve: Curve::default(),
             samples: Samples::default(),
-            threads: FxHashMap::default(),
+            threads: Vec::new(),
+            thread_places: HashMap::default(),
+            last_thread: None,
             activations: Activations::default(),
-            mark_names: FxHashMap::default(),
+            mark_names: HashMap::default(),
             selected,
-            elsewhere: FxHashMap::default(),
+            elsewhere: HashMap::default(),
             current: 0,
             now_us: 0,
             events: 0,
@@ -177,8 +183,7 @@ impl Replay {
     /// The profile, checked against what the recorder says about itself.
     pub(super) fn finish(mut self, trailer: Option<&Trailer>, loss: Loss) -> Profile {
         // Another block may be at the address of one that is being moved.
-        let moving =
-            self.threads.values().flat_map(|thread| &thread.moving).flatten().map(|(_, block)| block);
+        let moving = self.threads.iter().flat_map(|thread| &thread.moving).flatten().map(|(_, block)| block);
         let in_transit: Vec<Block> = moving.filter(|block| block.stack != FOREIGN).copied().collect();
         let mut profile = self.profile;
         self.peak.finish(&mut profile.stacks);
@@ -521,15 +526,26 @@ impl Replay {
         stats
     }
 
+    /// PERF: it is usually the same as for the event before.
     #[inline]
     fn thread(&mut self, id: u32) -> &mut ThreadState {
-        let (threads, selected, now_us) = (&mut self.profile.threads, &self.selected, self.now_us);
-        self.threads.entry(id).or_insert_with(|| {
-            let index = threads.len();
-            threads.push(Thread { id, start_us: now_us, ..Thread::default() });
-            let selected = selected.as_ref().is_none_or(|selected| selected.contains(&id));
-            ThreadState { index, selected, ..ThreadState::default() }
-        })
+        let place = match self.last_thread {
+            Some((last, place)) if last == id => place,
+            _ => self.find_thread(id),
+        };
+        &mut self.threads[place]
+    }
+
+    fn find_thread(&mut self, id: u32) -> usize {
+        let place = *self.thread_places.entry(id).or_insert_with(|| {
+            let index = self.profile.threads.len();
+            self.profile.threads.push(Thread { id, start_us: self.now_us, ..Thread::default() });
+            let selected = self.selected.as_ref().is_none_or(|selected| selected.contains(&id));
+            self.threads.push(ThreadState { index, selected, ..ThreadState::default() });
+            index
+        });
+        self.last_thread = Some((id, place));
+        place
     }
 }
 

@@ -9,14 +9,14 @@ use std::borrow::Cow;
 use addr2line::gimli::{
     AttributeSpecification, AttributeValue, Dwarf, EntriesRaw, Error, Reader, Unit, constants,
 };
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 
 use super::names::is_mangled;
 
 /// The types of a module's generic functions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Instances {
-    by_symbol: FxHashMap<Box<str>, Box<str>>,
+    by_symbol: HashMap<Box<str>, Box<str>>,
 }
 
 impl Instances {

@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use rustc_hash::FxBuildHasher;
+use foldhash::fast::RandomState;
 
 /// The longest function or file name that is kept; a longer one is cut at a character boundary.
 pub(super) const MAX_NAME_BYTES: usize = 4096;
@@ -19,10 +19,10 @@ const MAX_MANGLED_BYTES: usize = 64 << 10;
 /// All strings of one symbolization, each held once and shared by every thread and module.
 #[derive(Default)]
 pub(super) struct Names {
-    strings: DashMap<Arc<str>, (), FxBuildHasher>,
+    strings: DashMap<Arc<str>, (), RandomState>,
     /// PERF: the few thousand functions of a program come up in hundreds of thousands of frames, and demangling one
     /// costs a microsecond.
-    functions: DashMap<Box<str>, Arc<str>, FxBuildHasher>,
+    functions: DashMap<Box<str>, Arc<str>, RandomState>,
 }
 
 impl Names {

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use object::{Architecture, Object as _, ObjectSegment as _, ReadCache};
 use parking_lot::Mutex;
-use rustc_hash::FxBuildHasher;
 
 use super::object_file::open_regular;
 
@@ -25,7 +25,7 @@ const AARCH64: &[u8] = &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4];
 pub(super) struct Trampolines {
     code: OnceLock<Option<Code>>,
     /// PERF: a call tree asks for the same few thousand addresses again and again; reading one costs a system call.
-    known: DashMap<u64, bool, FxBuildHasher>,
+    known: DashMap<u64, bool, RandomState>,
 }
 
 impl Trampolines {

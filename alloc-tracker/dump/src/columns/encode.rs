@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 
 use super::model::{BY_ADDRESS, BY_NUMBER, ELSEWHERE, Model, NONE};
 use super::{Column, Shape, join, op, put};
@@ -20,9 +20,9 @@ pub(crate) struct Encoder {
     /// What the lines of the frame are differences from.
     lines: Context,
     /// Where the frame's blocks are that have not been freed.
-    live: FxHashMap<u64, u32>,
-    sites: FxHashMap<(u8, u32), u32>,
-    pcs: FxHashMap<u64, u32>,
+    live: HashMap<u64, u32>,
+    sites: HashMap<(u8, u32), u32>,
+    pcs: HashMap<u64, u32>,
 }
 
 /// What an event says, whatever its kind.
@@ -44,9 +44,9 @@ impl Encoder {
             columns: Default::default(),
             model: Model::new(),
             lines: Context::new(),
-            live: FxHashMap::default(),
-            sites: FxHashMap::default(),
-            pcs: FxHashMap::default(),
+            live: HashMap::default(),
+            sites: HashMap::default(),
+            pcs: HashMap::default(),
         })
     }
 
