@@ -12,6 +12,7 @@ mod instructions;
 mod launch;
 mod loading;
 mod measure;
+mod memory;
 mod programs;
 mod report;
 mod table;

@@ -11,6 +11,7 @@ use crate::cli::Options;
 use crate::figures;
 use crate::loading::Loading;
 use crate::measure::Measured;
+use crate::memory::{self, Latency};
 use crate::tools::CALLGRIND;
 
 /// What the table is made of.
@@ -19,6 +20,8 @@ pub(crate) struct Report {
     pub(crate) schema: &'static str,
     pub(crate) processor: String,
     pub(crate) cores: usize,
+    /// When it began.
+    pub(crate) memory: Vec<Latency>,
     pub(crate) rounds: u32,
     pub(crate) quick: bool,
     pub(crate) workloads: Vec<Measured>,
@@ -33,6 +36,7 @@ impl Report {
             schema: "benchmarks/1",
             processor: processor(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory: memory::latencies(),
             rounds: options.rounds(),
             quick: options.quick,
             ..Report::default()

@@ -7,6 +7,7 @@ use crate::figures::{self, Figures};
 use crate::instructions::Instructions;
 use crate::loading::Loading;
 use crate::measure::{Measured, UnderTool};
+use crate::memory::in_words;
 use crate::report::Report;
 use crate::tools::{ANNOTATED, OFF, TRACE, UNTRACKED};
 
@@ -30,8 +31,8 @@ pub(crate) fn render(report: &Report, markdown: bool) -> String {
             }
         }
         let work = if report.quick { "an eighth of the work" } else { "all of the work" };
-        text +=
-            &format!("{}, {} cores, {} rounds of {work}\n\n", report.processor, report.cores, report.rounds);
+        let Report { processor, cores, rounds, memory, .. } = report;
+        text += &format!("{processor}, {cores} cores, {rounds} rounds of {work}; {}\n\n", in_words(memory));
         text += &format!("{table}\n");
     }
     if let Some(loading) = &report.loading {
