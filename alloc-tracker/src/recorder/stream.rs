@@ -2,12 +2,13 @@
 
 mod drain;
 mod lane_state;
+mod pace;
 
 use std::sync::atomic::{Ordering, fence};
 
 use alloc_dump::lane::Entry;
 use alloc_dump::record::{MAX_HOT_LEN, Process, Record, Sample};
-use alloc_dump::tail::{self, Commit, LANE_LEN, LANE_ROOM, LANE_TAILS, LANE_THREADS, MAX_LANES};
+use alloc_dump::tail::{self, Commit, LANE_LEN, LANE_TAILS, LANE_THREADS, MAX_LANES};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, Full, seal_trailer};
 
@@ -25,6 +26,7 @@ use crate::sink::Sink;
 use crate::sys::{self, Errno, Mapping, PathBuffer};
 use crate::thread;
 use lane_state::{AWAY, EMPTY, FREE, LaneState};
+use pace::Pace;
 
 /// One recording.
 pub(crate) struct Stream {
@@ -45,11 +47,9 @@ pub(crate) struct Stream {
     /// How the stamps of this draining become times.
     time: Commit,
     now_us: u64,
-    /// When the helper looked last.
-    looked_us: u64,
-    /// Entries that were taken since, and the most that one lane has had.
+    /// Entries that were taken since the helper looked last.
     taken: u64,
-    fullest: u64,
+    pace: Pace,
     next_sample_us: u64,
     next_quiet_sample_us: u64,
     latest: Sample,
@@ -65,7 +65,7 @@ pub(crate) struct Stream {
 /// What a look at the recording has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tick {
-    /// So much happens that a quarter of a lane is filled within so many microseconds.
+    /// So much happens that a quarter of a lane is filled in so many microseconds.
     Flooded(u64),
     /// Something has happened since the last one.
     Busy,
@@ -114,9 +114,8 @@ impl Stream {
             scale: Scale::new(),
             time: Commit::default(),
             now_us: 0,
-            looked_us: 0,
             taken: 0,
-            fullest: 0,
+            pace: Pace::new(),
             next_sample_us: 0,
             next_quiet_sample_us: 0,
             latest: Sample::default(),
@@ -229,17 +228,14 @@ impl Stream {
     /// Drains, and samples the state of the process if that is due.
     pub(super) fn tick(&mut self) -> Result<Tick, Failure> {
         self.drain(false)?;
+        let now_us = self.scale.now_us();
+        let held = self.look_at_pace(now_us);
         // With what threads have drained themselves.
         let taken = std::mem::take(&mut self.taken);
-        let fullest = std::mem::take(&mut self.fullest);
-        let now_us = self.scale.now_us();
-        let passed_us = now_us.saturating_sub(std::mem::replace(&mut self.looked_us, now_us));
-        let mut tick = match taken {
-            // A lane that is nearly full may be waited for, and if nothing could be taken, somebody is just storing an entry.
-            _ if fullest > LANE_ROOM as u64 * 3 / 4 => Tick::Flooded(0),
-            0 => Tick::Quiet,
-            1..FLOOD => Tick::Busy,
-            FLOOD.. => Tick::Flooded(passed_us * (LANE_ROOM as u64 / 4) / fullest.max(1)),
+        let mut tick = match self.pace.quarter_us(held) {
+            Some(quarter_us) => Tick::Flooded(quarter_us),
+            None if taken == 0 => Tick::Quiet,
+            None => Tick::Busy,
         };
         if now_us >= self.next_sample_us {
             self.now_us = self.now_us.max(now_us);
@@ -251,6 +247,24 @@ impl Stream {
             self.commit();
         }
         Ok(tick)
+    }
+
+    /// Measures how fast lanes are filled: the entries that the fullest one holds.
+    fn look_at_pace(&mut self, now_us: u64) -> u64 {
+        let is_due = self.pace.is_due(now_us);
+        let (mut held, mut most) = (0, 0);
+        let lanes = self.lanes.slice_mut::<LaneState>().iter_mut().enumerate().take(sidecar::lane_count());
+        for (index, state) in lanes.filter(|(_, state)| state.free != AWAY) {
+            let stored = sidecar::lane(index).stored();
+            held = held.max(stored - state.taken);
+            if is_due {
+                most = most.max(stored - std::mem::replace(&mut state.measured, stored));
+            }
+        }
+        if is_due {
+            self.pace.measure(now_us, most);
+        }
+        held
     }
 
     /// The state of the process, now. Quiet if it is the same as before.
@@ -422,8 +436,6 @@ impl Stream {
     }
 }
 
-/// Entries of one look at which the next one should come soon.
-const FLOOD: u64 = LANE_ROOM as u64 / 16;
 /// A program in which nothing changes is sampled all the same.
 const QUIET_SAMPLE_US: u64 = 1_000_000;
 

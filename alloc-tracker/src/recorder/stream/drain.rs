@@ -22,9 +22,6 @@ impl Stream {
         // After the lanes: all nodes that their entries have are there by now, and all events that were lost before.
         self.write_nodes()?;
         self.note_lost()?;
-        let held = |state: &LaneState| state.until.saturating_sub(state.taken);
-        let fullest = self.states().iter().take(count).map(held).max();
-        self.fullest = self.fullest.max(fullest.unwrap_or(0));
         let taken = self.merge(count, horizon, everything)?;
         self.taken += taken;
         self.commit();

@@ -15,6 +15,8 @@ pub(super) struct LaneState {
     pub(super) taken: u64,
     /// Entries that this draining may take.
     pub(super) until: u64,
+    /// Entries that it had when its pace was measured last.
+    pub(super) measured: u64,
     /// What the lane says of `taken` and of its thread, for either commit.
     pub(super) tails: [u64; 2],
     pub(super) threads: [u64; 2],
@@ -48,6 +50,7 @@ pub(super) const EMPTY: LaneState = LaneState {
     start: 0,
     taken: 0,
     until: 0,
+    measured: 0,
     tails: [0; 2],
     threads: [0; 2],
     released: 0,

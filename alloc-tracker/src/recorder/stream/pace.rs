@@ -1,0 +1,85 @@
+//! How soon the lanes are looked at again. In: how many entries there were at what time. Out: how long to wait.
+
+use alloc_dump::tail::LANE_ROOM;
+
+/// How fast the fullest lane is filled.
+///
+/// PERF: told from the speed, not from what there was since the last look. A look that comes just after another one finds
+/// little; taken for calm, it lets the helper sleep while events pour in, and the program's thread has to wake it, or to wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// When it was measured last.
+    measured_us: u64,
+    /// Entries a second.
+    speed: u64,
+}
+
+impl Pace {
+    pub(super) const fn new() -> Pace {
+        Pace { measured_us: 0, speed: 0 }
+    }
+
+    /// Whether there was time for enough entries to measure.
+    pub(super) fn is_due(&self, now_us: u64) -> bool {
+        now_us >= self.measured_us + SHORTEST_MEASUREMENT_US
+    }
+
+    /// So many entries were stored since this was called last.
+    pub(super) fn measure(&mut self, now_us: u64, stored: u64) {
+        let passed_us = now_us.saturating_sub(self.measured_us).max(1);
+        // So many wake the helper: who knows how long it was calm before they came.
+        let at_least = if stored >= QUARTER { FLOOD } else { 0 };
+        *self =
+            Pace { measured_us: now_us, speed: (stored.saturating_mul(1_000_000) / passed_us).max(at_least) };
+    }
+
+    /// In how many microseconds a quarter of a lane is filled that holds so many entries by now; `None` if that will take so
+    /// long that its thread can as well say so.
+    pub(super) fn quarter_us(&self, held: u64) -> Option<u64> {
+        match QUARTER.checked_sub(held) {
+            Some(missing) if self.speed >= FLOOD => Some(missing * 1_000_000 / self.speed),
+            None if self.speed >= FLOOD => Some(0),
+            // Its thread may be waiting, and if nothing could be taken, another one is just storing an entry.
+            _ if held > LANE_ROOM as u64 * 3 / 4 => Some(0),
+            _ => None,
+        }
+    }
+}
+
+const QUARTER: u64 = LANE_ROOM as u64 / 4;
+/// A quarter in a millisecond.
+const FLOOD: u64 = QUARTER * 1000;
+const SHORTEST_MEASUREMENT_US: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_just_after_another_one_changes_nothing() {
+        let mut pace = Pace::new();
+        pace.measure(1000, 1);
+        assert_eq!(pace.quarter_us(0), None, "calm");
+        // Twenty entries a microsecond, and then a look at once.
+        pace.measure(1100, 2000);
+        assert!(!pace.is_due(1105) && pace.is_due(1110));
+        assert_eq!(pace.quarter_us(0), Some(QUARTER / 20));
+        assert_eq!(pace.quarter_us(QUARTER - 20), Some(1));
+        assert_eq!(pace.quarter_us(QUARTER + 1), Some(0));
+    }
+
+    #[test]
+    fn who_fills_a_quarter_in_a_millisecond_floods_it() {
+        let mut pace = Pace::new();
+        pace.measure(1000, QUARTER);
+        assert_eq!(pace.quarter_us(0), Some(1000));
+        pace.measure(2000, QUARTER - 1);
+        assert_eq!(pace.quarter_us(0), None);
+        pace.measure(12_000, QUARTER);
+        assert_eq!(pace.quarter_us(0), Some(1000), "maybe within the last microseconds");
+        pace.measure(13_000, 0);
+        assert_eq!(pace.quarter_us(0), None);
+        // It cannot go on before it is drained.
+        assert_eq!(pace.quarter_us(LANE_ROOM as u64), Some(0));
+    }
+}
