@@ -124,9 +124,9 @@ fn assert_stopped(outcome: &Outcome, errno: i32, sidecar: bool) -> Replay {
 }
 
 fn check_file_size_limit(name: &'static str) {
-    // In units of 512 bytes: room for the dump's header alone, and for one frame of 256 KiB in a file, and a lane in the
-    // sidecar. That has then the second frame, and what the lane holds.
-    for (limit, sidecar, frames) in [(8, false, 0), (1000, true, 3)] {
+    // In units of 512 bytes: room for the dump's header alone, and for two frames of 256 KiB in a file, and a lane in the
+    // sidecar. That has then the third frame, and what the lane holds.
+    for (limit, sidecar, frames) in [(8, false, 0), (1100, true, 4)] {
         let outcome = Run::through_shell(name, &format!("ulimit -f {limit}")).traced().finish();
         assert_as_untracked(&outcome);
         let replay = assert_stopped(&outcome, libc::EFBIG, sidecar);
@@ -178,10 +178,10 @@ fn check_full_disk(name: &'static str) {
     let replay = Replay::of(&dump);
     replay.assert_sound();
     assert!(!replay.complete && replay.from_sidecar && replay.stopped_errno == libc::ENOSPC);
-    // 1 MiB, without the 424 KiB of the sidecar, is 2 frames of 256 KiB and a piece; the sidecar has the third, and what the
+    // 1 MiB, without the 520 KiB of the sidecar, is a frame of 256 KiB and a piece; the sidecar has the second, and what the
     // lane holds.
-    assert_eq!(replay.frames, 4);
-    assert!(std::fs::metadata(&dump).unwrap().len() <= 64 + 2 * (256 << 10));
+    assert_eq!(replay.frames, 3);
+    assert!(std::fs::metadata(&dump).unwrap().len() <= 64 + (256 << 10));
     // No room for a header.
     let mut filler = std::fs::File::create(folder.join("filler")).unwrap();
     while filler.write(&[0; 512]).is_ok() {}

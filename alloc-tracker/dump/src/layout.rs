@@ -34,7 +34,9 @@ pub const COLUMNS: usize = 18;
 pub const MAX_COLUMNS_RECORDS: usize = 1 << 20;
 
 /// First bytes of the recovery sidecar.
-pub const TAIL_MAGIC: [u8; 8] = *b"\x89ADTAIL\n";
+pub const TAIL_MAGIC: [u8; 8] = *b"\x89ADTAI2\n";
+/// First bytes of the recovery sidecars that do not say how long their lanes are.
+pub const TAIL_MAGIC_1: [u8; 8] = *b"\x89ADTAIL\n";
 /// The sidecar's header fills one page, so that the frame behind it is page-aligned in a mapping.
 pub const TAIL_HEADER_LEN: usize = 4096;
 /// Ending of the sidecar's name: `x.alloc` has `x.alloc.tail`.

@@ -10,7 +10,7 @@ use alloc_dump::header::Header;
 use alloc_dump::layout::{
     CODEC_COLUMNS, CODEC_RAW, COLUMNS, FRAME_HEADER_LEN, FRAME_MAGIC, HEADER_LEN, MAGIC, MAJOR,
     MAX_COLUMNS_RECORDS, MAX_HEADER_LEN, MAX_PAYLOAD, MAX_TEXT, MINOR, StackId, TAIL_HEADER_LEN, TAIL_MAGIC,
-    TAIL_SUFFIX,
+    TAIL_MAGIC_1, TAIL_SUFFIX,
 };
 use alloc_dump::record::{FIRST_COLD_TAG, Process, Record};
 use alloc_dump::tail;
@@ -105,11 +105,15 @@ fn the_numbers_are_those_of_the_code() {
         tail::NODE_ROOM * tail::NODE_LEN,
         tail::NODE_ROOM
     ));
-    says(&format!("| {} + {} * *i* | {} | lane *i*", tail::LANES_START, tail::LANE_LEN, tail::LANE_LEN));
+    let (header, entry) = (tail::LANE_HEADER_LEN, alloc_dump::lane::ENTRY_LEN);
+    let lane = format!("{header} + {entry} * *room*");
+    says(&format!("| {} + ({lane}) * *i* | {lane} | lane *i*", tail::LANES_START));
+    assert_eq!(tail::LANE_LEN, header + entry * tail::LANE_ROOM);
+    says(&format!("a power of two, at most {}:", tail::LANE_ROOM));
+    says(&format!("begins with `{}`", hex(&TAIL_MAGIC_1)));
     says(&format!("| {} | 16 | taken:", tail::LANE_TAILS));
     says(&format!("| {} | 16 | threads:", tail::LANE_THREADS));
-    let ring = alloc_dump::lane::ENTRY_LEN * tail::LANE_ROOM;
-    says(&format!("| {} | {} | {} entries", tail::LANE_HEADER_LEN, ring, tail::LANE_ROOM));
+    says(&format!("| {header} | {entry} * *room* | *room* entries of {entry} bytes"));
     says(&format!("| {} | root:", StackId::ROOT.0));
     says(&format!("| {} | truncated:", StackId::TRUNCATED.0));
     says(&format!("| {} | none:", StackId::NONE.0));

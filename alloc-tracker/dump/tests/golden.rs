@@ -64,9 +64,18 @@ fn a_compressed_dump_of_version_1_0_is_counted() {
 
 #[test]
 fn the_sidecar_of_version_1_0_loads() {
-    let bytes = golden("v1.0.alloc.tail", sidecar_1_0);
+    assert_loads_late(&golden("v1.0.alloc.tail", Vec::new));
+}
+
+/// The first whose lanes have room for more than 4096 entries, and say so.
+#[test]
+fn the_sidecar_of_version_1_1_loads() {
+    assert_loads_late(&golden("v1.1.alloc.tail", sidecar_1_1));
+}
+
+fn assert_loads_late(bytes: &[u8]) {
     let records = payload(&late());
-    let tail = Tail::parse(&bytes, &SESSION).unwrap();
+    let tail = Tail::parse(bytes, &SESSION).unwrap();
     assert_eq!((tail.seq(), tail.stopped_errno, tail.pid, tail.payload()), (7, 0, 4242, &records[..]));
 }
 
@@ -74,7 +83,7 @@ fn the_sidecar_of_version_1_0_loads() {
 #[test]
 fn this_writer_still_makes_version_1_1() {
     assert_eq!(golden("v1.1.alloc", version_1_1), version_1_1());
-    assert_eq!(golden("v1.0.alloc.tail", sidecar_1_0), sidecar_1_0());
+    assert_eq!(golden("v1.1.alloc.tail", sidecar_1_1), sidecar_1_1());
 }
 
 fn version_1_1() -> Vec<u8> {
@@ -99,7 +108,7 @@ fn again_and_again() -> Vec<Record<'static>> {
     [one_of_each(), again.repeat(30)].concat()
 }
 
-fn sidecar_1_0() -> Vec<u8> {
+fn sidecar_1_1() -> Vec<u8> {
     let records = payload(&late());
     let mut bytes = vec![0; PAYLOAD_OFFSET];
     bytes[..IDENTITY_LEN].copy_from_slice(&tail::encode_identity(&SESSION));

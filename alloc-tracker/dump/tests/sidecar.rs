@@ -38,13 +38,13 @@ fn a_foreign_or_damaged_sidecar_is_none() {
     let sidecar = Sidecar::with_frame(&payload(&one_of_each()), 0);
     assert!(Tail::parse(&sidecar.0, &SESSION).is_some());
     assert_eq!(Tail::parse(&sidecar.0, b"another session."), None);
-    for at in 0..28 {
+    for at in 0..32 {
         let mut bytes = sidecar.0.clone();
         bytes[at] ^= 0x10;
         assert_eq!(Tail::parse(&bytes, &SESSION), None, "byte {at}");
     }
-    // Zeros and the commit that is not valid say nothing.
-    for at in (28..32).chain(COMMIT_OFFSETS[0]..COMMIT_OFFSETS[0] + 64) {
+    // The commit that is not valid says nothing.
+    for at in COMMIT_OFFSETS[0]..COMMIT_OFFSETS[0] + 64 {
         let mut bytes = sidecar.0.clone();
         bytes[at] ^= 0x10;
         assert!(Tail::parse(&bytes, &SESSION).is_some(), "byte {at}");
@@ -232,6 +232,50 @@ fn rings_begin_anew_at_their_end() {
     assert_eq!(heap_events(&records), texts(&(room - 2..room + 3).map(free).collect::<Vec<_>>()));
 }
 
+/// The second of the older lanes begins where the first one of today is not over yet.
+#[test]
+fn lanes_of_older_writers_have_room_for_4096_entries() {
+    const { assert!(LANE_ROOM > 4096) };
+    let len = 4096 + 4096 * ENTRY_LEN;
+    let mut sidecar = Sidecar::new();
+    sidecar.0.resize(LANES_START + 2 * len, 0);
+    sidecar.0[..8].copy_from_slice(b"\x89ADTAIL\n");
+    let crc = crc32(&sidecar.0[..24]);
+    sidecar.0[24..28].copy_from_slice(&crc.to_le_bytes());
+    sidecar.0[28..32].fill(0);
+    sidecar.set(LANES_OFFSET, 2);
+    sidecar.commit(1, Commit::default());
+    for lane in 0..2 {
+        let at = LANES_START + lane * len;
+        // The ring has come round: the newest entry stands at its beginning.
+        sidecar.set(at, 4097);
+        sidecar.set(at + LANE_TAILS + 8, 4095);
+        for number in [4095, 4096] {
+            let addr = (10 * lane + number) as u64;
+            let entry = Entry::Dealloc { addr, size: 1, stack: StackId::NONE, truncated: false };
+            for (index, word) in entry.encode((2 * number + lane) as u64).into_iter().enumerate() {
+                sidecar.set(at + 4096 + number % 4096 * ENTRY_LEN + 8 * index, word);
+            }
+        }
+    }
+    let free = |addr| Record::Dealloc { addr, size: None, stack: StackId::NONE };
+    let expected: Vec<_> = [4095, 4105, 4096, 4106].map(free).into();
+    assert_eq!(heap_events(&recovered(&Dump::new(), &sidecar)), texts(&expected));
+}
+
+#[test]
+fn lanes_of_a_room_that_nobody_has_are_refused() {
+    let mut sidecar = Sidecar::new();
+    for (room, is_one) in
+        [(0u32, false), (1, true), (3, false), (4096, true), (4097, false), (8192, true), (16384, false)]
+    {
+        sidecar.0[24..28].copy_from_slice(&room.to_le_bytes());
+        let crc = crc32(&sidecar.0[..28]);
+        sidecar.0[28..32].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Tail::parse(&sidecar.0, &SESSION).is_some(), is_one, "{room}");
+    }
+}
+
 #[test]
 fn more_than_a_frame_becomes_several() {
     let mut sidecar = Sidecar::new();
@@ -273,6 +317,13 @@ fn recovered(dump: &Dump, sidecar: &Sidecar) -> Vec<String> {
 /// Without the records that only say whose and when.
 fn heap_events(records: &[String]) -> Vec<String> {
     records.iter().filter(|text| text.starts_with("Dealloc")).cloned().collect()
+}
+
+/// IEEE 802.3's, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })
+    })
 }
 
 fn tail_wide() -> u32 {
