@@ -130,6 +130,24 @@ impl Lane {
         }
     }
 
+    /// Waits until more entries are released than these, or for some time, without sleeping.
+    pub(crate) fn spin_for_release(&self, released: u64, at_most_ns: u64) {
+        let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + at_most_ns;
+        loop {
+            for _ in 0..SPINS {
+                if self.word(RELEASED).load(Ordering::Acquire) != released {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+            if sys::clock_ns(libc::CLOCK_MONOTONIC) >= until {
+                return;
+            }
+            // It may be this processor that the helper waits for.
+            sys::yield_now();
+        }
+    }
+
     /// Waits until more entries are released than these, or for some time.
     pub(crate) fn wait_for_release(&self, released: u64, at_most_ns: u64) {
         self.word(WAITS).store(1, Ordering::SeqCst);
@@ -137,6 +155,17 @@ impl Lane {
             sys::wait(self.released_half(), released as u32, at_most_ns);
         }
         self.word(WAITS).store(0, Ordering::Relaxed);
+    }
+
+    /// Notes on which processor the lane's thread runs.
+    pub(crate) fn note_processor(&self) {
+        let number = sys::current_processor().map_or(0, |number| u64::from(number) + 1);
+        self.word(PROCESSOR).store(number, Ordering::Relaxed);
+    }
+
+    /// Where the lane's thread was when it [noted](Lane::note_processor) that last.
+    pub(crate) fn processor(&self) -> Option<u32> {
+        self.word(PROCESSOR).load(Ordering::Relaxed).checked_sub(1).map(|number| number as u32)
     }
 
     /// The lower half of the word that says what is released: as much as the kernel compares.
@@ -194,6 +223,9 @@ fn prefetch_for_writing(word: &AtomicU64) {
 /// with it; where they share one there is no difference.
 const AHEAD: u64 = 64;
 
+/// Some microseconds.
+const SPINS: u32 = 100;
+
 /// Lanes that there are.
 #[inline]
 pub(crate) fn lane_count() -> usize {
@@ -250,6 +282,7 @@ const STORED: usize = 0;
 const INTENT: usize = 8;
 const RELEASED: usize = 64;
 const WAITS: usize = 72;
+const PROCESSOR: usize = 80;
 
 static SHARED: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static NODES_TAKEN: AtomicU64 = AtomicU64::new(0);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::current::{ENDING, notice_replaced_modules, with_stream};
 use super::stream::Tick;
 use crate::epoch;
-use crate::sys::{self, FutexLock, Helper};
+use crate::sys::{self, Avoidance, FutexLock, Helper};
 
 /// Begins the thread.
 pub(super) fn start() {
@@ -18,6 +18,7 @@ pub(super) fn start() {
         ended.join();
     }
     if thread.is_none() {
+        STARTED_FROM.store(sys::current_processor().map_or(0, |number| number + 1), Ordering::Relaxed);
         STATE.store(AWAKE, Ordering::Relaxed);
         *thread = Helper::start(run);
         if thread.is_none() {
@@ -96,10 +97,17 @@ enum Outcome {
 /// Drains as long as there is something to record.
 fn attend() -> Outcome {
     let mut quiet_ns = 0;
+    // PERF: the kernel likes to run who is woken where it is woken from, in a virtual machine even if all other processors are idle. The
+    // program then goes on for some milliseconds before this thread gets its turn, and drains its lane itself, or waits.
+    let mut avoidance = Avoidance::new();
+    avoidance.avoid(STARTED_FROM.load(Ordering::Relaxed).checked_sub(1));
     while is_running() {
-        let tick = with_stream(|stream| stream.tick());
+        let looked = with_stream(|stream| Ok((stream.tick()?, stream.busy_processor())));
         notice_replaced_modules();
-        match tick {
+        if let Some((Tick::Flooded(_) | Tick::Busy, processor)) = looked {
+            avoidance.avoid(processor);
+        }
+        match looked.map(|(tick, _)| tick) {
             Some(Tick::Flooded(quarter_us)) => {
                 quiet_ns = 0;
                 pause_in_flood(quarter_us);
@@ -163,6 +171,9 @@ const ASLEEP: u32 = 2;
 const PAUSING: u32 = 3;
 /// It has ended, and another one is about to begin.
 const REPLACED: u32 = 4;
+
+/// The processor on which its first thread begins it, above 0 for none.
+static STARTED_FROM: AtomicU32 = AtomicU32::new(0);
 
 /// A sleep takes so much more than it should.
 const SLEEP_TAKES_US: u64 = 55;

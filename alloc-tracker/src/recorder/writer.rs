@@ -157,6 +157,7 @@ impl Enrolment {
             let waiting = place.stored - place.lane.released();
             let soon = WAKE_EVERY.saturating_sub(waiting);
             place.wake_at = place.stored + if soon == 0 { WAKE_EVERY } else { soon };
+            place.lane.note_processor();
             if soon == 0 {
                 helper::wake();
             }
@@ -262,7 +263,7 @@ impl Place {
     #[cold]
     fn make_room(&mut self) -> bool {
         let _errno = sys::ErrnoGuard::new();
-        let mut waited = false;
+        let (mut waited, mut spun) = (false, false);
         loop {
             if epoch::recording() != self.recording {
                 return false;
@@ -271,6 +272,12 @@ impl Place {
             self.room_until = released + LANE_ROOM as u64;
             if self.stored + 2 <= self.room_until {
                 return true;
+            }
+            if !session::rather_loses() && RECORDER.is_locked() && !std::mem::replace(&mut spun, true) {
+                // PERF: whoever holds it is just draining. To sleep until it has ended, and to be woken, takes longer; and the kernel may
+                // then run this thread where the helper runs, as if there were no other processor.
+                self.lane.spin_for_release(released, LONGEST_SPIN_NS);
+                continue;
             }
             if sidecar::lane_count() > 1
                 && helper::is_running()
@@ -319,6 +326,8 @@ fn narrow(size: u64) -> Option<u32> {
     u32::try_from(size).ok().filter(|size| *size != WIDE)
 }
 
+/// A frame takes less to be written, unless the disk is busy.
+const LONGEST_SPIN_NS: u64 = 1_000_000;
 /// For the helper, which gets the processor late if there are more threads than processors.
 const LONGEST_WAIT_NS: u64 = 20_000_000;
 /// A quarter of a lane: the helper has the other three to come.

@@ -10,6 +10,7 @@ mod futex;
 mod helper;
 mod mapping;
 mod process;
+mod processor;
 mod signals;
 mod text;
 
@@ -22,4 +23,5 @@ pub(crate) use process::{
     clock_ns, complain, environment, is_privileged, link, page_size, pid, random, read_file, read_link,
     remove, thread_name, tid, yield_now,
 };
+pub(crate) use processor::{Avoidance, current_processor};
 pub(crate) use text::{PathBuffer, Text};

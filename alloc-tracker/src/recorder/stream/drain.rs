@@ -2,6 +2,7 @@
 
 use alloc_dump::lane::{Entry, Lone, Meaning, Owner};
 use alloc_dump::record::Record;
+use alloc_dump::tail::LANE_ROOM;
 use alloc_dump::write::Full;
 
 use super::super::current::Failure;
@@ -69,7 +70,7 @@ impl Stream {
                 candidates.push(Candidate { key, lane: index as u64 });
             }
         }
-        let mut taken = 0;
+        let (mut taken, mut committed) = (0, 0);
         let mut outcome = Ok(());
         while let Some(candidate) = candidates.pop() {
             let index = candidate.lane as usize;
@@ -77,6 +78,11 @@ impl Stream {
             match self.take_run(index, others, horizon, everything) {
                 Ok((run, next)) => {
                     taken += run;
+                    if taken - committed >= LONGEST_RUN {
+                        // PERF: a thread whose lane is full can go on.
+                        committed = taken;
+                        self.commit();
+                    }
                     if let Some(key) = next {
                         candidates.push(Candidate { key, lane: candidate.lane });
                     }
@@ -116,6 +122,7 @@ impl Stream {
                 taken += 1;
                 match key_at(taken, until, lane, horizon) {
                     Some(key) if others.is_some_and(|others| others < key) => break Some(key),
+                    Some(key) if taken - begun >= LONGEST_RUN => break Some(key),
                     Some(_) => continue,
                     None => break None,
                 }
@@ -159,6 +166,7 @@ impl Stream {
             pushed.map_err(|Full| Failure::Record)?;
             match key_at(taken, until, lane, horizon) {
                 Some(key) if others.is_some_and(|others| others < key) => break Some(key),
+                Some(key) if taken - begun >= LONGEST_RUN => break Some(key),
                 Some(_) => {}
                 None => break None,
             }
@@ -208,6 +216,9 @@ impl Stream {
         }
     }
 }
+
+/// Entries after which it is said that they are taken.
+const LONGEST_RUN: u64 = LANE_ROOM as u64 / 8;
 
 #[inline]
 fn key_of(state: &LaneState, lane: Lane, horizon: u64) -> Option<u64> {
