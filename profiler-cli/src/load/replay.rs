@@ -35,8 +35,6 @@ struct Block {
 /// What the replay keeps of a thread.
 #[derive(Debug, Default)]
 struct ThreadState {
-    /// Index in the profile.
-    index: usize,
     /// The number of its last heap event, if that was an allocation. NOTE: not the block's address, at which there may be another
     /// thread's by now.
     just_allocated: Option<u64>,
@@ -238,9 +236,10 @@ impl Replay {
         let stack = self.known(stack);
         self.events += 1;
         let event = self.events;
-        let thread = self.thread(self.current);
+        let place = self.thread_place(self.current);
+        let thread = &mut self.threads[place];
         thread.just_allocated = Some(event);
-        let (index, selected) = (thread.index, thread.selected);
+        let selected = thread.selected;
         let (owner, context) = self.owner(selected, stack);
         let block = Block { size, stack: owner, context, born_us: self.now_us, event };
         if let Some(lost) = self.live.insert(addr, block) {
@@ -252,7 +251,7 @@ impl Replay {
         self.profile.totals.allocations += 1;
         add(&mut self.profile.totals.allocated_bytes, size);
         self.profile.sizes[size_class(size)] += 1;
-        if let Some(thread) = self.profile.threads.get_mut(index) {
+        if let Some(thread) = self.profile.threads.get_mut(place) {
             thread.allocations += 1;
             add(&mut thread.allocated, size);
         }
@@ -278,11 +277,12 @@ impl Replay {
         let size = self.size_of(block, size);
         self.profile.totals.deallocations += 1;
         add(&mut self.profile.totals.freed_bytes, size);
-        let thread = self.thread(self.current);
+        let place = self.thread_place(self.current);
+        let thread = &mut self.threads[place];
         let last = thread.just_allocated.take();
         let temporary = block.is_some_and(|block| last == Some(block.event));
-        let (index, selected) = (thread.index, thread.selected);
-        if let Some(thread) = self.profile.threads.get_mut(index) {
+        let selected = thread.selected;
+        if let Some(thread) = self.profile.threads.get_mut(place) {
             thread.deallocations += 1;
             add(&mut thread.freed, size);
         }
@@ -313,9 +313,10 @@ impl Replay {
         }
         let old_size = self.size_of(block, old_size);
         let born_us = block.map_or(self.now_us, |block| block.born_us);
-        let thread = self.thread(self.current);
+        let place = self.thread_place(self.current);
+        let thread = &mut self.threads[place];
         thread.just_allocated = None;
-        let (index, selected) = (thread.index, thread.selected);
+        let selected = thread.selected;
         let (owner, context) = self.owner(selected, stack);
         let block = Block { size, stack: owner, context, born_us, event: self.events };
         if let Some(lost) = self.live.insert(new, block) {
@@ -326,7 +327,7 @@ impl Replay {
         self.profile.totals.reallocations += 1;
         add(&mut self.profile.totals.allocated_bytes, size);
         add(&mut self.profile.totals.freed_bytes, old_size);
-        if let Some(thread) = self.profile.threads.get_mut(index) {
+        if let Some(thread) = self.profile.threads.get_mut(place) {
             thread.reallocations += 1;
             add(&mut thread.allocated, size);
             add(&mut thread.freed, old_size);
@@ -412,16 +413,16 @@ impl Replay {
             }
             Record::ModuleEnd { id } => self.modules.vanished(id),
             Record::ThreadStart { id, os_tid } => {
-                let index = self.thread(id).index;
-                self.profile.threads[index].os_tid = os_tid;
+                let place = self.thread_place(id);
+                self.profile.threads[place].os_tid = os_tid;
             }
             Record::ThreadName { id, name } => {
-                let index = self.thread(id).index;
-                self.profile.threads[index].name = String::from_utf8_lossy(name).into_owned();
+                let place = self.thread_place(id);
+                self.profile.threads[place].name = String::from_utf8_lossy(name).into_owned();
             }
             Record::ThreadEnd { id } => {
-                let index = self.thread(id).index;
-                self.profile.threads[index].end_us = Some(self.now_us);
+                let place = self.thread_place(id);
+                self.profile.threads[place].end_us = Some(self.now_us);
             }
             Record::Sample(sample) => {
                 self.profile.samples += 1;
@@ -526,23 +527,27 @@ impl Replay {
         stats
     }
 
-    /// PERF: it is usually the same as for the event before.
     #[inline]
     fn thread(&mut self, id: u32) -> &mut ThreadState {
-        let place = match self.last_thread {
+        let place = self.thread_place(id);
+        &mut self.threads[place]
+    }
+
+    /// Where this thread is, here and in the profile. PERF: it is usually the same as for the event before.
+    #[inline]
+    fn thread_place(&mut self, id: u32) -> usize {
+        match self.last_thread {
             Some((last, place)) if last == id => place,
             _ => self.find_thread(id),
-        };
-        &mut self.threads[place]
+        }
     }
 
     fn find_thread(&mut self, id: u32) -> usize {
         let place = *self.thread_places.entry(id).or_insert_with(|| {
-            let index = self.profile.threads.len();
-            self.profile.threads.push(Thread { id, start_us: self.now_us, ..Thread::default() });
             let selected = self.selected.as_ref().is_none_or(|selected| selected.contains(&id));
-            self.threads.push(ThreadState { index, selected, ..ThreadState::default() });
-            index
+            self.threads.push(ThreadState { selected, ..ThreadState::default() });
+            self.profile.threads.push(Thread { id, start_us: self.now_us, ..Thread::default() });
+            self.threads.len() - 1
         });
         self.last_thread = Some((id, place));
         place
