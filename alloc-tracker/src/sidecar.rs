@@ -130,8 +130,8 @@ impl Lane {
         }
     }
 
-    /// Waits until more entries are released than these, or for some time, without sleeping.
-    pub(crate) fn spin_for_release(&self, released: u64, at_most_ns: u64) {
+    /// Waits without sleeping until more entries are released than these, or for some time, as long as somebody is at work on it.
+    pub(crate) fn spin_for_release(&self, released: u64, at_most_ns: u64, at_work: impl Fn() -> bool) {
         let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + at_most_ns;
         loop {
             for _ in 0..SPINS {
@@ -140,10 +140,10 @@ impl Lane {
                 }
                 std::hint::spin_loop();
             }
-            if sys::clock_ns(libc::CLOCK_MONOTONIC) >= until {
+            if !at_work() || sys::clock_ns(libc::CLOCK_MONOTONIC) >= until {
                 return;
             }
-            // It may be this processor that the helper waits for.
+            // It may be this processor that whoever is at work waits for.
             sys::yield_now();
         }
     }
@@ -155,17 +155,6 @@ impl Lane {
             sys::wait(self.released_half(), released as u32, at_most_ns);
         }
         self.word(WAITS).store(0, Ordering::Relaxed);
-    }
-
-    /// Notes on which processor the lane's thread runs.
-    pub(crate) fn note_processor(&self) {
-        let number = sys::current_processor().map_or(0, |number| u64::from(number) + 1);
-        self.word(PROCESSOR).store(number, Ordering::Relaxed);
-    }
-
-    /// Where the lane's thread was when it [noted](Lane::note_processor) that last.
-    pub(crate) fn processor(&self) -> Option<u32> {
-        self.word(PROCESSOR).load(Ordering::Relaxed).checked_sub(1).map(|number| number as u32)
     }
 
     /// The lower half of the word that says what is released: as much as the kernel compares.
@@ -282,7 +271,6 @@ const STORED: usize = 0;
 const INTENT: usize = 8;
 const RELEASED: usize = 64;
 const WAITS: usize = 72;
-const PROCESSOR: usize = 80;
 
 static SHARED: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static NODES_TAKEN: AtomicU64 = AtomicU64::new(0);

@@ -5,7 +5,8 @@
 //! the rest: the frame that was being filled, the call tree's newest nodes, and the [lanes](crate::lane) of threads.
 //!
 //! Layout, little-endian: a page of header, the frame that is being filled ([`FRAME_ROOM`] bytes, of which the first
-//! [`FRAME_HEADER_LEN`] are for its header), [`NODE_ROOM`] nodes, then the lanes, [`LANE_LEN`] bytes each.
+//! [`FRAME_HEADER_LEN`] are for its header), [`NODE_ROOM`] nodes, then the lanes, [`LANE_LEN`] bytes each
+//! as this version writes them.
 //!
 //! **Header**: magic (8), session (16), entries that a lane has room for (4), CRC-32 of these 28 bytes (4), then words of 8
 //! bytes that the tracker stores one by one: [`STATE_OFFSET`], [`PID_OFFSET`], [`COMMITS_OFFSET`], [`LOST_OFFSET`], [`LANES_OFFSET`],
@@ -20,7 +21,8 @@
 //! ever stored.
 //!
 //! **Lane**: a page of header (entries ever stored, then at [`LANE_TAILS`] how many of them are in frames and at
-//! [`LANE_THREADS`] whose the next one is, for either commit), then a ring of [`LANE_ROOM`] entries.
+//! [`LANE_THREADS`] whose the next one is, for either commit), then a ring of as many
+//! entries as the header says, [`LANE_ROOM`] as this version writes it.
 
 use crate::frame::FrameHeader;
 use crate::lane::{ENTRY_LEN, Entry, Meaning, Owner};

@@ -25,7 +25,7 @@ pub(super) fn with_stream<R>(f: impl FnOnce(&mut Stream) -> Result<R, Failure>) 
     if left_behind_by_fork() {
         return None;
     }
-    let mut recorder = RECORDER.lock();
+    let mut recorder = RECORDER.lock_awake(LONGEST_WORK_NS);
     let stream = recorder.as_mut()?;
     match f(stream) {
         Ok(result) => Some(result),
@@ -43,6 +43,9 @@ pub(super) fn with_stream<R>(f: impl FnOnce(&mut Stream) -> Result<R, Failure>) 
         }
     }
 }
+
+/// Draining a lane and writing a frame take less, unless the disk is busy, or no processor is to be had.
+pub(super) const LONGEST_WORK_NS: u64 = 1_000_000;
 
 /// Why a recording cannot go on.
 #[derive(Clone, Copy, Debug)]

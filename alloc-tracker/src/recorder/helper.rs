@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::current::{ENDING, notice_replaced_modules, with_stream};
 use super::stream::Tick;
 use crate::epoch;
-use crate::sys::{self, Avoidance, FutexLock, Helper};
+use crate::sys::{self, FutexLock, Helper};
 
 /// Begins the thread.
 pub(super) fn start() {
@@ -18,7 +18,6 @@ pub(super) fn start() {
         ended.join();
     }
     if thread.is_none() {
-        STARTED_FROM.store(sys::current_processor().map_or(0, |number| number + 1), Ordering::Relaxed);
         STATE.store(AWAKE, Ordering::Relaxed);
         *thread = Helper::start(run);
         if thread.is_none() {
@@ -41,23 +40,18 @@ pub(super) fn is_running() -> bool {
     STATE.load(Ordering::Relaxed) != NONE
 }
 
-/// There is something to drain. PERF: a load, unless the thread sleeps.
-#[inline]
-pub(super) fn wake() {
-    if STATE.load(Ordering::Relaxed) == ASLEEP {
-        wake_from(ASLEEP);
-    }
+/// Whether it looks at the lanes within microseconds, because events pour in.
+pub(super) fn looks_soon() -> bool {
+    matches!(STATE.load(Ordering::Relaxed), AWAKE | PAUSING)
 }
 
 /// A thread waits until its lane is drained.
-pub(super) fn hurry() {
-    wake_from(PAUSING);
-    wake_from(ASLEEP);
-}
-
+///
+/// PERF: nobody wakes it from its long sleep. That takes the program's thread up to twenty microseconds; and the kernel likes to run who is
+/// woken where it is woken from, in a virtual machine even if all other processors are idle, so that it gets its turn milliseconds later.
 #[cold]
-fn wake_from(state: u32) {
-    if STATE.compare_exchange(state, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+pub(super) fn hurry() {
+    if STATE.compare_exchange(PAUSING, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
         let _errno = sys::ErrnoGuard::new();
         sys::wake(&STATE);
     }
@@ -96,20 +90,13 @@ enum Outcome {
 
 /// Drains as long as there is something to record.
 fn attend() -> Outcome {
-    let mut quiet_ns = 0;
-    // PERF: the kernel likes to run who is woken where it is woken from, in a virtual machine even if all other processors are idle. The
-    // program then goes on for some milliseconds before this thread gets its turn, and drains its lane itself, or waits.
-    let mut avoidance = Avoidance::new();
-    avoidance.avoid(STARTED_FROM.load(Ordering::Relaxed).checked_sub(1));
+    let (mut quiet_ns, mut calm_ns) = (0, u64::MAX);
     while is_running() {
-        let looked = with_stream(|stream| Ok((stream.tick()?, stream.busy_processor())));
+        let tick = with_stream(|stream| stream.tick());
         notice_replaced_modules();
-        if let Some((Tick::Flooded(_) | Tick::Busy, processor)) = looked {
-            avoidance.avoid(processor);
-        }
-        match looked.map(|(tick, _)| tick) {
+        match tick {
             Some(Tick::Flooded(quarter_us)) => {
-                quiet_ns = 0;
+                (quiet_ns, calm_ns) = (0, 0);
                 pause_in_flood(quarter_us);
                 continue;
             }
@@ -119,19 +106,25 @@ fn attend() -> Outcome {
             Some(Tick::Over) => return Outcome::Told,
             None => return Outcome::NoRecording,
         }
-        let pause_ns = pause_after(quiet_ns);
-        if !rest(ASLEEP, pause_ns) {
+        let pause_ns = pause_after(quiet_ns, calm_ns);
+        if pause_ns < SHORTEST_SLEEP_NS {
+            pause_in_flood(pause_ns / 1000);
+        } else if !rest(ASLEEP, pause_ns) {
             break;
         }
         quiet_ns += pause_ns;
+        calm_ns = calm_ns.saturating_add(pause_ns);
     }
     Outcome::Told
 }
 
 /// A program in which nothing happened for some time is looked at less often: what it does next is seen late by an
-/// eighth of that time.
-fn pause_after(quiet_ns: u64) -> u64 {
-    (quiet_ns / 8).clamp(SHORTEST_PAUSE_NS, LONGEST_PAUSE_NS)
+/// eighth of that time. So is one in which events have ceased to pour in: they may begin to again.
+fn pause_after(quiet_ns: u64, calm_ns: u64) -> u64 {
+    if calm_ns < LINGERING_NS {
+        return LINGERING_NS / 10;
+    }
+    (quiet_ns / 8).clamp((calm_ns / 8).clamp(SHORTEST_SLEEP_NS, SHORTEST_PAUSE_NS), LONGEST_PAUSE_NS)
 }
 
 /// Waits in this state until somebody changes it, or for some time. False if the thread is to end.
@@ -145,8 +138,7 @@ fn rest(state: u32, at_most_ns: u64) -> bool {
     true
 }
 
-/// Waits until about a quarter of a lane is filled. PERF: waking a processor that sleeps costs the thread that does it some
-/// microseconds. While events pour in nobody has to: the next look comes before a lane can be full.
+/// Waits until about a quarter of a lane is filled: the next look comes before it can be full.
 fn pause_in_flood(quarter_us: u64) {
     if quarter_us > SLEEP_TAKES_US {
         rest(PAUSING, ((quarter_us - SLEEP_TAKES_US) * 1000).min(FLOODED_PAUSE_NS));
@@ -172,13 +164,14 @@ const PAUSING: u32 = 3;
 /// It has ended, and another one is about to begin.
 const REPLACED: u32 = 4;
 
-/// The processor on which its first thread begins it, above 0 for none.
-static STARTED_FROM: AtomicU32 = AtomicU32::new(0);
-
 /// A sleep takes so much more than it should.
 const SLEEP_TAKES_US: u64 = 55;
 /// Shorter than the time in which a thread fills its lane.
 const FLOODED_PAUSE_NS: u64 = 150_000;
+/// After events have ceased to pour in they are still looked for as if they did.
+const LINGERING_NS: u64 = 500_000;
+/// Below that a thread can as well stay awake.
+const SHORTEST_SLEEP_NS: u64 = 1_000_000;
 /// The state of the process is sampled so often while it changes.
 const SHORTEST_PAUSE_NS: u64 = crate::sample::INTERVAL_US * 1000;
 const LONGEST_PAUSE_NS: u64 = 16 * SHORTEST_PAUSE_NS;
@@ -187,13 +180,25 @@ const LONGEST_PAUSE_NS: u64 = 16 * SHORTEST_PAUSE_NS;
 mod tests {
     use super::*;
 
+    const fn ms(ms: u64) -> u64 {
+        ms * 1_000_000
+    }
+
     #[test]
     fn who_does_something_now_and_then_is_looked_at_as_often_as_who_always_does() {
-        let ms = |ms: u64| ms * 1_000_000;
         for quiet in [0, 10, 40, 80] {
-            assert_eq!(pause_after(ms(quiet)), ms(10));
+            assert_eq!(pause_after(ms(quiet), u64::MAX), ms(10));
         }
-        assert_eq!(pause_after(ms(400)), ms(50));
-        assert_eq!(pause_after(ms(60_000)), ms(160));
+        assert_eq!(pause_after(ms(400), u64::MAX), ms(50));
+        assert_eq!(pause_after(ms(60_000), u64::MAX), ms(160));
+    }
+
+    #[test]
+    fn after_a_flood_the_pauses_grow_slowly() {
+        assert_eq!(pause_after(0, 0), 50_000);
+        for (calm, pause) in [(1, 1), (8, 1), (16, 2), (40, 5), (80, 10), (400, 10)] {
+            assert_eq!(pause_after(0, ms(calm)), ms(pause), "{calm} ms");
+        }
+        assert_eq!(pause_after(ms(400), ms(400)), ms(50));
     }
 }

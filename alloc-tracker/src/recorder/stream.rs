@@ -26,7 +26,7 @@ use crate::sink::Sink;
 use crate::sys::{self, Errno, Mapping, PathBuffer};
 use crate::thread;
 use lane_state::{AWAY, EMPTY, FREE, LaneState};
-use pace::{Filled, Pace};
+use pace::Pace;
 
 /// One recording.
 pub(crate) struct Stream {
@@ -249,25 +249,20 @@ impl Stream {
         Ok(tick)
     }
 
-    /// The processor of the only thread that has done anything lately, if it is one.
-    pub(super) fn busy_processor(&self) -> Option<u32> {
-        self.pace.only_lane().and_then(|lane| sidecar::lane(lane).processor())
-    }
-
     /// Measures how fast lanes are filled: the entries that the fullest one holds.
     fn look_at_pace(&mut self, now_us: u64) -> u64 {
         let is_due = self.pace.is_due(now_us);
-        let (mut held, mut filled) = (0, Filled::default());
+        let (mut held, mut most) = (0, 0);
         let lanes = self.lanes.slice_mut::<LaneState>().iter_mut().enumerate().take(sidecar::lane_count());
         for (index, state) in lanes.filter(|(_, state)| state.free != AWAY) {
             let stored = sidecar::lane(index).stored();
             held = held.max(stored - state.taken);
             if is_due {
-                filled.add(index, stored - std::mem::replace(&mut state.measured, stored));
+                most = most.max(stored - std::mem::replace(&mut state.measured, stored));
             }
         }
         if is_due {
-            self.pace.measure(now_us, filled);
+            self.pace.measure(now_us, most);
         }
         held
     }

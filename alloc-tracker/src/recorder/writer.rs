@@ -4,7 +4,7 @@
 use alloc_dump::lane::{ENTRY_WORDS, Entry, WIDE};
 use alloc_dump::tail::LANE_ROOM;
 
-use super::current::{RECORDER, lose, notice_replaced_modules, with_stream};
+use super::current::{LONGEST_WORK_NS, RECORDER, lose, notice_replaced_modules, with_stream};
 use super::stream::Turned;
 use super::{helper, session};
 use crate::epoch;
@@ -33,14 +33,12 @@ pub(crate) struct Enrolment {
 pub(super) struct Place {
     pub(super) lane: Lane,
     pub(super) stored: u64,
-    /// The entry before which something is to be done: the next of the three below.
+    /// The entry before which something is to be done: the next of the two below.
     attend_at: u64,
     /// The stamp of the last entry.
     last: u64,
     /// Entries up to here have room.
     room_until: u64,
-    /// The helper is woken.
-    wake_at: u64,
     /// The thread's name is looked at.
     name_at: u64,
     /// The thread's first entry.
@@ -152,16 +150,6 @@ impl Enrolment {
     #[inline(never)]
     fn attend(&mut self) -> bool {
         let Some(place) = &mut self.place else { return false };
-        if place.stored >= place.wake_at {
-            // PERF: what has been drained meanwhile is no reason to wake anybody.
-            let waiting = place.stored - place.lane.released();
-            let soon = WAKE_EVERY.saturating_sub(waiting);
-            place.wake_at = place.stored + if soon == 0 { WAKE_EVERY } else { soon };
-            place.lane.note_processor();
-            if soon == 0 {
-                helper::wake();
-            }
-        }
         if place.stored + 2 > place.room_until && !place.make_room() {
             return false;
         }
@@ -232,7 +220,6 @@ impl Enrolment {
 impl Place {
     /// For a thread that begins: of a lane in which so many entries have been stored, the last one with this stamp.
     pub(super) fn new(recording: u32, lane: Lane, index: usize, stored: u64, last: u64) -> Place {
-        let wake_at = stored + WAKE_EVERY;
         Place {
             recording,
             lane,
@@ -240,7 +227,6 @@ impl Place {
             stored,
             attend_at: 0,
             room_until: 0,
-            wake_at,
             name_at: stored + 1,
             begun: stored,
             last,
@@ -255,7 +241,7 @@ impl Place {
 
     /// Notes when something is to be done next.
     fn attend(&mut self) {
-        self.attend_at = (self.room_until - 1).min(self.wake_at).min(self.name_at);
+        self.attend_at = (self.room_until - 1).min(self.name_at);
     }
 
     /// Waits for the helper, or does the draining itself, until there is room for two entries. False if the recording is over, or
@@ -274,17 +260,16 @@ impl Place {
                 return true;
             }
             if !session::rather_loses() && RECORDER.is_locked() && !std::mem::replace(&mut spun, true) {
-                // PERF: whoever holds it is just draining. To sleep until it has ended, and to be woken, takes longer; and the kernel may
-                // then run this thread where the helper runs, as if there were no other processor.
-                self.lane.spin_for_release(released, LONGEST_SPIN_NS);
+                // PERF: whoever holds it is mostly just draining, and gives this thread room long before it has ended.
+                self.lane.spin_for_release(released, LONGEST_WORK_NS, || RECORDER.is_locked());
                 continue;
             }
             if sidecar::lane_count() > 1
-                && helper::is_running()
+                && helper::looks_soon()
                 && !session::rather_loses()
                 && !std::mem::replace(&mut waited, true)
             {
-                // PERF: who else has a processor for this is the program. Alone, a thread can as well do it itself.
+                // PERF: who else has a processor for this is the program. Alone, or while the helper sleeps, a thread can as well do it itself.
                 helper::hurry();
                 self.lane.wait_for_release(released, LONGEST_WAIT_NS);
                 continue;
@@ -326,9 +311,5 @@ fn narrow(size: u64) -> Option<u32> {
     u32::try_from(size).ok().filter(|size| *size != WIDE)
 }
 
-/// A frame takes less to be written, unless the disk is busy.
-const LONGEST_SPIN_NS: u64 = 1_000_000;
 /// For the helper, which gets the processor late if there are more threads than processors.
 const LONGEST_WAIT_NS: u64 = 20_000_000;
-/// A quarter of a lane: the helper has the other three to come.
-const WAKE_EVERY: u64 = LANE_ROOM as u64 / 4;

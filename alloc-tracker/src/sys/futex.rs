@@ -33,6 +33,29 @@ impl<T> FutexLock<T> {
         FutexGuard(self)
     }
 
+    /// Takes the lock, and stays awake for up to so long before it sleeps.
+    ///
+    /// PERF: the kernel likes to run who is woken where it is woken from, in a virtual machine even if all other processors are idle. Two
+    /// threads of which one has woken the other may then share a processor for milliseconds.
+    pub(crate) fn lock_awake(&self, ns: u64) -> FutexGuard<'_, T> {
+        if let Some(guard) = self.try_lock() {
+            return guard;
+        }
+        let until = super::clock_ns(libc::CLOCK_MONOTONIC) + ns;
+        loop {
+            for _ in 0..SPINS {
+                if let Some(guard) = (!self.is_locked()).then(|| self.try_lock()).flatten() {
+                    return guard;
+                }
+                std::hint::spin_loop();
+            }
+            if super::clock_ns(libc::CLOCK_MONOTONIC) >= until {
+                return self.lock();
+            }
+            super::yield_now();
+        }
+    }
+
     /// Takes the lock if that needs no waiting.
     pub(crate) fn try_lock(&self) -> Option<FutexGuard<'_, T>> {
         self.word

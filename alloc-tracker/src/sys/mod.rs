@@ -10,7 +10,6 @@ mod futex;
 mod helper;
 mod mapping;
 mod process;
-mod processor;
 mod signals;
 mod text;
 
@@ -23,5 +22,4 @@ pub(crate) use process::{
     clock_ns, complain, environment, is_privileged, link, page_size, pid, random, read_file, read_link,
     remove, thread_name, tid, yield_now,
 };
-pub(crate) use processor::{Avoidance, current_processor};
 pub(crate) use text::{PathBuffer, Text};
