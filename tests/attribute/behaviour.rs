@@ -29,6 +29,26 @@ impl Drop for Noisy {
     }
 }
 
+struct Two {
+    first: Noisy,
+    second: Noisy,
+}
+
+macro_rules! shown {
+    ($value:expr) => {
+        println!("  {} {}", stringify!($value), $value)
+    };
+}
+
+impl Two {
+    /// The macro shows how its argument is written, so `self` keeps its name; the future has both all the same.
+    #[alloc_tracker::profile]
+    async fn shows_the_second(self) {
+        std::future::ready(()).await;
+        shown!(self.second.len());
+    }
+}
+
 // What the value of a block makes by the way lives longer before Rust 2024.
 
 #[alloc_tracker::profile]
@@ -412,6 +432,7 @@ fn main() {
     makes_in_a_last_if(Noisy("argument"));
     makes_in_a_last_for(Noisy("argument"));
     println!("{}", run(makes_and_waits(Noisy("argument"))));
+    run(Two { first: Noisy("first field"), second: Noisy("second field") }.shows_the_second());
     let two = (Noisy("third"), Noisy("of the third"));
     println!("{}", drops_in_order(Noisy("first"), Noisy("second"), two, Noisy("fourth")));
     println!("{}", keeps_what_is_referred_to(true));

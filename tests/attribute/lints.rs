@@ -468,4 +468,37 @@ fn is_too_large() -> u8 {
     }
 }
 
+#[alloc_tracker::profile]
+fn leaves_one_alone(_unused: Option<Vec<u8>>, used: Vec<u8>) -> usize {
+    used.len()
+}
+
+#[derive(PartialEq, Eq)]
+struct Ordered(u8);
+
+#[alloc_tracker::profile]
+impl Ord for Ordered {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Ordered {
+    #[alloc_tracker::profile]
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+struct Copied(u8);
+
+impl Copy for Copied {}
+
+#[alloc_tracker::profile]
+impl Clone for Copied {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
 fn main() {}

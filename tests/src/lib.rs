@@ -5,6 +5,7 @@
 //! build in between does not change them.
 #![forbid(unsafe_code)]
 
+mod elsewhere;
 pub mod relay;
 pub mod stunts;
 pub mod workload;

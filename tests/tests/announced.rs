@@ -100,6 +100,40 @@ fn a_function_has_one_table_and_a_thread_its_own_part() {
     assert!(names(&of_main).contains("announced::outer"), "{of_main}");
 }
 
+/// Arguments that are freed at the end of a function are in none but its own table.
+#[test]
+fn no_announced_function_is_there_from_stacks_as_well() {
+    let run = Run::traced("announced", &[]);
+    let lines = run.json("lines", &["--file", "announced.rs"]);
+    let names = |source: &str| {
+        let tables = lines["functions"].as_array().unwrap().iter();
+        let of_it = tables.filter(|table| table["source"] == source);
+        of_it.map(|table| table["function"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (announced, recorded) = (names("annotation"), names("stacks"));
+    assert!(announced.contains(&"announced::Twice::told".to_owned()), "{announced:?}");
+    let both: Vec<_> = announced.iter().filter(|name| recorded.contains(name)).collect();
+    assert!(both.is_empty(), "{both:?}");
+}
+
+/// Its lines are those of the file where the macro is.
+#[test]
+fn a_function_that_a_macro_of_another_file_makes_is_in_that_file() {
+    let run = Run::traced("announced", &[]);
+    let lines = run.json("lines", &["--function", "announced::made_elsewhere"]);
+    let table = &lines["functions"][0];
+    assert!(table["file"].as_str().unwrap().ends_with("tests/src/elsewhere.rs"), "{table}");
+    let rows: Vec<_> = table["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| !row["occurrences"].is_null())
+        .map(|row| (row["text"].as_str().unwrap().trim().to_owned(), row["increment"].as_i64().unwrap()))
+        .collect();
+    let expected = [("let copy = list.clone();", 5), ("copy.len()", 0), ("}", -10)];
+    assert_eq!(rows, expected.map(|(text, increment)| (text.to_owned(), increment)));
+}
+
 #[test]
 fn marks_stand_in_the_summary() {
     let summary = Run::traced("announced", &[]).json("summary", &[]);

@@ -4,11 +4,13 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
+use syn::token::Brace;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Attribute, Block, Error, FnArg, GenericArgument, Ident, ImplItem, Item, ItemFn, ItemImpl, Pat, PatIdent,
-    PathArguments, ReceiverKind, ReturnType, Signature, Stmt, Token, Type, parse_quote, parse_quote_spanned,
+    Attribute, Block, Error, Expr, ExprBlock, FnArg, GenericArgument, Ident, ImplItem, Item, ItemFn,
+    ItemImpl, Pat, PatIdent, PathArguments, ReceiverKind, ReturnType, Signature, Stmt, Token, Type,
+    parse_quote, parse_quote_spanned,
 };
 
 use crate::extent::FUNCTION;
@@ -32,17 +34,19 @@ fn profiled(item: TokenStream) -> Result<TokenStream, Error> {
     // A method is not an item of its own, but parses as one if it has no receiver that only methods have.
     match syn::parse2::<Item>(item.clone()) {
         Ok(Item::Fn(mut function)) => {
-            check(&function.sig)?;
+            check(&function.sig, &function.attrs)?;
             let ItemFn { sig, block, .. } = &mut function;
             annotate(sig, block, "");
+            function.attrs.extend(canonical(&function.sig));
             Ok(function.into_token_stream())
         }
         Ok(Item::Impl(item)) => Ok(annotate_impl(item).into_token_stream()),
         Ok(other) => Err(not_a_function(&other)),
         Err(error) => match syn::parse2::<ImplItem>(item.clone()) {
             Ok(ImplItem::Fn(mut method)) => {
-                check(&method.sig)?;
+                check(&method.sig, &method.attrs)?;
                 annotate(&mut method.sig, &mut method.block, "");
+                method.attrs.extend(canonical(&method.sig));
                 Ok(method.into_token_stream())
             }
             _ => match syn::parse2::<syn::TraitItemFn>(item) {
@@ -71,7 +75,10 @@ fn not_a_function(item: &Item) -> Error {
     }
 }
 
-fn check(signature: &Signature) -> Result<(), Error> {
+fn check(signature: &Signature, attributes: &[Attribute]) -> Result<(), Error> {
+    if let Some(again) = attributes.iter().find(|attribute| is_profile(attribute)) {
+        return Err(Error::new_spanned(again, "`#[profile]` is there twice"));
+    }
     match &signature.constness {
         Some(constness) => Err(Error::new_spanned(
             constness,
@@ -87,10 +94,28 @@ fn annotate_impl(mut item: ItemImpl) -> ItemImpl {
         if let ImplItem::Fn(method) = item
             && method.sig.constness.is_none()
         {
+            // Once is enough.
+            method.attrs.retain(|attribute| !is_profile(attribute));
             annotate(&mut method.sig, &mut method.block, &format!("{of}::"));
+            method.attrs.extend(canonical(&method.sig));
         }
     }
     item
+}
+
+/// Whether an attribute is this one, by the names that it usually has.
+fn is_profile(attribute: &Attribute) -> bool {
+    let mut names = attribute.path().segments.iter().rev().map(|segment| segment.ident.to_string());
+    names.next().is_some_and(|last| last == "profile") && names.next().is_none_or(|of| of == "alloc_tracker")
+}
+
+/// Clippy looks whether methods of these names are written in one certain way, which no annotated one is.
+fn canonical(signature: &Signature) -> Option<Attribute> {
+    match signature.ident.to_string().as_str() {
+        "clone" => Some(parse_quote!(#[allow(clippy::non_canonical_clone_impl)])),
+        "partial_cmp" => Some(parse_quote!(#[allow(clippy::non_canonical_partial_ord_impl)])),
+        _ => None,
+    }
 }
 
 /// A type's name without generic arguments, as the names of functions have none; types without a path as they are written.
@@ -109,7 +134,8 @@ fn name_of(ty: &syn::Type) -> String {
 fn annotate(signature: &mut Signature, block: &mut Block, of: &str) {
     let site = Span::mixed_site();
     let (start, end) =
-        (signature.span().start().line as u32, block.brace_token.span.close().start().line as u32);
+        (signature.span().start().line as u32, lines::line_of_end(block.brace_token.span.close()));
+    let file = file_of(block.brace_token.span.close());
     let name = format!("::{of}{}", signature.ident);
     let moved = rebind(signature, block);
     lines::of_body(block, !signature.inputs.is_empty());
@@ -122,7 +148,7 @@ fn annotate(signature: &mut Signature, block: &mut Block, of: &str) {
     let made = quote_spanned! {site=>
         static #function: &::alloc_tracker::__private::Function = {
             static MADE: ::alloc_tracker::__private::Function =
-                ::alloc_tracker::__private::Function::new(::core::concat!(::core::module_path!(), #name), ::core::file!(), #start, #end);
+                ::alloc_tracker::__private::Function::new(::core::concat!(::core::module_path!(), #name), #file, #start, #end);
             &MADE
         };
     };
@@ -137,7 +163,16 @@ fn annotate(signature: &mut Signature, block: &mut Block, of: &str) {
     } else {
         quote_spanned!(site=> { #made let __activation = #function.enter(); #(#moved)* #body })
     };
-    block.stmts = vec![Stmt::Expr(parse_quote!(#whole), None)];
+    // What is freed at its end is freed at the user's brace.
+    let mut whole: ExprBlock = parse_quote!(#whole);
+    whole.block.brace_token = Brace(site.located_at(block.brace_token.span.close()));
+    block.stmts = vec![Stmt::Expr(Expr::Block(whole), None)];
+}
+
+/// The file in which code stands: that of a macro, if one has made the function, as its lines are.
+fn file_of(code: Span) -> TokenStream {
+    let file = proc_macro::is_available().then(|| code.unwrap().file()).filter(|file| !file.is_empty());
+    file.map_or_else(|| quote!(::core::file!()), |file| quote!(#file))
 }
 
 /// Moves the arguments into locals of the body: they are then freed before the function is over, in the same order.
@@ -147,7 +182,7 @@ fn annotate(signature: &mut Signature, block: &mut Block, of: &str) {
 fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
     let site = Span::mixed_site();
     let mut moved = Vec::new();
-    let inputs = signature.inputs.clone();
+    let (inputs, is_async) = (signature.inputs.clone(), signature.asyncness.is_some());
     for (at, argument) in signature.inputs.iter_mut().enumerate() {
         let argument = match argument {
             FnArg::Receiver(receiver) => {
@@ -156,10 +191,13 @@ fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
                     ReceiverKind::Typed(_, ty) => may_own(ty),
                     _ => false,
                 };
+                let it = receiver.self_token;
                 if owns && receiver_name::replace(body, &inputs) {
-                    let it = receiver.self_token;
                     let (mutability, name) = (receiver.mutability.take(), receiver_name::at(it.span));
                     moved.push(parse_quote_spanned!(site=> let #mutability #name = #it;));
+                } else if owns && is_async {
+                    // The future has all of it, not only the fields that it uses.
+                    moved.push(parse_quote_spanned!(site=> let _ = &#it;));
                 }
                 continue;
             }
@@ -173,10 +211,19 @@ fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
         let conditions: Vec<_> = others.iter().filter(|other| is_condition(other)).collect();
         match &mut *argument.pat {
             Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {
-                let (mutability, ident) = (pattern.mutability.take(), &pattern.ident);
-                moved.push(parse_quote_spanned! {site=>
-                    #(#conditions)* #(#lints)* let #mutability #ident = #ident;
-                });
+                let (mutability, ident) = (pattern.mutability.take(), pattern.ident.clone());
+                if ident.to_string().starts_with('_') {
+                    // Clippy minds that it is used, and that it gets what has no effect, as nobody minds of a tuple.
+                    let name = Ident::new(&format!("argument_{at}"), site.located_at(ident.span()));
+                    pattern.ident = name.clone();
+                    moved.push(parse_quote_spanned! {site=>
+                        #(#conditions)* #(#lints)* let (#mutability #ident,) = (#name,);
+                    });
+                } else {
+                    moved.push(parse_quote_spanned! {site=>
+                        #(#conditions)* #(#lints)* let #mutability #ident = #ident;
+                    });
+                }
             }
             pattern => {
                 let name = Ident::new(&format!("argument_{at}"), site.located_at(pattern.span()));

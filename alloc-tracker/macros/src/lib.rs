@@ -68,12 +68,15 @@ use proc_macro::TokenStream;
 /// # What it cannot do
 /// A `self` by value is freed after the last line was announced, and is in no row, if a macro is defined in the method, or if one
 /// gets it that is not known to the attribute, or that shows how it is written, such as `dbg!`. What a macro in the value of a block
-/// frees by leaving the function may be at the closing brace; what `bail!` frees is not. Lints of the compiler find what they find
-/// without the attribute, but for `for_loops_over_fallibles` and `unused_mut` of a `self`; some of clippy's, about arguments by value
-/// and about statements that follow each other, find less. A crate that has `#![forbid(unreachable_code)]` cannot use it. The future
+/// frees by leaving the function may be at the closing brace; what `bail!` frees is not. What a closure has got as an argument is freed at
+/// the line of whoever calls it. A guard with a `let` has no row of its own. Lints of the compiler find what they find
+/// without the attribute, but for `for_loops_over_fallibles`, `unused_mut` of a `self` and parentheses around a condition; some of clippy's,
+/// about arguments by value, loops, `?` and statements that follow each other, find less, so that an `#[expect]` of one may be unfulfilled,
+/// and three of its pedantic ones about the form of an `else` may find more. An async function that returns an `impl Fn` of references may need
+/// types in its closure. Hundreds of `else if` in a row overflow the compiler's stack. A crate that has `#![forbid(unreachable_code)]` cannot use it. The future
 /// of an async function has its arguments once more: generic ones that are nested many deep may become too large for a stack.
 /// `const fn`, functions without a body, and everything that is no function are refused. In an `impl` block `const fn`s are
-/// left alone.
+/// left alone, and methods that have the attribute themselves are announced once.
 ///
 /// ```compile_fail
 /// #[alloc_tracker::profile]

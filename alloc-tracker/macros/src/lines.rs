@@ -1,7 +1,7 @@
 //! Where probes go. In: the body of a function. Out: the same with a probe before every statement, at every depth, that
 //! changes no type, no lifetime and no order of drops.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
@@ -33,7 +33,7 @@ impl Lines {
     /// Probes for the statements of a block, and one for its closing brace if it has something to free there.
     fn block(&mut self, block: &mut Block, closing: bool) {
         let brace = block.brace_token.span.close();
-        let end = brace.start().line as u32;
+        let end = line_of_end(brace);
         let last = block.stmts.iter().rposition(|statement| !matches!(statement, Stmt::Item(_)));
         // Which of several that may not be there is the last one, and the value, is not known here.
         let uncertain = block.stmts.iter().rposition(is_certain).map_or(0, |certain| certain + 1);
@@ -56,7 +56,9 @@ impl Lines {
             if conditional {
                 self.reached = None;
             }
-            let ending = match (closing, conditional) {
+            // All of it is on one line.
+            let there = self.reached == Some((end, self.inserted));
+            let ending = match (closing && !there, conditional) {
                 (true, false) if Some(index) == last => Ending::of(&statement),
                 (true, true) if index >= uncertain => Ending::Guarded,
                 _ => Ending::None,
@@ -242,8 +244,8 @@ impl VisitMut for Lines {
                 // The statement itself has reached it for the first time, but for what its head has reached since.
                 let again = self.reached != Some((line, self.inserted));
                 self.note(line);
-                let closing = has_locals(&repeat.body) || binds(&repeat.pat);
-                self.block(&mut repeat.body, closing);
+                // What no name is given to is there until the body ends as well.
+                self.block(&mut repeat.body, true);
                 self.reached = None;
                 let of = bare(&repeat.expr);
                 // It begins where the loop does, as `#[track_caller]` has it.
@@ -265,7 +267,15 @@ impl VisitMut for Lines {
                             };
                         }
                     }
-                    body => self.visit_expr_mut(body),
+                    body => {
+                        let before = self.inserted;
+                        self.visit_expr_mut(body);
+                        if self.inserted != before && closure.asyncness.is_none() {
+                            *body = parse_quote_spanned! {site()=>
+                                { let __line = __ALLOC_TRACKER_FUNCTION.aside(); #body }
+                            };
+                        }
+                    }
                 }
                 self.reached = None;
             }
@@ -285,6 +295,11 @@ impl VisitMut for Lines {
             other => visit_mut::visit_expr_mut(self, other),
         }
     }
+}
+
+/// The line on which something ends. A brace that another macro has made again is where the whole block is.
+pub(crate) fn line_of_end(code: Span) -> u32 {
+    code.end().line as u32
 }
 
 /// What stands before a statement, and the statement itself.

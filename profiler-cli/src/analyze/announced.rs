@@ -33,19 +33,27 @@ pub(super) fn tables(
     tables
 }
 
-/// Which of these tables is about this function, which was found on stacks.
+/// Which of these tables is about this function, which was found on stacks with these lines.
 pub(super) fn covering(
     tables: &[FunctionLines],
     function: &str,
     file: Option<&str>,
-    line: u32,
+    lines: impl Iterator<Item = u32> + Clone,
 ) -> Option<usize> {
+    // To the compiler arguments are freed at the line of the attribute, which stands before the function.
+    let by_attribute = |table: &FunctionLines| {
+        table.function == function && lines.clone().all(|line| line <= table.end_line)
+    };
+    let about = |table: &FunctionLines| {
+        let extent = table.start_line..=table.end_line;
+        lines.clone().any(|line| extent.contains(&line)) || by_attribute(table)
+    };
     tables.iter().position(|table| {
         // Without line tables there is the name only.
         let Some(file) = file else { return table.function == function };
         table.file.as_deref() == Some(file)
-            && (table.start_line..=table.end_line).contains(&line)
             && last_name(&table.function) == last_name(function)
+            && about(table)
     })
 }
 

@@ -176,9 +176,9 @@ pub fn lines(
     tables.sort_by_key(|(key, _)| *key);
     let mut by_stacks: BTreeMap<usize, u64> = BTreeMap::new();
     tables.retain(|(key, rows)| {
-        let line = rows.by_line.keys().copied().find(|line| *line > 0).unwrap_or(0);
+        let lines = rows.by_line.keys().copied().filter(|line| *line > 0);
         let function = function_of(key.function);
-        let Some(better) = announced::covering(&functions, function, key.file, line) else { return true };
+        let Some(better) = announced::covering(&functions, function, key.file, lines) else { return true };
         *by_stacks.entry(better).or_default() += rows.allocated();
         if selection.callers {
             add_callers(&mut functions[better], caller_rows(rows));

@@ -69,6 +69,22 @@ fn main() {
     measure("binds_in_an_if", || {
         black_box([true, false].map(binds_in_an_if));
     });
+    measure("made_elsewhere", || {
+        black_box(made_elsewhere(vec![0; 5]));
+    });
+    measure("around_another", || {
+        black_box(around_another(3));
+    });
+    measure("chooses_in_a_closure", || {
+        black_box(chooses_in_a_closure(100));
+    });
+    measure("gives_no_name", || {
+        black_box(gives_no_name());
+    });
+    measure("on_one_line", || (0..3).for_each(|_| _ = black_box(on_one_line(vec![0; 5]))));
+    measure("Twice::told", || {
+        black_box(Twice(vec![0; 7]).told());
+    });
     measure("Label::told", || drop(black_box(Label(vec![0; 25]).told())));
     measure("tidies", || {
         black_box(tidies());
@@ -402,6 +418,67 @@ fn works(rounds: usize) {
         black_box(block); //= 6 -240
     } //= 6 0
 } //= 3 0
+
+tests::announced_elsewhere!(made_elsewhere);
+
+/// One that is announced inside of another one: the compiler has read its braces before.
+#[profile]
+fn around_another(rounds: usize) -> usize {
+    #[profile]
+    fn within(rounds: usize) -> usize {
+        let mut sum = 0; //= 1 0
+        for size in 0..rounds {
+            //= 4 0
+            let block = vec![0u8; size]; //= 3 3
+            sum += black_box(block).len(); //= 3 -3
+        } //= 3 0
+        let last = {
+            //= 1 0
+            let block = black_box(vec![0u8; 9]); //= 1 9
+            block.len() //= 1 0
+        }; //= 1 -9
+        sum + last //= 1 0
+    } //= 1 0
+    within(rounds) //= 1 0
+} //= 1 0
+
+/// Who calls a closure goes on at its own line, whatever the closure is made of.
+#[profile]
+fn chooses_in_a_closure(size: usize) -> usize {
+    let choose = |size: usize| match size {
+        //= 1 0
+        0 => Vec::new(),
+        _ => vec![0u8; size], //= 1 100
+    };
+    let both = (choose(size), vec![0u8; 1000]); //= 1 1000
+    both.0.len() + both.1.len() //= 1 0
+} //= 1 -1100
+
+#[profile]
+fn gives_no_name() -> usize {
+    let items = [vec![0u8; 10], vec![0; 20], vec![0; 30]]; //= 1 60
+    let mut count = 0; //= 1 0
+    for _ in items {
+        //= 4 0
+        count += 1; //= 3 0
+    } //= 3 -60
+    count //= 1 0
+} //= 1 0
+
+#[profile]
+#[rustfmt::skip]
+fn on_one_line(list: Vec<u8>) -> usize { list.len() } //= 3 -15
+
+struct Twice(Vec<u8>);
+
+/// Once is enough.
+#[profile]
+impl Twice {
+    #[profile]
+    fn told(self) -> usize {
+        self.0.len() //= 1 0
+    } //= 1 -7
+}
 
 #[profile]
 async fn moves(name: String) -> usize {
