@@ -172,9 +172,11 @@ const FLOODED_PAUSE_NS: u64 = 150_000;
 const LINGERING_NS: u64 = 500_000;
 /// Below that a thread can as well stay awake.
 const SHORTEST_SLEEP_NS: u64 = 1_000_000;
-/// The state of the process is sampled so often while it changes.
-const SHORTEST_PAUSE_NS: u64 = crate::sample::INTERVAL_US * 1000;
-const LONGEST_PAUSE_NS: u64 = 16 * SHORTEST_PAUSE_NS;
+/// The state of the process is sampled at every second of them while it changes.
+///
+/// PERF: until this thread looks, the program drains the lane that it floods.
+const SHORTEST_PAUSE_NS: u64 = crate::sample::INTERVAL_US * 1000 / 2;
+const LONGEST_PAUSE_NS: u64 = 32 * SHORTEST_PAUSE_NS;
 
 #[cfg(test)]
 mod tests {
@@ -186,8 +188,8 @@ mod tests {
 
     #[test]
     fn who_does_something_now_and_then_is_looked_at_as_often_as_who_always_does() {
-        for quiet in [0, 10, 40, 80] {
-            assert_eq!(pause_after(ms(quiet), u64::MAX), ms(10));
+        for quiet in [0, 5, 20, 40] {
+            assert_eq!(pause_after(ms(quiet), u64::MAX), ms(5));
         }
         assert_eq!(pause_after(ms(400), u64::MAX), ms(50));
         assert_eq!(pause_after(ms(60_000), u64::MAX), ms(160));
@@ -196,7 +198,7 @@ mod tests {
     #[test]
     fn after_a_flood_the_pauses_grow_slowly() {
         assert_eq!(pause_after(0, 0), 50_000);
-        for (calm, pause) in [(1, 1), (8, 1), (16, 2), (40, 5), (80, 10), (400, 10)] {
+        for (calm, pause) in [(1, 1), (8, 1), (16, 2), (40, 5), (80, 5), (400, 5)] {
             assert_eq!(pause_after(0, ms(calm)), ms(pause), "{calm} ms");
         }
         assert_eq!(pause_after(ms(400), ms(400)), ms(50));
