@@ -473,6 +473,47 @@ fn leaves_one_alone(_unused: Option<Vec<u8>>, used: Vec<u8>) -> usize {
     used.len()
 }
 
+#[alloc_tracker::profile]
+fn says_else(number: u8, list: &[u8]) -> u8 {
+    if number == 1 {
+        println!("one");
+    } else if number == 2 {
+        return 3;
+    } else {
+        println!("three");
+    }
+    if list.is_empty() {
+        1
+    } else if list.len() != 3 {
+        2
+    } else {
+        4
+    }
+}
+
+#[alloc_tracker::profile]
+fn has_two_arms(tried: Result<u8, u8>) -> Result<(), std::fmt::Error> {
+    match tried {
+        Ok(count) => {
+            for letter in 0..count {
+                std::fmt::Write::write_char(&mut String::new(), char::from(letter))?;
+            }
+            Ok(())
+        }
+        Err(_) => {
+            Err(std::fmt::Error)
+        }
+    }
+}
+
+#[alloc_tracker::profile]
+fn returns_on_conditions(list: &[u8]) -> usize {
+    #[cfg(windows)]
+    return 3;
+    #[cfg(not(windows))]
+    return list.len();
+}
+
 #[derive(PartialEq, Eq)]
 struct Ordered(u8);
 

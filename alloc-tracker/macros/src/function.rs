@@ -1,7 +1,7 @@
 //! What a function becomes. In: the attribute's arguments and its item. Out: the item, or an error at the place that is
 //! to blame.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::token::Brace;
@@ -35,9 +35,9 @@ fn profiled(item: TokenStream) -> Result<TokenStream, Error> {
     match syn::parse2::<Item>(item.clone()) {
         Ok(Item::Fn(mut function)) => {
             check(&function.sig, &function.attrs)?;
-            let ItemFn { sig, block, .. } = &mut function;
+            let ItemFn { attrs, sig, block, .. } = &mut function;
+            attrs.extend(lints_of_form(sig, block));
             annotate(sig, block, "");
-            function.attrs.extend(canonical(&function.sig));
             Ok(function.into_token_stream())
         }
         Ok(Item::Impl(item)) => Ok(annotate_impl(item).into_token_stream()),
@@ -45,8 +45,8 @@ fn profiled(item: TokenStream) -> Result<TokenStream, Error> {
         Err(error) => match syn::parse2::<ImplItem>(item.clone()) {
             Ok(ImplItem::Fn(mut method)) => {
                 check(&method.sig, &method.attrs)?;
+                method.attrs.extend(lints_of_form(&method.sig, &method.block));
                 annotate(&mut method.sig, &mut method.block, "");
-                method.attrs.extend(canonical(&method.sig));
                 Ok(method.into_token_stream())
             }
             _ => match syn::parse2::<syn::TraitItemFn>(item) {
@@ -96,8 +96,8 @@ fn annotate_impl(mut item: ItemImpl) -> ItemImpl {
         {
             // Once is enough.
             method.attrs.retain(|attribute| !is_profile(attribute));
+            method.attrs.extend(lints_of_form(&method.sig, &method.block));
             annotate(&mut method.sig, &mut method.block, &format!("{of}::"));
-            method.attrs.extend(canonical(&method.sig));
         }
     }
     item
@@ -109,13 +109,40 @@ fn is_profile(attribute: &Attribute) -> bool {
     names.next().is_some_and(|last| last == "profile") && names.next().is_none_or(|of| of == "alloc_tracker")
 }
 
-/// Clippy looks whether methods of these names are written in one certain way, which no annotated one is.
-fn canonical(signature: &Signature) -> Option<Attribute> {
-    match signature.ident.to_string().as_str() {
-        "clone" => Some(parse_quote!(#[allow(clippy::non_canonical_clone_impl)])),
-        "partial_cmp" => Some(parse_quote!(#[allow(clippy::non_canonical_partial_ord_impl)])),
-        _ => None,
+/// Lints of clippy's about the form of code: of a branch with one statement, which has two now; of what stands before an item; and
+/// of methods that are to be written in one certain way. Only those that the code can be about: who forbids one minds its name.
+fn lints_of_form(signature: &Signature, body: &Block) -> Vec<Attribute> {
+    let words = words_of(body.to_token_stream());
+    let has = |any: &[&str]| words.iter().any(|word| any.contains(&word.as_str()));
+    let mut lints = Vec::new();
+    if has(&["else"]) {
+        lints.push(parse_quote!(#[allow(clippy::if_not_else, clippy::redundant_else)]));
     }
+    if has(&["match"]) {
+        lints.push(parse_quote!(#[allow(clippy::single_match_else)]));
+    }
+    if has(&["cfg"]) && has(&["return"]) {
+        lints.push(parse_quote!(#[allow(clippy::needless_return)]));
+    }
+    if has(&["use", "fn", "struct", "enum", "const", "static", "impl", "trait", "mod", "type"]) {
+        lints.push(parse_quote!(#[allow(clippy::items_after_statements)]));
+    }
+    match signature.ident.to_string().as_str() {
+        "clone" => lints.push(parse_quote!(#[allow(clippy::non_canonical_clone_impl)])),
+        "partial_cmp" => lints.push(parse_quote!(#[allow(clippy::non_canonical_partial_ord_impl)])),
+        _ => {}
+    }
+    lints
+}
+
+/// The words of some code.
+fn words_of(code: TokenStream) -> Vec<String> {
+    let words = |token| match token {
+        TokenTree::Ident(word) => vec![word.to_string()],
+        TokenTree::Group(group) => words_of(group.stream()),
+        _ => Vec::new(),
+    };
+    code.into_iter().flat_map(words).collect()
 }
 
 /// A type's name without generic arguments, as the names of functions have none; types without a path as they are written.

@@ -71,8 +71,8 @@ use proc_macro::TokenStream;
 /// frees by leaving the function may be at the closing brace; what `bail!` frees is not. What a closure has got as an argument is freed at
 /// the line of whoever calls it. A guard with a `let` has no row of its own. Lints of the compiler find what they find
 /// without the attribute, but for `for_loops_over_fallibles`, `unused_mut` of a `self` and parentheses around a condition; some of clippy's,
-/// about arguments by value, loops, `?` and statements that follow each other, find less, so that an `#[expect]` of one may be unfulfilled,
-/// and three of its pedantic ones about the form of an `else` may find more. An async function that returns an `impl Fn` of references may need
+/// about arguments by value, loops, `?`, statements that follow each other and the form of an `else`, find less, so that an `#[expect]` of
+/// one may be unfulfilled; who *forbids* one of the latter by its name cannot use it on such a function. An async function that returns an `impl Fn` of references may need
 /// types in its closure. Hundreds of `else if` in a row overflow the compiler's stack. A crate that has `#![forbid(unreachable_code)]` cannot use it. The future
 /// of an async function has its arguments once more: generic ones that are nested many deep may become too large for a stack.
 /// `const fn`, functions without a body, and everything that is no function are refused. In an `impl` block `const fn`s are
