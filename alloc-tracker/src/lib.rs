@@ -78,5 +78,5 @@ pub use alloc_tracker_macros::profile;
 /// What `#[profile]` expands to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::probe::{Activation, Aside, Closing, Each, Function, Polled};
+    pub use crate::probe::{Activation, Aside, At, Closing, Each, Function, Polled};
 }

@@ -109,6 +109,13 @@ impl Function {
         thread::with(|mut busy| recorder::line_now(busy.local(), self)).unwrap_or(0)
     }
 
+    /// Reaches this line, and then hands a value through: `at(line).of(value)` evaluates it after that.
+    #[inline]
+    pub fn at(&'static self, line: u32) -> At {
+        self.line(line);
+        At
+    }
+
     /// The value, after which this line is reached: the end of a block whose locals are still there.
     #[inline]
     pub fn closing<T>(&'static self, line: u32, value: T) -> T {
@@ -190,6 +197,18 @@ impl Drop for Activation {
     #[inline]
     fn drop(&mut self) {
         self.leave(true);
+    }
+}
+
+/// What [`Function::at`] returns.
+#[derive(Debug)]
+pub struct At;
+
+impl At {
+    /// The value.
+    #[inline]
+    pub fn of<T>(self, value: T) -> T {
+        value
     }
 }
 

@@ -69,7 +69,7 @@ use proc_macro::TokenStream;
 /// A `self` by value is freed after the last line was announced, and is in no row, if a macro is defined in the method, or if one
 /// gets it that is not known to the attribute, or that shows how it is written, such as `dbg!`. What a macro in the value of a block
 /// frees by leaving the function may be at the closing brace; what `bail!` frees is not. What a closure has got as an argument is freed at
-/// the line of whoever calls it. A guard with a `let` has no row of its own. Lints of the compiler find what they find
+/// the line of whoever calls it. Lints of the compiler find what they find
 /// without the attribute, but for `for_loops_over_fallibles`, `unused_mut` of a `self` and parentheses around a condition; some of clippy's,
 /// about arguments by value, loops, `?`, statements that follow each other and the form of an `else`, find less, so that an `#[expect]` of
 /// one may be unfulfilled; who *forbids* one of the latter by its name cannot use it on such a function. An async function that returns an `impl Fn` of references may need

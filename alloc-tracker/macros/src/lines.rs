@@ -2,7 +2,7 @@
 //! changes no type, no lifetime and no order of drops.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
@@ -136,11 +136,38 @@ impl Lines {
         }
     }
 
+    /// The guard of an arm, which may have a `let` in it, with a probe before what comes first.
+    fn guard(&mut self, guard: &mut Expr) {
+        match guard {
+            Expr::Binary(both) if has_let(&both.left) || has_let(&both.right) => {
+                self.guard(&mut both.left);
+                let start = (self.reached, self.inserted);
+                self.visit_expr_mut(&mut both.right);
+                self.fork(start);
+            }
+            Expr::Let(test) => {
+                let code = Extent::of(&test.expr);
+                let line = test.let_token.span.start().line as u32;
+                // What has a place of its own must stay there, and does nothing before it is looked at.
+                let probed = makes_a_value(&test.expr) && self.reached != Some((line, self.inserted));
+                if probed {
+                    self.note(line);
+                }
+                self.visit_expr_mut(&mut test.expr);
+                if probed {
+                    let at = code.call("at", quote!(#line));
+                    let value = bare(&test.expr);
+                    let of = quote_spanned!(site_at(code.last)=> .of(#value));
+                    *test.expr = parse_quote!(#at #of);
+                }
+            }
+            other => *other = self.led(std::mem::replace(other, Expr::PLACEHOLDER)),
+        }
+    }
+
     fn arm(&mut self, arm: &mut Arm) {
-        if let Pat::Guard(pattern) = &mut arm.pat
-            && !has_let(&pattern.guard)
-        {
-            *pattern.guard = self.led(std::mem::replace(&mut *pattern.guard, Expr::PLACEHOLDER));
+        if let Pat::Guard(pattern) = &mut arm.pat {
+            self.guard(&mut pattern.guard);
         }
         match &mut *arm.body {
             Expr::Block(body) if body.label.is_none() => {
@@ -346,6 +373,15 @@ fn has_locals(block: &Block) -> bool {
 /// Whether a pattern may bind something that is freed with its scope.
 fn binds(pattern: &Pat) -> bool {
     !matches!(pattern, Pat::Wild(_) | Pat::Lit(_) | Pat::Path(_) | Pat::Range(_))
+}
+
+/// Whether an expression has a value that is nowhere else, as far as can be seen from here.
+fn makes_a_value(value: &Expr) -> bool {
+    match value {
+        Expr::Call(_) | Expr::MethodCall(_) | Expr::Try(_) | Expr::Await(_) | Expr::Reference(_) => true,
+        Expr::Paren(inner) => makes_a_value(&inner.expr),
+        _ => false,
+    }
 }
 
 /// Whether a condition has a `let` in it.

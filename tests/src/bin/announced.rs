@@ -75,6 +75,9 @@ fn main() {
     measure("around_another", || {
         black_box(around_another(3));
     });
+    measure("guards_with_a_let", || {
+        black_box([Some(7), None].map(guards_with_a_let));
+    });
     measure("chooses_in_a_closure", || {
         black_box(chooses_in_a_closure(100));
     });
@@ -441,6 +444,24 @@ fn around_another(rounds: usize) -> usize {
     } //= 1 0
     within(rounds) //= 1 0
 } //= 1 0
+
+#[profile]
+#[rustfmt::skip]
+fn guards_with_a_let(size: Option<usize>) -> usize {
+    match size { //= 2 0
+        Some(size)
+            if let Some(block) = filled(size) //= 1 7
+                && block.len() > 5 =>
+        {
+            block.len() //= 1 0
+        } //= 1 -7
+        _ => 0, //= 1 0
+    }
+} //= 2 0
+
+fn filled(size: usize) -> Option<Vec<u8>> {
+    (size > 0).then(|| black_box(vec![0u8; size]))
+}
 
 /// Who calls a closure goes on at its own line, whatever the closure is made of.
 #[profile]
