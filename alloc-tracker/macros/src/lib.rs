@@ -72,9 +72,9 @@ use proc_macro::TokenStream;
 /// the line of whoever calls it. Lints of the compiler find what they find
 /// without the attribute, but for `for_loops_over_fallibles`, `unused_mut` of a `self` and parentheses around a condition; some of clippy's,
 /// about arguments by value, loops, `?`, statements that follow each other and the form of an `else`, find less, so that an `#[expect]` of
-/// one may be unfulfilled; who *forbids* one of the latter by its name cannot use it on such a function. An async function that returns an `impl Fn` of references may need
-/// types in its closure. Hundreds of `else if` in a row overflow the compiler's stack. A crate that has `#![forbid(unreachable_code)]` cannot use it. The future
-/// of an async function has its arguments once more: generic ones that are nested many deep may become too large for a stack.
+/// one may be unfulfilled; a crate that *forbids* one about the form of code by its name cannot use it on such a function, and one
+/// that has `#![forbid(unreachable_code)]` on none. An async function that returns an `impl Fn` of references may need types in its
+/// closure. Hundreds of `else if` in a row overflow the compiler's stack. The future of an async function has its arguments once more: generic ones that are nested many deep may become too large for a stack.
 /// `const fn`, functions without a body, and everything that is no function are refused. In an `impl` block `const fn`s are
 /// left alone, and methods that have the attribute themselves are announced once.
 ///

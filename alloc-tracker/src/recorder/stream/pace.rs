@@ -5,7 +5,7 @@ use alloc_dump::tail::LANE_ROOM;
 /// How fast the fullest lane is filled.
 ///
 /// PERF: told from the speed, not from what there was since the last look. A look that comes just after another one finds
-/// little; taken for calm, it lets the helper sleep while events pour in, and the program's thread has to wake it, or to wait.
+/// little; taken for calm, it lets the helper sleep while events pour in, and the program has to drain its lanes itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// When it was measured last.
@@ -27,14 +27,14 @@ impl Pace {
     /// So many entries were stored since this was called last.
     pub(super) fn measure(&mut self, now_us: u64, stored: u64) {
         let passed_us = now_us.saturating_sub(self.measured_us).max(1);
-        // So many wake the helper: who knows how long it was calm before they came.
+        // So many may all have come just now, after a calm.
         let at_least = if stored >= QUARTER { FLOOD } else { 0 };
         *self =
             Pace { measured_us: now_us, speed: (stored.saturating_mul(1_000_000) / passed_us).max(at_least) };
     }
 
     /// In how many microseconds a quarter of a lane is filled that holds so many entries by now; `None` if that will take so
-    /// long that its thread can as well say so.
+    /// long that the helper can as well sleep.
     pub(super) fn quarter_us(&self, held: u64) -> Option<u64> {
         match QUARTER.checked_sub(held) {
             Some(missing) if self.speed >= FLOOD => Some(missing * 1_000_000 / self.speed),
