@@ -1,25 +1,25 @@
 //! Stamps: what orders the events of all threads, and what tells their times. In: nothing. Out: a number that
 //! never goes back, for any two events of which one happened before the other. Never locks.
 //!
-//! On x86-64 it is the processor's time stamp counter, where the kernel itself keeps time by it: it has then checked that
+//! On x86-64 it is the processor's time timestamp counter, where the kernel itself keeps time by it: it has then checked that
 //! all processors count alike. Everywhere else it is the kernel's monotonic clock.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use alloc_dump::tail::Commit;
+use alloc_dump::sidecar::Commit;
 
 use crate::sys;
 
-/// A stamp: no later than whatever this thread writes from now on, and no earlier than what it had read before it last called
+/// A timestamp: no later than whatever this thread writes from now on, and no earlier than what it had read before it last called
 /// [`settle`].
-pub(crate) fn stamp() -> u64 {
+pub(crate) fn timestamp() -> u64 {
     // Never below zero: the counter may have been set back while the machine slept, until `adjust` notices.
     now().max(0).cast_unsigned()
 }
 
-/// The same, and later than that stamp.
+/// The same, and later than that timestamp.
 #[inline(always)]
-pub(crate) fn stamp_after(last: u64) -> u64 {
+pub(crate) fn timestamp_after(last: u64) -> u64 {
     // PERF: one comparison for that and for what may lie below zero.
     now().max(last.cast_signed() + 1).cast_unsigned()
 }
@@ -43,7 +43,7 @@ pub(crate) fn settle() {
     }
 }
 
-/// Decides what the stamps of this process are, and begins to count them. Called once for each recording, before its
+/// Decides what the timestamps of this process are, and begins to count them. Called once for each recording, before its
 /// first event.
 pub(crate) fn start() {
     if SOURCE.load(Ordering::Relaxed) == UNDECIDED {
@@ -51,15 +51,15 @@ pub(crate) fn start() {
     }
     BASE.store(0, Ordering::Relaxed);
     settle();
-    BASE.store(stamp(), Ordering::Relaxed);
+    BASE.store(timestamp(), Ordering::Relaxed);
 }
 
-/// How stamps become times.
+/// How timestamps become times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
-    /// Stamp and nanoseconds at the start.
+    /// Timestamp and nanoseconds at the start.
     origin: (u64, u64),
-    /// Stamp and nanoseconds at the last adjustment.
+    /// Timestamp and nanoseconds at the last adjustment.
     latest: (u64, u64),
     /// Microseconds for each step, times 2^32.
     rate: u64,
@@ -75,7 +75,7 @@ impl Scale {
         scale
     }
 
-    /// Measures anew how fast stamps pass. A counter that was set back goes on from where it was.
+    /// Measures anew how fast timestamps pass. A counter that was set back goes on from where it was.
     pub(crate) fn adjust(&mut self) {
         let mut now = moment();
         if now.0 < self.latest.0 {
@@ -88,9 +88,9 @@ impl Scale {
         self.rate = ((u128::from(ns) << 32) / (u128::from(steps) * 1000)).try_into().unwrap_or(u64::MAX);
     }
 
-    /// The time of a stamp, as a sidecar has to know it.
+    /// The time of a timestamp, as a sidecar has to know it.
     pub(crate) fn note(&self, commit: &mut Commit) {
-        commit.stamp = self.latest.0;
+        commit.timestamp = self.latest.0;
         commit.us = self.latest.1.saturating_sub(self.origin.1) / 1000;
         commit.rate = self.rate;
     }
@@ -101,24 +101,24 @@ impl Scale {
     }
 }
 
-/// A stamp and the kernel's time at the same moment, as nearly as can be.
+/// A timestamp and the kernel's time at the same moment, as nearly as can be.
 fn moment() -> (u64, u64) {
-    let early = stamp();
+    let early = timestamp();
     let ns = sys::clock_ns(libc::CLOCK_MONOTONIC);
     settle();
-    let late = stamp();
+    let late = timestamp();
     (early + late.saturating_sub(early) / 2, ns)
 }
 
-/// The stamp of this moment is to be this one.
+/// The timestamp of this moment is to be this one.
 #[cold]
-fn go_on_from(stamp: u64) {
+fn go_on_from(timestamp: u64) {
     let now = match SOURCE.load(Ordering::Relaxed) {
         COUNTER => counter::read(),
         _ => sys::clock_ns(libc::CLOCK_MONOTONIC),
     };
     // Below zero if the counter shows less than that; what it is taken from wraps as well.
-    BASE.store(now.wrapping_sub(stamp), Ordering::Relaxed);
+    BASE.store(now.wrapping_sub(timestamp), Ordering::Relaxed);
 }
 
 const FIRST_MEASUREMENT_NS: u64 = 30_000;
@@ -129,7 +129,7 @@ const UNDECIDED: u8 = 0;
 const COUNTER: u8 = 1;
 const KERNEL: u8 = 2;
 
-/// What the counter showed at the start: stamps are small numbers.
+/// What the counter showed at the start: timestamps are small numbers.
 #[unsafe(link_section = "alloc_tracker_hot")]
 static BASE: AtomicU64 = AtomicU64::new(0);
 
@@ -223,9 +223,9 @@ mod tests {
                             if spins % 100 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
                         }
                         settle();
-                        let now = stamp();
+                        let now = timestamp();
                         assert!(now >= STAMP.load(Ordering::Relaxed));
-                        STAMP.store(stamp(), Ordering::Relaxed);
+                        STAMP.store(timestamp(), Ordering::Relaxed);
                         BATON.store(round * 2 + me + 1, Ordering::Release);
                     }
                 });
@@ -244,10 +244,10 @@ mod tests {
             scale.adjust();
             let before = scale.latest;
             BASE.store(BASE.load(Ordering::Relaxed).wrapping_add(back), Ordering::Relaxed);
-            assert!(stamp() < before.0);
+            assert!(timestamp() < before.0);
             scale.adjust();
-            assert!(scale.latest.0 >= before.0 && stamp() >= before.0);
-            assert!(stamp() - before.0 < 1 << 32, "{} {}", stamp(), before.0);
+            assert!(scale.latest.0 >= before.0 && timestamp() >= before.0);
+            assert!(timestamp() - before.0 < 1 << 32, "{} {}", timestamp(), before.0);
         }
     }
 
@@ -257,11 +257,11 @@ mod tests {
         start();
         let mut scale = Scale::new();
         std::thread::sleep(std::time::Duration::from_millis(20));
-        let (before, stamp, after) = (scale.now_us(), stamp(), scale.now_us());
+        let (before, timestamp, after) = (scale.now_us(), timestamp(), scale.now_us());
         scale.adjust();
         let mut commit = Commit::default();
         scale.note(&mut commit);
-        let time = commit.time_of(stamp);
+        let time = commit.time_of(timestamp);
         assert!(before < time + 50 && time < after + 50, "{before} {time} {after}");
     }
 }

@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use alloc_dump::lane::Heap;
+use alloc_dump::thread_ring::Heap;
 
 use crate::mode::{self, COUNT};
 use crate::recorder::Event;

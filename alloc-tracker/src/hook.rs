@@ -4,7 +4,7 @@
 //! A free is recorded **before** the inner allocator gets the block back and an allocation **after** it was handed
 //! out, so that in the dump a reused address is always freed before it is allocated again.
 
-use alloc_dump::lane::Heap;
+use alloc_dump::thread_ring::Heap;
 
 use crate::capture::{Entered, Shim};
 use crate::counters;

@@ -36,8 +36,8 @@
 //! # Implementation
 //!
 //! `allocator` forwards to `hook`, which counts (`counters`), walks the stack (`capture`: incrementally and verified),
-//! interns new frames (`tree`, `modules`) and stores the event, stamped (`clock`), in the thread's own lane (`sidecar`).
-//! `recorder` drains all lanes, in order, into the dump (`sink`). Nothing on this way allocates through the global
+//! interns new frames (`tree`, `modules`) and stores the event, timestamped (`clock`), in the thread's own ring (`sidecar`).
+//! `recorder` drains all rings, in order, into the dump (`sink`). Nothing on this way allocates through the global
 //! allocator, takes a lock that application code can hold, panics or unwinds. What the tracker needs for itself is mapped
 //! memory (`sys`). Linux only, for now.
 

@@ -1,5 +1,5 @@
 //! What an annotated function says while it runs: that it began, which line it has reached, that it is over. In: calls
-//! that `#[profile]` has put into the function. Out: entries in the thread's lane, in order with its heap events. With
+//! that `#[profile]` has put into the function. Out: entries in the thread's ring, in order with its heap events. With
 //! nothing recorded each is a load and a branch. Never allocates, never panics, never waits but as an event does.
 
 use std::future::Future;

@@ -1,12 +1,15 @@
 //! What the threads and the drainer share, in the mapping of the sidecar that outlives the process. In: single words,
-//! nodes. Out: the same, to any thread. The layout is `alloc_dump::tail`'s. Never locks.
+//! nodes. Out: the same, to any thread. The layout is `alloc_dump::sidecar`'s. Never locks.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
-use alloc_dump::lane::ENTRY_WORDS;
 use alloc_dump::layout::StackId;
-use alloc_dump::tail::{self, LANE_HEADER_LEN, LANE_ROOM, MAX_LANES, NODE_LEN, NODE_RING_OFFSET, NODE_ROOM};
+use alloc_dump::sidecar::{
+    self as sidecar_format, MAX_RINGS, NODE_LEN, NODE_RING_CAPACITY, NODE_RING_OFFSET, RING_CAPACITY,
+    RING_HEADER_LEN,
+};
+use alloc_dump::thread_ring::ENTRY_WORDS;
 
 use crate::clock;
 use crate::recorder;
@@ -15,14 +18,14 @@ use crate::sys::{self, Mapping};
 /// Makes this mapping the one that threads write into.
 pub(crate) fn attach(start: *mut u8) {
     NODES_TAKEN.store(0, Ordering::Relaxed);
-    LANE_COUNT.store(0, Ordering::Relaxed);
+    RING_COUNT.store(0, Ordering::Relaxed);
     SHARED.store(start, Ordering::Release);
 }
 
 /// Nobody finds the mapping from now on; whoever has found it before may still use it.
 pub(crate) fn detach() {
     SHARED.store(std::ptr::null_mut(), Ordering::Release);
-    LANE_COUNT.store(0, Ordering::Relaxed);
+    RING_COUNT.store(0, Ordering::Relaxed);
 }
 
 /// A word of the sidecar's header; `None` if there is no recording.
@@ -40,14 +43,14 @@ pub(crate) fn word(offset: usize) -> Option<&'static AtomicU64> {
 /// Stores a new node where it survives the process; waits for room if need be. Called under the tree's lock, so nodes
 /// are stored in the order of their numbers. False if the recording is over.
 pub(crate) fn note_node(id: StackId, parent: StackId, pc: u64) -> bool {
-    let Some(stored) = word(tail::NODES_OFFSET) else { return false };
+    let Some(stored) = word(sidecar_format::NODE_COUNT_OFFSET) else { return false };
     let index = stored.load(Ordering::Relaxed);
-    while index - NODES_TAKEN.load(Ordering::Acquire) >= NODE_ROOM as u64 {
+    while index - NODES_TAKEN.load(Ordering::Acquire) >= NODE_RING_CAPACITY as u64 {
         if !recorder::drain_nodes() {
             return false;
         }
     }
-    for (place, value) in node_at(index).into_iter().zip(tail::node_words(id, parent, pc)) {
+    for (place, value) in node_at(index).into_iter().zip(sidecar_format::node_words(id, parent, pc)) {
         place.store(value, Ordering::Relaxed);
     }
     stored.store(index + 1, Ordering::Release);
@@ -60,7 +63,7 @@ pub(crate) fn node(index: u64) -> [u64; 2] {
 }
 
 fn node_at(index: u64) -> [&'static AtomicU64; 2] {
-    let at = NODE_RING_OFFSET + (index as usize % NODE_ROOM) * NODE_LEN;
+    let at = NODE_RING_OFFSET + (index as usize % NODE_RING_CAPACITY) * NODE_LEN;
     // NOTE: callers have found the mapping just before, and it is not unmapped under them.
     [word(at).unwrap_or(&NOWHERE), word(at + 8).unwrap_or(&NOWHERE)]
 }
@@ -70,18 +73,18 @@ pub(crate) fn nodes_taken(count: u64) {
     NODES_TAKEN.store(count, Ordering::Release);
 }
 
-/// The memory of one lane.
+/// The memory of one ring.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lane(NonNull<u8>);
+pub(crate) struct ThreadRing(NonNull<u8>);
 
-// SAFETY: a lane is used through atomics only.
-unsafe impl Send for Lane {}
+// SAFETY: a ring is used through atomics only.
+unsafe impl Send for ThreadRing {}
 
-impl Lane {
-    /// The lane in this memory, which has room for one and is never unmapped while a thread is in the hook.
-    pub(crate) fn new(memory: Mapping) -> Lane {
+impl ThreadRing {
+    /// The ring in this memory, which has room for one and is never unmapped while a thread is in the hook.
+    pub(crate) fn new(memory: Mapping) -> ThreadRing {
         // SAFETY: mappings are not at null.
-        Lane(unsafe { NonNull::new_unchecked(memory.leak()) })
+        ThreadRing(unsafe { NonNull::new_unchecked(memory.leak()) })
     }
 
     /// Where it is.
@@ -91,13 +94,13 @@ impl Lane {
 
     #[inline(always)]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: inside the lane; a multiple of eight; always used as an atomic.
+        // SAFETY: inside the ring; a multiple of eight; always used as an atomic.
         unsafe { AtomicU64::from_ptr(self.0.add(offset).cast().as_ptr()) }
     }
 
     #[inline(always)]
     fn entry_word(&self, index: u64, word: usize) -> &AtomicU64 {
-        let at = LANE_HEADER_LEN + ((index as usize % LANE_ROOM) * ENTRY_WORDS + word) * 8;
+        let at = RING_HEADER_LEN + ((index as usize % RING_CAPACITY) * ENTRY_WORDS + word) * 8;
         self.word(at)
     }
 
@@ -107,7 +110,7 @@ impl Lane {
         self.word(STORED).load(Ordering::Acquire)
     }
 
-    /// Whether an entry may have a stamp already and is not stored yet. Asked after [`stored`](Lane::stored).
+    /// Whether an entry may have a timestamp already and is not stored yet. Asked after [`stored`](ThreadRing::stored).
     pub(crate) fn is_storing(&self, stored: u64) -> bool {
         self.word(INTENT).load(Ordering::Acquire) != stored
     }
@@ -123,7 +126,7 @@ impl Lane {
         self.word(RELEASED).store(count, Ordering::Release);
     }
 
-    /// Wakes the lane's thread if it waits for room, after a [`release`](Lane::release) and a full fence.
+    /// Wakes the ring's thread if it waits for room, after a [`release`](ThreadRing::release) and a full fence.
     pub(crate) fn wake(&self) {
         if self.word(WAITS).load(Ordering::Relaxed) != 0 && self.word(WAITS).swap(0, Ordering::Relaxed) != 0 {
             sys::wake(self.released_half());
@@ -160,7 +163,7 @@ impl Lane {
     /// The lower half of the word that says what is released: as much as the kernel compares.
     fn released_half(&self) -> &AtomicU32 {
         let half = RELEASED + if cfg!(target_endian = "big") { 4 } else { 0 };
-        // SAFETY: inside the lane; a multiple of four. Only the kernel looks at it as such.
+        // SAFETY: inside the ring; a multiple of four. Only the kernel looks at it as such.
         unsafe { AtomicU32::from_ptr(self.0.add(half).cast().as_ptr()) }
     }
 
@@ -176,22 +179,22 @@ impl Lane {
         self.entry_word(index, 0).load(Ordering::Relaxed)
     }
 
-    /// Stamps and stores the entry of this number, whose words `entry` makes of the stamp: for the thread that the lane belongs to.
-    /// The stamp is later than `last`, and returned.
+    /// Stamps and stores the entry of this number, whose words `entry` makes of the timestamp: for the thread that the ring belongs to.
+    /// The timestamp is later than `last`, and returned.
     #[inline(always)]
     pub(crate) fn store(&self, index: u64, last: u64, entry: impl FnOnce(u64) -> [u64; ENTRY_WORDS]) -> u64 {
-        // Whoever sees the stamp passed and no intent may rely on there being no earlier entry to come.
+        // Whoever sees the timestamp passed and no intent may rely on there being no earlier entry to come.
         self.word(INTENT).store(index + 1, Ordering::Relaxed);
         if NEEDS_FENCE.load(Ordering::Relaxed) {
             fence(Ordering::SeqCst);
         }
-        let stamp = clock::stamp_after(last);
-        for (word, value) in entry(stamp).into_iter().enumerate() {
+        let timestamp = clock::timestamp_after(last);
+        for (word, value) in entry(timestamp).into_iter().enumerate() {
             self.entry_word(index, word).store(value, Ordering::Relaxed);
         }
         self.word(STORED).store(index + 1, Ordering::Release);
         prefetch_for_writing(self.entry_word(index + AHEAD, 0));
-        stamp
+        timestamp
     }
 }
 
@@ -207,7 +210,7 @@ fn prefetch_for_writing(word: &AtomicU64) {
     let _ = word;
 }
 
-/// PERF: whoever drains the lane has its lines in another cache, maybe one that is far away, and a store that has to wait for
+/// PERF: whoever drains the ring has its lines in another cache, maybe one that is far away, and a store that has to wait for
 /// its line holds up all that follow: an event of JSON took 62 ns more without this where the two processors share no cache, and 26
 /// with it; where they share one there is no difference.
 const AHEAD: u64 = 64;
@@ -217,28 +220,28 @@ const SPINS: u32 = 100;
 
 /// Lanes that there are.
 #[inline]
-pub(crate) fn lane_count() -> usize {
-    LANE_COUNT.load(Ordering::SeqCst)
+pub(crate) fn ring_count() -> usize {
+    RING_COUNT.load(Ordering::SeqCst)
 }
 
-/// The lane of this number, below [`lane_count`].
+/// The ring of this number, below [`ring_count`].
 #[inline]
-pub(crate) fn lane(index: usize) -> Lane {
-    let start = LANES[index % MAX_LANES].load(Ordering::Acquire);
-    // SAFETY: a lane is stored there before it is counted, and never taken away.
-    Lane(unsafe { NonNull::new_unchecked(start) })
+pub(crate) fn ring(index: usize) -> ThreadRing {
+    let start = RINGS[index % MAX_RINGS].load(Ordering::Acquire);
+    // SAFETY: a ring is stored there before it is counted, and never taken away.
+    ThreadRing(unsafe { NonNull::new_unchecked(start) })
 }
 
-/// One lane more. Called under the recorder's lock.
-pub(crate) fn add_lane(lane: Lane) {
-    let index = LANE_COUNT.load(Ordering::Relaxed);
-    if let Some(place) = LANES.get(index) {
-        place.store(lane.0.as_ptr(), Ordering::Release);
-        if let Some(count) = word(tail::LANES_OFFSET) {
+/// One ring more. Called under the recorder's lock.
+pub(crate) fn add_ring(ring: ThreadRing) {
+    let index = RING_COUNT.load(Ordering::Relaxed);
+    if let Some(place) = RINGS.get(index) {
+        place.store(ring.0.as_ptr(), Ordering::Release);
+        if let Some(count) = word(sidecar_format::RING_COUNT_OFFSET) {
             count.store(index as u64 + 1, Ordering::Release);
         }
-        // A full barrier: what this thread does from now on is later than what anybody saw who did not see the lane.
-        LANE_COUNT.store(index + 1, Ordering::SeqCst);
+        // A full barrier: what this thread does from now on is later than what anybody saw who did not see the ring.
+        RING_COUNT.store(index + 1, Ordering::SeqCst);
     }
 }
 
@@ -266,7 +269,7 @@ fn membarrier(command: i32) -> i64 {
 const MEMBARRIER_CMD_PRIVATE_EXPEDITED: i32 = 1 << 3;
 const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
 
-/// Offsets in a lane. The first is the format's; the others mean nothing to a reader.
+/// Offsets in a ring. The first is the format's; the others mean nothing to a reader.
 const STORED: usize = 0;
 const INTENT: usize = 8;
 const RELEASED: usize = 64;
@@ -276,7 +279,7 @@ static SHARED: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static NODES_TAKEN: AtomicU64 = AtomicU64::new(0);
 #[unsafe(link_section = "alloc_tracker_hot")]
 static NEEDS_FENCE: AtomicBool = AtomicBool::new(true);
-static LANES: [AtomicPtr<u8>; MAX_LANES] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_LANES];
+static RINGS: [AtomicPtr<u8>; MAX_RINGS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_RINGS];
 #[unsafe(link_section = "alloc_tracker_hot")]
-static LANE_COUNT: AtomicUsize = AtomicUsize::new(0);
+static RING_COUNT: AtomicUsize = AtomicUsize::new(0);
 static NOWHERE: AtomicU64 = AtomicU64::new(0);

@@ -7,8 +7,10 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloc_dump::header::Header;
-use alloc_dump::layout::{FRAME_HEADER_LEN, MAGIC, TAIL_SUFFIX};
-use alloc_dump::tail::{self, Commit, FRAME_OFFSET, FRAME_ROOM, LANE_LEN, LANES_START};
+use alloc_dump::layout::{FRAME_HEADER_LEN, MAGIC, SIDECAR_SUFFIX};
+use alloc_dump::sidecar::{
+    self as sidecar_format, Commit, FRAME_CAPACITY, FRAME_OFFSET, RING_LEN, RINGS_START,
+};
 
 use crate::settings::Sidecar;
 use crate::sidecar;
@@ -23,13 +25,13 @@ pub(crate) struct Sink {
     /// Number of the frame that is being filled.
     seq: u32,
     commits: u64,
-    /// The sidecar but for its lanes.
+    /// The sidecar but for its rings.
     buffer: Mapping,
-    /// The sidecar's file, for lanes to come; `None` if there is none and everything is the process's own memory.
+    /// The sidecar's file, for rings to come; `None` if there is none and everything is the process's own memory.
     tail: Option<(File, Identity)>,
-    tail_path: PathBuffer,
+    sidecar_path: PathBuffer,
     /// The link to it beside the dump, if it is elsewhere itself.
-    tail_link: PathBuffer,
+    sidecar_link: PathBuffer,
     /// Lanes that are not in the sidecar's file.
     unprotected: u64,
 }
@@ -83,36 +85,36 @@ impl Sink {
             file.set_mode(0o600).map_err(OpenError::System)?;
         }
         file.write_all(&header.encode()).map_err(OpenError::System)?;
-        let mut tail_path = PathBuffer::of(path.as_bytes());
-        tail_path.push(TAIL_SUFFIX.as_bytes());
-        let mut tail_link = PathBuffer::new();
+        let mut sidecar_path = PathBuffer::of(path.as_bytes());
+        sidecar_path.push(SIDECAR_SUFFIX.as_bytes());
+        let mut sidecar_link = PathBuffer::new();
         let shared = match sidecar {
             _ if !identity.regular => None,
             Sidecar::Beside if !file.is_copied_on_write() => {
-                remove_tail(&tail_path);
-                create_tail(&tail_path)
+                remove_sidecar(&sidecar_path);
+                create_sidecar(&sidecar_path)
             }
             _ => {
-                remove_tail(&tail_path);
-                std::mem::swap(&mut tail_path, &mut tail_link);
-                tail_path.push(IN_MEMORY.as_bytes());
+                remove_sidecar(&sidecar_path);
+                std::mem::swap(&mut sidecar_path, &mut sidecar_link);
+                sidecar_path.push(IN_MEMORY.as_bytes());
                 let mut name = Text::<64>::new();
                 let random = u128::from_le_bytes(header.session);
-                let _ = name.write_fmt(format_args!("{random:032x}{TAIL_SUFFIX}"));
-                tail_path.push(name.as_bytes());
-                create_linked_tail(&tail_path, &tail_link)
+                let _ = name.write_fmt(format_args!("{random:032x}{SIDECAR_SUFFIX}"));
+                sidecar_path.push(name.as_bytes());
+                create_linked_sidecar(&sidecar_path, &sidecar_link)
             }
         };
         let (mut buffer, tail) = match shared {
             Some((buffer, file, identity)) => (buffer, Some((file, identity))),
             None => {
-                tail_path.clear();
-                tail_link.clear();
-                (Mapping::anonymous(LANES_START).map_err(OpenError::System)?, None)
+                sidecar_path.clear();
+                sidecar_link.clear();
+                (Mapping::anonymous(RINGS_START).map_err(OpenError::System)?, None)
             }
         };
-        if let Some(place) = buffer.bytes_mut().get_mut(..tail::IDENTITY_LEN) {
-            place.copy_from_slice(&tail::encode_identity(&header.session));
+        if let Some(place) = buffer.bytes_mut().get_mut(..sidecar_format::IDENTITY_LEN) {
+            place.copy_from_slice(&sidecar_format::encode_identity(&header.session));
         }
         sidecar::attach(buffer.start());
         let sink = Sink {
@@ -123,18 +125,18 @@ impl Sink {
             commits: 0,
             buffer,
             tail,
-            tail_path,
-            tail_link,
+            sidecar_path,
+            sidecar_link,
             unprotected: 0,
         };
-        sink.word(tail::PID_OFFSET).store(u64::from(sys::pid()), Ordering::Relaxed);
+        sink.word(sidecar_format::PID_OFFSET).store(u64::from(sys::pid()), Ordering::Relaxed);
         Ok(sink)
     }
 
     /// The frame that is being filled: room for its header, then its records.
     #[inline]
     pub(crate) fn frame(&mut self) -> &mut [u8] {
-        self.buffer.bytes_mut().get_mut(FRAME_OFFSET..FRAME_OFFSET + FRAME_ROOM).unwrap_or_default()
+        self.buffer.bytes_mut().get_mut(FRAME_OFFSET..FRAME_OFFSET + FRAME_CAPACITY).unwrap_or_default()
     }
 
     /// The number of the frame that is being filled.
@@ -147,21 +149,21 @@ impl Sink {
         ((self.commits + 1) & 1) as usize
     }
 
-    /// What is said here, and what was written into the lanes for the [`next_commit`](Sink::next_commit), holds from
+    /// What is said here, and what was written into the rings for the [`next_commit`](Sink::next_commit), holds from
     /// now on: all of it or, to whoever looks after the process was killed in here, nothing.
     pub(crate) fn commit(&mut self, commit: Commit) {
         let commit = Commit { seq: u64::from(self.seq), ..commit };
-        let at = tail::COMMIT_OFFSETS[self.next_commit()];
+        let at = sidecar_format::COMMIT_OFFSETS[self.next_commit()];
         for (index, word) in commit.words().into_iter().enumerate() {
             self.word(at + 8 * index).store(word, Ordering::Relaxed);
         }
         self.commits += 1;
-        self.word(tail::COMMITS_OFFSET).store(self.commits, Ordering::Release);
+        self.word(sidecar_format::COMMITS_OFFSET).store(self.commits, Ordering::Release);
     }
 
     /// Readers will not have seen every allocation: recovered records need the sizes of freed blocks.
     pub(crate) fn set_partial(&self) {
-        self.word(tail::PARTIAL_OFFSET).store(1, Ordering::Relaxed);
+        self.word(sidecar_format::PARTIAL_OFFSET).store(1, Ordering::Relaxed);
     }
 
     /// Appends the sealed frame of `len` bytes to the dump. The next [`commit`](Sink::commit) is about the next frame.
@@ -182,20 +184,20 @@ impl Sink {
         Ok(())
     }
 
-    /// Memory for the lane of this number: in the sidecar, or where that cannot grow in this process alone, which is
+    /// Memory for the ring of this number: in the sidecar, or where that cannot grow in this process alone, which is
     /// then noted. And whether it is in the sidecar.
-    pub(crate) fn map_lane(&mut self, index: usize) -> Result<(Mapping, bool), Errno> {
-        if let Some(lane) = self.shared_lane(index) {
-            return Ok((lane, true));
+    pub(crate) fn map_ring(&mut self, index: usize) -> Result<(Mapping, bool), Errno> {
+        if let Some(ring) = self.shared_ring(index) {
+            return Ok((ring, true));
         }
-        let lane = Mapping::anonymous(LANE_LEN)?;
+        let ring = Mapping::anonymous(RING_LEN)?;
         self.unprotected += 1;
-        self.word(tail::UNPROTECTED_OFFSET).store(self.unprotected, Ordering::Relaxed);
-        Ok((lane, false))
+        self.word(sidecar_format::UNPROTECTED_OFFSET).store(self.unprotected, Ordering::Relaxed);
+        Ok((ring, false))
     }
 
-    fn shared_lane(&mut self, index: usize) -> Option<Mapping> {
-        let offset = (LANES_START + index * LANE_LEN) as u64;
+    fn shared_ring(&mut self, index: usize) -> Option<Mapping> {
+        let offset = (RINGS_START + index * RING_LEN) as u64;
         let (file, identity) = self.tail.take()?;
         // The host may have closed our descriptor, and opened a file of its own under the same number.
         let ours = |file: &File| file.identity().is_ok_and(|now| now.same_file(&identity));
@@ -203,17 +205,17 @@ impl Sink {
             file
         } else {
             std::mem::forget(file);
-            File::open(self.tail_path.as_c_str()?, TAIL_FLAGS, 0).ok().filter(ours)?.out_of_the_way()
+            File::open(self.sidecar_path.as_c_str()?, SIDECAR_FLAGS, 0).ok().filter(ours)?.out_of_the_way()
         };
-        let lane =
-            file.allocate(offset, LANE_LEN as u64).and_then(|()| Mapping::shared(&file, offset, LANE_LEN));
+        let ring =
+            file.allocate(offset, RING_LEN as u64).and_then(|()| Mapping::shared(&file, offset, RING_LEN));
         self.tail = Some((file, identity));
-        lane.ok()
+        ring.ok()
     }
 
     /// The recording is over and whole: the sidecar has nothing more to keep. Returns the sidecar's memory.
     pub(crate) fn finish(self) -> Mapping {
-        for path in [&self.tail_path, &self.tail_link] {
+        for path in [&self.sidecar_path, &self.sidecar_link] {
             if let Some(path) = path.as_c_str() {
                 sys::remove(path);
             }
@@ -223,7 +225,7 @@ impl Sink {
 
     /// The recording stops here because of this error: the sidecar stays, with all that is not in the dump.
     pub(crate) fn abandon(self, errno: Errno) -> Mapping {
-        self.word(tail::STATE_OFFSET).store(errno.0 as u64, Ordering::Release);
+        self.word(sidecar_format::STATE_OFFSET).store(errno.0 as u64, Ordering::Release);
         self.close()
     }
 
@@ -267,13 +269,13 @@ fn is_dump(path: &CStr, identity: &Identity) -> bool {
         && first == MAGIC
 }
 
-const TAIL_FLAGS: i32 = libc::O_RDWR | libc::O_NOFOLLOW;
+const SIDECAR_FLAGS: i32 = libc::O_RDWR | libc::O_NOFOLLOW;
 
 /// The beginning of a sidecar's path that is not beside its dump; random digits follow.
 const IN_MEMORY: &str = "/dev/shm/alloc-tracker.";
 
 /// Removes what a process before has left there, and what a link of ours leads to.
-fn remove_tail(path: &PathBuffer) {
+fn remove_sidecar(path: &PathBuffer) {
     let Some(c_path) = path.as_c_str() else { return };
     let mut target = PathBuffer::new();
     sys::read_link(c_path, &mut target);
@@ -288,14 +290,14 @@ fn remove_tail(path: &PathBuffer) {
 /// Whether it is the path of a sidecar of ours, and of nothing else: somebody may have put a link there that leads elsewhere.
 fn is_in_memory(path: &[u8]) -> bool {
     let name =
-        path.strip_prefix(IN_MEMORY.as_bytes()).and_then(|rest| rest.strip_suffix(TAIL_SUFFIX.as_bytes()));
+        path.strip_prefix(IN_MEMORY.as_bytes()).and_then(|rest| rest.strip_suffix(SIDECAR_SUFFIX.as_bytes()));
     name.is_some_and(|digits| digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// The sidecar at `path`, with a link to it beside the dump.
-fn create_linked_tail(path: &PathBuffer, link: &PathBuffer) -> Option<(Mapping, File, Identity)> {
+fn create_linked_sidecar(path: &PathBuffer, link: &PathBuffer) -> Option<(Mapping, File, Identity)> {
     let (c_path, c_link) = (path.as_c_str()?, link.as_c_str()?);
-    let created = create_tail(path)?;
+    let created = create_sidecar(path)?;
     if sys::link(c_path, c_link) {
         return Some(created);
     }
@@ -304,10 +306,10 @@ fn create_linked_tail(path: &PathBuffer, link: &PathBuffer) -> Option<(Mapping, 
 }
 
 /// `None` if there can be no sidecar: what is not in the dump is then lost when the process is killed.
-fn create_tail(path: &PathBuffer) -> Option<(Mapping, File, Identity)> {
+fn create_sidecar(path: &PathBuffer) -> Option<(Mapping, File, Identity)> {
     let c_path = path.as_c_str()?;
-    let file = File::open(c_path, TAIL_FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600).ok()?.out_of_the_way();
-    let mapping = file.allocate(0, LANES_START as u64).and_then(|()| Mapping::shared(&file, 0, LANES_START));
+    let file = File::open(c_path, SIDECAR_FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600).ok()?.out_of_the_way();
+    let mapping = file.allocate(0, RINGS_START as u64).and_then(|()| Mapping::shared(&file, 0, RINGS_START));
     match (mapping, file.identity()) {
         (Ok(mapping), Ok(identity)) => Some((mapping, file, identity)),
         _ => {
@@ -317,4 +319,4 @@ fn create_tail(path: &PathBuffer) -> Option<(Mapping, File, Identity)> {
     }
 }
 
-const _: () = assert!(FRAME_HEADER_LEN + alloc_dump::layout::MAX_TEXT * 3 < FRAME_ROOM);
+const _: () = assert!(FRAME_HEADER_LEN + alloc_dump::layout::MAX_TEXT * 3 < FRAME_CAPACITY);

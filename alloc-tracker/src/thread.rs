@@ -45,7 +45,7 @@ impl Thread {
     /// Runs `f` with this state, which is the calling thread's, unless the thread is already in here: then `None`.
     #[inline(always)]
     pub(crate) fn enter<R>(&self, f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
-        // PERF: not an exchange, which would cost as much as the stamp. Only this thread sets the mark, and a signal handler
+        // PERF: not an exchange, which would cost as much as the timestamp. Only this thread sets the mark, and a signal handler
         // between the two leaves it as it found it.
         if self.busy.load(Ordering::Relaxed) {
             return None;

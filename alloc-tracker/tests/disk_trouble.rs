@@ -124,8 +124,8 @@ fn assert_stopped(outcome: &Outcome, errno: i32, sidecar: bool) -> Replay {
 }
 
 fn check_file_size_limit(name: &'static str) {
-    // In units of 512 bytes: room for the dump's header alone, and for two frames of 256 KiB in a file, and a lane in the
-    // sidecar. That has then the third frame, and what the lane holds.
+    // In units of 512 bytes: room for the dump's header alone, and for two frames of 256 KiB in a file, and a ring in the
+    // sidecar. That has then the third frame, and what the ring holds.
     for (limit, sidecar, frames) in [(8, false, 0), (1100, true, 4)] {
         let outcome = Run::through_shell(name, &format!("ulimit -f {limit}")).traced().finish();
         assert_as_untracked(&outcome);
@@ -179,7 +179,7 @@ fn check_full_disk(name: &'static str) {
     replay.assert_sound();
     assert!(!replay.complete && replay.from_sidecar && replay.stopped_errno == libc::ENOSPC);
     // 1 MiB, without the 520 KiB of the sidecar, is a frame of 256 KiB and a piece; the sidecar has the second, and what the
-    // lane holds.
+    // ring holds.
     assert_eq!(replay.frames, 3);
     assert!(std::fs::metadata(&dump).unwrap().len() <= 64 + (256 << 10));
     // No room for a header.
@@ -209,7 +209,7 @@ fn check_descriptors_closed(name: &'static str) {
     assert_as_untracked(&outcome);
     let replay = assert_stopped(&outcome, libc::EBADF, true);
     replay.only_alloc(MARK as u64 + 1);
-    // The first one, and what the lane holds.
+    // The first one, and what the ring holds.
     assert_eq!(replay.frames, 2);
 }
 

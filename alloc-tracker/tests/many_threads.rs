@@ -88,7 +88,7 @@ fn check_ten_thousand(name: &'static str) {
     let grown = outcome.number("rss10000").saturating_sub(outcome.number("rss1000"));
     assert!(grown < 4 << 20, "{grown}");
     // The tracker's own mappings: those of the threads at once may differ, not those of all that were.
-    // A lane of 196 KiB, 64 KiB for nodes, and the walk.
+    // A ring of 196 KiB, 64 KiB for nodes, and the walk.
     let of_a_thread = (196 << 10) + (64 << 10) + (96 << 10);
     let (early, late) = replay.samples.split_at(replay.samples.len() / 5);
     let most =

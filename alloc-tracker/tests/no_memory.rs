@@ -128,7 +128,7 @@ static PHASE: AtomicU32 = AtomicU32::new(0);
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
 
 /// A thread of C's, which has no event before these: in the second phase there is no memory for its state and
-/// its lane.
+/// its ring.
 extern "C" fn in_phases(number: *mut libc::c_void) -> *mut libc::c_void {
     for phase in 1..=PHASES {
         while PHASE.load(Ordering::SeqCst) < phase {

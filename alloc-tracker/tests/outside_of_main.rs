@@ -50,7 +50,7 @@ extern "C" fn allocate_when_cancelled(_: *mut libc::c_void) -> *mut libc::c_void
     unsafe {
         libc::pthread_cancel(libc::pthread_self());
     }
-    // The thread's first event: it gets a lane, which is a write; and so many that they have to be drained.
+    // The thread's first event: it gets a ring, which is a write; and so many that they have to be drained.
     for _ in 0..CANCELLED_EVENTS {
         drop(black_box(vec![1u8; CANCELLED]));
     }

@@ -32,13 +32,13 @@ pub struct Profile {
     pub spans: Vec<Span>,
     /// Calls that are not among these, because there were too many; they are shorter than those.
     pub spans_dropped: u64,
-    /// Functions that announce their lines, in the order in which they first did.
-    pub announced: Vec<Announced>,
+    /// Functions that report their lines, in the order in which they first did.
+    pub annotated: Vec<Annotated>,
     /// Places that the program gave a name, in the order in which its threads came there.
     pub marks: Vec<Mark>,
     /// Those that came after these, because there were too many.
     pub marks_dropped: u64,
-    /// Whether `stacks` and `announced` count the events of some of the threads only.
+    /// Whether `stacks` and `annotated` count the events of some of the threads only.
     pub some_threads: bool,
     /// Totals over all stacks and threads.
     pub totals: HeapTotals,
@@ -193,7 +193,7 @@ pub struct HeapInterval {
 /// A thread ran an annotated function: from the outermost call to its end, or a future from one await to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Index in [`Profile::announced`].
+    /// Index in [`Profile::annotated`].
     pub function: usize,
     /// The thread's number.
     pub thread: u32,
@@ -216,9 +216,9 @@ pub struct Mark {
     pub live_bytes: u64,
 }
 
-/// A function that announces which line it has reached: one with `#[profile]`.
+/// A function that reports which line it has reached: one with `#[profile]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Announced {
+pub struct Annotated {
     /// Its path.
     pub name: String,
     /// Its source file, as the compiler was told of it: mostly relative to the workspace.
@@ -228,12 +228,12 @@ pub struct Announced {
     /// Its last line.
     pub end_line: u32,
     /// What happened at its lines, as far as they were reached.
-    pub lines: std::collections::BTreeMap<u32, AnnouncedLine>,
+    pub lines: std::collections::BTreeMap<u32, AnnotatedLine>,
 }
 
 /// What happened while a function was at one of its lines, in whatever it called, on the threads that were asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AnnouncedLine {
+pub struct AnnotatedLine {
     /// How often it was reached.
     pub occurrences: u64,
     /// Bytes allocated.

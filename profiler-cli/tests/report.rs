@@ -9,15 +9,15 @@
 
 use alloc_dump::layout::StackId;
 use anstream::StripStream;
+use profiler_cli::analyze::filter::Filter;
 use profiler_cli::analyze::{flame, leaks, lines, summary};
-use profiler_cli::filter::Filter;
+use profiler_cli::names::stacks::{NamedFrame, Stacks};
 use profiler_cli::pattern::Pattern;
 use profiler_cli::profile::{
-    Announced, AnnouncedLine, HeapTotals, Process, Profile, StackStats, Thread, Trust,
+    Annotated, AnnotatedLine, HeapTotals, Process, Profile, StackStats, Thread, Trust,
 };
 use profiler_cli::render::{leaks_text, lines_text, summary_text};
 use profiler_cli::source::Sources;
-use profiler_cli::stacks::{NamedFrame, Stacks};
 use profiler_cli::units::Unit;
 
 const SOURCE: &str = r"// A program of two functions.
@@ -133,17 +133,17 @@ fn plain(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> 
 #[test]
 fn what_is_outside_of_an_annotated_functions_activations_is_said() {
     let (mut profile, stacks) = recording();
-    let line = AnnouncedLine { occurrences: 1, allocated: 1000, ..AnnouncedLine::default() };
-    let announced = |allocated| Announced {
+    let line = AnnotatedLine { occurrences: 1, allocated: 1000, ..AnnotatedLine::default() };
+    let annotated = |allocated| Annotated {
         name: "app::work".into(),
         file: "/app/src/main.rs".into(),
         start_line: 20,
         end_line: 26,
-        lines: [(21, AnnouncedLine { allocated, ..line })].into(),
+        lines: [(21, AnnotatedLine { allocated, ..line })].into(),
     };
     let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
     let mut note = |allocated| {
-        profile.announced = vec![announced(allocated)];
+        profile.annotated = vec![annotated(allocated)];
         let all = lines::Selection::default();
         let tables = lines::lines(&profile, &stacks, &sources, &Filter::default(), &all);
         let work = tables.functions.iter().find(|table| table.function == "app::work").unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use object::{Object as _, ObjectSection as _};
-use profiler_cli::symbolize::{CodeAddress, ModuleSpec, Modules, Options};
+use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules, Options};
 
 const SAMPLES: u64 = 4000;
 

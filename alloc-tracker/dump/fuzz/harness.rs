@@ -10,8 +10,9 @@ use alloc_dump::layout::{CODEC_COLUMNS, COLUMNS};
 use alloc_dump::layout::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS, HEADER_LEN};
 use alloc_dump::read::{Loss, Reader};
 use alloc_dump::record::Record;
-use alloc_dump::tail::{
-    self, COMMIT_OFFSETS, COMMITS_OFFSET, LANES_OFFSET, LANES_START, NODES_OFFSET, PAYLOAD_OFFSET, Tail,
+use alloc_dump::sidecar::{
+    self, COMMIT_OFFSETS, COMMITS_OFFSET, NODE_COUNT_OFFSET, PAYLOAD_OFFSET, RING_COUNT_OFFSET, RINGS_START,
+    Sidecar,
 };
 #[cfg(feature = "compression")]
 use alloc_dump::varint;
@@ -31,17 +32,17 @@ pub(crate) fn dump(bytes: &[u8]) {
 pub(crate) fn sidecar(bytes: &[u8]) {
     check_sidecar(bytes);
     let mut ours = bytes.to_vec();
-    let identity = tail::encode_identity(&SESSION);
+    let identity = sidecar::encode_identity(&SESSION);
     let len = ours.len().min(identity.len());
     ours[..len].copy_from_slice(&identity[..len]);
     check_sidecar(&ours);
-    // Few inputs are longer than what stands in front of the lanes: here the first 64 bytes are words of the header, the
-    // rest is the frame's payload, and the first lane.
+    // Few inputs are longer than what stands in front of the rings: here the first 64 bytes are words of the header, the
+    // rest is the frame's payload, and the first ring.
     if let Some((words, rest)) = bytes.split_at_checked(64) {
-        let mut made = vec![0; LANES_START];
+        let mut made = vec![0; RINGS_START];
         made[..identity.len()].copy_from_slice(&identity);
-        made[LANES_OFFSET] = words[0] & 3;
-        made[NODES_OFFSET] = words[1];
+        made[RING_COUNT_OFFSET] = words[0] & 3;
+        made[NODE_COUNT_OFFSET] = words[1];
         made[COMMITS_OFFSET] = words[2];
         for commit in COMMIT_OFFSETS {
             made[commit..commit + 56].copy_from_slice(&words[8..]);
@@ -49,7 +50,7 @@ pub(crate) fn sidecar(bytes: &[u8]) {
             made[commit + 2..commit + 8].fill(0);
             made[commit + 12..commit + 16].fill(0);
         }
-        let len = rest.len().min(LANES_START - PAYLOAD_OFFSET);
+        let len = rest.len().min(RINGS_START - PAYLOAD_OFFSET);
         made[PAYLOAD_OFFSET..PAYLOAD_OFFSET + len].copy_from_slice(&rest[..len]);
         made.extend_from_slice(rest);
         made.extend_from_slice(&[0; 8192]);
@@ -172,12 +173,12 @@ fn check_frame(encoder: &mut Encoder, buffer: &mut [u8], records: &[String]) {
 }
 
 fn check_sidecar(bytes: &[u8]) {
-    let Some(tail) = Tail::parse(bytes, &SESSION) else { return };
+    let Some(sidecar) = Sidecar::parse(bytes, &SESSION) else { return };
     let stored = bytes.get(PAYLOAD_OFFSET..).unwrap_or_default();
-    assert_eq!(tail.payload(), &stored[..tail.payload().len()]);
+    assert_eq!(sidecar.payload(), &stored[..sidecar.payload().len()]);
     let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
-    for next_seq in [0, tail.seq(), tail.seq().saturating_add(1)] {
-        let frames = tail.frames(next_seq, 0);
+    for next_seq in [0, sidecar.seq(), sidecar.seq().saturating_add(1)] {
+        let frames = sidecar.frames(next_seq, 0);
         let mut reader = Reader::new(header.chain(frames.as_slice())).unwrap();
         while let Some(records) = reader.next_frame().unwrap() {
             records.for_each(drop);

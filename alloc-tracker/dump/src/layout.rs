@@ -34,13 +34,13 @@ pub const COLUMNS: usize = 18;
 pub const MAX_COLUMNS_RECORDS: usize = 1 << 20;
 
 /// First bytes of the recovery sidecar.
-pub const TAIL_MAGIC: [u8; 8] = *b"\x89ADTAI2\n";
-/// First bytes of the recovery sidecars that do not say how long their lanes are.
-pub const TAIL_MAGIC_1: [u8; 8] = *b"\x89ADTAIL\n";
+pub const SIDECAR_MAGIC: [u8; 8] = *b"\x89ADTAI2\n";
+/// First bytes of the recovery sidecars that do not say how long their rings are.
+pub const SIDECAR_MAGIC_1: [u8; 8] = *b"\x89ADTAIL\n";
 /// The sidecar's header fills one page, so that the frame behind it is page-aligned in a mapping.
-pub const TAIL_HEADER_LEN: usize = 4096;
+pub const SIDECAR_HEADER_LEN: usize = 4096;
 /// Ending of the sidecar's name: `x.alloc` has `x.alloc.tail`.
-pub const TAIL_SUFFIX: &str = ".tail";
+pub const SIDECAR_SUFFIX: &str = ".tail";
 
 /// Longest path, thread name, build-id or argument list that a writer stores; readers cut nothing but refuse more.
 pub const MAX_TEXT: usize = 64 << 10;

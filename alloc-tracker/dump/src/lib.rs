@@ -13,8 +13,8 @@
 //! | [`frame`] | length-prefixed, checksummed chunks |
 //! | [`record`] | what a frame of records says, and how each record is laid out |
 //! | [`trailer`] | the last frame: how the recording ended, and totals to check a replay against |
-//! | [`lane`] | what one thread has recorded and nobody has yet put in order |
-//! | [`tail`] | the sidecar that keeps what is not yet in the dump when the process is killed |
+//! | [`thread_ring`] | what one thread has recorded and nobody has yet put in order |
+//! | [`sidecar`] | the sidecar that keeps what is not yet in the dump when the process is killed |
 //! | [`mod@write`] | an encoder over a borrowed buffer |
 //! | [`read`] | a reader over any [`std::io::Read`] |
 //! | `compress` | a finished dump in fewer bytes, with the feature `compression`, which also lets [`read`] read it |
@@ -62,12 +62,12 @@ mod columns;
 pub mod compress;
 pub mod frame;
 pub mod header;
-pub mod lane;
 pub mod layout;
 pub mod read;
 pub mod record;
 mod records;
-pub mod tail;
+pub mod sidecar;
+pub mod thread_ring;
 pub mod trailer;
 pub mod varint;
 mod window;

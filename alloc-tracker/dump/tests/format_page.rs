@@ -9,11 +9,11 @@ mod made;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{
     CODEC_COLUMNS, CODEC_RAW, COLUMNS, FRAME_HEADER_LEN, FRAME_MAGIC, HEADER_LEN, MAGIC, MAJOR,
-    MAX_COLUMNS_RECORDS, MAX_HEADER_LEN, MAX_PAYLOAD, MAX_TEXT, MINOR, StackId, TAIL_HEADER_LEN, TAIL_MAGIC,
-    TAIL_MAGIC_1, TAIL_SUFFIX,
+    MAX_COLUMNS_RECORDS, MAX_HEADER_LEN, MAX_PAYLOAD, MAX_TEXT, MINOR, SIDECAR_HEADER_LEN, SIDECAR_MAGIC,
+    SIDECAR_MAGIC_1, SIDECAR_SUFFIX, StackId,
 };
 use alloc_dump::record::{FIRST_COLD_TAG, Process, Record};
-use alloc_dump::tail;
+use alloc_dump::sidecar;
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, seal_trailer};
 
@@ -75,44 +75,48 @@ fn the_numbers_are_those_of_the_code() {
     let says = |text: &str| assert!(page.contains(text), "docs/FORMAT.md does not say {text:?}");
     says(&format!("# The dump format, version {MAJOR}.{MINOR}"));
     says(&format!("| 0 | 8 | magic: `{}`", hex(&MAGIC)));
-    says(&format!("| 0 | 8 | magic: `{}`", hex(&TAIL_MAGIC)));
+    says(&format!("| 0 | 8 | magic: `{}`", hex(&SIDECAR_MAGIC)));
     says(&format!("| 0 | 4 | frame magic: `{}`", hex(&FRAME_MAGIC)));
     says(&format!("length of the file header, {HEADER_LEN} in this version"));
     says(&format!("below {HEADER_LEN} or above {MAX_HEADER_LEN} is"));
     says(&format!("A frame is a header of {FRAME_HEADER_LEN} bytes"));
-    says(&format!("`x.alloc{TAIL_SUFFIX}`"));
+    says(&format!("`x.alloc{SIDECAR_SUFFIX}`"));
     says(&format!("At most {} bytes: a writer cuts", grouped(MAX_TEXT)));
     says(&format!("at most {} (16 MiB)", grouped(MAX_PAYLOAD)));
     for (offset, meaning) in [
-        (tail::STATE_OFFSET, "state: 0"),
-        (tail::PID_OFFSET, "process id"),
-        (tail::COMMITS_OFFSET, "commits:"),
-        (tail::LOST_OFFSET, "lost events"),
-        (tail::LANES_OFFSET, "lanes:"),
-        (tail::NODES_OFFSET, "nodes:"),
-        (tail::PARTIAL_OFFSET, "partial:"),
-        (tail::UNPROTECTED_OFFSET, "unprotected:"),
+        (sidecar::STATE_OFFSET, "state: 0"),
+        (sidecar::PID_OFFSET, "process id"),
+        (sidecar::COMMITS_OFFSET, "commits:"),
+        (sidecar::LOST_OFFSET, "lost events"),
+        (sidecar::RING_COUNT_OFFSET, "rings:"),
+        (sidecar::NODE_COUNT_OFFSET, "nodes:"),
+        (sidecar::PARTIAL_OFFSET, "partial:"),
+        (sidecar::UNPROTECTED_OFFSET, "unprotected:"),
     ] {
         says(&format!("| {offset} | 8 | {meaning}"));
     }
-    says(&format!("| {} | {} | the first commit", tail::COMMIT_OFFSETS[0], 8 * tail::COMMIT_WORDS));
-    says(&format!("| {} | {} | the second commit", tail::COMMIT_OFFSETS[1], 8 * tail::COMMIT_WORDS));
-    says(&format!("| {TAIL_HEADER_LEN} | {FRAME_HEADER_LEN} | room for the frame header"));
-    says(&format!("| {} | {} | the payload", tail::PAYLOAD_OFFSET, tail::FRAME_ROOM - FRAME_HEADER_LEN));
+    says(&format!("| {} | {} | the first commit", sidecar::COMMIT_OFFSETS[0], 8 * sidecar::COMMIT_WORDS));
+    says(&format!("| {} | {} | the second commit", sidecar::COMMIT_OFFSETS[1], 8 * sidecar::COMMIT_WORDS));
+    says(&format!("| {SIDECAR_HEADER_LEN} | {FRAME_HEADER_LEN} | room for the frame header"));
+    says(&format!(
+        "| {} | {} | the payload",
+        sidecar::PAYLOAD_OFFSET,
+        sidecar::FRAME_CAPACITY - FRAME_HEADER_LEN
+    ));
     says(&format!(
         "| {} | {} | {} nodes",
-        tail::NODE_RING_OFFSET,
-        tail::NODE_ROOM * tail::NODE_LEN,
-        tail::NODE_ROOM
+        sidecar::NODE_RING_OFFSET,
+        sidecar::NODE_RING_CAPACITY * sidecar::NODE_LEN,
+        sidecar::NODE_RING_CAPACITY
     ));
-    let (header, entry) = (tail::LANE_HEADER_LEN, alloc_dump::lane::ENTRY_LEN);
-    let lane = format!("{header} + {entry} * *room*");
-    says(&format!("| {} + ({lane}) * *i* | {lane} | lane *i*", tail::LANES_START));
-    assert_eq!(tail::LANE_LEN, header + entry * tail::LANE_ROOM);
-    says(&format!("a power of two, at most {}:", tail::LANE_ROOM));
-    says(&format!("begins with `{}`", hex(&TAIL_MAGIC_1)));
-    says(&format!("| {} | 16 | taken:", tail::LANE_TAILS));
-    says(&format!("| {} | 16 | threads:", tail::LANE_THREADS));
+    let (header, entry) = (sidecar::RING_HEADER_LEN, alloc_dump::thread_ring::ENTRY_LEN);
+    let ring = format!("{header} + {entry} * *room*");
+    says(&format!("| {} + ({ring}) * *i* | {ring} | ring *i*", sidecar::RINGS_START));
+    assert_eq!(sidecar::RING_LEN, header + entry * sidecar::RING_CAPACITY);
+    says(&format!("a power of two, at most {}:", sidecar::RING_CAPACITY));
+    says(&format!("begins with `{}`", hex(&SIDECAR_MAGIC_1)));
+    says(&format!("| {} | 16 | taken:", sidecar::RING_TAKEN_OFFSET));
+    says(&format!("| {} | 16 | threads:", sidecar::RING_THREADS_OFFSET));
     says(&format!("| {header} | {entry} * *room* | *room* entries of {entry} bytes"));
     says(&format!("| {} | root:", StackId::ROOT.0));
     says(&format!("| {} | truncated:", StackId::TRUNCATED.0));

@@ -12,8 +12,8 @@ use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
 use alloc_dump::read::Reader;
 use alloc_dump::record::Record;
-use alloc_dump::tail::{
-    self, COMMIT_OFFSETS, COMMITS_OFFSET, IDENTITY_LEN, PAYLOAD_OFFSET, PID_OFFSET, Tail,
+use alloc_dump::sidecar::{
+    self, COMMIT_OFFSETS, COMMITS_OFFSET, IDENTITY_LEN, PAYLOAD_OFFSET, PID_OFFSET, Sidecar,
 };
 
 use made::{Dump, SESSION, one_of_each, payload, read, texts, trailer};
@@ -67,7 +67,7 @@ fn the_sidecar_of_version_1_0_loads() {
     assert_loads_late(&golden("v1.0.alloc.tail", Vec::new));
 }
 
-/// The first whose lanes have room for more than 4096 entries, and say so.
+/// The first whose rings have room for more than 4096 entries, and say so.
 #[test]
 fn the_sidecar_of_version_1_1_loads() {
     assert_loads_late(&golden("v1.1.alloc.tail", sidecar_1_1));
@@ -75,8 +75,11 @@ fn the_sidecar_of_version_1_1_loads() {
 
 fn assert_loads_late(bytes: &[u8]) {
     let records = payload(&late());
-    let tail = Tail::parse(bytes, &SESSION).unwrap();
-    assert_eq!((tail.seq(), tail.stopped_errno, tail.pid, tail.payload()), (7, 0, 4242, &records[..]));
+    let sidecar = Sidecar::parse(bytes, &SESSION).unwrap();
+    assert_eq!(
+        (sidecar.seq(), sidecar.stopped_errno, sidecar.pid, sidecar.payload()),
+        (7, 0, 4242, &records[..])
+    );
 }
 
 /// Not a check that the writer makes the same bytes for ever, which it need not; but while the version is the same, it does.
@@ -111,7 +114,7 @@ fn again_and_again() -> Vec<Record<'static>> {
 fn sidecar_1_1() -> Vec<u8> {
     let records = payload(&late());
     let mut bytes = vec![0; PAYLOAD_OFFSET];
-    bytes[..IDENTITY_LEN].copy_from_slice(&tail::encode_identity(&SESSION));
+    bytes[..IDENTITY_LEN].copy_from_slice(&sidecar::encode_identity(&SESSION));
     let commit = COMMIT_OFFSETS[1];
     let words = [(commit, records.len() as u64), (commit + 8, 7), (COMMITS_OFFSET, 1), (PID_OFFSET, 4242)];
     for (offset, word) in words {

@@ -1,17 +1,17 @@
-//! The recovery sidecar: what a reader accepts, and that a dump with its tail is the dump that was cut off.
+//! The recovery sidecar: what a reader accepts, and that a dump with its sidecar is the dump that was cut off.
 
 mod made;
 
-use alloc_dump::lane::{ENTRY_LEN, Entry};
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
 use alloc_dump::read::Loss;
 use alloc_dump::record::Record;
-use alloc_dump::tail::{
-    self, COMMIT_OFFSETS, COMMITS_OFFSET, Commit, FRAME_OFFSET, FRAME_ROOM, IDENTITY_LEN, LANE_HEADER_LEN,
-    LANE_LEN, LANE_ROOM, LANE_TAILS, LANE_THREADS, LANES_OFFSET, LANES_START, LOST_OFFSET, NODE_LEN,
-    NODE_RING_OFFSET, NODE_ROOM, NODES_OFFSET, PARTIAL_OFFSET, PAYLOAD_OFFSET, PID_OFFSET, STATE_OFFSET,
-    Tail,
+use alloc_dump::sidecar::{
+    self, COMMIT_OFFSETS, COMMITS_OFFSET, Commit, FRAME_CAPACITY, FRAME_OFFSET, IDENTITY_LEN, LOST_OFFSET,
+    NODE_COUNT_OFFSET, NODE_LEN, NODE_RING_CAPACITY, NODE_RING_OFFSET, PARTIAL_OFFSET, PAYLOAD_OFFSET,
+    PID_OFFSET, RING_CAPACITY, RING_COUNT_OFFSET, RING_HEADER_LEN, RING_LEN, RING_TAKEN_OFFSET,
+    RING_THREADS_OFFSET, RINGS_START, STATE_OFFSET, Sidecar,
 };
+use alloc_dump::thread_ring::{ENTRY_LEN, Entry};
 use alloc_dump::write::Encoder;
 
 use made::{Dump, SESSION, one_of_each, payload, read, texts};
@@ -19,54 +19,54 @@ use made::{Dump, SESSION, one_of_each, payload, read, texts};
 #[test]
 fn the_payload_is_what_the_commit_says() {
     let records = payload(&one_of_each());
-    let mut sidecar = Sidecar::new();
+    let mut sidecar = SidecarFile::new();
     sidecar.set(STATE_OFFSET, 28);
     sidecar.set(PID_OFFSET, 4242);
     sidecar.0[PAYLOAD_OFFSET..][..records.len()].copy_from_slice(&records);
-    assert_eq!(sidecar.tail().payload(), b"", "before the first commit");
+    assert_eq!(sidecar.parsed().payload(), b"", "before the first commit");
     for commits in 1..5 {
         let len = records.len() as u64 - commits;
         sidecar.commit(commits, Commit { len, seq: 5, ..Commit::default() });
-        let tail = sidecar.tail();
-        assert_eq!((tail.payload(), tail.seq()), (&records[..len as usize], 5));
-        assert_eq!((tail.stopped_errno, tail.pid, tail.commits), (28, 4242, commits));
+        let sidecar = sidecar.parsed();
+        assert_eq!((sidecar.payload(), sidecar.seq()), (&records[..len as usize], 5));
+        assert_eq!((sidecar.stopped_errno, sidecar.pid, sidecar.commits), (28, 4242, commits));
     }
 }
 
 #[test]
 fn a_foreign_or_damaged_sidecar_is_none() {
-    let sidecar = Sidecar::with_frame(&payload(&one_of_each()), 0);
-    assert!(Tail::parse(&sidecar.0, &SESSION).is_some());
-    assert_eq!(Tail::parse(&sidecar.0, b"another session."), None);
+    let sidecar = SidecarFile::with_frame(&payload(&one_of_each()), 0);
+    assert!(Sidecar::parse(&sidecar.0, &SESSION).is_some());
+    assert_eq!(Sidecar::parse(&sidecar.0, b"another session."), None);
     for at in 0..32 {
         let mut bytes = sidecar.0.clone();
         bytes[at] ^= 0x10;
-        assert_eq!(Tail::parse(&bytes, &SESSION), None, "byte {at}");
+        assert_eq!(Sidecar::parse(&bytes, &SESSION), None, "byte {at}");
     }
     // The commit that is not valid says nothing.
     for at in COMMIT_OFFSETS[0]..COMMIT_OFFSETS[0] + 64 {
         let mut bytes = sidecar.0.clone();
         bytes[at] ^= 0x10;
-        assert!(Tail::parse(&bytes, &SESSION).is_some(), "byte {at}");
+        assert!(Sidecar::parse(&bytes, &SESSION).is_some(), "byte {at}");
     }
 }
 
 #[test]
 fn a_sidecar_cut_short_in_its_frame_is_none() {
     let records = payload(&one_of_each());
-    let sidecar = Sidecar::with_frame(&records, 0);
+    let sidecar = SidecarFile::with_frame(&records, 0);
     let end = PAYLOAD_OFFSET + records.len();
     for len in 0..end {
-        assert_eq!(Tail::parse(&sidecar.0[..len], &SESSION), None, "{len} bytes");
+        assert_eq!(Sidecar::parse(&sidecar.0[..len], &SESSION), None, "{len} bytes");
     }
-    assert!(Tail::parse(&sidecar.0[..end], &SESSION).is_some());
+    assert!(Sidecar::parse(&sidecar.0[..end], &SESSION).is_some());
 }
 
 #[test]
 fn numbers_that_cannot_be_are_none() {
     let at = COMMIT_OFFSETS[1];
     let bad = [
-        (at, (FRAME_ROOM - FRAME_HEADER_LEN) as u64 + 1),
+        (at, (FRAME_CAPACITY - FRAME_HEADER_LEN) as u64 + 1),
         (at, u64::MAX),
         (at + 8, 1 << 32),
         (STATE_OFFSET, 1 << 31),
@@ -74,18 +74,18 @@ fn numbers_that_cannot_be_are_none() {
         (PID_OFFSET, 1 << 32),
     ];
     for (offset, value) in bad {
-        let mut sidecar = Sidecar::with_frame(&payload(&one_of_each()), 0);
+        let mut sidecar = SidecarFile::with_frame(&payload(&one_of_each()), 0);
         sidecar.set(offset, value);
-        assert_eq!(Tail::parse(&sidecar.0, &SESSION), None, "{value:#x} at {offset}");
+        assert_eq!(Sidecar::parse(&sidecar.0, &SESSION), None, "{value:#x} at {offset}");
     }
     // What is not bounded must do no harm.
     for offset in (COMMITS_OFFSET..COMMIT_OFFSETS[1] + 56).step_by(8) {
         for value in [u64::MAX, 1 << 63, 1 << 32, 4097] {
-            let mut sidecar = Sidecar::with_frame(&payload(&one_of_each()), 0);
-            sidecar.lane(0, 1, &[Entry::ThreadEnd.encode(1)]);
+            let mut sidecar = SidecarFile::with_frame(&payload(&one_of_each()), 0);
+            sidecar.ring(0, 1, &[Entry::ThreadEnd.encode(1)]);
             sidecar.set(offset, value);
-            if let Some(tail) = Tail::parse(&sidecar.0, &SESSION) {
-                tail.frames(0, 0);
+            if let Some(sidecar) = Sidecar::parse(&sidecar.0, &SESSION) {
+                sidecar.frames(0, 0);
             }
         }
     }
@@ -100,29 +100,30 @@ fn a_killed_recording_loses_nothing_at_any_instant() {
         let record = |number| Record::Dealloc { addr: 16 * number, size: None, stack };
         texts(&(0..count).map(record).collect::<Vec<_>>())
     };
-    let (mut dump, mut sidecar, mut encoder) = (Dump::new(), Sidecar::new(), Encoder::new());
+    let (mut dump, mut sidecar, mut encoder) = (Dump::new(), SidecarFile::new(), Encoder::new());
     let mut commits = 0;
     let mut stored = Vec::new();
-    let mut commit = |sidecar: &mut Sidecar, len: usize, seq: u32, taken: u64, killed: &dyn Fn(&Sidecar)| {
-        commits += 1;
-        let which = (commits & 1) as usize * 8;
-        sidecar.set(LANES_START + LANE_TAILS + which, taken);
-        killed(sidecar);
-        sidecar.set(LANES_START + LANE_THREADS + which, 1);
-        killed(sidecar);
-        let words = Commit { len: len as u64, seq: u64::from(seq), ..Commit::default() }.words();
-        for (index, word) in words.into_iter().enumerate() {
-            sidecar.set(COMMIT_OFFSETS[(commits & 1) as usize] + 8 * index, word);
+    let mut commit =
+        |sidecar: &mut SidecarFile, len: usize, seq: u32, taken: u64, killed: &dyn Fn(&SidecarFile)| {
+            commits += 1;
+            let which = (commits & 1) as usize * 8;
+            sidecar.set(RINGS_START + RING_TAKEN_OFFSET + which, taken);
             killed(sidecar);
-        }
-        sidecar.set(COMMITS_OFFSET, commits);
-        killed(sidecar);
-    };
+            sidecar.set(RINGS_START + RING_THREADS_OFFSET + which, 1);
+            killed(sidecar);
+            let words = Commit { len: len as u64, seq: u64::from(seq), ..Commit::default() }.words();
+            for (index, word) in words.into_iter().enumerate() {
+                sidecar.set(COMMIT_OFFSETS[(commits & 1) as usize] + 8 * index, word);
+                killed(sidecar);
+            }
+            sidecar.set(COMMITS_OFFSET, commits);
+            killed(sidecar);
+        };
     for number in 0..60u64 {
         // A thread stores an event.
         stored.push(free(number).encode(100 + number));
-        sidecar.lane(0, 1, &stored);
-        let killed = |dump: &Dump, sidecar: &Sidecar| {
+        sidecar.ring(0, 1, &stored);
+        let killed = |dump: &Dump, sidecar: &SidecarFile| {
             assert_eq!(heap_events(&recovered(dump, sidecar)), expected(number + 1), "event {number}");
         };
         killed(&dump, &sidecar);
@@ -132,7 +133,7 @@ fn a_killed_recording_loses_nothing_at_any_instant() {
         if encoder.len() > 40 {
             commit(&mut sidecar, encoder.len(), dump.next_seq(), number, &|sidecar| killed(&dump, sidecar));
             let seq = dump.next_seq();
-            let len = encoder.seal(&mut sidecar.0[FRAME_OFFSET..FRAME_OFFSET + FRAME_ROOM], seq);
+            let len = encoder.seal(&mut sidecar.0[FRAME_OFFSET..FRAME_OFFSET + FRAME_CAPACITY], seq);
             for part in 0..len {
                 let mut cut = dump.clone();
                 cut.bytes.extend_from_slice(&sidecar.0[FRAME_OFFSET..][..part]);
@@ -142,7 +143,7 @@ fn a_killed_recording_loses_nothing_at_any_instant() {
             killed(&dump, &sidecar);
             commit(&mut sidecar, 0, dump.next_seq(), number, &|sidecar| killed(&dump, sidecar));
         }
-        encoder.push(&mut sidecar.0[FRAME_OFFSET..FRAME_OFFSET + FRAME_ROOM], &record).unwrap();
+        encoder.push(&mut sidecar.0[FRAME_OFFSET..FRAME_OFFSET + FRAME_CAPACITY], &record).unwrap();
         killed(&dump, &sidecar);
         let len = encoder.len();
         commit(&mut sidecar, len, dump.next_seq(), number + 1, &|sidecar| killed(&dump, sidecar));
@@ -152,7 +153,7 @@ fn a_killed_recording_loses_nothing_at_any_instant() {
 
 #[test]
 fn lanes_are_sorted_by_stamp_and_know_whose_they_are() {
-    let mut sidecar = Sidecar::new();
+    let mut sidecar = SidecarFile::new();
     let stack = StackId::FIRST;
     let alloc = |addr| Entry::Alloc { addr, size: 24, stack, zeroed: false, truncated: false };
     let first = [
@@ -166,20 +167,20 @@ fn lanes_are_sorted_by_stamp_and_know_whose_they_are() {
     let second = [
         Entry::ThreadStart { id: 9, os_tid: 77 }.encode(150),
         Entry::Size(1 << 33).encode(199),
-        Entry::Alloc { addr: 0x70, size: tail_wide(), stack, zeroed: true, truncated: false }.encode(200),
+        Entry::Alloc { addr: 0x70, size: wide_size(), stack, zeroed: true, truncated: false }.encode(200),
         // At the very moment at which the other thread's block moves away.
         alloc(0x20).encode(400),
         Entry::ThreadEnd.encode(600),
     ];
-    sidecar.lane(0, 4, &first);
-    sidecar.lane(1, 1, &second);
+    sidecar.ring(0, 4, &first);
+    sidecar.ring(1, 1, &second);
     sidecar.set(LOST_OFFSET, 5);
-    sidecar.commit(1, Commit { lost: 2, stamp: 100, us: 7, rate: 1 << 31, ..Commit::default() });
-    sidecar.lane_tails(0, 0, 4);
-    let node = tail::node_words(stack, StackId::ROOT, 0x5555);
+    sidecar.commit(1, Commit { lost: 2, timestamp: 100, us: 7, rate: 1 << 31, ..Commit::default() });
+    sidecar.set_taken(0, 0, 4);
+    let node = sidecar::node_words(stack, StackId::ROOT, 0x5555);
     sidecar.set(NODE_RING_OFFSET, node[0]);
     sidecar.set(NODE_RING_OFFSET + 8, node[1]);
-    sidecar.set(NODES_OFFSET, 1);
+    sidecar.set(NODE_COUNT_OFFSET, 1);
     let expected = [
         Record::Node { id: stack, parent: StackId::ROOT, pc: 0x5555 },
         Record::Lost { events: 3 },
@@ -209,19 +210,19 @@ fn lanes_are_sorted_by_stamp_and_know_whose_they_are() {
 
 #[test]
 fn rings_begin_anew_at_their_end() {
-    let mut sidecar = Sidecar::new();
-    let room = LANE_ROOM as u64;
-    sidecar.lane(0, 1, &[]);
+    let mut sidecar = SidecarFile::new();
+    let room = RING_CAPACITY as u64;
+    sidecar.ring(0, 1, &[]);
     for number in room - 2..room + 3 {
         let entry = Entry::Dealloc { addr: number, size: 1, stack: StackId::NONE, truncated: false };
         sidecar.entry(0, number, entry.encode(number));
     }
-    sidecar.set(LANES_START, room + 3);
-    sidecar.commit(1, Commit { nodes: NODE_ROOM as u64 - 1, ..Commit::default() });
-    sidecar.lane_tails(0, room - 2, 1);
-    sidecar.set(NODES_OFFSET, NODE_ROOM as u64 + 1);
-    for (place, id) in [(NODE_ROOM - 1, 50), (0, 51)] {
-        let words = tail::node_words(StackId(id), StackId::ROOT, u64::from(id));
+    sidecar.set(RINGS_START, room + 3);
+    sidecar.commit(1, Commit { nodes: NODE_RING_CAPACITY as u64 - 1, ..Commit::default() });
+    sidecar.set_taken(0, room - 2, 1);
+    sidecar.set(NODE_COUNT_OFFSET, NODE_RING_CAPACITY as u64 + 1);
+    for (place, id) in [(NODE_RING_CAPACITY - 1, 50), (0, 51)] {
+        let words = sidecar::node_words(StackId(id), StackId::ROOT, u64::from(id));
         sidecar.set(NODE_RING_OFFSET + place * NODE_LEN, words[0]);
         sidecar.set(NODE_RING_OFFSET + place * NODE_LEN + 8, words[1]);
     }
@@ -232,28 +233,28 @@ fn rings_begin_anew_at_their_end() {
     assert_eq!(heap_events(&records), texts(&(room - 2..room + 3).map(free).collect::<Vec<_>>()));
 }
 
-/// The second of the older lanes begins where the first one of today is not over yet.
+/// The second of the older rings begins where the first one of today is not over yet.
 #[test]
 fn lanes_of_older_writers_have_room_for_4096_entries() {
-    const { assert!(LANE_ROOM > 4096) };
+    const { assert!(RING_CAPACITY > 4096) };
     let len = 4096 + 4096 * ENTRY_LEN;
-    let mut sidecar = Sidecar::new();
-    sidecar.0.resize(LANES_START + 2 * len, 0);
+    let mut sidecar = SidecarFile::new();
+    sidecar.0.resize(RINGS_START + 2 * len, 0);
     sidecar.0[..8].copy_from_slice(b"\x89ADTAIL\n");
     let crc = crc32(&sidecar.0[..24]);
     sidecar.0[24..28].copy_from_slice(&crc.to_le_bytes());
     sidecar.0[28..32].fill(0);
-    sidecar.set(LANES_OFFSET, 2);
+    sidecar.set(RING_COUNT_OFFSET, 2);
     sidecar.commit(1, Commit::default());
-    for lane in 0..2 {
-        let at = LANES_START + lane * len;
+    for ring in 0..2 {
+        let at = RINGS_START + ring * len;
         // The ring has come round: the newest entry stands at its beginning.
         sidecar.set(at, 4097);
-        sidecar.set(at + LANE_TAILS + 8, 4095);
+        sidecar.set(at + RING_TAKEN_OFFSET + 8, 4095);
         for number in [4095, 4096] {
-            let addr = (10 * lane + number) as u64;
+            let addr = (10 * ring + number) as u64;
             let entry = Entry::Dealloc { addr, size: 1, stack: StackId::NONE, truncated: false };
-            for (index, word) in entry.encode((2 * number + lane) as u64).into_iter().enumerate() {
+            for (index, word) in entry.encode((2 * number + ring) as u64).into_iter().enumerate() {
                 sidecar.set(at + 4096 + number % 4096 * ENTRY_LEN + 8 * index, word);
             }
         }
@@ -265,49 +266,49 @@ fn lanes_of_older_writers_have_room_for_4096_entries() {
 
 #[test]
 fn lanes_of_a_room_that_nobody_has_are_refused() {
-    let mut sidecar = Sidecar::new();
+    let mut sidecar = SidecarFile::new();
     for (room, is_one) in
         [(0u32, false), (1, true), (3, false), (4096, true), (4097, false), (8192, true), (16384, false)]
     {
         sidecar.0[24..28].copy_from_slice(&room.to_le_bytes());
         let crc = crc32(&sidecar.0[..28]);
         sidecar.0[28..32].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Tail::parse(&sidecar.0, &SESSION).is_some(), is_one, "{room}");
+        assert_eq!(Sidecar::parse(&sidecar.0, &SESSION).is_some(), is_one, "{room}");
     }
 }
 
 #[test]
 fn more_than_a_frame_becomes_several() {
-    let mut sidecar = Sidecar::new();
-    let lanes = 12;
+    let mut sidecar = SidecarFile::new();
+    let rings = 12;
     let free = |addr| Entry::Dealloc { addr, size: 1, stack: StackId(1 << 30), truncated: false };
-    for lane in 0..lanes {
-        let far = |number: u64| free((number * 7919 + lane) << 20).encode(number * lanes + lane);
-        sidecar.lane(lane as usize, 1, &(0..LANE_ROOM as u64).map(far).collect::<Vec<_>>());
+    for ring in 0..rings {
+        let far = |number: u64| free((number * 7919 + ring) << 20).encode(number * rings + ring);
+        sidecar.ring(ring as usize, 1, &(0..RING_CAPACITY as u64).map(far).collect::<Vec<_>>());
     }
-    let frames = sidecar.tail().frames(0, 0);
+    let frames = sidecar.parsed().frames(0, 0);
     let outcome = read([Dump::new().bytes, frames].concat().as_slice()).unwrap();
     assert_eq!((outcome.loss, outcome.next_seq > 1), (Loss::default(), true));
     let events = heap_events(&outcome.records);
-    assert_eq!(events.len(), lanes as usize * LANE_ROOM);
+    assert_eq!(events.len(), rings as usize * RING_CAPACITY);
     let first = Record::Dealloc { addr: 1 << 20, size: None, stack: StackId(1 << 30) };
     assert_eq!(events[1], texts(&[first])[0]);
 }
 
 #[test]
-fn frames_between_the_dump_and_its_tail_are_missing() {
+fn frames_between_the_dump_and_its_sidecar_are_missing() {
     let late = [Record::Dealloc { addr: 1, size: Some(2), stack: StackId::NONE }];
     let dump = Dump::of(&one_of_each(), 4096);
-    let sidecar = Sidecar::with_frame(&payload(&late), 4);
-    assert_eq!((sidecar.tail().missing_frames(dump.next_seq()), dump.next_seq()), (3, 1));
+    let sidecar = SidecarFile::with_frame(&payload(&late), 4);
+    assert_eq!((sidecar.parsed().missing_frames(dump.next_seq()), dump.next_seq()), (3, 1));
     assert_eq!(recovered(&dump, &sidecar), texts(&[&one_of_each()[..], &late].concat()));
 }
 
 /// What docs/FORMAT.md tells a reader to do.
-fn recovered(dump: &Dump, sidecar: &Sidecar) -> Vec<String> {
+fn recovered(dump: &Dump, sidecar: &SidecarFile) -> Vec<String> {
     let outcome = read(dump.bytes.as_slice()).unwrap();
     let mut bytes = dump.bytes[..outcome.end_of_whole_frames as usize].to_vec();
-    bytes.extend(sidecar.tail().frames(outcome.next_seq, outcome.next_seq));
+    bytes.extend(sidecar.parsed().frames(outcome.next_seq, outcome.next_seq));
     let outcome = read(bytes.as_slice()).unwrap();
     assert_eq!(outcome.loss, Loss::default());
     assert!(!outcome.complete);
@@ -326,29 +327,29 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-fn tail_wide() -> u32 {
-    alloc_dump::lane::WIDE
+fn wide_size() -> u32 {
+    alloc_dump::thread_ring::WIDE
 }
 
-struct Sidecar(Vec<u8>);
+struct SidecarFile(Vec<u8>);
 
-impl Sidecar {
-    fn new() -> Sidecar {
-        let mut sidecar = Sidecar(vec![0; LANES_START]);
-        sidecar.0[..IDENTITY_LEN].copy_from_slice(&tail::encode_identity(&SESSION));
+impl SidecarFile {
+    fn new() -> SidecarFile {
+        let mut sidecar = SidecarFile(vec![0; RINGS_START]);
+        sidecar.0[..IDENTITY_LEN].copy_from_slice(&sidecar::encode_identity(&SESSION));
         sidecar
     }
 
-    fn with_frame(payload: &[u8], seq: u64) -> Sidecar {
-        let mut sidecar = Sidecar::new();
+    fn with_frame(payload: &[u8], seq: u64) -> SidecarFile {
+        let mut sidecar = SidecarFile::new();
         sidecar.0[PAYLOAD_OFFSET..][..payload.len()].copy_from_slice(payload);
         sidecar.commit(1, Commit { len: payload.len() as u64, seq, ..Commit::default() });
         sidecar.set(PARTIAL_OFFSET, 1);
         sidecar
     }
 
-    fn tail(&self) -> Tail<'_> {
-        Tail::parse(&self.0, &SESSION).unwrap()
+    fn parsed(&self) -> Sidecar<'_> {
+        Sidecar::parse(&self.0, &SESSION).unwrap()
     }
 
     fn commit(&mut self, commits: u64, commit: Commit) {
@@ -358,31 +359,31 @@ impl Sidecar {
         self.set(COMMITS_OFFSET, commits);
     }
 
-    /// Entries of a lane, which belongs to `thread` before the first of them, as long as nothing else is committed.
-    fn lane(&mut self, lane: usize, thread: u64, entries: &[[u64; 3]]) {
-        let end = LANES_START + (lane + 1) * LANE_LEN;
+    /// Entries of a ring, which belongs to `thread` before the first of them, as long as nothing else is committed.
+    fn ring(&mut self, ring: usize, thread: u64, entries: &[[u64; 3]]) {
+        let end = RINGS_START + (ring + 1) * RING_LEN;
         if self.0.len() < end {
             self.0.resize(end, 0);
-            self.set(LANES_OFFSET, lane as u64 + 1);
-            self.lane_tails(lane, 0, thread);
+            self.set(RING_COUNT_OFFSET, ring as u64 + 1);
+            self.set_taken(ring, 0, thread);
         }
         for (number, words) in entries.iter().enumerate() {
-            self.entry(lane, number as u64, *words);
+            self.entry(ring, number as u64, *words);
         }
-        self.set(LANES_START + lane * LANE_LEN, entries.len() as u64);
+        self.set(RINGS_START + ring * RING_LEN, entries.len() as u64);
     }
 
-    fn lane_tails(&mut self, lane: usize, taken: u64, thread: u64) {
-        let at = LANES_START + lane * LANE_LEN;
+    fn set_taken(&mut self, ring: usize, taken: u64, thread: u64) {
+        let at = RINGS_START + ring * RING_LEN;
         for which in [0, 8] {
-            self.set(at + LANE_TAILS + which, taken);
-            self.set(at + LANE_THREADS + which, thread);
+            self.set(at + RING_TAKEN_OFFSET + which, taken);
+            self.set(at + RING_THREADS_OFFSET + which, thread);
         }
     }
 
-    fn entry(&mut self, lane: usize, number: u64, words: [u64; 3]) {
-        let place = number as usize % LANE_ROOM;
-        let at = LANES_START + lane * LANE_LEN + LANE_HEADER_LEN + place * ENTRY_LEN;
+    fn entry(&mut self, ring: usize, number: u64, words: [u64; 3]) {
+        let place = number as usize % RING_CAPACITY;
+        let at = RINGS_START + ring * RING_LEN + RING_HEADER_LEN + place * ENTRY_LEN;
         for (index, word) in words.into_iter().enumerate() {
             self.set(at + 8 * index, word);
         }

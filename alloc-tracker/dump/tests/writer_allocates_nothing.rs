@@ -7,7 +7,7 @@ use std::alloc::System;
 use alloc_dump::frame::FrameHeader;
 use alloc_dump::header::Header;
 use alloc_dump::layout::FRAME_RECORDS;
-use alloc_dump::tail;
+use alloc_dump::sidecar;
 use alloc_dump::write::{Encoder, seal_trailer};
 use alloc_oracle::{Counting, snapshot};
 
@@ -45,7 +45,7 @@ fn write(
         let _ = seal_trailer(buffer, 1, trailer);
         if let Some(room) = buffer.get_mut(..64) {
             room.copy_from_slice(&Header { session: [1; 16], created_unix_ns: 2 }.encode());
-            room[..32].copy_from_slice(&tail::encode_identity(&[1; 16]));
+            room[..32].copy_from_slice(&sidecar::encode_identity(&[1; 16]));
             room[..32].copy_from_slice(&FrameHeader::raw(FRAME_RECORDS, 1, b"payload").encode());
         }
     }

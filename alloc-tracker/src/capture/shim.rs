@@ -11,7 +11,7 @@
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use alloc_dump::lane::Heap;
+use alloc_dump::thread_ring::Heap;
 
 use super::registers::Registers;
 use crate::sys::ErrnoGuard;

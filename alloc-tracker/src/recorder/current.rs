@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use alloc_dump::tail;
+use alloc_dump::sidecar as sidecar_format;
 
 use super::session::{is_fork, left_behind_by_fork};
 use super::stream::Stream;
@@ -44,7 +44,7 @@ pub(super) fn with_stream<R>(f: impl FnOnce(&mut Stream) -> Result<R, Failure>) 
     }
 }
 
-/// Draining a lane and writing a frame take less, unless the disk is busy, or no processor is to be had.
+/// Draining a ring and writing a frame take less, unless the disk is busy, or no processor is to be had.
 pub(super) const LONGEST_WORK_NS: u64 = 1_000_000;
 
 /// Why a recording cannot go on.
@@ -122,7 +122,7 @@ pub(crate) fn lose(events: u64) {
         return;
     }
     LOST.fetch_add(events, Ordering::Relaxed);
-    if let Some(lost) = sidecar::word(tail::LOST_OFFSET) {
+    if let Some(lost) = sidecar::word(sidecar_format::LOST_OFFSET) {
         lost.fetch_add(events, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,7 @@
-//! Heap events: their stacks are walked and they are stored in the thread's lane. In: what the hook has seen. Out: entries.
+//! Heap events: their stacks are walked and they are stored in the thread's ring. In: what the hook has seen. Out: entries.
 
-use alloc_dump::lane::{Entry, Heap};
 use alloc_dump::layout::StackId;
+use alloc_dump::thread_ring::{Entry, Heap};
 
 use super::current::{Failure, lose, stop};
 use crate::capture::{self, End, Registers, Walks};
@@ -48,8 +48,8 @@ impl Begun {
 /// the inner allocator has come back.
 #[inline(always)]
 pub(crate) fn settle() {
-    // NOTE: not before that, so that whoever was given another thread's block knows of that thread's lane.
-    if sidecar::lane_count() > 1 {
+    // NOTE: not before that, so that whoever was given another thread's block knows of that thread's ring.
+    if sidecar::ring_count() > 1 {
         clock::settle();
     }
 }
@@ -124,7 +124,7 @@ pub(crate) fn event(local: &mut Local, Stack { id: stack, truncated }: Stack, ev
         lose(u64::from(begun.recording != COUNTED));
         return;
     }
-    enrolment.store_words(size, |size, stamp| kind.encode(addr, size, (stack, truncated), stamp));
+    enrolment.store_words(size, |size, timestamp| kind.encode(addr, size, (stack, truncated), timestamp));
 }
 
 /// Records that a block is about to be moved. The number of the recording, 0 if there is none, [`COUNTED`] if the event is lost

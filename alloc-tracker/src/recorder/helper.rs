@@ -1,5 +1,5 @@
-//! The thread that drains the lanes, so that the program's own threads need not. It begins with the first recording and
-//! ends with it. Without it (switched off, or the system gives no thread) each thread drains when its lane is full.
+//! The thread that drains the rings, so that the program's own threads need not. It begins with the first recording and
+//! ends with it. Without it (switched off, or the system gives no thread) each thread drains when its ring is full.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -40,12 +40,12 @@ pub(super) fn is_running() -> bool {
     STATE.load(Ordering::Relaxed) != NONE
 }
 
-/// Whether it looks at the lanes within microseconds, because events pour in.
+/// Whether it looks at the rings within microseconds, because events pour in.
 pub(super) fn looks_soon() -> bool {
     matches!(STATE.load(Ordering::Relaxed), AWAKE | PAUSING)
 }
 
-/// A thread waits until its lane is drained.
+/// A thread waits until its ring is drained.
 ///
 /// PERF: nobody wakes it from its long sleep. That takes the program's thread up to twenty microseconds; and the kernel likes to run who is
 /// woken where it is woken from, in a virtual machine even if all other processors are idle, so that it gets its turn milliseconds later.
@@ -138,13 +138,13 @@ fn rest(state: u32, at_most_ns: u64) -> bool {
     true
 }
 
-/// Waits until about a quarter of a lane is filled: the next look comes before it can be full.
+/// Waits until about a quarter of a ring is filled: the next look comes before it can be full.
 fn pause_in_flood(quarter_us: u64) {
     if quarter_us > SLEEP_TAKES_US {
         rest(PAUSING, ((quarter_us - SLEEP_TAKES_US) * 1000).min(FLOODED_PAUSE_NS));
         return;
     }
-    // Sleeping takes longer than the lane has room for; whoever else wants the processor has it.
+    // Sleeping takes longer than the ring has room for; whoever else wants the processor has it.
     let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + quarter_us * 1000;
     loop {
         sys::yield_now();
@@ -166,7 +166,7 @@ const REPLACED: u32 = 4;
 
 /// A sleep takes so much more than it should.
 const SLEEP_TAKES_US: u64 = 55;
-/// Shorter than the time in which a thread fills its lane.
+/// Shorter than the time in which a thread fills its ring.
 const FLOODED_PAUSE_NS: u64 = 150_000;
 /// After events have ceased to pour in they are still looked for as if they did.
 const LINGERING_NS: u64 = 500_000;
@@ -174,7 +174,7 @@ const LINGERING_NS: u64 = 500_000;
 const SHORTEST_SLEEP_NS: u64 = 1_000_000;
 /// The state of the process is sampled at every second of them while it changes.
 ///
-/// PERF: until this thread looks, the program drains the lane that it floods.
+/// PERF: until this thread looks, the program drains the ring that it floods.
 const SHORTEST_PAUSE_NS: u64 = crate::sample::INTERVAL_US * 1000 / 2;
 const LONGEST_PAUSE_NS: u64 = 32 * SHORTEST_PAUSE_NS;
 

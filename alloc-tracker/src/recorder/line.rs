@@ -1,7 +1,7 @@
 //! Lines of annotated functions, and marks: what a thread is at. In: what probes say. Out: entries.
 
-use alloc_dump::lane::Entry;
 use alloc_dump::record::LINE_AGAIN;
+use alloc_dump::thread_ring::Entry;
 
 use super::current::{lose, with_stream};
 use super::event::settle;
@@ -24,7 +24,7 @@ pub(crate) fn enter(local: &mut Local, function: &Function, again: &Activation) 
         return Activation::NONE;
     }
     if goes_on {
-        // It was left before, maybe by another thread: its stamp must be the later one.
+        // It was left before, maybe by another thread: its timestamp must be the later one.
         settle();
     }
     if !local.enrolment.store(0, |_| entry) {

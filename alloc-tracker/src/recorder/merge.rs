@@ -1,20 +1,20 @@
-//! Which lane's entry comes next: a binary heap of the lanes' oldest entries, in memory of the caller's.
+//! Which ring's entry comes next: a binary heap of the rings' oldest entries, in memory of the caller's.
 
 use crate::sys::Plain;
 
-/// A lane and the key of its oldest entry.
+/// A ring and the key of its oldest entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub(super) struct Candidate {
     /// Smaller comes first.
     pub(super) key: u64,
-    pub(super) lane: u64,
+    pub(super) ring: u64,
 }
 
 // SAFETY: integers without padding.
 unsafe impl Plain for Candidate {}
 
-/// Candidates, the smallest key first; `items` has room for one of each lane.
+/// Candidates, the smallest key first; `items` has room for one of each ring.
 pub(super) struct Candidates<'a> {
     items: &'a mut [Candidate],
     len: usize,
@@ -69,14 +69,14 @@ mod tests {
 
     #[test]
     fn the_smallest_key_comes_first() {
-        let mut room = [Candidate { key: 0, lane: 0 }; 200];
+        let mut room = [Candidate { key: 0, ring: 0 }; 200];
         let mut candidates = Candidates::new(&mut room);
         let mut state = 12345u64;
         let mut keys: Vec<u64> = Vec::new();
-        for lane in 0..200 {
+        for ring in 0..200 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             keys.push(state >> 56);
-            candidates.push(Candidate { key: state >> 56, lane });
+            candidates.push(Candidate { key: state >> 56, ring });
         }
         keys.sort_unstable();
         for key in keys {

@@ -1,8 +1,8 @@
 //! From events to the dump. In: events with their walks, from any thread. Out: records in the sink's frames.
 //!
-//! A thread stamps its events (`event`, `line`) and stores them in a lane of its own, without waiting for any other
-//! (`writer`). Now and then somebody drains all lanes into the one ordered stream (`stream`, `merge`): a helper thread
-//! (`helper`), or whichever thread finds its lane full. `session` begins and ends recordings, `current` is the one that goes on. A failure of ours ends the recording with one line on stderr and never
+//! A thread timestamps its events (`event`, `line`) and stores them in a ring of its own, without waiting for any other
+//! (`writer`). Now and then somebody drains all rings into the one ordered stream (`stream`, `merge`): a helper thread
+//! (`helper`), or whichever thread finds its ring full. `session` begins and ends recordings, `current` is the one that goes on. A failure of ours ends the recording with one line on stderr and never
 //! reaches the host.
 
 mod current;

@@ -118,7 +118,7 @@ fn finish_locked(number: u32) -> Result<(), Errno> {
     }
 }
 
-/// Whether a full lane costs events instead of time.
+/// Whether a full ring costs events instead of time.
 pub(super) fn rather_loses() -> bool {
     RATHER_LOSES.load(Ordering::Relaxed)
 }

@@ -1,14 +1,16 @@
-//! One recording: the one stream of records, into which the lanes are drained. Used under the recorder's lock.
+//! One recording: the one stream of records, into which the rings are drained. Used under the recorder's lock.
 
 mod drain;
-mod lane_state;
 mod pace;
+mod ring_state;
 
 use std::sync::atomic::{Ordering, fence};
 
-use alloc_dump::lane::Entry;
 use alloc_dump::record::{MAX_HOT_LEN, Process, Record, Sample};
-use alloc_dump::tail::{self, Commit, LANE_LEN, LANE_TAILS, LANE_THREADS, MAX_LANES};
+use alloc_dump::sidecar::{
+    self as sidecar_format, Commit, MAX_RINGS, RING_LEN, RING_TAKEN_OFFSET, RING_THREADS_OFFSET,
+};
+use alloc_dump::thread_ring::Entry;
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, Full, seal_trailer};
 
@@ -21,12 +23,12 @@ use crate::epoch;
 use crate::modules::Found;
 use crate::probe::Function;
 use crate::sample::{self, Life};
-use crate::sidecar::{self, Lane};
+use crate::sidecar::{self, ThreadRing};
 use crate::sink::Sink;
 use crate::sys::{self, Errno, Mapping, PathBuffer};
 use crate::thread;
-use lane_state::{AWAY, EMPTY, FREE, LaneState};
 use pace::Pace;
+use ring_state::{AWAY, EMPTY, FREE, RingState};
 
 /// One recording.
 pub(crate) struct Stream {
@@ -44,7 +46,7 @@ pub(crate) struct Stream {
     threads: u32,
     page_size: u64,
     scale: Scale,
-    /// How the stamps of this draining become times.
+    /// How the timestamps of this draining become times.
     time: Commit,
     now_us: u64,
     /// Entries that were taken since the helper looked last.
@@ -58,14 +60,14 @@ pub(crate) struct Stream {
     lost: u64,
     functions: u32,
     marks: u32,
-    lanes: Mapping,
+    rings: Mapping,
     candidates: Mapping,
 }
 
 /// What a look at the recording has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tick {
-    /// So much happens that a quarter of a lane is filled in so many microseconds.
+    /// So much happens that a quarter of a ring is filled in so many microseconds.
     Flooded(u64),
     /// Something has happened since the last one.
     Busy,
@@ -75,7 +77,7 @@ pub(super) enum Tick {
     Over,
 }
 
-/// Why a thread has no lane.
+/// Why a thread has no ring.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Turned {
     /// The recording is just being finished.
@@ -124,8 +126,8 @@ impl Stream {
             lost: 0,
             functions: 0,
             marks: 0,
-            lanes: mapping(MAX_LANES * size_of::<LaneState>())?,
-            candidates: mapping(MAX_LANES * size_of::<Candidate>())?,
+            rings: mapping(MAX_RINGS * size_of::<RingState>())?,
+            candidates: mapping(MAX_RINGS * size_of::<Candidate>())?,
         };
         if stream.partial {
             stream.sink.set_partial();
@@ -143,35 +145,35 @@ impl Stream {
         &self.path
     }
 
-    /// A thread begins: its number, and its lane, for which there may be no memory.
+    /// A thread begins: its number, and its ring, for which there may be no memory.
     pub(super) fn enter(&mut self) -> Result<Result<(u32, Place), Turned>, Failure> {
         if epoch::recording() != self.number {
             return Ok(Err(Turned::TooLate));
         }
-        let count = sidecar::lane_count();
-        let free = self.states().iter().take(count).position(|lane| lane.free != 0);
+        let count = sidecar::ring_count();
+        let free = self.states().iter().take(count).position(|ring| ring.free != 0);
         let index = match free {
             Some(index) => index,
-            None if count == MAX_LANES => return Ok(Err(Turned::NoMemory)),
+            None if count == MAX_RINGS => return Ok(Err(Turned::NoMemory)),
             None => {
-                let Ok((memory, shared)) = self.sink.map_lane(count) else {
+                let Ok((memory, shared)) = self.sink.map_ring(count) else {
                     return Ok(Err(Turned::NoMemory));
                 };
-                let (lane, shared) = (Lane::new(memory), u64::from(shared));
-                self.states()[count] = LaneState { start: lane.address(), shared, ..EMPTY };
-                sidecar::add_lane(lane);
+                let (ring, shared) = (ThreadRing::new(memory), u64::from(shared));
+                self.states()[count] = RingState { start: ring.address(), shared, ..EMPTY };
+                sidecar::add_ring(ring);
                 count
             }
         };
         self.threads += 1;
         self.states()[index].free = 0;
-        let lane = sidecar::lane(index);
-        let stored = lane.stored();
-        let last = stored.checked_sub(1).map_or(0, |last| Entry::stamp(lane.first_word(last)));
-        Ok(Ok((self.threads, Place::new(self.number, lane, index, stored, last))))
+        let ring = sidecar::ring(index);
+        let stored = ring.stored();
+        let last = stored.checked_sub(1).map_or(0, |last| Entry::timestamp(ring.first_word(last)));
+        Ok(Ok((self.threads, Place::new(self.number, ring, index, stored, last))))
     }
 
-    /// The thread that had this lane has ended: what it holds is taken, so that it need not stay resident.
+    /// The thread that had this ring has ended: what it holds is taken, so that it need not stay resident.
     pub(super) fn leave(&mut self, place: &Place) -> Result<(), Failure> {
         if place.recording != self.number {
             // It was stopped while another recording ended and this one began.
@@ -249,13 +251,13 @@ impl Stream {
         Ok(tick)
     }
 
-    /// Measures how fast lanes are filled: the entries that the fullest one holds.
+    /// Measures how fast rings are filled: the entries that the fullest one holds.
     fn look_at_pace(&mut self, now_us: u64) -> u64 {
         let is_due = self.pace.is_due(now_us);
         let (mut held, mut most) = (0, 0);
-        let lanes = self.lanes.slice_mut::<LaneState>().iter_mut().enumerate().take(sidecar::lane_count());
-        for (index, state) in lanes.filter(|(_, state)| state.free != AWAY) {
-            let stored = sidecar::lane(index).stored();
+        let rings = self.rings.slice_mut::<RingState>().iter_mut().enumerate().take(sidecar::ring_count());
+        for (index, state) in rings.filter(|(_, state)| state.free != AWAY) {
+            let stored = sidecar::ring(index).stored();
             held = held.max(stored - state.taken);
             if is_due {
                 most = most.max(stored - std::mem::replace(&mut state.measured, stored));
@@ -304,34 +306,34 @@ impl Stream {
 
     /// Closes a dump that is finished.
     pub(super) fn close(mut self) {
-        let lanes = self.take_lanes();
-        release(self.sink.finish(), lanes);
+        let rings = self.take_lanes();
+        release(self.sink.finish(), rings);
     }
 
     /// Closes the dump as it is.
     pub(super) fn abandon(mut self, errno: Errno) {
-        let lanes = self.take_lanes();
-        release(self.sink.abandon(errno), lanes);
+        let rings = self.take_lanes();
+        release(self.sink.abandon(errno), rings);
     }
 
-    fn states(&mut self) -> &mut [LaneState] {
-        self.lanes.slice_mut()
+    fn states(&mut self) -> &mut [RingState] {
+        self.rings.slice_mut()
     }
 
     fn take_lanes(&mut self) -> Mapping {
-        let count = sidecar::lane_count();
-        let mut lanes = std::mem::replace(&mut self.lanes, Mapping::empty());
-        if let Some(end) = lanes.slice_mut::<LaneState>().get_mut(count) {
+        let count = sidecar::ring_count();
+        let mut rings = std::mem::replace(&mut self.rings, Mapping::empty());
+        if let Some(end) = rings.slice_mut::<RingState>().get_mut(count) {
             end.start = 0;
         }
-        lanes
+        rings
     }
 
     fn write_nodes(&mut self) -> Result<(), Failure> {
-        let Some(stored) = sidecar::word(tail::NODES_OFFSET) else { return Ok(()) };
+        let Some(stored) = sidecar::word(sidecar_format::NODE_COUNT_OFFSET) else { return Ok(()) };
         let stored = stored.load(Ordering::Acquire);
         while self.nodes < stored {
-            self.append(None, &tail::node_record(sidecar::node(self.nodes)))?;
+            self.append(None, &sidecar_format::node_record(sidecar::node(self.nodes)))?;
             self.nodes += 1;
         }
         Ok(())
@@ -352,36 +354,36 @@ impl Stream {
     /// Makes all that was appended and taken so far hold together.
     fn commit(&mut self) {
         let which = self.sink.next_commit();
-        let count = sidecar::lane_count();
-        for (index, state) in self.lanes.slice_mut::<LaneState>().iter_mut().enumerate().take(count) {
+        let count = sidecar::ring_count();
+        for (index, state) in self.rings.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
             let thread = u64::from(state.owner.thread);
             if state.tails[which] != state.taken || state.threads[which] != thread {
-                let lane = sidecar::lane(index);
-                lane.word(LANE_TAILS + 8 * which).store(state.taken, Ordering::Relaxed);
-                lane.word(LANE_THREADS + 8 * which).store(thread, Ordering::Relaxed);
+                let ring = sidecar::ring(index);
+                ring.word(RING_TAKEN_OFFSET + 8 * which).store(state.taken, Ordering::Relaxed);
+                ring.word(RING_THREADS_OFFSET + 8 * which).store(thread, Ordering::Relaxed);
                 (state.tails[which], state.threads[which]) = (state.taken, thread);
             }
         }
         let len = self.encoder.len() as u64;
         self.sink.commit(Commit { len, nodes: self.nodes, lost: self.lost, ..self.time });
         sidecar::nodes_taken(self.nodes);
-        for (index, state) in self.lanes.slice_mut::<LaneState>().iter_mut().enumerate().take(count) {
+        for (index, state) in self.rings.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
             if state.released != state.taken {
                 state.released = state.taken;
-                sidecar::lane(index).release(state.taken);
+                sidecar::ring(index).release(state.taken);
                 state.wake = 1;
             }
-            if state.free == FREE && state.shared != 0 && state.is_settled(sidecar::lane(index)) {
+            if state.free == FREE && state.shared != 0 && state.is_settled(sidecar::ring(index)) {
                 (state.free, state.wake) = (AWAY, 0);
-                sys::let_go(state.start, LANE_LEN);
+                sys::let_go(state.start, RING_LEN);
             }
         }
-        // Either this sees that a thread waits, or that thread what has been released. NOTE: other lanes are not touched: the memory
+        // Either this sees that a thread waits, or that thread what has been released. NOTE: other rings are not touched: the memory
         // of those that nobody has is not resident.
         fence(Ordering::SeqCst);
-        for (index, state) in self.lanes.slice_mut::<LaneState>().iter_mut().enumerate().take(count) {
+        for (index, state) in self.rings.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
             if std::mem::take(&mut state.wake) != 0 {
-                sidecar::lane(index).wake();
+                sidecar::ring(index).wake();
             }
         }
     }
@@ -444,14 +446,14 @@ const ROOM_FOR_THREE: usize = 3 * MAX_HOT_LEN;
 
 /// Unmaps the memory of a recording that is over, unless a thread may still be using it: maybe this very one, which has met what
 /// ends the recording on its way to storing an event.
-fn release(sidecar_memory: Mapping, mut lanes: Mapping) {
+fn release(sidecar_memory: Mapping, mut rings: Mapping) {
     sidecar::detach();
     sidecar::synchronize();
     if !thread::all_are_outside() {
         sidecar_memory.leak();
         return;
     }
-    for lane in lanes.slice_mut::<LaneState>().iter().take_while(|lane| lane.start != 0) {
-        sys::unmap(lane.start, LANE_LEN);
+    for ring in rings.slice_mut::<RingState>().iter().take_while(|ring| ring.start != 0) {
+        sys::unmap(ring.start, RING_LEN);
     }
 }

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use alloc_dump::lane::Entry;
 use alloc_dump::record::{FAULTS_UNKNOWN, RSS_UNKNOWN};
+use alloc_dump::thread_ring::Entry;
 
 use super::writer::Enrolment;
 use crate::settings::LineUsage;

@@ -1,14 +1,14 @@
-//! What one thread has to do with the current recording: its number, its lane, its name. In: entries. Out: the same,
-//! stamped, in the lane. Takes no lock but to begin, and when the lane is full.
+//! What one thread has to do with the current recording: its number, its ring, its name. In: entries. Out: the same,
+//! timestamped, in the ring. Takes no lock but to begin, and when the ring is full.
 
-use alloc_dump::lane::{ENTRY_WORDS, Entry, WIDE};
-use alloc_dump::tail::LANE_ROOM;
+use alloc_dump::sidecar::RING_CAPACITY;
+use alloc_dump::thread_ring::{ENTRY_WORDS, Entry, WIDE};
 
 use super::current::{LONGEST_WORK_NS, RECORDER, lose, notice_replaced_modules, with_stream};
 use super::stream::Turned;
 use super::{helper, session};
 use crate::epoch;
-use crate::sidecar::{self, Lane};
+use crate::sidecar::{self, ThreadRing};
 use crate::sys;
 
 /// What a thread is to the current recording.
@@ -27,15 +27,15 @@ pub(crate) struct Enrolment {
     name: [u8; 16],
 }
 
-/// The thread's lane, and how far it is filled.
+/// The thread's ring, and how far it is filled.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct Place {
-    pub(super) lane: Lane,
+    pub(super) ring: ThreadRing,
     pub(super) stored: u64,
     /// The entry before which something is to be done: the next of the two below.
     attend_at: u64,
-    /// The stamp of the last entry.
+    /// The timestamp of the last entry.
     last: u64,
     /// Entries up to here have room.
     room_until: u64,
@@ -44,7 +44,7 @@ pub(super) struct Place {
     /// The thread's first entry.
     begun: u64,
     pub(super) index: usize,
-    /// The recording that the lane is of.
+    /// The recording that the ring is of.
     pub(super) recording: u32,
 }
 
@@ -121,10 +121,10 @@ impl Enrolment {
     /// Stores the entry that `entry` makes from a size. False if it could not be, which is then counted.
     #[inline(always)]
     pub(super) fn store(&mut self, size: u64, entry: impl FnOnce(u32) -> Entry) -> bool {
-        self.store_words(size, |size, stamp| entry(size).encode(stamp))
+        self.store_words(size, |size, timestamp| entry(size).encode(timestamp))
     }
 
-    /// The same, with the entry's words, which `entry` makes from a size and a stamp.
+    /// The same, with the entry's words, which `entry` makes from a size and a timestamp.
     #[inline(always)]
     pub(super) fn store_words(
         &mut self,
@@ -136,10 +136,10 @@ impl Enrolment {
         }
         let Some(place) = &mut self.place else { return false };
         match narrow(size) {
-            Some(narrow) => place.store(|stamp| entry(narrow, stamp)),
+            Some(narrow) => place.store(|timestamp| entry(narrow, timestamp)),
             None => {
-                place.store(|stamp| Entry::Size(size).encode(stamp));
-                place.store(|stamp| entry(WIDE, stamp));
+                place.store(|timestamp| Entry::Size(size).encode(timestamp));
+                place.store(|timestamp| entry(WIDE, timestamp));
             }
         }
         true
@@ -170,7 +170,7 @@ impl Enrolment {
         })
     }
 
-    /// The thread has ended: its lane is for the next one.
+    /// The thread has ended: its ring is for the next one.
     pub(super) fn end(&mut self) {
         if self.current().is_some() {
             self.note_name();
@@ -218,11 +218,11 @@ impl Enrolment {
 }
 
 impl Place {
-    /// For a thread that begins: of a lane in which so many entries have been stored, the last one with this stamp.
-    pub(super) fn new(recording: u32, lane: Lane, index: usize, stored: u64, last: u64) -> Place {
+    /// For a thread that begins: of a ring in which so many entries have been stored, the last one with this timestamp.
+    pub(super) fn new(recording: u32, ring: ThreadRing, index: usize, stored: u64, last: u64) -> Place {
         Place {
             recording,
-            lane,
+            ring,
             index,
             stored,
             attend_at: 0,
@@ -235,7 +235,7 @@ impl Place {
 
     #[inline(always)]
     fn store(&mut self, entry: impl FnOnce(u64) -> [u64; ENTRY_WORDS]) {
-        self.last = self.lane.store(self.stored, self.last, entry);
+        self.last = self.ring.store(self.stored, self.last, entry);
         self.stored += 1;
     }
 
@@ -254,37 +254,37 @@ impl Place {
             if epoch::recording() != self.recording {
                 return false;
             }
-            let released = self.lane.released();
-            self.room_until = released + LANE_ROOM as u64;
+            let released = self.ring.released();
+            self.room_until = released + RING_CAPACITY as u64;
             if self.stored + 2 <= self.room_until {
                 return true;
             }
             if !session::rather_loses() && RECORDER.is_locked() && !std::mem::replace(&mut spun, true) {
                 // PERF: whoever holds it is mostly just draining, and gives this thread room long before it has ended.
-                self.lane.spin_for_release(released, LONGEST_WORK_NS, || RECORDER.is_locked());
+                self.ring.spin_for_release(released, LONGEST_WORK_NS, || RECORDER.is_locked());
                 continue;
             }
-            if sidecar::lane_count() > 1
+            if sidecar::ring_count() > 1
                 && helper::looks_soon()
                 && !session::rather_loses()
                 && !std::mem::replace(&mut waited, true)
             {
                 // PERF: who else has a processor for this is the program. Alone, or while the helper sleeps, a thread can as well do it itself.
                 helper::hurry();
-                self.lane.wait_for_release(released, LONGEST_WAIT_NS);
+                self.ring.wait_for_release(released, LONGEST_WAIT_NS);
                 continue;
             }
             if session::rather_loses() && RECORDER.is_locked() {
                 lose(1);
                 return false;
             }
-            let lane = self.lane;
+            let ring = self.ring;
             let drained = with_stream(|stream| {
                 if stream.number() != self.recording {
                     return Ok(None);
                 }
                 // Somebody else may have drained it while this thread waited for the lock.
-                if lane.released() + LANE_ROOM as u64 >= self.stored + 2 {
+                if ring.released() + RING_CAPACITY as u64 >= self.stored + 2 {
                     Ok(Some(0))
                 } else {
                     stream.drain(false).map(Some)
@@ -292,7 +292,7 @@ impl Place {
             });
             match drained.flatten() {
                 None => return false,
-                Some(0) if lane.released() + (LANE_ROOM as u64) < self.stored + 2 => {
+                Some(0) if ring.released() + (RING_CAPACITY as u64) < self.stored + 2 => {
                     // A thread that is just storing an entry holds all others up; it must get the processor.
                     sys::yield_now();
                 }

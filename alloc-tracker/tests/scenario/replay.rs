@@ -7,10 +7,10 @@ use std::fs::File;
 use std::path::Path;
 
 use alloc_dump::header::Header;
-use alloc_dump::layout::{StackId, TAIL_SUFFIX};
+use alloc_dump::layout::{SIDECAR_SUFFIX, StackId};
 use alloc_dump::read::{Reader, Records};
 use alloc_dump::record::{Record, Sample};
-use alloc_dump::tail::Tail;
+use alloc_dump::sidecar::Sidecar;
 use alloc_dump::trailer::{EndReason, Trailer};
 
 use super::Counts;
@@ -114,7 +114,7 @@ impl Replay {
         let file = File::open(dump).unwrap_or_else(|error| panic!("{}: {error}", dump.display()));
         let mut replay = Replay::from_reader(file);
         let mut name = dump.as_os_str().to_owned();
-        name.push(TAIL_SUFFIX);
+        name.push(SIDECAR_SUFFIX);
         if let Ok(bytes) = std::fs::read(&name) {
             replay.add_sidecar(&bytes);
         }
@@ -139,7 +139,7 @@ impl Replay {
     /// The newest records of a recording that was not finished.
     fn add_sidecar(&mut self, bytes: &[u8]) {
         let header = self.header.expect("the dump's header");
-        let tail = Tail::parse(bytes, &header.session).expect("the sidecar of this dump");
+        let tail = Sidecar::parse(bytes, &header.session).expect("the sidecar of this dump");
         self.stopped_errno = tail.stopped_errno;
         assert_eq!(tail.missing_frames(self.next_seq), 0, "frames are missing between dump and sidecar");
         let mut dump = header.encode().to_vec();

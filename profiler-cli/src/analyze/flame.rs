@@ -3,11 +3,11 @@
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
+use crate::analyze::filter::Filter;
 use crate::analyze::shown::{Cut, Shown, ShownId};
 use crate::analyze::summary::with_ids;
-use crate::filter::Filter;
+use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
-use crate::stacks::{FrameId, NamedFrame, Stacks};
 
 /// What the width of a frame stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

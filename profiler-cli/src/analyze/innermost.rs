@@ -6,7 +6,7 @@
 
 use alloc_dump::layout::StackId;
 
-use crate::stacks::{FrameId, Stacks, Visit};
+use crate::names::stacks::{FrameId, Stacks, Visit};
 
 /// Goes to every stack of the tree. Of `functions`, the first says how many there are, the second for every frame of which
 /// it is; `is_own` says which frames are the user's own, among which callers are looked for.
@@ -94,7 +94,7 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stacks::NamedFrame;
+    use crate::names::stacks::NamedFrame;
 
     #[test]
     fn each_function_stands_where_its_innermost_activation_does() {

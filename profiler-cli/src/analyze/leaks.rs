@@ -4,10 +4,10 @@ use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 use serde::Serialize;
 
+use crate::analyze::filter::Filter;
 use crate::analyze::shown::{Cut, Shown, ShownId};
-use crate::filter::Filter;
+use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::Profile;
-use crate::stacks::{FrameId, NamedFrame, Stacks};
 
 /// What is live at the end.
 #[derive(Clone, Debug, PartialEq, Serialize)]

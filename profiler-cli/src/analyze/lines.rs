@@ -1,4 +1,4 @@
-//! memory_profiler's table, from functions that announce their lines and from recorded stacks. In: a profile, its stacks and the sources. Out: [`Lines`].
+//! memory_profiler's table, from functions that report their lines and from recorded stacks. In: a profile, its stacks and the sources. Out: [`Lines`].
 //!
 //! An event counts once for each function on its stack, at the line where the innermost activation of that function
 //! stood: so the increments of a function's lines add up to what the heap changed by during its calls. Closures
@@ -12,13 +12,13 @@ use clap::ValueEnum;
 use foldhash::HashMap;
 use serde::Serialize;
 
-use crate::analyze::announced;
+use crate::analyze::annotated;
+use crate::analyze::filter::Filter;
 use crate::analyze::innermost::{Activation, on_every_stack};
-use crate::filter::Filter;
-use crate::function_name::{function_of, instance_of};
+use crate::names::function_name::{function_of, instance_of};
+use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
 use crate::source::{SourceFile, Sources};
-use crate::stacks::{FrameId, NamedFrame, Stacks};
 use crate::units::bytes_exactly;
 
 /// Line tables.
@@ -47,7 +47,7 @@ pub struct FunctionLines {
     pub start_line: u32,
     /// Last line of the table.
     pub end_line: u32,
-    /// Where the figures come from: `annotation`, what the function itself has announced; `stacks`, the recorded stacks of
+    /// Where the figures come from: `annotation`, what the function itself has reported; `stacks`, the recorded stacks of
     /// heap events.
     pub source: &'static str,
     /// What is the matter with the source text; null if nothing is.
@@ -166,7 +166,7 @@ pub fn lines(
     filter: &Filter,
     selection: &Selection,
 ) -> Lines {
-    let mut functions = announced::tables(profile, stacks, sources, filter);
+    let mut functions = annotated::tables(profile, stacks, sources, filter);
     let mut found = collect(profile, stacks, filter, selection.full, selection);
     if found.is_empty() && functions.is_empty() && !filter.is_empty() {
         found = collect(profile, stacks, filter, true, selection);
@@ -178,7 +178,7 @@ pub fn lines(
     tables.retain(|(key, rows)| {
         let lines = rows.by_line.keys().copied().filter(|line| *line > 0);
         let function = function_of(key.function);
-        let Some(better) = announced::covering(&functions, function, key.file, lines) else { return true };
+        let Some(better) = annotated::covering(&functions, function, key.file, lines) else { return true };
         *by_stacks.entry(better).or_default() += rows.allocated();
         if selection.callers {
             add_callers(&mut functions[better], caller_rows(rows));

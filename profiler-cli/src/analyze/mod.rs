@@ -1,6 +1,7 @@
 //! Analyses: pure functions from a loaded profile and its named stacks to what a renderer shows.
 
-mod announced;
+mod annotated;
+pub mod filter;
 pub mod flame;
 mod innermost;
 pub mod leaks;

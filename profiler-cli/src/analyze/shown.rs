@@ -7,7 +7,7 @@
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
-use crate::stacks::{FrameId, Stacks};
+use crate::names::stacks::{FrameId, Stacks};
 
 /// A stack as it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,7 +141,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stacks::NamedFrame;
+    use crate::names::stacks::NamedFrame;
 
     fn frame(function: &str, runtime: bool) -> NamedFrame {
         NamedFrame {

@@ -5,10 +5,10 @@ use alloc_dump::trailer::EndReason;
 use foldhash::HashMap;
 use serde::Serialize;
 
+use crate::analyze::filter::Filter;
 use crate::analyze::timeline::{self, MarkPoint};
-use crate::filter::Filter;
+use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
-use crate::stacks::{NamedFrame, Stacks};
 use crate::units::plural;
 
 /// The profile at a glance. The words are those of ARCHITECTURE.md; bytes are those that were asked for.

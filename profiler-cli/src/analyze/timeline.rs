@@ -4,7 +4,7 @@ use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::pattern::Pattern;
-use crate::profile::{Announced, Mark, Profile};
+use crate::profile::{Annotated, Mark, Profile};
 
 /// The process over time. Times are nanoseconds since the recording began, sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -165,7 +165,7 @@ pub fn marks(profile: &Profile) -> Vec<MarkPoint> {
 /// # Errors
 /// What there is instead, for people.
 pub fn check(profile: &Profile, pattern: &Pattern) -> Result<(), String> {
-    let names: Vec<&str> = profile.announced.iter().map(|function| function.name.as_str()).collect();
+    let names: Vec<&str> = profile.annotated.iter().map(|function| function.name.as_str()).collect();
     if names.iter().any(|name| pattern.matches(name)) {
         return Ok(());
     }
@@ -184,7 +184,7 @@ fn functions(profile: &Profile, pattern: Option<&Pattern>) -> Vec<FunctionSpans>
     let names = Names::of(profile);
     let mut functions: Vec<FunctionSpans> = Vec::new();
     for span in &profile.spans {
-        let Some(function) = profile.announced.get(span.function) else { continue };
+        let Some(function) = profile.annotated.get(span.function) else { continue };
         if pattern.is_some_and(|pattern| !pattern.matches(&function.name)) {
             continue;
         }
@@ -200,7 +200,7 @@ fn functions(profile: &Profile, pattern: Option<&Pattern>) -> Vec<FunctionSpans>
     functions
 }
 
-fn of_function(function: &Announced) -> FunctionSpans {
+fn of_function(function: &Annotated) -> FunctionSpans {
     FunctionSpans {
         function: function.name.clone(),
         file: function.file.clone(),
@@ -230,12 +230,12 @@ mod tests {
 
     fn profile() -> Profile {
         let interval = |min, max, last| HeapInterval { min, max, last };
-        let announced = |name: &str| Announced { name: name.to_owned(), ..Announced::default() };
+        let annotated = |name: &str| Annotated { name: name.to_owned(), ..Annotated::default() };
         let span = |function, thread, start_us, end_us| Span { function, thread, start_us, end_us };
         Profile {
             heap: HeapCurve { width_us: 4, intervals: vec![interval(0, 9, 5), interval(2, 5, 2)] },
             duration_us: 7,
-            announced: vec![announced("app::short"), announced("app::long"), announced("app::short")],
+            annotated: vec![annotated("app::short"), annotated("app::long"), annotated("app::short")],
             spans: vec![span(0, 1, 0, 1), span(1, 2, 1, 7), span(2, 9, 3, 5)],
             threads: vec![
                 Thread { id: 1, name: "main".to_owned(), ..Thread::default() },

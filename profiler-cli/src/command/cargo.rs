@@ -14,10 +14,10 @@ use cargo_metadata::{
     Artifact, ArtifactDebuginfo, BuildScript, Message, MetadataCommand, Package, PackageId, TargetKind,
 };
 
-use super::place::look_for_folder;
 use super::run::Surroundings;
 use super::{Failure, run};
 use crate::cli::CargoArgs;
+use crate::dumps::place::look_for_folder;
 use crate::load::plain;
 
 /// `profiler-cli cargo`.

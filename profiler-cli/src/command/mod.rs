@@ -1,10 +1,8 @@
 //! The commands: the only part that reads arguments, opens files and prints.
 
 pub mod cargo;
-pub mod close;
 pub mod compress;
 pub mod manual;
-pub mod place;
 pub mod progress;
 pub mod read;
 pub mod run;

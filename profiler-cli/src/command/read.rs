@@ -11,19 +11,19 @@ use anyhow::{Context, bail};
 use super::progress::Progress;
 use super::{Failure, say};
 use crate::analyze;
+use crate::analyze::filter::Filter;
 use crate::analyze::lines::Selection;
 use crate::cli::{FlamegraphArgs, LeaksArgs, LinesArgs, LinesFormat, ReadArgs, SummaryArgs, SymbolArgs};
-use crate::filter::Filter;
 use crate::load::{load, plain};
+use crate::names::stacks::Stacks;
+use crate::names::symbolize::Options;
 use crate::pattern::Pattern;
-use crate::profile::{Announced, Profile};
+use crate::profile::{Annotated, Profile};
 use crate::render::lines_text::Shape;
 use crate::render::{
     flame_svg, json, leaks_text, lines_csv, lines_html, lines_memory_profiler, lines_text, summary_text,
 };
 use crate::source::{Elsewhere, Sources};
-use crate::stacks::Stacks;
-use crate::symbolize::Options;
 use crate::units::Safe;
 
 /// A dump, loaded and named.
@@ -64,7 +64,7 @@ pub fn summary(args: &SummaryArgs) -> Result<ExitCode, Failure> {
 pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let options = Options { name_instances: args.split_generics, ..options(&args.read.symbols) };
     let (opened, filter) = open_unchecked(&args.read, options)?;
-    check(&filter, &opened, &opened.profile.announced, &args.read)?;
+    check(&filter, &opened, &opened.profile.annotated, &args.read)?;
     let filtered = !filter.is_empty() || args.read.thread.is_some() || args.min_increment.is_some();
     let all = args.read.json || args.format() == LinesFormat::Csv || filtered;
     let default = if args.html.is_some() { DEFAULT_TOP_OF_PAGE } else { DEFAULT_TOP };
@@ -226,7 +226,7 @@ pub(super) fn load_dump(dump: &Path, thread: Option<&Pattern>) -> anyhow::Result
             "{}: recovered {} bytes of the last records from {}",
             Safe(&dump.to_string_lossy()),
             profile.trust.recovered_bytes,
-            Safe(&crate::load::tail_path(dump).to_string_lossy())
+            Safe(&crate::load::sidecar_path(dump).to_string_lossy())
         ));
     }
     Ok(profile)
@@ -267,8 +267,8 @@ fn open_unchecked(args: &ReadArgs, options: Options) -> anyhow::Result<(Opened, 
 }
 
 /// Fails if the filter lets nothing through, of these annotated functions neither.
-fn check(filter: &Filter, opened: &Opened, announced: &[Announced], args: &ReadArgs) -> anyhow::Result<()> {
-    filter.check(&opened.stacks, announced).with_context(|| args.dump.display().to_string())
+fn check(filter: &Filter, opened: &Opened, annotated: &[Annotated], args: &ReadArgs) -> anyhow::Result<()> {
+    filter.check(&opened.stacks, annotated).with_context(|| args.dump.display().to_string())
 }
 
 /// Source files, compared with when the recorded program was built, as far as its file tells.

@@ -13,12 +13,12 @@ use foldhash::HashMap;
 use super::contexts::{Contexts, NO_CONTEXT};
 use super::curve::Spans;
 use super::usage::Used;
-use crate::profile::{Announced, AnnouncedLine, Span};
+use crate::profile::{Annotated, AnnotatedLine, Span};
 
 /// All annotated functions, on all threads.
 #[derive(Debug, Default)]
 pub(super) struct Activations {
-    functions: Vec<Announced>,
+    functions: Vec<Annotated>,
     /// Index of a function by its number.
     numbers: HashMap<u32, usize>,
     rows: Vec<Row>,
@@ -37,7 +37,7 @@ pub(super) struct Activations {
 struct Row {
     function: usize,
     line: u32,
-    figures: AnnouncedLine,
+    figures: AnnotatedLine,
     /// Whether a thread that counts was there.
     counts: bool,
 }
@@ -101,7 +101,7 @@ pub(super) struct Change {
 }
 
 impl Activations {
-    /// Whether no function has been announced: then there is nothing to do for events.
+    /// Whether no function is annotated: then there is nothing to do for events.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.functions.is_empty()
@@ -114,7 +114,7 @@ impl Activations {
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.numbers.entry(function.id).or_insert(self.functions.len());
-        self.functions.push(Announced {
+        self.functions.push(Annotated {
             name: text(function.name),
             file: text(function.file),
             start_line: function.start_line,
@@ -282,7 +282,7 @@ impl Activations {
     }
 
     /// The functions and their lines.
-    pub(super) fn finish(mut self, us: u64, live: u64) -> Vec<Announced> {
+    pub(super) fn finish(mut self, us: u64, live: u64) -> Vec<Annotated> {
         // What still runs is at its line until the end.
         let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
         threads.sort_unstable_by_key(|(thread, _)| *thread);
@@ -342,7 +342,7 @@ fn spend(rows: &mut [Row], activation: &mut Activation, now: Now) {
 #[inline]
 fn row_now(
     activation: &mut Activation,
-    functions: &[Announced],
+    functions: &[Annotated],
     known: &mut HashMap<(usize, u32), usize>,
     rows: &mut Vec<Row>,
 ) -> Option<usize> {
@@ -366,7 +366,7 @@ fn row_of(
         return None;
     }
     known.insert((function, line), rows.len());
-    rows.push(Row { function, line, figures: AnnouncedLine::default(), counts: false });
+    rows.push(Row { function, line, figures: AnnotatedLine::default(), counts: false });
     Some(rows.len() - 1)
 }
 
@@ -474,7 +474,7 @@ mod tests {
         assert_eq!(all.context(9), NO_CONTEXT, "another thread");
         let functions = all.finish(0, 0);
         let held = |function: usize, line| {
-            let line: &AnnouncedLine = &functions[function].lines[&line];
+            let line: &AnnotatedLine = &functions[function].lines[&line];
             (line.peak, line.live)
         };
         assert_eq!((held(0, 11), held(1, 21)), ((Some(110), Some(10)), (Some(10), Some(10))));

@@ -1,4 +1,4 @@
-//! Which blocks belong to which announced lines. In: blocks that come and go, each with the lines that its thread was at. Out:
+//! Which blocks belong to which annotated lines. In: blocks that come and go, each with the lines that its thread was at. Out:
 //! what was allocated at each line and is live at the global peak or at the end, or went at once.
 //!
 //! A *context* is the set of lines that the annotated functions of a thread are at, one for each function. It has a number,

@@ -1,5 +1,5 @@
 //! The process over time, in bounded memory. In: the exact live heap after every event, the samples of the process, the
-//! calls of functions that announce their lines. Out: as much of each as a picture can show.
+//! calls of functions that report their lines. Out: as much of each as a picture can show.
 //!
 //! The live heap goes into intervals of equal length: when they would be too many, two neighbours become one, which is twice
 //! as long. So its lowest and highest values are exact however long the program ran.

@@ -16,10 +16,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use alloc_dump::header::Header;
-use alloc_dump::layout::{TAIL_HEADER_LEN, TAIL_SUFFIX};
+use alloc_dump::layout::{SIDECAR_HEADER_LEN, SIDECAR_SUFFIX};
 use alloc_dump::read::{ReadError, Reader, Records};
 use alloc_dump::record::Record;
-use alloc_dump::tail::{COMMITS_OFFSET, LANE_LEN, LANES_START, MAX_LANES, Tail};
+use alloc_dump::sidecar::{COMMITS_OFFSET, MAX_RINGS, RING_LEN, RINGS_START, Sidecar};
 use foldhash::HashSet;
 
 use crate::pattern::Pattern;
@@ -84,7 +84,7 @@ fn replay(path: &Path, selected: Option<HashSet<u32>>, progress: Progress<'_>) -
         progress(reader.position(), size);
     }
     let mut loss = reader.loss();
-    if reader.trailer().is_none() && leads_nowhere(&tail_path(path)) {
+    if reader.trailer().is_none() && leads_nowhere(&sidecar_path(path)) {
         replay.sidecar_is_gone();
     }
     if reader.trailer().is_none()
@@ -145,7 +145,7 @@ impl Recovered {
     /// Looks for the sidecar of the dump at `path`. `None` if there is none.
     pub(crate) fn find(path: &Path, header: &Header, next_seq: u32) -> Option<Recovered> {
         let bytes = read_sidecar(path, &header.session)?;
-        let tail = Tail::parse(&bytes, &header.session)?;
+        let tail = Sidecar::parse(&bytes, &header.session)?;
         // Frames that went into the dump after it was read are not missing, but then the sidecar is about later ones.
         let frames = tail.frames(next_seq, 0);
         let stopped =
@@ -163,13 +163,13 @@ pub(crate) fn read_sidecar(path: &Path, session: &[u8; 16]) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     for _ in 0..MOST_READINGS {
         bytes.clear();
-        let mut file = File::open(tail_path(path)).ok()?;
+        let mut file = File::open(sidecar_path(path)).ok()?;
         (&mut file).take(MAX_SIDECAR).read_to_end(&mut bytes).ok()?;
-        let mut again = vec![0; TAIL_HEADER_LEN];
+        let mut again = vec![0; SIDECAR_HEADER_LEN];
         file.seek(SeekFrom::Start(0)).ok()?;
         let unchanged = file.read_exact(&mut again).is_ok()
             && again[COMMITS_OFFSET..COMMITS_OFFSET + 8] == *bytes.get(COMMITS_OFFSET..COMMITS_OFFSET + 8)?;
-        Tail::parse(&bytes, session)?;
+        Sidecar::parse(&bytes, session)?;
         if unchanged {
             break;
         }
@@ -179,12 +179,12 @@ pub(crate) fn read_sidecar(path: &Path, session: &[u8; 16]) -> Option<Vec<u8>> {
 
 /// A process that drains faster than this machine reads is not waited for.
 const MOST_READINGS: u32 = 10;
-const MAX_SIDECAR: u64 = (LANES_START + MAX_LANES * LANE_LEN) as u64;
+const MAX_SIDECAR: u64 = (RINGS_START + MAX_RINGS * RING_LEN) as u64;
 
 /// Where the sidecar of a dump is.
-pub(crate) fn tail_path(path: &Path) -> PathBuf {
+pub(crate) fn sidecar_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(TAIL_SUFFIX);
+    name.push(SIDECAR_SUFFIX);
     PathBuf::from(name)
 }
 
@@ -211,7 +211,7 @@ pub(crate) fn remove_sidecar(path: &Path) -> io::Result<()> {
 /// there that leads elsewhere.
 fn is_in_memory(path: &Path) -> bool {
     let name = path.as_os_str().as_bytes().strip_prefix(b"/dev/shm/alloc-tracker.");
-    let digits = name.and_then(|name| name.strip_suffix(TAIL_SUFFIX.as_bytes()));
+    let digits = name.and_then(|name| name.strip_suffix(SIDECAR_SUFFIX.as_bytes()));
     digits.is_some_and(|digits| digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 

@@ -25,7 +25,7 @@ struct Block {
     size: u64,
     /// The stack that gave it its present size.
     stack: StackId,
-    /// The announced lines at which it got its present size.
+    /// The annotated lines at which it got its present size.
     context: u32,
     born_us: u64,
     /// The number of the event that gave it its present size.
@@ -212,7 +212,7 @@ impl Replay {
         profile.timeline = self.samples.finish();
         profile.heap = self.curve.finish(profile.duration_us);
         (profile.spans, profile.spans_dropped) = self.activations.take_spans(self.now_us);
-        profile.announced = self.activations.finish(self.now_us, self.peak.live_bytes);
+        profile.annotated = self.activations.finish(self.now_us, self.peak.live_bytes);
         profile.trust.loss = loss;
         profile.trust.end = trailer.map(|trailer| trailer.end);
         profile.trust.disagreement = trailer
@@ -259,7 +259,7 @@ impl Replay {
             let stats = self.touch(stack);
             stats.allocations += 1;
             add(&mut stats.allocated, size);
-            self.announce(size, 0, 1);
+            self.report_event(size, 0, 1);
         } else {
             self.passes(stack);
         }
@@ -291,7 +291,7 @@ impl Replay {
             let stats = self.touch(stack);
             stats.deallocations += 1;
             add(&mut stats.freed, size);
-            self.announce(0, size, -1);
+            self.report_event(0, size, -1);
             if let Some(block) = block.filter(|_| temporary)
                 && let Some(owner) = self.profile.stacks.get_mut(block.stack.0 as usize)
             {
@@ -337,7 +337,7 @@ impl Replay {
             stats.reallocations += 1;
             add(&mut stats.allocated, size);
             add(&mut stats.freed, old_size);
-            self.announce(size, old_size, 0);
+            self.report_event(size, old_size, 0);
         } else {
             self.passes(stack);
         }
@@ -373,9 +373,9 @@ impl Replay {
         self.activations.contexts.remove(block.context, block.size);
     }
 
-    /// Tells the functions that announce their lines of an event.
+    /// Tells the functions that report their lines of an event.
     #[inline]
-    fn announce(&mut self, allocated: u64, freed: u64, blocks: i64) {
+    fn report_event(&mut self, allocated: u64, freed: u64, blocks: i64) {
         if !self.activations.is_empty() {
             self.activations.event(self.current, Change { allocated, freed, blocks });
         }

@@ -3,7 +3,7 @@
 
 use alloc_dump::record::{FAULTS_UNKNOWN, RSS_UNKNOWN};
 
-use crate::profile::AnnouncedLine;
+use crate::profile::AnnotatedLine;
 
 /// What the kernel said at a probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Used {
     }
 
     /// Adds what has been used since `before` to a line.
-    pub(super) fn since(&self, before: &Used, line: &mut AnnouncedLine) {
+    pub(super) fn since(&self, before: &Used, line: &mut AnnotatedLine) {
         if let (Some(now), Some(before)) = (self.rss, before.rss) {
             let change = now.wrapping_sub(before) as i64;
             line.rss = Some(line.rss.unwrap_or(0).saturating_add(change));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use profiler_cli::symbolize::{ModuleStatus, Options};
+use profiler_cli::names::symbolize::{ModuleStatus, Options};
 
 use super::fixture::{Built, Place, chains, objcopy, symbolize};
 use super::{FULL_PATHS, inlined_chain, options, with_dirs};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
-use profiler_cli::symbolize::{CodeAddress, ModuleSpec, Modules, Options, Symbols};
+use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules, Options, Symbols};
 use tempfile::TempDir;
 
 /// `work` has the code of `middle` and `leaf` inlined into it.

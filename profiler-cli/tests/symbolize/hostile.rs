@@ -3,7 +3,7 @@
 use std::fs;
 
 use object::{Object as _, ObjectSection as _};
-use profiler_cli::symbolize::{CodeAddress, ModuleSpec, Modules};
+use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules};
 
 use super::fixture::{Built, symbolize};
 use super::options;

@@ -11,8 +11,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fixture::{Built, Place, build_id, chains, line_of, symbolize, wreck_sections};
-use profiler_cli::symbolize::classify::is_runtime;
-use profiler_cli::symbolize::{CodeAddress, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError};
+use profiler_cli::names::symbolize::classify::is_runtime;
+use profiler_cli::names::symbolize::{
+    CodeAddress, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError,
+};
 
 /// No system folders, so that the machine cannot change a result.
 fn options() -> Options {
@@ -117,7 +119,7 @@ fn the_result_depends_on_neither_threads_nor_order_nor_cache() {
     }
 }
 
-fn symbols_differ(symbols: &profiler_cli::symbolize::Symbols, address: CodeAddress) -> bool {
+fn symbols_differ(symbols: &profiler_cli::names::symbolize::Symbols, address: CodeAddress) -> bool {
     symbols.frames(0, address).last().is_some_and(|frame| !frame.function.contains("work"))
 }
 

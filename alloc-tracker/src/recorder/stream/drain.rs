@@ -1,26 +1,26 @@
-//! Draining: the entries of all lanes, in the order of their stamps, into the stream.
+//! Draining: the entries of all rings, in the order of their timestamps, into the stream.
 
-use alloc_dump::lane::{Entry, Lone, Meaning, Owner};
 use alloc_dump::record::Record;
-use alloc_dump::tail::LANE_ROOM;
+use alloc_dump::sidecar::RING_CAPACITY;
+use alloc_dump::thread_ring::{Decoded, Entry, PlainEntry, RingDecoder};
 use alloc_dump::write::Full;
 
 use super::super::current::Failure;
 use super::super::merge::{Candidate, Candidates};
-use super::lane_state::{AWAY, LaneState};
+use super::ring_state::{AWAY, RingState};
 use super::{ROOM_FOR_THREE, Stream};
 use crate::clock;
-use crate::sidecar::{self, Lane};
+use crate::sidecar::{self, ThreadRing};
 use crate::sys::Mapping;
 
 impl Stream {
-    /// Takes what the lanes hold, as far as nothing earlier can still come; with `everything` all that is stored. Returns
+    /// Takes what the rings hold, as far as nothing earlier can still come; with `everything` all that is stored. Returns
     /// how many entries that were.
     pub(in crate::recorder) fn drain(&mut self, everything: bool) -> Result<u64, Failure> {
         self.scale.adjust();
         self.scale.note(&mut self.time);
         let (count, horizon) = self.look(everything);
-        // After the lanes: all nodes that their entries have are there by now, and all events that were lost before.
+        // After the rings: all nodes that their entries have are there by now, and all events that were lost before.
         self.write_nodes()?;
         self.note_lost()?;
         let taken = self.merge(count, horizon, everything)?;
@@ -29,33 +29,34 @@ impl Stream {
         Ok(taken)
     }
 
-    /// Notes how far each lane may be drained: the number of lanes, and the stamp before which nothing more can come.
+    /// Notes how far each ring may be drained: the number of rings, and the timestamp before which nothing more can come.
     fn look(&mut self, everything: bool) -> (usize, u64) {
         let until = |stream: &mut Stream, count: usize| {
             for (index, state) in stream.states().iter_mut().enumerate().take(count) {
-                state.until = sidecar::lane(index).stored();
+                state.until = sidecar::ring(index).stored();
             }
         };
-        if sidecar::lane_count() <= 1 {
-            until(self, 1.min(sidecar::lane_count()));
-            // One lane is in order. Another one that comes now has later stamps than what was just seen.
-            if sidecar::lane_count() <= 1 {
-                return (sidecar::lane_count().min(1), u64::MAX);
+        if sidecar::ring_count() <= 1 {
+            until(self, 1.min(sidecar::ring_count()));
+            // One ring is in order. Another one that comes now has later timestamps than what was just seen.
+            if sidecar::ring_count() <= 1 {
+                return (sidecar::ring_count().min(1), u64::MAX);
             }
         }
         clock::settle();
-        let mut horizon = clock::stamp();
+        let mut horizon = clock::timestamp();
         sidecar::synchronize();
-        let count = sidecar::lane_count();
+        let count = sidecar::ring_count();
         for (index, state) in self.states().iter_mut().enumerate().take(count) {
             if state.free == AWAY {
                 state.until = state.taken;
                 continue;
             }
-            let lane = sidecar::lane(index);
-            state.until = lane.stored();
-            if lane.is_storing(state.until) {
-                let last = state.until.checked_sub(1).map_or(0, |last| Entry::stamp(lane.first_word(last)));
+            let ring = sidecar::ring(index);
+            state.until = ring.stored();
+            if ring.is_storing(state.until) {
+                let last =
+                    state.until.checked_sub(1).map_or(0, |last| Entry::timestamp(ring.first_word(last)));
                 horizon = horizon.min(last + 1);
             }
         }
@@ -66,25 +67,25 @@ impl Stream {
         let mut room = std::mem::replace(&mut self.candidates, Mapping::empty());
         let mut candidates = Candidates::new(room.slice_mut());
         for (index, state) in self.states().iter().enumerate().take(count) {
-            if let Some(key) = key_of(state, sidecar::lane(index), horizon) {
-                candidates.push(Candidate { key, lane: index as u64 });
+            if let Some(key) = key_of(state, sidecar::ring(index), horizon) {
+                candidates.push(Candidate { key, ring: index as u64 });
             }
         }
         let (mut taken, mut committed) = (0, 0);
         let mut outcome = Ok(());
         while let Some(candidate) = candidates.pop() {
-            let index = candidate.lane as usize;
+            let index = candidate.ring as usize;
             let others = candidates.first_key();
             match self.take_run(index, others, horizon, everything) {
                 Ok((run, next)) => {
                     taken += run;
                     if taken - committed >= LONGEST_RUN {
-                        // PERF: a thread whose lane is full can go on.
+                        // PERF: a thread whose ring is full can go on.
                         committed = taken;
                         self.commit();
                     }
                     if let Some(key) = next {
-                        candidates.push(Candidate { key, lane: candidate.lane });
+                        candidates.push(Candidate { key, ring: candidate.ring });
                     }
                 }
                 Err(failure) => {
@@ -97,8 +98,8 @@ impl Stream {
         outcome.map(|()| taken)
     }
 
-    /// Takes entries of one lane until another lane has an earlier one, whose key is `others`: how many, and the key of this
-    /// lane's next one if it has any.
+    /// Takes entries of one ring until another ring has an earlier one, whose key is `others`: how many, and the key of this
+    /// ring's next one if it has any.
     fn take_run(
         &mut self,
         index: usize,
@@ -106,9 +107,10 @@ impl Stream {
         horizon: u64,
         everything: bool,
     ) -> Result<(u64, Option<u64>), Failure> {
-        let lane = sidecar::lane(index);
+        let ring = sidecar::ring(index);
         // PERF: no copy of all of it: where threads take turns a run is an entry or two.
-        let LaneState { taken: begun, until, owner: Owner { mut thread, .. }, .. } = self.states()[index];
+        let RingState { taken: begun, until, owner: RingDecoder { mut thread, .. }, .. } =
+            self.states()[index];
         let mut taken = begun;
         let next = loop {
             // First, so that what is taken also has room.
@@ -116,11 +118,11 @@ impl Stream {
                 self.states()[index].taken = taken;
                 self.write_frame()?;
             }
-            let words = lane.entry(taken);
-            if let Some(lone) = Lone::of(words) {
-                self.take_lone(&lone, thread, Entry::stamp(words[0]))?;
+            let words = ring.entry(taken);
+            if let Some(plain) = PlainEntry::of(words) {
+                self.take_plain(&plain, thread, Entry::timestamp(words[0]))?;
                 taken += 1;
-                match key_at(taken, until, lane, horizon) {
+                match key_at(taken, until, ring, horizon) {
                     Some(key) if others.is_some_and(|others| others < key) => break Some(key),
                     Some(key) if taken - begun >= LONGEST_RUN => break Some(key),
                     Some(_) => continue,
@@ -128,43 +130,43 @@ impl Stream {
                 }
             }
             let mut at = taken;
-            let following = key_at(at + 1, until, lane, horizon);
+            let following = key_at(at + 1, until, ring, horizon);
             if Entry::begins_realloc(words[0]) && following.is_none() && others.is_none() && !everything {
                 // Its second half is likely to be the very next entry.
                 break None;
             }
             let followed = Entry::begins_realloc(words[0])
                 && following.is_some_and(|key| others.is_none_or(|others| key < others))
-                && Entry::ends_realloc(lane.first_word(at + 1));
+                && Entry::ends_realloc(ring.first_word(at + 1));
             if (followed || Entry::is_size(words[0])) && following.is_none() {
                 break None;
             }
             let entry = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
-            let mut stamp = Entry::stamp(words[0]);
+            let mut timestamp = Entry::timestamp(words[0]);
             let sized = self.partial;
             let mut meaning = self.states()[index].owner.take(&entry, followed, sized);
             let second;
-            if meaning == Meaning::Nothing {
+            if meaning == Decoded::Nothing {
                 // With the entry that it belongs to, so that no commit comes between.
                 at += 1;
-                let words = lane.entry(at);
-                stamp = Entry::stamp(words[0]);
+                let words = ring.entry(at);
+                timestamp = Entry::timestamp(words[0]);
                 second = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
                 meaning = self.states()[index].owner.take(&second, false, sized);
             }
             taken = at + 1;
             thread = self.states()[index].owner.thread;
             let pushed = match &meaning {
-                Meaning::Nothing => Ok(()),
-                Meaning::About(record) => self.push(None, record),
-                Meaning::Event { record, freed, truncated } => {
-                    self.now_us = self.now_us.max(self.time.time_of(stamp));
+                Decoded::Nothing => Ok(()),
+                Decoded::About(record) => self.push(None, record),
+                Decoded::Event { record, freed, truncated } => {
+                    self.now_us = self.now_us.max(self.time.time_of(timestamp));
                     self.count(record, *freed, *truncated);
                     self.push(Some(thread), record)
                 }
             };
             pushed.map_err(|Full| Failure::Record)?;
-            match key_at(taken, until, lane, horizon) {
+            match key_at(taken, until, ring, horizon) {
                 Some(key) if others.is_some_and(|others| others < key) => break Some(key),
                 Some(key) if taken - begun >= LONGEST_RUN => break Some(key),
                 Some(_) => {}
@@ -177,22 +179,22 @@ impl Stream {
 
     /// Appends what is said by an entry that stands alone. There is room.
     #[inline(always)]
-    fn take_lone(&mut self, lone: &Lone, thread: u32, stamp: u64) -> Result<(), Failure> {
-        self.now_us = self.now_us.max(self.time.time_of(stamp));
+    fn take_plain(&mut self, plain: &PlainEntry, thread: u32, timestamp: u64) -> Result<(), Failure> {
+        self.now_us = self.now_us.max(self.time.time_of(timestamp));
         self.say(Some(thread)).map_err(|Full| Failure::Record)?;
         let (frame, totals) = (self.sink.frame(), &mut self.totals);
-        let pushed = match *lone {
-            Lone::Alloc { addr, size, stack, zeroed } => {
+        let pushed = match *plain {
+            PlainEntry::Alloc { addr, size, stack, zeroed } => {
                 totals.allocations += 1;
                 totals.allocated_bytes += u64::from(size);
                 self.encoder.push_alloc(frame, addr, size.into(), stack, zeroed)
             }
-            Lone::Dealloc { addr, size, stack } => {
+            PlainEntry::Dealloc { addr, size, stack } => {
                 totals.deallocations += 1;
                 totals.freed_bytes += u64::from(size);
                 self.encoder.push_dealloc(frame, addr, self.partial.then_some(size.into()), stack)
             }
-            Lone::Line { activation, line } => self.encoder.push_line(frame, activation, line),
+            PlainEntry::Line { activation, line } => self.encoder.push_line(frame, activation, line),
         };
         pushed.map_err(|Full| Failure::Record)
     }
@@ -218,20 +220,20 @@ impl Stream {
 }
 
 /// Entries after which it is said that they are taken.
-const LONGEST_RUN: u64 = LANE_ROOM as u64 / 8;
+const LONGEST_RUN: u64 = RING_CAPACITY as u64 / 8;
 
 #[inline]
-fn key_of(state: &LaneState, lane: Lane, horizon: u64) -> Option<u64> {
-    key_at(state.taken, state.until, lane, horizon)
+fn key_of(state: &RingState, ring: ThreadRing, horizon: u64) -> Option<u64> {
+    key_at(state.taken, state.until, ring, horizon)
 }
 
-/// What an entry is sorted by, if it may be taken. Of equal stamps those come first that give an address back.
+/// What an entry is sorted by, if it may be taken. Of equal timestamps those come first that give an address back.
 #[inline]
-fn key_at(at: u64, until: u64, lane: Lane, horizon: u64) -> Option<u64> {
+fn key_at(at: u64, until: u64, ring: ThreadRing, horizon: u64) -> Option<u64> {
     if at >= until {
         return None;
     }
-    let word = lane.first_word(at);
-    let stamp = Entry::stamp(word);
-    (stamp < horizon).then(|| stamp << 1 | u64::from(!Entry::releases(word)))
+    let word = ring.first_word(at);
+    let timestamp = Entry::timestamp(word);
+    (timestamp < horizon).then(|| timestamp << 1 | u64::from(!Entry::releases(word)))
 }

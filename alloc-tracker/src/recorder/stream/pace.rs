@@ -1,11 +1,11 @@
-//! How soon the lanes are looked at again. In: how many entries there were at what time. Out: how long to wait.
+//! How soon the rings are looked at again. In: how many entries there were at what time. Out: how long to wait.
 
-use alloc_dump::tail::LANE_ROOM;
+use alloc_dump::sidecar::RING_CAPACITY;
 
-/// How fast the fullest lane is filled.
+/// How fast the fullest ring is filled.
 ///
 /// PERF: told from the speed, not from what there was since the last look. A look that comes just after another one finds
-/// little; taken for calm, it lets the helper sleep while events pour in, and the program has to drain its lanes itself.
+/// little; taken for calm, it lets the helper sleep while events pour in, and the program has to drain its rings itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// When it was measured last.
@@ -33,20 +33,20 @@ impl Pace {
             Pace { measured_us: now_us, speed: (stored.saturating_mul(1_000_000) / passed_us).max(at_least) };
     }
 
-    /// In how many microseconds a quarter of a lane is filled that holds so many entries by now; `None` if that will take so
+    /// In how many microseconds a quarter of a ring is filled that holds so many entries by now; `None` if that will take so
     /// long that the helper can as well sleep.
     pub(super) fn quarter_us(&self, held: u64) -> Option<u64> {
         match QUARTER.checked_sub(held) {
             Some(missing) if self.speed >= FLOOD => Some(missing * 1_000_000 / self.speed),
             None if self.speed >= FLOOD => Some(0),
             // Its thread may be waiting, and if nothing could be taken, another one is just storing an entry.
-            _ if held > LANE_ROOM as u64 * 3 / 4 => Some(0),
+            _ if held > RING_CAPACITY as u64 * 3 / 4 => Some(0),
             _ => None,
         }
     }
 }
 
-const QUARTER: u64 = LANE_ROOM as u64 / 4;
+const QUARTER: u64 = RING_CAPACITY as u64 / 4;
 /// A quarter in a millisecond.
 const FLOOD: u64 = QUARTER * 1000;
 const SHORTEST_MEASUREMENT_US: u64 = 10;
@@ -80,6 +80,6 @@ mod tests {
         pace.measure(13_000, 0);
         assert_eq!(pace.quarter_us(0), None);
         // It cannot go on before it is drained.
-        assert_eq!(pace.quarter_us(LANE_ROOM as u64), Some(0));
+        assert_eq!(pace.quarter_us(RING_CAPACITY as u64), Some(0));
     }
 }

@@ -1,6 +1,6 @@
 //! What a probe of `#[profile]` costs. Records itself, so it needs no arguments; prints medians of interleaved rounds.
 //!
-//! - `in bursts`: as long as the thread's lane has room, which is the usual case; then the drainer's speed bounds it.
+//! - `in bursts`: as long as the thread's ring has room, which is the usual case; then the drainer's speed bounds it.
 //! - `with 8 threads`: the same while seven others are alive and have been recorded.
 //! - `parser`: a parser whose ten functions are all annotated, as a ratio to the same one recorded without annotations.
 #![forbid(unsafe_code)]
@@ -71,7 +71,7 @@ fn sustained(rounds: u64) -> f64 {
     median((0..ROUNDS).map(|_| once(rounds)).collect())
 }
 
-/// The same in loops that are far apart and short enough for the lane.
+/// The same in loops that are far apart and short enough for the ring.
 fn in_bursts() -> f64 {
     let of_round = |_| {
         thread::sleep(Duration::from_millis(12));

@@ -2,10 +2,10 @@
 
 use alloc_dump::layout::StackId;
 
-use crate::function_name::crate_of;
+use crate::names::function_name::crate_of;
+use crate::names::stacks::{NamedFrame, Stacks};
 use crate::pattern::Pattern;
-use crate::profile::Announced;
-use crate::stacks::{NamedFrame, Stacks};
+use crate::profile::Annotated;
 
 /// Patterns that one frame of a stack must fit, each. Empty: every stack.
 #[derive(Clone, Debug, Default)]
@@ -69,17 +69,17 @@ impl Filter {
     ///
     /// # Errors
     /// [`NoMatch`], for the first pattern that fits nothing.
-    pub fn check(&self, stacks: &Stacks, announced: &[Announced]) -> Result<(), NoMatch> {
+    pub fn check(&self, stacks: &Stacks, annotated: &[Annotated]) -> Result<(), NoMatch> {
         if self.is_empty()
             || stacks.all_frames().any(|frame| self.accepts_frame(frame))
-            || announced.iter().any(|function| self.accepts_name(&function.name, Some(&function.file)))
+            || annotated.iter().any(|function| self.accepts_name(&function.name, Some(&function.file)))
         {
             return Ok(());
         }
-        let announced_names = || announced.iter().map(|function| function.name.as_str());
-        let functions = || announced_names().chain(stacks.all_frames().map(|frame| &*frame.function));
-        let announced_files = || announced.iter().map(|function| function.file.as_str());
-        let files = || announced_files().chain(stacks.all_frames().filter_map(|frame| frame.file.as_deref()));
+        let annotated_names = || annotated.iter().map(|function| function.name.as_str());
+        let functions = || annotated_names().chain(stacks.all_frames().map(|frame| &*frame.function));
+        let annotated_files = || annotated.iter().map(|function| function.file.as_str());
+        let files = || annotated_files().chain(stacks.all_frames().filter_map(|frame| frame.file.as_deref()));
         let crates = || functions().map(crate_of);
         let no_match = |kind, pattern: &Pattern, names: Vec<&str>| {
             let pattern = pattern.to_string();

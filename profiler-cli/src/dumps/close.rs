@@ -7,11 +7,11 @@ use std::path::Path;
 use alloc_dump::layout::FRAME_HEADER_LEN;
 use alloc_dump::read::Reader;
 use alloc_dump::record::Record;
-use alloc_dump::tail::Tail;
+use alloc_dump::sidecar::Sidecar;
 use alloc_dump::trailer::{EndReason, Trailer};
 use alloc_dump::write::seal_trailer;
 
-use crate::load::{read_sidecar, remove_sidecar, tail_path, writer_of};
+use crate::load::{read_sidecar, remove_sidecar, sidecar_path, writer_of};
 
 /// What became of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
     }
     let (whole, seq, session) = (reader.end_of_whole_frames(), reader.next_seq(), reader.header().session);
     let Some(bytes) = read_sidecar(path, &session) else { return Ok(Closed::Open) };
-    let whole_tail = |tail: &Tail<'_>| tail.stopped_errno == 0 && tail.missing_frames(seq) == 0;
-    let Some(tail) = Tail::parse(&bytes, &session).filter(whole_tail) else { return Ok(Closed::Open) };
+    let whole_tail = |tail: &Sidecar<'_>| tail.stopped_errno == 0 && tail.missing_frames(seq) == 0;
+    let Some(tail) = Sidecar::parse(&bytes, &session).filter(whole_tail) else { return Ok(Closed::Open) };
     if tail.unprotected > 0 {
         // Something of it is lost, so the dump must not look whole.
         return Ok(Closed::Open);
@@ -71,7 +71,7 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
     let mut room = [0u8; FRAME_HEADER_LEN + 256];
     let len = seal_trailer(&mut room, next, &trailer).ok_or(io::ErrorKind::InvalidData)?;
     append(&mut file, whole, &[&frames, &room[..len]])?;
-    remove_sidecar(&tail_path(path))?;
+    remove_sidecar(&sidecar_path(path))?;
     Ok(Closed::Now(frames.len()))
 }
 

@@ -2,32 +2,34 @@
 //!
 //! The tracker works inside a shared mapping of this file, so the kernel keeps it when the process is killed at any
 //! instruction. A finished recording removes the file. A reader that finds a dump without its trailer looks here for
-//! the rest: the frame that was being filled, the call tree's newest nodes, and the [lanes](crate::lane) of threads.
+//! the rest: the frame that was being filled, the call tree's newest nodes, and the [rings](crate::thread_ring) of threads.
 //!
-//! Layout, little-endian: a page of header, the frame that is being filled ([`FRAME_ROOM`] bytes, of which the first
-//! [`FRAME_HEADER_LEN`] are for its header), [`NODE_ROOM`] nodes, then the lanes, [`LANE_LEN`] bytes each
+//! Layout, little-endian: a page of header, the frame that is being filled ([`FRAME_CAPACITY`] bytes, of which the first
+//! [`FRAME_HEADER_LEN`] are for its header), [`NODE_RING_CAPACITY`] nodes, then the rings, [`RING_LEN`] bytes each
 //! as this version writes them.
 //!
-//! **Header**: magic (8), session (16), entries that a lane has room for (4), CRC-32 of these 28 bytes (4), then words of 8
-//! bytes that the tracker stores one by one: [`STATE_OFFSET`], [`PID_OFFSET`], [`COMMITS_OFFSET`], [`LOST_OFFSET`], [`LANES_OFFSET`],
-//! [`NODES_OFFSET`], [`PARTIAL_OFFSET`], [`UNPROTECTED_OFFSET`].
+//! **Header**: magic (8), session (16), entries that a ring has room for (4), CRC-32 of these 28 bytes (4), then words of 8
+//! bytes that the tracker stores one by one: [`STATE_OFFSET`], [`PID_OFFSET`], [`COMMITS_OFFSET`], [`LOST_OFFSET`], [`RING_COUNT_OFFSET`],
+//! [`NODE_COUNT_OFFSET`], [`PARTIAL_OFFSET`], [`UNPROTECTED_OFFSET`].
 //!
-//! **Commits** say together what the frame holds and what is left in the lanes. There is room for two, each of
+//! **Commits** say together what the frame holds and what is left in the rings. There is room for two, each of
 //! [`COMMIT_WORDS`] words. The tracker writes the one that is not valid and then stores the number of commits, whose
 //! lowest bit tells which one is valid: so at every instant one of them is whole, and no event stands in the frame and in its
-//! lane, or in neither.
+//! ring, or in neither.
 //!
-//! **Nodes**: 16 bytes each, return address (8), parent (4), node (4); a ring. [`NODES_OFFSET`] counts all that were
+//! **Nodes**: 16 bytes each, return address (8), parent (4), node (4); a ring. [`NODE_COUNT_OFFSET`] counts all that were
 //! ever stored.
 //!
-//! **Lane**: a page of header (entries ever stored, then at [`LANE_TAILS`] how many of them are in frames and at
-//! [`LANE_THREADS`] whose the next one is, for either commit), then a ring of as many
-//! entries as the header says, [`LANE_ROOM`] as this version writes it.
+//! **ThreadRing**: a page of header (entries ever stored, then at [`RING_TAKEN_OFFSET`] how many of them are in frames and at
+//! [`RING_THREADS_OFFSET`] whose the next one is, for either commit), then a ring of as many
+//! entries as the header says, [`RING_CAPACITY`] as this version writes it.
 
 use crate::frame::FrameHeader;
-use crate::lane::{ENTRY_LEN, Entry, Meaning, Owner};
-use crate::layout::{FRAME_HEADER_LEN, FRAME_RECORDS, StackId, TAIL_HEADER_LEN, TAIL_MAGIC, TAIL_MAGIC_1};
+use crate::layout::{
+    FRAME_HEADER_LEN, FRAME_RECORDS, SIDECAR_HEADER_LEN, SIDECAR_MAGIC, SIDECAR_MAGIC_1, StackId,
+};
 use crate::record::Record;
+use crate::thread_ring::{Decoded, ENTRY_LEN, Entry, RingDecoder};
 use crate::write::Encoder;
 
 /// Bytes of the identity that a sidecar begins with.
@@ -40,13 +42,13 @@ pub const PID_OFFSET: usize = 40;
 pub const COMMITS_OFFSET: usize = 48;
 /// Offset of the number of events that reached the hook and could not be recorded.
 pub const LOST_OFFSET: usize = 56;
-/// Offset of the number of lanes.
-pub const LANES_OFFSET: usize = 64;
+/// Offset of the number of rings.
+pub const RING_COUNT_OFFSET: usize = 64;
 /// Offset of the number of nodes ever stored.
-pub const NODES_OFFSET: usize = 72;
+pub const NODE_COUNT_OFFSET: usize = 72;
 /// Offset of the flag that the sizes of freed blocks are needed, because readers may not have seen the allocations.
 pub const PARTIAL_OFFSET: usize = 80;
-/// Offset of the number of lanes that are not in the sidecar, because it could not grow: what they held is lost.
+/// Offset of the number of rings that are not in the sidecar, because it could not grow: what they held is lost.
 pub const UNPROTECTED_OFFSET: usize = 88;
 /// Offsets of the two commits.
 pub const COMMIT_OFFSETS: [usize; 2] = [128, 256];
@@ -54,35 +56,35 @@ pub const COMMIT_OFFSETS: [usize; 2] = [128, 256];
 pub const COMMIT_WORDS: usize = 7;
 
 /// Bytes of the frame that is being filled, header included.
-pub const FRAME_ROOM: usize = 256 << 10;
+pub const FRAME_CAPACITY: usize = 256 << 10;
 /// Nodes that there is room for; a power of two.
-pub const NODE_ROOM: usize = 4096;
+pub const NODE_RING_CAPACITY: usize = 4096;
 /// Bytes of a node.
 pub const NODE_LEN: usize = 16;
-/// Entries that a lane has room for; a power of two. Readers refuse a sidecar that claims more.
+/// Entries that a ring has room for; a power of two. Readers refuse a sidecar that claims more.
 ///
-/// PERF: a helper that reads a lane half as long looks twice as often; json and JavaScript cost 5 to 8 % more then, syn the same.
-pub const LANE_ROOM: usize = 8192;
-/// The same in sidecars that begin with [`TAIL_MAGIC_1`].
-const LANE_ROOM_1: usize = 4096;
-/// Bytes of a lane's header.
-pub const LANE_HEADER_LEN: usize = 4096;
-/// Bytes of a lane.
-pub const LANE_LEN: usize = LANE_HEADER_LEN + LANE_ROOM * ENTRY_LEN;
-/// Offset in a lane of the two words that say how many of its entries are in frames.
-pub const LANE_TAILS: usize = 128;
-/// Offset in a lane of the two words that say whose its next entry is.
-pub const LANE_THREADS: usize = 144;
+/// PERF: a helper that reads a ring half as long looks twice as often; json and JavaScript cost 5 to 8 % more then, syn the same.
+pub const RING_CAPACITY: usize = 8192;
+/// The same in sidecars that begin with [`SIDECAR_MAGIC_1`].
+const RING_CAPACITY_1: usize = 4096;
+/// Bytes of a ring's header.
+pub const RING_HEADER_LEN: usize = 4096;
+/// Bytes of a ring.
+pub const RING_LEN: usize = RING_HEADER_LEN + RING_CAPACITY * ENTRY_LEN;
+/// Offset in a ring of the two words that say how many of its entries are in frames.
+pub const RING_TAKEN_OFFSET: usize = 128;
+/// Offset in a ring of the two words that say whose its next entry is.
+pub const RING_THREADS_OFFSET: usize = 144;
 /// Offset of the current frame.
-pub const FRAME_OFFSET: usize = TAIL_HEADER_LEN;
+pub const FRAME_OFFSET: usize = SIDECAR_HEADER_LEN;
 /// Offset of the current frame's payload.
 pub const PAYLOAD_OFFSET: usize = FRAME_OFFSET + FRAME_HEADER_LEN;
 /// Offset of the nodes.
-pub const NODE_RING_OFFSET: usize = FRAME_OFFSET + FRAME_ROOM;
-/// Offset of the first lane.
-pub const LANES_START: usize = NODE_RING_OFFSET + NODE_ROOM * NODE_LEN;
-/// No writer makes more lanes.
-pub const MAX_LANES: usize = 1 << 14;
+pub const NODE_RING_OFFSET: usize = FRAME_OFFSET + FRAME_CAPACITY;
+/// Offset of the first ring.
+pub const RINGS_START: usize = NODE_RING_OFFSET + NODE_RING_CAPACITY * NODE_LEN;
+/// No writer makes more rings.
+pub const MAX_RINGS: usize = 1 << 14;
 
 /// What was true at one moment, all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,32 +97,32 @@ pub struct Commit {
     pub nodes: u64,
     /// Lost events that are in frames.
     pub lost: u64,
-    /// A stamp, and the microseconds since time zero at that moment.
-    pub stamp: u64,
-    /// See `stamp`.
+    /// A timestamp, and the microseconds since time zero at that moment.
+    pub timestamp: u64,
+    /// See `timestamp`.
     pub us: u64,
-    /// Microseconds for each step of the stamp, times 2^32.
+    /// Microseconds for each step of the timestamp, times 2^32.
     pub rate: u64,
 }
 
 impl Commit {
     /// The commit's words, in order.
     pub fn words(&self) -> [u64; COMMIT_WORDS] {
-        [self.len, self.seq, self.nodes, self.lost, self.stamp, self.us, self.rate]
+        [self.len, self.seq, self.nodes, self.lost, self.timestamp, self.us, self.rate]
     }
 
     fn from_words(words: [u64; COMMIT_WORDS]) -> Commit {
-        let [len, seq, nodes, lost, stamp, us, rate] = words;
-        Commit { len, seq, nodes, lost, stamp, us, rate }
+        let [len, seq, nodes, lost, timestamp, us, rate] = words;
+        Commit { len, seq, nodes, lost, timestamp, us, rate }
     }
 
     /// The time of an event, in microseconds since time zero.
     #[inline]
-    pub fn time_of(&self, stamp: u64) -> u64 {
+    pub fn time_of(&self, timestamp: u64) -> u64 {
         let steps = |steps: u64| ((u128::from(steps) * u128::from(self.rate)) >> 32) as u64;
-        match stamp.checked_sub(self.stamp) {
+        match timestamp.checked_sub(self.timestamp) {
             Some(after) => self.us.saturating_add(steps(after)),
-            None => self.us.saturating_sub(steps(self.stamp - stamp)),
+            None => self.us.saturating_sub(steps(self.timestamp - timestamp)),
         }
     }
 }
@@ -128,28 +130,28 @@ impl Commit {
 /// The first [`IDENTITY_LEN`] bytes of a sidecar, which never change.
 pub fn encode_identity(session: &[u8; 16]) -> [u8; IDENTITY_LEN] {
     let mut bytes = [0u8; IDENTITY_LEN];
-    bytes[0..8].copy_from_slice(&TAIL_MAGIC);
+    bytes[0..8].copy_from_slice(&SIDECAR_MAGIC);
     bytes[8..24].copy_from_slice(session);
-    bytes[24..28].copy_from_slice(&(LANE_ROOM as u32).to_le_bytes());
+    bytes[24..28].copy_from_slice(&(RING_CAPACITY as u32).to_le_bytes());
     let crc = crc32fast::hash(&bytes[..28]);
     bytes[28..32].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 
-/// Entries that the lanes of this session's sidecar have room for; `None` if it is another's, or damaged.
-fn lane_room(bytes: &[u8], session: &[u8; 16]) -> Option<usize> {
+/// Entries that the rings of this session's sidecar have room for; `None` if it is another's, or damaged.
+fn ring_capacity(bytes: &[u8], session: &[u8; 16]) -> Option<usize> {
     let identity = bytes.get(..IDENTITY_LEN)?;
     let (magic, its_session) = (&identity[..8], &identity[8..24]);
     let number = |at: usize| Some(u32::from_le_bytes(*identity.get(at..)?.first_chunk()?));
-    let (room, crc_at) = if magic == TAIL_MAGIC_1 {
-        (LANE_ROOM_1, 24)
-    } else if magic == TAIL_MAGIC {
+    let (room, crc_at) = if magic == SIDECAR_MAGIC_1 {
+        (RING_CAPACITY_1, 24)
+    } else if magic == SIDECAR_MAGIC {
         (number(24)? as usize, 28)
     } else {
         return None;
     };
     let is_whole = number(crc_at)? == crc32fast::hash(&identity[..crc_at]);
-    (is_whole && its_session == session && room.is_power_of_two() && room <= LANE_ROOM).then_some(room)
+    (is_whole && its_session == session && room.is_power_of_two() && room <= RING_CAPACITY).then_some(room)
 }
 
 /// A node as it stands in the sidecar.
@@ -166,7 +168,7 @@ pub fn node_record([pc, ids]: [u64; 2]) -> Record<'static> {
 
 /// What a sidecar holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tail<'a> {
+pub struct Sidecar<'a> {
     /// Error number at which the recording stopped; 0 if it was running to the end.
     pub stopped_errno: i32,
     /// Process id of the writer.
@@ -176,18 +178,18 @@ pub struct Tail<'a> {
     pub commits: u64,
     /// Lanes whose entries are not in the sidecar.
     pub unprotected: u64,
-    /// What the frame and the lanes hold.
+    /// What the frame and the rings hold.
     pub commit: Commit,
-    /// Entries that each lane has room for.
-    lane_room: usize,
+    /// Entries that each ring has room for.
+    ring_capacity: usize,
     bytes: &'a [u8],
 }
 
-impl<'a> Tail<'a> {
+impl<'a> Sidecar<'a> {
     /// Reads the sidecar of the dump with this session. `None` if it is another's, damaged, or cut short before the
     /// end of its frame.
-    pub fn parse(bytes: &'a [u8], session: &[u8; 16]) -> Option<Tail<'a>> {
-        let lane_room = lane_room(bytes, session)?;
+    pub fn parse(bytes: &'a [u8], session: &[u8; 16]) -> Option<Sidecar<'a>> {
+        let ring_capacity = ring_capacity(bytes, session)?;
         let commits = word(bytes, COMMITS_OFFSET)?;
         let at = COMMIT_OFFSETS[(commits & 1) as usize];
         let mut words = [0; COMMIT_WORDS];
@@ -195,17 +197,17 @@ impl<'a> Tail<'a> {
             *place = word(bytes, at + 8 * index)?;
         }
         let commit = if commits == 0 { Commit::default() } else { Commit::from_words(words) };
-        let tail = Tail {
+        let sidecar = Sidecar {
             stopped_errno: i32::try_from(word(bytes, STATE_OFFSET)?).ok()?,
             pid: u32::try_from(word(bytes, PID_OFFSET)?).ok()?,
             commits,
             unprotected: word(bytes, UNPROTECTED_OFFSET)?,
             commit,
-            lane_room,
+            ring_capacity,
             bytes,
         };
         u32::try_from(commit.seq).ok()?;
-        (tail.payload().len() as u64 == commit.len).then_some(tail)
+        (sidecar.payload().len() as u64 == commit.len).then_some(sidecar)
     }
 
     /// The number that the frame has once it stands in the dump.
@@ -220,7 +222,8 @@ impl<'a> Tail<'a> {
 
     /// Whole records, in order: what the frame holds.
     pub fn payload(&self) -> &'a [u8] {
-        let len = usize::try_from(self.commit.len).unwrap_or(usize::MAX).min(FRAME_ROOM - FRAME_HEADER_LEN);
+        let len =
+            usize::try_from(self.commit.len).unwrap_or(usize::MAX).min(FRAME_CAPACITY - FRAME_HEADER_LEN);
         self.bytes.get(PAYLOAD_OFFSET..).and_then(|rest| rest.get(..len)).unwrap_or_default()
     }
 
@@ -247,53 +250,53 @@ impl<'a> Tail<'a> {
 
     /// The call tree's nodes that are in no frame yet.
     fn nodes(&self) -> impl Iterator<Item = Record<'static>> {
-        let stored = word(self.bytes, NODES_OFFSET).unwrap_or(0);
-        let first = if stored.saturating_sub(self.commit.nodes) <= NODE_ROOM as u64 {
+        let stored = word(self.bytes, NODE_COUNT_OFFSET).unwrap_or(0);
+        let first = if stored.saturating_sub(self.commit.nodes) <= NODE_RING_CAPACITY as u64 {
             self.commit.nodes.min(stored)
         } else {
             stored
         };
         (first..stored).filter_map(|index| {
-            let at = NODE_RING_OFFSET + (index as usize % NODE_ROOM) * NODE_LEN;
+            let at = NODE_RING_OFFSET + (index as usize % NODE_RING_CAPACITY) * NODE_LEN;
             Some(node_record([word(self.bytes, at)?, word(self.bytes, at + 8)?]))
         })
     }
 
-    /// The entries of all lanes that are in no frame yet, in the order of their stamps.
+    /// The entries of all rings that are in no frame yet, in the order of their timestamps.
     fn entries(&self, rest: &mut Rest) {
         let valid = (self.commits & 1) as usize * 8;
-        let lanes = word(self.bytes, LANES_OFFSET).unwrap_or(0).min(MAX_LANES as u64) as usize;
+        let rings = word(self.bytes, RING_COUNT_OFFSET).unwrap_or(0).min(MAX_RINGS as u64) as usize;
         let (mut waiting, mut owners) = (Vec::new(), Vec::new());
-        let lane_len = LANE_HEADER_LEN + self.lane_room * ENTRY_LEN;
-        for index in 0..lanes {
-            let Some(lane) = self.bytes.get(LANES_START + index * lane_len..) else { break };
-            let stored = word(lane, 0).unwrap_or(0);
-            let taken = word(lane, LANE_TAILS + valid).unwrap_or(0).min(stored);
-            owners.push(Owner::of(word(lane, LANE_THREADS + valid).unwrap_or(0) as u32));
-            if stored - taken > self.lane_room as u64 {
+        let lane_len = RING_HEADER_LEN + self.ring_capacity * ENTRY_LEN;
+        for index in 0..rings {
+            let Some(ring) = self.bytes.get(RINGS_START + index * lane_len..) else { break };
+            let stored = word(ring, 0).unwrap_or(0);
+            let taken = word(ring, RING_TAKEN_OFFSET + valid).unwrap_or(0).min(stored);
+            owners.push(RingDecoder::of(word(ring, RING_THREADS_OFFSET + valid).unwrap_or(0) as u32));
+            if stored - taken > self.ring_capacity as u64 {
                 continue;
             }
             for at in taken..stored {
-                let at = LANE_HEADER_LEN + (at as usize % self.lane_room) * ENTRY_LEN;
-                let words = [word(lane, at), word(lane, at + 8), word(lane, at + 16)];
+                let at = RING_HEADER_LEN + (at as usize % self.ring_capacity) * ENTRY_LEN;
+                let words = [word(ring, at), word(ring, at + 8), word(ring, at + 16)];
                 let [Some(first), Some(second), Some(third)] = words else { break };
                 waiting.push((index, [first, second, third]));
             }
         }
-        // Stable: the entries of one lane keep their order.
-        waiting.sort_by_key(|(_, words)| (Entry::stamp(words[0]), !Entry::releases(words[0])));
+        // Stable: the entries of one ring keep their order.
+        waiting.sort_by_key(|(_, words)| (Entry::timestamp(words[0]), !Entry::releases(words[0])));
         let partial = word(self.bytes, PARTIAL_OFFSET) != Some(0) || word(self.bytes, LOST_OFFSET) != Some(0);
-        for (at, (lane, words)) in waiting.iter().enumerate() {
+        for (at, (ring, words)) in waiting.iter().enumerate() {
             let Some(entry) = Entry::decode(*words) else { continue };
             let followed = waiting
                 .get(at + 1)
-                .is_some_and(|(next, words)| next == lane && Entry::ends_realloc(words[0]));
-            let Some(owner) = owners.get_mut(*lane) else { continue };
+                .is_some_and(|(next, words)| next == ring && Entry::ends_realloc(words[0]));
+            let Some(owner) = owners.get_mut(*ring) else { continue };
             match owner.take(&entry, followed, partial) {
-                Meaning::Nothing => {}
-                Meaning::About(record) => rest.push(&record),
-                Meaning::Event { record, .. } => {
-                    let us = self.commit.time_of(Entry::stamp(words[0]));
+                Decoded::Nothing => {}
+                Decoded::About(record) => rest.push(&record),
+                Decoded::Event { record, .. } => {
+                    let us = self.commit.time_of(Entry::timestamp(words[0]));
                     rest.event(owner.thread, us, &record);
                 }
             }
@@ -312,13 +315,13 @@ struct Rest {
 
 impl Rest {
     fn new(seq: u32) -> Rest {
-        Rest { frames: Vec::new(), seq, buffer: vec![0; FRAME_ROOM], encoder: Encoder::new(), said: None }
+        Rest { frames: Vec::new(), seq, buffer: vec![0; FRAME_CAPACITY], encoder: Encoder::new(), said: None }
     }
 
     fn event(&mut self, thread: u32, us: u64, record: &Record<'_>) {
         let us = self.said.map_or(us, |(_, before)| us.max(before));
         // Room for the three: a frame says whose and when before its first event.
-        if self.encoder.len() + 128 > FRAME_ROOM - FRAME_HEADER_LEN {
+        if self.encoder.len() + 128 > FRAME_CAPACITY - FRAME_HEADER_LEN {
             self.seal();
         }
         if self.said.is_none_or(|(before, _)| before != thread) {

@@ -3,13 +3,13 @@
 //! Names come from files that nobody vouches for: any text is an answer or `None`, never a panic.
 
 /// `<SELF as TRAIT>::method`.
-pub(super) struct ImplName<'a> {
-    pub(super) self_type: &'a str,
-    pub(super) trait_path: &'a str,
+pub(crate) struct ImplName<'a> {
+    pub(crate) self_type: &'a str,
+    pub(crate) trait_path: &'a str,
 }
 
 impl<'a> ImplName<'a> {
-    pub(super) fn parse(function: &'a str) -> Option<Self> {
+    pub(crate) fn parse(function: &'a str) -> Option<Self> {
         let inner = &function[1..closing_bracket(function)?];
         let at = find_at_top(inner, " as ")?;
         Some(Self { self_type: &inner[..at], trait_path: &inner[at + " as ".len()..] })
@@ -17,7 +17,7 @@ impl<'a> ImplName<'a> {
 }
 
 /// The crate at the root of a path or type; `None` if it has none: a generic parameter, a primitive, a tuple.
-pub(super) fn crate_of(path: &str) -> Option<&str> {
+pub(crate) fn crate_of(path: &str) -> Option<&str> {
     let path = peel(path);
     if path.starts_with('<') {
         // `<SELF>::method`, or a type inside of such a function.

@@ -11,7 +11,7 @@ use alloc_dump::layout::MAGIC;
 use anyhow::bail;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::load::{plain, remove_sidecar, tail_path, writer_of};
+use crate::load::{plain, remove_sidecar, sidecar_path, writer_of};
 
 /// A place for a dump. Unless the dump [came](Place::filled), dropping it puts back what stood there.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Place {
                 fs::remove_file(pattern).map_err(|error| unwritable(&error))?;
             }
         }
-        match place.set_aside(&tail_path(pattern), token) {
+        match place.set_aside(&sidecar_path(pattern), token) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(&error)),
             _ => Ok(place),
         }
@@ -99,7 +99,7 @@ const SUFFIX: &str = ".before";
 
 /// A run that was killed could not put back what it had set aside. It goes where it stood unless something newer stands there.
 fn put_back_what_was_left(folder: &Path, pattern: &Path) {
-    for file in [pattern.to_owned(), tail_path(pattern)] {
+    for file in [pattern.to_owned(), sidecar_path(pattern)] {
         let prefix = prefix_of(&file);
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -162,7 +162,7 @@ mod tests {
     fn dump(folder: &Path, text: &str) -> PathBuf {
         let path = folder.join("a.alloc");
         fs::write(&path, [&MAGIC[..], text.as_bytes()].concat()).unwrap();
-        fs::write(tail_path(&path), text).unwrap();
+        fs::write(sidecar_path(&path), text).unwrap();
         path
     }
 
@@ -178,7 +178,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = dump(folder.path(), "before");
         let place = Place::prepare(&path, "t").unwrap();
-        assert!(!path.exists() && !tail_path(&path).exists());
+        assert!(!path.exists() && !sidecar_path(&path).exists());
         drop(place);
         assert!(fs::read(&path).unwrap().ends_with(b"before"));
         assert_eq!(names(folder.path()), ["a.alloc", "a.alloc.tail"]);

@@ -20,7 +20,6 @@ mod lookup;
 mod names;
 mod object_file;
 mod pass;
-mod rust_path;
 mod status;
 mod symbol_dirs;
 mod symbol_table;

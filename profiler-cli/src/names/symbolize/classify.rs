@@ -9,14 +9,14 @@
 //! contain the `impl`.
 
 use super::names::last_segment;
-use super::rust_path::{ImplName, crate_of};
+use crate::names::rust_path::{ImplName, crate_of};
 
 /// Whether a frame belongs to the runtime rather than to the user's own code.
 ///
 /// `function` is demangled, with or without its path; `module_path` is the file that has the code.
 ///
 /// ```
-/// use profiler_cli::symbolize::classify::is_runtime;
+/// use profiler_cli::names::symbolize::classify::is_runtime;
 ///
 /// assert!(is_runtime("<alloc::vec::Vec<app::Foo>>::push", None, "/srv/app"));
 /// assert!(!is_runtime("<app::Foo as core::ops::drop::Drop>::drop", None, "/srv/app"));

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
-use crate::function_name::{function_of, instance_of};
+use crate::names::function_name::{function_of, instance_of};
+use crate::names::symbolize::classify::is_runtime;
+use crate::names::symbolize::{
+    CodeAddress, Frame, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError,
+};
 use crate::profile::{Module, Profile};
-use crate::symbolize::classify::is_runtime;
-use crate::symbolize::{CodeAddress, Frame, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError};
 
 /// Index of a distinct frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -329,7 +331,7 @@ impl Builder {
 fn is_plumbing(frame: &NamedFrame) -> bool {
     let allocating =
         ["alloc", "core", "alloc_tracker", "alloc_oracle", "__rustc", "__rust_alloc", "hashbrown"];
-    frame.runtime && allocating.contains(&crate::function_name::crate_of(&frame.function))
+    frame.runtime && allocating.contains(&crate::names::function_name::crate_of(&frame.function))
 }
 
 /// Module and address of every node; `None` for code outside of any file. Nodes are return addresses, but for a signal

@@ -1,14 +1,14 @@
-//! Line tables of functions that announce their lines. In: a profile, the sources. Out: [`FunctionLines`] whose
+//! Line tables of functions that report their lines. In: a profile, the sources. Out: [`FunctionLines`] whose
 //! occurrences are executions.
 
 use std::cmp::Reverse;
 
+use crate::analyze::filter::Filter;
 use crate::analyze::lines::{FunctionLines, LineRow, Source};
-use crate::filter::Filter;
-use crate::function_name::{crate_of, function_of};
-use crate::profile::{Announced, AnnouncedLine, Profile};
+use crate::names::function_name::{crate_of, function_of};
+use crate::names::stacks::{NamedFrame, Stacks};
+use crate::profile::{Annotated, AnnotatedLine, Profile};
 use crate::source::Sources;
-use crate::stacks::{NamedFrame, Stacks};
 
 /// The tables, those of the functions first in which most was allocated.
 pub(super) fn tables(
@@ -17,7 +17,7 @@ pub(super) fn tables(
     sources: &Sources,
     filter: &Filter,
 ) -> Vec<FunctionLines> {
-    let ran = profile.announced.iter().filter(|function| !function.lines.is_empty());
+    let ran = profile.annotated.iter().filter(|function| !function.lines.is_empty());
     let mut tables: Vec<FunctionLines> = ran
         .map(|function| (function, file_of(function, stacks)))
         .filter(|(function, file)| filter.accepts_name(&function.name, Some(file)))
@@ -59,7 +59,7 @@ pub(super) fn covering(
 
 /// The compiler tells a function the path of its file as it was called, which is mostly relative to a folder that only the
 /// debug info knows.
-fn file_of(function: &Announced, stacks: &Stacks) -> String {
+fn file_of(function: &Annotated, stacks: &Stacks) -> String {
     if function.file.starts_with('/') {
         return function.file.clone();
     }
@@ -81,11 +81,11 @@ fn last_name(function: &str) -> &str {
     function.rsplit("::").next().unwrap_or_default()
 }
 
-fn table(function: &Announced, path: String, sources: &Sources) -> FunctionLines {
+fn table(function: &Annotated, path: String, sources: &Sources) -> FunctionLines {
     let extent = (function.start_line, function.end_line);
     let source = Source::of(Some(&path), sources, last_name(&function.name), extent);
     let sum =
-        |figure: fn(&AnnouncedLine) -> u64| function.lines.values().map(figure).fold(0, u64::saturating_add);
+        |figure: fn(&AnnotatedLine) -> u64| function.lines.values().map(figure).fold(0, u64::saturating_add);
     let (allocated, freed) = (sum(|line| line.allocated), sum(|line| line.freed));
     // Nothing that a dump says is believed: neither that a function has a billion lines nor that they lie in it.
     let whole = function.end_line - function.start_line <= MOST_LINES;
@@ -112,7 +112,7 @@ fn table(function: &Announced, path: String, sources: &Sources) -> FunctionLines
 
 const MOST_LINES: u32 = 20_000;
 
-fn row(line: u32, figures: Option<&AnnouncedLine>, text: Option<String>) -> LineRow {
+fn row(line: u32, figures: Option<&AnnotatedLine>, text: Option<String>) -> LineRow {
     LineRow {
         line,
         mem_usage: figures.map(|line| line.mem_usage),

@@ -1,14 +1,14 @@
-//! What the drainer knows of each lane.
+//! What the drainer knows of each ring.
 
-use alloc_dump::lane::Owner;
+use alloc_dump::thread_ring::RingDecoder;
 
-use crate::sidecar::Lane;
+use crate::sidecar::ThreadRing;
 use crate::sys::Plain;
 
-/// What the drainer knows of a lane.
+/// What the drainer knows of a ring.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub(super) struct LaneState {
+pub(super) struct RingState {
     /// Where its memory is.
     pub(super) start: u64,
     /// Entries that are in frames.
@@ -17,36 +17,36 @@ pub(super) struct LaneState {
     pub(super) until: u64,
     /// Entries that it had when its pace was measured last.
     pub(super) measured: u64,
-    /// What the lane says of `taken` and of its thread, for either commit.
+    /// What the ring says of `taken` and of its thread, for either commit.
     pub(super) tails: [u64; 2],
     pub(super) threads: [u64; 2],
-    /// What the lane's thread has been told of `taken`.
+    /// What the ring's thread has been told of `taken`.
     pub(super) released: u64,
     /// Whether it may be waiting for that.
     pub(super) wake: u64,
     pub(super) free: u64,
     /// Whether its memory is that of a file, which keeps what is not resident.
     pub(super) shared: u64,
-    pub(super) owner: Owner,
+    pub(super) owner: RingDecoder,
 }
 
-// SAFETY: integers without padding; so are the fields of `Owner`.
-unsafe impl Plain for LaneState {}
+// SAFETY: integers without padding; so are the fields of `RingDecoder`.
+unsafe impl Plain for RingState {}
 
-impl LaneState {
+impl RingState {
     /// Whether nothing will be read from its memory, or written to it, until it has another thread.
-    pub(super) fn is_settled(&self, lane: Lane) -> bool {
+    pub(super) fn is_settled(&self, ring: ThreadRing) -> bool {
         let thread = u64::from(self.owner.thread);
-        self.tails == [self.taken; 2] && self.threads == [thread; 2] && lane.stored() == self.taken
+        self.tails == [self.taken; 2] && self.threads == [thread; 2] && ring.stored() == self.taken
     }
 }
 
-/// Of a lane: no thread has it.
+/// Of a ring: no thread has it.
 pub(super) const FREE: u64 = 1;
-/// Of a lane: no thread has it, and its memory is not resident.
+/// Of a ring: no thread has it, and its memory is not resident.
 pub(super) const AWAY: u64 = 2;
 
-pub(super) const EMPTY: LaneState = LaneState {
+pub(super) const EMPTY: RingState = RingState {
     start: 0,
     taken: 0,
     until: 0,
@@ -57,5 +57,5 @@ pub(super) const EMPTY: LaneState = LaneState {
     wake: 0,
     free: 0,
     shared: 0,
-    owner: Owner::of(0),
+    owner: RingDecoder::of(0),
 };

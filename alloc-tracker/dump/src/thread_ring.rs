@@ -1,8 +1,8 @@
-//! What one thread has recorded and nobody has yet put in order: fixed-size entries, as they stand in a lane of the
-//! [sidecar](crate::tail). In: entries of three words. Out: records. Never allocates, never panics.
+//! What one thread has recorded and nobody has yet put in order: fixed-size entries, as they stand in a ring of the
+//! [sidecar](crate::sidecar). In: entries of three words. Out: records. Never allocates, never panics.
 //!
-//! A lane belongs to one thread at a time, so its entries need neither a thread nor a difference from the one before;
-//! they carry a stamp instead, from a clock that all threads share. Sorted by stamp, the entries of all lanes are the
+//! A ring belongs to one thread at a time, so its entries need neither a thread nor a difference from the one before;
+//! they carry a timestamp instead, from a clock that all threads share. Sorted by timestamp, the entries of all rings are the
 //! one stream that frames hold.
 
 use crate::layout::StackId;
@@ -12,8 +12,8 @@ use crate::record::Record;
 pub const ENTRY_WORDS: usize = 3;
 /// Bytes of an entry.
 pub const ENTRY_LEN: usize = 8 * ENTRY_WORDS;
-/// Bits of the first word below the stamp.
-pub const STAMP_SHIFT: u32 = 6;
+/// Bits of the first word below the timestamp.
+pub const TIMESTAMP_SHIFT: u32 = 6;
 
 const KIND: u64 = 0x1F;
 /// The stack was not walked to its end.
@@ -35,7 +35,7 @@ const LEAVE: u64 = 13;
 const USAGE: u64 = 14;
 const MARK: u64 = 15;
 
-/// What an entry says; the words of an entry but for its stamp.
+/// What an entry says; the words of an entry but for its timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A block was allocated.
@@ -82,7 +82,7 @@ pub enum Entry {
     },
     /// The block of the last [`Entry::ReallocBegin`] is what it was.
     ReallocFailed,
-    /// From here on the lane belongs to this thread.
+    /// From here on the ring belongs to this thread.
     ThreadStart {
         /// Number of the thread.
         id: u32,
@@ -150,7 +150,7 @@ impl Heap {
     /// The words of such an entry, as [`Entry::encode`] has them. PERF: which kind it is, is a number among others, not a branch.
     ///
     /// ```
-    /// use alloc_dump::lane::{Entry, Heap};
+    /// use alloc_dump::thread_ring::{Entry, Heap};
     /// use alloc_dump::layout::StackId;
     ///
     /// let (addr, size, stack, truncated) = (0x1000, 16, StackId(7), false);
@@ -163,10 +163,10 @@ impl Heap {
         addr: u64,
         size: u32,
         (stack, truncated): (StackId, bool),
-        stamp: u64,
+        timestamp: u64,
     ) -> [u64; ENTRY_WORDS] {
         let flag = u64::from(truncated) * TRUNCATED;
-        [stamp << STAMP_SHIFT | flag | self as u64, addr, pair(size, stack.0)]
+        [timestamp << TIMESTAMP_SHIFT | flag | self as u64, addr, pair(size, stack.0)]
     }
 }
 
@@ -174,9 +174,9 @@ impl Heap {
 pub const WIDE: u32 = u32::MAX;
 
 impl Entry {
-    /// The entry's words, with this stamp of at most 58 bits.
+    /// The entry's words, with this timestamp of at most 58 bits.
     #[inline]
-    pub fn encode(&self, stamp: u64) -> [u64; ENTRY_WORDS] {
+    pub fn encode(&self, timestamp: u64) -> [u64; ENTRY_WORDS] {
         let (kind, truncated, first, second) = match *self {
             Entry::Alloc { addr, size, stack, zeroed, truncated } => {
                 (if zeroed { ALLOC_ZEROED } else { ALLOC }, truncated, addr, pair(size, stack.0))
@@ -205,7 +205,7 @@ impl Entry {
             }
             Entry::Mark { id } => (MARK, false, 0, u64::from(id)),
         };
-        [stamp << STAMP_SHIFT | if truncated { TRUNCATED } else { 0 } | kind, first, second]
+        [timestamp << TIMESTAMP_SHIFT | if truncated { TRUNCATED } else { 0 } | kind, first, second]
     }
 
     /// What these words say; `None` for words that no writer makes.
@@ -240,14 +240,14 @@ impl Entry {
         })
     }
 
-    /// The stamp in the first word of an entry.
+    /// The timestamp in the first word of an entry.
     #[inline]
-    pub fn stamp(word: u64) -> u64 {
-        word >> STAMP_SHIFT
+    pub fn timestamp(word: u64) -> u64 {
+        word >> TIMESTAMP_SHIFT
     }
 
-    /// Whether the entry with this first word gives an address back to the allocator: of entries with equal stamps in
-    /// different lanes, those come first.
+    /// Whether the entry with this first word gives an address back to the allocator: of entries with equal timestamps in
+    /// different rings, those come first.
     #[inline]
     pub fn releases(word: u64) -> bool {
         matches!(word & KIND, DEALLOC | REALLOC_BEGIN)
@@ -272,9 +272,9 @@ impl Entry {
     }
 }
 
-/// An entry that means the same whatever came before it in its lane: what most of them are.
+/// An entry that means the same whatever came before it in its ring: what most of them are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lone {
+pub enum PlainEntry {
     /// An [`Entry::Alloc`] that was walked to its end and has its size.
     Alloc {
         /// Its address.
@@ -304,17 +304,17 @@ pub enum Lone {
     },
 }
 
-impl Lone {
+impl PlainEntry {
     /// What these words say, if they are of such an entry.
     #[inline(always)]
-    pub fn of([word, addr, second]: [u64; ENTRY_WORDS]) -> Option<Lone> {
+    pub fn of([word, addr, second]: [u64; ENTRY_WORDS]) -> Option<PlainEntry> {
         let (size, stack) = ((second >> 32) as u32, StackId(second as u32));
         match word & (KIND | TRUNCATED) {
             kind @ (ALLOC | ALLOC_ZEROED) if size != WIDE => {
-                Some(Lone::Alloc { addr, size, stack, zeroed: kind == ALLOC_ZEROED })
+                Some(PlainEntry::Alloc { addr, size, stack, zeroed: kind == ALLOC_ZEROED })
             }
-            DEALLOC if size != WIDE => Some(Lone::Dealloc { addr, size, stack }),
-            LINE => Some(Lone::Line { activation: addr, line: second as u32 }),
+            DEALLOC if size != WIDE => Some(PlainEntry::Dealloc { addr, size, stack }),
+            LINE => Some(PlainEntry::Line { activation: addr, line: second as u32 }),
             _ => None,
         }
     }
@@ -325,11 +325,11 @@ fn pair(high: u32, low: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// What the entries of one lane have said so far: whose it is, and what waits for the next entry.
+/// What the entries of one ring have said so far: whose it is, and what waits for the next entry.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct Owner {
-    /// Number of the thread that the lane belongs to.
+pub struct RingDecoder {
+    /// Number of the thread that the ring belongs to.
     pub thread: u32,
     /// Whether `old` is the first half of a realloc that becomes one record with its second half.
     joins: u32,
@@ -346,10 +346,10 @@ pub struct Owner {
 /// Moves within moves that are told apart; the bytes that more of them give back are not counted.
 const MOST_MOVES: usize = 4;
 
-/// What a lane's next entry means for the stream.
+/// What a ring's next entry means for the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning<'a> {
-    /// A heap event, a line or a mark of the lane's thread.
+pub enum Decoded<'a> {
+    /// A heap event, a line or a mark of the ring's thread.
     Event {
         /// Its record.
         record: Record<'a>,
@@ -364,17 +364,17 @@ pub enum Meaning<'a> {
     Nothing,
 }
 
-impl Owner {
-    /// A lane whose first entry to come belongs to this thread.
-    pub const fn of(thread: u32) -> Owner {
-        Owner { thread, joins: 0, size: 0, old: 0, old_size: 0, moving: [0; MOST_MOVES], moves: 0 }
+impl RingDecoder {
+    /// A ring whose first entry to come belongs to this thread.
+    pub const fn of(thread: u32) -> RingDecoder {
+        RingDecoder { thread, joins: 0, size: 0, old: 0, old_size: 0, moving: [0; MOST_MOVES], moves: 0 }
     }
 
-    /// Takes the lane's next entry. `followed` tells that the entry which comes next in the whole stream ends the
+    /// Takes the ring's next entry. `followed` tells that the entry which comes next in the whole stream ends the
     /// realloc that this one begins, so that both become one record. `sized` asks for the sizes of freed blocks, which readers
     /// know who have seen them allocated.
     #[inline]
-    pub fn take<'a>(&mut self, entry: &'a Entry, followed: bool, sized: bool) -> Meaning<'a> {
+    pub fn take<'a>(&mut self, entry: &'a Entry, followed: bool, sized: bool) -> Decoded<'a> {
         let wide = std::mem::take(&mut self.size);
         let whole = |size: u32| if size == WIDE { wide } else { u64::from(size) };
         let (record, freed, truncated) = match *entry {
@@ -388,8 +388,8 @@ impl Owner {
             Entry::ReallocBegin { addr: old, size } => {
                 let old_size = whole(size);
                 if followed {
-                    *self = Owner { joins: 1, old, old_size, ..*self };
-                    return Meaning::Nothing;
+                    *self = RingDecoder { joins: 1, old, old_size, ..*self };
+                    return Decoded::Nothing;
                 }
                 if let Some(place) = self.moving.get_mut(self.moves as usize) {
                     *place = old_size;
@@ -400,7 +400,7 @@ impl Owner {
             Entry::ReallocEnd { addr: new, size, stack, truncated } => {
                 let size = whole(size);
                 if std::mem::take(&mut self.joins) != 0 {
-                    let Owner { old, old_size, .. } = *self;
+                    let RingDecoder { old, old_size, .. } = *self;
                     let known = sized.then_some(old_size);
                     let record = Record::Realloc { old, old_size: known, new, size, stack };
                     (record, old_size, truncated)
@@ -413,17 +413,17 @@ impl Owner {
                 (Record::ReallocFailed, 0, false)
             }
             Entry::ThreadStart { id, os_tid } => {
-                *self = Owner::of(id);
-                return Meaning::About(Record::ThreadStart { id, os_tid });
+                *self = RingDecoder::of(id);
+                return Decoded::About(Record::ThreadStart { id, os_tid });
             }
             Entry::ThreadName(ref name) => {
                 let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-                return Meaning::About(Record::ThreadName { id: self.thread, name: &name[..len] });
+                return Decoded::About(Record::ThreadName { id: self.thread, name: &name[..len] });
             }
-            Entry::ThreadEnd => return Meaning::About(Record::ThreadEnd { id: self.thread }),
+            Entry::ThreadEnd => return Decoded::About(Record::ThreadEnd { id: self.thread }),
             Entry::Size(size) => {
                 self.size = size;
-                return Meaning::Nothing;
+                return Decoded::Nothing;
             }
             Entry::Enter { function, activation } => (Record::Enter { function, activation }, 0, false),
             Entry::Line { activation, line } => (Record::Line { activation, line }, 0, false),
@@ -433,7 +433,7 @@ impl Owner {
             }
             Entry::Mark { id } => (Record::Mark { id }, 0, false),
         };
-        Meaning::Event { record, freed, truncated }
+        Decoded::Event { record, freed, truncated }
     }
 
     /// The size of the block whose move began last.
@@ -471,7 +471,7 @@ mod tests {
             ] {
                 let words = entry.encode((1 << 58) - 1);
                 assert_eq!(Entry::decode(words), Some(entry));
-                assert_eq!(Entry::stamp(words[0]), (1 << 58) - 1);
+                assert_eq!(Entry::timestamp(words[0]), (1 << 58) - 1);
             }
         }
         assert_eq!(Entry::decode([0, 1, 2]), None);
@@ -480,41 +480,41 @@ mod tests {
 
     #[test]
     fn both_halves_of_a_realloc_become_one_record_if_nothing_comes_between() {
-        let mut owner = Owner::of(1);
+        let mut owner = RingDecoder::of(1);
         let begin = Entry::ReallocBegin { addr: 16, size: 8 };
         let end = Entry::ReallocEnd { addr: 32, size: 64, stack: StackId(3), truncated: true };
-        assert_eq!(owner.take(&begin, true, true), Meaning::Nothing);
+        assert_eq!(owner.take(&begin, true, true), Decoded::Nothing);
         let record = Record::Realloc { old: 16, old_size: Some(8), new: 32, size: 64, stack: StackId(3) };
-        assert_eq!(owner.take(&end, false, true), Meaning::Event { record, freed: 8, truncated: true });
+        assert_eq!(owner.take(&end, false, true), Decoded::Event { record, freed: 8, truncated: true });
         let record = Record::ReallocBegin { old: 16, old_size: Some(8) };
-        assert_eq!(owner.take(&begin, false, true), Meaning::Event { record, freed: 0, truncated: false });
+        assert_eq!(owner.take(&begin, false, true), Decoded::Event { record, freed: 0, truncated: false });
         let record = Record::ReallocEnd { new: 32, size: 64, stack: StackId(3) };
-        assert_eq!(owner.take(&end, false, true), Meaning::Event { record, freed: 8, truncated: true });
+        assert_eq!(owner.take(&end, false, true), Decoded::Event { record, freed: 8, truncated: true });
     }
 
     #[test]
     fn sizes_of_freed_blocks_are_left_out_where_readers_know_them() {
-        let mut owner = Owner::of(1);
+        let mut owner = RingDecoder::of(1);
         let stack = StackId(3);
         let free = Entry::Dealloc { addr: 16, size: 8, stack, truncated: false };
         let record = Record::Dealloc { addr: 16, size: None, stack };
-        assert_eq!(owner.take(&free, false, false), Meaning::Event { record, freed: 8, truncated: false });
+        assert_eq!(owner.take(&free, false, false), Decoded::Event { record, freed: 8, truncated: false });
         let begin = Entry::ReallocBegin { addr: 16, size: 8 };
         let end = Entry::ReallocEnd { addr: 32, size: 64, stack, truncated: false };
-        assert_eq!(owner.take(&begin, true, false), Meaning::Nothing);
+        assert_eq!(owner.take(&begin, true, false), Decoded::Nothing);
         let record = Record::Realloc { old: 16, old_size: None, new: 32, size: 64, stack };
-        assert_eq!(owner.take(&end, false, false), Meaning::Event { record, freed: 8, truncated: false });
+        assert_eq!(owner.take(&end, false, false), Decoded::Event { record, freed: 8, truncated: false });
         let record = Record::ReallocBegin { old: 16, old_size: None };
-        assert_eq!(owner.take(&begin, false, false), Meaning::Event { record, freed: 0, truncated: false });
+        assert_eq!(owner.take(&begin, false, false), Decoded::Event { record, freed: 0, truncated: false });
     }
 
     #[test]
     fn a_size_without_room_stands_before_its_entry() {
-        let mut owner = Owner::of(1);
+        let mut owner = RingDecoder::of(1);
         let stack = StackId::ROOT;
-        assert_eq!(owner.take(&Entry::Size(1 << 33), false, true), Meaning::Nothing);
+        assert_eq!(owner.take(&Entry::Size(1 << 33), false, true), Decoded::Nothing);
         let entry = Entry::Alloc { addr: 8, size: WIDE, stack, zeroed: false, truncated: false };
         let record = Record::Alloc { addr: 8, size: 1 << 33, stack, zeroed: false };
-        assert_eq!(owner.take(&entry, false, true), Meaning::Event { record, freed: 0, truncated: false });
+        assert_eq!(owner.take(&entry, false, true), Decoded::Event { record, freed: 0, truncated: false });
     }
 }

@@ -4,7 +4,7 @@
 /// The function that a symbol belongs to: generic arguments at its end and closures inside it are taken off.
 ///
 /// ```
-/// use profiler_cli::function_name::function_of;
+/// use profiler_cli::names::function_name::function_of;
 /// assert_eq!(function_of("app::parse::<u8>::{closure#0}"), "app::parse");
 /// assert_eq!(function_of("app::parse::{{closure}}::{{closure}}"), "app::parse");
 /// assert_eq!(function_of("push<u8, alloc::alloc::Global>"), "push");
@@ -24,7 +24,7 @@ pub fn function_of(symbol: &str) -> &str {
 /// The same, but instances of a generic function stay apart: only closures are taken off.
 ///
 /// ```
-/// use profiler_cli::function_name::instance_of;
+/// use profiler_cli::names::function_name::instance_of;
 /// assert_eq!(instance_of("app::parse::<u8>::{closure#0}"), "app::parse::<u8>");
 /// ```
 pub fn instance_of(symbol: &str) -> &str {
@@ -41,7 +41,7 @@ pub fn instance_of(symbol: &str) -> &str {
 /// The crate that a symbol belongs to, as far as its name tells: that of the type for methods.
 ///
 /// ```
-/// use profiler_cli::function_name::crate_of;
+/// use profiler_cli::names::function_name::crate_of;
 /// assert_eq!(crate_of("<&mut app::List<u8> as core::iter::Iterator>::next"), "app");
 /// assert_eq!(crate_of("serde_json::de::from_str"), "serde_json");
 /// ```
