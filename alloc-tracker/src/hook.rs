@@ -6,11 +6,11 @@
 
 use alloc_dump::thread_ring::Heap;
 
+use crate::api::stats as counters;
+use crate::base::mode::{self, COUNT, RECORD};
+use crate::base::sys::ErrnoGuard;
 use crate::capture::{Entered, Shim};
-use crate::counters;
-use crate::mode::{self, COUNT, RECORD};
 use crate::recorder::{self, Begun, Event};
-use crate::sys::ErrnoGuard;
 use crate::thread;
 
 /// The block comes from `alloc_zeroed`.

@@ -46,37 +46,27 @@ compile_error!(
     "alloc-tracker records on Linux only, so far: make the dependency and the allocator conditional on it"
 );
 
-mod allocator;
+mod api;
+mod base;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has rules"))]
 mod capture;
-mod clock;
-mod counters;
-mod epoch;
 mod hook;
-mod loader;
-mod mode;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 reads unwind tables"))]
 mod modules;
-mod probe;
-mod profiler;
+mod output;
 mod recorder;
-mod sample;
-mod settings;
-mod sidecar;
-mod sink;
-mod sys;
 mod thread;
 mod tree;
 
-pub use allocator::AllocTracker;
-pub use counters::{Change, Region, Stats, measure, stats};
-pub use probe::mark;
-pub use profiler::{Profiler, ProfilerBuilder, StartError};
+pub use api::allocator::AllocTracker;
+pub use api::probe::mark;
+pub use api::profiler::{Profiler, ProfilerBuilder, StartError};
+pub use api::stats::{Change, Region, Stats, measure, stats};
 
 pub use alloc_tracker_macros::profile;
 
 /// What `#[profile]` expands to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::probe::{Activation, Aside, At, Closing, Each, Function, Polled};
+    pub use crate::api::probe::{Activation, Aside, At, Closing, Each, Function, Polled};
 }

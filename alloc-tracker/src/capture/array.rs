@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use crate::sys::{ErrnoGuard, Mapping, Plain};
+use crate::base::sys::{ErrnoGuard, Mapping, Plain};
 
 /// A growing array in mapped memory, behind room for `SKIP` values, which are all the same.
 ///

@@ -10,8 +10,8 @@ use gimli::{
 use super::frame::Frame;
 use super::incremental::{Step, Words};
 use super::rule::{Base, Rule, RuleTable};
+use crate::base::sys::{ErrnoGuard, FutexLock};
 use crate::modules;
-use crate::sys::{ErrnoGuard, FutexLock};
 
 static RULES: RuleTable = RuleTable::new();
 /// Room for gimli's work: more than a kilobyte, which a signal handler's stack may not have.

@@ -3,7 +3,7 @@
 use alloc_dump::layout::StackId;
 
 use super::array::Filler;
-use crate::sys::Plain;
+use crate::base::sys::Plain;
 
 /// A frame, and the state that the unwinder was in. PERF: two of them fill a cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -53,7 +53,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc_dump::layout::StackId;
 
-use crate::sys::ErrnoGuard;
+use crate::base::sys::ErrnoGuard;
 use crate::tree::{Parent, Refused};
 
 /// Memory that walking needs for all threads together, besides what it maps.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use alloc_dump::thread_ring::Heap;
 
 use super::registers::Registers;
-use crate::sys::ErrnoGuard;
+use crate::base::sys::ErrnoGuard;
 
 /// One of the four functions: that of this kind of event.
 #[derive(Clone, Copy, Debug)]

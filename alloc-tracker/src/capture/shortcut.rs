@@ -14,7 +14,7 @@ use super::fresh::Fresh;
 use super::recorded::Recorded;
 use super::registers::Registers;
 use super::word::{Word, read};
-use crate::sys::{ErrnoGuard, Mapping, Plain};
+use crate::base::sys::{ErrnoGuard, Mapping, Plain};
 
 /// The ways that one thread remembers; each forgets another one that falls onto its place.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! The stacks that a thread runs on, and reading them. In: a stack pointer. Out: words between it and the stack's end.
 
 use super::word;
+use crate::base::sys::ErrnoGuard;
 use crate::modules;
-use crate::sys::ErrnoGuard;
 use crate::thread;
 
 /// The part of a stack that is in use: from a stack pointer to the end of the mapping that it lies in.

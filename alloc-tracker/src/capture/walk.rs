@@ -9,7 +9,7 @@ use super::recorded::Recorded;
 use super::registers::Registers;
 use super::shortcut::Shortcuts;
 use super::stack::{self, Bounds, RecentStacks, STACKS, StackRanges};
-use crate::sys::ErrnoGuard;
+use crate::base::sys::ErrnoGuard;
 use crate::tree::{Parent, Refused};
 
 /// The walks of one thread.

@@ -1,7 +1,7 @@
 //! Words of the stack: reading them, and whether they are what they were.
 
 use super::array::Filler;
-use crate::sys::Plain;
+use crate::base::sys::Plain;
 
 /// A word that was read, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

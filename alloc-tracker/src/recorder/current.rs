@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloc_dump::sidecar as sidecar_format;
 
+use super::drain::Stream;
 use super::session::{is_fork, left_behind_by_fork};
-use super::stream::Stream;
-use crate::epoch;
-use crate::mode::{self, RECORD, WHOLE};
+use crate::base::epoch;
+use crate::base::mode::{self, RECORD, WHOLE};
+use crate::base::sys::{self, Errno, FutexLock, PathBuffer, complain, describe};
 use crate::modules::{self, Found};
-use crate::sidecar;
-use crate::sys::{self, Errno, FutexLock, PathBuffer, complain, describe};
+use crate::output::sidecar;
 use crate::thread::Local;
 
 pub(super) static RECORDER: FutexLock<Option<Stream>> = FutexLock::new(None);

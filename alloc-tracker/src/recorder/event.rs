@@ -4,10 +4,10 @@ use alloc_dump::layout::StackId;
 use alloc_dump::thread_ring::{Entry, Heap};
 
 use super::current::{Failure, lose, stop};
+use crate::base::clock;
+use crate::base::sys::ErrnoGuard;
 use crate::capture::{self, End, Registers, Walks};
-use crate::clock;
-use crate::sidecar;
-use crate::sys::ErrnoGuard;
+use crate::output::sidecar;
 use crate::thread::Local;
 use crate::tree::{Parent, Refused, SidecarJournal, TREE};
 

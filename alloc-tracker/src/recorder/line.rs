@@ -6,8 +6,8 @@ use alloc_dump::thread_ring::Entry;
 use super::current::{lose, with_stream};
 use super::event::settle;
 use super::usage;
-use crate::probe::{Activation, Function};
-use crate::sys::ErrnoGuard;
+use crate::api::probe::{Activation, Function};
+use crate::base::sys::ErrnoGuard;
 use crate::thread::Local;
 
 /// Records that a function begins on this thread, or goes on there.

@@ -6,17 +6,17 @@
 //! reaches the host.
 
 mod current;
+mod drain;
+mod drain_thread;
 mod event;
-mod helper;
 mod line;
-mod merge;
+mod samples;
 mod session;
-mod stream;
+mod thread_recorder;
 mod usage;
-mod writer;
 
 pub(crate) use current::{drain_nodes, lose, module_changed, thread_ends};
 pub(crate) use event::{Begun, Event, event, realloc_begins, realloc_failed, settle, walk};
 pub(crate) use line::{enter, leave, line_now, mark, reach};
 pub(crate) use session::{finish, left_behind_by_fork, start};
-pub(crate) use writer::Enrolment;
+pub(crate) use thread_recorder::Enrolment;

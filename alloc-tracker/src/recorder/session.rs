@@ -6,18 +6,18 @@ use alloc_dump::header::Header;
 use alloc_dump::record::Process;
 
 use super::current::{ENDING, Failure, LOST, RECORDER, failure_of, give_up, with_stream};
-use super::stream::Stream;
-use super::{helper, usage};
+use super::drain::Stream;
+use super::{drain_thread as helper, usage};
+use crate::base::clock;
+use crate::base::epoch;
+use crate::base::loader;
+use crate::base::mode::{self, RECORD, WHOLE};
+use crate::base::settings::{self, Drainer, OnFull, Settings};
+use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, complain, describe};
 use crate::capture;
-use crate::clock;
-use crate::epoch;
-use crate::loader;
-use crate::mode::{self, RECORD, WHOLE};
 use crate::modules;
-use crate::settings::{self, Drainer, OnFull, Settings};
-use crate::sidecar;
-use crate::sink::{OpenError, Sink};
-use crate::sys::{self, Errno, FutexLock, Mapping, PathBuffer, complain, describe};
+use crate::output::dump_file::{OpenError, Sink};
+use crate::output::sidecar;
 use crate::thread;
 use crate::tree::TREE;
 

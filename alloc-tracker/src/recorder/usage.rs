@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use alloc_dump::record::{FAULTS_UNKNOWN, RSS_UNKNOWN};
 use alloc_dump::thread_ring::Entry;
 
-use super::writer::Enrolment;
-use crate::settings::LineUsage;
-use crate::sys::{self, ErrnoGuard};
+use super::thread_recorder::Enrolment;
+use crate::base::settings::LineUsage;
+use crate::base::sys::{self, ErrnoGuard};
 
 /// What probes of the recording that begins now ask for.
 pub(super) fn ask_for(wanted: LineUsage) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use alloc_dump::layout::StackId;
 
 use super::{Parent, hash};
-use crate::sys::{Errno, Mapping};
+use crate::base::sys::{Errno, Mapping};
 
 /// Open addressing in mapped memory, replaced by a larger table before it is half full.
 #[derive(Debug)]

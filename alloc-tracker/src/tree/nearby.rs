@@ -14,7 +14,7 @@ use alloc_dump::layout::StackId;
 
 use super::regions::{OFFSET_BITS, REGION_BITS, Regions};
 use super::{Parent, hash};
-use crate::sys::{Errno, Mapping};
+use crate::base::sys::{Errno, Mapping};
 
 /// The nodes that are near their parents.
 ///

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use alloc_dump::sidecar::Commit;
 
-use crate::sys;
+use crate::base::sys;
 
 /// A timestamp: no later than whatever this thread writes from now on, and no earlier than what it had read before it last called
 /// [`settle`].
@@ -141,7 +141,7 @@ fn kernel() -> u64 {
 
 #[cfg(target_arch = "x86_64")]
 mod counter {
-    use crate::sys::File;
+    use crate::base::sys::File;
 
     #[inline(always)]
     pub(super) fn read() -> u64 {

@@ -5,11 +5,11 @@ use alloc_dump::sidecar::RING_CAPACITY;
 use alloc_dump::thread_ring::{ENTRY_WORDS, Entry, WIDE};
 
 use super::current::{LONGEST_WORK_NS, RECORDER, lose, notice_replaced_modules, with_stream};
-use super::stream::Turned;
-use super::{helper, session};
-use crate::epoch;
-use crate::sidecar::{self, ThreadRing};
-use crate::sys;
+use super::drain::Turned;
+use super::{drain_thread as helper, session};
+use crate::base::epoch;
+use crate::base::sys;
+use crate::output::sidecar::{self, ThreadRing};
 
 /// What a thread is to the current recording.
 ///

@@ -11,9 +11,9 @@ use alloc_dump::sidecar::{
 };
 use alloc_dump::thread_ring::ENTRY_WORDS;
 
-use crate::clock;
+use crate::base::clock;
+use crate::base::sys::{self, Mapping};
 use crate::recorder;
-use crate::sys::{self, Mapping};
 
 /// Makes this mapping the one that threads write into.
 pub(crate) fn attach(start: *mut u8) {

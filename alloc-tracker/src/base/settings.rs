@@ -15,7 +15,7 @@
 
 use std::ffi::CStr;
 
-use crate::sys::{self, PathBuffer, Text, complain};
+use crate::base::sys::{self, PathBuffer, Text, complain};
 
 /// What the environment asks for.
 pub(crate) enum Wanted {

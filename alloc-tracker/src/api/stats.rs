@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use alloc_dump::thread_ring::Heap;
 
-use crate::mode::{self, COUNT};
+use crate::base::mode::{self, COUNT};
 use crate::recorder::Event;
 use crate::thread;
 

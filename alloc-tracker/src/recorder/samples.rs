@@ -3,8 +3,8 @@
 
 use alloc_dump::record::Sample;
 
+use crate::base::sys::{self, Reread};
 use crate::capture;
-use crate::sys::{self, Reread};
 
 /// Where the kernel says it.
 pub(crate) struct Sources {

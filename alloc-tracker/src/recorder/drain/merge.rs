@@ -1,6 +1,6 @@
 //! Which ring's entry comes next: a binary heap of the rings' oldest entries, in memory of the caller's.
 
-use crate::sys::Plain;
+use crate::base::sys::Plain;
 
 /// A ring and the key of its oldest entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

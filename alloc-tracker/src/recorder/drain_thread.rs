@@ -4,9 +4,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::current::{ENDING, notice_replaced_modules, with_stream};
-use super::stream::Tick;
-use crate::epoch;
-use crate::sys::{self, FutexLock, Helper};
+use super::drain::Tick;
+use crate::base::epoch;
+use crate::base::sys::{self, FutexLock, Helper};
 
 /// Begins the thread.
 pub(super) fn start() {
@@ -175,7 +175,7 @@ const SHORTEST_SLEEP_NS: u64 = 1_000_000;
 /// The state of the process is sampled at every second of them while it changes.
 ///
 /// PERF: until this thread looks, the program drains the ring that it floods.
-const SHORTEST_PAUSE_NS: u64 = crate::sample::INTERVAL_US * 1000 / 2;
+const SHORTEST_PAUSE_NS: u64 = super::samples::INTERVAL_US * 1000 / 2;
 const LONGEST_PAUSE_NS: u64 = 32 * SHORTEST_PAUSE_NS;
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::counters;
+use crate::api::stats as counters;
+use crate::base::settings::{self, Wanted};
 use crate::recorder;
-use crate::settings::{self, Wanted};
 
 /// Events are written into a dump.
 pub(crate) const RECORD: u8 = 1;

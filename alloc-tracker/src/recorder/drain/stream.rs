@@ -1,9 +1,5 @@
 //! One recording: the one stream of records, into which the rings are drained. Used under the recorder's lock.
 
-mod drain;
-mod pace;
-mod ring_state;
-
 use std::sync::atomic::{Ordering, fence};
 
 use alloc_dump::record::{MAX_HOT_LEN, Process, Record, Sample};
@@ -14,59 +10,59 @@ use alloc_dump::thread_ring::Entry;
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, Full, seal_trailer};
 
-use super::current::{Failure, LOST};
+use super::super::current::{Failure, LOST};
+use super::super::samples::{self, Life};
+use super::super::thread_recorder::Place;
 use super::merge::Candidate;
-use super::writer::Place;
+use super::pace::Pace;
+use super::ring_state::{AWAY, EMPTY, FREE, RingState};
+use crate::api::probe::Function;
+use crate::base::clock::Scale;
+use crate::base::epoch;
+use crate::base::sys::{self, Errno, Mapping, PathBuffer};
 use crate::capture;
-use crate::clock::Scale;
-use crate::epoch;
 use crate::modules::Found;
-use crate::probe::Function;
-use crate::sample::{self, Life};
-use crate::sidecar::{self, ThreadRing};
-use crate::sink::Sink;
-use crate::sys::{self, Errno, Mapping, PathBuffer};
+use crate::output::dump_file::Sink;
+use crate::output::sidecar::{self, ThreadRing};
 use crate::thread;
-use pace::Pace;
-use ring_state::{AWAY, EMPTY, FREE, RingState};
 
 /// One recording.
 pub(crate) struct Stream {
     /// Which recording of this process, from 1.
-    number: u32,
-    path: PathBuffer,
+    pub(super) number: u32,
+    pub(super) path: PathBuffer,
     /// For reading /proc: threads of the host may have little stack.
-    scratch: Mapping,
-    sources: sample::Sources,
-    sink: Sink,
-    encoder: Encoder,
-    totals: Totals,
+    pub(super) scratch: Mapping,
+    pub(super) sources: samples::Sources,
+    pub(super) sink: Sink,
+    pub(super) encoder: Encoder,
+    pub(super) totals: Totals,
     /// Whether readers may not know the sizes of freed blocks.
-    partial: bool,
-    threads: u32,
-    page_size: u64,
-    scale: Scale,
+    pub(super) partial: bool,
+    pub(super) threads: u32,
+    pub(super) page_size: u64,
+    pub(super) scale: Scale,
     /// How the timestamps of this draining become times.
-    time: Commit,
-    now_us: u64,
+    pub(super) time: Commit,
+    pub(super) now_us: u64,
     /// Entries that were taken since the helper looked last.
-    taken: u64,
-    pace: Pace,
-    next_sample_us: u64,
-    next_quiet_sample_us: u64,
-    latest: Sample,
-    said: Said,
-    nodes: u64,
-    lost: u64,
-    functions: u32,
-    marks: u32,
-    rings: Mapping,
-    candidates: Mapping,
+    pub(super) taken: u64,
+    pub(super) pace: Pace,
+    pub(super) next_sample_us: u64,
+    pub(super) next_quiet_sample_us: u64,
+    pub(super) latest: Sample,
+    pub(super) said: Said,
+    pub(super) nodes: u64,
+    pub(super) lost: u64,
+    pub(super) functions: u32,
+    pub(super) marks: u32,
+    pub(super) rings: Mapping,
+    pub(super) candidates: Mapping,
 }
 
 /// What a look at the recording has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tick {
+pub(in crate::recorder) enum Tick {
     /// So much happens that a quarter of a ring is filled in so many microseconds.
     Flooded(u64),
     /// Something has happened since the last one.
@@ -79,7 +75,7 @@ pub(super) enum Tick {
 
 /// Why a thread has no ring.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Turned {
+pub(in crate::recorder) enum Turned {
     /// The recording is just being finished.
     TooLate,
     /// There is no memory for one.
@@ -88,14 +84,14 @@ pub(super) enum Turned {
 
 /// What records of the current frame have already said.
 #[derive(Clone, Copy, Debug, Default)]
-struct Said {
+pub(super) struct Said {
     thread: Option<u32>,
     us: Option<u64>,
 }
 
 impl Stream {
     /// Begins a recording: the process is its first record. `begin_modules` has to say what is mapped.
-    pub(super) fn begin(
+    pub(in crate::recorder) fn begin(
         number: u32,
         path: &PathBuffer,
         sink: Sink,
@@ -105,8 +101,8 @@ impl Stream {
         let mut stream = Stream {
             number,
             path: PathBuffer::of(path.as_bytes()),
-            scratch: mapping(sample::SCRATCH)?,
-            sources: sample::Sources::new(),
+            scratch: mapping(samples::SCRATCH)?,
+            sources: samples::Sources::new(),
             sink,
             encoder: Encoder::new(),
             totals: Totals::default(),
@@ -137,16 +133,16 @@ impl Stream {
     }
 
     /// Which recording of this process it is.
-    pub(super) fn number(&self) -> u32 {
+    pub(in crate::recorder) fn number(&self) -> u32 {
         self.number
     }
 
-    pub(super) fn path(&self) -> &PathBuffer {
+    pub(in crate::recorder) fn path(&self) -> &PathBuffer {
         &self.path
     }
 
     /// A thread begins: its number, and its ring, for which there may be no memory.
-    pub(super) fn enter(&mut self) -> Result<Result<(u32, Place), Turned>, Failure> {
+    pub(in crate::recorder) fn enter(&mut self) -> Result<Result<(u32, Place), Turned>, Failure> {
         if epoch::recording() != self.number {
             return Ok(Err(Turned::TooLate));
         }
@@ -174,7 +170,7 @@ impl Stream {
     }
 
     /// The thread that had this ring has ended: what it holds is taken, so that it need not stay resident.
-    pub(super) fn leave(&mut self, place: &Place) -> Result<(), Failure> {
+    pub(in crate::recorder) fn leave(&mut self, place: &Place) -> Result<(), Failure> {
         if place.recording != self.number {
             // It was stopped while another recording ended and this one began.
             return Ok(());
@@ -187,7 +183,7 @@ impl Stream {
     }
 
     /// A module appeared or vanished. Nodes that are waiting belong to what was there before.
-    pub(super) fn module_changed(&mut self, found: &Found<'_>) -> Result<(), Failure> {
+    pub(in crate::recorder) fn module_changed(&mut self, found: &Found<'_>) -> Result<(), Failure> {
         self.write_nodes()?;
         self.append(
             None,
@@ -201,7 +197,7 @@ impl Stream {
     }
 
     /// Defines an annotated function, unless another thread has: its number.
-    pub(super) fn define(&mut self, function: &Function) -> Result<u32, Failure> {
+    pub(in crate::recorder) fn define(&mut self, function: &Function) -> Result<u32, Failure> {
         if let Some(number) = function.number_in(self.number) {
             return Ok(number);
         }
@@ -213,7 +209,7 @@ impl Stream {
     }
 
     /// Defines a name for a mark: its number.
-    pub(super) fn name_mark(&mut self, name: &[u8]) -> Result<u32, Failure> {
+    pub(in crate::recorder) fn name_mark(&mut self, name: &[u8]) -> Result<u32, Failure> {
         self.marks += 1;
         self.append(None, &Record::MarkName { id: self.marks, name })?;
         self.commit();
@@ -221,14 +217,14 @@ impl Stream {
     }
 
     /// Makes room for new nodes.
-    pub(super) fn drain_nodes(&mut self) -> Result<(), Failure> {
+    pub(in crate::recorder) fn drain_nodes(&mut self) -> Result<(), Failure> {
         self.write_nodes()?;
         self.commit();
         Ok(())
     }
 
     /// Drains, and samples the state of the process if that is due.
-    pub(super) fn tick(&mut self) -> Result<Tick, Failure> {
+    pub(in crate::recorder) fn tick(&mut self) -> Result<Tick, Failure> {
         self.drain(false)?;
         let now_us = self.scale.now_us();
         let held = self.look_at_pace(now_us);
@@ -270,13 +266,13 @@ impl Stream {
     }
 
     /// The state of the process, now. Quiet if it is the same as before.
-    pub(super) fn sample(&mut self) -> Result<Tick, Failure> {
-        self.next_sample_us = self.now_us + sample::INTERVAL_US;
+    pub(in crate::recorder) fn sample(&mut self) -> Result<Tick, Failure> {
+        self.next_sample_us = self.now_us + samples::INTERVAL_US;
         let (stacks, different) = capture::take_checked();
         if stacks > 0 {
             self.append(None, &Record::Checked { stacks, different })?;
         }
-        let (sample, life) = sample::take(&mut self.sources, self.page_size, self.scratch.bytes_mut());
+        let (sample, life) = samples::take(&mut self.sources, self.page_size, self.scratch.bytes_mut());
         let before = std::mem::replace(&mut self.latest, sample);
         let same = before.rss == sample.rss && before.vsz == sample.vsz && before.swap == sample.swap;
         if !same || self.next_quiet_sample_us <= self.now_us {
@@ -291,7 +287,7 @@ impl Stream {
     }
 
     /// Writes everything that is still to be said, and the trailer.
-    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+    pub(in crate::recorder) fn finish(&mut self) -> Result<(), Failure> {
         self.drain(true)?;
         self.now_us = self.now_us.max(self.scale.now_us());
         self.next_quiet_sample_us = 0;
@@ -305,18 +301,18 @@ impl Stream {
     }
 
     /// Closes a dump that is finished.
-    pub(super) fn close(mut self) {
+    pub(in crate::recorder) fn close(mut self) {
         let rings = self.take_lanes();
         release(self.sink.finish(), rings);
     }
 
     /// Closes the dump as it is.
-    pub(super) fn abandon(mut self, errno: Errno) {
+    pub(in crate::recorder) fn abandon(mut self, errno: Errno) {
         let rings = self.take_lanes();
         release(self.sink.abandon(errno), rings);
     }
 
-    fn states(&mut self) -> &mut [RingState] {
+    pub(super) fn states(&mut self) -> &mut [RingState] {
         self.rings.slice_mut()
     }
 
@@ -329,7 +325,7 @@ impl Stream {
         rings
     }
 
-    fn write_nodes(&mut self) -> Result<(), Failure> {
+    pub(super) fn write_nodes(&mut self) -> Result<(), Failure> {
         let Some(stored) = sidecar::word(sidecar_format::NODE_COUNT_OFFSET) else { return Ok(()) };
         let stored = stored.load(Ordering::Acquire);
         while self.nodes < stored {
@@ -339,7 +335,7 @@ impl Stream {
         Ok(())
     }
 
-    fn note_lost(&mut self) -> Result<(), Failure> {
+    pub(super) fn note_lost(&mut self) -> Result<(), Failure> {
         let lost = LOST.load(Ordering::Relaxed);
         if lost > self.lost {
             let events = lost - self.lost;
@@ -352,7 +348,7 @@ impl Stream {
     }
 
     /// Makes all that was appended and taken so far hold together.
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         let which = self.sink.next_commit();
         let count = sidecar::ring_count();
         for (index, state) in self.rings.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
@@ -389,7 +385,7 @@ impl Stream {
     }
 
     /// Appends a record. For a heap event of `thread` it first says whose it is.
-    fn append(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Failure> {
+    pub(super) fn append(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Failure> {
         if self.push(thread, record).is_err() {
             self.write_frame()?;
             self.push(thread, record).map_err(|Full| Failure::Record)?;
@@ -398,7 +394,7 @@ impl Stream {
     }
 
     #[inline]
-    fn push(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Full> {
+    pub(super) fn push(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Full> {
         let frame = self.sink.frame();
         // So that a frame never ends with half of what belongs together.
         if self.encoder.room(frame) < ROOM_FOR_THREE && !self.encoder.is_empty() {
@@ -410,7 +406,7 @@ impl Stream {
 
     /// Says whose the next record is, and its time, if that has changed.
     #[inline(always)]
-    fn say(&mut self, thread: Option<u32>) -> Result<(), Full> {
+    pub(super) fn say(&mut self, thread: Option<u32>) -> Result<(), Full> {
         if thread.is_some() && self.said.thread != thread {
             self.said.thread = thread;
             let id = thread.unwrap_or_default();
@@ -423,7 +419,7 @@ impl Stream {
         Ok(())
     }
 
-    fn write_frame(&mut self) -> Result<(), Failure> {
+    pub(super) fn write_frame(&mut self) -> Result<(), Failure> {
         self.said = Said::default();
         if self.encoder.is_empty() {
             return Ok(());
@@ -442,7 +438,7 @@ impl Stream {
 const QUIET_SAMPLE_US: u64 = 1_000_000;
 
 /// A thread, a time and a heap event.
-const ROOM_FOR_THREE: usize = 3 * MAX_HOT_LEN;
+pub(super) const ROOM_FOR_THREE: usize = 3 * MAX_HOT_LEN;
 
 /// Unmaps the memory of a recording that is over, unless a thread may still be using it: maybe this very one, which has met what
 /// ends the recording on its way to storing an event.

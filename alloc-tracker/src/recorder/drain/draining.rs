@@ -6,12 +6,12 @@ use alloc_dump::thread_ring::{Decoded, Entry, PlainEntry, RingDecoder};
 use alloc_dump::write::Full;
 
 use super::super::current::Failure;
-use super::super::merge::{Candidate, Candidates};
+use super::merge::{Candidate, Candidates};
 use super::ring_state::{AWAY, RingState};
-use super::{ROOM_FOR_THREE, Stream};
-use crate::clock;
-use crate::sidecar::{self, ThreadRing};
-use crate::sys::Mapping;
+use super::stream::{ROOM_FOR_THREE, Stream};
+use crate::base::clock;
+use crate::base::sys::Mapping;
+use crate::output::sidecar::{self, ThreadRing};
 
 impl Stream {
     /// Takes what the rings hold, as far as nothing earlier can still come; with `everything` all that is stored. Returns

@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 
 use alloc_dump::record::{self, LINE_AGAIN};
 
-use crate::mode::{self, RECORD};
+use crate::base::mode::{self, RECORD};
+use crate::base::sys::{Mapping, Plain};
 use crate::recorder;
-use crate::sys::{Mapping, Plain};
 use crate::thread;
 
 /// Puts a named mark into the recording at this moment of the calling thread: `profiler-cli summary` shows it with its time and

@@ -2,8 +2,9 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
+use crate::base::mode;
 use crate::capture::{Entered, entry};
-use crate::{hook, mode};
+use crate::hook;
 
 /// A global allocator that passes every call on to `A` and, while a recording or a count is on, notes it.
 ///

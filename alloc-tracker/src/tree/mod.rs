@@ -8,10 +8,10 @@ mod regions;
 
 use alloc_dump::layout::StackId;
 
+use crate::base::sys::{Errno, ErrnoGuard, FutexLock};
 use crate::capture;
 use crate::modules;
-use crate::sidecar;
-use crate::sys::{Errno, ErrnoGuard, FutexLock};
+use crate::output::sidecar;
 
 use hashed::Hashed;
 use nearby::{Nearby, Place};

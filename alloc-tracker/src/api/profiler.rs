@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::mode::{self, WHOLE};
+use crate::base::mode::{self, WHOLE};
+use crate::base::settings::Settings;
 use crate::recorder;
-use crate::settings::Settings;
 
 /// A recording that was begun by code; it ends, and its dump is closed, when this guard is dropped.
 ///

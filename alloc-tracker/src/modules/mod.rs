@@ -5,11 +5,11 @@
 
 use alloc_dump::record::Module;
 
+use crate::base::epoch;
+use crate::base::loader::{self, Identity};
+use crate::base::sys::{self, Errno, File, FutexLock, Mapping, PathBuffer, Plain};
 use crate::capture;
-use crate::epoch;
-use crate::loader::{self, Identity};
 use crate::recorder;
-use crate::sys::{self, Errno, File, FutexLock, Mapping, PathBuffer, Plain};
 
 /// Makes sure that the module of this address is known and reported, if it has one. Code that is in no file (a JIT's)
 /// must not cost a scan for each of its frames: after a scan in vain the next one waits, if need be until the end.

@@ -10,11 +10,11 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
+use crate::api::probe::Activations;
+use crate::api::stats::Counters;
+use crate::base::sys::{ErrnoGuard, FutexLock, Mapping};
 use crate::capture::Walks;
-use crate::counters::Counters;
-use crate::probe::Activations;
 use crate::recorder::{self, Enrolment};
-use crate::sys::{ErrnoGuard, FutexLock, Mapping};
 
 /// Runs `f` with the calling thread's state, unless the thread is already in here (a signal handler that allocates):
 /// then `None`.

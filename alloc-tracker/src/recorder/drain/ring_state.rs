@@ -2,8 +2,8 @@
 
 use alloc_dump::thread_ring::RingDecoder;
 
-use crate::sidecar::ThreadRing;
-use crate::sys::Plain;
+use crate::base::sys::Plain;
+use crate::output::sidecar::ThreadRing;
 
 /// What the drainer knows of a ring.
 #[derive(Clone, Copy, Debug)]

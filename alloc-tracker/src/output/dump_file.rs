@@ -12,9 +12,9 @@ use alloc_dump::sidecar::{
     self as sidecar_format, Commit, FRAME_CAPACITY, FRAME_OFFSET, RING_LEN, RINGS_START,
 };
 
-use crate::settings::Sidecar;
-use crate::sidecar;
-use crate::sys::{self, Errno, File, Identity, Mapping, PathBuffer, Text};
+use super::sidecar;
+use crate::base::settings::Sidecar;
+use crate::base::sys::{self, Errno, File, Identity, Mapping, PathBuffer, Text};
 
 /// A dump that is being written.
 pub(crate) struct Sink {

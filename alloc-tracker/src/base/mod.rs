@@ -1,0 +1,9 @@
+//! What every other room stands on: single words that all threads share, the clock, the settings, the operating system.
+//! Nothing in here starts anything, and nothing in here names another room.
+
+pub(crate) mod clock;
+pub(crate) mod epoch;
+pub(crate) mod loader;
+pub(crate) mod mode;
+pub(crate) mod settings;
+pub(crate) mod sys;
