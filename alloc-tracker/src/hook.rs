@@ -9,7 +9,7 @@ use alloc_dump::thread_ring::Heap;
 use crate::api::stats as counters;
 use crate::base::mode::{self, COUNT, RECORD};
 use crate::base::sys::ErrnoGuard;
-use crate::capture::{Entered, Shim};
+use crate::capture::{EntryFrame, Shim};
 use crate::recorder::{self, Begun, Event};
 use crate::thread;
 
@@ -34,7 +34,7 @@ pub(crate) fn reallocating(block: *mut u8, old_size: usize, flags: usize) -> Beg
 
 /// After a block was handed out. Of `flags` see [`ZEROED`] and [`COUNTING`].
 #[inline(always)]
-pub(crate) fn allocated(block: *mut u8, size: usize, flags: usize, entered: &Entered) {
+pub(crate) fn allocated(block: *mut u8, size: usize, flags: usize, entered: &EntryFrame) {
     if !block.is_null() {
         recorder::settle();
         let kind = if flags & ZEROED != 0 { Heap::AllocZeroed } else { Heap::Alloc };
@@ -44,13 +44,13 @@ pub(crate) fn allocated(block: *mut u8, size: usize, flags: usize, entered: &Ent
 
 /// Before a block is given back.
 #[inline(always)]
-pub(crate) fn freeing(block: *mut u8, size: usize, flags: usize, entered: &Entered) {
+pub(crate) fn freeing(block: *mut u8, size: usize, flags: usize, entered: &EntryFrame) {
     handle(Heap::Dealloc, block as u64, size as u64, &Begun::NOT_AT_ALL, flags, entered);
 }
 
 /// After a block was moved, or could not be.
 #[inline(always)]
-pub(crate) fn reallocated(begun: &Begun, new: *mut u8, size: usize, entered: &Entered) {
+pub(crate) fn reallocated(begun: &Begun, new: *mut u8, size: usize, entered: &EntryFrame) {
     if new.is_null() {
         return could_not_be_moved(begun.recording);
     }
@@ -69,7 +69,7 @@ fn could_not_be_moved(recording: u32) {
 /// PERF: one function for all kinds of events, in which the kind is a number that is stored, and no branch: which one comes next
 /// cannot be foreseen, and code that is there once is in the nearest cache. Its arguments are those that fit into registers.
 #[inline(never)]
-fn handle(kind: Heap, addr: u64, size: u64, begun: &Begun, flags: usize, entered: &Entered) {
+fn handle(kind: Heap, addr: u64, size: u64, begun: &Begun, flags: usize, entered: &EntryFrame) {
     // PERF: a recording and nothing else is the usual case; whatever may change `errno` in there guards it itself.
     if mode::current() & !mode::WHOLE == RECORD
         && !recorder::left_behind_by_fork()
@@ -85,7 +85,7 @@ fn handle(kind: Heap, addr: u64, size: u64, begun: &Begun, flags: usize, entered
 
 #[cold]
 #[inline(never)]
-fn handle_others(event: &Event, flags: usize, entered: &Entered) {
+fn handle_others(event: &Event, flags: usize, entered: &EntryFrame) {
     let _errno = ErrnoGuard::new();
     settle(flags);
     if mode::undecided() {
@@ -128,9 +128,9 @@ fn settle(flags: usize) {
 }
 
 #[inline(always)]
-fn record(mut busy: thread::Busy<'_>, event: &Event, entered: &Entered) {
+fn record(mut busy: thread::Busy<'_>, event: &Event, entered: &EntryFrame) {
     let local = busy.local();
-    if let Some(stack) = recorder::walk(local, &Shim::of(event.kind).leave(entered.registers())) {
+    if let Some(stack) = recorder::walk(local, &Shim::of(event.kind).skip(entered.registers())) {
         recorder::event(local, stack, event);
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn forget_rules() {
 /// No other thread may walk.
 pub(super) unsafe fn renew() {
     // SAFETY: the caller's promise.
-    unsafe { CONTEXT.renew(None) };
+    unsafe { CONTEXT.reset(None) };
 }
 
 /// Whether the module of this address has been met.

@@ -1,6 +1,6 @@
 //! The new walk in the making: the frames that it does not share with the one before.
 
-use super::End;
+use super::WalkEnd;
 use super::array::Array;
 use super::frame::Frame;
 use super::recorded::Recorded;
@@ -52,7 +52,7 @@ impl Fresh {
     }
 
     /// Becomes a walk that has addresses only.
-    pub(super) fn fill(&mut self, walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> End) -> End {
+    pub(super) fn fill(&mut self, walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> WalkEnd) -> WalkEnd {
         self.begin(true);
         self.stepped = false;
         walk(&mut |pc| self.push(Frame::without_state(pc)))

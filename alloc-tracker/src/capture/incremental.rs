@@ -10,19 +10,19 @@
 
 use std::ops::Range;
 
-use super::End;
+use super::WalkEnd;
 use super::arch;
 use super::frame::Frame;
 use super::fresh::{Fresh, Trail};
 use super::recorded::Recorded;
 use super::registers::Registers;
 use super::stack::{Bounds, StackRanges};
-use super::walk::{Beginning, Walks};
+use super::walk::{Beginning, StackWalker};
 use super::word::Word;
 
 /// Walks from the frame that has these registers. `None` if the stack has a frame that only a full unwinder understands.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<End> {
+pub(super) fn walk(walks: &mut StackWalker, registers: &Registers, epoch: u64) -> Option<WalkEnd> {
     let Beginning { recorded, fresh, mut bounds, ranges } = walks.begin(registers, epoch)?;
     // Frames of the recorded walk that have not returned.
     let mut candidates = recorded.sharable();
@@ -36,12 +36,12 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
             // that led to it; and the thread's own stack is there from its stack pointer to its end.
             let Some(differs) = (unsafe { recorded.first_difference(innermost, often) }) else {
                 trail.end().share(innermost + 1);
-                return Some(End::Root);
+                return Some(WalkEnd::Root);
             };
             // Further in the recorded frames hold; this one's caller is another.
             let (others, fresh) = (differs + 1..innermost + 1, trail.end());
             if !take_over(fresh, recorded, others) {
-                return Some(End::Truncated);
+                return Some(WalkEnd::Truncated);
             }
             frame = *recorded.frame(differs)?;
             if !bounds.contains(frame.sp) {
@@ -54,7 +54,7 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
         }
         if !trail.has_room() {
             trail.end();
-            return Some(End::Truncated);
+            return Some(WalkEnd::Truncated);
         }
         let step = match arch::step(&frame, &mut Usual { trail: &mut trail, bounds })? {
             Step::Unpacked => {
@@ -63,7 +63,7 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
                 let step = evaluate(&{ frame }, &mut elsewhere)?;
                 bounds = elsewhere.bounds;
                 if !elsewhere.fresh.push(frame) {
-                    return Some(End::Truncated);
+                    return Some(WalkEnd::Truncated);
                 }
                 trail.go_on();
                 step
@@ -78,7 +78,7 @@ pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Opti
             Step::Caller(caller) => frame = caller,
             Step::Outermost | Step::Unpacked => {
                 trail.end();
-                return Some(End::Root);
+                return Some(WalkEnd::Root);
             }
         }
     }
@@ -257,7 +257,7 @@ mod tests {
     /// As the C library's first function of a thread needs the frame pointer, and nothing saves it until the allocator is called.
     #[test]
     fn frames_are_shared_though_the_frame_pointer_is_saved_at_another_depth() {
-        let (mut walks, mut stack) = (Walks::new(), [0; 1 << 12]);
+        let (mut walks, mut stack) = (StackWalker::new(), [0; 1 << 12]);
         let mut machine = Machine { stack: &mut stack, running: Vec::new(), sp: 0, fp: 0 };
         machine.sp = machine.stack.as_ptr_range().end.expose_provenance() as u64;
         let function = |returns_to, saves, needs_fp| Function { returns_to, size: 32, saves, needs_fp };
@@ -277,13 +277,13 @@ mod tests {
         let mut new_frames = |machine: &Machine<'_>| {
             let (before, registers) =
                 (nodes, Registers { pc: allocator.returns_to, sp: machine.sp, fp: machine.fp });
-            assert_eq!(walks.shortcut(&registers, 1), None);
-            assert_eq!(walk(&mut walks, &registers, 1), Some(End::Root));
+            assert_eq!(walks.node_by_shortcut(&registers, 1), None);
+            assert_eq!(walk(&mut walks, &registers, 1), Some(WalkEnd::Root));
             let number = |_, _| {
                 nodes += 1;
                 Ok(StackId(nodes))
             };
-            assert!(walks.resolve(&registers, End::Root, 1, number).is_ok());
+            assert!(walks.intern_new_frames(&registers, WalkEnd::Root, 1, number).is_ok());
             nodes - before
         };
         for depth in 0..200 {
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn walks_of_a_program_that_wanders_find_its_functions() {
         let mut random = fastrand::Rng::with_seed(7);
-        let mut walks = Walks::new();
+        let mut walks = StackWalker::new();
         let outermost = Function { returns_to: 0x1000, size: 64, saves: false, needs_fp: false };
         let functions: Vec<Function> = (1..12)
             .map(|at| {
@@ -351,7 +351,7 @@ mod tests {
             let expected = machine.running.iter().try_fold(StackId::ROOT, |parent, (function, ..)| {
                 intern(Parent::of(parent, epoch as u32), function.returns_to)
             });
-            let node = match walks.shortcut(&registers, epoch) {
+            let node = match walks.node_by_shortcut(&registers, epoch) {
                 Some(node) => {
                     outcomes[0] += 1;
                     Ok(node)
@@ -359,8 +359,8 @@ mod tests {
                 None => {
                     outcomes[1] += 1;
                     let end = walk(&mut walks, &registers, epoch);
-                    assert_eq!(end, Some(End::Root));
-                    walks.resolve(&registers, End::Root, epoch as u32, intern)
+                    assert_eq!(end, Some(WalkEnd::Root));
+                    walks.intern_new_frames(&registers, WalkEnd::Root, epoch as u32, intern)
                 }
             };
             assert_eq!(node, expected, "step {step}");

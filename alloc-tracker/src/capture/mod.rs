@@ -45,9 +45,9 @@ use other as arch;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as arch;
 
-pub(crate) use registers::{Entered, Registers, entry};
+pub(crate) use registers::{EntryFrame, Registers, entry};
 pub(crate) use shim::Shim;
-pub(crate) use walk::Walks;
+pub(crate) use walk::StackWalker;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -58,15 +58,15 @@ use crate::tree::{Parent, Refused};
 
 /// Memory that walking needs for all threads together, besides what it maps.
 #[cfg(target_arch = "x86_64")]
-pub(crate) const TABLE_BYTES: u64 = rule::TABLE_BYTES;
+pub(crate) const RULE_TABLE_BYTES: u64 = rule::TABLE_BYTES;
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) const TABLE_BYTES: u64 = 0;
+pub(crate) const RULE_TABLE_BYTES: u64 = 0;
 
 use arch::plain_address;
 
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum WalkEnd {
     /// At the outermost frame of the thread.
     Root,
     /// Somewhere before it: no unwind information, or no memory for so many frames.
@@ -74,11 +74,11 @@ pub(crate) enum End {
 }
 
 /// Walks the calling thread's stack into `walks`, from the frame that has these registers, when no
-/// [shortcut](Walks::shortcut) leads there. Addresses and nodes mean the same within one `epoch`.
+/// [shortcut](StackWalker::node_by_shortcut) leads there. Addresses and nodes mean the same within one `epoch`.
 ///
 /// PERF: not inlined, nor is what follows: each has the registers for itself.
 #[inline(never)]
-pub(crate) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> End {
+pub(crate) fn walk(walks: &mut StackWalker, registers: &Registers, epoch: u64) -> WalkEnd {
     if let Some(end) = incremental::walk(walks, registers, epoch) {
         return end;
     }
@@ -87,25 +87,25 @@ pub(crate) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> End 
 
 #[cold]
 #[inline(never)]
-fn walk_portably(walks: &mut Walks, registers: &Registers, epoch: u64) -> End {
+fn walk_portably(walks: &mut StackWalker, registers: &Registers, epoch: u64) -> WalkEnd {
     let _errno = ErrnoGuard::new();
     walks.walk_by_addresses(epoch, |push| portable::walk(registers.sp - 1, push))
 }
 
-impl End {
+impl WalkEnd {
     /// What the nodes of such a walk hang under.
     #[inline(always)]
     pub(crate) fn root(self) -> StackId {
         match self {
-            End::Root => StackId::ROOT,
-            End::Truncated => StackId::TRUNCATED,
+            WalkEnd::Root => StackId::ROOT,
+            WalkEnd::Truncated => StackId::TRUNCATED,
         }
     }
 }
 
 /// Walks once for nothing: what the platform's unwinder has to look up when it is first called, and the kilobytes of
 /// stack that this takes, do not fall into an event, which may come from a signal handler on a small stack.
-pub(crate) fn prepare() {
+pub(crate) fn warm_up() {
     portable::walk(0, |_| true);
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn prepare() {
 ///
 /// # Safety
 /// No other thread may walk.
-pub(crate) unsafe fn renew() {
+pub(crate) unsafe fn renew_after_fork() {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the caller's promise.
     unsafe {
@@ -128,7 +128,7 @@ pub(crate) fn forget_rules() {
 }
 
 /// Whether the module of this return address has been met by a walk, so that it need not be looked for.
-pub(crate) fn knows(pc: u64) -> bool {
+pub(crate) fn has_rule_for(pc: u64) -> bool {
     #[cfg(target_arch = "x86_64")]
     return compile::knows(pc - 1);
     #[cfg(not(target_arch = "x86_64"))]
@@ -150,7 +150,7 @@ pub(crate) fn is_checking() -> bool {
 }
 
 /// Walks that were compared and how many differed, since the last call.
-pub(crate) fn take_checked() -> (u64, u64) {
+pub(crate) fn take_check_counts() -> (u64, u64) {
     (CHECKED.swap(0, Ordering::Relaxed), DIFFERENT.swap(0, Ordering::Relaxed))
 }
 
@@ -163,8 +163,8 @@ static DIFFERENT: AtomicU64 = AtomicU64::new(0);
 /// unwinder.
 #[cold]
 #[inline(never)]
-pub(crate) fn check(
-    walks: &mut Walks,
+pub(crate) fn check_node(
+    walks: &mut StackWalker,
     registers: &Registers,
     node: StackId,
     generation: u32,

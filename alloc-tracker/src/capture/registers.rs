@@ -28,21 +28,21 @@ impl Registers {
 /// What the functions that [`entry!`] defines leave on the stack, just below their caller's frame.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Entered {
+pub(crate) struct EntryFrame {
     pub(crate) fp: u64,
     pub(crate) pc: u64,
 }
 
-impl Entered {
+impl EntryFrame {
     #[inline(always)]
     pub(crate) fn registers(&self) -> Registers {
-        let sp = (&raw const *self).addr() + size_of::<Entered>();
+        let sp = (&raw const *self).addr() + size_of::<EntryFrame>();
         Registers { pc: self.pc, sp: sp as u64, fp: self.fp }
     }
 }
 
 /// Defines a function that passes its arguments on to the function `$body` of the type, and behind them the registers that
-/// its own caller had at the call, as an [`Entered`]. The walk of the stack begins there: no frame further in is in it.
+/// its own caller had at the call, as an [`EntryFrame`]. The walk of the stack begins there: no frame further in is in it.
 ///
 /// The two names say which register the argument behind the last one is in, on x86-64 and on aarch64.
 macro_rules! entry {
@@ -92,7 +92,7 @@ macro_rules! entry {
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         #[inline(never)]
         unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
-            let entered = $crate::capture::Entered { fp: 0, pc: 0 };
+            let entered = $crate::capture::EntryFrame { fp: 0, pc: 0 };
             // SAFETY: the caller's promise.
             unsafe { Self::$body($($argument,)* std::hint::black_box(&entered)) }
         }

@@ -28,7 +28,7 @@ impl Shim {
 
     /// The registers of the function outside of this one, if these are of this one.
     #[inline(always)]
-    pub(crate) fn leave(self, registers: Registers) -> Registers {
+    pub(crate) fn skip(self, registers: Registers) -> Registers {
         let Found { returns_to, frame, .. } = self.found();
         let known = returns_to.load(Ordering::Acquire);
         if known == registers.pc {

@@ -2,7 +2,7 @@
 
 use alloc_dump::layout::StackId;
 
-use super::End;
+use super::WalkEnd;
 use super::fresh::Fresh;
 use super::plain_address;
 use super::recorded::Recorded;
@@ -17,7 +17,7 @@ use crate::tree::{Parent, Refused};
 /// PERF: what every event needs comes first.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Walks {
+pub(crate) struct StackWalker {
     /// What all code and all nodes in here belong to.
     epoch: u64,
     shortcuts: Shortcuts,
@@ -43,16 +43,16 @@ struct Walk {
     fresh: Fresh,
 }
 
-impl Walks {
-    pub(crate) const fn new() -> Walks {
+impl StackWalker {
+    pub(crate) const fn new() -> StackWalker {
         let walks = [const { Walk { recorded: Recorded::new(), fresh: Fresh::new() } }; STACKS];
         let (stacks, ranges) = (RecentStacks::new(), StackRanges::new());
-        Walks { epoch: 0, shortcuts: Shortcuts::new(), stacks, walks, ranges }
+        StackWalker { epoch: 0, shortcuts: Shortcuts::new(), stacks, walks, ranges }
     }
 
     /// The node of the frame with these registers, if a shortcut leads to it.
     #[inline(always)]
-    pub(crate) fn shortcut(&mut self, registers: &Registers, epoch: u64) -> Option<StackId> {
+    pub(crate) fn node_by_shortcut(&mut self, registers: &Registers, epoch: u64) -> Option<StackId> {
         if !self.is_at(registers.sp, epoch) {
             return None;
         }
@@ -106,8 +106,8 @@ impl Walks {
     pub(super) fn walk_by_addresses(
         &mut self,
         epoch: u64,
-        walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> End,
-    ) -> End {
+        walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> WalkEnd,
+    ) -> WalkEnd {
         self.belong_to(epoch);
         let Walk { recorded, fresh } = &mut self.walks[0];
         let end = fresh.fill(walk);
@@ -122,7 +122,7 @@ impl Walks {
     pub(super) fn node_by_addresses(
         &mut self,
         generation: u32,
-        walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> End,
+        walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> WalkEnd,
         mut intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
     ) -> Result<StackId, Refused> {
         let fresh = &mut self.walks[0].fresh;
@@ -136,7 +136,7 @@ impl Walks {
     }
 
     /// Whether the last walk was the platform's unwinder's.
-    pub(crate) fn is_by_addresses(&self) -> bool {
+    pub(crate) fn last_walk_was_portable(&self) -> bool {
         !self.walks[0].fresh.stepped
     }
 
@@ -144,10 +144,10 @@ impl Walks {
     /// caller's node and the return address. The new walk becomes the recorded one. Returns
     /// the innermost frame's node, or the root for an empty walk; an error of `intern`'s makes the walk be forgotten.
     #[inline(never)]
-    pub(crate) fn resolve(
+    pub(crate) fn intern_new_frames(
         &mut self,
         registers: &Registers,
-        end: End,
+        end: WalkEnd,
         generation: u32,
         mut intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
     ) -> Result<StackId, Refused> {
@@ -167,7 +167,7 @@ mod tests {
 
     fn record(
         Walk { recorded, fresh }: &mut Walk,
-        (inner_to_outer, end): (&[u64], End),
+        (inner_to_outer, end): (&[u64], WalkEnd),
         tree: &mut Vec<(StackId, u64)>,
     ) -> (StackId, usize) {
         fresh.fill(|push| {
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn only_frames_that_changed_are_interned() {
         let (mut walk, mut tree) = (walk(), Vec::new());
-        let mut record = |stack: &[u64]| record(&mut walk, (stack, End::Root), &mut tree);
+        let mut record = |stack: &[u64]| record(&mut walk, (stack, WalkEnd::Root), &mut tree);
         assert_eq!(record(&[3, 2, 1]), (StackId(12), 3));
         assert_eq!(record(&[3, 2, 1]), (StackId(12), 0));
         assert_eq!(record(&[9, 2, 1]), (StackId(13), 1));
@@ -213,18 +213,18 @@ mod tests {
         let (mut walk, mut tree) = (walk(), Vec::new());
         for (end, interned) in [(0, 3), (0, 0), (64, 3), (64, 0)] {
             walk.recorded.hold_for(end);
-            let recorded = record(&mut walk, (&[3, 2, 1], End::Root), &mut tree);
+            let recorded = record(&mut walk, (&[3, 2, 1], WalkEnd::Root), &mut tree);
             assert_eq!(recorded, (StackId(12), interned), "{end}");
         }
     }
 
     #[test]
     fn another_epoch_forgets_the_walks_of_all_stacks() {
-        let mut walks = Walks::new();
+        let mut walks = StackWalker::new();
         for (epoch, interned) in [(1, 3), (1, 0), (2, 3), (2, 0)] {
             for stack in 0..STACKS {
                 walks.belong_to(epoch);
-                let recorded = record(&mut walks.walks[stack], (&[3, 2, 1], End::Root), &mut Vec::new());
+                let recorded = record(&mut walks.walks[stack], (&[3, 2, 1], WalkEnd::Root), &mut Vec::new());
                 assert_eq!(recorded.1, interned, "{epoch} {stack}");
             }
         }
@@ -233,20 +233,20 @@ mod tests {
     #[test]
     fn another_root_means_other_nodes() {
         let (mut walk, mut tree) = (walk(), Vec::new());
-        assert_eq!(record(&mut walk, (&[3, 2, 1], End::Root), &mut tree), (StackId(12), 3));
-        assert_eq!(record(&mut walk, (&[3, 2, 1], End::Truncated), &mut tree), (StackId(15), 3));
+        assert_eq!(record(&mut walk, (&[3, 2, 1], WalkEnd::Root), &mut tree), (StackId(12), 3));
+        assert_eq!(record(&mut walk, (&[3, 2, 1], WalkEnd::Truncated), &mut tree), (StackId(15), 3));
         assert_eq!(tree[3..], [(StackId::TRUNCATED, 1), (StackId(13), 2), (StackId(14), 3)]);
         assert!(walk.recorded.sharable() == 0, "a walk that was cut is not shared by its states");
-        assert_eq!(record(&mut walk, (&[3, 2, 1], End::Root), &mut tree), (StackId(12), 3));
+        assert_eq!(record(&mut walk, (&[3, 2, 1], WalkEnd::Root), &mut tree), (StackId(12), 3));
     }
 
     #[test]
     fn deep_stacks_grow_the_buffers_and_keep_the_walk_before() {
         let (mut walk, mut tree) = (walk(), Vec::new());
         let deep: Vec<u64> = (1..=5000).rev().collect();
-        assert_eq!(record(&mut walk, (&[1], End::Root), &mut tree).1, 1);
-        assert_eq!(record(&mut walk, (&deep, End::Root), &mut tree), (StackId(10 + 4999), 4999));
-        assert_eq!(record(&mut walk, (&deep, End::Root), &mut tree).1, 0);
+        assert_eq!(record(&mut walk, (&[1], WalkEnd::Root), &mut tree).1, 1);
+        assert_eq!(record(&mut walk, (&deep, WalkEnd::Root), &mut tree), (StackId(10 + 4999), 4999));
+        assert_eq!(record(&mut walk, (&deep, WalkEnd::Root), &mut tree).1, 0);
     }
 
     #[test]

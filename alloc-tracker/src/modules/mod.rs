@@ -57,7 +57,7 @@ pub(crate) fn catch_up() {
 /// No other thread may use the modules.
 pub(crate) unsafe fn renew() {
     // SAFETY: the caller's promise.
-    unsafe { MODULES.renew(Shared::new()) };
+    unsafe { MODULES.reset(Shared::new()) };
 }
 
 static MODULES: FutexLock<Shared> = FutexLock::new(Shared::new());

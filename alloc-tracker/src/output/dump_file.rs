@@ -14,12 +14,12 @@ use alloc_dump::sidecar::{
 
 use super::sidecar;
 use crate::base::settings::Sidecar;
-use crate::base::sys::{self, Errno, File, Identity, Mapping, PathBuffer, Text};
+use crate::base::sys::{self, Errno, File, FileIdentity, Mapping, PathBuffer, Text};
 
 /// A dump that is being written.
 pub(crate) struct Sink {
     file: File,
-    identity: Identity,
+    identity: FileIdentity,
     /// Bytes of the dump that are whole frames.
     written: u64,
     /// Number of the frame that is being filled.
@@ -28,7 +28,7 @@ pub(crate) struct Sink {
     /// The sidecar but for its rings.
     buffer: Mapping,
     /// The sidecar's file, for rings to come; `None` if there is none and everything is the process's own memory.
-    tail: Option<(File, Identity)>,
+    tail: Option<(File, FileIdentity)>,
     sidecar_path: PathBuffer,
     /// The link to it beside the dump, if it is elsewhere itself.
     sidecar_link: PathBuffer,
@@ -67,16 +67,16 @@ impl Sink {
             libc::EEXIST => OpenError::Taken,
             _ => OpenError::System(errno),
         })?;
-        let file = file.out_of_the_way();
+        let file = file.move_to_high_fd();
         let identity = file.identity().map_err(OpenError::System)?;
         // A device or a pipe may well have several writers.
-        if identity.regular && !file.try_lock() {
+        if identity.is_regular && !file.try_lock() {
             return Err(OpenError::Locked);
         }
-        if identity.regular {
+        if identity.is_regular {
             // Again, now that nobody else can write it. PERF: what has ever been cut off some file systems write to the disk at once
             // when it is closed.
-            if !file.identity().map_err(OpenError::System)?.empty {
+            if !file.identity().map_err(OpenError::System)?.is_empty {
                 if !is_dump(c_path, &identity) {
                     return Err(OpenError::NotADump);
                 }
@@ -89,8 +89,8 @@ impl Sink {
         sidecar_path.push(SIDECAR_SUFFIX.as_bytes());
         let mut sidecar_link = PathBuffer::new();
         let shared = match sidecar {
-            _ if !identity.regular => None,
-            Sidecar::Beside if !file.is_copied_on_write() => {
+            _ if !identity.is_regular => None,
+            Sidecar::Beside if !file.is_on_copy_on_write_fs() => {
                 remove_sidecar(&sidecar_path);
                 create_sidecar(&sidecar_path)
             }
@@ -173,7 +173,7 @@ impl Sink {
         }
         let frame = self.buffer.bytes_mut().get(FRAME_OFFSET..FRAME_OFFSET + len).unwrap_or_default();
         if let Err(errno) = self.file.write_all(frame) {
-            if self.identity.regular {
+            if self.identity.is_regular {
                 // What was written of it helps nobody, and the sidecar has the whole of it.
                 let _ = self.file.truncate(self.written);
             }
@@ -200,15 +200,15 @@ impl Sink {
         let offset = (RINGS_START + index * RING_LEN) as u64;
         let (file, identity) = self.tail.take()?;
         // The host may have closed our descriptor, and opened a file of its own under the same number.
-        let ours = |file: &File| file.identity().is_ok_and(|now| now.same_file(&identity));
+        let ours = |file: &File| file.identity().is_ok_and(|now| now.is_same_file(&identity));
         let file = if ours(&file) {
             file
         } else {
             std::mem::forget(file);
-            File::open(self.sidecar_path.as_c_str()?, SIDECAR_FLAGS, 0).ok().filter(ours)?.out_of_the_way()
+            File::open(self.sidecar_path.as_c_str()?, SIDECAR_FLAGS, 0).ok().filter(ours)?.move_to_high_fd()
         };
         let ring =
-            file.allocate(offset, RING_LEN as u64).and_then(|()| Mapping::shared(&file, offset, RING_LEN));
+            file.write_zeros(offset, RING_LEN as u64).and_then(|()| Mapping::shared(&file, offset, RING_LEN));
         self.tail = Some((file, identity));
         ring.ok()
     }
@@ -217,7 +217,7 @@ impl Sink {
     pub(crate) fn finish(self) -> Mapping {
         for path in [&self.sidecar_path, &self.sidecar_link] {
             if let Some(path) = path.as_c_str() {
-                sys::remove(path);
+                sys::remove_file(path);
             }
         }
         self.close()
@@ -231,7 +231,7 @@ impl Sink {
 
     /// Whether our descriptor is still that of the dump.
     fn has_its_descriptor(&self) -> bool {
-        self.file.identity().is_ok_and(|now| now.same_file(&self.identity))
+        self.file.identity().is_ok_and(|now| now.is_same_file(&self.identity))
     }
 
     fn close(self) -> Mapping {
@@ -243,7 +243,7 @@ impl Sink {
             std::mem::forget(self.file);
         }
         if let Some((file, identity)) = self.tail
-            && !file.identity().is_ok_and(|now| now.same_file(&identity))
+            && !file.identity().is_ok_and(|now| now.is_same_file(&identity))
         {
             std::mem::forget(file);
         }
@@ -259,12 +259,12 @@ impl Sink {
 }
 
 /// Whether the file at `path`, which is this one, begins as a dump does. One that cannot be read is none.
-fn is_dump(path: &CStr, identity: &Identity) -> bool {
+fn is_dump(path: &CStr, identity: &FileIdentity) -> bool {
     let Ok(file) = File::open(path, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0) else {
         return false;
     };
     let mut first = [0; MAGIC.len()];
-    file.identity().is_ok_and(|other| other.same_file(identity))
+    file.identity().is_ok_and(|other| other.is_same_file(identity))
         && file.read(&mut first).is_ok_and(|read| read == MAGIC.len())
         && first == MAGIC
 }
@@ -282,9 +282,9 @@ fn remove_sidecar(path: &PathBuffer) {
     if is_in_memory(target.as_bytes())
         && let Some(target) = target.as_c_str()
     {
-        sys::remove(target);
+        sys::remove_file(target);
     }
-    sys::remove(c_path);
+    sys::remove_file(c_path);
 }
 
 /// Whether it is the path of a sidecar of ours, and of nothing else: somebody may have put a link there that leads elsewhere.
@@ -295,25 +295,27 @@ fn is_in_memory(path: &[u8]) -> bool {
 }
 
 /// The sidecar at `path`, with a link to it beside the dump.
-fn create_linked_sidecar(path: &PathBuffer, link: &PathBuffer) -> Option<(Mapping, File, Identity)> {
+fn create_linked_sidecar(path: &PathBuffer, link: &PathBuffer) -> Option<(Mapping, File, FileIdentity)> {
     let (c_path, c_link) = (path.as_c_str()?, link.as_c_str()?);
     let created = create_sidecar(path)?;
-    if sys::link(c_path, c_link) {
+    if sys::make_symlink(c_path, c_link) {
         return Some(created);
     }
-    sys::remove(c_path);
+    sys::remove_file(c_path);
     None
 }
 
 /// `None` if there can be no sidecar: what is not in the dump is then lost when the process is killed.
-fn create_sidecar(path: &PathBuffer) -> Option<(Mapping, File, Identity)> {
+fn create_sidecar(path: &PathBuffer) -> Option<(Mapping, File, FileIdentity)> {
     let c_path = path.as_c_str()?;
-    let file = File::open(c_path, SIDECAR_FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600).ok()?.out_of_the_way();
-    let mapping = file.allocate(0, RINGS_START as u64).and_then(|()| Mapping::shared(&file, 0, RINGS_START));
+    let file =
+        File::open(c_path, SIDECAR_FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600).ok()?.move_to_high_fd();
+    let mapping =
+        file.write_zeros(0, RINGS_START as u64).and_then(|()| Mapping::shared(&file, 0, RINGS_START));
     match (mapping, file.identity()) {
         (Ok(mapping), Ok(identity)) => Some((mapping, file, identity)),
         _ => {
-            sys::remove(c_path);
+            sys::remove_file(c_path);
             None
         }
     }

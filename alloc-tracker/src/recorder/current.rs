@@ -25,7 +25,7 @@ pub(super) fn with_stream<R>(f: impl FnOnce(&mut Stream) -> Result<R, Failure>) 
     if left_behind_by_fork() {
         return None;
     }
-    let mut recorder = RECORDER.lock_awake(LONGEST_WORK_NS);
+    let mut recorder = RECORDER.lock_awake_for(LONGEST_WORK_NS);
     let stream = recorder.as_mut()?;
     match f(stream) {
         Ok(result) => Some(result),
@@ -86,9 +86,9 @@ pub(super) fn give_up(stream: Stream, failure: Failure) {
     };
     stream.abandon(errno);
     epoch::replace_recording(ENDING, 0);
-    complain(format_args!(
+    print_to_stderr(format_args!(
         "recording into {path:.600} stops here: {what} ({}); the program goes on, and what was recorded stays readable",
-        describe(errno)
+        describe_errno(errno)
     ));
 }
 

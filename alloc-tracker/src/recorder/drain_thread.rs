@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::current::{ENDING, notice_replaced_modules, with_stream};
 use super::drain::Tick;
 use crate::base::epoch;
-use crate::base::sys::{self, FutexLock, Helper};
+use crate::base::sys::{self, FutexLock, BackgroundThread};
 
 /// Begins the thread.
 pub(super) fn start() {
@@ -19,7 +19,7 @@ pub(super) fn start() {
     }
     if thread.is_none() {
         STATE.store(AWAKE, Ordering::Relaxed);
-        *thread = Helper::start(run);
+        *thread = BackgroundThread::start(run);
         if thread.is_none() {
             STATE.store(NONE, Ordering::Relaxed);
         }
@@ -31,7 +31,7 @@ pub(super) fn stop() {
     let Some(mut guard) = THREAD.try_lock() else { return };
     let Some(thread) = guard.take() else { return };
     STATE.store(NONE, Ordering::Release);
-    sys::wake(&STATE);
+    sys::futex_wake(&STATE);
     thread.join();
 }
 
@@ -53,7 +53,7 @@ pub(super) fn looks_soon() -> bool {
 pub(super) fn hurry() {
     if STATE.compare_exchange(PAUSING, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
         let _errno = sys::ErrnoGuard::new();
-        sys::wake(&STATE);
+        sys::futex_wake(&STATE);
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn hurry() {
 /// No other thread may be in here.
 pub(super) unsafe fn renew() {
     // SAFETY: the caller's promise.
-    unsafe { THREAD.renew(None) };
+    unsafe { THREAD.reset(None) };
     STATE.store(NONE, Ordering::Relaxed);
 }
 
@@ -132,7 +132,7 @@ fn rest(state: u32, at_most_ns: u64) -> bool {
     if STATE.compare_exchange(AWAKE, state, Ordering::Relaxed, Ordering::Relaxed).is_err() {
         return false;
     }
-    sys::wait(&STATE, state, at_most_ns);
+    sys::futex_wait(&STATE, state, at_most_ns);
     // Fails if it was woken, or is to end.
     let _ = STATE.compare_exchange(state, AWAKE, Ordering::Relaxed, Ordering::Relaxed);
     true
@@ -154,7 +154,7 @@ fn pause_in_flood(quarter_us: u64) {
     }
 }
 
-static THREAD: FutexLock<Option<Helper>> = FutexLock::new(None);
+static THREAD: FutexLock<Option<BackgroundThread>> = FutexLock::new(None);
 static STATE: AtomicU32 = AtomicU32::new(NONE);
 const NONE: u32 = 0;
 const AWAKE: u32 = 1;

@@ -6,7 +6,7 @@ use alloc_dump::thread_ring::{Entry, Heap};
 use super::current::{Failure, lose, stop};
 use crate::base::clock;
 use crate::base::sys::ErrnoGuard;
-use crate::capture::{self, End, Registers, Walks};
+use crate::capture::{self, WalkEnd, Registers, StackWalker};
 use crate::output::sidecar;
 use crate::thread::Local;
 use crate::tree::{Parent, Refused, SidecarJournal, TREE};
@@ -62,7 +62,7 @@ pub(crate) fn walk(local: &mut Local, registers: &Registers) -> Option<Stack> {
     if !local.enrolment.prepare() {
         return None;
     }
-    if let Some(id) = local.walks.shortcut(registers, local.enrolment.epoch())
+    if let Some(id) = local.walker.node_by_shortcut(registers, local.enrolment.epoch())
         && !capture::is_checking()
     {
         return Some(Stack { id, truncated: false });
@@ -76,29 +76,29 @@ pub(crate) fn walk(local: &mut Local, registers: &Registers) -> Option<Stack> {
 /// PERF: apart from what every event does, which needs few registers as long as this is not in it, and none of these in memory.
 #[inline(never)]
 fn walk_on(local: &mut Local, pc: u64, sp: u64, fp: u64) -> Option<Stack> {
-    let (Local { walks, enrolment, .. }, registers) = (local, &Registers { pc, sp, fp });
+    let (Local { walker, enrolment, .. }, registers) = (local, &Registers { pc, sp, fp });
     let intern = interner(enrolment.recording());
     if capture::is_checking()
-        && let Some(id) = shortcut(walks, registers, enrolment.epoch())
+        && let Some(id) = shortcut(walker, registers, enrolment.epoch())
     {
-        capture::check(walks, registers, id, enrolment.generation(), intern);
+        capture::check_node(walker, registers, id, enrolment.generation(), intern);
         return Some(Stack { id, truncated: false });
     }
-    let mut end = capture::walk(walks, registers, enrolment.epoch());
+    let mut end = capture::walk(walker, registers, enrolment.epoch());
     // The walk itself may have found out that there is other code now.
     if enrolment.look_at_modules() {
-        end = capture::walk(walks, registers, enrolment.epoch());
+        end = capture::walk(walker, registers, enrolment.epoch());
     }
     let generation = enrolment.generation();
-    let stack = walks.resolve(registers, end, generation, intern);
+    let stack = walker.intern_new_frames(registers, end, generation, intern);
     if capture::is_checking()
-        && !walks.is_by_addresses()
+        && !walker.last_walk_was_portable()
         && let Ok(stack) = stack
     {
-        capture::check(walks, registers, stack, generation, intern);
+        capture::check_node(walker, registers, stack, generation, intern);
     }
     match stack {
-        Ok(id) => Some(Stack { id, truncated: end == End::Truncated }),
+        Ok(id) => Some(Stack { id, truncated: end == WalkEnd::Truncated }),
         Err(Refused::Memory(errno)) => {
             let _errno = ErrnoGuard::new();
             stop(Failure::Memory(errno));
@@ -111,8 +111,8 @@ fn walk_on(local: &mut Local, pc: u64, sp: u64, fp: u64) -> Option<Stack> {
 
 #[cold]
 #[inline(never)]
-fn shortcut(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<StackId> {
-    walks.shortcut(registers, epoch)
+fn shortcut(walker: &mut StackWalker, registers: &Registers, epoch: u64) -> Option<StackId> {
+    walker.node_by_shortcut(registers, epoch)
 }
 
 /// Records an event whose stack was just walked.

@@ -3,18 +3,18 @@
 
 use alloc_dump::record::Sample;
 
-use crate::base::sys::{self, Reread};
+use crate::base::sys::{self, RereadFile};
 use crate::capture;
 
 /// Where the kernel says it.
 pub(crate) struct Sources {
-    statm: Reread,
-    status: Reread,
+    statm: RereadFile,
+    status: RereadFile,
 }
 
 impl Sources {
     pub(crate) const fn new() -> Sources {
-        Sources { statm: Reread::new(c"/proc/self/statm"), status: Reread::new(c"/proc/self/status") }
+        Sources { statm: RereadFile::new(c"/proc/self/statm"), status: RereadFile::new(c"/proc/self/status") }
     }
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn take(sources: &mut Sources, page_size: u64, buffer: &mut [u8]) -> 
         swap: kilobytes(b"VmSwap:"),
         minor_faults: usage.ru_minflt as u64,
         major_faults: usage.ru_majflt as u64,
-        tracker_bytes: sys::mapped_bytes() + capture::TABLE_BYTES,
+        tracker_bytes: sys::mapped_bytes() + capture::RULE_TABLE_BYTES,
         // Kept by the kernel, so what comes and goes between two samples is in them.
         peak_vsz: kilobytes(b"VmPeak:").max(vsz),
         peak_rss: kilobytes(b"VmHWM:").max(rss),

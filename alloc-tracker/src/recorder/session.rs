@@ -34,7 +34,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<u32, 
     }
     remember_process();
     loader::prepare();
-    capture::prepare();
+    capture::warm_up();
     sidecar::prepare();
     clock::start();
     let number = RECORDINGS.fetch_add(1, Ordering::Relaxed) + 1;
@@ -62,7 +62,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<u32, 
             let path = &settings.path;
             let (why, errno) = match error {
                 OpenError::Taken => {
-                    complain(format_args!(
+                    print_to_stderr(format_args!(
                         "process {} is not profiled: {path:.600} belongs to another program of this run, or to the one that \
                          this process was before it called exec; %p in the file name gives each process a dump",
                         sys::pid()
@@ -76,9 +76,12 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<u32, 
                 OpenError::System(errno) => ("", errno),
             };
             if why.is_empty() {
-                complain(format_args!("not profiling: cannot create {path:.600}: {}", describe(errno)));
+                print_to_stderr(format_args!(
+                    "not profiling: cannot create {path:.600}: {}",
+                    describe_errno(errno)
+                ));
             } else {
-                complain(format_args!("not profiling: cannot create {path:.600}: {why}"));
+                print_to_stderr(format_args!("not profiling: cannot create {path:.600}: {why}"));
             }
             Err(errno)
         }
@@ -171,13 +174,13 @@ fn follow() {
     // SAFETY: this is the only thread of the process, and it is not in the hook, so it holds none of these; the kernel has
     // not copied the threads that may have held them.
     let settings = unsafe {
-        RECORDER.renew(None);
-        SESSION.renew(());
+        RECORDER.reset(None);
+        SESSION.reset(());
         TREE.renew();
         modules::renew();
-        capture::renew();
+        capture::renew_after_fork();
         helper::renew();
-        SETTINGS.renew_lock();
+        SETTINGS.force_unlock();
         SETTINGS.lock().as_ref().map(Settings::of_child)
     };
     thread::forget_others();
@@ -223,7 +226,7 @@ fn remember_process() {
 
 fn open(settings: &Settings, from_first_event: bool, number: u32) -> Result<(), OpenError> {
     let mut session = [0; 16];
-    sys::random(&mut session);
+    sys::fill_random(&mut session);
     let header = Header { session, created_unix_ns: sys::clock_ns(libc::CLOCK_REALTIME) };
     let sink = Sink::create(&settings.path, !settings.run.as_bytes().is_empty(), settings.sidecar, &header)?;
     let mut exe = PathBuffer::new();
@@ -264,7 +267,7 @@ pub(crate) extern "C" fn finish_at_exit() {
     // The same if it interrupted the beginning of the recording.
     if !thread::is_busy() && !mode::undecided() && is_recorders_process() {
         // It may have interrupted the beginning or the end of a recording: then nobody gives the lock back.
-        if let Some(_one_at_a_time) = SESSION.lock_within(PATIENCE_AT_EXIT_NS) {
+        if let Some(_one_at_a_time) = SESSION.try_lock_for(PATIENCE_AT_EXIT_NS) {
             match epoch::recording() {
                 0 => {}
                 // It is put away just now.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering,
 use crate::api::probe::Activations;
 use crate::api::stats::Counters;
 use crate::base::sys::{ErrnoGuard, FutexLock, Mapping};
-use crate::capture::Walks;
+use crate::capture::StackWalker;
 use crate::recorder::{self, Enrolment};
 
 /// Runs `f` with the calling thread's state, unless the thread is already in here (a signal handler that allocates):
@@ -80,7 +80,7 @@ fn unusual(thread: *const Thread) -> Option<*const Thread> {
             // SAFETY: the lock keeps every other way to this state shut.
             let local = unsafe { &mut *ORPHANS.local.get() };
             // What the thread before has walked was on a stack that may be gone.
-            local.walks = Walks::new();
+            local.walker = StackWalker::new();
             return Some(&ORPHANS);
         }
         std::hint::spin_loop();
@@ -93,7 +93,7 @@ fn unusual(thread: *const Thread) -> Option<*const Thread> {
 #[inline(never)]
 fn unlock_orphans() {
     // SAFETY: `unusual` has locked it for this thread, and nobody sleeps on this lock.
-    unsafe { ORPHANS_LOCK.renew_lock() };
+    unsafe { ORPHANS_LOCK.force_unlock() };
 }
 
 /// Where a thread-local of the calling thread is; 0 if that cannot be said any more.
@@ -121,7 +121,7 @@ pub(crate) fn all_are_outside() -> bool {
 /// In a forked child: the other threads are not there, and will not leave the hook.
 pub(crate) fn forget_others() {
     // SAFETY: this is the only thread, and it is not in here.
-    unsafe { ORPHANS_LOCK.renew_lock() };
+    unsafe { ORPHANS_LOCK.force_unlock() };
     for thread in all() {
         thread.busy.store(false, Ordering::Relaxed);
     }
@@ -166,14 +166,19 @@ unsafe impl Sync for Thread {}
 #[repr(C)]
 pub(crate) struct Local {
     pub(crate) enrolment: Enrolment,
-    pub(crate) walks: Walks,
+    pub(crate) walker: StackWalker,
     pub(crate) running: Activations,
     ending: u32,
 }
 
 impl Local {
     const fn new() -> Local {
-        Local { walks: Walks::new(), enrolment: Enrolment::new(), running: Activations::new(), ending: 0 }
+        Local {
+            walker: StackWalker::new(),
+            enrolment: Enrolment::new(),
+            running: Activations::new(),
+            ending: 0,
+        }
     }
 }
 

@@ -87,7 +87,7 @@ impl Hashed {
         self.table.store(head, Ordering::Release);
         if let Some(old) = memory.table.replace(room) {
             // A thread may still be searching it: it will find nothing, and then look again under the lock.
-            old.retire();
+            old.release_pages();
         }
         Ok(())
     }
@@ -104,7 +104,7 @@ impl Hashed {
     pub(super) fn forget(&self, memory: &mut Memory) {
         self.leave();
         if let Some(table) = std::mem::replace(memory, Memory::new()).table {
-            table.retire();
+            table.release_pages();
         }
     }
 

@@ -90,7 +90,7 @@ impl Tree {
         self.nearby.leave();
         self.hashed.leave();
         // SAFETY: the caller's promise.
-        unsafe { self.writer.renew(Writer::new(0)) };
+        unsafe { self.writer.reset(Writer::new(0)) };
     }
 
     /// Forgets everything: the recording of this number begins.
@@ -211,7 +211,7 @@ impl Journal for SidecarJournal {
     }
 
     fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool {
-        if !capture::knows(pc) {
+        if !capture::has_rule_for(pc) {
             modules::ensure(pc);
         }
         sidecar::note_node(id, parent, pc)

@@ -40,7 +40,7 @@ impl Drop for ErrnoGuard {
 
 /// Words for an error number, such as "No space left on device". Not the C library's: it may look for a translation, with
 /// its locks and its allocator, and the thread that asks may be unknown to it.
-pub(crate) fn describe(errno: Errno) -> Text<128> {
+pub(crate) fn describe_errno(errno: Errno) -> Text<128> {
     let mut text = Text::new();
     let known = match errno.0 {
         libc::EPERM => "Operation not permitted",
@@ -91,7 +91,7 @@ mod tests {
     fn errors_have_the_systems_words() {
         let mut known = 0;
         for number in 1..150 {
-            let text = describe(Errno(number));
+            let text = describe_errno(Errno(number));
             let text = std::str::from_utf8(text.as_bytes()).unwrap();
             if text == format!("error {number}") {
                 continue;

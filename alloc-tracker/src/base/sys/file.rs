@@ -34,7 +34,7 @@ impl File {
 
     /// The same file under a high number. What stays open has one: programs count on getting low numbers, in order, when they open
     /// files of their own. If there are not so many it keeps the one that it has.
-    pub(crate) fn out_of_the_way(self) -> File {
+    pub(crate) fn move_to_high_fd(self) -> File {
         for least in [HIGH, HIGH / 4] {
             // SAFETY: no preconditions.
             let fd = unsafe { libc::syscall(libc::SYS_fcntl, self.0, libc::F_DUPFD_CLOEXEC, least) };
@@ -52,7 +52,7 @@ impl File {
             #[cfg(target_pointer_width = "64")]
             let got =
                 unsafe { libc::syscall(libc::SYS_pread64, self.0, buffer.as_mut_ptr(), buffer.len(), 0u64) };
-            // As in `allocate`.
+            // As in `write_zeros`.
             #[cfg(not(target_pointer_width = "64"))]
             // SAFETY: the same.
             let got = unsafe { libc::pread(self.0, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
@@ -110,7 +110,7 @@ impl File {
     /// PERF: written, not reserved by `fallocate`: the file system keeps the room, but need not yet decide where it is. A file that is
     /// removed before it does then costs the disk nothing (5 ms at the end of a program, where it tells the device of every
     /// block that becomes free).
-    pub(crate) fn allocate(&self, mut offset: u64, len: u64) -> Result<(), Errno> {
+    pub(crate) fn write_zeros(&self, mut offset: u64, len: u64) -> Result<(), Errno> {
         static ZEROS: [u8; 4096] = [0; 4096];
         let signals = BlockedSignals::of_failing_writes();
         let end = offset + len;
@@ -158,7 +158,7 @@ impl File {
 
     /// Whether the file system writes what is changed somewhere else. A store into a mapping of the file then needs room, and raises
     /// SIGBUS where the disk is full.
-    pub(crate) fn is_copied_on_write(&self) -> bool {
+    pub(crate) fn is_on_copy_on_write_fs(&self) -> bool {
         // SAFETY: all-zero is a valid `statfs`, and the call writes one to the given place.
         let kind = unsafe {
             let mut system: libc::statfs = std::mem::zeroed();
@@ -168,16 +168,22 @@ impl File {
         COPYING.contains(&(kind & 0xFFFF_FFFF))
     }
 
-    pub(crate) fn identity(&self) -> Result<Identity, Errno> {
+    pub(crate) fn identity(&self) -> Result<FileIdentity, Errno> {
         // SAFETY: all-zero is a valid `stat`, and the call writes one to the given place.
         let stat = unsafe {
             let mut stat: libc::stat = std::mem::zeroed();
             check(libc::fstat(self.0, &raw mut stat))?;
             stat
         };
-        let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
-        let empty = stat.st_size == 0;
-        Ok(Identity { device: stat.st_dev, inode: stat.st_ino, regular, links: stat.st_nlink, empty })
+        let is_regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+        let is_empty = stat.st_size == 0;
+        Ok(FileIdentity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            is_regular,
+            links: stat.st_nlink,
+            is_empty,
+        })
     }
 }
 
@@ -195,28 +201,28 @@ const COPYING: [u64; 5] = [0x9123_683E, 0xCA45_1A4E, 0x2FC1_2FC1, 0xF2F5_2010, 0
 const HIGH: i32 = 800;
 
 /// A file that is read again and again, and stays open: opening one takes a number that the program may be about to get.
-pub(crate) struct Reread {
+pub(crate) struct RereadFile {
     path: &'static CStr,
-    open: Option<(File, Identity)>,
+    open: Option<(File, FileIdentity)>,
 }
 
-impl Reread {
-    pub(crate) const fn new(path: &'static CStr) -> Reread {
-        Reread { path, open: None }
+impl RereadFile {
+    pub(crate) const fn new(path: &'static CStr) -> RereadFile {
+        RereadFile { path, open: None }
     }
 
     /// What it says now; nothing if it cannot be read.
     pub(crate) fn read<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8] {
         // The host may have closed the descriptor, and opened a file of its own under the same number.
         if let Some((file, _)) =
-            self.open.take_if(|(file, identity)| !file.identity().is_ok_and(|now| now.same_file(identity)))
+            self.open.take_if(|(file, identity)| !file.identity().is_ok_and(|now| now.is_same_file(identity)))
         {
             std::mem::forget(file);
         }
         if self.open.is_none()
             && let Ok(file) = File::open(self.path, libc::O_RDONLY, 0)
         {
-            let file = file.out_of_the_way();
+            let file = file.move_to_high_fd();
             self.open = file.identity().ok().map(|identity| (file, identity));
         }
         let len = self.open.as_ref().and_then(|(file, _)| file.read_from_start(buffer).ok()).unwrap_or(0);
@@ -224,10 +230,10 @@ impl Reread {
     }
 }
 
-impl Drop for Reread {
+impl Drop for RereadFile {
     fn drop(&mut self) {
         if let Some((file, identity)) = self.open.take()
-            && !file.identity().is_ok_and(|now| now.same_file(&identity))
+            && !file.identity().is_ok_and(|now| now.is_same_file(&identity))
         {
             std::mem::forget(file);
         }
@@ -236,17 +242,17 @@ impl Drop for Reread {
 
 /// What tells one file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct FileIdentity {
     device: libc::dev_t,
     inode: libc::ino_t,
     links: libc::nlink_t,
-    pub(crate) regular: bool,
+    pub(crate) is_regular: bool,
     /// Whether there was nothing in it then.
-    pub(crate) empty: bool,
+    pub(crate) is_empty: bool,
 }
 
-impl Identity {
-    pub(crate) fn same_file(&self, other: &Identity) -> bool {
+impl FileIdentity {
+    pub(crate) fn is_same_file(&self, other: &FileIdentity) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 }

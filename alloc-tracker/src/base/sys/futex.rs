@@ -37,7 +37,7 @@ impl<T> FutexLock<T> {
     ///
     /// PERF: the kernel likes to run who is woken where it is woken from, in a virtual machine even if all other processors are idle. Two
     /// threads of which one has woken the other may then share a processor for milliseconds.
-    pub(crate) fn lock_awake(&self, ns: u64) -> FutexGuard<'_, T> {
+    pub(crate) fn lock_awake_for(&self, ns: u64) -> FutexGuard<'_, T> {
         if let Some(guard) = self.try_lock() {
             return guard;
         }
@@ -65,12 +65,12 @@ impl<T> FutexLock<T> {
     }
 
     /// Takes the lock unless that takes longer.
-    pub(crate) fn lock_within(&self, ns: u64) -> Option<FutexGuard<'_, T>> {
+    pub(crate) fn try_lock_for(&self, ns: u64) -> Option<FutexGuard<'_, T>> {
         for _ in 0..ns / STEP_NS {
             if let Some(guard) = self.try_lock() {
                 return Some(guard);
             }
-            wait(&self.word, self.word.load(Ordering::Relaxed), STEP_NS);
+            futex_wait(&self.word, self.word.load(Ordering::Relaxed), STEP_NS);
         }
         self.try_lock()
     }
@@ -79,7 +79,7 @@ impl<T> FutexLock<T> {
     ///
     /// # Safety
     /// No other thread may have the lock or wait for it, as in a child that was just forked: whoever had it is not there.
-    pub(crate) unsafe fn renew(&self, value: T) {
+    pub(crate) unsafe fn reset(&self, value: T) {
         // SAFETY: the caller's promise.
         unsafe { self.value.get().write(value) };
         self.word.store(FREE, Ordering::Release);
@@ -88,8 +88,8 @@ impl<T> FutexLock<T> {
     /// Takes the lock from whoever had it; what it protects stays as it is.
     ///
     /// # Safety
-    /// As [`renew`](FutexLock::renew), and whoever had the lock must have left the value whole.
-    pub(crate) unsafe fn renew_lock(&self) {
+    /// As [`reset`](FutexLock::reset), and whoever had the lock must have left the value whole.
+    pub(crate) unsafe fn force_unlock(&self) {
         self.word.store(FREE, Ordering::Release);
     }
 
@@ -115,12 +115,12 @@ impl<T> FutexLock<T> {
 }
 
 /// Sleeps while the word has this value, until it is woken or the time is over.
-pub(crate) fn wait(word: &AtomicU32, value: u32, at_most_ns: u64) {
+pub(crate) fn futex_wait(word: &AtomicU32, value: u32, at_most_ns: u64) {
     futex(word, libc::FUTEX_WAIT, value, Some(at_most_ns));
 }
 
 /// Wakes one thread that sleeps on the word.
-pub(crate) fn wake(word: &AtomicU32) {
+pub(crate) fn futex_wake(word: &AtomicU32) {
     futex(word, libc::FUTEX_WAKE, 1, None);
 }
 
@@ -160,7 +160,7 @@ impl<T> DerefMut for FutexGuard<'_, T> {
 impl<T> Drop for FutexGuard<'_, T> {
     fn drop(&mut self) {
         if self.0.word.swap(FREE, Ordering::Release) == CONTENDED {
-            wake(&self.0.word);
+            futex_wake(&self.0.word);
         }
     }
 }
@@ -184,9 +184,9 @@ mod tests {
         });
         assert_eq!(*SUM.lock(), 80_000);
         let held = SUM.lock();
-        assert!(SUM.try_lock().is_none() && SUM.lock_within(3 * STEP_NS).is_none());
+        assert!(SUM.try_lock().is_none() && SUM.try_lock_for(3 * STEP_NS).is_none());
         drop(held);
-        assert!(SUM.lock_within(3 * STEP_NS).is_some());
+        assert!(SUM.try_lock_for(3 * STEP_NS).is_some());
         assert!(SUM.try_lock().is_some());
     }
 }

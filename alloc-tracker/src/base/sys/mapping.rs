@@ -113,7 +113,7 @@ impl Mapping {
     }
 
     /// Gives the memory back, but not its addresses: whoever still reads there finds zeros.
-    pub(crate) fn retire(self) {
+    pub(crate) fn release_pages(self) {
         #[cfg(not(miri))]
         // SAFETY: the range is ours, private and anonymous; it stays readable.
         unsafe {
@@ -148,14 +148,14 @@ impl Drop for Mapping {
 }
 
 /// Unmaps what [`Mapping::leak`] has given up.
-pub(crate) fn unmap(start: u64, len: usize) {
+pub(crate) fn unmap_leaked(start: u64, len: usize) {
     // SAFETY: callers know that it was leaked with this length and that nobody uses it any more.
     unsafe { libc::munmap(std::ptr::with_exposed_provenance_mut(start as usize), len) };
     MAPPED.fetch_sub(len, Ordering::Relaxed);
 }
 
 /// Makes memory of a file, which was leaked, no longer resident; what it holds stays.
-pub(crate) fn let_go(start: u64, len: usize) {
+pub(crate) fn discard_resident(start: u64, len: usize) {
     // SAFETY: callers know that the range is a shared mapping of a file: the kernel forgets pages of the process, not of the
     // file.
     unsafe {

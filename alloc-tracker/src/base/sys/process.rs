@@ -43,7 +43,7 @@ pub(crate) fn thread_name() -> [u8; 16] {
 }
 
 /// Fills `bytes` with randomness, or with the clock and the pid where the kernel has none to give.
-pub(crate) fn random(bytes: &mut [u8; 16]) {
+pub(crate) fn fill_random(bytes: &mut [u8; 16]) {
     // SAFETY: the buffer is valid for its length; GRND_NONBLOCK keeps an early boot from blocking us.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
     if got != bytes.len() as isize {
@@ -61,7 +61,7 @@ pub(crate) fn is_privileged() -> bool {
 
 /// The value of an environment variable. Safe only before or beside code that does not change the environment,
 /// which is why it is read once, at the first event.
-pub(crate) fn environment(name: &CStr) -> Option<&'static [u8]> {
+pub(crate) fn env_var(name: &CStr) -> Option<&'static [u8]> {
     // SAFETY: `name` ends in zero; a non-null result is a zero-ended string that lives as long as the environment is
     // not changed, and callers copy it at once.
     unsafe {
@@ -84,13 +84,13 @@ pub(crate) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8
 }
 
 /// Removes a file; that it is not there is fine.
-pub(crate) fn remove(path: &CStr) {
+pub(crate) fn remove_file(path: &CStr) {
     // SAFETY: `path` ends in zero.
     unsafe { libc::unlink(path.as_ptr()) };
 }
 
 /// Makes a link at `path` that leads to `target`; false if that cannot be.
-pub(crate) fn link(target: &CStr, path: &CStr) -> bool {
+pub(crate) fn make_symlink(target: &CStr, path: &CStr) -> bool {
     // SAFETY: both end in zero.
     unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) == 0 }
 }
@@ -104,7 +104,7 @@ pub(crate) fn read_link(path: &CStr, into: &mut PathBuffer) {
 }
 
 /// Writes one line of ours to stderr: `alloc-tracker: ` and the message.
-pub(crate) fn complain(message: std::fmt::Arguments<'_>) {
+pub(crate) fn print_to_stderr(message: std::fmt::Arguments<'_>) {
     let mut line = Text::<1024>::new();
     // A message that is too long is cut, which is the only error there is.
     let _ = line.write_fmt(format_args!("alloc-tracker: {message}"));

@@ -268,7 +268,7 @@ impl Stream {
     /// The state of the process, now. Quiet if it is the same as before.
     pub(in crate::recorder) fn sample(&mut self) -> Result<Tick, Failure> {
         self.next_sample_us = self.now_us + samples::INTERVAL_US;
-        let (stacks, different) = capture::take_checked();
+        let (stacks, different) = capture::take_check_counts();
         if stacks > 0 {
             self.append(None, &Record::Checked { stacks, different })?;
         }
@@ -371,7 +371,7 @@ impl Stream {
             }
             if state.free == FREE && state.shared != 0 && state.is_settled(sidecar::ring(index)) {
                 (state.free, state.wake) = (AWAY, 0);
-                sys::let_go(state.start, RING_LEN);
+                sys::discard_resident(state.start, RING_LEN);
             }
         }
         // Either this sees that a thread waits, or that thread what has been released. NOTE: other rings are not touched: the memory
@@ -450,6 +450,6 @@ fn release(sidecar_memory: Mapping, mut rings: Mapping) {
         return;
     }
     for ring in rings.slice_mut::<RingState>().iter().take_while(|ring| ring.start != 0) {
-        sys::unmap(ring.start, RING_LEN);
+        sys::unmap_leaked(ring.start, RING_LEN);
     }
 }

@@ -10,44 +10,44 @@ use super::signals::BlockedSignals;
 
 /// A thread that has been started.
 #[derive(Debug)]
-pub(crate) struct Helper {
-    thread: Thread,
+pub(crate) struct BackgroundThread {
+    thread: ThreadHandle,
     stack: Mapping,
 }
 
 #[derive(Debug)]
-enum Thread {
+enum ThreadHandle {
     #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
     Bare(BareThread),
     Known(libc::pthread_t),
 }
 
 // SAFETY: the handles may be used by any thread.
-unsafe impl Send for Helper {}
+unsafe impl Send for BackgroundThread {}
 
-impl Helper {
+impl BackgroundThread {
     /// Starts `run` in a thread; `None` if the system gives none.
-    pub(crate) fn start(run: fn()) -> Option<Helper> {
+    pub(crate) fn start(run: fn()) -> Option<BackgroundThread> {
         let stack = Mapping::anonymous(STACK).ok()?;
         let blocked = BlockedSignals::all();
         #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
         // SAFETY: the stack is ours and outlives the thread, which `join` waits for. What the thread does is make system calls,
         // through functions of the C library that know nothing of threads but `errno`.
-        let thread = unsafe { BareThread::start(&stack, begin, run).map(Thread::Bare) }
-            .or_else(|| start_known(&stack, run).map(Thread::Known));
+        let thread = unsafe { BareThread::start(&stack, begin, run).map(ThreadHandle::Bare) }
+            .or_else(|| start_known(&stack, run).map(ThreadHandle::Known));
         #[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
-        let thread = start_known(&stack, run).map(Thread::Known);
+        let thread = start_known(&stack, run).map(ThreadHandle::Known);
         drop(blocked);
-        Some(Helper { thread: thread?, stack })
+        Some(BackgroundThread { thread: thread?, stack })
     }
 
     /// Waits for its end.
     pub(crate) fn join(self) {
         let ended = match self.thread {
             #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
-            Thread::Bare(thread) => thread.join(),
+            ThreadHandle::Bare(thread) => thread.join(),
             // SAFETY: started by `start` and joined once.
-            Thread::Known(thread) => unsafe { libc::pthread_join(thread, std::ptr::null_mut()) == 0 },
+            ThreadHandle::Known(thread) => unsafe { libc::pthread_join(thread, std::ptr::null_mut()) == 0 },
         };
         if !ended {
             self.stack.leak();
