@@ -17,7 +17,7 @@ use profiler_cli::profile::{
     Annotated, AnnotatedLine, HeapTotals, Process, Profile, StackStats, Thread, Trust,
 };
 use profiler_cli::render::{leaks_text, lines_text, summary_text};
-use profiler_cli::source::Sources;
+use profiler_cli::source::SourcesInMemory;
 use profiler_cli::units::Unit;
 
 const SOURCE: &str = r"// A program of two functions.
@@ -141,7 +141,7 @@ fn what_is_outside_of_an_annotated_functions_activations_is_said() {
         end_line: 26,
         lines: [(21, AnnotatedLine { allocated, ..line })].into(),
     };
-    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let mut note = |allocated| {
         profile.annotated = vec![annotated(allocated)];
         let all = lines::Selection::default();
@@ -158,7 +158,7 @@ fn what_is_outside_of_an_annotated_functions_activations_is_said() {
 #[test]
 fn an_event_counts_on_the_innermost_activation() {
     let (profile, stacks) = recording();
-    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let tables = lines::lines(&profile, &stacks, &sources, &Filter::default(), &lines::Selection::default());
     let names: Vec<&str> = tables.functions.iter().map(|table| table.function.as_str()).collect();
     // `work` allocates by itself, `main` only through it.
@@ -181,7 +181,7 @@ fn an_event_counts_on_the_innermost_activation() {
 #[test]
 fn lines_tell_what_they_hold_and_who_called() {
     let (profile, stacks) = recording();
-    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let tables = |selection: &lines::Selection| {
         lines::lines(&profile, &stacks, &sources, &Filter::default(), selection).functions
     };
@@ -207,7 +207,8 @@ fn lines_tell_what_they_hold_and_who_called() {
 fn tables_are_ordered_and_small_ones_left_out_as_asked() {
     let (profile, stacks) = recording();
     let names = |selection: lines::Selection| {
-        let made = lines::lines(&profile, &stacks, &Sources::default(), &Filter::default(), &selection);
+        let made =
+            lines::lines(&profile, &stacks, &SourcesInMemory::default(), &Filter::default(), &selection);
         let names = made.functions.iter().map(|table| table.function.clone()).collect::<Vec<_>>();
         (names.join(" "), made.omitted)
     };
@@ -228,7 +229,7 @@ fn tables_are_ordered_and_small_ones_left_out_as_asked() {
 #[test]
 fn a_unit_and_digits_that_were_asked_for_hold_for_all_sizes() {
     let (profile, stacks) = recording();
-    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
     let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::Selection::default());
     let columns = vec![lines_text::LinesColumn::Live];
@@ -242,7 +243,7 @@ fn a_unit_and_digits_that_were_asked_for_hold_for_all_sizes() {
 #[test]
 fn line_tables_have_memory_profilers_shape() {
     let (profile, stacks) = recording();
-    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
     let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::Selection::default());
     insta::assert_snapshot!(plain(|out| lines_text::write(out, &tables, &lines_text::Shape::default())), @r"
@@ -400,7 +401,7 @@ fn a_deep_recursion_is_as_easy_as_any_tree() {
     let tables = lines::lines(
         &profile,
         &stacks,
-        &Sources::default(),
+        &SourcesInMemory::default(),
         &Filter::default(),
         &lines::Selection::default(),
     );

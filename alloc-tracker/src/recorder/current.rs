@@ -9,7 +9,7 @@ use super::drain::Stream;
 use super::session::{is_fork, left_behind_by_fork};
 use crate::base::epoch;
 use crate::base::mode::{self, RECORD, WHOLE};
-use crate::base::sys::{self, Errno, FutexLock, PathBuffer, complain, describe};
+use crate::base::sys::{self, Errno, FutexLock, PathBuffer, describe_errno, print_to_stderr};
 use crate::modules::{self, Found};
 use crate::output::sidecar;
 use crate::thread::Local;

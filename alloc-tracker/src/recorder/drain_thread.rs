@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::current::{ENDING, notice_replaced_modules, with_stream};
 use super::drain::Tick;
 use crate::base::epoch;
-use crate::base::sys::{self, FutexLock, BackgroundThread};
+use crate::base::sys::{self, BackgroundThread, FutexLock};
 
 /// Begins the thread.
 pub(super) fn start() {

@@ -6,7 +6,7 @@ use alloc_dump::thread_ring::{Entry, Heap};
 use super::current::{Failure, lose, stop};
 use crate::base::clock;
 use crate::base::sys::ErrnoGuard;
-use crate::capture::{self, WalkEnd, Registers, StackWalker};
+use crate::capture::{self, Registers, StackWalker, WalkEnd};
 use crate::output::sidecar;
 use crate::thread::Local;
 use crate::tree::{Parent, Refused, SidecarJournal, TREE};

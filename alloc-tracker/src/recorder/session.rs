@@ -13,7 +13,7 @@ use crate::base::epoch;
 use crate::base::loader;
 use crate::base::mode::{self, RECORD, WHOLE};
 use crate::base::settings::{self, Drainer, OnFull, Settings};
-use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, complain, describe};
+use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, describe_errno, print_to_stderr};
 use crate::capture;
 use crate::modules;
 use crate::output::dump_file::{OpenError, Sink};

@@ -14,7 +14,7 @@ use crate::source::Sources;
 pub(super) fn tables(
     profile: &Profile,
     stacks: &Stacks,
-    sources: &Sources,
+    sources: &dyn Sources,
     filter: &Filter,
 ) -> Vec<FunctionLines> {
     let ran = profile.annotated.iter().filter(|function| !function.lines.is_empty());
@@ -81,7 +81,7 @@ fn last_name(function: &str) -> &str {
     function.rsplit("::").next().unwrap_or_default()
 }
 
-fn table(function: &Annotated, path: String, sources: &Sources) -> FunctionLines {
+fn table(function: &Annotated, path: String, sources: &dyn Sources) -> FunctionLines {
     let extent = (function.start_line, function.end_line);
     let source = Source::of(Some(&path), sources, last_name(&function.name), extent);
     let sum =

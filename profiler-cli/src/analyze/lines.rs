@@ -18,7 +18,7 @@ use crate::analyze::innermost::{Activation, on_every_stack};
 use crate::names::function_name::{function_of, instance_of};
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
-use crate::source::{SourceFile, Sources};
+use crate::source::{SourceText, Sources};
 use crate::units::bytes_exactly;
 
 /// Line tables.
@@ -162,7 +162,7 @@ pub struct LineRow {
 pub fn lines(
     profile: &Profile,
     stacks: &Stacks,
-    sources: &Sources,
+    sources: &dyn Sources,
     filter: &Filter,
     selection: &Selection,
 ) -> Lines {
@@ -393,7 +393,7 @@ fn selects(filter: &Filter, frame: &NamedFrame, selection: &Selection) -> bool {
     accepts(function_of(&frame.function)) || selection.split_generics && accepts(instance_of(&frame.function))
 }
 
-fn table(key: &Key<'_>, rows: &Rows<'_>, sources: &Sources, selection: &Selection) -> FunctionLines {
+fn table(key: &Key<'_>, rows: &Rows<'_>, sources: &dyn Sources, selection: &Selection) -> FunctionLines {
     let callers = selection.callers.then(|| caller_rows(rows));
     let mut rows = rows.clone();
     let lines = |rows: &Rows<'_>| rows.by_line.keys().copied().filter(|line| *line > 0).collect::<Vec<u32>>();
@@ -433,13 +433,18 @@ fn table(key: &Key<'_>, rows: &Rows<'_>, sources: &Sources, selection: &Selectio
 
 /// The source text of a function, and what is the matter with it.
 pub(super) struct Source {
-    file: Option<Arc<SourceFile>>,
+    file: Option<Arc<SourceText>>,
     pub(super) note: Option<String>,
 }
 
 impl Source {
     /// That of the function `name`, of which the lines from the first to the last are known.
-    pub(super) fn of(path: Option<&str>, sources: &Sources, name: &str, (first, last): (u32, u32)) -> Source {
+    pub(super) fn of(
+        path: Option<&str>,
+        sources: &dyn Sources,
+        name: &str,
+        (first, last): (u32, u32),
+    ) -> Source {
         let file = path.map(|path| sources.file(path));
         let note = match file.as_deref() {
             None => Some("no line tables: build with debug info to see lines"),
@@ -448,7 +453,7 @@ impl Source {
                 let note = "a file of this name is here, but these lines of it are something else";
                 return Source { file: None, note: Some(note.to_owned()) };
             }
-            Some(file) if sources.is_newer_than_program(file) => {
+            Some(file) if file.is_newer_than_program() => {
                 Some("the source file was changed after the program was built; lines may have moved")
             }
             Some(file) if file.is_shorter_than(last) => {

@@ -6,6 +6,7 @@ pub mod manual;
 pub mod progress;
 pub mod read;
 pub mod run;
+pub mod sources;
 pub mod timeline;
 
 use std::fmt;

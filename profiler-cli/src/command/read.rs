@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::progress::Progress;
+use super::sources::SourceFiles;
 use super::{Failure, say};
 use crate::analyze;
 use crate::analyze::filter::Filter;
@@ -23,7 +24,7 @@ use crate::render::lines_text::Shape;
 use crate::render::{
     flame_svg, json, leaks_text, lines_csv, lines_html, lines_memory_profiler, lines_text, summary_text,
 };
-use crate::source::{Elsewhere, Sources};
+use crate::source::SourceSearch;
 use crate::units::Safe;
 
 /// A dump, loaded and named.
@@ -70,7 +71,7 @@ pub fn lines(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let default = if args.html.is_some() { DEFAULT_TOP_OF_PAGE } else { DEFAULT_TOP };
     let top = args.top.or((!all).then_some(default));
     let (roots, maps) = (args.source_root.clone(), args.path_map.clone());
-    let sources = sources_of(&opened.profile).with(Elsewhere { roots, maps });
+    let sources = SourceFiles::of(&opened.profile, SourceSearch { roots, maps });
     let selection = Selection {
         full: args.full,
         top,
@@ -269,14 +270,6 @@ fn open_unchecked(args: &ReadArgs, options: Options) -> anyhow::Result<(Opened, 
 /// Fails if the filter lets nothing through, of these annotated functions neither.
 fn check(filter: &Filter, opened: &Opened, annotated: &[Annotated], args: &ReadArgs) -> anyhow::Result<()> {
     filter.check(&opened.stacks, annotated).with_context(|| args.dump.display().to_string())
-}
-
-/// Source files, compared with when the recorded program was built, as far as its file tells.
-pub fn sources_of(profile: &Profile) -> Sources {
-    let modified = std::fs::metadata(&profile.process.exe).and_then(|metadata| metadata.modified()).ok();
-    let built = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    let built_ns = built.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(u64::MAX);
-    Sources::compared_with(built_ns.min(profile.process.started_unix_ns))
 }
 
 /// `$XDG_CACHE_HOME/alloc-tracker`, or the same below `~/.cache`.

@@ -18,7 +18,8 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
 use super::compress::{Refusal, compress_dump, on_signals};
-use super::read::{DEFAULT_TOP, Opened, open, options, sources_of, svg_path, write_svg};
+use super::read::{DEFAULT_TOP, Opened, open, options, svg_path, write_svg};
+use super::sources::SourceFiles;
 use super::{Failure, say};
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
@@ -31,6 +32,7 @@ use crate::dumps::place::{Place, has_pid};
 use crate::load::{plain, writer_of};
 use crate::render::lines_text::Shape;
 use crate::render::{leaks_text, lines_text, summary_text};
+use crate::source::SourceSearch;
 use crate::units::Safe;
 
 /// `profiler-cli run`.
@@ -255,7 +257,8 @@ fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Repor
         return Ok(());
     }
     let largest = Selection { top: Some(1), ..Selection::default() };
-    let table = lines(profile, stacks, &sources_of(profile), &filter, &largest);
+    let sources = SourceFiles::of(profile, SourceSearch::default());
+    let table = lines(profile, stacks, &sources, &filter, &largest);
     if let Some(function) = table.functions.first() {
         lines_text::write_function(out, function, &Shape::default())?;
         writeln!(out)?;
