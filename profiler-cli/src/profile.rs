@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use alloc_dump::layout::StackId;
-use alloc_dump::read::Loss;
+use alloc_dump::read::Damage;
 use alloc_dump::record::Sample;
 use alloc_dump::trailer::{EndReason, Totals};
 
@@ -335,7 +335,7 @@ pub struct Trust {
     /// How many of these differed.
     pub different_stacks: u64,
     /// What the reader could not use.
-    pub loss: Loss,
+    pub loss: Damage,
     /// The sidecar was in the memory of the machine that recorded, and what leads to it leads nowhere now.
     pub sidecar_gone: bool,
     /// Bytes of records that were found in the sidecar and not in the dump.
@@ -351,7 +351,7 @@ pub struct Trust {
 impl Trust {
     /// Whether everything that was recorded has been read to the end.
     pub fn complete(&self) -> bool {
-        self.end.is_some() && self.loss == Loss::default() && self.stopped.is_none()
+        self.end.is_some() && self.loss == Damage::default() && self.stopped.is_none()
     }
 
     /// Whether every figure is exact.

@@ -92,7 +92,7 @@ impl Order {
         while let Some(records) = reader.next_frame().unwrap() {
             records.for_each(|record| order.record(&record));
         }
-        assert!(reader.complete(), "the dump has an end and no damage: {:?}", reader.loss());
+        assert!(reader.complete(), "the dump has an end and no damage: {:?}", reader.damage());
         assert!(order.moving.values().all(Vec::is_empty), "every move that began has ended");
         order
     }

@@ -53,7 +53,7 @@ fn read_all(dump: &[u8]) -> (u64, u64) {
             add(&record, &mut events, &mut sum);
         }
     }
-    assert_eq!(reader.loss(), Default::default());
+    assert_eq!(reader.damage(), Default::default());
     (events, sum)
 }
 

@@ -8,7 +8,7 @@ use alloc_dump::header::Header;
 #[cfg(feature = "compression")]
 use alloc_dump::layout::{CODEC_COLUMNS, COLUMNS};
 use alloc_dump::layout::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS, HEADER_LEN};
-use alloc_dump::read::{Loss, Reader};
+use alloc_dump::read::{Damage, Reader};
 use alloc_dump::record::Record;
 use alloc_dump::sidecar::{
     self, COMMIT_OFFSETS, COMMITS_OFFSET, NODE_COUNT_OFFSET, PAYLOAD_OFFSET, RING_COUNT_OFFSET, RINGS_START,
@@ -142,9 +142,9 @@ fn check_dump(bytes: &[u8]) {
         frames += 1;
     }
     assert!(in_pieces.next_frame().unwrap().is_none());
-    let end = (reader.loss(), reader.trailer().copied(), reader.next_seq(), reader.end_of_whole_frames());
+    let end = (reader.damage(), reader.trailer().copied(), reader.next_seq(), reader.end_of_whole_frames());
     let other = (
-        in_pieces.loss(),
+        in_pieces.damage(),
         in_pieces.trailer().copied(),
         in_pieces.next_seq(),
         in_pieces.end_of_whole_frames(),
@@ -154,12 +154,12 @@ fn check_dump(bytes: &[u8]) {
     let len = bytes.len() as u64;
     assert_eq!(reader.position(), len);
     assert!(reader.end_of_whole_frames() <= len);
-    assert!(reader.loss().dropped_bytes + HEADER_LEN as u64 <= len);
-    assert!(reader.loss().dropped_frames <= reader.loss().dropped_bytes);
+    assert!(reader.damage().dropped_bytes + HEADER_LEN as u64 <= len);
+    assert!(reader.damage().dropped_frames <= reader.damage().dropped_bytes);
     assert!(frames * FRAME_HEADER_LEN as u64 <= len);
-    assert_eq!(reader.complete(), reader.trailer().is_some() && reader.loss() == Loss::default());
+    assert_eq!(reader.complete(), reader.trailer().is_some() && reader.damage() == Damage::default());
     assert!(reader.next_frame().unwrap().is_none());
-    assert_eq!(reader.loss(), end.0);
+    assert_eq!(reader.damage(), end.0);
 }
 
 /// What was read can be written, and comes back.
@@ -169,7 +169,7 @@ fn check_frame(encoder: &mut Encoder, buffer: &mut [u8], records: &[String]) {
     let mut reader = Reader::new(header.chain(&buffer[..len])).unwrap();
     let frame = reader.next_frame().unwrap().unwrap();
     assert!(frame.map(|record| format!("{record:?}")).eq(records.iter().cloned()));
-    assert_eq!(reader.loss(), Loss::default());
+    assert_eq!(reader.damage(), Damage::default());
 }
 
 fn check_sidecar(bytes: &[u8]) {
@@ -178,12 +178,12 @@ fn check_sidecar(bytes: &[u8]) {
     assert_eq!(sidecar.payload(), &stored[..sidecar.payload().len()]);
     let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
     for next_seq in [0, sidecar.seq(), sidecar.seq().saturating_add(1)] {
-        let frames = sidecar.frames(next_seq, 0);
+        let frames = sidecar.recover_frames(next_seq, 0);
         let mut reader = Reader::new(header.chain(frames.as_slice())).unwrap();
         while let Some(records) = reader.next_frame().unwrap() {
             records.for_each(drop);
         }
-        assert_eq!((reader.loss().dropped_bytes, reader.loss().missing_frames), (0, 0));
+        assert_eq!((reader.damage().dropped_bytes, reader.damage().missing_frames), (0, 0));
     }
 }
 

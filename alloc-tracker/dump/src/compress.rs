@@ -59,7 +59,7 @@ pub struct Compressed {
     /// Bytes written.
     pub bytes: u64,
     /// What both dumps say, as it was read.
-    pub contents: Contents,
+    pub fingerprint: Fingerprint,
 }
 
 /// The level of Zstandard that costs little time.
@@ -72,7 +72,7 @@ pub const LEVEL: i32 = 3;
 /// See [`CompressError`].
 ///
 /// ```
-/// use alloc_dump::compress::{Contents, LEVEL, compress};
+/// use alloc_dump::compress::{Fingerprint, LEVEL, compress};
 /// use alloc_dump::header::Header;
 /// use alloc_dump::layout::FRAME_HEADER_LEN;
 /// use alloc_dump::trailer::{EndReason, Trailer};
@@ -85,7 +85,7 @@ pub const LEVEL: i32 = 3;
 ///
 /// let mut smaller = Vec::new();
 /// let done = compress(dump.as_slice(), &mut smaller, LEVEL).unwrap();
-/// assert_eq!(Contents::of(smaller.as_slice()).unwrap(), Some(done.contents));
+/// assert_eq!(Fingerprint::of(smaller.as_slice()).unwrap(), Some(done.fingerprint));
 /// ```
 pub fn compress(input: impl Read, output: impl Write, level: i32) -> Result<Compressed, CompressError> {
     let mut reader = Reader::new(input).map_err(CompressError::Read)?;
@@ -105,7 +105,7 @@ pub fn compress(input: impl Read, output: impl Write, level: i32) -> Result<Comp
                 writer.seal()?;
                 writer.frame(frame, reader.payload())?;
                 if let Some(records) = reader.records_of(&frame) {
-                    records.visit(|record| writer.done.contents.add(record));
+                    records.visit(|record| writer.done.fingerprint.add(record));
                 }
             }
         }
@@ -115,31 +115,31 @@ pub fn compress(input: impl Read, output: impl Write, level: i32) -> Result<Comp
     if !reader.complete() {
         return Err(CompressError::Incomplete);
     }
-    writer.done.contents = writer.done.contents.with_ends(&reader);
+    writer.done.fingerprint = writer.done.fingerprint.with_ends(&reader);
     Ok(writer.done)
 }
 
 /// What a dump says, to tell whether another one says the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
+pub struct Fingerprint {
     /// How many records it has.
     pub records: u64,
     /// A hash of its header, of all records in their order, and of its trailer.
     pub hash: u64,
 }
 
-impl Contents {
+impl Fingerprint {
     /// Reads a dump to its end. `None` if it is not complete.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn of(input: impl Read) -> Result<Option<Contents>, ReadError> {
+    pub fn of(input: impl Read) -> Result<Option<Fingerprint>, ReadError> {
         let mut reader = Reader::new(input)?;
-        let mut contents = Contents::default();
+        let mut fingerprint = Fingerprint::default();
         while let Some(records) = reader.next_frame()? {
-            records.visit(|record| contents.add(record));
+            records.visit(|record| fingerprint.add(record));
         }
-        Ok(reader.complete().then(|| contents.with_ends(&reader)))
+        Ok(reader.complete().then(|| fingerprint.with_ends(&reader)))
     }
 
     #[inline]
@@ -148,7 +148,7 @@ impl Contents {
         self.mix(record);
     }
 
-    fn with_ends<R: Read>(mut self, reader: &Reader<R>) -> Contents {
+    fn with_ends<R: Read>(mut self, reader: &Reader<R>) -> Fingerprint {
         self.mix(reader.header());
         self.mix(&reader.trailer());
         self
@@ -177,7 +177,7 @@ impl<W: Write> FrameWriter<W> {
             self.seal()?;
         }
         self.done.frames += 1;
-        self.encoder.push(payload, &mut self.done.contents).map_err(|_| CompressError::Incomplete)
+        self.encoder.push(payload, &mut self.done.fingerprint).map_err(|_| CompressError::Incomplete)
     }
 
     /// Writes the current frame, if it has records.

@@ -73,7 +73,7 @@ impl From<io::Error> for ReadError {
 
 /// What a reader could not use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loss {
+pub struct Damage {
     /// Runs of damaged bytes: each is at least one frame that was dropped.
     pub dropped_frames: u64,
     /// Bytes in those runs.
@@ -99,7 +99,7 @@ pub struct Reader<R> {
     next_seq: u64,
     last_good: u64,
     trailer: Option<Trailer>,
-    loss: Loss,
+    damage: Damage,
     rescans: u32,
     columns: Option<Box<Decoder>>,
 }
@@ -127,7 +127,7 @@ impl<R: Read> Reader<R> {
             next_seq: 0,
             last_good: header_len as u64,
             trailer: None,
-            loss: Loss::default(),
+            damage: Damage::default(),
             rescans: 0,
             columns: None,
         })
@@ -165,7 +165,7 @@ impl<R: Read> Reader<R> {
             #[cfg(feature = "compression")]
             (FRAME_RECORDS, CODEC_COLUMNS) => {
                 let loaded = self.load_columns(header).is_some();
-                self.loss.malformed_frames += u64::from(!loaded);
+                self.damage.malformed_frames += u64::from(!loaded);
                 loaded
             }
             _ => false,
@@ -181,7 +181,7 @@ impl<R: Read> Reader<R> {
                 Source::Raw { payload, at: 0, context: Context::new() }
             }
         };
-        Records { source, loss: &mut self.loss }
+        Records { source, damage: &mut self.damage }
     }
 
     /// The header of the next frame of any kind in any codec, in sequence; what is wrong with it so far is counted.
@@ -193,18 +193,18 @@ impl<R: Read> Reader<R> {
             self.last_good = self.source.consumed + self.used as u64;
             let seq = u64::from(header.seq);
             if seq < self.next_seq {
-                self.loss.malformed_frames += 1;
+                self.damage.malformed_frames += 1;
                 continue;
             }
-            self.loss.missing_frames += seq - self.next_seq;
+            self.damage.missing_frames += seq - self.next_seq;
             self.next_seq = seq + 1;
             if matches!(header.kind, FRAME_RECORDS | FRAME_TRAILER) {
                 let misplaced = self.trailer.is_some() || !known_codec(header.kind, header.codec);
-                self.loss.malformed_frames += u64::from(misplaced);
+                self.damage.malformed_frames += u64::from(misplaced);
             }
             if (header.kind, header.codec) == (FRAME_TRAILER, CODEC_RAW) {
                 self.trailer = Trailer::decode(self.payload());
-                self.loss.malformed_frames += u64::from(self.trailer.is_none());
+                self.damage.malformed_frames += u64::from(self.trailer.is_none());
             }
             return Ok(Some(header));
         }
@@ -236,14 +236,14 @@ impl<R: Read> Reader<R> {
     }
 
     /// What could not be used so far.
-    pub fn loss(&self) -> Loss {
-        self.loss
+    pub fn damage(&self) -> Damage {
+        self.damage
     }
 
     /// Whether the whole recording was read: a trailer, nothing lost before it, nothing behind it. Final once
     /// [`next_frame`](Reader::next_frame) has returned `None`.
     pub fn complete(&self) -> bool {
-        self.trailer.is_some() && self.loss == Loss::default()
+        self.trailer.is_some() && self.damage == Damage::default()
     }
 
     /// Offset in the input behind the last whole frame.
@@ -266,8 +266,8 @@ impl<R: Read> Reader<R> {
         let mut skipped = false;
         while self.source.fill(FRAME_HEADER_LEN)? {
             let skip = match self.whole_frame()? {
-                Found::Frame(header) => return Ok(Some(header)),
-                Found::Damage(skip) => skip,
+                FrameScan::Whole(header) => return Ok(Some(header)),
+                FrameScan::Skip(skip) => skip,
             };
             self.drop_bytes(skip, &mut skipped);
         }
@@ -279,34 +279,37 @@ impl<R: Read> Reader<R> {
     }
 
     /// Whether a whole frame stands at the start of the window; if not, how many bytes to drop.
-    fn whole_frame(&mut self) -> io::Result<Found> {
+    fn whole_frame(&mut self) -> io::Result<FrameScan> {
         let Some(header) = FrameHeader::decode(self.source.bytes()) else {
-            return Ok(Found::Damage(next_magic(self.source.bytes())));
+            return Ok(FrameScan::Skip(next_magic(self.source.bytes())));
         };
         let total = FRAME_HEADER_LEN + header.len as usize;
         if !self.source.fill(total)? {
-            return Ok(Found::Damage(next_magic(self.source.bytes())));
+            return Ok(FrameScan::Skip(next_magic(self.source.bytes())));
         }
         if crc32fast::hash(&self.source.bytes()[FRAME_HEADER_LEN..total]) == header.crc {
-            return Ok(Found::Frame(header));
+            return Ok(FrameScan::Whole(header));
         }
         // A frame that was cut short may have whole frames behind it, inside the length it claims. A file made to
         // have many of those would cost a checksum of 16 MiB each, so only the first are tried.
         self.rescans += 1;
         let rescan = self.rescans <= MAX_RESCANS;
-        Ok(Found::Damage(if rescan { next_magic(self.source.bytes()) } else { total }))
+        Ok(FrameScan::Skip(if rescan { next_magic(self.source.bytes()) } else { total }))
     }
 
     fn drop_bytes(&mut self, len: usize, skipped: &mut bool) {
-        self.loss.dropped_frames += u64::from(!std::mem::replace(skipped, true));
-        self.loss.dropped_bytes += len as u64;
+        self.damage.dropped_frames += u64::from(!std::mem::replace(skipped, true));
+        self.damage.dropped_bytes += len as u64;
         self.source.consume(len);
     }
 }
 
-enum Found {
-    Frame(FrameHeader),
-    Damage(usize),
+/// What stands at the start of the window.
+enum FrameScan {
+    /// A whole frame, whose checksums hold.
+    Whole(FrameHeader),
+    /// No whole frame: this many bytes to drop before the next attempt.
+    Skip(usize),
 }
 
 /// Without the feature no frame is in columns.

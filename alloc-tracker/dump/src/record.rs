@@ -20,11 +20,6 @@ pub const FIRST_COLD_TAG: u8 = 0x40;
 /// No hot record is longer: a tag and at most five varints.
 pub const MAX_HOT_LEN: usize = 1 + 5 * varint::MAX_LEN;
 
-/// Stands for a resident set that was not asked for.
-pub const RSS_UNKNOWN: u64 = 0;
-/// Stands for page faults that were not asked for.
-pub const FAULTS_UNKNOWN: u32 = u32::MAX;
-
 /// In the line of a [`Record::Line`]: the activation goes on at this line, which has been reached before (it called a
 /// closure that has lines of its own).
 pub const LINE_AGAIN: u32 = 1 << 31;
@@ -174,12 +169,12 @@ pub enum Record<'a> {
     /// What the process and the current thread have used at the [`Record::Enter`], [`Record::Line`] or [`Record::Leave`]
     /// before, of the same thread.
     Usage {
-        /// Resident set of the process, or [`RSS_UNKNOWN`].
-        rss: u64,
-        /// Minor page faults of the thread since it began, at most 2^32 - 2, or [`FAULTS_UNKNOWN`].
-        minor_faults: u32,
-        /// Major page faults of the thread since it began, at most 2^32 - 2, or [`FAULTS_UNKNOWN`].
-        major_faults: u32,
+        /// Resident set of the process, if the recorder asked for it.
+        rss: ResidentBytes,
+        /// Minor page faults of the thread since it began, if the recorder asked for them.
+        minor_faults: PageFaults,
+        /// Major page faults of the thread since it began, if the recorder asked for them.
+        major_faults: PageFaults,
     },
     /// A name for marks, before the first one that has it.
     MarkName {
@@ -286,6 +281,54 @@ pub struct Sample {
     pub peak_vsz: u64,
     /// The largest resident set so far, between samples included.
     pub peak_rss: u64,
+}
+
+/// Bytes of the process's resident set at a probe, or the statement that the recorder did not ask for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ResidentBytes(pub(crate) u64);
+
+impl ResidentBytes {
+    /// The recorder did not ask.
+    pub const UNKNOWN: ResidentBytes = ResidentBytes(0);
+
+    /// This many bytes; 0, which no running process has, is [`ResidentBytes::UNKNOWN`].
+    pub const fn new(bytes: u64) -> ResidentBytes {
+        ResidentBytes(bytes)
+    }
+
+    /// The bytes, or `None` if the recorder did not ask.
+    pub const fn known(self) -> Option<u64> {
+        match self {
+            ResidentBytes::UNKNOWN => None,
+            ResidentBytes(bytes) => Some(bytes),
+        }
+    }
+}
+
+/// Page faults of a thread since it began, or the statement that the recorder did not ask for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PageFaults(pub(crate) u32);
+
+impl PageFaults {
+    /// The recorder did not ask.
+    pub const UNKNOWN: PageFaults = PageFaults(u32::MAX);
+
+    /// The lower 32 bits of the kernel's count. The largest of them, which stands for
+    /// [`PageFaults::UNKNOWN`], becomes one less: only differences of counts are used.
+    pub const fn new(count: u32) -> PageFaults {
+        match PageFaults(count) {
+            PageFaults::UNKNOWN => PageFaults(count - 1),
+            faults => faults,
+        }
+    }
+
+    /// The count modulo 2^32, or `None` if the recorder did not ask.
+    pub const fn known(self) -> Option<u32> {
+        match self {
+            PageFaults::UNKNOWN => None,
+            PageFaults(count) => Some(count),
+        }
+    }
 }
 
 /// A record that no writer of this format makes.

@@ -3,14 +3,14 @@
 
 #[cfg(feature = "compression")]
 use crate::columns::Columns;
-use crate::read::Loss;
+use crate::read::Damage;
 use crate::record::{Context, Malformed, Record};
 
 /// The records of one frame, in the order in which they were written.
 #[derive(Debug)]
 pub struct Records<'a> {
     pub(crate) source: Source<'a>,
-    pub(crate) loss: &'a mut Loss,
+    pub(crate) damage: &'a mut Damage,
 }
 
 /// Where they come from.
@@ -78,13 +78,13 @@ impl<'a> Records<'a> {
     }
 
     /// What the reader could not use so far, what lies before this frame included.
-    pub fn loss(&self) -> Loss {
-        *self.loss
+    pub fn damage(&self) -> Damage {
+        *self.damage
     }
 
     /// The rest of the frame is malformed.
     fn give_up(&mut self) {
-        self.loss.malformed_frames += 1;
+        self.damage.malformed_frames += 1;
         self.source.give_up();
     }
 }

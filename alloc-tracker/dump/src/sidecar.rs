@@ -29,7 +29,7 @@ use crate::layout::{
     FRAME_HEADER_LEN, FRAME_RECORDS, SIDECAR_HEADER_LEN, SIDECAR_MAGIC, SIDECAR_MAGIC_1, StackId,
 };
 use crate::record::Record;
-use crate::thread_ring::{Decoded, ENTRY_LEN, Entry, RingDecoder};
+use crate::thread_ring::{DecodedEntry, ENTRY_LEN, Entry, RingDecoder};
 use crate::write::Encoder;
 
 /// Bytes of the identity that a sidecar begins with.
@@ -169,8 +169,8 @@ pub fn node_record([pc, ids]: [u64; 2]) -> Record<'static> {
 /// What a sidecar holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sidecar<'a> {
-    /// Error number at which the recording stopped; 0 if it was running to the end.
-    pub stopped_errno: i32,
+    /// Error number (`errno`) at which the recording stopped; `None` if it ran to the end.
+    pub stopped_errno: Option<i32>,
     /// Process id of the writer.
     pub pid: u32,
     /// How often the writer has committed. If it is still at work, bytes that were read while this changed are
@@ -198,7 +198,7 @@ impl<'a> Sidecar<'a> {
         }
         let commit = if commits == 0 { Commit::default() } else { Commit::from_words(words) };
         let sidecar = Sidecar {
-            stopped_errno: i32::try_from(word(bytes, STATE_OFFSET)?).ok()?,
+            stopped_errno: Some(i32::try_from(word(bytes, STATE_OFFSET)?).ok()?).filter(|errno| *errno != 0),
             pid: u32::try_from(word(bytes, PID_OFFSET)?).ok()?,
             commits,
             unprotected: word(bytes, UNPROTECTED_OFFSET)?,
@@ -229,7 +229,7 @@ impl<'a> Sidecar<'a> {
 
     /// Everything that a dump whose next frame has the number `next_seq` does not hold yet, as frames numbered from
     /// `first` on: nothing is left out, nothing is there twice. Empty if there is nothing.
-    pub fn frames(&self, next_seq: u32, first: u32) -> Vec<u8> {
+    pub fn recover_frames(&self, next_seq: u32, first: u32) -> Vec<u8> {
         let mut rest = Rest::new(first);
         if self.seq() >= next_seq && !self.payload().is_empty() {
             let frame = FrameHeader::raw(FRAME_RECORDS, first, self.payload());
@@ -272,7 +272,7 @@ impl<'a> Sidecar<'a> {
             let Some(ring) = self.bytes.get(RINGS_START + index * lane_len..) else { break };
             let stored = word(ring, 0).unwrap_or(0);
             let taken = word(ring, RING_TAKEN_OFFSET + valid).unwrap_or(0).min(stored);
-            owners.push(RingDecoder::of(word(ring, RING_THREADS_OFFSET + valid).unwrap_or(0) as u32));
+            owners.push(RingDecoder::for_thread(word(ring, RING_THREADS_OFFSET + valid).unwrap_or(0) as u32));
             if stored - taken > self.ring_capacity as u64 {
                 continue;
             }
@@ -292,10 +292,10 @@ impl<'a> Sidecar<'a> {
                 .get(at + 1)
                 .is_some_and(|(next, words)| next == ring && Entry::ends_realloc(words[0]));
             let Some(owner) = owners.get_mut(*ring) else { continue };
-            match owner.take(&entry, followed, partial) {
-                Decoded::Nothing => {}
-                Decoded::About(record) => rest.push(&record),
-                Decoded::Event { record, .. } => {
+            match owner.decode_next(&entry, followed, partial) {
+                DecodedEntry::Pending => {}
+                DecodedEntry::ThreadFact(record) => rest.push(&record),
+                DecodedEntry::Timed { record, .. } => {
                     let us = self.commit.time_of(Entry::timestamp(words[0]));
                     rest.event(owner.thread, us, &record);
                 }

@@ -6,7 +6,7 @@
 //! one stream that frames hold.
 
 use crate::layout::StackId;
-use crate::record::Record;
+use crate::record::{PageFaults, Record, ResidentBytes};
 
 /// Words of an entry.
 pub const ENTRY_WORDS: usize = 3;
@@ -118,12 +118,12 @@ pub enum Entry {
     },
     /// What was used at the entry before, an [`Entry::Enter`], [`Entry::Line`] or [`Entry::Leave`].
     Usage {
-        /// Resident set of the process.
-        rss: u64,
-        /// Minor page faults of the thread, modulo 2^32.
-        minor_faults: u32,
-        /// Major page faults of the thread, modulo 2^32.
-        major_faults: u32,
+        /// Resident set of the process, if the recorder asked for it.
+        rss: ResidentBytes,
+        /// Minor page faults of the thread since it began, if the recorder asked for them.
+        minor_faults: PageFaults,
+        /// Major page faults of the thread since it began, if the recorder asked for them.
+        major_faults: PageFaults,
     },
     /// The thread comes to a place with this name.
     Mark {
@@ -135,7 +135,7 @@ pub enum Entry {
 /// Heap events whose entries are alike: an address, a size and a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Heap {
+pub enum HeapEvent {
     /// [`Entry::Alloc`].
     Alloc = ALLOC as u8,
     /// [`Entry::Alloc`] with `zeroed`.
@@ -146,16 +146,16 @@ pub enum Heap {
     ReallocEnd = REALLOC_END as u8,
 }
 
-impl Heap {
+impl HeapEvent {
     /// The words of such an entry, as [`Entry::encode`] has them. PERF: which kind it is, is a number among others, not a branch.
     ///
     /// ```
-    /// use alloc_dump::thread_ring::{Entry, Heap};
+    /// use alloc_dump::thread_ring::{Entry, HeapEvent};
     /// use alloc_dump::layout::StackId;
     ///
     /// let (addr, size, stack, truncated) = (0x1000, 16, StackId(7), false);
     /// let entry = Entry::Dealloc { addr, size, stack, truncated };
-    /// assert_eq!(Heap::Dealloc.encode(addr, size, (stack, truncated), 99), entry.encode(99));
+    /// assert_eq!(HeapEvent::Dealloc.encode(addr, size, (stack, truncated), 99), entry.encode(99));
     /// ```
     #[inline]
     pub fn encode(
@@ -201,7 +201,7 @@ impl Entry {
             Entry::Line { activation, line } => (LINE, false, activation, u64::from(line)),
             Entry::Leave { activation, ended } => (LEAVE, false, activation, u64::from(ended)),
             Entry::Usage { rss, minor_faults, major_faults } => {
-                (USAGE, false, rss, pair(minor_faults, major_faults))
+                (USAGE, false, rss.0, pair(minor_faults.0, major_faults.0))
             }
             Entry::Mark { id } => (MARK, false, 0, u64::from(id)),
         };
@@ -234,7 +234,11 @@ impl Entry {
             ENTER => Entry::Enter { function: second as u32, activation: addr },
             LINE => Entry::Line { activation: addr, line: second as u32 },
             LEAVE => Entry::Leave { activation: addr, ended: second != 0 },
-            USAGE => Entry::Usage { rss: addr, minor_faults: size, major_faults: second as u32 },
+            USAGE => Entry::Usage {
+                rss: ResidentBytes(addr),
+                minor_faults: PageFaults(size),
+                major_faults: PageFaults(second as u32),
+            },
             MARK => Entry::Mark { id: second as u32 },
             _ => return None,
         })
@@ -274,7 +278,7 @@ impl Entry {
 
 /// An entry that means the same whatever came before it in its ring: what most of them are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlainEntry {
+pub enum ContextFreeEntry {
     /// An [`Entry::Alloc`] that was walked to its end and has its size.
     Alloc {
         /// Its address.
@@ -304,17 +308,17 @@ pub enum PlainEntry {
     },
 }
 
-impl PlainEntry {
+impl ContextFreeEntry {
     /// What these words say, if they are of such an entry.
     #[inline(always)]
-    pub fn of([word, addr, second]: [u64; ENTRY_WORDS]) -> Option<PlainEntry> {
+    pub fn decode([word, addr, second]: [u64; ENTRY_WORDS]) -> Option<ContextFreeEntry> {
         let (size, stack) = ((second >> 32) as u32, StackId(second as u32));
         match word & (KIND | TRUNCATED) {
             kind @ (ALLOC | ALLOC_ZEROED) if size != WIDE => {
-                Some(PlainEntry::Alloc { addr, size, stack, zeroed: kind == ALLOC_ZEROED })
+                Some(ContextFreeEntry::Alloc { addr, size, stack, zeroed: kind == ALLOC_ZEROED })
             }
-            DEALLOC if size != WIDE => Some(PlainEntry::Dealloc { addr, size, stack }),
-            LINE => Some(PlainEntry::Line { activation: addr, line: second as u32 }),
+            DEALLOC if size != WIDE => Some(ContextFreeEntry::Dealloc { addr, size, stack }),
+            LINE => Some(ContextFreeEntry::Line { activation: addr, line: second as u32 }),
             _ => None,
         }
     }
@@ -348,9 +352,9 @@ const MOST_MOVES: usize = 4;
 
 /// What a ring's next entry means for the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decoded<'a> {
+pub enum DecodedEntry<'a> {
     /// A heap event, a line or a mark of the ring's thread.
-    Event {
+    Timed {
         /// Its record.
         record: Record<'a>,
         /// Bytes that it gives back.
@@ -359,14 +363,14 @@ pub enum Decoded<'a> {
         truncated: bool,
     },
     /// A record about a thread.
-    About(Record<'a>),
+    ThreadFact(Record<'a>),
     /// Nothing yet: it belongs to the entry that follows.
-    Nothing,
+    Pending,
 }
 
 impl RingDecoder {
     /// A ring whose first entry to come belongs to this thread.
-    pub const fn of(thread: u32) -> RingDecoder {
+    pub const fn for_thread(thread: u32) -> RingDecoder {
         RingDecoder { thread, joins: 0, size: 0, old: 0, old_size: 0, moving: [0; MOST_MOVES], moves: 0 }
     }
 
@@ -374,7 +378,7 @@ impl RingDecoder {
     /// realloc that this one begins, so that both become one record. `sized` asks for the sizes of freed blocks, which readers
     /// know who have seen them allocated.
     #[inline]
-    pub fn take<'a>(&mut self, entry: &'a Entry, followed: bool, sized: bool) -> Decoded<'a> {
+    pub fn decode_next<'a>(&mut self, entry: &'a Entry, followed: bool, sized: bool) -> DecodedEntry<'a> {
         let wide = std::mem::take(&mut self.size);
         let whole = |size: u32| if size == WIDE { wide } else { u64::from(size) };
         let (record, freed, truncated) = match *entry {
@@ -389,7 +393,7 @@ impl RingDecoder {
                 let old_size = whole(size);
                 if followed {
                     *self = RingDecoder { joins: 1, old, old_size, ..*self };
-                    return Decoded::Nothing;
+                    return DecodedEntry::Pending;
                 }
                 if let Some(place) = self.moving.get_mut(self.moves as usize) {
                     *place = old_size;
@@ -413,17 +417,17 @@ impl RingDecoder {
                 (Record::ReallocFailed, 0, false)
             }
             Entry::ThreadStart { id, os_tid } => {
-                *self = RingDecoder::of(id);
-                return Decoded::About(Record::ThreadStart { id, os_tid });
+                *self = RingDecoder::for_thread(id);
+                return DecodedEntry::ThreadFact(Record::ThreadStart { id, os_tid });
             }
             Entry::ThreadName(ref name) => {
                 let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-                return Decoded::About(Record::ThreadName { id: self.thread, name: &name[..len] });
+                return DecodedEntry::ThreadFact(Record::ThreadName { id: self.thread, name: &name[..len] });
             }
-            Entry::ThreadEnd => return Decoded::About(Record::ThreadEnd { id: self.thread }),
+            Entry::ThreadEnd => return DecodedEntry::ThreadFact(Record::ThreadEnd { id: self.thread }),
             Entry::Size(size) => {
                 self.size = size;
-                return Decoded::Nothing;
+                return DecodedEntry::Pending;
             }
             Entry::Enter { function, activation } => (Record::Enter { function, activation }, 0, false),
             Entry::Line { activation, line } => (Record::Line { activation, line }, 0, false),
@@ -433,7 +437,7 @@ impl RingDecoder {
             }
             Entry::Mark { id } => (Record::Mark { id }, 0, false),
         };
-        Decoded::Event { record, freed, truncated }
+        DecodedEntry::Timed { record, freed, truncated }
     }
 
     /// The size of the block whose move began last.
@@ -466,7 +470,11 @@ mod tests {
                 Entry::Line { activation: 1 << 40, line: 77 },
                 Entry::Leave { activation: 9, ended: true },
                 Entry::Leave { activation: 9, ended: false },
-                Entry::Usage { rss: 1 << 40, minor_faults: 5, major_faults: u32::MAX },
+                Entry::Usage {
+                    rss: ResidentBytes::new(1 << 40),
+                    minor_faults: PageFaults::new(5),
+                    major_faults: PageFaults::UNKNOWN,
+                },
                 Entry::Mark { id: 3 },
             ] {
                 let words = entry.encode((1 << 58) - 1);
@@ -480,41 +488,62 @@ mod tests {
 
     #[test]
     fn both_halves_of_a_realloc_become_one_record_if_nothing_comes_between() {
-        let mut owner = RingDecoder::of(1);
+        let mut owner = RingDecoder::for_thread(1);
         let begin = Entry::ReallocBegin { addr: 16, size: 8 };
         let end = Entry::ReallocEnd { addr: 32, size: 64, stack: StackId(3), truncated: true };
-        assert_eq!(owner.take(&begin, true, true), Decoded::Nothing);
+        assert_eq!(owner.decode_next(&begin, true, true), DecodedEntry::Pending);
         let record = Record::Realloc { old: 16, old_size: Some(8), new: 32, size: 64, stack: StackId(3) };
-        assert_eq!(owner.take(&end, false, true), Decoded::Event { record, freed: 8, truncated: true });
+        assert_eq!(
+            owner.decode_next(&end, false, true),
+            DecodedEntry::Timed { record, freed: 8, truncated: true }
+        );
         let record = Record::ReallocBegin { old: 16, old_size: Some(8) };
-        assert_eq!(owner.take(&begin, false, true), Decoded::Event { record, freed: 0, truncated: false });
+        assert_eq!(
+            owner.decode_next(&begin, false, true),
+            DecodedEntry::Timed { record, freed: 0, truncated: false }
+        );
         let record = Record::ReallocEnd { new: 32, size: 64, stack: StackId(3) };
-        assert_eq!(owner.take(&end, false, true), Decoded::Event { record, freed: 8, truncated: true });
+        assert_eq!(
+            owner.decode_next(&end, false, true),
+            DecodedEntry::Timed { record, freed: 8, truncated: true }
+        );
     }
 
     #[test]
     fn sizes_of_freed_blocks_are_left_out_where_readers_know_them() {
-        let mut owner = RingDecoder::of(1);
+        let mut owner = RingDecoder::for_thread(1);
         let stack = StackId(3);
         let free = Entry::Dealloc { addr: 16, size: 8, stack, truncated: false };
         let record = Record::Dealloc { addr: 16, size: None, stack };
-        assert_eq!(owner.take(&free, false, false), Decoded::Event { record, freed: 8, truncated: false });
+        assert_eq!(
+            owner.decode_next(&free, false, false),
+            DecodedEntry::Timed { record, freed: 8, truncated: false }
+        );
         let begin = Entry::ReallocBegin { addr: 16, size: 8 };
         let end = Entry::ReallocEnd { addr: 32, size: 64, stack, truncated: false };
-        assert_eq!(owner.take(&begin, true, false), Decoded::Nothing);
+        assert_eq!(owner.decode_next(&begin, true, false), DecodedEntry::Pending);
         let record = Record::Realloc { old: 16, old_size: None, new: 32, size: 64, stack };
-        assert_eq!(owner.take(&end, false, false), Decoded::Event { record, freed: 8, truncated: false });
+        assert_eq!(
+            owner.decode_next(&end, false, false),
+            DecodedEntry::Timed { record, freed: 8, truncated: false }
+        );
         let record = Record::ReallocBegin { old: 16, old_size: None };
-        assert_eq!(owner.take(&begin, false, false), Decoded::Event { record, freed: 0, truncated: false });
+        assert_eq!(
+            owner.decode_next(&begin, false, false),
+            DecodedEntry::Timed { record, freed: 0, truncated: false }
+        );
     }
 
     #[test]
     fn a_size_without_room_stands_before_its_entry() {
-        let mut owner = RingDecoder::of(1);
+        let mut owner = RingDecoder::for_thread(1);
         let stack = StackId::ROOT;
-        assert_eq!(owner.take(&Entry::Size(1 << 33), false, true), Decoded::Nothing);
+        assert_eq!(owner.decode_next(&Entry::Size(1 << 33), false, true), DecodedEntry::Pending);
         let entry = Entry::Alloc { addr: 8, size: WIDE, stack, zeroed: false, truncated: false };
         let record = Record::Alloc { addr: 8, size: 1 << 33, stack, zeroed: false };
-        assert_eq!(owner.take(&entry, false, true), Decoded::Event { record, freed: 0, truncated: false });
+        assert_eq!(
+            owner.decode_next(&entry, false, true),
+            DecodedEntry::Timed { record, freed: 0, truncated: false }
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::trailer::Trailer;
 /// The record does not fit behind the ones that are already in the buffer: seal the frame and push it again. If the
 /// frame was empty, the record never fits that buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub struct FrameFull;
 
 /// Fills one frame of records after the other in a borrowed buffer.
 ///
@@ -48,9 +48,9 @@ impl Encoder {
     /// Appends a record.
     ///
     /// # Errors
-    /// [`Full`] if it does not fit; the frame is then as it was.
+    /// [`FrameFull`] if it does not fit; the frame is then as it was.
     #[inline]
-    pub fn push(&mut self, buffer: &mut [u8], record: &Record<'_>) -> Result<(), Full> {
+    pub fn push(&mut self, buffer: &mut [u8], record: &Record<'_>) -> Result<(), FrameFull> {
         let end = buffer.len().min(FRAME_HEADER_LEN + MAX_PAYLOAD);
         let mut at = FRAME_HEADER_LEN + self.len;
         if record.is_hot() && self.room(buffer) >= MAX_HOT_LEN {
@@ -58,7 +58,7 @@ impl Encoder {
             return self.push_hot(buffer, |context, buf, at| context.encode(buf, at, record));
         }
         let mut context = self.context;
-        context.encode(&mut buffer[..end], &mut at, record).ok_or(Full)?;
+        context.encode(&mut buffer[..end], &mut at, record).ok_or(FrameFull)?;
         *self = Encoder { context, len: at - FRAME_HEADER_LEN };
         Ok(())
     }
@@ -67,7 +67,7 @@ impl Encoder {
     /// [`Record`] of them only to take it apart again takes as long as the rest.
     ///
     /// # Errors
-    /// [`Full`] if there is no room for the longest record of the kind; the frame is then as it was.
+    /// [`FrameFull`] if there is no room for the longest record of the kind; the frame is then as it was.
     #[inline]
     pub fn push_alloc(
         &mut self,
@@ -76,7 +76,7 @@ impl Encoder {
         size: u64,
         stack: StackId,
         zeroed: bool,
-    ) -> Result<(), Full> {
+    ) -> Result<(), FrameFull> {
         self.push_hot(buffer, |context, buf, at| context.put_alloc(buf, at, addr, size, stack, zeroed))
     }
 
@@ -91,7 +91,7 @@ impl Encoder {
         addr: u64,
         size: Option<u64>,
         stack: StackId,
-    ) -> Result<(), Full> {
+    ) -> Result<(), FrameFull> {
         self.push_hot(buffer, |context, buf, at| context.put_dealloc(buf, at, addr, size, stack))
     }
 
@@ -100,7 +100,7 @@ impl Encoder {
     /// # Errors
     /// As those of [`push_alloc`](Encoder::push_alloc).
     #[inline]
-    pub fn push_line(&mut self, buffer: &mut [u8], activation: u64, line: u32) -> Result<(), Full> {
+    pub fn push_line(&mut self, buffer: &mut [u8], activation: u64, line: u32) -> Result<(), FrameFull> {
         self.push_hot(buffer, |context, buf, at| context.put_line(buf, at, activation, line))
     }
 
@@ -109,12 +109,12 @@ impl Encoder {
         &mut self,
         buffer: &mut [u8],
         put: impl FnOnce(&mut Context, &mut [u8], &mut usize) -> Option<()>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), FrameFull> {
         if self.room(buffer) < MAX_HOT_LEN {
-            return Err(Full);
+            return Err(FrameFull);
         }
         let mut at = FRAME_HEADER_LEN + self.len;
-        put(&mut self.context, buffer, &mut at).ok_or(Full)?;
+        put(&mut self.context, buffer, &mut at).ok_or(FrameFull)?;
         self.len = at - FRAME_HEADER_LEN;
         Ok(())
     }

@@ -5,14 +5,15 @@ mod made;
 use alloc_dump::layout::{
     FRAME_RECORDS, FRAME_TRAILER, HEADER_LEN, MAJOR, MAX_HEADER_LEN, MAX_TEXT, MINOR, StackId,
 };
-use alloc_dump::read::{Loss, ReadError};
+use alloc_dump::read::{Damage, ReadError};
 use alloc_dump::record::{FIRST_COLD_TAG, Record};
 use alloc_dump::trailer::{EndReason, Trailer};
 use alloc_dump::varint;
 
 use made::{Dump, one_of_each, payload, read, texts, trailer};
 
-const MALFORMED: Loss = Loss { malformed_frames: 1, dropped_frames: 0, dropped_bytes: 0, missing_frames: 0 };
+const MALFORMED: Damage =
+    Damage { malformed_frames: 1, dropped_frames: 0, dropped_bytes: 0, missing_frames: 0 };
 
 #[test]
 fn a_newer_minor_version_is_read_and_a_newer_major_version_refused() {
@@ -78,12 +79,12 @@ fn frames_in_unknown_codecs_are_counted() {
             .with_frame(FRAME_RECORDS, codec, &payload(&one_of_each()))
             .with_trailer(&trailer());
         let outcome = read(dump.bytes.as_slice()).unwrap();
-        assert_eq!((outcome.records, outcome.loss), (texts(&one_of_each()), MALFORMED));
+        assert_eq!((outcome.records, outcome.damage), (texts(&one_of_each()), MALFORMED));
         assert!(!outcome.complete);
 
         let outcome =
             read(Dump::new().with_frame(FRAME_TRAILER, codec, b"\0\0\0\0").bytes.as_slice()).unwrap();
-        assert_eq!((outcome.trailer, outcome.loss), (None, MALFORMED));
+        assert_eq!((outcome.trailer, outcome.damage), (None, MALFORMED));
     }
 }
 
@@ -96,7 +97,11 @@ fn unknown_cold_records_are_skipped() {
         let mut frame = frame.clone();
         frame.splice(middle..middle, [tag, 0, tag, 0x83, 0x80, 0, 0xFF, 0x00, 0x01]);
         let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &frame).bytes.as_slice()).unwrap();
-        assert_eq!((outcome.records, outcome.loss), (texts(&[before, after]), Loss::default()), "{tag:#x}");
+        assert_eq!(
+            (outcome.records, outcome.damage),
+            (texts(&[before, after]), Damage::default()),
+            "{tag:#x}"
+        );
     }
 }
 
@@ -109,7 +114,7 @@ fn unknown_hot_records_end_their_frame_and_are_counted() {
             Dump::new().with_frame(FRAME_RECORDS, 0, &frame).with_frame(FRAME_RECORDS, 0, &payload(&before));
         let outcome = read(dump.bytes.as_slice()).unwrap();
         assert_eq!(
-            (outcome.records, outcome.loss),
+            (outcome.records, outcome.damage),
             (texts(&[before, before].concat()), MALFORMED),
             "{tag:#x}"
         );
@@ -129,7 +134,7 @@ fn fields_added_to_cold_records_are_ignored() {
         frame.extend_from_slice(b"new fields");
         frame.splice(1..4, [len as u8 + 10]);
         let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &frame).bytes.as_slice()).unwrap();
-        assert_eq!((outcome.records, outcome.loss), (texts(&[record]), Loss::default()));
+        assert_eq!((outcome.records, outcome.damage), (texts(&[record]), Damage::default()));
     }
 }
 
@@ -140,13 +145,13 @@ fn a_record_cut_short_inside_a_whole_frame_is_counted() {
         for len in 1..whole.len() {
             let frame = [&payload(&[Record::ReallocFailed]), &whole[..len]].concat();
             let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &frame).bytes.as_slice()).unwrap();
-            assert_eq!((outcome.records, outcome.loss), (texts(&[Record::ReallocFailed]), MALFORMED));
+            assert_eq!((outcome.records, outcome.damage), (texts(&[Record::ReallocFailed]), MALFORMED));
             // The same with a length that says so.
             if whole[0] >= FIRST_COLD_TAG && len >= 4 {
                 let mut cold = whole[..len].to_vec();
                 cold[1] = (len - 4) as u8 | 0x80;
                 let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &cold).bytes.as_slice()).unwrap();
-                assert_eq!((outcome.records.len(), outcome.loss), (0, MALFORMED), "{record:?} {len}");
+                assert_eq!((outcome.records.len(), outcome.damage), (0, MALFORMED), "{record:?} {len}");
             }
         }
     }
@@ -175,7 +180,7 @@ fn numbers_out_of_range_are_counted() {
     ];
     for frame in frames {
         let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, frame).bytes.as_slice()).unwrap();
-        assert_eq!(outcome.loss, MALFORMED, "{:?}", &frame[..frame.len().min(20)]);
+        assert_eq!(outcome.damage, MALFORMED, "{:?}", &frame[..frame.len().min(20)]);
     }
 }
 
@@ -193,7 +198,7 @@ fn a_trailer_may_grow_but_not_shrink() {
     for cut in 0..len {
         let dump = Dump::new().with_frame(FRAME_TRAILER, 0, &buffer[..cut]);
         let outcome = read(dump.bytes.as_slice()).unwrap();
-        assert_eq!((outcome.trailer, outcome.loss), (None, MALFORMED));
+        assert_eq!((outcome.trailer, outcome.damage), (None, MALFORMED));
     }
     let grown = [&buffer[..len], b"new fields"].concat();
     let outcome = read(Dump::new().with_frame(FRAME_TRAILER, 0, &grown).bytes.as_slice()).unwrap();

@@ -6,12 +6,12 @@
 mod harness;
 mod made;
 
-use alloc_dump::compress::{CompressError, Compressed, Contents, LEVEL, compress};
+use alloc_dump::compress::{CompressError, Compressed, Fingerprint, LEVEL, compress};
 use alloc_dump::frame::FrameHeader;
 use alloc_dump::layout::{
     CODEC_COLUMNS, CODEC_RAW, COLUMNS, FRAME_HEADER_LEN, FRAME_RECORDS, HEADER_LEN, MAX_PAYLOAD, StackId,
 };
-use alloc_dump::read::{Loss, Reader};
+use alloc_dump::read::{Damage, Reader};
 use alloc_dump::record::Record;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn one_of_each_kind_comes_back() {
         let dump = Dump::of(&one_of_each(), buffer_len).with_trailer(&trailer());
         let (done, bytes) = smaller(&dump.bytes);
         assert_eq!(done.frames, dump.frames.len() as u64 - 1);
-        assert_eq!((done.bytes, done.contents.records), (bytes.len() as u64, one_of_each().len() as u64));
+        assert_eq!((done.bytes, done.fingerprint.records), (bytes.len() as u64, one_of_each().len() as u64));
         let outcome = read(bytes.as_slice()).unwrap();
         assert_eq!(outcome.records, texts(&one_of_each()));
         assert_eq!(outcome.trailer, Some(trailer()));
@@ -59,7 +59,7 @@ fn many_frames_become_few_and_none_is_too_large() {
     assert_eq!(sequence, (0..sequence.len() as u32).collect::<Vec<_>>());
     assert!(sequence.len() < 6 && done.frames > 50, "{sequence:?}");
     assert!(headers(&bytes).iter().all(|header| header.decoded_len as usize <= MAX_PAYLOAD));
-    assert_eq!(Contents::of(dump.bytes.as_slice()).unwrap(), Some(done.contents));
+    assert_eq!(Fingerprint::of(dump.bytes.as_slice()).unwrap(), Some(done.fingerprint));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn other_frames_are_taken_over() {
     let (done, bytes) = smaller(&dump.bytes);
     let codecs: Vec<(u8, u8)> = headers(&bytes).iter().map(|header| (header.kind, header.codec)).collect();
     assert_eq!(codecs, [(1, 1), (77, 9), (1, 0), (1, 1), (2, 0)]);
-    assert_eq!(done.contents.records, 4 + too_large.len() as u64);
+    assert_eq!(done.fingerprint.records, 4 + too_large.len() as u64);
 }
 
 #[test]
@@ -126,8 +126,9 @@ fn a_damaged_frame_costs_itself() {
         let outcome = read(bytes.as_slice()).unwrap();
         assert_eq!(outcome.records.len(), 2 * records.len());
         let lost = u64::from(frame.len) + FRAME_HEADER_LEN as u64;
-        let loss = Loss { dropped_frames: 1, dropped_bytes: lost, missing_frames: 1, malformed_frames: 0 };
-        assert_eq!(outcome.loss, loss);
+        let damage =
+            Damage { dropped_frames: 1, dropped_bytes: lost, missing_frames: 1, malformed_frames: 0 };
+        assert_eq!(outcome.damage, damage);
     }
 }
 
@@ -136,22 +137,22 @@ fn claims_that_do_not_hold_are_counted() {
     let (_, bytes) = smaller(&Dump::of(&one_of_each(), 4096).with_trailer(&trailer()).bytes);
     let frame = headers(&bytes)[0];
     let payload = &bytes[HEADER_LEN + FRAME_HEADER_LEN..][..frame.len as usize];
-    let malformed = Loss { malformed_frames: 1, ..Loss::default() };
+    let malformed = Damage { malformed_frames: 1, ..Damage::default() };
     for decoded_len in [0, 1, frame.decoded_len - 1, frame.decoded_len + 1, MAX_PAYLOAD as u32] {
         let header = FrameHeader { decoded_len, ..frame }.encode();
         let dump = [&bytes[..HEADER_LEN], &header, payload].concat();
         let outcome = read(dump.as_slice()).unwrap();
-        assert_eq!((outcome.records.len(), outcome.loss), (0, malformed), "{decoded_len}");
+        assert_eq!((outcome.records.len(), outcome.damage), (0, malformed), "{decoded_len}");
     }
     // One record more than a frame may hold; each has failed to be moved.
-    for (records, loss) in [(1 << 20, Loss::default()), ((1 << 20) + 1, malformed)] {
+    for (records, damage) in [(1 << 20, Damage::default()), ((1 << 20) + 1, malformed)] {
         let mut columns = vec![0x80 | (records & 0x7F) as u8, 0x80 | (records >> 7 & 0x7F) as u8];
         columns.push((records >> 14) as u8);
         columns.extend([0; COLUMNS - 1]);
         columns.extend(vec![0x23; records]);
         let outcome = read(harness::one_columns_frame(&columns).as_slice()).unwrap();
-        assert_eq!(outcome.loss, loss);
-        assert_eq!(outcome.records.len(), if loss == malformed { 0 } else { records });
+        assert_eq!(outcome.damage, damage);
+        assert_eq!(outcome.records.len(), if damage == malformed { 0 } else { records });
     }
 }
 
@@ -222,9 +223,9 @@ fn comes_back(drafts: &[Draft], buffer_len: usize) {
     assert_eq!(expected.next(), None);
     assert_eq!(reader.trailer(), Some(&trailer()));
     assert!(reader.complete());
-    assert_eq!(done.contents.records, records.len() as u64);
+    assert_eq!(done.fingerprint.records, records.len() as u64);
     for dump in [&dump.bytes, &bytes] {
-        assert_eq!(Contents::of(dump.as_slice()).unwrap(), Some(done.contents));
+        assert_eq!(Fingerprint::of(dump.as_slice()).unwrap(), Some(done.fingerprint));
     }
 }
 

@@ -54,12 +54,12 @@ fn a_compressed_dump_of_version_1_0_loads() {
 #[test]
 #[cfg(not(feature = "compression"))]
 fn a_compressed_dump_of_version_1_0_is_counted() {
-    use alloc_dump::read::Loss;
+    use alloc_dump::read::Damage;
 
     let bytes = golden("v1.0.compressed.alloc", Vec::new);
     let outcome = read(bytes.as_slice()).unwrap();
     assert_eq!((outcome.records.len(), outcome.trailer), (0, Some(trailer())));
-    assert_eq!(outcome.loss, Loss { malformed_frames: 1, ..Loss::default() });
+    assert_eq!(outcome.damage, Damage { malformed_frames: 1, ..Damage::default() });
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn assert_loads_late(bytes: &[u8]) {
     let sidecar = Sidecar::parse(bytes, &SESSION).unwrap();
     assert_eq!(
         (sidecar.seq(), sidecar.stopped_errno, sidecar.pid, sidecar.payload()),
-        (7, 0, 4242, &records[..])
+        (7, None, 4242, &records[..])
     );
 }
 

@@ -71,7 +71,7 @@ fn columns() {
     let nodes = frame(&[(0, vec![0x29; most]), (14, vec![0; most]), (15, vec![2; most])]);
     let threads = frame(&[(0, vec![0x21; most]), (10, vec![9; most])]);
     for dump in [blocks, nodes, threads] {
-        assert_eq!(made::read(dump.as_slice()).unwrap().loss, Default::default());
+        assert_eq!(made::read(dump.as_slice()).unwrap().damage, Default::default());
         assert_bounded(&dump, 100 << 20);
     }
     // A claim of 16 MiB with nothing behind it costs them once.

@@ -9,7 +9,7 @@ use alloc_dump::read::Reader;
 use alloc_dump::record::{Module, Process, Record};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::varint;
-use alloc_dump::write::{Encoder, Full, seal_trailer};
+use alloc_dump::write::{Encoder, FrameFull, seal_trailer};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -64,7 +64,7 @@ fn a_frame_never_outgrows_what_readers_accept() {
     let mut dump = Dump::new();
     dump.append(&buffer[..len], pushed);
     let outcome = read(dump.bytes.as_slice()).unwrap();
-    assert_eq!((outcome.records.len(), outcome.loss), (pushed, Default::default()));
+    assert_eq!((outcome.records.len(), outcome.damage), (pushed, Default::default()));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_record_that_does_not_fit_leaves_the_frame_as_it_was() {
             let mut encoder = Encoder::new();
             let first = encoder.push(&mut buffer, &Record::ReallocFailed);
             assert_eq!(first.is_ok(), room > FRAME_HEADER_LEN);
-            assert_eq!(encoder.push(&mut buffer, &record), Err(Full), "{record:?} in {room} bytes");
+            assert_eq!(encoder.push(&mut buffer, &record), Err(FrameFull), "{record:?} in {room} bytes");
             let len = encoder.seal(&mut buffer, 0);
             assert_eq!(
                 len,
@@ -92,7 +92,7 @@ fn a_clock_that_goes_back_costs_nothing() {
     let records = [Record::Time { us: 9 }, Record::Time { us: 3 }, Record::Time { us: 10 }];
     let outcome = read(Dump::of(&records, 4096).bytes.as_slice()).unwrap();
     let expected = [Record::Time { us: 9 }, Record::Time { us: 9 }, Record::Time { us: 10 }];
-    assert_eq!((outcome.records, outcome.loss), (texts(&expected), Default::default()));
+    assert_eq!((outcome.records, outcome.damage), (texts(&expected), Default::default()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod made;
 
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
-use alloc_dump::read::Loss;
+use alloc_dump::read::Damage;
 use alloc_dump::record::Record;
 use alloc_dump::sidecar::{
     self, COMMIT_OFFSETS, COMMITS_OFFSET, Commit, FRAME_CAPACITY, FRAME_OFFSET, IDENTITY_LEN, LOST_OFFSET,
@@ -29,7 +29,7 @@ fn the_payload_is_what_the_commit_says() {
         sidecar.commit(commits, Commit { len, seq: 5, ..Commit::default() });
         let sidecar = sidecar.parsed();
         assert_eq!((sidecar.payload(), sidecar.seq()), (&records[..len as usize], 5));
-        assert_eq!((sidecar.stopped_errno, sidecar.pid, sidecar.commits), (28, 4242, commits));
+        assert_eq!((sidecar.stopped_errno, sidecar.pid, sidecar.commits), (Some(28), 4242, commits));
     }
 }
 
@@ -85,7 +85,7 @@ fn numbers_that_cannot_be_are_none() {
             sidecar.ring(0, 1, &[Entry::ThreadEnd.encode(1)]);
             sidecar.set(offset, value);
             if let Some(sidecar) = Sidecar::parse(&sidecar.0, &SESSION) {
-                sidecar.frames(0, 0);
+                sidecar.recover_frames(0, 0);
             }
         }
     }
@@ -286,9 +286,9 @@ fn more_than_a_frame_becomes_several() {
         let far = |number: u64| free((number * 7919 + ring) << 20).encode(number * rings + ring);
         sidecar.ring(ring as usize, 1, &(0..RING_CAPACITY as u64).map(far).collect::<Vec<_>>());
     }
-    let frames = sidecar.parsed().frames(0, 0);
+    let frames = sidecar.parsed().recover_frames(0, 0);
     let outcome = read([Dump::new().bytes, frames].concat().as_slice()).unwrap();
-    assert_eq!((outcome.loss, outcome.next_seq > 1), (Loss::default(), true));
+    assert_eq!((outcome.damage, outcome.next_seq > 1), (Damage::default(), true));
     let events = heap_events(&outcome.records);
     assert_eq!(events.len(), rings as usize * RING_CAPACITY);
     let first = Record::Dealloc { addr: 1 << 20, size: None, stack: StackId(1 << 30) };
@@ -308,9 +308,9 @@ fn frames_between_the_dump_and_its_sidecar_are_missing() {
 fn recovered(dump: &Dump, sidecar: &SidecarFile) -> Vec<String> {
     let outcome = read(dump.bytes.as_slice()).unwrap();
     let mut bytes = dump.bytes[..outcome.end_of_whole_frames as usize].to_vec();
-    bytes.extend(sidecar.parsed().frames(outcome.next_seq, outcome.next_seq));
+    bytes.extend(sidecar.parsed().recover_frames(outcome.next_seq, outcome.next_seq));
     let outcome = read(bytes.as_slice()).unwrap();
-    assert_eq!(outcome.loss, Loss::default());
+    assert_eq!(outcome.damage, Damage::default());
     assert!(!outcome.complete);
     outcome.records
 }

@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use alloc_dump::thread_ring::Heap;
+use alloc_dump::thread_ring::HeapEvent;
 
 use crate::base::mode::{self, COUNT};
 use crate::recorder::Event;
@@ -202,9 +202,9 @@ impl Counters {
     fn apply(&self, event: &Event, add: impl Fn(&AtomicU64, u64)) {
         let Event { kind, size, begun, .. } = *event;
         let (calls, allocated, freed) = match kind {
-            Heap::Alloc | Heap::AllocZeroed => (&self.allocations, size, 0),
-            Heap::Dealloc => (&self.deallocations, 0, size),
-            Heap::ReallocEnd => (&self.reallocations, size, begun.old_size),
+            HeapEvent::Alloc | HeapEvent::AllocZeroed => (&self.allocations, size, 0),
+            HeapEvent::Dealloc => (&self.deallocations, 0, size),
+            HeapEvent::ReallocEnd => (&self.reallocations, size, begun.old_size),
         };
         add(calls, 1);
         add(&self.allocated_bytes, allocated);

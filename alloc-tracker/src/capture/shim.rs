@@ -11,18 +11,18 @@
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use alloc_dump::thread_ring::Heap;
+use alloc_dump::thread_ring::HeapEvent;
 
 use super::registers::Registers;
 use crate::base::sys::ErrnoGuard;
 
 /// One of the four functions: that of this kind of event.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shim(Heap);
+pub(crate) struct Shim(HeapEvent);
 
 impl Shim {
     #[inline(always)]
-    pub(crate) fn of(kind: Heap) -> Shim {
+    pub(crate) fn of(kind: HeapEvent) -> Shim {
         Shim(kind)
     }
 
@@ -65,10 +65,10 @@ impl Shim {
     /// Where a function of ours is that calls it.
     fn caller(self) -> u64 {
         let address = match self.0 {
-            Heap::Alloc => allocates as unsafe fn(_) -> _ as usize,
-            Heap::AllocZeroed => allocates_zeroed as unsafe fn(_) -> _ as usize,
-            Heap::Dealloc => frees as unsafe fn(_, _) as usize,
-            Heap::ReallocEnd => moves as unsafe fn(_, _, _) -> _ as usize,
+            HeapEvent::Alloc => allocates as unsafe fn(_) -> _ as usize,
+            HeapEvent::AllocZeroed => allocates_zeroed as unsafe fn(_) -> _ as usize,
+            HeapEvent::Dealloc => frees as unsafe fn(_, _) as usize,
+            HeapEvent::ReallocEnd => moves as unsafe fn(_, _, _) -> _ as usize,
         };
         address as u64
     }

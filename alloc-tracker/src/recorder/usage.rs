@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use alloc_dump::record::{FAULTS_UNKNOWN, RSS_UNKNOWN};
+use alloc_dump::record::{PageFaults, ResidentBytes};
 use alloc_dump::thread_ring::Entry;
 
 use super::thread_recorder::Enrolment;
@@ -29,32 +29,31 @@ pub(super) fn note(enrolment: &mut Enrolment) {
 #[inline(never)]
 fn look(enrolment: &mut Enrolment, asked: u8) {
     let _errno = ErrnoGuard::new();
-    let rss = if asked & RSS == 0 { RSS_UNKNOWN } else { resident() };
+    let rss = if asked & RSS == 0 { ResidentBytes::UNKNOWN } else { resident() };
     let (minor_faults, major_faults) =
-        if asked & FAULTS == 0 { (FAULTS_UNKNOWN, FAULTS_UNKNOWN) } else { faults() };
+        if asked & FAULTS == 0 { (PageFaults::UNKNOWN, PageFaults::UNKNOWN) } else { faults() };
     enrolment.store(0, |_| Entry::Usage { rss, minor_faults, major_faults });
 }
 
 /// Resident memory of the process, which the kernel counts in batches of some pages for each processor.
-fn resident() -> u64 {
+fn resident() -> ResidentBytes {
     let mut buffer = [0; 128];
     let statm = sys::read_file(c"/proc/self/statm", &mut buffer).unwrap_or_default();
     let field = statm.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
     let digits = field.iter().take_while(|byte| byte.is_ascii_digit());
     let pages = digits.fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0'));
-    pages * sys::page_size()
+    ResidentBytes::new(pages * sys::page_size())
 }
 
 /// Minor and major page faults of this thread.
-fn faults() -> (u32, u32) {
+fn faults() -> (PageFaults, PageFaults) {
     // SAFETY: all-zero is a valid `rusage`, and the call writes one to the given place.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
         usage
     };
-    // Only differences count, and one value means something else.
-    let number = |count: i64| (count as u32).min(FAULTS_UNKNOWN - 1);
+    let number = |count: i64| PageFaults::new(count as u32);
     (number(usage.ru_minflt), number(usage.ru_majflt))
 }
 

@@ -140,15 +140,15 @@ impl Replay {
     fn add_sidecar(&mut self, bytes: &[u8]) {
         let header = self.header.expect("the dump's header");
         let tail = Sidecar::parse(bytes, &header.session).expect("the sidecar of this dump");
-        self.stopped_errno = tail.stopped_errno;
+        self.stopped_errno = tail.stopped_errno.unwrap_or(0);
         assert_eq!(tail.missing_frames(self.next_seq), 0, "frames are missing between dump and sidecar");
         let mut dump = header.encode().to_vec();
-        dump.extend_from_slice(&tail.frames(self.next_seq, 0));
+        dump.extend_from_slice(&tail.recover_frames(self.next_seq, 0));
         let mut reader = Reader::new(dump.as_slice()).expect("a dump");
         while let Some(records) = reader.next_frame().expect("bytes in memory") {
             self.frame(records);
         }
-        assert_eq!(reader.loss().malformed_frames, 0, "a record in the sidecar is not whole");
+        assert_eq!(reader.damage().malformed_frames, 0, "a record in the sidecar is not whole");
         self.from_sidecar = true;
     }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use alloc_dump::compress::{CompressError, Contents, LEVEL, compress as compress_into};
+use alloc_dump::compress::{CompressError, Fingerprint, LEVEL, compress as compress_into};
 use alloc_dump::read::ReadError;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tempfile::NamedTempFile;
@@ -137,8 +137,8 @@ pub fn compress_dump(path: &Path, stop: &AtomicBool) -> Result<Outcome, Refusal>
     }
     let file = smaller.reopen().map_err(Refusal::Io)?;
     let written = Told { file, done: 0, size: done.bytes, progress: &progress, stop };
-    let written = Contents::of(written).map_err(|error| refused(CompressError::Read(error)))?;
-    if written != Some(done.contents) {
+    let written = Fingerprint::of(written).map_err(|error| refused(CompressError::Read(error)))?;
+    if written != Some(done.fingerprint) {
         return Err(Refusal::Different);
     }
     take_over(&smaller, &before).map_err(Refusal::Io)?;

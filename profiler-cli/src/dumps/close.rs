@@ -51,15 +51,15 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
     }
     let (whole, seq, session) = (reader.end_of_whole_frames(), reader.next_seq(), reader.header().session);
     let Some(bytes) = read_sidecar(path, &session) else { return Ok(Closed::Open) };
-    let whole_tail = |tail: &Sidecar<'_>| tail.stopped_errno == 0 && tail.missing_frames(seq) == 0;
+    let whole_tail = |tail: &Sidecar<'_>| tail.stopped_errno.is_none() && tail.missing_frames(seq) == 0;
     let Some(tail) = Sidecar::parse(&bytes, &session).filter(whole_tail) else { return Ok(Closed::Open) };
     if tail.unprotected > 0 {
         // Something of it is lost, so the dump must not look whole.
         return Ok(Closed::Open);
     }
-    let frames = tail.frames(seq, seq);
+    let frames = tail.recover_frames(seq, seq);
     let mut own_dump = reader.header().encode().to_vec();
-    own_dump.extend_from_slice(&tail.frames(seq, 0));
+    own_dump.extend_from_slice(&tail.recover_frames(seq, 0));
     let mut next = seq;
     if let Ok(mut rest) = Reader::new(own_dump.as_slice()) {
         while let Some(records) = rest.next_frame()? {

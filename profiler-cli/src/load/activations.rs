@@ -377,6 +377,8 @@ const MOST_ACTIVATIONS: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
+    use alloc_dump::record::{PageFaults, ResidentBytes};
+
     use super::*;
 
     fn two_functions() -> Activations {
@@ -440,7 +442,8 @@ mod tests {
     #[test]
     fn what_the_kernel_says_adds_up_through_recursion() {
         let mut all = two_functions();
-        let used = |rss: u64, minor| Used::new(rss, minor, 0);
+        let used =
+            |rss, minor| Used::new(ResidentBytes::new(rss), PageFaults::new(minor), PageFaults::new(0));
         assert!(!all.used(1, used(1, 1)), "about nothing");
         assert!(all.enter(at(0, 0), 1, 100) && all.used(1, used(1000, 7)));
         assert!(all.reach(at(0, 0), 100, 11) && all.used(1, used(1000, 7)));

@@ -79,11 +79,11 @@ fn replay(path: &Path, selected: Option<HashSet<u32>>, progress: Progress<'_>) -
     let mut replay = Replay::new(*reader.header(), selected);
     let read_error = |cause| LoadError::Read { path: path.to_owned(), cause };
     while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
-        replay.frame_begins(records.loss().dropped_bytes);
+        replay.frame_begins(records.damage().dropped_bytes);
         records.visit(|record| replay.record(record));
         progress(reader.position(), size);
     }
-    let mut loss = reader.loss();
+    let mut loss = reader.damage();
     if reader.trailer().is_none() && leads_nowhere(&sidecar_path(path)) {
         replay.sidecar_is_gone();
     }
@@ -92,7 +92,7 @@ fn replay(path: &Path, selected: Option<HashSet<u32>>, progress: Progress<'_>) -
     {
         let mut rest = Reader::new(recovered.dump.as_slice()).map_err(read_error)?;
         while let Some(records) = rest.next_frame().map_err(|error| read_error(error.into()))? {
-            replay.frame_begins(reader.loss().dropped_bytes);
+            replay.frame_begins(reader.damage().dropped_bytes);
             records.visit(|record| replay.record(record));
         }
         replay.recovered(recovered.payload_bytes, recovered.stopped);
@@ -101,7 +101,7 @@ fn replay(path: &Path, selected: Option<HashSet<u32>>, progress: Progress<'_>) -
         loss.dropped_frames -= u64::from(cut > 0).min(loss.dropped_frames);
         loss.dropped_bytes -= cut.min(loss.dropped_bytes);
         loss.missing_frames += recovered.missing_frames;
-        loss.malformed_frames += rest.loss().malformed_frames;
+        loss.malformed_frames += rest.damage().malformed_frames;
     }
     Ok(replay.finish(reader.trailer(), loss))
 }
@@ -147,9 +147,8 @@ impl Recovered {
         let bytes = read_sidecar(path, &header.session)?;
         let tail = Sidecar::parse(&bytes, &header.session)?;
         // Frames that went into the dump after it was read are not missing, but then the sidecar is about later ones.
-        let frames = tail.frames(next_seq, 0);
-        let stopped =
-            (tail.stopped_errno != 0).then(|| plain(&io::Error::from_raw_os_error(tail.stopped_errno)));
+        let frames = tail.recover_frames(next_seq, 0);
+        let stopped = tail.stopped_errno.map(|errno| plain(&io::Error::from_raw_os_error(errno)));
         let missing_frames = u64::from(tail.missing_frames(next_seq)) + tail.unprotected;
         let payload_bytes = frames.len() as u64;
         let mut dump = header.encode().to_vec();

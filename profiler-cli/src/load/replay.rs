@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use alloc_dump::header::Header;
 use alloc_dump::layout::StackId;
-use alloc_dump::read::Loss;
+use alloc_dump::read::Damage;
 use alloc_dump::record::{self, Record};
 use alloc_dump::trailer::{Totals, Trailer};
 use foldhash::{HashMap, HashSet};
@@ -179,7 +179,7 @@ impl Replay {
     }
 
     /// The profile, checked against what the recorder says about itself.
-    pub(super) fn finish(mut self, trailer: Option<&Trailer>, loss: Loss) -> Profile {
+    pub(super) fn finish(mut self, trailer: Option<&Trailer>, loss: Damage) -> Profile {
         // Another block may be at the address of one that is being moved.
         let moving = self.threads.iter().flat_map(|thread| &thread.moving).flatten().map(|(_, block)| block);
         let in_transit: Vec<Block> = moving.filter(|block| block.stack != FOREIGN).copied().collect();

@@ -1,7 +1,7 @@
 //! What lines cost beside the heap, where the recorder was told to ask the kernel at each of them. In: what a thread had
 //! used at one probe and at the next. Out: the difference, added to the line between them.
 
-use alloc_dump::record::{FAULTS_UNKNOWN, RSS_UNKNOWN};
+use alloc_dump::record::{PageFaults, ResidentBytes};
 
 use crate::profile::AnnotatedLine;
 
@@ -14,9 +14,8 @@ pub(super) struct Used {
 }
 
 impl Used {
-    pub(super) fn new(rss: u64, minor: u32, major: u32) -> Used {
-        let known = minor != FAULTS_UNKNOWN && major != FAULTS_UNKNOWN;
-        Used { rss: (rss != RSS_UNKNOWN).then_some(rss), faults: known.then_some((minor, major)) }
+    pub(super) fn new(rss: ResidentBytes, minor: PageFaults, major: PageFaults) -> Used {
+        Used { rss: rss.known(), faults: minor.known().zip(major.known()) }
     }
 
     /// Adds what has been used since `before` to a line.

@@ -7,7 +7,7 @@ use foldhash::HashMap;
 
 use super::model::{BY_ADDRESS, BY_NUMBER, ELSEWHERE, Model, NONE};
 use super::{Column, Shape, join, op, put};
-use crate::compress::Contents;
+use crate::compress::Fingerprint;
 use crate::layout::COLUMNS;
 use crate::record::{Context, FIRST_COLD_TAG, MAX_HOT_LEN, Malformed, Record, tags};
 use crate::varint::{delta, zigzag};
@@ -61,13 +61,13 @@ impl Encoder {
     }
 
     /// Appends the records of a raw frame.
-    pub(crate) fn push(&mut self, payload: &[u8], contents: &mut Contents) -> Result<(), Malformed> {
+    pub(crate) fn push(&mut self, payload: &[u8], fingerprint: &mut Fingerprint) -> Result<(), Malformed> {
         let (mut context, mut at) = (Context::new(), 0);
         while at < payload.len() {
             let start = at;
             let record = context.decode(payload, &mut at)?;
             if let Some(record) = &record {
-                contents.add(record);
+                fingerprint.add(record);
             }
             match record {
                 Some(record) if payload[start] < FIRST_COLD_TAG => self.hot(&record),

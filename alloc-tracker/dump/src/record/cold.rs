@@ -2,7 +2,7 @@
 
 use super::context::tag;
 use super::tags::*;
-use super::{Function, Module, Process, Record, Sample};
+use super::{Function, Module, PageFaults, Process, Record, ResidentBytes, Sample};
 use crate::layout::MAX_TEXT;
 use crate::varint;
 
@@ -86,9 +86,9 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             varint::put(buf, at, u64::from(function.end_line))?;
         }
         Record::Usage { rss, minor_faults, major_faults } => {
-            varint::put(buf, at, *rss)?;
-            varint::put(buf, at, u64::from(*minor_faults))?;
-            varint::put(buf, at, u64::from(*major_faults))?;
+            varint::put(buf, at, rss.0)?;
+            varint::put(buf, at, u64::from(minor_faults.0))?;
+            varint::put(buf, at, u64::from(major_faults.0))?;
         }
         Record::MarkName { id, name } => {
             varint::put(buf, at, u64::from(*id))?;
@@ -153,7 +153,11 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
             start_line: id(at)?,
             end_line: id(at)?,
         }),
-        USAGE => Record::Usage { rss: word(at)?, minor_faults: id(at)?, major_faults: id(at)? },
+        USAGE => Record::Usage {
+            rss: ResidentBytes(word(at)?),
+            minor_faults: PageFaults(id(at)?),
+            major_faults: PageFaults(id(at)?),
+        },
         MARK_NAME => Record::MarkName { id: id(at)?, name: get_text(payload, at)? },
         MARK => Record::Mark { id: id(at)? },
         _ => return Some(None),

@@ -1,7 +1,7 @@
 //! Any records whatever, for properties.
 
 use alloc_dump::layout::{MAX_TEXT, StackId};
-use alloc_dump::record::{Function, Module, Process, Record, Sample};
+use alloc_dump::record::{Function, Module, PageFaults, Process, Record, ResidentBytes, Sample};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -69,12 +69,21 @@ impl Draft {
             18 => Record::Enter { function: b as u32, activation: a },
             19 => Record::Line { activation: a, line: b as u32 },
             20 => Record::Leave { activation: a, ended: self.flag },
-            21 => Record::Usage { rss: a, minor_faults: b as u32, major_faults: c as u32 },
+            21 => Record::Usage {
+                rss: ResidentBytes::new(a),
+                minor_faults: page_faults(b as u32),
+                major_faults: page_faults(c as u32),
+            },
             22 => Record::MarkName { id: a as u32, name: t0 },
             23 => Record::Mark { id: a as u32 },
             _ => Record::Lost { events: a },
         }
     }
+}
+
+/// Every value of the field, the unknown count included.
+fn page_faults(word: u32) -> PageFaults {
+    if word == u32::MAX { PageFaults::UNKNOWN } else { PageFaults::new(word) }
 }
 
 pub(crate) fn draft() -> impl Strategy<Value = Draft> {

@@ -8,8 +8,8 @@ use std::io::Read;
 use alloc_dump::frame::FrameHeader;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
-use alloc_dump::read::{Loss, ReadError, Reader};
-use alloc_dump::record::{Function, LINE_AGAIN, Module, Process, Record, Sample};
+use alloc_dump::read::{Damage, ReadError, Reader};
+use alloc_dump::record::{Function, LINE_AGAIN, Module, PageFaults, Process, Record, ResidentBytes, Sample};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, seal_trailer};
 
@@ -78,7 +78,11 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
         }),
         Record::Enter { function: 1, activation: 1 << 33 },
         Record::Line { activation: 1 << 33, line: 11 },
-        Record::Usage { rss: 3 << 20, minor_faults: 80, major_faults: 1 },
+        Record::Usage {
+            rss: ResidentBytes::new(3 << 20),
+            minor_faults: PageFaults::new(80),
+            major_faults: PageFaults::new(1),
+        },
         Record::Enter { function: 1, activation: 0 },
         Record::Line { activation: 0, line: 12 | LINE_AGAIN },
         Record::Leave { activation: 0, ended: false },
@@ -190,7 +194,7 @@ pub(crate) fn payload(records: &[Record<'_>]) -> Vec<u8> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) records: Vec<String>,
-    pub(crate) loss: Loss,
+    pub(crate) damage: Damage,
     pub(crate) complete: bool,
     pub(crate) trailer: Option<Trailer>,
     pub(crate) end_of_whole_frames: u64,
@@ -205,7 +209,7 @@ pub(crate) fn read(source: impl Read) -> Result<Outcome, ReadError> {
     }
     Ok(Outcome {
         records,
-        loss: reader.loss(),
+        damage: reader.damage(),
         complete: reader.complete(),
         trailer: reader.trailer().copied(),
         end_of_whole_frames: reader.end_of_whole_frames(),

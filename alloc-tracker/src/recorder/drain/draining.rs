@@ -2,8 +2,8 @@
 
 use alloc_dump::record::Record;
 use alloc_dump::sidecar::RING_CAPACITY;
-use alloc_dump::thread_ring::{Decoded, Entry, PlainEntry, RingDecoder};
-use alloc_dump::write::Full;
+use alloc_dump::thread_ring::{ContextFreeEntry, DecodedEntry, Entry, RingDecoder};
+use alloc_dump::write::FrameFull;
 
 use super::super::current::Failure;
 use super::merge::{Candidate, Candidates};
@@ -119,7 +119,7 @@ impl Stream {
                 self.write_frame()?;
             }
             let words = ring.entry(taken);
-            if let Some(plain) = PlainEntry::of(words) {
+            if let Some(plain) = ContextFreeEntry::decode(words) {
                 self.take_plain(&plain, thread, Entry::timestamp(words[0]))?;
                 taken += 1;
                 match key_at(taken, until, ring, horizon) {
@@ -144,28 +144,28 @@ impl Stream {
             let entry = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
             let mut timestamp = Entry::timestamp(words[0]);
             let sized = self.partial;
-            let mut meaning = self.states()[index].owner.take(&entry, followed, sized);
+            let mut meaning = self.states()[index].owner.decode_next(&entry, followed, sized);
             let second;
-            if meaning == Decoded::Nothing {
+            if meaning == DecodedEntry::Pending {
                 // With the entry that it belongs to, so that no commit comes between.
                 at += 1;
                 let words = ring.entry(at);
                 timestamp = Entry::timestamp(words[0]);
                 second = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
-                meaning = self.states()[index].owner.take(&second, false, sized);
+                meaning = self.states()[index].owner.decode_next(&second, false, sized);
             }
             taken = at + 1;
             thread = self.states()[index].owner.thread;
             let pushed = match &meaning {
-                Decoded::Nothing => Ok(()),
-                Decoded::About(record) => self.push(None, record),
-                Decoded::Event { record, freed, truncated } => {
+                DecodedEntry::Pending => Ok(()),
+                DecodedEntry::ThreadFact(record) => self.push(None, record),
+                DecodedEntry::Timed { record, freed, truncated } => {
                     self.now_us = self.now_us.max(self.time.time_of(timestamp));
                     self.count(record, *freed, *truncated);
                     self.push(Some(thread), record)
                 }
             };
-            pushed.map_err(|Full| Failure::Record)?;
+            pushed.map_err(|FrameFull| Failure::Record)?;
             match key_at(taken, until, ring, horizon) {
                 Some(key) if others.is_some_and(|others| others < key) => break Some(key),
                 Some(key) if taken - begun >= LONGEST_RUN => break Some(key),
@@ -179,24 +179,24 @@ impl Stream {
 
     /// Appends what is said by an entry that stands alone. There is room.
     #[inline(always)]
-    fn take_plain(&mut self, plain: &PlainEntry, thread: u32, timestamp: u64) -> Result<(), Failure> {
+    fn take_plain(&mut self, plain: &ContextFreeEntry, thread: u32, timestamp: u64) -> Result<(), Failure> {
         self.now_us = self.now_us.max(self.time.time_of(timestamp));
-        self.say(Some(thread)).map_err(|Full| Failure::Record)?;
+        self.say(Some(thread)).map_err(|FrameFull| Failure::Record)?;
         let (frame, totals) = (self.sink.frame(), &mut self.totals);
         let pushed = match *plain {
-            PlainEntry::Alloc { addr, size, stack, zeroed } => {
+            ContextFreeEntry::Alloc { addr, size, stack, zeroed } => {
                 totals.allocations += 1;
                 totals.allocated_bytes += u64::from(size);
                 self.encoder.push_alloc(frame, addr, size.into(), stack, zeroed)
             }
-            PlainEntry::Dealloc { addr, size, stack } => {
+            ContextFreeEntry::Dealloc { addr, size, stack } => {
                 totals.deallocations += 1;
                 totals.freed_bytes += u64::from(size);
                 self.encoder.push_dealloc(frame, addr, self.partial.then_some(size.into()), stack)
             }
-            PlainEntry::Line { activation, line } => self.encoder.push_line(frame, activation, line),
+            ContextFreeEntry::Line { activation, line } => self.encoder.push_line(frame, activation, line),
         };
-        pushed.map_err(|Full| Failure::Record)
+        pushed.map_err(|FrameFull| Failure::Record)
     }
 
     #[inline]

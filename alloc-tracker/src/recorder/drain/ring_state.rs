@@ -57,5 +57,5 @@ pub(super) const EMPTY: RingState = RingState {
     wake: 0,
     free: 0,
     shared: 0,
-    owner: RingDecoder::of(0),
+    owner: RingDecoder::for_thread(0),
 };

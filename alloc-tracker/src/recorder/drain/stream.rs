@@ -8,7 +8,7 @@ use alloc_dump::sidecar::{
 };
 use alloc_dump::thread_ring::Entry;
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
-use alloc_dump::write::{Encoder, Full, seal_trailer};
+use alloc_dump::write::{Encoder, FrameFull, seal_trailer};
 
 use super::super::current::{Failure, LOST};
 use super::super::samples::{self, Life};
@@ -388,17 +388,17 @@ impl Stream {
     pub(super) fn append(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Failure> {
         if self.push(thread, record).is_err() {
             self.write_frame()?;
-            self.push(thread, record).map_err(|Full| Failure::Record)?;
+            self.push(thread, record).map_err(|FrameFull| Failure::Record)?;
         }
         Ok(())
     }
 
     #[inline]
-    pub(super) fn push(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Full> {
+    pub(super) fn push(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), FrameFull> {
         let frame = self.sink.frame();
         // So that a frame never ends with half of what belongs together.
         if self.encoder.room(frame) < ROOM_FOR_THREE && !self.encoder.is_empty() {
-            return Err(Full);
+            return Err(FrameFull);
         }
         self.say(thread)?;
         self.encoder.push(self.sink.frame(), record)
@@ -406,7 +406,7 @@ impl Stream {
 
     /// Says whose the next record is, and its time, if that has changed.
     #[inline(always)]
-    pub(super) fn say(&mut self, thread: Option<u32>) -> Result<(), Full> {
+    pub(super) fn say(&mut self, thread: Option<u32>) -> Result<(), FrameFull> {
         if thread.is_some() && self.said.thread != thread {
             self.said.thread = thread;
             let id = thread.unwrap_or_default();

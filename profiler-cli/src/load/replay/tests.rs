@@ -19,7 +19,7 @@ fn replay_of(selected: Option<&[u32]>, from_first_event: bool, records: &[Record
         replay.record(&Record::Node { id, parent, pc: u64::from(id.0) });
     }
     records.iter().for_each(|record| replay.record(record));
-    replay.finish(Some(&Trailer::new(EndReason::Finished, 0)), Loss::default())
+    replay.finish(Some(&Trailer::new(EndReason::Finished, 0)), Damage::default())
 }
 
 fn alloc(addr: u64, size: u64, stack: StackId) -> Record<'static> {
