@@ -9,10 +9,9 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+use crate::analyze::column::{OptionalColumn, TableOrder};
 use crate::analyze::flame::Metric;
-use crate::analyze::lines::Sort;
 use crate::pattern::Pattern;
-use crate::render::lines_text::LinesColumn;
 use crate::render::plot::Series;
 use crate::source::PathMap;
 use crate::units::{Unit, parse_bytes};
@@ -353,7 +352,7 @@ pub struct LinesArgs {
     pub html: Option<PathBuf>,
     /// More columns of the text; the other shapes have them all.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMN", conflicts_with_all = ["json", "html", "csv"])]
-    pub columns: Vec<LinesColumn>,
+    pub columns: Vec<OptionalColumn>,
     /// The unit of sizes in the text. [default: what fits each column]
     #[arg(long, value_enum, ignore_case = true, conflicts_with_all = ["json", "html", "csv"], help_heading = "Figures")]
     pub unit: Option<Unit>,
@@ -362,7 +361,7 @@ pub struct LinesArgs {
     pub precision: u8,
     /// Order of the functions. [default: annotated ones, then your own, then those of packages, by what they allocate]
     #[arg(long, value_enum)]
-    pub sort: Option<Sort>,
+    pub sort: Option<TableOrder>,
     /// Only functions of which some line has changed the heap by this much, such as 4096, 64KiB or 1.5MiB.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Filters")]
     pub min_increment: Option<u64>,

@@ -9,6 +9,8 @@
 
 use alloc_dump::layout::StackId;
 use anstream::StripStream;
+use clap::ValueEnum;
+use profiler_cli::analyze::column::{OptionalColumn, TableOrder};
 use profiler_cli::analyze::filter::Filter;
 use profiler_cli::analyze::{flame, leaks, lines, summary};
 use profiler_cli::names::stacks::{NamedFrame, Stacks};
@@ -215,9 +217,9 @@ fn tables_are_ordered_and_small_ones_left_out_as_asked() {
     let default = lines::Selection::default;
     assert_eq!(names(default()).0, "app::work app::main");
     let by = |sort| lines::Selection { sort: Some(sort), ..default() };
-    assert_eq!(names(by(lines::Sort::Name)).0, "app::main app::work");
+    assert_eq!(names(by(TableOrder::FunctionName)).0, "app::main app::work");
     assert_eq!(
-        names(lines::Selection { top: Some(1), ..by(lines::Sort::Name) }),
+        names(lines::Selection { top: Some(1), ..by(TableOrder::FunctionName) }),
         ("app::main".to_owned(), 1)
     );
     // A line of `work` has 3000 more, that of `main` all in all 2000.
@@ -232,7 +234,7 @@ fn a_unit_and_digits_that_were_asked_for_hold_for_all_sizes() {
     let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
     let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::Selection::default());
-    let columns = vec![lines_text::LinesColumn::Live];
+    let columns = vec![OptionalColumn::from_str("live", false).unwrap()];
     let shape = lines_text::Shape { columns, unit: Some(Unit::KiB), precision: 3 };
     let text = plain(|out| lines_text::write(out, &tables, &shape));
     // 3000 and 2000 bytes in KiB: 2.9296875 and 1.953125.

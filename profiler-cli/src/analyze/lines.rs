@@ -8,11 +8,11 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::annotated;
+use crate::analyze::column::TableOrder;
 use crate::analyze::filter::Filter;
 use crate::analyze::innermost::{Activation, on_every_stack};
 use crate::names::function_name::{function_of, instance_of};
@@ -81,12 +81,6 @@ pub struct CallerRow {
     pub freed: u64,
 }
 
-impl FunctionLines {
-    fn sum(&self, figure: fn(&LineRow) -> Option<u64>) -> u64 {
-        self.lines.iter().filter_map(figure).fold(0, u64::saturating_add)
-    }
-}
-
 /// Which tables are made, and in which order.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -95,7 +89,7 @@ pub struct Selection {
     /// At most so many.
     pub top: Option<usize>,
     /// The order of the tables.
-    pub sort: Option<Sort>,
+    pub sort: Option<TableOrder>,
     /// Only functions of which a line has changed the heap by this many bytes.
     pub min_increment: u64,
     /// Each instance of a generic function by itself.
@@ -104,23 +98,8 @@ pub struct Selection {
     pub callers: bool,
 }
 
-/// What functions are ordered by, largest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sort {
-    /// Bytes allocated
-    Allocated,
-    /// Bytes allocated minus bytes freed
-    Increment,
-    /// Bytes live at the end
-    Live,
-    /// Bytes live at the global peak
-    Peak,
-    /// By name, from A to Z
-    Name,
-}
-
 /// One source line. Bytes are those that were asked for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LineRow {
     /// Its number.
     pub line: u32,
@@ -220,14 +199,13 @@ pub fn lines(
     }
 }
 
-/// Those that are equal stay in the order in which they are.
-fn order(functions: &mut [FunctionLines], sort: Sort) {
-    match sort {
-        Sort::Allocated => functions.sort_by_key(|function| Reverse(function.allocated)),
-        Sort::Increment => functions.sort_by_key(|function| Reverse(function.increment)),
-        Sort::Live => functions.sort_by_cached_key(|function| Reverse(function.sum(|row| row.live))),
-        Sort::Peak => functions.sort_by_cached_key(|function| Reverse(function.sum(|row| row.peak))),
-        Sort::Name => functions.sort_by(|a, b| a.function.cmp(&b.function)),
+/// Orders tables. Tables that are equal keep their order.
+fn order(functions: &mut [FunctionLines], order: TableOrder) {
+    match order {
+        TableOrder::Column(column) => {
+            functions.sort_by_cached_key(|function| Reverse(column.sum(&function.lines)));
+        }
+        TableOrder::FunctionName => functions.sort_by(|a, b| a.function.cmp(&b.function)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Analyses: pure functions from a loaded profile and its named stacks to what a renderer shows.
 
 mod annotated;
+pub mod column;
 pub mod filter;
 pub mod flame;
 mod innermost;

@@ -1,16 +1,15 @@
-//! Line tables as one HTML file: the annotated source, with heat on the lines. In: [`Lines`]. Out: a page that asks the
-//! network for nothing and works without its script, but for the filter and the keys. No name and no source text may ever
-//! become markup.
+//! Line tables as one HTML file: the annotated source, with heat on the lines. In: [`Lines`]. Out:
+//! a page that asks the network for nothing and works without its script, but for the filter and
+//! the keys. No name and no source text may ever become markup.
 
-mod columns;
 mod escaped;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Write};
 
-use self::columns::{COLUMNS, Column, Kind};
 use self::escaped::{Breakable, Escaped};
+use crate::analyze::column::{COLUMNS, FigureKind, LineColumn};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
 use crate::units::{bytes, count, more};
 
@@ -79,14 +78,15 @@ fn write_navigation(out: &mut dyn Write, functions: &[FunctionLines]) -> io::Res
             Breakable(path),
             Escaped(name),
             direction(function.increment),
-            Kind::Change.show(function.increment.into()),
+            FigureKind::ByteChange.show(function.increment.into()),
             bytes(function.allocated)
         )?;
     }
     writeln!(out, "</ol>\n</nav>")
 }
 
-/// Checkboxes that the style looks at, so they need no script. Browsers that restore them would restore them unseen.
+/// Checkboxes that the style looks at, so they need no script. Browsers that restore them would
+/// restore them unseen.
 fn write_switches(out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
@@ -96,7 +96,7 @@ fn write_switches(out: &mut dyn Write) -> io::Result<()> {
          <details>\n<summary>What the columns mean</summary>\n<dl>"
     )?;
     for column in COLUMNS {
-        writeln!(out, "<dt>{}</dt><dd>{}</dd>", column.title, column.explanation)?;
+        writeln!(out, "<dt>{}</dt><dd>{}</dd>", column.title, column.help)?;
     }
     writeln!(
         out,
@@ -106,7 +106,8 @@ fn write_switches(out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn write_function(out: &mut dyn Write, function: &FunctionLines, number: usize) -> io::Result<()> {
-    let shown: Vec<&Column> = COLUMNS.iter().filter(|column| column.has_figures(function)).collect();
+    let shown: Vec<&LineColumn> =
+        COLUMNS.iter().filter(|column| column.has_figures(&function.lines)).collect();
     let (path, name) = split_name(&function.function);
     writeln!(
         out,
@@ -131,13 +132,13 @@ fn write_function(out: &mut dyn Write, function: &FunctionLines, number: usize) 
         out,
         "Sum: <b class=\"{}\">{}</b>, {} B allocated, {} B freed",
         direction(function.increment),
-        Kind::Change.show(function.increment.into()),
+        FigureKind::ByteChange.show(function.increment.into()),
         count(function.allocated),
         count(function.freed)
     )?;
     write!(out, "</caption>\n<thead><tr><th scope=\"col\">Line #</th>")?;
     for column in &shown {
-        let (class, title) = (column.class(), column.explanation);
+        let (class, title) = (class(column), column.help);
         write!(out, "<th scope=\"col\"{class} title=\"{title}\">{}</th>", column.title)?;
     }
     writeln!(out, "<th scope=\"col\" class=\"source\">Line contents</th></tr></thead>\n<tbody>")?;
@@ -153,7 +154,7 @@ fn write_row(
     out: &mut dyn Write,
     row: &LineRow,
     function: usize,
-    columns: &[&Column],
+    columns: &[&LineColumn],
     largest: u64,
 ) -> io::Result<()> {
     let id = format!("f{function}-L{}", row.line);
@@ -166,13 +167,13 @@ fn write_row(
     let silent = if row.increment.is_none() { " tabindex=\"-1\"" } else { "" };
     write!(out, "<th scope=\"row\"><a href=\"#{id}\"{silent}>{}</a></th>", row.line)?;
     for column in columns {
-        let class = column.class();
+        let class = class(column);
         let Some(figure) = (column.figure)(row) else {
             write!(out, "<td{class}></td>")?;
             continue;
         };
         let text = column.kind.show(figure);
-        match column.kind.exactly(figure).filter(|exact| *exact != text) {
+        match column.kind.show_exactly(figure).filter(|exact| *exact != text) {
             Some(exact) => write!(out, "<td{class} title=\"{exact}\">{text}</td>")?,
             None => write!(out, "<td{class}>{text}</td>")?,
         }
@@ -180,7 +181,17 @@ fn write_row(
     writeln!(out, "<td class=\"source\">{}</td></tr>", Escaped(row.text.as_deref().unwrap_or_default()))
 }
 
-/// How many of [`HEAT_STEPS`] an increment makes of the largest of its function: none only if it is 0.
+/// Returns the class attribute by which the style knows the cells of a column.
+fn class(column: &LineColumn) -> &'static str {
+    match (column.kind, column.is_usual) {
+        (FigureKind::ByteChange, true) => " class=\"heat\"",
+        (_, true) => "",
+        (_, false) => " class=\"more\"",
+    }
+}
+
+/// How many of [`HEAT_STEPS`] an increment makes of the largest of its function: none only if it is
+/// 0.
 fn heat(increment: i64, largest: u64) -> u64 {
     let share = u128::from(increment.unsigned_abs()) * u128::from(HEAT_STEPS);
     u64::try_from(share.div_ceil(u128::from(largest.max(1)))).unwrap_or(HEAT_STEPS).min(HEAT_STEPS)

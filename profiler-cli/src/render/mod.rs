@@ -13,6 +13,7 @@ pub mod timeline_csv;
 pub mod timeline_svg;
 pub mod timeline_text;
 
+use std::fmt::{self, Write as _};
 use std::io;
 
 use anstyle::{AnsiColor, Style};
@@ -71,10 +72,15 @@ fn shortened(file: &str) -> &str {
 /// Text in a CSV: characters that drive a terminal are replaced, in case it is shown on one.
 struct Cell<'a>(&'a str);
 
+impl fmt::Display for Cell<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| f.write_char(if c == '\t' { c } else { harmless(c) }))
+    }
+}
+
 impl Serialize for Cell<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let kept = |c: char| if c == '\t' { c } else { harmless(c) };
-        serializer.serialize_str(&self.0.chars().map(kept).collect::<String>())
+        serializer.collect_str(self)
     }
 }
 

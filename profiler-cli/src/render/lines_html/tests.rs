@@ -129,6 +129,15 @@ fn figures_that_nobody_has_make_no_column() {
 }
 
 #[test]
+fn the_page_explains_every_column() {
+    let page = page(Vec::new());
+    for column in COLUMNS {
+        let explained = format!("<dt>{}</dt><dd>{}</dd>", column.title, column.help);
+        assert!(page.contains(&explained), "{}", column.name);
+    }
+}
+
+#[test]
 fn every_id_is_one_elements_and_every_link_leads_somewhere() {
     let rows = || (1..=30).map(|line| row(line, (line % 3 == 0).then_some(-5))).collect();
     let page = page(vec![function("a::f", rows()), function("a::f", rows()), function("g", rows())]);
