@@ -1,5 +1,6 @@
-//! A copy of a real parser, `syn`, with the attribute in front of its ten hottest functions, and a package that runs the
-//! workloads with it. In: the sources that cargo has fetched. Out: a manifest to build, in a folder of its own.
+//! Makes a copy of a real parser, `syn`, with `#[profile]` in front of its ten hottest functions,
+//! and a package that runs the workloads with that copy. In: the sources that cargo has fetched.
+//! Out: the manifest of the package, in a folder of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,9 @@ use cargo_metadata::{MetadataCommand, Package};
 
 use crate::tools::Program;
 
-/// The ten functions of `syn` 3 that have the most allocations of the workload `syn` in them and in what is not `syn`'s:
-/// the file, and how the line begins, of which the first in the file is meant.
+/// The ten functions of `syn` 3 with the most allocations in the workload `syn`. An allocation
+/// counts for the innermost function of `syn` on its stack. Each entry is a file and how a line
+/// begins; the first such line of the file is meant.
 const HOTTEST: [(&str, &str); 10] = [
     ("expr.rs", "fn trailer_expr("),
     ("parse.rs", "fn parse_str(self"),
@@ -24,10 +26,10 @@ const HOTTEST: [(&str, &str); 10] = [
     ("path.rs", "pub(crate) fn do_parse("),
 ];
 
-/// Writes both into `folder`, and returns the package's manifest.
+/// Writes the copy and the package into `folder`. Returns the path of the package's manifest.
 pub(crate) fn prepare(workspace: &Path, folder: &Path) -> Result<PathBuf> {
     let programs = workspace.join("benchmarks/programs");
-    let parser = fetched(&programs)?;
+    let parser = parser_sources(&programs)?;
     let copy = folder.join("syn");
     if copy.exists() {
         fs::remove_dir_all(&copy)?;
@@ -44,15 +46,15 @@ pub(crate) fn prepare(workspace: &Path, folder: &Path) -> Result<PathBuf> {
         fs::read_to_string(&manifest)? + &format!("\n[dependencies.alloc-tracker]\npath = {tracker:?}\n");
     fs::write(&manifest, text)?;
 
-    // The workloads once more, because the attribute's own crate needs the parser as it is. From the versions that the
-    // other programs are built of.
+    // The workloads become a package of their own, because the crate of the attribute needs the
+    // original parser. Cargo.lock is copied so that all versions are those of the other programs.
     fs::copy(programs.join("Cargo.lock"), folder.join("Cargo.lock"))?;
     let workloads = programs.join("workloads");
     let text = fs::read_to_string(workloads.join("Cargo.toml"))?;
     let (_, dependencies) =
         text.split_once("\n[dependencies]\n").context("the workloads have dependencies")?;
     let (registry, here) = ("syn = { version = \"3\",", format!("syn = {{ path = {copy:?},"));
-    ensure!(dependencies.contains(registry), "the workloads name syn in another way than `{registry}`");
+    ensure!(dependencies.contains(registry), "the workloads do not depend on syn by `{registry}`");
     let dependencies = dependencies.replace(registry, &here);
     let manifest = folder.join("Cargo.toml");
     let name = Program::Annotated.file();
@@ -67,8 +69,8 @@ pub(crate) fn prepare(workspace: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(manifest)
 }
 
-/// Where cargo has put the sources of the parser.
-fn fetched(programs: &Path) -> Result<PathBuf> {
+/// Returns the folder in which cargo has put the sources of the parser.
+fn parser_sources(programs: &Path) -> Result<PathBuf> {
     let metadata = MetadataCommand::new()
         .manifest_path(programs.join("Cargo.toml"))
         .other_options(["--locked".to_owned()])
@@ -79,20 +81,21 @@ fn fetched(programs: &Path) -> Result<PathBuf> {
     Ok(folder.as_std_path().to_path_buf())
 }
 
-/// The text with the attribute in front of the first line that begins so, or, if that is an `impl`, in front of its first
-/// function.
+/// Returns the text with the attribute in front of the first line with this beginning. If that line
+/// is an `impl`, the attribute is put in front of its first function.
 fn annotated(text: &str, beginning: &str) -> Option<String> {
     let lines: Vec<&str> = text.lines().collect();
-    let mut at = lines.iter().position(|line| line.trim_start().starts_with(beginning))?;
+    let mut index = lines.iter().position(|line| line.trim_start().starts_with(beginning))?;
     if beginning.starts_with("impl") {
-        at += lines[at..].iter().position(|line| line.trim_start().starts_with("fn "))?;
+        index += lines[index..].iter().position(|line| line.trim_start().starts_with("fn "))?;
     }
     let mut annotated = lines;
-    annotated.insert(at, "#[alloc_tracker::profile]");
+    annotated.insert(index, "#[alloc_tracker::profile]");
     Some(annotated.join("\n") + "\n")
 }
 
-/// Copies files and folders, whose modes do not matter: what cargo has fetched may be read-only.
+/// Copies a folder without the modes of its files, because files that cargo has fetched may be
+/// read-only.
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -102,7 +105,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         if kind.is_dir() {
             copy_folder(&entry.path(), &target)?;
         } else {
-            ensure!(kind.is_file(), "{} is no file", entry.path().display());
+            ensure!(kind.is_file(), "{} is not a file", entry.path().display());
             fs::write(&target, fs::read(entry.path())?)?;
         }
     }
@@ -114,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_attribute_stands_before_the_function() {
+    fn the_attribute_is_put_before_the_function() {
         let text = "mod m {\n    #[inline]\n    fn one() {}\n    impl T for U {\n        type A = ();\n        fn two() {}\n    }\n}\n";
         let expected = text.replace("    fn one", "#[alloc_tracker::profile]\n    fn one");
         assert_eq!(annotated(text, "fn one("), Some(expected));

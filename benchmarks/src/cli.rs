@@ -1,4 +1,4 @@
-//! The flags. In: the command line. Out: [`Options`], and the list of what can be chosen.
+//! The flags. In: the command line. Out: [`Options`], and the list of workloads and tools.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -9,19 +9,19 @@ use wildmatch::WildMatch;
 use crate::tools;
 use crate::workloads::Workload;
 
-/// What tracking costs, beside what other heap profilers cost, as one table.
+/// Measure what tracking costs, beside what other heap profilers cost, and print one table.
 #[derive(Debug, Parser)]
 #[command(name = "benchmarks", before_help = EXAMPLES, after_help = COLUMNS, version)]
 pub(crate) struct Options {
-    /// Rounds; each runs every tool once, in an order of its own [default: 5, with --quick 3]
+    /// Number of rounds; each runs every tool once, in another order [default: 5, with --quick 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
 
-    /// Only workloads of this name: a part of it, or a whole one with * and ?
+    /// Run only workloads with this name: a part of the name, or a whole name with * and ?
     #[arg(long, value_name = "PATTERN")]
     workload: Vec<String>,
 
-    /// Only tools of this name: a part of it, or a whole one with * and ?
+    /// Run only tools with this name: a part of the name, or a whole name with * and ?
     #[arg(long, value_name = "PATTERN")]
     tool: Vec<String>,
 
@@ -33,38 +33,39 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) markdown: bool,
 
-    /// An eighth of the work, and a tenth of the dump that is loaded; what a tool does once weighs more
+    /// Do an eighth of the work, and load a tenth of the dump; one-time costs of a tool weigh more
+    /// then
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Only name the workloads and tools
+    /// List the workloads and tools, and run nothing
     #[arg(long)]
     pub(crate) list: bool,
 }
 
 impl Options {
-    /// How many rounds.
+    /// Returns the number of rounds.
     pub(crate) fn rounds(&self) -> u32 {
         self.rounds.unwrap_or(if self.quick { 3 } else { 5 })
     }
 
-    /// Events in the dump that is loaded.
+    /// Returns the number of events in the dump that is loaded.
     pub(crate) fn loading_events(&self) -> u64 {
         if self.quick { 10_000_000 } else { 100_000_000 }
     }
 
-    /// Whether the workload of this name is wanted.
+    /// Whether the flags choose the workload of this name.
     pub(crate) fn wants_workload(&self, name: &str) -> bool {
-        wanted(&self.workload, name)
+        matches_any(&self.workload, name)
     }
 
-    /// Whether the tool of this name is wanted.
+    /// Whether the flags choose the tool of this name.
     pub(crate) fn wants_tool(&self, name: &str) -> bool {
-        wanted(&self.tool, name)
+        matches_any(&self.tool, name)
     }
 }
 
-/// What `--list` prints.
+/// Returns what `--list` prints.
 pub(crate) fn list(workloads: &[Workload]) -> String {
     let mut text = String::from("Workloads\n");
     let mut line = |name: &str, about: &str| {
@@ -79,7 +80,8 @@ pub(crate) fn list(workloads: &[Workload]) -> String {
     text
 }
 
-fn wanted(patterns: &[String], name: &str) -> bool {
+/// Whether a name matches any of the patterns, or there are none.
+fn matches_any(patterns: &[String], name: &str) -> bool {
     patterns.is_empty()
         || patterns.iter().any(|pattern| {
             let whole = pattern.contains(['*', '?']);
@@ -89,23 +91,23 @@ fn wanted(patterns: &[String], name: &str) -> bool {
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo run --release -p benchmarks                           everything; takes half an hour
+  cargo run --release -p benchmarks                           all measurements; takes half an hour
   cargo run --release -p benchmarks -- --quick --tool trace   the cost of recording, in a minute
   cargo run --release -p benchmarks -- --workload depth --json depth.json
   cargo run --release -p benchmarks -- --markdown > table.md";
 
 const COLUMNS: &str = "\
-Each figure is the median over the rounds of what a round gives, against the untracked run of the same work in the \
-same round. An event is an allocation, a reallocation or a free. The untracked rows are absolute.";
+Each figure is a median over the rounds. In each round, a tool's run is compared with the untracked run of the same \
+work. An event is an allocation, a reallocation or a free. The figures of the untracked rows are absolute.";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_is_a_part_or_a_whole_with_wildcards() {
+    fn a_pattern_is_a_part_of_a_name_or_a_whole_name_with_wildcards() {
         let wants = |patterns: &[&str], name| {
-            wanted(&patterns.iter().map(|pattern| (*pattern).to_owned()).collect::<Vec<_>>(), name)
+            matches_any(&patterns.iter().map(|pattern| (*pattern).to_owned()).collect::<Vec<_>>(), name)
         };
         assert!(wants(&[], "json"));
         assert!(wants(&["dep"], "depth-10"));
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_hold_together() {
+    fn the_flags_are_consistent_and_help_begins_with_examples() {
         use clap::CommandFactory;
         Options::command().debug_assert();
         let help = Options::command().render_help().to_string();

@@ -1,4 +1,5 @@
-//! The arithmetic. In: pairs of runs, a tool's and the untracked one of the same round. Out: what the table shows.
+//! The arithmetic. In: pairs of runs, a tool's run and the untracked run of the same round. Out:
+//! the figures that the table shows.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,48 +8,50 @@ use crate::launch::Usage;
 /// One run of a workload under a tool.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Run {
-    /// What the kernel says of the process.
+    /// What the process used, by the kernel's accounts.
     #[serde(flatten)]
     pub(crate) usage: Usage,
-    /// CPU time of the threads that did the work, until it was done.
+    /// CPU time of the threads that did the work, until the work was done.
     pub(crate) application_cpu_ns: u64,
-    /// Size of what the tool left behind.
+    /// Size of the files that the tool wrote.
     pub(crate) output_bytes: u64,
 }
 
 /// Two runs of the same work, in the same round.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Pair {
-    /// Under the tool.
+    /// The run under the tool.
     pub(crate) tool: Run,
-    /// Without one.
+    /// The run without a tool.
     pub(crate) untracked: Run,
 }
 
-/// Medians over all rounds of what each round gives. Times are in nanoseconds.
+/// Medians over the rounds, of figures that each round gives. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Figures {
-    /// Wall time, as a multiple of the untracked run's.
+    /// Wall time, as a multiple of that of the untracked run.
     pub(crate) ratio: f64,
-    /// The smallest of the rounds.
+    /// The smallest `ratio` of a round.
     pub(crate) lowest_ratio: f64,
-    /// The largest of the rounds.
+    /// The largest `ratio` of a round.
     pub(crate) highest_ratio: f64,
-    /// Wall time added.
+    /// Wall time that the tool adds.
     pub(crate) ns_per_event: f64,
-    /// CPU time added, in whatever thread or process.
+    /// CPU time that the tool adds, in all threads and processes.
     pub(crate) cpu_ns_per_event: f64,
-    /// CPU time added in the threads that did the work.
+    /// CPU time that the tool adds in the threads that do the work.
     pub(crate) application_cpu_ns_per_event: f64,
-    /// CPU time elsewhere: in helper threads and processes, and in what the tool does when the work is done.
+    /// CPU time that the tool adds elsewhere: in threads and processes of its own, and after the
+    /// work is done.
     pub(crate) other_cpu_ns_per_event: f64,
-    /// Size of what the tool left behind.
+    /// Size of the files that the tool wrote.
     pub(crate) output_bytes_per_event: f64,
-    /// Peak memory added, in bytes; the noise of a tool that needs none may be less than nothing.
+    /// Peak memory that the tool adds, in bytes. May be negative, by noise, for a tool that needs
+    /// none.
     pub(crate) peak_bytes: f64,
 }
 
-/// `None` without pairs or events.
+/// Computes the figures of some pairs. Returns `None` without pairs or events.
 pub(crate) fn figures(pairs: &[Pair], events: u64) -> Option<Figures> {
     if events == 0 {
         return None;
@@ -71,7 +74,7 @@ pub(crate) fn figures(pairs: &[Pair], events: u64) -> Option<Figures> {
     })
 }
 
-/// The middle one; of an even number, the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two middle values. Returns `None` without values.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -81,7 +84,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// What came on top, or less than nothing.
+/// Returns the difference, which may be negative.
 pub(crate) fn added(with: u64, without: u64) -> f64 {
     with as f64 - without as f64
 }
@@ -99,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_median_is_in_the_middle() {
+    fn the_median_is_the_middle_value_or_the_mean_of_two() {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![7.0]), Some(7.0));
         assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
@@ -107,21 +110,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_can_be_less_than_nothing() {
+    fn an_added_amount_can_be_negative() {
         assert_eq!(added(5, 3), 2.0);
         assert_eq!(added(3, 5), -2.0);
     }
 
     #[test]
     fn figures_compare_within_a_round_and_then_take_the_median() {
-        // The machine is slower from round to round, and the tool always takes twice as long, but once.
+        // The machine gets slower from round to round. The tool takes twice as long, and once five
+        // times.
         let pair = |slower: u64, times: u64| Pair {
             untracked: run(1000 * slower, 900 * slower, 800 * slower, 5000, 0),
             tool: run(1000 * slower * times, 900 * slower + 600, 800 * slower + 400, 7000, 250),
         };
         let figures = figures(&[pair(1, 2), pair(2, 2), pair(4, 5)], 100).unwrap();
         assert_eq!((figures.lowest_ratio, figures.ratio, figures.highest_ratio), (2.0, 2.0, 5.0));
-        // Added: 1000, 2000 and 16000.
+        // The tool adds 1000, 2000 and 16000 ns of wall time.
         assert_eq!(figures.ns_per_event, 20.0);
         assert_eq!(figures.cpu_ns_per_event, 6.0);
         assert_eq!(figures.application_cpu_ns_per_event, 4.0);

@@ -1,7 +1,8 @@
-//! Instructions, as Valgrind's callgrind counts them: unlike times they are the same in every run. In: a workload.
-//! Out: what tracking adds to it.
+//! Counts instructions with Valgrind's callgrind: unlike times, they are the same in every run. In:
+//! a workload. Out: how many instructions tracking adds to it.
 //!
-//! Two amounts of work are counted and one is taken from the other, so that what happens once in a process is not in it.
+//! Two amounts of work are counted and the smaller count is subtracted from the larger. So
+//! instructions that a process runs only once, such as those of its start, are not included.
 
 use std::fs;
 
@@ -13,7 +14,7 @@ use crate::measure::Bench;
 use crate::tools::{self, OFF, TRACE, Tool, UNTRACKED};
 use crate::workloads::Workload;
 
-/// What one amount of work more takes.
+/// Instructions of one amount of work, and its heap events.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Instructions {
     pub(crate) events: u64,
@@ -23,27 +24,29 @@ pub(crate) struct Instructions {
 }
 
 impl Instructions {
-    /// By how much the untracked program's grow when the tracker is linked and off: 0.01 is one in a hundred.
+    /// Returns the share of instructions that the linked tracker adds when it is off: 0.01 is one
+    /// in a hundred instructions of the untracked program.
     pub(crate) fn off_share(&self) -> f64 {
         added(self.off, self.untracked) / self.untracked.max(1) as f64
     }
 
-    /// What the tracker adds to an event when it is off.
+    /// Returns the instructions that the tracker adds to an event when it is off.
     pub(crate) fn off_per_event(&self) -> f64 {
         added(self.off, self.untracked) / self.events.max(1) as f64
     }
 
-    /// What recording adds to an event.
+    /// Returns the instructions that recording adds to an event.
     pub(crate) fn trace_per_event(&self) -> f64 {
         added(self.trace, self.untracked) / self.events.max(1) as f64
     }
 }
 
-/// Counts a small amount of work and three times that; callgrind takes fifty times as long as the processor.
+/// Counts the instructions of a small amount of work and of three times as much. The amount is
+/// small because callgrind takes fifty times as long as the processor.
 pub(crate) fn measure(bench: &Bench<'_>, workload: &Workload) -> Result<Instructions> {
     let little = (workload.rounds / 40).max(1);
     let more = 3 * little;
-    let of = |tool: Tool| -> Result<u64> {
+    let instructions = |tool: Tool| -> Result<u64> {
         let tool = tool.under_callgrind();
         let [little, more] = [little, more].map(|rounds| count(bench, &tool, workload, rounds));
         Ok(more?.saturating_sub(little?))
@@ -51,9 +54,9 @@ pub(crate) fn measure(bench: &Bench<'_>, workload: &Workload) -> Result<Instruct
     let [few, many] = [little, more].map(|rounds| bench.events_of_rounds(workload, rounds));
     Ok(Instructions {
         events: many?.saturating_sub(few?),
-        untracked: of(UNTRACKED)?,
-        off: of(OFF)?,
-        trace: of(TRACE)?,
+        untracked: instructions(UNTRACKED)?,
+        off: instructions(OFF)?,
+        trace: instructions(TRACE)?,
     })
 }
 
@@ -63,10 +66,10 @@ fn count(bench: &Bench<'_>, tool: &Tool, workload: &Workload, rounds: u64) -> Re
         counted = total(&fs::read_to_string(tools::callgrind_profile(job))?);
         Ok(())
     })?;
-    counted.context("callgrind tells no total")
+    counted.context("the output of callgrind has no total")
 }
 
-/// The line `totals: N`, or `summary: N`, of callgrind's output.
+/// Returns N from the line `totals: N`, or `summary: N`, of callgrind's output.
 fn total(output: &str) -> Option<u64> {
     let line =
         output.lines().find_map(|line| line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")));
@@ -78,14 +81,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_total_is_found() {
+    fn the_total_is_read_from_either_line() {
         assert_eq!(total("events: Ir\nfn=(1)\n12 5\ntotals: 1234567\n"), Some(1_234_567));
         assert_eq!(total("summary: 99\nfn=(1)\n"), Some(99));
         assert_eq!(total("events: Ir\n"), None);
     }
 
     #[test]
-    fn shares_and_instructions_per_event() {
+    fn shares_and_instructions_per_event_are_differences_to_untracked() {
         let counted = Instructions { events: 1000, untracked: 200_000, off: 203_000, trace: 450_000 };
         assert_eq!(counted.off_share(), 0.015);
         assert_eq!((counted.off_per_event(), counted.trace_per_event()), (3.0, 250.0));

@@ -1,7 +1,8 @@
-//! Starts one program and says what it used. In: a command. Out: [`Usage`].
+//! Runs one program and measures what it used. In: a command. Out: [`Usage`].
 //!
-//! NOTE: the kernel lets a process begin with the peak memory of the one that started it. So this program starts itself
-//! once more, as a launcher that has used hardly any yet, and the launcher starts what is to be measured.
+//! NOTE: a process inherits the peak memory of the process that started it. So this program starts
+//! itself once more, as a launcher that has used hardly any memory yet, and the launcher starts the
+//! measured program.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -14,27 +15,28 @@ use rustix::thread::CpuSet;
 use serde::{Deserialize, Serialize};
 use wait4::Wait4;
 
-/// What a process, and those that it had waited for, used from its start to its end.
+/// What a process used from its start to its end, with all processes that it waited for.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Usage {
-    /// Time from before the start until after the end.
+    /// Time from just before the start until just after the end.
     pub(crate) wall_ns: u64,
     /// User and system time of all threads.
     pub(crate) cpu_ns: u64,
-    /// The most memory that was resident; that of the largest process, if there were several.
+    /// Peak of the resident memory; if there were several processes, that of the largest one.
     pub(crate) peak_bytes: u64,
 }
 
-/// Which cores the program may use.
+/// The cores that the program may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cores {
     All,
     One,
 }
 
-/// Runs `command` to its end. What it prints to stdout goes to the file `output`; its stderr is in the error if it fails.
+/// Runs `command` to its end. Its stdout goes to the file `stdout` in `folder`. If it fails, the
+/// error contains the last line of its stderr.
 pub(crate) fn run(command: &Command, cores: Cores, folder: &Path) -> Result<Usage> {
-    let (output, talk) = (folder.join("stdout"), folder.join("stderr"));
+    let (output, errors) = (folder.join("stdout"), folder.join("stderr"));
     let mut launcher = Command::new(std::env::current_exe()?);
     launcher
         .arg(if cores == Cores::One { LAUNCH_ON_ONE_CORE } else { LAUNCH })
@@ -43,7 +45,7 @@ pub(crate) fn run(command: &Command, cores: Cores, folder: &Path) -> Result<Usag
         .args(command.get_args())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(File::create(&talk)?);
+        .stderr(File::create(&errors)?);
     if let Some(folder) = command.get_current_dir() {
         launcher.current_dir(folder);
     }
@@ -55,24 +57,24 @@ pub(crate) fn run(command: &Command, cores: Cores, folder: &Path) -> Result<Usag
     }
     let launched = launcher.output()?;
     if !launched.status.success() {
-        let talk = std::fs::read(&talk).unwrap_or_default();
-        let talk = String::from_utf8_lossy(&talk);
-        let last = talk.lines().last().unwrap_or("no message");
+        let errors = std::fs::read(&errors).unwrap_or_default();
+        let errors = String::from_utf8_lossy(&errors);
+        let last = errors.lines().last().unwrap_or("no message");
         bail!("{}: {last}", command.get_program().display());
     }
     serde_json::from_slice(&launched.stdout).context("the launcher's report")
 }
 
-/// What the launcher was asked to launch, if this process is one.
-pub(crate) fn requested() -> Option<Vec<OsString>> {
+/// Returns the arguments of this process if it is a launcher.
+pub(crate) fn launcher_arguments() -> Option<Vec<OsString>> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let first = arguments.first()?;
     (first == LAUNCH || first == LAUNCH_ON_ONE_CORE).then_some(arguments)
 }
 
-/// The launcher: all that it does.
+/// Does all the work of a launcher: starts the program and prints its usage.
 pub(crate) fn launch(arguments: Vec<OsString>) -> ExitCode {
-    match usage(&arguments) {
+    match launch_and_wait(&arguments) {
         Ok(usage) => {
             println!("{}", serde_json::json!(usage));
             ExitCode::SUCCESS
@@ -84,7 +86,7 @@ pub(crate) fn launch(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn usage(arguments: &[OsString]) -> Result<Usage> {
+fn launch_and_wait(arguments: &[OsString]) -> Result<Usage> {
     let [cores, output, program, arguments @ ..] = arguments else { bail!("nothing to launch") };
     if cores == LAUNCH_ON_ONE_CORE {
         let allowed = rustix::thread::sched_getaffinity(None)?;

@@ -1,5 +1,8 @@
-//! How fast dumps are read. In: how many events. Out: what `profiler-cli summary` took for a dump of so many, which is
-//! generated here: blocks that are freed and reused, sizes and stacks that repeat, a new stack now and then.
+//! Measures how fast dumps are read. In: a number of events. Out: what `profiler-cli summary` used
+//! for a dump of that many events.
+//!
+//! The dump is generated here: addresses are freed and used again, sizes and stacks repeat, and new
+//! stacks appear now and then.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -19,7 +22,7 @@ use crate::cli::Options;
 use crate::launch::{self, Cores, Usage};
 use crate::programs::Programs;
 
-/// What loading took.
+/// What loading a dump used.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Loading {
     pub(crate) events: u64,
@@ -34,12 +37,12 @@ impl Loading {
     }
 }
 
-/// Whether it is to be measured.
+/// Whether the flags choose this measurement.
 pub(crate) fn chosen(options: &Options) -> bool {
     options.wants_workload("loading") && options.wants_tool("trace")
 }
 
-/// Generates a dump and has it summarised, on one core.
+/// Generates a dump and runs `profiler-cli summary` on it, on one core.
 pub(crate) fn measure(programs: &Programs, events: u64) -> Result<Loading> {
     let folder = tempfile::tempdir()?;
     let dump = folder.path().join("generated.alloc");
@@ -57,6 +60,7 @@ pub(crate) fn measure(programs: &Programs, events: u64) -> Result<Loading> {
     Ok(Loading { events, dump_bytes: dump.metadata()?.len(), usage })
 }
 
+/// Writes a dump of so many events, and returns their totals.
 fn generate(path: &Path, events: u64) -> Result<Totals> {
     let mut dump = Dump::create(path)?;
     let mut rng = Rng::with_seed(1);
@@ -94,8 +98,8 @@ fn generate(path: &Path, events: u64) -> Result<Totals> {
         let new = heap.allocate();
         totals.allocated_bytes += size;
         if kind == 7 {
-            let at = rng.usize(..live.len());
-            let (old, old_size) = std::mem::replace(&mut live[at], (new, size));
+            let index = rng.usize(..live.len());
+            let (old, old_size) = std::mem::replace(&mut live[index], (new, size));
             dump.push(&Record::Realloc { old, old_size: None, new, size, stack })?;
             heap.free(old);
             totals.reallocations += 1;
@@ -110,7 +114,7 @@ fn generate(path: &Path, events: u64) -> Result<Totals> {
     Ok(totals)
 }
 
-/// Addresses: what was freed last is used first.
+/// Addresses of blocks. The address that was freed last is used first.
 #[derive(Default)]
 struct Heap {
     free: Vec<u64>,
@@ -130,6 +134,7 @@ impl Heap {
     }
 }
 
+/// A dump file that is being written.
 struct Dump {
     file: BufWriter<File>,
     buffer: Vec<u8>,
@@ -153,6 +158,7 @@ impl Dump {
         Ok(())
     }
 
+    /// Writes the current dump frame to the file.
     fn seal(&mut self) -> Result<()> {
         let len = self.encoder.seal(&mut self.buffer, self.frames);
         self.file.write_all(&self.buffer[..len])?;
@@ -170,12 +176,14 @@ impl Dump {
     }
 }
 
-/// As large as the recorder's.
+/// Bytes of a dump frame: as many as in the recorder.
 const FRAME: usize = 256 << 10;
+/// Bytes from one address to the next.
 const BLOCK: u64 = 16;
 const MOST_LIVE: usize = 100_000;
-/// A new stack comes every so many events, and the latest so many are in use.
+/// Events from one new stack to the next, on average.
 const STACK_EVERY: u32 = 1000;
+/// Number of the latest stacks from which events come.
 const STACKS_IN_USE: u32 = 2000;
 
 #[cfg(test)]
@@ -184,7 +192,7 @@ mod tests {
     use alloc_dump::read::Reader;
 
     #[test]
-    fn a_generated_dump_is_complete_and_has_so_many_events() {
+    fn a_generated_dump_is_complete_and_has_the_requested_number_of_events() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dump");
         let totals = generate(&path, 5000).unwrap();
@@ -204,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn events_per_second() {
+    fn the_speed_is_events_divided_by_wall_time() {
         let usage = Usage { wall_ns: 500_000_000, ..Usage::default() };
         assert_eq!(Loading { events: 1000, dump_bytes: 1, usage }.events_per_second(), 2000.0);
     }

@@ -1,8 +1,9 @@
-//! What tracking costs: every workload under every tool, in rounds, as one table.
+//! Measures what tracking costs: runs every workload under every tool, in rounds, and prints one
+//! table.
 //!
-//! In: flags. Out: the table on stdout, talk on stderr; with `--json` every single run. Nothing here measures inside the
-//! programs: what they use is asked of the kernel when they have ended (`launch`), and only what it cannot tell is
-//! reported by them.
+//! In: flags. Out: the table on stdout, progress on stderr; with `--json` a file with every single
+//! run. Nothing here measures inside the programs. When they have ended, the kernel tells what they
+//! used (`launch`); they report only what the kernel cannot tell.
 #![forbid(unsafe_code)]
 
 mod annotate;
@@ -30,7 +31,7 @@ use crate::programs::Programs;
 use crate::report::Report;
 
 fn main() -> ExitCode {
-    if let Some(arguments) = launch::requested() {
+    if let Some(arguments) = launch::launcher_arguments() {
         return launch::launch(arguments);
     }
     match run(&Options::parse()) {
@@ -49,12 +50,12 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<Report> {
     let tools = tools::chosen(options);
     if tools.is_empty() {
-        bail!("no tool matches; `--list` names them");
+        bail!("no tool matches; `--list` shows their names");
     }
     let programs = Programs::build(if options.list { &[] } else { &tools })?;
     let workloads = workloads::chosen(options, &programs)?;
     if workloads.is_empty() && !loading::chosen(options) {
-        bail!("no workload matches; `--list` names them");
+        bail!("no workload matches; `--list` shows their names");
     }
     if options.list {
         print!("{}", cli::list(&workloads));
@@ -62,7 +63,7 @@ fn run(options: &Options) -> Result<Report> {
     }
     let bench = Bench::new(options, &programs)?;
     let mut report = Report::new(options);
-    // A file that cannot be written is better known now.
+    // If the file cannot be written, the user should know before the measurements.
     report.save(options)?;
     for workload in &workloads {
         report.add(bench.measure(workload)?);

@@ -1,7 +1,9 @@
-//! Runs a workload under all tools, round by round. In: a workload. Out: [`Measured`]: every pair of runs.
+//! Runs a workload under all tools, round by round. In: a workload. Out: [`Measured`], with every
+//! pair of runs.
 //!
-//! In each round every tool runs once, in an order that is shuffled anew but the same whenever the benchmark is run. The
-//! untracked program runs once for each amount of work that the tools of the round do.
+//! In each round every tool runs once. Each round has another order, which is the same in every run
+//! of the benchmark. The untracked program runs once for each amount of work that the tools of the
+//! round do.
 
 use std::fs;
 use std::path::Path;
@@ -19,40 +21,40 @@ use crate::programs::Programs;
 use crate::tools::{self, ANNOTATED, CALLGRIND, CHECK, COUNTED, Job, TRACE, Tool, UNTRACKED};
 use crate::workloads::Workload;
 
-/// Everything about one workload.
+/// All measurements of one workload.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measured {
     pub(crate) workload: Workload,
-    /// How many times less work than the whole was done.
+    /// The whole work divided by the work that the runs of `untracked` did.
     pub(crate) fraction: u64,
-    /// The untracked runs of this much work.
+    /// The untracked runs, one for each round.
     pub(crate) untracked: Vec<Run>,
-    /// Heap events of it, as the counting allocator counts them.
+    /// Heap events of an untracked run, as the counting allocator counts them.
     pub(crate) events: u64,
     pub(crate) tools: Vec<UnderTool>,
     pub(crate) instructions: Option<Instructions>,
-    /// Why no instructions were counted although they should have been.
+    /// Why instructions were not counted although the flags ask for them.
     pub(crate) instructions_trouble: Option<String>,
 }
 
-/// Everything about one workload under one tool.
+/// All measurements of one workload under one tool.
 #[derive(Debug, Serialize)]
 pub(crate) struct UnderTool {
     pub(crate) tool: &'static str,
-    /// How many times less work than the whole it did.
+    /// The whole work divided by the work that the tool's runs did.
     pub(crate) fraction: u64,
-    /// Heap events of this much work, as the counting allocator counts them.
+    /// Heap events of one run, as the counting allocator counts them.
     pub(crate) events: u64,
     pub(crate) pairs: Vec<Pair>,
-    /// Whether it runs in the first rounds only.
+    /// Whether the tool runs in the first rounds only.
     pub(crate) rare: bool,
-    /// What the summary of the last dump says, if the tool wrote one.
+    /// The summary of the last dump, if the tool wrote one.
     pub(crate) dump: Option<DumpFacts>,
-    /// Why there are no runs, or fewer.
+    /// Why there are no runs, or fewer than rounds.
     pub(crate) trouble: Option<String>,
 }
 
-/// What `profiler-cli summary --json` says, in part.
+/// The fields of `profiler-cli summary --json` that are of interest here.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DumpFacts {
     allocations: u64,
@@ -66,13 +68,13 @@ pub(crate) struct DumpFacts {
 }
 
 impl DumpFacts {
-    /// Heap events.
+    /// Returns the number of heap events in the dump.
     pub(crate) fn events(&self) -> u64 {
         self.allocations + self.deallocations + self.reallocations
     }
 }
 
-/// What stays the same from workload to workload.
+/// What all workloads have in common.
 pub(crate) struct Bench<'a> {
     programs: &'a Programs,
     tools: Vec<&'static Tool>,
@@ -92,7 +94,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// All rounds of one workload.
+    /// Runs all rounds of one workload.
     pub(crate) fn measure(&self, workload: &Workload) -> Result<Measured> {
         let fraction = self.fraction(&UNTRACKED);
         let mut measured = Measured {
@@ -154,7 +156,8 @@ impl<'a> Bench<'a> {
         for step in steps {
             match step {
                 Step::Untracked(fraction) => {
-                    let run = self.run(&UNTRACKED, workload, self.work(workload, fraction), |_| Ok(()))?;
+                    let run =
+                        self.run(&UNTRACKED, workload, self.rounds_of(workload, fraction), |_| Ok(()))?;
                     untracked.push((fraction, run));
                 }
                 Step::Tool(index) => {
@@ -167,18 +170,19 @@ impl<'a> Bench<'a> {
                 }
             }
         }
-        let beside = |fraction| {
-            let run = untracked.iter().find(|(of, _)| *of == fraction).map(|(_, run)| *run);
+        let untracked_run = |fraction| {
+            let run = untracked.iter().find(|(of_run, _)| *of_run == fraction).map(|(_, run)| *run);
             run.context("every amount of work has an untracked run")
         };
-        measured.untracked.push(beside(measured.fraction)?.0);
+        measured.untracked.push(untracked_run(measured.fraction)?.0);
         for (index, (tool, result)) in runs {
             let under = &mut measured.tools[index];
-            let (untracked, expected) = beside(under.fraction)?;
+            let (untracked, expected) = untracked_run(under.fraction)?;
             if result == expected {
                 under.pairs.push(Pair { tool, untracked });
             } else {
-                under.trouble = Some(format!("failed: the work came to {result} instead of {expected}"));
+                under.trouble =
+                    Some(format!("failed: the result of the work is {result} instead of {expected}"));
             }
         }
         Ok(())
@@ -187,10 +191,11 @@ impl<'a> Bench<'a> {
     fn under_tool(&self, workload: &Workload, under: &mut UnderTool, last: bool) -> Result<(Run, u64)> {
         let tool = self.tools.iter().find(|tool| tool.name == under.tool).context("a tool of this run")?;
         let dump = &mut under.dump;
-        self.run(tool, workload, self.work(workload, under.fraction), |job| {
-            // Reading a dump takes its time; those of all rounds say the same, but for check.
+        self.run(tool, workload, self.rounds_of(workload, under.fraction), |job| {
+            // Reading a dump takes long. Except for `check`, the dumps of all rounds have the same
+            // summary.
             if **tool == CHECK || ([TRACE, ANNOTATED].contains(tool) && last) {
-                let facts = self.facts(&tools::profile(job))?;
+                let facts = self.dump_facts(&tools::profile(job))?;
                 ensure!(facts.different_stacks == 0, "{} stacks differ", facts.different_stacks);
                 *dump = Some(facts);
             }
@@ -198,7 +203,8 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// One run, and what the work came to. `afterwards` may look at what the tool has left.
+    /// Makes one run. Returns it and the result of the work. `afterwards` may read the files that
+    /// the tool wrote.
     pub(crate) fn run(
         &self,
         tool: &Tool,
@@ -219,7 +225,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Heap events of a part of the work, by the counting allocator.
+    /// Counts the heap events of some rounds with the counting allocator.
     pub(crate) fn events_of_rounds(&self, workload: &Workload, rounds: u64) -> Result<u64> {
         self.in_folder(workload, rounds, |job| {
             let counts = job.folder.join("counts.json");
@@ -242,50 +248,55 @@ impl<'a> Bench<'a> {
         work(&Job { workload: &workload.name, rounds, folder: folder.path() })
     }
 
+    /// Counts the heap events of a fraction of the whole work.
     fn events(&self, workload: &Workload, fraction: u64) -> Result<u64> {
-        self.events_of_rounds(workload, self.work(workload, fraction))
+        self.events_of_rounds(workload, self.rounds_of(workload, fraction))
     }
 
-    fn facts(&self, dump: &Path) -> Result<DumpFacts> {
+    fn dump_facts(&self, dump: &Path) -> Result<DumpFacts> {
         let mut summary = std::process::Command::new(self.programs.path("profiler-cli")?);
         let summary = summary.args(["summary", "--json"]).arg(dump).output()?;
         serde_json::from_slice(&summary.stdout).context("the summary of the dump")
     }
 
-    /// That the tool is not there, if it is not.
+    /// Returns why the tool cannot run, if a program is missing.
     fn missing(&self, tool: &Tool, workload: &Workload) -> Option<String> {
         let job = Job { workload: &workload.name, rounds: 1, folder: self.folder.path() };
         tool.command(self.programs, &job).err().map(|error| error.to_string())
     }
 
+    /// Returns by what the whole work is divided for this tool.
     fn fraction(&self, tool: &Tool) -> u64 {
         if tool.slow || self.quick { SLOW } else { 1 }
     }
 
-    fn work(&self, workload: &Workload, fraction: u64) -> u64 {
+    /// Returns the rounds that are this fraction of the whole work.
+    fn rounds_of(&self, workload: &Workload, fraction: u64) -> u64 {
         (workload.rounds / fraction).max(1)
     }
 }
 
-/// Whether a workload has a row of this tool.
+/// Whether the rows of a workload include one of this tool.
 fn is_row(tool: &Tool, workload: &Workload) -> bool {
     *tool != UNTRACKED && *tool != CALLGRIND && tool.only.is_none_or(|only| only == workload.name)
 }
 
+/// One run of a round.
 enum Step {
+    /// The untracked program does this fraction of the work.
     Untracked(u64),
-    /// By its place in the list.
+    /// The tool with this index in [`Measured::tools`] runs.
     Tool(usize),
 }
 
-/// What a program writes at its end.
+/// The report that a program writes at its end.
 #[derive(Deserialize)]
 struct ProgramReport {
     result: u64,
     application_cpu_ns: u64,
 }
 
-/// Rare tools run in so many rounds.
+/// Number of rounds in which rare tools run.
 const RARE_ROUNDS: u32 = 2;
-/// Slow tools do this fraction of the work.
+/// Slow tools do the whole work divided by this.
 const SLOW: u64 = 8;

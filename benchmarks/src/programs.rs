@@ -1,4 +1,5 @@
-//! Has cargo build what is measured. In: which tools are wanted. Out: paths of programs, and why some are missing.
+//! Makes cargo build the programs to measure. In: the chosen tools. Out: paths of programs, or that
+//! a program is missing.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,17 +13,18 @@ use cargo_metadata::{Message, MetadataCommand};
 use crate::annotate;
 use crate::tools::{Program, Tool};
 
-/// Programs that are built or installed, by the name of their file.
+/// Paths of programs that are built or installed, by the names of their files.
 pub(crate) struct Programs {
     paths: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Programs {
-    /// Builds what `tools` need, and the reader. What is ours must build; of the others it is said if they do not.
+    /// Builds the programs that `tools` need, and profiler-cli. Programs of this project must
+    /// build; if one with another profiler does not, stderr gets the reason.
     pub(crate) fn build(tools: &[&Tool]) -> Result<Programs> {
         let cargo = Cargo::new()?;
         let mut programs = Programs { paths: BTreeMap::new() };
-        programs.add(cargo.build_reader(), &["profiler-cli"])?;
+        programs.add(cargo.build_cli(), &["profiler-cli"])?;
         let own = [Program::Untracked, Program::Counted, Program::Tracked].map(Program::file);
         programs.add(cargo.build(&own, None, false), &own)?;
         for program in [Program::Dhat, Program::Jemalloc, Program::Heapscope] {
@@ -46,7 +48,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Where a program is, or that it is missing.
+    /// Returns the path of a program, or the error that it is missing.
     pub(crate) fn path(&self, file: &str) -> Result<&Path> {
         self.paths.get(file).map(PathBuf::as_path).with_context(|| format!("skipped: {file} missing"))
     }
@@ -61,7 +63,7 @@ impl Programs {
     }
 }
 
-/// Executables by name.
+/// Paths of executables by name.
 type Built = BTreeMap<String, Utf8PathBuf>;
 
 struct Cargo {
@@ -77,13 +79,14 @@ impl Cargo {
         Ok(Cargo { workspace, target: metadata.target_directory.into_std_path_buf() })
     }
 
-    fn build_reader(&self) -> Result<Built> {
+    fn build_cli(&self) -> Result<Built> {
         let mut cargo = self.command("Cargo.toml");
         cargo.args(["--package", "profiler-cli", "--bin", "profiler-cli"]);
-        built(cargo)
+        run_cargo(cargo)
     }
 
-    /// Builds programs of the package in `programs`, in folders of their own below the workspace's.
+    /// Builds programs of the package in `programs`, into a target folder of their own below that
+    /// of the workspace.
     fn build(&self, names: &[&str], feature: Option<&str>, frame_pointers: bool) -> Result<Built> {
         let mut cargo = self.command("benchmarks/programs/Cargo.toml");
         for name in names {
@@ -94,23 +97,25 @@ impl Cargo {
         }
         let mut target = self.target.join("benchmarks");
         if frame_pointers {
-            // With other flags everything is another build: beside the one of the others, not in its place.
+            // Other flags rebuild everything, so this build has a folder of its own beside the
+            // others.
             target.push("frame-pointers");
             let mut flags = std::env::var_os("RUSTFLAGS").unwrap_or_default();
             flags.push(OsString::from(" -Cforce-frame-pointers=yes"));
             cargo.env("RUSTFLAGS", flags).arg("--ignore-rust-version");
         }
         cargo.arg("--target-dir").arg(target);
-        built(cargo)
+        run_cargo(cargo)
     }
 
-    /// Builds the program whose parser is annotated, with all that it links: that parser is another package.
+    /// Builds the program whose parser is annotated. Its parser is another package, so everything
+    /// that links the parser is built as well.
     fn build_annotated(&self) -> Result<Built> {
         let folder = self.target.join("benchmarks").join(Program::Annotated.file());
         let manifest = annotate::prepare(&self.workspace, &folder)?;
         let mut cargo = command();
         cargo.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(folder.join("target"));
-        built(cargo)
+        run_cargo(cargo)
     }
 
     fn command(&self, manifest: &str) -> Command {
@@ -126,7 +131,8 @@ fn command() -> Command {
     cargo
 }
 
-fn built(mut cargo: Command) -> Result<Built> {
+/// Runs cargo and returns the executables that it built.
+fn run_cargo(mut cargo: Command) -> Result<Built> {
     let output = cargo.stderr(Stdio::inherit()).output().context("cargo does not start")?;
     ensure!(output.status.success(), "cargo build ended with {}", output.status);
     let mut built = Built::new();

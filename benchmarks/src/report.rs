@@ -1,5 +1,8 @@
-//! Everything that was measured, and the file of `--json`, which is written anew after each workload: what is cut short
-//! keeps what it has. In: measurements. Out: JSON with every run, and the figures that the table shows.
+//! All measurements, and the file of `--json`. In: measurements. Out: JSON with every run, and with
+//! the figures that the table shows.
+//!
+//! The file is written anew after each workload, so a benchmark that is interrupted keeps the
+//! workloads that it has done.
 
 use std::fs;
 
@@ -14,19 +17,19 @@ use crate::measure::Measured;
 use crate::memory::{self, Latency};
 use crate::tools::CALLGRIND;
 
-/// What the table is made of.
+/// All measurements, of which the table is made.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     pub(crate) schema: &'static str,
     pub(crate) processor: String,
     pub(crate) cores: usize,
-    /// When it began.
+    /// Measured at the beginning.
     pub(crate) memory: Vec<Latency>,
     pub(crate) rounds: u32,
     pub(crate) quick: bool,
     pub(crate) workloads: Vec<Measured>,
     pub(crate) loading: Option<Loading>,
-    /// What went wrong, a sentence each. A tool that is not installed is none of these.
+    /// Failures, one sentence each. A tool that is not installed is not a failure.
     pub(crate) failures: Vec<String>,
 }
 
@@ -53,19 +56,19 @@ impl Report {
         self.workloads.push(measured);
     }
 
-    /// Writes the file of `--json`, if there is to be one.
+    /// Writes the file of `--json`, if the flag is given.
     pub(crate) fn save(&self, options: &Options) -> Result<()> {
         let Some(path) = &options.json else { return Ok(()) };
         let text = serde_json::to_string_pretty(&self.with_figures()?)?;
         fs::write(path, text + "\n").with_context(|| path.display().to_string())
     }
 
-    /// Figures are computed from the runs, so they are no part of the measurements.
+    /// Returns the report as JSON with the figures of each tool, which are computed from its runs.
     fn with_figures(&self) -> Result<Value> {
         let mut value = serde_json::to_value(self)?;
-        for (at, measured) in self.workloads.iter().enumerate() {
-            for (place, under) in measured.tools.iter().enumerate() {
-                value["workloads"][at]["tools"][place]["figures"] =
+        for (workload, measured) in self.workloads.iter().enumerate() {
+            for (tool, under) in measured.tools.iter().enumerate() {
+                value["workloads"][workload]["tools"][tool]["figures"] =
                     json!(figures::figures(&under.pairs, under.events));
             }
         }
@@ -73,7 +76,7 @@ impl Report {
     }
 }
 
-/// The name of the processor, as the kernel tells it.
+/// Returns the name of the processor, as the kernel reports it.
 fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

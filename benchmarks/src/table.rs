@@ -7,11 +7,11 @@ use crate::figures::{self, Figures};
 use crate::instructions::Instructions;
 use crate::loading::Loading;
 use crate::measure::{Measured, UnderTool};
-use crate::memory::in_words;
+use crate::memory::describe;
 use crate::report::Report;
 use crate::tools::{ANNOTATED, OFF, TRACE, UNTRACKED};
 
-/// The whole: a line that says what was measured on, the table, and what loading a dump takes.
+/// Renders a report: a line about the machine, the table, and how long it takes to load a dump.
 pub(crate) fn render(report: &Report, markdown: bool) -> String {
     let mut text = String::new();
     if !report.workloads.is_empty() {
@@ -32,7 +32,7 @@ pub(crate) fn render(report: &Report, markdown: bool) -> String {
         }
         let work = if report.quick { "an eighth of the work" } else { "all of the work" };
         let Report { processor, cores, rounds, memory, .. } = report;
-        text += &format!("{processor}, {cores} cores, {rounds} rounds of {work}; {}\n\n", in_words(memory));
+        text += &format!("{processor}, {cores} cores, {rounds} rounds of {work}; {}\n\n", describe(memory));
         text += &format!("{table}\n");
     }
     if let Some(loading) = &report.loading {
@@ -130,7 +130,7 @@ fn remarks(under: &UnderTool, measured: &Measured, report: &Report) -> String {
         if !dump.exact {
             remarks.push(format!("not exact: {} lost, {} cut off", dump.lost_events, dump.truncated_stacks));
         }
-        // A hash table with a random seed makes a difference of a few.
+        // A hash table with a random seed changes the number by a few events.
         if dump.events().abs_diff(under.events) > under.events / 100 {
             remarks.push(format!("{} events instead of {}", dump.events(), under.events));
         }
@@ -140,7 +140,8 @@ fn remarks(under: &UnderTool, measured: &Measured, report: &Report) -> String {
     remarks.join("; ")
 }
 
-/// How the CPU time that an event adds in the application's threads grows with the second thread.
+/// Compares the CPU time that an event adds in the application's threads with that of the same work
+/// on one thread.
 fn against_one_thread(under: &UnderTool, measured: &Measured, report: &Report) -> Option<String> {
     let name = measured.workload.one_thread.as_ref()?;
     let other = report.workloads.iter().find(|other| other.workload.name == *name)?;
@@ -150,11 +151,12 @@ fn against_one_thread(under: &UnderTool, measured: &Measured, report: &Report) -
         Some(figures.application_cpu_ns_per_event)
     };
     let (two, one) = (added(under)?, added(other)?);
-    // What adds less than a few nanoseconds is noise.
+    // Below 10 ns the added time is mostly noise.
     (one >= 10.0).then(|| format!("in its threads {:.2} x {name}", two / one))
 }
 
-/// The wall time of an annotated program as a multiple of the recorded one's of the same round.
+/// Compares the wall time of the annotated program with that of the recorded program in the same
+/// round.
 fn against_trace(under: &UnderTool, measured: &Measured) -> Option<String> {
     let recorded =
         measured.tools.iter().find(|other| under.tool == ANNOTATED.name && other.tool == TRACE.name)?;
@@ -180,12 +182,13 @@ fn mebibytes(bytes: f64) -> String {
     format!("{:.1}", bytes / f64::from(1 << 20))
 }
 
-/// No workload waits for anything but a processor: its threads take as long as the wall clock, or longer.
+/// Whether the machine was busy with other programs. A workload waits for nothing but a processor,
+/// so on an idle machine its CPU time is at least its wall time.
 fn is_busy(wall_ns: f64, cpu_ns: f64) -> bool {
     cpu_ns < 0.85 * wall_ns
 }
 
-/// As many digits behind the point as say something: three in all, two below ten.
+/// Formats a figure with three significant digits, but never more than two behind the point.
 fn digits(figure: f64) -> String {
     match figure.abs() {
         size if size >= 100.0 => format!("{figure:.0}"),
@@ -214,7 +217,7 @@ mod tests {
     use crate::workloads::Workload;
 
     #[test]
-    fn numbers_are_short() {
+    fn numbers_have_few_digits() {
         assert_eq!(
             [digits(4.256), digits(-0.5), digits(42.56), digits(425.6)],
             ["4.26", "-0.50", "42.6", "426"]
@@ -282,7 +285,8 @@ mod tests {
         let cell = |row: usize, column: usize| rows[row][column].trim().to_owned();
         assert_eq!((cell(2, 1), cell(2, 3), cell(2, 11)), ("one".into(), "1 ms".into(), "10 events".into()));
         assert_eq!(cell(3, 3), "3.00 (3.00-3.00)");
-        // 2,000,000 ns and, in its threads, 1000 ns for ten events; 300 instructions for ten.
+        // For ten events the tool adds 2,000,000 ns, of which 1000 ns in the application's threads,
+        // and 300 instructions.
         assert_eq!(
             (cell(3, 4), cell(3, 6), cell(3, 10)),
             ("200000".into(), "100".into(), "30 /event".into())

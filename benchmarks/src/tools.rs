@@ -1,4 +1,5 @@
-//! The tools. In: a workload. Out: the command that runs it under a tool, and what the tool leaves behind.
+//! The tools. In: a workload. Out: the command that runs it under a tool, and the size of the files
+//! that the tool wrote.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,37 +10,37 @@ use anyhow::{Result, ensure};
 use crate::cli::Options;
 use crate::programs::Programs;
 
-/// One row of each workload.
+/// A way to run a workload: one row of the table for each workload.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) program: Program,
-    /// What is asked of it.
-    asked: Asked,
-    /// What runs the program.
+    mode: Mode,
+    /// The installed tool that runs the program, if one does.
     pub(crate) wrapper: Option<Wrapper>,
-    /// Does only an eighth of the work, as does the untracked run that it is compared with.
+    /// Whether it does only an eighth of the work; the untracked run of its pairs does the same.
     pub(crate) slow: bool,
-    /// Runs in the first rounds only: slow too, but a part of the work would show little more than how it starts.
+    /// Whether it runs in the first rounds only. Such a tool is slow too, but with a part of the
+    /// work, the time of its start would be most of the measured time.
     pub(crate) rare: bool,
-    /// Whether what it leaves must be there.
-    writes: bool,
-    /// The one workload that it is for, if it is not for all.
+    /// Whether it fails if it writes no profile.
+    writes_profile: bool,
+    /// The only workload that it runs, if it does not run all.
     pub(crate) only: Option<&'static str>,
 }
 
-/// What the environment asks of a program.
+/// What environment variables make a program do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Nothing,
+enum Mode {
+    Default,
     Trace,
     Check,
     JemallocAll,
     JemallocSample,
 }
 
-/// What is installed, or not, and runs a program.
+/// A tool that runs a program, and that may not be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrapper {
     Heaptrack,
@@ -48,7 +49,7 @@ pub(crate) enum Wrapper {
 }
 
 impl Wrapper {
-    /// Its executable.
+    /// Returns the name of the executable.
     pub(crate) fn file(self) -> &'static str {
         match self {
             Wrapper::Heaptrack => "heaptrack",
@@ -63,7 +64,7 @@ pub(crate) enum Program {
     Untracked,
     Counted,
     Tracked,
-    /// The same program with a copy of a parser whose hottest functions are annotated.
+    /// `Tracked` with a copy of a parser whose hottest functions are annotated.
     Annotated,
     Dhat,
     Heapscope,
@@ -71,7 +72,7 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    /// Its executable.
+    /// Returns the name of the executable.
     pub(crate) fn file(self) -> &'static str {
         match self {
             Program::Untracked => "untracked",
@@ -84,33 +85,33 @@ impl Program {
         }
     }
 
-    /// The feature without which it is not built.
+    /// Returns the feature that the program needs, if it needs one.
     pub(crate) fn feature(self) -> Option<&'static str> {
         self.file().strip_prefix("with_")
     }
 }
 
 pub(crate) const UNTRACKED: Tool = tool("untracked", "no tool: the system's allocator", Program::Untracked);
-/// Counts events; no row of the table.
+/// Counts events. It has no row in the table.
 pub(crate) const COUNTED: Tool = tool("counted", "the counting allocator of the tests", Program::Counted);
 pub(crate) const OFF: Tool = tool("off", "alloc-tracker, linked and switched off", Program::Tracked);
 pub(crate) const TRACE: Tool =
-    tool("trace", "alloc-tracker, recording", Program::Tracked).asked(Asked::Trace).writing();
+    tool("trace", "alloc-tracker, recording", Program::Tracked).mode(Mode::Trace).must_write_profile();
 pub(crate) const CHECK: Tool =
     tool("check", "alloc-tracker, comparing every stack with a full walk", Program::Tracked)
-        .asked(Asked::Check)
-        .writing()
+        .mode(Mode::Check)
+        .must_write_profile()
         .slow();
 pub(crate) const ANNOTATED: Tool =
     tool("annotated", "alloc-tracker, recording, ten functions of syn with #[profile]", Program::Annotated)
-        .asked(Asked::Trace)
-        .writing()
+        .mode(Mode::Trace)
+        .must_write_profile()
         .only("syn");
 pub(crate) const CALLGRIND: Tool =
     tool("callgrind", "counts the instructions of untracked, off and trace", Program::Tracked)
         .run_by(Wrapper::Callgrind);
 
-/// All of them, in the order in which they are shown.
+/// All tools, in the order of the table's rows.
 pub(crate) const ALL: [Tool; 13] = [
     UNTRACKED,
     OFF,
@@ -118,41 +119,41 @@ pub(crate) const ALL: [Tool; 13] = [
     CHECK,
     ANNOTATED,
     tool("heapscope", "heapscope, with frame pointers, its default of 24 frames", Program::Heapscope)
-        .writing(),
+        .must_write_profile(),
     tool("heaptrack", "heaptrack, of the untracked program", Program::Untracked)
         .run_by(Wrapper::Heaptrack)
-        .writing(),
-    tool("dhat", "dhat, its default of 10 frames", Program::Dhat).writing(),
+        .must_write_profile(),
+    tool("dhat", "dhat, its default of 10 frames", Program::Dhat).must_write_profile(),
     tool("jemalloc-all", "jemalloc, profiling every allocation", Program::Jemalloc)
-        .asked(Asked::JemallocAll)
-        .writing()
+        .mode(Mode::JemallocAll)
+        .must_write_profile()
         .slow(),
     tool("jemalloc-sample", "jemalloc, profiling its default of one in 512 KiB", Program::Jemalloc)
-        .asked(Asked::JemallocSample)
-        .writing(),
+        .mode(Mode::JemallocSample)
+        .must_write_profile(),
     tool("jemalloc", "jemalloc, not profiling", Program::Jemalloc),
     tool("valgrind-dhat", "Valgrind's DHAT, of the untracked program", Program::Untracked)
         .run_by(Wrapper::ValgrindDhat)
-        .writing()
+        .must_write_profile()
         .rare(),
     CALLGRIND,
 ];
 
-/// Those that the flags ask for.
+/// Returns the tools that the flags choose.
 pub(crate) fn chosen(options: &Options) -> Vec<&'static Tool> {
     ALL.iter().filter(|tool| options.wants_tool(tool.name)).collect()
 }
 
-/// A run that is about to be.
+/// What one run is to do.
 pub(crate) struct Job<'a> {
     pub(crate) workload: &'a str,
     pub(crate) rounds: u64,
-    /// Empty, and gone afterwards.
+    /// Folder for the files of this run: empty before it, removed after it.
     pub(crate) folder: &'a Path,
 }
 
 impl Tool {
-    /// How to run a workload under this tool.
+    /// Returns the command that runs a workload under this tool.
     pub(crate) fn command(&self, programs: &Programs, job: &Job<'_>) -> Result<Command> {
         let program = programs.path(self.program.file())?;
         let profile = job.folder.join(PROFILE);
@@ -166,7 +167,7 @@ impl Tool {
             Some(wrapper) => {
                 let mut command = Command::new(programs.path(wrapper.file())?);
                 match wrapper {
-                    // Without a display it does not open its window at the end.
+                    // Without a display, heaptrack opens no window at the end.
                     Wrapper::Heaptrack => command
                         .env_remove("DISPLAY")
                         .env_remove("WAYLAND_DISPLAY")
@@ -188,17 +189,18 @@ impl Tool {
         for unwanted in ["ALLOC_TRACKER", "ALLOC_TRACKER_CHECK", "ALLOC_ORACLE_OUT"] {
             command.env_remove(unwanted);
         }
-        match self.asked {
-            Asked::Nothing => command.env("BENCHMARK_PROFILE", &profile),
-            Asked::Trace => trace(&mut command, &profile),
-            Asked::Check => trace(&mut command, &profile).env("ALLOC_TRACKER_CHECK", "1"),
-            Asked::JemallocAll => profiling(&mut command, &profile, "prof:true,lg_prof_sample:0"),
-            Asked::JemallocSample => profiling(&mut command, &profile, "prof:true"),
+        match self.mode {
+            Mode::Default => command.env("BENCHMARK_PROFILE", &profile),
+            Mode::Trace => trace(&mut command, &profile),
+            Mode::Check => trace(&mut command, &profile).env("ALLOC_TRACKER_CHECK", "1"),
+            Mode::JemallocAll => profile_jemalloc(&mut command, &profile, "prof:true,lg_prof_sample:0"),
+            Mode::JemallocSample => profile_jemalloc(&mut command, &profile, "prof:true"),
         };
         Ok(command)
     }
 
-    /// What the tool left behind, in bytes; an error if it left nothing although it should have.
+    /// Returns the size of the files that the tool wrote, in bytes. Fails if a tool that must write
+    /// a profile wrote none.
     pub(crate) fn output_bytes(&self, job: &Job<'_>) -> Result<u64> {
         let mut bytes = 0;
         for file in job.folder.read_dir()? {
@@ -207,31 +209,33 @@ impl Tool {
                 bytes += file.metadata()?.len();
             }
         }
-        ensure!(!self.writes || bytes > LEAST_PROFILE_BYTES, "it left no profile");
+        ensure!(!self.writes_profile || bytes > LEAST_PROFILE_BYTES, "it wrote no profile");
         Ok(bytes)
     }
 }
 
-/// What a tool has left, if it is one file; the dump of `trace` and `check`.
+/// Returns the path of the tool's profile, if that is one file; of `trace` and `check`, the dump.
 pub(crate) fn profile(job: &Job<'_>) -> PathBuf {
     job.folder.join(PROFILE)
 }
 
-/// What callgrind has left.
+/// Returns the path of callgrind's output.
 pub(crate) fn callgrind_profile(job: &Job<'_>) -> PathBuf {
     job.folder.join(CALLGRIND_PROFILE)
 }
 
-/// What the program itself reports.
+/// Returns the path of the program's own report.
 pub(crate) fn report(job: &Job<'_>) -> PathBuf {
     job.folder.join(REPORT)
 }
 
+/// Makes a program record into a dump.
 fn trace<'a>(command: &'a mut Command, profile: &Path) -> &'a mut Command {
     command.env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", profile)
 }
 
-fn profiling<'a>(command: &'a mut Command, profile: &Path, options: &str) -> &'a mut Command {
+/// Makes jemalloc profile.
+fn profile_jemalloc<'a>(command: &'a mut Command, profile: &Path, options: &str) -> &'a mut Command {
     let mut options = OsString::from(options);
     options.push(",prof_final:true,prof_prefix:");
     options.push(profile);
@@ -243,23 +247,23 @@ const fn tool(name: &'static str, about: &'static str, program: Program) -> Tool
         name,
         about,
         program,
-        asked: Asked::Nothing,
+        mode: Mode::Default,
         wrapper: None,
         slow: false,
         rare: false,
-        writes: false,
+        writes_profile: false,
         only: None,
     }
 }
 
 impl Tool {
-    /// The same by Valgrind's callgrind.
+    /// Returns this tool, run by Valgrind's callgrind.
     pub(crate) const fn under_callgrind(self) -> Tool {
-        Tool { writes: false, ..self.run_by(Wrapper::Callgrind) }
+        Tool { writes_profile: false, ..self.run_by(Wrapper::Callgrind) }
     }
 
-    const fn asked(self, asked: Asked) -> Tool {
-        Tool { asked, ..self }
+    const fn mode(self, mode: Mode) -> Tool {
+        Tool { mode, ..self }
     }
 
     const fn run_by(self, wrapper: Wrapper) -> Tool {
@@ -278,15 +282,15 @@ impl Tool {
         Tool { only: Some(workload), ..self }
     }
 
-    const fn writing(self) -> Tool {
-        Tool { writes: true, ..self }
+    const fn must_write_profile(self) -> Tool {
+        Tool { writes_profile: true, ..self }
     }
 }
 
 const PROFILE: &str = "profile";
 const CALLGRIND_PROFILE: &str = "callgrind";
 const REPORT: &str = "report.json";
-/// Less than any profile with a stack in it.
+/// Smaller than any profile with a stack in it.
 const LEAST_PROFILE_BYTES: u64 = 200;
 
 #[cfg(test)]
@@ -301,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn rivals_have_features_of_their_own() {
+    fn other_profilers_have_features_of_their_own() {
         assert_eq!(Program::Tracked.feature(), None);
         assert_eq!(Program::Dhat.feature(), Some("dhat"));
     }

@@ -1,4 +1,5 @@
-//! The workloads, as the programs themselves list them.
+//! The workloads. In: a program, which lists those that it can do. Out: those that the flags
+//! choose.
 
 use std::process::Command;
 
@@ -14,13 +15,13 @@ use crate::tools::Program;
 pub(crate) struct Workload {
     pub(crate) name: String,
     pub(crate) about: String,
-    /// How often a whole run does it.
+    /// Rounds of a whole run.
     pub(crate) rounds: u64,
-    /// The workload that does the same on one thread, if this one has more.
+    /// Name of the workload that does the same work on one thread, if this one has several.
     pub(crate) one_thread: Option<String>,
 }
 
-/// Those that the flags ask for.
+/// Returns the workloads that the flags choose.
 pub(crate) fn chosen(options: &Options, programs: &Programs) -> Result<Vec<Workload>> {
     let list = Command::new(programs.path(Program::Untracked.file())?).output()?;
     let all: Vec<Workload> = serde_json::from_slice(&list.stdout).context("the list of workloads")?;

@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same in every run, so that every run allocates the same.
+//! Numbers that look random and are the same in every run, so that every run allocates alike.
 
 /// A linear congruential generator with the multiplier and increment of Knuth's MMIX.
 ///
@@ -10,7 +10,7 @@
 pub struct Lcg(u64);
 
 impl Lcg {
-    /// Begins the sequence that belongs to `seed`.
+    /// Starts the sequence that belongs to `seed`.
     ///
     /// ```
     /// let numbers = examples::Lcg::new(1);
@@ -19,7 +19,7 @@ impl Lcg {
         Self(seed)
     }
 
-    /// The next number, at least 0 and less than `limit`.
+    /// Returns the next number, at least 0 and less than `limit`.
     ///
     /// ```
     /// assert!(examples::Lcg::new(1).below(6) < 6);
@@ -34,7 +34,7 @@ impl Lcg {
         (self.0 >> 33) % limit
     }
 
-    /// Puts `items` in an order of this sequence (Fisher and Yates).
+    /// Shuffles `items` by the numbers of this sequence (Fisher and Yates).
     ///
     /// ```
     /// let mut order = [0, 1, 2, 3];

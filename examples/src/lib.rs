@@ -1,8 +1,9 @@
-//! What the example programs share, so that each of them can keep to its habit.
+//! What the example programs share, so that each of them shows little more than its memory habit.
 //!
-//! Every program declares the tracker as its global allocator, as any program would. The attribute in front of it only
-//! makes room for the feature `oracle`, with which this library declares the global allocator instead:
-//! `alloc_oracle::Counting` around the same tracker, so that the two can be compared.
+//! Every program declares the tracker as its global allocator, as any program would. The `cfg` in
+//! front of it is there for the feature `oracle`. With that feature, this library declares the
+//! global allocator instead: `alloc_oracle::Counting` around the same tracker, so that the two can
+//! be compared.
 #![forbid(unsafe_code)]
 
 mod lcg;
@@ -14,9 +15,11 @@ pub use lcg::Lcg;
 static COUNTED: alloc_oracle::Counting<alloc_tracker::AllocTracker> =
     alloc_oracle::Counting::new(alloc_tracker::AllocTracker::system());
 
-/// Begins an example: first thing in `main`. Without the feature `oracle` it does nothing.
+/// Prepares an example; call it at the beginning of `main`. Does nothing without the feature
+/// `oracle`.
 ///
-/// With it, the exit of the process writes the independent counts to the file that `ALLOC_ORACLE_OUT` names.
+/// With that feature, the process writes the independent counts at its exit, to the file that
+/// `ALLOC_ORACLE_OUT` names.
 ///
 /// ```
 /// examples::begin();
@@ -26,9 +29,10 @@ pub fn begin() {
     alloc_oracle::report_at_exit();
 }
 
-/// How often to do the whole work: the first argument of the program, 1 without one.
+/// Returns how often to do the whole work: the first argument of the program, or 1 without
+/// arguments.
 ///
-/// Anything but a positive number ends the process with status 2.
+/// If the argument is not a positive number, the process ends with status 2.
 ///
 /// ```
 /// assert_eq!(examples::rounds(), 1);
@@ -36,7 +40,7 @@ pub fn begin() {
 pub fn rounds() -> usize {
     let Some(argument) = std::env::args().nth(1) else { return 1 };
     parse_rounds(&argument).unwrap_or_else(|| {
-        eprintln!("rounds: '{argument}' is not a positive number; give one, or nothing for 1");
+        eprintln!("rounds: '{argument}' is not a positive number; give one, or no argument for 1");
         std::process::exit(2);
     })
 }

@@ -1,5 +1,5 @@
 #[alloc_tracker::profile]
 #[alloc_tracker::profile]
-fn is_announced_twice() {}
+fn is_annotated_twice() {}
 
 fn main() {}

@@ -1,13 +1,17 @@
-//! The function that every course on memory profiling begins with: two big buffers, one after the other.
+//! The function that every course on memory profiling begins with: two big buffers, one after the
+//! other.
 //!
 //! What a profile must show, line by line, for `allocate`:
 //!
 //! - the line marked `PLANTED: x`: increment 77.5 MiB, `BUFFER_BYTES` = 81,264,640 bytes exactly;
-//! - the line marked `PLANTED: y`: increment 77.5 MiB again, memory usage now 155 MiB above that before the call;
+//! - the line marked `PLANTED: y`: increment 77.5 MiB again, memory usage now 155 MiB above that
+//!   before the call;
 //! - the line marked `PLANTED: sum`: increment 0;
-//! - the closing brace, marked `PLANTED: freed`: increment -155 MiB, for both buffers end there.
+//! - the closing brace, marked `PLANTED: freed`: increment -155 MiB, because both buffers are freed
+//!   there.
 //!
-//! With `rounds` as first argument the function is called so many times, and every line occurs as often.
+//! With `rounds` as first argument, the function is called `rounds` times, and every line occurs as
+//! often.
 #![forbid(unsafe_code)]
 
 use std::hint::black_box;

@@ -1,16 +1,19 @@
-//! A queue between a quick producer and a slow consumer: for every `PACE` messages put in, one is taken out.
+//! A queue between a quick producer and a slow consumer: for every `PACE` messages put in, one is
+//! taken out.
 //!
 //! What a profile must show:
 //!
-//! - The peak is in the queue: `(PACE - 1) * BATCHES + 1` = 3,001 messages of `MESSAGE_BYTES`, 3,073,024 bytes, from the
-//!   line marked `PLANTED: peak` in `produce`. At that moment the last batch is in and nothing of it is out yet.
-//! - All messages are allocated by the thread `producer` and freed by the thread `consumer`; there are
+//! - The peak is in the queue: `(PACE - 1) * BATCHES + 1` = 3,001 messages of `MESSAGE_BYTES`,
+//!   3,073,024 bytes, from the line marked `PLANTED: peak` in `produce`. At that moment the last
+//!   batch is in the queue and none of its messages is out yet.
+//! - The thread `producer` allocates all messages and the thread `consumer` frees them; there are
 //!   `PACE * BATCHES` = 4,000 of them.
-//! - The line marked `PLANTED: growth` holds one block, the ring of the queue, which doubles by reallocation.
-//! - Nothing leaks: the consumer drains the queue in the end.
+//! - The line marked `PLANTED: growth` holds one block, the ring buffer of the queue, which doubles
+//!   by reallocation.
+//! - Nothing leaks: the consumer empties the queue in the end.
 //!
-//! The two threads hand over to each other after every batch, so that the figures do not depend on the scheduler.
-//! With `rounds` as first argument, `BATCHES * rounds` batches.
+//! The two threads take turns after every batch, so that the figures do not depend on the
+//! scheduler. With `rounds` as first argument, there are `BATCHES * rounds` batches.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -54,7 +57,7 @@ struct State {
     closed: bool,
 }
 
-/// Returns the most messages that were in the queue at once.
+/// Puts all batches into the queue. Returns the most messages that were in it at once.
 #[inline(never)]
 fn produce(channel: &Channel, batches: usize) -> usize {
     let mut longest = 0;
@@ -74,7 +77,8 @@ fn produce(channel: &Channel, batches: usize) -> usize {
     longest
 }
 
-/// Takes one message a batch while the producer is at work, and all that are left once it is done.
+/// Takes one message for each batch while the producer works, and the remaining ones once it is
+/// done. Returns a checksum over all messages.
 #[inline(never)]
 fn consume(channel: &Channel) -> u64 {
     let mut checksum = 0;

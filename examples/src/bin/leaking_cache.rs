@@ -1,13 +1,13 @@
-//! A cache that no one empties: one entry for every request id, and no request id comes twice.
+//! A cache that is never emptied: one entry for every request id, and no request id comes twice.
 //!
 //! What a profile must show:
+//! - `leaks`: the first row is `ENTRIES` blocks of together `ENTRIES * ENTRY_BYTES` = 4,096,000 bytes
+//!   from the line marked `PLANTED: leak` in `render`. They are still reachable, through the static
+//!   `CACHE`: a leak by neglect.
+//! - A smaller row is the tree of the cache itself, from `store`. There are as many request lines
+//!   (`PLANTED: freed`), and none of them is left.
 //!
-//! - `leaks`: the first row is `ENTRIES` blocks of together `ENTRIES * ENTRY_BYTES` = 4,096,000 bytes, from the line
-//!   marked `PLANTED: leak` in `render`. They are still reachable, through the static `CACHE`: a leak by neglect.
-//! - A smaller row is the tree of the cache itself, from `store`. The request lines (`PLANTED: freed`) are as many
-//!   allocations, and none of them is left.
-//!
-//! With `rounds` as first argument, `ENTRIES * rounds` entries.
+//! With `rounds` as first argument: `ENTRIES * rounds` entries. README.md shows lines by their numbers.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ fn main() {
     println!("{entries} requests answered with {answered} bytes; the cache holds {}", cached_bytes());
 }
 
-/// One request: its line is a temporary of a fixed size, its answer is cached for good.
+/// Handles one request: its line is a temporary of a fixed size, its answer is cached for good.
 #[inline(never)]
 fn handle(id: usize) -> usize {
     let mut line = String::with_capacity(LINE_BYTES); // PLANTED: freed

@@ -1,14 +1,17 @@
-//! Locality: the same chain of nodes once in boxes that are visited in a shuffled order, once side by side in a table.
+//! Locality: a chain of nodes, once in boxes that are visited in a shuffled order, once side by
+//! side in a table.
 //!
 //! What a profile must show:
 //!
-//! - `NODES` = 50,000 blocks of `NODE_BYTES` = 256 bytes, 12,800,000 bytes, from the line marked `PLANTED: boxes` in
-//!   `boxed`;
-//! - the same bytes in one block from the line marked `PLANTED: table` in `table`;
-//! - both at the peak, and nothing left at the end. The walks themselves (`walk_boxes`, `walk_table`) allocate nothing.
+//! - `NODES` = 50,000 blocks of `NODE_BYTES` = 256 bytes, 12,800,000 bytes, from the line marked
+//!   `PLANTED: boxes` in `boxed`.
+//! - As many bytes in one block from the line marked `PLANTED: table` in `table`.
+//! - Both are live at the peak, and nothing is left at the end. The walks themselves (`walk_boxes`,
+//!   `walk_table`) allocate nothing.
 //!
-//! The output is the time of each walk and their ratio, which is what scattered memory costs on this machine. With
-//! `rounds` as first argument, so many passes are made over each: the times grow, the allocations do not.
+//! The output is the time of each walk and their ratio: the cost of scattered memory on this
+//! machine. With `rounds` as first argument, each walk makes `PASSES * rounds` passes: the times
+//! grow, the allocations do not.
 #![forbid(unsafe_code)]
 
 use std::hint::black_box;
@@ -24,7 +27,8 @@ const NODES: usize = 50_000;
 const NODE_BYTES: usize = size_of::<Node>();
 const PASSES: usize = 10;
 
-/// Four cache lines, of which a walk reads one. Which node comes next is known only once this one is read.
+/// Four cache lines, of which a walk reads one. A walk knows the next node only after reading this
+/// one.
 struct Node {
     value: u64,
     next: usize,
@@ -47,7 +51,7 @@ fn main() {
     );
 }
 
-/// One allocation a node; the chain visits them in an order that has nothing to do with where they are.
+/// Makes one allocation for each node. The order of the chain has nothing to do with the addresses.
 #[inline(never)]
 #[expect(clippy::vec_box, reason = "the boxes are what is measured")]
 fn boxed(order: &[usize]) -> Vec<Box<Node>> {
@@ -61,7 +65,7 @@ fn boxed(order: &[usize]) -> Vec<Box<Node>> {
     nodes
 }
 
-/// One allocation for all nodes, and the chain goes through it from end to end.
+/// Makes one allocation for all nodes, through which the chain leads from end to end.
 #[inline(never)]
 fn table() -> Vec<Node> {
     let mut nodes = Vec::with_capacity(NODES); // PLANTED: table
@@ -81,20 +85,20 @@ fn shuffled() -> Vec<usize> {
 
 #[inline(never)]
 fn walk_boxes(nodes: &[Box<Node>]) -> u64 {
-    let (mut at, mut sum) = (0, 0);
+    let (mut index, mut sum) = (0, 0);
     for _ in 0..nodes.len() {
-        let node = &nodes[at];
-        (at, sum) = (node.next, sum + node.value);
+        let node = &nodes[index];
+        (index, sum) = (node.next, sum + node.value);
     }
     sum
 }
 
 #[inline(never)]
 fn walk_table(nodes: &[Node]) -> u64 {
-    let (mut at, mut sum) = (0, 0);
+    let (mut index, mut sum) = (0, 0);
     for _ in 0..nodes.len() {
-        let node = &nodes[at];
-        (at, sum) = (node.next, sum + node.value);
+        let node = &nodes[index];
+        (index, sum) = (node.next, sum + node.value);
     }
     sum
 }
@@ -106,7 +110,8 @@ fn timed(passes: usize, walk: impl Fn() -> u64) -> (Duration, u64) {
 }
 
 impl Node {
-    /// Its neighbour is the next one, and the last is followed by the first.
+    /// Makes a node whose next one is its neighbour in the table; the last is followed by the
+    /// first.
     fn new(value: usize) -> Self {
         Self { value: value as u64, next: (value + 1) % NODES, _payload: [value as u64; 30] }
     }

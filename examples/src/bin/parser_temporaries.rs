@@ -1,21 +1,24 @@
-//! A calculator by recursive descent that copies every token into a `String` of its own, looks at it and throws it away.
+//! A calculator by recursive descent that copies every token into a `String` of its own, looks at
+//! it and throws it away.
 //!
 //! What a profile must show:
 //!
-//! - `TOKENS * STATEMENTS` = 56,000 allocations of together `TOKEN_BYTES * STATEMENTS` = 68,000 bytes from the line
-//!   marked `PLANTED: temporaries` in `next_token`, and every one of them temporary: freed before the thread
-//!   allocates again. They are nearly all allocations of the program and nearly none of its peak.
-//! - The peak is the program text, one block of `STATEMENTS * STATEMENT.len()` bytes from the line marked
-//!   `PLANTED: peak`. Nothing leaks.
+//! - `TOKENS * STATEMENTS` = 56,000 allocations of together `TOKEN_BYTES * STATEMENTS` = 68,000
+//!   bytes from the line marked `PLANTED: temporaries` in `next_token`. Every one of them is
+//!   temporary: freed before the thread allocates again. They are nearly all allocations of the
+//!   program and nearly none of its peak.
+//! - The peak is the program text, one block of `STATEMENTS * STATEMENT.len()` bytes from the line
+//!   marked `PLANTED: peak`. Nothing leaks.
 //!
-//! With `rounds` as first argument, the same text is read so many times.
+//! With `rounds` as first argument, the text is read `rounds` times.
 #![forbid(unsafe_code)]
 
 #[cfg(not(feature = "oracle"))]
 #[global_allocator]
 static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
 
-/// What the text consists of: `TOKENS` tokens of together `TOKEN_BYTES`, between spaces.
+/// The text repeats this statement: `TOKENS` tokens of together `TOKEN_BYTES` bytes, between
+/// spaces.
 const STATEMENT: &str = "17 + 25 * ( 3 + 4 ) - 60 / 5 ;\n";
 const STATEMENTS: usize = 4000;
 const TOKENS: usize = 14;
@@ -44,10 +47,10 @@ fn program() -> String {
     text
 }
 
-/// The sum of all statements.
+/// Returns the sum of the values of all statements.
 #[inline(never)]
 fn evaluate(text: &str) -> i64 {
-    let mut parser = Parser { text, at: 0, token: None };
+    let mut parser = Parser { text, offset: 0, token: None };
     let mut total = 0;
     parser.next_token();
     while parser.token.is_some() {
@@ -57,10 +60,11 @@ fn evaluate(text: &str) -> i64 {
     total
 }
 
-/// Holds one token at a time, and lets go of it before it reads the next.
+/// Holds one token at a time, and frees it before reading the next one.
 struct Parser<'a> {
     text: &'a str,
-    at: usize,
+    /// Offset in `text` behind the token.
+    offset: usize,
     token: Option<String>,
 }
 
@@ -103,24 +107,24 @@ impl Parser<'_> {
     }
 
     fn take(&mut self, symbol: &str) -> bool {
-        let found = self.token.as_deref() == Some(symbol);
-        if found {
+        let is_next = self.token.as_deref() == Some(symbol);
+        if is_next {
             self.next_token();
         }
-        found
+        is_next
     }
 
     fn expect(&mut self, symbol: &str) {
-        assert!(self.take(symbol), "expected {symbol} before byte {}", self.at);
+        assert!(self.take(symbol), "expected {symbol} before byte {}", self.offset);
     }
 
     #[inline(never)]
     fn next_token(&mut self) {
         self.token = None; // PLANTED: freed
-        let rest = &self.text[self.at..];
+        let rest = &self.text[self.offset..];
         let begin = rest.len() - rest.trim_start().len();
         let Some(word) = rest.split_whitespace().next() else { return };
-        self.at += begin + word.len();
+        self.offset += begin + word.len();
         self.token = Some(word.to_owned()); // PLANTED: temporaries
     }
 }

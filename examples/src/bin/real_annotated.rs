@@ -1,9 +1,9 @@
-//! Functions that announce their lines, around two real libraries: `serde_json` reads, changes and writes a document,
-//! `syn` looks for the functions in a source.
+//! Annotated functions around two real libraries: `serde_json` reads, changes and writes a
+//! document, `syn` looks for the functions in a source.
 //!
-//! What a profile must show: `lines` has a table of each function with `#[profile]`, from its annotation. Its sums of
-//! bytes allocated and freed are, to the byte, those that this program prints: what `alloc_tracker::measure` saw around
-//! the calls.
+//! What a profile must show: `lines` has a table of each function with `#[profile]`, from its
+//! annotation. The bytes allocated and freed in each table are, to the byte, those that this
+//! program prints: the result of `alloc_tracker::measure` around the calls.
 #![forbid(unsafe_code)]
 #![deny(clippy::pedantic)]
 
@@ -22,19 +22,19 @@ const RECORDS: usize = 500;
 fn main() {
     examples::begin();
 
-    // The first call of `measure` of a thread may need memory of its own.
+    // The first call of `measure` in a thread may need memory of its own.
     measure(|| ());
     for _ in 0..examples::rounds() {
         let text = measured("document", document);
         let mut tree = measured("read", || read(&text)).expect("our own document");
         let greeted = measured("Tree::greet", || Tree(&mut tree).greet());
-        let output = measured("written", || written(&tree));
+        let output = measured("serialise", || serialise(&tree));
         let names = measured("functions_in", || functions_in(include_str!("real_annotated.rs")));
         println!("# {greeted} greeted, {} bytes, functions: {}", output.len(), names.join(" "));
     }
 }
 
-/// Prints what the call has allocated and freed.
+/// Makes a call and prints how many bytes it allocated and freed.
 fn measured<T>(name: &str, call: impl FnOnce() -> T) -> T {
     let (result, change) = measure(call);
     println!("{name} {} {}", change.allocated_bytes, change.freed_bytes);
@@ -56,7 +56,7 @@ fn document() -> String {
 fn read(text: &str) -> serde_json::Result<Value> {
     let whole: Value = serde_json::from_str(text)?;
     let Value::Array(records) = whole else { return Ok(Value::Null) };
-    // Every other record goes again.
+    // Drops every other record.
     let kept = records.into_iter().filter(|record| record["id"].as_u64().is_some_and(|id| id % 2 == 0));
     Ok(kept.collect())
 }
@@ -87,7 +87,7 @@ impl Tree<'_> {
 }
 
 #[profile]
-fn written(tree: &Value) -> Vec<u8> {
+fn serialise(tree: &Value) -> Vec<u8> {
     let mut output = Vec::new();
     serde_json::to_writer(&mut output, tree).expect("a Vec takes all that is written");
     output.shrink_to_fit();

@@ -1,17 +1,19 @@
-//! A real library used in the way its manual warns of: every piece of work compiles its regular expression anew.
+//! A real library used in the way its manual warns of: every chunk of work compiles its regular
+//! expression anew.
 //!
 //! What a profile must show:
 //!
-//! - `WORKERS` threads, named `worker-0` to `worker-3`, of `CHUNKS` = 10 pieces of work each.
-//! - `Regex::new` is called `WORKERS * CHUNKS` = 40 times, always for the same pattern: the allocations through the line
-//!   marked `PLANTED: compile` in `search` are the same number in each thread and a multiple of 40 in all, and most
-//!   of the program's allocations and allocated bytes. One compiled for all would do.
-//! - Beside it, one text of `TEXT_BYTES` a piece from the line marked `PLANTED: text` in `lines_of_log`, so
-//!   `WORKERS * CHUNKS` blocks, and from the line marked `PLANTED: hits` as many blocks of `4 * LINES` bytes.
+//! - `WORKERS` threads, named `worker-0` to `worker-3`, which do `CHUNKS` = 10 chunks of work each.
+//! - `Regex::new` is called `WORKERS * CHUNKS` = 40 times, always for the same pattern; one call
+//!   would do. The allocations through the line marked `PLANTED: compile` in `search` are the same
+//!   number in each thread, and a multiple of 40 in all. They are most of the program's allocations
+//!   and of its allocated bytes.
+//! - One text of `TEXT_BYTES` for each chunk from the line marked `PLANTED: text` in `log_text`, so
+//!   `WORKERS * CHUNKS` blocks. As many blocks of `4 * LINES` bytes from the line `PLANTED: hits`.
 //! - Nothing leaks.
 //!
-//! The peak depends on how the threads meet; all other figures do not. With `rounds` as first argument,
-//! `CHUNKS * rounds` pieces a thread.
+//! The peak depends on how the threads overlap; no other figure does. With `rounds` as first
+//! argument, each thread does `CHUNKS * rounds` chunks.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -35,7 +37,7 @@ fn main() {
     examples::begin();
     let chunks = CHUNKS * examples::rounds();
 
-    let found: usize = thread::scope(|scope| {
+    let errors: usize = thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| {
                 let thread = thread::Builder::new().name(format!("worker-{worker}"));
@@ -44,17 +46,17 @@ fn main() {
             .collect();
         workers.into_iter().map(|worker| worker.join().expect("a worker ends")).sum()
     });
-    println!("{found} errors in {} lines", WORKERS * chunks * LINES);
+    println!("{errors} errors in {} lines", WORKERS * chunks * LINES);
 }
 
-/// Every worker gets the same texts, so that all threads do the same.
+/// Searches the texts, which are the same for every worker, so that all threads do the same work.
 #[inline(never)]
 fn work(chunks: usize) -> usize {
-    (0..chunks).map(|chunk| search(&lines_of_log(chunk as u64)).len()).sum()
+    (0..chunks).map(|chunk| search(&log_text(chunk as u64)).len()).sum()
 }
 
 #[inline(never)]
-fn lines_of_log(seed: u64) -> String {
+fn log_text(seed: u64) -> String {
     let mut numbers = Lcg::new(seed);
     let mut text = String::with_capacity(TEXT_BYTES); // PLANTED: text
     for _ in 0..LINES {
@@ -67,7 +69,7 @@ fn lines_of_log(seed: u64) -> String {
     text
 }
 
-/// Where in `text` the errors are: the offsets of their lines.
+/// Returns the offsets in `text` of the lines that report errors.
 #[inline(never)]
 fn search(text: &str) -> Vec<u32> {
     let pattern = Regex::new(PATTERN).expect("our own pattern"); // PLANTED: compile

@@ -1,18 +1,21 @@
-//! A real library at its usual work: `serde_json` reads a document into a `Value`, which is changed and written again.
+//! A real library at its usual work: `serde_json` reads a document into a `Value`, which is changed
+//! and written again.
 //!
 //! What a profile must show, for a text of `TEXT_BYTES` = 1 + `RECORDS * RECORD_BYTES` bytes:
 //!
-//! - All forms are held at once. At the peak there are the text (one block of `TEXT_BYTES`, line `PLANTED: text`), the
-//!   whole tree (through the line `PLANTED: tree`) and the output.
-//! - The output doubles instead of being sized. It begins with `OUTPUT_START` bytes (line `PLANTED: output`), and the
-//!   line `PLANTED: doubling` reallocates that block k times, k being the least with
-//!   `OUTPUT_START << k` >= the output's length, which is printed. So the block ends with `OUTPUT_START << k` bytes, and
-//!   the reallocations ask for `(OUTPUT_START << (k + 1)) - 2 * OUTPUT_START` bytes in sum.
-//! - `RECORDS` clones of a name, of `NAME_BYTES` each, from the line `PLANTED: clones` in `transform`.
+//! - All forms are held at once. At the peak the heap holds the text (one block of `TEXT_BYTES`,
+//!   line `PLANTED: text`), the whole tree (through the line `PLANTED: tree`) and the output.
+//! - The output buffer doubles instead of being sized. It begins with `OUTPUT_START` bytes (line
+//!   `PLANTED: output`), and the line `PLANTED: doubling` reallocates that block k times. Here k is
+//!   the least number with `OUTPUT_START << k` >= the output's length, which is printed. So the
+//!   block ends with `OUTPUT_START << k` bytes, and the reallocations request `(OUTPUT_START << (k
+//!   + 1)) - 2 * OUTPUT_START` bytes in sum.
+//! - `RECORDS` clones of a name, of `NAME_BYTES` each, from the line `PLANTED: clones` in
+//!   `transform`.
 //! - Nothing leaks.
 //!
-//! The lines are those of this file in the stacks of the events; the innermost frames are `serde_json`'s own. With
-//! `rounds` as first argument, all of it is done so many times.
+//! The marked lines are this file's lines in the stacks of the events; the innermost frames are
+//! `serde_json`'s own. With `rounds` as first argument, all of the work is done `rounds` times.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -25,7 +28,7 @@ use serde_json::Value;
 static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
 
 const RECORDS: usize = 5000;
-/// All records are of one length: no number begins with a zero, names are of `NAME_BYTES`.
+/// All records have this length, because no number begins with a zero. All names have `NAME_BYTES`.
 const RECORD_BYTES: usize = RECORD_SAMPLE.len();
 const RECORD_SAMPLE: &str =
     r#"{"id":100000,"name":"user-100000","score":100,"tags":["red","t10"],"ok":true},"#;
@@ -62,7 +65,7 @@ fn document() -> String {
         )
         .expect("a String takes all that is written");
     }
-    // The comma after the last record.
+    // Removes the comma after the last record.
     text.pop();
     text.push(']');
     text
@@ -73,7 +76,7 @@ fn parse(text: &str) -> Value {
     serde_json::from_str(text).expect("our own document") // PLANTED: tree
 }
 
-/// Greets everyone by name: a second copy of every name, under a new key. Returns the bytes copied.
+/// Greets everyone by name: puts a copy of every name under a new key. Returns the bytes copied.
 #[inline(never)]
 fn transform(tree: &mut Value) -> usize {
     let mut cloned = 0;

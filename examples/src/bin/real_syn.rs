@@ -1,18 +1,21 @@
-//! A real parser on real input: `syn` reads Rust sources and an index of their functions is made.
+//! A real parser on real input: `syn` reads Rust sources, and the program makes an index of their
+//! functions.
 //!
-//! The input is the `.rs` files of this workspace in the order of their paths (or of the folder given as second
-//! argument), as many as fit into `MAX_SOURCE_BYTES`. Files that do not parse are left out.
+//! The input is the `.rs` files of this workspace, or of the folder given as second argument, in
+//! the order of their paths: as many as fit into `MAX_SOURCE_BYTES`. Files that do not parse are
+//! left out.
 //!
 //! What a profile must show:
 //!
-//! - `leaks`: the output says "kept N names of B bytes", and the line marked `PLANTED: kept` in `index` holds exactly N
-//!   blocks of together B bytes at the end. They are reachable, through the static `INDEX`, whose own table is one block
-//!   more, from another line.
-//! - The peak: all syntax trees are held until the last file is parsed, so that nearly all of the bytes at the peak come
-//!   through the line marked `PLANTED: peak` in `parse`. Part of them is no tree: to tell lines, `proc_macro2` keeps
-//!   a copy of every source it was given until the thread ends.
+//! - `leaks`: the output says "kept N names of B bytes", and the line marked `PLANTED: kept` in
+//!   `Index::add` holds exactly N blocks of together B bytes at the end. They are reachable,
+//!   through the static `INDEX`, whose own table is one more block, from another line.
+//! - The peak: all syntax trees are held until the last file is parsed, so nearly all bytes at the
+//!   peak come through the line marked `PLANTED: peak` in `parse`. Part of them is not a tree: to
+//!   know lines, `proc_macro2` keeps a copy of every source until the thread ends.
 //!
-//! With `rounds` as first argument the input is read and indexed so many times, and each index replaces the one before.
+//! With `rounds` as first argument, the input is read and indexed `rounds` times. Each index
+//! replaces the one before.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -51,13 +54,13 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// The folder above this package, as it was when this program was built.
+/// Returns the folder above this package, as it was when this program was built.
 fn workspace() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package).to_path_buf()
 }
 
-/// Every source below `folder`, except what is hidden or built.
+/// Collects every Rust source below `folder`, except in hidden folders and in `target`.
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

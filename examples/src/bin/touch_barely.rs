@@ -1,15 +1,17 @@
-//! A big zeroed buffer of which next to nothing is used: virtual size against resident size.
+//! A big zeroed buffer of which next to nothing is used: its virtual size is far above its resident
+//! size.
 //!
 //! What a profile must show:
 //!
-//! - One block of `BUFFER_BYTES` = 268,435,456 bytes, live at the peak, from the line marked `PLANTED: peak` in
-//!   `reserve`; it is nearly the whole heap, and freed at the end.
-//! - The resident set grows by about `PAGES_TOUCHED` pages of 4 KiB, 256 KiB in all, and not by 256 MiB: the pages of
-//!   `alloc_zeroed` come from the kernel when they are first written. A tracker that hands such a request on as `alloc`
-//!   and clears the memory itself, or that touches what it records, shows here.
+//! - One block of `BUFFER_BYTES` = 268,435,456 bytes, live at the peak, from the line marked
+//!   `PLANTED: peak` in `reserve`. It is nearly the whole heap, and freed at the end.
+//! - The resident set grows by about `PAGES_TOUCHED` pages of 4 KiB, 256 KiB in all, and not by 256
+//!   MiB: the kernel provides the pages of `alloc_zeroed` when they are first written. A tracker
+//!   that forwards `alloc_zeroed` as `alloc` and clears the memory itself, or that touches the
+//!   blocks that it records, would make the resident set grow by the whole buffer.
 //!
-//! The output gives VmSize and VmRSS of the process before and after, in kB. With `rounds` as first argument, so many
-//! buffers are held at once.
+//! The output gives VmSize and VmRSS of the process before and after, in kB. With `rounds` as first
+//! argument, `rounds` buffers are held at once.
 #![forbid(unsafe_code)]
 
 use std::hint::black_box;
@@ -41,7 +43,7 @@ fn reserve() -> Vec<u8> {
     black_box(vec![0u8; BUFFER_BYTES]) // PLANTED: peak
 }
 
-/// Writes one byte into each of `PAGES_TOUCHED` pages, far from each other.
+/// Writes one byte into each of `PAGES_TOUCHED` pages, which are far from each other.
 #[inline(never)]
 fn touch(buffer: &mut [u8]) {
     for byte in buffer.iter_mut().step_by(BUFFER_BYTES / PAGES_TOUCHED) {
@@ -55,7 +57,7 @@ struct ProcessSizes {
     resident_kb: u64,
 }
 
-/// From `/proc`; zeros where there is none.
+/// Reads the sizes from `/proc`; returns zeros on systems without it.
 fn process_sizes() -> ProcessSizes {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {

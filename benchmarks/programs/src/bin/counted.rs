@@ -1,4 +1,5 @@
-//! The counting allocator of the tests: how many heap events a workload has, in the file that `ALLOC_ORACLE_OUT` names.
+//! The workloads under the counting allocator of the tests. It writes how many heap events a
+//! workload has to the file that `ALLOC_ORACLE_OUT` names.
 #![forbid(unsafe_code)]
 
 use std::alloc::System;

@@ -1,8 +1,11 @@
-//! What a probe of `#[profile]` costs. Records itself, so it needs no arguments; prints medians of interleaved rounds.
+//! Measures what a probe of `#[profile]` costs. The program records itself and needs no arguments.
+//! It prints medians of rounds in which the compared functions alternate.
 //!
-//! - `in bursts`: as long as the thread's ring has room, which is the usual case; then the drainer's speed bounds it.
-//! - `with 8 threads`: the same while seven others are alive and have been recorded.
-//! - `parser`: a parser whose ten functions are all annotated, as a ratio to the same one recorded without annotations.
+//! - `in bursts`: while the thread ring has room, which is the usual case. A longer series is
+//!   limited by the speed of the drain thread.
+//! - `with 8 threads`: while seven other threads are alive and have been recorded.
+//! - `parser`: a parser whose ten functions are all annotated, as a ratio to the same parser that
+//!   is recorded without annotations.
 #![forbid(unsafe_code)]
 
 use std::hint::black_box;
@@ -14,7 +17,7 @@ use std::time::{Duration, Instant};
 static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
 
 const ROUNDS: usize = 15;
-/// Each round of the loop has three probes: of its head, its two statements.
+/// Probes in each round of the loop: one of its head, two of its statements.
 const PROBES: f64 = 3.0;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("a probe with nothing recorded  {:6.1} ns", sustained(300_000));
     let profiler = alloc_tracker::Profiler::builder().output(&dump).start()?;
     println!("a probe, in bursts             {:6.1} ns", in_bursts());
-    // That a loop costs what its probes cost: ten times the rounds, the same for each.
+    // Ten times the rounds, and the same time for each probe: a loop costs what its probes cost.
     println!("a probe, 100,000 in a row      {:6.1} ns", sustained(33_333));
     println!("a probe, 1,000,000 in a row    {:6.1} ns", sustained(333_333));
     let (stop, threads) = idle_threads(7);
@@ -30,13 +33,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("a probe, with 8 threads, burst {:6.1} ns", in_bursts());
     drop(stop);
     threads.into_iter().for_each(|thread| thread.join().unwrap_or_default());
-    println!("a parser with ten functions annotated, to the same without: {:.2}x", parser());
+    println!("a parser with ten functions annotated, to the same without: {:.2}x", parser_ratio());
     profiler.finish()?;
     std::fs::remove_file(&dump)?;
     Ok(())
 }
 
-fn plain(rounds: u64) -> u64 {
+fn plain_loop(rounds: u64) -> u64 {
     let (mut sum, mut round) = (0, 0);
     while round < rounds {
         sum = black_box(sum + round);
@@ -46,7 +49,7 @@ fn plain(rounds: u64) -> u64 {
 }
 
 #[alloc_tracker::profile]
-fn noted(rounds: u64) -> u64 {
+fn annotated_loop(rounds: u64) -> u64 {
     let (mut sum, mut round) = (0, 0);
     while round < rounds {
         sum = black_box(sum + round);
@@ -55,6 +58,7 @@ fn noted(rounds: u64) -> u64 {
     sum
 }
 
+/// Returns the nanoseconds that the work takes.
 fn timed<T>(work: impl FnOnce() -> T) -> f64 {
     let started = Instant::now();
     black_box(work());
@@ -66,33 +70,35 @@ fn median(mut all: Vec<f64>) -> f64 {
     all[all.len() / 2]
 }
 
-/// Nanoseconds of a probe in a loop of so many rounds, without those of the loop itself.
+/// Returns the nanoseconds of a probe in a loop of so many rounds, without those of the loop
+/// itself.
 fn sustained(rounds: u64) -> f64 {
-    median((0..ROUNDS).map(|_| once(rounds)).collect())
+    median((0..ROUNDS).map(|_| measure_once(rounds)).collect())
 }
 
-/// The same in loops that are far apart and short enough for the ring.
+/// Returns the nanoseconds of a probe in loops that are far apart and short enough for the ring.
 fn in_bursts() -> f64 {
-    let of_round = |_| {
+    let measure_burst = |_| {
         thread::sleep(Duration::from_millis(12));
-        once(300)
+        measure_once(300)
     };
-    median((0..ROUNDS * 10).map(of_round).collect())
+    median((0..ROUNDS * 10).map(measure_burst).collect())
 }
 
-fn once(rounds: u64) -> f64 {
-    let (without, with) = (timed(|| plain(rounds)), timed(|| noted(rounds)));
+fn measure_once(rounds: u64) -> f64 {
+    let (without, with) = (timed(|| plain_loop(rounds)), timed(|| annotated_loop(rounds)));
     (with - without) / (rounds as f64 * PROBES)
 }
 
-/// Threads that have been recorded and wait until the sender goes.
+/// Starts threads that allocate once, so that they are recorded, and then wait until their sender
+/// is dropped.
 fn idle_threads(count: usize) -> (Vec<mpsc::Sender<()>>, Vec<thread::JoinHandle<()>>) {
     (0..count)
         .map(|_| {
             let (stop, stopped) = mpsc::channel();
             let thread = thread::spawn(move || {
                 black_box(vec![1u8; 10]);
-                // An error is what it waits for: the sender is gone.
+                // Ends with an error when the sender is dropped.
                 let _ = stopped.recv();
             });
             (stop, thread)
@@ -100,7 +106,8 @@ fn idle_threads(count: usize) -> (Vec<mpsc::Sender<()>>, Vec<thread::JoinHandle<
         .unzip()
 }
 
-/// A parser of lists, numbers, words and pairs, with the attribute in front of every function, or with none.
+/// Defines a parser of lists, numbers, words and pairs, with the attribute in front of each of its
+/// ten functions, or with none.
 macro_rules! parser {
     ($name:ident $(, #[$attribute:meta])?) => {
         mod $name {
@@ -199,8 +206,8 @@ macro_rules! parser {
 parser!(recorded);
 parser!(annotated, #[alloc_tracker::profile]);
 
-/// The time of the annotated parser, both recorded, to that of the other one.
-fn parser() -> f64 {
+/// Returns the time of the annotated parser divided by that of the plain one; both are recorded.
+fn parser_ratio() -> f64 {
     let record = "[someword : 12345.25, [another, words, 77], key : [value : 1, more : [2, 3]]], ";
     let text = format!("[{}]", record.repeat(2000));
     let ratio = |_| {

@@ -1,4 +1,4 @@
-//! alloc-tracker, off or on as the environment asks for.
+//! The workloads under alloc-tracker, which the environment switches on or off.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! No tool at all: what the others are compared with.
+//! The workloads without any tool; all other programs are compared with this one.
 #![forbid(unsafe_code)]
 
 use std::alloc::System;

@@ -1,4 +1,5 @@
-//! dhat, with the stacks of ten frames that it takes by default, into the file that `BENCHMARK_PROFILE` names.
+//! The workloads under dhat, with its default of ten frames for each stack. The profile goes to the
+//! file that `BENCHMARK_PROFILE` names.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

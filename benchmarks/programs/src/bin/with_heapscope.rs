@@ -1,4 +1,5 @@
-//! heapscope, which needs a build with frame pointers, into the file that `BENCHMARK_PROFILE` names.
+//! The workloads under heapscope, which needs a build with frame pointers. The profile goes to the
+//! file that `BENCHMARK_PROFILE` names.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! jemalloc, whose own profiler is switched on and told where to write by `_RJEM_MALLOC_CONF`.
+//! The workloads under jemalloc. `_RJEM_MALLOC_CONF` switches its profiler on and names the file of
+//! the profile.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,18 +1,21 @@
-//! CPU time of the application's own threads, so that a helper thread of a tool can be told from them.
+//! CPU time of the application's own threads, so that the time of a tool's threads can be told
+//! apart.
 //!
-//! In: a worker at its end, and the main thread when the work is done. Out: the sum.
+//! In: a call by each worker at its end, and by the main thread when the work is done. Out: the
+//! sum.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A worker calls it last: its CPU time so far becomes part of [`application`].
-pub(crate) fn worker_done() {
+/// Adds the CPU time of the calling worker to that of the [`application`]. A worker calls it last.
+pub(crate) fn add_worker() {
     WORKERS_NS.fetch_add(this_thread().as_nanos() as u64, Relaxed);
 }
 
-/// CPU time of the calling thread, which is the main one, and of all workers that are done.
+/// Returns the CPU time of the calling thread, which must be the main one, and of all workers that
+/// are done.
 pub(crate) fn application() -> Duration {
     this_thread() + Duration::from_nanos(WORKERS_NS.load(Relaxed))
 }
@@ -33,7 +36,7 @@ mod tests {
         let before = application();
         std::thread::spawn(|| {
             while this_thread() < Duration::from_millis(5) {}
-            worker_done();
+            add_worker();
         })
         .join()
         .unwrap();

@@ -1,11 +1,12 @@
-//! The workloads, the same code for every tool: each program is one global allocator and this library.
+//! The workloads, the same code for every tool: each program is one global allocator and this
+//! library.
 //!
-//! In: the name of a workload and how many rounds of it. Out: the work, and at its end, in the file that
-//! `BENCHMARK_REPORT` names, one line of JSON: what the work came to and the CPU time of the threads that did it.
-//! Without arguments, the list of workloads as JSON.
+//! In: the name of a workload and a number of rounds. Out: one line of JSON in the file that
+//! `BENCHMARK_REPORT` names, with the result of the work and the CPU time of the threads that did
+//! it. Without arguments, the output is the list of workloads as JSON.
 //!
-//! No input comes from the machine: texts are made from numbers that are the same in every run, so that every run of a
-//! workload allocates the same, whichever the allocator.
+//! No input comes from the machine: texts are made from numbers that are the same in every run. So
+//! every run of a workload allocates alike, under every allocator.
 #![forbid(unsafe_code)]
 
 mod cpu;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::workload::{ALL, Workload};
 
-/// What every program does: the whole of its `main`, besides declaring its allocator.
+/// Is the whole `main` of every program; the program only declares its allocator.
 pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match &arguments[..] {
@@ -27,7 +28,7 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         [name, rounds] => run(name, rounds),
-        _ => Err("give a workload and its rounds, or nothing for the list of workloads".to_owned()),
+        _ => Err("give a workload and its rounds, or no arguments for the list of workloads".to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,12 +4,12 @@
 pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    /// The sequence that belongs to `seed`.
+    /// Starts the sequence that belongs to `seed`.
     pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number, less than `limit`, which is not 0.
+    /// Returns the next number, which is less than `limit`. `limit` must not be 0.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // The low bits of a power-of-two modulus have short periods.
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_one_sequence() {
+    fn a_seed_determines_the_sequence() {
         let take = |seed| {
             let mut numbers = Numbers::new(seed);
             [(); 8].map(|()| numbers.below(1000))

@@ -1,4 +1,5 @@
-//! Threads that replace vectors of 16 to 500 bytes at random, each its own; the work is shared among them.
+//! Threads replace vectors of 16 to 500 bytes at random. Each thread has its own vectors; the
+//! threads share the work.
 
 use std::thread;
 
@@ -6,12 +7,13 @@ use crate::cpu;
 use crate::numbers::Numbers;
 
 const REPLACEMENTS: usize = 10_000;
-/// Vectors that a part of the work holds at a time.
+/// Vectors that each part of the work holds at a time.
 const HELD: usize = 1000;
-/// The work is cut into so many parts, however many threads there are.
+/// Parts of the work, for any number of threads.
 const PARTS: usize = 2;
 
-/// Even one thread is a thread of its own, so that both are equally far from the main thread's heap.
+/// Spawns a thread even for one: with one thread and with two, the work is equally far from the
+/// main thread's heap.
 pub(super) fn run<const THREADS: usize>(rounds: usize) -> u64 {
     thread::scope(|scope| {
         let workers: Vec<_> = (0..THREADS)
@@ -19,7 +21,7 @@ pub(super) fn run<const THREADS: usize>(rounds: usize) -> u64 {
                 scope.spawn(move || {
                     let parts = (worker..PARTS).step_by(THREADS);
                     let result = parts.map(|seed| part(seed, rounds)).sum::<u64>();
-                    cpu::worker_done();
+                    cpu::add_worker();
                     result
                 })
             })

@@ -1,4 +1,5 @@
-//! Nothing but allocating and freeing, at a given depth of calls, from leaves that differ in their top two frames.
+//! Allocates and frees blocks at a given depth of calls, from stacks that differ in their innermost
+//! two frames.
 
 use std::hint::black_box;
 
@@ -13,7 +14,7 @@ pub(super) fn run<const DEPTH: usize>(rounds: usize) -> u64 {
     (0..rounds).map(|_| down(DEPTH, &mut numbers)).sum()
 }
 
-/// Calls itself until it is as deep as it is to be. What follows the call keeps it from being a jump.
+/// Calls itself down to the given depth. The `black_box` after the call keeps it from being a jump.
 #[inline(never)]
 fn down(depth: usize, numbers: &mut Numbers) -> u64 {
     let below = if depth > 1 { down(black_box(depth - 1), numbers) } else { bottom(numbers) };

@@ -1,4 +1,5 @@
-//! Vectors that nobody sized: they grow by push, several side by side, so that they cannot all grow in place.
+//! Vectors without an initial capacity grow by push, several side by side, so that not all of them
+//! can grow in place.
 
 use std::hint::black_box;
 

@@ -1,4 +1,5 @@
-//! An interpreter with a garbage collector: boa runs a script that makes objects, closures, arrays and strings.
+//! An interpreter with a garbage collector: boa runs a script that makes objects, closures, arrays
+//! and strings.
 
 use boa_engine::{Context, Source};
 

@@ -1,4 +1,5 @@
-//! A library at its usual work: `serde_json` reads a document into a `Value`, which is changed and written again.
+//! A library at its usual work: `serde_json` reads a document into a `Value`, which is changed and
+//! written again.
 
 use std::fmt::Write;
 
@@ -35,7 +36,7 @@ fn document() -> String {
         .and_then(|()| write!(text, r#""place":{{"x":{x}.5,"y":-{y},"of":null}},"ok":true}},"#))
         .expect("a String takes all that is written");
     }
-    // The comma after the last record.
+    // Removes the comma after the last record.
     text.pop();
     text.push(']');
     text

@@ -1,4 +1,4 @@
-//! A `BTreeMap` of strings whose entries come and go, so that nodes split and merge.
+//! A `BTreeMap` of strings whose entries are inserted and removed, so that nodes split and merge.
 
 use std::collections::BTreeMap;
 

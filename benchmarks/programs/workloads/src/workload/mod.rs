@@ -1,4 +1,5 @@
-//! What is measured. In: how many rounds. Out: a number that the work came to, the same for every allocator.
+//! The work that is measured. In: a number of rounds. Out: the result of the work, a number that is
+//! the same under every allocator.
 
 mod churn;
 mod depth;
@@ -15,16 +16,16 @@ mod syntax;
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    /// How many rounds take a good while: 0.2 to 1 s for real programs, about 0.1 s for loops that do nothing but
-    /// allocate.
+    /// Rounds of a whole run. They take 0.2 to 1 s for real programs, and about 0.1 s for loops
+    /// that only allocate.
     pub(crate) rounds: usize,
-    /// The workload that does the same on one thread, if this one has more.
+    /// Name of the workload that does the same work on one thread, if this one has several.
     pub(crate) one_thread: Option<&'static str>,
-    /// Does the work so many times.
+    /// Does the given number of rounds.
     pub(crate) run: fn(usize) -> u64,
 }
 
-/// All of them, in the order in which they are shown.
+/// All workloads, in the order of the table.
 pub(crate) const ALL: &[Workload] = &[
     workload("json", "serde_json: a document is read, changed and written", 120, json::run),
     workload("syn", "syn: Rust sources are parsed and visited", 24, syntax::run),
@@ -59,14 +60,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_workload_comes_to_the_same_again() {
+    fn every_workload_has_the_same_result_again() {
         for workload in ALL {
             assert_eq!((workload.run)(2), (workload.run)(2), "{}", workload.name);
         }
     }
 
     #[test]
-    fn the_workload_on_one_thread_exists_and_comes_to_the_same() {
+    fn the_workload_on_one_thread_exists_and_has_the_same_result() {
         for workload in ALL {
             let Some(one_thread) = workload.one_thread else { continue };
             let other = ALL.iter().find(|other| other.name == one_thread).unwrap();

@@ -19,9 +19,9 @@ pub(super) fn run(rounds: usize) -> u64 {
 }
 
 fn round() -> u64 {
-    let found = PATTERNS.iter().map(|pattern| {
+    let matched_bytes = PATTERNS.iter().map(|pattern| {
         let pattern = Regex::new(pattern).expect("our own pattern");
         pattern.captures_iter(TEXT).map(|captures| captures[0].len()).sum::<usize>() as u64
     });
-    found.sum()
+    matched_bytes.sum()
 }

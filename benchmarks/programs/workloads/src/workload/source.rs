@@ -1,11 +1,12 @@
-//! Writes a Rust source that nobody will compile, with what real ones have: items, attributes, generics, matches,
-//! closures, method chains and macros, nested as deep as people nest them.
+//! Writes a Rust source that is parsed and never compiled. It has what real sources have: items,
+//! attributes, generics, matches, closures, method chains and macros, nested as deep as people nest
+//! them.
 
 use std::fmt::Write;
 
 use crate::numbers::Numbers;
 
-/// The text of a file with so many functions.
+/// Returns the text of a file with so many functions.
 pub(super) fn file(functions: usize) -> String {
     let mut text = Text { numbers: Numbers::new(2), written: String::new(), depth: 0 };
     text.put(
@@ -28,23 +29,23 @@ struct Text {
 
 impl Text {
     fn structure(&mut self, id: usize) {
-        self.puts(format_args!(
+        self.put_format(format_args!(
             "/// Holds something.\n#[derive(Clone, Debug, PartialEq)]\npub struct Room{id}<'a, T: Clone + 'a> {{\n"
         ));
         for field in 0..2 + self.numbers.below(6) {
             let of =
                 ["Vec<Option<T>>", "&'a str", "HashMap<String, (u32, T)>", "Box<dyn Fn(&T) -> bool + 'a>"]
                     [self.numbers.below(4)];
-            self.puts(format_args!("    pub(crate) field_{field}: {of},\n"));
+            self.put_format(format_args!("    pub(crate) field_{field}: {of},\n"));
         }
-        self.puts(format_args!(
+        self.put_format(format_args!(
             "}}\n\nimpl<'a, T: Clone + fmt::Display> fmt::Display for Room{id}<'a, T> where T: PartialEq {{\n    \
              fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {{ write!(f, \"{{}}\", self.field_1) }}\n}}\n\n"
         ));
     }
 
     fn function(&mut self, id: usize) {
-        self.puts(format_args!(
+        self.put_format(format_args!(
             "#[inline]\npub fn work_{id}<T, E>(first: &mut Vec<T>, second: BTreeMap<String, usize>, third: usize) \
              -> Result<Option<T>, E>\nwhere\n    T: Clone + Into<usize>,\n    E: From<fmt::Error>,\n"
         ));
@@ -69,7 +70,7 @@ impl Text {
     fn statement(&mut self, id: usize) {
         match if self.depth < 4 { self.numbers.below(7) } else { self.numbers.below(3) } {
             0 => {
-                self.puts(format_args!("let value_{id}: Vec<_> = "));
+                self.put_format(format_args!("let value_{id}: Vec<_> = "));
                 self.expression(4);
                 self.put(";");
             }
@@ -78,9 +79,9 @@ impl Text {
                 self.expression(3);
                 self.put(");");
             }
-            2 => self.puts(format_args!("println!(\"{{}} of {{third:?}}\", value_{id}.len());")),
+            2 => self.put_format(format_args!("println!(\"{{}} of {{third:?}}\", value_{id}.len());")),
             3 => {
-                self.puts(format_args!("for (key, value_{id}) in &second "));
+                self.put_format(format_args!("for (key, value_{id}) in &second "));
                 self.block(2);
             }
             4 => {
@@ -94,7 +95,7 @@ impl Text {
             5 => {
                 self.put("match third {");
                 for arm in 0..3 {
-                    self.puts(format_args!(
+                    self.put_format(format_args!(
                         "\n{:1$}{arm} | 1{arm} if first.is_empty() => ",
                         "",
                         self.depth * 4
@@ -161,14 +162,14 @@ impl Text {
     }
 
     fn line(&mut self) {
-        self.puts(format_args!("\n{:1$}", "", self.depth * 4));
+        self.put_format(format_args!("\n{:1$}", "", self.depth * 4));
     }
 
     fn put(&mut self, text: &str) {
         self.written.push_str(text);
     }
 
-    fn puts(&mut self, text: std::fmt::Arguments<'_>) {
+    fn put_format(&mut self, text: std::fmt::Arguments<'_>) {
         self.written.write_fmt(text).expect("a String takes all that is written");
     }
 }

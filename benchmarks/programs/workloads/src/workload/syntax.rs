@@ -1,4 +1,4 @@
-//! A parser: `syn` reads a Rust source and all of the tree is visited.
+//! A parser: `syn` reads a Rust source, and a visitor walks the whole tree.
 
 use syn::visit::{self, Visit};
 
