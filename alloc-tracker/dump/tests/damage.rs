@@ -14,7 +14,7 @@ use alloc_dump::trailer::{EndReason, Trailer};
 use made::{Dump, one_of_each, payload, read, texts, trailer};
 
 #[test]
-fn cut_short_anywhere_it_keeps_every_whole_frame() {
+fn a_dump_cut_short_anywhere_keeps_every_whole_frame() {
     let dump = Dump::small();
     let bounds = dump.bounds();
     let all = texts(&one_of_each());
@@ -65,7 +65,7 @@ fn no_changed_byte_goes_unnoticed_and_the_other_frames_come_back() {
 }
 
 #[test]
-fn a_missing_frame_is_missed() {
+fn a_missing_frame_is_counted() {
     let dump = Dump::small();
     let bounds = dump.bounds();
     for lost in 0..dump.frames.len() {
@@ -80,7 +80,7 @@ fn a_missing_frame_is_missed() {
 }
 
 #[test]
-fn bytes_between_frames_are_passed_over() {
+fn bytes_between_frames_are_skipped_and_counted() {
     let dump = Dump::small();
     let mut junk = b"\xF7ADF\xF7AD\xF7".repeat(3);
     junk.extend_from_slice(&dump.bytes[dump.frames[0]..dump.frames[0] + 20]);
@@ -113,7 +113,7 @@ fn a_frame_that_was_cut_short_does_not_take_the_next_ones_with_it() {
 }
 
 #[test]
-fn a_frame_that_comes_twice_counts_once() {
+fn a_frame_that_comes_twice_is_used_once() {
     let dump = Dump::small();
     let bounds = dump.bounds();
     for twice in 0..dump.frames.len() {
@@ -130,7 +130,7 @@ fn a_frame_that_comes_twice_counts_once() {
 }
 
 #[test]
-fn nothing_follows_the_largest_sequence_number() {
+fn no_frame_follows_the_largest_sequence_number() {
     let records = payload(&[Record::Lost { events: 1 }]);
     let frame = [&FrameHeader::raw(FRAME_RECORDS, u32::MAX, &records).encode()[..], &records].concat();
     let mut dump = Dump::new();
@@ -143,7 +143,7 @@ fn nothing_follows_the_largest_sequence_number() {
 }
 
 #[test]
-fn what_stands_behind_the_trailer_is_used_and_counted() {
+fn frames_behind_the_trailer_are_used_and_counted() {
     let late = [Record::Lost { events: 1 }];
     let dump = Dump::small().with_frame(FRAME_RECORDS, 0, &payload(&late));
     let outcome = read(dump.bytes.as_slice()).unwrap();
@@ -158,7 +158,7 @@ fn what_stands_behind_the_trailer_is_used_and_counted() {
 }
 
 #[test]
-fn the_end_is_the_end_however_often_one_asks() {
+fn reading_on_at_the_end_changes_nothing() {
     let mut bytes = Dump::small().bytes;
     bytes.extend_from_slice(b"junk");
     let mut reader = alloc_dump::read::Reader::new(bytes.as_slice()).unwrap();
@@ -189,9 +189,10 @@ fn many_damaged_frames_lose_only_themselves() {
     assert_eq!(outcome.damage.dropped_frames, odd.len() as u64);
 }
 
-/// Each file makes a reader that starts again at every header do millions of times too much: minutes, not seconds.
+/// With each of these files, a reader that starts again at every header would do millions of times
+/// too much work and take minutes, not seconds.
 #[test]
-fn files_made_to_be_slow_are_not() {
+fn files_made_to_be_slow_take_linear_time() {
     let start = Instant::now();
     for claim in [MAX_PAYLOAD as u32, 1 << 20, 4096, 33] {
         // Every header is inside the payload that the ones before it claim.
@@ -209,7 +210,7 @@ fn files_made_to_be_slow_are_not() {
             (4 << 20) / filler.len() as u64 * filler.len() as u64
         );
     }
-    // Whole frames without a byte in them.
+    // Whole frames with empty payloads.
     let mut dump = Dump::new();
     for _ in 0..50_000 {
         let empty = FrameHeader::raw(FRAME_RECORDS, dump.next_seq(), b"").encode();
@@ -219,7 +220,7 @@ fn files_made_to_be_slow_are_not() {
     assert!(start.elapsed() < Duration::from_secs(30), "took {:?}", start.elapsed());
 }
 
-/// Asserts that exactly these frames are lost, and that the reader knows it.
+/// Asserts that exactly these frames are lost, and that the reader counts their bytes as damage.
 fn assert_lost(dump: &Dump, bytes: &[u8], lost: Range<usize>, what: &str) {
     let outcome = read(bytes).unwrap();
     assert_eq!(outcome.records, remaining(dump, lost.clone()), "{what}");
@@ -229,7 +230,7 @@ fn assert_lost(dump: &Dump, bytes: &[u8], lost: Range<usize>, what: &str) {
     assert_eq!((outcome.damage.dropped_frames, outcome.damage.dropped_bytes), (1, len), "{what}");
 }
 
-/// The records of all frames but these.
+/// Returns the records of all frames but these.
 fn remaining(dump: &Dump, lost: Range<usize>) -> Vec<String> {
     let before = lost.start.checked_sub(1).map_or(0, |last| dump.records[last]);
     let mut all = texts(&one_of_each());

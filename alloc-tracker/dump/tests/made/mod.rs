@@ -1,4 +1,5 @@
-//! Dumps made for tests, and what a reader makes of them. Each test program uses a part of it.
+//! Dumps made for tests, and what a reader finds in them. Each test program uses a part of this
+//! module.
 #![allow(dead_code)]
 
 pub(crate) mod drafts;
@@ -15,7 +16,7 @@ use alloc_dump::write::{Encoder, seal_trailer};
 
 pub(crate) const SESSION: [u8; 16] = *b"session of tests";
 
-/// Every kind of record, in an order that a writer could have made.
+/// Returns records of every kind, in an order that a writer could have made.
 pub(crate) fn one_of_each() -> Vec<Record<'static>> {
     let stack = StackId::FIRST;
     vec![
@@ -107,12 +108,13 @@ pub(crate) fn trailer() -> Trailer {
     Trailer { end: EndReason::Finished, duration_us: 1234, totals: Some(totals) }
 }
 
-/// A dump in memory, and where each of its frames begins.
+/// A dump in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Dump {
     pub(crate) bytes: Vec<u8>,
+    /// Offset of each frame in bytes.
     pub(crate) frames: Vec<usize>,
-    /// How many records the frames before and including each one hold.
+    /// For each frame, how many records the dump has up to the end of that frame.
     pub(crate) records: Vec<usize>,
 }
 
@@ -122,7 +124,8 @@ impl Dump {
         Dump { bytes: header.encode().to_vec(), frames: Vec::new(), records: Vec::new() }
     }
 
-    /// Splits the records over as many frames as a buffer of this size needs; without a trailer.
+    /// Returns a dump of these records without a trailer, in as many frames as a buffer of this
+    /// size needs.
     pub(crate) fn of(records: &[Record<'_>], buffer_len: usize) -> Dump {
         let mut dump = Dump::new();
         let mut buffer = vec![0xEE; buffer_len];
@@ -138,7 +141,8 @@ impl Dump {
         dump
     }
 
-    /// A whole dump of several small frames, with a trailer: what the tests of damage start from.
+    /// Returns a whole dump of several small frames and a trailer. The tests of damage start from
+    /// it.
     pub(crate) fn small() -> Dump {
         Dump::of(&one_of_each(), FRAME_HEADER_LEN + 96).with_trailer(&trailer())
     }
@@ -150,7 +154,7 @@ impl Dump {
         self
     }
 
-    /// Any frame, with the next sequence number and good checksums.
+    /// Appends a frame with any payload, the next sequence number and good checksums.
     pub(crate) fn with_frame(mut self, kind: u8, codec: u8, payload: &[u8]) -> Dump {
         let header = FrameHeader { codec, ..FrameHeader::raw(kind, self.next_seq(), payload) };
         self.append(&[&header.encode(), payload].concat(), 0);
@@ -167,7 +171,7 @@ impl Dump {
         self.frames.len() as u32
     }
 
-    /// Where the frames begin, and where the last one ends.
+    /// Returns the offsets at which the frames begin, and the offset at which the last one ends.
     pub(crate) fn bounds(&self) -> Vec<usize> {
         self.frames.iter().copied().chain([self.bytes.len()]).collect()
     }
@@ -179,7 +183,7 @@ impl Dump {
     }
 }
 
-/// The payload of a frame that holds these records.
+/// Returns the payload of a frame that holds these records.
 pub(crate) fn payload(records: &[Record<'_>]) -> Vec<u8> {
     let mut buffer = vec![0; 1 << 20];
     let mut encoder = Encoder::new();
@@ -190,7 +194,8 @@ pub(crate) fn payload(records: &[Record<'_>]) -> Vec<u8> {
     buffer[FRAME_HEADER_LEN..len].to_vec()
 }
 
-/// All that a reader says about a dump. Records are kept as text, which outlives the frame.
+/// Everything that a reader finds out about a dump. Records are kept as text, because they live no
+/// longer than their frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) records: Vec<String>,
@@ -221,7 +226,7 @@ pub(crate) fn texts(records: &[Record<'_>]) -> Vec<String> {
     records.iter().map(|record| format!("{record:?}")).collect()
 }
 
-/// The same numbers on every machine (splitmix64).
+/// Random numbers that are the same on every machine (splitmix64).
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
