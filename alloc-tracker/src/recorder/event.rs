@@ -4,7 +4,7 @@ use alloc_dump::layout::StackId;
 use alloc_dump::thread_ring::{Entry, Heap};
 
 use super::current::{Failure, lose, stop};
-use crate::capture::{self, Registers, StackWalker, WalkEnd};
+use crate::capture::{self, Registers, ReturnAddress, StackWalker, WalkEnd};
 use crate::clock;
 use crate::sidecar;
 use crate::sys::ErrnoGuard;
@@ -75,7 +75,7 @@ pub(crate) fn walk(local: &mut Local, registers: &Registers) -> Option<Stack> {
 ///
 /// PERF: apart from what every event does, which needs few registers as long as this is not in it, and none of these in memory.
 #[inline(never)]
-fn walk_on(local: &mut Local, pc: u64, sp: u64, fp: u64) -> Option<Stack> {
+fn walk_on(local: &mut Local, pc: ReturnAddress, sp: u64, fp: u64) -> Option<Stack> {
     let (Local { walker, enrolment, .. }, registers) = (local, &Registers { pc, sp, fp });
     let intern = interner(enrolment.recording());
     if capture::is_checking()
