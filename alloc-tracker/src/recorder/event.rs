@@ -6,7 +6,7 @@ use alloc_dump::thread_ring::{Entry, HeapEvent};
 use super::current::{Failure, lose, stop};
 use crate::base::clock;
 use crate::base::sys::ErrnoGuard;
-use crate::capture::{self, Registers, StackWalker, WalkEnd};
+use crate::capture::{self, Registers, ReturnAddress, StackWalker, WalkEnd};
 use crate::output::sidecar;
 use crate::thread::Local;
 use crate::tree::{Parent, Refused, SidecarJournal, TREE};
@@ -75,7 +75,7 @@ pub(crate) fn walk(local: &mut Local, registers: &Registers) -> Option<Stack> {
 ///
 /// PERF: apart from what every event does, which needs few registers as long as this is not in it, and none of these in memory.
 #[inline(never)]
-fn walk_on(local: &mut Local, pc: u64, sp: u64, fp: u64) -> Option<Stack> {
+fn walk_on(local: &mut Local, pc: ReturnAddress, sp: u64, fp: u64) -> Option<Stack> {
     let (Local { walker, enrolment, .. }, registers) = (local, &Registers { pc, sp, fp });
     let intern = interner(enrolment.recording());
     if capture::is_checking()
