@@ -23,7 +23,7 @@ use clap::{Arg, Command, Id, ValueHint};
 use toml::{Table, Value};
 
 use crate::cli::SHAPE_TEXT;
-use crate::load::plain;
+use crate::io_error::plain;
 
 /// Name of the file.
 pub const FILE_NAME: &str = "profiler.toml";

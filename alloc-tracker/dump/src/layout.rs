@@ -45,6 +45,9 @@ pub const SIDECAR_MAGIC_1: [u8; 8] = *b"\x89ADTAIL\n";
 pub const SIDECAR_HEADER_LEN: usize = 4096;
 /// Ending of the sidecar's name: the sidecar of `x.alloc` is `x.alloc.tail`.
 pub const SIDECAR_SUFFIX: &str = ".tail";
+/// Beginning of the path of a sidecar that is in memory instead of beside its dump. 32 hexadecimal
+/// digits and [`SIDECAR_SUFFIX`] follow; `DUMP.tail` is then a link to that path.
+pub const SIDECAR_MEMORY_PREFIX: &str = "/dev/shm/alloc-tracker.";
 
 /// Most bytes of a text: a path, a name, a build-id or an argument list. A writer cuts longer
 /// texts; to a reader a record with a longer text is malformed.

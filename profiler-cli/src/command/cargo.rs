@@ -17,8 +17,8 @@ use cargo_metadata::{
 use super::run::Surroundings;
 use super::{Failure, run};
 use crate::cli::CargoArgs;
-use crate::dumps::place::look_for_folder;
-use crate::load::plain;
+use crate::dumps::place::check_folder_exists;
+use crate::io_error::plain;
 
 /// `profiler-cli cargo`.
 ///
@@ -27,7 +27,7 @@ use crate::load::plain;
 pub fn cargo(args: &CargoArgs) -> Result<ExitCode, Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     if let Some(output) = &args.recording.output {
-        look_for_folder(output)?;
+        check_folder_exists(output)?;
     }
     let mut built = build(&cargo, args, DebugInfo::OfOptimized)?;
     if built.artifact.profile.debuginfo == ArtifactDebuginfo::None {

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 
 use super::Failure;
 use crate::cli::Cli;
-use crate::load::plain;
+use crate::io_error::plain;
 
 /// `profiler-cli completions`.
 ///

@@ -25,7 +25,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
-            _ => Failure::Input(anyhow::anyhow!("cannot write: {}", crate::load::plain(&error))),
+            _ => Failure::Input(anyhow::anyhow!("cannot write: {}", crate::io_error::plain(&error))),
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::analyze;
 use crate::analyze::filter::Filter;
 use crate::analyze::lines::Selection;
 use crate::cli::{FlamegraphArgs, LeaksArgs, LinesArgs, LinesFormat, ReadArgs, SummaryArgs, SymbolArgs};
-use crate::load::{load, plain};
+use crate::io_error::plain;
+use crate::load::load;
 use crate::names::stacks::Stacks;
 use crate::names::symbolize::Options;
 use crate::pattern::Pattern;
@@ -227,7 +228,7 @@ pub(super) fn load_dump(dump: &Path, thread: Option<&Pattern>) -> anyhow::Result
             "{}: recovered {} bytes of the last records from {}",
             Safe(&dump.to_string_lossy()),
             profile.trust.recovered_bytes,
-            Safe(&crate::load::sidecar_path(dump).to_string_lossy())
+            Safe(&crate::dumps::sidecar::sidecar_path(dump).to_string_lossy())
         ));
     }
     Ok(profile)

@@ -7,7 +7,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::atomic::AtomicBool;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloc_dump::trailer::EndReason;
 use anyhow::Context;
@@ -17,7 +16,8 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
-use super::compress::{Refusal, compress_dump, on_signals};
+use super::compress::stop_on_signals;
+use super::progress::Progress;
 use super::read::{DEFAULT_TOP, Opened, open, options, svg_path, write_svg};
 use super::sources::SourceFiles;
 use super::{Failure, say};
@@ -27,9 +27,12 @@ use crate::analyze::leaks::leaks;
 use crate::analyze::lines::{Selection, lines};
 use crate::analyze::summary::summary;
 use crate::cli::{LineUsage, OnFull, RecordingArgs, Report, RunArgs};
-use crate::dumps::close::{Closed, close};
-use crate::dumps::place::{Place, has_pid};
-use crate::load::{plain, writer_of};
+use crate::dumps::close::{CloseOutcome, close};
+use crate::dumps::compress::{CompressDumpError, compress_dump};
+use crate::dumps::find::{dumps_of_run, has_pid_placeholder};
+use crate::dumps::open::writer_of;
+use crate::dumps::place::{Reservation, new_run_token};
+use crate::io_error::plain;
 use crate::render::lines_text::Shape;
 use crate::render::{leaks_text, lines_text, summary_text};
 use crate::source::SourceSearch;
@@ -67,15 +70,15 @@ pub fn profile(
         None => default_output(program),
     };
     let pattern = std::path::absolute(&pattern).context("the dump needs a file name")?;
-    if recording.follow_forks && !has_pid(&pattern) {
+    if recording.follow_forks && !has_pid_placeholder(&pattern) {
         let pattern = pattern.display();
         return Err(anyhow::anyhow!("{pattern}: with --follow-forks the dump's name needs %p in it").into());
     }
-    let token = run_name();
+    let token = new_run_token();
     // First: from here on a signal does not end this process, which may have set something aside.
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
         .map_err(|error| anyhow::anyhow!("cannot watch for signals: {}", plain(&error)))?;
-    let place = Place::prepare(&pattern, &token)?;
+    let reservation = Reservation::make(&pattern, &token)?;
     let mut started = Command::new(program);
     if let Some(folder) = &surroundings.folder {
         started.current_dir(folder);
@@ -108,12 +111,12 @@ pub fn profile(
         ));
         return Ok(if status.success() { ExitCode::from(2) } else { exit_code(status) });
     }
-    place.filled();
+    reservation.discard_replaced();
     if let Err(Failure::Input(error)) = report(&dumps, pid, recording) {
         say(format_args!("{error:#}"));
     }
     if !recording.no_compress {
-        let stop = on_signals();
+        let stop = stop_on_signals();
         dumps.iter().for_each(|dump| make_smaller(dump, &stop));
     }
     Ok(exit_code(status))
@@ -130,10 +133,13 @@ fn names_of(lines: &[LineUsage]) -> String {
 
 /// Compresses a dump. One that is not complete stays as it is, which the report has said.
 fn make_smaller(dump: &Path, stop: &AtomicBool) {
-    let Err(refusal) = compress_dump(dump, stop) else { return };
-    if !matches!(refusal, Refusal::Incomplete | Refusal::Load(_)) {
+    let progress = Progress::of_bytes("compressing");
+    let result = compress_dump(dump, stop, &mut |done, total| progress.tell(done, total));
+    drop(progress);
+    let Err(error) = result else { return };
+    if !matches!(error, CompressDumpError::Incomplete | CompressDumpError::Dump(_)) {
         let dump = dump.to_string_lossy();
-        say(format_args!("{} stays as large as it is: {refusal}", Safe(&dump)));
+        say(format_args!("{} stays as large as it is: {error}", Safe(&dump)));
     }
 }
 
@@ -148,12 +154,6 @@ fn default_output(program: &OsStr) -> PathBuf {
     let mut file: Vec<u8> = name.as_bytes().iter().copied().filter(|byte| *byte != b'%').collect();
     file.extend_from_slice(b".%p.alloc");
     PathBuf::from(OsString::from_vec(file))
-}
-
-/// Tells the dumps of this run from those of any other.
-fn run_name() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{:x}-{:x}", std::process::id(), now.as_nanos())
 }
 
 /// Passes on the signals that were sent to this process alone. What the terminal sends, the program gets by itself.
@@ -180,9 +180,7 @@ fn wait(child: &mut Child) -> io::Result<ExitStatus> {
 
 /// The dumps of this run, closed.
 fn collect(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> anyhow::Result<Vec<PathBuf>> {
-    let mut dumps = candidates(pattern)?;
-    dumps.retain(|path| matches!(writer_of(path), Ok(Some((_, found))) if found == token.as_bytes()));
-    dumps.sort();
+    let dumps = dumps_of_run(pattern, token)?;
     let end = |writer: u32| match (status.code(), status.signal()) {
         _ if writer != pid => EndReason::Vanished,
         (Some(code), _) => EndReason::Exited(code as u8),
@@ -190,7 +188,7 @@ fn collect(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> anyhow:
     };
     for dump in &dumps {
         match close(dump, pid, end) {
-            Ok(Closed::InUse) => {
+            Ok(CloseOutcome::StillWritten) => {
                 say(format_args!("{}: its process is still running; reading what is there", dump.display()));
             }
             Ok(_) => {}
@@ -200,40 +198,10 @@ fn collect(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> anyhow:
     Ok(dumps)
 }
 
-/// Files whose name fits the pattern, any process id in it.
-fn candidates(pattern: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if !has_pid(pattern) {
-        return Ok(if pattern.is_file() { vec![pattern.to_owned()] } else { Vec::new() });
-    }
-    let folder = pattern.parent().unwrap_or(Path::new("/"));
-    let name = pattern.file_name().unwrap_or_default().as_bytes();
-    let mut found = Vec::new();
-    let entries = std::fs::read_dir(folder).map_err(|error| {
-        anyhow::anyhow!("cannot look for dumps in {}: {}", folder.display(), plain(&error))
-    })?;
-    for entry in entries.flatten() {
-        if fits(name, entry.file_name().as_bytes()) {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
-}
-
-/// Whether a file name is the pattern with digits for each `%p`.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    let Some(at) = pattern.windows(2).position(|pair| pair == b"%p") else { return pattern == name };
-    let Some(rest) = name.strip_prefix(&pattern[..at]) else { return false };
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count().min(MOST_DIGITS);
-    // What follows may begin with a digit itself.
-    (1..=digits).any(|digits| fits(&pattern[at + 2..], &rest[digits..]))
-}
-
-/// Of a process id.
-const MOST_DIGITS: usize = 10;
-
 /// Reports on the program's own dump, or on the first one if it has none, and names the others.
 fn report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), Failure> {
-    let of_program = |dump: &&PathBuf| matches!(writer_of(dump), Ok(Some((writer, _))) if writer == pid);
+    let of_program =
+        |dump: &&PathBuf| writer_of(dump).is_ok_and(|writer| writer.is_some_and(|writer| writer.pid == pid));
     let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
     if recording.report != Report::None {
@@ -269,20 +237,4 @@ fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Repor
     write_svg(&svg, &flame(profile, stacks, &filter, Metric::Peak, false, None), dump)?;
     writeln!(out, "flamegraph: {}", Safe(&svg.to_string_lossy()))?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dumps_are_found_by_their_pattern() {
-        assert!(fits(b"a.%p.alloc", b"a.17.alloc") && fits(b"x", b"x") && fits(b"%p-%p", b"1-22"));
-        assert!(fits(b"x%p2.alloc", b"x172.alloc") && fits(b"%p%p", b"1717"));
-        assert!(
-            !fits(b"a.%p.alloc", b"a..alloc")
-                && !fits(b"a.%p.alloc", b"a.17.alloc.tail")
-                && !fits(b"%p", b"x1")
-        );
-    }
 }
