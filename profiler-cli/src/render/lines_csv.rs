@@ -3,7 +3,8 @@
 
 use std::io::{self, Write};
 
-use super::{Cell, csv_cause};
+use super::csv_cause;
+use super::escape::CsvText;
 use crate::analyze::column::COLUMNS;
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
 
@@ -30,7 +31,7 @@ fn header() -> impl Iterator<Item = &'static str> {
 }
 
 fn record(function: &FunctionLines, row: &LineRow) -> Vec<String> {
-    let text = |text: Option<&str>| text.map_or_else(String::new, |text| Cell(text).to_string());
+    let text = |text: Option<&str>| text.map_or_else(String::new, |text| CsvText(text).to_string());
     let mut fields = vec![
         text(Some(&function.function)),
         text(function.file.as_deref()),

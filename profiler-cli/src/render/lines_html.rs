@@ -2,13 +2,13 @@
 //! a page that asks the network for nothing and works without its script, but for the filter and
 //! the keys. No name and no source text may ever become markup.
 
-mod escaped;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Write};
 
-use self::escaped::{Breakable, Escaped};
+use super::escape::{BreakablePath, Html};
+use super::html::Page;
 use crate::analyze::column::{COLUMNS, FigureKind, LineColumn};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
 use crate::units::{bytes, count, more};
@@ -18,19 +18,18 @@ use crate::units::{bytes, count, more};
 /// # Errors
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()> {
-    let command = Escaped(command);
-    write!(
-        out,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src '{STYLE_HASH}'; \
-         script-src '{SCRIPT_HASH}'; base-uri 'none'; form-action 'none'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>Memory by line: {command}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <a class=\"skip\" href=\"#tables\">Skip to the tables</a>\n"
-    )?;
+    let page = Page {
+        title: &format!("Memory by line: {command}"),
+        content_id: "tables",
+        content_name: "the tables",
+    };
+    page.write(out, |out| write_body(out, lines, command))
+}
+
+fn write_body(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()> {
     write_navigation(out, &lines.functions)?;
     writeln!(out, "<main id=\"tables\" tabindex=\"-1\">\n<header>\n<h1>Memory by line</h1>")?;
-    writeln!(out, "<p><code>{command}</code></p>")?;
+    writeln!(out, "<p><code>{}</code></p>", Html(command))?;
     if !lines.complete {
         writeln!(out, "<p class=\"warning\">The recording is not complete: see the summary.</p>")?;
     }
@@ -50,16 +49,8 @@ pub fn write(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()
             lines.functions.len() + lines.omitted
         )?;
     }
-    writeln!(out, "</main>\n{KEYS}\n<script>{SCRIPT}</script>\n</body>\n</html>")
+    writeln!(out, "</main>")
 }
-
-const STYLE: &str = include_str!("lines_html/style.css");
-const SCRIPT: &str = include_str!("lines_html/script.js");
-/// What a browser lets through. A test says what these must be when a file has changed.
-const STYLE_HASH: &str = "sha256-v11GeCZc43IB4YcUVwGjjsNJ+0sheNMl2E/ZoO3ettY=";
-const SCRIPT_HASH: &str = "sha256-H3cExvMZcUeLUoaEa4dz8um/olNtC76wScm8fmIlsGQ=";
-
-const KEYS: &str = include_str!("lines_html/keys.html");
 
 fn write_navigation(out: &mut dyn Write, functions: &[FunctionLines]) -> io::Result<()> {
     writeln!(
@@ -75,8 +66,8 @@ fn write_navigation(out: &mut dyn Write, functions: &[FunctionLines]) -> io::Res
             out,
             "<li><a href=\"#f{number}\"><span class=\"name\">{}<b>{}</b></span> \
              <span class=\"figures\"><span class=\"{}\">{}</span>, {} allocated</span></a></li>",
-            Breakable(path),
-            Escaped(name),
+            BreakablePath(path),
+            Html(name),
             direction(function.increment),
             FigureKind::ByteChange.show(function.increment.into()),
             bytes(function.allocated)
@@ -113,11 +104,11 @@ fn write_function(out: &mut dyn Write, function: &FunctionLines, number: usize) 
         out,
         "<section id=\"f{number}\" aria-labelledby=\"f{number}-name\">\n<div class=\"about\">\n\
          <h2 id=\"f{number}-name\"><a href=\"#f{number}\">{}<b>{}</b></a></h2>",
-        Breakable(path),
-        Escaped(name)
+        BreakablePath(path),
+        Html(name)
     )?;
     if let Some(file) = &function.file {
-        writeln!(out, "<p class=\"file\">{}:{}</p>", Escaped(file), function.start_line)?;
+        writeln!(out, "<p class=\"file\">{}:{}</p>", Html(file), function.start_line)?;
     }
     let source = match function.source {
         "annotation" => "annotation (Occurrences counts how often a line was reached)",
@@ -125,7 +116,7 @@ fn write_function(out: &mut dyn Write, function: &FunctionLines, number: usize) 
     };
     writeln!(out, "<p>Source: {source}</p>")?;
     if let Some(note) = &function.note {
-        writeln!(out, "<p class=\"warning\">Note: {}</p>", Escaped(note))?;
+        writeln!(out, "<p class=\"warning\">Note: {}</p>", Html(note))?;
     }
     writeln!(out, "</div>\n<table>\n<caption>")?;
     writeln!(
@@ -178,7 +169,7 @@ fn write_row(
             None => write!(out, "<td{class}>{text}</td>")?,
         }
     }
-    writeln!(out, "<td class=\"source\">{}</td></tr>", Escaped(row.text.as_deref().unwrap_or_default()))
+    writeln!(out, "<td class=\"source\">{}</td></tr>", Html(row.text.as_deref().unwrap_or_default()))
 }
 
 /// Returns the class attribute by which the style knows the cells of a column.
