@@ -10,6 +10,7 @@ use cargo_metadata::{Artifact, BuildScript, Message, MetadataCommand, Package, P
 
 use super::CargoArgs;
 use crate::load::plain;
+use crate::names::own_crates::EVENT_PACKAGES;
 
 /// A program that cargo has built.
 pub(super) struct BuiltProgram {
@@ -152,16 +153,13 @@ fn cargo_command(cargo: &OsString, args: &CargoArgs, debug_info: DebugInfo) -> C
     command.env(format!("CARGO_PROFILE_{variable}_STRIP"), "none");
     // The program is built as its profile says. Only the recorder is always optimized, because an
     // unoptimized recorder costs microseconds for each event.
-    for package in RECORDER {
+    for package in EVENT_PACKAGES {
         for setting in ["opt-level=3", "debug-assertions=false", "overflow-checks=false"] {
             command.args(["--config", &format!("profile.{profile}.package.{package}.{setting}")]);
         }
     }
     command
 }
-
-/// Packages whose code runs for each heap event.
-const RECORDER: [&str; 2] = ["alloc-tracker", "alloc-dump"];
 
 /// Returns the name of the cargo profile that is used.
 fn profile_of(args: &CargoArgs) -> &str {
