@@ -22,7 +22,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, Command, Id, ValueHint};
 use toml::{Table, Value};
 
-use crate::cli::SHAPE_TEXT;
+use crate::command::lines::TEXT_OPTIONS;
 use crate::io_error::plain;
 
 /// Name of the file.
@@ -71,7 +71,7 @@ fn contradicted(command: &Command, arguments: &[OsString]) -> (String, Vec<Id>) 
             both && !group.is_multiple()
         })
     };
-    let shapes_text = given.iter().any(|arg| SHAPE_TEXT.contains(&arg.get_id().as_str()));
+    let shapes_text = given.iter().any(|arg| TEXT_OPTIONS.contains(&arg.get_id().as_str()));
     let out = chosen.get_arguments().filter(|arg| {
         given.iter().any(|g| excludes(g, arg) || excludes(arg, g) || of_one_group(g, arg))
             || shapes_text && name == "lines" && arg.get_id() == "format"
@@ -172,16 +172,17 @@ fn found(found: bool, key: &str) -> anyhow::Result<()> {
     if found { Ok(()) } else { bail!("there is no option '{key}'") }
 }
 
-/// The folder to look from.
-pub fn start() -> PathBuf {
-    // Without a working directory there is no file of this user's to find.
+/// Returns the folder where the search for the file starts.
+pub fn start_folder() -> PathBuf {
+    // Without a working directory there is no file to find.
     std::env::current_dir().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command as Chosen, LinesFormat};
+    use crate::cli::{Cli, Command as Chosen};
+    use crate::command::lines::LinesFormat;
     use clap::{CommandFactory, FromArgMatches};
 
     fn parse(file: &str, args: &[&str]) -> anyhow::Result<Cli> {
@@ -196,7 +197,7 @@ mod tests {
 
     fn leaks(cli: Cli) -> (Option<usize>, Option<u64>, bool, Vec<PathBuf>) {
         let Chosen::Leaks(args) = cli.command else { panic!("another command") };
-        (args.top, args.fail_on_leak, args.read.symbols.no_cache, args.read.symbols.symbols)
+        (args.top, args.fail_on_leak, args.input.symbols.no_cache, args.input.symbols.symbols)
     }
 
     #[test]
@@ -219,7 +220,7 @@ mod tests {
         let shape = |args: &[&str]| {
             let cli = parse("json = true\n[lines]\ncsv = true\nunit = 'KiB'", args).unwrap();
             let Chosen::Lines(args) = cli.command else { panic!("another command") };
-            (args.read.json, args.csv, args.unit.is_some())
+            (args.json.json, args.csv, args.unit.is_some())
         };
         assert_eq!(shape(&["profiler-cli", "lines", "x"]), (true, true, true));
         assert_eq!(shape(&["profiler-cli", "lines", "x", "--format", "text"]), (false, false, true));
@@ -252,7 +253,7 @@ mod tests {
         let matches = with_defaults(Cli::command(), &below, &args.map(OsString::from)).unwrap();
         let cli = Cli::from_arg_matches(&matches.get_matches_from(args)).unwrap();
         let Chosen::Lines(args) = cli.command else { panic!("another command") };
-        assert_eq!(args.read.symbols.symbols, [folder.path().join("sym"), PathBuf::from("/s")]);
+        assert_eq!(args.input.symbols.symbols, [folder.path().join("sym"), PathBuf::from("/s")]);
         assert_eq!(args.path_map, [format!("/build={}/src", folder.path().display()).parse().unwrap()]);
         assert_eq!(args.html, Some(PathBuf::from("-")));
     }

@@ -1,4 +1,5 @@
-//! `profiler-cli`: parse, run the command, say in one line what went wrong, and choose the exit status.
+//! `profiler-cli`: parses the command line, runs the command, reports a failure in one line, and
+//! chooses the exit status.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -12,13 +13,13 @@ use profiler_cli::units::Safe;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let definitions = match config::with_defaults(Cli::command(), &config::start(), &arguments) {
+    let definitions = match config::with_defaults(Cli::command(), &config::start_folder(), &arguments) {
         Ok(definitions) => definitions,
-        Err(error) => return refuse(&error),
+        Err(error) => return fail(&error),
     };
     let matches = definitions.get_matches_from(arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    if let Err(error) = cli.check(&matches) {
+    if let Err(error) = cli.reject_ignored_options(&matches) {
         error.exit();
     }
     match cli.color {
@@ -26,26 +27,26 @@ fn main() -> ExitCode {
         ColorWhen::Always => anstream::ColorChoice::Always.write_global(),
         ColorWhen::Never => anstream::ColorChoice::Never.write_global(),
     }
-    let done = match cli.command {
+    let result = match cli.command {
         Command::Run(args) => command::run::run(&args),
-        Command::Cargo(args) => command::cargo::cargo(&args),
-        Command::Summary(args) => command::read::summary(&args),
-        Command::Lines(args) => command::read::lines(&args),
-        Command::Leaks(args) => command::read::leaks(&args),
-        Command::Flamegraph(args) => command::read::flamegraph(&args),
-        Command::Timeline(args) => command::timeline::timeline(&args),
-        Command::Compress(args) => command::compress::compress(&args),
-        Command::Completions { shell } => command::manual::completions(shell),
-        Command::Man { output } => command::manual::man(output.as_deref()),
+        Command::Cargo(args) => command::cargo::run(&args),
+        Command::Summary(args) => command::summary::run(&args),
+        Command::Lines(args) => command::lines::run(&args),
+        Command::Leaks(args) => command::leaks::run(&args),
+        Command::Flamegraph(args) => command::flamegraph::run(&args),
+        Command::Timeline(args) => command::timeline::run(&args),
+        Command::Compress(args) => command::compress::run(&args),
+        Command::Completions(args) => command::completions::run(&args),
+        Command::Man(args) => command::man::run(&args),
     };
-    match done {
+    match result {
         Ok(status) => status,
         Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
-        Err(Failure::Input(error)) => refuse(&error),
+        Err(Failure::Input(error)) => fail(&error),
     }
 }
 
-fn refuse(error: &anyhow::Error) -> ExitCode {
-    command::say(Safe(&format!("{error:#}")));
+fn fail(error: &anyhow::Error) -> ExitCode {
+    command::print_message(Safe(&format!("{error:#}")));
     ExitCode::from(2)
 }

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 
 use crate::analyze::filter::Filter;
 use crate::analyze::lines::{FunctionLines, LineRow, Source};
-use crate::names::function_name::{crate_of, function_of};
+use crate::names::function_name::function_of;
+use crate::names::rust_path::crate_of;
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Annotated, AnnotatedLine, Profile};
 use crate::source::Sources;

@@ -2,7 +2,7 @@
 
 use alloc_dump::layout::StackId;
 
-use crate::names::function_name::crate_of;
+use crate::names::rust_path::crate_of;
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::pattern::Pattern;
 use crate::profile::Annotated;
@@ -57,7 +57,7 @@ impl Filter {
         let fits = |pattern: &Option<Pattern>, name: &str| pattern.as_ref().is_none_or(|p| p.matches(name));
         fits(&self.function, function)
             && fits(&self.file, file.unwrap_or_default())
-            && fits(&self.krate, crate_of(function))
+            && fits(&self.krate, crate_of(function).unwrap_or_default())
     }
 
     /// The stacks of which some frame fits all patterns.
@@ -80,7 +80,7 @@ impl Filter {
         let functions = || annotated_names().chain(stacks.all_frames().map(|frame| &*frame.function));
         let annotated_files = || annotated.iter().map(|function| function.file.as_str());
         let files = || annotated_files().chain(stacks.all_frames().filter_map(|frame| frame.file.as_deref()));
-        let crates = || functions().map(crate_of);
+        let crates = || functions().filter_map(crate_of);
         let no_match = |kind, pattern: &Pattern, names: Vec<&str>| {
             let pattern = pattern.to_string();
             Err(NoMatch { kind, pattern, nearest: names.into_iter().map(str::to_owned).collect() })

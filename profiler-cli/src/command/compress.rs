@@ -1,42 +1,63 @@
 //! `profiler-cli compress`: its arguments, the signals that interrupt it, and the lines that it prints.
+//! The compression itself is in [`dumps::compress`](crate::dumps::compress).
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::{Args, ValueHint};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::progress::Progress;
-use super::{Failure, say};
-use crate::cli::CompressArgs;
+use super::progress::ProgressLine;
+use super::{Failure, print_message};
 use crate::dumps::compress::{CompressDumpError, CompressOutcome, compress_dump};
 use crate::units::{Safe, bytes};
 
-/// `profiler-cli compress`.
+const EXAMPLES: &str = "\
+Examples:
+  profiler-cli compress server.4711.alloc
+  profiler-cli compress *.alloc
+";
+
+const NOTES: &str = "\
+`run` and `cargo` compress their dumps already; this command is for dumps of programs that were
+started without them. A dump that is not complete stays as it is.";
+
+/// Options of `compress`.
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES, after_help = NOTES)]
+pub struct CompressArgs {
+    /// Dumps to compress in place.
+    #[arg(required = true, value_name = "DUMP", value_hint = ValueHint::FilePath)]
+    pub dumps: Vec<PathBuf>,
+}
+
+/// Runs `profiler-cli compress`.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn compress(args: &CompressArgs) -> Result<ExitCode, Failure> {
+pub fn run(args: &CompressArgs) -> Result<ExitCode, Failure> {
     let mut status = ExitCode::SUCCESS;
     let stop = stop_on_signals();
     let mut printed = Ok(());
     for dump in &args.dumps {
         let name = dump.to_string_lossy();
-        let progress = Progress::of_bytes("compressing");
-        let result = compress_dump(dump, &stop, &mut |done, total| progress.tell(done, total));
+        let progress = ProgressLine::of_bytes("compressing");
+        let result = compress_dump(dump, &stop, &mut |done, total| progress.update(done, total));
         drop(progress);
         let message = match result {
             Ok(outcome) => {
-                // The remaining dumps are compressed even if nobody reads what is printed.
-                printed = printed.and(write_outcome(&name, outcome));
+                // If stdout is closed, the remaining dumps are still compressed.
+                printed = printed.and(print_outcome(&name, outcome));
                 continue;
             }
-            Err(CompressDumpError::Stopped) => return Ok(ExitCode::from(STATUS_OF_SIGINT)),
+            Err(CompressDumpError::Stopped) => return Ok(ExitCode::from(INTERRUPTED_STATUS)),
             Err(CompressDumpError::Dump(error)) => error.to_string(),
             Err(error) => format!("{name}: {error}"),
         };
-        say(Safe(&message));
+        print_message(Safe(&message));
         status = ExitCode::from(2);
     }
     match printed {
@@ -45,7 +66,7 @@ pub fn compress(args: &CompressArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-fn write_outcome(name: &str, outcome: CompressOutcome) -> io::Result<()> {
+fn print_outcome(name: &str, outcome: CompressOutcome) -> io::Result<()> {
     let mut out = anstream::stdout();
     match outcome {
         CompressOutcome::Smaller { before, after } => {
@@ -55,16 +76,16 @@ fn write_outcome(name: &str, outcome: CompressOutcome) -> io::Result<()> {
     }
 }
 
-/// Returns a flag that SIGINT, SIGTERM and SIGHUP set. From here on these signals do nothing else, so
-/// that the process lives long enough to remove a half-written file.
+/// The exit status that a shell gives a program that SIGINT has killed.
+const INTERRUPTED_STATUS: u8 = 130;
+
+/// Returns a flag that is set by SIGINT, SIGTERM and SIGHUP. From then on these signals do nothing
+/// else, so that a file that is half written can be removed.
 pub fn stop_on_signals() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // If this fails, the signal ends the process as before.
+        // If this fails, the signal keeps its previous effect.
         let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
     }
     stop
 }
-
-/// The exit status that a shell gives for a program that SIGINT has ended.
-const STATUS_OF_SIGINT: u8 = 130;

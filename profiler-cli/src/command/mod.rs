@@ -1,23 +1,32 @@
-//! The commands: the only part that reads arguments, opens files and prints.
+//! The commands. Only this part of the package reads arguments, opens files and prints.
+//!
+//! There is one file for each command: its options, its examples, and the function that runs it.
+//! [`input`] opens the dump for all commands, and [`output`] writes the result for all commands.
 
 pub mod cargo;
+pub mod completions;
 pub mod compress;
-pub mod manual;
+pub mod flamegraph;
+pub mod input;
+pub mod leaks;
+pub mod lines;
+pub mod man;
+pub mod output;
 pub mod progress;
-pub mod read;
 pub mod run;
 pub mod sources;
+pub mod summary;
 pub mod timeline;
 
 use std::fmt;
 use std::io::{self, Write};
 
-/// Why a command did not do what it was asked for.
+/// Why a command stopped early.
 #[derive(Debug)]
 pub enum Failure {
-    /// Whoever reads our output has enough of it; that is fine.
+    /// The reader of our output closed the pipe. That is a success.
     ClosedPipe,
-    /// Wrong usage, or input or output that cannot be used: one line says what.
+    /// Wrong usage, or input or output that cannot be used. The error is one line for a person.
     Input(anyhow::Error),
 }
 
@@ -25,7 +34,9 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
-            _ => Failure::Input(anyhow::anyhow!("cannot write: {}", crate::io_error::plain(&error))),
+            _ => {
+                Failure::Input(anyhow::anyhow!("cannot write the output: {}", crate::io_error::plain(&error)))
+            }
         }
     }
 }
@@ -36,7 +47,7 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Says one line on stderr. Whoever does not listen any more stops nothing.
-pub fn say(text: impl fmt::Display) {
+/// Prints one line to stderr, after the name of this program. A closed stderr is no error.
+pub fn print_message(text: impl fmt::Display) {
     let _ = writeln!(anstream::stderr(), "profiler-cli: {text}");
 }

@@ -1,81 +1,157 @@
-//! `run`: starts a program with the recorder switched on, waits, closes what it left behind, and reports.
+//! `profiler-cli run`: starts a program with the recorder switched on, waits for it, closes the dumps
+//! that it left, reports, and compresses the dumps.
+//!
+//! In: a command line. Out: dumps, a report on stderr, and the exit status of the program. Signals
+//! that are sent to this process alone are passed on to the program. Nothing here may write to
+//! stdout, which belongs to the program.
+
+mod collect;
+mod report;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::atomic::AtomicBool;
 
-use alloc_dump::trailer::EndReason;
 use anyhow::Context;
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum, ValueHint};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
+use self::collect::close_dumps;
+use self::report::print_report;
 use super::compress::stop_on_signals;
-use super::progress::Progress;
-use super::read::{DEFAULT_TOP, Opened, open, options, svg_path, write_svg};
-use super::sources::SourceFiles;
-use super::{Failure, say};
-use crate::analyze::filter::Filter;
-use crate::analyze::flame::{Metric, flame};
-use crate::analyze::leaks::leaks;
-use crate::analyze::lines::{Selection, lines};
-use crate::analyze::summary::summary;
-use crate::cli::{LineUsage, OnFull, RecordingArgs, Report, RunArgs};
-use crate::dumps::close::{CloseOutcome, close};
+use super::input::SymbolArgs;
+use super::progress::ProgressLine;
+use super::{Failure, print_message};
 use crate::dumps::compress::{CompressDumpError, compress_dump};
-use crate::dumps::find::{dumps_of_run, has_pid_placeholder};
-use crate::dumps::open::writer_of;
+use crate::dumps::find::has_pid_placeholder;
 use crate::dumps::place::{Reservation, new_run_token};
 use crate::io_error::plain;
-use crate::render::lines_text::Shape;
-use crate::render::{leaks_text, lines_text, summary_text};
-use crate::source::SourceSearch;
 use crate::units::Safe;
 
-/// `profiler-cli run`.
+const EXAMPLES: &str = "\
+Examples:
+  profiler-cli run -- ./server --port 80
+  profiler-cli run -o %p.alloc --report none -- ./run-tests.sh
+";
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
+pub struct RunArgs {
+    /// Recording and report.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// Where the recording is written, what is recorded, and what is reported. `cargo` has the same
+/// options.
+#[derive(Debug, Args)]
+pub struct RecordingArgs {
+    /// Name of the dump; %p is replaced by the process id. [default: PROGRAM.%p.alloc]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// What to print to stderr after the program has ended.
+    #[arg(long, value_enum, default_value_t = Report::Full)]
+    pub report: Report,
+    /// What a thread does when events come faster than they can be written.
+    #[arg(long, value_enum, default_value_t = OnFull::Block, env = "PROFILER_ON_FULL")]
+    pub on_full: OnFull,
+    /// Record forked children too, each into its own dump; the dump's name must contain %p.
+    #[arg(long)]
+    pub follow_forks: bool,
+    /// What annotated functions also record at each line; costs some microseconds a line.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT", env = "PROFILER_LINES")]
+    pub lines: Vec<LineUsage>,
+    /// Leave the dump as the program wrote it, several times as large.
+    #[arg(long, env = "PROFILER_NO_COMPRESS", value_parser = FalseyValueParser::new())]
+    pub no_compress: bool,
+    /// Where names come from.
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+}
+
+/// What a thread does when events come faster than they can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnFull {
+    /// The thread waits, and no event is lost
+    Block,
+    /// The event is dropped, and counted as lost
+    Drop,
+}
+
+/// What annotated functions also record at each line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LineUsage {
+    /// Resident memory of the process
+    Rss,
+    /// Minor and major page faults of the thread
+    Faults,
+}
+
+/// What to print when the program has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Report {
+    /// Summary, lines of the function that allocates most, leaks, and a flamegraph beside the dump
+    Full,
+    /// The summary
+    Summary,
+    /// Only the name of the dump
+    None,
+}
+
+/// Runs `profiler-cli run`.
 ///
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
-    profile(&args.command, &args.recording, &Surroundings::default())
+    profile_program(&args.command, &args.recording, &Surroundings::default())
 }
 
-/// What a program finds when it starts, unless it is what this process has.
+/// The working directory and environment of a program, where they differ from those of this process.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// Its working directory.
+    /// The program's working directory; `None` is that of this process.
     pub folder: Option<PathBuf>,
-    /// Variables of its environment.
+    /// Environment variables to set, besides those of this process.
     pub variables: Vec<(OsString, OsString)>,
 }
 
-/// Profiles a command line; the exit status is the program's.
+/// Profiles a command line, and returns the exit status of the program.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn profile(
+pub fn profile_program(
     command: &[OsString],
     recording: &RecordingArgs,
     surroundings: &Surroundings,
 ) -> Result<ExitCode, Failure> {
-    let (program, arguments) = command.split_first().context("no program to run")?;
+    let (program, arguments) = command.split_first().context("no program to run: name it after --")?;
     let pattern = match &recording.output {
         Some(path) => path.clone(),
         None => default_output(program),
     };
-    let pattern = std::path::absolute(&pattern).context("the dump needs a file name")?;
+    let pattern = std::path::absolute(&pattern)
+        .map_err(|error| anyhow::anyhow!("cannot use {:?} as the dump's name: {}", pattern, plain(&error)))?;
     if recording.follow_forks && !has_pid_placeholder(&pattern) {
         let pattern = pattern.display();
-        return Err(anyhow::anyhow!("{pattern}: with --follow-forks the dump's name needs %p in it").into());
+        let reason = "--follow-forks needs %p in the dump's name, so that each process has its own dump";
+        return Err(anyhow::anyhow!("{pattern}: {reason}").into());
     }
     let token = new_run_token();
-    // First: from here on a signal does not end this process, which may have set something aside.
+    // First of all: from here on these signals do not end this process. It may have set an earlier
+    // dump aside, which it has to put back.
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
         .map_err(|error| anyhow::anyhow!("cannot watch for signals: {}", plain(&error)))?;
     let reservation = Reservation::make(&pattern, &token)?;
@@ -90,40 +166,42 @@ pub fn profile(
         .env("ALLOC_TRACKER_OUT", &pattern)
         .env("ALLOC_TRACKER_RUN", &token)
         .env("ALLOC_TRACKER_ON_FULL", if recording.on_full == OnFull::Drop { "drop" } else { "block" })
-        .env("ALLOC_TRACKER_LINES", names_of(&recording.lines))
+        .env("ALLOC_TRACKER_LINES", recorder_names(&recording.lines))
         .env("ALLOC_TRACKER_FOLLOW", if recording.follow_forks { "1" } else { "0" })
         .spawn()
         .map_err(|error| anyhow::anyhow!("cannot run {}: {}", program.display(), plain(&error)))?;
     let pid = child.id();
     let handle = signals.handle();
-    let forwarder = std::thread::spawn(move || forward(&mut signals, pid));
+    let forwarder = std::thread::spawn(move || forward_signals(&mut signals, pid));
     let status = wait(&mut child);
     handle.close();
-    // The thread ends with the handle; it cannot panic.
+    // The thread ends when the handle is closed. It cannot panic.
     let _ = forwarder.join();
-    let status = status.map_err(|error| anyhow::anyhow!("lost sight of the program: {}", plain(&error)))?;
-    let dumps = collect(&pattern, &token, pid, status)?;
+    let status = status.map_err(|error| {
+        anyhow::anyhow!("cannot wait for {} (process {pid}): {}", program.display(), plain(&error))
+    })?;
+    let dumps = close_dumps(&pattern, &token, pid, status)?;
     if dumps.is_empty() {
-        let hint = "put `#[global_allocator] static ALLOC: AllocTracker = AllocTracker::system();` into it";
-        say(format_args!(
+        let hint = "add `#[global_allocator] static ALLOC: AllocTracker = AllocTracker::system();` to it";
+        print_message(format_args!(
             "no dump: {} does not use alloc-tracker, or never allocated; {hint}",
             program.display()
         ));
         return Ok(if status.success() { ExitCode::from(2) } else { exit_code(status) });
     }
     reservation.discard_replaced();
-    if let Err(Failure::Input(error)) = report(&dumps, pid, recording) {
-        say(format_args!("{error:#}"));
+    if let Err(Failure::Input(error)) = print_report(&dumps, pid, recording) {
+        print_message(format_args!("{error:#}"));
     }
     if !recording.no_compress {
         let stop = stop_on_signals();
-        dumps.iter().for_each(|dump| make_smaller(dump, &stop));
+        dumps.iter().for_each(|dump| compress_finished_dump(dump, &stop));
     }
     Ok(exit_code(status))
 }
 
-/// As the recorder reads them.
-fn names_of(lines: &[LineUsage]) -> String {
+/// Returns the names by which the recorder knows these values, separated by commas.
+fn recorder_names(lines: &[LineUsage]) -> String {
     let name = |usage: &LineUsage| match usage {
         LineUsage::Rss => "rss",
         LineUsage::Faults => "faults",
@@ -131,24 +209,26 @@ fn names_of(lines: &[LineUsage]) -> String {
     lines.iter().map(name).collect::<Vec<_>>().join(",")
 }
 
-/// Compresses a dump. One that is not complete stays as it is, which the report has said.
-fn make_smaller(dump: &Path, stop: &AtomicBool) {
-    let progress = Progress::of_bytes("compressing");
-    let result = compress_dump(dump, stop, &mut |done, total| progress.tell(done, total));
+/// Compresses a dump. A dump that is not complete or not readable stays as it is without a message,
+/// because the report has said so already.
+fn compress_finished_dump(dump: &Path, stop: &AtomicBool) {
+    let progress = ProgressLine::of_bytes("compressing");
+    let result = compress_dump(dump, stop, &mut |done, total| progress.update(done, total));
     drop(progress);
     let Err(error) = result else { return };
     if !matches!(error, CompressDumpError::Incomplete | CompressDumpError::Dump(_)) {
         let dump = dump.to_string_lossy();
-        say(format_args!("{} stays as large as it is: {error}", Safe(&dump)));
+        print_message(format_args!("cannot compress {}: {error}", Safe(&dump)));
     }
 }
 
-/// The exit status as a shell gives it.
+/// Returns the exit status that a shell would give: 128 + N if signal N killed the program.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
+/// Returns `PROGRAM.%p.alloc`. A `%` in the program's name is left out, lest it be taken for a `%p`.
 fn default_output(program: &OsStr) -> PathBuf {
     let name = Path::new(program).file_name().unwrap_or(OsStr::new("program"));
     let mut file: Vec<u8> = name.as_bytes().iter().copied().filter(|byte| *byte != b'%').collect();
@@ -156,14 +236,15 @@ fn default_output(program: &OsStr) -> PathBuf {
     PathBuf::from(OsString::from_vec(file))
 }
 
-/// Passes on the signals that were sent to this process alone. What the terminal sends, the program gets by itself.
-fn forward(signals: &mut SignalsInfo<WithOrigin>, pid: u32) {
+/// Passes signals on to the program if they were sent to this process alone. Signals from the
+/// terminal reach the program without our help.
+fn forward_signals(signals: &mut SignalsInfo<WithOrigin>, pid: u32) {
     for origin in signals.forever() {
         if matches!(origin.cause, Cause::Sent(_))
             && let Some(signal) = Signal::from_named_raw(origin.signal)
             && let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)
         {
-            // The program may have ended just now.
+            // Fails if the program has just ended, which is fine.
             let _ = kill_process(pid, signal);
         }
     }
@@ -176,65 +257,4 @@ fn wait(child: &mut Child) -> io::Result<ExitStatus> {
             other => return other,
         }
     }
-}
-
-/// The dumps of this run, closed.
-fn collect(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> anyhow::Result<Vec<PathBuf>> {
-    let dumps = dumps_of_run(pattern, token)?;
-    let end = |writer: u32| match (status.code(), status.signal()) {
-        _ if writer != pid => EndReason::Vanished,
-        (Some(code), _) => EndReason::Exited(code as u8),
-        (None, signal) => EndReason::Signalled(signal.unwrap_or(0) as u8),
-    };
-    for dump in &dumps {
-        match close(dump, pid, end) {
-            Ok(CloseOutcome::StillWritten) => {
-                say(format_args!("{}: its process is still running; reading what is there", dump.display()));
-            }
-            Ok(_) => {}
-            Err(error) => say(format_args!("cannot close {}: {}", dump.display(), plain(&error))),
-        }
-    }
-    Ok(dumps)
-}
-
-/// Reports on the program's own dump, or on the first one if it has none, and names the others.
-fn report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), Failure> {
-    let of_program =
-        |dump: &&PathBuf| writer_of(dump).is_ok_and(|writer| writer.is_some_and(|writer| writer.pid == pid));
-    let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
-    let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
-    if recording.report != Report::None {
-        let opened = open(main, None, options(&recording.symbols))?;
-        write_report(&mut out, &opened, main, recording.report)?;
-    }
-    for dump in dumps {
-        writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()))?;
-    }
-    out.flush()?;
-    Ok(())
-}
-
-fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Report) -> Result<(), Failure> {
-    let Opened { profile, stacks } = opened;
-    let filter = Filter::default();
-    writeln!(out)?;
-    summary_text::write(out, &summary(profile, stacks, &filter, 5))?;
-    writeln!(out)?;
-    if wanted != Report::Full {
-        return Ok(());
-    }
-    let largest = Selection { top: Some(1), ..Selection::default() };
-    let sources = SourceFiles::of(profile, SourceSearch::default());
-    let table = lines(profile, stacks, &sources, &filter, &largest);
-    if let Some(function) = table.functions.first() {
-        lines_text::write_function(out, function, &Shape::default())?;
-        writeln!(out)?;
-    }
-    leaks_text::write(out, &leaks(profile, stacks, &filter, false, Some(DEFAULT_TOP / 2)))?;
-    writeln!(out)?;
-    let svg = svg_path(dump);
-    write_svg(&svg, &flame(profile, stacks, &filter, Metric::Peak, false, None), dump)?;
-    writeln!(out, "flamegraph: {}", Safe(&svg.to_string_lossy()))?;
-    Ok(())
 }

@@ -1,86 +1,133 @@
-//! `profiler-cli timeline`: load, analyze, draw. Symbols are not needed.
+//! `profiler-cli timeline`: loads a dump and draws the process over time as text, SVG, CSV or JSON.
+//! Symbols are not needed.
 
-use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::{Args, ValueEnum, ValueHint};
 
-use super::read::{load_dump, stdout_for, write_to};
-use super::{Failure, say};
+use super::Failure;
+use super::input::{DumpArg, load_profile, print_recording_warnings};
+use super::output::{Audience, JsonArg, Target};
 use crate::analyze;
-use crate::cli::{TimelineArgs, TimelineFormat};
-use crate::profile::Profile;
+use crate::pattern::Pattern;
+use crate::render::plot::Series;
 use crate::render::{json, timeline_csv, timeline_svg, timeline_text};
-use crate::units::Safe;
 
-/// `profiler-cli timeline`.
+const EXAMPLES: &str = "\
+Examples:
+  profiler-cli timeline server.4711.alloc
+  profiler-cli timeline server.4711.alloc -o memory.svg
+  profiler-cli timeline server.4711.alloc --series heap,rss,vsz,minor-faults
+  profiler-cli timeline server.4711.alloc --csv > memory.csv
+";
+
+/// Options of `timeline`.
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
+pub struct TimelineArgs {
+    /// The dump.
+    #[command(flatten)]
+    pub dump: DumpArg,
+    /// JSON instead of `format`.
+    #[command(flatten)]
+    pub json: JsonArg,
+    /// Print one CSV table; the same as --format csv.
+    #[arg(long, conflicts_with_all = ["json", "format"])]
+    pub csv: bool,
+    /// Format of the output. [default: text; with --output by its extension: .svg, .csv, .json, .txt]
+    #[arg(long, value_enum, conflicts_with = "json")]
+    pub format: Option<TimelineFormat>,
+    /// File for the output; - is stdout.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Series that the picture shows; CSV and JSON have all of them.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SERIES", default_values_t = [Series::Heap, Series::Rss])]
+    pub series: Vec<Series>,
+    /// Only calls of annotated functions with a name that matches.
+    #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
+    pub function: Option<Pattern>,
+    /// Only calls on threads with a name that matches; the heap is always that of the process.
+    #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
+    pub thread: Option<Pattern>,
+    /// Columns of the text. [default: those of the terminal, else 100]
+    #[arg(long, value_name = "COLUMNS", value_parser = clap::value_parser!(u16).range(30..=1000))]
+    pub width: Option<u16>,
+    /// Rows of the text's first panel.
+    #[arg(long, value_name = "ROWS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(4..=200))]
+    pub height: u16,
+}
+
+/// How `timeline` shows the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TimelineFormat {
+    /// A plot made of characters
+    Text,
+    /// A picture
+    Svg,
+    /// One table
+    Csv,
+    /// The same as --json
+    Json,
+}
+
+/// Runs `profiler-cli timeline`.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn timeline(args: &TimelineArgs) -> Result<ExitCode, Failure> {
-    let profile = load_dump(&args.dump, args.thread.as_ref())?;
+pub fn run(args: &TimelineArgs) -> Result<ExitCode, Failure> {
+    let profile = load_profile(&args.dump.path, args.thread.as_ref())?;
     if let Some(pattern) = &args.function {
         analyze::timeline::check(&profile, pattern)
             .map_err(anyhow::Error::msg)
-            .with_context(|| args.dump.display().to_string())?;
+            .with_context(|| args.dump.path.display().to_string())?;
     }
     let timeline = analyze::timeline::timeline(&profile, args.function.as_ref());
-    let asked = match (args.json, args.csv) {
-        (true, _) => Some(TimelineFormat::Json),
-        (_, true) => Some(TimelineFormat::Csv),
-        _ => args.format,
+    let format = args.chosen_format()?;
+    let audience = match format {
+        TimelineFormat::Text => Audience::People,
+        TimelineFormat::Svg | TimelineFormat::Csv | TimelineFormat::Json => Audience::Programs,
     };
-    let extension = extension_of(args.output.as_deref());
-    let format = match (asked, format_of(&extension)) {
-        (Some(asked), Some(named)) if asked != named && !extension.is_empty() => {
-            return Err(anyhow::anyhow!(
-                "a .{extension} file would have another shape than what was asked for"
-            )
-            .into());
-        }
-        (Some(asked), _) => asked,
-        (None, Some(named)) => named,
-        (None, None) => {
-            return Err(anyhow::anyhow!(
-                "cannot tell the shape of a .{extension} file: give it with --format"
-            )
-            .into());
-        }
-    };
-    let draw = |out: &mut dyn Write| -> io::Result<()> {
-        match format {
-            TimelineFormat::Text => timeline_text::write(out, &timeline, &args.series, size(args)),
-            TimelineFormat::Svg => timeline_svg::write(out, &timeline, &args.series),
-            TimelineFormat::Csv => timeline_csv::write(out, &timeline),
-            TimelineFormat::Json => json::write(out, &timeline),
-        }
-    };
-    match &args.output {
-        // A file has no colours.
-        Some(path) if path != Path::new("-") && format == TimelineFormat::Text => {
-            let mut plain = anstream::StripStream::new(Vec::new());
-            draw(&mut plain)?;
-            write_to(path, &args.dump, |out| out.write_all(&plain.into_inner()))?;
-        }
-        Some(path) if path != Path::new("-") => write_to(path, &args.dump, draw)?,
-        _ => {
-            let mut out = stdout_for(format != TimelineFormat::Text);
-            draw(&mut out)?;
-            out.flush()?;
-        }
-    }
-    say_warnings(&profile);
+    Target::of_option(args.output.as_deref(), &args.dump.path).write(audience, |out| match format {
+        TimelineFormat::Text => timeline_text::write(out, &timeline, &args.series, size(args)),
+        TimelineFormat::Svg => timeline_svg::write(out, &timeline, &args.series),
+        TimelineFormat::Csv => timeline_csv::write(out, &timeline),
+        TimelineFormat::Json => json::write(out, &timeline),
+    })?;
+    print_recording_warnings(&profile);
     Ok(ExitCode::SUCCESS)
 }
 
-fn say_warnings(profile: &Profile) {
-    for warning in analyze::summary::warnings_of_recording(profile) {
-        say(Safe(&warning));
+impl TimelineArgs {
+    /// Returns the format that `--json`, `--csv` or `--format` asks for, or else that of the file's
+    /// extension.
+    ///
+    /// # Errors
+    /// If the options and the extension contradict each other, or if neither names a format.
+    fn chosen_format(&self) -> anyhow::Result<TimelineFormat> {
+        let by_option = match (self.json.json, self.csv) {
+            (true, _) => Some(TimelineFormat::Json),
+            (_, true) => Some(TimelineFormat::Csv),
+            _ => self.format,
+        };
+        let extension = extension_of(self.output.as_deref());
+        match (by_option, format_of(&extension)) {
+            (Some(by_option), Some(by_name)) if by_option != by_name && !extension.is_empty() => {
+                anyhow::bail!(
+                    "the file name ends in .{extension}, but the options ask for another format: change one"
+                )
+            }
+            (Some(by_option), _) => Ok(by_option),
+            (None, Some(by_name)) => Ok(by_name),
+            (None, None) => {
+                anyhow::bail!("cannot tell the format from the extension .{extension}: give it with --format")
+            }
+        }
     }
 }
 
-/// By the end of the file's name; `None` if that says nothing.
+/// Returns the format that a file extension stands for; `None` for an unknown extension.
 fn format_of(extension: &str) -> Option<TimelineFormat> {
     match extension {
         "" | "txt" => Some(TimelineFormat::Text),
@@ -91,6 +138,7 @@ fn format_of(extension: &str) -> Option<TimelineFormat> {
     }
 }
 
+/// Returns the extension of a file without its dot; empty if there is none.
 fn extension_of(output: Option<&Path>) -> String {
     let extension = output.and_then(Path::extension);
     extension.map(|extension| extension.to_string_lossy().into_owned()).unwrap_or_default()

@@ -38,24 +38,6 @@ pub fn instance_of(symbol: &str) -> &str {
     }
 }
 
-/// The crate that a symbol belongs to, as far as its name tells: that of the type for methods.
-///
-/// ```
-/// use profiler_cli::names::function_name::crate_of;
-/// assert_eq!(crate_of("<&mut app::List<u8> as core::iter::Iterator>::next"), "app");
-/// assert_eq!(crate_of("serde_json::de::from_str"), "serde_json");
-/// ```
-pub fn crate_of(symbol: &str) -> &str {
-    let mut rest = symbol;
-    while let Some(shorter) =
-        ["<", "&", "*", "mut ", "const ", "dyn ", "[", "("].iter().find_map(|p| rest.strip_prefix(p))
-    {
-        rest = shorter;
-    }
-    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-    &rest[..end]
-}
-
 fn without_closure(name: &str) -> &str {
     let Some(at) = name.rfind("::{") else { return name };
     let last = &name[at + 2..];

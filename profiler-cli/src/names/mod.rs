@@ -2,6 +2,7 @@
 //! every node, and which of them are the user's own code.
 
 pub mod function_name;
-pub(crate) mod rust_path;
+pub(crate) mod own_crates;
+pub mod rust_path;
 pub mod stacks;
 pub mod symbolize;

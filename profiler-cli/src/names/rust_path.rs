@@ -16,8 +16,18 @@ impl<'a> ImplName<'a> {
     }
 }
 
-/// The crate at the root of a path or type; `None` if it has none: a generic parameter, a primitive, a tuple.
-pub(crate) fn crate_of(path: &str) -> Option<&str> {
+/// Returns the crate at the root of a path or type. For a method that is the crate of its type.
+///
+/// The result is `None` if no crate is there: for a generic parameter, a primitive, a tuple, or a
+/// function that is known by its short name only.
+///
+/// ```
+/// use profiler_cli::names::rust_path::crate_of;
+/// assert_eq!(crate_of("<&mut app::List<u8> as core::iter::Iterator>::next"), Some("app"));
+/// assert_eq!(crate_of("serde_json::de::from_str"), Some("serde_json"));
+/// assert_eq!(crate_of("push<u8, alloc::alloc::Global>"), None);
+/// ```
+pub fn crate_of(path: &str) -> Option<&str> {
     let path = peel(path);
     if path.starts_with('<') {
         // `<SELF>::method`, or a type inside of such a function.
@@ -88,6 +98,12 @@ mod tests {
             ("*const app::Foo", Some("app")),
             ("dyn for<'a> app::Visit<'a>", Some("app")),
             ("(app::Foo, u8)", Some("app")),
+            ("<&mut app::List<u8> as core::iter::Iterator>::next", Some("app")),
+            ("serde_json::de::from_str", Some("serde_json")),
+            ("app::main::{closure#0}", Some("app")),
+            ("push<u8, alloc::alloc::Global>", None),
+            ("malloc", None),
+            ("libfoo.so.1+0x1234", None),
             ("fn(u8) -> app::Foo", None),
             ("T", None),
             ("u32", None),

@@ -8,6 +8,8 @@ use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
 use crate::names::function_name::{function_of, instance_of};
+use crate::names::own_crates::is_allocating_crate;
+use crate::names::rust_path::crate_of;
 use crate::names::symbolize::classify::is_runtime;
 use crate::names::symbolize::{
     CodeAddress, Frame, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError,
@@ -329,9 +331,12 @@ impl Builder {
 
 /// Whether a frame of the runtime is about allocating as such and says nothing about what for.
 fn is_plumbing(frame: &NamedFrame) -> bool {
-    let allocating =
-        ["alloc", "core", "alloc_tracker", "alloc_oracle", "__rustc", "__rust_alloc", "hashbrown"];
-    frame.runtime && allocating.contains(&crate::names::function_name::crate_of(&frame.function))
+    let is_allocating = match crate_of(&frame.function) {
+        Some(crate_name) => is_allocating_crate(crate_name),
+        // Short names: an inlined function has no path where there are line tables and no more.
+        None => matches!(frame.function.split('<').next(), Some("alloc" | "__rust_alloc")),
+    };
+    frame.runtime && is_allocating
 }
 
 /// Module and address of every node; `None` for code outside of any file. Nodes are return addresses, but for a signal

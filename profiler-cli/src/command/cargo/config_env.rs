@@ -1,5 +1,7 @@
-//! Variables that cargo's configuration gives to programs: the table `[env]` of `.cargo/config.toml`, from the working directory
-//! up, then of cargo's home. In: files. Out: names and values.
+//! Variables that cargo's configuration gives to programs: the table `[env]` of `.cargo/config.toml`.
+//!
+//! In: the configuration files from the working directory upwards, then that in cargo's home. Out:
+//! names and values. A file that cannot be read is skipped, because cargo has complained about it.
 //!
 //! <https://doc.rust-lang.org/cargo/reference/config.html#env>
 
@@ -9,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-/// The variables for a program that is started from `folder`. `is_set` tells of a variable whether this process has it; it then
-/// stays as it is, unless the configuration insists. What cannot be read cargo has complained about itself.
+/// Returns the variables for a program that is started from `folder`.
+///
+/// `is_set` tells whether this process has a variable. Such a variable keeps its value, unless the
+/// configuration says `force = true`.
 pub(super) fn variables(
     folder: &Path,
     cargo_home: Option<PathBuf>,
@@ -18,30 +22,30 @@ pub(super) fn variables(
 ) -> Vec<(OsString, OsString)> {
     let above = folder.ancestors().map(|folder| folder.join(".cargo"));
     let mut found = BTreeMap::new();
-    // The nearest one says it.
+    // The nearest file wins.
     for folder in above.chain(cargo_home) {
         for (name, value) in env_table(&folder) {
-            let value = Variable::of(&value, &folder);
+            let value = ConfiguredVariable::parse(&value, &folder);
             found.entry(name).or_insert(value);
         }
     }
-    let wanted = |(name, variable): (String, Option<Variable>)| {
-        let Variable { value, force } = variable?;
+    let wanted = |(name, variable): (String, Option<ConfiguredVariable>)| {
+        let ConfiguredVariable { value, force } = variable?;
         (force || !is_set(&name)).then(|| (name.into(), value))
     };
     found.into_iter().filter_map(wanted).collect()
 }
 
-struct Variable {
+struct ConfiguredVariable {
     value: OsString,
     force: bool,
 }
 
-impl Variable {
-    /// What stands behind a name, in a file of this folder.
-    fn of(value: &Value, folder: &Path) -> Option<Variable> {
+impl ConfiguredVariable {
+    /// Reads the value of a name in a file of this folder.
+    fn parse(value: &Value, folder: &Path) -> Option<ConfiguredVariable> {
         if let Value::String(value) = value {
-            return Some(Variable { value: value.into(), force: false });
+            return Some(ConfiguredVariable { value: value.into(), force: false });
         }
         let table = value.as_table()?;
         let is = |key: &str| table.get(key).and_then(Value::as_bool).unwrap_or(false);
@@ -50,12 +54,12 @@ impl Variable {
             true => folder.parent().unwrap_or(folder).join(value).into_os_string(),
             false => value.into(),
         };
-        Some(Variable { value, force: is("force") })
+        Some(ConfiguredVariable { value, force: is("force") })
     }
 }
 
 fn env_table(folder: &Path) -> Table {
-    // Where there are both, cargo reads the one with the old name.
+    // If both files exist, cargo reads the one with the old name.
     let text = ["config", "config.toml"]
         .into_iter()
         .find_map(|name| std::fs::read_to_string(folder.join(name)).ok());
@@ -68,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_file_says_it_and_what_is_set_stays() {
+    fn the_nearest_file_wins_and_a_set_variable_stays() {
         let top = tempfile::tempdir().unwrap();
         let inner = top.path().join("a/b");
         let home = top.path().join("home");

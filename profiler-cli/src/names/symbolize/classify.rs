@@ -9,6 +9,7 @@
 //! contain the `impl`.
 
 use super::names::last_segment;
+use crate::names::own_crates::{is_recorder_crate, is_recorder_folder, is_runtime_crate};
 use crate::names::rust_path::{ImplName, crate_of};
 
 /// Whether a frame belongs to the runtime rather than to the user's own code.
@@ -36,34 +37,6 @@ pub fn is_runtime(function: &str, file: Option<&str>, module_path: &str) -> bool
         None => function == "main" || is_c_runtime_name(function),
     }
 }
-
-/// Crates of the runtime, and of this project: those that a profiled process links.
-const RUNTIME_CRATES: &[&str] = &[
-    "alloc",
-    "core",
-    "std",
-    "std_detect",
-    "__rustc",
-    "compiler_builtins",
-    "panic_abort",
-    "panic_unwind",
-    "proc_macro",
-    "rustc_demangle",
-    "rustc_std_workspace_alloc",
-    "rustc_std_workspace_core",
-    "test",
-    "unwind",
-    "alloc_dump",
-    "alloc_oracle",
-    "alloc_tracker",
-    "backtrace",
-];
-
-/// The same for the crates that a process links for being profiled, by the folder of their sources.
-const OWN_FOLDERS: &[&str] = &["alloc-dump", "alloc-oracle", "alloc-tracker", "backtrace"];
-
-/// Packages inside the folder of `alloc-tracker`.
-const OWN_SUBFOLDERS: &[&str] = &["dump", "oracle"];
 
 /// The allocator as the compiler calls it. It is generated in the user's crate, at the line of the `#[global_allocator]`, so
 /// here the name decides before the file.
@@ -111,39 +84,21 @@ fn is_std_file(file: &str) -> bool {
 /// Code of this project in a Rust file. A full path knows its crate; a short name leaves the file's folder.
 fn is_own_code(function: &str, file: &str) -> bool {
     if is_path(function) {
-        return is_own_path(function);
+        let self_type = ImplName::parse(function).map_or(function, |name| name.self_type);
+        return crate_of(self_type).is_some_and(is_recorder_crate);
     }
     let mut folders = file.split('/').rev().skip(1);
     // `…/alloc-tracker/src/…`, `…/alloc-tracker/dump/src/…`, `…/backtrace-0.3.76/src/…`; the nearest `src` is the package's.
     if !folders.by_ref().any(|folder| folder == "src") {
         return false;
     }
-    match (folders.next(), folders.next()) {
-        (Some(package), _) if OWN_FOLDERS.contains(&without_version(package)) => true,
-        (Some(package), Some(outer)) => OWN_SUBFOLDERS.contains(&package) && outer == "alloc-tracker",
-        _ => false,
-    }
+    let (package, parent) = (folders.next(), folders.next());
+    package.is_some_and(|package| is_recorder_folder(package, parent))
 }
 
 /// Whether the name says where the function is; the paths of types behind a short name (`alloc<std::alloc::System>`) do not.
 fn is_path(function: &str) -> bool {
     function.starts_with('<') || function.split('<').next().is_some_and(|name| name.contains("::"))
-}
-
-/// `backtrace` of `backtrace-0.3.76`, as a registry's folders are named.
-fn without_version(folder: &str) -> &str {
-    match folder.rsplit_once('-') {
-        Some((name, version)) if version.starts_with(|c: char| c.is_ascii_digit()) => name,
-        _ => folder,
-    }
-}
-
-fn is_own_path(function: &str) -> bool {
-    let own = |name: &str| matches!(name, "alloc_dump" | "alloc_oracle" | "alloc_tracker" | "backtrace");
-    match ImplName::parse(function) {
-        Some(name) => own(crate_of(name.self_type).unwrap_or_default()),
-        None => own(crate_of(function).unwrap_or_default()),
-    }
 }
 
 /// Functions of the C library and around it, the unwinder, and the start of a process or thread.
@@ -210,10 +165,6 @@ fn is_runtime_path(function: &str) -> bool {
         Some(name) => is_runtime_impl(&name),
         None => crate_of(function).is_none_or(is_runtime_crate),
     }
-}
-
-fn is_runtime_crate(name: &str) -> bool {
-    RUNTIME_CRATES.contains(&name)
 }
 
 /// An `impl` lies in the crate of its type or in that of its trait. If only one of them is the user's it must be the

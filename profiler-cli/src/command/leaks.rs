@@ -1,0 +1,80 @@
+//! `profiler-cli leaks`: loads a dump, finds what is live at the end, and prints it as text or JSON.
+//! With `--fail-on-leak` the exit status is the result of a check.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::input::InputArgs;
+use super::output::{Audience, DEFAULT_TOP, JsonArg, Target};
+use super::{Failure, print_message};
+use crate::analyze::leaks::{Leaks, leaks};
+use crate::profile::Profile;
+use crate::render::{json, leaks_text};
+use crate::units::parse_bytes;
+
+const EXAMPLES: &str = "\
+Examples:
+  profiler-cli leaks server.4711.alloc
+  profiler-cli leaks server.4711.alloc --fail-on-leak 1000000
+";
+
+/// Options of `leaks`.
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
+pub struct LeaksArgs {
+    /// What to read.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Text or JSON.
+    #[command(flatten)]
+    pub output: JsonArg,
+    /// At most this many stacks. [default: 10, with --json all]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Show the frames of the runtime too.
+    #[arg(long)]
+    pub full: bool,
+    /// Exit with 1 if more than SIZE is live at the end, or if the recording is not exact.
+    ///
+    /// The standard library itself keeps a few hundred bytes. With a filter such as --crate, only
+    /// the stacks that the filter accepts count.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub fail_on_leak: Option<u64>,
+}
+
+/// Runs `profiler-cli leaks`.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
+    let (dump, filter) = args.input.load()?;
+    let top = args.top.or((!args.output.json).then_some(DEFAULT_TOP));
+    let leaks = leaks(&dump.profile, &dump.stacks, &filter, args.full, top);
+    let complaint = args.fail_on_leak.and_then(|limit| complaint(&leaks, &dump.profile, limit));
+    let verdict = if complaint.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    let written = match args.output.json {
+        true => Target::Stdout.write(Audience::Programs, |out| json::write(out, &leaks)),
+        false => Target::Stdout.write(Audience::People, |out| leaks_text::write(out, &leaks)),
+    };
+    match written {
+        // The exit status is still the verdict if the reader closed the pipe.
+        Err(Failure::ClosedPipe) => return Ok(verdict),
+        other => other?,
+    }
+    dump.print_warnings();
+    if let Some(complaint) = complaint {
+        print_message(complaint);
+    }
+    Ok(verdict)
+}
+
+/// Returns why `--fail-on-leak` fails, or `None` if it passes.
+fn complaint(leaks: &Leaks, profile: &Profile, limit: u64) -> Option<String> {
+    if leaks.total_bytes > limit {
+        let bytes = leaks.total_bytes;
+        return Some(format!("{bytes} bytes are live at the end; --fail-on-leak allows {limit}"));
+    }
+    let exact = profile.trust.exact();
+    (!exact).then(|| "--fail-on-leak fails because the recording is not exact: see the summary".to_owned())
+}

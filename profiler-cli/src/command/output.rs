@@ -1,0 +1,147 @@
+//! The output of the commands: where a result is written, and with or without colours.
+//!
+//! In: the value of an option such as `-o FILE`, and a renderer. Out: bytes on stdout or in a file.
+//! The name of a written file is printed to stderr. A closed pipe is a success (see [`Failure`]).
+//! An output must never replace the dump that it was made from.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::Failure;
+use crate::io_error::plain;
+use crate::units::Safe;
+
+/// Rows that a person is shown unless they ask for more.
+pub const DEFAULT_TOP: usize = 10;
+
+/// The choice of JSON instead of text.
+#[derive(Debug, Args)]
+pub struct JsonArg {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Who reads a format, which decides about colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// People: with colours on a terminal, unless `--color` says otherwise.
+    People,
+    /// Programs: every byte is written as the renderer gives it. Removing colours could remove
+    /// bytes that only look like a colour.
+    Programs,
+}
+
+/// Where a command writes its result.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// Standard output.
+    Stdout,
+    /// A file, and the dump that it must not replace.
+    File {
+        /// The file.
+        path: &'a Path,
+        /// The dump that was read.
+        dump: &'a Path,
+    },
+}
+
+impl<'a> Target<'a> {
+    /// Returns the target for the value of an option: `-` and no value mean stdout.
+    pub fn of_option(path: Option<&'a Path>, dump: &'a Path) -> Target<'a> {
+        match path {
+            Some(path) if path != Path::new("-") => Target::File { path, dump },
+            _ => Target::Stdout,
+        }
+    }
+
+    /// Writes a result here. The name of a written file is printed to stderr.
+    ///
+    /// # Errors
+    /// If the result cannot be written, or if the file is the dump itself.
+    pub fn write(
+        self,
+        audience: Audience,
+        render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        match self {
+            Target::Stdout => {
+                let mut out = stdout_for(audience);
+                render(&mut out)?;
+                out.flush()?;
+            }
+            Target::File { path, dump } => {
+                write_file(path, dump, audience, render)?;
+                // The file is complete, even if nobody reads stderr any more.
+                let _ = writeln!(anstream::stderr(), "{}", Safe(&path.to_string_lossy()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a result into a file. Prints nothing.
+///
+/// # Errors
+/// If the file cannot be written, or if it is the dump itself.
+pub(super) fn write_file(
+    path: &Path,
+    dump: &Path,
+    audience: Audience,
+    render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    if identity(path).is_some_and(|file| Some(file) == identity(dump)) {
+        bail!("cannot write {}: it is the dump itself; choose another file", path.display());
+    }
+    let write = || {
+        let file = File::create(path)?;
+        let mut out: Box<dyn Write> = match audience {
+            // A file has no colours.
+            Audience::People => Box::new(BufWriter::new(anstream::StripStream::new(file))),
+            Audience::Programs => Box::new(BufWriter::new(file)),
+        };
+        render(&mut out)?;
+        out.flush()
+    };
+    write().map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), plain(&error)))
+}
+
+fn stdout_for(audience: Audience) -> Box<dyn Write> {
+    let stdout = io::stdout();
+    match audience {
+        Audience::People => Box::new(BufWriter::new(anstream::AutoStream::auto(stdout))),
+        Audience::Programs => Box::new(BufWriter::new(stdout)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_for_people_has_no_colours_and_a_file_for_programs_has_every_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, dump) = (folder.path().join("out"), folder.path().join("x.alloc"));
+        for (audience, expected) in [(Audience::People, "ab"), (Audience::Programs, "a\x1b[1mb")] {
+            write_file(&path, &dump, audience, |out| out.write_all(b"a\x1b[1mb")).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn the_dump_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let dump = folder.path().join("x.alloc");
+        std::fs::write(&dump, "a dump").unwrap();
+        let same = folder.path().join(".").join("x.alloc");
+        let error = write_file(&same, &dump, Audience::Programs, |out| out.write_all(b"x")).unwrap_err();
+        assert!(error.to_string().contains("it is the dump itself"), "{error}");
+        assert_eq!(std::fs::read_to_string(&dump).unwrap(), "a dump");
+    }
+}

@@ -1,0 +1,74 @@
+//! The report after a run. In: the closed dumps. Out: text on stderr and a flamegraph beside the dump.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::{RecordingArgs, Report};
+use crate::analyze::filter::Filter;
+use crate::analyze::flame::{Metric, flame};
+use crate::analyze::leaks::leaks;
+use crate::analyze::lines::{Selection, lines};
+use crate::analyze::summary::summary;
+use crate::command::Failure;
+use crate::command::flamegraph::default_svg_path;
+use crate::command::input::LoadedDump;
+use crate::command::output::{Audience, DEFAULT_TOP, write_file};
+use crate::command::sources::SourceFiles;
+use crate::dumps::open::writer_of;
+use crate::render::lines_text::Shape;
+use crate::render::{flame_svg, leaks_text, lines_text, summary_text};
+use crate::source::SourceSearch;
+use crate::units::Safe;
+
+/// Reports on the program's own dump, or on the first dump if the program has none. Prints the names
+/// of all dumps.
+///
+/// # Errors
+/// If the dump cannot be read, or if stderr or the flamegraph cannot be written.
+pub(super) fn print_report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), Failure> {
+    let of_program =
+        |dump: &&PathBuf| writer_of(dump).is_ok_and(|writer| writer.is_some_and(|writer| writer.pid == pid));
+    let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
+    let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
+    if recording.report != Report::None {
+        let loaded = LoadedDump::open(main, None, recording.symbols.options())?;
+        write_report(&mut out, &loaded, main, recording.report)?;
+    }
+    for dump in dumps {
+        writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()))?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn write_report(
+    out: &mut dyn Write,
+    loaded: &LoadedDump,
+    dump: &Path,
+    report: Report,
+) -> Result<(), Failure> {
+    let LoadedDump { profile, stacks } = loaded;
+    let filter = Filter::default();
+    writeln!(out)?;
+    summary_text::write(out, &summary(profile, stacks, &filter, 5))?;
+    writeln!(out)?;
+    if report != Report::Full {
+        return Ok(());
+    }
+    let largest = Selection { top: Some(1), ..Selection::default() };
+    let sources = SourceFiles::of(profile, SourceSearch::default());
+    let table = lines(profile, stacks, &sources, &filter, &largest);
+    if let Some(function) = table.functions.first() {
+        lines_text::write_function(out, function, &Shape::default())?;
+        writeln!(out)?;
+    }
+    leaks_text::write(out, &leaks(profile, stacks, &filter, false, Some(DEFAULT_TOP / 2)))?;
+    writeln!(out)?;
+    let svg = default_svg_path(dump);
+    let flame = flame(profile, stacks, &filter, Metric::Peak, false, None);
+    write_file(&svg, dump, Audience::Programs, |out| flame_svg::write(out, &flame))?;
+    writeln!(out, "flamegraph: {}", Safe(&svg.to_string_lossy()))?;
+    Ok(())
+}
