@@ -1,5 +1,6 @@
-//! Both sources of `lines` say the same of every function of a real library: one program has the attribute on all functions of
-//! `serde_json`, the other one on none, and what the rows of a function add up to is the same, to the byte.
+//! Annotations and recorded stacks, the two sources of `lines`, agree on every function of a real
+//! library. One program has the attribute on all functions of `serde_json`, another program on
+//! none. The rows of each function add up to the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,11 +15,13 @@ use tests::{Run, number, output_within, workspace};
 
 const ATTRIBUTE: &str = "#[alloc_tracker::profile]\n";
 
-/// The functions of a file that the attribute can go on: where each begins.
+/// The functions of a file that can have the attribute (all but `const fn`): line and column at
+/// which each begins.
 struct Functions(Vec<(usize, usize)>);
 
 impl Functions {
-    fn note(&mut self, signature: &syn::Signature, whole: &impl Spanned) {
+    /// Adds a function unless it is a `const fn`.
+    fn add(&mut self, signature: &syn::Signature, whole: &impl Spanned) {
         if signature.constness.is_none() {
             let start = whole.span().start();
             self.0.push((start.line, start.column));
@@ -28,25 +31,25 @@ impl Functions {
 
 impl<'ast> Visit<'ast> for Functions {
     fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
-        self.note(&function.sig, function);
+        self.add(&function.sig, function);
         visit::visit_item_fn(self, function);
     }
 
     fn visit_impl_item_fn(&mut self, method: &'ast syn::ImplItemFn) {
-        self.note(&method.sig, method);
+        self.add(&method.sig, method);
         visit::visit_impl_item_fn(self, method);
     }
 
     fn visit_trait_item_fn(&mut self, method: &'ast syn::TraitItemFn) {
         if method.default.is_some() {
-            self.note(&method.sig, method);
+            self.add(&method.sig, method);
         }
         visit::visit_trait_item_fn(self, method);
     }
 }
 
-/// Puts the attribute on a line of its own in front of every function. Returns the lines, of the text as it was, that it stands
-/// before.
+/// Puts the attribute on a line of its own in front of every function. Returns the new text, and
+/// the lines of the old text that now have an attribute before them.
 fn annotate(text: &str) -> (String, Vec<usize>) {
     let mut functions = Functions(Vec::new());
     functions.visit_file(&syn::parse_file(text).unwrap());
@@ -65,6 +68,8 @@ fn annotate(text: &str) -> (String, Vec<usize>) {
     (annotated, lines)
 }
 
+/// Copies the text files of a folder and its subfolders. `change` gets each path and text, and
+/// returns the new text.
 fn copy(from: &Path, to: &Path, change: &mut dyn FnMut(&Path, String) -> String) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -73,7 +78,7 @@ fn copy(from: &Path, to: &Path, change: &mut dyn FnMut(&Path, String) -> String)
             copy(&from, &to, change);
         } else if let Ok(text) = fs::read_to_string(&from) {
             let text = change(&to, text);
-            // Else cargo would build it anew.
+            // A file that is written again would make cargo build the package again.
             if fs::read_to_string(&to).ok().as_ref() != Some(&text) {
                 fs::write(&to, text).unwrap();
             }
@@ -81,7 +86,8 @@ fn copy(from: &Path, to: &Path, change: &mut dyn FnMut(&Path, String) -> String)
     }
 }
 
-/// Builds a program with a copy of the library.
+/// Builds the program `tests/attribute/agreement.rs` with a copy of the library that `change` may
+/// alter. Returns the executable.
 fn build(name: &str, library: &Path, change: &mut dyn FnMut(&Path, String) -> String) -> PathBuf {
     let folder = workspace().join("target/agreement").join(name);
     copy(&library.join("src"), &folder.join("library/src"), change);
@@ -107,10 +113,11 @@ fn build(name: &str, library: &Path, change: &mut dyn FnMut(&Path, String) -> St
     target.join("debug").join(name)
 }
 
-/// What was allocated and freed in functions, by the file and the line where each begins.
+/// Bytes allocated and freed in functions, by the file and the line where each function begins.
 type Totals = BTreeMap<(String, usize), (i64, i64)>;
 
-/// What the program says, and the totals of the library's functions out of this source.
+/// Runs a program. Returns its output, and the totals of the library's functions in the tables from
+/// `source`.
 fn totals(program: &Path, source: &str) -> (String, Totals) {
     let run = Run::of(&mut Command::new(program), Duration::from_secs(60));
     assert!(run.output.status.success(), "{}", String::from_utf8_lossy(&run.output.stderr));
@@ -120,8 +127,8 @@ fn totals(program: &Path, source: &str) -> (String, Totals) {
         let Some((_, file)) = table["file"].as_str().and_then(|file| file.split_once("library/src/")) else {
             continue;
         };
-        let place = (file.to_owned(), number(table, "start_line") as usize);
-        let changes: &mut (i64, i64) = totals.entry(place).or_default();
+        let start = (file.to_owned(), number(table, "start_line") as usize);
+        let changes: &mut (i64, i64) = totals.entry(start).or_default();
         changes.0 += number(table, "allocated");
         changes.1 += number(table, "freed");
     }
@@ -130,10 +137,10 @@ fn totals(program: &Path, source: &str) -> (String, Totals) {
 }
 
 #[test]
-fn both_sources_say_the_same_of_every_function_of_a_library() {
+fn annotations_and_stacks_agree_on_every_function_of_a_library() {
     let metadata = MetadataCommand::new().manifest_path(workspace().join("Cargo.toml")).exec().unwrap();
-    let is_meant = |package: &&cargo_metadata::Package| *package.name == "serde_json";
-    let package = metadata.packages.iter().find(is_meant).unwrap();
+    let is_library = |package: &&cargo_metadata::Package| *package.name == "serde_json";
+    let package = metadata.packages.iter().find(is_library).unwrap();
     let library = package.manifest_path.parent().unwrap().as_std_path();
 
     let plain = build("plain", library, &mut |_, text| text);
@@ -146,21 +153,22 @@ fn both_sources_say_the_same_of_every_function_of_a_library() {
     });
     assert!(attributes.values().map(Vec::len).sum::<usize>() > 500);
 
-    let (said, by_stacks) = totals(&plain, "stacks");
-    let (said_annotated, by_probes) = totals(&annotated, "annotation");
-    assert_eq!(said_annotated, said);
-    // In the text without the attributes.
-    let as_it_was = |((file, line), changes): ((String, usize), (i64, i64))| {
+    let (stdout, by_stacks) = totals(&plain, "stacks");
+    let (stdout_annotated, by_annotations) = totals(&annotated, "annotation");
+    assert_eq!(stdout_annotated, stdout);
+    // The line in the text without the attributes: the n-th attribute moved its function n lines
+    // down.
+    let in_old_text = |((file, line), changes): ((String, usize), (i64, i64))| {
         let above = attributes[&file].iter().zip(1..).filter(|(at, before)| *at + before <= line).count();
         ((file, line - above), changes)
     };
-    let by_probes: Totals = by_probes.into_iter().map(as_it_was).collect();
-    assert!(by_probes.len() > 60, "{by_probes:?}");
-    let differ: Vec<_> = by_probes
+    let by_annotations: Totals = by_annotations.into_iter().map(in_old_text).collect();
+    assert!(by_annotations.len() > 60, "{by_annotations:?}");
+    let differ: Vec<_> = by_annotations
         .keys()
         .chain(by_stacks.keys())
-        .filter(|place| by_probes.get(place) != by_stacks.get(place))
-        .map(|place| (place, by_probes.get(place), by_stacks.get(place)))
+        .filter(|start| by_annotations.get(start) != by_stacks.get(start))
+        .map(|start| (start, by_annotations.get(start), by_stacks.get(start)))
         .collect();
-    assert!(differ.is_empty(), "by probes, and by stacks: {differ:#?}");
+    assert!(differ.is_empty(), "by annotations, and by stacks: {differ:#?}");
 }

@@ -1,21 +1,22 @@
-//! Functions with `#[profile]`: every line of `announced` shows what stands behind it, and the lines of a function add up to
-//! what an independent counter saw.
+//! Annotated functions in the program `announced`. Every line shows the figures in the comment
+//! behind it, and the lines of a function add up to what an independent counter measured.
 
 use serde_json::Value;
 use tests::{Run, cli, workspace};
 
-/// What stands behind a line.
+/// What a line changes, by the comment behind it.
 #[derive(Debug, PartialEq)]
 enum Expected {
     Increment(i64),
     Freed(i64),
 }
 
-/// The line's number, how often it is reached, and what it changes.
+/// Parses the comments `//= OCCURRENCES CHANGE`. Returns for each the number of its line, how often
+/// the line is reached, and what it changes.
 fn expectations(text: &str) -> Vec<(i64, i64, Expected)> {
     let marked = text.lines().zip(1..).filter_map(|(line, number)| {
         let (code, marker) = line.split_once("//= ")?;
-        // Alone on its line it is about the one before.
+        // A comment that is alone on its line is about the line before.
         Some((number - i64::from(code.trim().is_empty()), marker))
     });
     let marked = marked.filter(|(_, marker)| marker.starts_with(|first: char| first.is_ascii_digit()));
@@ -57,7 +58,7 @@ fn every_line_shows_what_arithmetic_says() {
     }
     for row in &rows {
         if !expected.iter().any(|(line, ..)| row["line"] == *line) {
-            wrong.push(format!("nothing is expected of {row}"));
+            wrong.push(format!("no figures are expected here: {row}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -65,17 +66,17 @@ fn every_line_shows_what_arithmetic_says() {
 }
 
 #[test]
-fn lines_add_up_to_what_a_counter_saw() {
+fn lines_add_up_to_what_a_counter_measured() {
     let run = Run::traced("announced", &[]);
     let lines = run.json("lines", &["--file", "announced.rs"]);
-    let said = String::from_utf8_lossy(&run.output.stdout).into_owned();
-    let said: Vec<(&str, i64)> = said
+    let measured = String::from_utf8_lossy(&run.output.stdout).into_owned();
+    let measured: Vec<(&str, i64)> = measured
         .lines()
         .filter_map(|line| line.split_once(' '))
         .filter_map(|(name, change)| Some((name, change.parse().ok()?)))
         .collect();
     for (name, change) in [("after_release", 0), ("outer", 0), ("recurses", 0), ("one_statement", 0)] {
-        assert!(said.contains(&(name, change)), "the counter itself: {said:?}");
+        assert!(measured.contains(&(name, change)), "what the counter itself measured: {measured:?}");
         let table = lines["functions"]
             .as_array()
             .unwrap()
@@ -90,35 +91,36 @@ fn lines_add_up_to_what_a_counter_saw() {
 }
 
 #[test]
-fn a_function_has_one_table_and_a_thread_its_own_part() {
+fn a_function_has_one_table_also_for_one_thread() {
     let run = Run::traced("announced", &[]);
     let lines = run.json("lines", &["--function", "announced::outer"]);
     assert_eq!(lines["functions"].as_array().unwrap().len(), 1, "{lines}");
-    // Nothing of `works` was run by the first thread.
+    // The first thread, whose name is `announced`, ran `outer`.
     let of_main = run.json("lines", &["--file", "announced.rs", "--thread", "announced"]);
     let names = |lines: &Value| lines["functions"].to_string();
     assert!(names(&of_main).contains("announced::outer"), "{of_main}");
 }
 
-/// Arguments that are freed at the end of a function are in none but its own table.
+/// The arguments of a function are freed when it ends. These frees are in its annotated table only,
+/// and do not make a second table from stacks.
 #[test]
-fn no_announced_function_is_there_from_stacks_as_well() {
+fn no_annotated_function_has_a_second_table_from_stacks() {
     let run = Run::traced("announced", &[]);
     let lines = run.json("lines", &["--file", "announced.rs"]);
     let names = |source: &str| {
         let tables = lines["functions"].as_array().unwrap().iter();
-        let of_it = tables.filter(|table| table["source"] == source);
-        of_it.map(|table| table["function"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        let from_source = tables.filter(|table| table["source"] == source);
+        from_source.map(|table| table["function"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    let (announced, recorded) = (names("annotation"), names("stacks"));
-    assert!(announced.contains(&"announced::Twice::told".to_owned()), "{announced:?}");
-    let both: Vec<_> = announced.iter().filter(|name| recorded.contains(name)).collect();
+    let (annotated, recorded) = (names("annotation"), names("stacks"));
+    assert!(annotated.contains(&"announced::Twice::told".to_owned()), "{annotated:?}");
+    let both: Vec<_> = annotated.iter().filter(|name| recorded.contains(name)).collect();
     assert!(both.is_empty(), "{both:?}");
 }
 
-/// Its lines are those of the file where the macro is.
+/// The lines of such a function are lines of the file that defines the macro.
 #[test]
-fn a_function_that_a_macro_of_another_file_makes_is_in_that_file() {
+fn a_function_made_by_a_macro_of_another_file_is_in_that_file() {
     let run = Run::traced("announced", &[]);
     let lines = run.json("lines", &["--function", "announced::made_elsewhere"]);
     let table = &lines["functions"][0];
@@ -135,13 +137,14 @@ fn a_function_that_a_macro_of_another_file_makes_is_in_that_file() {
 }
 
 #[test]
-fn marks_stand_in_the_summary() {
+fn the_summary_lists_the_marks() {
     let summary = Run::traced("announced", &[]).json("summary", &[]);
     let [mark] = summary["marks"].as_array().unwrap().as_slice() else { panic!("{}", summary["marks"]) };
     assert_eq!((&mark["name"], &mark["thread"]), (&Value::from("all is done"), &Value::from("announced")));
     assert!(mark["ns"].as_u64().unwrap() <= summary["duration_ns"].as_u64().unwrap());
 }
 
+/// Returns what `lines` prints.
 fn printed(run: &Run, args: &[&str]) -> String {
     let dump = run.dump();
     let output = cli([&["lines", dump.to_str().unwrap()], args].concat());
@@ -149,9 +152,10 @@ fn printed(run: &Run, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Every table as memory_profiler's template makes it, from the figures of the JSON: '{0:>6} {1:>12} {2:>12}  {3:>10}   {4:<}'.
+/// The expected table is made from the figures of the JSON, by the template of memory_profiler:
+/// '{0:>6} {1:>12} {2:>12}  {3:>10}   {4:<}'.
 #[test]
-fn scripts_for_memory_profiler_can_read_it() {
+fn the_memory_profiler_format_follows_memory_profilers_template() {
     let run = Run::traced("announced", &[]);
     let filter = ["--function", "announced::outer"];
     let table = &run.json("lines", &filter)["functions"][0];
@@ -177,7 +181,7 @@ fn scripts_for_memory_profiler_can_read_it() {
 }
 
 #[test]
-fn the_spreadsheet_has_the_figures_of_the_json() {
+fn csv_has_the_figures_of_the_json() {
     let run = Run::traced("announced", &[]);
     let csv = printed(&run, &["--function", "announced::inner", "--csv"]);
     assert_eq!(csv, printed(&run, &["--function", "announced::inner", "--format", "csv"]));
@@ -186,7 +190,8 @@ fn the_spreadsheet_has_the_figures_of_the_json() {
     assert_eq!(header[..7], ["function", "file", "source", "line", "mem_usage", "increment", "occurrences"]);
     let increments =
         lines.filter_map(|line| line.split(',').nth(5)).filter_map(|value| value.parse::<i64>().ok());
-    // The scratch buffer, what is returned, and the closing brace.
+    // The scratch buffer has 500 bytes, the result 3000, and the closing brace frees the scratch
+    // buffer.
     assert_eq!(increments.collect::<Vec<_>>(), [500, 3000, -500]);
     let columns = printed(&run, &["--function", "announced::inner", "--columns", "allocated,freed,blocks"]);
     let header = columns.lines().find(|line| line.starts_with("Line #")).unwrap();

@@ -1,5 +1,6 @@
-//! An annotated function does what it does without the attribute, lints of the compiler find what they find without it, and clippy
-//! finds nothing that it would not: in editions in which blocks are something else.
+//! `#[profile]` changes neither the behaviour of a function nor what lints say about it. With the
+//! attribute the compiler's lints find exactly what they find without it, and clippy finds nothing
+//! more. Both hold in two editions, since the meaning of a block depends on the edition.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +13,8 @@ use tests::{output_within, workspace};
 const ATTRIBUTE: &str = "#[alloc_tracker::profile]";
 const EDITIONS: [&str; 2] = ["2021", "2024"];
 
-/// Makes a package of two programs: one of `attribute/`, and the same without the attribute.
+/// Creates a package of two programs: a source file of `attribute/`, and the same file without the
+/// attribute. Returns the package's folder.
 fn package(program: &str, edition: &str) -> PathBuf {
     let source = fs::read_to_string(workspace().join("tests/attribute").join(program)).unwrap();
     assert!(source.matches(ATTRIBUTE).count() > 20);
@@ -21,7 +23,8 @@ fn package(program: &str, edition: &str) -> PathBuf {
     let bins = folder.join("src/bin");
     fs::create_dir_all(&bins).unwrap();
     fs::write(bins.join("annotated.rs"), &source).unwrap();
-    // No line may move.
+    // Only the attribute's text is removed. Its line stays, so that findings have the same lines in
+    // both programs.
     fs::write(bins.join("plain.rs"), source.replace(ATTRIBUTE, "")).unwrap();
     let tracker = workspace().join("alloc-tracker");
     let manifest = format!(
@@ -41,27 +44,27 @@ fn cargo(folder: &PathBuf, args: &[&str]) -> Output {
 }
 
 #[test]
-fn behaviour_is_what_it_is_without_the_attribute() {
+fn programs_behave_the_same_with_and_without_the_attribute() {
     for edition in EDITIONS {
         let folder = package("behaviour.rs", edition);
-        let says = |program: &str| {
+        let stdout_of = |program: &str| {
             let output = cargo(&folder, &["run", "--quiet", "--bin", program]);
             let errors = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "{program} in {edition}: {errors}");
-            // Each is in a file of its own.
+            // Each program has a source file of its own, whose name may be in the output.
             String::from_utf8(output.stdout).unwrap().replace("annotated.rs", "plain.rs")
         };
-        let plain = says("plain");
+        let plain = stdout_of("plain");
         assert!(plain.lines().count() > 50, "{plain}");
-        assert_eq!(says("annotated"), plain, "in {edition}");
+        assert_eq!(stdout_of("annotated"), plain, "in {edition}");
     }
 }
 
-/// Where a lint has found something, and which.
+/// Line and column of a lint's finding, and the name of the lint.
 type Finding = (i64, i64, String);
 
 #[test]
-fn lints_find_what_they_find_without_the_attribute() {
+fn lints_find_the_same_with_and_without_the_attribute() {
     let has_clippy =
         Command::new(env!("CARGO")).args(["clippy", "--version"]).output().unwrap().status.success();
     if !has_clippy {
@@ -75,7 +78,7 @@ fn lints_find_what_they_find_without_the_attribute() {
         let find = |program: &str| {
             let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
             let mut findings: Vec<Finding> =
-                messages.filter_map(|message| finding(&message, program)).collect();
+                messages.filter_map(|message| parse_finding(&message, program)).collect();
             findings.sort();
             findings
         };
@@ -85,23 +88,24 @@ fn lints_find_what_they_find_without_the_attribute() {
         };
         assert!(of_rustc(&plain).len() > 40, "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(of_rustc(&annotated), of_rustc(&plain), "in {edition}");
-        // Not by the column: `mut` goes from a `self` to its new name.
+        // Columns may differ: the attribute moves the `mut` of a `self` to the new name of that
+        // `self`.
         let is_known = |(line, _, lint): &Finding| {
             plain.iter().any(|(its_line, _, its_lint)| its_line == line && its_lint == lint)
         };
         let new: Vec<&Finding> = annotated.iter().filter(|finding| !is_known(finding)).collect();
-        assert!(new.is_empty(), "found with the attribute only, in {edition}: {new:#?}");
+        assert!(new.is_empty(), "findings with the attribute only, in {edition}: {new:#?}");
     }
 }
 
-/// What a message of cargo's is about, if it is about this program.
-fn finding(message: &Value, program: &str) -> Option<Finding> {
+/// Returns the finding that a message of cargo reports, if the message is about this program.
+fn parse_finding(message: &Value, program: &str) -> Option<Finding> {
     if message["target"]["name"] != program {
         return None;
     }
     let message = &message["message"];
     let mut span = message["spans"].as_array()?.iter().find(|span| span["is_primary"] == true)?;
-    // In the standard library's macros.
+    // A span inside a macro of the standard library is replaced by the span of the macro's call.
     while span["expansion"].is_object() && !span["file_name"].as_str()?.starts_with("src/") {
         span = &span["expansion"]["span"];
     }

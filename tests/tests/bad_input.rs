@@ -10,17 +10,18 @@ use alloc_dump::record::Record;
 use alloc_dump::write::Encoder;
 use tests::{Run, cli, output_within, profiler_cli, program};
 
-/// Runs the CLI on something bad; the one line that it says.
-fn refused(args: &[&str]) -> String {
+/// Runs the CLI with bad input, requires that it is refused in one line, and returns that line.
+fn refusal(args: &[&str]) -> String {
     let output = cli(args);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-    assert!(output.stdout.is_empty(), "{args:?} prints nothing else");
-    assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
-    assert!(said.starts_with("profiler-cli: "), "{said}");
-    said
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+    assert!(output.stdout.is_empty(), "{args:?} prints nothing to stdout");
+    assert_eq!(message.lines().count(), 1, "{args:?}: {message}");
+    assert!(message.starts_with("profiler-cli: "), "{message}");
+    message
 }
 
+/// Creates a file in a folder of its own.
 fn with_file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -30,23 +31,24 @@ fn with_file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, String) {
 }
 
 #[test]
-fn files_that_are_no_dumps() {
-    let missing = refused(&["summary", "/nonexistent/x.alloc"]);
+fn files_that_are_no_dumps_are_refused() {
+    let missing = refusal(&["summary", "/nonexistent/x.alloc"]);
     assert!(missing.contains("/nonexistent/x.alloc") && missing.contains("No such file"), "{missing}");
     let (_folder, empty) = with_file("empty.alloc", b"");
-    assert!(refused(&["leaks", &empty]).contains("the file is empty"));
+    assert!(refusal(&["leaks", &empty]).contains("the file is empty"));
     let (_folder, text) = with_file("x.txt", b"hello\n");
-    assert!(refused(&["lines", &text]).contains("not an alloc-tracker dump"));
-    assert!(refused(&["flamegraph", "/"]).contains("directory"));
+    assert!(refusal(&["lines", &text]).contains("not an alloc-tracker dump"));
+    assert!(refusal(&["flamegraph", "/"]).contains("directory"));
 }
 
 #[test]
-fn a_dump_of_a_newer_major_version() {
+fn a_dump_of_a_newer_major_version_is_refused() {
     let run = Run::traced("course_allocate", &[]);
     let mut bytes = std::fs::read(run.dump()).unwrap();
     bytes[8] += 1;
     bytes[10] = 0;
-    // The header's own checksum, CRC-32 bit by bit: a newer release would have written a valid one.
+    // A newer release would have written a valid checksum of the header: CRC-32, computed here bit
+    // by bit.
     let crc = !bytes[..60].iter().fold(!0u32, |crc, byte| {
         (0..8).fold(
             crc ^ u32::from(*byte),
@@ -55,28 +57,31 @@ fn a_dump_of_a_newer_major_version() {
     });
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     let (_folder, newer) = with_file("newer.alloc", &bytes);
-    let said = refused(&["summary", &newer]);
-    assert!(said.contains("format 2.0") && said.contains("newer release"), "{said}");
+    let message = refusal(&["summary", &newer]);
+    assert!(message.contains("format 2.0") && message.contains("newer release"), "{message}");
 }
 
 #[test]
-fn a_dump_that_is_cut_short_is_read_and_labelled() {
+fn a_dump_that_is_cut_short_is_read_and_labelled_as_incomplete() {
     let run = Run::traced("growing_queue", &[]);
     let bytes = std::fs::read(run.dump()).unwrap();
     let (_folder, cut) = with_file("cut.alloc", &bytes[..bytes.len() - 10]);
     let summary = tests::json("summary", Path::new(&cut), &[]);
     assert_eq!(summary["complete"], false);
     let output = cli(["leaks", &cut, "--fail-on-leak", "1000000000"]);
-    assert_eq!(output.status.code(), Some(1), "a check does not pass on half a recording");
+    assert_eq!(output.status.code(), Some(1), "a check does not pass on an incomplete recording");
 }
 
-/// A hash that multiplies by this, as `rustc-hash` does, gives all these addresses the same place. Looking each of them up among
-/// all others would take a minute and a half here, and hours with the millions that fit into a dump.
+/// A hash that multiplies by `MULTIPLIER`, as `rustc-hash` does, puts all these addresses into the
+/// same slot: address n is n times the multiplier's inverse, so the product is the small number n.
+/// Searching for each address among all others would take a minute and a half here, and hours with
+/// the millions of blocks that fit into a dump.
 #[test]
 fn addresses_that_were_chosen_to_collide_cost_no_more_than_others() {
     const MULTIPLIER: u64 = 0xF135_7AEA_2E62_A9C5;
     const BLOCKS: u64 = 300_000;
-    // Newton's iteration doubles the digits that hold.
+    // Each step of Newton's iteration doubles the number of correct low bits: from 1 to 64 in six
+    // steps.
     let inverse =
         (0..6).fold(1u64, |known, _| known.wrapping_mul(2u64.wrapping_sub(MULTIPLIER.wrapping_mul(known))));
     assert_eq!(inverse.wrapping_mul(MULTIPLIER), 1);
@@ -103,9 +108,11 @@ fn addresses_that_were_chosen_to_collide_cost_no_more_than_others() {
 }
 
 #[test]
-fn the_program_was_built_anew() {
-    // A folder that programs can be started from, which one for temporary files need not be. Copied by another process: a child that
-    // another test starts in that moment would have the file open, and a program that is open for writing cannot be started.
+fn a_dump_of_a_rebuilt_program_is_refused_until_the_old_build_is_given() {
+    // The system may forbid to start programs from the folder for temporary files, so this folder
+    // is below the target folder. Another process, `cp`, makes the copy. If this process wrote the
+    // file, a child that another test starts at that moment would inherit the open file, and the
+    // system does not start a program that is open for writing.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let copy = folder.path().join("prog");
     let cp = |from: &Path| assert!(Command::new("cp").arg(from).arg(&copy).status().unwrap().success());
@@ -117,19 +124,19 @@ fn the_program_was_built_anew() {
     std::fs::remove_file(&copy).unwrap();
     cp(&program("touch_barely"));
     let (dump, copy) = (dump.to_str().unwrap(), copy.to_str().unwrap());
-    let said = refused(&["summary", dump]);
+    let message = refusal(&["summary", dump]);
     let id = |path: &str| {
         let notes = Command::new("readelf").args(["-n", path]).output().ok()?;
         let text = String::from_utf8_lossy(&notes.stdout).into_owned();
         text.split("Build ID: ").nth(1)?.split_whitespace().next().map(str::to_owned)
     };
-    assert!(said.contains(copy), "{said}");
+    assert!(message.contains(copy), "{message}");
     for path in [program("course_allocate"), program("touch_barely")] {
         if let Some(id) = id(path.to_str().unwrap()) {
-            assert!(said.contains(&id), "{said} names {id}");
+            assert!(message.contains(&id), "{message} names {id}");
         }
     }
-    // With the old build at hand it can be read.
+    // With the old build in a symbol folder the dump can be read.
     let symbols = folder.path().join("old");
     std::fs::create_dir(&symbols).unwrap();
     std::fs::copy(program("course_allocate"), symbols.join("prog")).unwrap();
@@ -145,51 +152,51 @@ fn the_program_was_built_anew() {
 }
 
 #[test]
-fn patterns_that_match_nothing_name_what_is_near() {
+fn patterns_that_match_nothing_are_refused_with_similar_names() {
     let run = Run::traced("leaking_cache", &[]);
     let dump = run.dump();
     let dump = dump.to_str().unwrap();
-    let said = refused(&["lines", dump, "--function", "rendr"]);
-    assert!(said.contains("'rendr'") && said.contains("leaking_cache::render"), "{said}");
-    let said = refused(&["leaks", dump, "--file", "leaking_cash.rs"]);
-    assert!(said.contains("leaking_cache.rs"), "{said}");
-    let said = refused(&["summary", dump, "--thread", "worker"]);
-    assert!(said.contains("no thread matches 'worker'") && said.contains("leaking_cache"), "{said}");
-    let said = refused(&["flamegraph", dump, "--crate", "leaking_cach?x", "-o", "-"]);
-    assert!(said.contains("no crate matches"), "{said}");
+    let message = refusal(&["lines", dump, "--function", "rendr"]);
+    assert!(message.contains("'rendr'") && message.contains("leaking_cache::render"), "{message}");
+    let message = refusal(&["leaks", dump, "--file", "leaking_cash.rs"]);
+    assert!(message.contains("leaking_cache.rs"), "{message}");
+    let message = refusal(&["summary", dump, "--thread", "worker"]);
+    assert!(message.contains("no thread matches 'worker'") && message.contains("leaking_cache"), "{message}");
+    let message = refusal(&["flamegraph", dump, "--crate", "leaking_cach?x", "-o", "-"]);
+    assert!(message.contains("no crate matches"), "{message}");
 }
 
 #[test]
-fn outputs_that_cannot_be_written() {
+fn outputs_that_cannot_be_written_are_refused() {
     let run = Run::traced("course_allocate", &[]);
     let dump = run.dump();
-    let said = refused(&["flamegraph", dump.to_str().unwrap(), "-o", "/nonexistent/x.svg"]);
-    assert!(said.contains("/nonexistent/x.svg"), "{said}");
-    let said = refused(&["run", "-o", "/nonexistent/x.alloc", "--", "/bin/true"]);
-    assert!(said.contains("/nonexistent/x.alloc"), "{said}");
-    // Before anything is built.
-    let said =
-        refused(&["cargo", "-o", "/nonexistent/x.alloc", "--manifest-path", "/nonexistent/Cargo.toml"]);
-    assert!(said.contains("/nonexistent/x.alloc"), "{said}");
-    assert!(refused(&["run", "-o", "/", "--", "/bin/true"]).contains("folder"));
-    assert!(refused(&["run", "--", "/nonexistent/program"]).contains("/nonexistent/program"));
-    assert!(refused(&["man", "-o", "/nonexistent"]).contains("/nonexistent"));
+    let message = refusal(&["flamegraph", dump.to_str().unwrap(), "-o", "/nonexistent/x.svg"]);
+    assert!(message.contains("/nonexistent/x.svg"), "{message}");
+    let message = refusal(&["run", "-o", "/nonexistent/x.alloc", "--", "/bin/true"]);
+    assert!(message.contains("/nonexistent/x.alloc"), "{message}");
+    // The CLI refuses the output before it builds anything.
+    let message =
+        refusal(&["cargo", "-o", "/nonexistent/x.alloc", "--manifest-path", "/nonexistent/Cargo.toml"]);
+    assert!(message.contains("/nonexistent/x.alloc"), "{message}");
+    assert!(refusal(&["run", "-o", "/", "--", "/bin/true"]).contains("folder"));
+    assert!(refusal(&["run", "--", "/nonexistent/program"]).contains("/nonexistent/program"));
+    assert!(refusal(&["man", "-o", "/nonexistent"]).contains("/nonexistent"));
 }
 
 #[test]
-fn a_program_that_does_not_link_the_tracker() {
+fn a_program_that_does_not_link_the_tracker_is_reported_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = profiler_cli();
     command.args(["run", "--", "/bin/true"]).current_dir(folder.path());
     let output = output_within(&mut command, Duration::from_secs(60));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("global_allocator") && said.lines().count() == 1, "{said}");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("global_allocator") && message.lines().count() == 1, "{message}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no file is left behind");
 }
 
 #[test]
-fn wrong_usage_and_closed_pipes() {
+fn wrong_usage_exits_with_status_2_and_a_closed_pipe_is_no_error() {
     assert_eq!(cli(["summary"]).status.code(), Some(2));
     assert_eq!(cli(["sumary", "x"]).status.code(), Some(2));
     assert_eq!(cli(["flamegraph", "x", "--metric", "nonsense"]).status.code(), Some(2));

@@ -1,6 +1,7 @@
-//! `profiler-cli cargo` starts programs and tests where and as cargo does, with debug info whatever the profile says. Most of
-//! it is shown with a package that does not link the tracker, so nothing of it has to be built: the CLI says so when the
-//! program has ended.
+//! `profiler-cli cargo` starts programs and tests in the same folder and environment as cargo does,
+//! with debug info whatever the profile says. Most tests use a package that does not link the
+//! tracker, so that the tracker need not be built. The CLI then reports at the end of the program
+//! that there is no dump.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +31,7 @@ strip = true
 [workspace]
 ";
 
-/// Line 3 asks for the backtrace.
+/// Line 3 captures the backtrace.
 const CHOSEN: &str = "\
 fn main() {
     println!(\"chosen {}\", std::env::args().skip(1).collect::<String>());
@@ -38,7 +39,8 @@ fn main() {
 }
 ";
 
-const HEAD: &str = "\
+/// The manifest of a package that links the tracker, without the dependency itself.
+const TRACKED_MANIFEST: &str = "\
 [package]
 name = \"tracked-parcel\"
 version = \"0.1.0\"
@@ -48,7 +50,8 @@ edition = \"2024\"
 
 ";
 
-const TRACKED: &str = "\
+/// A program that links the tracker.
+const TRACKED_PROGRAM: &str = "\
 #[global_allocator]
 static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
 
@@ -84,6 +87,8 @@ fn is_started_as_by_cargo() {
 }
 ";
 
+/// Creates the package `parcel`, which does not link the tracker, below a folder with settings for
+/// cargo.
 fn package() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| {
@@ -104,7 +109,7 @@ fn package() -> TempDir {
     folder
 }
 
-/// Runs it from the folder above the package.
+/// Runs `profiler-cli cargo` in the folder above the package.
 fn cargo(folder: &Path, args: &[&str]) -> Output {
     let mut command = profiler_cli();
     command
@@ -116,16 +121,17 @@ fn cargo(folder: &Path, args: &[&str]) -> Output {
     output_within(&mut command, Duration::from_secs(300))
 }
 
-fn said(output: &Output) -> (String, String) {
+/// Returns stdout and stderr as text.
+fn texts(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
 }
 
 #[test]
-fn the_default_program_runs_here_with_debug_info() {
+fn the_default_program_runs_with_debug_info_and_a_missing_dump_is_reported() {
     let folder = package();
     let output = cargo(folder.path(), &["--", "with arguments"]);
-    let (printed, error) = said(&output);
+    let (printed, error) = texts(&output);
     assert!(printed.starts_with("chosen with arguments\n"), "{printed}{error}");
     assert!(printed.contains("src/bin/chosen.rs:3"), "{printed}{error}");
     assert!(error.contains("no dump"), "{error}");
@@ -133,58 +139,60 @@ fn the_default_program_runs_here_with_debug_info() {
 }
 
 #[test]
-fn tests_run_in_their_package() {
+fn tests_run_in_the_folder_and_environment_that_cargo_gives_them() {
     let folder = package();
     let output = cargo(folder.path(), &["--test", "place", "--", "--nocapture"]);
-    let (printed, error) = said(&output);
+    let (printed, error) = texts(&output);
     assert!(printed.contains("as by cargo") && printed.contains("1 passed"), "{printed}{error}");
 }
 
 #[test]
-fn benchmarks_are_told_that_they_are_to_measure() {
+fn benchmarks_get_the_argument_bench() {
     let folder = package();
     let output = cargo(folder.path(), &["--bench", "arguments", "--", "some"]);
-    let (printed, error) = said(&output);
+    let (printed, error) = texts(&output);
     assert!(printed.contains(r#"["some", "--bench"]"#), "{printed}{error}");
 }
 
 #[test]
-fn a_choice_that_is_left_open_is_said() {
+fn several_programs_without_a_default_are_refused_with_the_choices() {
     let folder = package();
     let manifest = folder.path().join("parcel/Cargo.toml");
     fs::write(&manifest, MANIFEST.replace("default-run = \"chosen\"\n", "")).unwrap();
     let output = cargo(folder.path(), &[]);
-    let (_, error) = said(&output);
+    let (_, error) = texts(&output);
     let line = error.lines().find(|line| line.starts_with("profiler-cli:")).unwrap_or_default();
     assert!(line.contains("choose one of them with --bin: ") && line.contains("other"), "{error}");
     assert_eq!(output.status.code(), Some(2));
 }
 
-/// The summary says what would be slow.
+/// A debug build of the recorder is slow, so the summary says when a recorder was one.
 #[test]
 fn in_a_debug_build_the_recorder_is_optimized() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let manifest =
-        format!("{HEAD}[dependencies]\nalloc-tracker.path = {:?}\n", workspace().join("alloc-tracker"));
+    let manifest = format!(
+        "{TRACKED_MANIFEST}[dependencies]\nalloc-tracker.path = {:?}\n",
+        workspace().join("alloc-tracker")
+    );
     fs::write(path("Cargo.toml"), manifest).unwrap();
     fs::copy(workspace().join("Cargo.lock"), path("Cargo.lock")).unwrap();
     fs::create_dir(path("src")).unwrap();
-    fs::write(path("src/main.rs"), TRACKED).unwrap();
+    fs::write(path("src/main.rs"), TRACKED_PROGRAM).unwrap();
     let (dump, target) = (path("x.alloc"), workspace().join("target/end-to-end"));
-    let choose = |command: &mut Command| {
+    let with_package = |command: &mut Command| {
         command.args(["--offline", "--manifest-path"]).arg(path("Cargo.toml"));
         command.arg("--target-dir").arg(&target);
         output_within(command, Duration::from_secs(300))
     };
-    let mut by_us = profiler_cli();
-    by_us.args(["cargo", "--report", "none", "-o"]).arg(&dump).env("CARGO", env!("CARGO"));
-    let output = choose(&mut by_us);
+    let mut by_cli = profiler_cli();
+    by_cli.args(["cargo", "--report", "none", "-o"]).arg(&dump).env("CARGO", env!("CARGO"));
+    let output = with_package(&mut by_cli);
     assert!(output.status.success(), "{output:?}");
     let of_debug_build = || json("summary", &dump, &[])["recorder_debug_assertions"].as_bool().unwrap();
     assert!(!of_debug_build());
 
-    let output = choose(Command::new(env!("CARGO")).arg("build"));
+    let output = with_package(Command::new(env!("CARGO")).arg("build"));
     assert!(output.status.success(), "{output:?}");
     let mut by_hand = Command::new(target.join("debug/tracked-parcel"));
     by_hand.env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", &dump);

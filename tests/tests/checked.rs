@@ -1,6 +1,7 @@
-//! Every stack that the recorder walks is the stack that an independent full walk finds (`ALLOC_TRACKER_CHECK=1`): in the
-//! examples, and in a program that panics, leaps, switches stacks, is interrupted, recurses and reloads its code, in every
-//! way that it can be built.
+//! Every stack that the recorder walks equals the stack that an independent full walk finds
+//! (`ALLOC_TRACKER_CHECK=1`). The programs are the examples and `stunts`, which panics, jumps over
+//! frames, switches stacks, is interrupted by signals, recurses and reloads its code. `stunts` is
+//! built in several ways that change what a stack looks like.
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,38 +12,42 @@ use tests::{Run, number, program};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What must be true beside that no stack differs.
+/// Requirements beside the one that no stack differs.
 #[derive(Clone, Copy)]
 struct Expected {
-    /// So many stacks are compared at least.
+    /// The least number of stacks that are compared.
     checked: i64,
-    /// Whether all are. Those that were found by the full walk in the first place have nothing to be compared with.
+    /// Whether the stacks of all events are compared. Stacks that the recorder found by a full walk
+    /// in the first place are not: that walk has nothing to be compared with.
     all: bool,
-    /// Whether events of signal handlers may be lost, since they interrupt the recorder itself.
+    /// Whether events may be lost: those of a signal handler that interrupts the recorder itself.
     losses: bool,
 }
 
 const ALL: Expected = Expected { checked: 0, all: true, losses: false };
 
-/// Of each stunt so many events are recorded, by arithmetic on its source, and some more by what it calls.
+/// The lower bounds of compared stacks come from arithmetic on the source of each stunt. What a
+/// stunt calls has events, too.
 const STUNTS: [(&str, Expected); 7] = [
     ("parsing", Expected { checked: 100_000, ..ALL }),
     // 600 panics, each through several frames with an event on the way in and on the way out.
     ("panics", Expected { checked: 20_000, ..ALL }),
-    // 5,000 leaps with two blocks outside and up to nine inside.
+    // 5,000 calls, most of which end by a leap, with two blocks outside of the leap and up to nine
+    // inside.
     ("leaps", Expected { checked: 50_000, ..ALL }),
     ("fibers", Expected { checked: 5_000, all: false, losses: false }),
     // 200 descents with 30 blocks each.
     ("recursion", Expected { checked: 10_000, ..ALL }),
-    // Events of the interrupted code; those of the handler are walked in full.
+    // Only the events of the interrupted code are compared. The handler's stacks are walked in
+    // full.
     ("signals", Expected { checked: 10_000, all: false, losses: true }),
-    // 2,000 loads with ten blocks each that are moved once. Who still has the rules of the library before may find that
-    // they lead nowhere, and walk in full.
+    // 2,000 loads with ten blocks each, and each block is moved once. Where unwind rules are still
+    // those of the library before and lead nowhere, the recorder walks in full.
     ("libraries", Expected { checked: 5_000, all: false, losses: false }),
 ];
 
 #[test]
-fn examples() {
+fn stacks_of_the_examples_equal_those_of_a_full_walk() {
     for (name, checked) in [
         ("course_allocate", 10),
         ("growing_queue", 8_000),
@@ -59,33 +64,34 @@ fn examples() {
 }
 
 #[test]
-fn stunts() {
-    stunts_of(&RELEASE);
+fn stacks_of_stunts_equal_those_of_a_full_walk() {
+    check_stunts(&RELEASE);
     let mut runtime = Command::new(RELEASE.program());
-    // 300 tasks that receive ten blocks each.
+    // 300 tasks, each of which receives ten blocks.
     check("runtime", runtime.arg("runtime"), Expected { checked: 20_000, ..ALL });
 }
 
 #[test]
-fn stunts_with_frame_pointers() {
-    stunts_of(&FRAMED);
+fn stacks_with_frame_pointers_equal_those_of_a_full_walk() {
+    check_stunts(&FRAMED);
 }
 
 #[test]
-fn stunts_optimized_across_crates() {
-    stunts_of(&FAT);
+fn stacks_optimized_across_crates_equal_those_of_a_full_walk() {
+    check_stunts(&FAT);
 }
 
 #[test]
-fn stunts_small_and_without_unwinding() {
-    stunts_of(&SMALL);
+fn stacks_optimized_for_size_without_unwinding_equal_those_of_a_full_walk() {
+    check_stunts(&SMALL);
 }
 
-fn stunts_of(variant: &Variant) {
+/// Checks every stunt in a program that was built in this way.
+fn check_stunts(variant: &Variant) {
     let (program, libraries) = (variant.program(), libraries());
     for (stunt, expected) in STUNTS {
         if stunt == "panics" && variant.name == SMALL.name {
-            // A panic would be the end.
+            // In this variant a panic ends the process.
             continue;
         }
         let mut command = Command::new(&program);
@@ -94,29 +100,30 @@ fn stunts_of(variant: &Variant) {
     }
 }
 
+/// Runs a program with `ALLOC_TRACKER_CHECK=1` and requires that its dump meets the expectations.
 fn check(what: &str, command: &mut Command, expected: Expected) {
     let run = Run::of(command.env("ALLOC_TRACKER_CHECK", "1"), LIMIT);
-    let said = String::from_utf8_lossy(&run.output.stderr);
-    assert!(run.output.status.success() && said.is_empty(), "{what}: {:?}: {said}", run.output.status);
+    let stderr = String::from_utf8_lossy(&run.output.stderr);
+    assert!(run.output.status.success() && stderr.is_empty(), "{what}: {:?}: {stderr}", run.output.status);
     let summary = run.json("summary", &[]);
     let (checked, different) = (number(&summary, "checked_stacks"), number(&summary, "different_stacks"));
-    assert_eq!(different, 0, "{what}: of {checked} stacks so many are not what a full walk finds");
-    assert!(checked >= expected.checked, "{what}: {checked} of {} stacks are compared", expected.checked);
+    assert_eq!(different, 0, "{what}: stacks that differ from those of a full walk, of {checked}");
+    assert!(
+        checked >= expected.checked,
+        "{what}: {checked} stacks are compared, at least {} expected",
+        expected.checked
+    );
     let events = |of: &Value| -> i64 {
         ["allocations", "deallocations", "reallocations"].iter().map(|kind| number(of, kind)).sum()
     };
     let recorded = events(&summary);
     if expected.all {
-        assert_eq!(checked, recorded, "{what}: stacks that are compared, and events");
+        assert_eq!(checked, recorded, "{what}: compared stacks, and recorded events");
     }
     let lost = number(&summary, "lost_events");
     assert!(lost == 0 || expected.losses && lost < recorded / 5, "{what}: {lost} events are lost");
-    assert_eq!(
-        recorded + lost,
-        events(&run.oracle()),
-        "{what}: events that are recorded or lost, and counted"
-    );
-    for nothing in ["truncated_stacks", "dropped_frames"] {
-        assert_eq!(number(&summary, nothing), 0, "{what}: {nothing}");
+    assert_eq!(recorded + lost, events(&run.oracle()), "{what}: events as recorded or lost, and as counted");
+    for counter in ["truncated_stacks", "dropped_frames"] {
+        assert_eq!(number(&summary, counter), 0, "{what}: {counter}");
     }
 }

@@ -1,4 +1,5 @@
-//! A dump is smaller once its program has ended, and says the same to the last byte.
+//! A dump is compressed once its program has ended. It is smaller then, and the reading commands
+//! print the same bytes.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -10,8 +11,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tests::{Run, cli, json, number, output_within, profiler_cli, program, send, wait_until};
 
-/// All that the reading commands print, as bytes.
-fn said(dump: &Path) -> Vec<Vec<u8>> {
+/// Returns all that the reading commands print.
+fn printed(dump: &Path) -> Vec<Vec<u8>> {
     let print = |command: &str| {
         let output = cli([command.as_ref(), dump.as_os_str(), "--json".as_ref()]);
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
@@ -28,14 +29,15 @@ fn size(dump: &Path) -> u64 {
     fs::metadata(dump).unwrap().len()
 }
 
-/// Nothing is left beside the dump.
+/// Returns the files of a folder in order, for tests that nothing is left beside a dump.
 fn files_in(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()).collect();
     files.sort();
     files
 }
 
-/// The most bytes an event that each example's dump may have. Programs of a few events consist of their modules.
+/// For each example, the limit of bytes per event in its compressed dump. The dumps of programs
+/// with few events consist mostly of records of their modules.
 const LIMITS: [(&str, f64); 9] = [
     ("course_allocate", 200.0),
     ("growing_queue", 2.0),
@@ -49,17 +51,17 @@ const LIMITS: [(&str, f64); 9] = [
 ];
 
 #[test]
-fn every_example_reads_as_before() {
+fn a_compressed_dump_reads_the_same_and_is_within_its_limit() {
     for (name, limit) in LIMITS {
         let run = Run::traced(name, &[]);
         let dump = run.dump();
-        let (before, raw) = (said(&dump), size(&dump));
+        let (before, raw) = (printed(&dump), size(&dump));
         let output = compress(&[&dump]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(String::from_utf8_lossy(&output.stdout).contains(" -> "));
         assert!(size(&dump) < raw, "{name}");
-        let after = said(&dump);
-        assert!(before == after, "{name} reads differently");
+        let after = printed(&dump);
+        assert!(before == after, "{name} reads differently when compressed");
 
         let summary: Value = serde_json::from_slice(&after[0]).unwrap();
         let events: i64 = ["allocations", "deallocations", "reallocations"]
@@ -70,7 +72,7 @@ fn every_example_reads_as_before() {
         println!("{name}: {:.3} -> {each:.3} bytes an event", raw as f64 / events as f64);
         assert!(each < limit, "{name}: {each} bytes an event");
 
-        // Again: nothing happens.
+        // Compressing the dump again changes nothing, and the file is not replaced.
         let (bytes, inode) = (fs::read(&dump).unwrap(), fs::metadata(&dump).unwrap().ino());
         assert!(compress(&[&dump]).status.success());
         assert_eq!((fs::read(&dump).unwrap(), fs::metadata(&dump).unwrap().ino()), (bytes, inode));
@@ -90,11 +92,15 @@ fn run_in(folder: &Path, options: &[&str]) -> Output {
 }
 
 #[test]
-fn run_leaves_a_small_dump_and_nothing_else() {
+fn run_leaves_a_compressed_dump_and_no_other_file() {
     let [folder, raw] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let output = run_in(folder.path(), &[]);
     assert!(output.status.success());
-    assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "it says where the dump is");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr).lines().count(),
+        1,
+        "stderr has one line, which names the dump"
+    );
     assert!(run_in(raw.path(), &["--no-compress"]).status.success());
     let dump = folder.path().join("x.alloc");
     assert!(size(&dump) * 10 < size(&raw.path().join("x.alloc")));
@@ -105,7 +111,7 @@ fn run_leaves_a_small_dump_and_nothing_else() {
 }
 
 #[test]
-fn a_program_that_was_killed_leaves_a_small_dump_too() {
+fn run_compresses_the_dump_of_a_killed_program_too() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = profiler_cli();
     command
@@ -117,9 +123,9 @@ fn a_program_that_was_killed_leaves_a_small_dump_too() {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
-    let (dump, tail) = (folder.path().join("x.alloc"), folder.path().join("x.alloc.tail"));
-    wait_until("a few frames", || fs::metadata(&dump).is_ok_and(|metadata| metadata.len() > 1 << 20));
-    assert!(tail.exists());
+    let (dump, sidecar) = (folder.path().join("x.alloc"), folder.path().join("x.alloc.tail"));
+    wait_until("a few dump frames", || fs::metadata(&dump).is_ok_and(|metadata| metadata.len() > 1 << 20));
+    assert!(sidecar.exists());
     let children = format!("/proc/{0}/task/{0}/children", child.id());
     let program = fs::read_to_string(children).unwrap().trim().parse().unwrap();
     send(Signal::KILL, program);
@@ -132,7 +138,7 @@ fn a_program_that_was_killed_leaves_a_small_dump_too() {
 }
 
 #[test]
-fn what_cannot_be_compressed_stays_as_it_is() {
+fn files_that_cannot_be_compressed_stay_unchanged() {
     let run = Run::traced("leaking_cache", &[]);
     let folder = run.folder.path();
     let bytes = fs::read(run.dump()).unwrap();
@@ -149,19 +155,19 @@ fn what_cannot_be_compressed_stays_as_it_is() {
     ] {
         let before = fs::read(path).ok();
         let output = compress(&[path, &run.dump()]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.starts_with("profiler-cli: ") && said.contains(words), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.starts_with("profiler-cli: ") && stderr.contains(words), "{stderr}");
         assert_eq!(fs::read(path).ok(), before);
     }
-    // The other one was done all the same.
+    // Each command also got a good dump, which was compressed all the same.
     assert!(size(&run.dump()) < bytes.len() as u64);
     assert_eq!(files_in(folder), files);
 }
 
 #[test]
-fn links_and_permissions_stay() {
+fn compressing_keeps_links_and_permissions() {
     let run = Run::traced("leaking_cache", &[]);
     let link = run.folder.path().join("link.alloc");
     symlink("dump.alloc", &link).unwrap();

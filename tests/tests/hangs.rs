@@ -1,4 +1,5 @@
-//! Nothing waits for the recorder for ever: programs that hang without end are killed after two minutes, and fail the test.
+//! No program waits for the recorder for ever. A program that hangs is killed after two minutes,
+//! and its test fails.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,60 +9,69 @@ use tests::stunts::{RELEASE, libraries};
 use tests::{Run, number};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// A hook with a table of the same family hung in two of three such processes.
+/// Runs of `crowd`. With a hook that used a table of the same family, two of three such runs hung.
 const CROWDS: usize = 100;
 
 #[test]
-fn a_hundred_crowds_on_parking_tables() {
+fn programs_that_contend_for_parking_tables_end() {
     for round in 0..CROWDS {
         let run = Run::traced_within(LIMIT, "crowd", &[]);
-        check(&run, &format!("crowd {round}"));
+        check_exact(&run, &format!("crowd {round}"));
     }
 }
 
-/// Children of a process whose other threads hold whatever they hold: they allocate, start threads, and end by `exit`,
-/// by `_exit` or as another program. The parent's dump has nothing of them, and all of its own.
+/// The parent forks while its other threads may hold any lock. The children allocate, start
+/// threads, and end by `exit`, by `_exit` or as another program. The parent's dump has none of the
+/// children's events and all events of the parent.
 #[test]
-fn a_thousand_forks_beside_threads() {
+fn a_thousand_forks_beside_threads_end_and_stay_out_of_the_parents_dump() {
     let run = Run::of(Command::new(RELEASE.program()).arg("forks"), LIMIT);
-    check(&run, "forks");
+    check_exact(&run, "forks");
     let summary = run.json("summary", &[]);
-    assert_eq!(number(&summary, "threads"), 5, "those of the parent, and of no child");
+    assert_eq!(number(&summary, "threads"), 5, "the five threads of the parent, and no thread of a child");
 }
 
-/// The helper thread must not keep a process alive whose own threads have all ended.
+/// The drain thread must not keep a process alive whose own threads have all ended.
 #[test]
 fn a_process_ends_with_its_last_thread() {
     let run = Run::of(Command::new(RELEASE.program()).arg("leader"), LIMIT);
     assert!(run.output.status.success(), "{:?}", run.output.status);
-    // Nobody was left to write the end: what there is comes from the sidecar.
+    // No thread was left to write the end of the dump: the events come from the sidecar.
     let summary = run.json("summary", &[]);
     assert!(number(&summary, "allocations") >= 10 && number(&summary, "lost_events") == 0, "{summary}");
 }
 
-/// What uses the loader's tables: three thousand libraries that come and go, threads that allocate, one that unwinds.
+/// Three kinds of work use the loader's tables at once: three thousand loads and unloads of
+/// libraries, threads that allocate, and a thread that unwinds.
 #[test]
-fn libraries_come_and_go_beside_threads() {
+fn loading_and_unloading_libraries_beside_threads_keeps_stacks_and_names_right() {
     let (program, libraries) = (RELEASE.program(), libraries());
     for checked in ["0", "1"] {
         let mut command = Command::new(&program);
         command.arg("loads").args(&libraries).env("ALLOC_TRACKER_CHECK", checked);
         let run = Run::of(&mut command, LIMIT);
-        check(&run, "loads");
+        check_exact(&run, "loads");
         let summary = run.json("summary", &[]);
-        assert_eq!(number(&summary, "different_stacks"), 0, "of {} stacks", summary["checked_stacks"]);
+        assert_eq!(
+            number(&summary, "different_stacks"),
+            0,
+            "of {} compared stacks",
+            summary["checked_stacks"]
+        );
         assert_eq!(number(&summary, "checked_stacks") > 10_000, checked == "1");
-        // Each is known under its own name, whichever takes the place of which, and whenever.
+        // A library may be mapped where the other one was before. Its return addresses must still
+        // resolve in its own file: a mix-up would look like a file that was rebuilt, or leave
+        // addresses without names.
         let warnings = summary["warnings"].to_string();
         assert!(!warnings.contains("rebuilt"), "{warnings}");
         assert_eq!(number(&summary, "unresolved_frames"), 0, "{warnings}");
     }
 }
 
-/// It ended by itself, and its dump is what a counter in the process has counted.
-fn check(run: &Run, what: &str) {
-    let said = String::from_utf8_lossy(&run.output.stderr);
-    assert!(run.output.status.success() && said.is_empty(), "{what}: {:?}: {said}", run.output.status);
+/// Requires that the program ended by itself and that its dump equals what the oracle counted.
+fn check_exact(run: &Run, what: &str) {
+    let stderr = String::from_utf8_lossy(&run.output.stderr);
+    assert!(run.output.status.success() && stderr.is_empty(), "{what}: {:?}: {stderr}", run.output.status);
     let (summary, oracle) = (run.json("summary", &[]), run.oracle());
     for total in [
         "allocations",
@@ -72,10 +82,10 @@ fn check(run: &Run, what: &str) {
         "live_bytes",
         "live_blocks",
     ] {
-        assert_eq!(summary[total], oracle[total], "{what}: {total}: recorded, and counted");
+        assert_eq!(summary[total], oracle[total], "{what}: {total} as recorded, and as counted");
     }
-    for nothing in ["lost_events", "foreign_frees", "dropped_frames", "truncated_stacks"] {
-        assert_eq!(number(&summary, nothing), 0, "{what}: {nothing}");
+    for counter in ["lost_events", "foreign_frees", "dropped_frames", "truncated_stacks"] {
+        assert_eq!(number(&summary, counter), 0, "{what}: {counter}");
     }
     assert_eq!((&summary["complete"], &summary["exact"]), (&Value::Bool(true), &Value::Bool(true)), "{what}");
 }

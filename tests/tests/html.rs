@@ -1,5 +1,6 @@
-//! The page of `lines --html`, in a real browser: it shows the figures of the JSON, obeys no text, runs under its own
-//! policy without a complaint, and can be used by the keyboard.
+//! A real browser loads the page of `lines --html`. The page shows the figures of the JSON,
+//! executes no source text, works under its own content security policy without complaints, and can
+//! be used by the keyboard.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,33 +11,35 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::{Run, cli, output_within};
 
-/// The first browser of these that is there, and shows a page out of a folder for temporary files: some are kept from it.
+/// Returns the first browser that is installed and shows a page from a folder for temporary files.
+/// Some installations (such as sandboxed packages) may not read that folder.
 fn browser() -> Option<&'static str> {
     static FOUND: OnceLock<Option<&str>> = OnceLock::new();
-    let shows = |name: &&&str| {
+    let shows_a_page = |name: &&&str| {
         let starts = Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
         starts && {
             let folder = tempfile::tempdir().unwrap();
             let page = folder.path().join("page.html");
             std::fs::write(&page, "<!DOCTYPE html><p>seen</p>").unwrap();
-            String::from_utf8_lossy(&dump_of(name, &page).stdout).contains("<p>seen</p>")
+            String::from_utf8_lossy(&dump_dom(name, &page).stdout).contains("<p>seen</p>")
         }
     };
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    let found = *FOUND.get_or_init(|| names.iter().find(shows).copied());
+    let found = *FOUND.get_or_init(|| names.iter().find(shows_a_page).copied());
     if found.is_none() {
         println!("skipped: chromium missing");
     }
     found
 }
 
-fn dump_of(browser: &str, page: &Path) -> Output {
+/// Loads a page without a window and prints its document after the scripts have run.
+fn dump_dom(browser: &str, page: &Path) -> Output {
     let profile = tempfile::tempdir().unwrap();
     output_within(
         Command::new(browser)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-            // Containers have little of it.
+            // Containers often have a small /dev/shm.
             .arg("--disable-dev-shm-usage")
             .args(["--enable-logging=stderr", "--v=0", "--virtual-time-budget=2000", "--dump-dom"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
@@ -45,14 +48,14 @@ fn dump_of(browser: &str, page: &Path) -> Output {
     )
 }
 
-/// A page as a browser has it in the end, and what it complained about.
+/// A page as a browser shows it, with the messages on the browser's console.
 struct Loaded {
     dom: String,
     complaints: Vec<String>,
 }
 
 fn load(browser: &str, page: &Path) -> Loaded {
-    let output = dump_of(browser, page);
+    let output = dump_dom(browser, page);
     let stderr = String::from_utf8_lossy(&output.stderr);
     let complaints = stderr.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect();
     let dom = String::from_utf8(output.stdout).unwrap();
@@ -60,7 +63,7 @@ fn load(browser: &str, page: &Path) -> Loaded {
     Loaded { dom, complaints }
 }
 
-/// A dump's page, and the JSON with the same tables.
+/// The HTML page of a dump, and the JSON with the same tables.
 struct Page {
     folder: TempDir,
     html: String,
@@ -76,7 +79,7 @@ impl Page {
         let output = cli(["lines", dump.to_str().unwrap(), "--html", path.to_str().unwrap()]);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && output.stdout.is_empty(), "{stderr}");
-        assert_eq!(stderr.lines().next(), path.to_str(), "it says where the page is");
+        assert_eq!(stderr.lines().next(), path.to_str(), "the first line on stderr is the path of the page");
         let html = std::fs::read_to_string(&path).unwrap();
         let printed = cli(["lines", dump.to_str().unwrap(), "--html", "-"]);
         assert_eq!(String::from_utf8(printed.stdout).unwrap(), html);
@@ -87,16 +90,17 @@ impl Page {
         load(browser, &self.folder.path().join("page.html"))
     }
 
-    /// What a script of the test's own returns in the page. Only this copy has no policy.
-    fn ask(&self, browser: &str, script: &str) -> Value {
+    /// Runs a script of the test in a copy of the page and returns its result. The copy has no
+    /// content security policy, since the policy would forbid the test's script.
+    fn eval(&self, browser: &str, script: &str) -> Value {
         let start = self.html.find("<meta http-equiv=\"Content-Security-Policy\"").unwrap();
         let end = start + self.html[start..].find('>').unwrap() + 1;
-        let asking = format!(
+        let test_script = format!(
             "<script>const answer = (() => {{ {script} }})();\n\
              const box = document.createElement('pre'); box.id = 'answer';\n\
              box.textContent = JSON.stringify(answer); document.body.replaceChildren(box);</script></body>"
         );
-        let copy = [&self.html[..start], &self.html[end..]].concat().replace("</body>", &asking);
+        let copy = [&self.html[..start], &self.html[end..]].concat().replace("</body>", &test_script);
         let path = self.folder.path().join("relaxed.html");
         std::fs::write(&path, copy).unwrap();
         let loaded = load(browser, &path);
@@ -109,7 +113,8 @@ impl Page {
     }
 }
 
-/// Every table as the browser has it: its name, and id and cells by title for every row.
+/// A script that returns every table as the browser shows it: its name and titles, and for each row
+/// its id, the step of its heat colour and its cells by title.
 const TABLES: &str = "
     return [...document.querySelectorAll('main section')].map((section) => {
         const titles = [...section.querySelectorAll('thead th')].map((th) => th.textContent);
@@ -121,11 +126,11 @@ const TABLES: &str = "
         return { name: section.querySelector('h2').textContent, titles, rows };
     });";
 
-/// How a figure is written.
-type Shown = fn(i64) -> String;
+/// Formats a figure as the page does.
+type Format = fn(i64) -> String;
 
-/// Titles of the page, and the fields of the JSON.
-const FIELDS: [(&str, &str, Shown); 14] = [
+/// The columns' titles in the page, their fields in the JSON, and their formats.
+const FIELDS: [(&str, &str, Format); 14] = [
     ("Mem usage", "mem_usage", size),
     ("Increment", "increment", |bytes| signed(bytes, size)),
     ("Occurrences", "occurrences", grouped),
@@ -148,12 +153,13 @@ const FIELDS: [(&str, &str, Shown); 14] = [
     ("Major faults", "major_faults", grouped),
 ];
 
-fn signed(number: i64, shown: Shown) -> String {
+/// Formats a number with its sign; zero has none.
+fn signed(number: i64, format_absolute: Format) -> String {
     let sign = ["-", "", "+"][(number.signum() + 1) as usize];
-    format!("{sign}{}", shown(number.abs()))
+    format!("{sign}{}", format_absolute(number.abs()))
 }
 
-/// In the largest unit of which there is one.
+/// Formats bytes in the largest unit that they reach.
 fn size(bytes: i64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match units.iter().find(|(_, bits)| bytes >> bits > 0) {
@@ -162,6 +168,7 @@ fn size(bytes: i64) -> String {
     }
 }
 
+/// Formats a number with a comma between groups of three digits.
 fn grouped(number: i64) -> String {
     if number < 1000 {
         number.to_string()
@@ -170,6 +177,8 @@ fn grouped(number: i64) -> String {
     }
 }
 
+/// Requires that the browser's tables have the figures of the JSON. A column is missing when no
+/// line of the function has a figure for it.
 fn compare(tables: &Value, json: &Value) {
     let (tables, functions) = (tables.as_array().unwrap(), json["functions"].as_array().unwrap());
     assert_eq!(tables.len(), functions.len());
@@ -183,11 +192,12 @@ fn compare(tables: &Value, json: &Value) {
             let cell = |title: &str| row["cells"][title].as_str();
             assert_eq!(cell("Line #"), Some(line["line"].to_string().as_str()));
             assert_eq!(cell("Line contents"), Some(line["text"].as_str().unwrap_or_default()));
-            for (title, field, shown) in FIELDS {
-                let expected = line[field].as_i64().map(shown).unwrap_or_default();
-                let nobodys = lines.iter().all(|line| line[field].is_null());
-                assert_eq!(cell(title), (!nobodys).then_some(expected.as_str()), "{title} of {line}");
+            for (title, field, format) in FIELDS {
+                let expected = line[field].as_i64().map(format).unwrap_or_default();
+                let is_missing = lines.iter().all(|line| line[field].is_null());
+                assert_eq!(cell(title), (!is_missing).then_some(expected.as_str()), "{title} of {line}");
             }
+            // A row has one of twenty heat steps, by its share of the function's largest increment.
             let share =
                 line["increment"].as_i64().unwrap_or(0).abs() as f64 / largest.unwrap_or(0).max(1) as f64;
             assert_eq!(row["steps"].as_f64(), Some((share * 20.0).ceil()), "{line}");
@@ -202,35 +212,35 @@ fn a_browser_shows_the_figures_of_the_json() {
         let page = Page::of(program);
         let loaded = page.load(browser);
         assert_eq!(loaded.complaints, Vec::<String>::new());
-        assert!(loaded.dom.contains("data-ready=\"yes\""), "the page's policy lets its script run");
-        compare(&page.ask(browser, TABLES), &page.json);
+        assert!(loaded.dom.contains("data-ready=\"yes\""), "the page's policy lets the page's script run");
+        compare(&page.eval(browser, TABLES), &page.json);
     }
 }
 
 #[test]
-fn a_browser_obeys_no_source_text() {
+fn a_browser_executes_no_source_text() {
     let Some(browser) = browser() else { return };
     let page = Page::of("hostile");
-    assert!(page.json.to_string().contains("<img src=x"), "the text is in the tables");
+    assert!(page.json.to_string().contains("<img src=x"), "the hostile text is in the tables");
     let loaded = page.load(browser);
     assert_eq!(loaded.complaints, Vec::<String>::new());
     assert!(loaded.dom.contains("<title>Memory by line: hostile</title>"));
     assert!(loaded.dom.contains("data-ready=\"yes\""));
-    compare(&page.ask(browser, TABLES), &page.json);
-    let found = page.ask(
+    compare(&page.eval(browser, TABLES), &page.json);
+    let found = page.eval(
         browser,
         "const count = (what) => document.querySelectorAll(what).length;
          return [document.title, count('img'), count('script'), count('plaintext'), count('td *'), count('body > main')];",
     );
-    // The scripts are the page's and the test's own.
+    // The two scripts are the page's own and the test's.
     assert_eq!(found, serde_json::json!(["Memory by line: hostile", 0, 2, 0, 0, 1]));
 }
 
 #[test]
-fn keys_lead_from_line_to_line_and_function_to_function() {
+fn keys_move_between_lines_and_between_functions() {
     let Some(browser) = browser() else { return };
     let page = Page::of("announced");
-    let went = page.ask(
+    let went = page.eval(
         browser,
         "const went = (key) => {
              document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
@@ -261,22 +271,25 @@ fn keys_lead_from_line_to_line_and_function_to_function() {
     assert!(all.len() > 30);
     let (lines, last) = (texts(&went["lines"]), all.last().unwrap());
     assert_eq!(lines[..all.len()], all);
-    assert!(lines[all.len()..].iter().all(|place| place == last), "behind the last there is none");
+    assert!(lines[all.len()..].iter().all(|focused| focused == last), "the focus stays on the last line");
     assert_eq!(went["back"], all[all.len() - 2].as_str());
     let headings: Vec<String> = (1..=functions.len()).map(|number| format!("#f{number}")).collect();
     assert_eq!(texts(&went["functions"]), headings);
     assert_eq!(went["before"], headings[headings.len() - 2].as_str());
-    let behind = changes(&functions[functions.len() - 2], functions.len() - 1);
-    let behind = behind.into_iter().chain(changes(&functions[functions.len() - 1], functions.len())).next();
-    assert_eq!(went["first_line"].as_str(), behind.as_deref());
-    assert_eq!(went["with_control"], went["first_line"], "keys of the browser's own are left to it");
+    // The key `n` led to the last function and `p` to the one before. So `j` finds the first
+    // changed line of that function, or of the last function if that one has none.
+    let first_changed = changes(&functions[functions.len() - 2], functions.len() - 1);
+    let first_changed =
+        first_changed.into_iter().chain(changes(&functions[functions.len() - 1], functions.len())).next();
+    assert_eq!(went["first_line"].as_str(), first_changed.as_deref());
+    assert_eq!(went["with_control"], went["first_line"], "the page ignores the browser's own shortcuts");
 }
 
 #[test]
-fn filter_dialog_columns_and_theme_work() {
+fn filter_and_key_dialog_and_columns_and_theme_work() {
     let Some(browser) = browser() else { return };
     let page = Page::of("announced");
-    let seen = page.ask(
+    let seen = page.eval(
         browser,
         "const press = (key, target = document.activeElement) =>
              target.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
@@ -319,18 +332,18 @@ fn filter_dialog_columns_and_theme_work() {
     assert_eq!(seen["focus"], "filter");
     assert_eq!(seen["filtered"], serde_json::json!(shelves));
     assert_eq!(seen["found"], format!("{} of {}", shelves.len(), names.len()));
-    assert_eq!(seen["typed"], false, "who types a question mark means one");
+    assert_eq!(seen["typed"], false, "a question mark typed into the filter opens no dialog");
     assert_eq!(seen["hash"], format!("#f{first}"));
     assert_eq!(seen["all"], serde_json::json!(names));
     assert_eq!((&seen["open"], &seen["closed"]), (&Value::from(true), &Value::from(false)));
 }
 
 #[test]
-fn one_shape_is_written_at_a_time() {
+fn html_excludes_the_other_output_formats() {
     for other in [&["--json"][..], &["--format", "csv"], &["--columns", "time"]] {
         let output = cli([&["lines", "no.alloc", "--html", "no.html"], other].concat());
         assert_eq!(output.status.code(), Some(2));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("cannot be used with") && said.contains(other[0]), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains("cannot be used with") && stderr.contains(other[0]), "{stderr}");
     }
 }

@@ -1,5 +1,6 @@
-//! A program may die at any instruction, by whatever hand: every event that it had done by then is in its dump, thread by
-//! thread, to the byte. The judge is a ledger that the program keeps in a file of its own (`alloc_oracle::Ledger`).
+//! A program may die at any instruction and for any reason. Every event that it had done by then is
+//! in its dump, to the byte and for each thread. The dump is compared with a ledger that the
+//! program keeps in a file of its own (`alloc_oracle::Ledger`).
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -17,7 +18,8 @@ const WORKS: [&str; 4] = ["tables", "stacks", "relay", "short threads"];
 const KILLS_OF_PROGRAMS: u64 = 120;
 const KILLS_UNDER_RUN: u64 = 80;
 
-/// When they are killed: whether after their first event begins or after they are started, and so many microseconds later.
+/// When programs are killed: whether the delay counts from the first event (else from the start of
+/// the program), and the range of the delay in microseconds.
 const MOMENTS: [(bool, u64, u64); 6] = [
     (false, 0, 5_000),
     (true, 0, 2_000),
@@ -28,24 +30,24 @@ const MOMENTS: [(bool, u64, u64); 6] = [
 ];
 
 #[test]
-fn killed_at_any_moment() {
+fn a_program_killed_at_any_moment_loses_no_event() {
     let kills = kill_at_random(KILLS_OF_PROGRAMS, |mortal| mortal.command.spawn().unwrap());
-    // The moments are worth something only if they are as different as they claim.
+    // The kills must have hit early and late moments of each kind of work.
     for work in WORKS {
-        let done = || kills.iter().filter(|(of, _)| *of == work).map(|(_, events)| *events);
+        let done = || kills.iter().filter(|(killed_work, _)| *killed_work == work).map(|(_, events)| *events);
         assert!(done().max() > Some(20_000), "{work} never got far: {kills:?}");
         assert!(done().min() < Some(2_000), "{work} was never killed early: {kills:?}");
     }
 }
 
 #[test]
-fn killed_at_any_moment_under_profiler_cli() {
+fn a_program_killed_at_any_moment_under_profiler_cli_has_a_complete_dump() {
     let kills = kill_at_random(KILLS_UNDER_RUN, |mortal| mortal.start_under_run());
     assert!(kills.iter().any(|(_, events)| *events > 50_000), "no program got far: {kills:?}");
 }
 
 #[test]
-fn aborted_while_others_allocate() {
+fn an_abort_beside_allocating_threads_loses_no_event() {
     for (round, work) in (0..20).zip(WORKS.iter().cycle()) {
         let after = 500 + 3_700 * round;
         let mut mortal = Mortal::new(&[work, "abort", &after.to_string()]);
@@ -56,21 +58,22 @@ fn aborted_while_others_allocate() {
 }
 
 #[test]
-fn out_of_stack() {
+fn a_stack_overflow_loses_no_event() {
     for (round, work) in (0..6).zip(WORKS.iter().cycle()) {
         let after = 500 + 9_000 * round;
         let mut mortal = Mortal::new(&[work, "overflow", &after.to_string()]);
         let ended = mortal.run();
         assert_eq!(ended.signal(), Some(6), "{work}, overflow after {after} us: {ended:?}");
         let events = mortal.check(&format!("{work}, overflow after {after} us"));
-        // Two megabytes of stack have room for thousands of calls, and each has an event.
+        // Two megabytes of stack have room for thousands of calls, and each call has an event.
         assert!(events > 5_000, "the stack overflowed after {events} events");
     }
 }
 
-/// As the kernel does it where there is a limit; and by hand, as soon as the program holds too much.
+/// The test kills each program as soon as its resident set exceeds the limit. Where the test may
+/// create a memory cgroup, the kernel also kills one program that exceeds the limit of its group.
 #[test]
-fn out_of_memory() {
+fn a_program_killed_for_using_too_much_memory_loses_no_event() {
     const LIMIT: u64 = 200 << 20;
     for work in WORKS {
         let mut mortal = Mortal::new(&[work, "hoard", "0"]);
@@ -82,7 +85,7 @@ fn out_of_memory() {
         });
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(9));
-        mortal.check(&format!("{work}, killed when it was too large"));
+        mortal.check(&format!("{work}, killed above the memory limit"));
     }
     let Some(group) = MemoryGroup::new(LIMIT) else {
         println!("skipped: no memory cgroup of our own");
@@ -96,12 +99,12 @@ fn out_of_memory() {
     mortal.command.get_envs().for_each(|(name, value)| _ = inside.env(name, value.unwrap_or_default()));
     mortal.command = inside;
     let ended = mortal.run();
-    assert_eq!(ended.signal(), Some(9), "the kernel kills what exceeds its limit: {ended:?}");
+    assert_eq!(ended.signal(), Some(9), "the kernel kills a program that exceeds its limit: {ended:?}");
     mortal.check("killed by the kernel");
 }
 
-/// Kills so many programs, some in their first milliseconds, some much later; of each, what it did and how many events
-/// it had done.
+/// Kills `kills` programs, some in their first milliseconds, some much later. Returns for each its
+/// work and how many events it had done.
 fn kill_at_random(kills: u64, start: fn(&mut Mortal) -> Child) -> Vec<(&'static str, u64)> {
     let seed = match std::env::var("KILL_SEED") {
         Ok(seed) => seed.parse().expect("KILL_SEED is a number"),
@@ -110,21 +113,21 @@ fn kill_at_random(kills: u64, start: fn(&mut Mortal) -> Child) -> Vec<(&'static 
     println!("KILL_SEED={seed}");
     let mut lcg = Lcg(seed);
     let mut kill = |round| {
-        // Every work at every moment.
+        // Every kind of work is combined with every moment.
         let work = WORKS[(round as usize / MOMENTS.len()) % WORKS.len()];
         let (from_first_event, least, most) = MOMENTS[round as usize % MOMENTS.len()];
         let delay = Duration::from_micros(least + lcg.below(most - least));
         let mut mortal = Mortal::new(&[work]);
         let mut child = start(&mut mortal);
         if from_first_event {
-            // The ledger is there when the first event begins: from here on the recording is being started.
+            // The ledger appears when the first event begins, and that event starts the recording.
             wait_for("the first event", || mortal.ledger().exists());
         }
         std::thread::sleep(delay);
         let ended = mortal.kill(&mut child);
-        let told = ended.signal().or(ended.code().map(|code| code - 128));
+        let signal = ended.signal().or(ended.code().map(|code| code - 128));
         let round = format!("kill {round} of KILL_SEED={seed} ({work}, {delay:?})");
-        assert_eq!(told, Some(9), "{round}: {ended:?}");
+        assert_eq!(signal, Some(9), "{round}: {ended:?}");
         (work, mortal.check(&round))
     };
     let done: Vec<_> = (0..kills).map(&mut kill).collect();
@@ -134,14 +137,15 @@ fn kill_at_random(kills: u64, start: fn(&mut Mortal) -> Child) -> Vec<(&'static 
         done.len(),
         done.iter().map(|(_, events)| events).sum::<u64>()
     );
-    assert!(early < done.len() * 2 / 3, "{early} of {} programs had done nothing", done.len());
+    assert!(early < done.len() * 2 / 3, "{early} of {} programs had done no event", done.len());
     done
 }
 
-/// A program that is going to die.
+/// A program that will be killed or end itself, with the folder of its ledger and its dump.
 struct Mortal {
     folder: TempDir,
     command: Command,
+    /// Whether `profiler-cli run` started the program. Then it also completes the dump.
     under_run: bool,
 }
 
@@ -160,7 +164,7 @@ impl Mortal {
         Mortal { folder, command, under_run: false }
     }
 
-    /// Starts `profiler-cli run`; returns when that has started the program.
+    /// Starts `profiler-cli run`, and returns it when it has started the program.
     fn start_under_run(&mut self) -> Child {
         self.under_run = true;
         let child = profiler_cli()
@@ -179,12 +183,13 @@ impl Mortal {
         child
     }
 
+    /// Runs the program until it ends by itself.
     fn run(&mut self) -> ExitStatus {
         let mut child = self.command.spawn().unwrap();
-        ended(&mut child)
+        wait_for_end(&mut child)
     }
 
-    /// Kills the program, and waits for whoever was started.
+    /// Kills the program, and waits for the child: the program itself or `profiler-cli run`.
     fn kill(&self, child: &mut Child) -> ExitStatus {
         if self.under_run {
             let program = child_of(child).expect("the program is still there");
@@ -192,14 +197,14 @@ impl Mortal {
         } else {
             child.kill().unwrap();
         }
-        ended(child)
+        wait_for_end(child)
     }
 
     fn ledger(&self) -> PathBuf {
         self.folder.path().join("ledger")
     }
 
-    /// The one dump that there is, if there is one.
+    /// Returns the dump, if the program got as far as creating it.
     fn dump(&self) -> Option<PathBuf> {
         let names = std::fs::read_dir(self.folder.path()).unwrap().flatten().map(|entry| entry.path());
         let mut dumps = names.filter(|path| path.extension().is_some_and(|ending| ending == "alloc"));
@@ -208,17 +213,17 @@ impl Mortal {
         dump
     }
 
-    /// Holds the dump against the ledger. How many events had been done.
+    /// Compares the dump with the ledger. Returns how many events had been done.
     fn check(&self, what: &str) -> u64 {
         let (pid, threads) = read_ledger(&std::fs::read(self.ledger()).unwrap_or_default());
         let done: u64 = threads.iter().map(|notes| notes.done.events()).sum();
         let Some(dump) = self.dump() else {
-            assert_eq!(done, 0, "{what}: there is no dump, and events were done");
+            assert_eq!(done, 0, "{what}: events were done, and there is no dump");
             return done;
         };
         let output = cli([Path::new("summary"), &dump, Path::new("--json")]);
         if done == 0 && !output.status.success() {
-            // Killed before the dump had its header.
+            // The program was killed before the dump had its header.
             assert_eq!(output.status.code(), Some(2), "{what}: {output:?}");
             return done;
         }
@@ -232,15 +237,16 @@ impl Mortal {
             assert_eq!(number(&summary, "pid"), i64::from(pid), "{what}");
             assert_eq!(summary["complete"], self.under_run, "{what}: {}", summary["warnings"]);
         }
-        for nothing in ["lost_events", "foreign_frees", "dropped_frames", "truncated_stacks"] {
-            assert_eq!(number(&summary, nothing), 0, "{what}: {nothing}; {}", summary["warnings"]);
+        for counter in ["lost_events", "foreign_frees", "dropped_frames", "truncated_stacks"] {
+            assert_eq!(number(&summary, counter), 0, "{what}: {counter}; {}", summary["warnings"]);
         }
         check_threads(what, &threads, &summary);
         done
     }
 }
 
-/// Thread by thread and figure by figure: what was done is recorded, and nothing that was not begun.
+/// Requires `done <= recorded <= begun` for every figure of every thread, by the ledger's figures
+/// of the events that were done and begun. A thread can be inside of one event at most.
 fn check_threads(what: &str, threads: &[ThreadNotes], summary: &Value) {
     let mut recorded: BTreeMap<u32, Tally> = BTreeMap::new();
     let figure = |row: &Value, name| u64::try_from(number(row, name)).unwrap();
@@ -256,25 +262,32 @@ fn check_threads(what: &str, threads: &[ThreadNotes], summary: &Value) {
         }
     }
     for (name, total) in total.figures() {
-        assert_eq!(total, figure(summary, name), "{what}: the sum of the threads' {name}, and the total");
+        assert_eq!(
+            total,
+            figure(summary, name),
+            "{what}: {name} as the sum over the threads, and as the total"
+        );
     }
     for notes in threads {
-        assert!(notes.begun.events() - notes.done.events() <= 1, "{what}: in two events at once: {notes:?}");
+        assert!(
+            notes.begun.events() - notes.done.events() <= 1,
+            "{what}: a thread is in two events at once: {notes:?}"
+        );
         let recorded = recorded.remove(&notes.tid).unwrap_or_default();
         let bounds = notes.done.figures().into_iter().zip(notes.begun.figures());
         for (((name, done), (_, begun)), (_, recorded)) in bounds.zip(recorded.figures()) {
             assert!(
                 (done..=begun).contains(&recorded),
-                "{what}: thread {} of {} has done {done} {name} and begun {begun}; recorded are {recorded}",
+                "{what}: thread {} of {} has done {done} {name} and begun {begun}; the dump has {recorded}",
                 notes.tid,
                 threads.len(),
             );
         }
     }
-    assert!(recorded.is_empty(), "{what}: threads that have never had an event: {recorded:?}");
+    assert!(recorded.is_empty(), "{what}: recorded threads that never began an event: {recorded:?}");
 }
 
-/// A cgroup with a limit, which is removed again.
+/// A memory cgroup with a limit. It is removed on drop.
 struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {
@@ -285,7 +298,7 @@ impl MemoryGroup {
     fn of_version_2(limit: u64) -> Option<MemoryGroup> {
         let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
         let root = root.into_iter().find(|root| root.join("cgroup.controllers").exists())?;
-        // Swap space would only delay it.
+        // With swap space the kernel would kill later.
         MemoryGroup::below(root, "0::/", &[("memory.max", limit)], &[("memory.swap.max", 0)])
     }
 
@@ -295,14 +308,15 @@ impl MemoryGroup {
         MemoryGroup::below(root, ":memory:/", &limits, &[("memory.memsw.limit_in_bytes", limit)])
     }
 
-    /// A group below that of this process, which stands behind `marker`.
+    /// Creates a group below the group of this process, whose path follows `marker` in
+    /// `/proc/self/cgroup`. The limits in `must` have to be accepted, those in `may` are optional.
     fn below(root: &Path, marker: &str, must: &[(&str, u64)], may: &[(&str, u64)]) -> Option<MemoryGroup> {
         let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
         let own = own.lines().find_map(|line| Some(line.split_once(marker)?.1))?;
         let group = root.join(own).join(format!("alloc-tracker-{}", std::process::id()));
         std::fs::create_dir(&group).ok()?;
         let group = MemoryGroup(group);
-        // There is no such file if the controller is not handed down to us.
+        // The file is missing if the parent group does not delegate the controller.
         let write = |(file, value): &(&str, u64)| {
             let file = std::fs::OpenOptions::new().write(true).open(group.0.join(file));
             std::io::Write::write_all(&mut file.ok()?, value.to_string().as_bytes()).ok()
@@ -319,12 +333,14 @@ impl Drop for MemoryGroup {
     }
 }
 
+/// Returns the first child process of `profiler-cli`, if it has one.
 fn child_of(cli: &Child) -> Option<Pid> {
     let path = format!("/proc/{0}/task/{0}/children", cli.id());
     let children = std::fs::read_to_string(path).unwrap_or_default();
     children.split_whitespace().next()?.parse().ok().and_then(Pid::from_raw)
 }
 
+/// Waits until `ready` returns true; fails after two minutes.
 fn wait_for(what: &str, ready: impl Fn() -> bool) {
     let begun = Instant::now();
     while !ready() {
@@ -333,7 +349,8 @@ fn wait_for(what: &str, ready: impl Fn() -> bool) {
     }
 }
 
-fn ended(child: &mut Child) -> ExitStatus {
+/// Waits for the end of a process; kills it and fails after two minutes.
+fn wait_for_end(child: &mut Child) -> ExitStatus {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {

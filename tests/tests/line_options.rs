@@ -1,4 +1,5 @@
-//! What `lines` shows on request, of functions with `#[profile]`, and of a program that records itself more than once.
+//! Options of `lines`: callers, the order of tables, instances of generic functions. And the tables
+//! of annotated functions in a process that makes two recordings.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::{Run, json, line_of, number, output_within, program, workspace};
 
+/// Returns the path of a program's source file.
 fn source(name: &str) -> std::path::PathBuf {
     workspace().join("tests/src/bin").join(name)
 }
@@ -16,7 +18,8 @@ fn tables(lines: &Value) -> &[Value] {
     lines["functions"].as_array().unwrap()
 }
 
-/// The line, and what was allocated and freed in calls from there, of each caller.
+/// Returns for each caller its name, its line, and the bytes that were allocated and freed in calls
+/// from that line.
 fn callers(run: &Run, function: &str) -> Vec<(String, i64, i64, i64)> {
     let lines = run.json("lines", &["--callers", "--function", function]);
     let [table] = tables(&lines) else { panic!("{lines}") };
@@ -29,12 +32,15 @@ fn callers(run: &Run, function: &str) -> Vec<(String, i64, i64, i64)> {
 }
 
 #[test]
-fn callers_are_the_lines_that_call() {
+fn callers_are_the_lines_of_the_calls() {
     let run = Run::traced("announced", &[]);
     let line = |ending: &str| i64::from(line_of(&source("announced.rs"), ending));
+    // `inner` allocates 500 and 3000 bytes, and frees the 500 when it returns.
     let outer = line("let more = inner(); //= 1 3000");
     assert_eq!(callers(&run, "announced::inner"), [("announced::outer".to_owned(), outer, 3500, 500)]);
-    // A hundred bytes for each depth: 500 of the outermost call, the rest by itself. What they free is freed as they return.
+    // The call at depth d allocates 100 * (d + 1) bytes, and frees them when it returns. `main`
+    // calls at depth 4: 500 bytes. The calls at the depths 3 to 0 come from `recurses` itself:
+    // 400 + 300 + 200 + 100 bytes.
     let (by_main, by_itself) = (line("recurses(4);"), line("let below = recurses(depth - 1); //= 4 0"));
     let expected = [
         ("announced::recurses".to_owned(), by_itself, 1000, 1000),
@@ -44,7 +50,7 @@ fn callers_are_the_lines_that_call() {
 }
 
 #[test]
-fn functions_stand_in_the_order_that_was_asked_for() {
+fn tables_are_in_the_requested_order() {
     let sum = |table: &Value, field: &str| -> i64 {
         table["lines"].as_array().unwrap().iter().filter_map(|row| row[field].as_i64()).sum()
     };
@@ -52,7 +58,7 @@ fn functions_stand_in_the_order_that_was_asked_for() {
         let lines = run.json("lines", &["--sort", field, "--file", file]);
         let sums: Vec<i64> = tables(&lines).iter().map(|table| sum(table, field)).collect();
         assert!(sums.is_sorted_by(|a, b| a >= b), "{field}: {sums:?}");
-        assert!(sums.first() > sums.last(), "{field}: all the same proves nothing: {sums:?}");
+        assert!(sums.first() > sums.last(), "{field}: equal sums prove nothing: {sums:?}");
     };
     let run = Run::traced("announced", &[]);
     for field in ["allocated", "increment", "peak"] {
@@ -61,11 +67,12 @@ fn functions_stand_in_the_order_that_was_asked_for() {
     let lines = run.json("lines", &["--sort", "name", "--file", "announced.rs"]);
     let names: Vec<&str> = tables(&lines).iter().map(|table| table["function"].as_str().unwrap()).collect();
     assert!(names.len() > 10 && names.is_sorted(), "{names:?}");
-    // What that leaves at its end is the C library's business; this keeps a cache.
+    // How many bytes of `announced` are live at its end depends on the C library. `leaking_cache`
+    // keeps a cache.
     in_order(&Run::traced("leaking_cache", &[]), "live", "leaking_cache.rs");
 }
 
-/// How often the lines with these endings were reached, and what they added.
+/// Returns the occurrences and the increments of the lines of a function that end with these texts.
 fn rows(dump: &Path, function: &str, endings: &[&str]) -> Vec<(i64, i64)> {
     let lines = json("lines", dump, &["--function", function]);
     let [table] = tables(&lines) else { panic!("{lines}") };
@@ -79,23 +86,27 @@ fn rows(dump: &Path, function: &str, endings: &[&str]) -> Vec<(i64, i64)> {
 }
 
 #[test]
-fn two_recordings_of_a_process_know_nothing_of_each_other() {
+fn two_recordings_of_a_process_do_not_mix() {
     let folder = tempfile::tempdir().unwrap();
     let dumps = [folder.path().join("first.alloc"), folder.path().join("second.alloc")];
     let output = output_within(Command::new(program("twice")).args(&dumps), Duration::from_secs(60));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let [first, second] = &dumps;
+    // The first recording has one call with 100 bytes, the second has two calls with 300 bytes
+    // each. A call allocates its bytes once as scratch and twice as the result, and frees the
+    // scratch.
     let endings = ["// grows", "// repeats", "// frees"];
     assert_eq!(rows(first, "twice::grows", &endings), [(1, 100), (1, 200), (1, -100)]);
     assert_eq!(rows(second, "twice::grows", &endings), [(2, 600), (2, 1200), (2, -600)]);
-    // It began in the first one, and is over before it ends: there is its first line, and nothing in the second.
+    // `changes_over` begins in the first recording, which ends before the function does. The first
+    // dump has the function's first line; the second dump has no table of it.
     assert_eq!(rows(first, "twice::changes_over", &["// in the first"]), [(1, 70)]);
     let annotated = |dump: &Path, name: &str| {
         let lines = json("lines", dump, &["--function", name]);
         tables(&lines).iter().any(|table| table["source"] == "annotation")
     };
     assert!(!annotated(second, "twice::changes_over"));
-    // It began before either.
+    // `spans_both` begins before both recordings.
     assert!(!annotated(first, "twice::spans_both") && !annotated(second, "twice::spans_both"));
     for dump in &dumps {
         let summary = json("summary", dump, &[]);
@@ -103,7 +114,8 @@ fn two_recordings_of_a_process_know_nothing_of_each_other() {
     }
 }
 
-/// What the program's own functions have allocated, by name, but for `main`.
+/// Returns the bytes that each of the program's own functions has allocated, by name, without
+/// `main`.
 fn allocated(run: &Run, args: &[&str]) -> BTreeMap<String, i64> {
     let lines = run.json("lines", &[&["--file", "instances.rs"], args].concat());
     let named = |table: &Value| (table["function"].as_str().unwrap().to_owned(), number(table, "allocated"));
@@ -111,8 +123,10 @@ fn allocated(run: &Run, args: &[&str]) -> BTreeMap<String, i64> {
 }
 
 #[test]
-fn instances_of_a_generic_function_stand_together_or_apart() {
+fn instances_of_a_generic_function_share_a_table_unless_split() {
     let run = Run::traced("instances", &[]);
+    // Each instance makes 1000 values: 1000 * (1 + 6) bytes by `filled`, 1000 * (4 + 8) bytes by
+    // `by_closure`.
     let together = allocated(&run, &[]);
     assert_eq!(together.values().copied().collect::<Vec<_>>(), [7000, 12_000], "{together:?}");
     let apart = allocated(&run, &["--split-generics"]);
@@ -126,7 +140,7 @@ fn instances_of_a_generic_function_stand_together_or_apart() {
         let mut found = apart.iter().filter(|(name, _)| name.ends_with(ending)).map(|(_, bytes)| *bytes);
         assert_eq!((found.next(), found.next()), (Some(bytes), None), "{ending}: {apart:?}");
     }
-    // By the function, and by one of its instances.
+    // A pattern may name the function or one of its instances.
     let names = |pattern: &str| allocated(&run, &["--split-generics", "--function", pattern]);
     assert_eq!(names("instances::by_closure").values().sum::<i64>(), 12_000);
     assert_eq!(names("instances::by_closure::<u32>").into_values().collect::<Vec<_>>(), [4000]);

@@ -1,4 +1,5 @@
-//! `profiler-cli run` is never in the way: programs end as they do without it, and the dump tells the truth.
+//! `profiler-cli run` does not disturb programs: they end as they do without it, and their dumps
+//! are complete and exact.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -13,11 +14,13 @@ use tests::{
     json, line_of, number, output_within, profiler_cli, program, send, wait_for_line, wait_until, workspace,
 };
 
-/// Runs `unruly` under `profiler-cli run`.
+/// Runs `unruly` under `profiler-cli run` to its end.
 fn run(folder: &Path, args: &[&str]) -> Output {
     output_within(&mut command(folder, args), Duration::from_secs(60))
 }
 
+/// Returns the command that runs `unruly` under `profiler-cli run`, with the dump `x.alloc` in the
+/// folder.
 fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = profiler_cli();
     command
@@ -26,34 +29,37 @@ fn command(folder: &Path, args: &[&str]) -> Command {
         .arg("--")
         .arg(program("unruly"))
         .args(args)
+        // If the system writes a core file, it goes into the temporary folder.
         .current_dir(folder)
-        // A core file would only take time.
         .stdin(Stdio::null());
     command
 }
 
-/// The 50 blocks that the program holds when it ends, at their line.
+/// Returns the leak of the 50 blocks that the program holds when it ends, at their line; null if
+/// there is none.
 fn held(dump: &Path) -> Value {
     let leaks = json("leaks", dump, &["--function", "unruly::hold"]);
     let line = line_of(&workspace().join("tests/src/bin/unruly.rs"), "// HELD");
     leaks["leaks"].as_array().unwrap().iter().find(|leak| leak["line"] == line).cloned().unwrap_or_default()
 }
 
-fn check(dump: &Path, holds: bool) {
+/// Requires a complete and exact dump, without a sidecar, that only its owner may read. With
+/// `holds`, the 50 blocks of 1,000 bytes are live at its end; else they are freed.
+fn check_dump(dump: &Path, holds: bool) {
     let summary = json("summary", dump, &[]);
     assert_eq!(
         (&summary["complete"], &summary["exact"]),
         (&Value::Bool(true), &Value::Bool(true)),
         "{summary}"
     );
-    assert_eq!(number(&summary, "recovered_bytes"), 0, "the dump itself is whole");
-    assert!(!dump.with_extension("alloc.tail").exists(), "no sidecar stays");
+    assert_eq!(number(&summary, "recovered_bytes"), 0, "the dump itself has all events");
+    assert!(!dump.with_extension("alloc.tail").exists(), "no sidecar is left");
     assert_eq!(std::fs::metadata(dump).unwrap().permissions().mode() & 0o777, 0o600);
     if holds {
         let held = held(dump);
         assert_eq!((number(&held, "bytes"), number(&held, "blocks")), (50_000, 50));
     } else {
-        assert!(held(dump).is_null(), "everything was dropped");
+        assert!(held(dump).is_null(), "all blocks were dropped");
     }
 }
 
@@ -68,15 +74,16 @@ fn exit_status_is_passed_on_and_the_dump_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let output = run(folder.path(), args);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        check(&folder.path().join("x.alloc"), holds);
+        check_dump(&folder.path().join("x.alloc"), holds);
     }
 }
 
 #[test]
-fn deaths_are_told_as_a_shell_does_and_lose_nothing() {
+fn fatal_signals_give_the_exit_status_of_a_shell_and_lose_no_event() {
     for (end, signal) in [("abort", 6), ("overflow", 6)] {
         let folder = tempfile::tempdir().unwrap();
-        // A stack without a limit would have no end to overflow.
+        // The limit makes sure that the recursion overflows the stack even where the system has no
+        // limit.
         let within = command(folder.path(), &[end]);
         let mut limited = Command::new("bash");
         limited.args(["-c", "ulimit -Ss 8192; exec \"$0\" \"$@\""]).arg(within.get_program());
@@ -91,13 +98,13 @@ fn deaths_are_told_as_a_shell_does_and_lose_nothing() {
             String::from_utf8_lossy(&output.stderr)
         );
         let dump = folder.path().join("x.alloc");
-        check(&dump, true);
+        check_dump(&dump, true);
         assert_eq!(json("summary", &dump, &[])["end"], format!("the process was killed by signal {signal}"));
     }
 }
 
 #[test]
-fn signals_end_the_program_and_not_the_recording() {
+fn signals_end_the_program_and_leave_a_complete_dump() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::KILL] {
         for to_program in [true, false] {
             if signal == Signal::KILL && !to_program {
@@ -118,13 +125,13 @@ fn signals_end_the_program_and_not_the_recording() {
                 "{signal:?}: {}",
                 String::from_utf8_lossy(&output.stderr)
             );
-            check(&folder.path().join("x.alloc"), true);
+            check_dump(&folder.path().join("x.alloc"), true);
         }
     }
 }
 
 #[test]
-fn a_busy_program_can_be_killed_at_any_moment() {
+fn a_busy_program_killed_at_any_moment_leaves_a_complete_dump() {
     for round in 0..10 {
         let folder = tempfile::tempdir().unwrap();
         let mut child =
@@ -133,13 +140,14 @@ fn a_busy_program_can_be_killed_at_any_moment() {
         std::thread::sleep(Duration::from_millis(round * 7));
         send(Signal::KILL, child_of(child.id()));
         assert_eq!(child.wait_with_output().unwrap().status.code(), Some(137));
-        check(&folder.path().join("x.alloc"), true);
+        check_dump(&folder.path().join("x.alloc"), true);
     }
 }
 
-/// Without `run` the next reader finds what a killed program left, and says so in one line.
+/// Without `run` the next reading command recovers the events from the killed program's sidecar,
+/// and reports that in one line.
 #[test]
-fn a_reader_recovers_what_a_killed_program_left() {
+fn a_reader_recovers_the_events_of_a_killed_program_from_its_sidecar() {
     let folder = tempfile::tempdir().unwrap();
     let dump = folder.path().join("x.alloc");
     let mut child = Command::new(program("unruly"))
@@ -154,11 +162,11 @@ fn a_reader_recovers_what_a_killed_program_left() {
     assert_eq!(child.wait().unwrap().signal(), Some(9));
     let output = tests::cli(["leaks", dump.to_str().unwrap()]);
     assert!(output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(said.lines().filter(|line| line.contains("recovered")).count(), 1, "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(stderr.lines().filter(|line| line.contains("recovered")).count(), 1, "{stderr}");
     assert_eq!(number(&held(&dump), "bytes"), 50_000);
     let summary = json("summary", &dump, &[]);
-    assert_eq!(summary["complete"], false, "nobody knows whether more was to come");
+    assert_eq!(summary["complete"], false, "the dump cannot show whether the program was at its end");
     assert!(number(&summary, "recovered_bytes") > 0);
 }
 
@@ -167,14 +175,14 @@ fn other_processes_of_a_run_do_not_touch_the_dump() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["child"]);
     assert!(output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(
-        said.lines().filter(|line| line.contains("%p in the file name gives each process a dump")).count(),
+        stderr.lines().filter(|line| line.contains("%p in the file name gives each process a dump")).count(),
         1,
-        "{said}"
+        "{stderr}"
     );
-    check(&folder.path().join("x.alloc"), false);
-    // With %p each has its own.
+    check_dump(&folder.path().join("x.alloc"), false);
+    // With %p in the file name each process has a dump of its own.
     let mut command = profiler_cli();
     command.args(["run", "--report", "none", "-o"]).arg(folder.path().join("each.%p.alloc")).arg("--");
     command.arg(program("unruly")).arg("child");
@@ -186,12 +194,12 @@ fn other_processes_of_a_run_do_not_touch_the_dump() {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("each."))
         .collect();
     assert_eq!(dumps.len(), 2);
-    dumps.iter().for_each(|dump| check(&dump.path(), false));
+    dumps.iter().for_each(|dump| check_dump(&dump.path(), false));
     assert_eq!(String::from_utf8_lossy(&output.stderr).matches("dump: ").count(), 2);
 }
 
 #[test]
-fn a_limit_on_file_size_stops_the_recording_only() {
+fn a_limit_on_file_size_stops_the_recording_and_not_the_program() {
     let folder = tempfile::tempdir().unwrap();
     let dump = folder.path().join("x.alloc");
     // 512 KiB: the sidecar fits, the dump of 448,000 events does not.
@@ -203,28 +211,29 @@ fn a_limit_on_file_size_stops_the_recording_only() {
     let plain = output_within(Command::new(program("parser_temporaries")).arg("4"), Duration::from_secs(60));
     let output = output_within(&mut traced, Duration::from_secs(60));
     assert_eq!((output.status.code(), &output.stdout), (plain.status.code(), &plain.stdout));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("File too large") && said.contains(dump.to_str().unwrap()), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("File too large") && stderr.contains(dump.to_str().unwrap()), "{stderr}");
     let summary = json("summary", &dump, &[]);
     assert_eq!(summary["complete"], false);
     let events = number(&summary, "allocations") + number(&summary, "deallocations");
-    assert!((50_000..448_000).contains(&events), "what was recorded is there: {events}");
+    assert!((50_000..448_000).contains(&events), "the events before the limit are in the dump: {events}");
     assert!(summary["warnings"].to_string().contains("File too large"), "{}", summary["warnings"]);
 }
 
-/// As on file systems that may refuse a store into a file that is there already: what is not in the dump yet is in memory, a link
-/// leads to it, and it goes with the link.
+/// Some file systems may refuse a store into a part of a file that exists already. There the
+/// recorder keeps the sidecar in memory, as it does here on request: `x.alloc.tail` is a link to a
+/// file in `/dev/shm`, and both are removed together.
 #[test]
-fn a_sidecar_may_be_in_memory() {
+fn a_sidecar_in_memory_is_recovered_and_then_removed_with_its_link() {
     if !Path::new("/dev/shm").is_dir() {
         println!("skipped: /dev/shm missing");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (dump, tail) = (folder.path().join("x.alloc"), folder.path().join("x.alloc.tail"));
+    let (dump, sidecar) = (folder.path().join("x.alloc"), folder.path().join("x.alloc.tail"));
     let in_memory = || {
-        let target = std::fs::read_link(&tail).unwrap();
+        let target = std::fs::read_link(&sidecar).unwrap();
         assert!(target.starts_with("/dev/shm") && target.is_file(), "{}", target.display());
         assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
         target
@@ -244,7 +253,7 @@ fn a_sidecar_may_be_in_memory() {
     let summary = json("summary", &dump, &[]);
     assert!(number(&summary, "recovered_bytes") > 0 && number(&summary, "live_bytes") >= 50_000, "{summary}");
 
-    // Elsewhere the link leads nowhere.
+    // On another machine the copied link would lead nowhere. The reader warns of that.
     let copy = folder.path().join("copy.alloc");
     std::fs::copy(&dump, &copy).unwrap();
     std::os::unix::fs::symlink("/dev/shm/alloc-tracker.nowhere", folder.path().join("copy.alloc.tail"))
@@ -252,7 +261,8 @@ fn a_sidecar_may_be_in_memory() {
     let summary = json("summary", &copy, &[]);
     assert!(summary["warnings"].to_string().contains("not there any more"), "{}", summary["warnings"]);
 
-    // The next run makes room, and closes what its program cannot.
+    // The next run removes the old sidecar. Its program is killed, so `profiler-cli run` completes
+    // the dump and removes the sidecar with its link.
     let mut command = command(folder.path(), &["wait"]);
     command.env("ALLOC_TRACKER_SIDECAR", "memory").stdout(Stdio::piped()).stderr(Stdio::null());
     let mut run = command.spawn().unwrap();
@@ -261,16 +271,16 @@ fn a_sidecar_may_be_in_memory() {
     assert_ne!(first, second);
     send(Signal::KILL, child_of(run.id()));
     assert_eq!(run.wait().unwrap().code(), Some(137));
-    check(&dump, true);
-    for gone in [&first, &second, &tail] {
-        assert!(std::fs::symlink_metadata(gone).is_err(), "{}", gone.display());
+    check_dump(&dump, true);
+    for removed in [&first, &second, &sidecar] {
+        assert!(std::fs::symlink_metadata(removed).is_err(), "{}", removed.display());
     }
 }
 
-/// Wherever in the hook the dump meets its limit, and whoever writes it: here the program's threads do, which may be on the way to
-/// storing an event whose stack is new.
+/// With `ALLOC_TRACKER_DRAINER=caller` the program's own threads write the dump. So a thread may
+/// meet the limit anywhere in the hook, for instance before it stores an event whose stack is new.
 #[test]
-fn a_limit_on_file_size_may_be_met_anywhere() {
+fn a_program_survives_the_limit_on_file_size_wherever_in_the_hook_it_is_met() {
     let sources = workspace().join("profiler-cli/src");
     for kib in (280..1500).step_by(61) {
         let folder = tempfile::tempdir().unwrap();
@@ -285,13 +295,14 @@ fn a_limit_on_file_size_may_be_met_anywhere() {
             .env("ALLOC_TRACKER_DRAINER", "caller")
             .current_dir(folder.path());
         let output = output_within(&mut traced, Duration::from_secs(120));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "at {kib} KiB: {:?} {said}", output.status);
-        assert!(said.lines().count() <= 1, "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "at {kib} KiB: {:?} {stderr}", output.status);
+        assert!(stderr.lines().count() <= 1, "{stderr}");
         json("summary", &folder.path().join("x.alloc"), &[]);
     }
 }
 
+/// Waits until the process has a child, and returns the child's id.
 fn child_of(pid: u32) -> u32 {
     let path = format!("/proc/{pid}/task/{pid}/children");
     wait_until("the program", || {
@@ -308,8 +319,8 @@ fn forked_children_have_dumps_of_their_own() {
     command.args(["run", "--follow-forks", "--report", "none", "-o"]).arg(folder.path().join("%p.alloc"));
     command.arg("--").arg(RELEASE.program()).arg("lineage").arg(&counted);
     let output = output_within(&mut command, Duration::from_secs(60));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
     let mut dumps: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()
         .flatten()
@@ -317,7 +328,7 @@ fn forked_children_have_dumps_of_their_own() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "alloc"))
         .collect();
     dumps.sort();
-    assert_eq!(dumps.len(), 3, "{said}");
+    assert_eq!(dumps.len(), 3, "{stderr}");
     let summaries: Vec<Value> = dumps.iter().map(|dump| json("summary", dump, &[])).collect();
     for summary in &summaries {
         assert_eq!(summary["complete"], true, "{summary}");
@@ -328,7 +339,8 @@ fn forked_children_have_dumps_of_their_own() {
         let [allocations, deallocations] =
             [0, 1].map(|field| counted.split(' ').nth(field).unwrap().parse::<i64>().unwrap());
         let own = summaries.iter().find(|summary| {
-            // What comes after the count: the line itself, its file's name, and what `exit` does.
+            // The child's count misses the events after it: the line of text, the name of its file,
+            // and the work of `exit`.
             (allocations..allocations + 20).contains(&number(summary, "allocations"))
                 && (deallocations..deallocations + 20).contains(&number(summary, "deallocations"))
         });

@@ -1,4 +1,4 @@
-//! The planted habits of the examples stand where the profile says, at their exact lines.
+//! The profile attributes the planted habit of each example to its exact source line.
 
 use std::process::Command;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::{Run, example_source, line_of, number, workspace};
 
-/// The row of the line that ends with this marker, in the table of this function.
+/// Returns the row of the line that ends with `marker`, from the table of `function`.
 fn row(lines: &Value, name: &str, function: &str, marker: &str) -> Value {
     let line = line_of(&example_source(name), marker);
     let table = table(lines, function);
@@ -14,12 +14,14 @@ fn row(lines: &Value, name: &str, function: &str, marker: &str) -> Value {
     rows.iter().find(|row| row["line"] == line).unwrap_or_else(|| panic!("no line {line} in {table}")).clone()
 }
 
+/// Returns the first table whose function's name ends with `function`.
 fn table<'a>(lines: &'a Value, function: &str) -> &'a Value {
     let functions = lines["functions"].as_array().unwrap();
     let named = |table: &&Value| table["function"].as_str().is_some_and(|name| name.ends_with(function));
     functions.iter().find(named).unwrap_or_else(|| panic!("no table of {function}"))
 }
 
+/// Adds up one figure over all rows of a table.
 fn sum(table: &Value, figure: &str) -> i64 {
     table["lines"].as_array().unwrap().iter().filter_map(|row| row[figure].as_i64()).sum()
 }
@@ -46,7 +48,8 @@ fn the_planted_leak_is_the_first_row() {
     assert_eq!(number(&leaks, "total_bytes"), run.oracle()["live_bytes"]);
 }
 
-/// With the least debug info that has lines, inlined functions have short names: the tracker's own must not pass for the user's.
+/// With line tables only, the least debug info that has lines, inlined functions have short names
+/// without a path. A function of the tracker must not be taken for one of the user's code.
 #[test]
 fn the_planted_leak_is_the_first_row_with_line_tables_only() {
     let cargo = Command::new(env!("CARGO"))
@@ -69,11 +72,12 @@ fn the_planted_leak_is_the_first_row_with_line_tables_only() {
 }
 
 #[test]
-fn increments_stand_at_their_lines() {
+fn increments_are_on_the_lines_that_cause_them() {
     let run = Run::traced("course_allocate", &[]);
     let lines = run.json("lines", &["--function", "allocate"]);
     let row = |marker| row(&lines, "course_allocate", "::allocate", marker);
-    // The figures of the course's own table: two buffers, each with its line, freed at the closing brace.
+    // The figures of the course's own table: each of two buffers has a line, and the closing brace
+    // frees both.
     for (marker, increment, occurrences) in [
         ("// PLANTED: x", BUFFER_X, 1),
         ("// PLANTED: y", BUFFER_Y, 1),
@@ -92,43 +96,46 @@ fn increments_stand_at_their_lines() {
     assert_eq!(usage("// PLANTED: x") - usage("// PLANTED: freed"), BUFFER_X);
 }
 
-/// 77.5 MiB, as in the course.
+/// 77.5 MiB, as in the course: 155 halves of a MiB.
 const BUFFER_X: i64 = 155 << 19;
 const BUFFER_Y: i64 = BUFFER_X;
 
-/// Over all its calls a function changes the heap by the sum of its lines: with loops, recursion, nested calls,
-/// closures, early returns and several instances, compared with a counter around the calls.
+/// Over all its calls a function changes the heap by the sum of its lines' increments. The program
+/// has loops, recursion, nested calls, closures, early returns and several instances, and prints
+/// what an independent counter around the calls measured.
 #[test]
 fn increments_add_up_to_the_change_of_the_heap() {
     let run = Run::traced("measured", &[]);
-    let said = String::from_utf8_lossy(&run.output.stdout).into_owned();
+    let stdout = String::from_utf8_lossy(&run.output.stdout).into_owned();
     let mut checked = 0;
-    for line in said.lines() {
+    for line in stdout.lines() {
         let (name, change) = line.split_once(' ').unwrap();
         let lines = run.json("lines", &["--function", &format!("measured::{name}")]);
         let tables: Vec<&Value> = lines["functions"].as_array().unwrap().iter().collect();
-        assert_eq!(tables.len(), 1, "one table for {name}, with all instances and closures");
-        // `nests` calls two of the others: they have events of its calls as well, and it has theirs.
+        assert_eq!(tables.len(), 1, "{name} has one table, which includes all instances and closures");
+        // `nests` calls `grows` and `recurses`. The tables of these two also have the events of
+        // those calls, so they are compared below. The table of `nests` includes the events of its
+        // callees.
         if !["grows", "recurses"].contains(&name) {
             assert_eq!(sum(tables[0], "increment"), change.parse::<i64>().unwrap(), "{name}");
             checked += 1;
         }
     }
     let change = |name: &str| -> i64 {
-        let line = said.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+        let line = stdout.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
-    // What the functions that `nests` calls did there: 1 + … + 19 bytes by `grows`, 20 + 10 + 0 and three times 5 by
-    // `recurses`, both three times.
+    // `nests` runs three times. Each time `grows` keeps 1 + … + 19 bytes, and `recurses` keeps
+    // 20 + 10 + 0 bytes and three times 5 bytes.
     let all = |name: &str| sum(table(&run.json("lines", &[]), &format!("::{name}")), "increment");
     assert_eq!(all("grows"), change("grows") + 3 * (19 * 20 / 2));
     assert_eq!(all("recurses"), change("recurses") + 3 * (20 + 10 + 3 * 5));
-    assert_eq!((checked, said.lines().count()), (5, 7));
+    assert_eq!((checked, stdout.lines().count()), (5, 7));
 }
 
-/// Every table adds up, in programs of other people's code too.
+/// The programs include ones that run real libraries.
 #[test]
-fn tables_are_consistent() {
+fn the_rows_of_every_table_add_up_to_its_total() {
     for name in ["leaking_cache", "parser_temporaries", "real_serde_json", "real_syn"] {
         let run = Run::traced(name, &[]);
         let (lines, summary) = (run.json("lines", &["--full"]), run.json("summary", &[]));
@@ -136,7 +143,7 @@ fn tables_are_consistent() {
             assert_eq!(sum(table, "increment"), number(table, "increment"), "{}", table["function"]);
             assert_eq!(sum(table, "allocated") - sum(table, "freed"), sum(table, "increment"));
         }
-        // Every event has the outermost frame of the process on its stack.
+        // `_start` is the outermost frame of every stack, so its table has every event.
         let start = table(&lines, "_start");
         assert_eq!(sum(start, "allocated"), number(&summary, "allocated_bytes"), "{name}");
         assert_eq!(sum(start, "increment"), number(&summary, "live_bytes"), "{name}");
@@ -157,14 +164,15 @@ fn temporaries_and_peaks_are_at_their_sites() {
             .unwrap_or_else(|| panic!("no {marker} in {list}"))
             .clone()
     };
-    // 14 tokens in each of 4,000 statements, every one a String that is dropped at once.
+    // Each of the 4,000 statements has 14 tokens, and each token is a String that is dropped at
+    // once.
     let planted = at("top_allocations", "// PLANTED: temporaries");
     assert_eq!(
         (number(&planted, "allocations"), number(&planted, "temporary_allocations")),
         (14 * 4000, 14 * 4000)
     );
     assert!(number(&summary, "temporary_allocations") >= 14 * 4000);
-    // The program text: 31 bytes a statement.
+    // The program text has 31 bytes for each of the 4,000 statements.
     assert_eq!(number(&at("top_peak", "// PLANTED: peak"), "peak_bytes"), 31 * 4000);
 
     let run = Run::traced("touch_barely", &[]);
@@ -180,9 +188,9 @@ fn temporaries_and_peaks_are_at_their_sites() {
     assert_eq!(number(first, "peak_bytes"), 3001 * 1024);
 }
 
-/// Frees have stacks too: what a consumer frees stands in the consumer, in its thread.
+/// Frees have stacks, too: bytes that a consumer frees are on the consumer's line, in its thread.
 #[test]
-fn frees_are_where_they_happen() {
+fn frees_count_for_the_line_and_thread_that_free() {
     let run = Run::traced("growing_queue", &[]);
     let lines = run.json("lines", &["--function", "consume"]);
     let freed = row(&lines, "growing_queue", "::consume", "// PLANTED: freed");
@@ -192,10 +200,11 @@ fn frees_are_where_they_happen() {
     let of_producer = run.json("lines", &["--function", "produce", "--thread", "producer"]);
     let produced = row(&of_producer, "growing_queue", "::produce", "// PLANTED: peak");
     assert_eq!((number(&produced, "allocated"), number(&produced, "freed")), (4000 * 1024, 0));
-    // What is held counts for the thread that gave it its size, in every table.
+    // In every table, live bytes count for the thread that gave the block its size.
     assert_eq!(number(&produced, "peak"), 3001 * 1024);
-    let widths = |thread: &str| number(&run.json("flamegraph", &["--thread", thread]), "total");
-    let (producer, consumer, others) = (widths("producer"), widths("consumer"), widths("growing_queue"));
+    let total_of = |thread: &str| number(&run.json("flamegraph", &["--thread", thread]), "total");
+    let (producer, consumer, others) =
+        (total_of("producer"), total_of("consumer"), total_of("growing_queue"));
     assert!(producer >= 3001 * 1024 && consumer < 1024 * 1024, "{producer} {consumer}");
     assert_eq!(producer + consumer + others, number(&run.json("summary", &[]), "peak_bytes"));
     let live = |args: &[&str]| number(&run.json("leaks", args), "total_bytes");
@@ -203,7 +212,7 @@ fn frees_are_where_they_happen() {
     assert_eq!(of_each.iter().sum::<i64>(), live(&[]));
 }
 
-/// Programs of other people's code: the marked line is somewhere on the stack.
+/// In programs that run real libraries, the marked line is somewhere on the stack, not at its leaf.
 #[test]
 fn marked_lines_of_real_programs_have_their_figures() {
     let run = Run::traced("real_serde_json", &[]);
@@ -213,13 +222,15 @@ fn marked_lines_of_real_programs_have_their_figures() {
     assert_eq!(number(&text, "allocated"), 1 + 5000 * 78);
     let clones = row("::transform", "// PLANTED: clones");
     assert_eq!((number(&clones, "allocated"), number(&clones, "occurrences")), (5000 * 11, 5000));
-    // A buffer that doubles from 128 bytes to 512 KiB: the last size is what the line has added.
+    // The buffer doubles twelve times, from 128 bytes to 128 << 12 bytes (512 KiB). Each
+    // reallocation frees the old size, so the line adds the last size minus the first.
     let doubling = row("::serialise", "// PLANTED: doubling");
     assert_eq!((number(&doubling, "occurrences"), number(&doubling, "increment")), (12, (128 << 12) - 128));
 
     let run = Run::traced("real_syn", &[]);
-    let said = String::from_utf8_lossy(&run.output.stdout).into_owned();
-    let words: Vec<&str> = said.lines().find(|line| line.starts_with("kept ")).unwrap().split(' ').collect();
+    let stdout = String::from_utf8_lossy(&run.output.stdout).into_owned();
+    let words: Vec<&str> =
+        stdout.lines().find(|line| line.starts_with("kept ")).unwrap().split(' ').collect();
     let (names, bytes): (i64, i64) = (words[1].parse().unwrap(), words[4].parse().unwrap());
     let leaks = run.json("leaks", &[]);
     let line = line_of(&example_source("real_syn"), "// PLANTED: kept");
@@ -229,7 +240,8 @@ fn marked_lines_of_real_programs_have_their_figures() {
     assert_eq!((total("blocks"), total("bytes")), (names, bytes));
 }
 
-/// The same dump gives the same bytes, and the weights of the picture are those of the metric.
+/// Two drawings of a dump are equal byte for byte, and the weights of the stacks add up to the
+/// metric's total in the summary.
 #[test]
 fn flamegraphs_are_deterministic_and_add_up() {
     let run = Run::traced("leaking_cache", &[]);

@@ -1,11 +1,11 @@
-//! The README's commands do what it says, as they stand there.
+//! The commands of the README work exactly as printed there, and its example output is up to date.
 
 use std::process::Command;
 use std::time::Duration;
 
 use tests::{number, output_within, program, workspace};
 
-/// The commands that a reader is told to type, in order.
+/// Returns the commands that the README tells a reader to type, in order.
 fn commands() -> Vec<String> {
     let text = std::fs::read_to_string(workspace().join("README.md")).unwrap();
     let lines = text.lines().filter_map(|line| line.strip_prefix("$ "));
@@ -15,14 +15,18 @@ fn commands() -> Vec<String> {
 #[test]
 fn one_command_builds_runs_and_reports() {
     let command = commands().remove(0);
-    // Built before, so that the time limit is for what the command does.
+    // The CLI is built before, so that the time limit covers only the work of the command itself.
     program("profiler-cli");
     let mut shell = Command::new("bash");
     shell.args(["-c", &command]).current_dir(workspace()).env_remove("CARGO_TARGET_DIR");
     let output = output_within(&mut shell, Duration::from_secs(900));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1, "stdout is the program's own");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).lines().count(),
+        1,
+        "stdout has the program's output and no other"
+    );
     for part in [
         "complete and exact: no event lost, no stack cut off",
         "Function: leaking_cache::render",
@@ -31,7 +35,7 @@ fn one_command_builds_runs_and_reports() {
         "1. 3.9 MiB (4,096,000 B) in 1,000 blocks at ",
         "flamegraph: ",
     ] {
-        assert!(said.contains(part), "no {part:?} in {said}");
+        assert!(stderr.contains(part), "no {part:?} in {stderr}");
     }
     let svg = std::fs::read_to_string(workspace().join("target/leaking_cache.svg")).unwrap();
     assert!(svg.contains("leaking_cache::render") && svg.contains("Live at the peak"));
@@ -47,7 +51,7 @@ fn the_second_command_is_what_ci_runs() {
     assert!(script.lines().any(|line| line == test_command), "{test_command}");
 }
 
-/// The rows that the README shows are those of the program.
+/// The README's row of the planted leak has the number and the text of that line in the program.
 #[test]
 fn the_example_output_is_up_to_date() {
     let text = std::fs::read_to_string(workspace().join("README.md")).unwrap();

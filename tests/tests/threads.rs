@@ -1,5 +1,6 @@
-//! What the tracker has for a thread is given back, or on to the next thread, when it ends: a process whose threads come
-//! and go stays as large as it was, as it does without being recorded.
+//! When a thread ends, the tracker frees its memory for the thread or passes it on to the next
+//! thread. So a process whose threads come and go does not grow, just as it does not grow without a
+//! recorder.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -9,13 +10,14 @@ use serde_json::Value;
 use tests::{Run, number, output_within, program};
 
 const MIB: u64 = 1 << 20;
-/// For what is not the tracker's. A state of 300 bytes for each of 1,500 threads would be more.
+/// Tolerance for growth that is not the tracker's. A state of 300 bytes left behind by each of
+/// 1,500 threads would exceed it.
 const MARGIN: u64 = MIB / 4;
 
-/// After a wave of five hundred threads the next ones need nothing more.
+/// After a wave of five hundred threads the next waves of the same size need no more memory.
 #[test]
-fn the_second_wave_adds_nothing() {
-    let run = check("waves", 1 + 4 * 500);
+fn later_waves_of_threads_need_no_more_memory_than_the_first() {
+    let run = recorded_run("waves", 1 + 4 * 500);
     let sizes = sizes(&run.output.stdout);
     let [first, second, last] = ["wave1", "wave2", "wave4"].map(|wave| sizes[wave]);
     for (what, first, later) in [
@@ -28,13 +30,14 @@ fn the_second_wave_adds_nothing() {
     }
 }
 
-/// Five hundred threads that are gone leave behind what the recorder has for itself, and at most a page each for the
-/// next thread: their buffers are given back.
+/// After five hundred threads have ended, the recorder has its own memory (up to 2 MiB), and for
+/// each ended thread at most one page that the next thread takes over. The ended threads' buffers
+/// are freed.
 #[test]
-fn threads_that_have_ended_hold_nothing() {
+fn an_ended_thread_holds_at_most_a_page() {
     let output = output_within(&mut waves("waves"), LIMIT);
     let plain = sizes(&output.stdout)["wave1"];
-    let recorded = sizes(&check("waves", 1 + 4 * 500).output.stdout)["wave1"];
+    let recorded = sizes(&recorded_run("waves", 1 + 4 * 500).output.stdout)["wave1"];
     assert!(plain.rss > 0 && recorded.rss > 0);
     assert!(
         recorded.rss < plain.rss + 2 * MIB + 500 * 4096,
@@ -45,8 +48,8 @@ fn threads_that_have_ended_hold_nothing() {
 }
 
 #[test]
-fn ten_thousand_short_threads_leave_nothing() {
-    let run = check("short", 1 + 20 + 10_000);
+fn ten_thousand_short_threads_leave_no_memory_behind() {
+    let run = recorded_run("short", 1 + 20 + 10_000);
     let sizes = sizes(&run.output.stdout);
     let (early, late) = (sizes["short1"], sizes["short4"]);
     assert!(late.rss < early.rss + MARGIN, "resident set: {} B, then {} B", early.rss, late.rss);
@@ -55,15 +58,16 @@ fn ten_thousand_short_threads_leave_nothing() {
 
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// Returns the command that runs `waves`.
 fn waves(kind: &str) -> Command {
     let mut command = Command::new(program("waves"));
-    // glibc reserves 64 MiB whenever two threads happen to meet in an arena of its own heap.
+    // With several arenas, glibc reserves 64 MiB whenever two threads happen to meet in one arena.
     command.arg(kind).env("MALLOC_ARENA_MAX", "1");
     command
 }
 
-/// Runs it recorded: every thread is in its dump, and every event.
-fn check(kind: &str, threads: i64) -> Run {
+/// Records `waves` and requires that the dump has every thread and every event.
+fn recorded_run(kind: &str, threads: i64) -> Run {
     let run = Run::of(&mut waves(kind), LIMIT);
     assert!(run.output.status.success(), "{}", String::from_utf8_lossy(&run.output.stderr));
     let (summary, oracle) = (run.json("summary", &[]), run.oracle());
@@ -72,7 +76,7 @@ fn check(kind: &str, threads: i64) -> Run {
     let ended = rows.iter().filter(|row| !row["end_ns"].is_null()).count() as i64;
     assert_eq!(ended, threads - 1, "threads that have ended");
     for total in ["allocations", "deallocations", "reallocations", "allocated_bytes", "freed_bytes"] {
-        assert_eq!(summary[total], oracle[total], "{total}: recorded, and counted");
+        assert_eq!(summary[total], oracle[total], "{total} as recorded, and as counted");
     }
     assert_eq!(summary["exact"], Value::Bool(true), "{}", summary["warnings"]);
     run
@@ -84,7 +88,8 @@ struct Size {
     rss: u64,
 }
 
-/// What the program has said of itself: a name, and two numbers of kilobytes.
+/// Parses the program's output. Each line has a name, the virtual size and the resident set, both
+/// in KiB.
 fn sizes(stdout: &[u8]) -> BTreeMap<String, Size> {
     let text = String::from_utf8_lossy(stdout).into_owned();
     println!("{text}");

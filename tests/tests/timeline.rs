@@ -1,4 +1,5 @@
-//! `timeline`: the process over time, of a program whose heap is a staircase.
+//! `timeline` shows the process over time. The program's heap is a staircase: five steps of one MiB
+//! up, and all down.
 
 use std::process::Command;
 use std::time::Duration;
@@ -24,18 +25,19 @@ fn the_heap_is_exact_at_every_mark_and_between_them() {
     let ground = at_mark[0];
     let climbed: Vec<i64> = (0..=STEPS).map(|step| ground + step * STEP).collect();
     assert_eq!(at_mark[..6], climbed);
-    // Down again, and the vector of the steps with its five entries is gone as well.
+    // The steps are freed, and so is the vector that held them: five entries of 24 bytes.
     assert_eq!(at_mark[6], ground - STEPS * 24);
 
     let heap = points(&timeline, "heap");
     let ends: Vec<(i64, i64)> = heap.iter().map(|p| (number(p, "start_ns"), number(p, "end_ns"))).collect();
-    assert!(ends.windows(2).all(|pair| pair[0].1 == pair[1].0), "without gaps");
+    assert!(ends.windows(2).all(|pair| pair[0].1 == pair[1].0), "the intervals have no gaps");
     assert_eq!(ends.last().unwrap().1, number(&timeline, "duration_ns"));
     let most = heap.iter().map(|point| number(point, "max")).max().unwrap();
     let summary = run.json("summary", &[]);
     assert_eq!((most, number(&timeline, "peak_bytes")), (ground + STEPS * STEP, most));
     assert_eq!(number(heap.last().unwrap(), "last"), number(&summary, "live_bytes"));
-    // In the middle of the rest after each step nothing but the step is there.
+    // `climb` rests for 40 ms after each allocation, and its mark follows. So 20 ms before the mark
+    // the heap holds the steps so far and nothing else changes.
     for (step, mark) in marks[1..6].iter().enumerate() {
         let middle = number(mark, "ns") - 20_000_000;
         let point = heap.iter().find(|point| number(point, "end_ns") > middle).unwrap();
@@ -45,7 +47,7 @@ fn the_heap_is_exact_at_every_mark_and_between_them() {
 }
 
 #[test]
-fn samples_see_what_was_touched_and_calls_last_as_long_as_they_did() {
+fn samples_show_touched_pages_and_calls_last_as_long_as_they_did() {
     let run = Run::traced("staircase", &["rest"]);
     let timeline = run.json("timeline", &[]);
     let samples = points(&timeline, "samples");
@@ -55,7 +57,8 @@ fn samples_see_what_was_touched_and_calls_last_as_long_as_they_did() {
         let seen = samples.iter().filter(|sample| number(sample, "ns") <= until);
         seen.map(|sample| number(sample, "rss")).max().unwrap()
     };
-    // A page or two may be shared with what was there before, and some kernels are some dozen pages late.
+    // A page or two may have been resident before, and some kernels update the figure some dozen
+    // pages late.
     assert!(rss(five) - rss(ground) >= STEPS * STEP - STEP / 4, "{} {}", rss(ground), rss(five));
     assert!(samples.is_sorted_by_key(|sample| number(sample, "minor_faults")));
     let functions = points(&timeline, "functions");
@@ -68,12 +71,12 @@ fn samples_see_what_was_touched_and_calls_last_as_long_as_they_did() {
         assert!(end - start >= 40_000_000 && end <= number(mark, "ns"), "{span} {mark}");
         assert_eq!(span["thread"], "staircase");
     }
-    let none = run.json("timeline", &["--function", "climb", "--thread", "staircase"]);
-    assert_eq!(points(&none, "functions").len(), 1);
+    let filtered = run.json("timeline", &["--function", "climb", "--thread", "staircase"]);
+    assert_eq!(points(&filtered, "functions").len(), 1);
 }
 
 #[test]
-fn every_shape_says_the_same() {
+fn csv_text_and_svg_show_the_figures_of_the_json() {
     let run = Run::traced("staircase", &[]);
     let timeline = run.json("timeline", &[]);
     let dump = run.dump();
@@ -106,7 +109,7 @@ fn every_shape_says_the_same() {
 }
 
 #[test]
-fn lines_say_what_they_touched_if_asked() {
+fn lines_show_resident_set_and_page_faults_on_request() {
     let mut command = Command::new(program("staircase"));
     let run = Run::of(command.env("ALLOC_TRACKER_LINES", "rss,faults"), Duration::from_secs(60));
     let tables = run.json("lines", &["--function", "climb"]);
@@ -116,13 +119,14 @@ fn lines_say_what_they_touched_if_asked() {
         rows.iter().find(|row| row["text"].as_str().unwrap().contains(text)).unwrap()
     };
     let (step, rest) = (row("vec!["), row("sleep("));
-    // Every page of the five steps is touched there, and the kernel counts in batches of some pages.
+    // This line touches every page of the five steps for the first time. The kernel counts in
+    // batches of some pages, so up to 63 more may be there.
     let pages = STEPS * STEP / 4096;
     assert!((pages..pages + 64).contains(&number(step, "minor_faults")), "{step}");
     assert!((number(step, "rss") - STEPS * STEP).abs() <= 256 << 10, "{step}");
     assert!(number(rest, "rss").abs() <= 256 << 10 && number(rest, "minor_faults") < 64, "{rest}");
     assert!(!step["major_faults"].is_null());
-    // All steps are there at the peak, and none at the end.
+    // All five steps are live at the peak, and none is live at the end.
     assert_eq!((number(step, "peak"), number(step, "live")), (STEPS * STEP, 0));
     assert_eq!((number(step, "increment"), number(step, "temporary")), (STEPS * STEP, 0));
     let without = Run::traced("staircase", &[]).json("lines", &["--function", "climb"]);
@@ -131,11 +135,14 @@ fn lines_say_what_they_touched_if_asked() {
 }
 
 #[test]
-fn a_pattern_without_a_function_is_one_line() {
+fn a_pattern_that_matches_no_function_is_refused_in_one_line() {
     let run = Run::traced("staircase", &[]);
     let output = cli(["timeline", run.dump().to_str().unwrap(), "--function", "clmib"]);
     assert_eq!(output.status.code(), Some(2));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said.lines().count(), 1);
-    assert!(said.contains("no annotated function matches 'clmib'; the nearest: staircase::climb"), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr.lines().count(), 1);
+    assert!(
+        stderr.contains("no annotated function matches 'clmib'; the nearest: staircase::climb"),
+        "{stderr}"
+    );
 }
