@@ -1,4 +1,4 @@
-//! Uses much of `serde_json`, for `tests/agreement.rs`.
+//! Uses many functions of `serde_json`, for `tests/agreement.rs`.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,5 @@
-//! Functions whose behaviour would change with a less careful attribute, for `tests/attribute.rs`: prints what they do. The
-//! attribute stands on a line of its own.
+//! Functions whose behaviour a less careful attribute would change, for `tests/attribute.rs`. The
+//! program prints what they do. Each attribute is on a line of its own.
 #![allow(dead_code)]
 
 use std::cell::RefCell;
@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// Says when it goes.
+/// Prints when it is dropped.
 struct Noisy(&'static str);
 
 impl Noisy {
@@ -41,7 +41,8 @@ macro_rules! shown {
 }
 
 impl Two {
-    /// The macro shows how its argument is written, so `self` keeps its name; the future has both all the same.
+    /// The macro shows how its argument is written, so `self` keeps its name. The future must own
+    /// both fields all the same.
     #[alloc_tracker::profile]
     async fn shows_the_second(self) {
         std::future::ready(()).await;
@@ -49,7 +50,7 @@ impl Two {
     }
 }
 
-// What the value of a block makes by the way lives longer before Rust 2024.
+// Temporaries in the value of a block: before Rust 2024 they outlive the block's locals.
 
 #[alloc_tracker::profile]
 fn borrows_its_argument(list: RefCell<Vec<u8>>) -> usize {
@@ -57,13 +58,13 @@ fn borrows_its_argument(list: RefCell<Vec<u8>>) -> usize {
 }
 
 #[alloc_tracker::profile]
-fn makes_by_the_way(argument: Noisy) -> usize {
+fn has_a_temporary(argument: Noisy) -> usize {
     let local = Noisy("local");
-    Noisy("by the way").itself().len() + local.len() + argument.len()
+    Noisy("temporary").itself().len() + local.len() + argument.len()
 }
 
 #[alloc_tracker::profile]
-fn makes_in_a_match(argument: Noisy) -> usize {
+fn has_a_temporary_in_a_match(argument: Noisy) -> usize {
     let _local = Noisy("local");
     match Noisy("matched").len() {
         0 => argument.len(),
@@ -72,7 +73,7 @@ fn makes_in_a_match(argument: Noisy) -> usize {
 }
 
 #[alloc_tracker::profile]
-fn makes_in_a_last_if(argument: Noisy) {
+fn has_a_temporary_in_a_last_if(argument: Noisy) {
     let _local = Noisy("local");
     if let 1.. = Noisy("condition").len() {
         println!("  in the if, {}", argument.len());
@@ -80,7 +81,7 @@ fn makes_in_a_last_if(argument: Noisy) {
 }
 
 #[alloc_tracker::profile]
-fn makes_in_a_last_for(argument: Noisy) {
+fn has_a_temporary_in_a_last_for(argument: Noisy) {
     let _local = Noisy("local");
     for number in 0..Noisy("head").len().min(2) {
         println!("  {number} {}", argument.len());
@@ -88,9 +89,9 @@ fn makes_in_a_last_for(argument: Noisy) {
 }
 
 #[alloc_tracker::profile]
-async fn makes_and_waits(argument: Noisy) -> usize {
+async fn has_a_temporary_and_waits(argument: Noisy) -> usize {
     let _local = Noisy("local");
-    std::future::ready(Noisy("waited for").len()).await + Noisy("by the way").len() + argument.len()
+    std::future::ready(Noisy("waited for").len()).await + Noisy("temporary").len() + argument.len()
 }
 
 fn drops(first: Noisy, second: Noisy) -> usize {
@@ -103,14 +104,14 @@ fn drops_in_order(_: Noisy, second: Noisy, (third, _): (Noisy, Noisy), fourth: N
     drops(second, fifth) + third.len() + fourth.len()
 }
 
-// Lives that are longer because of where a reference stands.
+// Temporaries that live longer because a reference to them is the value of a block.
 
 fn text() -> String {
     String::from("text")
 }
 
 #[alloc_tracker::profile]
-fn keeps_what_is_referred_to(choice: bool) -> usize {
+fn keeps_borrowed_temporaries(choice: bool) -> usize {
     let one = {
         let choice = choice;
         if choice { &text() } else { &text() }
@@ -168,7 +169,7 @@ fn of_a_known_type(texts: &[&str]) -> Result<Vec<u16>, std::num::ParseIntError> 
 }
 
 #[alloc_tracker::profile]
-fn begins_with_a_way_out(list: Option<&[usize]>) -> Option<usize> {
+fn begins_with_a_question_mark(list: Option<&[usize]>) -> Option<usize> {
     let one = 1;
     let len = match one {
         1 => &list?[1..],
@@ -234,11 +235,11 @@ async fn never_ends(mut rounds: usize) -> ! {
 
 #[alloc_tracker::profile]
 fn uses_what_may_be_skipped(on: bool) -> bool {
-    let found = on && {
+    let has_items = on && {
         let list = vec![1];
         !list.is_empty()
     }; let other = vec![2].len();
-    found && other == 1
+    has_items && other == 1
 }
 
 // Arguments.
@@ -319,7 +320,7 @@ impl Both {
     }
 }
 
-// Whatever the user's traits have for all values.
+// Methods that a trait of the user's has for all values.
 
 trait ForAll: Sized {
     fn line(self, _: u32) {}
@@ -342,20 +343,20 @@ fn has_such_a_trait(list: &mut Vec<u8>) -> Option<usize> {
     list.first().map(|first| usize::from(*first) + local.len())?.checked_add(1)
 }
 
-// Places, as `#[track_caller]` tells them.
+// Source locations, as `#[track_caller]` reports them.
 
-struct Told(String);
+struct CallerLocation(String);
 
-impl From<u8> for Told {
+impl From<u8> for CallerLocation {
     #[track_caller]
-    fn from(_: u8) -> Told {
-        Told(Location::caller().to_string())
+    fn from(_: u8) -> CallerLocation {
+        CallerLocation(Location::caller().to_string())
     }
 }
 
-struct Places(u8);
+struct PrintsCaller(u8);
 
-impl Iterator for Places {
+impl Iterator for PrintsCaller {
     type Item = u8;
 
     #[track_caller]
@@ -369,12 +370,12 @@ struct Begins;
 
 impl IntoIterator for Begins {
     type Item = u8;
-    type IntoIter = Places;
+    type IntoIter = PrintsCaller;
 
     #[track_caller]
-    fn into_iter(self) -> Places {
+    fn into_iter(self) -> PrintsCaller {
         println!("  into_iter at {}", Location::caller());
-        Places(1)
+        PrintsCaller(1)
     }
 }
 
@@ -383,15 +384,15 @@ fn fails() -> Result<u8, u8> {
 }
 
 #[alloc_tracker::profile]
-fn tells_places(way: u8) -> Result<u8, Told> {
+fn reports_locations(case: u8) -> Result<u8, CallerLocation> {
     for _ in Begins {}
-    let _local = vec![way];
-    match way {
+    let _local = vec![case];
+    match case {
         0 => Ok(fails()? + 1),
         1 => Ok(
             fails()?,
         ),
-        _ => Err(Told::from(way)),
+        _ => Err(CallerLocation::from(case)),
     }
 }
 
@@ -427,21 +428,21 @@ fn run<F: Future>(future: F) -> F::Output {
 
 fn main() {
     println!("{}", borrows_its_argument(RefCell::new(vec![1, 2])));
-    println!("{}", makes_by_the_way(Noisy("argument")));
-    println!("{}", makes_in_a_match(Noisy("argument")));
-    makes_in_a_last_if(Noisy("argument"));
-    makes_in_a_last_for(Noisy("argument"));
-    println!("{}", run(makes_and_waits(Noisy("argument"))));
+    println!("{}", has_a_temporary(Noisy("argument")));
+    println!("{}", has_a_temporary_in_a_match(Noisy("argument")));
+    has_a_temporary_in_a_last_if(Noisy("argument"));
+    has_a_temporary_in_a_last_for(Noisy("argument"));
+    println!("{}", run(has_a_temporary_and_waits(Noisy("argument"))));
     run(Two { first: Noisy("first field"), second: Noisy("second field") }.shows_the_second());
     let two = (Noisy("third"), Noisy("of the third"));
     println!("{}", drops_in_order(Noisy("first"), Noisy("second"), two, Noisy("fourth")));
-    println!("{}", keeps_what_is_referred_to(true));
+    println!("{}", keeps_borrowed_temporaries(true));
     let mut byte = 0;
     assigns(&mut byte, 3);
     assigns_somewhere(&mut byte, Some(4));
     assigns_somewhere(&mut byte, None);
     println!("{byte} {}", of_the_right_type(2)(3));
-    println!("{:?} {:?}", begins_with_a_way_out(Some(&[1, 2])), begins_with_a_way_out(None));
+    println!("{:?} {:?}", begins_with_a_question_mark(Some(&[1, 2])), begins_with_a_question_mark(None));
     println!("{:?} {:?}", [0, 1, 2, 3, 4].map(has_guards), has_attributes_inside(7));
     println!("{} {}", uses_what_may_be_skipped(true), uses_what_may_be_skipped(false));
     let mut endless = pin!(never_ends(0));
@@ -459,8 +460,8 @@ fn main() {
         println!("{}", catch_unwind(|| Both(number).is_in_a_panic()).is_err());
     }
     println!("{:?}", has_such_a_trait(&mut vec![4]));
-    for way in 0..3 {
-        println!("{:?}", tells_places(way).map_err(|Told(place)| place));
+    for case in 0..3 {
+        println!("{:?}", reports_locations(case).map_err(|CallerLocation(location)| location));
     }
     println!("{:?}", run(is_send(waits_in_its_value(String::from("name")))));
     println!("{:?}", run(waits_in_its_value(String::new())));

@@ -1,4 +1,5 @@
-//! Functions with something to find fault with, for `tests/attribute.rs`. The attribute stands on a line of its own.
+//! Functions about which lints have something to report, for `tests/attribute.rs`. Each attribute
+//! is on a line of its own.
 #![warn(clippy::pedantic)]
 #![allow(dead_code)]
 
@@ -56,7 +57,7 @@ fn never_has_a_value(list: Vec<u32>) -> u32 {
 }
 
 #[alloc_tracker::profile]
-fn some_ways_never_have_one(list: Vec<u32>) -> u32 {
+fn some_branches_never_have_a_value(list: Vec<u32>) -> u32 {
     let count = list.len();
     if count > 3 {
         let copy = vec![count];
@@ -78,7 +79,7 @@ fn some_ways_never_have_one(list: Vec<u32>) -> u32 {
 }
 
 #[alloc_tracker::profile]
-fn no_way_has_one(count: u32) -> u32 {
+fn no_branch_has_a_value(count: u32) -> u32 {
     let held = vec![count];
     match count {
         0 => {
@@ -125,7 +126,7 @@ fn does_not_end(list: Vec<u32>) {
 }
 
 #[alloc_tracker::profile]
-fn both_ways_leave(list: Vec<u32>) -> u32 {
+fn both_branches_leave(list: Vec<u32>) -> u32 {
     if list.is_empty() {
         return 1;
     } else {
@@ -415,7 +416,7 @@ fn has_needless_things(list: &[u32]) -> u32 {
 }
 
 #[alloc_tracker::profile]
-fn asks_in_vain(list: Option<u32>) -> Option<u32> {
+fn could_use_a_question_mark(list: Option<u32>) -> Option<u32> {
     if list.is_none() {
         return None;
     }
@@ -438,9 +439,9 @@ async fn kept_later() -> Result<Kept, u32> {
 }
 
 #[alloc_tracker::profile]
-async fn drops_what_must_be_kept(way: bool) -> Result<u32, u32> {
+async fn drops_what_must_be_kept(choice: bool) -> Result<u32, u32> {
     let list = vec![1];
-    if way {
+    if choice {
         kept()?;
         kept_later().await?;
         kept_later().await;
@@ -474,7 +475,7 @@ fn leaves_one_alone(_unused: Option<Vec<u8>>, used: Vec<u8>) -> usize {
 }
 
 #[alloc_tracker::profile]
-fn says_else(number: u8, list: &[u8]) -> u8 {
+fn has_else_branches(number: u8, list: &[u8]) -> u8 {
     if number == 1 {
         println!("one");
     } else if number == 2 {

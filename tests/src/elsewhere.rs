@@ -1,8 +1,8 @@
-//! A macro that makes an announced function in another file than this one.
+//! A macro whose annotated function is called from another file.
 
-/// A function of this name that copies a list.
+/// Defines an annotated function of this name that copies a list. Its lines are in this file.
 #[macro_export]
-macro_rules! announced_elsewhere {
+macro_rules! annotated_elsewhere {
     ($name:ident) => {
         #[alloc_tracker::profile]
         fn $name(list: Vec<u8>) -> usize {

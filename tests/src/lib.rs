@@ -1,8 +1,10 @@
-//! What the end-to-end tests share: the programs, built once as a user would build them, and ways to run them.
+//! What the end-to-end tests share: the programs, built once as a user would build them, and
+//! functions that run them.
 //!
-//! The programs are the examples, with the independent counting allocator around the tracker (feature `oracle`), in
-//! release mode with debug info, and the release `profiler-cli`. They are copied away from cargo's folder, so that a
-//! build in between does not change them.
+//! The programs are `profiler-cli` in release mode, and the examples and this package's own
+//! programs in release mode with debug info. The examples have the independent counting allocator
+//! around the tracker (feature `oracle`). All are copied away from cargo's folder, so that a later
+//! build does not change them.
 #![forbid(unsafe_code)]
 
 mod elsewhere;
@@ -21,62 +23,65 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The folder of the workspace.
+/// Returns the folder of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in the workspace")
 }
 
-/// A program of the workspace by name: `profiler-cli`, an example, or one of this package's own.
+/// Returns the path of a program by its name: `profiler-cli`, an example, or a program of this
+/// package.
 pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(build).join(name)
 }
 
-/// Whether an optional tool is installed; says so if not.
+/// Whether an optional tool is installed. Prints that the test is skipped if not.
 pub fn has_tool(name: &str) -> bool {
-    let found =
+    let installed =
         Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !found {
+    if !installed {
         println!("skipped: {name} missing");
     }
-    found
+    installed
 }
 
-/// The number of the only line of a source file that ends with this text.
+/// Returns the number of the only line of a source file that ends with this text.
 pub fn line_of(file: &Path, ending: &str) -> u32 {
     let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let mut found =
+    let mut numbers =
         text.lines().zip(1..).filter(|(line, _)| line.ends_with(ending)).map(|(_, number)| number);
-    let number = found.next().unwrap_or_else(|| panic!("no line of {} ends with {ending}", file.display()));
-    assert_eq!(found.next(), None, "several lines of {} end with {ending}", file.display());
+    let number = numbers.next().unwrap_or_else(|| panic!("no line of {} ends with {ending}", file.display()));
+    assert_eq!(numbers.next(), None, "several lines of {} end with {ending}", file.display());
     number
 }
 
-/// The source file of an example.
+/// Returns the source file of an example.
 pub fn example_source(name: &str) -> PathBuf {
     workspace().join("examples/src/bin").join(name).with_extension("rs")
 }
 
-/// A run of a program, with everything it left in a folder of its own.
+/// A run of a program, in a folder of its own with all files that it wrote.
 pub struct Run {
-    /// The folder.
+    /// The folder, which is removed with the run.
     pub folder: TempDir,
-    /// What it printed, and its status.
+    /// What the program printed, and its exit status.
     pub output: Output,
 }
 
 impl Run {
-    /// Runs a program with the recorder switched on by the environment, and the oracle's report beside the dump.
+    /// Runs a program with the recorder switched on by the environment. The oracle's report goes
+    /// beside the dump. Fails if the program takes longer than five minutes.
     pub fn traced(name: &str, args: &[&str]) -> Run {
         Run::traced_within(Duration::from_secs(300), name, args)
     }
 
-    /// The same; fails if it takes longer.
+    /// Runs a program as [`Run::traced`] does; fails if it takes longer than `limit`.
     pub fn traced_within(limit: Duration, name: &str, args: &[&str]) -> Run {
         Run::of(Command::new(program(name)).args(args), limit)
     }
 
-    /// The same with any program, by a command that may have an environment of its own.
+    /// Runs a command as [`Run::traced_within`] does. The command may have an environment of its
+    /// own.
     pub fn of(command: &mut Command, limit: Duration) -> Run {
         let folder = tempfile::tempdir().expect("a temporary folder");
         command
@@ -88,25 +93,25 @@ impl Run {
         Run { folder, output }
     }
 
-    /// The dump.
+    /// Returns the path of the dump.
     pub fn dump(&self) -> PathBuf {
         self.folder.path().join("dump.alloc")
     }
 
-    /// What the oracle counted.
+    /// Returns the counts of the oracle.
     pub fn oracle(&self) -> Value {
         let text =
             std::fs::read_to_string(self.folder.path().join("oracle.json")).expect("the oracle's report");
         serde_json::from_str(&text).expect("the oracle writes JSON")
     }
 
-    /// What a reading command of the CLI prints as JSON.
+    /// Returns what a reading command of the CLI prints as JSON for the dump of this run.
     pub fn json(&self, command: &str, args: &[&str]) -> Value {
         json(command, &self.dump(), args)
     }
 }
 
-/// What a reading command of the CLI prints as JSON for a dump.
+/// Returns what a reading command of the CLI prints as JSON for a dump.
 pub fn json(command: &str, dump: &Path, args: &[&str]) -> Value {
     let output = cli([OsStr::new(command), dump.as_os_str(), OsStr::new("--json")]
         .into_iter()
@@ -115,12 +120,12 @@ pub fn json(command: &str, dump: &Path, args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("the CLI writes JSON")
 }
 
-/// Runs the CLI.
+/// Runs the CLI to its end.
 pub fn cli<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     output_within(profiler_cli().args(args), Duration::from_secs(300))
 }
 
-/// The CLI as it is without a user's or a system's own settings.
+/// Returns a command that runs the CLI without the settings of the user or the system.
 pub fn profiler_cli() -> Command {
     let mut command = Command::new(program("profiler-cli"));
     command.env("XDG_CACHE_HOME", workspace().join("target/end-to-end/cache"));
@@ -137,7 +142,7 @@ pub fn send(signal: Signal, process: u32) {
 /// Waits until a child has printed a line.
 pub fn wait_for_line(child: &mut Child) {
     let stdout = child.stdout.as_mut().expect("its output is piped");
-    // No more than the line: the rest is somebody else's.
+    // Byte by byte: whatever follows the line must stay in the pipe for other readers.
     let mut byte = [0];
     while byte != *b"\n" {
         stdout.read_exact(&mut byte).expect("a line");
@@ -164,7 +169,7 @@ pub fn output_within(command: &mut Command, limit: Duration) -> Output {
     }
 }
 
-/// Waits until `ready` says so; fails after two minutes.
+/// Waits until `ready` returns true; fails after two minutes.
 pub fn wait_until(what: &str, ready: impl Fn() -> bool) {
     let started = Instant::now();
     while !ready() {
@@ -177,20 +182,21 @@ pub fn wait_until(what: &str, ready: impl Fn() -> bool) {
 pub struct Lcg(pub u64);
 
 impl Lcg {
-    /// The next of them, of 31 bits.
-    #[allow(clippy::should_implement_trait, reason = "it has no end")]
+    /// Returns the next number, of 31 bits.
+    #[allow(clippy::should_implement_trait, reason = "the sequence has no end")]
     pub fn next(&mut self) -> u64 {
-        // The constants of Knuth's MMIX; the upper bits are the good ones.
+        // The constants of Knuth's MMIX. Only the upper bits look random.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
-    /// One below `bound`.
+    /// Returns the next number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    /// A size such as programs ask for: mostly small, rarely large enough for a mapping of its own.
+    /// Returns a size such as programs request: mostly small, rarely large enough for a mapping of
+    /// its own.
     pub fn size(&mut self) -> usize {
         let largest = match self.below(1000) {
             0 => 300_000,
@@ -201,9 +207,9 @@ impl Lcg {
     }
 }
 
-/// A number in a JSON object.
+/// Returns a number of a JSON object.
 pub fn number(value: &Value, field: &str) -> i64 {
-    value[field].as_i64().unwrap_or_else(|| panic!("{field} is no number: {}", value[field]))
+    value[field].as_i64().unwrap_or_else(|| panic!("{field} is not a number: {}", value[field]))
 }
 
 fn build() -> PathBuf {
@@ -217,7 +223,7 @@ fn build() -> PathBuf {
     for entry in std::fs::read_dir(target.join("release")).expect("cargo's folder").flatten() {
         let path = entry.path();
         if path.is_file() && path.extension().is_none() {
-            // A folder of ours from a process that had the same id may be there.
+            // Overwrites the copies of an earlier process with the same id.
             std::fs::copy(&path, folder.join(entry.file_name())).expect("a copy of a program");
         }
     }
@@ -227,7 +233,7 @@ fn build() -> PathBuf {
 fn remove_copies_of_ended_processes(copies: &Path) {
     for entry in std::fs::read_dir(copies).into_iter().flatten().flatten() {
         if !Path::new("/proc").join(entry.file_name()).exists() {
-            // Another process of the tests may be removing it just now.
+            // May fail: another process of the tests may remove it at the same time.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

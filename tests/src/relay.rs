@@ -1,34 +1,35 @@
-//! What the program `relay` and its judge agree on: how the size of a block tells which thread made or moved it, and as
-//! which of its own. No other block of that program has a size in either range.
+//! What the program `relay` and its test agree on: the size of a block tells which thread made it
+//! or moved it, and in which step of that thread. No other block of that program has such a size.
 
-/// Threads, in a ring.
+/// Threads; each one passes blocks to the next, and the last one to the first.
 pub const THREADS: usize = 8;
-/// A thread makes so many blocks before it looks at those of its neighbours.
+/// Blocks that a thread makes before it takes those of its neighbours.
 pub const BATCH: usize = 64;
-/// And does that so often: five million events in all.
+/// Batches of each thread. All of them make five million events.
 pub const BATCHES: usize = 3256;
 
-/// The size of the block that this thread makes in this step.
+/// Returns the size of the block that this thread makes in this step.
 pub fn made_size(thread: usize, step: usize) -> usize {
     MADE + tag(thread, step)
 }
 
-/// The size that this thread gives, in this step of its own, to a block of the thread before it.
+/// Returns the size that this thread, in this step of its own, gives to a block of the thread
+/// before it.
 pub fn moved_size(thread: usize, step: usize) -> usize {
     MOVED + tag(thread, step)
 }
 
-/// The thread that has made a block of this size, and its step modulo [`STEPS`].
+/// Returns the thread that made a block of this size, and its step modulo [`STEPS`].
 pub fn made_by(size: u64) -> Option<(usize, usize)> {
     untag(size, MADE)
 }
 
-/// The thread that has given this size to a block, and its step modulo [`STEPS`].
+/// Returns the thread that gave this size to a block, and its step modulo [`STEPS`].
 pub fn moved_by(size: u64) -> Option<(usize, usize)> {
     untag(size, MOVED)
 }
 
-/// Steps that sizes can tell apart.
+/// Number of consecutive steps that sizes can tell apart.
 pub const STEPS: usize = 128;
 
 const MADE: usize = 1024;

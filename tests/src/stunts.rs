@@ -1,22 +1,22 @@
-//! The program `stunts`, built in the ways that change what a stack looks like.
+//! The program `stunts`, built with different settings, which change what a stack looks like.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::workspace;
 
-/// A way to build it.
+/// Settings to build the program with.
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
-    /// What is said of it; also the name of its profile.
+    /// Name in messages; also the name of the cargo profile.
     pub name: &'static str,
-    /// How the profile differs from `release`.
+    /// Settings in which the profile differs from `release`.
     settings: &'static [&'static str],
     rustflags: &'static str,
     features: &'static str,
 }
 
-/// As it comes: without frame pointers.
+/// The usual release build: without frame pointers.
 pub const RELEASE: Variant = Variant { name: "release", settings: &[], rustflags: "", features: "runtime" };
 /// With frame pointers.
 pub const FRAMED: Variant =
@@ -24,23 +24,23 @@ pub const FRAMED: Variant =
 /// Optimized across all crates.
 pub const FAT: Variant =
     Variant { name: "fat", settings: &["lto=\"fat\"", "codegen-units=1"], rustflags: "", features: "" };
-/// As small as can be, and without unwinding.
+/// Optimized for size, and without unwinding.
 pub const SMALL: Variant =
     Variant { name: "small", settings: &["opt-level=\"z\"", "panic=\"abort\""], rustflags: "", features: "" };
 
 impl Variant {
-    /// Builds it, if it is not built yet.
+    /// Builds the program if needed, and returns its path.
     pub fn program(&self) -> PathBuf {
         self.build(&["--bin", "stunts"]);
         self.folder().join("stunts")
     }
 
-    fn build(&self, what: &[&str]) {
+    fn build(&self, targets: &[&str]) {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.env_remove("CARGO_BUILD_TARGET");
         cargo
             .args(["build", "--quiet", "-p", "stunts", "--profile", self.name, "--features", self.features])
-            .args(what)
+            .args(targets)
             .arg("--target-dir")
             .arg(workspace().join("target"))
             .current_dir(workspace());
@@ -61,7 +61,7 @@ impl Variant {
     }
 }
 
-/// Two libraries to load, one after the other.
+/// Builds two libraries that can be loaded, one after the other, and returns their paths.
 pub fn libraries() -> [PathBuf; 2] {
     RELEASE.build(&["--examples"]);
     ["one", "two"].map(|name| RELEASE.folder().join("examples").join(format!("libplug_{name}.so")))

@@ -1,8 +1,8 @@
-//! Work of the usual kind, for programs that are compared with each other.
+//! Typical work of programs, for programs that are compared with each other.
 
 use serde_json::{Value, json};
 
-/// Makes a document, writes it, reads it and changes it. How many bytes it had in the end.
+/// Makes a document, writes it, reads it and changes it. Returns how many bytes it has in the end.
 pub fn documents() -> usize {
     let people: Vec<Value> = (0..400)
         .map(|number| {

@@ -1,4 +1,4 @@
-//! What is wrong in an annotated function is said where it is wrong.
+//! The compiler reports a mistake in an annotated function at the mistake.
 #![deny(unused)]
 
 #[alloc_tracker::profile]

@@ -1,10 +1,11 @@
-//! Functions that announce their lines. What each line has to show stands behind it or alone on the next line, as `//= OCCURRENCES INCREMENT`, by
-//! arithmetic on the sizes; lines without it are never reached or announce nothing. Prints by how many bytes the calls of
-//! each function have changed the heap, as an independent counter says.
+//! Annotated functions. A comment `//= OCCURRENCES INCREMENT` behind a line, or alone on the next
+//! line, says what the table must show for it. The figures come from arithmetic on the sizes. Lines
+//! without such a comment are never reached or have no probe. The program prints by how many bytes
+//! the calls of each function changed the heap, by an independent counter.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::pedantic)]
-#![allow(clippy::useless_vec, reason = "blocks are what this is about")]
+#![allow(clippy::useless_vec, reason = "every `vec!` is there to allocate a block")]
 
 use std::future::Future;
 use std::hint::black_box;
@@ -85,10 +86,10 @@ fn main() {
         black_box(gives_no_name());
     });
     measure("on_one_line", || (0..3).for_each(|_| _ = black_box(on_one_line(vec![0; 5]))));
-    measure("Twice::told", || {
-        black_box(Twice(vec![0; 7]).told());
+    measure("Twice::len", || {
+        black_box(Twice(vec![0; 7]).len());
     });
-    measure("Label::told", || drop(black_box(Label(vec![0; 25]).told())));
+    measure("Label::texts", || drop(black_box(Label(vec![0; 25]).texts())));
     measure("tidies", || {
         black_box(tidies());
     });
@@ -103,7 +104,7 @@ fn main() {
     });
     two_threads_poll(moves("5 B  ".to_owned()), 38);
     two_threads_poll(waits("5 B  ".to_owned()), 12);
-    given_up(waits("5 B  ".to_owned()));
+    dropped_early(waits("5 B  ".to_owned()));
     alloc_tracker::mark("all is done");
     for (name, change) in changes {
         println!("{name} {change}");
@@ -231,7 +232,7 @@ fn passes_on() -> usize {
     counts(&scratch.repeat(2)) //= 1 0
 } //= 1 -60
 
-/// The value of its block is a call with a reference to what is made there, which may also leave.
+/// The value of its block is a call with a reference to a temporary, and it contains a `?`.
 #[profile]
 fn may_leave(bytes: Option<Vec<u8>>) -> Option<usize> {
     let scratch = vec![0u8; 80]; //= 3 240
@@ -264,9 +265,10 @@ macro_rules! bail {
     };
 }
 
-/// Its value is there by calls only, as far as can be seen, with some ways out of the function, and some that only seem so.
+/// Its value is made by calls. Inside are ways out of the function, and jumps that only look like
+/// them.
 #[profile]
-#[expect(clippy::never_loop, reason = "which loop is left and how is what this is about")]
+#[expect(clippy::never_loop, reason = "the test is about which loop is left and how")]
 fn finds(number: usize) -> usize {
     let scratch = vec![0u8; 40]; //= 4 160
     match number {
@@ -298,7 +300,7 @@ fn finds(number: usize) -> usize {
     }
 } //= 2 -80
 
-/// Which of its statements is the value only the compiler knows.
+/// Only the compiler knows which of its statements is the value.
 #[profile]
 fn is_conditional(early: bool) -> usize {
     let scratch = vec![0u8; 33]; //= 2 66
@@ -347,14 +349,14 @@ impl std::fmt::Display for Label {
 
 #[profile]
 impl Label {
-    fn told(self) -> [String; 2] {
+    fn texts(self) -> [String; 2] {
         let mut text = String::with_capacity(3); //= 1 3
         std::fmt::Write::write_fmt(&mut text, format_args!("{self}")).unwrap(); //= 1 0
         [text, "{self}".to_owned()] //= 1 6
     } //= 1 -25
 }
 
-/// Called once as it is and once while the thread unwinds.
+/// Called once normally and once while the thread unwinds.
 #[profile]
 fn tidies() -> usize {
     let own = vec![0u8; 15]; //= 2 30
@@ -422,9 +424,9 @@ fn works(rounds: usize) {
     } //= 6 0
 } //= 3 0
 
-tests::announced_elsewhere!(made_elsewhere);
+tests::annotated_elsewhere!(made_elsewhere);
 
-/// One that is announced inside of another one: the compiler has read its braces before.
+/// An annotated function inside of another one: the compiler has parsed its braces before.
 #[profile]
 fn around_another(rounds: usize) -> usize {
     #[profile]
@@ -463,7 +465,7 @@ fn filled(size: usize) -> Option<Vec<u8>> {
     (size > 0).then(|| black_box(vec![0u8; size]))
 }
 
-/// Who calls a closure goes on at its own line, whatever the closure is made of.
+/// The caller of a closure goes on at its own line, whatever expression the closure is.
 #[profile]
 fn chooses_in_a_closure(size: usize) -> usize {
     let choose = |size: usize| match size {
@@ -492,11 +494,11 @@ fn on_one_line(list: Vec<u8>) -> usize { list.len() } //= 3 -15
 
 struct Twice(Vec<u8>);
 
-/// Once is enough.
+/// The attribute on the method changes nothing, because the `impl` block has it.
 #[profile]
 impl Twice {
     #[profile]
-    fn told(self) -> usize {
+    fn len(self) -> usize {
         self.0.len() //= 1 0
     } //= 1 -7
 }
@@ -509,7 +511,7 @@ async fn moves(name: String) -> usize {
     first.len() + second.len() + name.len() //= 1 0
 } //= 1 -38
 
-/// One that is given up before its value is there frees what it has at that line.
+/// A future that is dropped before its value is there frees what it holds at that line.
 #[profile]
 async fn waits(name: String) -> usize {
     let own = vec![0u8; 12]; //= 2 24
@@ -521,7 +523,7 @@ async fn later(number: usize) -> usize {
     number
 }
 
-/// Pending, once.
+/// A future that is pending once.
 struct Once(bool);
 
 impl Future for Once {
@@ -535,7 +537,7 @@ impl Future for Once {
 fn two_threads_poll(future: impl Future<Output = usize> + Send, expected: usize) {
     let mut future = Box::pin(future);
     assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    // Not the future's.
+    // Not allocated by the future.
     let between = black_box(vec![0u8; 1000]);
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -551,6 +553,6 @@ fn two_threads_poll(future: impl Future<Output = usize> + Send, expected: usize)
     drop(between);
 }
 
-fn given_up(future: impl Future<Output = usize>) {
+fn dropped_early(future: impl Future<Output = usize>) {
     assert!(pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }

@@ -1,5 +1,5 @@
-//! The function that every course on memory profiling begins with, twice: once it announces its lines, once recorded stacks
-//! must do.
+//! The function that every course on memory profiling begins with, twice: annotated, and as stacks
+//! show it. docs/LINES.md shows lines of this file by their numbers.
 
 use std::hint::black_box;
 

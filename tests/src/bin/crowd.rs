@@ -1,6 +1,7 @@
-//! Four hundred threads on the locks and maps of `parking_lot` and `dashmap`. Their parking table is one for the whole
-//! process: a thread that makes it grow holds all of it, and allocates. A few threads beside them never park and only
-//! allocate, so that whatever the hook might wait for is taken at that moment.
+//! Four hundred threads on the locks and maps of `parking_lot` and `dashmap`. The whole process has
+//! one parking table: a thread that makes it grow holds all of it, and allocates. A few other
+//! threads never park and only allocate. So whatever the hook could wait for is locked at that
+//! moment.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -44,7 +45,7 @@ fn main() {
         // Joined one by one: a scope does not wait for the destructors of its threads.
         let busy = [(); BUSY].map(|()| scope.spawn(|| allocate_until(&stop)));
         let threads: Vec<_> = (0..THREADS).map(contend).collect();
-        // All of them park at once, for the first time in their lives.
+        // Makes all of them park at once, for the first time.
         map.insert(GATE.to_owned(), Vec::new());
         let gates = (map.get_mut(GATE), shared.list.lock());
         start.wait();
@@ -61,7 +62,7 @@ fn main() {
 fn allocate_until(stop: &AtomicBool) {
     while !stop.load(Relaxed) {
         (1..20).for_each(|size| drop(black_box(vec![1u8; size])));
-        // One core must be left to the others, too.
+        // Leaves a core to the other threads.
         std::thread::yield_now();
     }
 }
@@ -74,7 +75,7 @@ fn contend(number: usize, shared: &Shared, map: &DashMap<String, Vec<usize>>) {
             let mut list = shared.list.lock();
             list.push(format!("{number}"));
             if list.len().is_multiple_of(100) {
-                // Let the others pile up and park.
+                // Lets the other threads queue up and park.
                 std::thread::yield_now();
             }
         }

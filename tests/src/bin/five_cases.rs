@@ -1,5 +1,5 @@
-//! What Python's `memory_profiler` shows wrong: it subtracts the largest resident size that it has seen after whatever line it
-//! traced before, in any function.
+//! Cases in which Python's `memory_profiler` shows wrong rows. It subtracts the largest resident
+//! size that it has seen after the line traced before, in whatever function that line is.
 #![forbid(unsafe_code)]
 #![deny(clippy::pedantic)]
 
@@ -24,7 +24,8 @@ fn block(mebibytes: usize) -> Vec<u8> {
     black_box(vec![1; mebibytes * MIB])
 }
 
-/// `memory_profiler`: rows of -90 MiB and more, once for each round, because memory was higher before.
+/// `memory_profiler`: rows of -90 MiB and more, once for each round, because memory was higher
+/// before.
 #[profile]
 fn loop_after_release() {
     let high = block(90);
@@ -51,7 +52,7 @@ fn callee() -> Vec<u8> {
     result
 }
 
-/// `memory_profiler`: what one activation allocates is on another one's row.
+/// `memory_profiler`: what one activation allocates is in the row of another one.
 #[profile]
 fn recursion(depth: usize) {
     let own = block(depth);
@@ -61,7 +62,8 @@ fn recursion(depth: usize) {
     drop(own);
 }
 
-/// `memory_profiler`: each line of a statement is a row, and the first one has what the last one allocated.
+/// `memory_profiler`: each line of a statement is a row, and the first row has the last line's
+/// memory.
 #[profile]
 #[rustfmt::skip]
 fn several_lines() {
@@ -73,7 +75,7 @@ fn several_lines() {
     drop(total);
 }
 
-/// `memory_profiler`: the head of a loop counts one more than its body or two, by the version of Python.
+/// `memory_profiler`: the head of a loop counts one or two more than its body, by Python's version.
 #[profile]
 fn heads_of_loops() {
     let mut rounds = 0;

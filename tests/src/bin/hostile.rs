@@ -1,4 +1,4 @@
-//! Source text that a page must show and not obey.
+//! Source text that an HTML page must show as text, and must not execute.
 
 #![forbid(unsafe_code)]
 

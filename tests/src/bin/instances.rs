@@ -1,4 +1,5 @@
-//! Generic functions, made for several types: what each allocates is the number of its values times their size.
+//! Generic functions with several instances: each allocates the number of its values times their
+//! size.
 
 use std::hint::black_box;
 

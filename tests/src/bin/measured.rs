@@ -1,5 +1,5 @@
-//! Functions whose change of the heap is known from an independent counter around their calls. Prints one line for each:
-//! its name, and by how many bytes its outermost calls changed the heap.
+//! Functions around whose calls an independent counter measures the change of the heap. Prints one
+//! line for each function: its name, and by how many bytes its outermost calls changed the heap.
 
 use alloc_oracle::{Counting, snapshot};
 use alloc_tracker::AllocTracker;
@@ -65,7 +65,8 @@ fn recurses(kept: &mut Kept, depth: usize) {
 fn nests(kept: &mut Kept) {
     grows(kept);
     recurses(kept, 2);
-    // Not the call at the end: an optimized build would jump there, and this function would not be on its stack.
+    // Keeps the call from being the last statement: an optimized build would make it a jump, and
+    // this function would not be on its stack.
     kept.pop();
 }
 

@@ -1,6 +1,6 @@
-//! A program that works until it dies, and keeps a ledger of every heap event of every thread outside of itself.
-//! Its first argument says what it does on four threads, for ever; with a second and a third it ends itself in that way
-//! after so many microseconds.
+//! A program that works until it is killed. It keeps a ledger of every heap event of every thread
+//! in a file. The first argument says what it does on four threads, for ever. A second and a third
+//! argument make it end itself: in which way, and after how many microseconds.
 
 use std::hint::black_box;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -42,7 +42,7 @@ fn end_by(end: &str, after: Duration) {
     match end {
         "abort" => std::process::abort(),
         "overflow" => _ = black_box(overflow(&Link { size: 1, outer: None })),
-        // Until somebody has enough of it.
+        // Until the system kills it.
         "hoard" => {
             let mut held: Vec<Vec<u8>> = Vec::new();
             loop {
@@ -53,43 +53,45 @@ fn end_by(end: &str, after: Duration) {
     }
 }
 
-/// Every kind of event, with blocks that live for some time.
+/// Makes events of every kind, with blocks that live for some time.
 fn tables(mut lcg: Lcg) {
     let mut lists: Vec<Vec<u8>> = (0..50).map(|_| Vec::new()).collect();
     loop {
-        let at = lcg.below(50) as usize;
+        let index = lcg.below(50) as usize;
         match lcg.below(4) {
-            0 => lists[at] = Vec::with_capacity(lcg.size()),
-            1 => lists[at] = vec![0; lcg.size()],
-            2 => lists[at].reserve_exact(lcg.size()),
-            _ => lists[at].shrink_to(lcg.size() / 4),
+            0 => lists[index] = Vec::with_capacity(lcg.size()),
+            1 => lists[index] = vec![0; lcg.size()],
+            2 => lists[index].reserve_exact(lcg.size()),
+            _ => lists[index].shrink_to(lcg.size() / 4),
         }
     }
 }
 
-/// Stacks of all depths and, for a long time, ones that never were before.
+/// Allocates from stacks of all depths. For a long time most of them are new.
 fn stacks(mut lcg: Lcg) {
     loop {
-        let way = lcg.next();
-        left_or_right(way, 5 + lcg.below(26) as u32);
+        let path = lcg.next();
+        left_or_right(path, 5 + lcg.below(26) as u32);
     }
 }
 
-fn left_or_right(way: u64, depth: u32) -> usize {
-    let block = black_box(vec![1u8; 1 + (way % 40) as usize]);
+fn left_or_right(path: u64, depth: u32) -> usize {
+    let block = black_box(vec![1u8; 1 + (path % 40) as usize]);
     if depth == 0 {
         return block.len();
     }
-    let below = if way & 1 == 0 { left_or_right(way >> 1, depth - 1) } else { right(way >> 1, depth - 1) };
+    let next = path >> 1;
+    let below = if path & 1 == 0 { left_or_right(next, depth - 1) } else { right(next, depth - 1) };
     black_box(below) + block.len()
 }
 
 #[inline(never)]
-fn right(way: u64, depth: u32) -> usize {
-    black_box(left_or_right(way, depth)) + 1
+fn right(path: u64, depth: u32) -> usize {
+    black_box(left_or_right(path, depth)) + 1
 }
 
-/// Every block is made by one thread, moved by the next and freed by the one after that.
+/// Passes blocks on: one thread makes a block, the next one moves it, and the one after that frees
+/// it.
 fn relay() {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..THREADS).map(|_| sync_channel(100)).unzip();
     for (number, receiver) in (1..).zip(receivers) {
@@ -104,7 +106,8 @@ fn relay() {
 fn pass_on(seed: u64, from: &Receiver<(u32, Vec<u8>)>, to: &SyncSender<(u32, Vec<u8>)>) {
     let mut lcg = Lcg(seed);
     loop {
-        // A full channel must not stop the ring: what does not fit is dropped here.
+        // A full channel must not stop the ring of threads: a block that does not fit is dropped
+        // here.
         drop(to.try_send((0, Vec::with_capacity(lcg.size()))));
         while let Ok((hops, mut block)) = from.try_recv() {
             block.reserve_exact(lcg.size());
@@ -115,7 +118,7 @@ fn pass_on(seed: u64, from: &Receiver<(u32, Vec<u8>)>, to: &SyncSender<(u32, Vec
     }
 }
 
-/// Four threads at a time, each with a few events.
+/// Starts four threads at a time, each with a few events.
 fn short_threads() {
     for seed in 0.. {
         let few = move || (0..50).map(|_| black_box(vec![1u8; 1 + Lcg(seed).size()]).len()).sum::<usize>();
@@ -129,8 +132,8 @@ struct Link<'a> {
     outer: Option<&'a Link<'a>>,
 }
 
-/// Allocates at every depth until the stack has no room.
-#[allow(unconditional_recursion, reason = "the end of the stack is the point")]
+/// Allocates at every depth until the stack overflows.
+#[allow(unconditional_recursion, reason = "the stack is to overflow")]
 fn overflow(outer: &Link) -> usize {
     let block = black_box(vec![1u8; outer.size % 100 + 1]);
     let link = Link { size: outer.size + 1, outer: Some(outer) };

@@ -1,5 +1,6 @@
-//! Eight threads that pass blocks on at full speed: every block is made by one thread, moved by the next and freed by the
-//! one after that. Its sizes say who did it and when: see `tests::relay`.
+//! Eight threads that pass blocks on at full speed: one thread makes a block, the next one moves
+//! it, and the one after that frees it. The sizes of a block tell which thread did this and when:
+//! see `tests::relay`.
 
 use std::hint::black_box;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -1,5 +1,5 @@
-//! Climbs in steps of one mebibyte, touches what it has, and names every step; then goes down at once, with the
-//! argument `rest` after half a second at the top.
+//! Allocates in steps of one mebibyte, touches the memory, and sets a mark at every step; then
+//! frees all at once. With the argument `rest`, it sleeps for half a second before it frees.
 
 use std::hint::black_box;
 use std::thread;
@@ -11,9 +11,9 @@ use alloc_tracker::AllocTracker;
 static ALLOC: AllocTracker = AllocTracker::system();
 
 const STEP: usize = 1 << 20;
-/// Several samples of the process lie in it, if the machine is not too busy.
+/// Sleep at each step: long enough for several samples, if the machine is not too busy.
 const REST: Duration = Duration::from_millis(40);
-/// At the top, so that a sample lies in it whatever else the machine does.
+/// Sleep at the top: long enough for a sample whatever else the machine does.
 const LONG_REST: Duration = Duration::from_millis(500);
 
 fn main() {

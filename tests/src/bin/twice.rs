@@ -1,4 +1,5 @@
-//! Records itself two times, into the two files that it is given, with annotated functions in each recording and across both.
+//! Records itself twice, into two files that are given, with functions annotated in and across
+//! both.
 #![forbid(unsafe_code)]
 
 use std::hint::black_box;

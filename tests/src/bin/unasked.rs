@@ -1,4 +1,4 @@
-//! The usual work, with the tracker linked.
+//! Typical work, with the tracker linked.
 
 #[global_allocator]
 static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();

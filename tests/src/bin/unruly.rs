@@ -1,5 +1,5 @@
-//! A program that ends in every way there is. Its first argument says how; it always holds `HELD` blocks of 1,000 bytes
-//! by then.
+//! A program that can end in every way there is. The first argument says how. At its end it always
+//! holds `HELD` blocks of 1,000 bytes.
 
 use std::io::Write;
 use std::process::Command;
@@ -20,16 +20,16 @@ fn main() {
         "abort" => std::process::abort(),
         "overflow" => drop(std::hint::black_box(overflow(0))),
         "wait" => {
-            say_that_it_holds_them();
+            print_ready();
             std::thread::sleep(std::time::Duration::from_secs(60));
         }
         "work" => {
-            say_that_it_holds_them();
+            print_ready();
             loop {
                 std::hint::black_box(vec![0u8; 100]);
             }
         }
-        // Another process of the same run, in the middle of this one.
+        // Runs another process in the middle of this one.
         "child" => {
             let own = std::env::current_exe().expect("own path");
             let status = Command::new(own).arg("return").status().expect("a child");
@@ -40,13 +40,13 @@ fn main() {
     drop(held);
 }
 
-fn say_that_it_holds_them() {
+fn print_ready() {
     println!("ready");
     std::io::stdout().flush().expect("stdout");
 }
 
 #[inline(never)]
-#[allow(clippy::vec_box, reason = "a block for each is the point")]
+#[allow(clippy::vec_box, reason = "each box is to be a block")]
 fn hold() -> Vec<Box<[u8; 1000]>> {
     let mut held = Vec::with_capacity(HELD);
     for _ in 0..HELD {
@@ -55,8 +55,8 @@ fn hold() -> Vec<Box<[u8; 1000]>> {
     held
 }
 
-#[allow(unconditional_recursion, reason = "the end of the stack is the point")]
+#[allow(unconditional_recursion, reason = "the stack is to overflow")]
 fn overflow(depth: u64) -> u64 {
-    let room = std::hint::black_box([depth; 64]);
-    overflow(depth + 1) + room[0]
+    let frame = std::hint::black_box([depth; 64]);
+    overflow(depth + 1) + frame[0]
 }

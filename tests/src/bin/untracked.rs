@@ -1,4 +1,4 @@
-//! The usual work, without the tracker.
+//! Typical work, without the tracker.
 
 fn main() {
     println!("{}", tests::workload::documents());

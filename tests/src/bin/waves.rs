@@ -1,5 +1,6 @@
-//! Threads in waves of five hundred at once, and ten thousand one after the other. Says after each how large the process
-//! is, so that what the tracker keeps of threads that are gone can be told.
+//! Starts waves of five hundred threads at once, or ten thousand threads in small batches. Prints
+//! the size of the process after each wave or series, which shows what the tracker keeps of ended
+//! threads.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -13,7 +14,7 @@ static ALLOC: Counting<AllocTracker> = Counting::new(AllocTracker::system());
 
 const WAVE: usize = 500;
 const SHORT: usize = 10_000;
-/// So many of the short ones are there at once.
+/// Short threads that run at once.
 const BATCH: usize = 20;
 
 fn main() {
@@ -22,21 +23,22 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("waves") => (1..=4).for_each(|number| {
             wave(WAVE);
-            say(&format!("wave{number}"));
+            print_size(&format!("wave{number}"));
         }),
         Some("short") => {
-            // As many at once as there will ever be: what they need is there before the first look.
+            // As many at once as there will ever be: their memory is there before the first size is
+            // printed.
             wave(BATCH);
             (1..=4).for_each(|number| {
                 (0..SHORT / 4 / BATCH).for_each(|_| short());
-                say(&format!("short{number}"));
+                print_size(&format!("short{number}"));
             });
         }
         other => panic!("unknown kind of threads {other:?}"),
     }
 }
 
-/// All are there at once: none ends before the last has begun.
+/// Runs threads that all exist at once: none ends before the last one has begun.
 fn wave(count: usize) {
     let all = Barrier::new(count);
     thread::scope(|scope| {
@@ -56,7 +58,7 @@ fn short() {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
-/// With stacks that differ in depth, so that all that a thread has is used.
+/// Allocates at every depth, so that all memory that the tracker gives a thread is used.
 fn work(depth: usize) {
     let block = black_box(vec![1u8; 1 + depth]);
     if depth > 0 {
@@ -65,16 +67,18 @@ fn work(depth: usize) {
     drop(block);
 }
 
-/// A moment later: the last threads' events may be on their way into the dump.
-fn say(what: &str) {
+/// Prints the size of the process, after a moment: the events of the last threads may not be in the
+/// dump yet.
+fn print_size(name: &str) {
     thread::sleep(std::time::Duration::from_millis(100));
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
-    let kilobytes = |text: &str, name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes = |text: &str, field: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(field))?;
         Some(line.trim_start_matches(':').trim().trim_end_matches(" kB").to_owned())
     };
     let status = read("/proc/self/status");
-    // The pages themselves, counted. Some kernels are some hundred pages late in the other file.
+    // `smaps_rollup` counts the pages themselves. In `status` some kernels are hundreds of pages
+    // late.
     let resident = kilobytes(&read("/proc/self/smaps_rollup"), "Rss").or(kilobytes(&status, "VmRSS"));
-    println!("{what} {} {}", kilobytes(&status, "VmSize").unwrap(), resident.unwrap());
+    println!("{name} {} {}", kilobytes(&status, "VmSize").unwrap(), resident.unwrap());
 }
