@@ -1,11 +1,11 @@
-//! Analyses and what a person reads of them, on one hand-made recording:
+//! The analyses and their text output, on one hand-made profile of this program:
 //!
 //! ```text
 //! 10 fn main() {                11     work(3);                12     work(1);
 //! 20 fn work(n: u32) {          21     let a = vec![..];       24     work(n - 1);       26 }
 //! ```
 //!
-//! All expectations are arithmetic on the events below.
+//! All expected figures are arithmetic on the profile that `recording` makes.
 
 use alloc_dump::layout::StackId;
 use anstream::StripStream;
@@ -50,6 +50,7 @@ fn work(n: u32) {
 } // end
 ";
 
+/// Returns a frame of the program, or of the standard library by its name.
 fn frame(function: &str, line: u32) -> NamedFrame {
     let runtime = function.starts_with("alloc::") || function.starts_with("std::");
     let file = if runtime { "/rustc/0/library/alloc/src/vec.rs" } else { "/app/src/main.rs" };
@@ -63,7 +64,10 @@ fn frame(function: &str, line: u32) -> NamedFrame {
     }
 }
 
-/// Stacks from innermost to outermost: what allocates in `work` at depth one and two, and what frees at its brace.
+/// Makes the profile and its four stacks, innermost frame first. Event 1 allocates 1000 bytes in
+/// `work` called by `main`. Events 2 and 3 allocate 1000 bytes each in `work` called by `work`; one
+/// of the two blocks is temporary. Event 4 frees a block at the closing brace of the inner `work`.
+/// The fourth stack, outside of `main`, has two live blocks of 48 bytes in all.
 fn recording() -> (Profile, Stacks) {
     let vec = || frame("alloc::vec::from_elem", 5);
     let outer = || vec![frame("app::main", 11), frame("std::rt::lang_start", 1)];
@@ -125,15 +129,18 @@ fn recording() -> (Profile, Stacks) {
     (profile, stacks)
 }
 
+/// Returns what `write` prints, without colours.
 fn plain(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
     let mut out = StripStream::new(Vec::new());
     write(&mut out).unwrap();
     String::from_utf8(out.into_inner()).unwrap()
 }
 
-/// What closures of it do elsewhere is in no activation of a function, and is said.
+/// A closure of an annotated function may run while no activation of the function does. Its events
+/// are on the function's stacks and not in the rows of the annotated table. A note under the table
+/// gives their bytes.
 #[test]
-fn what_is_outside_of_an_annotated_functions_activations_is_said() {
+fn a_note_gives_the_bytes_outside_of_an_annotated_functions_activations() {
     let (mut profile, stacks) = recording();
     let line = AnnotatedLine { occurrences: 1, allocated: 1000, ..AnnotatedLine::default() };
     let annotated = |allocated| Annotated {
@@ -152,27 +159,29 @@ fn what_is_outside_of_an_annotated_functions_activations_is_said() {
         assert_eq!(work.source, "annotation");
         work.note.clone()
     };
-    // The stacks of `work` have allocated 1000 and 2000 bytes.
+    // The stacks of `work` have allocated 1000 + 2000 bytes. With 1000 bytes in the rows, 2000 are
+    // missing.
     assert_eq!(note(3000), None);
     assert!(note(1000).unwrap().contains("not in these rows: 2.0 KiB (2,000 B)"));
 }
 
 #[test]
-fn an_event_counts_on_the_innermost_activation() {
+fn an_event_counts_for_the_innermost_activation_of_a_function() {
     let (profile, stacks) = recording();
     let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let tables = lines::lines(&profile, &stacks, &sources, &Filter::default(), &lines::Selection::default());
     let names: Vec<&str> = tables.functions.iter().map(|table| table.function.as_str()).collect();
-    // `work` allocates by itself, `main` only through it.
+    // `work` allocates itself. `main` allocates only through `work`, so it comes second.
     assert_eq!(names, ["app::work", "app::main"]);
     let row =
         |table: &lines::FunctionLines, line| table.lines.iter().find(|row| row.line == line).unwrap().clone();
     let work = &tables.functions[0];
     assert_eq!((work.start_line, work.end_line), (20, 26));
-    // Both depths on line 21; line 24, the outer activation's, has nothing; the closing brace frees.
+    // The allocations of both depths are on line 21. Line 24 belongs to the outer activation and
+    // has no event of its own. The closing brace frees.
     let (alloc, call, brace) = (row(work, 21), row(work, 24), row(work, 26));
     assert_eq!((alloc.increment, alloc.occurrences, alloc.blocks), (Some(3000), Some(3), Some(3)));
-    assert_eq!(alloc.mem_usage, Some(3000), "after the line's last event, which is the third");
+    assert_eq!(alloc.mem_usage, Some(3000), "the live bytes after the line's last event, which is event 3");
     assert_eq!((call.increment, call.occurrences, call.mem_usage), (None, None, None));
     assert_eq!((brace.increment, brace.freed, brace.mem_usage), (Some(-1000), Some(1000), Some(2000)));
     assert_eq!(work.increment, 2000);
@@ -181,24 +190,25 @@ fn an_event_counts_on_the_innermost_activation() {
 }
 
 #[test]
-fn lines_tell_what_they_hold_and_who_called() {
+fn lines_have_peak_and_live_bytes_and_tables_have_callers() {
     let (profile, stacks) = recording();
     let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let tables = |selection: &lines::Selection| {
         lines::lines(&profile, &stacks, &sources, &Filter::default(), selection).functions
     };
-    let asked = tables(&lines::Selection { callers: true, ..lines::Selection::default() });
-    let alloc = asked[0].lines.iter().find(|row| row.line == 21).unwrap();
+    let with_callers = tables(&lines::Selection { callers: true, ..lines::Selection::default() });
+    let alloc = with_callers[0].lines.iter().find(|row| row.line == 21).unwrap();
     assert_eq!((alloc.peak, alloc.live, alloc.temporary), (Some(3000), Some(2000), Some(1)));
-    let callers: Vec<_> = asked[0].callers.as_ref().unwrap().iter().collect();
+    let callers: Vec<_> = with_callers[0].callers.as_ref().unwrap().iter().collect();
     let shown: Vec<_> =
         callers.iter().map(|c| (c.function.as_str(), c.line, c.events, c.allocated, c.freed)).collect();
-    // Itself, twice allocating and once freeing, and `main`; nobody of the user's own calls `main`.
+    // `work` is called by itself, with two allocations and one free, and by `main`. No function of
+    // the user's code calls `main`.
     let expected = [("app::work", Some(24), 3, 2000, 1000), ("app::main", Some(11), 1, 1000, 0)];
     assert_eq!(shown, expected);
-    assert_eq!(asked[1].callers.as_deref(), Some(&[][..]));
+    assert_eq!(with_callers[1].callers.as_deref(), Some(&[][..]));
     assert!(tables(&lines::Selection::default())[0].callers.is_none());
-    let text = plain(|out| lines_text::write_function(out, &asked[0], &lines_text::Shape::default()));
+    let text = plain(|out| lines_text::write_function(out, &with_callers[0], &lines_text::Shape::default()));
     assert!(
         text.contains("2.0 KiB allocated,       1000 B increment  app::work  /app/src/main.rs:24"),
         "{text}"
@@ -206,13 +216,13 @@ fn lines_tell_what_they_hold_and_who_called() {
 }
 
 #[test]
-fn tables_are_ordered_and_small_ones_left_out_as_asked() {
+fn tables_are_in_the_requested_order_without_the_small_ones() {
     let (profile, stacks) = recording();
     let names = |selection: lines::Selection| {
-        let made =
+        let tables =
             lines::lines(&profile, &stacks, &SourcesInMemory::default(), &Filter::default(), &selection);
-        let names = made.functions.iter().map(|table| table.function.clone()).collect::<Vec<_>>();
-        (names.join(" "), made.omitted)
+        let names = tables.functions.iter().map(|table| table.function.clone()).collect::<Vec<_>>();
+        (names.join(" "), tables.omitted)
     };
     let default = lines::Selection::default;
     assert_eq!(names(default()).0, "app::work app::main");
@@ -222,14 +232,14 @@ fn tables_are_ordered_and_small_ones_left_out_as_asked() {
         names(lines::Selection { top: Some(1), ..by(TableOrder::FunctionName) }),
         ("app::main".to_owned(), 1)
     );
-    // A line of `work` has 3000 more, that of `main` all in all 2000.
+    // The largest increment of a line is 3000 in `work` and 2000 in `main`.
     let least = |min_increment| names(lines::Selection { min_increment, ..default() });
     assert_eq!(least(3000), ("app::work".to_owned(), 0));
     assert_eq!(least(3001), (String::new(), 0));
 }
 
 #[test]
-fn a_unit_and_digits_that_were_asked_for_hold_for_all_sizes() {
+fn a_requested_unit_and_precision_apply_to_all_sizes() {
     let (profile, stacks) = recording();
     let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
@@ -237,13 +247,13 @@ fn a_unit_and_digits_that_were_asked_for_hold_for_all_sizes() {
     let columns = vec![OptionalColumn::from_str("live", false).unwrap()];
     let shape = lines_text::Shape { columns, unit: Some(Unit::KiB), precision: 3 };
     let text = plain(|out| lines_text::write(out, &tables, &shape));
-    // 3000 and 2000 bytes in KiB: 2.9296875 and 1.953125.
+    // 3000 bytes are 2.9296875 KiB, and 2000 bytes are 1.953125 KiB.
     let line = text.lines().find(|line| line.contains("vec![")).unwrap();
     assert!(line.contains("    2.930 KiB    2.930 KiB            3    1.953 KiB   "), "{line}");
 }
 
 #[test]
-fn line_tables_have_memory_profilers_shape() {
+fn line_tables_have_the_columns_of_memory_profiler() {
     let (profile, stacks) = recording();
     let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
@@ -297,7 +307,7 @@ fn leaks_are_merged_by_the_users_own_frames() {
 }
 
 #[test]
-fn the_summary_says_what_a_person_wants_first() {
+fn the_summary_shows_totals_and_top_sites_and_warns_of_losses() {
     let (profile, stacks) = recording();
     let summary = summary::summary(&profile, &stacks, &Filter::default(), 3);
     insta::assert_snapshot!(plain(|out| summary_text::write(out, &summary)), @r"
@@ -337,7 +347,7 @@ fn the_summary_says_what_a_person_wants_first() {
 }
 
 #[test]
-fn flames_are_weighed_by_their_metric() {
+fn flames_have_the_weights_of_their_metric() {
     let (profile, stacks) = recording();
     let weigh = |metric, full| flame::flame(&profile, &stacks, &Filter::default(), metric, full, None);
     let live = weigh(flame::Metric::Live, false);
@@ -364,7 +374,8 @@ fn flames_are_weighed_by_their_metric() {
     let outermost =
         |(frames, _): &(Vec<u32>, u64)| full.labels_of(frames).next().unwrap().starts_with("std::rt");
     assert!(full.stacks.iter().all(outermost));
-    // A recursion that nobody could look at: its outer and its inner frames, and one that stands for the rest.
+    // A recursion of 5000 frames is cut, since no picture could show it: 80 outer and 80 inner
+    // frames stay, and one frame between them stands for the rest.
     let mut deep: Vec<NamedFrame> = (0..5000).map(|_| frame("app::work", 24)).collect();
     deep.push(frame("app::main", 11));
     let mut profile = profile;
@@ -375,12 +386,13 @@ fn flames_are_weighed_by_their_metric() {
     assert_eq!((labels.len(), labels[0], labels[80]), (161, "app::main (main.rs:11)", "(… more frames …)"));
 }
 
-/// Every stack has all frames of the one before: whoever makes them one by one is not ready before the tests are given up.
+/// Each of 100,000 stacks has all frames of the stack before it and one more call. An analysis that
+/// made the stacks one by one would handle 5,000,000,000 frames and not end in the time of a test.
 #[test]
-fn a_deep_recursion_is_as_easy_as_any_tree() {
+fn a_recursion_of_a_hundred_thousand_frames_is_analyzed_exactly() {
     const DEPTH: u32 = 100_000;
     let first = StackId::FIRST.0;
-    // Calls at line 24, one within the other, and in each an allocation at line 21.
+    // The calls at line 24 are nested in each other, and each has an allocation at line 21.
     let nodes = (0..DEPTH).flat_map(|at| {
         let caller = if at == 0 { StackId::ROOT } else { StackId(first + 2 * (at - 1)) };
         [(caller, vec![frame("app::work", 24)]), (StackId(first + 2 * at), vec![frame("app::work", 21)])]
@@ -422,6 +434,6 @@ fn a_deep_recursion_is_as_easy_as_any_tree() {
 
     let flame = flame::flame(&profile, &stacks, &only, flame::Metric::Live, false, None);
     assert_eq!(flame.total, sum);
-    // Of 2 to 160 frames, and all longer ones together.
+    // Stacks of 2 to 160 frames stay separate. All longer ones become equal when they are cut.
     assert_eq!(flame.stacks.len(), 160);
 }

@@ -1,5 +1,6 @@
-//! The symbolizer against independent ones: every sampled address of this very program must give the same files and lines,
-//! inlined calls included, as binutils' and LLVM's `addr2line`.
+//! Compares the symbolizer with independent ones, binutils' and LLVM's `addr2line`. For every
+//! sampled address of this test program itself, files and lines must be equal, inlined calls
+//! included.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -10,27 +11,29 @@ use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules, Options};
 
 const SAMPLES: u64 = 4000;
 
-/// `file:line` of each frame, innermost first; `?` for what is not known.
-type Lines = Vec<(String, String)>;
+/// File and line of each frame of an address, innermost first; `?` where a file or line is not
+/// known.
+type Frames = Vec<(String, String)>;
 
 #[test]
-fn agrees_with_binutils() {
+fn files_and_lines_are_those_of_binutils_addr2line() {
     compare_with("addr2line");
 }
 
 #[test]
-fn agrees_with_llvm() {
+fn files_and_lines_are_those_of_llvm_addr2line() {
     compare_with("llvm-addr2line");
 }
 
+/// Compares the frames of all sampled addresses, and prints the first thirty differences.
 fn compare_with(tool: &str) {
     let program = std::env::current_exe().expect("a test has a path");
-    let addresses = sample(&program);
-    let Some(theirs) = ask(tool, &program, &addresses) else {
+    let addresses = sample_addresses(&program);
+    let Some(theirs) = frames_of_tool(tool, &program, &addresses) else {
         println!("skipped: {tool} missing");
         return;
     };
-    let ours = ours(&program, &addresses);
+    let ours = our_frames(&program, &addresses);
     let mut shown = 0;
     for ((address, ours), theirs) in addresses.iter().zip(&ours).zip(&theirs) {
         if ours != theirs && shown < 30 {
@@ -43,7 +46,8 @@ fn compare_with(tool: &str) {
     assert_eq!(equal, addresses.len());
 }
 
-fn sample(program: &Path) -> Vec<u64> {
+/// Returns addresses at equal distances in the program's code.
+fn sample_addresses(program: &Path) -> Vec<u64> {
     let bytes = std::fs::read(program).expect("this program");
     let file = object::File::parse(&*bytes).expect("an object file");
     let text = file.section_by_name(".text").expect("code");
@@ -51,7 +55,8 @@ fn sample(program: &Path) -> Vec<u64> {
     (0..SAMPLES).map(|index| text.address() + index * step).collect()
 }
 
-fn ours(program: &Path, addresses: &[u64]) -> Vec<Lines> {
+/// Symbolizes the addresses with our symbolizer.
+fn our_frames(program: &Path, addresses: &[u64]) -> Vec<Frames> {
     let spec = ModuleSpec { path: program.to_owned(), build_id: Vec::new() };
     let modules = Modules::open(&[spec], Options::default()).expect("no symbol folders to fail");
     let wanted: Vec<CodeAddress> = addresses.iter().map(|&address| CodeAddress::exact(address)).collect();
@@ -69,7 +74,8 @@ fn ours(program: &Path, addresses: &[u64]) -> Vec<Lines> {
     wanted.iter().map(lines).collect()
 }
 
-fn ask(tool: &str, program: &Path, addresses: &[u64]) -> Option<Vec<Lines>> {
+/// Symbolizes the addresses with another tool; returns `None` if it is not installed.
+fn frames_of_tool(tool: &str, program: &Path, addresses: &[u64]) -> Option<Vec<Frames>> {
     let mut command = Command::new(tool);
     command.arg("-e").arg(program).args(["-a", "-i", "-f", "-C"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
@@ -79,21 +85,22 @@ fn ask(tool: &str, program: &Path, addresses: &[u64]) -> Option<Vec<Lines>> {
     let output = child.wait_with_output().expect("it runs");
     writer.join().expect("no panic").expect("it reads all");
     let text = String::from_utf8(output.stdout).expect("its output is text");
-    let mut answers: Vec<Lines> = Vec::new();
+    let mut answers: Vec<Frames> = Vec::new();
     let mut rest = text.lines();
-    // `0xADDRESS`, then pairs of a function's name and `FILE:LINE`.
+    // The output has a line `0xADDRESS`, then two lines for each frame: the function's name, and
+    // `FILE:LINE`.
     while let Some(line) = rest.next() {
         if line.starts_with("0x") {
             answers.push(Vec::new());
             continue;
         }
-        let place = rest.next().expect("a name is followed by a place");
-        let place = place.split(" (discriminator").next().unwrap_or(place);
-        let (file, line) = place.rsplit_once(':').expect("FILE:LINE");
+        let position = rest.next().expect("a name is followed by FILE:LINE");
+        let position = position.split(" (discriminator").next().unwrap_or(position);
+        let (file, line) = position.rsplit_once(':').expect("FILE:LINE");
         let known = |text: &str| if matches!(text, "??" | "0") { "?".to_owned() } else { text.to_owned() };
         let (file, line) = (known(file), known(line));
-        // Where there is no debug info binutils gives the name that the symbol table has for the object file, which is
-        // no source file: `std.e28293b1aa0f68bd-cgu.0`.
+        // Without debug info binutils prints the symbol table's name for the object file, which is
+        // not a source file: `std.e28293b1aa0f68bd-cgu.0`.
         let file = if line == "?" && !file.contains('/') { "?".to_owned() } else { file };
         answers.last_mut().expect("an address comes first").push((file, line));
     }

@@ -1,4 +1,4 @@
-//! Builds the one thing that Rust has no words for: `setjmp`.
+//! Builds the C file with `setjmp`, which cannot be called from Rust.
 
 fn main() {
     println!("cargo::rerun-if-changed=src/leap.c");

@@ -32,11 +32,12 @@ const STUNTS: [(&str, Expected); 7] = [
     ("parsing", Expected { checked: 100_000, ..ALL }),
     // 600 panics, each through several frames with an event on the way in and on the way out.
     ("panics", Expected { checked: 20_000, ..ALL }),
-    // 5,000 calls, most of which end by a leap, with two blocks outside of the leap and up to nine
-    // inside.
+    // 5,000 calls, most of which end by a jump over frames. Each has two blocks outside of these
+    // frames, and one to nine blocks inside.
     ("leaps", Expected { checked: 50_000, ..ALL }),
     ("fibers", Expected { checked: 5_000, all: false, losses: false }),
-    // 200 descents with 30 blocks each.
+    // 200 recursions to depth 300 with 9 + 20 blocks each: 200 * 29 * 2 events, and some of a
+    // deeper one.
     ("recursion", Expected { checked: 10_000, ..ALL }),
     // Only the events of the interrupted code are compared. The handler's stacks are walked in
     // full.

@@ -1,14 +1,14 @@
-//! Debug info that lies elsewhere than in the program.
+//! Debug info in other files than the program's own.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use profiler_cli::names::symbolize::{ModuleStatus, Options};
 
-use super::fixture::{Built, Place, chains, objcopy, symbolize};
+use super::fixture::{Built, SourceFrame, chains, objcopy, symbolize};
 use super::{FULL_PATHS, inlined_chain, options, with_dirs};
 
-/// Moves the debug info of `app` to `app.debug`, and leaves a link to it.
+/// Moves the debug info of `app` to `app.debug`, and puts a link to that file into `app`.
 fn split_off(built: &Built) -> Option<()> {
     let folder = built.folder.path();
     objcopy(folder, &["--only-keep-debug", "app", "app.debug"])?;
@@ -41,7 +41,7 @@ fn a_debug_link_is_followed_to_its_usual_places() {
 }
 
 #[test]
-fn a_linked_file_with_another_checksum_is_not_taken() {
+fn a_linked_debug_file_with_another_checksum_is_not_used() {
     let built = Built::program(&["-Cdebuginfo=2", "-Clink-arg=-Wl,--build-id=none"]);
     assert!(built.build_id.is_empty());
     let addresses = built.addresses_of("4work");
@@ -80,7 +80,7 @@ fn a_debug_file_is_found_by_its_build_id() {
         let symbols = symbolize(&built.spec(), &addresses, options);
         assert!(chains(&symbols, &addresses).contains(&inlined_chain(FULL_PATHS)));
     }
-    // The debug file alone will do, when the program is gone.
+    // When the program is gone, the debug file alone is enough.
     fs::remove_file(&built.path).expect("it is ours");
     let symbols = symbolize(&built.spec(), &addresses, with_dirs(&[&root]));
     assert!(chains(&symbols, &addresses).contains(&inlined_chain(FULL_PATHS)));
@@ -117,7 +117,7 @@ fn unpacked_split_debug_info_is_noticed_when_it_appears() {
     fs::rename(&split, &hidden).expect("the same disk");
     let symbols = symbolize(&built.spec(), &addresses, cached());
     let found = chains(&symbols, &addresses);
-    assert!(found.iter().all(|chain| matches!(&chain[..], [Place { function, inlined: false, .. }]
+    assert!(found.iter().all(|chain| matches!(&chain[..], [SourceFrame { function, inlined: false, .. }]
         if function == "fixture::inner::work")));
 
     fs::rename(&hidden, &split).expect("the same disk");
@@ -127,7 +127,7 @@ fn unpacked_split_debug_info_is_noticed_when_it_appears() {
     }
 }
 
-/// What `work` is called with the types that it was made for, by what each of its addresses says.
+/// Returns the names of `work` with its generic arguments, as its addresses give them.
 fn instances(built: &Built) -> BTreeSet<String> {
     let addresses = built.addresses_of("4work");
     let symbols = symbolize(&built.spec(), &addresses, options());
@@ -141,7 +141,7 @@ fn instances(built: &Built) -> BTreeSet<String> {
 }
 
 #[test]
-fn debug_info_tells_what_a_generic_function_was_made_for() {
+fn a_generic_functions_arguments_are_found_in_every_mode_of_debug_info() {
     let named = ["fixture::inner::work::<u8>".to_owned()];
     for arguments in [
         &["-Cdebuginfo=2"][..],

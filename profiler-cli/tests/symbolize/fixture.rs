@@ -1,4 +1,5 @@
-//! Small programs, built for a test with the compiler at hand, whose source says what the right answers are.
+//! Small programs that a test builds with the installed compiler. Marker comments in their source
+//! give the expected lines.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +10,7 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules, Options, Symbols};
 use tempfile::TempDir;
 
-/// `work` has the code of `middle` and `leaf` inlined into it.
+/// A program whose function `work` contains the inlined code of `middle` and `leaf`.
 pub(crate) const PROGRAM: &str = r#"
 mod inner {
     use std::hint::black_box;
@@ -35,7 +36,8 @@ fn main() {
 }
 "#;
 
-/// A library without the standard library, so that a damaged byte in its debug info hits something that matters.
+/// A library that does not link the standard library. Its debug info is small, so a damaged byte
+/// most likely hits a part that matters.
 pub(crate) const TINY_LIBRARY: &str = r#"
 #![no_std]
 
@@ -67,7 +69,7 @@ pub extern "C" fn fixture_trampoline() {
 }
 "#;
 
-/// The line of [`PROGRAM`] that has `marker` in a comment.
+/// Returns the line of [`PROGRAM`] that ends with the comment `// marker`.
 pub(crate) fn line_of(marker: &str) -> Option<u32> {
     let comment = format!("// {marker}");
     let index =
@@ -75,7 +77,7 @@ pub(crate) fn line_of(marker: &str) -> Option<u32> {
     Some(u32::try_from(index + 1).expect("it is a short program"))
 }
 
-/// A program in a folder of its own, and what its symbol table said before anybody stripped it.
+/// A program or library in a folder of its own, with the build-id that it was linked with.
 pub(crate) struct Built {
     pub(crate) folder: TempDir,
     pub(crate) path: PathBuf,
@@ -83,11 +85,12 @@ pub(crate) struct Built {
 }
 
 impl Built {
-    /// The program, optimised, with these further arguments of the compiler.
+    /// Builds [`PROGRAM`] optimised, with further arguments for the compiler.
     pub(crate) fn program(arguments: &[&str]) -> Self {
         Self::new(PROGRAM, "app", &[&["--crate-name", "fixture", "-Copt-level=3"], arguments].concat())
     }
 
+    /// Builds [`TINY_LIBRARY`] optimised, with full debug info.
     pub(crate) fn library() -> Self {
         let arguments = [
             "--crate-type=cdylib",
@@ -105,7 +108,8 @@ impl Built {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let mut command = Command::new(rustc);
         command.current_dir(folder.path()).args(["--edition=2024", "main.rs", "-o", name]);
-        // Addresses of unknown builds cannot be verified: every fixture has a build-id unless a test takes it away.
+        // Without a build-id a file cannot be verified. So every fixture has one unless a test
+        // removes it.
         command.arg("-Clink-arg=-Wl,--build-id=sha1").args(arguments);
         let output = command.output().expect("the compiler that built this test");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -114,15 +118,17 @@ impl Built {
         Self { folder, path, build_id }
     }
 
+    /// Returns the path of a file in the program's folder.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
+    /// Returns the module as a dump would describe it.
     pub(crate) fn spec(&self) -> ModuleSpec {
         ModuleSpec { path: self.path.clone(), build_id: self.build_id.clone() }
     }
 
-    /// Every address of the function whose symbol contains `name`.
+    /// Returns every address of the function whose symbol contains `name`.
     pub(crate) fn addresses_of(&self, name: &str) -> Vec<CodeAddress> {
         let bytes = fs::read(&self.path).expect("it was built");
         let file = object::File::parse(&*bytes).expect("an object file");
@@ -133,13 +139,15 @@ impl Built {
     }
 }
 
+/// Returns the build-id of a file; empty if it has none.
 pub(crate) fn build_id(path: &Path) -> Vec<u8> {
     let bytes = fs::read(path).expect("it was built");
     let file = object::File::parse(&*bytes).expect("an object file");
     file.build_id().expect("a readable note").unwrap_or_default().to_vec()
 }
 
-/// Overwrites a section's bytes in place; the file keeps its length and its time of change.
+/// Overwrites the bytes of sections in place. The file keeps its length and its time of
+/// modification.
 pub(crate) fn wreck_sections(path: &Path, names: &[&str]) {
     let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).expect("a time of change");
     let mut bytes = fs::read(path).expect("it was built");
@@ -157,7 +165,7 @@ pub(crate) fn wreck_sections(path: &Path, names: &[&str]) {
     file.set_modified(modified).expect("the file is ours");
 }
 
-/// Runs `objcopy`; `None`, said aloud, if it is not installed.
+/// Runs `objcopy`. If it is not installed, prints that the test is skipped and returns `None`.
 pub(crate) fn objcopy(folder: &Path, arguments: &[&str]) -> Option<()> {
     match Command::new("objcopy").current_dir(folder).args(arguments).output() {
         Ok(output) => {
@@ -171,31 +179,31 @@ pub(crate) fn objcopy(folder: &Path, arguments: &[&str]) -> Option<()> {
     }
 }
 
-/// One frame, as far as the source decides it.
+/// A symbolized frame, as far as the fixture's source determines it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct SourceFrame {
     pub(crate) function: String,
     pub(crate) line: Option<u32>,
     pub(crate) inlined: bool,
 }
 
-impl Place {
+impl SourceFrame {
     pub(crate) fn new(function: &str, line: Option<u32>, inlined: bool) -> Self {
         Self { function: function.to_owned(), line, inlined }
     }
 }
 
-/// Symbolizes addresses of one module.
+/// Symbolizes addresses of a single module.
 pub(crate) fn symbolize(spec: &ModuleSpec, addresses: &[CodeAddress], options: Options) -> Symbols {
     let modules = Modules::open(std::slice::from_ref(spec), options).expect("readable symbol folders");
     modules.symbolize(&[addresses.to_vec()], &|_, _| {}).expect("one list for one module")
 }
 
-/// All different stacks of frames at the addresses.
-pub(crate) fn chains(symbols: &Symbols, addresses: &[CodeAddress]) -> BTreeSet<Vec<Place>> {
+/// Returns all different chains of frames at the addresses, innermost frame first.
+pub(crate) fn chains(symbols: &Symbols, addresses: &[CodeAddress]) -> BTreeSet<Vec<SourceFrame>> {
     let chain = |&address| {
         let frames = symbols.frames(0, address).iter();
-        frames.map(|frame| Place::new(&frame.function, frame.line, frame.inlined)).collect()
+        frames.map(|frame| SourceFrame::new(&frame.function, frame.line, frame.inlined)).collect()
     };
     addresses.iter().map(chain).collect()
 }

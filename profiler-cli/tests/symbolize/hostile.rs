@@ -1,4 +1,5 @@
-//! Files that lie, and code that is recognised by its bytes.
+//! Damaged and malicious object files, and the signal trampoline, which is recognised by its
+//! instructions.
 
 use std::fs;
 
@@ -8,7 +9,7 @@ use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules};
 use super::fixture::{Built, symbolize};
 use super::options;
 
-/// A fixed sequence of pseudo-random numbers (xorshift), so that a failure comes again.
+/// A fixed sequence of pseudo-random numbers (xorshift), so that a failure can be repeated.
 struct Random(u64);
 
 impl Random {
@@ -21,7 +22,7 @@ impl Random {
 }
 
 #[test]
-fn damaged_files_cost_names_and_nothing_else() {
+fn damaged_files_lose_names_and_cause_no_other_harm() {
     let built = Built::library();
     let whole = fs::read(&built.path).expect("it was built");
     let addresses = built.addresses_of("fixture_work");
@@ -31,7 +32,7 @@ fn damaged_files_cost_names_and_nothing_else() {
             file.section_by_name(".debug_info").and_then(|s| s.file_range()).expect("debug info");
         usize::try_from(start).expect("a small file")..usize::try_from(start + size).expect("a small file")
     };
-    // Without a recorded build-id any file is accepted, and so the damage is really read.
+    // Without a recorded build-id any file is accepted, so the damaged bytes are really read.
     let spec = ModuleSpec { path: built.file("damaged.so"), build_id: Vec::new() };
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for round in 0..1500 {
@@ -66,8 +67,9 @@ fn absurdly_nested_entries_are_refused() {
         (range(".debug_info"), range(".debug_abbrev"))
     };
     let at = |offset: u64| usize::try_from(offset).expect("a small file");
-    // The whole section becomes one unit, moved to the end of the file: a header (version 4, addresses of 8 bytes), then an
-    // inlined function without attributes in an inlined function without attributes, two million deep.
+    // The section is replaced by one unit, which is appended to the file. The unit has a header
+    // (version 4, addresses of 8 bytes), then two million inlined functions without attributes,
+    // each nested in the one before.
     let depth = 2_000_000_usize;
     let mut unit = Vec::new();
     unit.extend(u32::try_from(7 + depth).expect("small").to_le_bytes());
@@ -78,7 +80,8 @@ fn absurdly_nested_entries_are_refused() {
     // Abbreviation 1: DW_TAG_inlined_subroutine, with children, no attributes.
     bytes[at(abbreviations.0)..at(abbreviations.0) + 6].copy_from_slice(&[1, 0x1d, 1, 0, 0, 0]);
     let moved = bytes.len() as u64;
-    // The section header with the old offset and size, found by its two neighbouring fields.
+    // The section's header is found by its two neighbouring fields, the old offset and the old
+    // size.
     let old: Vec<u8> = [info.0.to_le_bytes(), info.1.to_le_bytes()].concat();
     let header = bytes.windows(16).position(|window| window == old).expect("a section header");
     let new: Vec<u8> = [moved.to_le_bytes(), (unit.len() as u64).to_le_bytes()].concat();
@@ -107,7 +110,8 @@ fn the_signal_trampoline_is_known_by_its_instructions() {
         }
     }
     assert!(!modules.is_signal_trampoline(1, trampoline));
-    // Its own pc is exact as well: one byte before it is somebody else's code, or nobody's.
+    // The address of a trampoline's frame is exact, not a return address: one byte before is other
+    // code, or none.
     let address = CodeAddress::exact(trampoline);
     let symbols = modules.symbolize(&[vec![address]], &|_, _| {}).expect("one list for one module");
     assert_eq!(&*symbols.frames(0, address)[0].function, "fixture_trampoline");

@@ -1,5 +1,6 @@
-//! The symbolizer on programs built for it: every mode of debug info, every place where debug files may be, the cache, and
-//! damaged files. What is expected is read off the fixture's source, by its marker comments.
+//! The symbolizer on programs built for its tests: every mode of debug info, every folder where
+//! debug files may be, the cache, and damaged files. Expected lines are found by the marker
+//! comments in the fixture's source.
 
 mod debug_files;
 mod fixture;
@@ -10,26 +11,29 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fixture::{Built, Place, build_id, chains, line_of, symbolize, wreck_sections};
+use fixture::{Built, SourceFrame, build_id, chains, line_of, symbolize, wreck_sections};
 use profiler_cli::names::symbolize::classify::is_runtime;
 use profiler_cli::names::symbolize::{
     CodeAddress, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError,
 };
 
-/// No system folders, so that the machine cannot change a result.
+/// Options without the system's folders for debug files, so that the machine cannot change a
+/// result.
 fn options() -> Options {
     Options { debug_roots: Vec::new(), ..Options::default() }
 }
 
+/// The same options with folders of symbols.
 fn with_dirs(dirs: &[&Path]) -> Options {
     Options { symbol_dirs: dirs.iter().map(|&dir| dir.to_owned()).collect(), ..options() }
 }
 
-/// The places of the fixture where `leaf` is inlined into `middle`, and that into `work`.
-fn inlined_chain(names: [&str; 3]) -> Vec<Place> {
+/// The frames at an address of `leaf`, which is inlined into `middle`, which is inlined into
+/// `work`.
+fn inlined_chain(names: [&str; 3]) -> Vec<SourceFrame> {
     let markers = ["MARK leaf", "MARK middle", "MARK work"].map(line_of);
-    let places = names.iter().zip(markers).zip([true, true, false]);
-    places.map(|((name, line), inlined)| Place::new(name, line, inlined)).collect()
+    let frames = names.iter().zip(markers).zip([true, true, false]);
+    frames.map(|((name, line), inlined)| SourceFrame::new(name, line, inlined)).collect()
 }
 
 const FULL_PATHS: [&str; 3] = ["fixture::inner::leaf", "fixture::inner::middle", "fixture::inner::work"];
@@ -52,7 +56,7 @@ fn full_and_limited_debug_info_give_full_paths_and_all_inlined_calls() {
 }
 
 #[test]
-fn the_newer_mangling_reads_as_well() {
+fn the_v0_mangling_gives_the_same_chain_of_calls() {
     let built = Built::program(&["-Cdebuginfo=limited", "-Csymbol-mangling-version=v0"]);
     let addresses = built.addresses_of("4work");
     let symbols = symbolize(&built.spec(), &addresses, options());
@@ -71,13 +75,13 @@ fn line_tables_alone_give_the_outermost_function_its_full_path() {
 }
 
 #[test]
-fn without_debug_info_there_are_the_names_of_the_linker() {
+fn without_debug_info_names_come_from_the_symbol_table() {
     let built = Built::program(&["-Cdebuginfo=0"]);
     let addresses = built.addresses_of("4work");
     let symbols = symbolize(&built.spec(), &addresses, options());
-    let expected = [vec![Place::new("fixture::inner::work", None, false)]];
+    let expected = [vec![SourceFrame::new("fixture::inner::work", None, false)]];
     assert_eq!(chains(&symbols, &addresses), expected.into());
-    // Though the standard library has brought line tables of its own into the program.
+    // The program has line tables all the same, those of the standard library.
     assert_eq!(symbols.status(0), &ModuleStatus::SymbolTableOnly { path: built.path.clone() });
 }
 
@@ -87,7 +91,7 @@ fn without_any_symbols_an_address_stays_an_address() {
     let built = Built::program(&["-Cdebuginfo=0", "-Cstrip=symbols"]);
     let address = named.addresses_of("4work")[0];
     let symbols = symbolize(&built.spec(), &[address], options());
-    let [frame] = symbols.frames(0, address) else { panic!("there is nothing to know") };
+    let [frame] = symbols.frames(0, address) else { panic!("an address without symbols has one frame") };
     assert_eq!(&*frame.function, format!("app+{:#x}", address.lookup()));
     assert!(!frame.resolved && !frame.inlined && frame.file.is_none() && frame.line.is_none());
     assert_eq!(symbols.status(0), &ModuleStatus::NoSymbols { path: built.path.clone() });
@@ -96,7 +100,8 @@ fn without_any_symbols_an_address_stays_an_address() {
 #[test]
 fn the_result_depends_on_neither_threads_nor_order_nor_cache() {
     let built = Built::program(&["-Cdebuginfo=2"]);
-    // All code around the function: thousands of addresses, so that they are looked up in several slices.
+    // The addresses of 9,000 bytes of code from the function on are so many that they are looked up
+    // in several slices.
     let first = built.addresses_of("4work")[0].lookup();
     let addresses: Vec<CodeAddress> = (first..first + 9000).map(CodeAddress::exact).collect();
     let shuffled: Vec<CodeAddress> = addresses.iter().rev().chain(&addresses[..10]).copied().collect();
@@ -105,8 +110,8 @@ fn the_result_depends_on_neither_threads_nor_order_nor_cache() {
     let workers = |count| Options { max_workers: NonZeroUsize::new(count), ..options() };
     let expected = symbolize(&built.spec(), &addresses, workers(1));
     assert!(
-        addresses.iter().any(|&address| symbols_differ(&expected, address)),
-        "the addresses are of several functions"
+        addresses.iter().any(|&address| is_outside_of_work(&expected, address)),
+        "the addresses are in several functions"
     );
     for (addresses, options) in
         [(&shuffled, workers(1)), (&addresses, workers(4)), (&shuffled, cached()), (&addresses, cached())]
@@ -119,7 +124,8 @@ fn the_result_depends_on_neither_threads_nor_order_nor_cache() {
     }
 }
 
-fn symbols_differ(symbols: &profiler_cli::names::symbolize::Symbols, address: CodeAddress) -> bool {
+/// Whether the address is in another function than `work`.
+fn is_outside_of_work(symbols: &profiler_cli::names::symbolize::Symbols, address: CodeAddress) -> bool {
     symbols.frames(0, address).last().is_some_and(|frame| !frame.function.contains("work"))
 }
 
@@ -132,7 +138,7 @@ fn a_second_run_reads_no_debug_info() {
     let cached = || Options { cache_dir: Some(cache.path().to_owned()), ..options() };
     let complete = symbolize(&built.spec(), &addresses, options());
     symbolize(&built.spec(), known, cached());
-    // What was not asked for before is added to what is there.
+    // The second run adds the addresses that the first one did not have to the cache.
     symbolize(&built.spec(), later, cached());
 
     wreck_sections(&built.path, &[".debug_info", ".debug_line", ".debug_abbrev"]);
@@ -195,11 +201,13 @@ fn modules_keep_their_own_addresses_and_a_missing_one_its_reason() {
     };
     let symbols = modules.symbolize(&[addresses.clone(), addresses.clone()], &progress).expect("two lists");
     assert_eq!(done.into_inner(), 2 * addresses.len());
-    let [frame] = symbols.frames(0, addresses[0]) else { panic!("there is no file") };
+    let [frame] = symbols.frames(0, addresses[0]) else {
+        panic!("an address of a missing file has one frame")
+    };
     assert_eq!(&*frame.function, format!("libgone.so+{:#x}", addresses[0].lookup()));
     assert!(matches!(symbols.status(0), ModuleStatus::Missing { .. }));
     assert!(symbols.frames(1, addresses[0])[0].resolved);
-    // What nobody asked for.
+    // Addresses and modules that were not symbolized.
     assert_eq!(&*symbols.frames(0, CodeAddress::exact(1))[0].function, "libgone.so");
     assert_eq!(&*symbols.frames(9, CodeAddress::exact(1))[0].function, "[unknown]");
     assert!(matches!(

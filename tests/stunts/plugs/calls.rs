@@ -1,5 +1,6 @@
-//! The whole of both libraries. Their functions lie at the same offsets and differ in one thing: how large their frames
-//! are. What is in the frame looks like return addresses to whoever mistakes one library for the other.
+//! The code of both libraries. Their functions are at the same offsets and differ only in the size
+//! of their stack frames. The frames are filled with words that look like return addresses. So a
+//! walk that uses the unwind rules of the wrong library finds a false caller and does not fail.
 
 use std::hint::black_box;
 

@@ -1,4 +1,5 @@
-//! Many fibers that are switched in the middle of recursion, on stacks of their own, from several threads.
+//! Many fibers with stacks of their own. Several threads switch between fibers in the middle of a
+//! recursion.
 
 use std::hint::black_box;
 
@@ -18,7 +19,7 @@ fn run(seed: usize) {
     let fiber = |number: usize| {
         let stack = DefaultStack::new(128 << 10).unwrap();
         Coroutine::with_stack(stack, move |yielder: &Yielder<usize, usize>, first| {
-            deep(yielder, number, DEPTH - number % 5) + first
+            recurse(yielder, number, DEPTH - number % 5) + first
         })
     };
     let mut fibers: Vec<Coroutine<usize, usize, usize>> = (0..FIBERS).map(|n| fiber(n + seed)).collect();
@@ -27,7 +28,7 @@ fn run(seed: usize) {
         turn = turn.wrapping_mul(31).wrapping_add(17);
         let at = turn % fibers.len();
         black_box(vec![1u8; 1 + turn % 100]);
-        // From different depths of this stack too.
+        // Fibers are resumed from different depths of the thread's own stack, too.
         if let CoroutineResult::Return(_) = resume(&mut fibers[at], turn % 4) {
             fibers.swap_remove(at);
         }
@@ -42,7 +43,7 @@ fn resume(fiber: &mut Coroutine<usize, usize, usize>, depth: usize) -> Coroutine
 }
 
 #[inline(never)]
-fn deep(yielder: &Yielder<usize, usize>, number: usize, depth: usize) -> usize {
+fn recurse(yielder: &Yielder<usize, usize>, number: usize, depth: usize) -> usize {
     let block = black_box(vec![1u8; 1 + depth]);
     if depth == 0 {
         return yielder.suspend(number);
@@ -50,7 +51,7 @@ fn deep(yielder: &Yielder<usize, usize>, number: usize, depth: usize) -> usize {
     if (depth + number).is_multiple_of(6) {
         black_box(yielder.suspend(depth));
     }
-    let below = deep(yielder, number, depth - 1);
+    let below = recurse(yielder, number, depth - 1);
     black_box(vec![2u8; 3]);
     black_box(below) + block.len()
 }

@@ -1,5 +1,5 @@
-//! A thousand forks while other threads hold whatever they hold. Children allocate and end in every way; one that hangs is
-//! ended by its alarm.
+//! A thousand forks while other threads may hold any lock. The children allocate and end in every
+//! way. An alarm ends a child that hangs.
 
 use std::ffi::CString;
 use std::hint::black_box;
@@ -19,15 +19,16 @@ pub(crate) fn stunt() {
         };
         let threads = [(); 4].map(|()| scope.spawn(until_stopped));
         for round in 0..FORKS {
-            // SAFETY: glibc's allocator works in the fork of a process with threads.
+            // SAFETY: the child may go on to allocate: glibc's allocator works in the fork of a
+            // process with threads.
             let child = unsafe { libc::fork() };
             assert!(child >= 0, "fork {round}");
             if child == 0 {
-                child_ends(round, &itself);
+                work_and_end_as_child(round, &itself);
             }
             work(5);
             let mut status = 0;
-            // SAFETY: the child is ours and `status` a valid place.
+            // SAFETY: the child is ours, and `status` is valid for writes.
             assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
             assert!(
                 libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
@@ -40,6 +41,7 @@ pub(crate) fn stunt() {
     });
 }
 
+/// Allocates, reallocates and frees so many blocks.
 fn work(rounds: usize) {
     for size in 1..=rounds {
         let mut list = black_box(Vec::<u8>::with_capacity(size));
@@ -48,8 +50,10 @@ fn work(rounds: usize) {
     }
 }
 
-fn child_ends(round: usize, itself: &CString) -> ! {
-    // SAFETY: no memory is involved but C strings that live on; each call ends the process or does nothing to it.
+/// Works in a child, and ends it in one of three ways: `exit`, another program, or `_exit`.
+fn work_and_end_as_child(round: usize, itself: &CString) -> ! {
+    // SAFETY: the pointers are to C strings and null-terminated arrays of them that live until the
+    // call returns or ends the process. The other calls to the C library take numbers only.
     unsafe {
         libc::alarm(120);
         work(20);

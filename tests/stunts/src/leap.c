@@ -1,9 +1,9 @@
-/* Calls a function that may leave by a jump over all frames in between. */
+/* Calls a function that may return or jump out over all frames in between (longjmp). */
 #include <setjmp.h>
 
 static _Thread_local jmp_buf *innermost;
 
-/* Whether the function has returned; if not, it has leapt. */
+/* Returns 1 if the function returned, 0 if it jumped out. */
 int stunts_calls(void (*function)(unsigned long), unsigned long argument) {
     jmp_buf here;
     jmp_buf *outer = innermost;

@@ -1,4 +1,4 @@
-//! `longjmp` through C: frames vanish without anybody being told.
+//! `longjmp` through C: stack frames disappear without returning and without being unwound.
 
 use std::ffi::{c_int, c_ulong};
 use std::hint::black_box;
@@ -11,17 +11,17 @@ unsafe extern "C" {
 }
 
 pub(crate) fn stunt() {
-    let leapt = (0..ROUNDS).filter(|round| !call(*round)).count();
-    assert!(leapt > ROUNDS as usize / 2 && leapt < ROUNDS as usize, "{leapt}");
+    let jumped = (0..ROUNDS).filter(|round| !call(*round)).count();
+    assert!(jumped > ROUNDS as usize / 2 && jumped < ROUNDS as usize, "{jumped}");
 }
 
-/// Whether it came back by itself.
+/// Calls `descend` through C. Returns whether it returned; otherwise it jumped out.
 #[inline(never)]
 fn call(round: c_ulong) -> bool {
     let before = black_box(vec![1u8; 20]);
-    // SAFETY: no frame of ours that is jumped over has anything to drop.
+    // SAFETY: the frames that `longjmp` may skip have no values with destructors.
     let returned = unsafe { stunts_calls(descend, round) } != 0;
-    // At the same stack addresses as what was jumped over, other frames.
+    // This call's frames are at the stack addresses of the frames that were skipped.
     black_box(vec![2u8; 30 + before.len()]);
     returned
 }
@@ -36,12 +36,14 @@ fn dive(round: c_ulong, depth: c_ulong) {
     black_box(Vec::<u8>::with_capacity(1 + depth as usize));
     if depth > 0 {
         if round.is_multiple_of(7) && depth == 4 {
-            // A point to come back to between two others. It always leaps, over frames without destructors.
+            // A second jump target, inside of the first one's call. Its call always jumps out, over
+            // frames without destructors.
             call(round + 1);
         }
         dive(round, depth - 1);
     } else if !round.is_multiple_of(4) {
-        // SAFETY: there is a `stunts_calls` to come back to, and nothing to drop in between.
+        // SAFETY: an activation of `stunts_calls` is the jump target, and no frame in between has
+        // values with destructors.
         unsafe { stunts_leaps() };
     }
     black_box(0);

@@ -1,4 +1,5 @@
-//! Libraries that come and go, so that the same addresses are now this code and now that.
+//! Libraries are loaded and unloaded in turn, so that the same addresses hold different code at
+//! different times.
 
 use std::ffi::CString;
 use std::hint::black_box;
@@ -7,21 +8,26 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 const TURNS: usize = 2_000;
 const LOADS: usize = 3_000;
 
-/// One library takes the other's place, without a pause: the same addresses, and other frames.
+/// Loads a library where the other one was just unloaded: the addresses are the same, and the stack
+/// frames have another size.
 pub(crate) fn one_after_the_other(paths: &[String]) {
-    let (mut before, mut same) = (std::ptr::null_mut(), 0);
+    let (mut last_function, mut same_address) = (std::ptr::null_mut(), 0);
     for turn in 0..TURNS {
         let library = Library::open(&paths[turn % paths.len()]);
-        let place = library.function();
-        same += usize::from(std::mem::replace(&mut before, place) == place);
+        let function = library.function();
+        same_address += usize::from(std::mem::replace(&mut last_function, function) == function);
         (0..10).for_each(|size| library.call(1 + size));
         library.close();
         black_box(vec![1u8; 7]);
     }
-    assert!(same > TURNS / 2, "{same} of {TURNS} libraries took the place of the one before");
+    assert!(
+        same_address > TURNS / 2,
+        "{same_address} of {TURNS} libraries were at the address of the one before"
+    );
 }
 
-/// The same, many times, beside threads that allocate and one that unwinds.
+/// Loads and unloads the libraries many times, beside two threads that allocate and a third that
+/// also unwinds.
 pub(crate) fn beside_threads(paths: &[String]) {
     std::panic::set_hook(Box::new(|_| {}));
     let stop = AtomicBool::new(false);
@@ -49,39 +55,43 @@ pub(crate) fn beside_threads(paths: &[String]) {
     });
 }
 
-extern "C" fn allocates(size: usize) {
+/// The function that the libraries call back: it allocates, reallocates and frees a block.
+extern "C" fn allocate(size: usize) {
     let mut list = black_box(Vec::<u8>::with_capacity(size));
     list.reserve_exact(2 * size);
     drop(black_box(list));
 }
 
+/// A library that is loaded until [`Library::close`].
 struct Library(*mut libc::c_void);
 
 impl Library {
     fn open(path: &str) -> Library {
         let path = CString::new(path).unwrap();
-        // SAFETY: a C string; the library's initialisers are those of std.
+        // SAFETY: the path is a C string, and the library's initialisers are those of std.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         assert!(!handle.is_null(), "{path:?} cannot be loaded");
         Library(handle)
     }
 
+    /// Returns the address of the library's function.
     fn function(&self) -> *mut libc::c_void {
-        // SAFETY: the library is open and the name a C string.
+        // SAFETY: the library is open, and the name is a C string.
         let symbol = unsafe { libc::dlsym(self.0, c"plug_calls".as_ptr()) };
         assert!(!symbol.is_null());
         symbol
     }
 
+    /// Calls the library's function, which calls back [`allocate`].
     fn call(&self, size: usize) {
-        // SAFETY: the function of both libraries has this type.
+        // SAFETY: the function `plug_calls` has this type in both libraries.
         let calls: extern "C" fn(extern "C" fn(usize), usize) =
             unsafe { std::mem::transmute(self.function()) };
-        calls(allocates, size);
+        calls(allocate, size);
     }
 
     fn close(self) {
-        // SAFETY: opened once, and nothing of it is in use.
+        // SAFETY: the library was opened once, and no call of its function is active.
         assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
     }
 }

@@ -1,8 +1,8 @@
-//! A program that does to its stacks and to its process what stacks and processes are rarely asked for. Its first
-//! argument says which of that; a library to load comes as the next ones. The counts of an independent counter are
-//! written at its end.
+//! A test program that does unusual things with its stacks and its process. The first argument
+//! names the stunt. The other arguments are the stunt's: the libraries to load, or a path. At its
+//! end the program writes the counts of an independent counting allocator.
 //!
-//! This is a program for tests, and the only package beside `alloc-tracker` that has `unsafe` in it.
+//! Besides `alloc-tracker` and its oracle, this is the only package with `unsafe` code.
 
 mod fibers;
 mod forks;
@@ -34,7 +34,7 @@ fn main() {
         "nothing" => {}
         "fibers" => fibers::stunt(),
         "forks" => forks::stunt(),
-        "leader" => threads::the_first_one_leaves(),
+        "leader" => threads::first_thread_ends_first(),
         "leaps" => leaps::stunt(),
         "lineage" => lineage::stunt(&rest[0]),
         "libraries" => libraries::one_after_the_other(&rest),

@@ -1,4 +1,5 @@
-//! Panics that are caught, carried on and caught again, with destructors that allocate on the way.
+//! Panics that are caught, resumed and caught again. Destructors on the way allocate, and some
+//! panic themselves.
 
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
@@ -15,22 +16,24 @@ pub(crate) fn stunt() {
         assert_eq!(*caught.downcast::<u64>().unwrap(), round);
         black_box(vec![1u8; 10 + round as usize]);
     }
-    // Panics of several threads at once.
-    let threads: Vec<_> =
-        (0..4).map(|seed| std::thread::spawn(move || (0..50).for_each(|n| again(seed + n)))).collect();
+    // Several threads panic at once.
+    let threads: Vec<_> = (0..4)
+        .map(|seed| std::thread::spawn(move || (0..50).for_each(|n| panic_and_catch(seed + n))))
+        .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
-fn again(round: u64) {
+fn panic_and_catch(round: u64) {
     assert!(catch_unwind(|| descend(round, 6)).is_err());
 }
 
+/// A value whose destructor allocates.
 struct Allocates(u64);
 
 impl Drop for Allocates {
     fn drop(&mut self) {
         black_box(vec![0u8; 1 + self.0 as usize]);
-        // A panic of its own, while another one is under way.
+        // Some destructors panic and catch that, while another panic unwinds the stack.
         if self.0.is_multiple_of(3) {
             assert!(catch_unwind(|| panic_any(self.0)).is_err());
         }
@@ -46,7 +49,7 @@ fn descend(round: u64, depth: u64) {
     }
     match round % 3 {
         0 => descend(round, depth - 1),
-        // Caught at every depth, and carried on.
+        // The panic is caught and resumed at every depth.
         1 => resume_unwind(catch_unwind(|| descend(round, depth - 1)).unwrap_err()),
         _ => {
             let caught = catch_unwind(AssertUnwindSafe(|| descend(round, depth - 1))).unwrap_err();

@@ -1,4 +1,5 @@
-//! A tokio runtime on several threads: tasks that move between them, blocking work and timers.
+//! A tokio runtime with several threads: tasks that move between the threads, blocking work and
+//! timers.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -20,7 +21,7 @@ pub(crate) fn stunt() {
         sum
     });
     assert_eq!(sum, TASKS * 10);
-    // Its threads have ended when the counter is read.
+    // The runtime's threads end here, before the counting allocator is read.
     drop(runtime);
 }
 

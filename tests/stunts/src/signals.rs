@@ -1,4 +1,5 @@
-//! A handler on a stack of its own that allocates, a thousand times a second, whatever instruction it interrupts.
+//! A signal handler on a stack of its own allocates a thousand times a second, whichever
+//! instruction it interrupts.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -12,7 +13,9 @@ static HANDLED: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn stunt() {
     inner::bump_from_now_on();
-    // SAFETY: the stack is never freed; all-zero is a valid action; the handler has the right type and does not unwind.
+    // SAFETY: the stack is never freed. An all-zero `sigaction` is valid. The handler has the right
+    // type and does not unwind, and the allocator that it calls may be interrupted by it
+    // (`bump_from_now_on`).
     unsafe {
         let memory = Box::leak(vec![0u8; STACK].into_boxed_slice());
         let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: STACK };
@@ -47,7 +50,8 @@ fn nested(depth: usize) {
     drop(black_box(list));
 }
 
-/// Mostly without allocating, so that most of the handler's events have a stack.
+/// Computes mostly without allocating, so that the handler rarely interrupts the recorder and most
+/// of its events have a stack.
 #[inline(never)]
 fn compute(depth: usize) -> u64 {
     let block = black_box(vec![1u8; 10 + depth]);
@@ -58,9 +62,10 @@ fn compute(depth: usize) -> u64 {
     if depth > 0 { compute(depth - 1) + 1 } else { sum }
 }
 
+/// Starts a timer that sends SIGALRM; zero stops it.
 fn tick_every(microseconds: i64) {
     let interval = libc::timeval { tv_sec: 0, tv_usec: microseconds };
     let timer = libc::itimerval { it_interval: interval, it_value: interval };
-    // SAFETY: the timer is valid and the one before is not asked for.
+    // SAFETY: `timer` is valid, and the null pointer says that the former timer is not wanted.
     assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) }, 0);
 }
