@@ -25,11 +25,13 @@ use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
 use crate::analyze::lines::{Selection, lines};
+use crate::analyze::site::add_evidence;
 use crate::analyze::summary::summary;
 use crate::cli::{LineUsage, OnFull, RecordingArgs, Report, RunArgs};
 use crate::dumps::close::{Closed, close};
 use crate::dumps::place::{Place, has_pid};
 use crate::load::{plain, writer_of};
+use crate::names::evidence::KeptEvidence;
 use crate::render::lines_text::Shape;
 use crate::render::{leaks_text, lines_text, summary_text};
 use crate::source::SourceSearch;
@@ -237,8 +239,14 @@ fn report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), 
     let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
     if recording.report != Report::None {
-        let opened = open(main, None, options(&recording.symbols))?;
-        write_report(&mut out, &opened, main, recording.report)?;
+        let options = options(&recording.symbols);
+        let cache_dir = options.cache_dir.clone();
+        let opened = open(main, None, options)?;
+        let sources = SourceFiles::of(&opened.profile, SourceSearch::default());
+        write_report(&mut out, &opened, &sources, main, recording.report)?;
+        if let Some(dir) = cache_dir {
+            keep_evidence(&opened, &sources, &dir);
+        }
     }
     for dump in dumps {
         writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()))?;
@@ -247,7 +255,22 @@ fn report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), 
     Ok(())
 }
 
-fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Report) -> Result<(), Failure> {
+/// Keeps evidence of the program's sites while its source is most likely still the one that was compiled.
+fn keep_evidence(Opened { profile, stacks }: &Opened, sources: &SourceFiles, dir: &Path) {
+    let build_ids = profile.modules.iter().map(|module| module.build_id.as_slice());
+    let mut kept = KeptEvidence::load(dir, build_ids);
+    add_evidence(profile, stacks, sources, &mut kept);
+    // A folder that cannot be written keeps no symbols either, which the report has said.
+    let _ = kept.store(dir);
+}
+
+fn write_report(
+    out: &mut dyn Write,
+    opened: &Opened,
+    sources: &SourceFiles,
+    dump: &Path,
+    wanted: Report,
+) -> Result<(), Failure> {
     let Opened { profile, stacks } = opened;
     let filter = Filter::default();
     writeln!(out)?;
@@ -257,8 +280,7 @@ fn write_report(out: &mut dyn Write, opened: &Opened, dump: &Path, wanted: Repor
         return Ok(());
     }
     let largest = Selection { top: Some(1), ..Selection::default() };
-    let sources = SourceFiles::of(profile, SourceSearch::default());
-    let table = lines(profile, stacks, &sources, &filter, &largest);
+    let table = lines(profile, stacks, sources, &filter, &largest);
     if let Some(function) = table.functions.first() {
         lines_text::write_function(out, function, &Shape::default())?;
         writeln!(out)?;
