@@ -1,6 +1,7 @@
 //! Names for the call tree of a profile. In: a profile and the files of its modules. Out: functions, files and lines for
 //! every node, and which of them are the user's own code.
 
+pub mod evidence;
 pub mod function_name;
 pub(crate) mod own_crates;
 pub mod rust_path;

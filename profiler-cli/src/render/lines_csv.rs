@@ -25,11 +25,13 @@ pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
     out.flush()
 }
 
+/// Returns the names of all fields.
 fn header() -> impl Iterator<Item = &'static str> {
     let figures = COLUMNS.iter().map(|column| column.name);
     ["function", "file", "source", "line"].into_iter().chain(figures).chain(["text"])
 }
 
+/// Returns the fields of one line, in the order of the header.
 fn record(function: &FunctionLines, row: &LineRow) -> Vec<String> {
     let text = |text: Option<&str>| text.map_or_else(String::new, |text| CsvText(text).to_string());
     let mut fields = vec![
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_gone_away_is_told_from_other_failures() {
+    fn a_closed_pipe_is_reported_as_one() {
         struct Gone;
         impl Write for Gone {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {

@@ -1,6 +1,5 @@
-//! Line tables as one HTML file: the annotated source, with heat on the lines. In: [`Lines`]. Out:
-//! a page that asks the network for nothing and works without its script, but for the filter and
-//! the keys. No name and no source text may ever become markup.
+//! Line tables as one HTML file: the source text, with heat on the lines. In: [`Lines`]. Out: a
+//! [page](super::html). No name and no source text may ever become markup.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +12,7 @@ use crate::analyze::column::{COLUMNS, FigureKind, LineColumn};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
 use crate::units::{bytes, count, more};
 
-/// Writes the page; `command` is that of the recorded program.
+/// Writes the page. `command` is the command line of the recorded program.
 ///
 /// # Errors
 /// Those of `out`.
@@ -52,6 +51,7 @@ fn write_body(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<(
     writeln!(out, "</main>")
 }
 
+/// Writes the list of functions, with a link to each table.
 fn write_navigation(out: &mut dyn Write, functions: &[FunctionLines]) -> io::Result<()> {
     writeln!(
         out,
@@ -76,8 +76,9 @@ fn write_navigation(out: &mut dyn Write, functions: &[FunctionLines]) -> io::Res
     writeln!(out, "</ol>\n</nav>")
 }
 
-/// Checkboxes that the style looks at, so they need no script. Browsers that restore them would
-/// restore them unseen.
+/// Writes the switches. They are checkboxes that the style reads, so they work without a script.
+/// `autocomplete` is off, because some browsers restore the state of a checkbox after a reload
+/// without showing it.
 fn write_switches(out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
@@ -154,7 +155,7 @@ fn write_row(
         0 => write!(out, "<tr id=\"{id}\">")?,
         steps => write!(out, "<tr id=\"{id}\" class=\"{} h{steps}\">", direction(increment))?,
     }
-    // Who goes through the page by Tab need not stop at lines that have nothing to say.
+    // The Tab key skips lines without figures.
     let silent = if row.increment.is_none() { " tabindex=\"-1\"" } else { "" };
     write!(out, "<th scope=\"row\"><a href=\"#{id}\"{silent}>{}</a></th>", row.line)?;
     for column in columns {
@@ -181,16 +182,18 @@ fn class(column: &LineColumn) -> &'static str {
     }
 }
 
-/// How many of [`HEAT_STEPS`] an increment makes of the largest of its function: none only if it is
-/// 0.
+/// Returns the heat of a line: the share that its increment has of the largest one of the function,
+/// in [`HEAT_STEPS`] and rounded up, so that only an increment of 0 has no heat.
 fn heat(increment: i64, largest: u64) -> u64 {
     let share = u128::from(increment.unsigned_abs()) * u128::from(HEAT_STEPS);
     u64::try_from(share.div_ceil(u128::from(largest.max(1)))).unwrap_or(HEAT_STEPS).min(HEAT_STEPS)
 }
 
-/// The style has a class for each, because attributes with styles would need a laxer policy.
+/// Steps of heat. The style has a class for each step, because style attributes would need a laxer
+/// content security policy.
 const HEAT_STEPS: u64 = 20;
 
+/// Returns the class of an increment.
 fn direction(increment: i64) -> &'static str {
     match increment {
         1.. => "growth",
@@ -199,7 +202,7 @@ fn direction(increment: i64) -> &'static str {
     }
 }
 
-/// The path with its last `::`, and the name.
+/// Splits a function's path into everything up to the last `::`, and the name.
 fn split_name(function: &str) -> (&str, &str) {
     function.split_at(function.rfind("::").map_or(0, |at| at + 2))
 }

@@ -1,4 +1,4 @@
-//! Line tables in memory_profiler's shape.
+//! Line tables for people, in the shape of memory_profiler. In: [`Lines`]. Out: text with colours.
 
 use std::io::{self, Write};
 
@@ -7,14 +7,15 @@ use crate::analyze::column::{COLUMNS, FigureKind, LineColumn, OptionalColumn, ma
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
 use crate::units::{Safe, Unit, count, more};
 
-/// How figures are written.
+/// How the text looks.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Columns besides the usual ones.
+    /// Columns that follow the usual ones, in this order.
     pub columns: Vec<OptionalColumn>,
-    /// The unit of sizes; without one the largest figure of a column chooses it.
+    /// Unit of all sizes. `None`: the largest figure of a usual column chooses the unit of that
+    /// column, and every other figure has the unit that fits it.
     pub unit: Option<Unit>,
-    /// Digits behind the point.
+    /// Digits of sizes behind the point.
     pub precision: usize,
 }
 
@@ -24,7 +25,7 @@ impl Default for Shape {
     }
 }
 
-/// Writes all tables in this shape.
+/// Writes all tables.
 ///
 /// # Errors
 /// Those of `out`.
@@ -52,7 +53,7 @@ pub fn write(out: &mut dyn Write, lines: &Lines, shape: &Shape) -> io::Result<()
     Ok(())
 }
 
-/// Writes one table in this shape.
+/// Writes one table.
 ///
 /// # Errors
 /// Those of `out`.
@@ -177,8 +178,10 @@ fn write_callers(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -
     }
 }
 
+/// Call sites that are shown below a table.
 const MOST_CALLERS: usize = 5;
 
+/// Returns the colour of an increment.
 fn style(row: &LineRow) -> anstyle::Style {
     match row.increment {
         Some(bytes) if bytes > 0 => GROWTH,

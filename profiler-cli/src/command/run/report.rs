@@ -10,6 +10,7 @@ use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
 use crate::analyze::lines::{Selection, lines};
+use crate::analyze::site::add_evidence;
 use crate::analyze::summary::summary;
 use crate::command::Failure;
 use crate::command::flamegraph::default_svg_path;
@@ -17,6 +18,7 @@ use crate::command::input::LoadedDump;
 use crate::command::output::{Audience, DEFAULT_TOP, write_file};
 use crate::command::sources::SourceFiles;
 use crate::dumps::open::writer_of;
+use crate::names::evidence::KeptEvidence;
 use crate::render::lines_text::Shape;
 use crate::render::{flame_svg, leaks_text, lines_text, summary_text};
 use crate::source::SourceSearch;
@@ -33,8 +35,14 @@ pub(super) fn print_report(dumps: &[PathBuf], pid: u32, recording: &RecordingArg
     let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
     if recording.report != Report::None {
-        let loaded = LoadedDump::open(main, None, recording.symbols.options())?;
-        write_report(&mut out, &loaded, main, recording.report)?;
+        let options = recording.symbols.options();
+        let cache_dir = options.cache_dir.clone();
+        let loaded = LoadedDump::open(main, None, options)?;
+        let sources = SourceFiles::of(&loaded.profile, SourceSearch::default());
+        write_report(&mut out, &loaded, &sources, main, recording.report)?;
+        if let Some(dir) = cache_dir {
+            keep_evidence(&loaded, &sources, &dir);
+        }
     }
     for dump in dumps {
         writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()))?;
@@ -43,9 +51,21 @@ pub(super) fn print_report(dumps: &[PathBuf], pid: u32, recording: &RecordingArg
     Ok(())
 }
 
+/// Keeps evidence of the program's sites: at the end of a run the source on disk is most likely the
+/// one that was compiled.
+fn keep_evidence(LoadedDump { profile, stacks }: &LoadedDump, sources: &SourceFiles, dir: &Path) {
+    let build_ids = profile.modules.iter().map(|module| module.build_id.as_slice());
+    let mut kept = KeptEvidence::load(dir, build_ids);
+    add_evidence(profile, stacks, sources, &mut kept);
+    // A failure is no message: a folder that cannot be written keeps no symbols either, and the
+    // report has said so.
+    let _ = kept.store(dir);
+}
+
 fn write_report(
     out: &mut dyn Write,
     loaded: &LoadedDump,
+    sources: &SourceFiles,
     dump: &Path,
     report: Report,
 ) -> Result<(), Failure> {
@@ -58,8 +78,7 @@ fn write_report(
         return Ok(());
     }
     let largest = Selection { top: Some(1), ..Selection::default() };
-    let sources = SourceFiles::of(profile, SourceSearch::default());
-    let table = lines(profile, stacks, &sources, &filter, &largest);
+    let table = lines(profile, stacks, sources, &filter, &largest);
     if let Some(function) = table.functions.first() {
         lines_text::write_function(out, function, &Shape::default())?;
         writeln!(out)?;
