@@ -1,6 +1,8 @@
-//! What the rest of the crate needs from the operating system, without allocating. In: plain numbers and byte
-//! strings. Out: plain numbers and [`Errno`]. Nothing here panics, allocates, or leaves `errno` changed for the host
-//! when called under an [`ErrnoGuard`].
+//! What the crate needs from the operating system: memory, files, locks, a thread, the clock.
+//!
+//! In: plain numbers and byte strings. Out: plain numbers and [`Errno`]. Nothing here panics or
+//! allocates through the global allocator. Calls may change `errno`, so callers inside of the hook
+//! hold an [`ErrnoGuard`].
 
 mod background_thread;
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
