@@ -4,7 +4,7 @@
 //! A free is recorded **before** the inner allocator gets the block back and an allocation **after** it was handed
 //! out, so that in the dump a reused address is always freed before it is allocated again.
 
-use alloc_dump::thread_ring::HeapEvent;
+use alloc_dump::thread_ring::HeapEventKind;
 
 use crate::api::stats as counters;
 use crate::base::mode::{self, COUNT, RECORD};
@@ -37,7 +37,7 @@ pub(crate) fn reallocating(block: *mut u8, old_size: usize, flags: usize) -> Beg
 pub(crate) fn allocated(block: *mut u8, size: usize, flags: usize, entered: &EntryFrame) {
     if !block.is_null() {
         recorder::settle();
-        let kind = if flags & ZEROED != 0 { HeapEvent::AllocZeroed } else { HeapEvent::Alloc };
+        let kind = if flags & ZEROED != 0 { HeapEventKind::AllocZeroed } else { HeapEventKind::Alloc };
         handle(kind, block as u64, size as u64, &Begun::NOT_AT_ALL, flags, entered);
     }
 }
@@ -45,7 +45,7 @@ pub(crate) fn allocated(block: *mut u8, size: usize, flags: usize, entered: &Ent
 /// Before a block is given back.
 #[inline(always)]
 pub(crate) fn freeing(block: *mut u8, size: usize, flags: usize, entered: &EntryFrame) {
-    handle(HeapEvent::Dealloc, block as u64, size as u64, &Begun::NOT_AT_ALL, flags, entered);
+    handle(HeapEventKind::Dealloc, block as u64, size as u64, &Begun::NOT_AT_ALL, flags, entered);
 }
 
 /// After a block was moved, or could not be.
@@ -55,7 +55,7 @@ pub(crate) fn reallocated(begun: &Begun, new: *mut u8, size: usize, entered: &En
         return could_not_be_moved(begun.recording);
     }
     recorder::settle();
-    handle(HeapEvent::ReallocEnd, new as u64, size as u64, begun, 0, entered);
+    handle(HeapEventKind::ReallocEnd, new as u64, size as u64, begun, 0, entered);
 }
 
 #[cold]
@@ -69,7 +69,7 @@ fn could_not_be_moved(recording: u32) {
 /// PERF: one function for all kinds of events, in which the kind is a number that is stored, and no branch: which one comes next
 /// cannot be foreseen, and code that is there once is in the nearest cache. Its arguments are those that fit into registers.
 #[inline(never)]
-fn handle(kind: HeapEvent, addr: u64, size: u64, begun: &Begun, flags: usize, entered: &EntryFrame) {
+fn handle(kind: HeapEventKind, addr: u64, size: u64, begun: &Begun, flags: usize, entered: &EntryFrame) {
     // PERF: a recording and nothing else is the usual case; whatever may change `errno` in there guards it itself.
     if mode::current() & !mode::WHOLE == RECORD
         && !recorder::left_behind_by_fork()

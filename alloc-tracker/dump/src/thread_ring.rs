@@ -151,7 +151,7 @@ pub enum Entry {
 /// half of a realloc has no stack and is not among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum HeapEvent {
+pub enum HeapEventKind {
     /// An [`Entry::Alloc`] of a block from `alloc`.
     Alloc = ALLOC as u8,
     /// An [`Entry::Alloc`] of a block from `alloc_zeroed`.
@@ -162,18 +162,18 @@ pub enum HeapEvent {
     ReallocEnd = REALLOC_END as u8,
 }
 
-impl HeapEvent {
+impl HeapEventKind {
     /// Returns the words of this event's entry: the same as from [`Entry::encode`].
     ///
     /// PERF: the kind is a number that is stored, not a branch.
     ///
     /// ```
-    /// use alloc_dump::thread_ring::{Entry, HeapEvent};
+    /// use alloc_dump::thread_ring::{Entry, HeapEventKind};
     /// use alloc_dump::layout::StackId;
     ///
     /// let (addr, size, stack, truncated) = (0x1000, 16, StackId(7), false);
     /// let entry = Entry::Dealloc { addr, size, stack, truncated };
-    /// assert_eq!(HeapEvent::Dealloc.encode(addr, size, (stack, truncated), 99), entry.encode(99));
+    /// assert_eq!(HeapEventKind::Dealloc.encode(addr, size, (stack, truncated), 99), entry.encode(99));
     /// ```
     #[inline]
     pub fn encode(

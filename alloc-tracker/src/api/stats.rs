@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use alloc_dump::thread_ring::HeapEvent;
+use alloc_dump::thread_ring::HeapEventKind;
 
 use crate::base::mode::{self, COUNT};
 use crate::recorder::Event;
@@ -202,9 +202,9 @@ impl Counters {
     fn apply(&self, event: &Event, add: impl Fn(&AtomicU64, u64)) {
         let Event { kind, size, begun, .. } = *event;
         let (calls, allocated, freed) = match kind {
-            HeapEvent::Alloc | HeapEvent::AllocZeroed => (&self.allocations, size, 0),
-            HeapEvent::Dealloc => (&self.deallocations, 0, size),
-            HeapEvent::ReallocEnd => (&self.reallocations, size, begun.old_size),
+            HeapEventKind::Alloc | HeapEventKind::AllocZeroed => (&self.allocations, size, 0),
+            HeapEventKind::Dealloc => (&self.deallocations, 0, size),
+            HeapEventKind::ReallocEnd => (&self.reallocations, size, begun.old_size),
         };
         add(calls, 1);
         add(&self.allocated_bytes, allocated);

@@ -27,7 +27,7 @@
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use alloc_dump::thread_ring::HeapEvent;
+use alloc_dump::thread_ring::HeapEventKind;
 
 use super::code_address::{CodeAddress, ReturnAddress};
 use super::registers::Registers;
@@ -35,11 +35,11 @@ use crate::base::sys::ErrnoGuard;
 
 /// The shim of one kind of event.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shim(HeapEvent);
+pub(crate) struct Shim(HeapEventKind);
 
 impl Shim {
     #[inline(always)]
-    pub(crate) fn of(kind: HeapEvent) -> Shim {
+    pub(crate) fn of(kind: HeapEventKind) -> Shim {
         Shim(kind)
     }
 
@@ -84,10 +84,10 @@ impl Shim {
     /// The address of a function of this crate that calls the shim.
     fn known_caller(self) -> CodeAddress {
         let address = match self.0 {
-            HeapEvent::Alloc => calls_alloc as unsafe fn(_) -> _ as usize,
-            HeapEvent::AllocZeroed => calls_alloc_zeroed as unsafe fn(_) -> _ as usize,
-            HeapEvent::Dealloc => calls_dealloc as unsafe fn(_, _) as usize,
-            HeapEvent::ReallocEnd => calls_realloc as unsafe fn(_, _, _) -> _ as usize,
+            HeapEventKind::Alloc => calls_alloc as unsafe fn(_) -> _ as usize,
+            HeapEventKind::AllocZeroed => calls_alloc_zeroed as unsafe fn(_) -> _ as usize,
+            HeapEventKind::Dealloc => calls_dealloc as unsafe fn(_, _) as usize,
+            HeapEventKind::ReallocEnd => calls_realloc as unsafe fn(_, _, _) -> _ as usize,
         };
         CodeAddress(address as u64)
     }

@@ -1,7 +1,7 @@
 //! Heap events: their stacks are walked and they are stored in the thread's ring. In: what the hook has seen. Out: entries.
 
 use alloc_dump::layout::StackId;
-use alloc_dump::thread_ring::{Entry, HeapEvent};
+use alloc_dump::thread_ring::{Entry, HeapEventKind};
 
 use super::current::{Failure, lose, stop};
 use crate::base::clock;
@@ -22,7 +22,7 @@ pub(crate) struct Stack {
 /// Something that happened to the heap: a block was handed out, is about to be given back, or was moved.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
-    pub(crate) kind: HeapEvent,
+    pub(crate) kind: HeapEventKind,
     /// Where the block is now.
     pub(crate) addr: u64,
     /// Its size now.
