@@ -54,7 +54,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use alloc_dump::layout::StackId;
 
 use crate::base::sys::ErrnoGuard;
-use crate::tree::{Parent, Refused};
+use crate::tree::{InternError, Parent};
 
 /// Memory that walking needs for all threads together, besides what it maps.
 #[cfg(target_arch = "x86_64")]
@@ -168,7 +168,7 @@ pub(crate) fn check(
     registers: &Registers,
     node: StackId,
     generation: u32,
-    intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
+    intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
 ) {
     let _errno = ErrnoGuard::new();
     let walk = |push: &mut dyn FnMut(u64) -> bool| portable::walk(registers.sp - 1, push);

@@ -8,7 +8,7 @@ use super::fresh::Fresh;
 use super::plain_address;
 use super::stack::Bounds;
 use super::word::{Word, differences_of, read};
-use crate::tree::Refused;
+use crate::tree::InternError;
 
 /// The last walk on one stack, outermost frame first, with the words that were read: those that led out of a frame are before
 /// those of the frames inside of it, the one that was read last first. So what was read from a frame to the root are the
@@ -208,8 +208,8 @@ impl Recorded {
         &mut self,
         fresh: &Fresh,
         root: StackId,
-        mut node: impl FnMut(StackId, u64) -> Result<StackId, Refused>,
-    ) -> Result<StackId, Refused> {
+        mut node: impl FnMut(StackId, u64) -> Result<StackId, InternError>,
+    ) -> Result<StackId, InternError> {
         self.root = root;
         self.frames.len = fresh.shared;
         let before = self.words_before(fresh.shared);
@@ -217,10 +217,12 @@ impl Recorded {
         let (mut parent, in_order) = outside.unwrap_or((root, InOrder::NO));
         let mut in_order = in_order.or(fresh.in_order);
         if !self.take_words(fresh, before) {
-            return self.refuse(Refused::Bound);
+            return self.refuse(InternError::TreeFull);
         }
         let (frames, words) = (fresh.frames.as_slice(), self.words.len);
-        let Some(places) = self.frames.room_for(frames.len()) else { return self.refuse(Refused::Bound) };
+        let Some(places) = self.frames.room_for(frames.len()) else {
+            return self.refuse(InternError::TreeFull);
+        };
         let mut places = places.iter_mut();
         for frame in frames.iter().rev() {
             let frame = frame.copied();
@@ -250,7 +252,7 @@ impl Recorded {
     }
 
     #[cold]
-    fn refuse(&mut self, why: Refused) -> Result<StackId, Refused> {
+    fn refuse(&mut self, why: InternError) -> Result<StackId, InternError> {
         self.forget();
         Err(why)
     }

@@ -10,7 +10,7 @@ use super::registers::Registers;
 use super::shortcut::Shortcuts;
 use super::stack::{self, Bounds, RecentStacks, STACKS, StackRanges};
 use crate::base::sys::ErrnoGuard;
-use crate::tree::{Parent, Refused};
+use crate::tree::{InternError, Parent};
 
 /// The walks of one thread.
 ///
@@ -123,8 +123,8 @@ impl Walks {
         &mut self,
         generation: u32,
         walk: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> End,
-        mut intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
-    ) -> Result<StackId, Refused> {
+        mut intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
+    ) -> Result<StackId, InternError> {
         let fresh = &mut self.walks[0].fresh;
         let root = fresh.fill(walk).root();
         fresh
@@ -149,8 +149,8 @@ impl Walks {
         registers: &Registers,
         end: End,
         generation: u32,
-        mut intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
-    ) -> Result<StackId, Refused> {
+        mut intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
+    ) -> Result<StackId, InternError> {
         let Walk { recorded, fresh } = &mut self.walks[0];
         let node =
             recorded.take(fresh, end.root(), |parent, pc| intern(Parent::of(parent, generation), pc))?;
