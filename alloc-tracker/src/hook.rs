@@ -14,11 +14,11 @@
 //!
 //! A realloc does both, so it is recorded on both sides of the inner call.
 
-use alloc_dump::thread_ring::Heap;
+use alloc_dump::thread_ring::HeapEventKind;
 
 use crate::base::mode::{self, COUNT, RECORD};
 use crate::base::sys::ErrnoGuard;
-use crate::capture::{Entered, Shim};
+use crate::capture::{EntryFrame, Shim};
 use crate::recorder::{self, BeginEntry, BusyThread, HeapEvent, REENTRANT, ReallocBegin, THREADS};
 
 /// Flag: the block comes from `alloc_zeroed`.
@@ -42,28 +42,28 @@ pub(crate) fn before_realloc(block: *mut u8, old_size: usize, flags: usize) -> R
 
 /// Called after a block was allocated. `flags` may have [`ZEROED`] and [`COUNTING`].
 #[inline(always)]
-pub(crate) fn after_alloc(block: *mut u8, size: usize, flags: usize, entered: &Entered) {
+pub(crate) fn after_alloc(block: *mut u8, size: usize, flags: usize, entered: &EntryFrame) {
     if !block.is_null() {
         recorder::order_after_reads();
-        let kind = if flags & ZEROED != 0 { Heap::AllocZeroed } else { Heap::Alloc };
+        let kind = if flags & ZEROED != 0 { HeapEventKind::AllocZeroed } else { HeapEventKind::Alloc };
         handle(kind, block as u64, size as u64, &ReallocBegin::NONE, flags, entered);
     }
 }
 
 /// Called before a block is freed.
 #[inline(always)]
-pub(crate) fn before_dealloc(block: *mut u8, size: usize, flags: usize, entered: &Entered) {
-    handle(Heap::Dealloc, block as u64, size as u64, &ReallocBegin::NONE, flags, entered);
+pub(crate) fn before_dealloc(block: *mut u8, size: usize, flags: usize, entered: &EntryFrame) {
+    handle(HeapEventKind::Dealloc, block as u64, size as u64, &ReallocBegin::NONE, flags, entered);
 }
 
 /// Called after a block was moved, or could not be moved.
 #[inline(always)]
-pub(crate) fn after_realloc(begun: &ReallocBegin, new: *mut u8, size: usize, entered: &Entered) {
+pub(crate) fn after_realloc(begun: &ReallocBegin, new: *mut u8, size: usize, entered: &EntryFrame) {
     if new.is_null() {
         return after_failed_realloc(begun.entry);
     }
     recorder::order_after_reads();
-    handle(Heap::ReallocEnd, new as u64, size as u64, begun, 0, entered);
+    handle(HeapEventKind::ReallocEnd, new as u64, size as u64, begun, 0, entered);
 }
 
 #[cold]
@@ -79,7 +79,14 @@ fn after_failed_realloc(begun: BeginEntry) {
 /// PERF: one function for all kinds of events, in which the kind is a number that is stored, and no branch. The processor cannot
 /// predict which kind comes next, and code that is there once is in the nearest cache. The arguments are those that fit into registers.
 #[inline(never)]
-fn handle(kind: Heap, addr: u64, size: u64, begun: &ReallocBegin, flags: usize, entered: &Entered) {
+fn handle(
+    kind: HeapEventKind,
+    addr: u64,
+    size: u64,
+    begun: &ReallocBegin,
+    flags: usize,
+    entered: &EntryFrame,
+) {
     // PERF: a recording without counting is the usual case. Everything in there that may change `errno` guards it itself.
     if mode::current() & !mode::WHOLE == RECORD
         && !recorder::is_left_behind_by_fork()
@@ -96,7 +103,7 @@ fn handle(kind: Heap, addr: u64, size: u64, begun: &ReallocBegin, flags: usize, 
 
 #[cold]
 #[inline(never)]
-fn handle_unusual(event: &HeapEvent, flags: usize, entered: &Entered) {
+fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
     let _errno = ErrnoGuard::new();
     decide_mode(flags);
     if mode::is_undecided() {
@@ -139,9 +146,9 @@ fn decide_mode(flags: usize) {
 }
 
 #[inline(always)]
-fn record(mut busy: BusyThread<'_>, event: &HeapEvent, entered: &Entered) {
+fn record(mut busy: BusyThread<'_>, event: &HeapEvent, entered: &EntryFrame) {
     let local = busy.own();
-    if let Some(stack) = recorder::walk(local, &Shim::of(event.kind).leave(entered.registers())) {
+    if let Some(stack) = recorder::walk(local, &Shim::of(event.kind).skip(entered.registers())) {
         recorder::record_event(local, stack, event);
     }
 }

@@ -1,4 +1,5 @@
-//! Counts without a dump: exact, of one thread where they say so, and the same with and without a recording.
+//! Counts without a dump. They are exact, and the same with and without a recording. Those of a
+//! region count one thread alone.
 
 mod scenario;
 
@@ -21,7 +22,8 @@ fn main() -> ExitCode {
     ])
 }
 
-/// All that matters is asserted by the child: with a recording, without, and when counting was asked for twice.
+/// Runs the child, which makes the assertions: without a recording, with counting asked for twice,
+/// and with a recording.
 fn check(name: &'static str) {
     Run::of(name).finish().assert_quiet(0);
     Run::of(name).env("ALLOC_TRACKER", "count").finish().assert_quiet(0);
@@ -45,7 +47,7 @@ fn work(seed: u64, rounds: usize) {
     black_box(lists);
 }
 
-/// Ours and the oracle's; nothing allocates between the two looks.
+/// Asserts that the tracker's counts equal the oracle's. Nothing allocates between reading the two.
 fn assert_equal(with_peak: bool) {
     let (ours, oracle) = (stats(), snapshot());
     assert!(ours.from_first_event);
@@ -102,7 +104,7 @@ fn measured() {
     drop(kept);
     let change = region.change();
     assert_eq!((change.allocations, change.deallocations, change.net_bytes()), (0, 1, -1000));
-    // A failed call is none.
+    // A call that failed is not counted.
     let ((), change) = measure(|| {
         let mut list = black_box(vec![1u8; 10]);
         assert!(list.try_reserve_exact(isize::MAX as usize / 2).is_err());
@@ -128,7 +130,7 @@ fn regions_of_threads() {
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-    // A new thread takes over what an older one has left behind; its region begins at nothing all the same.
+    // A new thread takes over the counters of an older one. Its region begins at zero all the same.
     for size in 1..100 {
         let measured = move || measure(|| std::mem::forget(black_box(Vec::<u8>::with_capacity(size)))).1;
         let change = std::thread::spawn(measured).join().unwrap();

@@ -1,4 +1,4 @@
-//! The dump cannot be written: one line on stderr, and the host does not notice.
+//! The dump cannot be written: the tracker prints one line on stderr, and the host does not notice.
 
 mod scenario;
 
@@ -35,7 +35,8 @@ fn main() -> ExitCode {
 const CODE: i32 = 42;
 const MARK: usize = 70_000;
 
-/// Events for several frames; each must leave `errno` alone, also the one in which the recording stops.
+/// Causes events for several dump frames. Each event must leave `errno` alone, even the one at
+/// which the recording stops.
 fn work() -> usize {
     let mut sum = 0;
     for round in 0..60_000 {
@@ -66,7 +67,7 @@ fn work_without_a_word() {
     std::process::exit(CODE);
 }
 
-/// What the program says and how it ends is what it says and how it ends without us.
+/// Asserts that the output and the exit status of the program are the same as without the tracker.
 #[track_caller]
 fn assert_as_untracked(outcome: &Outcome) {
     let untracked = Run::of("cannot_begin").finish();
@@ -103,7 +104,7 @@ fn check_cannot_begin(name: &'static str) {
     }
 }
 
-/// What was written is whole frames, and says that it is not all.
+/// Asserts that the dump consists of whole frames, and that it says that it is not complete.
 #[track_caller]
 fn assert_stopped(outcome: &Outcome, errno: i32, sidecar: bool) -> Replay {
     outcome
@@ -124,8 +125,9 @@ fn assert_stopped(outcome: &Outcome, errno: i32, sidecar: bool) -> Replay {
 }
 
 fn check_file_size_limit(name: &'static str) {
-    // In units of 512 bytes: room for the dump's header alone, and for two frames of 256 KiB in a file, and a ring in the
-    // sidecar. That has then the third frame, and what the ring holds.
+    // The limits are in units of 512 bytes. The first leaves room for the dump's header alone. The
+    // second leaves room for two frames of 256 KiB in the dump and for one ring in the sidecar. The
+    // sidecar then has the third frame, and the ring's entries become the fourth.
     for (limit, sidecar, frames) in [(8, false, 0), (1100, true, 4)] {
         let outcome = Run::through_shell(name, &format!("ulimit -f {limit}")).traced().finish();
         assert_as_untracked(&outcome);
@@ -136,21 +138,21 @@ fn check_file_size_limit(name: &'static str) {
     }
 }
 
-/// Not even for our line on stderr, which is a file.
+/// There is no room even for the tracker's line on stderr, which is a file too.
 fn check_no_byte_at_all(name: &'static str) {
     let outcome = Run::through_shell(name, "ulimit -f 0").traced().finish();
     outcome.assert_code(CODE);
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
 }
 
-/// A small file system at a place; gone when dropped.
+/// A small file system, which is unmounted when it is dropped.
 struct SmallDisk(CString);
 
 impl SmallDisk {
     fn mount(at: &Path) -> Option<SmallDisk> {
         let at = CString::new(at.as_os_str().as_bytes()).unwrap();
         let options = c"size=1m".as_ptr().cast();
-        // SAFETY: all of them are C strings.
+        // SAFETY: all pointers are to C strings.
         let refused = unsafe { libc::mount(c"none".as_ptr(), at.as_ptr(), c"tmpfs".as_ptr(), 0, options) };
         (refused == 0).then_some(SmallDisk(at))
     }
@@ -158,7 +160,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // SAFETY: a C string.
+        // SAFETY: the path is a C string.
         unsafe { libc::umount2(self.0.as_ptr(), libc::MNT_DETACH) };
     }
 }
@@ -178,11 +180,11 @@ fn check_full_disk(name: &'static str) {
     let replay = Replay::of(&dump);
     replay.assert_sound();
     assert!(!replay.complete && replay.from_sidecar && replay.stopped_errno == libc::ENOSPC);
-    // 1 MiB, without the 520 KiB of the sidecar, is a frame of 256 KiB and a piece; the sidecar has the second, and what the
-    // ring holds.
+    // 1 MiB without the 520 KiB of the sidecar has room for a frame of 256 KiB and a piece. The
+    // sidecar has the second frame, and the ring's entries become the third.
     assert_eq!(replay.frames, 3);
     assert!(std::fs::metadata(&dump).unwrap().len() <= 64 + (256 << 10));
-    // No room for a header.
+    // Now there is no room even for the file header.
     let mut filler = std::fs::File::create(folder.join("filler")).unwrap();
     while filler.write(&[0; 512]).is_ok() {}
     let run =
@@ -193,7 +195,8 @@ fn check_full_disk(name: &'static str) {
 }
 
 fn close_all() {
-    // SAFETY: what the host may do to descriptors that it does not know.
+    // SAFETY: a host may close descriptors that it does not know, and nothing of this program
+    // relies on them.
     assert_eq!(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) }, 0);
 }
 
@@ -209,18 +212,17 @@ fn check_descriptors_closed(name: &'static str) {
     assert_as_untracked(&outcome);
     let replay = assert_stopped(&outcome, libc::EBADF, true);
     replay.only_alloc(MARK as u64 + 1);
-    // The first one, and what the ring holds.
+    // The first frame, and one of the ring's entries.
     assert_eq!(replay.frames, 2);
 }
 
 const HOSTS: &[u8] = b"what the host writes, and nobody else";
 
-/// Opens a file of its own with the number that the dump had, and uses it beyond the end of the recording.
-/// A program that opens a file gets the lowest number that it has not used itself, at any time.
+/// A program that opens a file at any time gets the lowest descriptor that it does not use itself.
 fn first_descriptors() {
     let begun = std::time::Instant::now();
     while begun.elapsed() < std::time::Duration::from_millis(400) {
-        // So that there is something to look at.
+        // The process must grow, or the tracker takes no samples.
         std::mem::forget(black_box(vec![1u8; 1 << 16]));
         for _ in 0..50 {
             assert_eq!(std::fs::File::open("/dev/null").unwrap().as_raw_fd(), 3);
@@ -236,6 +238,8 @@ fn check_first_descriptors(name: &'static str) {
     assert!(samples >= 5, "{samples}");
 }
 
+/// Opens a file of its own under the descriptor that the dump had, and uses it beyond the end of
+/// the recording.
 fn descriptor_taken_over() {
     black_box(vec![1u8; MARK + 1]);
     let theirs = descriptor_of(&scenario::folder().join("dump.alloc"));
@@ -243,7 +247,7 @@ fn descriptor_taken_over() {
     let path = scenario::folder().join("hosts");
     let first = std::fs::File::create(&path).unwrap();
     assert_eq!(first.as_raw_fd(), 3);
-    // SAFETY: the number is nobody's any more.
+    // SAFETY: nothing uses the descriptor any more.
     let mut file = unsafe {
         assert_eq!(libc::dup2(first.as_raw_fd(), theirs), theirs);
         std::fs::File::from_raw_fd(theirs)
@@ -252,7 +256,7 @@ fn descriptor_taken_over() {
     file.write_all(HOSTS).unwrap();
     let sum = work();
     assert_eq!(std::fs::read(&path).unwrap(), HOSTS);
-    // It is still open, and still the same.
+    // The descriptor is still open, and still refers to the same file.
     file.write_all(HOSTS).unwrap();
     assert_eq!(file.metadata().unwrap().len(), 2 * HOSTS.len() as u64);
     drop(file);
@@ -260,7 +264,8 @@ fn descriptor_taken_over() {
     std::process::exit(CODE);
 }
 
-/// The number under which this process has a file open. The tracker keeps those that a program gets first for the program.
+/// Returns the descriptor under which this process has a file open. The tracker leaves the lowest
+/// descriptors to the program.
 fn descriptor_of(path: &std::path::Path) -> i32 {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap().map(Result::unwrap);
     let is_it = |entry: &std::fs::DirEntry| std::fs::read_link(entry.path()).is_ok_and(|file| file == path);

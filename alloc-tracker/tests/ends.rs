@@ -1,4 +1,4 @@
-//! However a process ends, what it has done is in its dump.
+//! However a process ends, its dump has the events that it has completed.
 
 mod scenario;
 
@@ -81,7 +81,7 @@ fn panic() {
     panic!("on purpose");
 }
 
-/// Ended by `exit`, by whichever way: the dump is whole, and its figures are the oracle's.
+/// After any kind of `exit` the dump is whole, and its counts are the oracle's.
 fn check_clean<const CODE: i32>(name: &'static str) {
     let outcome = Run::of(name).traced().finish();
     outcome.assert_quiet(CODE);
@@ -114,7 +114,8 @@ fn check_exit_beside_threads(name: &'static str) {
         let at_exit = [oracle.allocations, oracle.deallocations, oracle.reallocations];
         let begun = noted::open(&outcome.folder().join("notes")).begun.read();
         for (kind, recorded) in recorded(&replay).into_iter().enumerate() {
-            // The oracle counts a free before it is recorded: of each other thread's.
+            // The oracle counts a free before the tracker records it. So each of the other three
+            // threads may be one ahead.
             assert!(
                 recorded + 3 >= at_exit[kind] && recorded <= begun[kind],
                 "{recorded} {at_exit:?} {begun:?}"
@@ -128,7 +129,7 @@ fn under_exit() {
     begin();
     start_threads();
     work(1, 20_000);
-    // SAFETY: ends the process at once.
+    // SAFETY: the call ends the process at once.
     unsafe { libc::_exit(5) };
 }
 
@@ -161,7 +162,7 @@ fn work_for_ever() {
 }
 
 fn check_signal<const SIGNAL: i32>(name: &'static str) {
-    // Somewhere in the first frame, and in later ones.
+    // The kill comes during the first frame, and during later ones.
     for events in [10_000, 100_000, 250_000] {
         let mut running = Run::of(name).traced().start();
         let notes = noted::open(&running.folder().join("notes"));
@@ -173,7 +174,7 @@ fn check_signal<const SIGNAL: i32>(name: &'static str) {
     }
 }
 
-/// Killed after a few milliseconds, when there is hardly a dump.
+/// Kills the process after a few milliseconds, when the dump has hardly begun.
 fn check_kill_early(name: &'static str) {
     for round in 0..20 {
         let mut running = Run::of(name).traced().start();
@@ -186,7 +187,8 @@ fn check_kill_early(name: &'static str) {
     }
 }
 
-/// Dump and sidecar together hold every event that was done, and none that had not been begun.
+/// Asserts that dump and sidecar together have every event that was done, and none that had not
+/// begun.
 #[track_caller]
 fn check_cut_short(outcome: &Outcome) {
     assert!(outcome.our_lines().is_empty(), "{}", outcome.stderr);
@@ -201,7 +203,7 @@ fn check_cut_short(outcome: &Outcome) {
             (done[kind]..=begun[kind]).contains(&recorded),
             "{done:?} {recorded} of kind {kind} {begun:?}"
         );
-        // Each of the four threads was in the middle of one event at most.
+        // Each of the four threads was in at most one event.
         assert!(begun[kind] - done[kind] <= 4);
     }
 }

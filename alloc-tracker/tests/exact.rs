@@ -1,5 +1,5 @@
-//! What the dump says is what happened: every figure against an independent counter, and the side effects that an
-//! allocator must not have.
+//! The dump is exact: all its figures equal those of an independent counter. And the tracker has
+//! none of the side effects that an allocator must not have.
 
 mod scenario;
 
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use alloc_oracle::{Counting, report_at_exit};
 use alloc_tracker::AllocTracker;
-use scenario::replay::What;
+use scenario::replay::EventKind;
 use scenario::{Lcg, Run, Scenario};
 
 #[global_allocator]
@@ -37,7 +37,7 @@ fn single_thread() {
         let align = 1 << lcg.below(7);
         match lcg.below(8) {
             0..=2 => blocks.push(allocate(Layout::from_size_align(lcg.size() | 1, align).unwrap(), false)),
-            // Zeroed ones can be told by their even size.
+            // Zeroed blocks have even sizes, so that the check can recognise them.
             3 => blocks.push(allocate(Layout::from_size_align(lcg.size() * 2, align).unwrap(), true)),
             4..=5 if !blocks.is_empty() => {
                 let (block, layout) = &mut blocks[victim];
@@ -66,7 +66,7 @@ fn check_single_thread(name: &'static str) {
     assert!(replay.from_first_event && replay.pid == outcome.pid);
     let held: u64 = replay.live.values().map(|block| block.size).sum();
     assert_eq!((replay.live.len() as u64, held), (replay.counts.live_blocks, replay.counts.live_bytes));
-    let zeroed = |event: &&scenario::replay::Event| event.what == What::AllocZeroed;
+    let zeroed = |event: &&scenario::replay::Event| event.kind == EventKind::AllocZeroed;
     assert!(replay.events.iter().filter(zeroed).count() > EVENTS / 10);
     assert!(replay.events.iter().filter(zeroed).all(|event| event.size % 2 == 0));
     assert_eq!(replay.trailer.unwrap().totals.unwrap().truncated_stacks, 0);
@@ -74,7 +74,7 @@ fn check_single_thread(name: &'static str) {
 
 fn failed_calls() {
     report_at_exit();
-    // More than any address space has.
+    // More bytes than any address space has.
     let too_much = isize::MAX as usize / 2;
     for _ in 0..100 {
         let mut list = black_box(Vec::<u8>::new());
@@ -99,7 +99,8 @@ fn check_failed_calls(name: &'static str) {
 const THREADS: u64 = 4;
 const ROUNDS: usize = 30_000;
 
-/// Blocks lie in shared slots, so most are freed and many are moved by another thread than the one that made them.
+/// The threads share the slots of the blocks. So another thread than the one that allocated a block
+/// frees most of the blocks, and moves many.
 fn several_threads() {
     report_at_exit();
     let slots: Vec<Mutex<Vec<u8>>> = (0..64).map(|_| Mutex::new(Vec::new())).collect();
@@ -113,7 +114,7 @@ fn several_threads() {
                     let mut block = std::mem::take(&mut *slot.lock().unwrap());
                     match lcg.below(8) {
                         0..=1 => block = Vec::with_capacity(lcg.size()),
-                        // From below glibc's threshold for mappings to above it, and back.
+                        // Sizes go from below glibc's threshold for mappings to above it, and back.
                         2 => block.reserve_exact(150_000),
                         3..=6 => {
                             let size = lcg.size();
@@ -127,7 +128,8 @@ fn several_threads() {
                 }
             })
         };
-        // Joined one by one: a scope does not wait for the destructors of its threads.
+        // The threads are joined one by one, because a scope does not wait for the destructors of
+        // its threads.
         let threads: Vec<_> = (0..THREADS).map(thread).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
@@ -142,7 +144,7 @@ fn check_several_threads(name: &'static str) {
     assert_eq!((replay.lost, replay.foreign_frees), (0, 0));
     let held: u64 = replay.live.values().map(|block| block.size).sum();
     assert_eq!((replay.live.len() as u64, held), (replay.counts.live_blocks, replay.counts.live_bytes));
-    // The scenario is worth something only if it is as wild as it claims.
+    // The scenario tests something only if the threads really were in each other's way.
     assert_eq!(replay.threads.len() as u64, 1 + THREADS);
     assert!(replay.counts.reallocations > 30_000 && replay.split_reallocs > 0, "{:?}", replay.counts);
     assert!(replay.threads.values().filter(|thread| thread.ended).count() as u64 == THREADS);
@@ -163,11 +165,12 @@ fn check_lazy_zero_pages(name: &'static str) {
     outcome.assert_quiet(0);
     assert!(outcome.number("grown") < HUGE as u64 / 16, "{}", outcome.stdout);
     let replay = outcome.whole_replay();
-    assert_eq!(replay.only_alloc(HUGE as u64).what, What::AllocZeroed);
+    assert_eq!(replay.only_alloc(HUGE as u64).kind, EventKind::AllocZeroed);
     assert!(replay.counts.peak_bytes >= HUGE as u64);
 }
 
-/// Enough events for several frames and samples, so that every system call of ours is made in between.
+/// Causes events for several frames and samples, so that the tracker makes all of its system calls
+/// in between.
 fn errno_is_kept() {
     let layout = Layout::from_size_align(100, 8).unwrap();
     for round in 0..60_000 {
@@ -209,8 +212,8 @@ fn free((block, layout): (*mut u8, Layout)) {
     unsafe { dealloc(block, layout) };
 }
 
-/// Bytes of memory that are really there.
-/// The pages themselves, counted: what `statm` says may be some hundred pages late.
+/// Returns the resident set in bytes, from a count of the pages. The number in `statm` may be some
+/// hundred pages late.
 fn resident() -> u64 {
     let smaps = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let line = smaps.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();

@@ -1,4 +1,5 @@
-//! A forked child never writes into its parent's dump, and a program that is started never into another's.
+//! A forked child never writes into its parent's dump, and a program that another one starts never
+//! writes into its starter's.
 
 mod scenario;
 
@@ -39,18 +40,19 @@ fn work(size: usize, rounds: usize) {
     }
 }
 
-/// Runs `child` in a fork; its exit status.
+/// Runs `child` in a fork. Returns the exit status of the fork.
 fn fork(child: impl FnOnce()) -> i32 {
     wait(start_fork(child))
 }
 
 fn start_fork(child: impl FnOnce()) -> libc::pid_t {
-    // SAFETY: the child calls `child` and ends; glibc's allocator works in the fork of a process with threads.
+    // SAFETY: the child calls `child` and ends; glibc's allocator works in the fork of a process
+    // with threads.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
     if pid == 0 {
         child();
-        // SAFETY: ends the child at once.
+        // SAFETY: the call ends the child at once.
         unsafe { libc::_exit(0) };
     }
     pid
@@ -58,7 +60,8 @@ fn start_fork(child: impl FnOnce()) -> libc::pid_t {
 
 fn wait(pid: libc::pid_t) -> i32 {
     let mut status = 0;
-    // SAFETY: the child is ours and `status` a valid place.
+    // SAFETY: the child belongs to this process, and `status` is valid for the number that the call
+    // writes.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 1000 + libc::WTERMSIG(status) }
 }
@@ -67,7 +70,7 @@ fn child_leaves<const BY_EXIT: bool>() {
     report_at_exit();
     work(PARENTS, 1000);
     let status = fork(|| {
-        // More than a frame.
+        // More events than a dump frame holds.
         work(CHILDS, 60_000);
         if BY_EXIT {
             std::process::exit(6);
@@ -77,7 +80,7 @@ fn child_leaves<const BY_EXIT: bool>() {
     work(PARENTS, 1000);
 }
 
-/// Forks while other threads hold whatever they hold.
+/// Forks while other threads hold any locks that they take.
 fn beside_threads() {
     report_at_exit();
     let stop = AtomicBool::new(false);
@@ -87,7 +90,8 @@ fn beside_threads() {
                 work(PARENTS / 31, 10);
             }
         };
-        // Joined one by one: a scope does not wait for the destructors of its threads.
+        // The threads are joined one by one, because a scope does not wait for the destructors of
+        // its threads.
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(until_stopped)).collect();
         for round in 0..200 {
             let status = fork(|| {
@@ -110,7 +114,7 @@ fn check_child_is_not_there(name: &'static str) {
     let outcome = Run::of(name).traced().finish();
     outcome.assert_quiet(0);
     let replay = outcome.whole_replay();
-    // The last to report at exit is the parent.
+    // The parent is the last to report at its exit.
     assert_eq!(replay.counts.without_peak(), outcome.oracle().without_peak());
     assert_eq!((replay.lost, replay.foreign_frees), (0, 0));
     assert_eq!(replay.allocs(PARENTS as u64).count(), 2000);
@@ -126,7 +130,7 @@ fn profiler_in_child() {
     let path = scenario::folder().join("child.alloc");
     assert_eq!(
         fork(|| {
-            // Before any event of the child.
+            // The child has had no event before.
             assert_forked(Profiler::builder().start());
             assert_forked(Profiler::builder().output(&path).start());
             assert_forked(Profiler::builder().start());
@@ -145,22 +149,23 @@ fn check_profiler_in_child(name: &'static str) {
     assert_eq!(outcome.files(), ["dump.alloc"]);
 }
 
-/// The child has its copy of the guard, and ends it; and it lives on when the parent begins the next dump at the same
-/// place.
+/// The child has a copy of the guard and drops it. It still lives when the parent begins the next
+/// dump at the same path.
 fn guard_in_child() {
     let path = scenario::folder().join("dump.alloc");
     let mut pipe = [0; 2];
-    // SAFETY: room for two descriptors.
+    // SAFETY: the array has room for two descriptors.
     assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
     let profiler = Profiler::builder().output(&path).start().unwrap();
     work(PARENTS, 10);
     let guard = &raw const profiler;
     let child = start_fork(|| {
         work(CHILDS, 10);
-        // SAFETY: the child's copy, which nobody else drops: it ends by `_exit`.
+        // SAFETY: the child drops its copy only here, because the child ends by `_exit`.
         drop(unsafe { guard.read() });
         let mut byte = 0u8;
-        // SAFETY: our own end of the pipe is closed, so the read ends when the parent closes its own.
+        // SAFETY: the descriptors are open. The child closes its writing end, so the read ends when
+        // the parent closes its own.
         unsafe {
             libc::close(pipe[1]);
             libc::read(pipe[0], (&raw mut byte).cast(), 1);
@@ -171,7 +176,7 @@ fn guard_in_child() {
     scenario::replay::Replay::of(&path).assert_whole();
     let again = Profiler::builder().output(&path).start().unwrap();
     work(PARENTS, 5);
-    // SAFETY: opened above, closed once.
+    // SAFETY: the descriptor was opened above and is closed once.
     unsafe { libc::close(pipe[1]) };
     assert_eq!(wait(child), 0);
     again.finish().unwrap();
@@ -184,7 +189,8 @@ fn check_guard_in_child(name: &'static str) {
     assert_eq!((replay.allocs(PARENTS as u64).count(), replay.allocs(CHILDS as u64).count()), (5, 0));
 }
 
-/// Starts itself again, with the same environment, while it is recorded: as the vfork of `Command` and as a fork.
+/// Starts itself again with the same environment while it is recorded: once through the vfork of
+/// `Command`, once through a fork.
 fn spawned_program() {
     if std::env::var_os("AGAIN").is_some() {
         work(CHILDS, 1000);
@@ -197,7 +203,8 @@ fn spawned_program() {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.env("AGAIN", "1").env_remove("ALLOC_ORACLE_OUT");
         if by_fork {
-            // SAFETY: it allocates between fork and exec, which glibc allows and programs do.
+            // SAFETY: the closure allocates between fork and exec, which glibc allows and programs
+            // do.
             unsafe {
                 command.pre_exec(|| {
                     work(CHILDS, 10);
@@ -222,7 +229,7 @@ fn check_spawned_program(name: &'static str) {
     check_child_is_not_there(name);
 }
 
-/// Somebody asks for statistics, so that every event takes the way on which it is also counted.
+/// Asks for statistics first, so that every event is counted besides being recorded.
 fn counting() {
     black_box(alloc_tracker::stats());
     work(PARENTS, 100);
@@ -244,7 +251,7 @@ fn check_followed_while_counting(name: &'static str) {
     let own = outcome.files().into_iter().find(|file| file != "dump.alloc").expect("a dump of the child");
     let child = Replay::of(&outcome.folder().join(own));
     child.assert_sound();
-    // The very first may be the one at which the child finds out.
+    // The child may notice the fork only at its very first event.
     assert!(of(&child, CHILDS) >= CHILDS_ROUNDS - 1, "{}", of(&child, CHILDS));
 }
 
@@ -256,14 +263,15 @@ fn check_run_token(name: &'static str) {
     let outcome = Run::of(name).traced().env("ALLOC_TRACKER_RUN", "token 1").finish();
     outcome.assert_quiet(0);
     assert_eq!(outcome.whole_replay().run, "token 1");
-    // A file that is there belongs to another process of the run.
+    // A file that exists already belongs to another process of the run.
     let run = Run::of(name).traced().env("ALLOC_TRACKER_RUN", "token 1");
     std::fs::write(run.dump(), "theirs").unwrap();
     let outcome = run.finish();
     outcome.assert_one_line(0, &["not profiled", "another program of this run", "dump.alloc", "%p"]);
     assert_eq!(std::fs::read(outcome.dump()).unwrap(), b"theirs");
     assert_eq!(outcome.files(), ["dump.alloc"]);
-    // Without a token an older dump is replaced; and `%p` makes a name for each.
+    // Without a token the recording replaces an older dump. `%p` gives each process a name of its
+    // own.
     let run = Run::of(name).traced();
     std::fs::write(run.dump(), [&alloc_dump::layout::MAGIC[..], b"older"].concat()).unwrap();
     let outcome = run.finish();

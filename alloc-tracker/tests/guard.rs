@@ -1,4 +1,4 @@
-//! Recordings of a part of a program, begun and ended by code.
+//! Recordings of a part of a program, which code begins and ends.
 
 mod scenario;
 
@@ -10,7 +10,7 @@ use std::sync::mpsc;
 
 use alloc_oracle::{Counting, report_at_exit, snapshot};
 use alloc_tracker::{AllocTracker, Profiler, StartError};
-use scenario::replay::{Replay, What};
+use scenario::replay::{EventKind, Replay};
 use scenario::{Outcome, Run, Scenario};
 
 #[global_allocator]
@@ -83,14 +83,14 @@ fn check_from_the_middle(name: &'static str) {
     let mut sizes: Vec<u64> = replay
         .events
         .iter()
-        .filter(|event| event.what == What::Dealloc { sized: true })
+        .filter(|event| event.kind == EventKind::Dealloc { sized: true })
         .map(|event| event.size)
         .collect();
     sizes.sort_unstable();
     assert!((1..=100).all(|size| sizes.binary_search(&size).is_ok()), "{sizes:?}");
-    assert!(!replay.events.iter().any(|event| event.what == What::Dealloc { sized: false }));
+    assert!(!replay.events.iter().any(|event| event.kind == EventKind::Dealloc { sized: false }));
     let moved = replay.events.iter().find(|event| event.size == 1400).unwrap();
-    assert!(matches!(moved.what, What::Realloc { old_size: 700, .. }), "{moved:?}");
+    assert!(matches!(moved.kind, EventKind::Realloc { old_size: 700, .. }), "{moved:?}");
     assert_eq!((replay.allocs(MARK as u64).count(), replay.allocs(MARK as u64 + 1).count()), (1, 0));
 }
 
@@ -111,7 +111,8 @@ fn check_one_at_a_time(name: &'static str) {
 
 const SPANS: usize = 5;
 
-/// Between the first mark and the second of each recording: exactly what the oracle counts.
+/// Between the first and the second mark of each recording the dump has exactly the events that the
+/// oracle counts.
 fn one_after_the_other() {
     let (send, receive) = mpsc::channel::<usize>();
     let (answer, answers) = mpsc::channel();
@@ -153,17 +154,17 @@ fn check_one_after_the_other(name: &'static str) {
     for span in 0..SPANS {
         let replay = whole(&outcome, &format!("{span}.alloc"));
         let place = |size| replay.events.iter().position(|event| event.size == size as u64).unwrap();
-        // Behind the free of the first mark, up to the second.
+        // The events behind the free of the first mark, up to the second mark.
         let between = &replay.events[place(MARK) + 2..place(MARK + 1)];
         assert_eq!(between.len() as u64, outcome.number(&format!("events{span}")));
-        let allocated = between.iter().filter(|event| !matches!(event.what, What::Dealloc { .. }));
+        let allocated = between.iter().filter(|event| !matches!(event.kind, EventKind::Dealloc { .. }));
         assert_eq!(allocated.map(|event| event.size).sum::<u64>(), outcome.number(&format!("bytes{span}")));
-        // Main, the worker of all spans, and the thread of this one.
+        // The main thread, the worker of all spans, and the thread of this span.
         let names: Vec<&str> = replay.threads.values().map(|thread| thread.name.as_str()).collect();
         assert_eq!(names.len(), 3, "{names:?}");
         assert!(names.contains(&"the worker"));
         assert_eq!(replay.threads.values().filter(|thread| thread.ended).count(), 1);
-        // The nodes begin anew in each file; every stack, the first of a thread too, is whole.
+        // Each file defines its nodes anew. Every stack is whole, even the first one of a thread.
         let mut outermost = std::collections::BTreeSet::new();
         for event in &replay.events {
             outermost.insert((event.thread, replay.chain(event.stack).0.last().copied().unwrap_or(0)));
@@ -211,7 +212,7 @@ fn cannot_be_created() {
         panic!("a dump in a folder that is not there");
     };
     assert_eq!((said.as_str(), source.kind()), (path.to_str().unwrap(), std::io::ErrorKind::NotFound));
-    // That was no recording: another may begin.
+    // No recording has begun, so another may begin.
     let profiler = record("dump.alloc");
     mark(0);
     profiler.finish().unwrap();
@@ -223,7 +224,8 @@ fn check_cannot_be_created(name: &'static str) {
     outcome.whole_replay().only_alloc(MARK as u64);
 }
 
-/// A recording that fails is over for its guard; the next one has a helper, and is not ended by the guard of the one before.
+/// A recording that fails is over for its guard. The next recording has a drain thread, and the
+/// guard of the failed one does not end it.
 fn after_a_failure() {
     let limit = |bytes: libc::rlim_t| {
         let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
@@ -239,7 +241,8 @@ fn after_a_failure() {
     let profiler = record("dump.alloc");
     assert!(failing.finish().is_err());
     mark(0);
-    // The helper looks at the process from time to time, and sees that it grows.
+    // The drain thread takes samples of the process from time to time, and these show that it
+    // grows.
     for _ in 0..5 {
         std::mem::forget(black_box(vec![1u8; 4 << 20]));
         std::thread::sleep(std::time::Duration::from_millis(60));
@@ -255,56 +258,60 @@ fn check_after_a_failure(name: &'static str) {
     for number in [0, 1] {
         replay.only_alloc((MARK + number) as u64);
     }
-    // One at the beginning and one at the end would be there without a helper.
+    // Without a drain thread there would be one sample at the beginning and one at the end.
     assert!(replay.samples.len() >= 4, "{}", replay.samples.len());
 }
 
-/// The system's allocator, but a realloc to [`GATED`] bytes waits, when the old block is free already, until it is let
-/// through; one to [`GATED_AND_REFUSED`] waits and fails.
+/// The system's allocator, with a gate for two sizes. A realloc to [`GATED`] bytes frees the old
+/// block, and then waits until the test lets it through. A realloc to [`GATED_AND_REFUSED`] bytes
+/// waits and fails.
 struct Gate;
 
 const GATED: usize = 40_001;
 const GATED_AND_REFUSED: usize = 40_002;
 
-/// How many moves have come to the gate, and how many may pass.
-static CAME: AtomicU32 = AtomicU32::new(0);
+/// How many reallocs have come to the gate.
+static ARRIVED: AtomicU32 = AtomicU32::new(0);
+/// How many reallocs may pass the gate.
 static MAY_PASS: AtomicU32 = AtomicU32::new(0);
-/// Where the last block lay that is free behind the gate, and will be the next of its size to be handed out.
+/// The address of the old block of the last realloc at the gate. The next allocation of its size
+/// gets this address.
 static FREED: AtomicUsize = AtomicUsize::new(0);
 
 const SLOT: usize = 5_000;
 
-// SAFETY: forwards to the system's allocator, or does what a realloc is defined to do, in pieces.
+// SAFETY: the methods forward to the system's allocator, or do the steps of a realloc one by one.
 unsafe impl GlobalAlloc for Gate {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let freed = if layout.size() == SLOT { FREED.swap(0, SeqCst) } else { 0 };
         if freed != 0 {
             return freed as *mut u8;
         }
-        // SAFETY: the caller's own promise.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is passed on unchanged.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's own promise.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is passed on unchanged.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if new_size != GATED && new_size != GATED_AND_REFUSED {
-            // SAFETY: the caller's own promise.
+            // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is passed on unchanged.
             return unsafe { System.realloc(block, layout, new_size) };
         }
         let mut moved = std::ptr::null_mut();
         if new_size == GATED {
-            // SAFETY: the caller's own promise; the two do not overlap, and the old block is not used any more.
+            // SAFETY: the caller keeps the contract of `GlobalAlloc`. The blocks do not overlap,
+            // and the old one is not used any more.
             unsafe {
                 moved = System.alloc(Layout::from_size_align_unchecked(new_size, layout.align()));
                 moved.copy_from_nonoverlapping(block, layout.size());
             }
             FREED.store(block as usize, SeqCst);
         }
-        let number = CAME.fetch_add(1, SeqCst);
+        let number = ARRIVED.fetch_add(1, SeqCst);
         while MAY_PASS.load(SeqCst) <= number {
             std::thread::yield_now();
         }
@@ -312,15 +319,16 @@ unsafe impl GlobalAlloc for Gate {
     }
 }
 
-/// A thread that makes a block of [`SLOT`] bytes, moves it through the gate, and frees it.
+/// Starts a thread that allocates a block of [`SLOT`] bytes, moves it through the gate, and frees
+/// it. Returns once the thread is at the gate.
 fn start_move(size: usize) -> std::thread::JoinHandle<()> {
-    let before = CAME.load(SeqCst);
+    let before = ARRIVED.load(SeqCst);
     let thread = std::thread::spawn(move || {
         let mut list = black_box(Vec::<u8>::with_capacity(SLOT));
         assert_eq!(list.try_reserve_exact(size).is_ok(), size == GATED);
         drop(black_box(list));
     });
-    while CAME.load(SeqCst) == before {
+    while ARRIVED.load(SeqCst) == before {
         std::thread::yield_now();
     }
     thread
@@ -331,7 +339,7 @@ fn let_through(thread: std::thread::JoinHandle<()>) {
     thread.join().unwrap();
 }
 
-/// The old address is another block's by the time that the move is over.
+/// The old address belongs to another block by the time that the realloc ends.
 fn move_at_the_start() {
     let mover = start_move(GATED);
     let profiler = record("dump.alloc");
@@ -342,23 +350,24 @@ fn move_at_the_start() {
     profiler.finish().unwrap();
 }
 
-/// A program that counts has the hook see the second half, which is then lost; another passes it by.
+/// In a program that counts, the hook sees the second half of the realloc, which is then lost. In
+/// another program the hook does not see it.
 fn check_move_at_the_start(name: &'static str) {
     for (mode, lost) in [("off", 0), ("count", 1)] {
         let outcome = Run::of(name).env("ALLOC_TRACKER", mode).finish();
         outcome.assert_quiet(0);
         let replay = outcome.whole_replay();
         assert_eq!(replay.lost, lost);
-        assert!(!replay.events.iter().any(|event| event.size == GATED as u64 && event.what != SIZED));
+        assert!(!replay.events.iter().any(|event| event.size == GATED as u64 && event.kind != SIZED));
         let reused = replay.only_alloc(SLOT as u64);
         let of_it: Vec<_> = replay.events.iter().filter(|event| event.addr == reused.addr).collect();
         assert_eq!(of_it.len(), 2, "{of_it:?}");
-        assert!(of_it[1].what == SIZED && of_it[1].thread == reused.thread);
+        assert!(of_it[1].kind == SIZED && of_it[1].thread == reused.thread);
         assert!(!replay.live.contains_key(&reused.addr));
     }
 }
 
-const SIZED: What = What::Dealloc { sized: true };
+const SIZED: EventKind = EventKind::Dealloc { sized: true };
 
 fn move_into_the_next() {
     let first = record("first.alloc");
@@ -379,12 +388,13 @@ fn check_move_into_the_next(name: &'static str) {
     outcome.assert_quiet(0);
     let first = whole(&outcome, "first.alloc");
     assert_eq!((first.lost, first.split_reallocs, first.failed_reallocs), (0, 0, 0));
-    // The move that succeeded; the one that failed has changed nothing.
+    // The lost event is the realloc that succeeded. The one that failed has changed nothing.
     let second = whole(&outcome, "second.alloc");
     assert_eq!((second.lost, second.split_reallocs, second.failed_reallocs), (1, 0, 0));
 }
 
-/// One succeeds and one fails, each with an event of another thread in between, the first with one at its old address.
+/// One realloc succeeds and one fails. An event of another thread comes in the middle of each. In
+/// the first it is an allocation at the realloc's old address.
 fn moves_of_two_threads() {
     report_at_exit();
     let mover = start_move(GATED);
@@ -405,9 +415,10 @@ fn check_moves_of_two_threads(name: &'static str) {
     assert_eq!((replay.lost, replay.foreign_frees), (0, 0));
     assert!(replay.split_reallocs >= 1 && replay.failed_reallocs == 1);
     let moved = replay.events.iter().find(|event| event.size == GATED as u64).unwrap();
-    let What::Realloc { old, old_size } = moved.what else { panic!("{moved:?}") };
+    let EventKind::Realloc { old, old_size } = moved.kind else { panic!("{moved:?}") };
     assert_eq!(old_size, SLOT as u64);
-    // Allocated by the mover, and again before the move was over; the third is that of the move that fails.
+    // The mover allocates the first, and the main thread the second at the same address before the
+    // realloc ends. The third is the block of the realloc that fails.
     let slots: Vec<_> = replay.allocs(SLOT as u64).collect();
     assert_eq!(slots.len(), 3);
     assert_eq!((slots[0].addr, slots[1].addr), (old, old));

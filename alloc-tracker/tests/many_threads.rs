@@ -1,4 +1,5 @@
-//! Ten thousand threads come and go: each has its events and its name, and nothing of them stays.
+//! Ten thousand threads come and go. The dump has the events and the name of each, and the tracker
+//! keeps no memory for them.
 
 mod scenario;
 
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use alloc_oracle::{Counting, report_at_exit};
 use alloc_tracker::AllocTracker;
-use scenario::replay::What;
+use scenario::replay::EventKind;
 use scenario::{Run, Scenario};
 
 #[global_allocator]
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
 
 const THREADS: usize = 10_000;
 const EARLY: usize = 1_000;
-/// So many are there at once.
+/// How many threads run at once.
 const BATCH: usize = 50;
 const MARK: usize = 100_000;
 
@@ -31,7 +32,7 @@ fn ten_thousand() {
         let batch = (first..first + BATCH).map(|number| {
             let work = move || {
                 let block = black_box(Vec::<u8>::with_capacity(MARK + number));
-                // Freed by the main thread.
+                // The main thread frees this block.
                 Box::new((number, block.capacity(), [1u8; 100]))
             };
             std::thread::Builder::new().name(format!("worker {number}")).spawn(work).unwrap()
@@ -42,14 +43,15 @@ fn ten_thousand() {
             assert_eq!((result.0, result.1), (number, MARK + number));
         }
         if first + BATCH == EARLY || first + BATCH == THREADS {
-            // Past the time of the next sample.
+            // Wait until the next sample has been taken.
             std::thread::sleep(Duration::from_millis(15));
             println!("rss{}={}", first + BATCH, resident());
         }
     }
 }
 
-/// The pages themselves, counted: what `statm` says may be some hundred pages late.
+/// Returns the resident set in bytes, from a count of the pages. The number in `statm` may be some
+/// hundred pages late.
 fn resident() -> u64 {
     let smaps = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let line = smaps.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
@@ -63,7 +65,7 @@ fn check_ten_thousand(name: &'static str) {
     assert_eq!(replay.counts.without_peak(), outcome.oracle().without_peak());
     assert_eq!((replay.lost, replay.foreign_frees), (0, 0));
 
-    // The main thread, and every other with its own start, name and end.
+    // There are the main thread and all others, each with its own start, name and end.
     assert_eq!(replay.threads.len(), 1 + THREADS);
     let ended: HashMap<&str, u32> = replay
         .threads
@@ -76,7 +78,7 @@ fn check_ten_thousand(name: &'static str) {
     let marks: Vec<_> = replay
         .events
         .iter()
-        .filter(|event| range.contains(&event.size) && event.what == What::Alloc)
+        .filter(|event| range.contains(&event.size) && event.kind == EventKind::Alloc)
         .map(|event| (event.size - range.start, event.thread))
         .collect();
     assert_eq!(marks.len(), THREADS);
@@ -84,11 +86,12 @@ fn check_ten_thousand(name: &'static str) {
         assert_eq!(ended.get(format!("worker {number}").as_str()), Some(&thread), "worker {number}");
     }
 
-    // A page for each thread that is gone would be 36 MB.
+    // A page for each thread that has ended would be 36 MB.
     let grown = outcome.number("rss10000").saturating_sub(outcome.number("rss1000"));
     assert!(grown < 4 << 20, "{grown}");
-    // The tracker's own mappings: those of the threads at once may differ, not those of all that were.
-    // A ring of 196 KiB, 64 KiB for nodes, and the walk.
+    // The tracker's own mappings may differ by those of the threads that run at once, but must not
+    // grow with all threads that ever ran. Those of a thread are a ring of 196 KiB, 64 KiB for
+    // nodes, and the walk.
     let of_a_thread = (196 << 10) + (64 << 10) + (96 << 10);
     let (early, late) = replay.samples.split_at(replay.samples.len() / 5);
     let most =

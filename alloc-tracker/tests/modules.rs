@@ -1,4 +1,5 @@
-//! The files that the addresses of a dump lie in: with the right build-id, the right bias, and in time.
+//! The modules that the addresses of a dump belong to: they have the right build-id and bias, and
+//! come before their nodes.
 
 mod scenario;
 #[path = "scenario/symbols.rs"]
@@ -56,7 +57,7 @@ fn check_own_file(name: &'static str) {
     assert_eq!(own.len(), 1);
     assert!(own[0].nodes_before == 0 && own[0].mapped);
     assert_eq!(own[0].build_id, symbols.build_id);
-    // The system's own tool agrees, where there is one.
+    // The system's own tool agrees, if the machine has it.
     match Command::new("readelf").arg("-n").arg(&program).output() {
         Ok(notes) => {
             let hex: String = own[0].build_id.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -64,19 +65,19 @@ fn check_own_file(name: &'static str) {
         }
         Err(_) => println!("skipped: readelf missing"),
     }
-    // With a wrong bias no address would be in the function that it is in.
+    // With a wrong bias the addresses would lie in other functions.
     let (chain, _) = replay.chain(replay.only_alloc(MARK as u64).stack);
     let names = symbols.names(&replay, &chain);
     assert!(names.iter().any(|name| name.contains("function_with_a_name")), "{names:#?}");
     assert!(names.last().is_some_and(|name| name.contains("_start")), "{names:#?}");
-    // No address is outside of all files, and no two files are at the same place.
+    // No address is outside of all modules, and no two modules overlap.
     assert!(replay.nodes.values().all(|node| node.module.is_some()));
     let mut ranges: Vec<_> = replay.modules.iter().map(|module| (module.start, module.end)).collect();
     ranges.sort_unstable();
     assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{ranges:x?}");
 }
 
-/// The library that is built beside this test from `tests/plugin`.
+/// Returns the library that is built from `tests/plugin` beside this test.
 fn plugin() -> Option<PathBuf> {
     let target = std::env::current_exe().unwrap().parent()?.parent()?.to_path_buf();
     let built = target.join("examples").join("libplugin.so");
@@ -92,14 +93,14 @@ impl Library {
 
     fn open_at(path: &Path) -> Library {
         let path = CString::new(path.as_os_str().as_bytes()).unwrap();
-        // SAFETY: a C string; the library's initialisers are those of std.
+        // SAFETY: the path is a C string, and the library's initialisers are those of std.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         assert!(!handle.is_null());
         Library(handle)
     }
 
     fn symbol(&self, name: &std::ffi::CStr) -> *mut libc::c_void {
-        // SAFETY: the library is open and the name a C string.
+        // SAFETY: the library is open, and the name is a C string.
         let symbol = unsafe { libc::dlsym(self.0, name.as_ptr()) };
         assert!(!symbol.is_null());
         symbol
@@ -119,12 +120,14 @@ impl Library {
     }
 
     fn close(self) {
-        // SAFETY: opened once and closed once; nothing of it is running.
+        // SAFETY: the library was opened once and is closed once, and none of its functions is
+        // running.
         assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
     }
 }
 
-/// At once, when the last look at the modules is a moment ago.
+/// Loads a library and calls it at once, when the tracker has looked at the modules only a moment
+/// ago.
 fn loaded_later() {
     black_box(vec![1u8; 10]);
     let library = Library::open();
@@ -147,7 +150,7 @@ fn check_loaded_later(name: &'static str) {
     if skip_without_plugin() {
         return;
     }
-    // The library has its own copy of the tracker, which must not find a name for a second dump.
+    // The library has a tracker of its own, which must not begin a second dump.
     let outcome = Run::of(name).checked().finish();
     outcome.assert_code(0);
     let replay = outcome.whole_replay();
@@ -155,11 +158,12 @@ fn check_loaded_later(name: &'static str) {
     assert!(library.mapped && !library.build_id.is_empty() && library.nodes_before > 0);
     let (chain, _) = replay.chain(replay.only_alloc(MARK as u64).stack);
     assert!(chain.iter().any(|pc| (library.start..library.end).contains(pc)), "{chain:x?}");
-    // Each node came after the module that it lies in.
+    // Each node comes after the module that it belongs to.
     assert!(replay.nodes.values().all(|node| node.module.is_some()));
 }
 
-/// Unmapped and mapped again, perhaps elsewhere: another module, or the same if nobody has looked in between.
+/// Unmaps a library and maps it again, perhaps elsewhere. It is another module then, or the same
+/// one if the tracker has not looked in between.
 fn loaded_again() {
     for _ in 0..3 {
         let library = Library::open();
@@ -187,7 +191,8 @@ fn check_loaded_again(name: &'static str) {
     }
 }
 
-/// A library whose one function calls back, from a stack frame and in a file of these sizes.
+/// Builds a library whose only function calls another one. Its stack frame has room for `frame`
+/// bytes, and its file contains `padding` more bytes.
 fn build_library(folder: &Path, name: &str, frame: usize, padding: usize) -> bool {
     let source = format!(
         "#![no_std]
@@ -208,8 +213,8 @@ fn build_library(folder: &Path, name: &str, frame: usize, padding: usize) -> boo
 
 const TINY: [&str; 2] = ["tiny.so", "tiny_too.so"];
 
-/// All of such a file lies in one page, which is mapped several times, each with other rights. The second is loaded
-/// right after the tracker had to look for the first.
+/// All of such a library's file lies in one page, which is mapped several times with different
+/// rights. The second library is loaded right after the tracker had to look for the first.
 fn tiny_libraries() {
     for (number, name) in TINY.iter().enumerate() {
         let library = Library::open_at(&scenario::folder().join(name));
@@ -241,18 +246,20 @@ fn check_tiny_libraries(name: &'static str) {
 
 const LOADS: usize = 8;
 
-/// Libraries take turns at one address. The third is the first again, so that what was said of it is out of date.
+/// Three libraries take turns at one address. When a library comes back, the tracker's knowledge of
+/// it is out of date.
 fn another_in_its_place() {
     let mut addresses = Vec::new();
-    // By now the tracker may look at the modules again.
+    // After this time the tracker may look at the modules again.
     std::thread::sleep(std::time::Duration::from_millis(150));
     for load in 0..LOADS {
         let library = Library::open_at(&scenario::folder().join(LIBRARIES[load % LIBRARIES.len()]));
         addresses.push(library.symbol(c"plugin_calls") as usize);
         library.call(ALLOCATES[load]);
         library.close();
-        // Another size is noticed at once; with the same, at the same addresses, by the next sample at the latest, which a busy
-        // machine may take some time for.
+        // The tracker notices a library of another size at once. It notices a library of the same
+        // size at the same addresses at the next sample at the latest, for which a busy machine may
+        // need some time.
         if LIBRARIES[load % LIBRARIES.len()] == "smaller.so" {
             std::thread::sleep(std::time::Duration::from_millis(200));
         }
@@ -302,7 +309,7 @@ fn check_another_in_its_place(name: &'static str) {
         let place = place.unwrap_or_else(|| panic!("load {load}: no frame of the library in {chain:x?}"));
         let called_by = symbols.names(&replay, &chain[place + 1..]);
         assert!(called_by[..2].iter().any(|name| name.contains("in_its_place")), "{called_by:?}");
-        // The file that a reader would look the frame up in.
+        // A reader would look the frame up in this file.
         let module = replay.nodes_of(stack).nth(place).and_then(|node| node.module);
         let module = replay.modules.iter().find(|known| Some(known.id) == module);
         let path = module.map_or("", |module| &module.path);
@@ -312,14 +319,15 @@ fn check_another_in_its_place(name: &'static str) {
 
 const BLOCKS: usize = 20_000;
 
-/// A program that is tracked, and a library that is too, by a copy of its own.
+/// The program is tracked, and so is a library, by its own copy of the tracker.
 fn library() {
     black_box(Vec::<u8>::with_capacity(MARK));
     let library = Library::open();
     library.work(BLOCKS, MARK + 1);
     library.close();
     black_box(Vec::<u8>::with_capacity(MARK + 2));
-    // A thread that had events of the library's ends after it.
+    // This thread ends after the library is closed, although it has had events of the library's
+    // tracker.
     std::thread::spawn(|| {
         let library = Library::open();
         library.work(10, MARK + 1);
@@ -334,7 +342,8 @@ fn check_library(name: &'static str) {
         return;
     }
     Run::of(name).finish().assert_quiet(0);
-    // The dump has one writer: the program, which was first. Each load of the library says so.
+    // The dump has one writer, the program's tracker, which was first. The library's tracker says
+    // so at each load.
     let outcome = Run::of(name).traced().finish();
     outcome.assert_code(0);
     let lines = outcome.our_lines();
@@ -346,11 +355,11 @@ fn check_library(name: &'static str) {
     assert_eq!((replay.allocs(MARK as u64 + 1).count(), replay.lost, replay.foreign_frees), (0, 0, 0));
 }
 
-/// The program has read its environment and is off; the library reads it now.
+/// The program's tracker has read the environment and is off. The library's tracker reads it now.
 fn only_the_library() {
     black_box(Vec::<u8>::with_capacity(MARK));
     let dump = scenario::folder().join("dump.alloc");
-    // SAFETY: there is no other thread that could read the environment just now.
+    // SAFETY: no other thread exists that could read the environment at the same time.
     unsafe {
         std::env::set_var("ALLOC_TRACKER", "trace");
         std::env::set_var("ALLOC_TRACKER_OUT", &dump);
@@ -359,7 +368,8 @@ fn only_the_library() {
     library.work(BLOCKS, MARK + 1);
     library.close();
     black_box(Vec::<u8>::with_capacity(MARK));
-    // Values of the library's thread-specific key may be left; its destructor must not be.
+    // Values of the library's thread-specific key may be left, but the destructor of the key must
+    // not be called any more.
     std::thread::spawn(|| drop(black_box(vec![1u8; 10]))).join().unwrap();
 }
 

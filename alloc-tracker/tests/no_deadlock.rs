@@ -1,5 +1,5 @@
-//! The hook shares no lock with the program: neither the parking table of `parking_lot`, which a thread that grows it
-//! holds while it allocates, nor the loader's lock.
+//! The hook shares no lock with the program. It does not use the parking table of `parking_lot`: a
+//! thread that grows the table holds it and allocates. Nor does it take the loader's lock.
 
 mod scenario;
 
@@ -27,10 +27,10 @@ fn main() -> ExitCode {
     ])
 }
 
-/// The parking table grows with every few threads that park for the first time.
+/// The parking table grows each time that a few more threads park for the first time.
 const THREADS: usize = 400;
 const ROUNDS: usize = 25;
-/// A hook with a table of the same family hung in two of three such processes.
+/// A hook with a table of the same family hung in two of three of these processes.
 const PROCESSES: usize = 10;
 
 fn parking_tables() {
@@ -50,7 +50,7 @@ fn parking_tables() {
                     let mut list = list.lock();
                     list.push(Box::new([number, round]));
                     if list.len() % 1000 == 0 {
-                        // Let the others pile up and park.
+                        // Let other threads come to the lock and park.
                         std::thread::yield_now();
                     }
                 }
@@ -89,14 +89,16 @@ fn check_parking_tables(name: &'static str) {
 
 const LIBRARIES: [&CStr; 4] = [c"libz.so.1", c"libexpat.so.1", c"libbz2.so.1.0", c"liblzma.so.5"];
 const LOADS: usize = 1000;
-/// And so many rounds of the threads beside them.
+/// How many rounds the other threads do at least.
 const WORK: usize = 20_000;
 
-/// Loads and unloads beside threads that allocate, and threads that unwind: all of it uses the loader's tables.
+/// Loads and unloads libraries while other threads allocate and unwind. All of this uses the
+/// loader's tables.
 fn loading_libraries() {
     report_at_exit();
     let absent = |name: &&&CStr| {
-        // SAFETY: C strings; nothing is loaded, and the library that is found runs its initialisers only.
+        // SAFETY: the names are C strings. The first call loads nothing. The second runs only the
+        // initialisers of the library.
         unsafe {
             libc::dlopen(name.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_NOW).is_null()
                 && !libc::dlopen(name.as_ptr(), libc::RTLD_LAZY).is_null()
@@ -106,7 +108,7 @@ fn loading_libraries() {
         println!("skipped: no library to load");
         return;
     };
-    // SAFETY: opened by `absent`; nothing of it is in use.
+    // SAFETY: `absent` has opened the library, and nothing of it is in use.
     unsafe { libc::dlclose(libc::dlopen(library.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_NOW)) };
     std::panic::set_hook(Box::new(|_| {}));
     let (stop, worked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -127,7 +129,7 @@ fn loading_libraries() {
     let mut loads = 0;
     while loads < LOADS || worked.load(Ordering::Relaxed) < WORK {
         loads += 1;
-        // SAFETY: a C string; nothing of the library is in use when it is closed.
+        // SAFETY: the name is a C string, and nothing of the library is in use when it is closed.
         unsafe {
             let handle = libc::dlopen(library.as_ptr(), libc::RTLD_NOW);
             assert!(!handle.is_null());

@@ -1,4 +1,5 @@
-//! The kernel gives no more memory: the host's own blocks are served as before, and what cannot be recorded is counted.
+//! The kernel gives no more memory: the host gets its own blocks as before, and events that cannot
+//! be recorded are counted.
 
 mod scenario;
 
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
 const CODE: i32 = 42;
 const MARK: usize = 70;
 
-/// From here on nothing can be mapped; what is mapped can be used.
+/// Makes every further mapping fail. Memory that is mapped already stays usable.
 fn map_no_more() {
     limit_address_space(1);
 }
@@ -40,14 +41,16 @@ fn limit_address_space(bytes: libc::rlim_t) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
 }
 
-/// Memory for the host's later blocks, which the C library then has without asking the kernel.
+/// Gives the C library memory for the host's later blocks, so that it need not ask the kernel for
+/// them.
 fn stock_up() {
     let stock: Vec<Box<[u8; 64]>> = (0..10_000).map(|_| Box::new([1; 64])).collect();
-    // The last one stays, so that the heap does not shrink.
+    // The last block stays, so that the heap does not shrink.
     std::mem::forget(stock.into_iter().next_back());
 }
 
-/// Calls itself in one of two ways, as the bits of `path` say: each path is a stack of its own.
+/// Calls itself from one of two lines, depending on the bits of `path`. So each path is a stack of
+/// its own.
 #[inline(never)]
 fn on_path(path: u32, depth: u32) {
     if depth == 0 {
@@ -80,11 +83,11 @@ fn check_for_the_tree(name: &'static str) {
     assert!((20..4096).contains(&paths), "{paths}");
 }
 
-/// A thousand frames fit the first buffers of a thread; these do not.
+/// A thread's first buffers have room for a thousand frames. This stack has more.
 fn for_deep_stacks() {
     report_at_exit();
     stock_up();
-    // The stack itself must be there before.
+    // The kernel must have mapped the stack itself before.
     sink_to(3000, false);
     map_no_more();
     sink_to(3000, true);
@@ -115,7 +118,8 @@ fn check_for_deep_stacks(name: &'static str) {
     outcome.assert_quiet(0);
     let replay = outcome.whole_replay();
     assert_eq!(replay.counts, outcome.oracle());
-    // The allocation and the free of the one stack that was too deep just then.
+    // The allocation and the free with the one stack that was too deep while nothing could be
+    // mapped.
     assert_eq!(replay.trailer.unwrap().totals.unwrap().truncated_stacks, 2);
     let depths: Vec<usize> =
         replay.allocs(MARK as u64).map(|event| replay.chain(event.stack).0.len()).collect();
@@ -127,8 +131,8 @@ const PHASES: u32 = 3;
 static PHASE: AtomicU32 = AtomicU32::new(0);
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
 
-/// A thread of C's, which has no event before these: in the second phase there is no memory for its state and
-/// its ring.
+/// A thread that C code has started. It has no event before these. In the second phase there is no
+/// memory for its state and its ring.
 extern "C" fn in_phases(number: *mut libc::c_void) -> *mut libc::c_void {
     for phase in 1..=PHASES {
         while PHASE.load(Ordering::SeqCst) < phase {
@@ -148,7 +152,7 @@ fn for_threads() {
     let threads: Vec<libc::pthread_t> = (0..THREADS)
         .map(|number| {
             let argument = std::ptr::without_provenance_mut(number as usize);
-            // SAFETY: all-zero is a valid place for a thread's handle.
+            // SAFETY: zeroed memory is a valid handle of a thread to write to.
             unsafe {
                 let mut thread: libc::pthread_t = std::mem::zeroed();
                 let started = libc::pthread_create(&raw mut thread, std::ptr::null(), in_phases, argument);
@@ -169,20 +173,21 @@ fn for_threads() {
         }
     }
     for thread in threads {
-        // SAFETY: started above and joined once.
+        // SAFETY: the thread was started above and is joined once.
         assert_eq!(unsafe { libc::pthread_join(thread, std::ptr::null_mut()) }, 0);
     }
 }
 
 fn check_for_threads(name: &'static str) {
-    // Without arenas of their own threads can be served from the stock.
+    // With a single arena the C library serves all threads from the stock.
     let run = || Run::of(name).env("MALLOC_ARENA_MAX", "1");
     run().finish().assert_quiet(0);
     let outcome = run().traced().finish();
     outcome.assert_quiet(0);
     let (replay, oracle) = (outcome.whole_replay(), outcome.oracle());
     assert_eq!(replay.counts.events() + replay.lost, oracle.events());
-    // Only the threads of the first phase have a place to record to in the second; all have one in the third.
+    // In the second phase only the threads of the first phase have a ring to record into. In the
+    // third all threads have one.
     assert_eq!(replay.lost, 2 * (u64::from(THREADS) - 3));
     assert_eq!(replay.allocs(MARK as u64).count() as u64, 3 + 3 + u64::from(THREADS));
 }

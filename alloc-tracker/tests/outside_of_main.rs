@@ -1,4 +1,4 @@
-//! Events before `main`, after it, and in the destructors of threads: all of them are recorded.
+//! Events before `main`, after it, and in the destructors of thread-locals are all recorded.
 
 mod scenario;
 
@@ -26,9 +26,9 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Exact, by the oracle.
+/// Asserts that the dump is whole and its counts are the oracle's. Returns the replay.
 #[track_caller]
-fn exact(outcome: &Outcome) -> scenario::replay::Replay {
+fn exact_replay(outcome: &Outcome) -> scenario::replay::Replay {
     outcome.assert_quiet(0);
     let replay = outcome.whole_replay();
     assert_eq!(replay.counts.without_peak(), outcome.oracle().without_peak());
@@ -40,35 +40,37 @@ unsafe extern "C" {
     fn pthread_setcancelstate(state: libc::c_int, before: *mut libc::c_int) -> libc::c_int;
 }
 
-/// As `pthread.h` has it.
+/// The value in `pthread.h`.
 const PTHREAD_CANCEL_DISABLE: libc::c_int = 1;
 
-/// A thread that is to end at the next point where threads can be cancelled. An allocation is none.
+/// A thread that is to end at its next cancellation point. An allocation is no cancellation point.
 extern "C" fn allocate_when_cancelled(_: *mut libc::c_void) -> *mut libc::c_void {
     let mut before = 0;
-    // SAFETY: the calling thread cancels itself, which takes effect later; the place is valid.
+    // SAFETY: the calling thread cancels itself, which takes effect later.
     unsafe {
         libc::pthread_cancel(libc::pthread_self());
     }
-    // The thread's first event: it gets a ring, which is a write; and so many that they have to be drained.
+    // With its first event the thread gets a ring, for which the tracker makes a write. There are
+    // so many events that they have to be drained.
     for _ in 0..CANCELLED_EVENTS {
         drop(black_box(vec![1u8; CANCELLED]));
     }
-    // SAFETY: as above. It ends as any other thread.
+    // SAFETY: `before` is valid to write to. The thread then ends as any other.
     unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut before) };
     std::ptr::null_mut()
 }
 
 fn cancelled() {
     report_at_exit();
-    // SAFETY: default attributes; the function has the right type; every thread is joined once.
+    // SAFETY: the attributes are the default ones, the function has the right type, and the thread
+    // is joined once.
     unsafe {
         let mut thread: libc::pthread_t = 0;
         let (defaults, nothing) = (std::ptr::null(), std::ptr::null_mut());
         assert_eq!(libc::pthread_create(&raw mut thread, defaults, allocate_when_cancelled, nothing), 0);
         let mut result = std::ptr::null_mut();
         assert_eq!(libc::pthread_join(thread, &raw mut result), 0);
-        assert!(result.is_null(), "it was cancelled");
+        assert!(result.is_null(), "the thread was cancelled");
     }
 }
 
@@ -77,7 +79,7 @@ const CANCELLED_EVENTS: usize = 20_000;
 
 fn check_cancelled(name: &'static str) {
     for drainer in ["thread", "caller"] {
-        let replay = exact(&Run::of(name).traced().env("ALLOC_TRACKER_DRAINER", drainer).finish());
+        let replay = exact_replay(&Run::of(name).traced().env("ALLOC_TRACKER_DRAINER", drainer).finish());
         assert_eq!(replay.allocs(CANCELLED as u64).count(), CANCELLED_EVENTS);
     }
 }
@@ -98,12 +100,13 @@ fn before_main() {
 }
 
 fn check_before_main(name: &'static str) {
-    let replay = exact(&Run::of(name).traced().finish());
+    let replay = exact_replay(&Run::of(name).traced().finish());
     let before = replay.only_alloc(BEFORE_MAIN as u64);
     let inside = replay.only_alloc(BEFORE_MAIN as u64 + 1);
     assert!(replay.live.contains_key(&before.addr));
     assert_eq!(before.thread, inside.thread);
-    // It is the first event of the process: the oracle would have seen one before it.
+    // This is the first event of the process. If there had been one before, the oracle would have
+    // counted it.
     assert_eq!(replay.events[0].size, BEFORE_MAIN as u64);
 }
 
@@ -123,12 +126,12 @@ extern "C" fn last_handler() {
 
 fn after_main() {
     report_at_exit();
-    // SAFETY: a plain function that does not unwind.
+    // SAFETY: the handler is a plain function that does not unwind.
     assert_eq!(unsafe { libc::atexit(handler) }, 0);
 }
 
 fn check_after_main(name: &'static str) {
-    let replay = exact(&Run::of(name).traced().finish());
+    let replay = exact_replay(&Run::of(name).traced().finish());
     for (more, live) in [(0, true), (1, false), (2, true)] {
         let event = replay.only_alloc((AFTER_MAIN + more) as u64);
         let held = replay.live.get(&event.addr).is_some_and(|block| block.size == event.size);
@@ -138,7 +141,7 @@ fn check_after_main(name: &'static str) {
 
 const LOCAL: usize = 33_333;
 
-/// Allocates when it is dropped, and keeps other thread-locals busy that may be gone by then.
+/// Allocates when it is dropped, and uses another thread-local that may be gone by then.
 struct Last;
 
 impl Drop for Last {
@@ -168,10 +171,10 @@ fn use_locals() {
 }
 
 fn check_thread_locals(name: &'static str) {
-    let replay = exact(&Run::of(name).checked().finish());
+    let replay = exact_replay(&Run::of(name).checked().finish());
     assert_eq!(replay.allocs(LOCAL as u64).count(), 51);
     assert_eq!(replay.allocs(LOCAL as u64 + 1).count(), 51);
-    // Each thread's destructors belong to that thread.
+    // The events of a thread's destructors belong to that thread.
     let threads: std::collections::BTreeSet<u32> =
         replay.allocs(LOCAL as u64).map(|event| event.thread).collect();
     assert_eq!((threads.len(), replay.threads.len()), (51, 51));
@@ -180,7 +183,7 @@ fn check_thread_locals(name: &'static str) {
 
 const KEY: usize = 44_444;
 const KEY_THREADS: usize = 200;
-/// Destructors are called again as long as there are values, but not more often than this.
+/// The C library calls destructors again as long as there are values, but at most so often.
 const ROUNDS: usize = 4;
 
 static FOREIGN_KEY: AtomicU32 = AtomicU32::new(0);
@@ -189,7 +192,7 @@ thread_local! {
     static ROUNDS_SEEN: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Allocates in every round that there is.
+/// Allocates in every round of destructors.
 extern "C" fn allocate_in_every_round(value: *mut libc::c_void) {
     let round = ROUNDS_SEEN.get();
     ROUNDS_SEEN.set(round + 1);
@@ -205,7 +208,8 @@ extern "C" fn allocate_once(_: *mut libc::c_void) {
 
 fn create_foreign_key(destructor: extern "C" fn(*mut libc::c_void)) {
     let mut key = 0;
-    // SAFETY: `key` is a valid place; the destructor has the right type and does not unwind.
+    // SAFETY: `key` is valid to write to, and the destructor has the right type and does not
+    // unwind.
     assert_eq!(unsafe { libc::pthread_key_create(&raw mut key, Some(destructor)) }, 0);
     FOREIGN_KEY.store(key, Ordering::Relaxed);
 }
@@ -221,10 +225,11 @@ extern "C" fn only_a_value(argument: *mut libc::c_void) -> *mut libc::c_void {
     std::ptr::null_mut()
 }
 
-/// Threads of C's, of which nothing is seen before their destructors run.
+/// Runs threads that C code has started. They have no event before their destructors run.
 fn run_foreign_threads(count: usize) {
     for _ in 0..count {
-        // SAFETY: all-zero is a valid place for a thread's handle; the thread is joined before the next begins.
+        // SAFETY: zeroed memory is a valid handle of a thread to write to. The thread is joined
+        // before the next one begins.
         unsafe {
             let mut thread: libc::pthread_t = std::mem::zeroed();
             let (defaults, argument) = (std::ptr::null(), std::ptr::null_mut());
@@ -243,7 +248,7 @@ fn foreign_key() {
 }
 
 fn check_foreign_key(name: &'static str) {
-    let replay = exact(&Run::of(name).traced().finish());
+    let replay = exact_replay(&Run::of(name).traced().finish());
     for round in 0..ROUNDS {
         assert_eq!(replay.allocs((KEY + round) as u64).count(), KEY_THREADS, "round {round}");
     }
@@ -256,25 +261,25 @@ fn only_destructors() {
     run_foreign_threads(KEY_THREADS);
 }
 
-/// A thread whose first event comes from a destructor is a thread like any other: it ends, and what the tracker
-/// keeps for it goes to the next.
+/// A thread whose first event comes from a destructor is a thread like any other. The dump has its
+/// end, and the next thread gets the state that the tracker has kept for it.
 fn check_only_destructors(name: &'static str) {
     let outcome = Run::of(name).traced().finish();
-    let replay = exact(&outcome);
+    let replay = exact_replay(&outcome);
     let threads: std::collections::BTreeSet<u32> =
         replay.allocs(KEY as u64).map(|event| event.thread).collect();
     assert_eq!((replay.allocs(KEY as u64).count(), threads.len()), (KEY_THREADS, KEY_THREADS));
     assert_eq!(replay.threads.values().filter(|thread| thread.ended).count(), KEY_THREADS);
 }
 
-/// The smallest stack that the C library gives must be enough for the tracker too.
+/// The smallest stack that the C library allows must be enough for the tracker too.
 fn smallest_stack() {
     report_at_exit();
     for round in 0..20 {
         let work = move || {
             let mut list = Vec::<u8>::with_capacity(55_000 + round);
             list.reserve_exact(100_000);
-            // Past the time of the next sample and the next look at the modules.
+            // Wait until the next sample and the next look at the modules are due.
             std::thread::sleep(std::time::Duration::from_millis(15));
             black_box(list);
         };
@@ -285,6 +290,6 @@ fn smallest_stack() {
 fn check_smallest_stack(name: &'static str) {
     let untracked = Run::of(name).finish();
     untracked.assert_code(0);
-    let replay = exact(&Run::of(name).traced().finish());
+    let replay = exact_replay(&Run::of(name).traced().finish());
     assert!((0..20).all(|round| replay.allocs(55_000 + round).count() == 1));
 }

@@ -1,4 +1,4 @@
-//! Signal handlers that allocate: nothing hangs, and what cannot be recorded is counted.
+//! Signal handlers that allocate: nothing hangs, and events that cannot be recorded are counted.
 
 #[path = "scenario/bump.rs"]
 mod bump;
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 static HANDLED: AtomicU64 = AtomicU64::new(0);
 
-/// Four events; a realloc and a free among them.
+/// Causes four events, among them a realloc and a free.
 extern "C" fn allocate(_: i32) {
     let mut list = black_box(Vec::<u8>::with_capacity(40));
     list.reserve_exact(4000);
@@ -62,7 +62,7 @@ fn handle(signal: i32, handler: extern "C" fn(i32), flags: i32) {
 fn tick_every(microseconds: i64) {
     let interval = libc::timeval { tv_sec: 0, tv_usec: microseconds };
     let timer = libc::itimerval { it_interval: interval, it_value: interval };
-    // SAFETY: the timer is valid and the one before is not asked for.
+    // SAFETY: the timer is valid, and a null pointer says that the timer before is not wanted.
     assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) }, 0);
 }
 
@@ -100,7 +100,7 @@ fn check_by_timer(name: &'static str) {
     assert!(replay.lost <= oracle.events() / 2);
 }
 
-/// Allocates until it has been interrupted by a handler, and a little more.
+/// Allocates until a handler has interrupted it, and a little more.
 fn inside_the_hook() {
     report_at_exit();
     noted::note_in(&scenario::folder().join("notes"));
@@ -112,8 +112,8 @@ fn inside_the_hook() {
     (0..100).for_each(work);
 }
 
-/// The dump is a pipe that is full, so the hook is waiting in a write when the signal comes: all events of the handler
-/// are lost, no other is, and the recording goes on.
+/// The dump is a full pipe, so the hook is waiting in a write when the signal comes. All events of
+/// the handler are lost and no others, and the recording continues.
 fn check_inside_the_hook(name: &'static str) {
     let run = Run::of(name).traced();
     let mut pipe = fill_a_pipe_for(&run);
@@ -130,7 +130,7 @@ fn check_inside_the_hook(name: &'static str) {
     });
     static ENDED: AtomicBool = AtomicBool::new(false);
     let reader = std::thread::spawn(move || {
-        // Open for writing by us as well, so it never ends by itself.
+        // This process has the pipe open for writing too, so the pipe never ends by itself.
         while !ENDED.load(Ordering::SeqCst) {
             drain(&mut pipe, &mut dump);
             std::thread::sleep(Duration::from_millis(1));
@@ -147,8 +147,8 @@ fn check_inside_the_hook(name: &'static str) {
     assert_eq!(replay.counts.events() + replay.lost, outcome.oracle().events());
 }
 
-/// Whether the first thread of a process sleeps. These programs never do but in the hook; and when the pipe is full, so that
-/// nobody can write any more, for good.
+/// Returns whether the first thread of a process sleeps. These programs sleep only in the hook.
+/// Once the pipe is full and nothing can be written any more, they sleep for good.
 fn sleeps(pid: libc::pid_t) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|state| state.starts_with('S'))
@@ -156,7 +156,7 @@ fn sleeps(pid: libc::pid_t) -> bool {
 
 extern "C" fn leave(_: i32) {
     black_box(vec![1u8; 10]);
-    // SAFETY: not safe in a handler by the letter, and done by real programs.
+    // SAFETY: `exit` is not async-signal-safe, but real programs call it in handlers.
     unsafe { libc::exit(3) };
 }
 
@@ -183,7 +183,7 @@ fn exit_at_any_time() {
     work_for_ever();
 }
 
-/// Wherever the exit came from, every event that was done is in the dump or in its sidecar.
+/// Wherever the exit came from, every completed event is in the dump or in its sidecar.
 fn check_exit_at_any_time(name: &'static str) {
     let mut inside = 0;
     for round in 0..40 {
@@ -197,7 +197,8 @@ fn check_exit_at_any_time(name: &'static str) {
         let done: u64 = notes.done.read().iter().sum();
         let begun: u64 = notes.begun.read().iter().sum();
         let recorded = replay.counts.events() + replay.lost;
-        // Two events of the handler itself may be lost, and the count of them not be written any more.
+        // Two events of the handler itself may be lost, and their count may not get into the dump
+        // any more.
         let uncounted = if replay.complete { 0 } else { 2 };
         assert!((done.saturating_sub(uncounted)..=begun).contains(&recorded), "{done} {recorded} {begun}");
     }
@@ -223,11 +224,11 @@ fn interrupted() {
     black_box(&here);
 }
 
-/// Once with the handler's stack below the interrupted one and once above it.
+/// Runs the handler on a stack below the interrupted one, and then on a stack above it.
 fn on_another_stack() {
     const LEN: usize = 64 << 10;
     handle(libc::SIGUSR1, mark, libc::SA_ONSTACK);
-    // SAFETY: a new mapping at a place of the kernel's choice.
+    // SAFETY: a new mapping at an address that the kernel chooses.
     let memory = unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         libc::mmap(std::ptr::null_mut(), LEN, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
@@ -243,7 +244,8 @@ fn on_another_stack() {
         assert!((memory..memory + LEN).contains(&handlers));
         println!("above={}", u8::from(handlers > own));
     };
-    // The main thread's stack lies above every mapping; that of a new thread below all that were there before.
+    // The main thread's stack lies above every mapping. The stack of a new thread lies below all
+    // earlier mappings.
     run();
     std::thread::spawn(run).join().unwrap();
 }
@@ -260,17 +262,18 @@ fn check_on_another_stack(name: &'static str) {
     let (handlers, interrupted) = (chains(MARK), chains(MARK + 1));
     assert_eq!((handlers.len(), interrupted.len()), (2, 2));
     for (handler, interrupted) in handlers.iter().zip(&interrupted) {
-        // The frames outside of `interrupted`, of which there are several, are the same on both.
+        // The callers of `interrupted`, several frames, are the same in both stacks.
         let shared = handler.iter().rev().zip(interrupted.iter().rev()).take_while(|(a, b)| a == b).count();
         assert!(shared >= 5, "{handler:x?}\n{interrupted:x?}");
-        // `interrupted` itself, the C library's frames of `raise` and of the signal, and the handler.
+        // The other frames are `interrupted` itself, the C library's for `raise` and the signal,
+        // and the handler.
         assert!(handler.len() >= shared + 4, "{handler:x?}");
     }
 }
 
 const PIPE: i32 = 64 << 10;
 
-/// Makes the dump of this run a pipe; the process will wait when it has written [`PIPE`] bytes.
+/// Makes the dump of this run a pipe. The process will wait once it has written [`PIPE`] bytes.
 fn fill_a_pipe_for(run: &Run) -> std::fs::File {
     let path = std::ffi::CString::new(run.dump().as_os_str().as_bytes()).unwrap();
     // SAFETY: the path is a C string.
@@ -284,10 +287,11 @@ fn fill_a_pipe_for(run: &Run) -> std::fs::File {
     pipe
 }
 
-/// Whether a write to it waits. The kernel may keep the header of the dump in a page of its own.
+/// Returns whether a write to the pipe waits. The kernel may keep the dump's header in a page of
+/// its own.
 fn is_full(pipe: &std::fs::File) -> bool {
     let mut bytes = 0;
-    // SAFETY: the descriptor is open and `bytes` a valid place.
+    // SAFETY: the descriptor is open, and `bytes` is valid for the number that the call writes.
     assert_eq!(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut bytes) }, 0);
     bytes > PIPE - 4096
 }

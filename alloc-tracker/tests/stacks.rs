@@ -1,4 +1,5 @@
-//! The stacks in a dump are the stacks that were: all frames, in order, without the tracker's own.
+//! The stacks in a dump are the real ones: they have all frames, in order, without the tracker's
+//! own.
 
 mod scenario;
 #[path = "scenario/symbols.rs"]
@@ -35,7 +36,7 @@ fn outer_function() {
 fn middle_function() {
     inner_function(MARK);
     inner_function(MARK + 1);
-    // Not a tail call: that would leave no frame.
+    // This must not be a tail call, which would leave no frame.
     black_box(0);
 }
 
@@ -57,7 +58,8 @@ fn check_in_order(name: &'static str) {
     let (replay, symbols) = (outcome.whole_replay(), Symbols::own());
     let at = |size: usize| replay.events.iter().position(|event| event.size == size as u64).unwrap();
     assert_eq!(replay.checked, replay.counts.events());
-    // An allocation, its realloc and its free, twice; the two differ in the line of `middle_function` alone.
+    // There are two rounds of an allocation, its realloc and its free. They differ only in the line
+    // of `middle_function`.
     for first in [at(MARK), at(MARK + 1)] {
         for event in &replay.events[first..first + 3] {
             let (chain, root) = replay.chain(event.stack);
@@ -70,7 +72,8 @@ fn check_in_order(name: &'static str) {
                     .collect();
             assert!(places.is_sorted(), "{names:#?}");
             assert_eq!((places[1], places[2], places[3]), (places[0] + 1, places[0] + 2, places[0] + 3));
-            // What is above the program's function is the way to the allocator, and ends before the hook.
+            // The frames that the program's function has called lead to the allocator, and end
+            // before the hook.
             let ours = ["hook", "capture", "recorder", "portable", "backtrace"];
             let inner = &names[..places[0]];
             assert!(!inner.iter().any(|name| ours.iter().any(|own| name.contains(own))), "{inner:#?}");
@@ -113,12 +116,13 @@ fn check_while_unwinding(name: &'static str) {
 
 const DEPTH: usize = 50_000;
 
-/// Allocates at the bottom, and walks the stack there with the `backtrace` crate too.
+/// Allocates at the leaf of a deep recursion, and walks the stack there with the `backtrace` crate
+/// too.
 #[inline(never)]
 fn descend(depth: usize, walk: &mut Vec<u64>) -> usize {
     if depth == 0 {
         black_box(vec![1u8; MARK]);
-        // SAFETY: no other thread walks.
+        // SAFETY: no other thread walks its stack at the same time.
         unsafe {
             backtrace::trace_unsynchronized(|frame| {
                 walk.push(frame.ip() as u64);
@@ -151,9 +155,10 @@ fn check_deep_recursion(name: &'static str) {
     let walk = std::fs::read(outcome.folder().join("walk")).unwrap();
     let mut walk: Vec<u64> =
         walk.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect();
-    // The end of the stack is no frame.
+    // The zero at the end of the stack is no frame.
     walk.retain(|address| *address != 0);
-    // They differ in the place within the innermost `descend`, and above it; not below.
+    // The two walks differ in the line of the innermost `descend` and in the frames that it called.
+    // They do not differ in its callers.
     let shared = chain.iter().rev().zip(walk.iter().rev()).take_while(|(a, b)| a == b).count();
     assert!(shared > DEPTH, "{shared} frames of {} and {} are the same", chain.len(), walk.len());
     let innermost =

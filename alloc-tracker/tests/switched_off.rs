@@ -1,4 +1,5 @@
-//! A program that links the tracker and is not being profiled does not notice: no file, no word, no resources.
+//! A program that links the tracker and is not profiled notices nothing: the tracker makes no file,
+//! prints nothing, and takes no resources.
 
 mod scenario;
 
@@ -21,13 +22,15 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Some work on two threads; then says which thread-specific keys and descriptors are still to be had.
+/// Works on two threads. Then prints the next free thread-specific key and descriptor, and how many
+/// descriptors are open.
 fn work() {
     let other = std::thread::spawn(|| (0..1000).map(|n| black_box(vec![n; 10]).len()).sum::<usize>());
     let own: usize = (0..1000).map(|n| black_box(vec![n; 10]).len()).sum();
     assert_eq!(other.join().unwrap() + own, 20_000);
     let mut key = 0;
-    // SAFETY: `key` is a valid place, there is no destructor; a duplicate of stdin is closed at once.
+    // SAFETY: `key` is valid to write to, there is no destructor, and the duplicate of stdin is
+    // closed at once.
     let descriptor = unsafe {
         assert_eq!(libc::pthread_key_create(&raw mut key, None), 0);
         let descriptor = libc::dup(0);
@@ -49,8 +52,9 @@ fn check_off(name: &'static str) {
     }
     unset.assert_code(0);
     assert!(unset.stderr.is_empty() && unset.files().is_empty(), "{:?}", unset.files());
-    // The figures can tell: a recording takes a key (the first, which std then does without), and four
-    // descriptors: the dump's, its sidecar's and two of /proc, none of those that the program would get next.
+    // The figures do show a recording. It takes a key (the first one, which std then does without)
+    // and four descriptors: those of the dump and its sidecar, and two of /proc. None of them is a
+    // descriptor that the program would get next.
     let traced = Run::of(name).traced().finish();
     traced.assert_quiet(0);
     assert!(traced.number("key") > unset.number("key"));
@@ -69,7 +73,7 @@ fn check_unknown_value(name: &'static str) {
 fn count() {
     report_at_exit();
     work();
-    // Nothing allocates between the two looks.
+    // Nothing allocates between reading the two.
     let (ours, oracle) = (alloc_tracker::stats(), alloc_oracle::snapshot());
     assert!(ours.from_first_event);
     assert_eq!(ours.allocations, oracle.allocations);
@@ -88,7 +92,8 @@ fn check_count(name: &'static str) {
     assert!(outcome.files().is_empty(), "{:?}", outcome.files());
 }
 
-/// Without a name the dump is called after the program and the process, in the working directory.
+/// Without a path the dump gets a name from the program and the process id, in the working
+/// directory.
 fn check_default_name(name: &'static str) {
     let outcome = Run::of(name).env("ALLOC_TRACKER", "trace").finish();
     outcome.assert_quiet(0);

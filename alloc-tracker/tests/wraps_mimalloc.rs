@@ -1,4 +1,4 @@
-//! Around another allocator than the system's: just as exact.
+//! The tracker is as exact around another allocator as it is around the system's.
 
 mod scenario;
 
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Makes, grows and shrinks blocks; hands the last ones out.
+/// Allocates, grows and shrinks blocks. Returns those that are left.
 fn work(seed: u64, rounds: usize) -> Vec<Vec<u8>> {
     let mut lcg = Lcg(seed);
     let mut lists: Vec<Vec<u8>> = (0..50).map(|_| Vec::new()).collect();
@@ -51,7 +51,7 @@ fn check_single_thread(name: &'static str) {
     assert!(replay.counts.events() > 50_000);
 }
 
-/// Every block is freed by another thread than the one that made it.
+/// The blocks that are left are freed by another thread than the one that allocated them.
 fn several_threads() {
     report_at_exit();
     let (send, receive) = mpsc::channel();

@@ -1,5 +1,6 @@
-//! How many records a second the two ends of the format do, on a stream shaped like a program's: blocks that are
-//! reused, sizes and stacks that repeat, a new node now and then, a microsecond every few events.
+//! Measures how many records a second the writer and the reader of the format process. The stream
+//! is shaped like that of a program: blocks are reused, sizes and stacks repeat, a new node comes
+//! now and then, and the time moves on by a few microseconds every few events.
 //!
 //!     cargo bench -p alloc-dump
 #![forbid(unsafe_code)]
@@ -15,8 +16,9 @@ use alloc_dump::write::Encoder;
 
 const RECORDS: usize = 5_000_000;
 const ROUNDS: usize = 10;
-/// Records that stay in the CPU's cache while they are written over and over.
+/// How many records are written over and over. They stay in the CPU's cache.
 const CACHED: usize = 20_000;
+/// Size of the buffer in bytes, and so of a frame.
 const FRAME: usize = 256 << 10;
 
 fn main() {
@@ -44,7 +46,8 @@ fn report(what: &str, start: Instant) {
     println!("{what:5} {:7.1} million records/s", (RECORDS * ROUNDS) as f64 / seconds / 1e6);
 }
 
-/// What a replay would do at the least: look at every field of every event.
+/// Reads all records and looks at every field of every event, which is the least that a replay
+/// does.
 fn read_all(dump: &[u8]) -> (u64, u64) {
     let mut reader = Reader::new(dump).unwrap();
     let (mut events, mut sum) = (0u64, 0u64);
@@ -53,10 +56,11 @@ fn read_all(dump: &[u8]) -> (u64, u64) {
             add(&record, &mut events, &mut sum);
         }
     }
-    assert_eq!(reader.loss(), Default::default());
+    assert_eq!(reader.damage(), Default::default());
     (events, sum)
 }
 
+/// Returns the result that [`read_all`] must have.
 fn expected(records: &[Record<'_>]) -> (u64, u64) {
     let (mut events, mut sum) = (0, 0);
     for record in records {
@@ -103,6 +107,7 @@ fn write(records: &[Record<'_>]) -> Vec<u8> {
     dump
 }
 
+/// Returns the records, the same ones in every run.
 fn stream() -> Vec<Record<'static>> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut random = move || {

@@ -1,5 +1,5 @@
-//! What must hold of any bytes whatever. Used by the fuzz targets and, on inputs from a fixed generator, by the tests of
-//! the package.
+//! Checks that must hold for any bytes. The fuzz targets use them, and so do the tests of the
+//! package, on inputs from a fixed generator.
 
 use std::io::{self, Read};
 
@@ -8,7 +8,7 @@ use alloc_dump::header::Header;
 #[cfg(feature = "compression")]
 use alloc_dump::layout::{CODEC_COLUMNS, COLUMNS};
 use alloc_dump::layout::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS, HEADER_LEN};
-use alloc_dump::read::{Loss, Reader};
+use alloc_dump::read::{Damage, Reader};
 use alloc_dump::record::Record;
 use alloc_dump::sidecar::{
     self, COMMIT_OFFSETS, COMMITS_OFFSET, NODE_COUNT_OFFSET, PAYLOAD_OFFSET, RING_COUNT_OFFSET, RINGS_START,
@@ -36,8 +36,8 @@ pub(crate) fn sidecar(bytes: &[u8]) {
     let len = ours.len().min(identity.len());
     ours[..len].copy_from_slice(&identity[..len]);
     check_sidecar(&ours);
-    // Few inputs are longer than what stands in front of the rings: here the first 64 bytes are words of the header, the
-    // rest is the frame's payload, and the first ring.
+    // Few inputs are long enough to reach the rings. So the first 64 bytes also become words of a
+    // header, and the rest becomes the payload of the frame and the first ring.
     if let Some((words, rest)) = bytes.split_at_checked(64) {
         let mut made = vec![0; RINGS_START];
         made[..identity.len()].copy_from_slice(&identity);
@@ -46,7 +46,7 @@ pub(crate) fn sidecar(bytes: &[u8]) {
         made[COMMITS_OFFSET] = words[2];
         for commit in COMMIT_OFFSETS {
             made[commit..commit + 56].copy_from_slice(&words[8..]);
-            // Otherwise no input in a million has a length that holds.
+            // Without this no input in a million would have a length within the bounds.
             made[commit + 2..commit + 8].fill(0);
             made[commit + 12..commit + 16].fill(0);
         }
@@ -58,11 +58,12 @@ pub(crate) fn sidecar(bytes: &[u8]) {
     }
 }
 
-/// Reads the bytes as the columns of one frame, behind checksums and a compression that hold.
+/// Reads the bytes as the columns of one frame, whose checksums and compression are good.
 #[cfg(feature = "compression")]
 pub(crate) fn columns(bytes: &[u8]) {
     check_dump(&one_columns_frame(bytes));
-    // As the lengths of the columns in one byte each, and what they hold: few mutations keep the sum right.
+    // Few mutations keep the sum of the lengths right. So the bytes are read once more as the
+    // lengths of the columns, one byte each, and the contents.
     if let Some((lengths, rest)) = bytes.split_at_checked(COLUMNS) {
         let mut left = rest.len();
         let mut made = Vec::new();
@@ -79,7 +80,7 @@ pub(crate) fn columns(bytes: &[u8]) {
     }
 }
 
-/// A dump of one frame in columns.
+/// Returns a dump of one frame with these columns.
 #[cfg(feature = "compression")]
 pub(crate) fn one_columns_frame(columns: &[u8]) -> Vec<u8> {
     let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
@@ -89,7 +90,8 @@ pub(crate) fn one_columns_frame(columns: &[u8]) -> Vec<u8> {
     [&header, &frame.encode()[..], &payload].concat()
 }
 
-/// As a Zstandard frame (RFC 8878) that compresses nothing: one segment, its length in four bytes, raw blocks.
+/// Returns a Zstandard frame (RFC 8878) that compresses nothing: one segment, its length in four
+/// bytes, raw blocks.
 pub(crate) fn stored(bytes: &[u8]) -> Vec<u8> {
     const BLOCK: usize = 128 << 10;
     let mut out = vec![0x28, 0xB5, 0x2F, 0xFD, 0xA0];
@@ -103,6 +105,7 @@ pub(crate) fn stored(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Reads the bytes as a dump, at once and in pieces, and checks that both readings agree.
 fn check_dump(bytes: &[u8]) {
     let columns = bytes.get(HEADER_LEN + 5).is_some_and(|codec| *codec != 0);
     let Ok(mut reader) = Reader::new(bytes) else {
@@ -116,8 +119,9 @@ fn check_dump(bytes: &[u8]) {
         let next_seq = reader.next_seq();
         let Some(frame) = reader.next_frame().unwrap() else { break };
         let mut again = in_pieces.next_frame().unwrap().unwrap();
-        // A frame with the same records, which must have room in twice the bytes: only cold records have a length
-        // that may be shorter than the writer's three bytes. In columns, a byte may stand for a whole record.
+        // A frame with the same records must have room in twice the bytes: a record gets longer
+        // only if it is cold and its length has fewer than the writer's three bytes. In columns, a
+        // byte may stand for a whole record.
         let room = if columns { 40 } else { 2 };
         buffer.resize(FRAME_HEADER_LEN + room * bytes.len() + 64, 0);
         let mut encoder = Encoder::new();
@@ -126,7 +130,7 @@ fn check_dump(bytes: &[u8]) {
         for record in frame {
             assert_eq!(again.next(), Some(record));
             encoder.push(&mut buffer, &record).unwrap();
-            // Columns may say that time went back, which the writer never does.
+            // In columns the time may go back. The writer never lets it.
             let written = match record {
                 Record::Time { us } => {
                     latest = latest.max(us);
@@ -142,9 +146,9 @@ fn check_dump(bytes: &[u8]) {
         frames += 1;
     }
     assert!(in_pieces.next_frame().unwrap().is_none());
-    let end = (reader.loss(), reader.trailer().copied(), reader.next_seq(), reader.end_of_whole_frames());
+    let end = (reader.damage(), reader.trailer().copied(), reader.next_seq(), reader.end_of_whole_frames());
     let other = (
-        in_pieces.loss(),
+        in_pieces.damage(),
         in_pieces.trailer().copied(),
         in_pieces.next_seq(),
         in_pieces.end_of_whole_frames(),
@@ -154,22 +158,22 @@ fn check_dump(bytes: &[u8]) {
     let len = bytes.len() as u64;
     assert_eq!(reader.position(), len);
     assert!(reader.end_of_whole_frames() <= len);
-    assert!(reader.loss().dropped_bytes + HEADER_LEN as u64 <= len);
-    assert!(reader.loss().dropped_frames <= reader.loss().dropped_bytes);
+    assert!(reader.damage().dropped_bytes + HEADER_LEN as u64 <= len);
+    assert!(reader.damage().dropped_frames <= reader.damage().dropped_bytes);
     assert!(frames * FRAME_HEADER_LEN as u64 <= len);
-    assert_eq!(reader.complete(), reader.trailer().is_some() && reader.loss() == Loss::default());
+    assert_eq!(reader.complete(), reader.trailer().is_some() && reader.damage() == Damage::default());
     assert!(reader.next_frame().unwrap().is_none());
-    assert_eq!(reader.loss(), end.0);
+    assert_eq!(reader.damage(), end.0);
 }
 
-/// What was read can be written, and comes back.
+/// Checks that the records that were read can be written, and come back equal.
 fn check_frame(encoder: &mut Encoder, buffer: &mut [u8], records: &[String]) {
     let len = encoder.seal(buffer, 0);
     let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
     let mut reader = Reader::new(header.chain(&buffer[..len])).unwrap();
     let frame = reader.next_frame().unwrap().unwrap();
     assert!(frame.map(|record| format!("{record:?}")).eq(records.iter().cloned()));
-    assert_eq!(reader.loss(), Loss::default());
+    assert_eq!(reader.damage(), Damage::default());
 }
 
 fn check_sidecar(bytes: &[u8]) {
@@ -178,17 +182,17 @@ fn check_sidecar(bytes: &[u8]) {
     assert_eq!(sidecar.payload(), &stored[..sidecar.payload().len()]);
     let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
     for next_seq in [0, sidecar.seq(), sidecar.seq().saturating_add(1)] {
-        let frames = sidecar.frames(next_seq, 0);
+        let frames = sidecar.recover_frames(next_seq, 0);
         let mut reader = Reader::new(header.chain(frames.as_slice())).unwrap();
         while let Some(records) = reader.next_frame().unwrap() {
             records.for_each(drop);
         }
-        assert_eq!((reader.loss().dropped_bytes, reader.loss().missing_frames), (0, 0));
+        assert_eq!((reader.damage().dropped_bytes, reader.damage().missing_frames), (0, 0));
     }
 }
 
-/// The bytes with the magics and checksums that a mutation breaks, so that it reaches what is behind them. Where the
-/// sixth byte of a frame header is odd it stays broken.
+/// Repairs the magics and checksums that a mutation breaks, so that the mutation reaches the code
+/// behind them. A frame header whose byte at offset 6 is odd stays broken.
 fn repaired(bytes: &[u8]) -> Vec<u8> {
     let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
     let mut out = header.to_vec();
@@ -212,13 +216,14 @@ fn repaired(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Returns a dump of one raw frame with this payload.
 fn one_frame(payload: &[u8]) -> Vec<u8> {
     let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
     let frame = FrameHeader::raw(FRAME_RECORDS, 0, payload).encode();
     [&header, &frame[..], payload].concat()
 }
 
-/// Gives a few bytes at a time.
+/// An input that returns a few bytes at a time.
 struct Trickle<'a>(&'a [u8]);
 
 impl Read for Trickle<'_> {

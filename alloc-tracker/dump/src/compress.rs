@@ -1,5 +1,6 @@
-//! A finished dump in fewer bytes. In: a dump. Out: one with the very same records, whose frames hold more of them and are
-//! in columns. Needs the feature `compression`; memory is bounded by a frame.
+//! Compression of a finished dump. In: a dump. Out: a smaller dump with the same records, in fewer
+//! and larger frames whose codec is [`CODEC_COLUMNS`]. Needs the feature `compression`. Memory is
+//! bounded by one frame.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -7,25 +8,26 @@ use std::io::{self, Read, Write};
 
 use foldhash::fast::FixedState;
 
-use crate::columns::Encoder;
+use crate::columns::ColumnEncoder;
 use crate::frame::FrameHeader;
 use crate::layout::{CODEC_COLUMNS, CODEC_RAW, FRAME_RECORDS, MAX_COLUMNS_RECORDS, MAX_PAYLOAD, MINOR};
 use crate::read::{ReadError, Reader};
 use crate::record::Record;
 
-/// Why a dump cannot be compressed. It is as it was.
+/// Why a dump cannot be compressed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CompressError {
-    /// It cannot be read.
+    /// The dump cannot be read.
     Read(ReadError),
-    /// It has no trailer, or something of it is damaged or missing: what could be recovered later would be lost.
+    /// The dump has no trailer, or a part of it is damaged or missing. Compressing it would lose
+    /// what a reader may still recover.
     Incomplete,
-    /// A newer release wrote it, with things that this one does not know.
+    /// A newer release wrote the dump, which may hold data that this release does not know.
     NewerVersion,
-    /// Its records need more room than a frame has.
+    /// The records need a larger frame, or more frames, than the format allows.
     TooLarge,
-    /// Writing failed.
+    /// Writing the output failed; the cause is the error's source.
     Write(io::Error),
 }
 
@@ -33,10 +35,15 @@ impl fmt::Display for CompressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             CompressError::Read(error) => return error.fmt(f),
-            CompressError::Incomplete => "the dump is not complete",
-            CompressError::NewerVersion => "written by a newer release",
-            CompressError::TooLarge => "its records need more room than a frame has",
-            CompressError::Write(_) => "writing failed",
+            CompressError::Incomplete => {
+                "the dump is not complete: its trailer or one of its frames is missing or damaged; \
+                 keep it as it is, since a reader may still recover the rest"
+            }
+            CompressError::NewerVersion => "a newer release wrote the dump; compress it with that release",
+            CompressError::TooLarge => {
+                "the records need a larger frame, or more frames, than the format allows; keep the dump as it is"
+            }
+            CompressError::Write(_) => "writing the compressed dump failed",
         })
     }
 }
@@ -51,28 +58,29 @@ impl std::error::Error for CompressError {
     }
 }
 
-/// What was done.
+/// What [`compress`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compressed {
-    /// Raw frames whose records are now in columns; 0 if the dump had none, which was compressed before.
+    /// Number of raw frames whose records are in columns now. It is 0 if the dump had none, because
+    /// it was compressed before.
     pub frames: u64,
-    /// Bytes written.
+    /// Size of the output in bytes.
     pub bytes: u64,
-    /// What both dumps say, as it was read.
-    pub contents: Contents,
+    /// The fingerprint of the input as it was read. A reader of the output must find the same.
+    pub fingerprint: Fingerprint,
 }
 
-/// The level of Zstandard that costs little time.
+/// The level of Zstandard that `profiler-cli` uses. It costs little time.
 pub const LEVEL: i32 = 3;
 
-/// Writes a dump with the records of `input` to `output`, where nothing of worth is left after an error. Frames that are
-/// compressed already are taken over.
+/// Writes a dump with the records of `input` to `output`. Frames that are compressed already are
+/// copied.
 ///
 /// # Errors
-/// See [`CompressError`].
+/// See [`CompressError`]. What was written to `output` by then is not a usable dump.
 ///
 /// ```
-/// use alloc_dump::compress::{Contents, LEVEL, compress};
+/// use alloc_dump::compress::{Fingerprint, LEVEL, compress};
 /// use alloc_dump::header::Header;
 /// use alloc_dump::layout::FRAME_HEADER_LEN;
 /// use alloc_dump::trailer::{EndReason, Trailer};
@@ -85,27 +93,28 @@ pub const LEVEL: i32 = 3;
 ///
 /// let mut smaller = Vec::new();
 /// let done = compress(dump.as_slice(), &mut smaller, LEVEL).unwrap();
-/// assert_eq!(Contents::of(smaller.as_slice()).unwrap(), Some(done.contents));
+/// assert_eq!(Fingerprint::of(smaller.as_slice()).unwrap(), Some(done.fingerprint));
 /// ```
 pub fn compress(input: impl Read, output: impl Write, level: i32) -> Result<Compressed, CompressError> {
     let mut reader = Reader::new(input).map_err(CompressError::Read)?;
     if reader.minor() > MINOR {
         return Err(CompressError::NewerVersion);
     }
-    let encoder = Encoder::new(level).map_err(CompressError::Write)?;
+    let encoder = ColumnEncoder::new(level).map_err(CompressError::Write)?;
     let mut writer = FrameWriter { output, encoder, seq: 0, done: Compressed::default() };
     writer.write(&reader.header().encode())?;
     while let Some(frame) = reader.next_whole_frame().map_err(|error| CompressError::Read(error.into()))? {
         match (frame.kind, frame.codec) {
-            // A record has one byte at least. Writers of this format make smaller frames.
+            // A record has at least one byte, so such a payload never holds too many records for
+            // one frame in columns. All writers of this format make smaller payloads.
             (FRAME_RECORDS, CODEC_RAW) if reader.payload().len() <= MAX_COLUMNS_RECORDS => {
                 writer.add_records(reader.payload())?;
             }
             _ => {
                 writer.seal()?;
-                writer.frame(frame, reader.payload())?;
+                writer.write_frame(frame, reader.payload())?;
                 if let Some(records) = reader.records_of(&frame) {
-                    records.visit(|record| writer.done.contents.add(record));
+                    records.visit(|record| writer.done.fingerprint.add(record));
                 }
             }
         }
@@ -115,31 +124,32 @@ pub fn compress(input: impl Read, output: impl Write, level: i32) -> Result<Comp
     if !reader.complete() {
         return Err(CompressError::Incomplete);
     }
-    writer.done.contents = writer.done.contents.with_ends(&reader);
+    writer.done.fingerprint = writer.done.fingerprint.with_header_and_trailer(&reader);
     Ok(writer.done)
 }
 
-/// What a dump says, to tell whether another one says the same.
+/// Number and hash of all that a dump records, to tell whether another dump records the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
-    /// How many records it has.
+pub struct Fingerprint {
+    /// Number of records.
     pub records: u64,
-    /// A hash of its header, of all records in their order, and of its trailer.
+    /// Hash of the file header, of all records in their order, and of the trailer. It may differ
+    /// between releases.
     pub hash: u64,
 }
 
-impl Contents {
-    /// Reads a dump to its end. `None` if it is not complete.
+impl Fingerprint {
+    /// Reads a dump to its end and returns its fingerprint, or `None` if the dump is not complete.
     ///
     /// # Errors
-    /// If it cannot be read.
-    pub fn of(input: impl Read) -> Result<Option<Contents>, ReadError> {
+    /// See [`ReadError`].
+    pub fn of(input: impl Read) -> Result<Option<Fingerprint>, ReadError> {
         let mut reader = Reader::new(input)?;
-        let mut contents = Contents::default();
+        let mut fingerprint = Fingerprint::default();
         while let Some(records) = reader.next_frame()? {
-            records.visit(|record| contents.add(record));
+            records.visit(|record| fingerprint.add(record));
         }
-        Ok(reader.complete().then(|| contents.with_ends(&reader)))
+        Ok(reader.complete().then(|| fingerprint.with_header_and_trailer(&reader)))
     }
 
     #[inline]
@@ -148,7 +158,7 @@ impl Contents {
         self.mix(record);
     }
 
-    fn with_ends<R: Read>(mut self, reader: &Reader<R>) -> Contents {
+    fn with_header_and_trailer<R: Read>(mut self, reader: &Reader<R>) -> Fingerprint {
         self.mix(reader.header());
         self.mix(&reader.trailer());
         self
@@ -163,21 +173,25 @@ impl Contents {
     }
 }
 
+/// Writes the frames of the output.
 struct FrameWriter<W> {
     output: W,
-    encoder: Encoder,
+    encoder: ColumnEncoder,
     seq: u32,
     done: Compressed,
 }
 
 impl<W: Write> FrameWriter<W> {
-    /// Adds a raw frame to the current one, which ends before it if it would become too large.
+    /// Adds the records of a raw frame to the current frame. Writes the current frame before that
+    /// if it has enough bytes, or would get too many records.
     fn add_records(&mut self, payload: &[u8]) -> Result<(), CompressError> {
-        if self.encoder.records() + payload.len() > MAX_COLUMNS_RECORDS || self.encoder.len() > ENOUGH {
+        if self.encoder.records() + payload.len() > MAX_COLUMNS_RECORDS
+            || self.encoder.len() > TARGET_COLUMN_BYTES
+        {
             self.seal()?;
         }
         self.done.frames += 1;
-        self.encoder.push(payload, &mut self.done.contents).map_err(|_| CompressError::Incomplete)
+        self.encoder.push_frame(payload, &mut self.done.fingerprint).map_err(|_| CompressError::Incomplete)
     }
 
     /// Writes the current frame, if it has records.
@@ -190,10 +204,14 @@ impl<W: Write> FrameWriter<W> {
             return Err(CompressError::TooLarge);
         }
         let raw = FrameHeader::raw(FRAME_RECORDS, 0, &payload);
-        self.frame(FrameHeader { codec: CODEC_COLUMNS, decoded_len: decoded_len as u32, ..raw }, &payload)
+        self.write_frame(
+            FrameHeader { codec: CODEC_COLUMNS, decoded_len: decoded_len as u32, ..raw },
+            &payload,
+        )
     }
 
-    fn frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), CompressError> {
+    /// Writes a frame, with the next sequence number.
+    fn write_frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), CompressError> {
         self.write(&FrameHeader { seq: self.seq, ..header }.encode())?;
         self.write(payload)?;
         self.seq = self.seq.checked_add(1).ok_or(CompressError::TooLarge)?;
@@ -206,5 +224,6 @@ impl<W: Write> FrameWriter<W> {
     }
 }
 
-/// A frame with as many bytes before Zstandard gains nothing from more.
-const ENOUGH: usize = 4 << 20;
+/// A frame with so many bytes before Zstandard is large enough: more do not make it compress
+/// better.
+const TARGET_COLUMN_BYTES: usize = 4 << 20;

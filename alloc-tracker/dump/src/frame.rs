@@ -1,36 +1,51 @@
-//! Frames: length-prefixed, checksummed chunks, each readable without the ones before it.
+//! Dump frames: the length-prefixed, checksummed units of a dump. Each is readable without the
+//! frames before it. In: header fields or bytes. Out: the other. Never trusts what it reads, never
+//! allocates.
 //!
-//! Header layout, little-endian, 32 bytes: frame magic (4), kind (1), codec (1), zeros (2), sequence number (4),
-//! payload length (4), decoded length (4), zeros (4), CRC-32 of the payload (4), CRC-32 of the 28 bytes before it (4).
+//! Layout of a frame header, little-endian, 32 bytes:
+//!
+//! | offset | bytes | field |
+//! | --- | --- | --- |
+//! | 0 | 4 | frame magic |
+//! | 4 | 1 | kind |
+//! | 5 | 1 | codec |
+//! | 6 | 2 | zeros |
+//! | 8 | 4 | sequence number |
+//! | 12 | 4 | length of the payload |
+//! | 16 | 4 | length of the payload once decoded |
+//! | 20 | 4 | zeros |
+//! | 24 | 4 | CRC-32 of the payload |
+//! | 28 | 4 | CRC-32 of the 28 bytes before |
 
 use crate::layout::{CODEC_RAW, FRAME_HEADER_LEN, FRAME_MAGIC, MAX_PAYLOAD};
 
-/// What a frame header says.
+/// The fields of a frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// One of the `FRAME_*` constants of [`layout`](crate::layout); readers skip kinds they do not know.
+    /// The kind: [`FRAME_RECORDS`](crate::layout::FRAME_RECORDS) or
+    /// [`FRAME_TRAILER`](crate::layout::FRAME_TRAILER). Readers skip frames of other kinds.
     pub kind: u8,
-    /// One of the `CODEC_*` constants; a frame in a codec that the reader does not know counts as
-    /// malformed.
+    /// The codec of the payload: [`CODEC_RAW`] or [`CODEC_COLUMNS`](crate::layout::CODEC_COLUMNS).
+    /// A frame in a codec that the reader does not know counts as malformed.
     pub codec: u8,
-    /// 0 for the first frame of a dump, then one more for each.
+    /// The sequence number: 0 for the first frame of a dump, then one more for each frame.
     pub seq: u32,
-    /// Bytes of payload behind the header.
+    /// Bytes of the payload that follows the header.
     pub len: u32,
-    /// Bytes of payload once decoded; equal to `len` for a raw frame.
+    /// Bytes of the payload once decoded; equal to `len` in a raw frame.
     pub decoded_len: u32,
-    /// CRC-32 (IEEE) of the payload as stored.
+    /// CRC-32 (IEEE 802.3) of the payload as stored.
     pub crc: u32,
 }
 
 impl FrameHeader {
-    /// The header of a raw frame with this payload.
+    /// Returns the header of a raw frame with this payload.
     pub fn raw(kind: u8, seq: u32, payload: &[u8]) -> FrameHeader {
         let len = payload.len() as u32;
         FrameHeader { kind, codec: CODEC_RAW, seq, len, decoded_len: len, crc: crc32fast::hash(payload) }
     }
 
-    /// The header as it stands in the file.
+    /// Returns the header's bytes.
     pub fn encode(&self) -> [u8; FRAME_HEADER_LEN] {
         let mut bytes = [0u8; FRAME_HEADER_LEN];
         bytes[0..4].copy_from_slice(&FRAME_MAGIC);
@@ -45,7 +60,8 @@ impl FrameHeader {
         bytes
     }
 
-    /// Reads a header. `None` unless the magic, the checksum and the bound on the length hold.
+    /// Reads a header. `None` unless the magic and the checksum hold and both lengths are at most
+    /// [`MAX_PAYLOAD`].
     pub fn decode(bytes: &[u8]) -> Option<FrameHeader> {
         let bytes = bytes.first_chunk::<FRAME_HEADER_LEN>()?;
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);

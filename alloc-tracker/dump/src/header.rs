@@ -1,22 +1,33 @@
-//! The first 64 bytes of a dump. In: bytes or fields. Out: the other. Never trusts, never allocates.
+//! The file header: the first 64 bytes of a dump. In: bytes or fields. Out: the other. Never trusts
+//! what it reads, never allocates.
 
 use crate::layout::{HEADER_LEN, MAGIC, MAJOR, MAX_HEADER_LEN, MINOR};
 use crate::read::ReadError;
 
-/// What the file header says.
+/// The fields of the file header.
 ///
-/// Layout, little-endian: magic (8), major (2), minor (2), header length (4), session (16), creation time in
-/// nanoseconds since the Unix epoch (8), zeros (20), CRC-32 of the 60 bytes before it (4).
+/// Layout, little-endian, 64 bytes:
+///
+/// | offset | bytes | field |
+/// | --- | --- | --- |
+/// | 0 | 8 | magic |
+/// | 8 | 2 | major version |
+/// | 10 | 2 | minor version |
+/// | 12 | 4 | length of the file header in bytes |
+/// | 16 | 16 | session |
+/// | 32 | 8 | creation time, nanoseconds since the Unix epoch |
+/// | 40 | 20 | zeros |
+/// | 60 | 4 | CRC-32 of the 60 bytes before |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Header {
-    /// Random; ties the recovery sidecar to its dump.
+    /// The session id: random bytes that tie the recovery sidecar to its dump.
     pub session: [u8; 16],
-    /// Wall-clock time at the recording's time zero, nanoseconds since the Unix epoch.
+    /// Wall-clock time at the recording's time zero, in nanoseconds since the Unix epoch.
     pub created_unix_ns: u64,
 }
 
 impl Header {
-    /// The header as it stands in the file, with this crate's version.
+    /// Returns the header's bytes, with the format version of this crate.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0u8; HEADER_LEN];
         bytes[0..8].copy_from_slice(&MAGIC);
@@ -33,8 +44,11 @@ impl Header {
     /// Reads the header that a dump begins with.
     ///
     /// # Errors
-    /// [`ReadError::NotADump`] for other files, [`ReadError::NewerVersion`] for a larger major version,
-    /// [`ReadError::DamagedHeader`] when the checksum does not hold or the header has an impossible length.
+    /// - [`ReadError::Empty`] if there are no bytes.
+    /// - [`ReadError::NotADump`] if the magic does not hold.
+    /// - [`ReadError::DamagedHeader`] if there are fewer than 64 bytes, the checksum does not hold,
+    ///   the major version is 0, or the length of the file header is impossible.
+    /// - [`ReadError::NewerVersion`] if the major version is larger than [`MAJOR`].
     pub fn decode(bytes: &[u8]) -> Result<Header, ReadError> {
         if bytes.is_empty() {
             return Err(ReadError::Empty);
@@ -65,12 +79,13 @@ impl Header {
         Ok(Header { session, created_unix_ns: u64::from_le_bytes(created) })
     }
 
-    /// The minor version, which the reader accepts whatever it is.
+    /// The minor version in the bytes of a header. The reader accepts every minor version.
     pub(crate) fn minor(bytes: &[u8]) -> u16 {
         bytes.get(10..12).map_or(0, |minor| u16::from_le_bytes([minor[0], minor[1]]))
     }
 
-    /// Where the first frame stands: a newer minor version may put more behind the first 64 bytes.
+    /// The length of the file header in bytes, which is the offset of the first frame. A newer
+    /// minor version may add fields behind the first 64 bytes. `None` if the length is impossible.
     pub(crate) fn declared_len(bytes: &[u8]) -> Option<usize> {
         let len = u32::from_le_bytes(*bytes.get(12..)?.first_chunk::<4>()?) as usize;
         (HEADER_LEN..=MAX_HEADER_LEN).contains(&len).then_some(len)

@@ -1,23 +1,23 @@
-//! The dump: the one file that a tracked process writes and `profiler-cli` reads.
+//! The dump format: the one file that a tracked process writes and `profiler-cli` reads.
 //!
-//! Nothing outside this package knows a byte of the format. The writing half ([`mod@write`]) works on memory
-//! that the caller owns and allocates nothing, because it runs inside an allocator. The reading half
-//! ([`read`]) streams, trusts nothing it reads, and loses at most the frames that are damaged.
-//! `docs/FORMAT.md` describes the bytes so that a stranger can write a reader.
+//! No other package knows the bytes of the format. The writing half ([`mod@write`]) works on memory
+//! that the caller owns. It allocates nothing, because it runs inside an allocator. The reading
+//! half ([`read`]) streams, trusts nothing that it reads, and loses at most the frames that are
+//! damaged. `docs/FORMAT.md` describes the bytes for people who write a reader of their own.
 //!
-//! | module | idea |
+//! | module | contents |
 //! | --- | --- |
-//! | [`layout`] | every constant of the format, and the ids that both ends agree on |
-//! | [`varint`] | LEB128 and zigzag |
-//! | [`header`] | the first 64 bytes of the file |
-//! | [`frame`] | length-prefixed, checksummed chunks |
-//! | [`record`] | what a frame of records says, and how each record is laid out |
+//! | [`layout`] | the constants of the format, and the ids of the call tree |
+//! | [`varint`] | numbers of variable length: LEB128 and zigzag |
+//! | [`header`] | the file header: the first 64 bytes |
+//! | [`frame`] | the dump frames: length-prefixed, checksummed units |
+//! | [`record`] | the records that a frame holds, and their layout |
 //! | [`trailer`] | the last frame: how the recording ended, and totals to check a replay against |
-//! | [`thread_ring`] | what one thread has recorded and nobody has yet put in order |
-//! | [`sidecar`] | the sidecar that keeps what is not yet in the dump when the process is killed |
-//! | [`mod@write`] | an encoder over a borrowed buffer |
-//! | [`read`] | a reader over any [`std::io::Read`] |
-//! | `compress` | a finished dump in fewer bytes, with the feature `compression`, which also lets [`read`] read it |
+//! | [`thread_ring`] | the entries that one thread has recorded and that were not drained yet |
+//! | [`sidecar`] | the file that keeps everything which is not in the dump yet, also if the process is killed |
+//! | [`mod@write`] | an encoder of records, over a borrowed buffer |
+//! | [`read`] | a streaming reader over any [`std::io::Read`] |
+//! | `compress` | compression of finished dumps; needs the feature `compression`, as reading them does |
 //!
 //! ```
 //! use alloc_dump::header::Header;
@@ -32,9 +32,8 @@
 //! let mut buffer = [0u8; 4096];
 //! let mut encoder = Encoder::new();
 //! encoder.push(&mut buffer, &Record::Thread { id: 1 }).unwrap();
-//! encoder
-//!     .push(&mut buffer, &Record::Alloc { addr: 0x1000, size: 24, stack: StackId::ROOT, zeroed: false })
-//!     .unwrap();
+//! let alloc = Record::Alloc { addr: 0x1000, size: 24, stack: StackId::ROOT, zeroed: false };
+//! encoder.push(&mut buffer, &alloc).unwrap();
 //! let length = encoder.seal(&mut buffer, 0);
 //! dump.extend_from_slice(&buffer[..length]);
 //! let mut last = [0u8; FRAME_HEADER_LEN + 128];

@@ -1,194 +1,201 @@
-//! What a frame of records says, and how each record is laid out. Never allocates, never panics.
+//! The records that a frame holds, and their layout. In: records or bytes. Out: the other. Never
+//! allocates, never panics.
 //!
-//! Every record begins with its tag. Tags below [`FIRST_COLD_TAG`] are the hot ones: their fields follow as bare
-//! varints, most of them as differences from the record before (see [`Context`]), and a reader that does not know
-//! one must drop the rest of the frame. From [`FIRST_COLD_TAG`] on a length follows the tag, so that a reader
-//! skips what it does not know and ignores what a newer minor version adds at the end.
+//! Every record begins with its tag, one byte.
+//!
+//! - **Hot records** have tags below [`FIRST_COLD_TAG`]. Their fields follow the tag as bare
+//!   varints, most of them as differences from the record before (see [`DeltaContext`]). A reader
+//!   that meets an unknown hot tag must drop the rest of the frame.
+//! - **Cold records** have tags from [`FIRST_COLD_TAG`] on. The length of the fields follows the
+//!   tag. So a reader skips records that it does not know, and ignores fields that a newer minor
+//!   version adds at the end.
 
 mod cold;
 mod context;
 pub(crate) mod tags;
 
-pub use context::Context;
+pub use context::DeltaContext;
+#[cfg(feature = "compression")]
+pub(crate) use context::to_u32;
 
 use crate::layout::StackId;
 use crate::varint;
 
-/// Tags from here on are followed by a length.
+/// The first tag of the cold records: from here on a length in bytes follows the tag.
 pub const FIRST_COLD_TAG: u8 = 0x40;
 
-/// No hot record is longer: a tag and at most five varints.
+/// The most bytes that a hot record has: its tag and at most five varints.
 pub const MAX_HOT_LEN: usize = 1 + 5 * varint::MAX_LEN;
 
-/// Stands for a resident set that was not asked for.
-pub const RSS_UNKNOWN: u64 = 0;
-/// Stands for page faults that were not asked for.
-pub const FAULTS_UNKNOWN: u32 = u32::MAX;
-
-/// In the line of a [`Record::Line`]: the activation goes on at this line, which has been reached before (it called a
-/// closure that has lines of its own).
+/// A flag in the line of a [`Record::Line`]: the activation continues at this line and does not
+/// reach it anew. It had called a closure that has lines of its own.
 pub const LINE_AGAIN: u32 = 1 << 31;
 
-/// One record. Numbers are bytes, addresses, or microseconds since the recording's time zero.
+/// One record. Sizes are in bytes, times in microseconds since the recording's time zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Record<'a> {
-    /// The events that follow belong to this thread. Holds to the end of the frame, as [`Record::Time`] does: a
-    /// writer states both before the first event of every frame.
+    /// The events that follow belong to this thread. Like [`Record::Time`], it holds to the end of
+    /// the frame at most: a writer states both before the first event of every frame.
     Thread {
-        /// Number of the thread, from 1, never reused within a dump.
+        /// Number of the thread, from 1; a dump never uses a number twice.
         id: u32,
     },
-    /// The events that follow happened at this time. Never goes back: within a frame, a smaller time than the one
-    /// before is written as that one.
+    /// The events that follow happened at this time. The time never goes back: the writer replaces
+    /// a time that is smaller than the one before in the frame by that one.
     Time {
         /// Microseconds since time zero.
         us: u64,
     },
-    /// A node of the call tree, before the first record that uses it.
+    /// Defines a node of the call tree. It comes before the first record that uses the node.
     Node {
         /// The node, at least [`StackId::FIRST`].
         id: StackId,
-        /// The caller's node, or one of the named roots of [`StackId`].
+        /// The caller's node, or [`StackId::ROOT`] or [`StackId::TRUNCATED`] for the outermost
+        /// frame.
         parent: StackId,
-        /// The return address in the tracked process (for the frame above a signal handler's: the exact address).
+        /// The return address in the tracked process. For the frame that a signal handler
+        /// interrupted it is the exact address of the instruction.
         pc: u64,
     },
-    /// A block was allocated.
+    /// The program allocated a block.
     Alloc {
-        /// Its address.
+        /// Address of the block.
         addr: u64,
-        /// Its size, as asked for.
+        /// Size of the block in bytes, as the program asked for it.
         size: u64,
-        /// The stack that asked for it.
+        /// The stack that asked for the block.
         stack: StackId,
-        /// Whether it came from `alloc_zeroed`.
+        /// Whether the block came from `alloc_zeroed`.
         zeroed: bool,
     },
-    /// A block is about to be freed.
+    /// The program is about to free a block.
     Dealloc {
-        /// Its address.
+        /// Address of the block.
         addr: u64,
-        /// Its size, where a reader may not have seen the allocation.
+        /// Size of the block in bytes. `None` if every reader has seen the allocation.
         size: Option<u64>,
-        /// The stack that frees it.
+        /// The stack that frees the block.
         stack: StackId,
     },
-    /// A block was moved, grown or shrunk, and no other thread's event came in between.
+    /// The program moved, grew or shrank a block, and no other thread's event came in between.
     Realloc {
-        /// The address before.
+        /// Address of the block before.
         old: u64,
-        /// The size before, where a reader may not have seen the allocation.
+        /// Size of the block before, in bytes. `None` if every reader has seen the allocation.
         old_size: Option<u64>,
-        /// The address after; may be the same.
+        /// Address of the block after; may be the same.
         new: u64,
-        /// The size after.
+        /// Size of the block after, in bytes.
         size: u64,
-        /// The stack that asked for it.
+        /// The stack that asked for the new size.
         stack: StackId,
     },
-    /// A realloc of this block begins: another thread may be given its address before [`Record::ReallocEnd`].
+    /// A realloc of this block begins. Another thread may be given its address before
+    /// [`Record::ReallocEnd`].
     ReallocBegin {
-        /// The address before.
+        /// Address of the block before.
         old: u64,
-        /// The size before, where a reader may not have seen the allocation.
+        /// Size of the block before, in bytes. `None` if every reader has seen the allocation.
         old_size: Option<u64>,
     },
     /// The realloc that this thread began last has succeeded.
     ReallocEnd {
-        /// The address after.
+        /// Address of the block after.
         new: u64,
-        /// The size after.
+        /// Size of the block after, in bytes.
         size: u64,
-        /// The stack that asked for it.
+        /// The stack that asked for the new size.
         stack: StackId,
     },
-    /// The realloc that this thread began last has failed: the block is what it was.
+    /// The realloc that this thread began last has failed, and changed nothing.
     ReallocFailed,
-    /// The process that is recorded; once, before all others but [`Record::Time`].
+    /// The process that is recorded. It comes once, before all records but [`Record::Time`].
     Process(Process<'a>),
-    /// A file with code was mapped.
+    /// The process mapped a file with code.
     Module(Module<'a>),
     /// A module is no longer mapped.
     ModuleEnd {
         /// Number of the module.
         id: u32,
     },
-    /// A thread's first event follows.
+    /// A thread begins; its first event follows.
     ThreadStart {
         /// Number of the thread.
         id: u32,
-        /// The system's thread id.
+        /// The operating system's id of the thread.
         os_tid: u32,
     },
-    /// A thread has got a name.
+    /// A thread has got a name; the last name counts.
     ThreadName {
         /// Number of the thread.
         id: u32,
-        /// The name as the system keeps it: at most 15 bytes on Linux, any bytes.
+        /// The name as the operating system keeps it: at most 15 bytes on Linux, not always UTF-8.
         name: &'a [u8],
     },
-    /// A thread ended.
+    /// A thread has ended.
     ThreadEnd {
         /// Number of the thread.
         id: u32,
     },
-    /// The state of the process.
+    /// The state of the process at this moment.
     Sample(Sample),
-    /// Events reached the hook but could not be recorded.
+    /// Events reached the hook and could not be recorded.
     Lost {
-        /// How many since the last such record.
+        /// How many events were lost since the last such record.
         events: u64,
     },
-    /// Stacks were compared with an independent full walk.
+    /// The recorder compared stacks with an independent full walk.
     Checked {
-        /// How many since the last such record.
+        /// How many stacks were compared since the last such record.
         stacks: u64,
         /// How many of these differed.
         different: u64,
     },
-    /// A function that says which line it has reached, before the first record that names it.
+    /// Defines an annotated function. It comes before the first record that names the function.
     Function(Function<'a>),
-    /// The current thread begins to run an activation of such a function, or goes on with one that it, or another thread,
-    /// has left unfinished (a future that is polled again).
+    /// The current thread begins to run an activation of an annotated function, or continues one. A
+    /// future that is polled again continues an activation that this thread, or another one, has
+    /// left unfinished.
     Enter {
         /// Number of the function.
         function: u32,
-        /// Number of the activation, never used for another one.
+        /// Number of the activation; a recording never uses a number twice.
         activation: u64,
     },
     /// An activation that runs on the current thread reaches a line.
     Line {
         /// Number of the activation.
         activation: u64,
-        /// The line, with [`LINE_AGAIN`] if it only goes back there.
+        /// The line, from 1, with the flag [`LINE_AGAIN`] if the activation only continues there.
         line: u32,
     },
-    /// The current thread ceases to run an activation, and all that it has entered since.
+    /// The current thread stops running an activation, and all activations that it has entered
+    /// since.
     Leave {
         /// Number of the activation.
         activation: u64,
-        /// Whether it is over; if not, it may be entered again.
+        /// Whether the activation is over; if not, it may be entered again.
         ended: bool,
     },
-    /// What the process and the current thread have used at the [`Record::Enter`], [`Record::Line`] or [`Record::Leave`]
-    /// before, of the same thread.
+    /// What the process and the current thread had used at the last [`Record::Enter`],
+    /// [`Record::Line`] or [`Record::Leave`] of the same thread.
     Usage {
-        /// Resident set of the process, or [`RSS_UNKNOWN`].
-        rss: u64,
-        /// Minor page faults of the thread since it began, at most 2^32 - 2, or [`FAULTS_UNKNOWN`].
-        minor_faults: u32,
-        /// Major page faults of the thread since it began, at most 2^32 - 2, or [`FAULTS_UNKNOWN`].
-        major_faults: u32,
+        /// Resident set of the process, if the recorder asked for it.
+        rss: ResidentBytes,
+        /// Minor page faults of the thread since it began, if the recorder asked for them.
+        minor_faults: PageFaults,
+        /// Major page faults of the thread since it began, if the recorder asked for them.
+        major_faults: PageFaults,
     },
-    /// A name for marks, before the first one that has it.
+    /// Defines a name for marks. It comes before the first mark that has the name.
     MarkName {
         /// Number of the name.
         id: u32,
-        /// The name, any bytes.
+        /// The name, not always UTF-8.
         name: &'a [u8],
     },
-    /// The current thread has come to a place that the program gave a name.
+    /// A mark: a moment that the program has named, on the current thread.
     Mark {
         /// Number of the name.
         id: u32,
@@ -196,9 +203,10 @@ pub enum Record<'a> {
 }
 
 impl Record<'_> {
-    /// Whether it has at most [`MAX_HOT_LEN`] bytes.
+    /// Whether this is one of the frequent records. All of them are hot, so they have at most
+    /// [`MAX_HOT_LEN`] bytes.
     #[inline]
-    pub(crate) fn is_hot(&self) -> bool {
+    pub(crate) fn is_frequent(&self) -> bool {
         matches!(
             self,
             Record::Thread { .. }
@@ -217,77 +225,130 @@ impl Record<'_> {
 pub struct Process<'a> {
     /// Process id.
     pub pid: u32,
-    /// Bytes of a page.
+    /// Size of a memory page in bytes.
     pub page_size: u64,
-    /// Whether the recording began with the first heap event of the process. If not, some frees concern blocks
-    /// that the dump has never seen.
+    /// Whether the recording began with the first heap event of the process. If not, some frees
+    /// concern blocks whose allocation the dump does not have.
     pub from_first_event: bool,
     /// Absolute path of the program.
     pub exe: &'a [u8],
-    /// Its arguments, the program's own name first, each ended by a zero byte.
+    /// Arguments of the program, its own name first, each ended by a zero byte.
     pub args: &'a [u8],
     /// Working directory.
     pub cwd: &'a [u8],
-    /// What `profiler-cli run` put into `ALLOC_TRACKER_RUN`, to find the dumps of its run; else empty.
+    /// The value that `profiler-cli run` put into `ALLOC_TRACKER_RUN`, by which it finds the dumps
+    /// of its run; empty without it.
     pub run: &'a [u8],
-    /// Whether the recorder was built with debug assertions, and so very likely without optimization: each event then costs the
-    /// process many times as much. False in dumps of version 1.0, which do not say.
+    /// Whether the recorder was built with debug assertions, and so very likely without
+    /// optimization. Each event then costs the process many times as much. Always false in dumps of
+    /// version 1.0, which do not have the flag.
     pub debug_assertions: bool,
 }
 
 /// A file with code, mapped into the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Module<'a> {
-    /// Number of the module, never reused within a dump; mapping a file again makes a new one.
+    /// Number of the module. A dump never uses a number twice; mapping a file again makes a new
+    /// module.
     pub id: u32,
-    /// First address of its mappings.
+    /// First address of the module's mappings.
     pub start: u64,
-    /// First address behind its mappings.
+    /// First address behind the module's mappings.
     pub end: u64,
-    /// What to subtract from an address to get the one that the file's own tables use.
+    /// An address in the process minus this, modulo 2^64, is the address that the file's own tables
+    /// use.
     pub bias: u64,
-    /// The GNU build-id; empty if the file has none.
+    /// The GNU build-id, raw bytes; empty if the file has none.
     pub build_id: &'a [u8],
     /// Absolute path, or a name in brackets such as `[vdso]`.
     pub path: &'a [u8],
 }
 
-/// A function that says which line it has reached.
+/// An annotated function: probes in it tell which line it has reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Function<'a> {
-    /// Number of the function, never reused within a dump.
+    /// Number of the function; a dump never uses a number twice.
     pub id: u32,
-    /// Its path, such as `demo::Parser::next`, any bytes.
+    /// Path of the function, such as `demo::Parser::next`, not always UTF-8.
     pub name: &'a [u8],
-    /// Its source file, as the compiler was told of it.
+    /// Path of the source file, as it was given to the compiler.
     pub file: &'a [u8],
-    /// Its first line.
+    /// First line of the function, from 1.
     pub start_line: u32,
-    /// Its last line.
+    /// Last line of the function, from 1.
     pub end_line: u32,
 }
 
-/// The state of the process at one moment, as the kernel accounts for it. Sizes in bytes.
+/// The state of the process at one moment, as the kernel accounts for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Sample {
-    /// Virtual size.
+    /// Virtual size in bytes.
     pub vsz: u64,
-    /// Resident set.
+    /// Resident set in bytes.
     pub rss: u64,
-    /// Swapped-out memory.
+    /// Swapped-out memory in bytes.
     pub swap: u64,
     /// Minor page faults since the process began.
     pub minor_faults: u64,
     /// Major page faults since the process began.
     pub major_faults: u64,
-    /// Memory that the tracker itself has mapped, contained in the sizes above.
+    /// Bytes that the tracker itself has mapped. The sizes above contain them.
     pub tracker_bytes: u64,
-    /// The largest virtual size so far, between samples included.
+    /// The largest virtual size so far in bytes, also of moments between two samples.
     pub peak_vsz: u64,
-    /// The largest resident set so far, between samples included.
+    /// The largest resident set so far in bytes, also of moments between two samples.
     pub peak_rss: u64,
+}
+
+/// Bytes of the process's resident set at a probe, or the statement that the recorder did not ask
+/// for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ResidentBytes(pub(crate) u64);
+
+impl ResidentBytes {
+    /// The recorder did not ask.
+    pub const UNKNOWN: ResidentBytes = ResidentBytes(0);
+
+    /// This many bytes; 0, which no running process has, is [`ResidentBytes::UNKNOWN`].
+    pub const fn new(bytes: u64) -> ResidentBytes {
+        ResidentBytes(bytes)
+    }
+
+    /// The bytes, or `None` if the recorder did not ask.
+    pub const fn known(self) -> Option<u64> {
+        match self {
+            ResidentBytes::UNKNOWN => None,
+            ResidentBytes(bytes) => Some(bytes),
+        }
+    }
+}
+
+/// Page faults of a thread since it began, or the statement that the recorder did not ask for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PageFaults(pub(crate) u32);
+
+impl PageFaults {
+    /// The recorder did not ask.
+    pub const UNKNOWN: PageFaults = PageFaults(u32::MAX);
+
+    /// The lower 32 bits of the kernel's count. The largest of them, which stands for
+    /// [`PageFaults::UNKNOWN`], becomes one less: only differences of counts are used.
+    pub const fn new(count: u32) -> PageFaults {
+        match PageFaults(count) {
+            PageFaults::UNKNOWN => PageFaults(count - 1),
+            faults => faults,
+        }
+    }
+
+    /// The count modulo 2^32, or `None` if the recorder did not ask.
+    pub const fn known(self) -> Option<u32> {
+        match self {
+            PageFaults::UNKNOWN => None,
+            PageFaults(count) => Some(count),
+        }
+    }
 }
 
 /// A record that no writer of this format makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(crate) struct MalformedRecord;

@@ -1,35 +1,34 @@
-//! The records of one frame, whatever its codec. In: a payload whose checksum holds. Out: records, and a count of those
-//! that cannot be used.
+//! The records of one frame in any codec. In: a payload whose checksum holds. Out: records, and a
+//! count of the frames whose rest cannot be used.
 
 #[cfg(feature = "compression")]
-use crate::columns::Columns;
-use crate::read::Loss;
-use crate::record::{Context, Malformed, Record};
+use crate::columns::ColumnRecords;
+use crate::read::Damage;
+use crate::record::{DeltaContext, MalformedRecord, Record};
 
 /// The records of one frame, in the order in which they were written.
 #[derive(Debug)]
 pub struct Records<'a> {
-    pub(crate) source: Source<'a>,
-    pub(crate) loss: &'a mut Loss,
+    pub(crate) source: RecordSource<'a>,
+    pub(crate) damage: &'a mut Damage,
 }
 
-/// Where they come from.
+/// Where the records of a frame come from.
 #[derive(Debug)]
-pub(crate) enum Source<'a> {
-    Raw {
-        payload: &'a [u8],
-        at: usize,
-        context: Context,
-    },
+pub(crate) enum RecordSource<'a> {
+    /// A raw frame: the payload, and the offset of the next record in it.
+    Raw { payload: &'a [u8], at: usize, context: DeltaContext },
     #[cfg(feature = "compression")]
-    Columns(Columns<'a>),
+    Columns(ColumnRecords<'a>),
 }
 
 impl<'a> Records<'a> {
-    /// Hands out all records, as the iterator does, without moving them.
+    /// Calls `visitor` with each record. These are the records that the iterator returns, but they
+    /// are not moved.
     ///
-    /// PERF: asks once for the codec. A record is decoded in words; moving it takes wider ones, which have to wait until those have
-    /// reached the cache: a fifth of the time of loading.
+    /// PERF: the codec is looked at once. Decoding stores a record word by word. Moving the record
+    /// loads wider words, which have to wait until these stores have reached the cache: a fifth of
+    /// the time of loading.
     ///
     /// ```
     /// use alloc_dump::header::Header;
@@ -53,39 +52,39 @@ impl<'a> Records<'a> {
     /// assert_eq!(threads, [1]);
     /// ```
     #[inline]
-    pub fn visit(mut self, mut see: impl FnMut(&Record<'a>)) {
+    pub fn visit(mut self, mut visitor: impl FnMut(&Record<'a>)) {
         match &mut self.source {
-            Source::Raw { payload, at, context } => {
+            RecordSource::Raw { payload, at, context } => {
                 while *at < payload.len() {
                     match &context.decode(payload, at) {
-                        Ok(Some(record)) => see(record),
+                        Ok(Some(record)) => visitor(record),
                         Ok(None) => {}
-                        Err(Malformed) => return self.give_up(),
+                        Err(MalformedRecord) => return self.abandon_frame(),
                     }
                 }
             }
             #[cfg(feature = "compression")]
-            Source::Columns(columns) => {
+            RecordSource::Columns(columns) => {
                 while !columns.is_empty() {
                     match &columns.next() {
-                        Ok(Some(record)) => see(record),
+                        Ok(Some(record)) => visitor(record),
                         Ok(None) => {}
-                        Err(Malformed) => return self.give_up(),
+                        Err(MalformedRecord) => return self.abandon_frame(),
                     }
                 }
             }
         }
     }
 
-    /// What the reader could not use so far, what lies before this frame included.
-    pub fn loss(&self) -> Loss {
-        *self.loss
+    /// What the reader could not use up to here, from the start of the dump on.
+    pub fn damage(&self) -> Damage {
+        *self.damage
     }
 
-    /// The rest of the frame is malformed.
-    fn give_up(&mut self) {
-        self.loss.malformed_frames += 1;
-        self.source.give_up();
+    /// Counts the frame as malformed and skips its other records.
+    fn abandon_frame(&mut self) {
+        self.damage.malformed_frames += 1;
+        self.source.skip_to_end();
     }
 }
 
@@ -98,30 +97,31 @@ impl<'a> Iterator for Records<'a> {
             match self.source.next()? {
                 Ok(Some(record)) => return Some(record),
                 Ok(None) => {}
-                Err(Malformed) => self.give_up(),
+                Err(MalformedRecord) => self.abandon_frame(),
             }
         }
     }
 }
 
-impl<'a> Source<'a> {
-    /// `Some(Ok(None))` for a record of an unknown kind.
+impl<'a> RecordSource<'a> {
+    /// Reads the next record; `None` at the end of the frame, `Some(Ok(None))` for a record of an
+    /// unknown kind.
     #[inline]
-    fn next(&mut self) -> Option<Result<Option<Record<'a>>, Malformed>> {
+    fn next(&mut self) -> Option<Result<Option<Record<'a>>, MalformedRecord>> {
         match self {
-            Source::Raw { payload, at, context } => {
+            RecordSource::Raw { payload, at, context } => {
                 (*at < payload.len()).then(|| context.decode(payload, at))
             }
             #[cfg(feature = "compression")]
-            Source::Columns(columns) => (!columns.is_empty()).then(|| columns.next()),
+            RecordSource::Columns(columns) => (!columns.is_empty()).then(|| columns.next()),
         }
     }
 
-    fn give_up(&mut self) {
+    fn skip_to_end(&mut self) {
         match self {
-            Source::Raw { payload, at, .. } => *at = payload.len(),
+            RecordSource::Raw { payload, at, .. } => *at = payload.len(),
             #[cfg(feature = "compression")]
-            Source::Columns(columns) => columns.give_up(),
+            RecordSource::Columns(columns) => columns.skip_to_end(),
         }
     }
 }

@@ -1,22 +1,35 @@
-//! What one thread has recorded and nobody has yet put in order: fixed-size entries, as they stand in a ring of the
-//! [sidecar](crate::sidecar). In: entries of three words. Out: records. Never allocates, never panics.
+//! The entries of thread rings: what one thread has recorded and was not drained yet. In: entries
+//! of three words, as they stand in a ring of the [sidecar](crate::sidecar). Out: records. Never
+//! allocates, never panics.
 //!
-//! A ring belongs to one thread at a time, so its entries need neither a thread nor a difference from the one before;
-//! they carry a timestamp instead, from a clock that all threads share. Sorted by timestamp, the entries of all rings are the
-//! one stream that frames hold.
+//! A ring belongs to one thread at a time. So its entries need no thread number and no difference
+//! from the entry before. Instead they have a timestamp, from a clock that all threads share.
+//! Sorted by timestamp, the entries of all rings are the one stream that frames hold.
+//!
+//! An entry is three words:
+//!
+//! | word | bits | contents |
+//! | --- | --- | --- |
+//! | first | 0 to 4 | kind |
+//! | | 5 | whether the stack is truncated |
+//! | | 6 to 63 | timestamp |
+//! | second | | address, or another number of 64 bits |
+//! | third | 0 to 31 | stack, or another number of 32 bits |
+//! | | 32 to 63 | size, or another number of 32 bits |
 
 use crate::layout::StackId;
-use crate::record::Record;
+use crate::record::{PageFaults, Record, ResidentBytes};
 
-/// Words of an entry.
+/// Size of an entry in words of 8 bytes.
 pub const ENTRY_WORDS: usize = 3;
-/// Bytes of an entry.
+/// Size of an entry in bytes.
 pub const ENTRY_LEN: usize = 8 * ENTRY_WORDS;
-/// Bits of the first word below the timestamp.
+/// Number of bits of the first word below the timestamp.
 pub const TIMESTAMP_SHIFT: u32 = 6;
 
+/// The bits of the kind.
 const KIND: u64 = 0x1F;
-/// The stack was not walked to its end.
+/// The bit of a truncated stack, whose walk did not reach a known root.
 const TRUNCATED: u64 = 0x20;
 
 const ALLOC: u64 = 1;
@@ -35,127 +48,132 @@ const LEAVE: u64 = 13;
 const USAGE: u64 = 14;
 const MARK: u64 = 15;
 
-/// What an entry says; the words of an entry but for its timestamp.
+/// The contents of an entry, without its timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// A block was allocated.
+    /// The thread allocated a block.
     Alloc {
-        /// Its address.
+        /// Address of the block.
         addr: u64,
-        /// Its size, [`WIDE`] if that stands in the entry before.
+        /// Size of the block in bytes, or [`WIDE`] if the [`Entry::Size`] before has it.
         size: u32,
-        /// The stack that asked for it.
+        /// The stack that asked for the block.
         stack: StackId,
-        /// Whether it came from `alloc_zeroed`.
+        /// Whether the block came from `alloc_zeroed`.
         zeroed: bool,
-        /// Whether the stack was not walked to its end.
+        /// Whether the stack is truncated: its walk did not reach a known root.
         truncated: bool,
     },
-    /// A block is about to be freed.
+    /// The thread is about to free a block.
     Dealloc {
-        /// Its address.
+        /// Address of the block.
         addr: u64,
-        /// Its size, [`WIDE`] if that stands in the entry before.
+        /// Size of the block in bytes, or [`WIDE`] if the [`Entry::Size`] before has it.
         size: u32,
-        /// The stack that frees it.
+        /// The stack that frees the block.
         stack: StackId,
-        /// Whether the stack was not walked to its end.
+        /// Whether the stack is truncated: its walk did not reach a known root.
         truncated: bool,
     },
-    /// A block is about to be moved.
+    /// The thread is about to move, grow or shrink a block.
     ReallocBegin {
-        /// Its address.
+        /// Address of the block before.
         addr: u64,
-        /// Its size, [`WIDE`] if that stands in the entry before.
+        /// Size of the block before, in bytes, or [`WIDE`] if the [`Entry::Size`] before has it.
         size: u32,
     },
-    /// The block of the last [`Entry::ReallocBegin`] was moved.
+    /// The realloc of the last [`Entry::ReallocBegin`] has succeeded.
     ReallocEnd {
-        /// Its new address.
+        /// Address of the block after.
         addr: u64,
-        /// Its new size, [`WIDE`] if that stands in the entry before.
+        /// Size of the block after, in bytes, or [`WIDE`] if the [`Entry::Size`] before has it.
         size: u32,
-        /// The stack that asked for it.
+        /// The stack that asked for the new size.
         stack: StackId,
-        /// Whether the stack was not walked to its end.
+        /// Whether the stack is truncated: its walk did not reach a known root.
         truncated: bool,
     },
-    /// The block of the last [`Entry::ReallocBegin`] is what it was.
+    /// The realloc of the last [`Entry::ReallocBegin`] has failed, and changed nothing.
     ReallocFailed,
     /// From here on the ring belongs to this thread.
     ThreadStart {
         /// Number of the thread.
         id: u32,
-        /// The system's thread id.
+        /// The operating system's id of the thread.
         os_tid: u32,
     },
-    /// The thread's name, ended by a zero byte if it is shorter.
+    /// The thread's name. A zero byte ends a name of less than 16 bytes.
     ThreadName([u8; 16]),
     /// The thread has ended.
     ThreadEnd,
-    /// The size for the next entry, which has no room for it.
+    /// The size, in bytes, of the next entry's block. That entry has [`WIDE`] in its place.
     Size(u64),
-    /// The thread runs an activation of a function that says which line it has reached.
+    /// The thread begins to run an activation of an annotated function, or continues one.
     Enter {
         /// Number of the function.
         function: u32,
         /// Number of the activation.
         activation: u64,
     },
-    /// The activation reaches a line.
+    /// An activation reaches a line.
     Line {
         /// Number of the activation.
         activation: u64,
-        /// The line.
+        /// The line, with the flag [`LINE_AGAIN`](crate::record::LINE_AGAIN) if the activation only
+        /// continues there.
         line: u32,
     },
-    /// The thread ceases to run the activation.
+    /// The thread stops running an activation.
     Leave {
         /// Number of the activation.
         activation: u64,
-        /// Whether it is over.
+        /// Whether the activation is over; if not, it may be entered again.
         ended: bool,
     },
-    /// What was used at the entry before, an [`Entry::Enter`], [`Entry::Line`] or [`Entry::Leave`].
+    /// What the process and the thread had used at the entry before: an [`Entry::Enter`],
+    /// [`Entry::Line`] or [`Entry::Leave`].
     Usage {
-        /// Resident set of the process.
-        rss: u64,
-        /// Minor page faults of the thread, modulo 2^32.
-        minor_faults: u32,
-        /// Major page faults of the thread, modulo 2^32.
-        major_faults: u32,
+        /// Resident set of the process, if the recorder asked for it.
+        rss: ResidentBytes,
+        /// Minor page faults of the thread since it began, if the recorder asked for them.
+        minor_faults: PageFaults,
+        /// Major page faults of the thread since it began, if the recorder asked for them.
+        major_faults: PageFaults,
     },
-    /// The thread comes to a place with this name.
+    /// A mark: a moment that the program has named.
     Mark {
         /// Number of the name.
         id: u32,
     },
 }
 
-/// Heap events whose entries are alike: an address, a size and a stack.
+/// The heap events whose entries have the same fields: an address, a size and a stack. The first
+/// half of a realloc has no stack and is not among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Heap {
-    /// [`Entry::Alloc`].
+pub enum HeapEventKind {
+    /// An [`Entry::Alloc`] of a block from `alloc`.
     Alloc = ALLOC as u8,
-    /// [`Entry::Alloc`] with `zeroed`.
+    /// An [`Entry::Alloc`] of a block from `alloc_zeroed`.
     AllocZeroed = ALLOC_ZEROED as u8,
-    /// [`Entry::Dealloc`].
+    /// An [`Entry::Dealloc`].
     Dealloc = DEALLOC as u8,
-    /// [`Entry::ReallocEnd`].
+    /// An [`Entry::ReallocEnd`].
     ReallocEnd = REALLOC_END as u8,
 }
 
-impl Heap {
-    /// The words of such an entry, as [`Entry::encode`] has them. PERF: which kind it is, is a number among others, not a branch.
+impl HeapEventKind {
+    /// Returns the words of this event's entry: the same as from [`Entry::encode`].
+    ///
+    /// PERF: the kind is a number that is stored, not a branch.
     ///
     /// ```
-    /// use alloc_dump::thread_ring::{Entry, Heap};
+    /// use alloc_dump::thread_ring::{Entry, HeapEventKind};
     /// use alloc_dump::layout::StackId;
     ///
     /// let (addr, size, stack, truncated) = (0x1000, 16, StackId(7), false);
     /// let entry = Entry::Dealloc { addr, size, stack, truncated };
-    /// assert_eq!(Heap::Dealloc.encode(addr, size, (stack, truncated), 99), entry.encode(99));
+    /// assert_eq!(HeapEventKind::Dealloc.encode(addr, size, (stack, truncated), 99), entry.encode(99));
     /// ```
     #[inline]
     pub fn encode(
@@ -170,11 +188,12 @@ impl Heap {
     }
 }
 
-/// Stands for a size that does not fit: an [`Entry::Size`] just before has it.
+/// Stands in an entry for a size that does not fit into 32 bits. An [`Entry::Size`] just before has
+/// the size.
 pub const WIDE: u32 = u32::MAX;
 
 impl Entry {
-    /// The entry's words, with this timestamp of at most 58 bits.
+    /// Returns the entry's words, with this timestamp of at most 58 bits.
     #[inline]
     pub fn encode(&self, timestamp: u64) -> [u64; ENTRY_WORDS] {
         let (kind, truncated, first, second) = match *self {
@@ -201,14 +220,14 @@ impl Entry {
             Entry::Line { activation, line } => (LINE, false, activation, u64::from(line)),
             Entry::Leave { activation, ended } => (LEAVE, false, activation, u64::from(ended)),
             Entry::Usage { rss, minor_faults, major_faults } => {
-                (USAGE, false, rss, pair(minor_faults, major_faults))
+                (USAGE, false, rss.0, pair(minor_faults.0, major_faults.0))
             }
             Entry::Mark { id } => (MARK, false, 0, u64::from(id)),
         };
         [timestamp << TIMESTAMP_SHIFT | if truncated { TRUNCATED } else { 0 } | kind, first, second]
     }
 
-    /// What these words say; `None` for words that no writer makes.
+    /// Returns the entry with these words. `None` for words that no writer makes.
     #[inline]
     pub fn decode(words: [u64; ENTRY_WORDS]) -> Option<Entry> {
         let [word, addr, second] = words;
@@ -234,196 +253,228 @@ impl Entry {
             ENTER => Entry::Enter { function: second as u32, activation: addr },
             LINE => Entry::Line { activation: addr, line: second as u32 },
             LEAVE => Entry::Leave { activation: addr, ended: second != 0 },
-            USAGE => Entry::Usage { rss: addr, minor_faults: size, major_faults: second as u32 },
+            USAGE => Entry::Usage {
+                rss: ResidentBytes(addr),
+                minor_faults: PageFaults(size),
+                major_faults: PageFaults(second as u32),
+            },
             MARK => Entry::Mark { id: second as u32 },
             _ => return None,
         })
     }
 
-    /// The timestamp in the first word of an entry.
+    /// Returns the timestamp in the first word of an entry.
     #[inline]
     pub fn timestamp(word: u64) -> u64 {
         word >> TIMESTAMP_SHIFT
     }
 
-    /// Whether the entry with this first word gives an address back to the allocator: of entries with equal timestamps in
-    /// different rings, those come first.
+    /// Returns whether the entry with this first word gives an address back to the allocator. Of
+    /// entries with equal timestamps in different rings, those come first.
     #[inline]
     pub fn releases(word: u64) -> bool {
         matches!(word & KIND, DEALLOC | REALLOC_BEGIN)
     }
 
-    /// Whether the entry with this first word only holds the size of the one that follows.
+    /// Returns whether this is the first word of an [`Entry::Size`], which belongs to the entry
+    /// that follows.
     #[inline]
     pub fn is_size(word: u64) -> bool {
         word & KIND == SIZE
     }
 
-    /// Whether this is the first word of the second half of a realloc that succeeded.
+    /// Returns whether this is the first word of an [`Entry::ReallocEnd`].
     #[inline]
     pub fn ends_realloc(word: u64) -> bool {
         word & KIND == REALLOC_END
     }
 
-    /// Whether this is the first word of the first half of a realloc.
+    /// Returns whether this is the first word of an [`Entry::ReallocBegin`].
     #[inline]
     pub fn begins_realloc(word: u64) -> bool {
         word & KIND == REALLOC_BEGIN
     }
 }
 
-/// An entry that means the same whatever came before it in its ring: what most of them are.
+/// An entry that can be decoded without the entries before and after it in its ring. Most entries
+/// are of this type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlainEntry {
-    /// An [`Entry::Alloc`] that was walked to its end and has its size.
+pub enum ContextFreeEntry {
+    /// An [`Entry::Alloc`] whose size is not [`WIDE`] and whose stack is not truncated.
     Alloc {
-        /// Its address.
+        /// Address of the block.
         addr: u64,
-        /// Its size.
+        /// Size of the block in bytes.
         size: u32,
-        /// The stack that asked for it.
+        /// The stack that asked for the block.
         stack: StackId,
-        /// Whether it came from `alloc_zeroed`.
+        /// Whether the block came from `alloc_zeroed`.
         zeroed: bool,
     },
-    /// An [`Entry::Dealloc`] that was walked to its end and has its size.
+    /// An [`Entry::Dealloc`] whose size is not [`WIDE`] and whose stack is not truncated.
     Dealloc {
-        /// Its address.
+        /// Address of the block.
         addr: u64,
-        /// Its size.
+        /// Size of the block in bytes.
         size: u32,
-        /// The stack that frees it.
+        /// The stack that frees the block.
         stack: StackId,
     },
     /// An [`Entry::Line`].
     Line {
         /// Number of the activation.
         activation: u64,
-        /// The line.
+        /// The line, with the flag [`LINE_AGAIN`](crate::record::LINE_AGAIN) if the activation only
+        /// continues there.
         line: u32,
     },
 }
 
-impl PlainEntry {
-    /// What these words say, if they are of such an entry.
+impl ContextFreeEntry {
+    /// Returns the entry with these words, or `None` if it depends on other entries or is of
+    /// another kind.
     #[inline(always)]
-    pub fn of([word, addr, second]: [u64; ENTRY_WORDS]) -> Option<PlainEntry> {
+    pub fn decode([word, addr, second]: [u64; ENTRY_WORDS]) -> Option<ContextFreeEntry> {
         let (size, stack) = ((second >> 32) as u32, StackId(second as u32));
         match word & (KIND | TRUNCATED) {
             kind @ (ALLOC | ALLOC_ZEROED) if size != WIDE => {
-                Some(PlainEntry::Alloc { addr, size, stack, zeroed: kind == ALLOC_ZEROED })
+                Some(ContextFreeEntry::Alloc { addr, size, stack, zeroed: kind == ALLOC_ZEROED })
             }
-            DEALLOC if size != WIDE => Some(PlainEntry::Dealloc { addr, size, stack }),
-            LINE => Some(PlainEntry::Line { activation: addr, line: second as u32 }),
+            DEALLOC if size != WIDE => Some(ContextFreeEntry::Dealloc { addr, size, stack }),
+            LINE => Some(ContextFreeEntry::Line { activation: addr, line: second as u32 }),
             _ => None,
         }
     }
 }
 
+/// Returns a word of two halves.
 #[inline]
 fn pair(high: u32, low: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// What the entries of one ring have said so far: whose it is, and what waits for the next entry.
+/// Decodes the entries of one ring. It keeps what they leave for later ones: the ring's thread, a
+/// size for the next entry, and the reallocs that have begun.
+///
+/// NOTE: the recorder keeps this type in plain memory, so its fields are integers without padding.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct RingDecoder {
     /// Number of the thread that the ring belongs to.
     pub thread: u32,
-    /// Whether `old` is the first half of a realloc that becomes one record with its second half.
-    joins: u32,
-    /// For the next entry.
-    size: u64,
-    /// The first half of the realloc that is joined.
+    /// 1 if `old` and `old_size` are the first half of a realloc that becomes one record with its
+    /// second half; else 0.
+    joins_halves: u32,
+    /// From an [`Entry::Size`]: the size of the next entry's block in bytes.
+    wide_size: u64,
+    /// Address of the block whose halves are joined.
     old: u64,
+    /// Size of that block before, in bytes.
     old_size: u64,
-    /// Sizes of the blocks that are being moved: several, if a signal handler moves one in the middle of a move.
-    moving: [u64; MOST_MOVES],
-    moves: u64,
+    /// Old sizes in bytes of the blocks whose reallocs have begun. There are several if a signal
+    /// handler calls `realloc` while another realloc is under way.
+    open_reallocs: [u64; MAX_OPEN_REALLOCS],
+    /// How many reallocs have begun and not ended, also those beyond the array.
+    open_count: u64,
 }
 
-/// Moves within moves that are told apart; the bytes that more of them give back are not counted.
-const MOST_MOVES: usize = 4;
+/// How many nested reallocs are told apart. The bytes that deeper ones give back are not counted.
+const MAX_OPEN_REALLOCS: usize = 4;
 
-/// What a ring's next entry means for the stream.
+/// What a ring's next entry adds to the stream of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decoded<'a> {
-    /// A heap event, a line or a mark of the ring's thread.
-    Event {
-        /// Its record.
+pub enum DecodedEntry<'a> {
+    /// A record that belongs to the ring's thread and to a time: a heap event, a line, usage or a
+    /// mark.
+    Timed {
+        /// The record.
         record: Record<'a>,
-        /// Bytes that it gives back.
+        /// Bytes that the event frees: the old size of a dealloc or realloc; else 0.
         freed: u64,
-        /// Whether its stack was not walked to its end.
+        /// Whether the event's stack is truncated: its walk did not reach a known root.
         truncated: bool,
     },
-    /// A record about a thread.
-    About(Record<'a>),
-    /// Nothing yet: it belongs to the entry that follows.
-    Nothing,
+    /// A record about a thread, which names the thread itself: its start, its name or its end.
+    ThreadFact(Record<'a>),
+    /// No record yet: the entry becomes one together with the entry that follows.
+    Pending,
 }
 
 impl RingDecoder {
-    /// A ring whose first entry to come belongs to this thread.
-    pub const fn of(thread: u32) -> RingDecoder {
-        RingDecoder { thread, joins: 0, size: 0, old: 0, old_size: 0, moving: [0; MOST_MOVES], moves: 0 }
+    /// Returns the decoder of a ring whose next entry belongs to this thread.
+    pub const fn for_thread(thread: u32) -> RingDecoder {
+        RingDecoder {
+            thread,
+            joins_halves: 0,
+            wide_size: 0,
+            old: 0,
+            old_size: 0,
+            open_reallocs: [0; MAX_OPEN_REALLOCS],
+            open_count: 0,
+        }
     }
 
-    /// Takes the ring's next entry. `followed` tells that the entry which comes next in the whole stream ends the
-    /// realloc that this one begins, so that both become one record. `sized` asks for the sizes of freed blocks, which readers
-    /// know who have seen them allocated.
+    /// Decodes the ring's next entry.
+    ///
+    /// `ends_next` says that the next entry of all rings, by timestamp, ends the realloc that this
+    /// entry begins. Both halves become one record then. `with_freed_sizes` says that records have
+    /// the sizes of freed blocks. Readers that have seen every allocation do not need them.
     #[inline]
-    pub fn take<'a>(&mut self, entry: &'a Entry, followed: bool, sized: bool) -> Decoded<'a> {
-        let wide = std::mem::take(&mut self.size);
-        let whole = |size: u32| if size == WIDE { wide } else { u64::from(size) };
+    pub fn decode_next<'a>(
+        &mut self,
+        entry: &'a Entry,
+        ends_next: bool,
+        with_freed_sizes: bool,
+    ) -> DecodedEntry<'a> {
+        let wide_size = std::mem::take(&mut self.wide_size);
+        let whole = |size: u32| if size == WIDE { wide_size } else { u64::from(size) };
         let (record, freed, truncated) = match *entry {
             Entry::Alloc { addr, size, stack, zeroed, truncated } => {
                 (Record::Alloc { addr, size: whole(size), stack, zeroed }, 0, truncated)
             }
             Entry::Dealloc { addr, size, stack, truncated } => {
                 let size = whole(size);
-                (Record::Dealloc { addr, size: sized.then_some(size), stack }, size, truncated)
+                (Record::Dealloc { addr, size: with_freed_sizes.then_some(size), stack }, size, truncated)
             }
             Entry::ReallocBegin { addr: old, size } => {
                 let old_size = whole(size);
-                if followed {
-                    *self = RingDecoder { joins: 1, old, old_size, ..*self };
-                    return Decoded::Nothing;
+                if ends_next {
+                    *self = RingDecoder { joins_halves: 1, old, old_size, ..*self };
+                    return DecodedEntry::Pending;
                 }
-                if let Some(place) = self.moving.get_mut(self.moves as usize) {
-                    *place = old_size;
+                if let Some(slot) = self.open_reallocs.get_mut(self.open_count as usize) {
+                    *slot = old_size;
                 }
-                self.moves += 1;
-                (Record::ReallocBegin { old, old_size: sized.then_some(old_size) }, 0, false)
+                self.open_count += 1;
+                (Record::ReallocBegin { old, old_size: with_freed_sizes.then_some(old_size) }, 0, false)
             }
             Entry::ReallocEnd { addr: new, size, stack, truncated } => {
                 let size = whole(size);
-                if std::mem::take(&mut self.joins) != 0 {
+                if std::mem::take(&mut self.joins_halves) != 0 {
                     let RingDecoder { old, old_size, .. } = *self;
-                    let known = sized.then_some(old_size);
+                    let known = with_freed_sizes.then_some(old_size);
                     let record = Record::Realloc { old, old_size: known, new, size, stack };
                     (record, old_size, truncated)
                 } else {
-                    (Record::ReallocEnd { new, size, stack }, self.end_move(), truncated)
+                    (Record::ReallocEnd { new, size, stack }, self.close_realloc(), truncated)
                 }
             }
             Entry::ReallocFailed => {
-                self.end_move();
+                self.close_realloc();
                 (Record::ReallocFailed, 0, false)
             }
             Entry::ThreadStart { id, os_tid } => {
-                *self = RingDecoder::of(id);
-                return Decoded::About(Record::ThreadStart { id, os_tid });
+                *self = RingDecoder::for_thread(id);
+                return DecodedEntry::ThreadFact(Record::ThreadStart { id, os_tid });
             }
             Entry::ThreadName(ref name) => {
                 let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-                return Decoded::About(Record::ThreadName { id: self.thread, name: &name[..len] });
+                return DecodedEntry::ThreadFact(Record::ThreadName { id: self.thread, name: &name[..len] });
             }
-            Entry::ThreadEnd => return Decoded::About(Record::ThreadEnd { id: self.thread }),
+            Entry::ThreadEnd => return DecodedEntry::ThreadFact(Record::ThreadEnd { id: self.thread }),
             Entry::Size(size) => {
-                self.size = size;
-                return Decoded::Nothing;
+                self.wide_size = size;
+                return DecodedEntry::Pending;
             }
             Entry::Enter { function, activation } => (Record::Enter { function, activation }, 0, false),
             Entry::Line { activation, line } => (Record::Line { activation, line }, 0, false),
@@ -433,13 +484,14 @@ impl RingDecoder {
             }
             Entry::Mark { id } => (Record::Mark { id }, 0, false),
         };
-        Decoded::Event { record, freed, truncated }
+        DecodedEntry::Timed { record, freed, truncated }
     }
 
-    /// The size of the block whose move began last.
-    fn end_move(&mut self) -> u64 {
-        self.moves = self.moves.saturating_sub(1);
-        self.moving.get(self.moves as usize).copied().unwrap_or(0)
+    /// Removes the realloc that began last. Returns the old size of its block in bytes; 0 if that
+    /// was not kept.
+    fn close_realloc(&mut self) -> u64 {
+        self.open_count = self.open_count.saturating_sub(1);
+        self.open_reallocs.get(self.open_count as usize).copied().unwrap_or(0)
     }
 }
 
@@ -448,7 +500,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_survive_their_words() {
+    fn an_entry_decodes_to_what_was_encoded() {
         let (addr, stack) = (0x7FFF_1234_5678, StackId(77));
         for truncated in [false, true] {
             for entry in [
@@ -466,7 +518,11 @@ mod tests {
                 Entry::Line { activation: 1 << 40, line: 77 },
                 Entry::Leave { activation: 9, ended: true },
                 Entry::Leave { activation: 9, ended: false },
-                Entry::Usage { rss: 1 << 40, minor_faults: 5, major_faults: u32::MAX },
+                Entry::Usage {
+                    rss: ResidentBytes::new(1 << 40),
+                    minor_faults: PageFaults::new(5),
+                    major_faults: PageFaults::UNKNOWN,
+                },
                 Entry::Mark { id: 3 },
             ] {
                 let words = entry.encode((1 << 58) - 1);
@@ -479,42 +535,63 @@ mod tests {
     }
 
     #[test]
-    fn both_halves_of_a_realloc_become_one_record_if_nothing_comes_between() {
-        let mut owner = RingDecoder::of(1);
+    fn the_halves_of_a_realloc_become_one_record_if_no_entry_comes_between() {
+        let mut decoder = RingDecoder::for_thread(1);
         let begin = Entry::ReallocBegin { addr: 16, size: 8 };
         let end = Entry::ReallocEnd { addr: 32, size: 64, stack: StackId(3), truncated: true };
-        assert_eq!(owner.take(&begin, true, true), Decoded::Nothing);
+        assert_eq!(decoder.decode_next(&begin, true, true), DecodedEntry::Pending);
         let record = Record::Realloc { old: 16, old_size: Some(8), new: 32, size: 64, stack: StackId(3) };
-        assert_eq!(owner.take(&end, false, true), Decoded::Event { record, freed: 8, truncated: true });
+        assert_eq!(
+            decoder.decode_next(&end, false, true),
+            DecodedEntry::Timed { record, freed: 8, truncated: true }
+        );
         let record = Record::ReallocBegin { old: 16, old_size: Some(8) };
-        assert_eq!(owner.take(&begin, false, true), Decoded::Event { record, freed: 0, truncated: false });
+        assert_eq!(
+            decoder.decode_next(&begin, false, true),
+            DecodedEntry::Timed { record, freed: 0, truncated: false }
+        );
         let record = Record::ReallocEnd { new: 32, size: 64, stack: StackId(3) };
-        assert_eq!(owner.take(&end, false, true), Decoded::Event { record, freed: 8, truncated: true });
+        assert_eq!(
+            decoder.decode_next(&end, false, true),
+            DecodedEntry::Timed { record, freed: 8, truncated: true }
+        );
     }
 
     #[test]
-    fn sizes_of_freed_blocks_are_left_out_where_readers_know_them() {
-        let mut owner = RingDecoder::of(1);
+    fn sizes_of_freed_blocks_are_left_out_if_readers_know_them() {
+        let mut decoder = RingDecoder::for_thread(1);
         let stack = StackId(3);
         let free = Entry::Dealloc { addr: 16, size: 8, stack, truncated: false };
         let record = Record::Dealloc { addr: 16, size: None, stack };
-        assert_eq!(owner.take(&free, false, false), Decoded::Event { record, freed: 8, truncated: false });
+        assert_eq!(
+            decoder.decode_next(&free, false, false),
+            DecodedEntry::Timed { record, freed: 8, truncated: false }
+        );
         let begin = Entry::ReallocBegin { addr: 16, size: 8 };
         let end = Entry::ReallocEnd { addr: 32, size: 64, stack, truncated: false };
-        assert_eq!(owner.take(&begin, true, false), Decoded::Nothing);
+        assert_eq!(decoder.decode_next(&begin, true, false), DecodedEntry::Pending);
         let record = Record::Realloc { old: 16, old_size: None, new: 32, size: 64, stack };
-        assert_eq!(owner.take(&end, false, false), Decoded::Event { record, freed: 8, truncated: false });
+        assert_eq!(
+            decoder.decode_next(&end, false, false),
+            DecodedEntry::Timed { record, freed: 8, truncated: false }
+        );
         let record = Record::ReallocBegin { old: 16, old_size: None };
-        assert_eq!(owner.take(&begin, false, false), Decoded::Event { record, freed: 0, truncated: false });
+        assert_eq!(
+            decoder.decode_next(&begin, false, false),
+            DecodedEntry::Timed { record, freed: 0, truncated: false }
+        );
     }
 
     #[test]
-    fn a_size_without_room_stands_before_its_entry() {
-        let mut owner = RingDecoder::of(1);
+    fn a_size_that_does_not_fit_comes_from_the_entry_before() {
+        let mut decoder = RingDecoder::for_thread(1);
         let stack = StackId::ROOT;
-        assert_eq!(owner.take(&Entry::Size(1 << 33), false, true), Decoded::Nothing);
+        assert_eq!(decoder.decode_next(&Entry::Size(1 << 33), false, true), DecodedEntry::Pending);
         let entry = Entry::Alloc { addr: 8, size: WIDE, stack, zeroed: false, truncated: false };
         let record = Record::Alloc { addr: 8, size: 1 << 33, stack, zeroed: false };
-        assert_eq!(owner.take(&entry, false, true), Decoded::Event { record, freed: 0, truncated: false });
+        assert_eq!(
+            decoder.decode_next(&entry, false, true),
+            DecodedEntry::Timed { record, freed: 0, truncated: false }
+        );
     }
 }

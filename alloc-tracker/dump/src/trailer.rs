@@ -1,4 +1,5 @@
-//! The trailer: the last frame, how the recording ended, and totals to check a replay against.
+//! The trailer: the last frame of a complete dump. It says how the recording ended, and has totals
+//! to check a replay against. In: fields or bytes. Out: the other. Never allocates, never panics.
 
 use crate::varint;
 
@@ -6,13 +7,16 @@ use crate::varint;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// The tracked process finished it: return from main, `exit`, or the end of a `Profiler` guard.
+    /// The tracked process finished the recording itself: at the return from `main`, at `exit`, or
+    /// at the end of a `Profiler` guard.
     Finished,
-    /// The process ended without finishing it; `profiler-cli run` saw the exit status and closed the dump.
+    /// The process exited without finishing the recording. `profiler-cli run` saw this exit status
+    /// and closed the dump.
     Exited(u8),
-    /// The process was killed by this signal; `profiler-cli run` closed the dump.
+    /// This signal killed the process. `profiler-cli run` closed the dump.
     Signalled(u8),
-    /// The process is gone without having finished it, nobody knows how; `profiler-cli run` closed the dump.
+    /// The process is gone without having finished the recording, for an unknown reason.
+    /// `profiler-cli run` closed the dump.
     Vanished,
 }
 
@@ -38,43 +42,45 @@ impl EndReason {
     }
 }
 
-/// The recorder's own totals of everything that it put into the dump.
+/// The recorder's own totals of all events that it put into the dump. It counts them apart from the
+/// records, so that a reader can check its replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Totals {
-    /// `alloc` and `alloc_zeroed` events.
+    /// Number of `alloc` and `alloc_zeroed` events.
     pub allocations: u64,
-    /// `dealloc` events.
+    /// Number of `dealloc` events.
     pub deallocations: u64,
-    /// `realloc` events.
+    /// Number of `realloc` events that succeeded.
     pub reallocations: u64,
-    /// Bytes of all allocations and the new sizes of all reallocations.
+    /// Sum of the sizes of all allocations and the new sizes of all reallocations, in bytes.
     pub allocated_bytes: u64,
-    /// Bytes of all deallocations and the old sizes of all reallocations.
+    /// Sum of the sizes of all deallocations and the old sizes of all reallocations, in bytes.
     pub freed_bytes: u64,
-    /// Events that reached the hook but could not be recorded.
+    /// Number of lost events: they reached the hook and could not be recorded.
     pub lost_events: u64,
-    /// Events whose stack did not reach a known root.
+    /// Number of events with a truncated stack: the walk did not reach a known root.
     pub truncated_stacks: u64,
 }
 
-/// What the last frame says.
+/// The fields of the trailer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Trailer {
-    /// How it ended.
+    /// How the recording ended.
     pub end: EndReason,
     /// Length of the recording in microseconds.
     pub duration_us: u64,
-    /// The recorder's totals; absent when the dump was closed from outside.
+    /// The recorder's totals. `None` if the process did not close the dump itself.
     pub totals: Option<Totals>,
 }
 
 impl Trailer {
-    /// A trailer without totals.
+    /// Returns a trailer without totals.
     pub fn new(end: EndReason, duration_us: u64) -> Trailer {
         Trailer { end, duration_us, totals: None }
     }
 
-    /// Writes the payload at the start of `buf`; its length, or `None` if it does not fit.
+    /// Writes the trailer frame's payload at the start of `buf`. Returns the length of the payload
+    /// in bytes, or `None` if it does not fit.
     pub fn encode(&self, buf: &mut [u8]) -> Option<usize> {
         let mut at = 0;
         let (kind, value) = self.end.encode();
@@ -89,7 +95,8 @@ impl Trailer {
         Some(at)
     }
 
-    /// Reads a payload; what a newer minor version adds behind it is ignored.
+    /// Reads a payload. `None` if a field is missing or the reason of the end is unknown. Bytes
+    /// behind the last field belong to a newer minor version and are ignored.
     pub fn decode(payload: &[u8]) -> Option<Trailer> {
         let mut at = 0;
         let mut word = || varint::get(payload, &mut at);
@@ -112,6 +119,7 @@ impl Trailer {
 }
 
 impl Totals {
+    /// The totals in the order in which they stand in the payload.
     fn words(&self) -> [u64; 7] {
         [
             self.allocations,

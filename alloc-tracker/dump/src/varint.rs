@@ -1,9 +1,11 @@
-//! LEB128 for unsigned numbers and zigzag for signed differences. Never panics, never allocates.
+//! Numbers of variable length: LEB128 for unsigned numbers, zigzag for signed differences. Never
+//! allocates, never panics.
 
-/// The most bytes that [`put`] writes.
+/// The most bytes that [`put`] writes for one number.
 pub const MAX_LEN: usize = 10;
 
-/// Writes `value` at `*at` and moves `*at` behind it. Returns `None`, with `*at` unchanged, if it does not fit.
+/// Writes `value` at offset `*at` and moves `*at` behind it. Returns `None` and leaves `*at`
+/// unchanged if the number does not fit.
 ///
 /// ```
 /// let (mut buf, mut at) = ([0u8; 4], 0);
@@ -23,8 +25,8 @@ pub fn put(buf: &mut [u8], at: &mut usize, mut value: u64) -> Option<()> {
     Some(())
 }
 
-/// Reads a number at `*at` and moves `*at` behind it. `None` if the buffer ends first or the number needs more
-/// than 64 bits.
+/// Reads a number at offset `*at` and moves `*at` behind it. Returns `None` and leaves `*at`
+/// unchanged if the buffer ends first or the number needs more than 64 bits.
 ///
 /// ```
 /// let mut at = 0;
@@ -74,13 +76,14 @@ pub const fn unzigzag(value: u64) -> i64 {
     ((value >> 1) as i64) ^ -((value & 1) as i64)
 }
 
-/// The difference `to - from` as [`zigzag`], wrapping, so that any two numbers have one.
+/// Returns the difference `to - from`, modulo 2^64, as a [`zigzag`] number. So any two numbers have
+/// a difference.
 #[inline]
 pub const fn delta(from: u64, to: u64) -> u64 {
     zigzag(to.wrapping_sub(from) as i64)
 }
 
-/// The number that [`delta`] led to from `from`.
+/// Returns the `to` from which [`delta`] made this difference to `from`.
 #[inline]
 pub const fn undelta(from: u64, delta: u64) -> u64 {
     from.wrapping_add(unzigzag(delta) as u64)

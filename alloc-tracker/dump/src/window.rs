@@ -1,44 +1,52 @@
-//! The bytes of the input that a reader looks at: they arrive in pieces of any size, and none is kept longer than needed.
+//! The bytes of the input that a reader looks at. In: an input that arrives in pieces of any size.
+//! Out: a slice of the bytes that come next. Keeps no byte longer than needed, and no more memory
+//! than bytes have arrived for.
 
 use std::io::{self, Read};
 
-/// A growing view of the bytes that come next: those at `start..end` of a buffer that is initialised throughout.
+/// A growing view of the bytes that come next: those at `start..end` of the buffer. All of the
+/// buffer is initialised.
 #[derive(Debug)]
 pub(crate) struct Window<R> {
     source: R,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Bytes of the input in front of the window.
     pub(crate) consumed: u64,
-    ended: bool,
+    has_ended: bool,
 }
 
 impl<R: Read> Window<R> {
     pub(crate) fn new(source: R) -> Window<R> {
-        Window { source, buffer: vec![0; READ_STEP], start: 0, end: 0, consumed: 0, ended: false }
+        Window { source, buffer: vec![0; READ_STEP], start: 0, end: 0, consumed: 0, has_ended: false }
     }
 
+    /// The bytes that have arrived and were not consumed.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
+    /// Moves the window's start forward, at most to its end.
     pub(crate) fn consume(&mut self, len: usize) {
         let len = len.min(self.end - self.start);
         self.start += len;
         self.consumed += len as u64;
     }
 
-    /// Reads until at least `len` bytes are there; false if the input ends before. Once it has ended it is not asked
-    /// again: each of many headers that claim more than there is must cost nothing.
+    /// Reads until the window has at least `len` bytes. Returns false if the input ends before.
+    ///
+    /// An input that has ended is not read again: each of many headers that claim more bytes than
+    /// there are must cost nothing.
     pub(crate) fn fill(&mut self, len: usize) -> io::Result<bool> {
         while self.end - self.start < len {
-            if self.ended {
+            if self.has_ended {
                 return Ok(false);
             }
             self.make_room();
             let room = &mut self.buffer[self.end..];
             match self.source.read(room) {
-                Ok(0) => self.ended = true,
+                Ok(0) => self.has_ended = true,
                 Ok(got) => self.end += got.min(room.len()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -47,8 +55,11 @@ impl<R: Read> Window<R> {
         Ok(true)
     }
 
-    /// Makes room behind `end`. Nothing is moved before the buffer is full, so what is moved is less than one frame
-    /// for each [`READ_STEP`] that was read; and it grows with what arrives, never with what a header claims.
+    /// Makes room behind `end`.
+    ///
+    /// Bytes are moved only when the buffer is full. So each [`READ_STEP`] that was read moves less
+    /// than one frame. The buffer grows with the bytes that arrive, never with the length that a
+    /// header claims.
     fn make_room(&mut self) {
         if self.end < self.buffer.len() {
             return;
@@ -62,6 +73,7 @@ impl<R: Read> Window<R> {
     }
 }
 
+/// Bytes by which the buffer grows.
 const READ_STEP: usize = 256 << 10;
 
 #[cfg(test)]
@@ -79,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_claims_more_than_it_could_give_is_not_believed() {
+    fn an_input_that_claims_more_bytes_than_it_was_given_room_for_is_not_believed() {
         struct Liar;
         impl Read for Liar {
             fn read(&mut self, _into: &mut [u8]) -> io::Result<usize> {

@@ -1,18 +1,20 @@
-//! What newer versions may add does no harm to this reader, and what it cannot understand it says so.
+//! Compatibility: this reader skips what newer minor versions may add, and counts or refuses what
+//! it cannot understand.
 
 mod made;
 
 use alloc_dump::layout::{
     FRAME_RECORDS, FRAME_TRAILER, HEADER_LEN, MAJOR, MAX_HEADER_LEN, MAX_TEXT, MINOR, StackId,
 };
-use alloc_dump::read::{Loss, ReadError};
+use alloc_dump::read::{Damage, ReadError};
 use alloc_dump::record::{FIRST_COLD_TAG, Record};
 use alloc_dump::trailer::{EndReason, Trailer};
 use alloc_dump::varint;
 
 use made::{Dump, one_of_each, payload, read, texts, trailer};
 
-const MALFORMED: Loss = Loss { malformed_frames: 1, dropped_frames: 0, dropped_bytes: 0, missing_frames: 0 };
+const MALFORMED: Damage =
+    Damage { malformed_frames: 1, dropped_frames: 0, dropped_bytes: 0, missing_frames: 0 };
 
 #[test]
 fn a_newer_minor_version_is_read_and_a_newer_major_version_refused() {
@@ -35,15 +37,18 @@ fn errors_say_what_is_wrong() {
     let of = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
     assert_eq!(of(b""), "the file is empty");
     assert_eq!(of(b"\x7fELF"), "not an alloc-tracker dump");
-    assert_eq!(of(&Dump::new().bytes[..63]), "the dump's header is damaged or cut short");
+    assert_eq!(
+        of(&Dump::new().bytes[..63]),
+        "the file header (bytes 0 to 63) is damaged or cut short; copy the dump again from where it was written"
+    );
     assert_eq!(
         of(&with_version(&Dump::new(), 2, 5)),
-        "written in format 2.5 by a newer release; this one reads up to 1.x"
+        "written in format 2.5 by a newer release; this release reads formats up to 1.x"
     );
 }
 
 #[test]
-fn a_longer_file_header_is_passed_over() {
+fn the_rest_of_a_longer_file_header_is_skipped() {
     let dump = Dump::small();
     for len in [HEADER_LEN, HEADER_LEN + 1, 100, MAX_HEADER_LEN] {
         let bytes = with_header_len(&dump, len);
@@ -78,12 +83,12 @@ fn frames_in_unknown_codecs_are_counted() {
             .with_frame(FRAME_RECORDS, codec, &payload(&one_of_each()))
             .with_trailer(&trailer());
         let outcome = read(dump.bytes.as_slice()).unwrap();
-        assert_eq!((outcome.records, outcome.loss), (texts(&one_of_each()), MALFORMED));
+        assert_eq!((outcome.records, outcome.damage), (texts(&one_of_each()), MALFORMED));
         assert!(!outcome.complete);
 
         let outcome =
             read(Dump::new().with_frame(FRAME_TRAILER, codec, b"\0\0\0\0").bytes.as_slice()).unwrap();
-        assert_eq!((outcome.trailer, outcome.loss), (None, MALFORMED));
+        assert_eq!((outcome.trailer, outcome.damage), (None, MALFORMED));
     }
 }
 
@@ -96,7 +101,11 @@ fn unknown_cold_records_are_skipped() {
         let mut frame = frame.clone();
         frame.splice(middle..middle, [tag, 0, tag, 0x83, 0x80, 0, 0xFF, 0x00, 0x01]);
         let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &frame).bytes.as_slice()).unwrap();
-        assert_eq!((outcome.records, outcome.loss), (texts(&[before, after]), Loss::default()), "{tag:#x}");
+        assert_eq!(
+            (outcome.records, outcome.damage),
+            (texts(&[before, after]), Damage::default()),
+            "{tag:#x}"
+        );
     }
 }
 
@@ -109,7 +118,7 @@ fn unknown_hot_records_end_their_frame_and_are_counted() {
             Dump::new().with_frame(FRAME_RECORDS, 0, &frame).with_frame(FRAME_RECORDS, 0, &payload(&before));
         let outcome = read(dump.bytes.as_slice()).unwrap();
         assert_eq!(
-            (outcome.records, outcome.loss),
+            (outcome.records, outcome.damage),
             (texts(&[before, before].concat()), MALFORMED),
             "{tag:#x}"
         );
@@ -129,7 +138,7 @@ fn fields_added_to_cold_records_are_ignored() {
         frame.extend_from_slice(b"new fields");
         frame.splice(1..4, [len as u8 + 10]);
         let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &frame).bytes.as_slice()).unwrap();
-        assert_eq!((outcome.records, outcome.loss), (texts(&[record]), Loss::default()));
+        assert_eq!((outcome.records, outcome.damage), (texts(&[record]), Damage::default()));
     }
 }
 
@@ -140,13 +149,13 @@ fn a_record_cut_short_inside_a_whole_frame_is_counted() {
         for len in 1..whole.len() {
             let frame = [&payload(&[Record::ReallocFailed]), &whole[..len]].concat();
             let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &frame).bytes.as_slice()).unwrap();
-            assert_eq!((outcome.records, outcome.loss), (texts(&[Record::ReallocFailed]), MALFORMED));
-            // The same with a length that says so.
+            assert_eq!((outcome.records, outcome.damage), (texts(&[Record::ReallocFailed]), MALFORMED));
+            // The same record, with a length that states the cut.
             if whole[0] >= FIRST_COLD_TAG && len >= 4 {
                 let mut cold = whole[..len].to_vec();
                 cold[1] = (len - 4) as u8 | 0x80;
                 let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &cold).bytes.as_slice()).unwrap();
-                assert_eq!((outcome.records.len(), outcome.loss), (0, MALFORMED), "{record:?} {len}");
+                assert_eq!((outcome.records.len(), outcome.damage), (0, MALFORMED), "{record:?} {len}");
             }
         }
     }
@@ -165,17 +174,17 @@ fn numbers_out_of_range_are_counted() {
     }
     text.extend(vec![b'x'; MAX_TEXT + 1]);
     let frames: [&[u8]; 7] = [
-        &[&[0x01][..], &huge].concat(),          // a thread id of 64 bits
+        &[&[0x01][..], &huge].concat(),          // a thread number of 64 bits
         &[&[0x02][..], &too_long].concat(),      // a number of 65 bits
-        &[&[0x02][..], &huge, &[2, 1]].concat(), // a time behind the last one
+        &[&[0x02][..], &huge, &[2, 1]].concat(), // a time beyond the largest one
         &[&[0x04, 0, 0][..], &huge].concat(),    // stack -2^63
         &[&[0x04, 0, 0][..], &[0x01]].concat(),  // stack -1
         &[&[0x47][..], &huge].concat(),          // a cold record longer than all memory
-        &text,                                   // a text longer than texts are
+        &text,                                   // a text longer than MAX_TEXT
     ];
     for frame in frames {
         let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, frame).bytes.as_slice()).unwrap();
-        assert_eq!(outcome.loss, MALFORMED, "{:?}", &frame[..frame.len().min(20)]);
+        assert_eq!(outcome.damage, MALFORMED, "{:?}", &frame[..frame.len().min(20)]);
     }
 }
 
@@ -193,7 +202,7 @@ fn a_trailer_may_grow_but_not_shrink() {
     for cut in 0..len {
         let dump = Dump::new().with_frame(FRAME_TRAILER, 0, &buffer[..cut]);
         let outcome = read(dump.bytes.as_slice()).unwrap();
-        assert_eq!((outcome.trailer, outcome.loss), (None, MALFORMED));
+        assert_eq!((outcome.trailer, outcome.damage), (None, MALFORMED));
     }
     let grown = [&buffer[..len], b"new fields"].concat();
     let outcome = read(Dump::new().with_frame(FRAME_TRAILER, 0, &grown).bytes.as_slice()).unwrap();
@@ -208,7 +217,7 @@ fn a_trailer_may_grow_but_not_shrink() {
     for (bytes, end) in ends {
         assert_eq!(Trailer::decode(&bytes), Some(Trailer::new(end, 5)));
     }
-    // An end of a later version, an exit status of 256.
+    // The reason of a later version, and an exit status of 256.
     assert_eq!(Trailer::decode(&[4, 0, 5, 0]), None);
     assert_eq!(Trailer::decode(&[1, 0x80, 0x02, 5, 0]), None);
 }
@@ -236,6 +245,7 @@ fn with_header_len(dump: &Dump, len: usize) -> Vec<u8> {
     sign(bytes)
 }
 
+/// Writes the checksum of the file header.
 fn sign(mut bytes: Vec<u8>) -> Vec<u8> {
     let crc = crc32fast::hash(&bytes[..60]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());

@@ -1,4 +1,4 @@
-//! A compressed dump says what the dump said, and what is made of one by damage does no harm.
+//! A compressed dump has the records of the original, and a damaged one does no harm.
 #![cfg(feature = "compression")]
 
 #[path = "../fuzz/harness.rs"]
@@ -6,40 +6,40 @@
 mod harness;
 mod made;
 
-use alloc_dump::compress::{CompressError, Compressed, Contents, LEVEL, compress};
+use alloc_dump::compress::{CompressError, Compressed, Fingerprint, LEVEL, compress};
 use alloc_dump::frame::FrameHeader;
 use alloc_dump::layout::{
     CODEC_COLUMNS, CODEC_RAW, COLUMNS, FRAME_HEADER_LEN, FRAME_RECORDS, HEADER_LEN, MAX_PAYLOAD, StackId,
 };
-use alloc_dump::read::{Loss, Reader};
+use alloc_dump::read::{Damage, Reader};
 use alloc_dump::record::Record;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use made::drafts::{Draft, draft, habit};
+use made::drafts::{Draft, draft, repetitive_draft};
 use made::{Dump, Random, one_of_each, payload, read, texts, trailer};
 
 #[test]
-fn one_of_each_kind_comes_back() {
+fn a_record_of_each_kind_comes_back_equal() {
     for buffer_len in [FRAME_HEADER_LEN + 96, FRAME_HEADER_LEN + 200, 1 << 16] {
         let dump = Dump::of(&one_of_each(), buffer_len).with_trailer(&trailer());
-        let (done, bytes) = smaller(&dump.bytes);
+        let (done, bytes) = compressed(&dump.bytes);
         assert_eq!(done.frames, dump.frames.len() as u64 - 1);
-        assert_eq!((done.bytes, done.contents.records), (bytes.len() as u64, one_of_each().len() as u64));
+        assert_eq!((done.bytes, done.fingerprint.records), (bytes.len() as u64, one_of_each().len() as u64));
         let outcome = read(bytes.as_slice()).unwrap();
         assert_eq!(outcome.records, texts(&one_of_each()));
         assert_eq!(outcome.trailer, Some(trailer()));
         assert!(outcome.complete);
-        // One frame of records, whatever they came in, and the trailer.
+        // One frame of records, however many there were before, and the trailer.
         assert_eq!(outcome.next_seq, 2);
     }
 }
 
 #[test]
-fn what_a_program_does_again_and_again_takes_next_to_nothing() {
+fn repeated_behaviour_takes_less_than_a_tenth_of_a_byte_per_event() {
     let (records, events) = program(2000);
     let dump = Dump::of(&records, 256 << 10).with_trailer(&trailer());
-    let (_, bytes) = smaller(&dump.bytes);
+    let (_, bytes) = compressed(&dump.bytes);
     assert!(bytes.len() * 10 < events, "{} bytes for {events} events", bytes.len());
     assert_eq!(read(bytes.as_slice()).unwrap().records, texts(&records));
 }
@@ -54,23 +54,23 @@ fn many_frames_become_few_and_none_is_too_large() {
     };
     let records: Vec<Record<'_>> = (0..1_200_000).map(alloc).collect();
     let dump = Dump::of(&records, 256 << 10).with_trailer(&trailer());
-    let (done, bytes) = smaller(&dump.bytes);
+    let (done, bytes) = compressed(&dump.bytes);
     let sequence: Vec<u32> = headers(&bytes).iter().map(|header| header.seq).collect();
     assert_eq!(sequence, (0..sequence.len() as u32).collect::<Vec<_>>());
     assert!(sequence.len() < 6 && done.frames > 50, "{sequence:?}");
     assert!(headers(&bytes).iter().all(|header| header.decoded_len as usize <= MAX_PAYLOAD));
-    assert_eq!(Contents::of(dump.bytes.as_slice()).unwrap(), Some(done.contents));
+    assert_eq!(Fingerprint::of(dump.bytes.as_slice()).unwrap(), Some(done.fingerprint));
 }
 
 #[test]
-fn it_is_done_once() {
-    let (_, once) = smaller(&Dump::small().bytes);
-    let (done, twice) = smaller(&once);
+fn compressing_twice_changes_nothing() {
+    let (_, once) = compressed(&Dump::small().bytes);
+    let (done, twice) = compressed(&once);
     assert_eq!((done.frames, &twice), (0, &once));
 }
 
 #[test]
-fn other_frames_are_taken_over() {
+fn frames_that_cannot_be_compressed_are_copied() {
     let records = [Record::Time { us: 5 }, Record::Thread { id: 7 }];
     let too_large = vec![0x0D; (1 << 20) + 1];
     let dump = Dump::new()
@@ -80,14 +80,14 @@ fn other_frames_are_taken_over() {
         .with_frame(FRAME_RECORDS, CODEC_RAW, &too_large)
         .with_frame(FRAME_RECORDS, CODEC_RAW, &payload(&records))
         .with_trailer(&trailer());
-    let (done, bytes) = smaller(&dump.bytes);
+    let (done, bytes) = compressed(&dump.bytes);
     let codecs: Vec<(u8, u8)> = headers(&bytes).iter().map(|header| (header.kind, header.codec)).collect();
     assert_eq!(codecs, [(1, 1), (77, 9), (1, 0), (1, 1), (2, 0)]);
-    assert_eq!(done.contents.records, 4 + too_large.len() as u64);
+    assert_eq!(done.fingerprint.records, 4 + too_large.len() as u64);
 }
 
 #[test]
-fn what_is_not_complete_is_refused() {
+fn an_incomplete_or_newer_dump_is_refused() {
     let dump = Dump::small();
     let error = |bytes: &[u8]| compress(bytes, Vec::new(), LEVEL).unwrap_err();
     let last = dump.frames[dump.frames.len() - 1];
@@ -108,10 +108,10 @@ fn what_is_not_complete_is_refused() {
 }
 
 #[test]
-fn a_damaged_frame_costs_itself() {
+fn a_damaged_frame_costs_only_itself() {
     let (records, _) = program(300);
     let whole = Dump::of(&records, 1 << 20);
-    let (_, one) = smaller(&whole.clone().with_trailer(&trailer()).bytes);
+    let (_, one) = compressed(&whole.clone().with_trailer(&trailer()).bytes);
     let frame = headers(&one)[0];
     let payload = &one[HEADER_LEN + FRAME_HEADER_LEN..][..frame.len as usize];
     let mut dump = Dump::new();
@@ -126,37 +126,38 @@ fn a_damaged_frame_costs_itself() {
         let outcome = read(bytes.as_slice()).unwrap();
         assert_eq!(outcome.records.len(), 2 * records.len());
         let lost = u64::from(frame.len) + FRAME_HEADER_LEN as u64;
-        let loss = Loss { dropped_frames: 1, dropped_bytes: lost, missing_frames: 1, malformed_frames: 0 };
-        assert_eq!(outcome.loss, loss);
+        let damage =
+            Damage { dropped_frames: 1, dropped_bytes: lost, missing_frames: 1, malformed_frames: 0 };
+        assert_eq!(outcome.damage, damage);
     }
 }
 
 #[test]
-fn claims_that_do_not_hold_are_counted() {
-    let (_, bytes) = smaller(&Dump::of(&one_of_each(), 4096).with_trailer(&trailer()).bytes);
+fn false_claims_of_a_frame_are_counted() {
+    let (_, bytes) = compressed(&Dump::of(&one_of_each(), 4096).with_trailer(&trailer()).bytes);
     let frame = headers(&bytes)[0];
     let payload = &bytes[HEADER_LEN + FRAME_HEADER_LEN..][..frame.len as usize];
-    let malformed = Loss { malformed_frames: 1, ..Loss::default() };
+    let malformed = Damage { malformed_frames: 1, ..Damage::default() };
     for decoded_len in [0, 1, frame.decoded_len - 1, frame.decoded_len + 1, MAX_PAYLOAD as u32] {
         let header = FrameHeader { decoded_len, ..frame }.encode();
         let dump = [&bytes[..HEADER_LEN], &header, payload].concat();
         let outcome = read(dump.as_slice()).unwrap();
-        assert_eq!((outcome.records.len(), outcome.loss), (0, malformed), "{decoded_len}");
+        assert_eq!((outcome.records.len(), outcome.damage), (0, malformed), "{decoded_len}");
     }
-    // One record more than a frame may hold; each has failed to be moved.
-    for (records, loss) in [(1 << 20, Loss::default()), ((1 << 20) + 1, malformed)] {
+    // As many records as a frame may hold, and one more. Each is a realloc that failed.
+    for (records, damage) in [(1 << 20, Damage::default()), ((1 << 20) + 1, malformed)] {
         let mut columns = vec![0x80 | (records & 0x7F) as u8, 0x80 | (records >> 7 & 0x7F) as u8];
         columns.push((records >> 14) as u8);
         columns.extend([0; COLUMNS - 1]);
         columns.extend(vec![0x23; records]);
         let outcome = read(harness::one_columns_frame(&columns).as_slice()).unwrap();
-        assert_eq!(outcome.loss, loss);
-        assert_eq!(outcome.records.len(), if loss == malformed { 0 } else { records });
+        assert_eq!(outcome.damage, damage);
+        assert_eq!(outcome.records.len(), if damage == malformed { 0 } else { records });
     }
 }
 
 #[test]
-fn truncated_and_changed_columns_are_no_harm() {
+fn truncated_and_changed_columns_break_nothing() {
     let columns = columns_of(&one_of_each());
     harness::columns(&columns);
     for at in 0..columns.len() {
@@ -170,13 +171,13 @@ fn truncated_and_changed_columns_are_no_harm() {
 }
 
 #[test]
-fn mutated_columns_are_no_harm() {
+fn mutated_columns_break_nothing() {
     let seeds = [columns_of(&one_of_each()), columns_of(&program(20).0)];
     let mut random = Random(7);
     for round in 0..10_000 {
         let mut columns = seeds[round % 2].clone();
         for _ in 0..=random.below(6) {
-            // Behind the lengths.
+            // Behind the lengths of the columns.
             let at = COLUMNS + random.below(columns.len() - COLUMNS);
             columns[at] = match random.below(3) {
                 0 => columns[at] ^ 1 << random.below(8),
@@ -197,21 +198,21 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn any_records_come_back(drafts in vec(draft(), 0..80), frame in 0usize..3) {
-        comes_back(&drafts, [1 << 20, 400 << 10, 300 << 10][frame]);
+    fn any_records_come_back_equal(drafts in vec(draft(), 0..80), frame in 0usize..3) {
+        assert_comes_back_equal(&drafts, [1 << 20, 400 << 10, 300 << 10][frame]);
     }
 
     #[test]
-    fn any_habits_come_back(drafts in vec(habit(), 0..600), frame in 0usize..3) {
-        comes_back(&drafts, [1 << 20, 1000, 200][frame]);
+    fn repetitive_records_come_back_equal(drafts in vec(repetitive_draft(), 0..600), frame in 0usize..3) {
+        assert_comes_back_equal(&drafts, [1 << 20, 1000, 200][frame]);
     }
 }
 
-fn comes_back(drafts: &[Draft], buffer_len: usize) {
+fn assert_comes_back_equal(drafts: &[Draft], buffer_len: usize) {
     let mut us = 0;
     let records: Vec<Record<'_>> = drafts.iter().map(|draft| draft.record(&mut us)).collect();
     let dump = Dump::of(&records, buffer_len).with_trailer(&trailer());
-    let (done, bytes) = smaller(&dump.bytes);
+    let (done, bytes) = compressed(&dump.bytes);
     let mut reader = Reader::new(bytes.as_slice()).unwrap();
     let mut expected = records.iter();
     while let Some(frame) = reader.next_frame().unwrap() {
@@ -222,27 +223,29 @@ fn comes_back(drafts: &[Draft], buffer_len: usize) {
     assert_eq!(expected.next(), None);
     assert_eq!(reader.trailer(), Some(&trailer()));
     assert!(reader.complete());
-    assert_eq!(done.contents.records, records.len() as u64);
+    assert_eq!(done.fingerprint.records, records.len() as u64);
     for dump in [&dump.bytes, &bytes] {
-        assert_eq!(Contents::of(dump.as_slice()).unwrap(), Some(done.contents));
+        assert_eq!(Fingerprint::of(dump.as_slice()).unwrap(), Some(done.fingerprint));
     }
 }
 
-fn smaller(dump: &[u8]) -> (Compressed, Vec<u8>) {
+/// Compresses a dump.
+fn compressed(dump: &[u8]) -> (Compressed, Vec<u8>) {
     let mut bytes = Vec::new();
     let done = compress(dump, &mut bytes, LEVEL).unwrap();
     (done, bytes)
 }
 
-/// The columns of a frame with these records, as they are before Zstandard.
+/// Returns the columns of a frame with these records, as they are before Zstandard.
 fn columns_of(records: &[Record<'_>]) -> Vec<u8> {
-    let (_, bytes) = smaller(&Dump::of(records, 1 << 20).with_trailer(&trailer()).bytes);
+    let (_, bytes) = compressed(&Dump::of(records, 1 << 20).with_trailer(&trailer()).bytes);
     let frame = headers(&bytes)[0];
     assert_eq!(frame.codec, CODEC_COLUMNS);
     let payload = &bytes[HEADER_LEN + FRAME_HEADER_LEN..][..frame.len as usize];
     zstd::bulk::decompress(payload, frame.decoded_len as usize).unwrap()
 }
 
+/// Returns the headers of all frames.
 fn headers(dump: &[u8]) -> Vec<FrameHeader> {
     let mut at = HEADER_LEN;
     let mut headers = Vec::new();
@@ -254,7 +257,7 @@ fn headers(dump: &[u8]) -> Vec<FrameHeader> {
     headers
 }
 
-/// A program that does the same thing many times; how many of the records are events.
+/// Returns the records of a program that repeats the same actions, and how many of them are events.
 fn program(rounds: u64) -> (Vec<Record<'static>>, usize) {
     let mut records = vec![Record::Thread { id: 1 }];
     let first = StackId::FIRST.0;

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use alloc_dump::frame::FrameHeader;
 use alloc_dump::layout::{FRAME_HEADER_LEN, FRAME_RECORDS, HEADER_LEN, MAX_PAYLOAD};
-use alloc_dump::read::{Loss, ReadError};
+use alloc_dump::read::{Damage, ReadError};
 use alloc_dump::record::Record;
 use alloc_dump::trailer::{EndReason, Trailer};
 
 use made::{Dump, one_of_each, payload, read, texts, trailer};
 
 #[test]
-fn cut_short_anywhere_it_keeps_every_whole_frame() {
+fn a_dump_cut_short_anywhere_keeps_every_whole_frame() {
     let dump = Dump::small();
     let bounds = dump.bounds();
     let all = texts(&one_of_each());
@@ -37,8 +37,8 @@ fn cut_short_anywhere_it_keeps_every_whole_frame() {
         assert_eq!(outcome.end_of_whole_frames, end as u64);
         assert_eq!(outcome.next_seq, whole as u32);
         let rest = (len - end) as u64;
-        let loss = Loss { dropped_frames: rest.min(1), dropped_bytes: rest, ..Loss::default() };
-        assert_eq!(outcome.loss, loss, "{len} bytes");
+        let damage = Damage { dropped_frames: rest.min(1), dropped_bytes: rest, ..Damage::default() };
+        assert_eq!(outcome.damage, damage, "{len} bytes");
     }
 }
 
@@ -65,7 +65,7 @@ fn no_changed_byte_goes_unnoticed_and_the_other_frames_come_back() {
 }
 
 #[test]
-fn a_missing_frame_is_missed() {
+fn a_missing_frame_is_counted() {
     let dump = Dump::small();
     let bounds = dump.bounds();
     for lost in 0..dump.frames.len() {
@@ -75,12 +75,12 @@ fn a_missing_frame_is_missed() {
         assert_eq!(outcome.records, remaining(&dump, lost..lost + 1));
         assert!(!outcome.complete);
         let last = lost + 1 == dump.frames.len();
-        assert_eq!(outcome.loss, Loss { missing_frames: u64::from(!last), ..Loss::default() });
+        assert_eq!(outcome.damage, Damage { missing_frames: u64::from(!last), ..Damage::default() });
     }
 }
 
 #[test]
-fn bytes_between_frames_are_passed_over() {
+fn bytes_between_frames_are_skipped_and_counted() {
     let dump = Dump::small();
     let mut junk = b"\xF7ADF\xF7AD\xF7".repeat(3);
     junk.extend_from_slice(&dump.bytes[dump.frames[0]..dump.frames[0] + 20]);
@@ -90,8 +90,8 @@ fn bytes_between_frames_are_passed_over() {
         let outcome = read(bytes.as_slice()).unwrap();
         assert_eq!(outcome.records, texts(&one_of_each()));
         assert!(!outcome.complete);
-        let loss = Loss { dropped_frames: 1, dropped_bytes: junk.len() as u64, ..Loss::default() };
-        assert_eq!(outcome.loss, loss);
+        let damage = Damage { dropped_frames: 1, dropped_bytes: junk.len() as u64, ..Damage::default() };
+        assert_eq!(outcome.damage, damage);
     }
 }
 
@@ -106,14 +106,14 @@ fn a_frame_that_was_cut_short_does_not_take_the_next_ones_with_it() {
             let outcome = read(bytes.as_slice()).unwrap();
             assert_eq!(outcome.records, remaining(&dump, hit..hit + 1), "frame {hit}, {keep} bytes kept");
             assert!(!outcome.complete);
-            assert_eq!(outcome.loss.missing_frames, 1);
-            assert_eq!(outcome.loss.dropped_bytes, keep as u64);
+            assert_eq!(outcome.damage.missing_frames, 1);
+            assert_eq!(outcome.damage.dropped_bytes, keep as u64);
         }
     }
 }
 
 #[test]
-fn a_frame_that_comes_twice_counts_once() {
+fn a_frame_that_comes_twice_is_used_once() {
     let dump = Dump::small();
     let bounds = dump.bounds();
     for twice in 0..dump.frames.len() {
@@ -123,14 +123,14 @@ fn a_frame_that_comes_twice_counts_once() {
             bytes.splice(bounds[at]..bounds[at], frame);
             let outcome = read(bytes.as_slice()).unwrap();
             assert_eq!(outcome.records, texts(&one_of_each()));
-            assert_eq!(outcome.loss, Loss { malformed_frames: 1, ..Loss::default() });
+            assert_eq!(outcome.damage, Damage { malformed_frames: 1, ..Damage::default() });
             assert!(!outcome.complete);
         }
     }
 }
 
 #[test]
-fn nothing_follows_the_largest_sequence_number() {
+fn no_frame_follows_the_largest_sequence_number() {
     let records = payload(&[Record::Lost { events: 1 }]);
     let frame = [&FrameHeader::raw(FRAME_RECORDS, u32::MAX, &records).encode()[..], &records].concat();
     let mut dump = Dump::new();
@@ -138,17 +138,17 @@ fn nothing_follows_the_largest_sequence_number() {
     dump.append(&frame, 0);
     let outcome = read(dump.bytes.as_slice()).unwrap();
     assert_eq!(outcome.records.len(), 1);
-    let loss = Loss { missing_frames: u64::from(u32::MAX), malformed_frames: 1, ..Loss::default() };
-    assert_eq!((outcome.loss, outcome.next_seq), (loss, u32::MAX));
+    let damage = Damage { missing_frames: u64::from(u32::MAX), malformed_frames: 1, ..Damage::default() };
+    assert_eq!((outcome.damage, outcome.next_seq), (damage, u32::MAX));
 }
 
 #[test]
-fn what_stands_behind_the_trailer_is_used_and_counted() {
+fn frames_behind_the_trailer_are_used_and_counted() {
     let late = [Record::Lost { events: 1 }];
     let dump = Dump::small().with_frame(FRAME_RECORDS, 0, &payload(&late));
     let outcome = read(dump.bytes.as_slice()).unwrap();
     assert_eq!(outcome.records, texts(&[&one_of_each()[..], &late].concat()));
-    assert_eq!(outcome.loss, Loss { malformed_frames: 1, ..Loss::default() });
+    assert_eq!(outcome.damage, Damage { malformed_frames: 1, ..Damage::default() });
     assert!(!outcome.complete);
 
     let second = Trailer::new(EndReason::Signalled(9), 77);
@@ -158,16 +158,16 @@ fn what_stands_behind_the_trailer_is_used_and_counted() {
 }
 
 #[test]
-fn the_end_is_the_end_however_often_one_asks() {
+fn reading_on_at_the_end_changes_nothing() {
     let mut bytes = Dump::small().bytes;
     bytes.extend_from_slice(b"junk");
     let mut reader = alloc_dump::read::Reader::new(bytes.as_slice()).unwrap();
     while reader.next_frame().unwrap().is_some() {}
-    let (loss, position) = (reader.loss(), reader.position());
-    assert_eq!((loss.dropped_frames, loss.dropped_bytes, position), (1, 4, bytes.len() as u64));
+    let (damage, position) = (reader.damage(), reader.position());
+    assert_eq!((damage.dropped_frames, damage.dropped_bytes, position), (1, 4, bytes.len() as u64));
     for _ in 0..3 {
         assert!(reader.next_frame().unwrap().is_none());
-        assert_eq!((reader.loss(), reader.position()), (loss, position));
+        assert_eq!((reader.damage(), reader.position()), (damage, position));
     }
 }
 
@@ -186,12 +186,13 @@ fn many_damaged_frames_lose_only_themselves() {
         kept += dump.records[frame] - frame.checked_sub(1).map_or(0, |before| dump.records[before]);
     }
     assert_eq!(outcome.records.len(), kept);
-    assert_eq!(outcome.loss.dropped_frames, odd.len() as u64);
+    assert_eq!(outcome.damage.dropped_frames, odd.len() as u64);
 }
 
-/// Each file makes a reader that starts again at every header do millions of times too much: minutes, not seconds.
+/// With each of these files, a reader that starts again at every header would do millions of times
+/// too much work and take minutes, not seconds.
 #[test]
-fn files_made_to_be_slow_are_not() {
+fn files_made_to_be_slow_take_linear_time() {
     let start = Instant::now();
     for claim in [MAX_PAYLOAD as u32, 1 << 20, 4096, 33] {
         // Every header is inside the payload that the ones before it claim.
@@ -205,31 +206,31 @@ fn files_made_to_be_slow_are_not() {
         let mut dump = Dump::new();
         dump.bytes.extend(filler.repeat((4 << 20) / filler.len()));
         assert_eq!(
-            read(dump.bytes.as_slice()).unwrap().loss.dropped_bytes,
+            read(dump.bytes.as_slice()).unwrap().damage.dropped_bytes,
             (4 << 20) / filler.len() as u64 * filler.len() as u64
         );
     }
-    // Whole frames without a byte in them.
+    // Whole frames with empty payloads.
     let mut dump = Dump::new();
     for _ in 0..50_000 {
         let empty = FrameHeader::raw(FRAME_RECORDS, dump.next_seq(), b"").encode();
         dump.append(&empty, 0);
     }
-    assert_eq!(read(dump.bytes.as_slice()).unwrap().loss, Loss::default());
+    assert_eq!(read(dump.bytes.as_slice()).unwrap().damage, Damage::default());
     assert!(start.elapsed() < Duration::from_secs(30), "took {:?}", start.elapsed());
 }
 
-/// Asserts that exactly these frames are lost, and that the reader knows it.
+/// Asserts that exactly these frames are lost, and that the reader counts their bytes as damage.
 fn assert_lost(dump: &Dump, bytes: &[u8], lost: Range<usize>, what: &str) {
     let outcome = read(bytes).unwrap();
     assert_eq!(outcome.records, remaining(dump, lost.clone()), "{what}");
     assert!(!outcome.complete, "{what}");
     let bounds = dump.bounds();
     let len = (bounds[lost.end] - bounds[lost.start]) as u64;
-    assert_eq!((outcome.loss.dropped_frames, outcome.loss.dropped_bytes), (1, len), "{what}");
+    assert_eq!((outcome.damage.dropped_frames, outcome.damage.dropped_bytes), (1, len), "{what}");
 }
 
-/// The records of all frames but these.
+/// Returns the records of all frames but these.
 fn remaining(dump: &Dump, lost: Range<usize>) -> Vec<String> {
     let before = lost.start.checked_sub(1).map_or(0, |last| dump.records[last]);
     let mut all = texts(&one_of_each());

@@ -1,4 +1,5 @@
-//! docs/FORMAT.md says what the code does: its hex is what the encoder writes, its tables hold the numbers of the code.
+//! docs/FORMAT.md agrees with the code: its hex examples are the encoder's bytes, and its tables
+//! have the code's numbers.
 
 #[cfg(feature = "compression")]
 #[path = "../fuzz/harness.rs"]
@@ -44,7 +45,7 @@ fn the_columns_are_what_the_compressor_writes() {
     assert_eq!(columns, zstd::bulk::decompress(payload, header.decoded_len as usize).unwrap());
     assert_eq!(read(smaller.as_slice()).unwrap().records, texts(&records()));
     assert!(page().contains(&format!("before Zstandard: {} bytes", columns.len())));
-    // Whoever has no compressor at hand stores the columns.
+    // A writer without a compressor stores the columns as they are.
     assert_eq!(read(harness::one_columns_frame(&columns).as_slice()).unwrap().records, texts(&records()));
 }
 
@@ -57,7 +58,7 @@ fn every_record_stands_in_the_tables_under_its_tag() {
         let name = shown.split(|c: char| !c.is_alphanumeric()).next().unwrap();
         let row = page.lines().find(|line| line.starts_with(&format!("| 0x{tag:02X} | {name}")));
         let row = row.unwrap_or_else(|| panic!("no row for 0x{tag:02X} {name}"));
-        // Without a field in the table a record is its tag alone.
+        // A record without a field in the table consists of its tag alone.
         assert_eq!(row.ends_with("| none |"), payload(&[record]).len() == 1, "{row}");
     }
     let tags = page.lines().filter(|line| is_tag_row(line)).count();
@@ -69,8 +70,8 @@ fn every_record_stands_in_the_tables_under_its_tag() {
 }
 
 #[test]
-fn the_numbers_are_those_of_the_code() {
-    // Where a line of prose ends says nothing.
+fn the_page_states_the_constants_of_the_code() {
+    // The text may be wrapped anywhere.
     let page = page().split_whitespace().collect::<Vec<_>>().join(" ");
     let says = |text: &str| assert!(page.contains(text), "docs/FORMAT.md does not say {text:?}");
     says(&format!("# The dump format, version {MAJOR}.{MINOR}"));
@@ -127,18 +128,19 @@ fn the_numbers_are_those_of_the_code() {
     says(&format!("begins with {COLUMNS} varints"));
     says(&format!("| {} | cold | cold records", COLUMNS - 1));
     says(&format!("at most {} operations", grouped(MAX_COLUMNS_RECORDS)));
-    // The test value by which a stranger checks a CRC-32.
+    // The usual test value for implementations of CRC-32.
     says(&format!("is {:#010X}", crc32fast::hash(b"123456789")).replace("0X", "0x"));
 }
 
-/// `| 0x04 | Alloc | ...`; the tables of columns have ranges and bits there.
+/// Returns whether a line is a row of the tables of records, such as `| 0x04 | Alloc | ... |`. The
+/// tables of columns have ranges and bits in the first cell.
 fn is_tag_row(line: &str) -> bool {
     let mut cells = line.split('|').map(str::trim).skip(1);
     let tag = cells.next().is_some_and(|cell| cell.len() == 4 && cell.starts_with("0x"));
     tag && cells.next().is_some_and(|name| name.starts_with(char::is_uppercase)) && cells.count() == 2
 }
 
-/// The same dump as in the page, from the records that its last column names.
+/// Returns the dump that the page shows, made of the records that its last column names.
 fn example() -> Vec<u8> {
     let session = std::array::from_fn(|index| index as u8);
     let header = Header { session, created_unix_ns: 1_700_000_000_000_000_000 };
@@ -189,7 +191,8 @@ fn trailer() -> Trailer {
     Trailer { end: EndReason::Finished, duration_us: 9, totals: Some(totals) }
 }
 
-/// Offset, bytes of two digits, two spaces, meaning. The offsets must add up.
+/// Returns the bytes of a hex block of the page. Each line has an offset, bytes of two digits, two
+/// spaces and the meaning. The offsets must add up.
 fn hex_of(page: &str, number: usize) -> Vec<u8> {
     let block = page.split("```hex\n").nth(number).unwrap().split("```").next().unwrap();
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! The harness of the fuzz targets on inputs from a fixed generator: what a machine without a fuzzer can check.
+//! The harness of the fuzz targets, run on inputs from a fixed generator. It needs no fuzzer.
 
 #[path = "../fuzz/harness.rs"]
 #[allow(dead_code)]
@@ -12,7 +12,7 @@ use made::{Dump, Random, one_of_each, payload};
 const ROUNDS: usize = 10_000;
 
 #[test]
-fn mutated_dumps() {
+fn mutated_dumps_break_nothing() {
     let seeds = [Dump::small().bytes, Dump::of(&one_of_each(), 4096).bytes, Dump::new().bytes];
     let mut random = Random(1);
     for seed in &seeds {
@@ -25,7 +25,7 @@ fn mutated_dumps() {
 }
 
 #[test]
-fn mutated_records() {
+fn mutated_records_break_nothing() {
     let seed = payload(&one_of_each());
     let mut random = Random(2);
     for _ in 0..ROUNDS {
@@ -34,11 +34,11 @@ fn mutated_records() {
 }
 
 #[test]
-fn random_bytes() {
+fn random_bytes_break_nothing() {
     let mut random = Random(3);
     for _ in 0..ROUNDS {
         let len = random.below(200);
-        // Most tags are small numbers, and so are lengths.
+        // Small numbers are the most likely, because most tags and lengths are small.
         let bytes: Vec<u8> = (0..len).map(|_| (random.next() >> (56 + random.next() % 8)) as u8).collect();
         harness::dump(&bytes);
         harness::sidecar(&bytes);
@@ -46,7 +46,7 @@ fn random_bytes() {
 }
 
 #[test]
-fn mutated_sidecars() {
+fn mutated_sidecars_break_nothing() {
     let mut seed = vec![0; 32];
     let records = payload(&one_of_each());
     seed[0] = records.len() as u8;
@@ -58,12 +58,13 @@ fn mutated_sidecars() {
     }
 }
 
-/// A few changes of the kinds that damage and fuzzers make.
+/// Returns the seed with a few changes of the kinds that damage and fuzzers make.
 fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
     const ODD: [u8; 8] = [0, 1, 0x3F, 0x40, 0x7F, 0x80, 0xF7, 0xFF];
     let mut bytes = seed.to_vec();
     for _ in 0..=random.below(4) {
-        // The file header is the smallest part, and nothing behind it counts without it.
+        // The file header is rarely changed: it is the smallest part, and without it nothing behind
+        // it is read.
         let from = if random.below(8) == 0 { 0 } else { HEADER_LEN.min(bytes.len() / 2) };
         let at = from + random.below(bytes.len() - from);
         let end = (at + 1 + random.below(20)).min(bytes.len());

@@ -1,4 +1,5 @@
-//! The reader's memory follows the bytes that come, not what a header claims: counted, in a process of its own.
+//! The reader's memory follows the bytes that arrive, not the lengths that headers claim. A
+//! counting allocator measures it in a process of its own.
 
 mod made;
 
@@ -15,9 +16,9 @@ use made::Dump;
 #[global_allocator]
 static ALLOC: Counting<System> = Counting::new(System);
 
-/// One test in all: peaks of tests that run side by side would add up.
+/// All checks are in one test, because the peaks of tests that run side by side would add up.
 #[test]
-fn memory_follows_the_bytes_that_come() {
+fn memory_is_bounded_by_the_bytes_that_arrive() {
     // A claim of 16 MiB with nothing behind it, alone and many times.
     for times in [1, 1000] {
         let mut dump = Dump::new();
@@ -27,27 +28,28 @@ fn memory_follows_the_bytes_that_come() {
         assert_bounded(&dump.bytes, 1 << 20);
     }
 
-    // Two thousand frames need no more than a few.
+    // Two thousand frames need no more memory than a few.
     let mut dump = Dump::new();
     for _ in 0..2000 {
         dump = dump.with_frame(FRAME_RECORDS, 0, &[0x0D; 10_000]);
     }
     assert_bounded(&dump.bytes, 1 << 20);
 
-    // The largest frame needs its own size, and what a growing vector has to spare.
+    // The largest frame needs its own size, and the spare room of a growing vector.
     let largest = Dump::new().with_frame(FRAME_RECORDS, 0, &vec![0x0D; MAX_PAYLOAD]);
     assert_bounded(&largest.bytes, 3 * MAX_PAYLOAD as u64);
 
     #[cfg(feature = "compression")]
     columns();
 
-    // A long input that is no dump is not read, and one that is damaged from here on is not kept.
+    // A long input that is no dump is not read. A dump with a long run of damage is not kept.
     assert!(Reader::new(Endless).is_err());
     let header = Dump::new().bytes;
     assert_bounded_source(header.as_slice().chain(Endless.take(64 << 20)), 1 << 20);
 }
 
-/// As many records as a frame may hold, in a file of some bytes: what a reader keeps of them is bounded.
+/// A file of a few kilobytes holds as many records as a frame may have. The memory that a reader
+/// needs for them is bounded.
 #[cfg(feature = "compression")]
 fn columns() {
     use alloc_dump::layout::{CODEC_COLUMNS, COLUMNS, MAX_COLUMNS_RECORDS};
@@ -65,16 +67,16 @@ fn columns() {
         let header = FrameHeader { codec: CODEC_COLUMNS, decoded_len: bytes.len() as u32, ..raw };
         [&Dump::new().bytes[..], &header.encode(), &payload].concat()
     };
-    // Blocks at new sites; nodes at new return addresses; a thread for each record.
+    // Blocks of new origins; nodes with new return addresses; records of threads.
     let blocks =
         frame(&[(0, vec![0x12; most]), (1, vec![0x04; most]), (3, vec![2; most]), (8, vec![1; most])]);
     let nodes = frame(&[(0, vec![0x29; most]), (14, vec![0; most]), (15, vec![2; most])]);
     let threads = frame(&[(0, vec![0x21; most]), (10, vec![9; most])]);
     for dump in [blocks, nodes, threads] {
-        assert_eq!(made::read(dump.as_slice()).unwrap().loss, Default::default());
+        assert_eq!(made::read(dump.as_slice()).unwrap().damage, Default::default());
         assert_bounded(&dump, 100 << 20);
     }
-    // A claim of 16 MiB with nothing behind it costs them once.
+    // Many claims of 16 MiB with nothing behind them cost 16 MiB once.
     let payload = zstd::bulk::compress(b"", 3).unwrap();
     let mut dump = Dump::new();
     for seq in 0..100 {
@@ -101,12 +103,13 @@ fn assert_bounded_source(source: impl Read, bound: u64) {
         }
     }
     assert!(most <= bound, "{most} bytes held");
-    // The peak is the one of the whole process: tight where no larger case ran before, never too small.
+    // This is the peak of the whole process. The check is tight if no larger case ran before;
+    // otherwise it is lenient.
     let peak = snapshot().peak_bytes.saturating_sub(before.peak_bytes);
     assert!(peak <= bound, "peak grew by {peak} bytes");
 }
 
-/// Bytes without end.
+/// An input that never ends.
 struct Endless;
 
 impl Read for Endless {

@@ -1,4 +1,4 @@
-//! Whatever is written comes back equal, however the frames fall and however the input arrives.
+//! All records come back equal, however they are split into frames and however the input arrives.
 
 mod made;
 
@@ -9,7 +9,7 @@ use alloc_dump::read::Reader;
 use alloc_dump::record::{Module, Process, Record};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::varint;
-use alloc_dump::write::{Encoder, Full, seal_trailer};
+use alloc_dump::write::{Encoder, FrameFull, seal_trailer};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ use made::drafts::{draft, edges};
 use made::{Dump, one_of_each, read, texts, trailer};
 
 #[test]
-fn one_of_each_kind_comes_back() {
+fn a_record_of_each_kind_comes_back_equal() {
     for buffer_len in [FRAME_HEADER_LEN + 80, FRAME_HEADER_LEN + 200, 1 << 16] {
         let dump = Dump::of(&one_of_each(), buffer_len).with_trailer(&trailer());
         let outcome = read(dump.bytes.as_slice()).unwrap();
@@ -64,7 +64,7 @@ fn a_frame_never_outgrows_what_readers_accept() {
     let mut dump = Dump::new();
     dump.append(&buffer[..len], pushed);
     let outcome = read(dump.bytes.as_slice()).unwrap();
-    assert_eq!((outcome.records.len(), outcome.loss), (pushed, Default::default()));
+    assert_eq!((outcome.records.len(), outcome.damage), (pushed, Default::default()));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_record_that_does_not_fit_leaves_the_frame_as_it_was() {
             let mut encoder = Encoder::new();
             let first = encoder.push(&mut buffer, &Record::ReallocFailed);
             assert_eq!(first.is_ok(), room > FRAME_HEADER_LEN);
-            assert_eq!(encoder.push(&mut buffer, &record), Err(Full), "{record:?} in {room} bytes");
+            assert_eq!(encoder.push(&mut buffer, &record), Err(FrameFull), "{record:?} in {room} bytes");
             let len = encoder.seal(&mut buffer, 0);
             assert_eq!(
                 len,
@@ -88,15 +88,15 @@ fn a_record_that_does_not_fit_leaves_the_frame_as_it_was() {
 }
 
 #[test]
-fn a_clock_that_goes_back_costs_nothing() {
+fn a_clock_that_goes_back_costs_no_record() {
     let records = [Record::Time { us: 9 }, Record::Time { us: 3 }, Record::Time { us: 10 }];
     let outcome = read(Dump::of(&records, 4096).bytes.as_slice()).unwrap();
     let expected = [Record::Time { us: 9 }, Record::Time { us: 9 }, Record::Time { us: 10 }];
-    assert_eq!((outcome.records, outcome.loss), (texts(&expected), Default::default()));
+    assert_eq!((outcome.records, outcome.damage), (texts(&expected), Default::default()));
 }
 
 #[test]
-fn a_trailer_needs_its_room() {
+fn a_trailer_that_does_not_fit_is_not_written() {
     let mut whole = [0; 256];
     let len = seal_trailer(&mut whole, 7, &trailer()).unwrap();
     for room in 0..len {
@@ -115,7 +115,7 @@ fn the_input_may_arrive_in_any_pieces() {
 }
 
 #[test]
-fn an_error_of_the_input_is_passed_on_and_the_call_can_be_repeated() {
+fn an_input_error_is_returned_and_the_call_can_be_repeated() {
     let dump = Dump::small();
     let mut reader = Reader::new(Failing { bytes: &dump.bytes, next_fails: false }).unwrap();
     let (mut records, mut errors) = (Vec::new(), 0);
@@ -162,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn any_number_comes_back_and_needs_the_bytes_of_its_bits(value in edges(), before in edges(), lead in 0usize..4) {
+    fn any_number_comes_back_from_one_byte_for_each_seven_bits(value in edges(), before in edges(), lead in 0usize..4) {
         let mut buffer = [0xEE; 20];
         let mut at = lead;
         varint::put(&mut buffer, &mut at, value).unwrap();
@@ -172,7 +172,7 @@ proptest! {
         at = lead;
         prop_assert_eq!(varint::get(&buffer[..end], &mut at), Some(value));
         prop_assert_eq!(at, end);
-        // Cut short at any place, it is no number, and nothing has moved.
+        // A number that is cut short anywhere is refused, and the offset stays where it was.
         for cut in lead..end {
             let mut at = lead;
             prop_assert_eq!((varint::get(&buffer[..cut], &mut at), at), (None, lead));
@@ -183,7 +183,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_number_or_none(bytes in vec(prop_oneof![Just(0x80u8), Just(0xFF), any::<u8>()], 0..14)) {
+    fn any_bytes_are_a_number_or_refused(bytes in vec(prop_oneof![Just(0x80u8), Just(0xFF), any::<u8>()], 0..14)) {
         let mut at = 0;
         let end = bytes.iter().position(|byte| *byte < 0x80);
         let value = bytes.iter().take(10).enumerate().map(|(index, byte)| u128::from(byte & 0x7F) << (7 * index)).sum::<u128>();
@@ -196,6 +196,7 @@ proptest! {
     }
 }
 
+/// Any trailer.
 fn trailers() -> impl Strategy<Value = Trailer> {
     let end = prop_oneof![
         Just(EndReason::Finished),
@@ -204,7 +205,7 @@ fn trailers() -> impl Strategy<Value = Trailer> {
         any::<u8>().prop_map(EndReason::Signalled),
     ];
     (end, edges(), any::<bool>(), [edges(), edges(), edges(), edges(), edges(), edges(), edges()]).prop_map(
-        |(end, duration_us, there, [a, b, c, d, e, f, g])| {
+        |(end, duration_us, has_totals, [a, b, c, d, e, f, g])| {
             let totals = Totals {
                 allocations: a,
                 deallocations: b,
@@ -214,12 +215,12 @@ fn trailers() -> impl Strategy<Value = Trailer> {
                 lost_events: f,
                 truncated_stacks: g,
             };
-            Trailer { end, duration_us, totals: there.then_some(totals) }
+            Trailer { end, duration_us, totals: has_totals.then_some(totals) }
         },
     )
 }
 
-/// Gives a few bytes at a time, and is interrupted now and then.
+/// An input that returns a few bytes at a time, and is interrupted now and then.
 struct Pieces<'a> {
     bytes: &'a [u8],
     piece: usize,
@@ -237,7 +238,7 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// Every second call after the first fails; the others give a few bytes.
+/// An input whose every second call fails; the others return a few bytes.
 struct Failing<'a> {
     bytes: &'a [u8],
     next_fails: bool,

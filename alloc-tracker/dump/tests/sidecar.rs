@@ -1,9 +1,10 @@
-//! The recovery sidecar: what a reader accepts, and that a dump with its sidecar is the dump that was cut off.
+//! The recovery sidecar: which sidecars a reader accepts, and that a dump with its sidecar has all
+//! the records of the dump that was cut off.
 
 mod made;
 
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
-use alloc_dump::read::Loss;
+use alloc_dump::read::Damage;
 use alloc_dump::record::Record;
 use alloc_dump::sidecar::{
     self, COMMIT_OFFSETS, COMMITS_OFFSET, Commit, FRAME_CAPACITY, FRAME_OFFSET, IDENTITY_LEN, LOST_OFFSET,
@@ -11,7 +12,7 @@ use alloc_dump::sidecar::{
     PID_OFFSET, RING_CAPACITY, RING_COUNT_OFFSET, RING_HEADER_LEN, RING_LEN, RING_TAKEN_OFFSET,
     RING_THREADS_OFFSET, RINGS_START, STATE_OFFSET, Sidecar,
 };
-use alloc_dump::thread_ring::{ENTRY_LEN, Entry};
+use alloc_dump::thread_ring::{ENTRY_LEN, Entry, WIDE};
 use alloc_dump::write::Encoder;
 
 use made::{Dump, SESSION, one_of_each, payload, read, texts};
@@ -29,12 +30,12 @@ fn the_payload_is_what_the_commit_says() {
         sidecar.commit(commits, Commit { len, seq: 5, ..Commit::default() });
         let sidecar = sidecar.parsed();
         assert_eq!((sidecar.payload(), sidecar.seq()), (&records[..len as usize], 5));
-        assert_eq!((sidecar.stopped_errno, sidecar.pid, sidecar.commits), (28, 4242, commits));
+        assert_eq!((sidecar.stopped_errno, sidecar.pid, sidecar.commits), (Some(28), 4242, commits));
     }
 }
 
 #[test]
-fn a_foreign_or_damaged_sidecar_is_none() {
+fn a_foreign_or_damaged_sidecar_is_refused() {
     let sidecar = SidecarFile::with_frame(&payload(&one_of_each()), 0);
     assert!(Sidecar::parse(&sidecar.0, &SESSION).is_some());
     assert_eq!(Sidecar::parse(&sidecar.0, b"another session."), None);
@@ -43,7 +44,7 @@ fn a_foreign_or_damaged_sidecar_is_none() {
         bytes[at] ^= 0x10;
         assert_eq!(Sidecar::parse(&bytes, &SESSION), None, "byte {at}");
     }
-    // The commit that is not valid says nothing.
+    // The commit that is not valid is not looked at.
     for at in COMMIT_OFFSETS[0]..COMMIT_OFFSETS[0] + 64 {
         let mut bytes = sidecar.0.clone();
         bytes[at] ^= 0x10;
@@ -52,7 +53,7 @@ fn a_foreign_or_damaged_sidecar_is_none() {
 }
 
 #[test]
-fn a_sidecar_cut_short_in_its_frame_is_none() {
+fn a_sidecar_cut_short_in_its_frame_is_refused() {
     let records = payload(&one_of_each());
     let sidecar = SidecarFile::with_frame(&records, 0);
     let end = PAYLOAD_OFFSET + records.len();
@@ -63,7 +64,7 @@ fn a_sidecar_cut_short_in_its_frame_is_none() {
 }
 
 #[test]
-fn numbers_that_cannot_be_are_none() {
+fn numbers_out_of_range_are_refused_or_harmless() {
     let at = COMMIT_OFFSETS[1];
     let bad = [
         (at, (FRAME_CAPACITY - FRAME_HEADER_LEN) as u64 + 1),
@@ -78,22 +79,23 @@ fn numbers_that_cannot_be_are_none() {
         sidecar.set(offset, value);
         assert_eq!(Sidecar::parse(&sidecar.0, &SESSION), None, "{value:#x} at {offset}");
     }
-    // What is not bounded must do no harm.
+    // Numbers without a bound must do no harm.
     for offset in (COMMITS_OFFSET..COMMIT_OFFSETS[1] + 56).step_by(8) {
         for value in [u64::MAX, 1 << 63, 1 << 32, 4097] {
             let mut sidecar = SidecarFile::with_frame(&payload(&one_of_each()), 0);
             sidecar.ring(0, 1, &[Entry::ThreadEnd.encode(1)]);
             sidecar.set(offset, value);
             if let Some(sidecar) = Sidecar::parse(&sidecar.0, &SESSION) {
-                sidecar.frames(0, 0);
+                sidecar.recover_frames(0, 0);
             }
         }
     }
 }
 
-/// The tracker's steps, and a kill after each of them.
+/// Goes through the steps of the tracker, and recovers the recording after each of them as if a
+/// kill had come there.
 #[test]
-fn a_killed_recording_loses_nothing_at_any_instant() {
+fn a_recording_killed_at_any_instant_loses_nothing() {
     let stack = StackId::FIRST;
     let free = |number: u64| Entry::Dealloc { addr: 16 * number, size: 8, stack, truncated: false };
     let expected = |count: u64| -> Vec<String> {
@@ -127,9 +129,9 @@ fn a_killed_recording_loses_nothing_at_any_instant() {
             assert_eq!(heap_events(&recovered(dump, sidecar)), expected(number + 1), "event {number}");
         };
         killed(&dump, &sidecar);
-        // The drainer takes it.
+        // The drain thread takes the event.
         let record = Record::Dealloc { addr: 16 * number, size: None, stack };
-        // Small frames: the room behind is not used.
+        // Small frames: most of the frame's memory stays unused.
         if encoder.len() > 40 {
             commit(&mut sidecar, encoder.len(), dump.next_seq(), number, &|sidecar| killed(&dump, sidecar));
             let seq = dump.next_seq();
@@ -152,7 +154,7 @@ fn a_killed_recording_loses_nothing_at_any_instant() {
 }
 
 #[test]
-fn lanes_are_sorted_by_stamp_and_know_whose_they_are() {
+fn entries_of_all_rings_are_sorted_by_timestamp_and_keep_their_thread() {
     let mut sidecar = SidecarFile::new();
     let stack = StackId::FIRST;
     let alloc = |addr| Entry::Alloc { addr, size: 24, stack, zeroed: false, truncated: false };
@@ -167,8 +169,8 @@ fn lanes_are_sorted_by_stamp_and_know_whose_they_are() {
     let second = [
         Entry::ThreadStart { id: 9, os_tid: 77 }.encode(150),
         Entry::Size(1 << 33).encode(199),
-        Entry::Alloc { addr: 0x70, size: wide_size(), stack, zeroed: true, truncated: false }.encode(200),
-        // At the very moment at which the other thread's block moves away.
+        Entry::Alloc { addr: 0x70, size: WIDE, stack, zeroed: true, truncated: false }.encode(200),
+        // At the same timestamp the other thread's block leaves this address.
         alloc(0x20).encode(400),
         Entry::ThreadEnd.encode(600),
     ];
@@ -192,7 +194,7 @@ fn lanes_are_sorted_by_stamp_and_know_whose_they_are() {
         Record::Time { us: 57 },
         Record::Alloc { addr: 0x70, size: 1 << 33, stack, zeroed: true },
         Record::Thread { id: 4 },
-        // Half a microsecond for each step, from 7 us at 100 on.
+        // One step takes half a microsecond; timestamp 100 is at 7 us.
         Record::Time { us: 112 },
         Record::Realloc { old: 0x10, old_size: Some(24), new: 0x20, size: 48, stack },
         Record::ThreadName { id: 4, name: b"worker" },
@@ -209,7 +211,7 @@ fn lanes_are_sorted_by_stamp_and_know_whose_they_are() {
 }
 
 #[test]
-fn rings_begin_anew_at_their_end() {
+fn rings_wrap_around() {
     let mut sidecar = SidecarFile::new();
     let room = RING_CAPACITY as u64;
     sidecar.ring(0, 1, &[]);
@@ -221,10 +223,10 @@ fn rings_begin_anew_at_their_end() {
     sidecar.commit(1, Commit { nodes: NODE_RING_CAPACITY as u64 - 1, ..Commit::default() });
     sidecar.set_taken(0, room - 2, 1);
     sidecar.set(NODE_COUNT_OFFSET, NODE_RING_CAPACITY as u64 + 1);
-    for (place, id) in [(NODE_RING_CAPACITY - 1, 50), (0, 51)] {
+    for (slot, id) in [(NODE_RING_CAPACITY - 1, 50), (0, 51)] {
         let words = sidecar::node_words(StackId(id), StackId::ROOT, u64::from(id));
-        sidecar.set(NODE_RING_OFFSET + place * NODE_LEN, words[0]);
-        sidecar.set(NODE_RING_OFFSET + place * NODE_LEN + 8, words[1]);
+        sidecar.set(NODE_RING_OFFSET + slot * NODE_LEN, words[0]);
+        sidecar.set(NODE_RING_OFFSET + slot * NODE_LEN + 8, words[1]);
     }
     let records = recovered(&Dump::new(), &sidecar);
     let node = |id| Record::Node { id: StackId(id), parent: StackId::ROOT, pc: u64::from(id) };
@@ -233,9 +235,10 @@ fn rings_begin_anew_at_their_end() {
     assert_eq!(heap_events(&records), texts(&(room - 2..room + 3).map(free).collect::<Vec<_>>()));
 }
 
-/// The second of the older rings begins where the first one of today is not over yet.
+/// The second of the older rings begins at an offset where the first ring of today's size has not
+/// ended yet.
 #[test]
-fn lanes_of_older_writers_have_room_for_4096_entries() {
+fn rings_of_older_writers_have_room_for_4096_entries() {
     const { assert!(RING_CAPACITY > 4096) };
     let len = 4096 + 4096 * ENTRY_LEN;
     let mut sidecar = SidecarFile::new();
@@ -248,7 +251,7 @@ fn lanes_of_older_writers_have_room_for_4096_entries() {
     sidecar.commit(1, Commit::default());
     for ring in 0..2 {
         let at = RINGS_START + ring * len;
-        // The ring has come round: the newest entry stands at its beginning.
+        // The ring has wrapped around: the newest entry stands at its beginning.
         sidecar.set(at, 4097);
         sidecar.set(at + RING_TAKEN_OFFSET + 8, 4095);
         for number in [4095, 4096] {
@@ -265,20 +268,20 @@ fn lanes_of_older_writers_have_room_for_4096_entries() {
 }
 
 #[test]
-fn lanes_of_a_room_that_nobody_has_are_refused() {
+fn ring_capacities_that_no_writer_makes_are_refused() {
     let mut sidecar = SidecarFile::new();
-    for (room, is_one) in
+    for (room, is_accepted) in
         [(0u32, false), (1, true), (3, false), (4096, true), (4097, false), (8192, true), (16384, false)]
     {
         sidecar.0[24..28].copy_from_slice(&room.to_le_bytes());
         let crc = crc32(&sidecar.0[..28]);
         sidecar.0[28..32].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Sidecar::parse(&sidecar.0, &SESSION).is_some(), is_one, "{room}");
+        assert_eq!(Sidecar::parse(&sidecar.0, &SESSION).is_some(), is_accepted, "{room}");
     }
 }
 
 #[test]
-fn more_than_a_frame_becomes_several() {
+fn entries_that_do_not_fit_into_one_frame_become_several_frames() {
     let mut sidecar = SidecarFile::new();
     let rings = 12;
     let free = |addr| Entry::Dealloc { addr, size: 1, stack: StackId(1 << 30), truncated: false };
@@ -286,9 +289,9 @@ fn more_than_a_frame_becomes_several() {
         let far = |number: u64| free((number * 7919 + ring) << 20).encode(number * rings + ring);
         sidecar.ring(ring as usize, 1, &(0..RING_CAPACITY as u64).map(far).collect::<Vec<_>>());
     }
-    let frames = sidecar.parsed().frames(0, 0);
+    let frames = sidecar.parsed().recover_frames(0, 0);
     let outcome = read([Dump::new().bytes, frames].concat().as_slice()).unwrap();
-    assert_eq!((outcome.loss, outcome.next_seq > 1), (Loss::default(), true));
+    assert_eq!((outcome.damage, outcome.next_seq > 1), (Damage::default(), true));
     let events = heap_events(&outcome.records);
     assert_eq!(events.len(), rings as usize * RING_CAPACITY);
     let first = Record::Dealloc { addr: 1 << 20, size: None, stack: StackId(1 << 30) };
@@ -296,7 +299,7 @@ fn more_than_a_frame_becomes_several() {
 }
 
 #[test]
-fn frames_between_the_dump_and_its_sidecar_are_missing() {
+fn frames_between_the_dump_and_its_sidecar_are_counted_as_missing() {
     let late = [Record::Dealloc { addr: 1, size: Some(2), stack: StackId::NONE }];
     let dump = Dump::of(&one_of_each(), 4096);
     let sidecar = SidecarFile::with_frame(&payload(&late), 4);
@@ -304,33 +307,30 @@ fn frames_between_the_dump_and_its_sidecar_are_missing() {
     assert_eq!(recovered(&dump, &sidecar), texts(&[&one_of_each()[..], &late].concat()));
 }
 
-/// What docs/FORMAT.md tells a reader to do.
+/// Returns the records of a dump with its sidecar, as docs/FORMAT.md tells a reader to join them.
 fn recovered(dump: &Dump, sidecar: &SidecarFile) -> Vec<String> {
     let outcome = read(dump.bytes.as_slice()).unwrap();
     let mut bytes = dump.bytes[..outcome.end_of_whole_frames as usize].to_vec();
-    bytes.extend(sidecar.parsed().frames(outcome.next_seq, outcome.next_seq));
+    bytes.extend(sidecar.parsed().recover_frames(outcome.next_seq, outcome.next_seq));
     let outcome = read(bytes.as_slice()).unwrap();
-    assert_eq!(outcome.loss, Loss::default());
+    assert_eq!(outcome.damage, Damage::default());
     assert!(!outcome.complete);
     outcome.records
 }
 
-/// Without the records that only say whose and when.
+/// Returns the heap events, without the records of threads and times.
 fn heap_events(records: &[String]) -> Vec<String> {
     records.iter().filter(|text| text.starts_with("Dealloc")).cloned().collect()
 }
 
-/// IEEE 802.3's, bit by bit.
+/// CRC-32 of IEEE 802.3, bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })
     })
 }
 
-fn wide_size() -> u32 {
-    alloc_dump::thread_ring::WIDE
-}
-
+/// The bytes of a sidecar.
 struct SidecarFile(Vec<u8>);
 
 impl SidecarFile {
@@ -359,7 +359,8 @@ impl SidecarFile {
         self.set(COMMITS_OFFSET, commits);
     }
 
-    /// Entries of a ring, which belongs to `thread` before the first of them, as long as nothing else is committed.
+    /// Stores entries in a ring. Unless another commit says otherwise, the ring belongs to `thread`
+    /// before the first of them.
     fn ring(&mut self, ring: usize, thread: u64, entries: &[[u64; 3]]) {
         let end = RINGS_START + (ring + 1) * RING_LEN;
         if self.0.len() < end {
@@ -382,8 +383,8 @@ impl SidecarFile {
     }
 
     fn entry(&mut self, ring: usize, number: u64, words: [u64; 3]) {
-        let place = number as usize % RING_CAPACITY;
-        let at = RINGS_START + ring * RING_LEN + RING_HEADER_LEN + place * ENTRY_LEN;
+        let slot = number as usize % RING_CAPACITY;
+        let at = RINGS_START + ring * RING_LEN + RING_HEADER_LEN + slot * ENTRY_LEN;
         for (index, word) in words.into_iter().enumerate() {
             self.set(at + 8 * index, word);
         }

@@ -1,4 +1,5 @@
-//! The writing half runs inside an allocator, so it must not allocate: counted, in a process of its own.
+//! The writing half runs inside an allocator, so it must not allocate. A counting allocator checks
+//! this in a process of its own.
 
 mod made;
 
@@ -15,12 +16,14 @@ use alloc_oracle::{Counting, snapshot};
 static ALLOC: Counting<System> = Counting::new(System);
 
 #[test]
-fn nothing_is_allocated() {
+fn the_writer_allocates_nothing() {
     let records = made::one_of_each();
     let trailer = made::trailer();
-    // 200 bytes hold some of the records and are full soon, so every path is taken, sealing and refusing included.
+    // A buffer of 200 bytes holds some of the records and is full soon. So every path is taken,
+    // also those of full and of sealed frames.
     let mut buffers = [vec![0u8; 1 << 16], vec![0u8; 200], vec![0u8; 3]];
-    // The thread of the test harness may allocate beside this one: a writer that allocates does so every time.
+    // The thread of the test harness may allocate at the same time. A writer that allocates would
+    // do so in every round.
     let fewest = (0..5).map(|_| allocations_of(|| write(&records, &trailer, &mut buffers))).min();
     assert_eq!(fewest, Some(0));
     assert_ne!(allocations_of(|| drop(std::hint::black_box(vec![1u8; 10]))), 0);

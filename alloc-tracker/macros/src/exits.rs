@@ -1,5 +1,13 @@
-//! Ways out of a block before its value is there. In: the value, and the guard of the block's end. Out: the same value, which tells
-//! the guard of each.
+//! Ways out of a block before its value is there. In: the statement with the value, and the guard
+//! of the block's closing brace. Out: the same statement, which tells the guard of each way out.
+//!
+//! The guard counts: `may_leave` adds one before the code may be left, `stays` takes one off where
+//! it was not. A guard that is dropped with a count above zero reports no brace:
+//!
+//! ```text
+//! read(x)?     Closing::stays(&guard, Closing::may_leave(&guard, read(x))?)
+//! return x     { Closing::may_leave(&guard, ()); return x }
+//! ```
 
 use proc_macro2::Span;
 use quote::{ToTokens, quote_spanned};
@@ -9,30 +17,31 @@ use syn::{
     PathArguments, Stmt, StmtMacro, Type, parse_quote, parse_quote_spanned,
 };
 
-use crate::ending::is_leaving_macro;
-use crate::extent::{Extent, bare, site_at};
-use crate::function::is_condition;
+use crate::attributes::is_condition;
+use crate::ending::macro_always_leaves;
+use crate::extent::{Extent, hygienic_span_at, without_parentheses};
 
-/// Tells the guard of a block's end of everything in the block's value that may leave before it is there.
-pub(crate) struct Exits<'a> {
-    closing: &'a Ident,
-    /// Loops around, within the value.
-    loops: usize,
-    /// Labels within the value.
-    labels: Vec<Ident>,
+/// Makes a statement tell the guard of a block's end of everything in it that may leave the block.
+pub(crate) fn report_exits(statement: &mut Stmt, guard: &Ident) {
+    ExitReporter { guard, inner_loops: 0, inner_labels: Vec::new() }.visit_stmt_mut(statement);
 }
 
-impl<'a> Exits<'a> {
-    pub(crate) fn of(closing: &'a Ident) -> Exits<'a> {
-        Exits { closing, loops: 0, labels: Vec::new() }
+struct ExitReporter<'a> {
+    guard: &'a Ident,
+    /// Loops around the visited code, within the statement.
+    inner_loops: usize,
+    /// Labels around the visited code, within the statement.
+    inner_labels: Vec<Ident>,
+}
+
+impl ExitReporter<'_> {
+    /// Whether a `break` or `continue` leaves the statement: its target is around the statement.
+    fn jump_leaves(&self, label: Option<&Lifetime>) -> bool {
+        label.map_or(self.inner_loops == 0, |label| !self.inner_labels.contains(&label.ident))
     }
 
-    /// Whether a `break` or `continue` goes to a loop or a block around the value.
-    fn leaves(&self, label: Option<&Lifetime>) -> bool {
-        label.map_or(self.loops == 0, |label| !self.labels.contains(&label.ident))
-    }
-
-    fn inner(&mut self, value: &mut Expr) {
+    /// Visits the parts of an expression, within its loop and its label if it has them.
+    fn visit_parts(&mut self, value: &mut Expr) {
         let label = match value {
             Expr::Loop(repeat) => &repeat.label,
             Expr::While(repeat) => &repeat.label,
@@ -40,87 +49,89 @@ impl<'a> Exits<'a> {
             Expr::Block(block) => &block.label,
             _ => &None,
         };
-        let known = self.labels.len();
-        self.labels.extend(label.as_ref().map(|label| label.name.ident.clone()));
-        let repeats = usize::from(matches!(value, Expr::Loop(_) | Expr::While(_) | Expr::ForLoop(_)));
-        self.loops += repeats;
+        let labels_before = self.inner_labels.len();
+        self.inner_labels.extend(label.as_ref().map(|label| label.name.ident.clone()));
+        let loops = usize::from(matches!(value, Expr::Loop(_) | Expr::While(_) | Expr::ForLoop(_)));
+        self.inner_loops += loops;
         visit_mut::visit_expr_mut(self, value);
-        self.loops -= repeats;
-        self.labels.truncate(known);
+        self.inner_loops -= loops;
+        self.inner_labels.truncate(labels_before);
     }
-}
 
-impl Exits<'_> {
-    /// Tells of a `?` or an `await` before it may leave; false if it is something else. `first` is its first token as it was.
-    fn tell_before(&self, value: &mut Expr, first: Span) -> bool {
-        let waits = match value {
+    /// Wraps the operand of a `?` or an `await` in `may_leave`. Returns false for everything else.
+    /// `first` is the first token of the expression before its parts were visited.
+    fn wrap_operand(&self, value: &mut Expr, first: Span) -> bool {
+        let operand = match value {
             Expr::Try(question) => &mut question.expr,
             Expr::Await(wait) => &mut wait.base,
             _ => return false,
         };
-        let closing = self.closing;
-        let argument = bare(waits);
-        // `?` is where this is, as `#[track_caller]` has it: as if no macro had made it.
+        let guard = self.guard;
+        let argument = without_parentheses(operand);
+        // With a span as if no macro had made it: `#[track_caller]` reports this as the line of
+        // `?`.
         let may_leave = quote_spanned!(first=> ::alloc_tracker::__private::Closing::may_leave);
-        **waits = parse_quote_spanned!(site_at(first)=> #may_leave(&#closing, #argument));
+        **operand = parse_quote_spanned!(hygienic_span_at(first)=> #may_leave(&#guard, #argument));
         true
     }
 }
 
-impl VisitMut for Exits<'_> {
+impl VisitMut for ExitReporter<'_> {
     fn visit_expr_mut(&mut self, value: &mut Expr) {
-        let closing = self.closing;
+        let guard = self.guard;
         if matches!(value, Expr::Closure(_) | Expr::Async(_) | Expr::Const(_)) {
             return;
         }
         let leaves = match value {
             Expr::Return(_) => true,
-            Expr::Break(leaving) => self.leaves(leaving.label.as_ref()),
-            Expr::Continue(leaving) => self.leaves(leaving.label.as_ref()),
-            Expr::Macro(call) => is_leaving_macro(&call.mac),
+            Expr::Break(jump) => self.jump_leaves(jump.label.as_ref()),
+            Expr::Continue(jump) => self.jump_leaves(jump.label.as_ref()),
+            Expr::Macro(call) => macro_always_leaves(&call.mac),
             _ => false,
         };
         let Extent { first, last } = Extent::of(value);
-        self.inner(value);
-        let site = site_at(first);
+        self.visit_parts(value);
+        let site = hygienic_span_at(first);
         if leaves {
             let attributes = take_attributes(value);
-            *value = parse_quote_spanned!(site=> #(#attributes)* { ::alloc_tracker::__private::Closing::may_leave(&#closing, ()); #value });
-        } else if self.tell_before(value, first) {
+            *value = parse_quote_spanned!(site=> #(#attributes)* { ::alloc_tracker::__private::Closing::may_leave(&#guard, ()); #value });
+        } else if self.wrap_operand(value, first) {
             let attributes = take_attributes(value);
             if let Expr::Try(_) = value {
-                // What lints say of it they say of the whole.
+                // With the extent of the `?` expression, so that lints about it point to all of it.
                 let stays = quote_spanned!(first=> ::alloc_tracker::__private::Closing::stays);
-                let arguments = quote_spanned!(last=> (&#closing, #value));
+                let arguments = quote_spanned!(last=> (&#guard, #value));
                 *value = parse_quote!(#(#attributes)* #stays #arguments);
                 return;
             }
-            // NOTE: what an `await` waits for may never be, and must not be an argument then. In parentheses, because at the beginning
-            // of a statement it would be one, also behind a `&`.
+            // NOTE: an `await` may have a value of type `!`, which must not be an argument, so it
+            // is matched. In parentheses, because a `match` that a statement begins with would be a
+            // statement of its own, also behind a `&`.
             *value = parse_quote_spanned! {site=>
                 #(#attributes)* (match #value {
                     #[allow(unreachable_code)]
-                    value => ::alloc_tracker::__private::Closing::stays(&#closing, value),
+                    value => ::alloc_tracker::__private::Closing::stays(&#guard, value),
                 })
             };
         }
     }
 
     fn visit_block_mut(&mut self, block: &mut Block) {
-        let closing = self.closing;
+        let guard = self.guard;
         for mut statement in std::mem::take(&mut block.stmts) {
             match &mut statement {
-                // Lints look at what becomes of its value: nothing.
+                // The value of such a statement is unused, and lints must still see that: `stays`
+                // is a statement of its own instead of a call around the value.
                 Stmt::Expr(value @ (Expr::Try(_) | Expr::Await(_)), Some(_)) => {
                     let first = Extent::of(value).first;
-                    self.inner(value);
-                    self.tell_before(value, first);
-                    let site = site_at(first);
+                    self.visit_parts(value);
+                    self.wrap_operand(value, first);
+                    let site = hygienic_span_at(first);
                     let attributes = attributes_of(value).iter().filter(|attribute| is_condition(attribute));
                     let stays = parse_quote_spanned! {site=>
                         #(#attributes)*
                         #[allow(unreachable_code)]
-                        ::alloc_tracker::__private::Closing::stays(&#closing, ());
+                        ::alloc_tracker::__private::Closing::stays(&#guard, ());
                     };
                     block.stmts.extend([statement, stays]);
                 }
@@ -134,7 +145,7 @@ impl VisitMut for Exits<'_> {
 
     fn visit_stmt_mut(&mut self, statement: &mut Stmt) {
         if let Stmt::Macro(call) = statement
-            && is_leaving_macro(&call.mac)
+            && macro_always_leaves(&call.mac)
         {
             let StmtMacro { attrs, mac, semi_token } = call.clone();
             let mut value = Expr::Macro(ExprMacro { attrs, mac });
@@ -158,20 +169,20 @@ impl VisitMut for Exits<'_> {
     }
 }
 
-/// Takes what stands before an expression that is replaced by a larger one.
+/// Takes the attributes of an expression that a larger one replaces.
 fn take_attributes(value: &mut Expr) -> Vec<Attribute> {
     std::mem::take(attributes_of(value))
 }
 
-/// What stands before an expression that may leave.
+/// Returns the attributes of an expression that may leave.
 fn attributes_of(value: &mut Expr) -> &mut Vec<Attribute> {
     match value {
-        Expr::Return(leaving) => &mut leaving.attrs,
-        Expr::Break(leaving) => &mut leaving.attrs,
-        Expr::Continue(leaving) => &mut leaving.attrs,
+        Expr::Return(jump) => &mut jump.attrs,
+        Expr::Break(jump) => &mut jump.attrs,
+        Expr::Continue(jump) => &mut jump.attrs,
         Expr::Macro(call) => &mut call.attrs,
         Expr::Try(question) => &mut question.attrs,
         Expr::Await(wait) => &mut wait.attrs,
-        other => unreachable!("{} leaves nothing", other.to_token_stream()),
+        other => unreachable!("no way out of a block: {}", other.to_token_stream()),
     }
 }

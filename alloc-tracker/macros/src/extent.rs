@@ -1,18 +1,20 @@
-//! Spans of what the attribute makes. In: code of the user's. Out: where it is, and probes that look as if they stood there.
+//! Spans of the tokens that the attribute makes. In: code of the user's. Out: where that code
+//! begins and ends, and probes that the compiler reports as if they stood there.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote_spanned};
 use syn::{Expr, Ident};
 
-/// What `annotate` calls the function's static.
+/// Name of the static that describes an annotated function to the recorder; every probe is a call
+/// of one of its methods.
 pub(crate) const FUNCTION: &str = "__ALLOC_TRACKER_FUNCTION";
 
-/// Where code begins and ends.
+/// Where a piece of code begins and ends.
 #[derive(Clone, Copy)]
 pub(crate) struct Extent {
-    /// Its first token.
+    /// Span of the first token.
     pub(crate) first: Span,
-    /// Its last token.
+    /// Span of the last token.
     pub(crate) last: Span,
 }
 
@@ -29,37 +31,48 @@ impl Extent {
             TokenTree::Group(group) => group.span_close(),
             other => other.span(),
         };
-        Extent { first: first.map_or_else(site, open), last: last.map_or_else(site, close) }
+        Extent { first: first.map_or_else(hygienic_span, open), last: last.map_or_else(hygienic_span, close) }
     }
 
-    /// A call of one of the function's methods.
+    /// Returns a probe: a call of one of the methods of [`FUNCTION`].
     ///
-    /// NOTE: it has the extent of the code, and its ends look as if no macro had made them. Where code cannot be reached the compiler
-    /// says so of the probe that it meets first, and would speak of the macro; `#[track_caller]` would tell where the macro is called.
-    pub(crate) fn call(self, method: &str, arguments: TokenStream) -> TokenStream {
+    /// NOTE: the call has the extent of the code, and its ends look as if no macro had made them.
+    /// Two messages depend on this. Where code is unreachable, the compiler reports the first probe
+    /// there, and would otherwise blame the macro. `#[track_caller]` would otherwise report the
+    /// line of the attribute.
+    pub(crate) fn probe(self, method: &str, arguments: TokenStream) -> TokenStream {
         let (function, method) = (Ident::new(FUNCTION, self.first), Ident::new(method, self.first));
         let arguments = quote_spanned!(self.last=> (#arguments));
-        quote_spanned!(site_at(self.first)=> #function.#method #arguments)
+        quote_spanned!(hygienic_span_at(self.first)=> #function.#method #arguments)
     }
 
-    pub(crate) fn line(self) -> u32 {
+    /// Returns the line on which the code begins.
+    pub(crate) fn first_line(self) -> u32 {
         self.first.start().line as u32
     }
 }
 
-/// An expression without the parentheses around it, which an argument does not need.
-pub(crate) fn bare(value: &Expr) -> &Expr {
+/// Returns the expression without the parentheses around it, which an argument does not need.
+pub(crate) fn without_parentheses(value: &Expr) -> &Expr {
     match value {
-        Expr::Paren(inner) if inner.attrs.is_empty() => bare(&inner.expr),
+        Expr::Paren(inner) if inner.attrs.is_empty() => without_parentheses(&inner.expr),
         other => other,
     }
 }
 
-pub(crate) fn site() -> Span {
+/// Returns a span whose local names are hidden from the user's code.
+pub(crate) fn hygienic_span() -> Span {
     Span::mixed_site()
 }
 
-/// The same for what stands beside the user's code: what the compiler says of it, it says there.
-pub(crate) fn site_at(code: Span) -> Span {
-    site().located_at(code)
+/// Returns a span whose local names are hidden from the user's code, located at a token of that
+/// code: the compiler reports problems with the made tokens there.
+pub(crate) fn hygienic_span_at(code: Span) -> Span {
+    hygienic_span().located_at(code)
+}
+
+/// Returns the line on which a token ends. For a brace that another macro has made again, this is
+/// the line of the whole block.
+pub(crate) fn last_line(token: Span) -> u32 {
+    token.end().line as u32
 }

@@ -1,118 +1,114 @@
-//! What a function becomes. In: the attribute's arguments and its item. Out: the item, or an error at the place that is
-//! to blame.
+//! The attribute as a whole. In: its arguments and its item. Out: the item with probes in its
+//! functions, or an error at the tokens that are to blame.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::token::Brace;
-use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Attribute, Block, Error, Expr, ExprBlock, FnArg, GenericArgument, Ident, ImplItem, Item, ItemFn,
-    ItemImpl, Pat, PatIdent, PathArguments, ReceiverKind, ReturnType, Signature, Stmt, Token, Type,
-    parse_quote, parse_quote_spanned,
+    Attribute, Block, Error, Expr, ExprBlock, Ident, ImplItem, Item, ItemFn, ItemImpl, ReturnType, Signature,
+    Stmt, TraitItemFn, Type, parse_quote, parse_quote_spanned,
 };
 
-use crate::extent::FUNCTION;
-use crate::{lines, receiver_name};
+use crate::attributes::is_profile;
+use crate::extent::{FUNCTION, hygienic_span, hygienic_span_at, last_line};
+use crate::{arguments, lines};
 
-/// The whole attribute.
+/// Expands `#[profile(arguments)] item`.
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let expanded = if arguments.is_empty() {
-        profiled(item.clone())
+        expand_item(item.clone())
     } else {
         Err(Error::new_spanned(&arguments, "`#[profile]` takes no arguments"))
     };
-    // With an error the item stays, so that the only message is the one about the attribute.
+    // The item stays beside an error, so that the only message is the one about the attribute.
     expanded.unwrap_or_else(|error| {
         let error = error.into_compile_error();
         quote!(#error #item)
     })
 }
 
-fn profiled(item: TokenStream) -> Result<TokenStream, Error> {
-    // A method is not an item of its own, but parses as one if it has no receiver that only methods have.
+fn expand_item(item: TokenStream) -> Result<TokenStream, Error> {
     match syn::parse2::<Item>(item.clone()) {
         Ok(Item::Fn(mut function)) => {
             check(&function.sig, &function.attrs)?;
             let ItemFn { attrs, sig, block, .. } = &mut function;
-            attrs.extend(lints_of_form(sig, block));
+            attrs.extend(allowed_lints(sig, block));
             annotate(sig, block, "");
             Ok(function.into_token_stream())
         }
         Ok(Item::Impl(item)) => Ok(annotate_impl(item).into_token_stream()),
         Ok(other) => Err(not_a_function(&other)),
-        Err(error) => match syn::parse2::<ImplItem>(item.clone()) {
+        // A method parses as an item too, unless it is a `default fn`.
+        Err(error) => match syn::parse2::<ImplItem>(item) {
             Ok(ImplItem::Fn(mut method)) => {
                 check(&method.sig, &method.attrs)?;
-                method.attrs.extend(lints_of_form(&method.sig, &method.block));
+                method.attrs.extend(allowed_lints(&method.sig, &method.block));
                 annotate(&mut method.sig, &mut method.block, "");
                 Ok(method.into_token_stream())
             }
-            _ => match syn::parse2::<syn::TraitItemFn>(item) {
-                Ok(declared) if declared.default.is_none() => {
-                    Err(Error::new_spanned(declared.sig, "`#[profile]` needs a function with a body"))
-                }
-                _ => Err(error),
-            },
+            _ => Err(error),
         },
     }
 }
 
 fn not_a_function(item: &Item) -> Error {
-    let what = "`#[profile]` goes on functions, methods and `impl` blocks";
+    let rule = "`#[profile]` can be put on functions, methods and `impl` blocks";
     match item {
         Item::ForeignMod(block) => {
-            Error::new_spanned(&block.abi, format!("{what}: foreign functions have no body here"))
+            Error::new_spanned(&block.abi, format!("{rule}: foreign functions have no body here"))
         }
         Item::Trait(item) => {
-            Error::new_spanned(item.trait_token, format!("{what}: put it on the methods that have a body"))
+            Error::new_spanned(item.trait_token, format!("{rule}: put it on the methods that have a body"))
         }
         Item::Mod(item) => {
-            Error::new_spanned(item.mod_token, format!("{what}: put it on the functions inside"))
+            Error::new_spanned(item.mod_token, format!("{rule}: put it on the functions inside"))
         }
-        other => Error::new_spanned(other, what),
+        Item::Verbatim(tokens) => match syn::parse2::<TraitItemFn>(tokens.clone()) {
+            Ok(declared) => Error::new_spanned(declared.sig, "`#[profile]` needs a function with a body"),
+            Err(_) => Error::new_spanned(tokens, rule),
+        },
+        other => Error::new_spanned(other, rule),
     }
 }
 
+/// Rejects functions that already have the attribute and functions that may run at compile time.
 fn check(signature: &Signature, attributes: &[Attribute]) -> Result<(), Error> {
     if let Some(again) = attributes.iter().find(|attribute| is_profile(attribute)) {
-        return Err(Error::new_spanned(again, "`#[profile]` is there twice"));
+        return Err(Error::new_spanned(again, "`#[profile]` may be given only once"));
     }
     match &signature.constness {
         Some(constness) => Err(Error::new_spanned(
             constness,
-            "`#[profile]` cannot announce the lines of a `const fn`, which may run in the compiler",
+            "`#[profile]` cannot record the lines of a `const fn`, which may run in the compiler",
         )),
         None => Ok(()),
     }
 }
 
 fn annotate_impl(mut item: ItemImpl) -> ItemImpl {
-    let of = name_of(&item.self_ty);
+    let ty = type_name(&item.self_ty);
     for item in &mut item.items {
         if let ImplItem::Fn(method) = item
             && method.sig.constness.is_none()
         {
-            // Once is enough.
+            // Two attributes would report every line twice.
             method.attrs.retain(|attribute| !is_profile(attribute));
-            method.attrs.extend(lints_of_form(&method.sig, &method.block));
-            annotate(&mut method.sig, &mut method.block, &format!("{of}::"));
+            method.attrs.extend(allowed_lints(&method.sig, &method.block));
+            annotate(&mut method.sig, &mut method.block, &format!("{ty}::"));
         }
     }
     item
 }
 
-/// Whether an attribute is this one, by the names that it usually has.
-fn is_profile(attribute: &Attribute) -> bool {
-    let mut names = attribute.path().segments.iter().rev().map(|segment| segment.ident.to_string());
-    names.next().is_some_and(|last| last == "profile") && names.next().is_none_or(|of| of == "alloc_tracker")
-}
-
-/// Lints of clippy's about the form of code: of a branch with one statement, which has two now; of what stands before an item; and
-/// of methods that are to be written in one certain way. Only those that the code can be about: who forbids one minds its name.
-fn lints_of_form(signature: &Signature, body: &Block) -> Vec<Attribute> {
-    let words = words_of(body.to_token_stream());
+/// Returns `allow` attributes for those lints of clippy's that would report the form of the
+/// expansion. They are about a branch with one statement, which has two now; about statements
+/// before an item; and about methods that are to be written in one certain way.
+///
+/// Only lints that the code can be about are named: a crate that forbids a lint cannot allow it.
+fn allowed_lints(signature: &Signature, body: &Block) -> Vec<Attribute> {
+    let words = identifiers(body.to_token_stream());
     let has = |any: &[&str]| words.iter().any(|word| any.contains(&word.as_str()));
     let mut lints = Vec::new();
     if has(&["else"]) {
@@ -135,20 +131,21 @@ fn lints_of_form(signature: &Signature, body: &Block) -> Vec<Attribute> {
     lints
 }
 
-/// The words of some code.
-fn words_of(code: TokenStream) -> Vec<String> {
-    let words = |token| match token {
+/// Returns all identifiers and keywords of some code, at every depth.
+fn identifiers(code: TokenStream) -> Vec<String> {
+    let of_token = |token| match token {
         TokenTree::Ident(word) => vec![word.to_string()],
-        TokenTree::Group(group) => words_of(group.stream()),
+        TokenTree::Group(group) => identifiers(group.stream()),
         _ => Vec::new(),
     };
-    code.into_iter().flat_map(words).collect()
+    code.into_iter().flat_map(of_token).collect()
 }
 
-/// A type's name without generic arguments, as the names of functions have none; types without a path as they are written.
-fn name_of(ty: &syn::Type) -> String {
+/// Returns a type's path without generic arguments, because names of functions have none either.
+/// Returns a type that is not a path as it is written, without spaces.
+fn type_name(ty: &Type) -> String {
     match ty {
-        syn::Type::Path(path) if path.qself.is_none() => {
+        Type::Path(path) if path.qself.is_none() => {
             let segments: Vec<String> =
                 path.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
             segments.join("::")
@@ -157,22 +154,34 @@ fn name_of(ty: &syn::Type) -> String {
     }
 }
 
-/// `of` is what stands before the function's name.
-fn annotate(signature: &mut Signature, block: &mut Block, of: &str) {
-    let site = Span::mixed_site();
-    let (start, end) =
-        (signature.span().start().line as u32, lines::line_of_end(block.brace_token.span.close()));
-    let file = file_of(block.brace_token.span.close());
-    let name = format!("::{of}{}", signature.ident);
-    let moved = rebind(signature, block);
-    lines::of_body(block, !signature.inputs.is_empty());
-    // NOTE: the user's statements stay in the user's braces, as long as the arguments are there: until Rust 2024 what the value of a
-    // block has made by the way lives longer than the block's locals, and not as long as a function's arguments. The braces around them
-    // are of this crate's edition.
+/// Puts probes into a function. `parent` is what stands between the module and the function's name
+/// in its path: `Type::` or nothing.
+///
+/// ```text
+/// fn name(text: String) -> usize {
+///     static __ALLOC_TRACKER_FUNCTION: &Function = …;
+///     let __activation = __ALLOC_TRACKER_FUNCTION.enter();
+///     let text = text;
+///     { the user's statements and their probes }
+/// }
+/// ```
+fn annotate(signature: &mut Signature, block: &mut Block, parent: &str) {
+    let site = hygienic_span();
+    let end_brace = block.brace_token.span.close();
+    let (start, end) = (signature.span().start().line as u32, last_line(end_brace));
+    let file = file_of(end_brace);
+    let name = format!("::{parent}{}", signature.ident);
+    let moved = arguments::move_into_body(signature, block);
+    lines::insert_probes(block, !signature.inputs.is_empty());
+    // NOTE: the user's statements keep the user's braces, and the arguments are locals of new
+    // braces around them. Before Rust 2024, temporaries in the value of a block outlive the block's
+    // locals, but not the arguments of the function. The new braces have this crate's edition,
+    // 2024, and so end the temporaries before the arguments.
     let body = block.clone();
     let function = Ident::new(FUNCTION, site);
-    // A reference: methods of it come before any that the user's traits have for all values.
-    let made = quote_spanned! {site=>
+    // The static is a reference: its inherent methods are then found before any method of a trait
+    // of the user's that every type implements.
+    let function_static = quote_spanned! {site=>
         static #function: &::alloc_tracker::__private::Function = {
             static MADE: ::alloc_tracker::__private::Function =
                 ::alloc_tracker::__private::Function::new(::core::concat!(::core::module_path!(), #name), #file, #start, #end);
@@ -183,158 +192,42 @@ fn annotate(signature: &mut Signature, block: &mut Block, of: &str) {
         let hint = output_hint(&signature.output);
         let polled = quote_spanned!(site=> #function.polled(async move { #hint #(#moved)* #body }).await);
         if never_returns(&signature.output) {
-            quote_spanned!(site=> { #made match #polled {} })
+            quote_spanned!(site=> { #function_static match #polled {} })
         } else {
-            quote_spanned!(site=> { #made #polled })
+            quote_spanned!(site=> { #function_static #polled })
         }
     } else {
-        quote_spanned!(site=> { #made let __activation = #function.enter(); #(#moved)* #body })
+        quote_spanned!(site=> { #function_static let __activation = #function.enter(); #(#moved)* #body })
     };
-    // What is freed at its end is freed at the user's brace.
+    // With the span of the user's brace: drops at the end of the new braces are then reported
+    // there.
     let mut whole: ExprBlock = parse_quote!(#whole);
-    whole.block.brace_token = Brace(site.located_at(block.brace_token.span.close()));
+    whole.block.brace_token = Brace(hygienic_span_at(end_brace));
     block.stmts = vec![Stmt::Expr(Expr::Block(whole), None)];
 }
 
-/// The file in which code stands: that of a macro, if one has made the function, as its lines are.
+/// Returns the path of the file that the lines belong to. If another macro has made the function,
+/// this is the file of that macro.
 fn file_of(code: Span) -> TokenStream {
     let file = proc_macro::is_available().then(|| code.unwrap().file()).filter(|file| !file.is_empty());
     file.map_or_else(|| quote!(::core::file!()), |file| quote!(#file))
-}
-
-/// Moves the arguments into locals of the body: they are then freed before the function is over, in the same order.
-///
-/// What stands in the way of a name stays with the argument if it must be there (`cfg`), and goes with the local if it is about
-/// the variable.
-fn rebind(signature: &mut Signature, body: &mut Block) -> Vec<Stmt> {
-    let site = Span::mixed_site();
-    let mut moved = Vec::new();
-    let (inputs, is_async) = (signature.inputs.clone(), signature.asyncness.is_some());
-    for (at, argument) in signature.inputs.iter_mut().enumerate() {
-        let argument = match argument {
-            FnArg::Receiver(receiver) => {
-                let owns = match &receiver.kind {
-                    ReceiverKind::Value => true,
-                    ReceiverKind::Typed(_, ty) => may_own(ty),
-                    _ => false,
-                };
-                let it = receiver.self_token;
-                if owns && receiver_name::replace(body, &inputs) {
-                    let (mutability, name) = (receiver.mutability.take(), receiver_name::at(it.span));
-                    moved.push(parse_quote_spanned!(site=> let #mutability #name = #it;));
-                } else if owns && is_async {
-                    // The future has all of it, not only the fields that it uses.
-                    moved.push(parse_quote_spanned!(site=> let _ = &#it;));
-                }
-                continue;
-            }
-            FnArg::Typed(argument) => argument,
-        };
-        if !may_own(&argument.ty) {
-            continue;
-        }
-        let (lints, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut argument.attrs).into_iter().partition(is_lint);
-        let conditions: Vec<_> = others.iter().filter(|other| is_condition(other)).collect();
-        match &mut *argument.pat {
-            Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {
-                let (mutability, ident) = (pattern.mutability.take(), pattern.ident.clone());
-                if ident.to_string().starts_with('_') {
-                    // Clippy minds that it is used, and that it gets what has no effect, as nobody minds of a tuple.
-                    let name = Ident::new(&format!("argument_{at}"), site.located_at(ident.span()));
-                    pattern.ident = name.clone();
-                    moved.push(parse_quote_spanned! {site=>
-                        #(#conditions)* #(#lints)* let (#mutability #ident,) = (#name,);
-                    });
-                } else {
-                    moved.push(parse_quote_spanned! {site=>
-                        #(#conditions)* #(#lints)* let #mutability #ident = #ident;
-                    });
-                }
-            }
-            pattern => {
-                let name = Ident::new(&format!("argument_{at}"), site.located_at(pattern.span()));
-                let mutability = borrows_mutably(pattern).then(|| Token![mut](site));
-                let named = Pat::Ident(PatIdent {
-                    attrs: Vec::new(),
-                    by_ref: None,
-                    mutability: None,
-                    ident: name.clone(),
-                    subpat: None,
-                });
-                let pattern = std::mem::replace(pattern, named);
-                // What the pattern leaves of the argument is freed after what it takes, as it was.
-                moved.push(parse_quote_spanned!(site=> #(#conditions)* let #mutability #name = #name;));
-                moved.push(parse_quote_spanned!(site=> #(#conditions)* #(#lints)* let #pattern = #name;));
-            }
-        }
-        argument.attrs = others;
-    }
-    moved
-}
-
-/// Whether a pattern has a `ref mut` in it.
-fn borrows_mutably(pattern: &Pat) -> bool {
-    struct Bindings(bool);
-    impl<'ast> Visit<'ast> for Bindings {
-        fn visit_pat_ident(&mut self, binding: &'ast PatIdent) {
-            self.0 |= binding.by_ref.is_some() && binding.mutability.is_some();
-            visit::visit_pat_ident(self, binding);
-        }
-    }
-    let mut bindings = Bindings(false);
-    bindings.visit_pat(pattern);
-    bindings.0
-}
-
-/// Whether what an attribute stands before may not be there.
-pub(crate) fn is_condition(attribute: &Attribute) -> bool {
-    attribute.path().is_ident("cfg")
-}
-
-/// Whether an attribute sets the level of lints.
-pub(crate) fn is_lint(attribute: &Attribute) -> bool {
-    ["allow", "expect", "warn", "deny", "forbid", "cfg_attr"]
-        .iter()
-        .any(|level| attribute.path().is_ident(level))
-}
-
-/// Whether a value of this type may have something to free.
-fn may_own(ty: &Type) -> bool {
-    const NEVER: [&str; 17] = [
-        "bool", "char", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128",
-        "isize", "f32", "f64", "str",
-    ];
-    match ty {
-        Type::Reference(_) => false,
-        Type::Path(path) if is_pinned_reference(path) => false,
-        Type::Path(path) => {
-            path.path.get_ident().is_none_or(|ident| !NEVER.contains(&ident.to_string().as_str()))
-        }
-        _ => true,
-    }
-}
-
-/// Whether this is a `Pin<&mut …>`.
-fn is_pinned_reference(path: &syn::TypePath) -> bool {
-    let Some(last) = path.path.segments.last().filter(|last| last.ident == "Pin") else { return false };
-    let PathArguments::AngleBracketed(of) = &last.arguments else { return false };
-    matches!(of.args.first(), Some(GenericArgument::Type(Type::Reference(_))))
 }
 
 fn never_returns(output: &ReturnType) -> bool {
     matches!(output, ReturnType::Type(_, ty) if matches!(**ty, Type::Never(_)))
 }
 
-/// Tells the compiler the type of an `async` block, as the function's signature did. Never runs.
+/// Returns code that never runs and tells the compiler the type of an `async` block, as the
+/// function's signature did.
 fn output_hint(output: &ReturnType) -> TokenStream {
     let mut ty = match output {
-        ReturnType::Default => syn::parse_quote!(()),
-        _ if never_returns(output) => parse_quote_spanned!(Span::mixed_site()=> ::core::convert::Infallible),
+        ReturnType::Default => parse_quote!(()),
+        _ if never_returns(output) => parse_quote_spanned!(hygienic_span()=> ::core::convert::Infallible),
         ReturnType::Type(_, ty) => ty.clone(),
     };
-    struct Unnamed;
-    impl VisitMut for Unnamed {
+    /// Replaces every `impl Trait`, which a local cannot have as its type, by `_`.
+    struct ImplTraitToInfer;
+    impl VisitMut for ImplTraitToInfer {
         fn visit_type_mut(&mut self, ty: &mut Type) {
             if let Type::ImplTrait(_) = ty {
                 *ty = Type::Infer(syn::TypeInfer {
@@ -346,8 +239,8 @@ fn output_hint(output: &ReturnType) -> TokenStream {
             }
         }
     }
-    Unnamed.visit_type_mut(&mut ty);
-    quote_spanned! {Span::mixed_site()=>
+    ImplTraitToInfer.visit_type_mut(&mut ty);
+    quote_spanned! {hygienic_span()=>
         #[allow(unreachable_code, clippy::all, clippy::pedantic)]
         if false {
             let output: #ty = loop {};

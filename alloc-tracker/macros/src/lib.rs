@@ -1,7 +1,11 @@
-//! The attribute of alloc-tracker that makes a function announce its lines. In: a function, a method or an `impl` block.
-//! Out: the same, with a probe before every statement.
+//! The attribute of alloc-tracker that makes a function report its lines. In: a function, a method
+//! or an `impl` block. Out: the same, with a probe before every statement.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "probes")]
+mod arguments;
+#[cfg(feature = "probes")]
+mod attributes;
 #[cfg(feature = "probes")]
 mod ending;
 #[cfg(feature = "probes")]
@@ -17,8 +21,9 @@ mod receiver_name;
 
 use proc_macro::TokenStream;
 
-/// Makes a function announce which line it has reached, so that `profiler-cli lines` has an exact table of what each line
-/// allocates, frees and how often it runs. Goes on functions, methods, whole `impl` blocks, async and generic functions.
+/// Makes a function report which line it has reached, so that `profiler-cli lines` has an exact
+/// table of what each line allocates, what it frees and how often it runs. Can be put on functions,
+/// methods and whole `impl` blocks, also of async and generic functions.
 ///
 /// ```
 /// #[alloc_tracker::profile]
@@ -33,50 +38,75 @@ use proc_macro::TokenStream;
 /// assert_eq!(squares(4), [0, 1, 4, 9]);
 /// ```
 ///
-/// While nothing is recorded a probe costs a load and a branch. Without the feature `profile` of `alloc-tracker` the
-/// attribute leaves the function as it is.
+/// While nothing is recorded, a probe costs a load and a branch. Without the feature `profile` of
+/// `alloc-tracker`, the attribute leaves the function as it is.
 ///
 /// # What a line is
-/// Every statement at every depth: of blocks, branches, arms, loops, closures and `async` blocks. A statement of several
-/// lines belongs to its first; several statements on a line share its row; a macro call is one statement. The head of a
-/// loop is reached once more than its body runs. What a statement does behind a block inside of it is at the last line of that
-/// block, and so is what is done between two polls of an `async` block. What the end of a scope frees belongs to the line of its closing brace,
-/// what an early `return` frees to the line of the `return`.
+/// Every statement at every depth has a line: those of blocks, branches, match arms, loops,
+/// closures and `async` blocks.
+///
+/// - A statement that spans several lines belongs to its first line.
+/// - Several statements on one line share a row.
+/// - A macro call is one statement.
+/// - The head of a loop is reached once more than its body runs.
+/// - What a statement does after a block inside of it counts at the last line of that block. So
+///   does what is done between two polls of an `async` block.
+/// - What the end of a scope frees counts at the line of its closing brace.
+/// - What an early `return` frees counts at the line of the `return`.
 ///
 /// # What the columns mean
 /// | column | meaning |
 /// | --- | --- |
-/// | Increment | bytes that this thread has allocated less those that it has freed while the function was at this line, in whatever it called |
+/// | Increment | bytes that this thread allocated less bytes that it freed while the function was at this line, in whatever it called |
 /// | Occurrences | how often the line was reached |
 /// | Mem usage | the live heap of the process when the line was last left |
-/// | Allocated, Freed, Blocks | the two parts of Increment, and the same in blocks |
-/// | At peak, Live at end | bytes of the blocks that got their size at this line and were live at the global peak, or are at the end |
+/// | Allocated, Freed | the two parts of Increment |
+/// | Blocks | blocks allocated less blocks freed |
+/// | At peak | bytes of the blocks that got their size at this line and were live at the global peak |
+/// | Live at end | bytes of the blocks that got their size at this line and are live at the end |
 /// | Temporary | blocks allocated at this line that were freed by the next heap event of the thread |
 /// | Max usage | the highest Mem usage |
 /// | Time | wall time at this line, callees included |
 /// | RSS | change of the process's resident memory, with `profiler-cli run --lines rss` |
 /// | Minor faults, Major faults | page faults of the thread, with `profiler-cli run --lines faults` |
 ///
-/// A heap event counts once for each annotated function, on its innermost activation on the thread. So the sum of
-/// Increment over the lines of a function is the change of the thread's heap over its outermost calls, in loops, in
-/// recursion, and when annotated functions call each other.
+/// A heap event counts once for each annotated function, on its innermost activation on the thread.
+/// So the sum of Increment over the lines of a function is the change of the thread's heap over the
+/// function's outermost calls. This holds in loops, in recursion, and when annotated functions call
+/// each other.
 ///
-/// Python's `memory_profiler` subtracts the resident memory of the process at the line that it traced before, whatever
-/// function that was in: loops, recursion and nested calls then show memory of other lines. Here nothing is sampled and
-/// nothing is subtracted.
+/// Python's `memory_profiler` takes the resident memory of the process at each line and subtracts
+/// that at the line traced before, in whatever function that was. Loops, recursion and nested calls
+/// then show memory of other lines. Here nothing is sampled and nothing is subtracted.
 ///
-/// # What it cannot do
-/// A `self` by value is freed after the last line was announced, and is in no row, if a macro is defined in the method, or if one
-/// gets it that is not known to the attribute, or that shows how it is written, such as `dbg!`. What a macro in the value of a block
-/// frees by leaving the function may be at the closing brace; what `bail!` frees is not. What a closure has got as an argument is freed at
-/// the line of whoever calls it. Lints of the compiler find what they find
-/// without the attribute, but for `for_loops_over_fallibles`, `unused_mut` of a `self` and parentheses around a condition; some of clippy's,
-/// about arguments by value, loops, `?`, statements that follow each other and the form of an `else`, find less, so that an `#[expect]` of
-/// one may be unfulfilled; a crate that *forbids* one about the form of code by its name cannot use it on such a function, and one
-/// that has `#![forbid(unreachable_code)]` on none. An async function that returns an `impl Fn` of references may need types in its
-/// closure. Hundreds of `else if` in a row overflow the compiler's stack. The future of an async function has its arguments once more: generic ones that are nested many deep may become too large for a stack.
-/// `const fn`, functions without a body, and everything that is no function are refused. In an `impl` block `const fn`s are
-/// left alone, and methods that have the attribute themselves are announced once.
+/// # Limits
+/// Some memory is in another row than one might expect, or in none:
+///
+/// - A `self` by value is freed after the last line was reported, and is in no row, in two cases:
+///   if a macro is defined in the method; or if `self` is an argument of a macro that the attribute
+///   does not know, or of one that shows how its arguments are written, such as `dbg!`.
+/// - If a macro in the value of a block leaves the function, what is freed then may count at the
+///   closing brace. What `bail!` frees does not.
+/// - What a closure gets as an argument is freed at the line of the closure's caller.
+///
+/// Lints of the compiler find what they find without the attribute, except
+/// `for_loops_over_fallibles`, `unused_mut` of a `self`, and parentheses around a condition. Some
+/// lints of clippy find less: those about arguments by value, loops, `?`, statements that follow
+/// each other and the form of an `else`. An `#[expect]` of one of these may be unfulfilled. A crate
+/// that *forbids* by its name a lint about the form of code cannot use the attribute on a function
+/// that the lint could be about. A crate with `#![forbid(unreachable_code)]` cannot use it at all.
+///
+/// Some functions may no longer compile:
+///
+/// - An async function that returns an `impl Fn` of references may need types in its closure.
+/// - Hundreds of `else if` in a row overflow the compiler's stack.
+///
+/// The future of an async function contains its arguments once more. Futures of generic functions
+/// that are nested deep may become too large for a stack.
+///
+/// `const fn`s, functions without a body and everything else that is not a function are refused. In
+/// an `impl` block, `const fn`s are left alone. Methods that have the attribute themselves still
+/// report each line once.
 ///
 /// ```compile_fail
 /// #[alloc_tracker::profile]

@@ -1,42 +1,50 @@
-//! Where probes go. In: the body of a function. Out: the same with a probe before every statement, at every depth, that
-//! changes no type, no lifetime and no order of drops.
+//! Where probes go. In: the body of a function. Out: the same with a probe before every statement,
+//! at every depth. Must never change a type, a lifetime or the order of drops.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
-use syn::parse::{ParseStream, Parser};
-use syn::spanned::Spanned;
+use quote::{quote, quote_spanned};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    AngleBracketedGenericArguments, Arm, AttrStyle, Attribute, BinOp, Block, Expr, ExprBlock, ExprRepeat,
-    ExprWhile, Ident, Local, Meta, Pat, PathArguments, Stmt, Token, Type, parse_quote, parse_quote_spanned,
+    AngleBracketedGenericArguments, Arm, AttrStyle, BinOp, Block, Expr, ExprBlock, ExprRepeat, ExprWhile,
+    Ident, Local, Pat, PathArguments, Stmt, Token, Type, parse_quote, parse_quote_spanned,
 };
 
-use crate::ending::Ending;
-use crate::exits::Exits;
-use crate::extent::{Extent, bare, site, site_at};
-use crate::function::{is_condition, is_lint};
+use crate::attributes::{
+    inner_attributes, is_condition, is_unconditional, split_attributes, with_attributes,
+};
+use crate::ending::ClosingProbe;
+use crate::exits::report_exits;
+use crate::extent::{Extent, hygienic_span, hygienic_span_at, last_line, without_parentheses};
 
-/// The body of a function, with or without arguments.
-pub(crate) fn of_body(block: &mut Block, arguments: bool) {
-    Lines { inserted: 0, reached: None }.block(block, arguments || has_locals(block));
+/// Puts probes into the body of a function.
+pub(crate) fn insert_probes(body: &mut Block, has_arguments: bool) {
+    ProbeInserter { count: 0, reached: None }.probe_block(body, has_arguments || has_locals(body));
 }
 
-struct Lines {
+struct ProbeInserter {
     /// Probes so far.
-    inserted: usize,
-    /// The line of the last of them, if that has run whenever the code that is being looked at begins, and how many there
-    /// were then.
-    reached: Option<(u32, usize)>,
+    count: usize,
+    /// The line of the latest probe, if that probe has certainly run whenever the code that is
+    /// visited next begins.
+    reached: Option<u32>,
 }
 
-impl Lines {
-    /// Probes for the statements of a block, and one for its closing brace if it has something to free there.
-    fn block(&mut self, block: &mut Block, closing: bool) {
+/// The state where control flow divides.
+#[derive(Clone, Copy)]
+struct Fork {
+    count: usize,
+    reached: Option<u32>,
+}
+
+impl ProbeInserter {
+    /// Puts probes before the statements of a block, and one for its closing brace if the block
+    /// frees something there.
+    fn probe_block(&mut self, block: &mut Block, frees_at_end: bool) {
         let brace = block.brace_token.span.close();
-        let end = line_of_end(brace);
+        let end = last_line(brace);
         let last = block.stmts.iter().rposition(|statement| !matches!(statement, Stmt::Item(_)));
-        // Which of several that may not be there is the last one, and the value, is not known here.
-        let uncertain = block.stmts.iter().rposition(is_certain).map_or(0, |certain| certain + 1);
+        // `cfg` may remove statements. Each one behind the last unconditional statement may then be
+        // the last statement of the block, and its value.
+        let uncertain = block.stmts.iter().rposition(is_unconditional).map_or(0, |certain| certain + 1);
         let mut guard = None;
         let mut statements = Vec::with_capacity(2 * block.stmts.len() + 1);
         for (index, mut statement) in std::mem::take(&mut block.stmts).into_iter().enumerate() {
@@ -44,50 +52,51 @@ impl Lines {
                 statements.push(statement);
                 continue;
             }
-            let (mut attributes, code) = parts_of(&statement);
-            attributes.extend(inner_attributes_of(&statement));
+            let (mut attributes, code) = split_attributes(&statement);
+            attributes.extend(inner_attributes(&statement));
             let code = Extent::of(&code);
             let conditional = attributes.iter().any(is_condition);
-            // A `while` reaches its line by itself.
+            // A `while` has the probe of its line inside.
             if !matches!(statement, Stmt::Expr(Expr::While(_), _)) {
-                statements.extend(self.probe_once(code).map(|probe| with_attributes(probe, &attributes)));
+                statements
+                    .extend(self.probe_unless_reached(code).map(|probe| with_attributes(probe, &attributes)));
             }
             self.visit_stmt_mut(&mut statement);
             if conditional {
                 self.reached = None;
             }
-            // All of it is on one line.
-            let there = self.reached == Some((end, self.inserted));
-            let ending = match (closing && !there, conditional) {
-                (true, false) if Some(index) == last => Ending::of(&statement),
-                (true, true) if index >= uncertain => Ending::Guarded,
-                _ => Ending::None,
+            // The statement and the brace are on one line.
+            let at_end_already = self.reached == Some(end);
+            let closing = match (frees_at_end && !at_end_already, conditional) {
+                (true, false) if Some(index) == last => ClosingProbe::after(&statement),
+                (true, true) if index >= uncertain => ClosingProbe::InGuard,
+                _ => ClosingProbe::None,
             };
-            match (statement, ending) {
-                (Stmt::Expr(value, None), Ending::Value) => {
-                    self.note(end);
-                    let value = code.call("closing", quote!(#end, #value));
+            match (statement, closing) {
+                (Stmt::Expr(value, None), ClosingProbe::AroundValue) => {
+                    self.note_probe(end);
+                    let value = code.probe("closing", quote!(#end, #value));
                     statements.push(Stmt::Expr(parse_quote!(#value), None));
                 }
-                (mut statement, Ending::Guarded) => {
-                    let closing = guard.get_or_insert_with(|| {
-                        self.note(end);
-                        // Blocks in the value may have one as well.
-                        let closing =
-                            Ident::new(&format!("__closing_{}", self.inserted), site_at(code.first));
-                        let (start, call) = (Token![let](code.first), code.call("closes", quote!(#end)));
+                (mut statement, ClosingProbe::InGuard) => {
+                    let guard = guard.get_or_insert_with(|| {
+                        self.note_probe(end);
+                        // With a number, because a block in the value may have a guard as well.
+                        let guard =
+                            Ident::new(&format!("__closing_{}", self.count), hygienic_span_at(code.first));
+                        let (start, call) = (Token![let](code.first), code.probe("closes", quote!(#end)));
                         let stop = Token![;](code.last);
-                        statements.push(parse_quote!(#start #closing = #call #stop));
-                        closing
+                        statements.push(parse_quote!(#start #guard = #call #stop));
+                        guard
                     });
-                    Exits::of(closing).visit_stmt_mut(&mut statement);
+                    report_exits(&mut statement, guard);
                     statements.push(statement);
                 }
-                (statement, Ending::Unit) => {
+                (statement, ClosingProbe::AfterLast) => {
                     statements.push(statement);
-                    self.note(end);
-                    // The statement before may never come back, which only the compiler can know.
-                    statements.push(parse_quote_spanned! {site_at(brace)=>
+                    self.note_probe(end);
+                    // Only the compiler can know whether the statement before ever ends.
+                    statements.push(parse_quote_spanned! {hygienic_span_at(brace)=>
                         #[allow(unreachable_code)]
                         __ALLOC_TRACKER_FUNCTION.line(#end);
                     });
@@ -98,37 +107,43 @@ impl Lines {
         block.stmts = statements;
     }
 
-    /// A probe, unless the code is at this line already: of several statements on a line the first speaks for all.
-    fn probe_once(&mut self, code: Extent) -> Option<Stmt> {
-        (self.reached != Some((code.line(), self.inserted))).then(|| self.probe(code))
+    /// Returns a probe, unless the code is at this line already: of several statements on one line,
+    /// the first one reports it for all.
+    fn probe_unless_reached(&mut self, code: Extent) -> Option<Stmt> {
+        (self.reached != Some(code.first_line())).then(|| self.line_probe(code))
     }
 
-    fn probe(&mut self, code: Extent) -> Stmt {
-        let line = code.line();
-        self.note(line);
-        let (call, stop) = (code.call("line", quote!(#line)), Token![;](code.last));
+    fn line_probe(&mut self, code: Extent) -> Stmt {
+        let line = code.first_line();
+        self.note_probe(line);
+        let (call, stop) = (code.probe("line", quote!(#line)), Token![;](code.last));
         parse_quote!(#call #stop)
     }
 
-    /// Where the code of several ways begins, or goes on behind them: that of another way has not run.
-    fn fork(&mut self, start: (Option<(u32, usize)>, usize)) {
-        self.reached = if self.inserted == start.1 { start.0 } else { None };
+    /// Notes that a probe of this line is put in here.
+    fn note_probe(&mut self, line: u32) {
+        self.count += 1;
+        self.reached = Some(line);
     }
 
-    /// A probe is put in here.
-    fn note(&mut self, line: u32) {
-        self.inserted += 1;
-        self.reached = Some((line, self.inserted));
+    fn fork(&self) -> Fork {
+        Fork { count: self.count, reached: self.reached }
     }
 
-    /// An expression with a probe of its own before it.
-    fn led(&mut self, mut value: Expr) -> Expr {
-        let itself = matches!(value, Expr::While(_));
-        let probe = if itself { None } else { self.probe_once(Extent::of(&value)) };
+    /// Goes on behind a branch, or in another branch. The probes of the branch before may not have
+    /// run, so the line is known only if that branch has none.
+    fn leave_branch(&mut self, fork: Fork) {
+        self.reached = if self.count == fork.count { fork.reached } else { None };
+    }
+
+    /// Returns the expression with a probe of its own before it.
+    fn with_leading_probe(&mut self, mut value: Expr) -> Expr {
+        let has_its_own = matches!(value, Expr::While(_));
+        let probe = if has_its_own { None } else { self.probe_unless_reached(Extent::of(&value)) };
         self.visit_expr_mut(&mut value);
         match probe {
             Some(probe) => {
-                let mut block: ExprBlock = parse_quote_spanned!(site()=> {});
+                let mut block: ExprBlock = parse_quote_spanned!(hygienic_span()=> {});
                 block.block.stmts = vec![probe, Stmt::Expr(value, None)];
                 Expr::Block(block)
             }
@@ -136,58 +151,59 @@ impl Lines {
         }
     }
 
-    /// The guard of an arm, which may have a `let` in it, with a probe before what comes first.
-    fn guard(&mut self, guard: &mut Expr) {
+    /// Puts a probe before the first expression of a match guard, which may contain a `let`.
+    fn probe_match_guard(&mut self, guard: &mut Expr) {
         match guard {
             Expr::Binary(both) if has_let(&both.left) || has_let(&both.right) => {
-                self.guard(&mut both.left);
-                let start = (self.reached, self.inserted);
+                self.probe_match_guard(&mut both.left);
+                let fork = self.fork();
                 self.visit_expr_mut(&mut both.right);
-                self.fork(start);
+                self.leave_branch(fork);
             }
             Expr::Let(test) => {
                 let code = Extent::of(&test.expr);
                 let line = test.let_token.span.start().line as u32;
-                // What has a place of its own must stay there, and does nothing before it is looked at.
-                let probed = makes_a_value(&test.expr) && self.reached != Some((line, self.inserted));
+                // A place expression must stay one, and does nothing before it is matched.
+                let probed = makes_a_value(&test.expr) && self.reached != Some(line);
                 if probed {
-                    self.note(line);
+                    self.note_probe(line);
                 }
                 self.visit_expr_mut(&mut test.expr);
                 if probed {
-                    let at = code.call("at", quote!(#line));
-                    let value = bare(&test.expr);
-                    let of = quote_spanned!(site_at(code.last)=> .of(#value));
+                    let at = code.probe("at", quote!(#line));
+                    let value = without_parentheses(&test.expr);
+                    let of = quote_spanned!(hygienic_span_at(code.last)=> .of(#value));
                     *test.expr = parse_quote!(#at #of);
                 }
             }
-            other => *other = self.led(std::mem::replace(other, Expr::PLACEHOLDER)),
+            other => *other = self.with_leading_probe(std::mem::replace(other, Expr::PLACEHOLDER)),
         }
     }
 
-    fn arm(&mut self, arm: &mut Arm) {
+    fn probe_arm(&mut self, arm: &mut Arm) {
         if let Pat::Guard(pattern) = &mut arm.pat {
-            self.guard(&mut pattern.guard);
+            self.probe_match_guard(&mut pattern.guard);
         }
         match &mut *arm.body {
             Expr::Block(body) if body.label.is_none() => {
-                let closing = has_locals(&body.block) || binds(&arm.pat);
-                self.block(&mut body.block, closing);
+                let frees_at_end = has_locals(&body.block) || binds(&arm.pat);
+                self.probe_block(&mut body.block, frees_at_end);
             }
-            body => *body = self.led(std::mem::replace(body, Expr::PLACEHOLDER)),
+            body => *body = self.with_leading_probe(std::mem::replace(body, Expr::PLACEHOLDER)),
         }
     }
 }
 
-impl VisitMut for Lines {
+impl VisitMut for ProbeInserter {
     fn visit_block_mut(&mut self, block: &mut Block) {
-        let closing = has_locals(block);
-        self.block(block, closing);
+        let frees_at_end = has_locals(block);
+        self.probe_block(block, frees_at_end);
     }
 
     fn visit_item_mut(&mut self, _: &mut syn::Item) {}
 
-    // Constants are no part of the function.
+    // Constants are not part of the function: types, generic arguments and lengths may contain
+    // some.
 
     fn visit_type_mut(&mut self, _: &mut Type) {}
 
@@ -200,13 +216,13 @@ impl VisitMut for Lines {
     }
 
     fn visit_local_mut(&mut self, local: &mut Local) {
-        // Not into the pattern or the type.
+        // Skips the pattern and the type.
         if let Some(init) = &mut local.init {
             self.visit_expr_mut(&mut init.expr);
             if let Some((_, otherwise)) = &mut init.diverge {
-                let start = (self.reached, self.inserted);
+                let fork = self.fork();
                 self.visit_expr_mut(otherwise);
-                self.fork(start);
+                self.leave_branch(fork);
             }
         }
     }
@@ -215,90 +231,93 @@ impl VisitMut for Lines {
         match value {
             Expr::If(branch) => {
                 self.visit_expr_mut(&mut branch.cond);
-                let start = (self.reached, self.inserted);
-                let closing = has_locals(&branch.then_branch) || has_let(&branch.cond);
-                self.block(&mut branch.then_branch, closing);
-                self.fork(start);
+                let fork = self.fork();
+                let frees_at_end = has_locals(&branch.then_branch) || has_let(&branch.cond);
+                self.probe_block(&mut branch.then_branch, frees_at_end);
+                self.leave_branch(fork);
                 if let Some((_, otherwise)) = &mut branch.else_branch {
                     match &mut **otherwise {
                         Expr::If(_) => {
-                            **otherwise = self.led(std::mem::replace(otherwise, Expr::PLACEHOLDER))
+                            **otherwise =
+                                self.with_leading_probe(std::mem::replace(otherwise, Expr::PLACEHOLDER))
                         }
                         other => self.visit_expr_mut(other),
                     }
                 }
-                self.fork(start);
+                self.leave_branch(fork);
             }
             Expr::Binary(both) if matches!(both.op, BinOp::And(_) | BinOp::Or(_)) => {
                 self.visit_expr_mut(&mut both.left);
-                let start = (self.reached, self.inserted);
+                let fork = self.fork();
                 self.visit_expr_mut(&mut both.right);
-                self.fork(start);
+                self.leave_branch(fork);
             }
             Expr::Match(choice) => {
                 self.visit_expr_mut(&mut choice.expr);
-                let start = (self.reached, self.inserted);
+                let fork = self.fork();
                 for arm in &mut choice.arms {
-                    self.arm(arm);
-                    self.fork(start);
+                    self.probe_arm(arm);
+                    self.leave_branch(fork);
                 }
             }
-            // A lint looks for this one.
+            // Stays a `while`, because a lint looks for `while true`.
             Expr::While(repeat) if matches!(&*repeat.cond, Expr::Lit(_)) => {
-                let header = self.probe(Extent::of(&repeat.while_token));
-                let closing = has_locals(&repeat.body);
-                self.block(&mut repeat.body, closing);
+                let header = self.line_probe(Extent::of(&repeat.while_token));
+                let frees_at_end = has_locals(&repeat.body);
+                self.probe_block(&mut repeat.body, frees_at_end);
                 repeat.body.stmts.insert(0, header);
                 self.reached = None;
             }
-            // As the compiler itself understands it, so that every test of the condition is at its line.
+            // Becomes the `loop` that the compiler itself makes of it, so that every test of the
+            // condition is at its line.
             Expr::While(repeat) => {
-                let header = self.probe(Extent::of(&repeat.while_token));
+                let header = self.line_probe(Extent::of(&repeat.while_token));
                 self.visit_expr_mut(&mut repeat.cond);
-                let closing = has_locals(&repeat.body) || has_let(&repeat.cond);
-                self.block(&mut repeat.body, closing);
+                let frees_at_end = has_locals(&repeat.body) || has_let(&repeat.cond);
+                self.probe_block(&mut repeat.body, frees_at_end);
                 self.reached = None;
                 let ExprWhile { attrs, label, cond, body, .. } = &*repeat;
                 let (outer, inner): (Vec<_>, Vec<_>) =
                     attrs.iter().partition(|attribute| matches!(attribute.style, AttrStyle::Outer));
-                *value = parse_quote_spanned! {site()=>
+                *value = parse_quote_spanned! {hygienic_span()=>
                     #(#outer)* #label loop { #(#inner)* #header if #cond #body else { break; } }
                 };
             }
             Expr::ForLoop(repeat) => {
                 let line = repeat.for_token.span.start().line as u32;
                 self.visit_expr_mut(&mut repeat.expr);
-                // The statement itself has reached it for the first time, but for what its head has reached since.
-                let again = self.reached != Some((line, self.inserted));
-                self.note(line);
-                // What no name is given to is there until the body ends as well.
-                self.block(&mut repeat.body, true);
+                // The first round reports the line again only if the loop's head has reported
+                // others since the probe of the statement.
+                let again = self.reached != Some(line);
+                self.note_probe(line);
+                // An item that the pattern gives no name is freed at the end of the body as well.
+                self.probe_block(&mut repeat.body, true);
                 self.reached = None;
-                let of = bare(&repeat.expr);
-                // It begins where the loop does, as `#[track_caller]` has it.
-                let head = Extent { first: repeat.for_token.span, ..Extent::of(of) };
-                let head = head.call("each", quote!(#line, #again, #of));
+                let iterated = without_parentheses(&repeat.expr);
+                // The call begins where the loop does: `#[track_caller]` reports that.
+                let head = Extent { first: repeat.for_token.span, ..Extent::of(iterated) };
+                let head = head.probe("each", quote!(#line, #again, #iterated));
                 *repeat.expr = parse_quote!(#head);
             }
-            // Runs at another time than the code around it.
+            // Runs at another time than the code around it. The guard `__line` takes the caller of
+            // a closure back to the line where it was.
             Expr::Closure(closure) => {
                 self.reached = None;
                 match &mut *closure.body {
                     Expr::Block(body) => {
-                        let closing = has_locals(&body.block) || closure.inputs.iter().any(binds);
-                        self.block(&mut body.block, closing);
+                        let frees_at_end = has_locals(&body.block) || closure.inputs.iter().any(binds);
+                        self.probe_block(&mut body.block, frees_at_end);
                         if closure.asyncness.is_none() {
-                            // Whoever calls it goes on where it was.
-                            *closure.body = parse_quote_spanned! {site()=>
+                            *closure.body = parse_quote_spanned! {hygienic_span()=>
                                 { let __line = __ALLOC_TRACKER_FUNCTION.aside(); #body }
                             };
                         }
                     }
                     body => {
-                        let before = self.inserted;
+                        let before = self.count;
                         self.visit_expr_mut(body);
-                        if self.inserted != before && closure.asyncness.is_none() {
-                            *body = parse_quote_spanned! {site()=>
+                        if self.count != before && closure.asyncness.is_none() {
+                            *body = parse_quote_spanned! {hygienic_span()=>
                                 { let __line = __ALLOC_TRACKER_FUNCTION.aside(); #body }
                             };
                         }
@@ -311,59 +330,17 @@ impl VisitMut for Lines {
                 self.visit_block_mut(&mut later.block);
                 self.reached = None;
             }
-            // Its second round begins where the first has ended.
+            // The second round begins where the first has ended.
             Expr::Loop(repeat) => {
                 self.reached = None;
                 self.visit_block_mut(&mut repeat.body);
                 self.reached = None;
             }
-            // A constant is no part of the function.
+            // A constant is not part of the function.
             Expr::Const(_) => {}
             other => visit_mut::visit_expr_mut(self, other),
         }
     }
-}
-
-/// The line on which something ends. A brace that another macro has made again is where the whole block is.
-pub(crate) fn line_of_end(code: Span) -> u32 {
-    code.end().line as u32
-}
-
-/// What stands before a statement, and the statement itself.
-fn parts_of(statement: &Stmt) -> (Vec<Attribute>, TokenStream) {
-    let parse = |input: ParseStream<'_>| Ok((input.call(Attribute::parse_outer)?, input.parse()?));
-    parse.parse2(statement.to_token_stream()).unwrap_or_else(|_| (Vec::new(), statement.to_token_stream()))
-}
-
-/// What is expected of the statement is not expected of its probe.
-fn allowed(mut attribute: Attribute) -> Attribute {
-    if attribute.path().is_ident("expect")
-        && let Meta::List(list) = &mut attribute.meta
-    {
-        list.path = Ident::new("allow", list.path.span()).into();
-    }
-    attribute
-}
-
-/// Whether a statement will be there.
-fn is_certain(statement: &Stmt) -> bool {
-    !matches!(statement, Stmt::Item(_)) && !parts_of(statement).0.iter().any(is_condition)
-}
-
-/// What stands at the beginning of a block that is a statement, as if it stood before it.
-fn inner_attributes_of(statement: &Stmt) -> Vec<Attribute> {
-    let Stmt::Expr(Expr::Block(ExprBlock { attrs, .. }), _) = statement else { return Vec::new() };
-    let inner = attrs.iter().filter(|attribute| matches!(attribute.style, AttrStyle::Inner(_)));
-    inner.map(|attribute| Attribute { style: AttrStyle::Outer, ..attribute.clone() }).collect()
-}
-
-/// The probe of a statement: there where that is, and the compiler is as strict about it.
-fn with_attributes(mut probe: Stmt, attributes: &[Attribute]) -> Stmt {
-    if let Stmt::Expr(Expr::MethodCall(call), _) = &mut probe {
-        let copied = attributes.iter().filter(|attribute| is_condition(attribute) || is_lint(attribute));
-        call.attrs = copied.cloned().map(allowed).collect();
-    }
-    probe
 }
 
 fn has_locals(block: &Block) -> bool {
@@ -375,7 +352,8 @@ fn binds(pattern: &Pat) -> bool {
     !matches!(pattern, Pat::Wild(_) | Pat::Lit(_) | Pat::Path(_) | Pat::Range(_))
 }
 
-/// Whether an expression has a value that is nowhere else, as far as can be seen from here.
+/// Whether an expression computes a new value instead of naming an existing one, as far as its form
+/// tells.
 fn makes_a_value(value: &Expr) -> bool {
     match value {
         Expr::Call(_) | Expr::MethodCall(_) | Expr::Try(_) | Expr::Await(_) | Expr::Reference(_) => true,
@@ -384,7 +362,7 @@ fn makes_a_value(value: &Expr) -> bool {
     }
 }
 
-/// Whether a condition has a `let` in it.
+/// Whether a condition contains a `let`.
 fn has_let(condition: &Expr) -> bool {
     match condition {
         Expr::Let(_) => true,

@@ -1,45 +1,49 @@
-//! Another name for `self` in the body of a method that takes it by value: only what has a name of its own can be moved into a
-//! local, to be freed before the method is over. In: the body. Out: the same with the name, unless `self` is used where it cannot
-//! be replaced without anybody noticing.
+//! Another name for `self` in the body of a method that takes `self` by value. Only a value with a
+//! name of its own can be moved into a local, to be freed before the method is over. In: the body.
+//! Out: the same with the other name, or unchanged if the replacement could be noticed somewhere.
 
 use proc_macro2::{Group, Literal, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::visit_mut::{self, VisitMut};
 use syn::{Block, Expr, ExprPath, Ident, Item, Macro};
 
-/// Replaces `self` everywhere in the body; false if that cannot be, and then it is what it was. `arguments` may have names that
-/// the body uses.
+/// Replaces `self` everywhere in the body. Returns false, and changes nothing, if that cannot be
+/// done. `arguments` are the arguments of the method, whose names the body may use.
 pub(crate) fn replace(body: &mut Block, arguments: &impl ToTokens) -> bool {
-    if is_taken(arguments.to_token_stream()) || is_taken(body.to_token_stream()) {
+    if mentions_name(arguments.to_token_stream()) || mentions_name(body.to_token_stream()) {
         return false;
     }
     let mut replaced = body.clone();
-    let mut names = Names { possible: true };
-    names.visit_block_mut(&mut replaced);
-    if names.possible {
+    let mut replacer = SelfReplacer { possible: true };
+    replacer.visit_block_mut(&mut replaced);
+    if replacer.possible {
         *body = replaced;
     }
-    names.possible
+    replacer.possible
 }
 
-/// The name, for messages about this place. As if it stood there: texts can name it. With underscores: nobody minds a `self` that is
-/// not used, or that gets a value which nobody reads.
-pub(crate) fn at(place: Span) -> Ident {
-    Ident::new(NAME, place)
+/// Returns the other name with the span of a `self`, so that messages about it point there.
+///
+/// The name has the hygiene of the user's code, because format strings must be able to refer to it.
+/// It begins with underscores, because lints report neither an unused `self` nor a value that is
+/// assigned to `self` and never read.
+pub(crate) fn name_at(span: Span) -> Ident {
+    Ident::new(NAME, span)
 }
 
 const NAME: &str = "__self_value";
 
-/// Whether somebody uses the name for something else.
-fn is_taken(code: TokenStream) -> bool {
+/// Whether the name is in some code already.
+fn mentions_name(code: TokenStream) -> bool {
     code.into_iter().any(|token| match token {
-        TokenTree::Group(group) => is_taken(group.stream()),
+        TokenTree::Group(group) => mentions_name(group.stream()),
         other => other.to_string().contains(NAME),
     })
 }
 
-/// Macros of the standard library that do not show how their arguments are written, and which argument is a text with names in it.
-const DISCREET: [(&str, Option<usize>); 20] = [
+/// Macros of the standard library that do not show how their arguments are written. With each, the
+/// index of the argument that is a format string and may contain names.
+const MACROS: [(&str, Option<usize>); 20] = [
     ("vec", None),
     ("matches", None),
     ("format", Some(0)),
@@ -50,12 +54,12 @@ const DISCREET: [(&str, Option<usize>); 20] = [
     ("eprintln", Some(0)),
     ("todo", Some(0)),
     ("unimplemented", Some(0)),
-    // Until Rust 2021 their text may have no names in it.
+    // Their format strings may not contain names before Rust 2021.
     ("panic", None),
     ("unreachable", None),
     ("write", Some(1)),
     ("writeln", Some(1)),
-    // These do, if they have no text.
+    // These show their condition, unless they have a format string.
     (ASSERTS[0], None),
     (ASSERTS[1], None),
     ("assert_eq", Some(2)),
@@ -65,20 +69,23 @@ const DISCREET: [(&str, Option<usize>); 20] = [
 ];
 const ASSERTS: [&str; 2] = ["assert", "debug_assert"];
 
-struct Names {
+struct SelfReplacer {
+    /// Whether every `self` so far could be replaced.
     possible: bool,
 }
 
-impl Names {
-    /// What a macro of this name gets, with the other name where that cannot be noticed.
-    fn arguments(&mut self, of: &str, arguments: TokenStream) -> TokenStream {
+impl SelfReplacer {
+    /// Replaces `self` in the arguments of a macro where the macro cannot show the difference.
+    fn replace_in_macro(&mut self, name: &str, arguments: TokenStream) -> TokenStream {
         if !mentions_self(arguments.clone()) {
             return arguments;
         }
-        let discreet = DISCREET.iter().find(|(name, _)| *name == of && !has_items(arguments.clone()));
-        let has_text = || behind_first_argument(arguments.clone()) > 0;
-        match discreet {
-            Some((_, text)) if !ASSERTS.contains(&of) || has_text() => self.tokens(arguments, *text),
+        let known = MACROS.iter().find(|(known, _)| *known == name && !has_items(arguments.clone()));
+        let has_format_string = || tokens_after_first_comma(arguments.clone()) > 0;
+        match known {
+            Some((_, format_string)) if !ASSERTS.contains(&name) || has_format_string() => {
+                self.replace_in_tokens(arguments, *format_string)
+            }
             _ => {
                 self.possible = false;
                 arguments
@@ -86,34 +93,36 @@ impl Names {
         }
     }
 
-    fn tokens(&mut self, tokens: TokenStream, text: Option<usize>) -> TokenStream {
+    /// Replaces `self` in tokens. `format_string` is the index of the argument that is one.
+    fn replace_in_tokens(&mut self, tokens: TokenStream, format_string: Option<usize>) -> TokenStream {
         let mut tokens = tokens.into_iter().peekable();
         let mut replaced: Vec<TokenTree> = Vec::new();
-        // The argument, from its first token on.
-        let (mut argument, mut begins) = (0, true);
+        let (mut argument, mut is_first_token) = (0, true);
         while let Some(token) = tokens.next() {
             let followed_by_colon =
                 matches!(tokens.peek(), Some(TokenTree::Punct(next)) if next.as_char() == ':');
-            let is_text = begins && text == Some(argument);
-            begins = matches!(&token, TokenTree::Punct(comma) if comma.as_char() == ',');
-            argument += usize::from(begins);
+            let is_format_string = is_first_token && format_string == Some(argument);
+            is_first_token = matches!(&token, TokenTree::Punct(comma) if comma.as_char() == ',');
+            argument += usize::from(is_first_token);
             let token = match token {
                 // `self::name` is a path.
-                TokenTree::Ident(ident) if ident == "self" && !followed_by_colon => at(ident.span()).into(),
+                TokenTree::Ident(ident) if ident == "self" && !followed_by_colon => {
+                    name_at(ident.span()).into()
+                }
                 TokenTree::Group(group) => {
                     let stream = match &replaced[..] {
-                        [.., TokenTree::Ident(of), TokenTree::Punct(call)] if call.as_char() == '!' => {
-                            self.arguments(&of.to_string(), group.stream())
+                        [.., TokenTree::Ident(name), TokenTree::Punct(call)] if call.as_char() == '!' => {
+                            self.replace_in_macro(&name.to_string(), group.stream())
                         }
-                        _ => self.tokens(group.stream(), None),
+                        _ => self.replace_in_tokens(group.stream(), None),
                     };
                     let mut inner = Group::new(group.delimiter(), stream);
                     inner.set_span(group.span());
                     inner.into()
                 }
-                TokenTree::Literal(literal) if names_self(&literal) => {
-                    match renamed(&literal).filter(|_| is_text) {
-                        Some(renamed) => renamed.into(),
+                TokenTree::Literal(literal) if captures_self(&literal) => {
+                    match replace_in_format_string(&literal).filter(|_| is_format_string) {
+                        Some(replaced) => replaced.into(),
                         None => {
                             self.possible = false;
                             literal.into()
@@ -128,27 +137,27 @@ impl Names {
     }
 }
 
-/// Whether `self`, the value, is among these.
+/// Whether tokens contain `self` as a value.
 fn mentions_self(tokens: TokenStream) -> bool {
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
-        let found = match &token {
+        let is_self = match &token {
             TokenTree::Ident(ident) => {
                 ident == "self"
                     && !matches!(tokens.peek(), Some(TokenTree::Punct(next)) if next.as_char() == ':')
             }
             TokenTree::Group(group) => mentions_self(group.stream()),
-            TokenTree::Literal(literal) => names_self(literal),
+            TokenTree::Literal(literal) => captures_self(literal),
             TokenTree::Punct(_) => false,
         };
-        if found {
+        if is_self {
             return true;
         }
     }
     false
 }
 
-/// Whether there may be functions among these, with a `self` of their own.
+/// Whether tokens may contain functions, which have a `self` of their own.
 fn has_items(tokens: TokenStream) -> bool {
     tokens.into_iter().any(|token| match token {
         TokenTree::Ident(ident) => ident == "fn",
@@ -157,49 +166,50 @@ fn has_items(tokens: TokenStream) -> bool {
     })
 }
 
-fn names_self(literal: &Literal) -> bool {
+/// Whether a literal, taken as a format string, may contain `self` as a name.
+fn captures_self(literal: &Literal) -> bool {
     literal.to_string().contains("{self")
 }
 
-/// How many tokens stand behind the first comma.
-fn behind_first_argument(tokens: TokenStream) -> usize {
+/// Counts the tokens behind the first comma.
+fn tokens_after_first_comma(tokens: TokenStream) -> usize {
     let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(comma) if comma.as_char() == ',');
     tokens.into_iter().skip_while(|token| !is_comma(token)).skip(1).count()
 }
 
-/// The same text with the other name in it.
-fn renamed(text: &Literal) -> Option<Literal> {
-    let written = text.to_string();
-    let mut made = String::new();
-    let mut rest = &*written;
-    while let Some(at) = rest.find('{') {
-        let (before, from) = rest.split_at(at);
-        made.push_str(before);
-        let named =
+/// Returns a format string with the other name in the place of `self`.
+fn replace_in_format_string(literal: &Literal) -> Option<Literal> {
+    let source = literal.to_string();
+    let mut replaced = String::new();
+    let mut rest = &*source;
+    while let Some(brace) = rest.find('{') {
+        let (before, from) = rest.split_at(brace);
+        replaced.push_str(before);
+        let after_self =
             from.strip_prefix("{self").map(str::trim_start).filter(|after| after.starts_with(['}', ':']));
-        (made, rest) = match (from.strip_prefix("{{"), named) {
-            (Some(after), _) => (made + "{{", after),
-            (None, Some(after)) => (made + "{" + NAME, after),
-            (None, None) => (made + "{", &from[1..]),
+        (replaced, rest) = match (from.strip_prefix("{{"), after_self) {
+            (Some(after), _) => (replaced + "{{", after),
+            (None, Some(after)) => (replaced + "{" + NAME, after),
+            (None, None) => (replaced + "{", &from[1..]),
         };
     }
-    let mut made: Literal = (made + rest).parse().ok()?;
-    made.set_span(text.span());
-    Some(made)
+    let mut replaced: Literal = (replaced + rest).parse().ok()?;
+    replaced.set_span(literal.span());
+    Some(replaced)
 }
 
-impl VisitMut for Names {
+impl VisitMut for SelfReplacer {
     fn visit_expr_path_mut(&mut self, path: &mut ExprPath) {
         if path.path.is_ident("self")
             && let Some(segment) = path.path.segments.first_mut()
         {
-            segment.ident = at(segment.ident.span());
+            segment.ident = name_at(segment.ident.span());
         }
     }
 
     fn visit_macro_mut(&mut self, call: &mut Macro) {
-        let of = call.path.get_ident().map(Ident::to_string).unwrap_or_default();
-        call.tokens = self.arguments(&of, std::mem::take(&mut call.tokens));
+        let name = call.path.get_ident().map(Ident::to_string).unwrap_or_default();
+        call.tokens = self.replace_in_macro(&name, std::mem::take(&mut call.tokens));
     }
 
     fn visit_expr_mut(&mut self, value: &mut Expr) {
@@ -210,7 +220,7 @@ impl VisitMut for Names {
     }
 
     fn visit_item_mut(&mut self, item: &mut Item) {
-        // Items have a `self` of their own, but for macros, which have that of where they are called.
+        // Items have a `self` of their own. A macro that is defined here has the method's.
         self.possible &= !matches!(item, Item::Macro(_) | Item::Verbatim(_));
     }
 }
@@ -224,11 +234,11 @@ mod tests {
     #[test]
     fn every_use_of_the_value_is_replaced_and_nothing_else() {
         let mut body: Block = parse_quote!({
-            use self::inner::Thing;
-            fn other(of: &Thing) -> usize {
-                of.len()
+            use self::inner::Item;
+            fn other(item: &Item) -> usize {
+                item.len()
             }
-            impl Thing {
+            impl Item {
                 fn twice(&self) -> usize {
                     self.len() * 2
                 }
@@ -241,11 +251,11 @@ mod tests {
         });
         assert!(replace(&mut body, &quote!(self)));
         let expected: Block = parse_quote!({
-            use self::inner::Thing;
-            fn other(of: &Thing) -> usize {
-                of.len()
+            use self::inner::Item;
+            fn other(item: &Item) -> usize {
+                item.len()
             }
-            impl Thing {
+            impl Item {
                 fn twice(&self) -> usize {
                     self.len() * 2
                 }
@@ -260,22 +270,23 @@ mod tests {
     }
 
     #[test]
-    fn where_a_name_cannot_be_replaced_nothing_is() {
+    fn a_body_in_which_one_use_cannot_be_replaced_stays_as_it_is() {
         let bodies: [Block; 9] = [
-            // They show it, or may take it for something else.
+            // The macro shows its argument, or may give `self` another meaning.
             parse_quote!({ assert!(self.a) }),
             parse_quote!({ format!("{}", dbg!(self.a)) }),
             parse_quote!({ quote!(self.a) }),
             parse_quote!({ vec![stringify!(self)] }),
-            // It is something else.
+            // The other name is in use.
             parse_quote!({ self.a + __self_value }),
             parse_quote!({ format!("{__self_value} {}", self.a) }),
-            // It may or may not be a text with names in it.
+            // The literal may or may not be a format string, or the macro is not known.
             parse_quote!({
                 drop(self.a);
                 logs!("{self:?}")
             }),
             parse_quote!({ format!("{}", "{self}") }),
+            // A macro that is defined in the method has its `self`.
             parse_quote!({
                 macro_rules! own {
                     () => {

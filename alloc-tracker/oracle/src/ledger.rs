@@ -1,20 +1,21 @@
-//! What each thread has begun and what it has done, in a file that outlives the process: what a dump of a killed process
-//! must and may hold.
+//! Counts what each thread has begun and what it has done, in a file that outlives the process.
+//! Tests read from it what the dump of a killed process must hold and what it may hold.
 //!
-//! Heap events go in; a file of one slot per thread comes out, in a shared mapping, so that the kernel keeps every count
-//! at whatever instruction the process dies. An event is noted twice: as begun before the inner call, as done after it.
-//! For every figure of every thread a recorder that loses nothing has `done <= recorded <= begun`, and a thread is inside
-//! of one event at most. Nothing here allocates, locks or panics.
+//! Heap events go in; a file of one slot per thread comes out. The file is a shared mapping, so the
+//! kernel keeps every count at whatever instruction the process dies. An event is counted twice: as
+//! begun before the inner call, as done after it. A recorder that loses nothing has, for every
+//! figure of every thread, `done <= recorded <= begun`; and a thread is inside at most one event.
+//! Nothing here allocates, locks or panics.
 //!
-//! The file begins with a slot of the process: its id, and the number of slots that are taken.
+//! The first slot is that of the process: its id, and the number of slots that threads have taken.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
 
-/// Notes what passes through it in the file that `ALLOC_LEDGER_OUT` names, and leaves the work to `A`. Without that
-/// variable nothing is noted.
+/// Counts calls in the file that `ALLOC_LEDGER_OUT` names, and leaves the work to `A`. Without that
+/// variable nothing is counted.
 ///
 /// ```
 /// use std::alloc::System;
@@ -30,14 +31,16 @@ impl<A: GlobalAlloc> Ledger<A> {
     /// Wraps `inner`, which does the allocating.
     ///
     /// ```
-    /// static ALLOC: alloc_oracle::Ledger<std::alloc::System> = alloc_oracle::Ledger::new(std::alloc::System);
+    /// use std::alloc::System;
+    ///
+    /// static ALLOC: alloc_oracle::Ledger<System> = alloc_oracle::Ledger::new(System);
     /// ```
     pub const fn new(inner: A) -> Self {
         Self { inner }
     }
 }
 
-/// The figures of one thread, or of all.
+/// Totals of the calls of one thread, or of all threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Calls of `alloc` and `alloc_zeroed`.
@@ -46,14 +49,14 @@ pub struct Tally {
     pub deallocations: u64,
     /// Calls of `realloc`.
     pub reallocations: u64,
-    /// Bytes asked for by allocations, and the new sizes of reallocations.
+    /// Bytes requested by allocations, plus the new sizes of reallocations.
     pub allocated_bytes: u64,
-    /// Bytes given back by deallocations, and the old sizes of reallocations.
+    /// Bytes freed by deallocations, plus the old sizes of reallocations.
     pub freed_bytes: u64,
 }
 
 impl Tally {
-    /// Heap events of all kinds.
+    /// Returns the number of heap events of all kinds.
     ///
     /// ```
     /// let tally = alloc_oracle::Tally { allocations: 2, reallocations: 1, ..Default::default() };
@@ -63,7 +66,7 @@ impl Tally {
         self.allocations + self.deallocations + self.reallocations
     }
 
-    /// The five figures, with their names.
+    /// Returns the five figures with their names.
     ///
     /// ```
     /// assert_eq!(alloc_oracle::Tally::default().figures()[0], ("allocations", 0));
@@ -79,61 +82,63 @@ impl Tally {
     }
 }
 
-/// What a ledger says of one thread.
+/// What a ledger holds about one thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ThreadNotes {
-    /// The system's thread id.
+    /// The thread id of the operating system.
     pub tid: u32,
-    /// What was begun, done or not.
+    /// Calls that were begun, whether or not they were done.
     pub begun: Tally,
-    /// What was done: the inner allocator has returned.
+    /// Calls that were done: the inner allocator has returned, and not null.
     pub done: Tally,
 }
 
-/// Reads the bytes of a ledger: the id of its process, 0 if it had not begun, and every thread with any event, in the
-/// order of their first ones.
+/// Reads the bytes of a ledger. Returns the id of its process, or 0 if the process had no event,
+/// and every thread with an event, in the order of their first events.
 ///
 /// ```
 /// assert_eq!(alloc_oracle::read_ledger(&[]), (0, Vec::new()));
 /// ```
 pub fn read_ledger(bytes: &[u8]) -> (u32, Vec<ThreadNotes>) {
-    let word = |at: usize| {
-        let word = bytes.get(8 * at..8 * at + 8).and_then(|word| word.try_into().ok());
+    let word = |index: usize| {
+        let word = bytes.get(8 * index..8 * index + 8).and_then(|word| word.try_into().ok());
         word.map_or(0, u64::from_ne_bytes)
     };
-    let tally = |at: usize| Tally {
-        allocations: word(at),
-        deallocations: word(at + 1),
-        reallocations: word(at + 2),
-        allocated_bytes: word(at + 3),
-        freed_bytes: word(at + 4),
+    let tally = |first_word: usize| Tally {
+        allocations: word(first_word),
+        deallocations: word(first_word + 1),
+        reallocations: word(first_word + 2),
+        allocated_bytes: word(first_word + 3),
+        freed_bytes: word(first_word + 4),
     };
     let slots = 1..usize::try_from(word(1)).unwrap_or(0).saturating_add(1).min(SLOTS);
-    let notes = slots.map(|slot| slot * WORDS).map(|at| ThreadNotes {
-        tid: word(at) as u32,
-        begun: tally(at + 1),
-        done: tally(at + 1 + FIGURES),
+    let threads = slots.map(|slot| slot * WORDS).map(|first_word| ThreadNotes {
+        tid: word(first_word) as u32,
+        begun: tally(first_word + 1),
+        done: tally(first_word + 1 + FIGURES),
     });
-    (word(0) as u32, notes.filter(|notes| notes.begun.events() > 0).collect())
+    (word(0) as u32, threads.filter(|thread| thread.begun.events() > 0).collect())
 }
 
-// SAFETY: every method forwards its own arguments to `A`, which is a GlobalAlloc, and returns what `A` returned; the
-// notes in between are atomics in memory that is never unmapped.
+// SAFETY: every method forwards its own arguments to `A`, which is a GlobalAlloc, and returns what
+// `A` returned. The counting around that call touches only atomics in memory that is never
+// unmapped.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Ledger<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's contract is the one of `A::alloc`, with the same layout.
-        noted(ALLOCATION, layout.size(), 0, || unsafe { self.inner.alloc(layout) })
+        counted(ALLOCATION, layout.size(), 0, || unsafe { self.inner.alloc(layout) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's contract is the one of `A::alloc_zeroed`, with the same layout.
-        noted(ALLOCATION, layout.size(), 0, || unsafe { self.inner.alloc_zeroed(layout) })
+        counted(ALLOCATION, layout.size(), 0, || unsafe { self.inner.alloc_zeroed(layout) })
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        noted(DEALLOCATION, 0, layout.size(), || {
-            // SAFETY: the caller got `block` from this allocator with this layout, so `A` handed it out with it.
+        counted(DEALLOCATION, 0, layout.size(), || {
+            // SAFETY: the caller got `block` from this allocator with this layout, so `A` handed it
+            // out with it.
             unsafe { self.inner.dealloc(block, layout) };
             block
         });
@@ -141,39 +146,44 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Ledger<A> {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: as for `dealloc`, and `new_size` meets the same contract.
-        noted(REALLOCATION, new_size, layout.size(), || unsafe {
+        counted(REALLOCATION, new_size, layout.size(), || unsafe {
             self.inner.realloc(block, layout, new_size)
         })
     }
 }
 
-/// Words of a slot: the thread id, five figures begun, five done, and room up to two cache lines.
+/// Words of a slot: the thread id, five figures of calls begun, five of calls done, and padding up
+/// to two cache lines.
 const WORDS: usize = 16;
+/// Figures of a [`Tally`]; the indices of them follow.
 const FIGURES: usize = 5;
 const ALLOCATION: usize = 0;
 const DEALLOCATION: usize = 1;
 const REALLOCATION: usize = 2;
 const ALLOCATED: usize = 3;
 const FREED: usize = 4;
-/// The process's own and one for every thread that ever is. The file has holes where nothing was written.
+/// Slots of a ledger: that of the process, and one for every thread that ever exists. The file is
+/// sparse: slots that nobody writes take no space on disk.
 const SLOTS: usize = 1 << 16;
 
 type Slot = [AtomicU64; WORDS];
 
-/// The slots; null before the first event.
+/// The mapped slots; null before the first event.
 static LEDGER: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
 /// Stands for a process that keeps no ledger.
 const NO_LEDGER: *mut Slot = ptr::without_provenance_mut(1);
 
 thread_local! {
+    /// The slot of this thread; `None` before its first event and in a process without a ledger.
     static OWN: Cell<Option<&'static Slot>> = const { Cell::new(None) };
 }
 
-/// A call that fails (it returns null) is begun and never done.
+/// Makes a call of the inner allocator and counts it, as begun before it and as done after it. A
+/// call that fails returns null: it counts as begun and never as done.
 #[inline]
-fn noted(kind: usize, allocated: usize, freed: usize, call: impl FnOnce() -> *mut u8) -> *mut u8 {
+fn counted(kind: usize, allocated: usize, freed: usize, call: impl FnOnce() -> *mut u8) -> *mut u8 {
     let Some(slot) = own_slot() else { return call() };
-    let note = |figures: &[AtomicU64]| {
+    let count = |figures: &[AtomicU64]| {
         figures[kind].fetch_add(1, Release);
         if allocated != 0 {
             figures[ALLOCATED].fetch_add(allocated as u64, Release);
@@ -182,10 +192,10 @@ fn noted(kind: usize, allocated: usize, freed: usize, call: impl FnOnce() -> *mu
             figures[FREED].fetch_add(freed as u64, Release);
         }
     };
-    note(&slot[1..1 + FIGURES]);
+    count(&slot[1..1 + FIGURES]);
     let block = call();
     if !block.is_null() {
-        note(&slot[1 + FIGURES..1 + 2 * FIGURES]);
+        count(&slot[1 + FIGURES..1 + 2 * FIGURES]);
     }
     block
 }
@@ -202,32 +212,34 @@ fn own_slot() -> Option<&'static Slot> {
 fn take_slot() -> Option<&'static Slot> {
     let ledger = match LEDGER.load(Acquire) {
         NO_LEDGER => return None,
-        // The first event of a process has no other thread beside it.
-        none if none.is_null() => open(),
+        // At the first event of a process no other thread runs, so this is done once.
+        unmapped if unmapped.is_null() => map_ledger(),
         ledger => ledger,
     };
     if ledger == NO_LEDGER {
         return None;
     }
-    // SAFETY: `open` has mapped that many slots, for good; any bytes are valid atomics.
+    // SAFETY: `map_ledger` has mapped that many slots and nobody unmaps them; any bytes are valid
+    // atomics.
     let slots = unsafe { std::slice::from_raw_parts(ledger, SLOTS) };
     let (process, threads) = slots.split_first()?;
     let taken = process[1].fetch_add(1, AcqRel);
     let Some(slot) = usize::try_from(taken).ok().and_then(|taken| threads.get(taken)) else {
-        // Without a slot for each thread the ledger would be no judge.
-        // SAFETY: ends the process at once.
+        // A ledger that misses a thread would be wrong.
+        // SAFETY: `abort` has no preconditions and does not return.
         unsafe { libc::abort() }
     };
-    // SAFETY: has no preconditions.
+    // SAFETY: `gettid` has no preconditions.
     slot[0].store(unsafe { libc::gettid() } as u64, Release);
     OWN.set(Some(slot));
     Some(slot)
 }
 
-/// Maps the file that the environment names.
-fn open() -> *mut Slot {
+/// Maps the file that the environment names. Returns [`NO_LEDGER`] if it names none.
+fn map_ledger() -> *mut Slot {
     let len = SLOTS * size_of::<Slot>();
-    // SAFETY: C strings; O_CREAT has its third argument; the mapping is a new one, as long as the file.
+    // SAFETY: names and paths are C strings; `open` gets the third argument that O_CREAT requires;
+    // the mapping is a new one, as long as the file.
     let start = unsafe {
         let path = libc::getenv(c"ALLOC_LEDGER_OUT".as_ptr());
         if path.is_null() {
@@ -247,7 +259,7 @@ fn open() -> *mut Slot {
         }
         start.cast::<Slot>()
     };
-    // SAFETY: the first slot is inside the mapping.
+    // SAFETY: the first slot is inside the mapping, which starts at a page and so is aligned.
     unsafe { (*start)[0].store(u64::from(std::process::id()), Release) };
     LEDGER.store(start, Release);
     start
@@ -258,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ledger_is_read_as_it_was_written() {
+    fn a_ledger_is_read_back_as_it_was_written() {
         let mut words = [0u64; 3 * WORDS];
         (words[0], words[1]) = (4711, 2);
         words[WORDS..WORDS + 11].copy_from_slice(&[12, 3, 2, 1, 300, 200, 3, 1, 1, 290, 190]);
@@ -280,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_that_was_cut_short_is_read_as_far_as_it_goes() {
+    fn what_a_truncated_ledger_lacks_is_read_as_zero() {
         let (pid, threads) = read_ledger(&[1, 0, 0, 0, 0, 0, 0, 0, 255]);
         assert_eq!((pid, threads.len()), (1, 0));
     }

@@ -1,21 +1,22 @@
 //! An independent counting allocator: what alloc-tracker's figures are compared with.
 //!
-//! Heap events go in, eight totals come out, kept in plain global atomics. No stacks, no addresses, no files until the
-//! process ends: simple enough to be believed. Nothing here allocates, locks or panics.
+//! Heap events go in, eight totals come out, kept in plain global atomics. There are no stacks, no
+//! addresses, and no files until the process ends: the counting is simple enough to be believed.
+//! Nothing here allocates, locks or panics.
 //!
-//! | count | what adds to it |
+//! | count | what it counts |
 //! | --- | --- |
 //! | allocations | `alloc` and `alloc_zeroed` |
 //! | deallocations | `dealloc` |
 //! | reallocations | `realloc`, which is neither of the two above |
 //! | allocated bytes | the size of an allocation, the new size of a reallocation |
 //! | freed bytes | the size of a deallocation, the old size of a reallocation |
-//! | live bytes and blocks | what is held now; a reallocation changes the bytes by new - old in one step |
+//! | live bytes and blocks | what is live now; a reallocation changes the bytes by new - old in one step |
 //! | peak bytes | the maximum of the live bytes, taken after each event |
 //!
 //! A call that fails (the inner allocator returned null) changes nothing.
 //!
-//! For processes that are killed there is a [`Ledger`] instead, which keeps its figures outside of the process.
+//! For processes that are killed there is a [`Ledger`] instead, which keeps its figures in a file.
 
 mod ledger;
 mod report;
@@ -26,10 +27,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub use ledger::{Ledger, Tally, ThreadNotes, read_ledger};
 pub use report::report_at_exit;
 
-/// Counts what passes through it and leaves the work to `A`.
+/// Counts the calls of an allocator and leaves the work to `A`.
 ///
-/// The counts are global to the process, not to the instance: a process has one global allocator, and [`snapshot`]
-/// must be callable without it in hand.
+/// The counts belong to the process, not to the instance: a process has one global allocator, and
+/// [`snapshot`] must be callable without access to it.
 ///
 /// ```standalone_crate
 /// use std::alloc::System;
@@ -65,8 +66,9 @@ impl<A: GlobalAlloc> Counting<A> {
     }
 }
 
-// SAFETY: every method forwards its own arguments to `A`, which is a GlobalAlloc, and returns what `A` returned; the
-// counting in between touches atomics only, so it neither unwinds nor allocates.
+// SAFETY: every method forwards its own arguments to `A`, which is a GlobalAlloc, and returns what
+// `A` returned. The counting around that call touches only atomics, so it neither unwinds nor
+// allocates.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's contract is the one of `A::alloc`, with the same layout.
@@ -87,15 +89,17 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // Before the inner call: once it returns, another thread may hold the same memory and have counted it.
+        // Before the inner call: once that returns, another thread may get the same memory and
+        // count it before this thread has counted the deallocation, which would raise the peak.
         count_deallocation(layout.size());
-        // SAFETY: the caller got `block` from this allocator with this layout, so `A` handed it out with it.
+        // SAFETY: the caller got `block` from this allocator with this layout, so `A` handed it out
+        // with it.
         unsafe { self.inner.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller got `block` from this allocator with this layout, so `A` handed it out with it, and
-        // `new_size` meets the same contract.
+        // SAFETY: the caller got `block` from this allocator with this layout, so `A` handed it out
+        // with it. The caller's contract for `new_size` is the one of `A::realloc`.
         let moved = unsafe { self.inner.realloc(block, layout, new_size) };
         if !moved.is_null() {
             count_reallocation(layout.size(), new_size);
@@ -104,7 +108,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     }
 }
 
-/// The totals since the process began, in calls, blocks and bytes.
+/// Totals since the process began, in calls, blocks and bytes.
 ///
 /// ```
 /// assert_eq!(alloc_oracle::Counts::default().peak_bytes, 0);
@@ -118,21 +122,22 @@ pub struct Counts {
     pub deallocations: u64,
     /// Successful calls of `realloc`.
     pub reallocations: u64,
-    /// Bytes asked for by allocations, and the new sizes of reallocations.
+    /// Bytes requested by allocations, plus the new sizes of reallocations.
     pub allocated_bytes: u64,
-    /// Bytes given back by deallocations, and the old sizes of reallocations.
+    /// Bytes freed by deallocations, plus the old sizes of reallocations.
     pub freed_bytes: u64,
-    /// Bytes held now.
+    /// Bytes of the blocks that are live now.
     pub live_bytes: u64,
-    /// Blocks held now.
+    /// Blocks that are live now.
     pub live_blocks: u64,
-    /// The most bytes that were ever held after an event.
+    /// Maximum of `live_bytes` over the moments after each event.
     pub peak_bytes: u64,
 }
 
-/// Reads the totals. Allocates nothing, so it may be called anywhere, between any two events.
+/// Reads the totals. Does not allocate, so it may be called anywhere.
 ///
-/// Each figure is exact by itself. While other threads are allocating, the figures may be some events apart.
+/// Each figure is exact by itself. While other threads allocate, the figures may be a few events
+/// apart.
 ///
 /// ```
 /// let counts = alloc_oracle::snapshot();
@@ -172,12 +177,14 @@ fn count_reallocation(old: usize, new: usize) {
     change_live_bytes(old, new);
 }
 
-/// One step from old to new, so that a shrinking or growing block never shows both of its sizes in the peak.
+/// Changes the live bytes from the old size to the new one in one step: a block that shrinks or
+/// grows never adds both of its sizes to the peak.
 fn change_live_bytes(old: usize, new: usize) {
-    // Modulo 2^64 a negative difference is a large positive one, and the sum comes out right.
+    // A negative difference wraps to a large positive one, and the sum wraps back.
     let difference = (new as u64).wrapping_sub(old as u64);
     let live = LIVE_BYTES.fetch_add(difference, Relaxed).wrapping_add(difference);
-    // The values of one atomic have one order in all threads, so this is the true maximum of that order.
+    // All threads see the values of one atomic in one order, so this is the maximum over that
+    // order.
     PEAK_BYTES.fetch_max(live, Relaxed);
 }
 
@@ -198,18 +205,19 @@ mod tests {
 
     use super::*;
 
-    // The allocator under test is called by hand and is not the global one, so only these tests change the counts.
+    // Not the global allocator: only the calls in these tests change the counts.
     static ORACLE: Counting<System> = Counting::new(System);
 
     #[test]
-    fn counts_an_allocation_until_it_is_freed() {
+    fn an_allocation_is_live_until_it_is_freed() {
         let _alone = reset();
         let layout = Layout::from_size_align(100, 8).unwrap();
 
-        // SAFETY: the layout is not empty, and the block is freed once with the layout it was asked for with.
+        // SAFETY: the layout is not empty, and the block is freed once with the layout of its
+        // allocation.
         unsafe {
             let block = ORACLE.alloc(layout);
-            let held = Counts {
+            let allocated = Counts {
                 allocations: 1,
                 allocated_bytes: 100,
                 live_bytes: 100,
@@ -217,19 +225,21 @@ mod tests {
                 peak_bytes: 100,
                 ..Counts::default()
             };
-            assert_eq!(snapshot(), held);
+            assert_eq!(snapshot(), allocated);
             ORACLE.dealloc(block, layout);
-            let freed = Counts { deallocations: 1, freed_bytes: 100, live_bytes: 0, live_blocks: 0, ..held };
+            let freed =
+                Counts { deallocations: 1, freed_bytes: 100, live_bytes: 0, live_blocks: 0, ..allocated };
             assert_eq!(snapshot(), freed);
         }
     }
 
     #[test]
-    fn counts_a_zeroed_allocation_as_an_allocation_and_it_is_zero() {
+    fn a_zeroed_allocation_counts_as_an_allocation_and_is_zero() {
         let _alone = reset();
         let layout = Layout::from_size_align(4096, 1).unwrap();
 
-        // SAFETY: the layout is not empty; all 4096 bytes are initialised, by the definition of alloc_zeroed.
+        // SAFETY: the layout is not empty; all 4096 bytes are initialised, by the definition of
+        // alloc_zeroed.
         unsafe {
             let block = ORACLE.alloc_zeroed(layout);
             assert!(std::slice::from_raw_parts(block, 4096).iter().all(|byte| *byte == 0));
@@ -240,12 +250,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reallocation_moves_live_in_one_step() {
+    fn a_reallocation_changes_live_bytes_in_one_step() {
         let _alone = reset();
         let small = Layout::from_size_align(1000, 8).unwrap();
         let large = Layout::from_size_align(1500, 8).unwrap();
 
-        // SAFETY: each call names the block by the layout that it has at that time.
+        // SAFETY: each call gives the layout that the block has at that time.
         unsafe {
             let block = ORACLE.alloc(small);
             let block = ORACLE.realloc(block, small, 1500);
@@ -275,7 +285,7 @@ mod tests {
         let full = Counting::new(Full);
         let layout = Layout::from_size_align(64, 8).unwrap();
 
-        // SAFETY: the layout is not empty; `Full` reads neither the pointer nor the layout that it is given.
+        // SAFETY: the layout is not empty; `Full` uses neither the pointer nor the layout.
         unsafe {
             assert!(full.alloc(layout).is_null());
             assert!(full.alloc_zeroed(layout).is_null());
@@ -285,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_add_up() {
+    fn counts_are_sums_over_all_threads() {
         const THREADS: u64 = 4;
         const BLOCKS: u64 = 1000;
         let _alone = reset();
@@ -295,7 +305,8 @@ mod tests {
             for _ in 0..THREADS {
                 scope.spawn(|| {
                     for _ in 0..BLOCKS {
-                        // SAFETY: the layout is not empty, and the block is freed once with its own layout.
+                        // SAFETY: the layout is not empty, and the block is freed once with its own
+                        // layout.
                         unsafe {
                             let block = ORACLE.alloc(layout);
                             ORACLE.dealloc(block, layout);
@@ -313,10 +324,10 @@ mod tests {
         assert!((32..=THREADS * 32).contains(&counts.peak_bytes));
     }
 
-    /// An allocator that has no memory to give.
+    /// An allocator without any memory.
     struct Full;
 
-    // SAFETY: it hands out nothing, and null is how an allocator says so.
+    // SAFETY: it hands out no memory, and null is what an allocator returns then.
     unsafe impl GlobalAlloc for Full {
         unsafe fn alloc(&self, _: Layout) -> *mut u8 {
             null_mut()
@@ -333,7 +344,7 @@ mod tests {
         unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
     }
 
-    /// All counts to zero, and the right to be the only test that changes them.
+    /// Sets all counts to zero. Only the test that holds the guard may change them.
     fn reset() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,48 +1,53 @@
-//! The counts at the end of the process, as one line of JSON in the file that `ALLOC_ORACLE_OUT` names.
+//! Writes the counts at the end of the process, as one line of JSON, to the file that
+//! `ALLOC_ORACLE_OUT` names.
 //!
-//! It runs inside `exit`, after the destructors of the main thread's locals and before `.fini_array`, where
-//! alloc-tracker finishes its dump. It uses the stack and libc alone: an event of ours would falsify what it reports.
+//! The report runs inside `exit`: after the destructors of the main thread's locals, and before
+//! `.fini_array`, where alloc-tracker finishes its dump. It must not allocate, because that would
+//! falsify the counts, so it uses only the stack and libc.
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
 
 use crate::{Counts, snapshot};
 
-/// Has the counts written when the process exits by `exit` or by returning from `main`.
+/// Makes the process write its counts when it calls `exit` or returns from `main`.
 ///
-/// Call it first thing in `main`. The path is read from `ALLOC_ORACLE_OUT` when the process exits; without that
-/// variable nothing is written. A file that cannot be written is one line on stderr and changes no exit status.
+/// Call it at the beginning of `main`. The path is read from `ALLOC_ORACLE_OUT` when the process
+/// exits; without that variable nothing is written. If the file cannot be written, one line on
+/// stderr says so, and the exit status stays the same.
 ///
 /// ```
 /// alloc_oracle::report_at_exit();
 /// // Started with ALLOC_ORACLE_OUT=counts.json, this process leaves a counts.json behind.
 /// ```
 pub fn report_at_exit() {
-    // SAFETY: `write_report` is a plain function that stays mapped as long as the executable, and it cannot unwind.
+    // SAFETY: `write_report` is a plain function that stays mapped as long as the executable, and
+    // it cannot unwind.
     let refused = unsafe { libc::atexit(write_report) };
     if refused != 0 {
-        complain("alloc-oracle: no room for another exit handler, the counts will not be written\n");
+        print_error("alloc-oracle: no room for another exit handler; the counts will not be written\n");
     }
 }
 
 extern "C" fn write_report() {
-    // SAFETY: the name is a C string; the process is exiting, so no one changes the environment under us.
+    // SAFETY: the name is a C string; the process is exiting, so nobody changes the environment
+    // now.
     let path = unsafe { libc::getenv(c"ALLOC_ORACLE_OUT".as_ptr()) };
     if path.is_null() {
         return;
     }
-    // SAFETY: getenv returned a C string, which stays where it is until the environment is changed.
+    // SAFETY: getenv returned a C string, which is valid until somebody changes the environment.
     let path = unsafe { CStr::from_ptr(path) };
     let line = Line::of(&snapshot());
     if !write_file(path, line.as_bytes()) {
-        complain("alloc-oracle: cannot write the file that ALLOC_ORACLE_OUT names\n");
+        print_error("alloc-oracle: cannot write the file that ALLOC_ORACLE_OUT names\n");
     }
 }
 
 fn write_file(path: &CStr, contents: &[u8]) -> bool {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
     let mode: libc::c_uint = 0o644;
-    // SAFETY: `path` is a C string, and O_CREAT has its third argument.
+    // SAFETY: `path` is a C string, and `open` gets the third argument that O_CREAT requires.
     let file = unsafe { libc::open(path.as_ptr(), flags, mode) };
     if file < 0 {
         return false;
@@ -67,7 +72,7 @@ fn write_all(file: libc::c_int, mut rest: &[u8]) -> bool {
     true
 }
 
-fn complain(message: &str) {
+fn print_error(message: &str) {
     write_all(libc::STDERR_FILENO, message.as_bytes());
 }
 
@@ -90,7 +95,7 @@ impl Line {
             peak_bytes,
         } = counts;
         let mut line = Line { bytes: [0; CAPACITY], len: 0 };
-        // It cannot fail: the longest line fits, see `the_longest_line_fits`.
+        // Cannot fail: the longest line fits, see the test `the_longest_line_fits`.
         let _ = writeln!(
             line,
             "{{\"allocations\":{allocations},\"deallocations\":{deallocations},\

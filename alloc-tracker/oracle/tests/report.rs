@@ -1,6 +1,7 @@
-//! A whole process: what `report_at_exit` leaves behind equals the arithmetic over what the process did.
+//! What `report_at_exit` writes equals the arithmetic over what a whole process did.
 //!
-//! Not under libtest, whose own threads and messages would be in the counts: the process runs itself once more.
+//! The counts of a process under libtest would include the harness's own threads and messages. So
+//! this test has no harness, and the counted process is this program, run once more.
 
 use std::alloc::System;
 use std::hint::black_box;
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
     if std::env::var_os(OUT).is_some() { child() } else { parent() }
 }
 
-/// Leaks `BLOCKS` blocks, and says on stdout what was counted just before.
+/// Leaks `BLOCKS` blocks, and prints what was live just before.
 fn child() -> ExitCode {
     report_at_exit();
     let before = snapshot();
@@ -49,9 +50,9 @@ fn parent() -> ExitCode {
 
     assert_eq!(count("allocations") - count("deallocations"), count("live_blocks"));
     assert_eq!(count("allocated_bytes") - count("freed_bytes"), count("live_bytes"));
-    // What the runtime held before the leak may be freed by now; the leak cannot.
-    let said = String::from_utf8(output.stdout).expect("two numbers");
-    let (blocks, bytes) = said.trim().split_once(' ').expect("two numbers");
+    // Blocks from before the leak may be freed by now; the leaked ones cannot.
+    let printed = String::from_utf8(output.stdout).expect("two numbers");
+    let (blocks, bytes) = printed.trim().split_once(' ').expect("two numbers");
     let leaked = BLOCKS..=BLOCKS + blocks.parse::<u64>().expect("a number");
     assert!(leaked.contains(&count("live_blocks")), "{report} is not in {leaked:?}");
     let leaked = BLOCKS * BLOCK_BYTES..=BLOCKS * BLOCK_BYTES + bytes.parse::<u64>().expect("a number");

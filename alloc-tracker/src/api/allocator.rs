@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use crate::base::mode;
-use crate::capture::{Entered, entry};
+use crate::capture::{EntryFrame, entry};
 use crate::hook;
 
 /// A global allocator that passes every call on to `A` and, while a recording or a count is on, notes it.
@@ -100,7 +100,7 @@ impl<A: GlobalAlloc> AllocTracker<A> {
             => realloc_for
     }
 
-    unsafe extern "C" fn alloc_for(size: usize, align: usize, this: &Self, entered: &Entered) -> *mut u8 {
+    unsafe extern "C" fn alloc_for(size: usize, align: usize, this: &Self, entered: &EntryFrame) -> *mut u8 {
         // SAFETY: the caller's own promise.
         let block = unsafe { this.inner.alloc(Layout::from_size_align_unchecked(size, align)) };
         hook::after_alloc(block, size, this.flags(), entered);
@@ -111,7 +111,7 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         size: usize,
         align: usize,
         this: &Self,
-        entered: &Entered,
+        entered: &EntryFrame,
     ) -> *mut u8 {
         // SAFETY: the caller's own promise.
         let block = unsafe { this.inner.alloc_zeroed(Layout::from_size_align_unchecked(size, align)) };
@@ -124,7 +124,7 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         size: usize,
         align: usize,
         this: &Self,
-        entered: &Entered,
+        entered: &EntryFrame,
     ) {
         hook::before_dealloc(block, size, this.flags(), entered);
         // SAFETY: the caller's own promise.
@@ -137,7 +137,7 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         align: usize,
         new_size: usize,
         this: &Self,
-        entered: &Entered,
+        entered: &EntryFrame,
     ) -> *mut u8 {
         let begun = hook::before_realloc(block, size, this.flags());
         // SAFETY: the caller's own promise.

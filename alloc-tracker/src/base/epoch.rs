@@ -18,7 +18,7 @@
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Identity of a recording within this process, counted from 1.
+/// FileIdentity of a recording within this process, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordingId(NonZeroU32);
 

@@ -15,7 +15,7 @@
 
 use std::ffi::CStr;
 
-use crate::base::sys::{self, PathBuffer, Text, complain};
+use crate::base::sys::{self, PathBuffer, Text, print_to_stderr};
 
 /// What the environment asks for.
 pub(crate) enum Wanted {
@@ -169,15 +169,15 @@ pub(crate) fn wanted() -> Wanted {
         // Set-user-id and the like: whoever started the program must not choose a file for it to write.
         return Wanted::Nothing;
     }
-    match sys::environment(c"ALLOC_TRACKER") {
+    match sys::env_var(c"ALLOC_TRACKER") {
         None | Some(b"" | b"off" | b"0") => Wanted::Nothing,
         Some(b"count") => Wanted::Count,
         Some(b"trace" | b"1") => {
-            let mut settings = match sys::environment(c"ALLOC_TRACKER_OUT") {
+            let mut settings = match sys::env_var(c"ALLOC_TRACKER_OUT") {
                 None | Some(b"") => Settings::for_program(),
                 Some(pattern) => Settings::for_pattern(pattern),
             };
-            settings.check = sys::environment(c"ALLOC_TRACKER_CHECK") == Some(b"1");
+            settings.check = sys::env_var(c"ALLOC_TRACKER_CHECK") == Some(b"1");
             settings.on_full =
                 choose(c"ALLOC_TRACKER_ON_FULL", [(b"block", OnFull::Block), (b"drop", OnFull::Drop)]);
             settings.drainer = choose(
@@ -189,16 +189,18 @@ pub(crate) fn wanted() -> Wanted {
                 [(b"beside", SidecarLocation::Beside), (b"memory", SidecarLocation::Memory)],
             );
             settings.lines = line_usage();
-            if sys::environment(c"ALLOC_TRACKER_FOLLOW") == Some(b"1") {
-                settings.follow(sys::environment(c"ALLOC_TRACKER_OUT").unwrap_or_default());
+            if sys::env_var(c"ALLOC_TRACKER_FOLLOW") == Some(b"1") {
+                settings.follow(sys::env_var(c"ALLOC_TRACKER_OUT").unwrap_or_default());
             }
-            settings.run.push(sys::environment(c"ALLOC_TRACKER_RUN").unwrap_or_default());
+            settings.run.push(sys::env_var(c"ALLOC_TRACKER_RUN").unwrap_or_default());
             Wanted::Trace(settings)
         }
         Some(other) => {
             let mut shown = Text::<64>::new();
             shown.push(other);
-            complain(format_args!("ALLOC_TRACKER={shown} is none of trace, count and off; not profiling"));
+            print_to_stderr(format_args!(
+                "ALLOC_TRACKER={shown} is none of trace, count and off; not profiling"
+            ));
             Wanted::Nothing
         }
     }
@@ -206,7 +208,7 @@ pub(crate) fn wanted() -> Wanted {
 
 /// The choice that a variable makes; the first one if it makes none, or one that there is not, which is said.
 fn choose<T: Copy>(name: &CStr, choices: [(&[u8], T); 2]) -> T {
-    let value = sys::environment(name).unwrap_or_default();
+    let value = sys::env_var(name).unwrap_or_default();
     let [default, other] = choices;
     if value == other.0 {
         return other.1;
@@ -218,18 +220,20 @@ fn choose<T: Copy>(name: &CStr, choices: [(&[u8], T); 2]) -> T {
         known.push(b" and ");
         known.push(other.0);
         let name = name.to_str().unwrap_or_default();
-        complain(format_args!("{name}={shown} is none of {known}; the first of these holds"));
+        print_to_stderr(format_args!("{name}={shown} is none of {known}; the first of these holds"));
     }
     default.1
 }
 
 /// What is to be noted at lines; nothing if the variable has something else in it, which is said.
 fn line_usage() -> LineUsage {
-    let list = sys::environment(c"ALLOC_TRACKER_LINES").unwrap_or_default();
+    let list = sys::env_var(c"ALLOC_TRACKER_LINES").unwrap_or_default();
     LineUsage::parse(list).unwrap_or_else(|| {
         let mut shown = Text::<64>::new();
         shown.push(list);
-        complain(format_args!("ALLOC_TRACKER_LINES={shown} is no list of rss and faults; neither is noted"));
+        print_to_stderr(format_args!(
+            "ALLOC_TRACKER_LINES={shown} is no list of rss and faults; neither is noted"
+        ));
         LineUsage::default()
     })
 }

@@ -1,105 +1,123 @@
-//! One step outwards on aarch64, by frame records: the frame pointer points to the caller's frame pointer and, behind
-//! it, to the return address. Compilers keep these records in all functions that call others, unless told otherwise.
+//! A step outwards on aarch64, by frame records.
 //!
-//! Return addresses may be signed. Words are compared as they stand in memory; the signature is taken off only where an
-//! address goes into the call tree.
+//! The frame pointer points to a record of two words: the caller's frame pointer, and behind it the
+//! return address. Compilers keep these records in all functions that call others, unless told
+//! otherwise.
+//!
+//! ```text
+//!   fp --> | caller's fp --> | its caller's fp --> ... 0 at the root
+//!          | return address  | return address
+//! ```
+//!
+//! Return addresses may be signed: some of the bits above the address hold a signature. Words are
+//! compared as they stand in memory. The signature is taken off only where an address goes into the
+//! call tree.
+//!
+//! In: a frame. Out: its caller's frame.
 
+use super::code_address::ReturnAddress;
 use super::frame::Frame;
-use super::incremental::{Step, Words};
+use super::incremental::{StackReader, UnwindStep};
 
-/// The frame's caller; `None` if there is no frame record where there should be one.
+/// Steps to the frame's caller; `None` if there is no frame record where there should be one.
 #[inline]
-pub(super) fn step(frame: &Frame, words: &mut impl Words) -> Option<Step> {
-    words.need_fp();
+pub(super) fn step(frame: &Frame, reader: &mut impl StackReader) -> Option<UnwindStep> {
+    reader.note_fp_register();
     let record = frame.fp;
-    // The record of the thread's first function says so.
+    // The thread's first function has a frame pointer of zero.
     if record == 0 {
-        return Some(Step::Outermost);
+        return Some(UnwindStep::Outermost);
     }
-    // Records lie one above the other.
+    // The record of an outer frame never lies below the stack pointer of an inner one.
     if record < frame.sp {
         return None;
     }
-    let fp = words.read(record)?;
-    let pc = words.read(record.checked_add(8)?)?;
-    if plain_address(pc) == 0 {
-        return Some(Step::Outermost);
+    let fp = reader.read(record)?;
+    let pc = ReturnAddress(reader.read(record.checked_add(8)?)?);
+    if without_signature(pc) == 0 {
+        return Some(UnwindStep::Outermost);
     }
-    Some(Step::Caller(Frame::in_register(pc, record + 16, fp).read_elsewhere()))
+    Some(UnwindStep::Caller(Frame::with_fp_value(pc, record + 16, fp).with_return_address_elsewhere()))
 }
 
-/// There are no other frames.
+/// There are no full rules: a step by frame records never asks for one.
 #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "tests have no use for it"))]
-pub(super) fn evaluate(_frame: &Frame, _words: &mut impl Words) -> Option<Step> {
+pub(super) fn step_by_full_rule(_frame: &Frame, _reader: &mut impl StackReader) -> Option<UnwindStep> {
     None
 }
 
-/// A return address as the call tree has it: user space has 48 bits of addresses at most, and the bits above hold the
-/// signature.
+/// Returns the number that the call tree has for a return address: the address without its
+/// signature. User space has at most 48 bits of addresses, and the bits above hold the signature.
 #[inline]
-pub(super) fn plain_address(pc: u64) -> u64 {
-    pc & 0x0000_FFFF_FFFF_FFFF
+pub(super) fn without_signature(pc: ReturnAddress) -> u64 {
+    pc.0 & 0x0000_FFFF_FFFF_FFFF
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A stack of words from this address on.
-    struct Stack<'a> {
-        at: u64,
+    /// A simulated stack: its words begin at the address `start`.
+    struct SimulatedStack<'a> {
+        start: u64,
         words: &'a [u64],
-        read: Vec<u64>,
+        /// The addresses that were read.
+        reads: Vec<u64>,
     }
 
-    impl Words for Stack<'_> {
-        fn return_address(&mut self, _sp: u64, _inner: u64) -> Option<u64> {
+    impl StackReader for SimulatedStack<'_> {
+        fn read_return_address(&mut self, _cfa: u64, _sp: u64) -> Option<ReturnAddress> {
             None
         }
 
         fn read(&mut self, address: u64) -> Option<u64> {
-            self.read.push(address);
-            self.words.get(usize::try_from(address.checked_sub(self.at)? / 8).ok()?).copied()
+            self.reads.push(address);
+            self.words.get(usize::try_from(address.checked_sub(self.start)? / 8).ok()?).copied()
         }
 
-        fn need_fp(&mut self) {}
+        fn note_fp_register(&mut self) {}
 
-        fn go_to(&mut self, _sp: u64) -> Option<()> {
+        fn continue_at(&mut self, _sp: u64) -> Option<()> {
             None
         }
     }
 
-    const AT: u64 = 0x7000_0000;
+    const START: u64 = 0x7000_0000;
 
     #[test]
-    fn records_lead_to_the_root() {
+    fn frame_records_lead_to_the_root() {
         const SIGNED: u64 = 0x00AB_0000_5555_0200;
-        let words = [0, 0, AT + 0x30, 0x5555_0100, 0, 0, AT + 0x40, SIGNED, 0, 0];
-        let mut stack = Stack { at: AT, words: &words, read: Vec::new() };
-        let first = Frame::in_register(0x5555_0000, AT, AT + 0x10);
-        let second = Frame::in_register(0x5555_0100, AT + 0x20, AT + 0x30).read_elsewhere();
-        assert_eq!(step(&first.clone(), &mut stack), Some(Step::Caller(second)));
-        let third = Frame::in_register(SIGNED, AT + 0x40, AT + 0x40).read_elsewhere();
-        assert_eq!(step(&second.clone(), &mut stack), Some(Step::Caller(third)));
-        assert_eq!(step(&third.clone(), &mut stack), Some(Step::Outermost));
-        assert_eq!(stack.read, [0x10, 0x18, 0x30, 0x38, 0x40, 0x48].map(|offset| AT + offset));
-        assert_eq!(plain_address(SIGNED), 0x5555_0200);
+        let words = [0, 0, START + 0x30, 0x5555_0100, 0, 0, START + 0x40, SIGNED, 0, 0];
+        let mut stack = SimulatedStack { start: START, words: &words, reads: Vec::new() };
+        let first = Frame::with_fp_value(ReturnAddress(0x5555_0000), START, START + 0x10);
+        let second = Frame::with_fp_value(ReturnAddress(0x5555_0100), START + 0x20, START + 0x30)
+            .with_return_address_elsewhere();
+        assert_eq!(step(&first.clone(), &mut stack), Some(UnwindStep::Caller(second)));
+        let third = Frame::with_fp_value(ReturnAddress(SIGNED), START + 0x40, START + 0x40)
+            .with_return_address_elsewhere();
+        assert_eq!(step(&second.clone(), &mut stack), Some(UnwindStep::Caller(third)));
+        assert_eq!(step(&third.clone(), &mut stack), Some(UnwindStep::Outermost));
+        assert_eq!(stack.reads, [0x10, 0x18, 0x30, 0x38, 0x40, 0x48].map(|offset| START + offset));
+        assert_eq!(without_signature(ReturnAddress(SIGNED)), 0x5555_0200);
     }
 
     #[test]
     fn a_frame_pointer_of_zero_is_the_root() {
-        let mut stack = Stack { at: AT, words: &[], read: Vec::new() };
-        assert_eq!(step(&Frame::in_register(1, AT, 0), &mut stack), Some(Step::Outermost));
-        assert!(stack.read.is_empty());
+        let mut stack = SimulatedStack { start: START, words: &[], reads: Vec::new() };
+        assert_eq!(
+            step(&Frame::with_fp_value(ReturnAddress(1), START, 0), &mut stack),
+            Some(UnwindStep::Outermost)
+        );
+        assert!(stack.reads.is_empty());
     }
 
     #[test]
-    fn what_is_no_record_is_not_followed() {
-        let words = [AT, 0x5555_0100];
-        let mut stack = Stack { at: AT, words: &words, read: Vec::new() };
-        // Below the stack pointer: an inner frame's, or no frame pointer at all.
-        assert_eq!(step(&Frame::in_register(1, AT + 8, AT), &mut stack), None);
+    fn a_frame_pointer_to_no_record_is_not_followed() {
+        let words = [START, 0x5555_0100];
+        let mut stack = SimulatedStack { start: START, words: &words, reads: Vec::new() };
+        // Below the stack pointer: the record of an inner frame, or no frame pointer at all.
+        assert_eq!(step(&Frame::with_fp_value(ReturnAddress(1), START + 8, START), &mut stack), None);
         // Outside of the stack.
-        assert_eq!(step(&Frame::in_register(1, AT, AT + 0x1000), &mut stack), None);
+        assert_eq!(step(&Frame::with_fp_value(ReturnAddress(1), START, START + 0x1000), &mut stack), None);
     }
 }

@@ -1,198 +1,246 @@
-//! One frame of a walk: where it returns to, and all that an unwinder knows there.
+//! One frame of a walk: where its function goes on, and the unwinder state there.
+//!
+//! The unwinder state is all that an unwinder knows at a frame: the return address, the stack
+//! pointer, and the frame pointer of the frame's function, or the stack slot that it was saved in.
+//! Two frames with equal states have equal callers, as long as the words that an unwinder reads on
+//! its way are equal too.
+//!
+//! In: numbers. Out: numbers. Nothing here reads a stack.
 
 use alloc_dump::layout::StackId;
 
-use super::array::Filler;
+use super::code_address::{CodeAddress, ReturnAddress};
+use super::padded_array::Padding;
 use crate::base::sys::Plain;
 
-/// A frame, and the state that the unwinder was in. PERF: two of them fill a cache line.
+/// A frame with its unwinder state.
+///
+/// PERF: 32 bytes, so two of them fill a cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(super) struct Frame {
-    /// Return address; for code that a signal interrupted, its own address.
-    pub(super) pc: u64,
-    /// Stack pointer; 0 for a frame whose state is not known.
+    /// Where the function goes on. For code that a signal interrupted: the interrupted instruction.
+    pub(super) pc: ReturnAddress,
+    /// The stack pointer: the lowest address of the frame. 0 for a frame without a state, so that
+    /// it lies inside of every new frame and no search by state finds it.
     pub(super) sp: u64,
-    /// The frame pointer of its function: its value, or the address of the slot that it was saved in.
+    /// The frame pointer of the frame's function: its value, or with [`FP_IN_SLOT`] the address of
+    /// the stack slot that holds it.
     pub(super) fp: u64,
-    /// Flags in the lowest bits, above them a number of words: of a new frame, how many were read before it was left; of a recorded
-    /// one, how many were read from here to the root. In the upper half its node in the call tree, once it is recorded.
+    /// Three parts:
+    ///
+    /// ```text
+    ///  63          32 31            4 3     0
+    /// +--------------+---------------+-------+
+    /// |     node     |  word count   | flags |
+    /// +--------------+---------------+-------+
+    /// ```
+    ///
+    /// - node: the call tree node, once the frame is recorded.
+    /// - word count, in a new walk: how many words the walk had read before it left this frame.
+    /// - word count, in a recorded walk: how many words the walk has read from this frame to the
+    ///   root.
     ///
     /// PERF: one word, because it is stored and soon loaded as one.
-    rest: u64,
+    packed: u64,
 }
 
-// SAFETY: integers without padding.
+// SAFETY: `Plain` wants a `repr(C)` struct of integers without padding; these are four of eight
+// bytes.
 unsafe impl Plain for Frame {}
 
-impl Filler for Frame {
+impl Padding for Frame {
     /// A frame outside of all others.
-    fn filler() -> Frame {
-        Frame::in_register(0, u64::MAX, 0)
+    fn padding() -> Frame {
+        Frame::with_fp_value(ReturnAddress::NONE, u64::MAX, 0)
     }
 }
 
-/// Whether words must be compared in the order in which they were read.
+/// In which order a walk's words may be compared with what they were.
+///
+/// Words on the thread's own stack may be compared in any order: that stack is mapped as long as
+/// the thread lives. Elsewhere the address of a word may depend on the words read before it, and
+/// may be unmapped once one of those has changed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct InOrder(u64);
+pub(super) struct WordOrder(u64);
 
-impl InOrder {
-    /// It is so if one of the two is.
+impl WordOrder {
+    pub(super) const ANY: WordOrder = WordOrder(0);
+
+    /// This order, or the order of reading if `must_be_as_read`.
     #[inline(always)]
-    pub(super) fn or(self, other: bool) -> InOrder {
-        InOrder(self.0 | (u64::from(other) * IN_ORDER))
+    pub(super) fn or_as_read_if(self, must_be_as_read: bool) -> WordOrder {
+        WordOrder(self.0 | (u64::from(must_be_as_read) * ORDER_AS_READ))
     }
-
-    pub(super) const NO: InOrder = InOrder(0);
 }
 
+/// `fp` is the address of the slot that holds the frame pointer.
 const FP_IN_SLOT: u64 = 1;
+/// A signal interrupted the frame's function: `pc` is exact, no return address.
 const INTERRUPTED: u64 = 2;
-/// The return address does not lie just below the stack pointer.
-const ELSEWHERE: u64 = 4;
-/// What the walk from here on reads must be read in order.
-const IN_ORDER: u64 = ELSEWHERE << 1;
-/// What belongs to an unwinder's state.
-const STATE: u64 = FP_IN_SLOT | INTERRUPTED;
-const FLAGS: u64 = 15;
+/// The return address does not lie just below the stack pointer, but in a word that the walk has
+/// noted.
+const RETURN_ADDRESS_ELSEWHERE: u64 = 4;
+/// The words from here to the root must be compared in the order in which they were read.
+const ORDER_AS_READ: u64 = RETURN_ADDRESS_ELSEWHERE << 1;
+/// The flags that belong to the unwinder state.
+const STATE_FLAGS: u64 = FP_IN_SLOT | INTERRUPTED;
+const ALL_FLAGS: u64 = 15;
 const FLAG_BITS: u32 = 4;
 const NODE_SHIFT: u32 = 32;
 
 impl Frame {
-    /// A frame that another unwinder has found.
-    pub(super) const fn without_state(pc: u64) -> Frame {
-        Frame::in_register(pc, 0, 0)
+    /// A frame that another unwinder has found: its return address is known, its state is not.
+    pub(super) const fn without_state(pc: ReturnAddress) -> Frame {
+        Frame::with_fp_value(pc, 0, 0)
     }
 
-    /// The same frame, field by field.
+    /// Copies the frame field by field.
     ///
-    /// PERF: one that was just stored in words must not be loaded as a whole: the processor waits until all of its words have
-    /// left for the cache. The compiler makes one load of two words, unless they are volatile.
+    /// PERF: a frame that was just stored word by word must not be loaded as a whole: the processor
+    /// cannot forward two stores to one wide load, and waits until all of them have left for the
+    /// cache. The compiler makes one load of two words, unless the reads are volatile.
     #[inline(always)]
-    pub(super) fn copied(&self) -> Frame {
-        // SAFETY: fields of a valid frame.
+    pub(super) fn copy_by_words(&self) -> Frame {
+        // SAFETY: each pointer is made of a reference to a valid frame, so it is aligned and
+        // readable.
         unsafe {
             Frame {
                 pc: (&raw const self.pc).read_volatile(),
                 sp: (&raw const self.sp).read_volatile(),
                 fp: (&raw const self.fp).read_volatile(),
-                rest: (&raw const self.rest).read_volatile(),
+                packed: (&raw const self.packed).read_volatile(),
             }
         }
     }
 
-    /// A frame whose function's frame pointer has this value.
+    /// A frame whose function's frame pointer has the value `fp`.
     #[inline(always)]
-    pub(super) const fn in_register(pc: u64, sp: u64, fp: u64) -> Frame {
-        Frame { pc, sp, fp, rest: 0 }
+    pub(super) const fn with_fp_value(pc: ReturnAddress, sp: u64, fp: u64) -> Frame {
+        Frame { pc, sp, fp, packed: 0 }
     }
 
-    /// A frame whose function's frame pointer was saved at this address.
+    /// A frame whose function's frame pointer was saved at the address `slot`.
     #[inline(always)]
-    pub(super) const fn in_slot(pc: u64, sp: u64, slot: u64) -> Frame {
-        Frame { rest: FP_IN_SLOT, ..Frame::in_register(pc, sp, slot) }
+    pub(super) const fn with_fp_slot(pc: ReturnAddress, sp: u64, slot: u64) -> Frame {
+        Frame { packed: FP_IN_SLOT, ..Frame::with_fp_value(pc, sp, slot) }
     }
 
-    /// The caller's frame, if this one's function leaves the frame pointer alone.
+    /// The caller's frame, if this frame's function leaves the frame pointer alone. `cfa` is the
+    /// canonical frame address, which is the caller's stack pointer.
     #[inline(always)]
-    pub(super) fn caller_with_same_fp(&self, pc: u64, sp: u64) -> Frame {
-        self.caller(pc, sp, false, 0)
+    pub(super) fn caller_with_same_fp(&self, pc: ReturnAddress, cfa: u64) -> Frame {
+        self.caller(pc, cfa, false, 0)
     }
 
-    /// The caller's frame, if this one's function has `saved` the frame pointer in this slot, or else leaves it alone.
+    /// The caller's frame, if this frame's function saves the frame pointer in `slot` when
+    /// `saves_fp`, and leaves it alone otherwise.
     #[inline(always)]
-    pub(super) fn caller(&self, pc: u64, sp: u64, saved: bool, slot: u64) -> Frame {
-        let fp = std::hint::select_unpredictable(saved, slot, self.fp);
-        let flags = (self.rest & FP_IN_SLOT) | (saved as u64 * FP_IN_SLOT);
-        Frame { rest: flags, ..Frame::in_register(pc, sp, fp) }
+    pub(super) fn caller(&self, pc: ReturnAddress, cfa: u64, saves_fp: bool, slot: u64) -> Frame {
+        let fp = std::hint::select_unpredictable(saves_fp, slot, self.fp);
+        let flags = (self.packed & FP_IN_SLOT) | (saves_fp as u64 * FP_IN_SLOT);
+        Frame { packed: flags, ..Frame::with_fp_value(pc, cfa, fp) }
     }
 
-    /// The frame as code that a signal interrupted, not that has called something.
+    /// The same frame, as one that a signal has interrupted.
     pub(super) const fn interrupted(self) -> Frame {
-        Frame { rest: self.rest | INTERRUPTED, ..self }
+        Frame { packed: self.packed | INTERRUPTED, ..self }
     }
 
-    /// The frame as one whose return address does not lie just below its stack pointer, but in a word that was noted.
-    pub(super) const fn read_elsewhere(self) -> Frame {
-        Frame { rest: self.rest | ELSEWHERE, ..self }
+    /// The same frame, as one whose return address does not lie just below its stack pointer.
+    pub(super) const fn with_return_address_elsewhere(self) -> Frame {
+        Frame { packed: self.packed | RETURN_ADDRESS_ELSEWHERE, ..self }
     }
 
     /// Whether the return address does not lie just below the stack pointer.
     #[inline(always)]
-    pub(super) const fn is_read_elsewhere(&self) -> bool {
-        self.rest & ELSEWHERE != 0
+    pub(super) const fn has_return_address_elsewhere(&self) -> bool {
+        self.packed & RETURN_ADDRESS_ELSEWHERE != 0
     }
 
-    /// Whether words must be compared in the order in which they were read, from here on.
+    /// Whether the words from this recorded frame to the root must be compared as they were read.
     #[inline(always)]
-    pub(super) const fn is_in_order(&self) -> bool {
-        self.rest & IN_ORDER != 0
+    pub(super) const fn must_compare_as_read(&self) -> bool {
+        self.packed & ORDER_AS_READ != 0
     }
 
-    /// The address whose unwind rule holds here: of a call, that of the instruction before the one that it returns to.
+    /// The order in which the words from this recorded frame to the root may be compared.
     #[inline(always)]
-    pub(super) const fn rule_address(&self) -> u64 {
-        self.pc.wrapping_sub((self.rest & INTERRUPTED == 0) as u64)
+    pub(super) const fn word_order(&self) -> WordOrder {
+        WordOrder(self.packed & ORDER_AS_READ)
     }
 
-    /// The slot of the frame pointer, if it is in one.
+    /// The address whose unwind rule leads from this frame to its caller.
+    #[inline(always)]
+    pub(super) const fn rule_address(&self) -> CodeAddress {
+        self.pc.lookup_address(self.packed & INTERRUPTED != 0)
+    }
+
+    /// The slot that holds the frame pointer; `None` if the frame knows its value.
     #[inline(always)]
     pub(super) fn fp_slot(&self) -> Option<u64> {
-        (self.rest & FP_IN_SLOT != 0).then_some(self.fp)
+        (self.packed & FP_IN_SLOT != 0).then_some(self.fp)
     }
 
+    /// Whether both frames have the same unwinder state.
     #[inline(always)]
-    pub(super) fn is_in_state_of(&self, other: &Frame) -> bool {
+    pub(super) fn has_state_of(&self, other: &Frame) -> bool {
         // PERF: one branch instead of four.
-        (self.pc ^ other.pc) | (self.sp ^ other.sp) | (self.fp ^ other.fp) | (self.rest ^ other.rest) & STATE
+        (self.pc.0 ^ other.pc.0)
+            | (self.sp ^ other.sp)
+            | (self.fp ^ other.fp)
+            | (self.packed ^ other.packed) & STATE_FLAGS
             == 0
     }
 
-    /// Whether it is where the other one is; what is known of the frame pointer may be something else.
+    /// Whether both states are the same, except for what is known of the frame pointer.
     #[inline(always)]
-    pub(super) fn is_where(&self, other: &Frame) -> bool {
-        (self.pc ^ other.pc) | (self.sp ^ other.sp) | (self.rest ^ other.rest) & INTERRUPTED == 0
+    pub(super) fn has_state_but_fp_of(&self, other: &Frame) -> bool {
+        (self.pc.0 ^ other.pc.0) | (self.sp ^ other.sp) | (self.packed ^ other.packed) & INTERRUPTED == 0
     }
 
-    /// Whether it has the same node, and is in the same state. PERF: of the same node is what has the same return address.
+    /// Whether both recorded frames have the same node and the same state.
+    ///
+    /// PERF: the return addresses need no comparison: a node stands for one return address.
     #[inline(always)]
     pub(super) fn has_node_and_state_of(&self, other: &Frame) -> bool {
-        let rest = (self.rest ^ other.rest) & (u64::MAX << NODE_SHIFT | STATE);
-        (self.sp ^ other.sp) | (self.fp ^ other.fp) | rest == 0
+        let packed = (self.packed ^ other.packed) & (u64::MAX << NODE_SHIFT | STATE_FLAGS);
+        (self.sp ^ other.sp) | (self.fp ^ other.fp) | packed == 0
     }
 
-    /// Its node, once it is recorded.
+    /// The call tree node of a recorded frame.
     #[inline(always)]
     pub(super) const fn node(&self) -> StackId {
-        StackId((self.rest >> NODE_SHIFT) as u32)
+        StackId((self.packed >> NODE_SHIFT) as u32)
     }
 
-    /// A number of words; the walk's business.
+    /// The word count: see [`Frame`].
     #[inline(always)]
-    pub(super) const fn words(&self) -> usize {
-        (self.rest as u32 >> FLAG_BITS) as usize
+    pub(super) const fn word_count(&self) -> usize {
+        (self.packed as u32 >> FLAG_BITS) as usize
     }
 
-    /// The same frame, with this number of words.
+    /// The same frame with this word count and no node.
     #[inline(always)]
-    pub(super) const fn with_words(self, words: usize) -> Frame {
-        Frame { rest: self.rest & FLAGS | (words as u64) << FLAG_BITS, ..self }
+    pub(super) const fn with_word_count(self, words: usize) -> Frame {
+        Frame { packed: self.packed & ALL_FLAGS | (words as u64) << FLAG_BITS, ..self }
     }
 
-    /// The same frame with this node and this number of words, in order if one outside of it `is`, or if it is read elsewhere. Also
-    /// says which.
+    /// The recorded frame with this node and word count, and the order of its words. They must be
+    /// compared as read if those of the frames outside must, or if the return address lies
+    /// elsewhere.
     ///
-    /// PERF: a bit among others, so that nothing depends on it.
+    /// PERF: the order is a bit that is shifted into its position, so that no branch depends on it.
     #[inline(always)]
-    pub(super) const fn recorded(self, node: StackId, words: usize, is: InOrder) -> (Frame, InOrder) {
-        let in_order = is.0 | (self.rest & ELSEWHERE) << 1;
-        let rest = (node.0 as u64) << NODE_SHIFT | (words as u64) << FLAG_BITS | in_order;
-        (Frame { rest: self.rest & (STATE | ELSEWHERE) | rest, ..self }, InOrder(in_order))
-    }
-
-    /// Whether words must be compared in the order in which they were read, from here on.
-    #[inline(always)]
-    pub(super) const fn in_order(&self) -> InOrder {
-        InOrder(self.rest & IN_ORDER)
+    pub(super) const fn into_recorded(
+        self,
+        node: StackId,
+        words: usize,
+        outside: WordOrder,
+    ) -> (Frame, WordOrder) {
+        let order = outside.0 | (self.packed & RETURN_ADDRESS_ELSEWHERE) << 1;
+        let packed = (node.0 as u64) << NODE_SHIFT | (words as u64) << FLAG_BITS | order;
+        let kept = self.packed & (STATE_FLAGS | RETURN_ADDRESS_ELSEWHERE);
+        (Frame { packed: kept | packed, ..self }, WordOrder(order))
     }
 }

@@ -1,195 +1,233 @@
-//! The walk that reuses the one before: steps from the top until a frame is in the very state of a recorded frame, then
-//! compares the words that were read from there to the root.
+//! The incremental walk: steps outwards from the leaf only until it is sure that the rest of the
+//! stack is that of the recorded walk.
 //!
-//! An unwinder is a function of its state and of the words that it reads. If a new frame's state equals that of a
-//! recorded one, and all words that led from there to the root still have the values that they had, then the rest of
-//! the walk must be the same; so the recorded frames and their nodes are taken over, and only the new frames at the
-//! top have to be interned. A word that differs ends the agreement at its frame: stepping goes on from there.
-//! Every word is compared only after all words that led to it, so memory that a real walk would not touch is never
-//! touched. Comparing code and stack addresses alone would not be sound.
+//! An unwinder is a function of its state and of the words that it reads. So if a new frame has the
+//! state of a recorded one, and all words that led from there to the root are unchanged, the rest
+//! of the walk is the same. The walk then takes over the recorded frames and their nodes, and only
+//! the new frames at the leaf end have to be interned. Equal code and stack addresses alone would
+//! not be enough.
+//!
+//! An example. The recorded walk was `root main run parse string malloc`, and now `run` calls
+//! `print`:
+//!
+//! ```text
+//!   recorded    root   main   run    parse  string  malloc
+//!   new         root   main   run    print  malloc
+//!
+//!   step        malloc: no recorded frame has its state
+//!   step        print:  no recorded frame has its state
+//!   step        run:    the recorded `run` has its state
+//!   compare     the words from `run` to the root: unchanged, so `root main run` are shared
+//!   intern      print, malloc
+//! ```
+//!
+//! If one of the words has changed, say one that led out of `main`, then `run` still is as recorded
+//! and has the caller `main`, but `main` has another caller. `run` is taken over as a new frame,
+//! and stepping goes on from `main`. The walk compares again when it meets another frame in a
+//! recorded state.
+//!
+//! Off the thread's own stack a word is read only after all words that led to it were found
+//! unchanged. So the walk never touches memory that a full walk would not touch.
+//!
+//! In: the leaf's registers and the recorded walk. Out: the new frames, and how many recorded ones
+//! follow.
 
 use std::ops::Range;
 
-use super::End;
+use super::WalkEnd;
 use super::arch;
+use super::code_address::ReturnAddress;
 use super::frame::Frame;
-use super::fresh::{Fresh, Trail};
-use super::recorded::Recorded;
+use super::new_walk::{NewWalk, WalkWriter};
+use super::recorded_walk::RecordedWalk;
 use super::registers::Registers;
-use super::stack::{Bounds, StackRanges};
-use super::walk::{Beginning, Walks};
-use super::word::Word;
+use super::stack::{StackBounds, StackMappings};
+use super::stack_word::StackWord;
+use super::walker::{StackWalker, WalkState};
 
-/// Walks from the frame that has these registers. `None` if the stack has a frame that only a full unwinder understands.
+/// Walks from the frame that has these registers. `None` if the stack has a frame that only a full
+/// unwinder understands.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> Option<End> {
-    let Beginning { recorded, fresh, mut bounds, ranges } = walks.begin(registers, epoch)?;
-    // Frames of the recorded walk that have not returned.
+pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) -> Option<WalkEnd> {
+    let WalkState { recorded, new, mut bounds, mappings } = walker.start_walk(registers, epoch)?;
+    // The outermost recorded frames, without those that have returned since.
     let mut candidates = recorded.sharable();
     let mut differences = 0;
-    let mut trail = Trail::of(fresh);
-    let mut frame = Frame::in_register(registers.pc, registers.sp, registers.fp);
+    let mut writer = WalkWriter::new(new);
+    let mut frame = Frame::with_fp_value(registers.pc, registers.sp, registers.fp);
     loop {
-        let often = differences > OFTEN;
-        if let Some(innermost) = recorded.find(&frame, &bounds, &mut candidates, often) {
-            // SAFETY: both walks are in the same state, so this one reads what the recorded one has read, each word after all
-            // that led to it; and the thread's own stack is there from its stack pointer to its end.
-            let Some(differs) = (unsafe { recorded.first_difference(innermost, often) }) else {
-                trail.end().share(innermost + 1);
-                return Some(End::Root);
+        let spares_effort = differences > MANY_DIFFERENCES;
+        if let Some(same) = recorded.find_same_state(&frame, &bounds, &mut candidates, spares_effort) {
+            // SAFETY: a walk from here must be able to read the recorded words. It is in the
+            // recorded state, so it reads the same words, each after all that led to it are known
+            // to be unchanged. The thread's own stack is readable from its stack pointer to its
+            // end.
+            let changed = unsafe { recorded.first_changed_frame(same, spares_effort) };
+            let Some(changed) = changed else {
+                writer.write_back().share(same + 1);
+                return Some(WalkEnd::Root);
             };
-            // Further in the recorded frames hold; this one's caller is another.
-            let (others, fresh) = (differs + 1..innermost + 1, trail.end());
-            if !take_over(fresh, recorded, others) {
-                return Some(End::Truncated);
+            // The recorded frames inside of the changed one hold. The changed one has another
+            // caller now.
+            let (unchanged, new) = (changed + 1..same + 1, writer.write_back());
+            if !copy_recorded_frames(new, recorded, unchanged) {
+                return Some(WalkEnd::Truncated);
             }
-            frame = *recorded.frame(differs)?;
+            frame = *recorded.frame(changed)?;
             if !bounds.contains(frame.sp) {
-                fresh.leave_stack();
-                bounds = ranges.beyond(frame.sp)?;
+                new.note_stack_switch();
+                bounds = mappings.find(frame.sp)?;
             }
-            trail.go_on();
-            candidates = differs;
+            writer.reload();
+            candidates = changed;
             differences += 1;
         }
-        if !trail.has_room() {
-            trail.end();
-            return Some(End::Truncated);
+        if !writer.ensure_room() {
+            writer.write_back();
+            return Some(WalkEnd::Truncated);
         }
-        let step = match arch::step(&frame, &mut Usual { trail: &mut trail, bounds })? {
-            Step::Unpacked => {
-                // PERF: copies, so that the others can stay in registers.
-                let mut elsewhere = Anywhere { fresh: trail.end(), ranges: &mut *ranges, bounds: { bounds } };
-                let step = evaluate(&{ frame }, &mut elsewhere)?;
-                bounds = elsewhere.bounds;
-                if !elsewhere.fresh.push(frame) {
-                    return Some(End::Truncated);
+        let step = match arch::step(&frame, &mut SameStackReader { writer: &mut writer, bounds })? {
+            UnwindStep::RuleNotPacked => {
+                // PERF: copies, so that the originals can stay in registers.
+                let new = writer.write_back();
+                let mut reader = AnyStackReader { new, mappings: &mut *mappings, bounds: { bounds } };
+                let step = step_by_full_rule(&{ frame }, &mut reader)?;
+                bounds = reader.bounds;
+                if !reader.new.push(frame) {
+                    return Some(WalkEnd::Truncated);
                 }
-                trail.go_on();
+                writer.reload();
                 step
             }
             step => {
-                // SAFETY: there is room, and this is the only one.
-                unsafe { trail.push(frame) };
+                // SAFETY: `ensure_room` has returned true above, and this is the only frame since.
+                unsafe { writer.push(frame) };
                 step
             }
         };
         match step {
-            Step::Caller(caller) => frame = caller,
-            Step::Outermost | Step::Unpacked => {
-                trail.end();
-                return Some(End::Root);
+            UnwindStep::Caller(caller) => frame = caller,
+            UnwindStep::Outermost | UnwindStep::RuleNotPacked => {
+                writer.write_back();
+                return Some(WalkEnd::Root);
             }
         }
     }
 }
 
-/// After so many differences a walk spends no more on a frame that looks like a recorded one than that costs which it takes over:
-/// each of a deep stack may be such a one.
-const OFTEN: u32 = 4;
+/// After more differences than this the walk spends no more work on a frame in a recorded state
+/// than a step costs: it repairs no frame pointer slots, and compares only up to the first changed
+/// word. On a deep stack each frame may be in a recorded state, and each may differ again.
+const MANY_DIFFERENCES: u32 = 4;
 
-/// Adds these frames of the recorded walk again; false if there is no memory.
+/// Adds these frames of the recorded walk to the new one, innermost first; false if there is no
+/// memory.
 #[cold]
 #[inline(never)]
-fn take_over(fresh: &mut Fresh, recorded: &Recorded, frames: Range<usize>) -> bool {
-    frames.rev().all(|at| fresh.push_recorded(recorded, at))
+fn copy_recorded_frames(new: &mut NewWalk, recorded: &RecordedWalk, frames: Range<usize>) -> bool {
+    frames.rev().all(|index| new.push_recorded(recorded, index))
 }
 
 #[cold]
 #[inline(never)]
-fn evaluate(frame: &Frame, words: &mut Anywhere<'_>) -> Option<Step> {
-    arch::evaluate(frame, words)
+fn step_by_full_rule(frame: &Frame, reader: &mut AnyStackReader<'_>) -> Option<UnwindStep> {
+    arch::step_by_full_rule(frame, reader)
 }
 
-/// Where a frame leads.
+/// The outcome of a step outwards from a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// To its caller.
+pub(super) enum UnwindStep {
+    /// The step leads to the caller's frame.
     Caller(Frame),
-    /// Nowhere: the thread began here.
+    /// There is no caller: the thread began at this frame.
     Outermost,
-    /// It has to be worked out in full.
-    Unpacked,
+    /// The frame's rule is not packed: see [`step_by_full_rule`].
+    RuleNotPacked,
 }
 
-/// What a step reads, and where that is noted.
-pub(super) trait Words {
-    /// The return address just below the stack pointer of a caller, which is noted; `None` if it is not above the stack pointer
-    /// `inner` of the frame that it has called, or if a walk must not read there.
-    fn return_address(&mut self, sp: u64, inner: u64) -> Option<u64>;
+/// Reads the stack for a step, and notes what was read.
+pub(super) trait StackReader {
+    /// Reads and notes the return address just below the canonical frame address `cfa` of a frame
+    /// whose stack pointer is `sp`. `None` if `cfa` is not above `sp`, or if a walk must not read
+    /// there.
+    fn read_return_address(&mut self, cfa: u64, sp: u64) -> Option<ReturnAddress>;
 
-    /// The word at this address, which is noted; `None` if a walk must not read there.
+    /// Reads and notes the word at this address; `None` if a walk must not read there.
     fn read(&mut self, address: u64) -> Option<u64>;
 
-    /// The step depends on what was in the frame pointer's register.
-    fn need_fp(&mut self);
+    /// Notes that the step depends on the value that was in the frame pointer register.
+    fn note_fp_register(&mut self);
 
-    /// The walk goes on at this stack pointer, on another stack if it is not on this one.
-    fn go_to(&mut self, sp: u64) -> Option<()>;
+    /// Goes on at this stack pointer, on whatever stack it is; `None` if a walk must not go on
+    /// there.
+    fn continue_at(&mut self, sp: u64) -> Option<()>;
 }
 
-/// Those of a step by a packed rule, which stays on its stack.
-struct Usual<'t, 'f> {
-    trail: &'t mut Trail<'f>,
-    bounds: Bounds,
+/// Reads for steps by packed rules, which stay on their stack.
+struct SameStackReader<'w, 'n> {
+    writer: &'w mut WalkWriter<'n>,
+    bounds: StackBounds,
 }
 
-impl Words for Usual<'_, '_> {
+impl StackReader for SameStackReader<'_, '_> {
     #[inline(always)]
-    fn return_address(&mut self, sp: u64, inner: u64) -> Option<u64> {
-        let value = self.bounds.return_address(sp, inner)?;
-        // SAFETY: a step reads one of them, and one other word, for which there is room.
-        unsafe { self.trail.note(Word { address: sp.wrapping_sub(8), value }) };
-        Some(value)
+    fn read_return_address(&mut self, cfa: u64, sp: u64) -> Option<ReturnAddress> {
+        let pc = self.bounds.read_return_address(cfa, sp)?;
+        // SAFETY: `ensure_room` has made room for two words before the step. A step reads one
+        // return address, and at most one other word.
+        unsafe { self.writer.note_word(StackWord { address: cfa.wrapping_sub(8), value: pc.0 }) };
+        Some(pc)
     }
 
     #[inline(always)]
     fn read(&mut self, address: u64) -> Option<u64> {
         let value = self.bounds.read(address)?;
-        // SAFETY: as above; on processors where no rule is packed a step reads two.
-        unsafe { self.trail.note(Word { address, value }) };
+        // SAFETY: `ensure_room` has made room for two words before the step. A step by a packed
+        // rule reads one word with this method; one by frame records reads two, and no return
+        // address with the method above.
+        unsafe { self.writer.note_word(StackWord { address, value }) };
         Some(value)
     }
 
     #[inline(always)]
-    fn need_fp(&mut self) {
-        self.trail.depend_on_fp();
+    fn note_fp_register(&mut self) {
+        self.writer.note_fp_register();
     }
 
-    fn go_to(&mut self, sp: u64) -> Option<()> {
+    fn continue_at(&mut self, sp: u64) -> Option<()> {
         self.bounds.contains(sp).then_some(())
     }
 }
 
-/// Those of a step of any kind.
-struct Anywhere<'a> {
-    fresh: &'a mut Fresh,
-    ranges: &'a mut StackRanges,
-    bounds: Bounds,
+/// Reads for steps by full rules, which may lead to another stack.
+struct AnyStackReader<'a> {
+    new: &'a mut NewWalk,
+    mappings: &'a mut StackMappings,
+    bounds: StackBounds,
 }
 
-impl Words for Anywhere<'_> {
-    fn return_address(&mut self, sp: u64, inner: u64) -> Option<u64> {
-        let value = self.bounds.return_address(sp, inner)?;
-        self.fresh.note(Word { address: sp.wrapping_sub(8), value });
-        Some(value)
+impl StackReader for AnyStackReader<'_> {
+    fn read_return_address(&mut self, cfa: u64, sp: u64) -> Option<ReturnAddress> {
+        let pc = self.bounds.read_return_address(cfa, sp)?;
+        self.new.note_word(StackWord { address: cfa.wrapping_sub(8), value: pc.0 });
+        Some(pc)
     }
 
     fn read(&mut self, address: u64) -> Option<u64> {
         let value = self.bounds.read(address)?;
-        self.fresh.note(Word { address, value });
+        self.new.note_word(StackWord { address, value });
         Some(value)
     }
 
-    fn need_fp(&mut self) {
-        self.fresh.depend_on_fp();
+    fn note_fp_register(&mut self) {
+        self.new.note_fp_register();
     }
 
-    fn go_to(&mut self, sp: u64) -> Option<()> {
-        self.fresh.was_evaluated();
+    fn continue_at(&mut self, sp: u64) -> Option<()> {
+        self.new.note_full_rule();
         if !self.bounds.contains(sp) {
-            self.fresh.leave_stack();
-            self.bounds = self.ranges.beyond(sp)?;
+            self.new.note_stack_switch();
+            self.bounds = self.mappings.find(sp)?;
         }
         Some(())
     }
@@ -197,53 +235,63 @@ impl Words for Anywhere<'_> {
 
 #[cfg(all(test, target_arch = "x86_64", not(miri)))]
 mod tests {
-    use super::super::compile::know;
-    use super::super::rule::{Base, Rule};
+    use super::super::rule::{CfaBase, UnwindRule};
+    use super::super::unwind_tables::set_rule_of_call;
     use super::*;
     use crate::tree::Parent;
     use alloc_dump::layout::StackId;
     use std::collections::HashMap;
+    use std::num::NonZeroU32;
 
-    /// A function of a made-up program: how its frame looks while it calls another one.
+    /// A function of a simulated program: what its frame looks like while it calls another one.
     #[derive(Clone, Copy)]
-    struct Function {
-        returns_to: u64,
+    struct SimulatedFunction {
+        /// Where calls by this function return to.
+        returns_to: ReturnAddress,
         /// Bytes from its stack pointer to its caller's.
         size: u64,
-        /// Whether it saves the caller's frame pointer, and then has something of its own in the register.
-        saves: bool,
-        /// Whether that is its frame pointer, from which alone an unwinder finds its caller.
-        needs_fp: bool,
+        /// Whether it saves the caller's frame pointer and puts a value of its own into the
+        /// register.
+        saves_fp: bool,
+        /// Whether that value is its frame pointer, from which alone an unwinder finds its caller.
+        has_fp: bool,
     }
 
-    /// A processor, of which there is a stack and the register that may be a frame pointer.
-    struct Machine<'a> {
+    fn rule(base: CfaBase, offset: u32, fp_saved_below_cfa: u32) -> UnwindRule {
+        UnwindRule::Cfa { base, offset, fp_saved_below_cfa: NonZeroU32::new(fp_saved_below_cfa) }
+    }
+
+    /// A thread of a simulated program: its stack, its stack pointer and its frame pointer
+    /// register.
+    struct SimulatedThread<'a> {
         stack: &'a mut [u64],
-        /// With the frame pointer and the stack pointer before the call.
-        running: Vec<(Function, u64, u64)>,
+        /// The functions that run, each with the frame pointer and the stack pointer before its
+        /// call.
+        running: Vec<(SimulatedFunction, u64, u64)>,
         sp: u64,
         fp: u64,
     }
 
-    impl Machine<'_> {
+    impl SimulatedThread<'_> {
         fn word(&mut self, address: u64) -> &mut u64 {
             let start = self.stack.as_ptr().expose_provenance() as u64;
             &mut self.stack[((address - start) / 8) as usize]
         }
 
-        fn call(&mut self, function: Function, value: u64) {
+        fn call(&mut self, function: SimulatedFunction, value: u64) {
             let cfa = self.sp;
             if let Some((caller, ..)) = self.running.last() {
                 let returns_to = caller.returns_to;
-                *self.word(cfa - 8) = returns_to;
+                *self.word(cfa - 8) = returns_to.0;
             }
             let fp = self.fp;
-            if function.saves {
+            if function.saves_fp {
                 *self.word(cfa - 16) = fp;
-                self.fp = if function.needs_fp { cfa - 16 } else { value };
+                self.fp = if function.has_fp { cfa - 16 } else { value };
             }
-            // With a frame pointer of its own a function may have more room than its unwind rule knows.
-            let more = if function.needs_fp { value % 3 * 16 } else { 0 };
+            // A function with a frame pointer may move the stack pointer further than its unwind
+            // rule says.
+            let more = if function.has_fp { value % 3 * 16 } else { 0 };
             self.sp = cfa - function.size - more;
             self.running.push((function, fp, cfa));
         }
@@ -254,113 +302,120 @@ mod tests {
         }
     }
 
-    /// As the C library's first function of a thread needs the frame pointer, and nothing saves it until the allocator is called.
+    /// The picture at [`RecordedWalk::move_fp_slot`], at 200 depths.
     #[test]
     fn frames_are_shared_though_the_frame_pointer_is_saved_at_another_depth() {
-        let (mut walks, mut stack) = (Walks::new(), [0; 1 << 12]);
-        let mut machine = Machine { stack: &mut stack, running: Vec::new(), sp: 0, fp: 0 };
-        machine.sp = machine.stack.as_ptr_range().end.expose_provenance() as u64;
-        let function = |returns_to, saves, needs_fp| Function { returns_to, size: 32, saves, needs_fp };
+        let (mut walker, mut stack) = (StackWalker::new(), [0; 1 << 12]);
+        let mut thread = SimulatedThread { stack: &mut stack, running: Vec::new(), sp: 0, fp: 0 };
+        thread.sp = thread.stack.as_ptr_range().end.expose_provenance() as u64;
+        let function = |returns_to, saves_fp, has_fp| {
+            let returns_to = ReturnAddress(returns_to);
+            SimulatedFunction { returns_to, size: 32, saves_fp, has_fp }
+        };
         let [outermost, first, called, allocator] = [
             function(0x2000, false, false),
             function(0x2010, true, true),
             function(0x2020, false, false),
             function(0x2030, true, false),
         ];
-        know(outermost.returns_to, Rule::Outermost);
-        know(first.returns_to, Rule::Frame { base: Base::Fp, offset: 16, below: 16 });
-        know(called.returns_to, Rule::Frame { base: Base::Sp, offset: 32, below: 0 });
-        know(allocator.returns_to, Rule::Frame { base: Base::Sp, offset: 32, below: 16 });
-        machine.call(outermost, 0);
-        machine.call(first, 0);
+        set_rule_of_call(outermost.returns_to, UnwindRule::Outermost);
+        set_rule_of_call(first.returns_to, rule(CfaBase::FramePointer, 16, 16));
+        set_rule_of_call(called.returns_to, rule(CfaBase::StackPointer, 32, 0));
+        set_rule_of_call(allocator.returns_to, rule(CfaBase::StackPointer, 32, 16));
+        thread.call(outermost, 0);
+        thread.call(first, 0);
         let mut nodes = 0;
-        let mut new_frames = |machine: &Machine<'_>| {
+        let mut new_frames = |thread: &SimulatedThread<'_>| {
             let (before, registers) =
-                (nodes, Registers { pc: allocator.returns_to, sp: machine.sp, fp: machine.fp });
-            assert_eq!(walks.shortcut(&registers, 1), None);
-            assert_eq!(walk(&mut walks, &registers, 1), Some(End::Root));
+                (nodes, Registers { pc: allocator.returns_to, sp: thread.sp, fp: thread.fp });
+            assert_eq!(walker.node_by_shortcut(&registers, 1), None);
+            assert_eq!(walk(&mut walker, &registers, 1), Some(WalkEnd::Root));
             let number = |_, _| {
                 nodes += 1;
                 Ok(StackId(nodes))
             };
-            assert!(walks.resolve(&registers, End::Root, 1, number).is_ok());
+            assert!(walker.intern_new_frames(&registers, WalkEnd::Root, 1, number).is_ok());
             nodes - before
         };
         for depth in 0..200 {
-            machine.call(called, 0);
-            machine.call(allocator, depth);
-            assert_eq!(new_frames(&machine), if depth == 0 { 4 } else { 2 }, "{depth}");
-            machine.ret();
+            thread.call(called, 0);
+            thread.call(allocator, depth);
+            assert_eq!(new_frames(&thread), if depth == 0 { 4 } else { 2 }, "{depth}");
+            thread.ret();
         }
-        // Another value is saved there: the first function begins elsewhere, and there is nothing to share.
-        machine.fp += 8;
-        *machine.word(machine.fp + 8) = outermost.returns_to;
-        machine.call(allocator, 0);
-        assert_eq!(new_frames(&machine), 203);
+        // With another value in the slot the first function's frame is elsewhere: no frame can be
+        // shared.
+        thread.fp += 8;
+        *thread.word(thread.fp + 8) = outermost.returns_to.0;
+        thread.call(allocator, 0);
+        assert_eq!(new_frames(&thread), 203);
     }
 
-    /// Every walk, over shared frames or by a shortcut, leads to the node that the functions on the stack have.
+    /// Every walk, incremental or by a shortcut, leads to the node of the functions that are on the
+    /// stack.
     #[test]
-    fn walks_of_a_program_that_wanders_find_its_functions() {
+    fn walks_of_a_random_program_find_its_functions() {
         let mut random = fastrand::Rng::with_seed(7);
-        let mut walks = Walks::new();
-        let outermost = Function { returns_to: 0x1000, size: 64, saves: false, needs_fp: false };
-        let functions: Vec<Function> = (1..12)
+        let mut walker = StackWalker::new();
+        let outermost =
+            SimulatedFunction { returns_to: ReturnAddress(0x1000), size: 64, saves_fp: false, has_fp: false };
+        let functions: Vec<SimulatedFunction> = (1..12)
             .map(|at| {
-                let needs_fp = at % 4 == 0;
-                let saves = needs_fp || at % 3 == 0;
-                // Two places of one function call others.
-                Function { returns_to: 0x1000 + at * 37, size: 32 + at / 2 * 16, saves, needs_fp }
+                let has_fp = at % 4 == 0;
+                let saves_fp = has_fp || at % 3 == 0;
+                let returns_to = ReturnAddress(0x1000 + at * 37);
+                // Two neighbours have frames of one size, as two calls by one function have.
+                SimulatedFunction { returns_to, size: 32 + at / 2 * 16, saves_fp, has_fp }
             })
             .collect();
-        // On the thread's own stack, which alone has shortcuts.
+        // A local array, because only the thread's own stack has shortcuts.
         let mut stack = [0; 1 << 11];
-        let mut machine = Machine { stack: &mut stack, running: Vec::new(), sp: 0, fp: 77 };
-        machine.sp = machine.stack.as_ptr_range().end.expose_provenance() as u64;
-        machine.call(outermost, 0);
-        // What is saved of it further in is needed here, and nowhere between.
-        machine.call(functions[3], 0);
+        let mut thread = SimulatedThread { stack: &mut stack, running: Vec::new(), sp: 0, fp: 77 };
+        thread.sp = thread.stack.as_ptr_range().end.expose_provenance() as u64;
+        thread.call(outermost, 0);
+        // This function is found by its frame pointer, which functions further in save.
+        thread.call(functions[3], 0);
         let mut tree = HashMap::new();
         let mut outcomes = [0; 2];
         for step in 0..60_000u32 {
             let epoch = 1 + u64::from(step / 20_000);
             for _ in 0..random.u32(0..4) {
-                if machine.running.len() > 2 && (random.bool() || machine.running.len() > 40) {
-                    machine.ret();
+                if thread.running.len() > 2 && (random.bool() || thread.running.len() > 40) {
+                    thread.ret();
                 } else {
-                    // Mostly the same ones, so that there is something to share.
+                    // Mostly the same few functions, so that walks have frames to share.
                     let last = if random.u8(..) < 16 { functions.len() } else { 5 };
-                    machine.call(functions[random.usize(..last)], random.u64(..));
+                    thread.call(functions[random.usize(..last)], random.u64(..));
                 }
             }
-            let innermost = machine.running.last().unwrap().0;
-            let registers = Registers { pc: innermost.returns_to, sp: machine.sp, fp: machine.fp };
-            know(outermost.returns_to, Rule::Outermost);
+            let innermost = thread.running.last().unwrap().0;
+            let registers = Registers { pc: innermost.returns_to, sp: thread.sp, fp: thread.fp };
+            set_rule_of_call(outermost.returns_to, UnwindRule::Outermost);
             for function in &functions {
-                let (base, offset) =
-                    if function.needs_fp { (Base::Fp, 16) } else { (Base::Sp, function.size as u32) };
-                know(
-                    function.returns_to,
-                    Rule::Frame { base, offset, below: u32::from(function.saves) * 16 },
-                );
+                let (base, offset) = if function.has_fp {
+                    (CfaBase::FramePointer, 16)
+                } else {
+                    (CfaBase::StackPointer, function.size as u32)
+                };
+                set_rule_of_call(function.returns_to, rule(base, offset, u32::from(function.saves_fp) * 16));
             }
             let mut intern = |parent: Parent, pc: u64| {
                 let next = StackId(tree.len() as u32 + StackId::FIRST.0);
                 Ok(*tree.entry((parent, pc)).or_insert(next))
             };
-            let expected = machine.running.iter().try_fold(StackId::ROOT, |parent, (function, ..)| {
-                intern(Parent::of(parent, epoch as u32), function.returns_to)
+            let expected = thread.running.iter().try_fold(StackId::ROOT, |parent, (function, ..)| {
+                intern(Parent::of(parent, epoch as u32), function.returns_to.0)
             });
-            let node = match walks.shortcut(&registers, epoch) {
+            let node = match walker.node_by_shortcut(&registers, epoch) {
                 Some(node) => {
                     outcomes[0] += 1;
                     Ok(node)
                 }
                 None => {
                     outcomes[1] += 1;
-                    let end = walk(&mut walks, &registers, epoch);
-                    assert_eq!(end, Some(End::Root));
-                    walks.resolve(&registers, End::Root, epoch as u32, intern)
+                    let end = walk(&mut walker, &registers, epoch);
+                    assert_eq!(end, Some(WalkEnd::Root));
+                    walker.intern_new_frames(&registers, WalkEnd::Root, epoch as u32, intern)
                 }
             };
             assert_eq!(node, expected, "step {step}");

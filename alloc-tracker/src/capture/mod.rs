@@ -1,40 +1,51 @@
-//! The stack of an event: from the function of the hook to the outermost frame. In: the hook's registers. Out: frames in
-//! a [`Walk`], outermost first, and whether the walk reached its end. Runs without the recorder's lock; never allocates
-//! through the global allocator; locks only to compile the rule of a code address that it meets for the first time.
+//! Capture: the stack of an event, from the function that called the allocator to the root.
+//!
+//! In: the registers of that function. Out: the frames of a walk, in a [`StackWalker`], and whether
+//! the walk has reached the root; then call tree nodes. Runs without the recorder's lock and never
+//! allocates through the global allocator. A walk takes a lock only to compile the rule of a code
+//! address that it meets for the first time.
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | `incremental` | the walk: steps outwards, and takes over what has not changed since the last one |
-//! | `x86_64`, `aarch64`, `other` | one step outwards; all that depends on the processor |
-//! | `rule` | a rule in one word, and the table of rules |
-//! | `compile` | rules out of the unwind tables of the modules |
-//! | `portable` | the walk by the platform's own unwinder, for what rules cannot say, and to compare with |
+//! | `incremental` | the walk: steps outwards, and shares what is unchanged since the recorded walk |
+//! | `x86_64`, `aarch64`, `other` | one step outwards; everything that depends on the processor |
+//! | `code_address` | return addresses, and which address to look up for one |
+//! | `rule`, `rule_table` | an unwind rule in one word; all rules by code address |
+//! | `unwind_tables` | rules out of the unwind tables of the modules |
+//! | `full_rule` | a step by a rule that does not fit into a word |
+//! | `portable` | the walk by the platform's own unwinder, where there is no rule, and for checking |
 //! | `shim` | the compiler's functions around the allocator, which no stack shows |
-//! | `shortcut` | ways from a stack's innermost frame to its node that were gone before |
-//! | `walk` | the walks of a thread: `recorded` the one before on each stack, `fresh` the new one in the making |
-//! | `frame`, `word`, `array` | what walks are made of |
-//! | `stack`, `registers` | stack memory, the starting point |
+//! | `shortcut` | remembered paths from a leaf to a frame of the recorded walk |
+//! | `walker` | everything that a thread keeps between its walks |
+//! | `recorded_walk`, `new_walk` | the last walk on a stack, and the new one in the making |
+//! | `frame`, `stack_word`, `padded_array` | what walks are made of |
+//! | `stack`, `registers` | stack memory; the registers that a walk begins with |
 
 #[cfg_attr(not(target_arch = "aarch64"), cfg(test))]
 mod aarch64;
-mod array;
-#[cfg(target_arch = "x86_64")]
-mod compile;
+mod code_address;
 mod frame;
-mod fresh;
+#[cfg(target_arch = "x86_64")]
+mod full_rule;
 mod incremental;
+mod new_walk;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod other;
+mod padded_array;
 mod portable;
-mod recorded;
+mod recorded_walk;
 mod registers;
 #[cfg(target_arch = "x86_64")]
 mod rule;
+#[cfg(target_arch = "x86_64")]
+mod rule_table;
 mod shim;
 mod shortcut;
 mod stack;
-mod walk;
-mod word;
+mod stack_word;
+#[cfg(target_arch = "x86_64")]
+mod unwind_tables;
+mod walker;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
@@ -45,9 +56,10 @@ use other as arch;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as arch;
 
-pub(crate) use registers::{Entered, Registers, entry};
+pub(crate) use code_address::ReturnAddress;
+pub(crate) use registers::{EntryFrame, Registers, entry};
 pub(crate) use shim::Shim;
-pub(crate) use walk::Walks;
+pub(crate) use walker::StackWalker;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -56,56 +68,60 @@ use alloc_dump::layout::StackId;
 use crate::base::sys::ErrnoGuard;
 use crate::tree::{InternError, Parent};
 
-/// Memory that walking needs for all threads together, besides what it maps.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const TABLE_BYTES: u64 = rule::TABLE_BYTES;
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) const TABLE_BYTES: u64 = 0;
+use arch::without_signature;
 
-use arch::plain_address;
+/// The size in bytes of the table that walking needs for all threads together. It is part of the
+/// program's image, so it is not among the bytes that the tracker maps.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const RULE_TABLE_BYTES: u64 = rule_table::TABLE_BYTES;
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) const RULE_TABLE_BYTES: u64 = 0;
 
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum WalkEnd {
     /// At the outermost frame of the thread.
     Root,
-    /// Somewhere before it: no unwind information, or no memory for so many frames.
+    /// Before that frame: a frame has no unwind information, or there is no memory for so many
+    /// frames.
     Truncated,
 }
 
-/// Walks the calling thread's stack into `walks`, from the frame that has these registers, when no
-/// [shortcut](Walks::shortcut) leads there. Addresses and nodes mean the same within one `epoch`.
+/// Walks the calling thread's stack from the frame that has these registers, if no
+/// [shortcut](StackWalker::node_by_shortcut) leads to its node. The walk is in `walker` then.
+/// Within one `epoch` code addresses and nodes keep their meaning.
 ///
-/// PERF: not inlined, nor is what follows: each has the registers for itself.
+/// PERF: not inlined, nor is the portable walk: each has all registers for itself.
 #[inline(never)]
-pub(crate) fn walk(walks: &mut Walks, registers: &Registers, epoch: u64) -> End {
-    if let Some(end) = incremental::walk(walks, registers, epoch) {
+pub(crate) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) -> WalkEnd {
+    if let Some(end) = incremental::walk(walker, registers, epoch) {
         return end;
     }
-    walk_portably(walks, registers, epoch)
+    walk_portably(walker, registers, epoch)
 }
 
 #[cold]
 #[inline(never)]
-fn walk_portably(walks: &mut Walks, registers: &Registers, epoch: u64) -> End {
+fn walk_portably(walker: &mut StackWalker, registers: &Registers, epoch: u64) -> WalkEnd {
     let _errno = ErrnoGuard::new();
-    walks.walk_by_addresses(epoch, |push| portable::walk(registers.sp - 1, push))
+    walker.take_addresses(epoch, |push| portable::walk(registers.sp - 1, push))
 }
 
-impl End {
-    /// What the nodes of such a walk hang under.
+impl WalkEnd {
+    /// The root of the call tree that the nodes of such a walk are below.
     #[inline(always)]
     pub(crate) fn root(self) -> StackId {
         match self {
-            End::Root => StackId::ROOT,
-            End::Truncated => StackId::TRUNCATED,
+            WalkEnd::Root => StackId::ROOT,
+            WalkEnd::Truncated => StackId::TRUNCATED,
         }
     }
 }
 
-/// Walks once for nothing: what the platform's unwinder has to look up when it is first called, and the kilobytes of
-/// stack that this takes, do not fall into an event, which may come from a signal handler on a small stack.
-pub(crate) fn prepare() {
+/// Makes a portable walk and throws it away. The platform's unwinder looks some things up at its
+/// first call, and takes kilobytes of stack for it. That must not happen in an event, which may
+/// come from a signal handler on a small stack.
+pub(crate) fn warm_up() {
     portable::walk(0, |_| true);
 }
 
@@ -113,24 +129,25 @@ pub(crate) fn prepare() {
 ///
 /// # Safety
 /// No other thread may walk.
-pub(crate) unsafe fn renew() {
+pub(crate) unsafe fn renew_after_fork() {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that no other thread walks.
     unsafe {
-        compile::renew();
+        unwind_tables::renew_after_fork();
     }
 }
 
-/// Forgets the rules of code that is no longer what it was.
+/// Forgets all unwind rules: other code may be at their addresses now.
 pub(crate) fn forget_rules() {
     #[cfg(target_arch = "x86_64")]
-    compile::forget_rules();
+    unwind_tables::forget_rules();
 }
 
-/// Whether the module of this return address has been met by a walk, so that it need not be looked for.
-pub(crate) fn knows(pc: u64) -> bool {
+/// Whether the rule of the call that returns to this address is known. If so, a walk has met its
+/// module, which need not be looked for.
+pub(crate) fn has_rule_for(pc: u64) -> bool {
     #[cfg(target_arch = "x86_64")]
-    return compile::knows(pc - 1);
+    return unwind_tables::has_rule_for(ReturnAddress(pc));
     #[cfg(not(target_arch = "x86_64"))]
     {
         let _ = pc;
@@ -138,7 +155,7 @@ pub(crate) fn knows(pc: u64) -> bool {
     }
 }
 
-/// Compares every walk with a full one by the platform's unwinder from now on.
+/// From now on every walk is compared with a full walk by the platform's unwinder.
 pub(crate) fn start_checking() {
     CHECKING.store(true, Ordering::Relaxed);
 }
@@ -149,8 +166,8 @@ pub(crate) fn is_checking() -> bool {
     CHECKING.load(Ordering::Relaxed)
 }
 
-/// Walks that were compared and how many differed, since the last call.
-pub(crate) fn take_checked() -> (u64, u64) {
+/// Returns how many walks were compared since the last call, and how many of them differed.
+pub(crate) fn take_check_counts() -> (u64, u64) {
     (CHECKED.swap(0, Ordering::Relaxed), DIFFERENT.swap(0, Ordering::Relaxed))
 }
 
@@ -159,20 +176,20 @@ static CHECKING: AtomicBool = AtomicBool::new(false);
 static CHECKED: AtomicU64 = AtomicU64::new(0);
 static DIFFERENT: AtomicU64 = AtomicU64::new(0);
 
-/// Compares the node of the stack that the frame with these registers has with that of a full walk by the platform's own
-/// unwinder.
+/// Compares `node`, the node of the frame with these registers, with that of a full walk by the
+/// platform's own unwinder, and counts the outcome.
 #[cold]
 #[inline(never)]
-pub(crate) fn check(
-    walks: &mut Walks,
+pub(crate) fn check_node(
+    walker: &mut StackWalker,
     registers: &Registers,
     node: StackId,
     generation: u32,
     intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
 ) {
     let _errno = ErrnoGuard::new();
-    let walk = |push: &mut dyn FnMut(u64) -> bool| portable::walk(registers.sp - 1, push);
-    let other = walks.node_by_addresses(generation, walk, intern);
+    let walk = |push: &mut dyn FnMut(ReturnAddress) -> bool| portable::walk(registers.sp - 1, push);
+    let other = walker.node_of_addresses(generation, walk, intern);
     CHECKED.fetch_add(1, Ordering::Relaxed);
     DIFFERENT.fetch_add(u64::from(other != Ok(node)), Ordering::Relaxed);
 }

@@ -1,19 +1,20 @@
-//! Processors for which there are no steps: every walk is that of the platform's unwinder.
+//! Processors for which there are no steps: the platform's unwinder makes every walk.
 
+use super::code_address::ReturnAddress;
 use super::frame::Frame;
-use super::incremental::{Step, Words};
+use super::incremental::{StackReader, UnwindStep};
 
-/// Only a full unwinder can tell.
-pub(super) fn step(_frame: &Frame, _words: &mut impl Words) -> Option<Step> {
+/// Returns `None`: only a full unwinder can tell the frame's caller.
+pub(super) fn step(_frame: &Frame, _reader: &mut impl StackReader) -> Option<UnwindStep> {
     None
 }
 
-/// As [`step`].
-pub(super) fn evaluate(_frame: &Frame, _words: &mut impl Words) -> Option<Step> {
+/// Returns `None`, as [`step`] does.
+pub(super) fn step_by_full_rule(_frame: &Frame, _reader: &mut impl StackReader) -> Option<UnwindStep> {
     None
 }
 
-/// A return address as the call tree has it.
-pub(super) fn plain_address(pc: u64) -> u64 {
-    pc
+/// Returns the number that the call tree has for a return address.
+pub(super) fn without_signature(pc: ReturnAddress) -> u64 {
+    pc.0
 }

@@ -1,30 +1,45 @@
-//! The walk that works wherever the `backtrace` crate does: with the platform's own unwinder.
+//! The portable walk: by the platform's own unwinder, wherever the `backtrace` crate works.
 //!
-//! It needs unwind tables, not frame pointers. With glibc 2.35 and libgcc 12 or newer it takes no lock; older ones
-//! take the loader's.
+//! It is used for stacks that have a frame without a rule, on processors without steps, and to
+//! check the other walks. It costs some microseconds. It needs unwind tables, not frame pointers.
+//! With glibc 2.35 and libgcc 12 or newer it takes no lock; with older ones it takes the loader's.
+//!
+//! In: a stack address. Out: return addresses, leaf first. It begins in this function itself, so
+//! the frames of this crate are skipped by their addresses:
+//!
+//! ```text
+//!   higher addresses
+//!   | run             |    pushed
+//!   | parse           |    pushed: the leaf, whose stack pointer is above `above`
+//!   +-----------------+ <- above, one byte below the leaf's stack pointer
+//!   | the hook        |    skipped
+//!   | portable::walk  |    skipped
+//!   lower addresses
+//! ```
 
-use super::End;
+use super::WalkEnd;
+use super::code_address::ReturnAddress;
 
-/// Calls `push` with the return address of every frame above the stack address `above`, innermost first, until it
-/// returns false.
-pub(super) fn walk(above: u64, mut push: impl FnMut(u64) -> bool) -> End {
-    let mut end = End::Truncated;
-    let mut in_the_hook = true;
-    // SAFETY: unsynchronised tracing must not race with other users of the same unwinder state. Outside Windows there
-    // is none: the unwinder keeps its state on the stack.
+/// Calls `push` with the return address of every frame above the stack address `above`, innermost
+/// first, until `push` returns false.
+pub(super) fn walk(above: u64, mut push: impl FnMut(ReturnAddress) -> bool) -> WalkEnd {
+    let mut end = WalkEnd::Truncated;
+    let mut is_in_hook = true;
+    // SAFETY: tracing without a lock must not race with other users of the same unwinder state.
+    // Outside of Windows there is no such state: the unwinder keeps everything on the stack.
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
             let pc = frame.ip() as u64;
             if pc == 0 {
                 // The unwind tables of the outermost function say that it has no caller.
-                end = End::Root;
+                end = WalkEnd::Root;
                 return false;
             }
-            // A frame's stack pointer is its lowest address, so that of the frame that `above` lies in is not larger.
-            // Once out of the hook addresses say nothing: a signal handler may run on a stack above the one that it
-            // interrupted.
-            in_the_hook = in_the_hook && frame.sp() as u64 <= above;
-            in_the_hook || push(pc)
+            // A frame's stack pointer is its lowest address, so that of the frame which `above`
+            // lies in is not larger. Once the walk has left the hook, addresses say nothing: a
+            // signal handler may run on a stack above the one that it interrupted.
+            is_in_hook = is_in_hook && frame.sp() as u64 <= above;
+            is_in_hook || push(ReturnAddress(pc))
         });
     }
     end

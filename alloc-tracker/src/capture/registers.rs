@@ -1,50 +1,71 @@
-//! Where the host's function stood when it called the allocator. The one thing that no language but assembly can say.
+//! The registers that a walk begins with: those of the host's function that has called the
+//! allocator.
+//!
+//! In: a call of one of the allocator's methods. Out: its caller's return address, stack pointer
+//! and frame pointer. Only assembly can tell them, so the methods are entered through functions
+//! that are written in it.
 
-/// The registers that an unwinder starts from: those of a function that has called another one, at the call.
+use super::code_address::ReturnAddress;
+use super::stack_word::read_word;
+
+/// The registers that an unwinder starts from: those of a function at its call of another one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Registers {
     /// The address that the call returns to.
-    pub(crate) pc: u64,
-    /// The stack pointer.
+    pub(crate) pc: ReturnAddress,
+    /// The stack pointer before the call.
     pub(crate) sp: u64,
-    /// What is in the register that is the frame pointer where there is one.
+    /// The value of the frame pointer register, whatever the function uses the register for.
     pub(crate) fp: u64,
 }
 
 impl Registers {
-    /// Those of the caller, if this function's frame has so many bytes above the stack pointer and its frame pointer is
-    /// its caller's.
+    /// Returns the registers of the caller of this function, whose canonical frame address is
+    /// `frame_size` bytes above its stack pointer.
     ///
     /// # Safety
-    /// It must be so.
+    /// The function must be running on x86-64 with these registers and a frame of this size, and
+    /// must not have changed the frame pointer register.
     #[inline(always)]
-    pub(super) unsafe fn outside_of(self, frame: u64) -> Registers {
-        let sp = self.sp.wrapping_add(frame);
-        // SAFETY: the caller's promise; on x86-64 the return address lies just below the caller's frame.
-        Registers { pc: unsafe { super::word::read(sp.wrapping_sub(8)) }, sp, fp: self.fp }
+    pub(super) unsafe fn of_caller(self, frame_size: u64) -> Registers {
+        let cfa = self.sp.wrapping_add(frame_size);
+        // SAFETY: the word must be aligned and readable. The caller promises a frame that ends at
+        // `cfa`, and on x86-64 the return address lies just below.
+        let pc = ReturnAddress(unsafe { read_word(cfa.wrapping_sub(8)) });
+        Registers { pc, sp: cfa, fp: self.fp }
     }
 }
 
-/// What the functions that [`entry!`] defines leave on the stack, just below their caller's frame.
-#[derive(Debug)]
+/// The two words that a function defined by [`entry!`] has on the stack, just below its caller's
+/// frame.
+///
+/// ```text
+///   +-----------------+ <-- the caller's stack pointer before the call
+///   | return address  |     pc
+///   | saved fp        |     fp
+///   +-----------------+ <-- this value
+/// ```
+#[derive(Debug, Default)]
 #[repr(C)]
-pub(crate) struct Entered {
+pub(crate) struct EntryFrame {
     pub(crate) fp: u64,
-    pub(crate) pc: u64,
+    pub(crate) pc: ReturnAddress,
 }
 
-impl Entered {
+impl EntryFrame {
+    /// The registers of the caller.
     #[inline(always)]
     pub(crate) fn registers(&self) -> Registers {
-        let sp = (&raw const *self).addr() + size_of::<Entered>();
+        let sp = (&raw const *self).addr() + size_of::<EntryFrame>();
         Registers { pc: self.pc, sp: sp as u64, fp: self.fp }
     }
 }
 
-/// Defines a function that passes its arguments on to the function `$body` of the type, and behind them the registers that
-/// its own caller had at the call, as an [`Entered`]. The walk of the stack begins there: no frame further in is in it.
+/// Defines a function that calls the function `$body` of the type with its own arguments, and
+/// behind them an [`EntryFrame`] with the registers of its caller. The walk of the stack begins at
+/// that caller, so no frame of this crate is part of it.
 ///
-/// The two names say which register the argument behind the last one is in, on x86-64 and on aarch64.
+/// `$x86` and `$aarch64` name the register that passes the additional argument on each processor.
 macro_rules! entry {
     (
         $(#[$doc:meta])*
@@ -92,8 +113,9 @@ macro_rules! entry {
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         #[inline(never)]
         unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
-            let entered = $crate::capture::Entered { fp: 0, pc: 0 };
-            // SAFETY: the caller's promise.
+            let entered = $crate::capture::EntryFrame::default();
+            // SAFETY: the caller of this function keeps what the body asks for, which gets the same
+            // arguments.
             unsafe { Self::$body($($argument,)* std::hint::black_box(&entered)) }
         }
     };

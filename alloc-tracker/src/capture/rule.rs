@@ -1,203 +1,158 @@
-//! How to get from one frame to its caller, for code compiled the usual way, in one word; and a table of those words
-//! by code address. Reading the table takes no lock.
+//! Unwind rules: how to get from a frame to its caller, and such a rule in one word.
+//!
+//! In and out: plain values. A rule that does not fit into a word is [`UnwindRule::Unpackable`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// What the unwind tables say about one code address.
+///
+/// The usual rule, [`UnwindRule::Cfa`], as a picture. The canonical frame address (CFA) is the
+/// stack pointer that the caller had before its call:
+///
+/// ```text
+///   higher addresses
+///   +----------------------+ <-- CFA = base + offset = the caller's stack pointer
+///   | return address       | <-- CFA - 8
+///   +----------------------+
+///   | saved frame pointer  | <-- CFA - fp_saved_below_cfa, if the function has saved it
+///   +----------------------+
+///   | locals               |
+///   +----------------------+ <-- base, if it is the stack pointer
+///   lower addresses
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
-    /// The caller's stack pointer is `base` + `offset`; the return address lies just below it, the caller's frame
-    /// pointer further below, or is still in its register.
-    Frame {
-        /// What the offset counts from.
-        base: Base,
-        /// Bytes from there to the caller's stack pointer.
+pub(super) enum UnwindRule {
+    /// The frame of a function that was compiled in the usual way.
+    Cfa {
+        /// The register that `offset` counts from.
+        base: CfaBase,
+        /// Bytes from `base` to the canonical frame address.
         offset: u32,
-        /// Bytes that the frame pointer was saved below the caller's stack pointer; 0: it was not.
-        below: u32,
+        /// Bytes from the canonical frame address down to the slot that the caller's frame pointer
+        /// was saved in. `None` if the function leaves the frame pointer in its register.
+        fp_saved_below_cfa: Option<NonZeroU32>,
     },
-    /// The outermost frame of its thread.
+    /// The outermost frame of its thread: there is no caller.
     Outermost,
-    /// Something else: an expression, another register, or no unwind table at all.
+    /// A rule that does not fit into a word (an expression, another register, a signal frame), or
+    /// no rule at all.
     Unpackable,
 }
 
-/// A register that a frame's size counts from.
+/// The register that a canonical frame address counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Base {
-    /// The stack pointer.
-    Sp,
-    /// The frame pointer.
-    Fp,
+pub(super) enum CfaBase {
+    StackPointer,
+    FramePointer,
 }
 
-impl Rule {
-    /// Kind in bits 0 to 1, base in bit 2, how many words below the frame pointer was saved in bits 3 to 10, the offset in words in
-    /// bits 11 to 29. What does not fit is unpackable. Never 0, so that an empty slot holds no rule.
-    pub(super) fn pack(self) -> u64 {
-        match self {
-            Rule::Frame { base, offset, below } => {
-                if offset % 8 != 0 || offset >= 1 << 22 || below % 8 != 0 || below >= 1 << 11 {
-                    return Rule::Unpackable.pack();
-                }
-                let base = u64::from(base == Base::Fp) << 2;
-                Rule::FRAME | base | u64::from(below) | u64::from(offset) << 8
+/// An unwind rule in the lower [`PackedRule::BITS`] bits of a word.
+///
+/// ```text
+///  29               11 10        3   2    1  0
+/// +-------------------+-----------+------+------+
+/// | CFA offset        | saved fp  | base | kind |
+/// | in words          | in words  |      |      |
+/// +-------------------+-----------+------+------+
+/// ```
+///
+/// - kind: 1 for [`UnwindRule::Cfa`], 2 for `Outermost`, 3 for `Unpackable`. Never 0, so a word of
+///   zeros is no rule.
+/// - base: 1 for the frame pointer.
+/// - saved fp: how many words below the CFA the frame pointer was saved; 0 if it was not.
+///
+/// Distances in words and in bytes need no division: a byte distance is a multiple of eight, so its
+/// lowest three bits are zero and make room for the fields below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PackedRule(NonZeroU64);
+
+impl PackedRule {
+    pub(super) const BITS: u32 = 30;
+    const KIND_MASK: u64 = 3;
+    const CFA: NonZeroU64 = NonZeroU64::new(1).unwrap();
+    const OUTERMOST: NonZeroU64 = NonZeroU64::new(2).unwrap();
+    const UNPACKABLE: NonZeroU64 = NonZeroU64::new(3).unwrap();
+    const BASE_IS_FP: u64 = 4;
+    const SAVED_FP_MASK: u32 = 0x7F8;
+    const OFFSET_SHIFT: u32 = 8;
+
+    /// The rule in this word; `None` if the word is 0.
+    #[inline(always)]
+    pub(super) fn from_word(word: u64) -> Option<PackedRule> {
+        NonZeroU64::new(word).map(PackedRule)
+    }
+
+    pub(super) fn to_word(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Whether it is a [`UnwindRule::Cfa`].
+    #[inline(always)]
+    pub(super) fn is_cfa(self) -> bool {
+        self.0.get() & PackedRule::KIND_MASK == PackedRule::CFA.get()
+    }
+
+    #[inline(always)]
+    pub(super) fn unpack(self) -> UnwindRule {
+        let word = self.0.get();
+        if self.is_cfa() {
+            let base_is_fp = word & PackedRule::BASE_IS_FP != 0;
+            UnwindRule::Cfa {
+                base: if base_is_fp { CfaBase::FramePointer } else { CfaBase::StackPointer },
+                offset: (word >> PackedRule::OFFSET_SHIFT) as u32 & !7,
+                fp_saved_below_cfa: NonZeroU32::new(word as u32 & PackedRule::SAVED_FP_MASK),
             }
-            Rule::Outermost => 2,
-            Rule::Unpackable => 3,
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn unpack(word: u64) -> Rule {
-        match word & Rule::KIND {
-            Rule::FRAME => Rule::Frame {
-                base: if word & 4 == 0 { Base::Sp } else { Base::Fp },
-                offset: (word >> 8) as u32 & !7,
-                below: word as u32 & 0x7F8,
-            },
-            2 => Rule::Outermost,
-            _ => Rule::Unpackable,
-        }
-    }
-
-    /// The kind of a packed rule.
-    pub(super) const KIND: u64 = 3;
-    pub(super) const FRAME: u64 = 1;
-}
-
-/// Rules by code address, for all threads: each pair of slots remembers the last addresses that fell onto one of the two.
-///
-/// Addresses have 48 bits. They are mixed in a way that can be undone: the upper 14 bits of what comes out say which pair, the
-/// other 34 are in the slot, above the rule. There is one writer at a time.
-///
-/// PERF: a slot is a word, so that there are eight in a cache line.
-#[repr(align(64))]
-pub(super) struct RuleTable {
-    slots: [AtomicU64; SLOTS],
-}
-
-impl RuleTable {
-    pub(super) const fn new() -> RuleTable {
-        RuleTable { slots: [const { AtomicU64::new(EMPTY) }; SLOTS] }
-    }
-
-    #[inline]
-    pub(super) fn get(&self, address: u64) -> Option<Rule> {
-        let word = self.word(address);
-        (word != 0).then(|| Rule::unpack(word))
-    }
-
-    /// The packed rule, 0 for none.
-    #[inline(always)]
-    pub(super) fn word(&self, address: u64) -> u64 {
-        let (at, tag) = place(address);
-        let word = self.slots[at].load(Ordering::Relaxed) ^ tag;
-        if (word >> RULE_BITS) | (address >> ADDRESS_BITS) == 0 {
-            return word;
-        }
-        // PERF: it is in the same cache line.
-        let word = self.slots[at ^ 1].load(Ordering::Relaxed) ^ tag;
-        if (word >> RULE_BITS) | (address >> ADDRESS_BITS) == 0 { word } else { 0 }
-    }
-
-    /// Puts a rule into its slot; what was there goes into the other one of the pair. Nothing is kept of an address that is too
-    /// large.
-    pub(super) fn put(&self, address: u64, rule: Rule) {
-        if address >> ADDRESS_BITS != 0 {
-            return;
-        }
-        let (at, tag) = place(address);
-        let before = self.slots[at].load(Ordering::Relaxed);
-        if before != EMPTY && (before ^ tag) >> RULE_BITS != 0 {
-            self.slots[at ^ 1].store(before, Ordering::Relaxed);
-        }
-        self.slots[at].store(tag | rule.pack(), Ordering::Relaxed);
-    }
-
-    /// Forgets everything: the code at some addresses has changed.
-    pub(super) fn clear(&self) {
-        for slot in &self.slots {
-            slot.store(EMPTY, Ordering::Relaxed);
+        } else if self.0 == PackedRule::OUTERMOST {
+            UnwindRule::Outermost
+        } else {
+            UnwindRule::Unpackable
         }
     }
 }
 
-/// No rule.
-const EMPTY: u64 = 0;
-const RULE_BITS: u32 = 30;
-const ADDRESS_BITS: u32 = 48;
-
-/// A quarter of a mebibyte, in memory that is not touched before it is needed. PERF: 4,096 slots are too few for a program
-/// like a parser of Rust; from 16,384 on more slots change little.
-const SLOTS: usize = 1 << SLOT_BITS;
-const SLOT_BITS: u32 = 15;
-/// Bytes of a table.
-pub(super) const TABLE_BYTES: u64 = size_of::<RuleTable>() as u64;
-
-/// The slot of an address, and what stands in it above the rule.
-#[inline(always)]
-fn place(address: u64) -> (usize, u64) {
-    // Odd, so that no two addresses become the same.
-    let mixed = address.wrapping_mul(0x9E37_79B9_7F4A_7C15) << (u64::BITS - ADDRESS_BITS);
-    ((mixed >> (u64::BITS - SLOT_BITS)) as usize, mixed << (SLOT_BITS - 1))
+impl UnwindRule {
+    /// Packs the rule. One that does not fit becomes [`UnwindRule::Unpackable`]: an offset of 4 MiB
+    /// or more, a frame pointer saved 2 KiB or more below the CFA, or a distance that is not a
+    /// number of words.
+    pub(super) fn pack(self) -> PackedRule {
+        match self {
+            UnwindRule::Cfa { base, offset, fp_saved_below_cfa } => {
+                let below = fp_saved_below_cfa.map_or(0, NonZeroU32::get);
+                if offset % 8 != 0 || offset >= 1 << 22 || below % 8 != 0 || below >= 1 << 11 {
+                    return UnwindRule::Unpackable.pack();
+                }
+                let base = if base == CfaBase::FramePointer { PackedRule::BASE_IS_FP } else { 0 };
+                let offset = u64::from(offset) << PackedRule::OFFSET_SHIFT;
+                PackedRule(PackedRule::CFA | base | u64::from(below) | offset)
+            }
+            UnwindRule::Outermost => PackedRule(PackedRule::OUTERMOST),
+            UnwindRule::Unpackable => PackedRule(PackedRule::UNPACKABLE),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn rule(base: CfaBase, offset: u32, below: u32) -> UnwindRule {
+        UnwindRule::Cfa { base, offset, fp_saved_below_cfa: NonZeroU32::new(below) }
+    }
+
     #[test]
     fn rules_survive_packing() {
-        for base in [Base::Sp, Base::Fp] {
+        for base in [CfaBase::StackPointer, CfaBase::FramePointer] {
             for offset in [0, 8, 16, 4096, (1 << 22) - 8] {
                 for below in [0, 8, 16, 2040] {
-                    let rule = Rule::Frame { base, offset, below };
-                    assert_eq!(Rule::unpack(rule.pack()), rule);
+                    let rule = rule(base, offset, below);
+                    assert_eq!(rule.pack().unpack(), rule);
+                    assert!(rule.pack().to_word() < 1 << PackedRule::BITS);
                 }
             }
         }
-        assert_eq!(Rule::unpack(Rule::Outermost.pack()), Rule::Outermost);
+        assert_eq!(UnwindRule::Outermost.pack().unpack(), UnwindRule::Outermost);
         for (offset, below) in [(1 << 22, 0), (12, 0), (16, 2048), (16, 12)] {
-            let other = Rule::Frame { base: Base::Sp, offset, below };
-            assert_eq!(Rule::unpack(other.pack()), Rule::Unpackable);
-        }
-    }
-
-    #[test]
-    fn a_slot_answers_for_its_own_address_only() {
-        static TABLE: RuleTable = RuleTable::new();
-        let rule = |offset| Rule::Frame { base: Base::Sp, offset, below: 16 };
-        let mut rivals = (0x1235..).filter(|address| place(*address).0 == place(0x1234).0);
-        let addresses = [0x1234, rivals.next().unwrap(), rivals.next().unwrap()];
-        let get = || addresses.map(|address| TABLE.get(address));
-        assert_eq!((TABLE.get(0), get()), (None, [None; 3]));
-        TABLE.put(addresses[0], rule(8));
-        assert_eq!(get(), [Some(rule(8)), None, None]);
-        TABLE.put(addresses[1], rule(16));
-        assert_eq!(get(), [Some(rule(8)), Some(rule(16)), None]);
-        TABLE.put(addresses[1], rule(24));
-        assert_eq!(get(), [Some(rule(8)), Some(rule(24)), None]);
-        TABLE.put(addresses[2], rule(32));
-        assert_eq!(get(), [None, Some(rule(24)), Some(rule(32))]);
-        TABLE.clear();
-        assert_eq!(get(), [None; 3]);
-        TABLE.put(1 << 48, rule(8));
-        assert_eq!([TABLE.get(1 << 48), TABLE.get(0)], [None; 2]);
-        TABLE.put(addresses[0], rule(8));
-        assert_eq!(TABLE.get(addresses[0] | 1 << 48), None);
-    }
-
-    /// No two addresses share a pair and what stands in a slot.
-    #[test]
-    fn addresses_can_be_told_from_what_is_kept_of_them() {
-        let mut random = fastrand::Rng::with_seed(3);
-        let mut seen = std::collections::HashMap::new();
-        for _ in 0..if cfg!(miri) { 1000 } else { 200_000 } {
-            let address = random.u64(..1 << 48);
-            let (at, tag) = place(address);
-            assert_eq!(tag & ((1 << RULE_BITS) - 1), 0);
-            assert_eq!(*seen.entry((at / 2, tag)).or_insert(address), address);
+            assert_eq!(rule(CfaBase::StackPointer, offset, below).pack().unpack(), UnwindRule::Unpackable);
         }
     }
 }

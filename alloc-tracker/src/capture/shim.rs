@@ -1,39 +1,58 @@
-//! The functions through which all of a program's code reaches the global allocator: `__rust_alloc` and its like. In: the
-//! registers of whoever called the tracker. Out: those of whoever called the function, so that no stack has a frame of it.
+//! The shims: the compiler's functions between the program's code and the global allocator,
+//! `__rust_alloc` and its like. No stack shows them.
 //!
-//! PERF: such a frame stands at the top of every stack, and an allocation and a free never have the same one: a fifth of what
-//! an event of a parser cost was stepping over it, and every stack has a node less.
+//! PERF: a shim's frame would stand at the leaf of every stack, and an allocation and a free would
+//! never have the same one. Stepping over it was a fifth of the cost of an event of a parser, and
+//! every stack has one node less without it.
 //!
-//! The compiler makes these functions when it links a program and names them as it likes, and sometimes it puts their code
-//! into a function of the program's instead, whose frame must stay. So one is known by this: functions of this crate, which
-//! do nothing but allocate or free, call it.
+//! The compiler makes the shims when it links a program, and names them as it likes. Sometimes it
+//! inlines a shim into a function of the program, whose frame must stay. So a shim is found by its
+//! callers. The four functions at the end of this file do nothing but call one allocation function
+//! each. Their machine code is read:
+//!
+//! ```text
+//!   calls_alloc:          call 0x7010      the shim of `alloc` is the function at 0x7010
+//!   0x7010  __rust_alloc: sub rsp, 8
+//!                         call tracker     returns to 0x7019
+//! ```
+//!
+//! An event whose registers say "returns to 0x7019" comes from that shim, because 0x7018 lies in
+//! the function at 0x7010. Its frame is 16 bytes large (8, and the return address), so the caller's
+//! registers are 16 bytes up.
+//!
+//! In: the registers of the tracker's caller, and the kind of event. Out: those of the shim's
+//! caller if the tracker's caller is a shim, else the same ones. Allocates nothing; takes locks
+//! only until the shim is known.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use alloc_dump::thread_ring::Heap;
+use alloc_dump::thread_ring::HeapEventKind;
 
+use super::code_address::{CodeAddress, ReturnAddress};
 use super::registers::Registers;
 use crate::base::sys::ErrnoGuard;
 
-/// One of the four functions: that of this kind of event.
+/// The shim of one kind of event.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shim(Heap);
+pub(crate) struct Shim(HeapEventKind);
 
 impl Shim {
     #[inline(always)]
-    pub(crate) fn of(kind: Heap) -> Shim {
+    pub(crate) fn of(kind: HeapEventKind) -> Shim {
         Shim(kind)
     }
 
-    /// The registers of the function outside of this one, if these are of this one.
+    /// Returns the registers of the shim's caller if `registers` are the shim's, else `registers`.
     #[inline(always)]
-    pub(crate) fn leave(self, registers: Registers) -> Registers {
-        let Found { returns_to, frame, .. } = self.found();
+    pub(crate) fn skip(self, registers: Registers) -> Registers {
+        let ShimCall { returns_to, frame_size, .. } = self.call();
         let known = returns_to.load(Ordering::Acquire);
-        if known == registers.pc {
-            // SAFETY: its unwind rule says so: the frame of the function that is running ends there.
-            return unsafe { registers.outside_of(frame.load(Ordering::Relaxed).into()) };
+        if known == registers.pc.0 {
+            // SAFETY: a shim is running with these registers. `learn` has taken `frame_size` from
+            // its unwind rule, which also says that it leaves the frame pointer alone; it learns
+            // something on x86-64 only.
+            return unsafe { registers.of_caller(frame_size.load(Ordering::Relaxed).into()) };
         }
         if known == UNKNOWN {
             self.learn(registers.pc);
@@ -41,102 +60,109 @@ impl Shim {
         registers
     }
 
-    /// Finds out whether this address is in the function. What is learned serves the next event.
+    /// Finds out whether a return address is in the shim. The result serves the next event.
     #[cold]
     #[inline(never)]
-    fn learn(self, address: u64) {
+    fn learn(self, pc: ReturnAddress) {
         let _errno = ErrnoGuard::new();
-        let Found { returns_to, frame, tries } = self.found();
-        let found = frame_of_function_called_by(self.caller(), address);
+        let ShimCall { returns_to, frame_size, tries } = self.call();
+        let found = frame_size_of_function_called_by(self.known_caller(), pc);
         if let Some(bytes) = found.and_then(|bytes| u32::try_from(bytes).ok()) {
-            frame.store(bytes, Ordering::Relaxed);
-            returns_to.store(address, Ordering::Release);
-        } else if tries.fetch_add(1, Ordering::Relaxed) >= TRIES {
-            returns_to.store(NOT_TO_BE_FOUND, Ordering::Release);
+            frame_size.store(bytes, Ordering::Relaxed);
+            returns_to.store(pc.0, Ordering::Release);
+        } else if tries.fetch_add(1, Ordering::Relaxed) >= MAX_TRIES {
+            returns_to.store(GIVEN_UP, Ordering::Release);
         }
     }
 
-    /// PERF: the kind's number says where, without a branch.
+    /// PERF: the number of the kind is the index, so there is no branch.
     #[inline(always)]
-    fn found(self) -> &'static Found {
-        &SHIMS.0[self.0 as usize % KINDS]
+    fn call(self) -> &'static ShimCall {
+        &SHIM_CALLS.0[self.0 as usize % KINDS]
     }
 
-    /// Where a function of ours is that calls it.
-    fn caller(self) -> u64 {
+    /// The address of a function of this crate that calls the shim.
+    fn known_caller(self) -> CodeAddress {
         let address = match self.0 {
-            Heap::Alloc => allocates as unsafe fn(_) -> _ as usize,
-            Heap::AllocZeroed => allocates_zeroed as unsafe fn(_) -> _ as usize,
-            Heap::Dealloc => frees as unsafe fn(_, _) as usize,
-            Heap::ReallocEnd => moves as unsafe fn(_, _, _) -> _ as usize,
+            HeapEventKind::Alloc => calls_alloc as unsafe fn(_) -> _ as usize,
+            HeapEventKind::AllocZeroed => calls_alloc_zeroed as unsafe fn(_) -> _ as usize,
+            HeapEventKind::Dealloc => calls_dealloc as unsafe fn(_, _) as usize,
+            HeapEventKind::ReallocEnd => calls_realloc as unsafe fn(_, _, _) -> _ as usize,
         };
-        address as u64
+        CodeAddress(address as u64)
     }
 }
 
-/// What is known of a shim.
+/// What is known of a shim's call of the tracker.
 #[derive(Debug)]
-struct Found {
-    /// Where it is after its call of the tracker; 0 if that is not known yet, 1 if it is not worth looking for.
+struct ShimCall {
+    /// The address that the call returns to, or [`UNKNOWN`], or [`GIVEN_UP`]. It is one word, so
+    /// that an event compares it with its own return address and is done.
     returns_to: AtomicU64,
-    /// Bytes from its stack pointer to its caller's.
-    frame: AtomicU32,
+    /// Bytes from the shim's stack pointer to its canonical frame address.
+    frame_size: AtomicU32,
+    /// How many events have not come from a shim while it was unknown.
     tries: AtomicU32,
 }
 
-impl Found {
-    const fn nothing() -> Found {
-        Found { returns_to: AtomicU64::new(UNKNOWN), frame: AtomicU32::new(0), tries: AtomicU32::new(0) }
+impl ShimCall {
+    const fn new() -> ShimCall {
+        let (frame_size, tries) = (AtomicU32::new(0), AtomicU32::new(0));
+        ShimCall { returns_to: AtomicU64::new(UNKNOWN), frame_size, tries }
     }
 }
 
-/// By the numbers of kinds. PERF: most are in one cache line, and so at the beginning of one.
+/// The calls by all shims, indexed by the kind of event.
+///
+/// PERF: aligned to a cache line, which holds the entries of most kinds.
 #[repr(align(64))]
-struct Shims([Found; KINDS]);
+struct ShimCalls([ShimCall; KINDS]);
 
-/// More than the number of any kind.
+/// A power of two above the number of every kind.
 const KINDS: usize = 8;
 
 #[unsafe(link_section = "alloc_tracker_hot")]
-static SHIMS: Shims = Shims([const { Found::nothing() }; KINDS]);
+static SHIM_CALLS: ShimCalls = ShimCalls([const { ShimCall::new() }; KINDS]);
+
+/// The call is not known yet. No call returns to address 0.
+const UNKNOWN: u64 = 0;
+/// The call is no longer looked for. No call returns to address 1.
+const GIVEN_UP: u64 = 1;
+/// After this many events from elsewhere the shim is no longer looked for. In a program whose
+/// functions have it inlined, each of them would be searched otherwise.
+const MAX_TRIES: u32 = 8;
 
 #[cfg(target_arch = "x86_64")]
-use super::x86_64::frame_of_function_called_by;
+use super::x86_64::frame_size_of_function_called_by;
 
-/// Not looked for: on other processors every walk begins in the shim.
+/// Shims are not looked for: on other processors every walk begins in the shim.
 #[cfg(not(target_arch = "x86_64"))]
-fn frame_of_function_called_by(_caller: u64, _returns_to: u64) -> Option<u64> {
+fn frame_size_of_function_called_by(_caller: CodeAddress, _returns_to: ReturnAddress) -> Option<u64> {
     None
 }
 
-// Never called: looked at.
+// The following functions are never called. Their machine code is read.
 
 #[inline(never)]
-unsafe fn allocates(layout: Layout) -> *mut u8 {
-    // SAFETY: the caller's promise.
+unsafe fn calls_alloc(layout: Layout) -> *mut u8 {
+    // SAFETY: the caller keeps the contract of `alloc`.
     unsafe { alloc(layout) }
 }
 
 #[inline(never)]
-unsafe fn allocates_zeroed(layout: Layout) -> *mut u8 {
-    // SAFETY: the caller's promise.
+unsafe fn calls_alloc_zeroed(layout: Layout) -> *mut u8 {
+    // SAFETY: the caller keeps the contract of `alloc_zeroed`.
     unsafe { alloc_zeroed(layout) }
 }
 
 #[inline(never)]
-unsafe fn frees(block: *mut u8, layout: Layout) {
-    // SAFETY: the caller's promise.
+unsafe fn calls_dealloc(block: *mut u8, layout: Layout) {
+    // SAFETY: the caller keeps the contract of `dealloc`.
     unsafe { dealloc(block, layout) }
 }
 
 #[inline(never)]
-unsafe fn moves(block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-    // SAFETY: the caller's promise.
+unsafe fn calls_realloc(block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    // SAFETY: the caller keeps the contract of `realloc`.
     unsafe { realloc(block, layout, size) }
 }
-
-const UNKNOWN: u64 = 0;
-const NOT_TO_BE_FOUND: u64 = 1;
-/// Events after which it is given up: in a program whose functions have the code in themselves, each of them would else be
-/// looked at.
-const TRIES: u32 = 8;

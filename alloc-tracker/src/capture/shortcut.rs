@@ -1,208 +1,246 @@
-//! Ways from a stack's innermost frame to its node that were gone before: which words were read until the walk came to a
-//! frame of the recorded one. An event whose frame and words are the same has the same node, without a step.
+//! Shortcuts: remembered paths from a leaf frame to a frame of the recorded walk, the join frame.
 //!
-//! There are shortcuts on the thread's own stack only: others may have gone, and smaller ones be in their places.
+//! A walk reads some words until it comes to a frame of the recorded walk. The shortcut remembers
+//! the leaf's registers, those words, and the leaf's node. An event with the same registers and the
+//! same words has the same node, without a single step:
 //!
-//! The recorded walk stays as it is meanwhile: what lies further in than the junction may be out of date, which does no
-//! harm, as nothing of it is believed before it is compared. So a program that allocates and frees in turn at a few
-//! places does not make each of them undo the other's walk.
+//! ```text
+//!   leaf frame      registers equal?            -+
+//!     | path        up to 12 words unchanged?    | all yes: the node is that of the shortcut
+//!   join frame      same node, same state?       |
+//!     |             words to the root unchanged? -+
+//!   root
+//! ```
+//!
+//! There are shortcuts on the thread's own stack only. Another stack may have gone, with a smaller
+//! one in its place, so that reading the path's words would be a fault.
+//!
+//! A shortcut does not change the recorded walk. The frames that the recorded walk has inside of
+//! the join frame may be out of date then. That does no harm, because nothing of it is believed
+//! before it is compared. So a program that allocates and frees in turn at a few call sites keeps
+//! its recorded walk, where each walk would undo the other.
+//!
+//! In: the leaf's registers, new and recorded walks. Out: nodes. Allocates nothing; without memory
+//! for the table everything is walked.
 
 use alloc_dump::layout::StackId;
 
+use super::code_address::ReturnAddress;
 use super::frame::Frame;
-use super::fresh::Fresh;
-use super::recorded::Recorded;
+use super::new_walk::NewWalk;
+use super::recorded_walk::RecordedWalk;
 use super::registers::Registers;
-use super::word::{Word, read};
+use super::stack_word::{StackWord, read_word};
 use crate::base::sys::{ErrnoGuard, Mapping, Plain};
 
-/// The ways that one thread remembers; each forgets another one that falls onto its place.
+/// The shortcuts of one thread: a hash table in which a new shortcut replaces the one in its slot.
 #[derive(Debug)]
 #[repr(C)]
-pub(super) struct Shortcuts {
-    /// No memory at all as long as there are none to be looked at.
+pub(super) struct ShortcutTable {
+    /// The slots. Empty until there is a shortcut to remember, and again after everything was
+    /// forgotten.
     table: Mapping,
-    /// The memory meanwhile, once the kernel has given it.
-    put_away: Mapping,
-    /// Whether the kernel has been asked for it.
-    asked: bool,
+    /// The memory while `table` is empty, once the kernel has given it.
+    spare: Mapping,
+    /// Whether the kernel was asked for the memory already. It is asked once.
+    was_requested: bool,
 }
 
-/// PERF: three cache lines, of which most are in two.
+/// A slot of the table.
+///
+/// PERF: three cache lines; a path of one group of words needs the first two.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Shortcut {
-    /// 0 for no way at all.
-    pc: u64,
+    /// The leaf's registers. `pc` is [`ReturnAddress::NONE`] in an empty slot.
+    pc: ReturnAddress,
     sp: u64,
     fp: u64,
-    /// The innermost frame's node.
+    /// The leaf's node.
     node: u32,
-    /// Where in the recorded walk the junction is.
-    depth: u16,
-    /// Whether the way depends on the frame pointer.
-    needs_fp: u8,
-    /// How many blocks the way has.
-    blocks: u8,
-    /// The frame that the way leads to, which is not part of it.
-    junction: Frame,
-    /// What was read.
-    way: [Block; BLOCKS],
+    /// The index of the join frame in the recorded walk.
+    join_index: u16,
+    /// 1 if the path depends on the value in the frame pointer register, else 0.
+    depends_on_fp_register: u8,
+    /// How many groups of words the path has.
+    groups: u8,
+    /// The frame that the path leads to. Its own words are not part of the path.
+    join_frame: Frame,
+    /// The words that led from the leaf to the join frame.
+    path: [WordGroup; MAX_GROUPS],
     unused: u64,
 }
 
-/// Some words of a way. The last one may be there several times, and is there.
+/// Some words of a path, which are compared at once. If there are fewer words, the last one is
+/// repeated.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-struct Block {
-    values: [u64; BLOCK],
-    /// Where they are: words above the stack pointer.
-    places: [u16; BLOCK],
+struct WordGroup {
+    values: [u64; GROUP_LEN],
+    /// The addresses of the words, as distances in words from the leaf's stack pointer.
+    distances: [u16; GROUP_LEN],
 }
 
-// SAFETY: integers without padding.
+// SAFETY: `Plain` wants a `repr(C)` struct of integers without padding: the fields add up to three
+// times 64 bytes, and each begins at a multiple of its alignment.
 unsafe impl Plain for Shortcut {}
 
-impl Shortcuts {
-    pub(super) const fn new() -> Shortcuts {
-        Shortcuts { table: Mapping::empty(), put_away: Mapping::empty(), asked: false }
+const _: () = assert!(size_of::<Shortcut>() == 3 * 64);
+
+impl ShortcutTable {
+    pub(super) const fn new() -> ShortcutTable {
+        ShortcutTable { table: Mapping::empty(), spare: Mapping::empty(), was_requested: false }
     }
 
-    /// Forgets everything: numbers of nodes mean something else.
-    pub(super) fn close(&mut self) {
+    /// Forgets all shortcuts, because the numbers of nodes or code addresses mean something else
+    /// now.
+    pub(super) fn forget_all(&mut self) {
         if !self.table.bytes().is_empty() {
-            std::mem::swap(&mut self.table, &mut self.put_away);
+            std::mem::swap(&mut self.table, &mut self.spare);
         }
     }
 
-    /// The node of the frame with these registers, if a way from there leads to a frame of the recorded walk, which is also
-    /// still as it was from there to the root.
+    /// Returns the node of the frame with these registers, if a shortcut leads from there to a
+    /// frame of the recorded walk, and all words from the leaf to the root are unchanged.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn node(&self, registers: &Registers, recorded: &Recorded) -> Option<StackId> {
-        let shortcut = self.table.slice::<Shortcut>().get(place(registers))?;
-        let fp_mask = 0u64.wrapping_sub(u64::from(shortcut.needs_fp));
-        let differs = (shortcut.pc ^ registers.pc)
+    pub(super) fn find_node(&self, registers: &Registers, recorded: &RecordedWalk) -> Option<StackId> {
+        let shortcut = self.table.slice::<Shortcut>().get(slot_index(registers))?;
+        let fp_mask = 0u64.wrapping_sub(u64::from(shortcut.depends_on_fp_register));
+        let differs = (shortcut.pc.0 ^ registers.pc.0)
             | (shortcut.sp ^ registers.sp)
             | (shortcut.fp ^ registers.fp) & fp_mask;
-        // An empty place has no code address.
+        // An empty slot differs, because no leaf has the return address 0.
         if differs != 0 {
             return None;
         }
-        // SAFETY: on the thread's own stack, which is all that shortcuts are for, between its stack pointer, which is the
-        // one that the way was gone from, and its end.
-        if unsafe { shortcut.differences_above(registers.sp) } != 0 {
+        // SAFETY: the words must be readable in any order. They lie on the thread's own stack, the
+        // only one with shortcuts, between the stack pointer, which is that of the remembered walk,
+        // and the stack's end.
+        if unsafe { shortcut.changed_bits_above(registers.sp) } != 0 {
             return None;
         }
-        // SAFETY: this walk has come to the very state of the junction, on the stack where it began.
-        unsafe { recorded.goes_on_from(usize::from(shortcut.depth), &shortcut.junction) }
+        // SAFETY: the memory from the join frame to the stack's end must be readable. The path is
+        // unchanged, so a walk comes to the very state of the join frame, on the thread's own
+        // stack.
+        unsafe { recorded.still_holds_from(usize::from(shortcut.join_index), &shortcut.join_frame) }
             .then_some(StackId(shortcut.node))
     }
 
-    /// Remembers the way of a walk that has led to `node`, if it can be: `fresh` is what it has gone until it came to a
-    /// frame of the recorded walk.
+    /// Remembers the path of a walk that has led to `node`, if it fits into a shortcut. `new` is
+    /// that walk, and `recorded` has already taken it over. If the walk left no such path, the slot
+    /// keeps its previous entry.
     #[inline(never)]
     pub(super) fn remember(
         &mut self,
         registers: &Registers,
-        fresh: &Fresh,
-        recorded: &Recorded,
+        new: &NewWalk,
+        recorded: &RecordedWalk,
         node: StackId,
     ) {
-        let Some((depth, junction)) = fresh.junction(recorded) else { return };
+        let Some((join_index, join_frame)) = new.join_frame(recorded) else { return };
         if self.table.bytes().is_empty() {
-            self.begin();
+            self.create_table();
         }
-        let place = place(registers);
-        let Some(shortcut) = self.table.slice_mut::<Shortcut>().get_mut(place) else { return };
-        // What there is no way to be remembered of leaves the place to whatever has it.
-        let Some(words) = fresh.way() else { return };
-        let is_near = shortcut.note(registers.sp, words);
-        shortcut.pc = if is_near { registers.pc } else { 0 };
+        let index = slot_index(registers);
+        let Some(shortcut) = self.table.slice_mut::<Shortcut>().get_mut(index) else { return };
+        let Some(words) = new.path_words() else { return };
+        let is_near = shortcut.set_path(registers.sp, words);
+        shortcut.pc = if is_near { registers.pc } else { ReturnAddress::NONE };
         (shortcut.sp, shortcut.fp) = (registers.sp, registers.fp);
-        (shortcut.node, shortcut.depth) = (node.0, depth);
-        shortcut.needs_fp = u8::from(fresh.needs_fp() || junction.fp_slot().is_none());
-        shortcut.junction = *junction;
+        (shortcut.node, shortcut.join_index) = (node.0, join_index);
+        shortcut.depends_on_fp_register =
+            u8::from(new.depends_on_fp_register() || join_frame.fp_slot().is_none());
+        shortcut.join_frame = *join_frame;
     }
 
     #[cold]
     #[inline(never)]
-    fn begin(&mut self) {
+    fn create_table(&mut self) {
         let _errno = ErrnoGuard::new();
-        if !std::mem::replace(&mut self.asked, true) {
-            // Without memory for it everything is walked.
-            self.table = Mapping::anonymous(PLACES * size_of::<Shortcut>()).unwrap_or(Mapping::empty());
+        if !std::mem::replace(&mut self.was_requested, true) {
+            // Without memory for the table everything is walked.
+            self.table = Mapping::anonymous(SLOTS * size_of::<Shortcut>()).unwrap_or(Mapping::empty());
         } else {
-            std::mem::swap(&mut self.table, &mut self.put_away);
-            self.table.slice_mut::<Shortcut>().iter_mut().for_each(|shortcut| shortcut.pc = 0);
+            std::mem::swap(&mut self.table, &mut self.spare);
+            let slots = self.table.slice_mut::<Shortcut>().iter_mut();
+            slots.for_each(|shortcut| shortcut.pc = ReturnAddress::NONE);
         }
     }
 }
 
 impl Shortcut {
-    /// The words of its way, of which there are some; false if one of them is too far away.
+    /// Sets the words of the path, of which there is at least one; false if one of them is too far
+    /// from the stack pointer for its distance to be stored.
     #[inline(always)]
-    fn note(&mut self, sp: u64, words: &[Word]) -> bool {
-        let (blocks, last, mut farthest) = (words.len().div_ceil(BLOCK), words.len() - 1, 0);
-        self.blocks = blocks as u8;
-        for (block, Block { values, places }) in self.way.iter_mut().take(blocks).enumerate() {
-            for (at, (value, place)) in values.iter_mut().zip(places).enumerate() {
-                let word = words[(block * BLOCK + at).min(last)];
+    fn set_path(&mut self, sp: u64, words: &[StackWord]) -> bool {
+        let (groups, last, mut farthest) = (words.len().div_ceil(GROUP_LEN), words.len() - 1, 0);
+        self.groups = groups as u8;
+        for (group, WordGroup { values, distances }) in self.path.iter_mut().take(groups).enumerate() {
+            for (index, (value, distance)) in values.iter_mut().zip(distances).enumerate() {
+                let word = words[(group * GROUP_LEN + index).min(last)];
                 let above = word.address.wrapping_sub(sp) / 8;
                 farthest |= above;
-                (*value, *place) = (word.value, above as u16);
+                (*value, *distance) = (word.value, above as u16);
             }
         }
         farthest <= u64::from(u16::MAX)
     }
 
-    /// In which bits the words differ from what they were.
+    /// Returns the bits in which any word of the path differs from what it was.
     ///
-    /// PERF: few have more than one block, and most of those that do are the same ones.
+    /// PERF: few paths have more than one group, and those few are mostly the same ones again and
+    /// again. So a branch for each further group costs little.
     ///
     /// # Safety
-    /// They must be readable, in any order.
+    /// All words of the path must be readable, in any order.
     #[inline(always)]
-    unsafe fn differences_above(&self, sp: u64) -> u64 {
-        let [first, others @ ..] = &self.way;
-        // SAFETY: the caller's promise.
-        let mut differences = unsafe { first.differences_above(sp) };
-        for (at, block) in others.iter().enumerate() {
-            if usize::from(self.blocks) <= at + 1 {
+    unsafe fn changed_bits_above(&self, sp: u64) -> u64 {
+        let [first, others @ ..] = &self.path;
+        // SAFETY: the caller promises that the words of the path are readable, and it has at least
+        // one group.
+        let mut changed = unsafe { first.changed_bits_above(sp) };
+        for (index, group) in others.iter().enumerate() {
+            if usize::from(self.groups) <= index + 1 {
                 break;
             }
-            // SAFETY: as above.
-            differences |= unsafe { block.differences_above(sp) };
+            // SAFETY: the group is one of the path's, whose words the caller promises to be
+            // readable.
+            changed |= unsafe { group.changed_bits_above(sp) };
         }
-        differences
+        changed
     }
 }
 
-impl Block {
-    /// In which bits its words differ from what they were.
+impl WordGroup {
+    /// Returns the bits in which any word differs from what it was.
     ///
     /// # Safety
-    /// They must be readable, in any order.
+    /// The words must be readable, in any order.
     #[inline(always)]
-    unsafe fn differences_above(&self, sp: u64) -> u64 {
-        let words = self.values.iter().zip(&self.places);
-        words.fold(0, |differences, (value, place)| {
-            // SAFETY: the caller's promise.
-            differences | unsafe { read(sp + 8 * u64::from(*place)) } ^ value
+    unsafe fn changed_bits_above(&self, sp: u64) -> u64 {
+        let words = self.values.iter().zip(&self.distances);
+        words.fold(0, |changed, (value, distance)| {
+            // SAFETY: the caller promises that each of these words is readable.
+            changed | unsafe { read_word(sp + 8 * u64::from(*distance)) } ^ value
         })
     }
 }
 
-const BLOCK: usize = 4;
-const BLOCKS: usize = 3;
-/// Words of a way.
-pub(super) const LONGEST: usize = BLOCK * BLOCKS;
-/// PERF: 192 KiB, for the second-level cache. One way at a place: with several, which of them it is cannot be foreseen, and costs
-/// more than a step or two.
-const PLACES: usize = 1 << PLACE_BITS;
-const PLACE_BITS: u32 = 10;
+const GROUP_LEN: usize = 4;
+/// PERF: twelve words, so that a JavaScript engine has to be walked at every fiftieth event; with
+/// six words it is every ninth.
+const MAX_GROUPS: usize = 3;
+/// The largest number of words that a path has.
+pub(super) const MAX_PATH_WORDS: usize = GROUP_LEN * MAX_GROUPS;
+/// How many shortcuts a thread remembers.
+///
+/// PERF: 192 KiB, which fits into the second-level cache. A slot holds one shortcut: with several,
+/// which of them matches cannot be predicted, and costs more than the step or two that it saves.
+const SLOTS: usize = 1 << SLOT_BITS;
+const SLOT_BITS: u32 = 10;
 
 #[inline(always)]
-fn place(registers: &Registers) -> usize {
-    let mixed = (registers.pc ^ registers.sp.rotate_left(24)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> (u64::BITS - PLACE_BITS)) as usize
+fn slot_index(registers: &Registers) -> usize {
+    let mixed = (registers.pc.0 ^ registers.sp.rotate_left(24)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> (u64::BITS - SLOT_BITS)) as usize
 }

@@ -1,180 +1,206 @@
-//! The stacks that a thread runs on, and reading them. In: a stack pointer. Out: words between it and the stack's end.
+//! The stacks that a thread runs on, and reading them.
+//!
+//! In: a stack pointer. Out: the bounds of its stack, and words between the stack pointer and the
+//! end. A word outside of the bounds is never read. The kernel is asked for a mapping only when a
+//! thread meets a stack for the first time.
 
-use super::word;
+use super::code_address::ReturnAddress;
+use super::stack_word::read_word;
 use crate::base::sys::ErrnoGuard;
 use crate::modules;
 use crate::thread;
 
-/// The part of a stack that is in use: from a stack pointer to the end of the mapping that it lies in.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+/// The part of a stack that may be read: from a stack pointer, or from the beginning of the
+/// mapping, to the end of the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StackBounds {
     start: u64,
     end: u64,
 }
 
 /// The stack that a walk begins on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Beginning {
-    pub(super) bounds: Bounds,
-    /// Whether all of it is there for as long as the thread is, whatever was found out about it earlier.
-    pub(super) stays: bool,
+pub(super) struct CurrentStack {
+    pub(super) bounds: StackBounds,
+    /// Whether it is the thread's own stack. That one stays mapped, with the same end, as long as
+    /// the thread lives. Any other stack may be gone when it is looked at again, with a smaller one
+    /// in its place.
+    pub(super) is_own: bool,
 }
 
-impl Bounds {
-    /// The word at this address; `None` if it is not an aligned one inside.
+impl StackBounds {
+    const EMPTY: StackBounds = StackBounds { start: 0, end: 0 };
+
+    /// Reads the word at this address; `None` if the address is not aligned or not within the
+    /// bounds.
     #[inline(always)]
     pub(super) fn read(&self, address: u64) -> Option<u64> {
         let inside = address >= self.start && address < self.end && address.is_multiple_of(8);
-        // SAFETY: aligned, and between the stack pointer of a function that has not returned and the end of the mapping
-        // that it lies in, which is readable throughout. The mapping's end is page-aligned, so the whole word is inside.
-        inside.then(|| unsafe { word::read(address) })
+        // SAFETY: `read_word` wants an aligned, readable word. The address is aligned, and lies
+        // between the stack pointer of a function that has not returned and the end of the mapping
+        // of its stack, which is readable throughout. The end is a multiple of eight, so the whole
+        // word is inside.
+        inside.then(|| unsafe { read_word(address) })
     }
 
-    /// The return address just below the stack pointer `sp` of a caller; `None` if that is not an aligned one, above the stack
-    /// pointer `inner` of the frame that it has called, on this stack, where `inner` is.
+    /// Reads the return address just below the canonical frame address `cfa` of a frame whose stack
+    /// pointer is `sp`. `None` if `cfa` is not aligned, not above `sp`, or not on this stack, where
+    /// `sp` is.
     #[inline(always)]
-    pub(super) fn return_address(&self, sp: u64, inner: u64) -> Option<u64> {
-        // PERF: one comparison for both ends.
-        let above = sp.wrapping_sub(inner).wrapping_sub(1) < self.end.wrapping_sub(inner);
-        // SAFETY: aligned, and between the stack pointer of a function that has not returned and the end, as in `read`.
-        (above & sp.is_multiple_of(8)).then(|| unsafe { word::read(sp.wrapping_sub(8)) })
+    pub(super) fn read_return_address(&self, cfa: u64, sp: u64) -> Option<ReturnAddress> {
+        // PERF: one comparison for both ends: `sp < cfa` and `cfa <= self.end`.
+        let inside = cfa.wrapping_sub(sp).wrapping_sub(1) < self.end.wrapping_sub(sp);
+        // SAFETY: the word ends at `cfa`, which is aligned, above the stack pointer of a function
+        // that has not returned and at most the end of its stack. So the word is aligned and
+        // readable, as in `read`.
+        (inside & cfa.is_multiple_of(8)).then(|| ReturnAddress(unsafe { read_word(cfa.wrapping_sub(8)) }))
     }
 
-    /// Where the stack ends.
+    /// The end of the stack: the address behind its outermost byte.
     #[inline(always)]
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// Whether an address lies on this stack.
+    /// Whether an address lies within the bounds.
     #[inline]
     pub(super) fn contains(&self, address: u64) -> bool {
         address >= self.start && address < self.end
     }
+
+    fn overlaps(&self, other: &StackBounds) -> bool {
+        self.start < other.end && other.start < self.end
+    }
 }
 
-/// The stacks that have remembered walks, the one used last first.
+/// The stacks that have recorded walks, the one used last first.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RecentStacks([Recent; STACKS]);
+pub(super) struct RecentStacks([RecentStack; STACKS]);
 
-/// Mappings that this thread has used as stacks: its own, an alternate one for signals, fibers'.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StackRanges {
-    ranges: [(u64, u64); RANGES],
+struct RecentStack {
+    bounds: StackBounds,
+    is_own: bool,
+}
+
+/// The mappings that this thread has used as stacks: its own, an alternate one for signals, those
+/// of fibers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StackMappings {
+    mappings: [StackBounds; MAPPINGS],
+    /// The entry that the next new mapping replaces.
     next: usize,
     look_ups: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Recent {
-    start: u64,
-    end: u64,
-    stays: bool,
-}
-
-impl Recent {
-    #[inline(always)]
-    fn contains(&self, sp: u64) -> bool {
-        self.start <= sp && sp < self.end
-    }
-}
-
-/// Walks that a thread remembers: its own stack's, one for signals, and two for fibers.
+/// How many stacks have a recorded walk: the thread's own, one for signals, and two for fibers.
 pub(super) const STACKS: usize = 4;
-const RANGES: usize = 64;
-/// A program with more stacks than are remembered must not ask the kernel at every event: after this many look-ups
-/// only one in as many is made, and the walks between them are left to the platform's unwinder.
-const LOOK_UPS: u32 = 1024;
+const MAPPINGS: usize = 64;
+/// A program with more stacks than entries must not ask the kernel at every event. After this many
+/// look-ups only one in as many is made, and the platform's unwinder walks in between.
+const FREE_LOOK_UPS: u32 = 1024;
 
 impl RecentStacks {
     pub(super) const fn new() -> RecentStacks {
-        RecentStacks([Recent { start: 0, end: 0, stays: false }; STACKS])
+        RecentStacks([RecentStack { bounds: StackBounds::EMPTY, is_own: false }; STACKS])
     }
 
     /// Whether this stack pointer is on the stack that was used last.
     #[inline(always)]
     pub(super) fn is_current(&self, sp: u64) -> bool {
-        self.0[0].contains(sp)
+        self.0[0].bounds.contains(sp)
     }
 
-    /// From this stack pointer to the end of the stack that was used last, which it is on.
+    /// The stack that was used last, from this stack pointer, which is on it, to its end.
     #[inline(always)]
-    pub(super) fn above(&self, sp: u64) -> Beginning {
-        let Recent { end, stays, .. } = self.0[0];
-        Beginning { bounds: Bounds { start: sp, end }, stays }
+    pub(super) fn current_from(&self, sp: u64) -> CurrentStack {
+        let RecentStack { bounds, is_own } = self.0[0];
+        CurrentStack { bounds: StackBounds { start: sp, end: bounds.end }, is_own }
     }
 
-    /// Makes the stack with this address the one that was used last, and says which one before it was. `None` if it is not in any
-    /// mapping, or not worth finding out.
-    pub(super) fn switch(&mut self, sp: u64, ranges: &mut StackRanges) -> Option<usize> {
-        let range = ranges.range_of(sp)?;
-        let (start, end, stays) = own_part(range, sp);
-        // A stack that grows has another start at every new page.
-        let at = self.0.iter().position(|recent| recent.end == end).unwrap_or(STACKS - 1);
-        self.0[..=at].rotate_right(1);
-        self.0[0] = Recent { start, end, stays };
-        Some(at)
+    /// Makes the stack with this address the one that was used last, and returns the index that it
+    /// had before. `None` if the address is in no mapping, or if looking it up would cost too much.
+    pub(super) fn switch_to(&mut self, sp: u64, mappings: &mut StackMappings) -> Option<usize> {
+        let mapping = mappings.find(sp)?;
+        let stack = stack_within(mapping, sp);
+        // A stack is known by its end: the start of a stack that grows moves with every new page.
+        let index = self.0.iter().position(|recent| recent.bounds.end == stack.bounds.end);
+        let index = index.unwrap_or(STACKS - 1);
+        self.0[..=index].rotate_right(1);
+        self.0[0] = stack;
+        Some(index)
     }
 }
 
-impl StackRanges {
-    pub(super) const fn new() -> StackRanges {
-        StackRanges { ranges: [(0, 0); RANGES], next: 0, look_ups: 0 }
+impl StackMappings {
+    pub(super) const fn new() -> StackMappings {
+        StackMappings { mappings: [StackBounds::EMPTY; MAPPINGS], next: 0, look_ups: 0 }
     }
 
-    /// A stack that a walk comes to from another one.
-    pub(super) fn beyond(&mut self, sp: u64) -> Option<Bounds> {
-        let (start, end) = self.range_of(sp)?;
-        Some(Bounds { start, end })
-    }
-
-    fn range_of(&mut self, sp: u64) -> Option<(u64, u64)> {
-        let holds = |range: &&(u64, u64)| range.0 <= sp && sp < range.1;
-        match self.ranges.iter().find(holds) {
-            Some(range) => Some(*range),
+    /// Returns the mapping that holds this stack pointer: the bounds of a stack that a walk comes
+    /// to from another one. `None` as in [`RecentStacks::switch_to`].
+    pub(super) fn find(&mut self, sp: u64) -> Option<StackBounds> {
+        match self.mappings.iter().find(|mapping| mapping.contains(sp)) {
+            Some(mapping) => Some(*mapping),
             None => self.look_up(sp),
         }
     }
 
-    /// Asks the kernel. What lies below a stack that grows is not assumed to belong to it.
+    /// Asks the kernel for the mapping. What lies below a stack that grows is not assumed to belong
+    /// to it.
     #[cold]
-    fn look_up(&mut self, sp: u64) -> Option<(u64, u64)> {
+    fn look_up(&mut self, sp: u64) -> Option<StackBounds> {
         let _errno = ErrnoGuard::new();
         self.look_ups = self.look_ups.wrapping_add(1);
-        if self.look_ups > LOOK_UPS && !self.look_ups.is_multiple_of(LOOK_UPS) {
+        if self.look_ups > FREE_LOOK_UPS && !self.look_ups.is_multiple_of(FREE_LOOK_UPS) {
             return None;
         }
         let (start, end) = modules::mapping_around(sp)?;
-        // What overlaps it is no longer what it was.
-        let at = self.ranges.iter().position(|range| range.0 < end && start < range.1).unwrap_or(self.next);
-        for range in self.ranges.iter_mut().filter(|range| range.0 < end && start < range.1) {
-            *range = (0, 0);
+        let new = StackBounds { start, end };
+        // Entries that overlap the new mapping are out of date.
+        let index = self.mappings.iter().position(|old| old.overlaps(&new)).unwrap_or(self.next);
+        for old in self.mappings.iter_mut().filter(|old| old.overlaps(&new)) {
+            *old = StackBounds::EMPTY;
         }
-        if at == self.next {
-            self.next = (self.next + 1) % RANGES;
+        if index == self.next {
+            self.next = (self.next + 1) % MAPPINGS;
         }
-        self.ranges[at] = (start, end);
-        Some((start, end))
+        self.mappings[index] = new;
+        Some(new)
     }
 }
 
-/// The part of a mapping that may be the stack with this address, and whether it is the thread's own one, which is not
-/// unmapped before the thread ends. A fiber's may be, and a smaller one be mapped in its place.
+/// Returns the part of a mapping that may be the stack with this address, and whether it is the
+/// thread's own stack. The mapping of a fiber's stack may be unmapped before the thread ends, and a
+/// smaller one be mapped in its place; the thread's own one may not.
 ///
-/// C libraries put the thread-locals of a thread above its stack, in the same mapping, and the kernel what a program is
-/// started with above that of its first thread. What the kernel has joined to that from above is no part of the stack.
-fn own_part((mut start, end): (u64, u64), sp: u64) -> (u64, u64, bool) {
-    // SAFETY: reads a table that the kernel has made.
-    let of_the_process = unsafe { libc::getauxval(libc::AT_RANDOM) };
-    for anchor in [thread::address_of_local(), of_the_process].map(|anchor| anchor & !7) {
+/// Two anchors are known to lie directly above a thread's own stack. C libraries put a thread's
+/// thread-locals above its stack, in the same mapping. The kernel puts what a program is started
+/// with (the random bytes, among others) above the stack of the first thread.
+///
+/// ```text
+/// mapping:   start ........ sp ......... anchor ........ end
+///            +---- the thread's own stack ----+
+///
+/// mapping:   start ........ anchor ........ sp ......... end
+///                             +----- another stack -------+
+/// ```
+///
+/// The kernel joins neighbouring mappings, so a mapping may hold other memory above the anchor.
+/// That is no part of the stack.
+fn stack_within(mapping: StackBounds, sp: u64) -> RecentStack {
+    let StackBounds { mut start, end } = mapping;
+    // SAFETY: `getauxval` has no preconditions: it reads a table that the kernel has made.
+    let start_data = unsafe { libc::getauxval(libc::AT_RANDOM) };
+    for anchor in [thread::address_of_local(), start_data].map(|anchor| anchor & !7) {
         if sp < anchor && start <= sp && anchor < end {
-            return (start, anchor, true);
+            return RecentStack { bounds: StackBounds { start, end: anchor }, is_own: true };
         }
         if start < anchor && anchor <= sp {
             start = anchor;
         }
     }
-    (start, end, false)
+    RecentStack { bounds: StackBounds { start, end }, is_own: false }
 }
 
 #[cfg(test)]
@@ -185,50 +211,50 @@ mod tests {
     fn words_outside_of_the_stack_are_not_read() {
         let here = [0x1234_5678_9ABC_DEF0u64, 1];
         let address = here.as_ptr().expose_provenance() as u64;
-        let (mut stacks, mut ranges) = (RecentStacks::new(), StackRanges::new());
-        stacks.switch(address, &mut ranges).unwrap();
-        let bounds = stacks.above(address).bounds;
+        let (mut stacks, mut mappings) = (RecentStacks::new(), StackMappings::new());
+        stacks.switch_to(address, &mut mappings).unwrap();
+        let bounds = stacks.current_from(address).bounds;
         assert_eq!((bounds.read(address), bounds.read(address + 8)), (Some(here[0]), Some(1)));
         assert_eq!(
             (bounds.read(address - 8), bounds.read(address + 1), bounds.read(bounds.end)),
             (None, None, None)
         );
         assert!(bounds.read(bounds.end - 8).is_some());
-        assert_eq!(bounds.return_address(address + 8, address), Some(here[0]));
+        assert_eq!(bounds.read_return_address(address + 8, address), Some(ReturnAddress(here[0])));
         for sp in [address, address - 8, address + 12, bounds.end + 8, 0, u64::MAX] {
-            assert_eq!(bounds.return_address(sp, address), None, "{sp:#x}");
+            assert_eq!(bounds.read_return_address(sp, address), None, "{sp:#x}");
         }
-        assert!(bounds.return_address(bounds.end, address).is_some());
-        assert_eq!(stacks.switch(8, &mut ranges), None);
+        assert!(bounds.read_return_address(bounds.end, address).is_some());
+        assert_eq!(stacks.switch_to(8, &mut mappings), None);
     }
 
     #[test]
-    fn every_stack_keeps_its_walk_while_others_are_used() {
+    fn every_stack_keeps_its_index_while_others_are_used() {
         let stack = Box::new(0u64);
         let (own, other) = (&raw const OWN as u64, &raw const *stack as u64);
-        let (mut stacks, mut ranges) = (RecentStacks::new(), StackRanges::new());
-        let mut switch = |to| stacks.switch(to, &mut ranges);
+        let (mut stacks, mut mappings) = (RecentStacks::new(), StackMappings::new());
+        let mut switch = |to| stacks.switch_to(to, &mut mappings);
         assert_eq!([own, other].map(&mut switch), [Some(STACKS - 1); 2]);
         for _ in 0..5 {
             assert_eq!([own, own, other].map(&mut switch), [Some(1), Some(0), Some(1)]);
         }
         assert!(stacks.is_current(other) && !stacks.is_current(own));
-        assert_eq!(ranges.look_ups, 2);
+        assert_eq!(mappings.look_ups, 2);
     }
 
     #[test]
-    fn the_threads_own_stack_stays_and_others_may_go() {
+    fn only_the_threads_own_stack_is_known_as_such() {
         let (local, boxed) = (0u64, Box::new(0u64));
-        let (mut stacks, mut ranges) = (RecentStacks::new(), StackRanges::new());
-        let mut looked_at = |place: &u64| {
-            let sp = &raw const *place as u64;
-            stacks.switch(sp, &mut ranges).unwrap();
-            let Beginning { bounds, stays } = stacks.above(sp);
-            (stays, bounds.contains(thread::address_of_local()))
+        let (mut stacks, mut mappings) = (RecentStacks::new(), StackMappings::new());
+        let mut inspect = |word: &u64| {
+            let sp = &raw const *word as u64;
+            stacks.switch_to(sp, &mut mappings).unwrap();
+            let CurrentStack { bounds, is_own } = stacks.current_from(sp);
+            (is_own, bounds.contains(thread::address_of_local()))
         };
         for _ in 0..2 {
-            assert_eq!(looked_at(&local), (true, false));
-            assert!(!looked_at(&boxed).0);
+            assert_eq!(inspect(&local), (true, false));
+            assert!(!inspect(&boxed).0);
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) fn scan_if_due() {
 /// No other thread may use the modules.
 pub(crate) unsafe fn reset_after_fork() {
     // SAFETY: the caller's promise.
-    unsafe { REGISTRY.renew(Registry::new()) };
+    unsafe { REGISTRY.reset(Registry::new()) };
 }
 
 static REGISTRY: FutexLock<Registry> = FutexLock::new(Registry::new());

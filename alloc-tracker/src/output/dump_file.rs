@@ -16,12 +16,12 @@ use alloc_dump::sidecar::{
 
 use super::{RingMemory, Sink, sidecar};
 use crate::base::settings::SidecarLocation;
-use crate::base::sys::{self, Errno, File, Identity, Mapping, PathBuffer, Text};
+use crate::base::sys::{self, Errno, File, FileIdentity, Mapping, PathBuffer, Text};
 
 /// A dump that is being written into a file.
 pub(crate) struct DumpFile {
     file: File,
-    identity: Identity,
+    identity: FileIdentity,
     /// Bytes of the dump that are whole frames.
     written: u64,
     /// Number of the current dump frame.
@@ -31,7 +31,7 @@ pub(crate) struct DumpFile {
     /// The sidecar without its rings.
     buffer: Mapping,
     /// The sidecar's file, for rings to come; `None` if there is none, and everything is the process's own memory.
-    sidecar_file: Option<(File, Identity)>,
+    sidecar_file: Option<(File, FileIdentity)>,
     sidecar_path: PathBuffer,
     /// The link to the sidecar beside the dump, if the sidecar itself is elsewhere.
     sidecar_link: PathBuffer,
@@ -70,16 +70,16 @@ impl DumpFile {
             libc::EEXIST => OpenError::Taken,
             _ => OpenError::System(errno),
         })?;
-        let file = file.out_of_the_way();
+        let file = file.move_to_high_fd();
         let identity = file.identity().map_err(OpenError::System)?;
         // A device or a pipe may well have several writers.
-        if identity.regular && !file.try_lock() {
+        if identity.is_regular && !file.try_lock() {
             return Err(OpenError::Locked);
         }
-        if identity.regular {
+        if identity.is_regular {
             // Once more, now that no other process can write it. PERF: not truncated if it is empty: some file systems write a file that
             // was ever truncated to the disk at once when it is closed.
-            if !file.identity().map_err(OpenError::System)?.empty {
+            if !file.identity().map_err(OpenError::System)?.is_empty {
                 if !is_dump(c_path, &identity) {
                     return Err(OpenError::NotADump);
                 }
@@ -92,8 +92,8 @@ impl DumpFile {
         sidecar_path.push(SIDECAR_SUFFIX.as_bytes());
         let mut sidecar_link = PathBuffer::new();
         let shared = match location {
-            _ if !identity.regular => None,
-            SidecarLocation::Beside if !file.is_copied_on_write() => {
+            _ if !identity.is_regular => None,
+            SidecarLocation::Beside if !file.is_on_copy_on_write_fs() => {
                 remove_sidecar(&sidecar_path);
                 create_sidecar(&sidecar_path)
             }
@@ -140,22 +140,25 @@ impl DumpFile {
     fn map_ring_in_file(&mut self, index: usize) -> Option<Mapping> {
         let offset = (RINGS_START + index * RING_LEN) as u64;
         let (file, identity) = self.sidecar_file.take()?;
-        let is_ours = |file: &File| file.identity().is_ok_and(|now| now.same_file(&identity));
+        let is_ours = |file: &File| file.identity().is_ok_and(|now| now.is_same_file(&identity));
         let file = if is_ours(&file) {
             file
         } else {
             std::mem::forget(file);
-            File::open(self.sidecar_path.as_c_str()?, SIDECAR_FLAGS, 0).ok().filter(is_ours)?.out_of_the_way()
+            File::open(self.sidecar_path.as_c_str()?, SIDECAR_FLAGS, 0)
+                .ok()
+                .filter(is_ours)?
+                .move_to_high_fd()
         };
         let ring =
-            file.allocate(offset, RING_LEN as u64).and_then(|()| Mapping::shared(&file, offset, RING_LEN));
+            file.write_zeros(offset, RING_LEN as u64).and_then(|()| Mapping::shared(&file, offset, RING_LEN));
         self.sidecar_file = Some((file, identity));
         ring.ok()
     }
 
     /// Whether our descriptor still leads to the dump.
     fn has_its_descriptor(&self) -> bool {
-        self.file.identity().is_ok_and(|now| now.same_file(&self.identity))
+        self.file.identity().is_ok_and(|now| now.is_same_file(&self.identity))
     }
 
     fn close(self) -> Mapping {
@@ -167,7 +170,7 @@ impl DumpFile {
             std::mem::forget(self.file);
         }
         if let Some((file, identity)) = self.sidecar_file
-            && !file.identity().is_ok_and(|now| now.same_file(&identity))
+            && !file.identity().is_ok_and(|now| now.is_same_file(&identity))
         {
             std::mem::forget(file);
         }
@@ -216,7 +219,7 @@ impl Sink for DumpFile {
         }
         let frame = self.buffer.bytes_mut().get(FRAME_OFFSET..FRAME_OFFSET + len).unwrap_or_default();
         if let Err(errno) = self.file.write_all(frame) {
-            if self.identity.regular {
+            if self.identity.is_regular {
                 // A part of a frame is of no use, and the sidecar has the whole frame.
                 let _ = self.file.truncate(self.written);
             }
@@ -240,7 +243,7 @@ impl Sink for DumpFile {
     fn finish(self) -> Mapping {
         for path in [&self.sidecar_path, &self.sidecar_link] {
             if let Some(path) = path.as_c_str() {
-                sys::remove(path);
+                sys::remove_file(path);
             }
         }
         self.close()
@@ -253,12 +256,12 @@ impl Sink for DumpFile {
 }
 
 /// Whether the file at `path`, which has this identity, begins as a dump does. False for a file that cannot be read.
-fn is_dump(path: &CStr, identity: &Identity) -> bool {
+fn is_dump(path: &CStr, identity: &FileIdentity) -> bool {
     let Ok(file) = File::open(path, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0) else {
         return false;
     };
     let mut first = [0; MAGIC.len()];
-    file.identity().is_ok_and(|other| other.same_file(identity))
+    file.identity().is_ok_and(|other| other.is_same_file(identity))
         && file.read(&mut first).is_ok_and(|read| read == MAGIC.len())
         && first == MAGIC
 }
@@ -276,9 +279,9 @@ fn remove_sidecar(path: &PathBuffer) {
     if is_in_memory(target.as_bytes())
         && let Some(target) = target.as_c_str()
     {
-        sys::remove(target);
+        sys::remove_file(target);
     }
-    sys::remove(c_path);
+    sys::remove_file(c_path);
 }
 
 /// Whether this is the path of a sidecar of ours in memory. Another program may have put a link there that leads elsewhere.
@@ -289,25 +292,27 @@ fn is_in_memory(path: &[u8]) -> bool {
 }
 
 /// Creates the sidecar at `path`, with a link to it beside the dump.
-fn create_linked_sidecar(path: &PathBuffer, link: &PathBuffer) -> Option<(Mapping, File, Identity)> {
+fn create_linked_sidecar(path: &PathBuffer, link: &PathBuffer) -> Option<(Mapping, File, FileIdentity)> {
     let (c_path, c_link) = (path.as_c_str()?, link.as_c_str()?);
     let created = create_sidecar(path)?;
-    if sys::link(c_path, c_link) {
+    if sys::make_symlink(c_path, c_link) {
         return Some(created);
     }
-    sys::remove(c_path);
+    sys::remove_file(c_path);
     None
 }
 
 /// Creates the sidecar at `path`. `None` if that is not possible: everything that is not in the dump is then lost if the process is killed.
-fn create_sidecar(path: &PathBuffer) -> Option<(Mapping, File, Identity)> {
+fn create_sidecar(path: &PathBuffer) -> Option<(Mapping, File, FileIdentity)> {
     let c_path = path.as_c_str()?;
-    let file = File::open(c_path, SIDECAR_FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600).ok()?.out_of_the_way();
-    let mapping = file.allocate(0, RINGS_START as u64).and_then(|()| Mapping::shared(&file, 0, RINGS_START));
+    let file =
+        File::open(c_path, SIDECAR_FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600).ok()?.move_to_high_fd();
+    let mapping =
+        file.write_zeros(0, RINGS_START as u64).and_then(|()| Mapping::shared(&file, 0, RINGS_START));
     match (mapping, file.identity()) {
         (Ok(mapping), Ok(identity)) => Some((mapping, file, identity)),
         _ => {
-            sys::remove(c_path);
+            sys::remove_file(c_path);
             None
         }
     }

@@ -109,7 +109,7 @@ impl ThreadRing {
     /// Wakes the ring's thread if it waits for room. To be called after a [`release`](ThreadRing::release) and a full fence.
     pub(crate) fn wake(&self) {
         if self.word(WAITS).load(Ordering::Relaxed) != 0 && self.word(WAITS).swap(0, Ordering::Relaxed) != 0 {
-            sys::wake(self.released_half());
+            sys::futex_wake(self.released_half());
         }
     }
 
@@ -136,7 +136,7 @@ impl ThreadRing {
     pub(crate) fn wait_for_release(&self, released: u64, at_most_ns: u64) {
         self.word(WAITS).store(1, Ordering::SeqCst);
         if self.word(RELEASED).load(Ordering::SeqCst) == released {
-            sys::wait(self.released_half(), released as u32, at_most_ns);
+            sys::futex_wait(self.released_half(), released as u32, at_most_ns);
         }
         self.word(WAITS).store(0, Ordering::Relaxed);
     }

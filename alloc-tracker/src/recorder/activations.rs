@@ -4,7 +4,7 @@
 use crate::base::epoch::RecordingId;
 use crate::base::sys::{Mapping, Plain};
 
-/// Identity of an activation: unique within its recording.
+/// FileIdentity of an activation: unique within its recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ActivationId {
     /// The recording that the activation began in.

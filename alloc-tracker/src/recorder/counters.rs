@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use alloc_dump::thread_ring::Heap;
+use alloc_dump::thread_ring::HeapEventKind;
 
 /// The values of a set of counters at one moment. All bytes are sizes that the program asked for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,25 +63,25 @@ impl Counters {
     /// PERF: the thread's own counters need no locked instruction: each is loaded and stored. The live bytes belong to
     /// all threads; they cost one locked addition an event, and another locked instruction when they reach a new peak.
     #[inline]
-    pub(crate) fn count(&self, kind: Heap, size: u64, old_size: u64) {
+    pub(crate) fn count(&self, kind: HeapEventKind, size: u64, old_size: u64) {
         self.add_event(kind, size, old_size, |counter, by| {
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
         });
     }
 
     /// Adds an event of any thread.
-    pub(crate) fn count_shared(&self, kind: Heap, size: u64, old_size: u64) {
+    pub(crate) fn count_shared(&self, kind: HeapEventKind, size: u64, old_size: u64) {
         self.add_event(kind, size, old_size, |counter, by| {
             counter.fetch_add(by, Ordering::Relaxed);
         });
     }
 
     #[inline]
-    fn add_event(&self, kind: Heap, size: u64, old_size: u64, add: impl Fn(&AtomicU64, u64)) {
+    fn add_event(&self, kind: HeapEventKind, size: u64, old_size: u64, add: impl Fn(&AtomicU64, u64)) {
         let (calls, allocated, freed) = match kind {
-            Heap::Alloc | Heap::AllocZeroed => (&self.allocations, size, 0),
-            Heap::Dealloc => (&self.deallocations, 0, size),
-            Heap::ReallocEnd => (&self.reallocations, size, old_size),
+            HeapEventKind::Alloc | HeapEventKind::AllocZeroed => (&self.allocations, size, 0),
+            HeapEventKind::Dealloc => (&self.deallocations, 0, size),
+            HeapEventKind::ReallocEnd => (&self.reallocations, size, old_size),
         };
         add(calls, 1);
         add(&self.allocated_bytes, allocated);

@@ -6,7 +6,7 @@ use super::failure::{Failure, LastFailure};
 use super::fork;
 use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::mode::{self, RECORD, WHOLE};
-use crate::base::sys::{self, Errno, FutexLock, PathBuffer, complain, describe};
+use crate::base::sys::{self, Errno, FutexLock, PathBuffer, describe_errno, print_to_stderr};
 use crate::output::dump_file::DumpFile;
 
 /// The recording that runs, or one that is just being begun or ended.
@@ -20,7 +20,7 @@ pub(super) fn with_stream<R>(f: impl FnOnce(&mut CurrentStream) -> Result<R, Fai
     if !fork::is_recorders_process() {
         return None;
     }
-    let mut recorder = RECORDER.lock_awake(LONGEST_WORK_NS);
+    let mut recorder = RECORDER.lock_awake_for(LONGEST_WORK_NS);
     let stream = recorder.as_mut()?;
     match f(stream) {
         Ok(result) => Some(result),
@@ -44,7 +44,7 @@ pub(super) fn enter() -> Result<EnteredRing, EnterError> {
     if !fork::is_recorders_process() {
         return Err(EnterError::RecordingOver);
     }
-    let mut recorder = RECORDER.lock_awake(LONGEST_WORK_NS);
+    let mut recorder = RECORDER.lock_awake_for(LONGEST_WORK_NS);
     recorder.as_mut().ok_or(EnterError::RecordingOver)?.enter()
 }
 
@@ -70,9 +70,9 @@ pub(super) fn close_failed(stream: CurrentStream, failure: Failure) {
     };
     stream.abandon(errno);
     epoch::replace_recording(Recording::Ending, Recording::None);
-    complain(format_args!(
+    print_to_stderr(format_args!(
         "recording into {path:.600} stops here: {what} ({}); the program goes on, and what was recorded stays readable",
-        describe(errno)
+        describe_errno(errno)
     ));
 }
 

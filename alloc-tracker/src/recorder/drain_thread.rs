@@ -19,7 +19,7 @@ use super::current::with_stream;
 use super::drain::Tick;
 use super::samples;
 use crate::base::epoch::{self, Recording};
-use crate::base::sys::{self, FutexLock, Helper};
+use crate::base::sys::{self, BackgroundThread, FutexLock};
 use crate::modules;
 
 /// Starts the thread, unless it runs already.
@@ -34,7 +34,7 @@ pub(super) fn start() {
     }
     if thread.is_none() {
         STATE.store(AWAKE, Ordering::Relaxed);
-        *thread = Helper::start(run);
+        *thread = BackgroundThread::start(run);
         if thread.is_none() {
             STATE.store(NOT_RUNNING, Ordering::Relaxed);
         }
@@ -46,7 +46,7 @@ pub(super) fn stop() {
     let Some(mut guard) = THREAD.try_lock() else { return };
     let Some(thread) = guard.take() else { return };
     STATE.store(NOT_RUNNING, Ordering::Release);
-    sys::wake(&STATE);
+    sys::futex_wake(&STATE);
     thread.join();
 }
 
@@ -69,7 +69,7 @@ pub(super) fn is_about_to_drain() -> bool {
 pub(super) fn end_short_pause() {
     if STATE.compare_exchange(SHORT_PAUSE, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
         let _errno = sys::ErrnoGuard::new();
-        sys::wake(&STATE);
+        sys::futex_wake(&STATE);
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) fn end_short_pause() {
 /// No other thread may use this module.
 pub(super) unsafe fn reset_after_fork() {
     // SAFETY: the caller's promise.
-    unsafe { THREAD.renew(None) };
+    unsafe { THREAD.reset(None) };
     STATE.store(NOT_RUNNING, Ordering::Relaxed);
 }
 
@@ -152,7 +152,7 @@ fn sleep_in(state: u32, at_most_ns: u64) -> bool {
     if STATE.compare_exchange(AWAKE, state, Ordering::Relaxed, Ordering::Relaxed).is_err() {
         return false;
     }
-    sys::wait(&STATE, state, at_most_ns);
+    sys::futex_wait(&STATE, state, at_most_ns);
     // Fails if the thread was woken, or is to end.
     let _ = STATE.compare_exchange(state, AWAKE, Ordering::Relaxed, Ordering::Relaxed);
     true
@@ -174,7 +174,7 @@ fn pause_in_flood(quarter_us: u64) {
     }
 }
 
-static THREAD: FutexLock<Option<Helper>> = FutexLock::new(None);
+static THREAD: FutexLock<Option<BackgroundThread>> = FutexLock::new(None);
 
 /// What the thread does, see the head of this module. A word and not an enum: the kernel compares it when the thread sleeps.
 static STATE: AtomicU32 = AtomicU32::new(NOT_RUNNING);

@@ -1,10 +1,10 @@
-//! Heap events: their stacks are walked, and the events are stored in the thread's ring. In: what the hook has seen. Out: entries.
+//! HeapEventKind events: their stacks are walked, and the events are stored in the thread's ring. In: what the hook has seen. Out: entries.
 //!
 //! Runs inside the host's allocator calls: never panics, never allocates through the global allocator, waits only for room in
 //! the thread's ring.
 
 use alloc_dump::layout::StackId;
-use alloc_dump::thread_ring::{Entry, Heap};
+use alloc_dump::thread_ring::{Entry, HeapEventKind};
 
 use super::call_tree::interner;
 use super::current::fail;
@@ -15,7 +15,7 @@ use super::thread_state::ThreadLocal;
 use crate::base::clock;
 use crate::base::epoch::{Epoch, RecordingId};
 use crate::base::sys::ErrnoGuard;
-use crate::capture::{self, End, Registers, Walks};
+use crate::capture::{self, Registers, ReturnAddress, StackWalker, WalkEnd};
 use crate::output::sidecar;
 use crate::tree::InternError;
 
@@ -30,7 +30,7 @@ pub(crate) struct WalkedStack {
 /// A heap event: a block was allocated, is about to be freed, or was moved.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeapEvent {
-    pub(crate) kind: Heap,
+    pub(crate) kind: HeapEventKind,
     /// Address of the block now.
     pub(crate) addr: u64,
     /// Size of the block now.
@@ -96,7 +96,7 @@ pub(crate) fn walk(local: &mut ThreadLocal, registers: &Registers) -> Option<Wal
     if !local.recorder.prepare() {
         return None;
     }
-    if let Some(id) = local.walks.shortcut(registers, local.recorder.epoch().bits())
+    if let Some(id) = local.walker.node_by_shortcut(registers, local.recorder.epoch().bits())
         && !capture::is_checking()
     {
         return Some(WalkedStack { id, truncated: false });
@@ -110,30 +110,30 @@ pub(crate) fn walk(local: &mut ThreadLocal, registers: &Registers) -> Option<Wal
 /// PERF: apart from the code that every event runs. That code needs few registers as long as this is not inlined into it, and none
 /// of the three that are passed here has to be in memory.
 #[inline(never)]
-fn walk_in_full(local: &mut ThreadLocal, pc: u64, sp: u64, fp: u64) -> Option<WalkedStack> {
-    let (ThreadLocal { walks, recorder, .. }, registers) = (local, &Registers { pc, sp, fp });
+fn walk_in_full(local: &mut ThreadLocal, pc: ReturnAddress, sp: u64, fp: u64) -> Option<WalkedStack> {
+    let (ThreadLocal { walker, recorder, .. }, registers) = (local, &Registers { pc, sp, fp });
     let intern = interner(recorder.recording()?);
     if capture::is_checking()
-        && let Some(id) = shortcut(walks, registers, recorder.epoch())
+        && let Some(id) = shortcut(walker, registers, recorder.epoch())
     {
-        capture::check(walks, registers, id, recorder.epoch().generation(), intern);
+        capture::check_node(walker, registers, id, recorder.epoch().generation(), intern);
         return Some(WalkedStack { id, truncated: false });
     }
-    let mut end = capture::walk(walks, registers, recorder.epoch().bits());
+    let mut end = capture::walk(walker, registers, recorder.epoch().bits());
     // The walk itself may have found out that there is other code now.
     if recorder.notice_generation() {
-        end = capture::walk(walks, registers, recorder.epoch().bits());
+        end = capture::walk(walker, registers, recorder.epoch().bits());
     }
     let generation = recorder.epoch().generation();
-    let stack = walks.resolve(registers, end, generation, intern);
+    let stack = walker.intern_new_frames(registers, end, generation, intern);
     if capture::is_checking()
-        && !walks.is_by_addresses()
+        && !walker.last_walk_was_portable()
         && let Ok(stack) = stack
     {
-        capture::check(walks, registers, stack, generation, intern);
+        capture::check_node(walker, registers, stack, generation, intern);
     }
     match stack {
-        Ok(id) => Some(WalkedStack { id, truncated: end == End::Truncated }),
+        Ok(id) => Some(WalkedStack { id, truncated: end == WalkEnd::Truncated }),
         Err(InternError::Memory(errno)) => {
             let _errno = ErrnoGuard::new();
             fail(Failure::Memory(errno));
@@ -146,8 +146,8 @@ fn walk_in_full(local: &mut ThreadLocal, pc: u64, sp: u64, fp: u64) -> Option<Wa
 
 #[cold]
 #[inline(never)]
-fn shortcut(walks: &mut Walks, registers: &Registers, epoch: Epoch) -> Option<StackId> {
-    walks.shortcut(registers, epoch.bits())
+fn shortcut(walker: &mut StackWalker, registers: &Registers, epoch: Epoch) -> Option<StackId> {
+    walker.node_by_shortcut(registers, epoch.bits())
 }
 
 /// Records an event whose stack was just walked.

@@ -3,17 +3,20 @@
 
 use alloc_dump::record::Sample;
 
-use crate::base::sys::{self, Reread};
+use crate::base::sys::{self, RereadFile};
 
 /// The files that a sample is read from.
 pub(super) struct SampleSources {
-    statm: Reread,
-    status: Reread,
+    statm: RereadFile,
+    status: RereadFile,
 }
 
 impl SampleSources {
     pub(super) const fn new() -> SampleSources {
-        SampleSources { statm: Reread::new(c"/proc/self/statm"), status: Reread::new(c"/proc/self/status") }
+        SampleSources {
+            statm: RereadFile::new(c"/proc/self/statm"),
+            status: RereadFile::new(c"/proc/self/status"),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::loader;
 use crate::base::mode::{self, RECORD, WHOLE};
 use crate::base::settings::{self, Drainer, OnFull, Settings};
-use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, complain, describe};
+use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, describe_errno, print_to_stderr};
 use crate::capture;
 use crate::modules;
 use crate::output::dump_file::{DumpFile, OpenError};
@@ -41,7 +41,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
     }
     fork::remember_process();
     loader::prepare();
-    capture::prepare();
+    capture::warm_up();
     membarrier::prepare();
     clock::start();
     let earlier = RECORDINGS.fetch_add(1, Ordering::Relaxed);
@@ -70,7 +70,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
             let path = &settings.path;
             let (why, errno) = match error {
                 OpenError::Taken => {
-                    complain(format_args!(
+                    print_to_stderr(format_args!(
                         "process {} is not profiled: {path:.600} belongs to another program of this run, or to the one that \
                          this process was before it called exec; %p in the file name gives each process a dump",
                         sys::pid()
@@ -84,9 +84,12 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
                 OpenError::System(errno) => ("", errno),
             };
             if why.is_empty() {
-                complain(format_args!("not profiling: cannot create {path:.600}: {}", describe(errno)));
+                print_to_stderr(format_args!(
+                    "not profiling: cannot create {path:.600}: {}",
+                    describe_errno(errno)
+                ));
             } else {
-                complain(format_args!("not profiling: cannot create {path:.600}: {why}"));
+                print_to_stderr(format_args!("not profiling: cannot create {path:.600}: {why}"));
             }
             Err(errno)
         }
@@ -160,13 +163,13 @@ fn record_child() {
     // SAFETY: this is the only thread of the process, and it is not in the hook, so it holds none of these locks. The kernel has not
     // copied the threads that may have held them.
     let settings = unsafe {
-        RECORDER.renew(None);
-        SESSION.renew(());
+        RECORDER.reset(None);
+        SESSION.reset(());
         TREE.reset_after_fork();
         modules::reset_after_fork();
-        capture::renew();
+        capture::renew_after_fork();
         drain_thread::reset_after_fork();
-        CHILD_SETTINGS.renew_lock();
+        CHILD_SETTINGS.force_unlock();
         CHILD_SETTINGS.lock().as_ref().map(Settings::of_child)
     };
     THREADS.forget_other_threads();
@@ -188,7 +191,7 @@ static SESSION: FutexLock<()> = FutexLock::new(());
 
 fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<(), OpenError> {
     let mut session = [0; 16];
-    sys::random(&mut session);
+    sys::fill_random(&mut session);
     let header = Header { session, created_unix_ns: sys::clock_ns(libc::CLOCK_REALTIME) };
     let sink =
         DumpFile::create(&settings.path, !settings.run.as_bytes().is_empty(), settings.sidecar, &header)?;
@@ -230,7 +233,7 @@ const MAX_ARGUMENTS: usize = alloc_dump::layout::MAX_TEXT;
 extern "C" fn finish_at_exit() {
     if !THREADS.is_busy() && !mode::is_undecided() && fork::is_recorders_process() {
         // The handler may also have interrupted the beginning or the end of a `Profiler`'s recording: then the lock is never given back.
-        if let Some(_one_at_a_time) = SESSION.lock_within(PATIENCE_AT_EXIT_NS) {
+        if let Some(_one_at_a_time) = SESSION.try_lock_for(PATIENCE_AT_EXIT_NS) {
             match epoch::recording() {
                 Recording::None => {}
                 Recording::Ending => wait_while_ending(),

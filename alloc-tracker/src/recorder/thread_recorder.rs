@@ -16,7 +16,7 @@ use crate::base::sys;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct ThreadRecorder {
-    /// The recording that the thread takes part in, and the generation that the nodes of its recorded walks belong to.
+    /// The recording that the thread takes part in, and the generation that the nodes of its recorded walker belong to.
     /// [`Epoch::NONE`] if the thread takes part in no recording.
     epoch: Epoch,
     writer: Option<RingWriter>,
@@ -89,7 +89,7 @@ impl ThreadRecorder {
         self.epoch.is_of(recording)
     }
 
-    /// Returns the epoch that the nodes of the thread's recorded walks belong to.
+    /// Returns the epoch that the nodes of the thread's recorded walker belong to.
     #[inline(always)]
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch

@@ -1,12 +1,12 @@
 //! What the recorder keeps for each thread: the payload of the thread's state. In: a thread. Out: its part in the recording, its
-//! recorded walks, the activations that run on it, its counters.
+//! recorded walker, the activations that run on it, its counters.
 
 use super::activations::RunningActivations;
 use super::counters::{Counters, Counts, REENTRANT};
 use super::fork;
 use super::thread_recorder::ThreadRecorder;
 use crate::base::mode::{self, RECORD};
-use crate::capture::Walks;
+use crate::capture::StackWalker;
 use crate::thread::{Busy, Payload, Threads};
 
 /// The states of all threads of this process.
@@ -19,7 +19,7 @@ pub(crate) struct ThreadPayload;
 #[repr(C)]
 pub(crate) struct ThreadLocal {
     pub(super) recorder: ThreadRecorder,
-    pub(super) walks: Walks,
+    pub(super) walker: StackWalker,
     pub(super) running: RunningActivations,
 }
 
@@ -27,7 +27,7 @@ impl ThreadLocal {
     const fn new() -> ThreadLocal {
         ThreadLocal {
             recorder: ThreadRecorder::new(),
-            walks: Walks::new(),
+            walker: StackWalker::new(),
             running: RunningActivations::new(),
         }
     }
@@ -47,8 +47,8 @@ unsafe impl Payload for ThreadPayload {
     }
 
     fn lend_to_another_thread(own: &mut ThreadLocal) {
-        // The walks of the thread before were on a stack that may be gone.
-        own.walks = Walks::new();
+        // The walker of the thread before were on a stack that may be gone.
+        own.walker = StackWalker::new();
     }
 
     fn thread_ends(own: &mut ThreadLocal) {

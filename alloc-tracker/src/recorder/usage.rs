@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use alloc_dump::record::{FAULTS_UNKNOWN, RSS_UNKNOWN};
+use alloc_dump::record::{PageFaults, ResidentBytes};
 use alloc_dump::thread_ring::Entry;
 
 use super::thread_recorder::ThreadRecorder;
@@ -30,32 +30,31 @@ pub(super) fn record_if_wanted(recorder: &mut ThreadRecorder) {
 #[inline(never)]
 fn record(recorder: &mut ThreadRecorder, wanted: u8) {
     let _errno = ErrnoGuard::new();
-    let rss = if wanted & RSS == 0 { RSS_UNKNOWN } else { resident_bytes() };
+    let rss = if wanted & RSS == 0 { ResidentBytes::UNKNOWN } else { resident_bytes() };
     let (minor_faults, major_faults) =
-        if wanted & FAULTS == 0 { (FAULTS_UNKNOWN, FAULTS_UNKNOWN) } else { page_faults() };
+        if wanted & FAULTS == 0 { (PageFaults::UNKNOWN, PageFaults::UNKNOWN) } else { page_faults() };
     recorder.store(0, |_| Entry::Usage { rss, minor_faults, major_faults });
 }
 
 /// Returns the resident set of the process. The kernel counts it in batches of some pages for each processor.
-fn resident_bytes() -> u64 {
+fn resident_bytes() -> ResidentBytes {
     let mut buffer = [0; 128];
     let statm = sys::read_file(c"/proc/self/statm", &mut buffer).unwrap_or_default();
     let field = statm.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
     let digits = field.iter().take_while(|byte| byte.is_ascii_digit());
     let pages = digits.fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0'));
-    pages * sys::page_size()
+    ResidentBytes::new(pages * sys::page_size())
 }
 
 /// Returns the minor and major page faults of this thread.
-fn page_faults() -> (u32, u32) {
+fn page_faults() -> (PageFaults, PageFaults) {
     // SAFETY: all-zero is a valid `rusage`, and the call writes one to where the pointer leads.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
         usage
     };
-    // Only differences count, and the largest value means "unknown".
-    let number = |count: i64| (count as u32).min(FAULTS_UNKNOWN - 1);
+    let number = |count: i64| PageFaults::new(count as u32);
     (number(usage.ru_minflt), number(usage.ru_majflt))
 }
 

@@ -1,5 +1,5 @@
 //! The state of a thread, and whether the thread is just inside the hook. Generic over the payload, which is the recorder's
-//! business: this module knows nothing of recordings, walks or probes.
+//! business: this module knows nothing of recordings, walker or probes.
 //!
 //! A thread finds its state through a `const`-initialised thread-local without a destructor. So the state is there before `main`,
 //! in destructors of thread-locals, and after the thread has begun to end. The states live in mapped memory that is never unmapped.
@@ -193,7 +193,7 @@ impl<P: Payload> Threads<P> {
     #[inline(never)]
     fn return_orphan(&self) {
         // SAFETY: `register_or_borrow` has locked it for this thread, and no thread sleeps on this lock.
-        unsafe { self.orphan_lock.renew_lock() };
+        unsafe { self.orphan_lock.force_unlock() };
     }
 
     /// Whether the calling thread is inside the hook, that is, whether the caller is a signal handler that has interrupted it there.
@@ -216,7 +216,7 @@ impl<P: Payload> Threads<P> {
     /// In a forked child: the other threads do not exist there, and will never leave the hook.
     pub(crate) fn forget_other_threads(&'static self) {
         // SAFETY: the calling thread is the only one, and it is not in the hook.
-        unsafe { self.orphan_lock.renew_lock() };
+        unsafe { self.orphan_lock.force_unlock() };
         for thread in self.all() {
             thread.busy.store(false, Ordering::Relaxed);
         }

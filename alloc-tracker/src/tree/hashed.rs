@@ -88,7 +88,7 @@ impl Hashed {
         self.table.store(head, Ordering::Release);
         if let Some(old) = memory.table.replace(new) {
             // A thread may still be searching the old table: it will find nothing, and then search again under the lock.
-            old.retire();
+            old.release_pages();
         }
         Ok(())
     }
@@ -105,7 +105,7 @@ impl Hashed {
     pub(super) fn clear(&self, memory: &mut HashedMemory) {
         self.detach();
         if let Some(table) = std::mem::replace(memory, HashedMemory::new()).table {
-            table.retire();
+            table.release_pages();
         }
     }
 

@@ -134,7 +134,7 @@ impl Tree {
         self.hashed.detach();
         self.parents.detach();
         // SAFETY: the caller's promise.
-        unsafe { self.inserter.renew(Inserter::new(None)) };
+        unsafe { self.inserter.reset(Inserter::new(None)) };
     }
 
     /// Forgets everything: this recording begins.

@@ -156,7 +156,7 @@ impl Nearby {
     /// Forgets all nodes. A thread may still be searching them: it will find nothing.
     pub(super) fn clear(&self, chunks: &mut NearbyChunks) {
         self.detach();
-        chunks.0.iter_mut().filter_map(Option::take).for_each(Mapping::retire);
+        chunks.0.iter_mut().filter_map(Option::take).for_each(Mapping::release_pages);
     }
 
     /// Forgets all nodes, and leaves their memory as it is.

@@ -96,7 +96,7 @@ impl Parents {
     /// Forgets all nodes. A thread may still be reading them: it will find none, or zeros for a return address.
     pub(super) fn clear(&self, memory: &mut ParentChunks) {
         self.detach();
-        memory.0.iter_mut().filter_map(Option::take).for_each(Mapping::retire);
+        memory.0.iter_mut().filter_map(Option::take).for_each(Mapping::release_pages);
     }
 
     /// Forgets all nodes, and leaves their memory as it is.

@@ -1,8 +1,9 @@
-//! Runs every scenario in a process of its own: the test program starts itself again with the scenario's name in the
-//! environment, waits for it with a time limit, and then judges what it left behind.
+//! Runs every scenario in a process of its own. The test program starts itself again with the
+//! scenario's name in the environment, waits for that process with a time limit, and then checks
+//! the files and the output of the process.
 //!
-//! In: a table of [`Scenario`]s. Out: the lines and the exit status of a test harness. There is no libtest here: its
-//! threads and its messages would be among the events that are counted.
+//! In: a table of [`Scenario`]s. Out: the lines and the exit status of a test harness. There is no
+//! libtest here, because its threads and its messages would cause events that are counted.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
@@ -18,16 +19,16 @@ use std::time::{Duration, Instant};
 
 use replay::Replay;
 
-/// One scenario: what the process does, and what must be true of it afterwards.
+/// One scenario: the work of the process, and the checks of its result.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// Runs in the child, on its main thread, before anything else in `main`.
     pub(crate) child: fn(),
-    /// Runs in the parent: starts the child as often as it likes and judges.
+    /// Runs in the parent. Starts the child as often as it needs to, and checks the results.
     pub(crate) check: fn(&'static str),
 }
 
-/// The `main` of a test program.
+/// Is the `main` of every test program.
 pub(crate) fn main(scenarios: &[Scenario]) -> ExitCode {
     if let Some(name) = std::env::var_os(NAME) {
         let scenario =
@@ -68,7 +69,7 @@ pub(crate) fn main(scenarios: &[Scenario]) -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
 
-/// A process to be started for a scenario.
+/// A process that is to be started for a scenario.
 pub(crate) struct Run {
     command: Command,
     folder: tempfile::TempDir,
@@ -76,13 +77,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The scenario with this name, not recorded.
+    /// Returns a run of the scenario with this name, without a recording.
     pub(crate) fn of(name: &str) -> Run {
         let itself = std::env::current_exe().expect("the path of this test");
         Run::with_program(name, itself.as_os_str(), &[])
     }
 
-    /// The scenario, started by a shell that first runs `script`, such as `ulimit -f 8`.
+    /// Returns a run of the scenario in a shell that first runs `script`, such as `ulimit -f 8`.
     pub(crate) fn through_shell(name: &str, script: &str) -> Run {
         let itself = std::env::current_exe().expect("the path of this test");
         let script = format!("{script}\nexec \"$0\"");
@@ -112,13 +113,13 @@ impl Run {
         Run { command, folder, limit: Duration::from_secs(60) }
     }
 
-    /// Recorded, into `dump.alloc` of the scenario's folder.
+    /// Has the process recorded into `dump.alloc` of the scenario's folder.
     pub(crate) fn traced(self) -> Run {
         let dump = self.dump();
         self.env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", dump)
     }
 
-    /// Recorded, and every stack compared with that of an independent walk.
+    /// Has the process recorded, and every stack compared with that of an independent walk.
     pub(crate) fn checked(self) -> Run {
         self.traced().env("ALLOC_TRACKER_CHECK", "1")
     }
@@ -141,12 +142,12 @@ impl Run {
         self.folder.path().join("dump.alloc")
     }
 
-    /// Starts it and waits for its end.
+    /// Starts the process and waits for its end.
     pub(crate) fn finish(self) -> Outcome {
         self.start().wait()
     }
 
-    /// Starts it.
+    /// Starts the process.
     pub(crate) fn start(mut self) -> Running {
         let file = |name| std::fs::File::create(self.folder.path().join(name)).expect("a file for its words");
         self.command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
@@ -155,7 +156,7 @@ impl Run {
     }
 }
 
-/// A scenario's process.
+/// The running process of a scenario.
 pub(crate) struct Running {
     child: Child,
     folder: tempfile::TempDir,
@@ -176,20 +177,21 @@ impl Running {
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
     }
 
-    /// Waits until `done`, as long as the process lives and its time is not over.
+    /// Waits until `done` returns true. Fails if the process ends or its time is over before that.
     pub(crate) fn until(&mut self, mut done: impl FnMut() -> bool) {
         while !done() {
-            let ended = self.child.try_wait().expect("its status");
-            assert!(ended.is_none(), "it ended too early: {ended:?}\n{}", self.words("stderr"));
+            let ended = self.child.try_wait().expect("the status of the process");
+            assert!(ended.is_none(), "the process ended too early: {ended:?}\n{}", self.words("stderr"));
             self.check_time();
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Waits for its end; past its time it is killed, with all its children, and the test fails.
+    /// Waits for the end of the process. When its time is over, kills it with all its children and
+    /// fails the test.
     pub(crate) fn wait(mut self) -> Outcome {
         let status = loop {
-            if let Some(status) = self.child.try_wait().expect("its status") {
+            if let Some(status) = self.child.try_wait().expect("the status of the process") {
                 break status;
             }
             self.check_time();
@@ -203,18 +205,18 @@ impl Running {
         if Instant::now() > self.deadline {
             // SAFETY: the group was made for this child, which has not been waited for.
             unsafe { libc::kill(-self.pid(), libc::SIGKILL) };
-            self.child.wait().expect("its end");
-            panic!("it hangs; stderr so far: {}", self.words("stderr"));
+            self.child.wait().expect("the end of the process");
+            panic!("the process hangs; stderr so far: {}", self.words("stderr"));
         }
     }
 
     fn words(&self, name: &str) -> String {
-        let words = std::fs::read(self.folder.path().join(name)).expect("what it said");
+        let words = std::fs::read(self.folder.path().join(name)).expect("the output of the process");
         String::from_utf8_lossy(&words).into_owned()
     }
 }
 
-/// What a process left behind.
+/// The result of a process: its exit status, its output, and its folder.
 pub(crate) struct Outcome {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
@@ -236,7 +238,8 @@ impl Outcome {
         self.folder.path().join("dump.alloc.tail")
     }
 
-    /// It ended with this status and nothing of ours on stderr.
+    /// Asserts that the process has ended with this status, and that the tracker has printed
+    /// nothing on stderr.
     #[track_caller]
     pub(crate) fn assert_quiet(&self, code: i32) {
         self.assert_code(code);
@@ -253,7 +256,8 @@ impl Outcome {
         assert_eq!(self.status.signal(), Some(signal), "{:?}\n{}", self.status, self.stderr);
     }
 
-    /// It ended with this status and exactly one line of ours on stderr, which has all of `parts` in it.
+    /// Asserts that the process has ended with this status, and that the tracker has printed
+    /// exactly one line on stderr, which contains all of `parts`.
     #[track_caller]
     pub(crate) fn assert_one_line(&self, code: i32, parts: &[&str]) {
         self.assert_code(code);
@@ -264,18 +268,19 @@ impl Outcome {
         }
     }
 
-    /// What the tracker said on stderr.
+    /// Returns the lines that the tracker has printed on stderr.
     pub(crate) fn our_lines(&self) -> Vec<&str> {
         self.stderr.lines().filter(|line| line.starts_with("alloc-tracker:")).collect()
     }
 
-    /// The dump and its sidecar, replayed.
+    /// Replays the dump and its sidecar.
     #[track_caller]
     pub(crate) fn replay(&self) -> Replay {
         Replay::of(&self.dump())
     }
 
-    /// The dump of a recording that was finished: trailer, nothing lost, no sidecar, and no event that cannot be.
+    /// Replays the dump of a finished recording. Asserts that it has a trailer, no damage, no
+    /// sidecar, and no event that cannot have happened.
     #[track_caller]
     pub(crate) fn whole_replay(&self) -> Replay {
         let replay = self.replay();
@@ -284,7 +289,7 @@ impl Outcome {
         replay
     }
 
-    /// What the oracle counted, as of the process's last exit handler.
+    /// Returns the oracle's counts as of the process's last exit handler.
     #[track_caller]
     pub(crate) fn oracle(&self) -> Counts {
         let line =
@@ -292,14 +297,15 @@ impl Outcome {
         Counts::parse(&line)
     }
 
-    /// A number that the scenario printed as `NAME=NUMBER` on a line of its own.
+    /// Returns a number that the scenario has printed as `NAME=NUMBER` on a line of its own.
     #[track_caller]
     pub(crate) fn number(&self, name: &str) -> u64 {
         let value = self.stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         value.unwrap_or_else(|| panic!("no {name} in {:?}", self.stdout)).parse().expect("a number")
     }
 
-    /// Names in the scenario's folder, but for those that the test puts there itself.
+    /// Returns the names of the files in the scenario's folder, without those that the test puts
+    /// there itself.
     pub(crate) fn files(&self) -> Vec<OsString> {
         let own = ["stdout", "stderr", "counts.json"];
         let names = std::fs::read_dir(self.folder.path()).expect("its folder");
@@ -308,7 +314,7 @@ impl Outcome {
     }
 }
 
-/// Exact totals, by whoever counted them.
+/// Exact totals, from the oracle or from a replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) allocations: u64,
@@ -322,7 +328,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// A line of [`Counts::print`] or of the oracle.
+    /// Reads the line of JSON that the oracle has written.
     #[track_caller]
     pub(crate) fn parse(line: &str) -> Counts {
         let count = |name: &str| {
@@ -346,23 +352,24 @@ impl Counts {
         self.allocations + self.deallocations + self.reallocations
     }
 
-    /// The same without the peak, which depends on the order in which two counters see the events of several threads.
+    /// Returns the counts without the peak, which depends on the order in which a counter sees the
+    /// events of several threads.
     pub(crate) fn without_peak(self) -> Counts {
         Counts { peak_bytes: 0, ..self }
     }
 }
 
-/// The folder of the scenario that this process runs.
+/// Returns the folder of the scenario that this process runs.
 pub(crate) fn folder() -> PathBuf {
     PathBuf::from(std::env::var_os(FOLDER).expect("only a scenario has a folder"))
 }
 
-/// Numbers that look random and are the same in every run.
+/// A generator of numbers that look random and are the same in every run.
 pub(crate) struct Lcg(pub(crate) u64);
 
 impl Lcg {
     pub(crate) fn next(&mut self) -> u64 {
-        // The constants of Knuth's MMIX; the upper bits are the good ones.
+        // The constants of Knuth's MMIX. The upper bits are the most random ones.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
@@ -371,7 +378,8 @@ impl Lcg {
         self.next() % bound
     }
 
-    /// A size such as programs ask for: mostly small, rarely large enough for a mapping of its own.
+    /// Returns a size as programs ask for: mostly small, rarely large enough for a mapping of its
+    /// own.
     pub(crate) fn size(&mut self) -> usize {
         let largest = match self.below(1000) {
             0 => 300_000,

@@ -1,5 +1,6 @@
-//! An allocator around the tracker's that notes every event twice, when it is begun and when it is done, in memory that
-//! outlives the process: what a dump of a killed process must and may hold.
+//! An allocator around the tracker's. It counts every event twice, when it begins and when it is
+//! done, in memory that outlives the process. The dump of a killed process must have all events
+//! that were done, and may have those that had begun.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::fs::File;
@@ -7,10 +8,10 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::SeqCst};
 
-/// Notes what passes through it and leaves the work to `A`.
+/// Counts the calls and forwards them to `A`.
 pub(crate) struct Noted<A>(pub(crate) A);
 
-/// How often something happened.
+/// Counts of events, by kind.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Tally {
@@ -41,7 +42,7 @@ impl Tally {
     }
 }
 
-/// What is shared with the parent; `word` is for the scenario's own use.
+/// The counts, which the parent shares. `word` is for the scenario's own use.
 #[repr(C)]
 pub(crate) struct Page {
     pub(crate) begun: Tally,
@@ -52,42 +53,44 @@ pub(crate) struct Page {
 static BEFORE: Page = Page { begun: Tally::new(), done: Tally::new(), word: AtomicU64::new(0) };
 static PAGE: AtomicPtr<Page> = AtomicPtr::new((&raw const BEFORE).cast_mut());
 
-/// The page that this process notes its events in.
+/// Returns the page in which this process counts its events.
 pub(crate) fn page() -> &'static Page {
-    // SAFETY: points to a static or to a mapping that is never unmapped.
+    // SAFETY: the pointer is to a static, or to a mapping that is never unmapped.
     unsafe { &*PAGE.load(SeqCst) }
 }
 
-/// From now on notes are taken in this file. While it is called no other thread may allocate.
+/// Counts in this file from now on. No other thread may allocate during the call.
 pub(crate) fn note_in(path: &Path) {
     let shared = open(path);
-    // What opening cost is in the first page by now, and nothing below allocates.
+    // The static page has the events of the opening by now, and nothing below allocates.
     shared.begun.copy_from(&BEFORE.begun);
     shared.done.copy_from(&BEFORE.done);
     PAGE.store(std::ptr::from_ref(shared).cast_mut(), SeqCst);
 }
 
-/// Maps the notes of a process, which may be another or gone.
+/// Maps the counts of a process, which may be another one or have ended.
 pub(crate) fn open(path: &Path) -> &'static Page {
     let file =
         File::options().read(true).write(true).create(true).truncate(false).open(path).expect("the notes");
     file.set_len(size_of::<Page>() as u64).expect("room for the notes");
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a new mapping at a place of the kernel's choice.
+    // SAFETY: a new mapping at an address that the kernel chooses.
     let start = unsafe {
         libc::mmap(std::ptr::null_mut(), size_of::<Page>(), protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
     };
     assert_ne!(start, libc::MAP_FAILED);
-    // SAFETY: page-aligned, large enough, never unmapped, and any bytes are valid atomics.
+    // SAFETY: the mapping is page-aligned, large enough and never unmapped, and any bytes are valid
+    // atomics.
     unsafe { &*start.cast::<Page>() }
 }
 
-// SAFETY: every method forwards its own arguments to `A` and returns what that returned; the notes are atomics.
+// SAFETY: every method forwards its own arguments to `A` and returns the result of `A`. The counts
+// are atomics.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Noted<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let page = page();
         page.begun.allocations.fetch_add(1, SeqCst);
-        // SAFETY: the caller's own promise.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is passed on unchanged.
         let block = unsafe { self.0.alloc(layout) };
         page.done.allocations.fetch_add(1, SeqCst);
         block
@@ -96,7 +99,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Noted<A> {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let page = page();
         page.begun.allocations.fetch_add(1, SeqCst);
-        // SAFETY: the caller's own promise.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is passed on unchanged.
         let block = unsafe { self.0.alloc_zeroed(layout) };
         page.done.allocations.fetch_add(1, SeqCst);
         block
@@ -105,7 +108,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Noted<A> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let page = page();
         page.begun.deallocations.fetch_add(1, SeqCst);
-        // SAFETY: the caller's own promise.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is passed on unchanged.
         unsafe { self.0.dealloc(block, layout) };
         page.done.deallocations.fetch_add(1, SeqCst);
     }
@@ -113,7 +116,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Noted<A> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let page = page();
         page.begun.reallocations.fetch_add(1, SeqCst);
-        // SAFETY: the caller's own promise.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is passed on unchanged.
         let moved = unsafe { self.0.realloc(block, layout, new_size) };
         page.done.reallocations.fetch_add(1, SeqCst);
         moved

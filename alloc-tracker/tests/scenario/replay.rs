@@ -1,6 +1,8 @@
-//! An independent reader of what a dump says: it applies every record to a heap of its own and notes what cannot be.
-//! In: the path of a dump, with or without a sidecar. Out: a [`Replay`]. Uses `alloc-dump` for the bytes and nothing else
-//! of the project.
+//! An independent replay of dumps. It applies every record to a heap of its own and notes records
+//! that cannot be true.
+//!
+//! In: the path of a dump, with or without a sidecar. Out: a [`Replay`]. Of the project it uses
+//! only `alloc-dump`, for the bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -15,24 +17,25 @@ use alloc_dump::trailer::{EndReason, Trailer};
 
 use super::Counts;
 
-/// All that a dump says, and the heap at its end.
+/// Everything that a dump records, and the heap at its end.
 #[derive(Default)]
 pub(crate) struct Replay {
     pub(crate) counts: Counts,
     pub(crate) events: Vec<Event>,
-    /// Address to size and stack of every block that is held at the end.
+    /// The blocks that are live at the end, by their address.
     pub(crate) live: HashMap<u64, Block>,
     pub(crate) threads: BTreeMap<u32, Thread>,
     pub(crate) nodes: HashMap<StackId, Node>,
     pub(crate) modules: Vec<Module>,
     pub(crate) samples: Vec<Sample>,
     pub(crate) lost: u64,
-    /// Stacks that the tracker has compared with those of an independent walk, and how many were different.
+    /// How many stacks the tracker has compared with those of an independent walk.
     pub(crate) checked: u64,
+    /// How many of the checked stacks were different.
     pub(crate) different: u64,
-    /// Frees of blocks that the dump had not seen; all of them must carry their size.
+    /// Frees of blocks whose allocation the dump does not have. Their records must have sizes.
     pub(crate) foreign_frees: u64,
-    /// Moves whose two halves stand apart, because another record came in between.
+    /// Reallocs whose two halves are separate records, because another record came in between.
     pub(crate) split_reallocs: u64,
     pub(crate) failed_reallocs: u64,
     pub(crate) frames: u64,
@@ -44,10 +47,12 @@ pub(crate) struct Replay {
     pub(crate) complete: bool,
     /// Whether records came from the sidecar.
     pub(crate) from_sidecar: bool,
-    /// Error number in the sidecar.
+    /// The error number (`errno`) at which the recording stopped, from the sidecar; 0 if there is
+    /// none.
     pub(crate) stopped_errno: i32,
     impossible: Vec<String>,
-    /// Of each thread, the newest last: a signal handler may move a block while its thread is moving one.
+    /// For each thread the blocks whose reallocs have begun, the newest last: address and block.
+    /// There are several if a signal handler calls `realloc` while its thread is in one.
     moving: HashMap<u32, Vec<(u64, Block)>>,
     sizes_known: bool,
     current: Option<u32>,
@@ -65,14 +70,14 @@ pub(crate) struct Block {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
     pub(crate) thread: u32,
-    pub(crate) what: What,
+    pub(crate) kind: EventKind,
     pub(crate) addr: u64,
     pub(crate) size: u64,
     pub(crate) stack: StackId,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum EventKind {
     Alloc,
     AllocZeroed,
     Dealloc { sized: bool },
@@ -91,7 +96,7 @@ pub(crate) struct Thread {
 pub(crate) struct Node {
     pub(crate) parent: StackId,
     pub(crate) pc: u64,
-    /// The module that held it when the node was made.
+    /// The module that contained the return address when the node was defined.
     pub(crate) module: Option<u32>,
 }
 
@@ -104,7 +109,7 @@ pub(crate) struct Module {
     pub(crate) build_id: Vec<u8>,
     pub(crate) path: String,
     pub(crate) mapped: bool,
-    /// How many nodes came before it.
+    /// How many nodes the dump defines before the module.
     pub(crate) nodes_before: usize,
 }
 
@@ -121,7 +126,7 @@ impl Replay {
         replay
     }
 
-    /// A dump from any source, without its sidecar.
+    /// Replays a dump from any source, without its sidecar.
     #[track_caller]
     pub(crate) fn from_reader(source: impl std::io::Read) -> Replay {
         let mut replay = Replay::default();
@@ -136,29 +141,29 @@ impl Replay {
         replay
     }
 
-    /// The newest records of a recording that was not finished.
+    /// Adds the newest records of a recording that was not finished.
     fn add_sidecar(&mut self, bytes: &[u8]) {
         let header = self.header.expect("the dump's header");
         let tail = Sidecar::parse(bytes, &header.session).expect("the sidecar of this dump");
-        self.stopped_errno = tail.stopped_errno;
+        self.stopped_errno = tail.stopped_errno.unwrap_or(0);
         assert_eq!(tail.missing_frames(self.next_seq), 0, "frames are missing between dump and sidecar");
         let mut dump = header.encode().to_vec();
-        dump.extend_from_slice(&tail.frames(self.next_seq, 0));
+        dump.extend_from_slice(&tail.recover_frames(self.next_seq, 0));
         let mut reader = Reader::new(dump.as_slice()).expect("a dump");
         while let Some(records) = reader.next_frame().expect("bytes in memory") {
             self.frame(records);
         }
-        assert_eq!(reader.loss().malformed_frames, 0, "a record in the sidecar is not whole");
+        assert_eq!(reader.damage().malformed_frames, 0, "a record in the sidecar is not whole");
         self.from_sidecar = true;
     }
 
-    /// No event that cannot have happened, as far as the dump goes.
+    /// Asserts that the dump has no event that cannot have happened. The dump may be cut short.
     #[track_caller]
     pub(crate) fn assert_sound(&self) {
         assert!(self.impossible.is_empty(), "{:#?}", self.impossible);
     }
 
-    /// A recording that was finished, with totals that are those of its records.
+    /// Asserts that the recording was finished, and that its totals are those of its records.
     #[track_caller]
     pub(crate) fn assert_whole(&self) {
         self.assert_sound();
@@ -182,7 +187,7 @@ impl Replay {
         assert_eq!(totals.truncated_stacks, truncated as u64);
     }
 
-    /// The return addresses of a stack, innermost first, and what its outermost frame hangs under.
+    /// Returns the return addresses of a stack, leaf first, and the parent of its outermost frame.
     pub(crate) fn chain(&self, stack: StackId) -> (Vec<u64>, StackId) {
         let (mut chain, mut at) = (Vec::new(), stack);
         while let Some(node) = self.nodes.get(&at) {
@@ -192,17 +197,18 @@ impl Replay {
         (chain, at)
     }
 
-    /// The nodes of a stack, innermost first.
+    /// Returns the nodes of a stack, leaf first.
     pub(crate) fn nodes_of(&self, stack: StackId) -> impl Iterator<Item = &Node> {
         std::iter::successors(self.nodes.get(&stack), |node| self.nodes.get(&node.parent))
     }
 
-    /// The module that holds this address at the end of the recording.
+    /// Returns the module that contains this address at the end of the recording.
     pub(crate) fn module_at(&self, pc: u64) -> Option<&Module> {
         self.modules.iter().find(|module| (module.start..module.end).contains(&pc))
     }
 
-    /// The only allocation of exactly this size: how a scenario marks a place in the stream.
+    /// Returns the only allocation of exactly this size. Scenarios mark moments of the stream by
+    /// such allocations.
     #[track_caller]
     pub(crate) fn only_alloc(&self, size: u64) -> Event {
         let mut found = self.allocs(size);
@@ -212,8 +218,8 @@ impl Replay {
     }
 
     pub(crate) fn allocs(&self, size: u64) -> impl Iterator<Item = &Event> {
-        let is_alloc = |what| matches!(what, What::Alloc | What::AllocZeroed);
-        self.events.iter().filter(move |event| event.size == size && is_alloc(event.what))
+        let is_alloc = |kind| matches!(kind, EventKind::Alloc | EventKind::AllocZeroed);
+        self.events.iter().filter(move |event| event.size == size && is_alloc(event.kind))
     }
 
     fn frame(&mut self, records: Records<'_>) {
@@ -229,7 +235,7 @@ impl Replay {
             Record::Thread { id } => {
                 self.current = Some(id);
                 if !self.threads.contains_key(&id) {
-                    self.impossible(format!("events of thread {id} before its start"));
+                    self.note_impossible(format!("events of thread {id} before its start"));
                 }
             }
             Record::Time { .. } => self.timed = true,
@@ -241,7 +247,7 @@ impl Replay {
                     || self.nodes.insert(id, Node { parent, pc, module }).is_some()
                     || id < StackId::FIRST
                 {
-                    self.impossible(format!("node {id:?} under {parent:?}"));
+                    self.note_impossible(format!("node {id:?} under {parent:?}"));
                 }
             }
             Record::Alloc { addr, size, stack, zeroed } => {
@@ -249,25 +255,30 @@ impl Replay {
                 self.counts.live_blocks = self.counts.live_blocks.wrapping_add(1);
                 self.counts.allocated_bytes += size;
                 self.change_live(0, size);
-                self.place(addr, Block { size, stack });
-                self.event(if zeroed { What::AllocZeroed } else { What::Alloc }, addr, size, stack);
+                self.insert_live(addr, Block { size, stack });
+                self.push_event(
+                    if zeroed { EventKind::AllocZeroed } else { EventKind::Alloc },
+                    addr,
+                    size,
+                    stack,
+                );
             }
             Record::Dealloc { addr, size, stack } => {
                 self.counts.deallocations += 1;
                 self.counts.live_blocks = self.counts.live_blocks.wrapping_sub(1);
-                let freed = self.remove(addr, size);
+                let freed = self.remove_live(addr, size);
                 self.counts.freed_bytes += freed;
                 self.change_live(freed, 0);
-                self.event(What::Dealloc { sized: size.is_some() }, addr, freed, stack);
+                self.push_event(EventKind::Dealloc { sized: size.is_some() }, addr, freed, stack);
             }
             Record::Realloc { old, old_size, new, size, stack } => {
-                let freed = self.remove(old, old_size);
+                let freed = self.remove_live(old, old_size);
                 self.moved(old, freed, new, size, stack);
             }
             Record::ReallocBegin { old, old_size } => {
                 let thread = self.current.unwrap_or_default();
                 let known = self.live.get(&old).copied();
-                let size = self.remove(old, old_size);
+                let size = self.remove_live(old, old_size);
                 let block = Block { size, stack: known.map_or(StackId::NONE, |block| block.stack) };
                 self.moving.entry(thread).or_default().push((old, block));
             }
@@ -276,20 +287,20 @@ impl Replay {
                 let thread = self.current.unwrap_or_default();
                 match self.moving.get_mut(&thread).and_then(Vec::pop) {
                     Some((old, block)) => self.moved(old, block.size, new, size, stack),
-                    _ => self.impossible(format!("thread {thread} ends a move that it did not begin")),
+                    _ => self.note_impossible(format!("thread {thread} ends a move that it did not begin")),
                 }
             }
             Record::ReallocFailed => {
                 self.failed_reallocs += 1;
                 let thread = self.current.unwrap_or_default();
                 match self.moving.get_mut(&thread).and_then(Vec::pop) {
-                    Some((old, block)) => self.place(old, block),
-                    _ => self.impossible(format!("thread {thread} fails a move that it did not begin")),
+                    Some((old, block)) => self.insert_live(old, block),
+                    _ => self.note_impossible(format!("thread {thread} fails a move that it did not begin")),
                 }
             }
             Record::Process(process) => {
                 if !self.events.is_empty() || self.pid != 0 {
-                    self.impossible("the process is not the first record".into());
+                    self.note_impossible("the process is not the first record".into());
                 }
                 self.pid = process.pid;
                 self.from_first_event = process.from_first_event;
@@ -310,24 +321,24 @@ impl Replay {
             Record::ModuleEnd { id } => {
                 match self.modules.iter_mut().find(|module| module.id == id && module.mapped) {
                     Some(module) => module.mapped = false,
-                    None => self.impossible(format!("module {id} ends and was not there")),
+                    None => self.note_impossible(format!("module {id} ends and was not there")),
                 }
             }
             Record::ThreadStart { id, os_tid } => {
                 if self.threads.insert(id, Thread { os_tid, ..Thread::default() }).is_some() {
-                    self.impossible(format!("thread {id} starts twice"));
+                    self.note_impossible(format!("thread {id} starts twice"));
                 }
             }
             Record::ThreadName { id, name } => {
                 let name = String::from_utf8_lossy(name).into_owned();
                 match self.threads.get_mut(&id) {
                     Some(thread) => thread.name = name,
-                    None => self.impossible(format!("thread {id} gets a name before its start")),
+                    None => self.note_impossible(format!("thread {id} gets a name before its start")),
                 }
             }
             Record::ThreadEnd { id } => match self.threads.get_mut(&id) {
                 Some(thread) if !thread.ended => thread.ended = true,
-                _ => self.impossible(format!("thread {id} ends and was not there")),
+                _ => self.note_impossible(format!("thread {id} ends and was not there")),
             },
             Record::Sample(sample) => self.samples.push(sample),
             Record::Lost { events } => {
@@ -338,7 +349,7 @@ impl Replay {
                 self.checked += stacks;
                 self.different += different;
             }
-            _ => self.impossible("a record of an unknown kind".into()),
+            _ => self.note_impossible("a record of an unknown kind".into()),
         }
     }
 
@@ -347,61 +358,62 @@ impl Replay {
         self.counts.freed_bytes += old_size;
         self.counts.allocated_bytes += size;
         self.change_live(old_size, size);
-        self.place(new, Block { size, stack });
-        self.event(What::Realloc { old, old_size }, new, size, stack);
+        self.insert_live(new, Block { size, stack });
+        self.push_event(EventKind::Realloc { old, old_size }, new, size, stack);
     }
 
     fn change_live(&mut self, old: u64, new: u64) {
-        // Below zero in a recording that sees the frees of older blocks.
+        // The number gets below zero if the recording sees frees of blocks that are older than it.
         self.counts.live_bytes = self.counts.live_bytes.wrapping_add(new).wrapping_sub(old);
         if (self.counts.live_bytes as i64) > self.counts.peak_bytes as i64 {
             self.counts.peak_bytes = self.counts.live_bytes;
         }
     }
 
-    fn place(&mut self, addr: u64, block: Block) {
-        // A lost free may have made room.
+    fn insert_live(&mut self, addr: u64, block: Block) {
+        // A free that was lost may have made the address available.
         if self.live.insert(addr, block).is_some() && self.lost == 0 {
-            self.impossible(format!("a block at {addr:#x}, where there is one"));
+            self.note_impossible(format!("a block at {addr:#x}, where there is one"));
         }
     }
 
-    /// Takes a block out of the heap; its size, by what was said when it was allocated or, if that was not seen, now.
-    fn remove(&mut self, addr: u64, said: Option<u64>) -> u64 {
+    /// Removes a block from the heap. Returns its size: that of the free's record if there is one,
+    /// else that of its allocation.
+    fn remove_live(&mut self, addr: u64, said: Option<u64>) -> u64 {
         let known = self.live.remove(&addr).map(|block| block.size);
         if known.is_none() {
             self.foreign_frees += 1;
             if self.sizes_known {
-                self.impossible(format!("nothing to free at {addr:#x}"));
+                self.note_impossible(format!("nothing to free at {addr:#x}"));
             }
         }
         if let (Some(known), Some(said)) = (known, said)
             && known != said
             && self.lost == 0
         {
-            self.impossible(format!("{said} bytes freed at {addr:#x}, where there are {known}"));
+            self.note_impossible(format!("{said} bytes freed at {addr:#x}, where there are {known}"));
         }
         said.or(known).unwrap_or_else(|| {
-            self.impossible(format!("a free of unknown size at {addr:#x}"));
+            self.note_impossible(format!("a free of unknown size at {addr:#x}"));
             0
         })
     }
 
-    fn event(&mut self, what: What, addr: u64, size: u64, stack: StackId) {
+    fn push_event(&mut self, kind: EventKind, addr: u64, size: u64, stack: StackId) {
         if self.current.is_none() || !self.timed {
-            self.impossible(format!("{what:?} at {addr:#x} by nobody or at no time"));
+            self.note_impossible(format!("{kind:?} at {addr:#x} without a thread or a time"));
         }
         if stack != StackId::NONE && stack >= StackId::FIRST && !self.nodes.contains_key(&stack) {
-            self.impossible(format!("{what:?} at {addr:#x} under the unknown {stack:?}"));
+            self.note_impossible(format!("{kind:?} at {addr:#x} with the unknown {stack:?}"));
         }
         let thread = self.current.unwrap_or_default();
         if let Some(thread) = self.threads.get_mut(&thread) {
             thread.events += 1;
         }
-        self.events.push(Event { thread, what, addr, size, stack });
+        self.events.push(Event { thread, kind, addr, size, stack });
     }
 
-    fn impossible(&mut self, what: String) {
+    fn note_impossible(&mut self, what: String) {
         if self.impossible.len() < 10 {
             self.impossible.push(format!("event {}: {what}", self.events.len()));
         }

@@ -1,4 +1,4 @@
-//! The test program's own symbol table: which function an address of a dump lies in.
+//! The test program's own symbol table: tells which function an address in a dump belongs to.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,8 @@ impl Symbols {
         Symbols { functions, build_id, path: path.to_str().unwrap().to_owned() }
     }
 
-    /// The mangled name of the function that holds a return address; empty outside of the program's own file.
+    /// Returns the mangled name of the function that contains a return address. Empty for addresses
+    /// outside of the program's own file.
     pub(crate) fn name(&self, replay: &Replay, return_address: u64) -> &str {
         let call = return_address - 1;
         let Some(module) = replay.module_at(call).filter(|module| module.path == self.path) else {
@@ -41,7 +42,7 @@ impl Symbols {
         }
     }
 
-    /// The names of a whole stack, innermost first.
+    /// Returns the names of the functions of a whole stack, leaf first.
     pub(crate) fn names(&self, replay: &Replay, chain: &[u64]) -> Vec<&str> {
         chain.iter().map(|address| self.name(replay, *address)).collect()
     }

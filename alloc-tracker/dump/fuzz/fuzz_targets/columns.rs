@@ -1,4 +1,4 @@
-//! Any bytes as the columns of a compressed frame.
+//! Reads any bytes as the columns of a compressed frame.
 #![no_main]
 
 #[path = "../harness.rs"]

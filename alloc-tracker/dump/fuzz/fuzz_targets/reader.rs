@@ -1,4 +1,4 @@
-//! Any bytes as a dump.
+//! Reads any bytes as a dump.
 #![no_main]
 
 #[path = "../harness.rs"]

@@ -1,4 +1,4 @@
-//! Any bytes as a recovery sidecar.
+//! Reads any bytes as a recovery sidecar.
 #![no_main]
 
 #[path = "../harness.rs"]

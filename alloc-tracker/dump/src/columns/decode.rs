@@ -1,45 +1,54 @@
-//! Columns to records, one at a time. In: the payload of a frame. Out: its records. Memory is bounded by the length that
-//! the frame's header claims and by [`MAX_COLUMNS_RECORDS`](crate::layout::MAX_COLUMNS_RECORDS).
+//! Columns to records, one at a time. In: the payload of a frame. Out: its records.
+//!
+//! Two bounds limit the memory: the decoded length that the frame's header claims, and
+//! [`MAX_COLUMNS_RECORDS`](crate::layout::MAX_COLUMNS_RECORDS).
 
 use std::fmt;
 
-use super::model::{BY_ADDRESS, BY_NUMBER, ELSEWHERE, Model, NONE};
-use super::{Column, Shape, Span, op, split};
+use super::model::{AFTER_STEPS, AddressName, BlockIndex, BlockName, FrameModel, OriginIndex};
+use super::nodes::PcIndex;
+use super::{Column, ColumnSpan, EventShape, op, split};
 use crate::layout::{COLUMNS, StackId};
-use crate::record::{Context, FIRST_COLD_TAG, Malformed, Record, tags};
+use crate::record::{DeltaContext, FIRST_COLD_TAG, MalformedRecord, Record, tags, to_u32};
 use crate::varint::{self, undelta};
 
-/// What decoding keeps from frame to frame: memory, nothing else.
-pub(crate) struct Decoder {
+/// Decodes one frame in columns after the other. It keeps only memory from one frame to the next.
+pub(crate) struct ColumnDecoder {
     zstd: zstd::bulk::Decompressor<'static>,
+    /// The decompressed payload of the frame.
     bytes: Vec<u8>,
-    state: State,
+    state: FrameState,
 }
 
+/// How far a frame was read, and what is known of it by then.
 #[derive(Debug)]
-struct State {
-    columns: [Span; COLUMNS],
-    model: Model,
+struct FrameState {
+    columns: [ColumnSpan; COLUMNS],
+    model: FrameModel,
     /// What the next record of a line is a difference from.
-    lines: Context,
+    lines: DeltaContext,
 }
 
-/// The records of one frame.
+/// The records of one frame that are still to be read.
 #[derive(Debug)]
-pub(crate) struct Columns<'a> {
+pub(crate) struct ColumnRecords<'a> {
     bytes: &'a [u8],
-    state: &'a mut State,
+    state: &'a mut FrameState,
 }
 
-impl Decoder {
-    pub(crate) fn new() -> Option<Decoder> {
-        let state = State { columns: [Span::default(); COLUMNS], model: Model::new(), lines: Context::new() };
-        Some(Decoder { zstd: zstd::bulk::Decompressor::new().ok()?, bytes: Vec::new(), state })
+impl ColumnDecoder {
+    /// A decoder without a frame. `None` if Zstandard gets no memory.
+    pub(crate) fn new() -> Option<ColumnDecoder> {
+        let columns = [ColumnSpan::default(); COLUMNS];
+        let state = FrameState { columns, model: FrameModel::new(), lines: DeltaContext::new() };
+        Some(ColumnDecoder { zstd: zstd::bulk::Decompressor::new().ok()?, bytes: Vec::new(), state })
     }
 
-    /// Takes the payload of the next frame; `None` if it is malformed. `decoded_len` is within the bound of a frame.
+    /// Decompresses the payload of the next frame to `decoded_len` bytes. `None` if the payload is
+    /// malformed. [`FrameHeader::decode`](crate::frame::FrameHeader::decode) has bounded
+    /// `decoded_len`.
     pub(crate) fn load(&mut self, payload: &[u8], decoded_len: usize) -> Option<()> {
-        self.state.columns = [Span::default(); COLUMNS];
+        self.state.columns = [ColumnSpan::default(); COLUMNS];
         if self.bytes.len() < decoded_len {
             self.bytes.resize(decoded_len, 0);
         }
@@ -47,23 +56,23 @@ impl Decoder {
         let len = self.zstd.decompress_to_buffer(payload, bytes).ok().filter(|len| *len == decoded_len)?;
         self.state.columns = split(&self.bytes[..len])?;
         self.state.model.clear();
-        self.state.lines = Context::new();
+        self.state.lines = DeltaContext::new();
         Some(())
     }
 
     /// The records of the frame that was loaded last.
-    pub(crate) fn columns(&mut self) -> Columns<'_> {
-        Columns { bytes: &self.bytes, state: &mut self.state }
+    pub(crate) fn records(&mut self) -> ColumnRecords<'_> {
+        ColumnRecords { bytes: &self.bytes, state: &mut self.state }
     }
 }
 
-impl fmt::Debug for Decoder {
+impl fmt::Debug for ColumnDecoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decoder").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("ColumnDecoder").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
-impl<'a> Columns<'a> {
+impl<'a> ColumnRecords<'a> {
     /// Whether all records were read.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -71,87 +80,88 @@ impl<'a> Columns<'a> {
         ops.at >= ops.end
     }
 
-    /// There is no more to be had from this frame.
-    pub(crate) fn give_up(&mut self) {
-        self.state.columns = [Span::default(); COLUMNS];
+    /// Skips the records that were not read.
+    pub(crate) fn skip_to_end(&mut self) {
+        self.state.columns = [ColumnSpan::default(); COLUMNS];
     }
 
-    /// The next record. `Ok(None)` for a cold record of an unknown kind, which is skipped.
+    /// Reads the next record. `Ok(None)` for a cold record of an unknown kind, which is skipped.
     #[inline]
-    pub(crate) fn next(&mut self) -> Result<Option<Record<'a>>, Malformed> {
-        let code = self.byte(Column::Op)?;
+    pub(crate) fn next(&mut self) -> Result<Option<Record<'a>>, MalformedRecord> {
+        let code = self.read_byte(Column::Op)?;
         if code <= op::LAST_EVENT {
-            return self.event(code).map(Some);
+            return self.read_event(code).map(Some);
         }
         if code >= op::LATER {
             let later = u64::from(code - op::LATER);
-            if later > op::MOST_LATER {
-                return Err(Malformed);
+            if later > op::MAX_LATER {
+                return Err(MalformedRecord);
             }
-            return Ok(Some(self.time(later)));
+            return Ok(Some(self.time_record(later)));
         }
         match code {
-            op::COLD => self.cold(),
+            op::COLD => self.read_cold(),
             op::THREAD => {
-                let id = narrow(self.number(Column::Thread)?)?;
+                let id = to_u32(self.read_number(Column::Thread)?)?;
                 self.state.model.switch_to(id);
                 Ok(Some(Record::Thread { id }))
             }
             op::TIME => {
-                let later = varint::unzigzag(self.number(Column::Time)?) as u64;
-                Ok(Some(self.time(later)))
+                let later = varint::unzigzag(self.read_number(Column::Time)?) as u64;
+                Ok(Some(self.time_record(later)))
             }
             op::REALLOC_FAILED => Ok(Some(Record::ReallocFailed)),
-            op::LINE => self.line().map(Some),
-            op::NODE..=op::LAST_NODE => self.node(code).map(Some),
-            _ => Err(Malformed),
+            op::LINE => self.read_line().map(Some),
+            op::NODE..=op::LAST_NODE => self.read_node(code).map(Some),
+            _ => Err(MalformedRecord),
         }
     }
 
-    fn time(&mut self, later: u64) -> Record<'a> {
+    /// The record of a time that is `later` microseconds after the one before.
+    fn time_record(&mut self, later: u64) -> Record<'a> {
         let time = &mut self.state.model.time;
         *time = time.wrapping_add(later);
         Record::Time { us: *time }
     }
 
     #[inline]
-    fn event(&mut self, code: u8) -> Result<Record<'a>, Malformed> {
-        let number = self.site(code)?;
-        let mut site = self.state.model.sites[number as usize];
-        let shape = Shape::of(site.tag).ok_or(Malformed)?;
-        self.state.model.arrive(number, shape.has_stack());
-        let (mut gone, mut old, mut old_size) = (NONE, 0, None);
-        if shape.frees() {
-            if code & op::REFERENCE != 0 {
-                site.reference = self.byte(Column::Reference)?;
+    fn read_event(&mut self, code: u8) -> Result<Record<'a>, MalformedRecord> {
+        let index = self.read_origin(code)?;
+        let mut origin = self.state.model.origins[index.0 as usize];
+        let shape = EventShape::of(origin.tag).ok_or(MalformedRecord)?;
+        self.state.model.begin_event(index, shape.has_stack());
+        let (mut released, mut old, mut old_size) = (BlockIndex::NONE, 0, None);
+        if shape.releases_block() {
+            if code & op::BLOCK_NAME != 0 {
+                origin.block_name = BlockName(self.read_byte(Column::BlockName)?);
             }
-            (gone, old) = self.reference(site.reference)?;
-            let known = self.state.model.blocks.get(gone as usize).map_or(0, |block| block.size);
-            if shape.sized() {
-                old_size = Some(undelta(known, self.number(Column::OldSize)?));
+            (released, old) = self.released_block(origin.block_name)?;
+            let known_size = self.state.model.blocks.get(released.0 as usize).map_or(0, |block| block.size);
+            if shape.has_old_size() {
+                old_size = Some(undelta(known_size, self.read_number(Column::OldSize)?));
             }
-            if gone != NONE {
-                self.state.model.remove(gone);
+            if released != BlockIndex::NONE {
+                self.state.model.remove_live(released);
             }
         }
         let mut new = 0;
-        if shape.allocates() {
+        if shape.adds_block() {
             if code & op::SIZE != 0 {
-                site.size = self.number(Column::Size)?;
+                origin.size = self.read_number(Column::Size)?;
             }
-            if code & op::PLACE != 0 {
-                site.place = self.byte(Column::Place)?;
+            if code & op::ADDRESS_NAME != 0 {
+                origin.address_name = AddressName(self.read_byte(Column::AddressName)?);
             }
             let mut in_place = Some(old);
-            if !shape.frees() {
-                (gone, in_place) = self.state.model.end_move_of(site.tag);
+            if !shape.releases_block() {
+                (released, in_place) = self.state.model.take_moving(origin.tag);
             }
-            new = self.place(site.place, site.size, in_place)?;
-            self.state.model.append(site.place, new, site.size);
+            new = self.new_address(origin.address_name, origin.size, in_place)?;
+            self.state.model.add_block(origin.address_name, new, origin.size);
         }
-        self.state.model.settle(number, &site, gone, shape);
-        let (size, stack) = (site.size, StackId(site.stack));
-        Ok(match site.tag {
+        self.state.model.end_event(index, &origin, released, shape);
+        let (size, stack) = (origin.size, StackId(origin.stack));
+        Ok(match origin.tag {
             tags::ALLOC => Record::Alloc { addr: new, size, stack, zeroed: false },
             tags::ALLOC_ZEROED => Record::Alloc { addr: new, size, stack, zeroed: true },
             tags::DEALLOC | tags::DEALLOC_SIZED => Record::Dealloc { addr: old, size: old_size, stack },
@@ -161,73 +171,84 @@ impl<'a> Columns<'a> {
         })
     }
 
-    /// The number of an event's site, which is in the table.
+    /// Reads the index of an event's origin, which is then in the table.
     #[inline]
-    fn site(&mut self, code: u8) -> Result<u32, Malformed> {
-        match code & op::SITE {
-            op::SITE_GUESSED => Ok(self.state.model.expected_site()),
-            op::SITE_KNOWN => {
-                let number = narrow(self.number(Column::Site)?)?;
-                if number as usize >= self.state.model.sites.len() { Err(Malformed) } else { Ok(number) }
+    fn read_origin(&mut self, code: u8) -> Result<OriginIndex, MalformedRecord> {
+        match code & op::ORIGIN {
+            op::ORIGIN_PREDICTED => Ok(self.state.model.expected_origin()),
+            op::ORIGIN_KNOWN => {
+                let index = to_u32(self.read_number(Column::Origin)?)?;
+                if index as usize >= self.state.model.origins.len() {
+                    Err(MalformedRecord)
+                } else {
+                    Ok(OriginIndex(index))
+                }
             }
-            op::SITE_NEW => {
-                let tag = self.byte(Column::Tag)?;
-                let shape = Shape::of(tag).ok_or(Malformed)?;
+            op::ORIGIN_NEW => {
+                let tag = self.read_byte(Column::Tag)?;
+                let shape = EventShape::of(tag).ok_or(MalformedRecord)?;
                 let expected = u64::from(self.state.model.expected_stack());
                 let stack = if shape.has_stack() {
-                    narrow(undelta(expected, self.number(Column::Stack)?))?
+                    to_u32(undelta(expected, self.read_number(Column::Stack)?))?
                 } else {
                     0
                 };
-                Ok(self.state.model.add_site(tag, stack))
+                Ok(self.state.model.add_origin(tag, stack))
             }
-            _ => Err(Malformed),
+            _ => Err(MalformedRecord),
         }
     }
 
-    /// The block with this name, if it is one of the frame, and its address.
+    /// The live block with this name and its address. A block from before this frame is
+    /// [`BlockIndex::NONE`].
     #[inline]
-    fn reference(&mut self, name: u8) -> Result<(u32, u64), Malformed> {
-        let number = match name {
-            0..BY_NUMBER => self.state.model.resolve(name).ok_or(Malformed)?,
-            BY_NUMBER => {
-                let last = u64::from(self.state.model.gone());
-                narrow(undelta(last, self.number(Column::Block)?))?
+    fn released_block(&mut self, name: BlockName) -> Result<(BlockIndex, u64), MalformedRecord> {
+        let index = match name {
+            BlockName(0..AFTER_STEPS) => self.state.model.block_named(name).ok_or(MalformedRecord)?,
+            BlockName::BY_INDEX => {
+                let last = u64::from(self.state.model.last_released().0);
+                BlockIndex(to_u32(undelta(last, self.read_number(Column::Block)?))?)
             }
-            BY_ADDRESS => return Ok((NONE, self.addr()?)),
-            _ => return Err(Malformed),
+            BlockName::BY_ADDRESS => return Ok((BlockIndex::NONE, self.read_addr()?)),
+            _ => return Err(MalformedRecord),
         };
-        let addr = self.state.model.addr_of(number).ok_or(Malformed)?;
-        Ok((number, addr))
+        let addr = self.state.model.live_addr(index).ok_or(MalformedRecord)?;
+        Ok((index, addr))
     }
 
+    /// The address with this name, which is read if the name says that it follows.
     #[inline]
-    fn place(&mut self, name: u8, size: u64, in_place: Option<u64>) -> Result<u64, Malformed> {
-        if name == ELSEWHERE {
-            return self.addr();
+    fn new_address(
+        &mut self,
+        name: AddressName,
+        size: u64,
+        in_place: Option<u64>,
+    ) -> Result<u64, MalformedRecord> {
+        if name == AddressName::ELSEWHERE {
+            return self.read_addr();
         }
-        self.state.model.place(name, size, in_place).ok_or(Malformed)
+        self.state.model.address_named(name, size, in_place).ok_or(MalformedRecord)
     }
 
-    fn addr(&mut self) -> Result<u64, Malformed> {
-        let delta = self.number(Column::Addr)?;
+    fn read_addr(&mut self) -> Result<u64, MalformedRecord> {
+        let delta = self.read_number(Column::Addr)?;
         let slot = self.state.model.slot();
-        slot.addr = undelta(slot.addr, delta);
-        Ok(slot.addr)
+        slot.last_addr = undelta(slot.last_addr, delta);
+        Ok(slot.last_addr)
     }
 
-    fn node(&mut self, code: u8) -> Result<Record<'a>, Malformed> {
+    fn read_node(&mut self, code: u8) -> Result<Record<'a>, MalformedRecord> {
         let nodes = &self.state.model.nodes;
         let last = nodes.last;
-        let id = match code & op::NUMBERED {
-            0 => last.checked_add(1).ok_or(Malformed)?,
-            _ => narrow(undelta(u64::from(last), self.number(Column::Node)?))?,
+        let id = match code & op::ID_FOLLOWS {
+            0 => last.checked_add(1).ok_or(MalformedRecord)?,
+            _ => to_u32(undelta(u64::from(last), self.read_number(Column::Node)?))?,
         };
-        let parent = if code & op::CHILD != 0 { last } else { self.parent()? };
+        let parent = if code & op::PARENT_IS_LAST != 0 { last } else { self.read_parent()? };
         let nodes = &self.state.model.nodes;
         let above = nodes.pc_of(parent);
-        let pc = match code & op::PC {
-            0 => self.pc(above)?,
+        let pc = match code & op::PC_PREDICTED {
+            0 => self.read_pc(above)?,
             _ => nodes.expected_below(above),
         };
         let nodes = &mut self.state.model.nodes;
@@ -235,64 +256,61 @@ impl<'a> Columns<'a> {
         Ok(Record::Node { id: StackId(id), parent: StackId(parent), pc: nodes.addr(pc) })
     }
 
-    fn parent(&mut self) -> Result<u32, Malformed> {
-        let up = self.byte(Column::Up)?;
+    fn read_parent(&mut self) -> Result<u32, MalformedRecord> {
+        let steps_and_1 = self.read_byte(Column::StepsUp)?;
         let model = &mut self.state.model;
         let stack = model.slot().stack;
-        match up.checked_sub(1) {
-            Some(steps) => model.nodes.ancestor(stack, u32::from(steps)).ok_or(Malformed),
-            None => narrow(undelta(u64::from(stack), self.number(Column::Node)?)),
+        match steps_and_1.checked_sub(1) {
+            Some(steps) => model.nodes.ancestor(stack, u32::from(steps)).ok_or(MalformedRecord),
+            None => to_u32(undelta(u64::from(stack), self.read_number(Column::Node)?)),
         }
     }
 
-    /// The number of a return address below that with the number `above`.
-    fn pc(&mut self, above: u32) -> Result<u32, Malformed> {
-        let back = narrow(self.number(Column::PcIndex)?)?;
-        let known = self.state.model.nodes.pcs();
+    /// Reads the index of a return address below the one that `above` means.
+    fn read_pc(&mut self, above: PcIndex) -> Result<PcIndex, MalformedRecord> {
+        let back = to_u32(self.read_number(Column::PcIndex)?)?;
+        let count = self.state.model.nodes.pc_count();
         if back == 0 {
-            let delta = self.number(Column::Pc)?;
+            let delta = self.read_number(Column::Pc)?;
             let nodes = &mut self.state.model.nodes;
             return Ok(nodes.add_pc(undelta(nodes.addr(above), delta)));
         }
-        known.checked_sub(back).ok_or(Malformed)
+        count.checked_sub(back).map(PcIndex).ok_or(MalformedRecord)
     }
 
     #[inline]
-    fn line(&mut self) -> Result<Record<'a>, Malformed> {
-        let State { columns, lines, .. } = &mut *self.state;
+    fn read_line(&mut self) -> Result<Record<'a>, MalformedRecord> {
+        let FrameState { columns, lines, .. } = &mut *self.state;
         let span = &mut columns[Column::Line as usize];
-        let column = self.bytes.get(..span.end).ok_or(Malformed)?;
+        let column = self.bytes.get(..span.end).ok_or(MalformedRecord)?;
         match lines.decode(column, &mut span.at)? {
             Some(record @ (Record::Enter { .. } | Record::Line { .. } | Record::Leave { .. })) => Ok(record),
-            _ => Err(Malformed),
+            _ => Err(MalformedRecord),
         }
     }
 
-    fn cold(&mut self) -> Result<Option<Record<'a>>, Malformed> {
+    fn read_cold(&mut self) -> Result<Option<Record<'a>>, MalformedRecord> {
         let span = &mut self.state.columns[Column::Cold as usize];
-        let column = self.bytes.get(..span.end).ok_or(Malformed)?;
-        if *column.get(span.at).ok_or(Malformed)? < FIRST_COLD_TAG {
-            return Err(Malformed);
+        let column = self.bytes.get(..span.end).ok_or(MalformedRecord)?;
+        if *column.get(span.at).ok_or(MalformedRecord)? < FIRST_COLD_TAG {
+            return Err(MalformedRecord);
         }
-        Context::new().decode(column, &mut span.at)
+        DeltaContext::new().decode(column, &mut span.at)
     }
 
     #[inline]
-    fn byte(&mut self, column: Column) -> Result<u8, Malformed> {
+    fn read_byte(&mut self, column: Column) -> Result<u8, MalformedRecord> {
         let span = &mut self.state.columns[column as usize];
-        let byte = *self.bytes.get(..span.end).and_then(|bytes| bytes.get(span.at)).ok_or(Malformed)?;
+        let unread = self.bytes.get(..span.end).and_then(|bytes| bytes.get(span.at));
+        let byte = *unread.ok_or(MalformedRecord)?;
         span.at += 1;
         Ok(byte)
     }
 
     #[inline]
-    fn number(&mut self, column: Column) -> Result<u64, Malformed> {
+    fn read_number(&mut self, column: Column) -> Result<u64, MalformedRecord> {
         let span = &mut self.state.columns[column as usize];
-        let bytes = self.bytes.get(..span.end).ok_or(Malformed)?;
-        varint::get(bytes, &mut span.at).ok_or(Malformed)
+        let bytes = self.bytes.get(..span.end).ok_or(MalformedRecord)?;
+        varint::get(bytes, &mut span.at).ok_or(MalformedRecord)
     }
-}
-
-fn narrow(value: u64) -> Result<u32, Malformed> {
-    u32::try_from(value).map_err(|_| Malformed)
 }

@@ -1,33 +1,37 @@
-//! Records to columns. In: payloads of raw frames. Out: the payload of one frame that holds their records.
+//! Records to columns. In: the payloads of raw frames. Out: the payload of one frame that holds all
+//! their records.
 
 use std::fmt;
 use std::io;
 
 use foldhash::HashMap;
 
-use super::model::{BY_ADDRESS, BY_NUMBER, ELSEWHERE, Model, NONE};
-use super::{Column, Shape, join, op, put};
-use crate::compress::Contents;
+use super::model::{AddressName, BlockIndex, BlockName, FrameModel, OriginIndex};
+use super::nodes::PcIndex;
+use super::{Column, EventShape, join, op, push_varint};
+use crate::compress::Fingerprint;
 use crate::layout::COLUMNS;
-use crate::record::{Context, FIRST_COLD_TAG, MAX_HOT_LEN, Malformed, Record, tags};
+use crate::record::{DeltaContext, FIRST_COLD_TAG, MAX_HOT_LEN, MalformedRecord, Record, tags};
 use crate::varint::{delta, zigzag};
 
-/// Fills one frame after the other.
-pub(crate) struct Encoder {
+/// Fills one frame in columns after the other.
+pub(crate) struct ColumnEncoder {
     zstd: zstd::bulk::Compressor<'static>,
     columns: [Vec<u8>; COLUMNS],
-    model: Model,
-    /// What the lines of the frame are differences from.
-    lines: Context,
-    /// Where the frame's blocks are that have not been freed.
-    live: HashMap<u64, u32>,
-    sites: HashMap<(u8, u32), u32>,
-    pcs: HashMap<u64, u32>,
+    model: FrameModel,
+    /// What the next record of a line is a difference from.
+    lines: DeltaContext,
+    /// The frame's live blocks by their address.
+    live: HashMap<u64, BlockIndex>,
+    /// The frame's origins by tag and stack.
+    origins: HashMap<(u8, u32), OriginIndex>,
+    /// The frame's return addresses by their value.
+    pcs: HashMap<u64, PcIndex>,
 }
 
-/// What an event says, whatever its kind.
+/// The fields of an event of any kind; those that its kind lacks are zero.
 #[derive(Clone, Copy, Default)]
-struct Event {
+struct EventFields {
     tag: u8,
     old: u64,
     old_size: Option<u64>,
@@ -36,44 +40,48 @@ struct Event {
     stack: u32,
 }
 
-impl Encoder {
-    /// With a level of Zstandard.
-    pub(crate) fn new(level: i32) -> io::Result<Encoder> {
-        Ok(Encoder {
+impl ColumnEncoder {
+    /// An encoder that compresses with this level of Zstandard.
+    pub(crate) fn new(level: i32) -> io::Result<ColumnEncoder> {
+        Ok(ColumnEncoder {
             zstd: zstd::bulk::Compressor::new(level)?,
             columns: Default::default(),
-            model: Model::new(),
-            lines: Context::new(),
+            model: FrameModel::new(),
+            lines: DeltaContext::new(),
             live: HashMap::default(),
-            sites: HashMap::default(),
+            origins: HashMap::default(),
             pcs: HashMap::default(),
         })
     }
 
-    /// Records in the frame.
+    /// How many records the frame has.
     pub(crate) fn records(&self) -> usize {
         self.columns[Column::Op as usize].len()
     }
 
-    /// Bytes in the frame before Zstandard.
+    /// Bytes of all columns, before Zstandard.
     pub(crate) fn len(&self) -> usize {
         self.columns.iter().map(Vec::len).sum()
     }
 
-    /// Appends the records of a raw frame.
-    pub(crate) fn push(&mut self, payload: &[u8], contents: &mut Contents) -> Result<(), Malformed> {
-        let (mut context, mut at) = (Context::new(), 0);
+    /// Appends the records of a raw frame, and adds them to the fingerprint.
+    pub(crate) fn push_frame(
+        &mut self,
+        payload: &[u8],
+        fingerprint: &mut Fingerprint,
+    ) -> Result<(), MalformedRecord> {
+        let (mut context, mut at) = (DeltaContext::new(), 0);
         while at < payload.len() {
             let start = at;
             let record = context.decode(payload, &mut at)?;
             if let Some(record) = &record {
-                contents.add(record);
+                fingerprint.add(record);
             }
             match record {
-                Some(record) if payload[start] < FIRST_COLD_TAG => self.hot(&record),
-                // As it is, whatever a newer version has put into it.
+                Some(record) if payload[start] < FIRST_COLD_TAG => self.push_hot(&record),
+                // Copied unread, because a newer version may have added fields to it.
                 _ => {
-                    self.op(op::COLD);
+                    self.push_op(op::COLD);
                     self.columns[Column::Cold as usize].extend_from_slice(&payload[start..at]);
                 }
             }
@@ -81,231 +89,247 @@ impl Encoder {
         Ok(())
     }
 
-    /// Ends the frame: its payload, and how long that is once decoded.
+    /// Ends the frame. Returns its compressed payload, and how many bytes that has once
+    /// decompressed.
     pub(crate) fn finish(&mut self) -> io::Result<(Vec<u8>, usize)> {
         let bytes = join(&self.columns);
         self.columns.iter_mut().for_each(Vec::clear);
         self.model.clear();
-        self.lines = Context::new();
+        self.lines = DeltaContext::new();
         self.live.clear();
-        self.sites.clear();
+        self.origins.clear();
         self.pcs.clear();
         Ok((self.zstd.compress(&bytes)?, bytes.len()))
     }
 
-    fn hot(&mut self, record: &Record<'_>) {
+    fn push_hot(&mut self, record: &Record<'_>) {
         let event = match *record {
             Record::Thread { id } => {
-                self.op(op::THREAD);
-                self.number(Column::Thread, u64::from(id));
+                self.push_op(op::THREAD);
+                self.push_number(Column::Thread, u64::from(id));
                 return self.model.switch_to(id);
             }
-            Record::Time { us } => return self.time(us),
-            Record::Node { id, parent, pc } => return self.node(id.0, parent.0, pc),
+            Record::Time { us } => return self.push_time(us),
+            Record::Node { id, parent, pc } => return self.push_node(id.0, parent.0, pc),
             Record::Alloc { addr, size, stack, zeroed } => {
                 let tag = if zeroed { tags::ALLOC_ZEROED } else { tags::ALLOC };
-                Event { tag, new: addr, size, stack: stack.0, ..Event::default() }
+                EventFields { tag, new: addr, size, stack: stack.0, ..EventFields::default() }
             }
             Record::Dealloc { addr, size, stack } => {
                 let tag = if size.is_some() { tags::DEALLOC_SIZED } else { tags::DEALLOC };
-                Event { tag, old: addr, old_size: size, stack: stack.0, ..Event::default() }
+                EventFields { tag, old: addr, old_size: size, stack: stack.0, ..EventFields::default() }
             }
             Record::Realloc { old, old_size, new, size, stack } => {
                 let tag = if old_size.is_some() { tags::REALLOC_SIZED } else { tags::REALLOC };
-                Event { tag, old, old_size, new, size, stack: stack.0 }
+                EventFields { tag, old, old_size, new, size, stack: stack.0 }
             }
             Record::ReallocBegin { old, old_size } => {
                 let tag = if old_size.is_some() { tags::REALLOC_BEGIN_SIZED } else { tags::REALLOC_BEGIN };
-                Event { tag, old, old_size, ..Event::default() }
+                EventFields { tag, old, old_size, ..EventFields::default() }
             }
             Record::ReallocEnd { new, size, stack } => {
-                Event { tag: tags::REALLOC_END, new, size, stack: stack.0, ..Event::default() }
+                EventFields { tag: tags::REALLOC_END, new, size, stack: stack.0, ..EventFields::default() }
             }
-            Record::Enter { .. } | Record::Line { .. } | Record::Leave { .. } => return self.line(record),
-            _ => return self.op(op::REALLOC_FAILED),
+            Record::Enter { .. } | Record::Line { .. } | Record::Leave { .. } => {
+                return self.push_line(record);
+            }
+            _ => return self.push_op(op::REALLOC_FAILED),
         };
-        if let Some(shape) = Shape::of(event.tag) {
-            self.event(&event, shape);
+        if let Some(shape) = EventShape::of(event.tag) {
+            self.push_event(&event, shape);
         }
     }
 
-    fn line(&mut self, record: &Record<'_>) {
+    fn push_line(&mut self, record: &Record<'_>) {
         let (mut bytes, mut len) = ([0; MAX_HOT_LEN], 0);
         if self.lines.encode(&mut bytes, &mut len, record).is_some() {
-            self.op(op::LINE);
+            self.push_op(op::LINE);
             self.columns[Column::Line as usize].extend_from_slice(&bytes[..len]);
         }
     }
 
-    fn time(&mut self, us: u64) {
+    fn push_time(&mut self, us: u64) {
         let later = us.wrapping_sub(std::mem::replace(&mut self.model.time, us));
-        if later <= op::MOST_LATER {
-            return self.op(op::LATER + later as u8);
+        if later <= op::MAX_LATER {
+            return self.push_op(op::LATER + later as u8);
         }
-        self.op(op::TIME);
-        self.number(Column::Time, zigzag(later as i64));
+        self.push_op(op::TIME);
+        self.push_number(Column::Time, zigzag(later as i64));
     }
 
-    fn event(&mut self, event: &Event, shape: Shape) {
-        let (number, mut code) = self.site(event, shape);
-        let mut site = self.model.sites[number as usize];
-        self.model.arrive(number, shape.has_stack());
-        let mut gone = NONE;
-        if shape.frees() {
-            gone = self.live.remove(&event.old).unwrap_or(NONE);
-            let name = self.name_of(gone, site.reference);
-            if name != site.reference {
-                code |= op::REFERENCE;
-                site.reference = name;
-                self.byte(Column::Reference, name);
+    fn push_event(&mut self, event: &EventFields, shape: EventShape) {
+        let (index, mut code) = self.push_origin(event, shape);
+        let mut origin = self.model.origins[index.0 as usize];
+        self.model.begin_event(index, shape.has_stack());
+        let mut released = BlockIndex::NONE;
+        if shape.releases_block() {
+            released = self.live.remove(&event.old).unwrap_or(BlockIndex::NONE);
+            let name = self.name_of_block(released, origin.block_name);
+            if name != origin.block_name {
+                code |= op::BLOCK_NAME;
+                origin.block_name = name;
+                self.push_byte(Column::BlockName, name.0);
             }
             match name {
-                BY_NUMBER => self.number(Column::Block, delta(u64::from(self.model.gone()), u64::from(gone))),
-                BY_ADDRESS => self.addr(event.old),
+                BlockName::BY_INDEX => {
+                    let last = self.model.last_released();
+                    self.push_number(Column::Block, delta(u64::from(last.0), u64::from(released.0)));
+                }
+                BlockName::BY_ADDRESS => self.push_addr(event.old),
                 _ => {}
             }
-            let known = self.model.blocks.get(gone as usize).map_or(0, |block| block.size);
+            let known_size = self.model.blocks.get(released.0 as usize).map_or(0, |block| block.size);
             if let Some(size) = event.old_size {
-                self.number(Column::OldSize, delta(known, size));
+                self.push_number(Column::OldSize, delta(known_size, size));
             }
-            if gone != NONE {
-                self.model.remove(gone);
+            if released != BlockIndex::NONE {
+                self.model.remove_live(released);
             }
         }
-        if shape.allocates() {
-            if event.size != site.size {
+        if shape.adds_block() {
+            if event.size != origin.size {
                 code |= op::SIZE;
-                site.size = event.size;
-                self.number(Column::Size, event.size);
+                origin.size = event.size;
+                self.push_number(Column::Size, event.size);
             }
             let mut in_place = Some(event.old);
-            if !shape.frees() {
-                (gone, in_place) = self.model.end_move_of(event.tag);
+            if !shape.releases_block() {
+                (released, in_place) = self.model.take_moving(event.tag);
             }
-            let name = self.name_of_place(event, site.place, in_place);
-            if name != site.place {
-                code |= op::PLACE;
-                site.place = name;
-                self.byte(Column::Place, name);
+            let name = self.name_of_address(event, origin.address_name, in_place);
+            if name != origin.address_name {
+                code |= op::ADDRESS_NAME;
+                origin.address_name = name;
+                self.push_byte(Column::AddressName, name.0);
             }
-            if name == ELSEWHERE {
-                self.addr(event.new);
+            if name == AddressName::ELSEWHERE {
+                self.push_addr(event.new);
             }
-            let block = self.model.append(name, event.new, event.size);
+            let block = self.model.add_block(name, event.new, event.size);
             self.live.insert(event.new, block);
         }
-        self.model.settle(number, &site, gone, shape);
-        self.op(code);
+        self.model.end_event(index, &origin, released, shape);
+        self.push_op(code);
     }
 
-    /// The number of an event's site, and the bits of the operation that say how it is named.
-    fn site(&mut self, event: &Event, shape: Shape) -> (u32, u8) {
-        let expected = self.model.expected_site();
-        let site = &self.model.sites[expected as usize];
-        if (site.tag, site.stack) == (event.tag, event.stack) {
-            return (expected, op::SITE_GUESSED);
+    /// Pushes what identifies an event's origin. Returns the origin's index, and the bits of the
+    /// operation that say how it is given.
+    fn push_origin(&mut self, event: &EventFields, shape: EventShape) -> (OriginIndex, u8) {
+        let expected = self.model.expected_origin();
+        let origin = &self.model.origins[expected.0 as usize];
+        if (origin.tag, origin.stack) == (event.tag, event.stack) {
+            return (expected, op::ORIGIN_PREDICTED);
         }
-        if let Some(&number) = self.sites.get(&(event.tag, event.stack)) {
-            self.number(Column::Site, u64::from(number));
-            return (number, op::SITE_KNOWN);
+        if let Some(&index) = self.origins.get(&(event.tag, event.stack)) {
+            self.push_number(Column::Origin, u64::from(index.0));
+            return (index, op::ORIGIN_KNOWN);
         }
-        self.byte(Column::Tag, event.tag);
+        self.push_byte(Column::Tag, event.tag);
         if shape.has_stack() {
             let expected = self.model.expected_stack();
-            self.number(Column::Stack, delta(u64::from(expected), u64::from(event.stack)));
+            self.push_number(Column::Stack, delta(u64::from(expected), u64::from(event.stack)));
         }
-        let number = self.model.add_site(event.tag, event.stack);
-        self.sites.insert((event.tag, event.stack), number);
-        (number, op::SITE_NEW)
+        let index = self.model.add_origin(event.tag, event.stack);
+        self.origins.insert((event.tag, event.stack), index);
+        (index, op::ORIGIN_NEW)
     }
 
-    fn name_of(&self, block: u32, guess: u8) -> u8 {
-        if block == NONE {
-            return BY_ADDRESS;
+    /// The name of a released block: the predicted one if it is right, else the shortest.
+    fn name_of_block(&self, block: BlockIndex, predicted: BlockName) -> BlockName {
+        if block == BlockIndex::NONE {
+            return BlockName::BY_ADDRESS;
         }
-        if self.model.resolve(guess) == Some(block) {
-            return guess;
+        if self.model.block_named(predicted) == Some(block) {
+            return predicted;
         }
-        // PERF: where the last one was far away, this one mostly is.
-        let most = if guess == BY_NUMBER { 2 } else { 16 };
-        self.model.name_of(block, most).unwrap_or(BY_NUMBER)
+        // PERF: an origin whose last block was far away mostly releases one that is far away again.
+        let max_steps = if predicted == BlockName::BY_INDEX { 2 } else { 16 };
+        self.model.shortest_name_of(block, max_steps).unwrap_or(BlockName::BY_INDEX)
     }
 
-    fn name_of_place(&self, event: &Event, guess: u8, in_place: Option<u64>) -> u8 {
-        if self.model.place(guess, event.size, in_place) == Some(event.new) {
-            return guess;
+    /// The name of a new block's address: the predicted one if it is right, else the first that it
+    /// has.
+    fn name_of_address(
+        &self,
+        event: &EventFields,
+        predicted: AddressName,
+        in_place: Option<u64>,
+    ) -> AddressName {
+        if self.model.address_named(predicted, event.size, in_place) == Some(event.new) {
+            return predicted;
         }
-        self.model.name_of_place(event.new, event.size, in_place).unwrap_or(ELSEWHERE)
+        self.model.name_of_address(event.new, event.size, in_place).unwrap_or(AddressName::ELSEWHERE)
     }
 
-    fn addr(&mut self, addr: u64) {
-        let before = std::mem::replace(&mut self.model.slot().addr, addr);
-        self.number(Column::Addr, delta(before, addr));
+    fn push_addr(&mut self, addr: u64) {
+        let before = std::mem::replace(&mut self.model.slot().last_addr, addr);
+        self.push_number(Column::Addr, delta(before, addr));
     }
 
-    fn node(&mut self, id: u32, parent: u32, pc: u64) {
+    fn push_node(&mut self, id: u32, parent: u32, pc: u64) {
         let mut code = op::NODE;
         let last = self.model.nodes.last;
         if last.checked_add(1) != Some(id) {
-            code |= op::NUMBERED;
-            self.number(Column::Node, delta(u64::from(last), u64::from(id)));
+            code |= op::ID_FOLLOWS;
+            self.push_number(Column::Node, delta(u64::from(last), u64::from(id)));
         }
         if parent == last {
-            code |= op::CHILD;
+            code |= op::PARENT_IS_LAST;
         } else {
-            self.parent(parent);
+            self.push_parent(parent);
         }
         let above = self.model.nodes.pc_of(parent);
         let expected = self.model.nodes.expected_below(above);
-        let number = if self.model.nodes.addr(expected) == pc {
-            code |= op::PC;
+        let index = if self.model.nodes.addr(expected) == pc {
+            code |= op::PC_PREDICTED;
             expected
         } else {
-            self.pc(above, pc)
+            self.push_pc(above, pc)
         };
-        self.model.nodes.define(id, parent, above, number);
-        self.op(code);
+        self.model.nodes.define(id, parent, above, index);
+        self.push_op(code);
     }
 
-    fn parent(&mut self, parent: u32) {
+    fn push_parent(&mut self, parent: u32) {
         let stack = self.model.slot().stack;
         match self.model.nodes.steps_to(stack, parent) {
-            Some(steps) => self.byte(Column::Up, steps as u8 + 1),
+            Some(steps) => self.push_byte(Column::StepsUp, steps as u8 + 1),
             None => {
-                self.byte(Column::Up, 0);
-                self.number(Column::Node, delta(u64::from(stack), u64::from(parent)));
+                self.push_byte(Column::StepsUp, 0);
+                self.push_number(Column::Node, delta(u64::from(stack), u64::from(parent)));
             }
         }
     }
 
-    /// The number of a return address that was not guessed.
-    fn pc(&mut self, above: u32, pc: u64) -> u32 {
-        if let Some(&number) = self.pcs.get(&pc) {
-            self.number(Column::PcIndex, u64::from(self.model.nodes.pcs() - number));
-            return number;
+    /// Pushes a return address that was not predicted, below the one that `above` means. Returns
+    /// its index.
+    fn push_pc(&mut self, above: PcIndex, pc: u64) -> PcIndex {
+        if let Some(&index) = self.pcs.get(&pc) {
+            self.push_number(Column::PcIndex, u64::from(self.model.nodes.pc_count() - index.0));
+            return index;
         }
-        self.number(Column::PcIndex, 0);
-        self.number(Column::Pc, delta(self.model.nodes.addr(above), pc));
-        let number = self.model.nodes.add_pc(pc);
-        self.pcs.insert(pc, number);
-        number
+        self.push_number(Column::PcIndex, 0);
+        self.push_number(Column::Pc, delta(self.model.nodes.addr(above), pc));
+        let index = self.model.nodes.add_pc(pc);
+        self.pcs.insert(pc, index);
+        index
     }
 
-    fn op(&mut self, code: u8) {
-        self.byte(Column::Op, code);
+    fn push_op(&mut self, code: u8) {
+        self.push_byte(Column::Op, code);
     }
 
-    fn byte(&mut self, column: Column, byte: u8) {
+    fn push_byte(&mut self, column: Column, byte: u8) {
         self.columns[column as usize].push(byte);
     }
 
-    fn number(&mut self, column: Column, value: u64) {
-        put(&mut self.columns[column as usize], value);
+    fn push_number(&mut self, column: Column, value: u64) {
+        push_varint(&mut self.columns[column as usize], value);
     }
 }
 
-impl fmt::Debug for Encoder {
+impl fmt::Debug for ColumnEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Encoder").field("records", &self.records()).finish_non_exhaustive()
+        f.debug_struct("ColumnEncoder").field("records", &self.records()).finish_non_exhaustive()
     }
 }

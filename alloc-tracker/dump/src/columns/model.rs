@@ -1,370 +1,472 @@
-//! What both ends know of a frame's events so far, and what they guess from it: sites, blocks, and for each thread what it
-//! did last. In: events. Out: guesses. The two ends stay equal because they share this code and nothing else.
+//! What both ends know of a frame's events so far, and what they predict from it.
+//!
+//! In: events. Out: predictions of the next event's origin, block, size and address. The encoder
+//! and the decoder stay equal because both update this model with the same calls in the same order.
 
-use super::Shape;
-use super::nodes::Nodes;
+use super::EventShape;
+use super::nodes::KnownNodes;
 use crate::record::tags::REALLOC_END;
 
-/// No block, no site.
-pub(super) const NONE: u32 = u32::MAX;
+/// A block's position in [`FrameModel::blocks`]: the number of blocks that appeared in the frame
+/// before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlockIndex(pub(super) u32);
 
-/// Names of blocks below this are steps from one of three places; see [`Model::resolve`].
-pub(super) const BY_NUMBER: u8 = 32;
-/// The block was not seen in this frame: its address follows.
-pub(super) const BY_ADDRESS: u8 = 33;
-/// Names that count from the newest block; behind them those that go back from the gap, then those that go on from it.
-const FROM_NEWEST: u8 = 16;
-const BACK: u8 = 8;
-const FROM_GAP_ON: u8 = FROM_NEWEST + BACK;
-
-/// The address of the block of this size that the thread freed last.
-pub(super) const REUSED: u8 = 0;
-/// The address behind the last one that was not reused.
-pub(super) const FRESH: u8 = 1;
-/// The address that the block had.
-pub(super) const IN_PLACE: u8 = 2;
-/// From here on: the address of a block freed before that one.
-pub(super) const REUSED_EARLIER: u8 = 3;
-/// The address follows.
-pub(super) const ELSEWHERE: u8 = 15;
-
-/// State is kept for so many threads; those with the same remainder share it, which costs guesses, nothing else.
-const SLOTS: usize = 256;
-const BINS: usize = 66;
-
-/// A pair of tag and stack, and what the last event with it did.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Site {
-    pub(super) size: u64,
-    pub(super) stack: u32,
-    /// The site that followed this one last in its thread.
-    next: u32,
-    pub(super) tag: u8,
-    pub(super) reference: u8,
-    pub(super) place: u8,
+impl BlockIndex {
+    /// No block. Larger than any index, so that a look-up finds nothing.
+    pub(super) const NONE: BlockIndex = BlockIndex(u32::MAX);
 }
 
-/// A block of this frame. Live ones are in the list of the thread that allocated them, newest last.
+/// An origin's position in [`FrameModel::origins`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OriginIndex(pub(super) u32);
+
+impl OriginIndex {
+    /// The origin in front of all events: what a thread did before its first event.
+    pub(super) const NONE: OriginIndex = OriginIndex(0);
+}
+
+/// A short name for the block that an event releases, from where the thread last added or released
+/// one.
+///
+/// | name | block |
+/// | --- | --- |
+/// | 0 to 15 | so many steps back from the thread's newest block |
+/// | 16 to 23 | 0 to 7 steps back from the gap that the last release left in the list |
+/// | 24 to 31 | 0 to 7 steps on from that gap |
+/// | 32 | its index follows |
+/// | 33 | its address follows |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlockName(pub(super) u8);
+
+impl BlockName {
+    /// No name with few enough steps: the block's index follows.
+    pub(super) const BY_INDEX: BlockName = BlockName(AFTER_STEPS);
+    /// The block was not seen in this frame: its address follows.
+    pub(super) const BY_ADDRESS: BlockName = BlockName(AFTER_STEPS + 1);
+}
+
+/// The first name that counts steps back from the gap.
+const BACK_FROM_GAP: u8 = 16;
+/// The first name that counts steps on from the gap.
+const ON_FROM_GAP: u8 = BACK_FROM_GAP + GAP_NAMES;
+/// How many names count steps back from the gap, and how many steps on from it.
+const GAP_NAMES: u8 = 8;
+/// The first name that counts no steps.
+pub(super) const AFTER_STEPS: u8 = 32;
+
+/// A short name for the address of a new block.
+///
+/// Names from [`FIRST_REUSED_EARLIER`] up to [`AddressName::ELSEWHERE`], exclusive, are addresses
+/// of blocks of the same bin that were freed before the one that [`AddressName::REUSED`] means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AddressName(pub(super) u8);
+
+impl AddressName {
+    /// The address of the block of the same bin that the thread freed last.
+    pub(super) const REUSED: AddressName = AddressName(0);
+    /// The address behind the block that was last added at a fresh address or at one without a
+    /// name.
+    pub(super) const FRESH: AddressName = AddressName(1);
+    /// The address that the block had before its realloc.
+    pub(super) const IN_PLACE: AddressName = AddressName(2);
+    /// No name: the address follows.
+    pub(super) const ELSEWHERE: AddressName = AddressName(15);
+}
+
+/// See [`AddressName`].
+const FIRST_REUSED_EARLIER: u8 = 3;
+const ELSEWHERE: u8 = AddressName::ELSEWHERE.0;
+
+/// The model keeps state for so many threads. Threads whose numbers have the same remainder share
+/// it, which makes predictions worse and nothing else.
+const THREAD_SLOTS: usize = 256;
+const BINS: usize = 66;
+
+/// A pair of record tag and stack, and what the last event with that pair did: the prediction for
+/// the next one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
-    pub(super) addr: u64,
+pub(super) struct Origin {
+    /// Size of the block that was added last, in bytes.
     pub(super) size: u64,
-    older: u32,
-    newer: u32,
-    /// The one below in the bin that this one is in.
-    below: u32,
+    pub(super) stack: u32,
+    /// The origin that last followed this one in its thread.
+    next: OriginIndex,
+    pub(super) tag: u8,
+    /// How the block that was released last was named.
+    pub(super) block_name: BlockName,
+    /// How the address of the block that was added last was named.
+    pub(super) address_name: AddressName,
+}
+
+/// A block of this frame. Live blocks are in the list of the thread that allocated them, newest
+/// last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownBlock {
+    pub(super) addr: u64,
+    /// In bytes.
+    pub(super) size: u64,
+    older: BlockIndex,
+    newer: BlockIndex,
+    /// The next block below in the bin that holds this one.
+    below: BlockIndex,
+    /// The thread slot whose list holds the block.
     slot: u8,
-    live: bool,
+    is_live: bool,
 }
 
 /// What a thread did last.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
-    newest: u32,
-    /// The neighbours of the block that went last.
-    older: u32,
-    newer: u32,
-    /// The block that went last.
-    gone: u32,
+pub(super) struct ThreadSlot {
+    newest: BlockIndex,
+    /// The older neighbour of the block that was released last.
+    gap_older: BlockIndex,
+    /// The newer neighbour of the block that was released last.
+    gap_newer: BlockIndex,
+    /// The block that was released last; block 0 before the first release.
+    last_released: BlockIndex,
     /// The block whose realloc has begun.
-    moving: u32,
-    site: u32,
+    moving: BlockIndex,
+    origin: OriginIndex,
     pub(super) stack: u32,
+    /// The address that [`AddressName::FRESH`] means.
     fresh: u64,
-    /// The last address that was not guessed, or fresh.
-    pub(super) addr: u64,
+    /// The last address that was fresh or had no name: what the next address without a name is a
+    /// difference from.
+    pub(super) last_addr: u64,
     /// Freed blocks by size, the last one on top.
-    bins: [u32; BINS],
+    bins: [BlockIndex; BINS],
 }
 
-/// A frame so far.
+/// What is known of a frame so far.
 #[derive(Debug)]
-pub(super) struct Model {
-    pub(super) sites: Vec<Site>,
-    pub(super) blocks: Vec<Block>,
-    slots: Vec<Slot>,
+pub(super) struct FrameModel {
+    pub(super) origins: Vec<Origin>,
+    pub(super) blocks: Vec<KnownBlock>,
+    slots: Vec<ThreadSlot>,
+    /// The current thread's slot.
     current: usize,
+    /// The last time, in microseconds since time zero.
     pub(super) time: u64,
-    pub(super) nodes: Nodes,
+    pub(super) nodes: KnownNodes,
 }
 
-impl Model {
-    pub(super) fn new() -> Model {
-        let slots = vec![Slot::new(); SLOTS];
-        let mut model =
-            Model { sites: Vec::new(), blocks: Vec::new(), slots, current: 0, time: 0, nodes: Nodes::new() };
+impl FrameModel {
+    pub(super) fn new() -> FrameModel {
+        let mut model = FrameModel {
+            origins: Vec::new(),
+            blocks: Vec::new(),
+            slots: vec![ThreadSlot::new(); THREAD_SLOTS],
+            current: 0,
+            time: 0,
+            nodes: KnownNodes::new(),
+        };
         model.clear();
         model
     }
 
     /// Forgets everything, for the next frame.
     pub(super) fn clear(&mut self) {
-        self.sites.clear();
-        // Site 0 is no event: what a thread did before its first.
-        self.sites.push(Site::new(0, 0));
+        self.origins.clear();
+        // See `OriginIndex::NONE`.
+        self.origins.push(Origin::new(0, 0));
         self.blocks.clear();
-        self.slots.fill(Slot::new());
+        self.slots.fill(ThreadSlot::new());
         (self.current, self.time) = (0, 0);
         self.nodes.clear();
     }
 
     pub(super) fn switch_to(&mut self, thread: u32) {
-        self.current = thread as usize % SLOTS;
+        self.current = thread as usize % THREAD_SLOTS;
     }
 
+    /// The current thread's slot.
     #[inline]
-    pub(super) fn slot(&mut self) -> &mut Slot {
+    pub(super) fn slot(&mut self) -> &mut ThreadSlot {
         &mut self.slots[self.current]
     }
 
-    /// The block that the thread let go last.
+    /// The block that the current thread released last.
     #[inline]
-    pub(super) fn gone(&self) -> u32 {
-        self.slots[self.current].gone
+    pub(super) fn last_released(&self) -> BlockIndex {
+        self.slots[self.current].last_released
     }
 
-    /// The site that the thread is expected at; 0 for none.
+    /// The origin that the current thread's next event is predicted to have.
     #[inline]
-    pub(super) fn expected_site(&self) -> u32 {
-        self.sites[self.slots[self.current].site as usize].next
+    pub(super) fn expected_origin(&self) -> OriginIndex {
+        self.origins[self.slots[self.current].origin.0 as usize].next
     }
 
-    /// The stack that a new site is expected to have: of a node that has just been defined, else the last one.
+    /// The stack that a new origin is predicted to have: the node that was just defined, else the
+    /// thread's last stack.
     pub(super) fn expected_stack(&mut self) -> u32 {
         self.nodes.just_defined().unwrap_or(self.slots[self.current].stack)
     }
 
-    pub(super) fn add_site(&mut self, tag: u8, stack: u32) -> u32 {
-        self.sites.push(Site::new(tag, stack));
-        (self.sites.len() - 1) as u32
+    pub(super) fn add_origin(&mut self, tag: u8, stack: u32) -> OriginIndex {
+        self.origins.push(Origin::new(tag, stack));
+        OriginIndex((self.origins.len() - 1) as u32)
     }
 
-    /// The thread is at this site, which is in the table.
+    /// Begins an event: the current thread is at this origin, which is in the table.
     #[inline]
-    pub(super) fn arrive(&mut self, site: u32, has_stack: bool) {
+    pub(super) fn begin_event(&mut self, origin: OriginIndex, has_stack: bool) {
         let slot = &mut self.slots[self.current];
-        self.sites[std::mem::replace(&mut slot.site, site) as usize].next = site;
+        self.origins[std::mem::replace(&mut slot.origin, origin).0 as usize].next = origin;
         if has_stack {
-            slot.stack = self.sites[site as usize].stack;
-            self.nodes.used();
+            slot.stack = self.origins[origin.0 as usize].stack;
+            self.nodes.note_stack_used();
         }
     }
 
-    /// The block with this name: 0 to 15 steps back from the newest of the thread, 0 to 7 steps back or on from where
-    /// the last one went.
+    /// The live block with this name; `None` if there is none, or if the name counts no steps.
     #[inline]
-    pub(super) fn resolve(&self, name: u8) -> Option<u32> {
+    pub(super) fn block_named(&self, name: BlockName) -> Option<BlockIndex> {
         let slot = &self.slots[self.current];
-        let (mut at, mut steps, on) = match name {
-            0..FROM_NEWEST => (slot.newest, name, false),
-            FROM_NEWEST..FROM_GAP_ON => (slot.older, name - FROM_NEWEST, false),
-            FROM_GAP_ON..BY_NUMBER => (slot.newer, name - FROM_GAP_ON, true),
+        let (mut at, mut steps, goes_on) = match name.0 {
+            name @ 0..BACK_FROM_GAP => (slot.newest, name, false),
+            name @ BACK_FROM_GAP..ON_FROM_GAP => (slot.gap_older, name - BACK_FROM_GAP, false),
+            name @ ON_FROM_GAP..AFTER_STEPS => (slot.gap_newer, name - ON_FROM_GAP, true),
             _ => return None,
         };
         loop {
-            let block = self.blocks.get(at as usize).filter(|block| block.live)?;
+            let block = self.blocks.get(at.0 as usize).filter(|block| block.is_live)?;
             if steps == 0 {
                 return Some(at);
             }
             steps -= 1;
-            at = if on { block.newer } else { block.older };
+            at = if goes_on { block.newer } else { block.older };
         }
     }
 
-    /// The name of a block that needs the fewest steps, if it has one with at most so many.
-    pub(super) fn name_of(&self, wanted: u32, most: u8) -> Option<u8> {
+    /// The name of a block that needs the fewest steps, if that is fewer than `max_steps`.
+    pub(super) fn shortest_name_of(&self, wanted: BlockIndex, max_steps: u8) -> Option<BlockName> {
         let slot = &self.slots[self.current];
-        let (mut newest, mut back, mut on) = (slot.newest, slot.older, slot.newer);
-        let next = |at: u32, on: bool| match self.blocks.get(at as usize) {
-            Some(block) if block.live => {
-                if on {
+        let (mut newest, mut back, mut on) = (slot.newest, slot.gap_older, slot.gap_newer);
+        let neighbour = |at: BlockIndex, goes_on: bool| match self.blocks.get(at.0 as usize) {
+            Some(block) if block.is_live => {
+                if goes_on {
                     block.newer
                 } else {
                     block.older
                 }
             }
-            _ => NONE,
+            _ => BlockIndex::NONE,
         };
-        for steps in 0..FROM_NEWEST.min(most) {
-            let near = steps < BACK;
+        for steps in 0..BACK_FROM_GAP.min(max_steps) {
+            let is_near = steps < GAP_NAMES;
             if newest == wanted {
-                return Some(steps);
-            } else if near && back == wanted {
-                return Some(FROM_NEWEST + steps);
-            } else if near && on == wanted {
-                return Some(FROM_GAP_ON + steps);
+                return Some(BlockName(steps));
+            } else if is_near && back == wanted {
+                return Some(BlockName(BACK_FROM_GAP + steps));
+            } else if is_near && on == wanted {
+                return Some(BlockName(ON_FROM_GAP + steps));
             }
-            (newest, back, on) = (next(newest, false), next(back, false), next(on, true));
+            (newest, back, on) = (neighbour(newest, false), neighbour(back, false), neighbour(on, true));
         }
         None
     }
 
-    /// The address of a block that is live.
+    /// The address of a block, if it is live.
     #[inline]
-    pub(super) fn addr_of(&self, number: u32) -> Option<u64> {
-        self.blocks.get(number as usize).filter(|block| block.live).map(|block| block.addr)
+    pub(super) fn live_addr(&self, block: BlockIndex) -> Option<u64> {
+        self.blocks.get(block.0 as usize).filter(|block| block.is_live).map(|block| block.addr)
     }
 
-    /// A live block goes: it is taken out of its list.
+    /// Removes a live block from its list and leaves the gap that names count from.
     #[inline]
-    pub(super) fn remove(&mut self, number: u32) {
-        let block = &mut self.blocks[number as usize];
-        block.live = false;
+    pub(super) fn remove_live(&mut self, released: BlockIndex) {
+        let block = &mut self.blocks[released.0 as usize];
+        block.is_live = false;
         let (older, newer, slot) = (block.older, block.newer, block.slot);
-        if let Some(block) = self.blocks.get_mut(older as usize) {
+        if let Some(block) = self.blocks.get_mut(older.0 as usize) {
             block.newer = newer;
         }
-        match self.blocks.get_mut(newer as usize) {
+        match self.blocks.get_mut(newer.0 as usize) {
             Some(block) => block.older = older,
             None => self.slots[slot as usize].newest = older,
         }
         let slot = self.slot();
-        (slot.older, slot.newer, slot.gone) = (older, newer, number);
+        (slot.gap_older, slot.gap_newer, slot.last_released) = (older, newer, released);
     }
 
-    /// For the second half of a realloc: the block whose realloc the thread has begun, and its address.
-    pub(super) fn end_move_of(&mut self, tag: u8) -> (u32, Option<u64>) {
+    /// Takes the block whose realloc the thread has begun, and its address, if the tag is that of
+    /// the second half of a realloc.
+    pub(super) fn take_moving(&mut self, tag: u8) -> (BlockIndex, Option<u64>) {
         if tag != REALLOC_END {
-            return (NONE, None);
+            return (BlockIndex::NONE, None);
         }
-        let number = std::mem::replace(&mut self.slot().moving, NONE);
-        (number, self.blocks.get(number as usize).map(|block| block.addr))
+        let block = std::mem::replace(&mut self.slot().moving, BlockIndex::NONE);
+        (block, self.blocks.get(block.0 as usize).map(|block| block.addr))
     }
 
-    /// The address with this name for a block of this size.
+    /// The address with this name for a block of `size` bytes. `in_place` is the address that
+    /// [`AddressName::IN_PLACE`] means.
     #[inline]
-    pub(super) fn place(&self, name: u8, size: u64, in_place: Option<u64>) -> Option<u64> {
+    pub(super) fn address_named(&self, name: AddressName, size: u64, in_place: Option<u64>) -> Option<u64> {
         let slot = &self.slots[self.current];
         match name {
-            FRESH => Some(slot.fresh),
-            IN_PLACE => in_place,
-            REUSED => self.freed(size, 0),
-            REUSED_EARLIER..ELSEWHERE => self.freed(size, name - REUSED_EARLIER + 1),
+            AddressName::FRESH => Some(slot.fresh),
+            AddressName::IN_PLACE => in_place,
+            AddressName::REUSED => self.freed_addr(size, 0),
+            AddressName(name @ FIRST_REUSED_EARLIER..ELSEWHERE) => {
+                self.freed_addr(size, name - FIRST_REUSED_EARLIER + 1)
+            }
             _ => None,
         }
     }
 
-    fn freed(&self, size: u64, steps: u8) -> Option<u64> {
+    /// The address of the block that is `steps` below the top of the bin for `size` bytes.
+    fn freed_addr(&self, size: u64, steps: u8) -> Option<u64> {
         let mut at = *self.slots[self.current].bins.get(bin_of(size))?;
         for _ in 0..steps {
-            at = self.blocks.get(at as usize)?.below;
+            at = self.blocks.get(at.0 as usize)?.below;
         }
-        self.blocks.get(at as usize).map(|block| block.addr)
+        self.blocks.get(at.0 as usize).map(|block| block.addr)
     }
 
-    /// The first name of an address, if it has one.
-    pub(super) fn name_of_place(&self, addr: u64, size: u64, in_place: Option<u64>) -> Option<u8> {
-        let known = [REUSED, FRESH, IN_PLACE];
-        if let Some(name) = known.into_iter().find(|name| self.place(*name, size, in_place) == Some(addr)) {
+    /// The first name that an address has, if it has one.
+    pub(super) fn name_of_address(&self, addr: u64, size: u64, in_place: Option<u64>) -> Option<AddressName> {
+        let known = [AddressName::REUSED, AddressName::FRESH, AddressName::IN_PLACE];
+        let is_it = |name: &AddressName| self.address_named(*name, size, in_place) == Some(addr);
+        if let Some(name) = known.into_iter().find(is_it) {
             return Some(name);
         }
-        let below = |at: u32| self.blocks.get(at as usize).map(|block| (block.addr, block.below));
-        let (_, mut at) = below(*self.slots[self.current].bins.get(bin_of(size))?)?;
-        for name in REUSED_EARLIER..ELSEWHERE {
-            let (freed, next) = below(at)?;
+        let block = |at: BlockIndex| self.blocks.get(at.0 as usize).map(|block| (block.addr, block.below));
+        let (_, mut at) = block(*self.slots[self.current].bins.get(bin_of(size))?)?;
+        for name in FIRST_REUSED_EARLIER..ELSEWHERE {
+            let (freed, below) = block(at)?;
             if freed == addr {
-                return Some(name);
+                return Some(AddressName(name));
             }
-            at = next;
+            at = below;
         }
         None
     }
 
-    /// A block appears at an address that was named so.
+    /// Adds a block of `size` bytes at an address that was named so, as the newest of the current
+    /// thread.
     #[inline]
-    pub(super) fn append(&mut self, name: u8, addr: u64, size: u64) -> u32 {
-        let number = self.blocks.len() as u32;
-        self.take(name, addr, size);
+    pub(super) fn add_block(&mut self, name: AddressName, addr: u64, size: u64) -> BlockIndex {
+        let index = BlockIndex(self.blocks.len() as u32);
+        self.use_address(name, addr, size);
         let slot = &mut self.slots[self.current];
-        let older = std::mem::replace(&mut slot.newest, number);
-        let slot = self.current as u8;
-        self.blocks.push(Block { addr, size, older, newer: NONE, below: NONE, slot, live: true });
-        if let Some(block) = self.blocks.get_mut(older as usize) {
-            block.newer = number;
+        let older = std::mem::replace(&mut slot.newest, index);
+        self.blocks.push(KnownBlock {
+            addr,
+            size,
+            older,
+            newer: BlockIndex::NONE,
+            below: BlockIndex::NONE,
+            slot: self.current as u8,
+            is_live: true,
+        });
+        if let Some(block) = self.blocks.get_mut(older.0 as usize) {
+            block.newer = index;
         }
-        number
+        index
     }
 
-    /// Ends an event: what its site is remembered for, and what becomes of the block that went.
+    /// Ends an event: its origin remembers what the event did, and the address of the block that it
+    /// released may be reused from now on.
     #[inline]
-    pub(super) fn settle(&mut self, number: u32, site: &Site, gone: u32, shape: Shape) {
-        let remembered = &mut self.sites[number as usize];
-        (remembered.reference, remembered.place, remembered.size) = (site.reference, site.place, site.size);
+    pub(super) fn end_event(
+        &mut self,
+        index: OriginIndex,
+        origin: &Origin,
+        released: BlockIndex,
+        shape: EventShape,
+    ) {
+        let remembered = &mut self.origins[index.0 as usize];
+        remembered.block_name = origin.block_name;
+        remembered.address_name = origin.address_name;
+        remembered.size = origin.size;
         if !shape.has_stack() {
-            self.slot().moving = gone;
-        } else if !(shape.allocates() && site.place == IN_PLACE) {
-            self.bin(gone);
+            self.slot().moving = released;
+        } else if !(shape.adds_block() && origin.address_name == AddressName::IN_PLACE) {
+            self.put_into_bin(released);
         }
     }
 
-    /// The address of a block that is gone may be handed out again.
+    /// Puts a released block on top of its bin: the allocator may hand out its address again.
     #[inline]
-    fn bin(&mut self, number: u32) {
-        if let Some(block) = self.blocks.get_mut(number as usize)
+    fn put_into_bin(&mut self, released: BlockIndex) {
+        if let Some(block) = self.blocks.get_mut(released.0 as usize)
             && let Some(top) = self.slots[self.current].bins.get_mut(bin_of(block.size))
         {
-            block.below = std::mem::replace(top, number);
+            block.below = std::mem::replace(top, released);
         }
     }
 
-    /// Takes an address out of its bin. A bin whose top was not wanted loses it: the allocator has put it to some other use.
+    /// Takes an address out of its bin. A bin whose top was not used loses that too, because the
+    /// allocator has apparently used the address for something else.
     #[inline]
-    fn take(&mut self, name: u8, addr: u64, size: u64) {
+    fn use_address(&mut self, name: AddressName, addr: u64, size: u64) {
         let slot = &mut self.slots[self.current];
-        if matches!(name, FRESH | ELSEWHERE) {
-            slot.fresh = addr.wrapping_add(chunk(size));
-            slot.addr = addr;
+        if matches!(name, AddressName::FRESH | AddressName::ELSEWHERE) {
+            slot.fresh = addr.wrapping_add(footprint(size));
+            slot.last_addr = addr;
         }
         let Some(top) = slot.bins.get_mut(bin_of(size)) else { return };
         match name {
-            IN_PLACE => {}
-            REUSED_EARLIER..ELSEWHERE => {
+            AddressName::IN_PLACE => {}
+            AddressName(name @ FIRST_REUSED_EARLIER..ELSEWHERE) => {
                 let mut above = *top;
-                for _ in 0..name - REUSED_EARLIER {
-                    above = self.blocks.get(above as usize).map_or(NONE, |block| block.below);
+                for _ in 0..name - FIRST_REUSED_EARLIER {
+                    above = self.blocks.get(above.0 as usize).map_or(BlockIndex::NONE, |block| block.below);
                 }
-                let taken = self.blocks.get(above as usize).map_or(NONE, |block| block.below);
-                let below = self.blocks.get(taken as usize).map_or(NONE, |block| block.below);
-                if let Some(above) = self.blocks.get_mut(above as usize) {
+                let used = self.blocks.get(above.0 as usize).map_or(BlockIndex::NONE, |block| block.below);
+                let below = self.blocks.get(used.0 as usize).map_or(BlockIndex::NONE, |block| block.below);
+                if let Some(above) = self.blocks.get_mut(above.0 as usize) {
                     above.below = below;
                 }
             }
-            _ => *top = self.blocks.get(*top as usize).map_or(NONE, |block| block.below),
+            _ => *top = self.blocks.get(top.0 as usize).map_or(BlockIndex::NONE, |block| block.below),
         }
     }
 }
 
-impl Site {
-    fn new(tag: u8, stack: u32) -> Site {
-        Site { size: 0, stack, next: 0, tag, reference: 0, place: 0 }
+impl Origin {
+    fn new(tag: u8, stack: u32) -> Origin {
+        Origin {
+            size: 0,
+            stack,
+            next: OriginIndex::NONE,
+            tag,
+            block_name: BlockName(0),
+            address_name: AddressName::REUSED,
+        }
     }
 }
 
-impl Slot {
-    const fn new() -> Slot {
-        Slot {
-            newest: NONE,
-            older: NONE,
-            newer: NONE,
-            gone: 0,
-            moving: NONE,
-            site: 0,
+impl ThreadSlot {
+    const fn new() -> ThreadSlot {
+        ThreadSlot {
+            newest: BlockIndex::NONE,
+            gap_older: BlockIndex::NONE,
+            gap_newer: BlockIndex::NONE,
+            last_released: BlockIndex(0),
+            moving: BlockIndex::NONE,
+            origin: OriginIndex::NONE,
             stack: 0,
             fresh: 0,
-            addr: 0,
-            bins: [NONE; BINS],
+            last_addr: 0,
+            bins: [BlockIndex::NONE; BINS],
         }
     }
 }
 
-/// The bytes that a block of this size takes up in many allocators: eight more, in steps of sixteen, 32 at least.
+/// The bytes that a block of this size takes up in many allocators: eight more, rounded up to a
+/// multiple of 16, and at least 32.
 #[inline]
-fn chunk(size: u64) -> u64 {
+fn footprint(size: u64) -> u64 {
     (size.wrapping_add(23) & !15).max(32)
 }
 
-/// Blocks whose addresses may take each other's place. Large ones are in none.
+/// The bin of blocks that may have each other's address. For large blocks the result is beyond the
+/// last bin.
 #[inline]
 fn bin_of(size: u64) -> usize {
-    usize::try_from(chunk(size) / 16).unwrap_or(BINS)
+    usize::try_from(footprint(size) / 16).unwrap_or(BINS)
 }

@@ -1,15 +1,16 @@
-//! The cold records, as bytes and back: whole values behind a length.
+//! Cold records to bytes and back. Their fields are whole values behind a length.
 
-use super::context::tag;
+use super::context::put_tag;
 use super::tags::*;
-use super::{Function, Module, Process, Record, Sample};
+use super::{Function, Module, PageFaults, Process, Record, ResidentBytes, Sample};
 use crate::layout::MAX_TEXT;
 use crate::varint;
 
-/// A flag of a process.
+/// A bit of the flags of a [`Process`], which stand behind its other fields if any is set.
 const DEBUG_ASSERTIONS: u64 = 1;
 
-/// Cold records: tag, length in three bytes (so that it can be filled in afterwards), fields.
+/// Writes a cold record at `*at`: tag, length, fields. The length is a varint padded to three
+/// bytes, because it is filled in last. `None` if the record does not fit.
 pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -> Option<()> {
     let kind = match record {
         Record::Process(_) => PROCESS,
@@ -27,7 +28,7 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
         Record::Mark { .. } => MARK,
         _ => return None,
     };
-    tag(buf, at, kind)?;
+    put_tag(buf, at, kind)?;
     let length_at = *at;
     *at += 3;
     match record {
@@ -86,9 +87,9 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             varint::put(buf, at, u64::from(function.end_line))?;
         }
         Record::Usage { rss, minor_faults, major_faults } => {
-            varint::put(buf, at, *rss)?;
-            varint::put(buf, at, u64::from(*minor_faults))?;
-            varint::put(buf, at, u64::from(*major_faults))?;
+            varint::put(buf, at, rss.0)?;
+            varint::put(buf, at, u64::from(minor_faults.0))?;
+            varint::put(buf, at, u64::from(major_faults.0))?;
         }
         Record::MarkName { id, name } => {
             varint::put(buf, at, u64::from(*id))?;
@@ -106,7 +107,8 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
     Some(())
 }
 
-/// `Some(None)` for an unknown kind, `None` for a malformed record of a known one.
+/// Reads the fields of a cold record. `Some(None)` for a record of an unknown kind, `None` for a
+/// malformed record of a known kind.
 pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>> {
     let at = &mut 0;
     let word = |at: &mut usize| varint::get(payload, at);
@@ -153,13 +155,18 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
             start_line: id(at)?,
             end_line: id(at)?,
         }),
-        USAGE => Record::Usage { rss: word(at)?, minor_faults: id(at)?, major_faults: id(at)? },
+        USAGE => Record::Usage {
+            rss: ResidentBytes(word(at)?),
+            minor_faults: PageFaults(id(at)?),
+            major_faults: PageFaults(id(at)?),
+        },
         MARK_NAME => Record::MarkName { id: id(at)?, name: get_text(payload, at)? },
         MARK => Record::Mark { id: id(at)? },
         _ => return Some(None),
     }))
 }
 
+/// Writes the length of a text and the text at `*at`. Cuts texts that are longer than [`MAX_TEXT`].
 fn put_text(buf: &mut [u8], at: &mut usize, text: &[u8]) -> Option<()> {
     let text = &text[..text.len().min(MAX_TEXT)];
     varint::put(buf, at, text.len() as u64)?;
@@ -168,6 +175,7 @@ fn put_text(buf: &mut [u8], at: &mut usize, text: &[u8]) -> Option<()> {
     Some(())
 }
 
+/// Reads a text at `*at`. `None` if it is cut short, or longer than [`MAX_TEXT`].
 fn get_text<'a>(buf: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
     let len = usize::try_from(varint::get(buf, at)?).ok().filter(|len| *len <= MAX_TEXT)?;
     let text = buf.get(*at..)?.get(..len)?;

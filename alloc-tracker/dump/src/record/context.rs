@@ -1,14 +1,15 @@
-//! The hot records, as bytes and back: differences from the record before.
+//! Hot records to bytes and back. Most of their fields are differences from the record before.
 
 use super::cold::{decode_cold, encode_cold};
 use super::tags::*;
-use super::{FIRST_COLD_TAG, Malformed, Record};
+use super::{FIRST_COLD_TAG, MalformedRecord, Record};
 use crate::layout::StackId;
 use crate::varint::{self, delta, undelta};
 
-/// What records are differences from. Both ends begin every frame with the default and update it record by record.
+/// The values that the fields of the next record are differences from. The writer and the reader
+/// begin every frame with zeros and update them record by record.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Context {
+pub struct DeltaContext {
     time: u64,
     addr: u64,
     stack: u64,
@@ -19,28 +20,29 @@ pub struct Context {
     line: u64,
 }
 
-impl Context {
-    pub(crate) const fn new() -> Context {
-        Context { time: 0, addr: 0, stack: 0, node: 0, parent: 0, pc: 0, activation: 0, line: 0 }
+impl DeltaContext {
+    pub(crate) const fn new() -> DeltaContext {
+        DeltaContext { time: 0, addr: 0, stack: 0, node: 0, parent: 0, pc: 0, activation: 0, line: 0 }
     }
 
-    /// Writes `record` at `*at`. `None` if it does not fit; `*at` and the context are then unspecified, so a
-    /// caller keeps copies of both.
+    /// Writes `record` at `*at` and moves `*at` behind it. `None` if the record does not fit; `*at`
+    /// and the context are then unspecified, so the caller keeps copies of both.
     #[inline]
     pub(crate) fn encode(&mut self, buf: &mut [u8], at: &mut usize, record: &Record<'_>) -> Option<()> {
         match *record {
             Record::Thread { id } => {
-                tag(buf, at, THREAD)?;
+                put_tag(buf, at, THREAD)?;
                 varint::put(buf, at, u64::from(id))
             }
             Record::Time { us } => {
-                tag(buf, at, TIME)?;
-                // A clock that went back is no reason to lose the frame: its records get the latest time so far.
+                put_tag(buf, at, TIME)?;
+                // A clock that went back must not cost the frame: its records get the latest time
+                // so far.
                 let us = us.max(self.time);
                 varint::put(buf, at, us - std::mem::replace(&mut self.time, us))
             }
             Record::Node { id, parent, pc } => {
-                tag(buf, at, NODE)?;
+                put_tag(buf, at, NODE)?;
                 put_delta(buf, at, &mut self.node, u64::from(id.0))?;
                 put_delta(buf, at, &mut self.parent, u64::from(parent.0))?;
                 put_delta(buf, at, &mut self.pc, pc)
@@ -48,7 +50,7 @@ impl Context {
             Record::Alloc { addr, size, stack, zeroed } => self.put_alloc(buf, at, addr, size, stack, zeroed),
             Record::Dealloc { addr, size, stack } => self.put_dealloc(buf, at, addr, size, stack),
             Record::Realloc { old, old_size, new, size, stack } => {
-                tag(buf, at, if old_size.is_some() { REALLOC_SIZED } else { REALLOC })?;
+                put_tag(buf, at, if old_size.is_some() { REALLOC_SIZED } else { REALLOC })?;
                 put_delta(buf, at, &mut self.addr, old)?;
                 put_optional(buf, at, old_size)?;
                 put_delta(buf, at, &mut self.addr, new)?;
@@ -56,61 +58,62 @@ impl Context {
                 self.put_stack(buf, at, stack)
             }
             Record::ReallocBegin { old, old_size } => {
-                tag(buf, at, if old_size.is_some() { REALLOC_BEGIN_SIZED } else { REALLOC_BEGIN })?;
+                put_tag(buf, at, if old_size.is_some() { REALLOC_BEGIN_SIZED } else { REALLOC_BEGIN })?;
                 put_delta(buf, at, &mut self.addr, old)?;
                 put_optional(buf, at, old_size)
             }
             Record::ReallocEnd { new, size, stack } => {
-                tag(buf, at, REALLOC_END)?;
+                put_tag(buf, at, REALLOC_END)?;
                 put_delta(buf, at, &mut self.addr, new)?;
                 varint::put(buf, at, size)?;
                 self.put_stack(buf, at, stack)
             }
-            Record::ReallocFailed => tag(buf, at, REALLOC_FAILED),
+            Record::ReallocFailed => put_tag(buf, at, REALLOC_FAILED),
             Record::Enter { function, activation } => {
-                tag(buf, at, ENTER)?;
+                put_tag(buf, at, ENTER)?;
                 varint::put(buf, at, u64::from(function))?;
                 put_delta(buf, at, &mut self.activation, activation)
             }
             Record::Line { activation, line } => self.put_line(buf, at, activation, line),
             Record::Leave { activation, ended } => {
-                tag(buf, at, if ended { LEAVE } else { PAUSE })?;
+                put_tag(buf, at, if ended { LEAVE } else { PAUSE })?;
                 put_delta(buf, at, &mut self.activation, activation)
             }
             _ => encode_cold(buf, at, record),
         }
     }
 
-    /// Reads the record at `*at`. `Ok(None)` for a cold record of an unknown kind, which is skipped.
+    /// Reads the record at `*at` and moves `*at` behind it. `Ok(None)` for a cold record of an
+    /// unknown kind, which is skipped.
     #[inline]
     pub(crate) fn decode<'a>(
         &mut self,
         buf: &'a [u8],
         at: &mut usize,
-    ) -> Result<Option<Record<'a>>, Malformed> {
-        let kind = *buf.get(*at).ok_or(Malformed)?;
+    ) -> Result<Option<Record<'a>>, MalformedRecord> {
+        let kind = *buf.get(*at).ok_or(MalformedRecord)?;
         *at += 1;
         if kind >= FIRST_COLD_TAG {
-            let len = usize::try_from(get(buf, at)?).map_err(|_| Malformed)?;
-            let end = at.checked_add(len).ok_or(Malformed)?;
-            let payload = buf.get(*at..end).ok_or(Malformed)?;
+            let len = usize::try_from(get_varint(buf, at)?).map_err(|_| MalformedRecord)?;
+            let end = at.checked_add(len).ok_or(MalformedRecord)?;
+            let payload = buf.get(*at..end).ok_or(MalformedRecord)?;
             *at = end;
-            return decode_cold(kind, payload).ok_or(Malformed);
+            return decode_cold(kind, payload).ok_or(MalformedRecord);
         }
         Ok(Some(match kind {
-            THREAD => Record::Thread { id: narrow(get(buf, at)?)? },
+            THREAD => Record::Thread { id: to_u32(get_varint(buf, at)?)? },
             TIME => {
-                self.time = self.time.checked_add(get(buf, at)?).ok_or(Malformed)?;
+                self.time = self.time.checked_add(get_varint(buf, at)?).ok_or(MalformedRecord)?;
                 Record::Time { us: self.time }
             }
             NODE => {
-                let id = StackId(narrow(get_delta(buf, at, &mut self.node)?)?);
-                let parent = StackId(narrow(get_delta(buf, at, &mut self.parent)?)?);
+                let id = StackId(to_u32(get_delta(buf, at, &mut self.node)?)?);
+                let parent = StackId(to_u32(get_delta(buf, at, &mut self.parent)?)?);
                 Record::Node { id, parent, pc: get_delta(buf, at, &mut self.pc)? }
             }
             ALLOC | ALLOC_ZEROED => Record::Alloc {
                 addr: get_delta(buf, at, &mut self.addr)?,
-                size: get(buf, at)?,
+                size: get_varint(buf, at)?,
                 stack: self.get_stack(buf, at)?,
                 zeroed: kind == ALLOC_ZEROED,
             },
@@ -123,7 +126,7 @@ impl Context {
                 old: get_delta(buf, at, &mut self.addr)?,
                 old_size: get_optional(buf, at, kind == REALLOC_SIZED)?,
                 new: get_delta(buf, at, &mut self.addr)?,
-                size: get(buf, at)?,
+                size: get_varint(buf, at)?,
                 stack: self.get_stack(buf, at)?,
             },
             REALLOC_BEGIN | REALLOC_BEGIN_SIZED => Record::ReallocBegin {
@@ -132,28 +135,29 @@ impl Context {
             },
             REALLOC_END => Record::ReallocEnd {
                 new: get_delta(buf, at, &mut self.addr)?,
-                size: get(buf, at)?,
+                size: get_varint(buf, at)?,
                 stack: self.get_stack(buf, at)?,
             },
             REALLOC_FAILED => Record::ReallocFailed,
             ENTER => Record::Enter {
-                function: narrow(get(buf, at)?)?,
+                function: to_u32(get_varint(buf, at)?)?,
                 activation: get_delta(buf, at, &mut self.activation)?,
             },
-            LINE | LINE_ON => {
+            LINE | LINE_SAME_ACTIVATION => {
                 if kind == LINE {
                     get_delta(buf, at, &mut self.activation)?;
                 }
-                let line = narrow(get_delta(buf, at, &mut self.line)?)?.rotate_right(1);
+                let line = to_u32(get_delta(buf, at, &mut self.line)?)?.rotate_right(1);
                 Record::Line { activation: self.activation, line }
             }
             LEAVE | PAUSE => {
                 Record::Leave { activation: get_delta(buf, at, &mut self.activation)?, ended: kind == LEAVE }
             }
-            _ => return Err(Malformed),
+            _ => return Err(MalformedRecord),
         }))
     }
 
+    /// Writes a [`Record::Alloc`]; see [`encode`](DeltaContext::encode).
     #[inline]
     pub(crate) fn put_alloc(
         &mut self,
@@ -164,12 +168,13 @@ impl Context {
         stack: StackId,
         zeroed: bool,
     ) -> Option<()> {
-        tag(buf, at, if zeroed { ALLOC_ZEROED } else { ALLOC })?;
+        put_tag(buf, at, if zeroed { ALLOC_ZEROED } else { ALLOC })?;
         put_delta(buf, at, &mut self.addr, addr)?;
         varint::put(buf, at, size)?;
         self.put_stack(buf, at, stack)
     }
 
+    /// Writes a [`Record::Dealloc`]; see [`encode`](DeltaContext::encode).
     #[inline]
     pub(crate) fn put_dealloc(
         &mut self,
@@ -179,12 +184,13 @@ impl Context {
         size: Option<u64>,
         stack: StackId,
     ) -> Option<()> {
-        tag(buf, at, if size.is_some() { DEALLOC_SIZED } else { DEALLOC })?;
+        put_tag(buf, at, if size.is_some() { DEALLOC_SIZED } else { DEALLOC })?;
         put_delta(buf, at, &mut self.addr, addr)?;
         put_optional(buf, at, size)?;
         self.put_stack(buf, at, stack)
     }
 
+    /// Writes a [`Record::Line`]; see [`encode`](DeltaContext::encode).
     #[inline]
     pub(crate) fn put_line(
         &mut self,
@@ -194,12 +200,13 @@ impl Context {
         line: u32,
     ) -> Option<()> {
         if activation == self.activation {
-            tag(buf, at, LINE_ON)?;
+            put_tag(buf, at, LINE_SAME_ACTIVATION)?;
         } else {
-            tag(buf, at, LINE)?;
+            put_tag(buf, at, LINE)?;
             put_delta(buf, at, &mut self.activation, activation)?;
         }
-        // The flag becomes the lowest bit, so that neighbouring lines are small differences.
+        // `LINE_AGAIN` becomes the lowest bit, so that the difference of neighbouring lines is a
+        // small number.
         put_delta(buf, at, &mut self.line, u64::from(line.rotate_left(1)))
     }
 
@@ -209,13 +216,13 @@ impl Context {
     }
 
     #[inline]
-    fn get_stack(&mut self, buf: &[u8], at: &mut usize) -> Result<StackId, Malformed> {
-        Ok(StackId(narrow(get_delta(buf, at, &mut self.stack)?)?))
+    fn get_stack(&mut self, buf: &[u8], at: &mut usize) -> Result<StackId, MalformedRecord> {
+        Ok(StackId(to_u32(get_delta(buf, at, &mut self.stack)?)?))
     }
 }
 
 #[inline]
-pub(super) fn tag(buf: &mut [u8], at: &mut usize, tag: u8) -> Option<()> {
+pub(super) fn put_tag(buf: &mut [u8], at: &mut usize, tag: u8) -> Option<()> {
     *buf.get_mut(*at)? = tag;
     *at += 1;
     Some(())
@@ -235,22 +242,22 @@ fn put_optional(buf: &mut [u8], at: &mut usize, value: Option<u64>) -> Option<()
 }
 
 #[inline]
-fn get(buf: &[u8], at: &mut usize) -> Result<u64, Malformed> {
-    varint::get(buf, at).ok_or(Malformed)
+fn get_varint(buf: &[u8], at: &mut usize) -> Result<u64, MalformedRecord> {
+    varint::get(buf, at).ok_or(MalformedRecord)
 }
 
 #[inline]
-fn get_delta(buf: &[u8], at: &mut usize, last: &mut u64) -> Result<u64, Malformed> {
-    *last = undelta(*last, get(buf, at)?);
+fn get_delta(buf: &[u8], at: &mut usize, last: &mut u64) -> Result<u64, MalformedRecord> {
+    *last = undelta(*last, get_varint(buf, at)?);
     Ok(*last)
 }
 
 #[inline]
-fn get_optional(buf: &[u8], at: &mut usize, there: bool) -> Result<Option<u64>, Malformed> {
-    if there { get(buf, at).map(Some) } else { Ok(None) }
+fn get_optional(buf: &[u8], at: &mut usize, is_there: bool) -> Result<Option<u64>, MalformedRecord> {
+    if is_there { get_varint(buf, at).map(Some) } else { Ok(None) }
 }
 
 #[inline]
-fn narrow(value: u64) -> Result<u32, Malformed> {
-    u32::try_from(value).map_err(|_| Malformed)
+pub(crate) fn to_u32(value: u64) -> Result<u32, MalformedRecord> {
+    u32::try_from(value).map_err(|_| MalformedRecord)
 }

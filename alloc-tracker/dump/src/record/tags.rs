@@ -1,4 +1,5 @@
-//! The first byte of every record.
+//! The first byte of every record. `_SIZED` tags are followed by the size of the block that is
+//! released.
 
 pub(crate) const THREAD: u8 = 1;
 pub(crate) const TIME: u8 = 2;
@@ -15,9 +16,12 @@ pub(crate) const REALLOC_END: u8 = 12;
 pub(crate) const REALLOC_FAILED: u8 = 13;
 pub(crate) const ENTER: u8 = 14;
 pub(crate) const LINE: u8 = 15;
-pub(crate) const LINE_ON: u8 = 16;
+/// A line of the same activation as the last record of a line.
+pub(crate) const LINE_SAME_ACTIVATION: u8 = 16;
 pub(crate) const LEAVE: u8 = 17;
+/// A [`Record::Leave`](super::Record::Leave) of an activation that is not over.
 pub(crate) const PAUSE: u8 = 18;
+
 pub(crate) const PROCESS: u8 = 0x40;
 pub(crate) const MODULE: u8 = 0x41;
 pub(crate) const MODULE_END: u8 = 0x42;

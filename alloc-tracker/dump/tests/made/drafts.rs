@@ -1,11 +1,11 @@
-//! Any records whatever, for properties.
+//! Generators of any records, for property tests.
 
 use alloc_dump::layout::{MAX_TEXT, StackId};
-use alloc_dump::record::{Function, Module, Process, Record, Sample};
+use alloc_dump::record::{Function, Module, PageFaults, Process, Record, ResidentBytes, Sample};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// A record whose texts are its own.
+/// The ingredients of a record. Unlike a record, a draft owns its texts.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     kind: u8,
@@ -15,6 +15,8 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// Returns the record. `us` is the time so far, in microseconds, which a record of the time
+    /// moves forward.
     pub(crate) fn record<'a>(&'a self, us: &mut u64) -> Record<'a> {
         let [a, b, c, d, e, f] = self.words;
         let stack = StackId(d as u32);
@@ -69,7 +71,11 @@ impl Draft {
             18 => Record::Enter { function: b as u32, activation: a },
             19 => Record::Line { activation: a, line: b as u32 },
             20 => Record::Leave { activation: a, ended: self.flag },
-            21 => Record::Usage { rss: a, minor_faults: b as u32, major_faults: c as u32 },
+            21 => Record::Usage {
+                rss: ResidentBytes::new(a),
+                minor_faults: page_faults(b as u32),
+                major_faults: page_faults(c as u32),
+            },
             22 => Record::MarkName { id: a as u32, name: t0 },
             23 => Record::Mark { id: a as u32 },
             _ => Record::Lost { events: a },
@@ -77,13 +83,19 @@ impl Draft {
     }
 }
 
+/// Every value of the field, the unknown count included.
+fn page_faults(word: u32) -> PageFaults {
+    if word == u32::MAX { PageFaults::UNKNOWN } else { PageFaults::new(word) }
+}
+
+/// Any record.
 pub(crate) fn draft() -> impl Strategy<Value = Draft> {
     let words = [edges(), edges(), edges(), edges(), edges(), edges()];
     (0u8..25, words, any::<bool>(), [text(), text(), text(), text()])
         .prop_map(|(kind, words, flag, texts)| Draft { kind, words, flag, texts })
 }
 
-/// Numbers of every length, the ends of the ranges most of all.
+/// Numbers of every length, above all those at the ends of ranges.
 pub(crate) fn edges() -> impl Strategy<Value = u64> {
     prop_oneof![
         Just(0),
@@ -104,9 +116,9 @@ pub(crate) fn text() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Records of a program with few blocks, stacks, threads and sizes, in an order that need make no sense: everything that
-/// repeats does.
-pub(crate) fn habit() -> impl Strategy<Value = Draft> {
+/// Records with few different addresses, stacks, threads and sizes, so that everything that can
+/// repeat does. The order need not make sense.
+pub(crate) fn repetitive_draft() -> impl Strategy<Value = Draft> {
     let few = || prop_oneof![Just(0x10_0000u64), (0u64..24).prop_map(|at| 0x10_0000 + 32 * at)];
     let size = prop_oneof![3 => Just(24u64), 1 => 0u64..3000];
     let kind = prop_oneof![12 => 3u8..6, 2 => 6u8..9, 2 => 0u8..3, 1 => 11u8..15];

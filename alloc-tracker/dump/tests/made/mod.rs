@@ -1,4 +1,5 @@
-//! Dumps made for tests, and what a reader makes of them. Each test program uses a part of it.
+//! Dumps made for tests, and what a reader finds in them. Each test program uses a part of this
+//! module.
 #![allow(dead_code)]
 
 pub(crate) mod drafts;
@@ -8,14 +9,14 @@ use std::io::Read;
 use alloc_dump::frame::FrameHeader;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
-use alloc_dump::read::{Loss, ReadError, Reader};
-use alloc_dump::record::{Function, LINE_AGAIN, Module, Process, Record, Sample};
+use alloc_dump::read::{Damage, ReadError, Reader};
+use alloc_dump::record::{Function, LINE_AGAIN, Module, PageFaults, Process, Record, ResidentBytes, Sample};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, seal_trailer};
 
 pub(crate) const SESSION: [u8; 16] = *b"session of tests";
 
-/// Every kind of record, in an order that a writer could have made.
+/// Returns records of every kind, in an order that a writer could have made.
 pub(crate) fn one_of_each() -> Vec<Record<'static>> {
     let stack = StackId::FIRST;
     vec![
@@ -78,7 +79,11 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
         }),
         Record::Enter { function: 1, activation: 1 << 33 },
         Record::Line { activation: 1 << 33, line: 11 },
-        Record::Usage { rss: 3 << 20, minor_faults: 80, major_faults: 1 },
+        Record::Usage {
+            rss: ResidentBytes::new(3 << 20),
+            minor_faults: PageFaults::new(80),
+            major_faults: PageFaults::new(1),
+        },
         Record::Enter { function: 1, activation: 0 },
         Record::Line { activation: 0, line: 12 | LINE_AGAIN },
         Record::Leave { activation: 0, ended: false },
@@ -103,12 +108,13 @@ pub(crate) fn trailer() -> Trailer {
     Trailer { end: EndReason::Finished, duration_us: 1234, totals: Some(totals) }
 }
 
-/// A dump in memory, and where each of its frames begins.
+/// A dump in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Dump {
     pub(crate) bytes: Vec<u8>,
+    /// Offset of each frame in bytes.
     pub(crate) frames: Vec<usize>,
-    /// How many records the frames before and including each one hold.
+    /// For each frame, how many records the dump has up to the end of that frame.
     pub(crate) records: Vec<usize>,
 }
 
@@ -118,7 +124,8 @@ impl Dump {
         Dump { bytes: header.encode().to_vec(), frames: Vec::new(), records: Vec::new() }
     }
 
-    /// Splits the records over as many frames as a buffer of this size needs; without a trailer.
+    /// Returns a dump of these records without a trailer, in as many frames as a buffer of this
+    /// size needs.
     pub(crate) fn of(records: &[Record<'_>], buffer_len: usize) -> Dump {
         let mut dump = Dump::new();
         let mut buffer = vec![0xEE; buffer_len];
@@ -134,7 +141,8 @@ impl Dump {
         dump
     }
 
-    /// A whole dump of several small frames, with a trailer: what the tests of damage start from.
+    /// Returns a whole dump of several small frames and a trailer. The tests of damage start from
+    /// it.
     pub(crate) fn small() -> Dump {
         Dump::of(&one_of_each(), FRAME_HEADER_LEN + 96).with_trailer(&trailer())
     }
@@ -146,7 +154,7 @@ impl Dump {
         self
     }
 
-    /// Any frame, with the next sequence number and good checksums.
+    /// Appends a frame with any payload, the next sequence number and good checksums.
     pub(crate) fn with_frame(mut self, kind: u8, codec: u8, payload: &[u8]) -> Dump {
         let header = FrameHeader { codec, ..FrameHeader::raw(kind, self.next_seq(), payload) };
         self.append(&[&header.encode(), payload].concat(), 0);
@@ -163,7 +171,7 @@ impl Dump {
         self.frames.len() as u32
     }
 
-    /// Where the frames begin, and where the last one ends.
+    /// Returns the offsets at which the frames begin, and the offset at which the last one ends.
     pub(crate) fn bounds(&self) -> Vec<usize> {
         self.frames.iter().copied().chain([self.bytes.len()]).collect()
     }
@@ -175,7 +183,7 @@ impl Dump {
     }
 }
 
-/// The payload of a frame that holds these records.
+/// Returns the payload of a frame that holds these records.
 pub(crate) fn payload(records: &[Record<'_>]) -> Vec<u8> {
     let mut buffer = vec![0; 1 << 20];
     let mut encoder = Encoder::new();
@@ -186,11 +194,12 @@ pub(crate) fn payload(records: &[Record<'_>]) -> Vec<u8> {
     buffer[FRAME_HEADER_LEN..len].to_vec()
 }
 
-/// All that a reader says about a dump. Records are kept as text, which outlives the frame.
+/// Everything that a reader finds out about a dump. Records are kept as text, because they live no
+/// longer than their frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) records: Vec<String>,
-    pub(crate) loss: Loss,
+    pub(crate) damage: Damage,
     pub(crate) complete: bool,
     pub(crate) trailer: Option<Trailer>,
     pub(crate) end_of_whole_frames: u64,
@@ -205,7 +214,7 @@ pub(crate) fn read(source: impl Read) -> Result<Outcome, ReadError> {
     }
     Ok(Outcome {
         records,
-        loss: reader.loss(),
+        damage: reader.damage(),
         complete: reader.complete(),
         trailer: reader.trailer().copied(),
         end_of_whole_frames: reader.end_of_whole_frames(),
@@ -217,7 +226,7 @@ pub(crate) fn texts(records: &[Record<'_>]) -> Vec<String> {
     records.iter().map(|record| format!("{record:?}")).collect()
 }
 
-/// The same numbers on every machine (splitmix64).
+/// Random numbers that are the same on every machine (splitmix64).
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {

@@ -1,94 +1,119 @@
-//! A thread that the kernel knows and the C library does not: its `malloc` and its locks go on as in a program of one thread.
+//! A thread that the kernel knows and the C library does not. For the C library the program stays
+//! one of a single thread, so its `malloc` and its locks take no atomic instructions.
 //!
-//! Such a thread must not call into the C library for anything that belongs to a thread there. It has memory of its own for
-//! thread-locals, all zeros, so that `errno` is its own one; that is all of them that system calls need. What the
-//! thread pointer points to is laid out as in "ELF Handling For Thread-Local Storage" (Drepper, 2005), section 3.4.6:
-//! thread-locals below it, and at it the thread's own structure, which begins with its address.
+//! In: a function to run. Out: a handle to wait for its end. Never allocates through the global
+//! allocator.
+//!
+//! Such a thread must not call into the C library for anything that the C library keeps per thread,
+//! except `errno`, which system calls set. For that it has thread-locals of its own, all zeros.
+//! They are laid out as in "ELF Handling For Thread-Local Storage" (Drepper, 2005), section 3.4.6:
+//! below the thread pointer the thread-locals, and at it the thread control block, which begins
+//! with its own address.
+//!
+//! ```text
+//! locals:  | thread-locals, with errno | thread control block               | tid |
+//!                                      ^ thread pointer (fs)                ^ 0 at the end
+//!                                        +0x00, +0x10  thread pointer
+//!                                        +0x28         stack canary
+//!                                        +0x30         pointer guard
+//! ```
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Mapping;
 
-/// Such a thread.
+/// A thread that the C library does not know.
 #[derive(Debug)]
 pub(crate) struct BareThread {
-    /// Thread-locals, and behind them what the thread pointer points to.
+    /// The thread-locals, and behind them the thread control block.
     locals: Mapping,
-    /// Where in there the thread's number is, which the kernel makes 0 when the thread has ended.
-    number: usize,
+    /// The offset in `locals` of the thread's id, which the kernel sets to 0 when the thread has
+    /// ended.
+    tid_offset: usize,
 }
 
 impl BareThread {
-    /// Starts `begin(run)` on this stack, with the signals that the calling thread has blocked; `None` if the kernel gives no thread,
-    /// or if this C library keeps `errno` where it is not expected.
+    /// Starts `begin(run)` on this stack. The thread inherits the signals that the calling thread
+    /// has blocked. `None` if the kernel gives no thread, or if this C library does not keep `errno`
+    /// in the [`MAX_LOCALS_LEN`] bytes below the thread pointer.
     ///
     /// # Safety
-    /// The stack must be there until the thread has ended. What it runs must not use thread-locals, its own or the C library's,
-    /// other than `errno`.
+    /// The stack must stay mapped until the thread has ended. The thread must use no thread-locals,
+    /// neither its own nor the C library's, other than `errno`.
     pub(super) unsafe fn start(
         stack: &Mapping,
         begin: extern "C" fn(*mut libc::c_void) -> libc::c_int,
         run: fn(),
     ) -> Option<BareThread> {
         let own = ThreadPointer::own();
-        // SAFETY: no preconditions.
+        // SAFETY: the function has no preconditions.
         let errno = unsafe { libc::__errno_location() }.addr() as u64;
-        let below = own.address.checked_sub(errno).filter(|below| *below <= MOST_LOCALS)?;
-        let below = (below as usize).next_multiple_of(PAGE) + PAGE;
-        let mut locals = Mapping::anonymous(below + STRUCTURE).ok()?;
-        let pointer = locals.start().expose_provenance() as u64 + below as u64;
-        let structure = locals.slice_mut::<u64>().get_mut(below / 8..)?;
-        (structure[0], structure[SELF]) = (pointer, pointer);
-        (structure[CANARY], structure[POINTER_GUARD]) = (own.canary, own.pointer_guard);
-        let thread = BareThread { locals, number: below + STRUCTURE - 8 };
-        let number = thread.number();
-        number.store(1, Ordering::Relaxed);
-        let number = number.as_ptr();
-        // SAFETY: the stack is as large as it says. The flags are those with which the C library makes threads, and the memory
-        // for the three words and for thread-locals is there until `join`, or for good.
-        let made = unsafe {
+        let below = own.address.checked_sub(errno).filter(|below| *below <= MAX_LOCALS_LEN)?;
+        let locals_len = (below as usize).next_multiple_of(PAGE) + PAGE;
+        let mut locals = Mapping::anonymous(locals_len + CONTROL_BLOCK_LEN).ok()?;
+        let pointer = locals.start().expose_provenance() as u64 + locals_len as u64;
+        let control_block = locals.slice_mut::<u64>().get_mut(locals_len / 8..)?;
+        (control_block[0], control_block[SELF]) = (pointer, pointer);
+        (control_block[CANARY], control_block[POINTER_GUARD]) = (own.canary, own.pointer_guard);
+        let thread = BareThread { locals, tid_offset: locals_len + CONTROL_BLOCK_LEN - 8 };
+        let tid = thread.tid();
+        // Until the kernel stores the id, the word must not look like that of a thread that has
+        // ended.
+        tid.store(1, Ordering::Relaxed);
+        let tid = tid.as_ptr();
+        // SAFETY: the stack's top is the end of its mapping, and the caller keeps it mapped. The
+        // flags are those that the C library makes threads with. `tid` and the thread pointer point
+        // into `locals`, which stays mapped until `join` has seen the end of the thread, or for
+        // good if the handle is kept.
+        let started = unsafe {
             let top = stack.bytes().as_ptr_range().end.cast_mut();
             let thread_pointer = pointer as *mut libc::c_void;
-            libc::clone(begin, top.cast(), FLAGS, run as *mut libc::c_void, number, thread_pointer, number)
+            libc::clone(begin, top.cast(), FLAGS, run as *mut libc::c_void, tid, thread_pointer, tid)
         };
-        (made != -1).then_some(thread)
+        (started != -1).then_some(thread)
     }
 
-    /// Waits for its end; false if that cannot be.
-    pub(super) fn join(self) -> bool {
-        let number = self.number();
+    /// Waits for the end of the thread.
+    pub(super) fn join(self) {
+        let tid = self.tid();
         loop {
-            let now = number.load(Ordering::Acquire);
+            let now = tid.load(Ordering::Acquire);
             if now == 0 {
-                return true;
+                return;
             }
-            // SAFETY: the word is valid. The kernel wakes whoever waits for it as a word that processes may share.
+            // NOTE: not a private futex: the kernel wakes this word as one that processes may
+            // share.
+            // SAFETY: the word is valid for reads during the call, and a null time means no limit.
             unsafe {
                 let forever = std::ptr::null::<libc::timespec>();
-                libc::syscall(libc::SYS_futex, number.as_ptr(), libc::FUTEX_WAIT, now, forever);
+                libc::syscall(libc::SYS_futex, tid.as_ptr(), libc::FUTEX_WAIT, now, forever);
             }
         }
     }
 
-    fn number(&self) -> &AtomicU32 {
-        // SAFETY: within the mapping, aligned, and only used as an atomic once the thread is there.
-        unsafe { &*self.locals.start().add(self.number).cast::<AtomicU32>() }
+    /// The thread's id, 0 once the thread has ended.
+    fn tid(&self) -> &AtomicU32 {
+        // SAFETY: the offset lies within the mapping and is aligned, and the word is only used as
+        // an atomic.
+        unsafe { &*self.locals.start().add(self.tid_offset).cast::<AtomicU32>() }
     }
 }
 
-/// The calling thread's, with what a new one has to have as well.
+/// The calling thread's thread pointer, with the words of its control block that a new thread needs
+/// too.
 struct ThreadPointer {
     address: u64,
-    /// With which functions find out that their frame was overwritten.
+    /// The value by which functions notice that their frame was overwritten.
     canary: u64,
-    /// With which the C library hides addresses.
+    /// The value that the C library hides addresses with.
     pointer_guard: u64,
 }
 
 impl ThreadPointer {
     fn own() -> ThreadPointer {
         let (address, canary, pointer_guard);
-        // SAFETY: every thread has a thread pointer, and these words behind it.
+        // SAFETY: the instructions only read. Every thread has a thread pointer, with these words
+        // behind it.
         unsafe {
             std::arch::asm!(
                 "mov {}, fs:[0]", "mov {}, fs:[0x28]", "mov {}, fs:[0x30]",
@@ -110,15 +135,16 @@ const FLAGS: libc::c_int = libc::CLONE_VM
     | libc::CLONE_PARENT_SETTID
     | libc::CLONE_CHILD_CLEARTID;
 
-/// Words of the structure.
+/// Indices of words of the thread control block.
 const SELF: usize = 0x10 / 8;
 const CANARY: usize = 0x28 / 8;
 const POINTER_GUARD: usize = 0x30 / 8;
-/// Bytes of it: more than any C library has there.
-const STRUCTURE: usize = 2 * PAGE;
+/// Bytes of the thread control block: more than any C library has there.
+const CONTROL_BLOCK_LEN: usize = 2 * PAGE;
 const PAGE: usize = 4096;
-/// Of address space: thread-locals of the program lie between the C library's and the thread pointer.
-const MOST_LOCALS: u64 = 64 << 20;
+/// The largest distance of `errno` below the thread pointer, in bytes of address space. The
+/// program's own thread-locals lie in between.
+const MAX_LOCALS_LEN: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -130,13 +156,13 @@ mod tests {
     static ERRNO: AtomicU32 = AtomicU32::new(0);
 
     extern "C" fn begin(run: *mut libc::c_void) -> libc::c_int {
-        // SAFETY: the test passes a function of this type.
+        // SAFETY: the argument is `run`, which has this type.
         unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(run)() };
         0
     }
 
     fn run() {
-        // SAFETY: no such file descriptor.
+        // SAFETY: closing a descriptor that does not exist touches nothing.
         unsafe { libc::close(-1) };
         ERRNO.store(Errno::last().0 as u32, Ordering::Relaxed);
         RUNS_AT.store(here(), Ordering::Relaxed);
@@ -150,13 +176,13 @@ mod tests {
     }
 
     #[test]
-    fn it_runs_on_its_stack_with_an_errno_of_its_own() {
+    fn a_bare_thread_runs_on_its_stack_with_an_errno_of_its_own() {
         let stack = Mapping::anonymous(64 << 10).unwrap();
-        // SAFETY: joined below; `run` only makes a system call.
+        // SAFETY: the stack is dropped after `join`, and `run` uses no thread-local but `errno`.
         unsafe {
             *libc::__errno_location() = 77;
             let thread = BareThread::start(&stack, begin, run).unwrap();
-            assert!(thread.join());
+            thread.join();
         }
         assert_eq!((Errno::last().0, ERRNO.load(Ordering::Relaxed)), (77, libc::EBADF as u32));
         let range = stack.bytes().as_ptr_range();

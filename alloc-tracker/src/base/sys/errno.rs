@@ -1,4 +1,6 @@
-//! Error numbers of the C library, and leaving the host's alone.
+//! Error numbers of the C library, and keeping the host's `errno` as it was.
+//!
+//! In: the `errno` of the calling thread. Out: [`Errno`] and its text. Never allocates.
 
 use std::fmt::Write;
 
@@ -9,8 +11,10 @@ use super::Text;
 pub(crate) struct Errno(pub(crate) i32);
 
 impl Errno {
+    /// The error of the system call that failed last on this thread.
     pub(crate) fn last() -> Errno {
-        // SAFETY: the C library returns a valid pointer to this thread's errno.
+        // SAFETY: the C library returns a pointer to this thread's `errno`, which is valid as long
+        // as the thread lives.
         Errno(unsafe { *libc::__errno_location() })
     }
 }
@@ -21,8 +25,16 @@ impl From<Errno> for std::io::Error {
     }
 }
 
-/// Puts back, when dropped, the `errno` that the host had: a program that reads it after an allocation must not
-/// find ours.
+/// Restores, when dropped, the `errno` that the host had when the guard was made.
+///
+/// Programs read `errno` after they have allocated. Without the guard this would go wrong:
+///
+/// ```text
+/// host      open("missing") fails                       errno = ENOENT
+/// host      format!("cannot open {path}") allocates
+/// tracker     madvise(...) fails, without harm          errno = EINVAL
+/// host      reports errno                               "Invalid argument"
+/// ```
 pub(crate) struct ErrnoGuard(i32);
 
 impl ErrnoGuard {
@@ -33,14 +45,16 @@ impl ErrnoGuard {
 
 impl Drop for ErrnoGuard {
     fn drop(&mut self) {
-        // SAFETY: as in `Errno::last`.
+        // SAFETY: the pointer is valid, as in `Errno::last`, and no other thread uses it.
         unsafe { *libc::__errno_location() = self.0 }
     }
 }
 
-/// Words for an error number, such as "No space left on device". Not the C library's: it may look for a translation, with
-/// its locks and its allocator, and the thread that asks may be unknown to it.
-pub(crate) fn describe(errno: Errno) -> Text<128> {
+/// Returns the text for an error number, such as "No space left on device".
+///
+/// The C library's own function is not used. It may look for a translation, with its locks and its
+/// allocator, and the calling thread may be one that the C library does not know.
+pub(crate) fn describe_errno(errno: Errno) -> Text<128> {
     let mut text = Text::new();
     let known = match errno.0 {
         libc::EPERM => "Operation not permitted",
@@ -86,12 +100,11 @@ pub(crate) fn describe(errno: Errno) -> Text<128> {
 mod tests {
     use super::*;
 
-    /// The words are those that a person finds everywhere else.
     #[test]
-    fn errors_have_the_systems_words() {
+    fn errors_have_the_text_of_the_system() {
         let mut known = 0;
         for number in 1..150 {
-            let text = describe(Errno(number));
+            let text = describe_errno(Errno(number));
             let text = std::str::from_utf8(text.as_bytes()).unwrap();
             if text == format!("error {number}") {
                 continue;

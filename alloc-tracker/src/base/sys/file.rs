@@ -1,7 +1,10 @@
-//! Files, and writing to them without a signal reaching the host.
+//! Files, and writing to them without raising a signal in the host.
 //!
-//! NOTE: the C library's functions for these are points at which a thread that was cancelled ends, which would unwind through the
-//! hook with locks held. A bare system call is none.
+//! In: paths, bytes. Out: [`Errno`]. Never allocates; an interrupted call is made again.
+//!
+//! NOTE: opening, reading, writing and closing are bare system calls. The C library's functions for
+//! them are cancellation points: a thread that was cancelled with `pthread_cancel` ends there. That
+//! would unwind through the hook with locks held. A bare system call is no cancellation point.
 
 use std::ffi::CStr;
 
@@ -15,7 +18,7 @@ pub(crate) struct File(i32);
 impl File {
     pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<File, Errno> {
         loop {
-            // SAFETY: `path` ends in zero.
+            // SAFETY: `path` is a C string.
             let fd = unsafe {
                 libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_CLOEXEC, mode)
             };
@@ -32,11 +35,12 @@ impl File {
         self.0
     }
 
-    /// The same file under a high number. What stays open has one: programs count on getting low numbers, in order, when they open
-    /// files of their own. If there are not so many it keeps the one that it has.
-    pub(crate) fn out_of_the_way(self) -> File {
-        for least in [HIGH, HIGH / 4] {
-            // SAFETY: no preconditions.
+    /// Moves the file to a high descriptor, if the process may have so many. Files that stay open
+    /// have one, because programs rely on getting low descriptors, in order, for files of their
+    /// own.
+    pub(crate) fn move_to_high_fd(self) -> File {
+        for least in [HIGH_FD, HIGH_FD / 4] {
+            // SAFETY: F_DUPFD_CLOEXEC takes two numbers and touches no memory.
             let fd = unsafe { libc::syscall(libc::SYS_fcntl, self.0, libc::F_DUPFD_CLOEXEC, least) };
             if fd >= 0 {
                 return File(fd as i32);
@@ -45,16 +49,16 @@ impl File {
         self
     }
 
-    /// Reads from the file's beginning, as much as one call gives.
+    /// Reads from the file's beginning, as much as one call gives. Returns the number of bytes.
     pub(crate) fn read_from_start(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         loop {
-            // SAFETY: the buffer is valid for its length.
+            // SAFETY: the buffer is valid for writes of its length.
             #[cfg(target_pointer_width = "64")]
             let got =
                 unsafe { libc::syscall(libc::SYS_pread64, self.0, buffer.as_mut_ptr(), buffer.len(), 0u64) };
-            // As in `allocate`.
+            // A function of the C library here, for the reason that `write_zeros` gives.
             #[cfg(not(target_pointer_width = "64"))]
-            // SAFETY: the same.
+            // SAFETY: the buffer is valid for writes of its length.
             let got = unsafe { libc::pread(self.0, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             if got >= 0 {
                 return Ok(got as usize);
@@ -65,10 +69,11 @@ impl File {
         }
     }
 
-    /// Reads once; 0 at the end of the file.
+    /// Reads from the file's position, as much as one call gives. Returns the number of bytes, 0 at
+    /// the end.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         loop {
-            // SAFETY: the buffer is valid for its length.
+            // SAFETY: the buffer is valid for writes of its length.
             let got = unsafe { libc::syscall(libc::SYS_read, self.0, buffer.as_mut_ptr(), buffer.len()) };
             if got >= 0 {
                 return Ok(got as usize);
@@ -79,11 +84,12 @@ impl File {
         }
     }
 
-    /// Writes all of `bytes`. Neither a limit on the size of files nor a closed pipe raises its signal in the host.
+    /// Writes all of `bytes`. A limit on file sizes and a closed pipe raise no signal in the host:
+    /// they are errors.
     pub(crate) fn write_all(&self, mut bytes: &[u8]) -> Result<(), Errno> {
         let signals = BlockedSignals::of_failing_writes();
         while !bytes.is_empty() {
-            // SAFETY: the buffer is valid for its length.
+            // SAFETY: the buffer is valid for reads of its length.
             let put = unsafe { libc::syscall(libc::SYS_write, self.0, bytes.as_ptr(), bytes.len()) };
             if put > 0 {
                 bytes = bytes.get(put as usize..).unwrap_or_default();
@@ -92,7 +98,7 @@ impl File {
             } else {
                 let errno = Errno::last();
                 if errno.0 != libc::EINTR {
-                    signals.swallow(errno);
+                    signals.take_pending(errno);
                     return Err(errno);
                 }
             }
@@ -100,28 +106,32 @@ impl File {
         Ok(())
     }
 
+    /// Sets the length of the file.
     pub(crate) fn truncate(&self, len: u64) -> Result<(), Errno> {
-        // SAFETY: no preconditions.
-        check(unsafe { libc::ftruncate(self.0, len as libc::off_t) })
+        // SAFETY: `ftruncate` takes two numbers and touches no memory.
+        result_of(unsafe { libc::ftruncate(self.0, len as libc::off_t) })
     }
 
-    /// Gives the file `len` zeros from `offset` on that are really there: a store to a mapping of them cannot meet a full disk.
+    /// Writes `len` zeros from `offset` on, so that the file system has room for them. A store into
+    /// a mapping of this range cannot meet a full disk then.
     ///
-    /// PERF: written, not reserved by `fallocate`: the file system keeps the room, but need not yet decide where it is. A file that is
-    /// removed before it does then costs the disk nothing (5 ms at the end of a program, where it tells the device of every
-    /// block that becomes free).
-    pub(crate) fn allocate(&self, mut offset: u64, len: u64) -> Result<(), Errno> {
+    /// PERF: the zeros are written, not reserved by `fallocate`. The file system sets the room
+    /// aside, but need not decide yet which disk blocks it is. A file that is removed before that
+    /// decision costs the disk nothing. With `fallocate` it costs 5 ms at the end of a program
+    /// where the file system tells the device of every disk block that becomes free.
+    pub(crate) fn write_zeros(&self, mut offset: u64, len: u64) -> Result<(), Errno> {
         static ZEROS: [u8; 4096] = [0; 4096];
         let signals = BlockedSignals::of_failing_writes();
         let end = offset + len;
         while offset < end {
             let count = ZEROS.len().min((end - offset) as usize);
-            // SAFETY: the buffer is valid for its length.
+            // SAFETY: the buffer is valid for reads of `count` bytes, which is at most its length.
             #[cfg(target_pointer_width = "64")]
             let put = unsafe { libc::syscall(libc::SYS_pwrite64, self.0, ZEROS.as_ptr(), count, offset) };
-            // The offset is two words there, in an order of the processor's own.
+            // The system call takes the offset as two words here, in an order that depends on the
+            // processor. The C library's function knows it.
             #[cfg(not(target_pointer_width = "64"))]
-            // SAFETY: the same.
+            // SAFETY: the buffer is valid for reads of `count` bytes, which is at most its length.
             let put = unsafe { libc::pwrite(self.0, ZEROS.as_ptr().cast(), count, offset as libc::off_t) };
             match put {
                 0 => return Err(Errno(libc::ENOSPC)),
@@ -129,7 +139,7 @@ impl File {
                 _ => {
                     let errno = Errno::last();
                     if errno.0 != libc::EINTR {
-                        signals.swallow(errno);
+                        signals.take_pending(errno);
                         return Err(errno);
                     }
                 }
@@ -138,85 +148,101 @@ impl File {
         Ok(())
     }
 
+    /// Sets the file's permissions.
     pub(crate) fn set_mode(&self, mode: u32) -> Result<(), Errno> {
-        // SAFETY: no preconditions.
-        check(unsafe { libc::fchmod(self.0, mode) })
+        // SAFETY: `fchmod` takes two numbers and touches no memory.
+        result_of(unsafe { libc::fchmod(self.0, mode) })
     }
 
     /// Takes the advisory lock that marks a dump as being written; false if another process has it.
+    /// On a file system without such locks the result is true.
     pub(crate) fn try_lock(&self) -> bool {
-        // SAFETY: no preconditions.
+        // SAFETY: `flock` takes two numbers and touches no memory.
         unsafe {
             libc::flock(self.0, libc::LOCK_EX | libc::LOCK_NB) == 0 || Errno::last().0 != libc::EWOULDBLOCK
         }
     }
 
+    /// Gives the advisory lock back.
     pub(crate) fn unlock(&self) {
-        // SAFETY: no preconditions.
+        // SAFETY: `flock` takes two numbers and touches no memory.
         unsafe { libc::flock(self.0, libc::LOCK_UN) };
     }
 
-    /// Whether the file system writes what is changed somewhere else. A store into a mapping of the file then needs room, and raises
-    /// SIGBUS where the disk is full.
-    pub(crate) fn is_copied_on_write(&self) -> bool {
-        // SAFETY: all-zero is a valid `statfs`, and the call writes one to the given place.
+    /// Whether the file system is copy-on-write: it writes changed data to another part of the
+    /// disk. Even a store into a mapping of existing data needs new room there, and raises SIGBUS
+    /// if the disk is full.
+    pub(crate) fn is_on_copy_on_write_fs(&self) -> bool {
+        // SAFETY: `statfs` is a struct of integers, so all zeros are a valid value, and the pointer
+        // is valid for the write of one.
         let kind = unsafe {
             let mut system: libc::statfs = std::mem::zeroed();
             if libc::fstatfs(self.0, &raw mut system) == 0 { system.f_type as u64 } else { 0 }
         };
-        // The field has another width on some processors.
-        COPYING.contains(&(kind & 0xFFFF_FFFF))
+        // The field is wider than the number on some processors.
+        COPY_ON_WRITE.contains(&(kind & 0xFFFF_FFFF))
     }
 
-    pub(crate) fn identity(&self) -> Result<Identity, Errno> {
-        // SAFETY: all-zero is a valid `stat`, and the call writes one to the given place.
+    /// Returns what the kernel knows the open file by.
+    pub(crate) fn identity(&self) -> Result<FileIdentity, Errno> {
+        // SAFETY: `stat` is a struct of integers, so all zeros are a valid value, and the pointer
+        // is valid for the write of one.
         let stat = unsafe {
             let mut stat: libc::stat = std::mem::zeroed();
-            check(libc::fstat(self.0, &raw mut stat))?;
+            result_of(libc::fstat(self.0, &raw mut stat))?;
             stat
         };
-        let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
-        let empty = stat.st_size == 0;
-        Ok(Identity { device: stat.st_dev, inode: stat.st_ino, regular, links: stat.st_nlink, empty })
+        let is_regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+        let is_empty = stat.st_size == 0;
+        Ok(FileIdentity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            is_regular,
+            links: stat.st_nlink,
+            is_empty,
+        })
     }
 }
 
 impl Drop for File {
     fn drop(&mut self) {
-        // SAFETY: we opened it and nobody else closes it.
+        // SAFETY: the descriptor is owned by this value, which is gone afterwards.
         unsafe { libc::syscall(libc::SYS_close, self.0) };
     }
 }
 
-/// What statfs(2) calls btrfs, bcachefs, ZFS, F2FS and NILFS.
-const COPYING: [u64; 5] = [0x9123_683E, 0xCA45_1A4E, 0x2FC1_2FC1, 0xF2F5_2010, 0x3434];
+/// The numbers that statfs(2) has for btrfs, bcachefs, ZFS, F2FS and NILFS.
+const COPY_ON_WRITE: [u64; 5] = [0x9123_683E, 0xCA45_1A4E, 0x2FC1_2FC1, 0xF2F5_2010, 0x3434];
 
-/// Below the limit on open files that systems set (1024), above what programs use.
-const HIGH: i32 = 800;
+/// Below the limit on open files that systems set (1024), above the descriptors that programs use.
+const HIGH_FD: i32 = 800;
 
-/// A file that is read again and again, and stays open: opening one takes a number that the program may be about to get.
-pub(crate) struct Reread {
+/// A file that is read again and again, and stays open in between. Opening it each time would take,
+/// for a moment, the low descriptor that the host's next file is to get.
+pub(crate) struct RereadFile {
     path: &'static CStr,
-    open: Option<(File, Identity)>,
+    open: Option<(File, FileIdentity)>,
 }
 
-impl Reread {
-    pub(crate) const fn new(path: &'static CStr) -> Reread {
-        Reread { path, open: None }
+impl RereadFile {
+    pub(crate) const fn new(path: &'static CStr) -> RereadFile {
+        RereadFile { path, open: None }
     }
 
-    /// What it says now; nothing if it cannot be read.
+    /// Reads the file as it is now. Returns the part of `buffer` that was filled, which is empty if
+    /// reading fails.
     pub(crate) fn read<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8] {
-        // The host may have closed the descriptor, and opened a file of its own under the same number.
+        // The host may have closed our descriptor, and have opened a file of its own under the same
+        // number. That file must stay open.
         if let Some((file, _)) =
-            self.open.take_if(|(file, identity)| !file.identity().is_ok_and(|now| now.same_file(identity)))
+            self.open.take_if(|(file, identity)| !file.identity().is_ok_and(|now| now.is_same_file(identity)))
         {
             std::mem::forget(file);
         }
         if self.open.is_none()
             && let Ok(file) = File::open(self.path, libc::O_RDONLY, 0)
         {
-            let file = file.out_of_the_way();
+            let file = file.move_to_high_fd();
             self.open = file.identity().ok().map(|identity| (file, identity));
         }
         let len = self.open.as_ref().and_then(|(file, _)| file.read_from_start(buffer).ok()).unwrap_or(0);
@@ -224,40 +250,44 @@ impl Reread {
     }
 }
 
-impl Drop for Reread {
+impl Drop for RereadFile {
+    /// Closes the file, unless its descriptor is one of the host's by now, as in
+    /// [`read`](RereadFile::read).
     fn drop(&mut self) {
         if let Some((file, identity)) = self.open.take()
-            && !file.identity().is_ok_and(|now| now.same_file(&identity))
+            && !file.identity().is_ok_and(|now| now.is_same_file(&identity))
         {
             std::mem::forget(file);
         }
     }
 }
 
-/// What tells one file from another.
+/// What the kernel knows a file by, and some of its properties at that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct FileIdentity {
     device: libc::dev_t,
     inode: libc::ino_t,
     links: libc::nlink_t,
-    pub(crate) regular: bool,
-    /// Whether there was nothing in it then.
-    pub(crate) empty: bool,
+    /// Whether it is an ordinary file, not a pipe or a device.
+    pub(crate) is_regular: bool,
+    /// Whether its length was 0.
+    pub(crate) is_empty: bool,
 }
 
-impl Identity {
-    pub(crate) fn same_file(&self, other: &Identity) -> bool {
+impl FileIdentity {
+    /// Whether both are the same file, whatever has happened to it in between.
+    pub(crate) fn is_same_file(&self, other: &FileIdentity) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 }
 
-/// Writes to standard error, whatever comes of it.
+/// Writes to standard error. A failure is ignored.
 pub(super) fn write_to_stderr(bytes: &[u8]) {
     let stderr = std::mem::ManuallyDrop::new(File(2));
-    // Where stderr is closed there is nobody left to tell.
+    // If stderr is closed, the failure cannot be reported anywhere.
     let _ = stderr.write_all(bytes);
 }
 
-fn check(result: libc::c_int) -> Result<(), Errno> {
-    if result == 0 { Ok(()) } else { Err(Errno::last()) }
+fn result_of(status: libc::c_int) -> Result<(), Errno> {
+    if status == 0 { Ok(()) } else { Err(Errno::last()) }
 }

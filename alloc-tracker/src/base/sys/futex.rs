@@ -1,13 +1,24 @@
-//! A lock of one word. Application code can never hold it, it allocates nothing and it shares no table with any
-//! other lock: the parking table of `parking_lot` would (a host thread that grows it holds its buckets while it
-//! allocates, and a hook that then parks on the same buckets hangs the process).
+//! A lock of one word, on the kernel's futex.
+//!
+//! Application code can never hold it, it allocates nothing, and it shares no table with any other
+//! lock. `parking_lot` does share one, and in the hook that would hang the process:
+//!
+//! ```text
+//! host thread     parks; its parking table has to grow, so it locks all buckets
+//! host thread       allocates the larger table
+//! host thread         the hook locks a parking_lot mutex, finds it taken, and parks
+//! host thread         parking locks a bucket: the one that it holds itself
+//! ```
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// No thread has the lock.
 const FREE: u32 = 0;
+/// A thread has the lock, and no thread sleeps on it.
 const HELD: u32 = 1;
+/// A thread has the lock, and others may sleep on it. Giving it back wakes one of them.
 const CONTENDED: u32 = 2;
 
 /// Mutual exclusion for `T`, without poisoning.
@@ -17,7 +28,8 @@ pub(crate) struct FutexLock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the lock hands the value to one thread at a time.
+// SAFETY: the value is reached through a guard only, and one thread at a time has a guard. So
+// sharing the lock moves the value between threads, which `T: Send` allows.
 unsafe impl<T: Send> Sync for FutexLock<T> {}
 
 impl<T> FutexLock<T> {
@@ -25,6 +37,7 @@ impl<T> FutexLock<T> {
         FutexLock { word: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
     }
 
+    /// Takes the lock, waiting as long as need be.
     #[inline]
     pub(crate) fn lock(&self) -> FutexGuard<'_, T> {
         if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
@@ -33,11 +46,12 @@ impl<T> FutexLock<T> {
         FutexGuard(self)
     }
 
-    /// Takes the lock, and stays awake for up to so long before it sleeps.
+    /// Takes the lock. Waits awake for up to `ns` nanoseconds, then asleep.
     ///
-    /// PERF: the kernel likes to run who is woken where it is woken from, in a virtual machine even if all other processors are idle. Two
-    /// threads of which one has woken the other may then share a processor for milliseconds.
-    pub(crate) fn lock_awake(&self, ns: u64) -> FutexGuard<'_, T> {
+    /// PERF: the kernel tends to run a woken thread on the processor of the thread that woke it, in
+    /// a virtual machine even if all other processors are idle. The two threads may then share that
+    /// processor for milliseconds.
+    pub(crate) fn lock_awake_for(&self, ns: u64) -> FutexGuard<'_, T> {
         if let Some(guard) = self.try_lock() {
             return guard;
         }
@@ -56,7 +70,7 @@ impl<T> FutexLock<T> {
         }
     }
 
-    /// Takes the lock if that needs no waiting.
+    /// Takes the lock if it is free.
     pub(crate) fn try_lock(&self) -> Option<FutexGuard<'_, T>> {
         self.word
             .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
@@ -64,40 +78,56 @@ impl<T> FutexLock<T> {
             .map(|_| FutexGuard(self))
     }
 
-    /// Takes the lock unless that takes longer.
-    pub(crate) fn lock_within(&self, ns: u64) -> Option<FutexGuard<'_, T>> {
-        for _ in 0..ns / STEP_NS {
+    /// Takes the lock, waiting for at most `ns` nanoseconds.
+    pub(crate) fn try_lock_for(&self, ns: u64) -> Option<FutexGuard<'_, T>> {
+        for _ in 0..ns / RETRY_NS {
             if let Some(guard) = self.try_lock() {
                 return Some(guard);
             }
-            wait(&self.word, self.word.load(Ordering::Relaxed), STEP_NS);
+            futex_wait(&self.word, self.word.load(Ordering::Relaxed), RETRY_NS);
         }
         self.try_lock()
     }
 
-    /// Makes the lock a new one with this value; what it held before is forgotten, not dropped.
+    /// Makes the lock a new, free one with this value. The previous value is forgotten, not
+    /// dropped.
+    ///
+    /// A forked child needs this. Only the thread that forked exists there, so a lock that another
+    /// thread held would stay locked forever, with a value that may be half changed:
+    ///
+    /// ```text
+    /// parent, thread A    takes the lock, changes the value
+    /// parent, thread B    forks
+    /// child,  thread B    finds the lock held by a thread A that does not exist here
+    /// ```
     ///
     /// # Safety
-    /// No other thread may have the lock or wait for it, as in a child that was just forked: whoever had it is not there.
-    pub(crate) unsafe fn renew(&self, value: T) {
-        // SAFETY: the caller's promise.
+    /// No other thread may have the lock or wait for it.
+    pub(crate) unsafe fn reset(&self, value: T) {
+        // SAFETY: the caller promises that no other thread has a guard, so nothing else refers to
+        // the value.
         unsafe { self.value.get().write(value) };
         self.word.store(FREE, Ordering::Release);
     }
 
-    /// Takes the lock from whoever had it; what it protects stays as it is.
+    /// Makes the lock free, whichever thread has it. The value stays as it is.
     ///
     /// # Safety
-    /// As [`renew`](FutexLock::renew), and whoever had the lock must have left the value whole.
-    pub(crate) unsafe fn renew_lock(&self) {
+    /// No other thread may have the lock or sleep on it, and the last thread that had it must have
+    /// left the value whole.
+    pub(crate) unsafe fn force_unlock(&self) {
         self.word.store(FREE, Ordering::Release);
     }
 
-    /// Whether somebody has the lock just now.
+    /// Whether a thread has the lock just now.
     pub(crate) fn is_locked(&self) -> bool {
         self.word.load(Ordering::Relaxed) != FREE
     }
 
+    /// Takes a lock that was not free a moment ago.
+    ///
+    /// A thread that has slept takes the lock as [`CONTENDED`], because it does not know whether
+    /// others still sleep. The worst case is one needless wake.
     #[cold]
     fn lock_contended(&self) {
         for _ in 0..SPINS {
@@ -114,45 +144,48 @@ impl<T> FutexLock<T> {
     }
 }
 
-/// Sleeps while the word has this value, until it is woken or the time is over.
-pub(crate) fn wait(word: &AtomicU32, value: u32, at_most_ns: u64) {
+/// Sleeps until the thread is woken or the time is over. Returns at once if the word has another
+/// value than `value`, and may return for no reason.
+pub(crate) fn futex_wait(word: &AtomicU32, value: u32, at_most_ns: u64) {
     futex(word, libc::FUTEX_WAIT, value, Some(at_most_ns));
 }
 
 /// Wakes one thread that sleeps on the word.
-pub(crate) fn wake(word: &AtomicU32) {
+pub(crate) fn futex_wake(word: &AtomicU32) {
     futex(word, libc::FUTEX_WAKE, 1, None);
 }
 
 fn futex(word: &AtomicU32, operation: i32, value: u32, at_most_ns: Option<u64>) {
     let time = at_most_ns.map(|ns| libc::timespec {
-        // Of types that differ from one C library to the other.
+        // The types of these fields differ between C libraries.
         tv_sec: (ns / 1_000_000_000) as _,
         tv_nsec: (ns % 1_000_000_000) as _,
     });
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: word and time outlive the call; every outcome (woken, changed, interrupted, over) is handled by the
-    // callers.
+    // SAFETY: the word and the time are valid for reads during the call; a null time means no
+    // limit. Callers look at the word again after every outcome: woken, changed, interrupted, over.
     unsafe {
         libc::syscall(libc::SYS_futex, word.as_ptr(), operation | libc::FUTEX_PRIVATE_FLAG, value, time);
     }
 }
 
-/// The right to use the value; gives the lock back when dropped.
+/// Access to the value of a locked [`FutexLock`]; gives the lock back when dropped.
 pub(crate) struct FutexGuard<'a, T>(&'a FutexLock<T>);
 
 impl<T> Deref for FutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the guard exists only while its thread holds the lock.
+        // SAFETY: the guard exists only while its thread has the lock, so no other thread refers to
+        // the value.
         unsafe { &*self.0.value.get() }
     }
 }
 
 impl<T> DerefMut for FutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as in `deref`, and the guard is borrowed for as long as the reference lives.
+        // SAFETY: as in `deref`, and the guard is borrowed mutably for as long as the reference
+        // lives.
         unsafe { &mut *self.0.value.get() }
     }
 }
@@ -160,14 +193,17 @@ impl<T> DerefMut for FutexGuard<'_, T> {
 impl<T> Drop for FutexGuard<'_, T> {
     fn drop(&mut self) {
         if self.0.word.swap(FREE, Ordering::Release) == CONTENDED {
-            wake(&self.0.word);
+            futex_wake(&self.0.word);
         }
     }
 }
 
-/// How long a wait is before it looks again.
-const STEP_NS: u64 = 1_000_000;
-/// PERF: the lock is held for about a tenth of the cost of an event, so a short spin mostly saves the system call.
+/// How long a limited wait sleeps before it tries to take the lock again.
+const RETRY_NS: u64 = 1_000_000;
+/// How often a lock is tried before the thread sleeps.
+///
+/// PERF: the lock is held for about a tenth of the time of an event, so a short spin mostly saves
+/// the system call.
 const SPINS: u32 = 100;
 
 #[cfg(test)]
@@ -175,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_add_up_under_contention() {
+    fn no_change_is_lost_under_contention() {
         static SUM: FutexLock<u64> = FutexLock::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -184,9 +220,9 @@ mod tests {
         });
         assert_eq!(*SUM.lock(), 80_000);
         let held = SUM.lock();
-        assert!(SUM.try_lock().is_none() && SUM.lock_within(3 * STEP_NS).is_none());
+        assert!(SUM.try_lock().is_none() && SUM.try_lock_for(3 * RETRY_NS).is_none());
         drop(held);
-        assert!(SUM.lock_within(3 * STEP_NS).is_some());
+        assert!(SUM.try_lock_for(3 * RETRY_NS).is_some());
         assert!(SUM.try_lock().is_some());
     }
 }

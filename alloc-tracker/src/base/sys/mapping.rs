@@ -1,4 +1,8 @@
-//! Memory straight from the kernel, so that the tracker's tables never touch the heap that they describe.
+//! Memory straight from the kernel, so that the tracker's tables never touch the heap that they
+//! describe.
+//!
+//! In: sizes, files. Out: mappings, which unmap themselves, and the number of bytes that are
+//! mapped. Never allocates through the global allocator.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,28 +11,39 @@ use super::{Errno, File};
 
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
 
-/// Bytes that the tracker has mapped in this process.
+/// Returns how many bytes the tracker has mapped in this process.
 pub(crate) fn mapped_bytes() -> u64 {
     MAPPED.load(Ordering::Relaxed) as u64
 }
 
-/// A zeroed, page-aligned, writable stretch of memory; unmapped when dropped.
+/// A page-aligned, readable and writable range of memory, which is unmapped when dropped. New
+/// anonymous memory is zeroed.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: a mapping is plain memory that belongs to its owner alone.
+// SAFETY: a mapping is plain memory that its owner alone refers to, whichever thread that is.
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Memory of this process alone.
+    /// Maps zeroed memory of this process alone.
     pub(crate) fn anonymous(len: usize) -> Result<Mapping, Errno> {
         Mapping::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, (-1, 0))
     }
 
-    /// Memory of this process alone, of huge pages as far as it fills some and the kernel gives them for the asking.
+    /// Maps zeroed memory of this process alone, in huge pages if `len` fills at least one and the
+    /// kernel gives them to programs that ask. The length is rounded up to whole huge pages then.
+    ///
+    /// One huge page more than needed is mapped, and both ends are given back, so that the rest is
+    /// aligned:
+    ///
+    /// ```text
+    /// mapped     |........|================|...|     len + one huge page
+    /// kept                |================|         len, at a multiple of a huge page
+    /// unmapped   |........|                |...|     `before`, and one huge page less `before`
+    /// ```
     pub(crate) fn of_huge_pages(len: usize) -> Result<Mapping, Errno> {
         if len < HUGE_PAGE {
             return Mapping::anonymous(len);
@@ -36,7 +51,9 @@ impl Mapping {
         let len = len.next_multiple_of(HUGE_PAGE);
         let all = Mapping::anonymous(len + HUGE_PAGE)?.leak();
         let before = all.align_offset(HUGE_PAGE);
-        // SAFETY: both ends are inside of what was just mapped, and nobody has them yet; the rest is as large as asked for.
+        // SAFETY: `before` is less than a huge page, so all three ranges lie within the new
+        // mapping, to which there is no reference yet. `start` is not null: it lies within a
+        // mapping.
         unsafe {
             let start = all.add(before);
             if before > 0 {
@@ -49,21 +66,24 @@ impl Mapping {
         }
     }
 
-    /// No memory at all.
+    /// A mapping of length 0, for which the kernel is not asked.
     pub(crate) const fn empty() -> Mapping {
-        // SAFETY: not null; aligned as pages are, for empty slices of any type.
+        // SAFETY: the address is not null. It is aligned as a page is, as empty slices of any
+        // `Plain` type need.
         let start = unsafe { NonNull::new_unchecked(std::ptr::without_provenance_mut(PAGE)) };
         Mapping { start, len: 0 }
     }
 
-    /// The `len` bytes of a file from `offset` on, shared with the kernel: what is stored here outlives the process.
+    /// Maps `len` bytes of a file from `offset` on. Stores go to the kernel's copy of the file,
+    /// which outlives the process.
     pub(crate) fn shared(file: &File, offset: u64, len: usize) -> Result<Mapping, Errno> {
         Mapping::new(len, libc::MAP_SHARED, (file.fd(), offset))
     }
 
     fn new(len: usize, flags: i32, (fd, offset): (i32, u64)) -> Result<Mapping, Errno> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping at a place of the kernel's choice touches no memory of anybody's.
+        // SAFETY: without MAP_FIXED the kernel chooses an unused range of addresses, so no existing
+        // memory changes.
         let start =
             unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset as libc::off_t) };
         if start == libc::MAP_FAILED {
@@ -76,7 +96,7 @@ impl Mapping {
 
     /// Makes a forked child find zeros here; false if the kernel cannot (before 4.14).
     pub(crate) fn wipe_on_fork(&self) -> bool {
-        // SAFETY: the range is ours.
+        // SAFETY: the range is this mapping, and the advice changes nothing in this process.
         unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_WIPEONFORK) == 0 }
     }
 
@@ -87,50 +107,58 @@ impl Mapping {
 
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: as in `bytes_mut`; shared for as long as the slice lives.
+        // SAFETY: as in `bytes_mut`; `self` is borrowed for as long as the slice lives.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
     #[inline]
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the mapping is readable, writable, initialised (zeros) and borrowed for as long as the slice lives.
+        // SAFETY: the range is readable, writable and initialised: with zeros, or with the file's
+        // bytes. `self` is borrowed mutably for as long as the slice lives.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
-    /// As [`slice_mut`](Mapping::slice_mut), for reading.
+    /// The mapping as an array of plain values; see [`slice_mut`](Mapping::slice_mut).
     #[inline]
     pub(crate) fn slice<T: Plain>(&self) -> &[T] {
-        // SAFETY: as in `slice_mut`.
+        // SAFETY: as in `slice_mut`; `self` is borrowed for as long as the slice lives.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len / size_of::<T>()) }
     }
 
-    /// The mapping as an array of words or other plain values.
+    /// The mapping as a mutable array of plain values. Bytes behind the last whole value are left
+    /// out.
     #[inline]
     pub(crate) fn slice_mut<T: Plain>(&mut self) -> &mut [T] {
-        // SAFETY: pages are aligned for every `Plain` type, every bit pattern is a valid one, and the length is rounded
-        // down; borrowed as in `bytes_mut`.
+        // SAFETY: pages are aligned for every `Plain` type, any bytes are a value of it, and the
+        // length is rounded down. `self` is borrowed mutably for as long as the slice lives.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len / size_of::<T>()) }
     }
 
-    /// Gives the memory back, but not its addresses: whoever still reads there finds zeros.
-    pub(crate) fn retire(self) {
+    /// Gives the memory back to the kernel, but keeps the addresses mapped. A thread that still
+    /// reads there finds zeros.
+    pub(crate) fn release_pages(self) {
         #[cfg(not(miri))]
-        // SAFETY: the range is ours, private and anonymous; it stays readable.
+        // SAFETY: the range is this mapping, private and anonymous: its pages become zeros and stay
+        // readable. Other threads that still read there read whole words atomically, and zeros are
+        // values that they expect.
         unsafe {
             libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_DONTNEED);
         }
         #[cfg(miri)]
-        for at in 0..self.len / 8 {
-            // SAFETY: the range is ours, and whoever still reads there reads whole words atomically.
-            let word =
-                unsafe { std::sync::atomic::AtomicU64::from_ptr(self.start.as_ptr().cast::<u64>().add(at)) };
+        for index in 0..self.len / 8 {
+            // SAFETY: the word lies within this mapping and is aligned. Other threads that still
+            // read there read whole words atomically.
+            let word = unsafe {
+                std::sync::atomic::AtomicU64::from_ptr(self.start.as_ptr().cast::<u64>().add(index))
+            };
             word.store(0, Ordering::Relaxed);
         }
         MAPPED.fetch_sub(self.len, Ordering::Relaxed);
         std::mem::forget(self);
     }
 
-    /// Gives the memory up for good: it stays mapped until the process ends.
+    /// Keeps the memory mapped until the process ends, or until [`unmap_leaked`], and returns its
+    /// beginning.
     pub(crate) fn leak(self) -> *mut u8 {
         std::mem::ManuallyDrop::new(self).start.as_ptr()
     }
@@ -141,39 +169,41 @@ impl Drop for Mapping {
         if self.len == 0 {
             return;
         }
-        // SAFETY: the range is ours and nothing borrows it any more.
+        // SAFETY: the range is this mapping. All references into it have ended: they borrow `self`.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
         MAPPED.fetch_sub(self.len, Ordering::Relaxed);
     }
 }
 
-/// Unmaps what [`Mapping::leak`] has given up.
-pub(crate) fn unmap(start: u64, len: usize) {
-    // SAFETY: callers know that it was leaked with this length and that nobody uses it any more.
+/// Unmaps memory that [`Mapping::leak`] has left mapped.
+pub(crate) fn unmap_leaked(start: u64, len: usize) {
+    // SAFETY: the range must be a mapping without references. Callers know that it was leaked with
+    // this length, and that no thread uses it any more.
     unsafe { libc::munmap(std::ptr::with_exposed_provenance_mut(start as usize), len) };
     MAPPED.fetch_sub(len, Ordering::Relaxed);
 }
 
-/// Makes memory of a file, which was leaked, no longer resident; what it holds stays.
-pub(crate) fn let_go(start: u64, len: usize) {
-    // SAFETY: callers know that the range is a shared mapping of a file: the kernel forgets pages of the process, not of the
-    // file.
+/// Takes a leaked mapping of a file out of the process's resident set. The file's bytes stay as
+/// they are.
+pub(crate) fn discard_resident(start: u64, len: usize) {
+    // SAFETY: no byte may change. Callers know that the range is a shared mapping of a file: the
+    // kernel forgets that the process has touched the pages, and keeps the file's own copy of them.
     unsafe {
         libc::madvise(std::ptr::with_exposed_provenance_mut(start as usize), len, libc::MADV_DONTNEED);
     }
 }
 
-/// Of x86-64 and of most others.
+/// The size of a huge page on x86-64 and on most other processors.
 const HUGE_PAGE: usize = 2 << 20;
 const PAGE: usize = 4096;
 
-/// Types that any bytes are a value of, with an alignment below that of a page.
+/// A type that any bytes are a value of, with an alignment of at most a page.
 ///
 /// # Safety
-/// Implement it only for integers and for `repr(C)` structs of integers without padding.
+/// Only integers, and `repr(C)` structs of integers without padding, may implement it.
 pub(crate) unsafe trait Plain: Copy {}
 
-// SAFETY: integers.
+// SAFETY: an integer.
 unsafe impl Plain for u32 {}
-// SAFETY: integers.
+// SAFETY: an integer.
 unsafe impl Plain for u64 {}

@@ -1,14 +1,17 @@
-//! What the system says of the process and the calling thread, and what it can be told.
+//! Questions about the process and the calling thread, files of /proc, links, and messages on
+//! stderr.
+//!
+//! In: names and paths as C strings. Out: numbers and bytes. Never allocates.
 
 use std::ffi::CStr;
 use std::fmt::Write;
 
 use super::{Errno, File, PathBuffer, Text, file};
 
-/// Nanoseconds of the given clock.
+/// Returns the time of a clock in nanoseconds.
 pub(crate) fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the result.
+    // SAFETY: the pointer is valid for the write of a `timespec`.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
@@ -23,7 +26,7 @@ pub(crate) fn tid() -> u32 {
     unsafe { libc::syscall(libc::SYS_gettid) as u32 }
 }
 
-/// Lets another thread have the processor.
+/// Lets another thread run on this processor.
 pub(crate) fn yield_now() {
     // SAFETY: no preconditions.
     unsafe { libc::sched_yield() };
@@ -34,17 +37,19 @@ pub(crate) fn page_size() -> u64 {
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
 }
 
-/// The name of the calling thread, as the kernel keeps it; at most 15 bytes.
+/// Returns the name of the calling thread: at most 15 bytes, then zeros.
 pub(crate) fn thread_name() -> [u8; 16] {
     let mut name = [0u8; 16];
-    // SAFETY: PR_GET_NAME writes at most 16 bytes to the given place.
+    // SAFETY: PR_GET_NAME writes at most 16 bytes, and the buffer has 16.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr(), 0, 0, 0) };
     name
 }
 
-/// Fills `bytes` with randomness, or with the clock and the pid where the kernel has none to give.
-pub(crate) fn random(bytes: &mut [u8; 16]) {
-    // SAFETY: the buffer is valid for its length; GRND_NONBLOCK keeps an early boot from blocking us.
+/// Fills `bytes` with random bytes, or with the time and the process id if the kernel has none to
+/// give.
+pub(crate) fn fill_random(bytes: &mut [u8; 16]) {
+    // NOTE: GRND_NONBLOCK, because early in the system's boot the call would block.
+    // SAFETY: the buffer is valid for writes of its length.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
     if got != bytes.len() as isize {
         let seed = clock_ns(libc::CLOCK_REALTIME) ^ (u64::from(pid()) << 40);
@@ -53,60 +58,61 @@ pub(crate) fn random(bytes: &mut [u8; 16]) {
     }
 }
 
-/// Whether the program has more rights than whoever started it.
+/// Whether the program has more rights than the user who started it (set-user-ID and the like).
 pub(crate) fn is_privileged() -> bool {
     // SAFETY: no preconditions.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// The value of an environment variable. Safe only before or beside code that does not change the environment,
-/// which is why it is read once, at the first event.
-pub(crate) fn environment(name: &CStr) -> Option<&'static [u8]> {
-    // SAFETY: `name` ends in zero; a non-null result is a zero-ended string that lives as long as the environment is
-    // not changed, and callers copy it at once.
+/// Returns the value of an environment variable. This is safe only while no other code changes the
+/// environment. So each variable is read once, at the first event.
+pub(crate) fn env_var(name: &CStr) -> Option<&'static [u8]> {
+    // SAFETY: `name` is a C string. A result that is not null is a C string as well, and stays
+    // valid until the environment is changed; callers copy it at once.
     unsafe {
         let value = libc::getenv(name.as_ptr());
         (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes())
     }
 }
 
-/// Reads a whole file of /proc from its beginning; the part of `buffer` that was filled.
+/// Reads a file of /proc from its beginning until it ends or `buffer` is full. Returns the part of
+/// `buffer` that was filled.
 pub(crate) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
     let file = File::open(path, libc::O_RDONLY, 0)?;
     let mut len = 0;
     while let Some(rest) = buffer.get_mut(len..).filter(|rest| !rest.is_empty()) {
         match file.read(rest)? {
             0 => break,
-            got => len += got,
+            read => len += read,
         }
     }
     Ok(&buffer[..len])
 }
 
-/// Removes a file; that it is not there is fine.
-pub(crate) fn remove(path: &CStr) {
-    // SAFETY: `path` ends in zero.
+/// Removes a file, if it is there.
+pub(crate) fn remove_file(path: &CStr) {
+    // SAFETY: `path` is a C string.
     unsafe { libc::unlink(path.as_ptr()) };
 }
 
-/// Makes a link at `path` that leads to `target`; false if that cannot be.
-pub(crate) fn link(target: &CStr, path: &CStr) -> bool {
-    // SAFETY: both end in zero.
+/// Makes a symbolic link at `path` that leads to `target`; false if that fails.
+pub(crate) fn make_symlink(target: &CStr, path: &CStr) -> bool {
+    // SAFETY: both are C strings.
     unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) == 0 }
 }
 
-/// Where a link leads to; empty if it is none.
+/// Appends the target of a symbolic link to `into`; nothing if `path` is no link.
 pub(crate) fn read_link(path: &CStr, into: &mut PathBuffer) {
     let mut buffer = [0u8; 4096];
-    // SAFETY: `path` ends in zero and the buffer is valid for its length.
+    // SAFETY: `path` is a C string, and the buffer is valid for writes of its length.
     let len = unsafe { libc::readlink(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
     into.push(usize::try_from(len).ok().and_then(|len| buffer.get(..len)).unwrap_or_default());
 }
 
-/// Writes one line of ours to stderr: `alloc-tracker: ` and the message.
-pub(crate) fn complain(message: std::fmt::Arguments<'_>) {
+/// Writes one line to stderr: `alloc-tracker: ` and the message.
+pub(crate) fn print_to_stderr(message: std::fmt::Arguments<'_>) {
     let mut line = Text::<1024>::new();
-    // A message that is too long is cut, which is the only error there is.
+    // The only error is that a message was too long and was cut.
     let _ = line.write_fmt(format_args!("alloc-tracker: {message}"));
     line.end_line();
     file::write_to_stderr(line.as_bytes());

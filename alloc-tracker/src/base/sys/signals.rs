@@ -1,32 +1,37 @@
-//! Signals that the calling thread does not get for some time.
+//! Blocking signals in the calling thread for some time.
+//!
+//! In: which signals. Out: a guard. Never allocates.
 
 use super::Errno;
 
-/// While it lives, the calling thread gets none of these signals, nor do threads that it starts ever.
+/// Blocks some signals in the calling thread until it is dropped. Threads that the calling thread
+/// starts in the meantime inherit the blocked signals for good.
 pub(super) struct BlockedSignals {
+    /// The signals that were blocked before.
     before: libc::sigset_t,
     blocked: libc::sigset_t,
 }
 
 impl BlockedSignals {
-    /// All there are.
+    /// Blocks all signals.
     pub(super) fn all() -> BlockedSignals {
-        // SAFETY: the set is valid.
-        BlockedSignals::of(|set| unsafe { _ = libc::sigfillset(set) })
+        // SAFETY: `block` passes a valid signal set.
+        BlockedSignals::block(|set| unsafe { _ = libc::sigfillset(set) })
     }
 
-    /// SIGXFSZ and SIGPIPE, which a failing write raises.
+    /// Blocks SIGXFSZ and SIGPIPE, which a failing write raises.
     pub(super) fn of_failing_writes() -> BlockedSignals {
-        // SAFETY: the set is valid.
-        BlockedSignals::of(|set| unsafe {
+        // SAFETY: `block` passes a valid signal set.
+        BlockedSignals::block(|set| unsafe {
             libc::sigemptyset(set);
             libc::sigaddset(set, libc::SIGXFSZ);
             libc::sigaddset(set, libc::SIGPIPE);
         })
     }
 
-    fn of(fill: impl FnOnce(&mut libc::sigset_t)) -> BlockedSignals {
-        // SAFETY: all-zero is a valid place for a signal set; `fill` initialises one and the call the other.
+    fn block(fill: impl FnOnce(&mut libc::sigset_t)) -> BlockedSignals {
+        // SAFETY: a signal set is an array of integers, so all zeros are a valid value. `fill`
+        // initialises one set and `pthread_sigmask` the other, and both pointers are valid.
         unsafe {
             let mut before: libc::sigset_t = std::mem::zeroed();
             let mut blocked: libc::sigset_t = std::mem::zeroed();
@@ -36,16 +41,18 @@ impl BlockedSignals {
         }
     }
 
-    /// Takes the signal that came with this error of a write, so that unblocking does not deliver it.
-    pub(super) fn swallow(&self, errno: Errno) {
+    /// Takes the pending signal that came with this error of a write, so that unblocking does not
+    /// deliver it.
+    pub(super) fn take_pending(&self, errno: Errno) {
         if matches!(errno.0, libc::EFBIG | libc::EPIPE) {
             let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            let nothing = std::ptr::null_mut::<libc::siginfo_t>();
-            // NOTE: a bare system call, as in `file.rs`. The kernel's sets of signals have 64 bits.
-            // SAFETY: the set and the time are valid, and no information about the signal is asked for.
+            let no_info = std::ptr::null_mut::<libc::siginfo_t>();
+            // NOTE: a bare system call, for the reason that `file.rs` gives.
+            // SAFETY: the set and the time are valid for reads, a null pointer asks for no
+            // information about the signal, and the kernel's signal sets have 64 bits.
             unsafe {
                 let set = &raw const self.blocked;
-                libc::syscall(libc::SYS_rt_sigtimedwait, set, nothing, &raw const now, size_of::<u64>())
+                libc::syscall(libc::SYS_rt_sigtimedwait, set, no_info, &raw const now, size_of::<u64>())
             };
         }
     }
@@ -53,7 +60,8 @@ impl BlockedSignals {
 
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
-        // SAFETY: `before` was filled by the call that blocked.
+        // SAFETY: `before` is a valid set: `pthread_sigmask` has filled it. A null pointer asks for
+        // no old set.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
     }
 }

@@ -1,34 +1,37 @@
-//! Strings of a fixed room, for messages and paths where nothing may allocate.
+//! Strings of a fixed capacity, for messages and paths where nothing may allocate.
+//!
+//! In: bytes. Out: bytes, C strings, and text that is safe to show on a terminal. What does not fit
+//! is cut.
 
 use std::ffi::CStr;
 use std::fmt;
 
 use super::Mapping;
 
-/// At most `N` bytes; what is too long is cut.
+/// A string of at most `N - 1` bytes; a longer one is cut.
 #[derive(Clone, Copy)]
 pub(crate) struct Text<const N: usize> {
     bytes: [u8; N],
     len: usize,
 }
 
-/// A path: as [`Text`], with room for the longest there is, and in mapped memory, because the threads of the host may
-/// have little stack.
+/// A path, with room for the longest that the kernel accepts. Its bytes are in mapped memory,
+/// because the host's threads may have little stack.
 #[derive(Debug)]
 pub(crate) struct PathBuffer {
     memory: Option<Mapping>,
     len: usize,
 }
 
-/// Room for the longest path, a suffix of ours and the terminating zero.
-const PATH_ROOM: usize = 4352;
+/// Bytes for the longest path (4096), a suffix of ours and the terminating zero.
+const PATH_CAPACITY: usize = 4352;
 
 impl PathBuffer {
     pub(crate) const fn new() -> PathBuffer {
         PathBuffer { memory: None, len: 0 }
     }
 
-    /// A path with these bytes.
+    /// Returns a path with these bytes.
     pub(crate) fn of(bytes: &[u8]) -> PathBuffer {
         let mut path = PathBuffer::new();
         path.push(bytes);
@@ -38,12 +41,12 @@ impl PathBuffer {
     /// Appends as much as fits; nothing if there is no memory.
     pub(crate) fn push(&mut self, more: &[u8]) {
         if self.memory.is_none() {
-            self.memory = Mapping::anonymous(PATH_ROOM).ok();
+            self.memory = Mapping::anonymous(PATH_CAPACITY).ok();
         }
         let Some(memory) = &mut self.memory else { return };
-        let more = more.get(..PATH_ROOM - 1 - self.len).unwrap_or(more);
-        if let Some(place) = memory.bytes_mut().get_mut(self.len..self.len + more.len()) {
-            place.copy_from_slice(more);
+        let more = more.get(..PATH_CAPACITY - 1 - self.len).unwrap_or(more);
+        if let Some(tail) = memory.bytes_mut().get_mut(self.len..self.len + more.len()) {
+            tail.copy_from_slice(more);
             self.len += more.len();
         }
     }
@@ -52,10 +55,15 @@ impl PathBuffer {
         self.memory.as_ref().and_then(|memory| memory.bytes().get(..self.len)).unwrap_or_default()
     }
 
-    /// The path for the C library; `None` if it was cut, or is empty, or has a zero byte inside.
+    /// Returns the path for the C library; `None` if it was cut, is empty, or has a zero byte
+    /// inside.
     pub(crate) fn as_c_str(&self) -> Option<&CStr> {
         let bytes = self.memory.as_ref()?.bytes().get(..=self.len)?;
-        if self.len == 0 || self.len == PATH_ROOM - 1 { None } else { CStr::from_bytes_with_nul(bytes).ok() }
+        if self.len == 0 || self.len == PATH_CAPACITY - 1 {
+            None
+        } else {
+            CStr::from_bytes_with_nul(bytes).ok()
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -71,9 +79,10 @@ impl PathBuffer {
 }
 
 impl fmt::Display for PathBuffer {
-    /// With a precision, as in `{path:.600}`, at most so many bytes: what follows in the line must have room.
+    /// Writes the path for a terminal. With a precision, as in `{path:.600}`, at most so many bytes
+    /// of it: the rest of the message must fit into the line as well.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match f.precision().and_then(|most| self.as_bytes().get(..most)) {
+        match f.precision().and_then(|max| self.as_bytes().get(..max)) {
             Some(start) if start.len() < self.len => {
                 write_for_terminal(start, f)?;
                 f.write_str("…")
@@ -88,17 +97,17 @@ impl<const N: usize> Text<N> {
         Text { bytes: [0; N], len: 0 }
     }
 
-    /// Appends as much as fits, always leaving one zero byte at the end.
+    /// Appends as much as fits. The last byte always stays zero.
     pub(crate) fn push(&mut self, more: &[u8]) {
         let room = (N - 1).saturating_sub(self.len);
         let more = more.get(..room).unwrap_or(more);
-        if let Some(place) = self.bytes.get_mut(self.len..self.len + more.len()) {
-            place.copy_from_slice(more);
+        if let Some(tail) = self.bytes.get_mut(self.len..self.len + more.len()) {
+            tail.copy_from_slice(more);
             self.len += more.len();
         }
     }
 
-    /// Ends a message with a newline, over its last byte if there is no room.
+    /// Ends a message with a newline, in place of its last byte if there is no room.
     pub(crate) fn end_line(&mut self) {
         self.len = self.len.min(N - 2);
         self.push(b"\n");
@@ -122,7 +131,8 @@ impl<const N: usize> fmt::Display for Text<N> {
     }
 }
 
-/// Only what is valid UTF-8, without control characters: it goes to a terminal.
+/// Writes the bytes as text that is safe for a terminal: control characters and invalid UTF-8 are
+/// replaced.
 fn write_for_terminal(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -141,7 +151,7 @@ mod tests {
     use std::fmt::Write;
 
     #[test]
-    fn too_long_is_cut() {
+    fn a_text_that_is_too_long_is_cut() {
         let mut text = Text::<8>::new();
         text.push(b"12345");
         text.push(b"6789");
@@ -152,12 +162,12 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_was_cut_is_none() {
+    fn a_path_that_was_cut_is_no_c_string() {
         let mut path = PathBuffer::of(b"/a");
         path.push(b"/b");
         assert_eq!(path.as_c_str(), Some(c"/a/b"));
-        path.push(&[b'c'; 2 * PATH_ROOM]);
-        assert_eq!((path.as_bytes().len(), path.as_c_str()), (PATH_ROOM - 1, None));
+        path.push(&[b'c'; 2 * PATH_CAPACITY]);
+        assert_eq!((path.as_bytes().len(), path.as_c_str()), (PATH_CAPACITY - 1, None));
         path.clear();
         assert_eq!((path.as_bytes(), path.as_c_str()), (&b""[..], None));
         assert_eq!(PathBuffer::of(b"a\0b").as_c_str(), None);

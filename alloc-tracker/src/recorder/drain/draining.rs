@@ -39,8 +39,8 @@
 
 use alloc_dump::record::Record;
 use alloc_dump::sidecar::RING_CAPACITY;
-use alloc_dump::thread_ring::{Decoded, Entry, PlainEntry, RingDecoder};
-use alloc_dump::write::Full;
+use alloc_dump::thread_ring::{ContextFreeEntry, DecodedEntry, Entry, RingDecoder};
+use alloc_dump::write::FrameFull;
 
 use super::super::failure::Failure;
 use super::merge::{Candidate, Candidates};
@@ -161,7 +161,7 @@ impl<S: Sink> Stream<S> {
                 self.write_frame()?;
             }
             let words = ring.entry(taken);
-            if let Some(plain) = PlainEntry::of(words) {
+            if let Some(plain) = ContextFreeEntry::decode(words) {
                 self.append_plain(&plain, thread, Entry::timestamp(words[0]))?;
                 taken += 1;
                 match key_at(taken, until, ring, horizon) {
@@ -186,28 +186,28 @@ impl<S: Sink> Stream<S> {
             let entry = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
             let mut timestamp = Entry::timestamp(words[0]);
             let sized = self.partial;
-            let mut decoded = self.states()[index].decoder.take(&entry, followed, sized);
+            let mut decoded = self.states()[index].decoder.decode_next(&entry, followed, sized);
             let second;
-            if decoded == Decoded::Nothing {
+            if decoded == DecodedEntry::Pending {
                 // This is the first entry of a pair. Both are taken together, so that no commit comes between.
                 at += 1;
                 let words = ring.entry(at);
                 timestamp = Entry::timestamp(words[0]);
                 second = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
-                decoded = self.states()[index].decoder.take(&second, false, sized);
+                decoded = self.states()[index].decoder.decode_next(&second, false, sized);
             }
             taken = at + 1;
             thread = self.states()[index].decoder.thread;
             let pushed = match &decoded {
-                Decoded::Nothing => Ok(()),
-                Decoded::About(record) => self.push(None, record),
-                Decoded::Event { record, freed, truncated } => {
+                DecodedEntry::Pending => Ok(()),
+                DecodedEntry::ThreadFact(record) => self.push(None, record),
+                DecodedEntry::Timed { record, freed, truncated } => {
                     self.now_us = self.now_us.max(self.time.time_of(timestamp));
                     self.count(record, *freed, *truncated);
                     self.push(Some(thread), record)
                 }
             };
-            pushed.map_err(|Full| Failure::Record)?;
+            pushed.map_err(|FrameFull| Failure::Record)?;
             match key_at(taken, until, ring, horizon) {
                 Some(key) if others.is_some_and(|others| others < key) => break Some(key),
                 Some(key) if taken - begun >= LONGEST_RUN => break Some(key),
@@ -221,24 +221,24 @@ impl<S: Sink> Stream<S> {
 
     /// Appends the record of an entry that belongs to no pair. There is room in the dump frame.
     #[inline(always)]
-    fn append_plain(&mut self, plain: &PlainEntry, thread: u32, timestamp: u64) -> Result<(), Failure> {
+    fn append_plain(&mut self, plain: &ContextFreeEntry, thread: u32, timestamp: u64) -> Result<(), Failure> {
         self.now_us = self.now_us.max(self.time.time_of(timestamp));
-        self.state_context(Some(thread)).map_err(|Full| Failure::Record)?;
+        self.state_context(Some(thread)).map_err(|FrameFull| Failure::Record)?;
         let (frame, totals) = (self.sink.frame(), &mut self.totals);
         let pushed = match *plain {
-            PlainEntry::Alloc { addr, size, stack, zeroed } => {
+            ContextFreeEntry::Alloc { addr, size, stack, zeroed } => {
                 totals.allocations += 1;
                 totals.allocated_bytes += u64::from(size);
                 self.encoder.push_alloc(frame, addr, size.into(), stack, zeroed)
             }
-            PlainEntry::Dealloc { addr, size, stack } => {
+            ContextFreeEntry::Dealloc { addr, size, stack } => {
                 totals.deallocations += 1;
                 totals.freed_bytes += u64::from(size);
                 self.encoder.push_dealloc(frame, addr, self.partial.then_some(size.into()), stack)
             }
-            PlainEntry::Line { activation, line } => self.encoder.push_line(frame, activation, line),
+            ContextFreeEntry::Line { activation, line } => self.encoder.push_line(frame, activation, line),
         };
-        pushed.map_err(|Full| Failure::Record)
+        pushed.map_err(|FrameFull| Failure::Record)
     }
 
     /// Adds a record to the recorder's own totals.

@@ -61,7 +61,7 @@ impl RingState {
             must_wake: 0,
             usage: USED_BY_THREAD,
             in_file: u64::from(in_file),
-            decoder: RingDecoder::of(0),
+            decoder: RingDecoder::for_thread(0),
         }
     }
 
@@ -90,7 +90,7 @@ impl RingState {
         if self.usage() == RingUsage::Free && self.in_file != 0 && self.is_idle(ring) {
             self.set_usage(RingUsage::Discarded);
             self.must_wake = 0;
-            sys::let_go(self.start, RING_LEN);
+            sys::discard_resident(self.start, RING_LEN);
         }
     }
 

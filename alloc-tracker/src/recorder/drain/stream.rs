@@ -28,7 +28,7 @@ use alloc_dump::sidecar::{
 };
 use alloc_dump::thread_ring::Entry;
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
-use alloc_dump::write::{Encoder, Full, seal_trailer};
+use alloc_dump::write::{Encoder, FrameFull, seal_trailer};
 
 use super::super::failure::Failure;
 use super::super::functions::AnnotatedFunction;
@@ -324,14 +324,14 @@ impl<S: Sink> Stream<S> {
     /// Samples the state of the process now. Quiet if it is the same as in the last sample.
     pub(in crate::recorder) fn sample(&mut self) -> Result<Tick, Failure> {
         self.next_sample_us = self.now_us + samples::INTERVAL_US;
-        let (stacks, different) = capture::take_checked();
+        let (stacks, different) = capture::take_check_counts();
         if stacks > 0 {
             self.append(None, &Record::Checked { stacks, different })?;
         }
         let (sample, life) = samples::take(
             &mut self.sample_sources,
             self.page_size,
-            capture::TABLE_BYTES,
+            capture::RULE_TABLE_BYTES,
             self.scratch.bytes_mut(),
         );
         let before = std::mem::replace(&mut self.latest_sample, sample);
@@ -452,17 +452,17 @@ impl<S: Sink> Stream<S> {
     pub(super) fn append(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Failure> {
         if self.push(thread, record).is_err() {
             self.write_frame()?;
-            self.push(thread, record).map_err(|Full| Failure::Record)?;
+            self.push(thread, record).map_err(|FrameFull| Failure::Record)?;
         }
         Ok(())
     }
 
     #[inline]
-    pub(super) fn push(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Full> {
+    pub(super) fn push(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), FrameFull> {
         let frame = self.sink.frame();
         // A dump frame must not end between a thread, a time and the event that they belong to.
         if self.encoder.room(frame) < ROOM_FOR_THREE && !self.encoder.is_empty() {
-            return Err(Full);
+            return Err(FrameFull);
         }
         self.state_context(thread)?;
         self.encoder.push(self.sink.frame(), record)
@@ -470,7 +470,7 @@ impl<S: Sink> Stream<S> {
 
     /// Appends the thread and the time of the next record, where they have changed.
     #[inline(always)]
-    pub(super) fn state_context(&mut self, thread: Option<u32>) -> Result<(), Full> {
+    pub(super) fn state_context(&mut self, thread: Option<u32>) -> Result<(), FrameFull> {
         if thread.is_some() && self.context.thread != thread {
             self.context.thread = thread;
             let id = thread.unwrap_or_default();
@@ -516,6 +516,6 @@ fn unmap_if_unused(sidecar_memory: Mapping, mut rings: Mapping, no_thread_in_hoo
         return;
     }
     for ring in rings.slice_mut::<RingState>().iter().take_while(|ring| ring.start != 0) {
-        sys::unmap(ring.start, RING_LEN);
+        sys::unmap_leaked(ring.start, RING_LEN);
     }
 }

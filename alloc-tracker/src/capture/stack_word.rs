@@ -1,0 +1,47 @@
+//! Words of a stack: reading them, and comparing them with what they were at the walk before.
+//!
+//! In: addresses that the caller knows to be readable. Out: values. Nothing here checks an address.
+
+use super::padded_array::Padding;
+use crate::base::sys::Plain;
+
+/// A word that a walk has read: its address and the value that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(super) struct StackWord {
+    pub(super) address: u64,
+    pub(super) value: u64,
+}
+
+// SAFETY: `Plain` wants a `repr(C)` struct of integers without padding; these are two of eight
+// bytes.
+unsafe impl Plain for StackWord {}
+
+impl Padding for StackWord {
+    /// A word that never changes, so that comparing it never finds a difference.
+    fn padding() -> StackWord {
+        static WORD: u64 = 0;
+        StackWord { address: (&raw const WORD).expose_provenance() as u64, value: WORD }
+    }
+}
+
+/// Returns the bits in which any of the words differs from what it was; 0 if all are unchanged.
+///
+/// # Safety
+/// All words must be readable, in any order.
+#[inline(always)]
+pub(super) unsafe fn changed_bits<const N: usize>(words: &[StackWord; N]) -> u64 {
+    // SAFETY: the caller promises that each of these words is readable.
+    words.iter().fold(0, |changed, word| changed | unsafe { read_word(word.address) } ^ word.value)
+}
+
+/// Reads the word at an address.
+///
+/// # Safety
+/// The address must be a multiple of eight, and its word must be readable.
+#[inline(always)]
+pub(super) unsafe fn read_word(address: u64) -> u64 {
+    // SAFETY: the caller promises an aligned, readable word. The read is volatile because the
+    // memory belongs to other code, which writes it without the compiler's knowledge.
+    unsafe { std::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() }
+}

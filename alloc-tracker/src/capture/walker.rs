@@ -1,0 +1,281 @@
+//! What a thread keeps between its walks: for each of its stacks the recorded walk, and the
+//! shortcuts.
+//!
+//! In: the registers that a walk begins with, the epoch, and the caller's function for interning.
+//! Out: call tree nodes. What belongs to another epoch is forgotten before it is used. Allocates
+//! nothing; may ask the kernel about a stack that the thread has not used before.
+
+use alloc_dump::layout::StackId;
+
+use super::WalkEnd;
+use super::code_address::ReturnAddress;
+use super::new_walk::NewWalk;
+use super::recorded_walk::RecordedWalk;
+use super::registers::Registers;
+use super::shortcut::ShortcutTable;
+use super::stack::{CurrentStack, RecentStacks, STACKS, StackBounds, StackMappings};
+use super::without_signature;
+use crate::base::sys::ErrnoGuard;
+use crate::tree::{InternError, Parent};
+
+/// The walks of one thread.
+///
+/// PERF: the fields that every event reads come first.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct StackWalker {
+    /// The epoch that all code addresses and nodes in here belong to.
+    epoch: u64,
+    shortcuts: ShortcutTable,
+    stacks: RecentStacks,
+    /// The walks on `stacks`, in the same order.
+    walks: [WalkPair; STACKS],
+    mappings: StackMappings,
+}
+
+/// The last walk on one stack, and the new one.
+#[derive(Debug)]
+struct WalkPair {
+    recorded: RecordedWalk,
+    new: NewWalk,
+}
+
+/// What one walk works with: both walks of its stack, the bounds of that stack, and the other
+/// stacks that it may come to.
+pub(super) struct WalkState<'a> {
+    pub(super) recorded: &'a mut RecordedWalk,
+    pub(super) new: &'a mut NewWalk,
+    pub(super) bounds: StackBounds,
+    pub(super) mappings: &'a mut StackMappings,
+}
+
+impl StackWalker {
+    pub(crate) const fn new() -> StackWalker {
+        StackWalker {
+            epoch: 0,
+            shortcuts: ShortcutTable::new(),
+            stacks: RecentStacks::new(),
+            walks: [const { WalkPair { recorded: RecordedWalk::new(), new: NewWalk::new() } }; STACKS],
+            mappings: StackMappings::new(),
+        }
+    }
+
+    /// Returns the node of the frame with these registers, if a shortcut leads to it.
+    #[inline(always)]
+    pub(crate) fn node_by_shortcut(&mut self, registers: &Registers, epoch: u64) -> Option<StackId> {
+        if !self.prepare_for(registers.sp, epoch) {
+            return None;
+        }
+        self.shortcuts.find_node(registers, &self.walks[0].recorded)
+    }
+
+    /// Begins a walk from the frame with these registers. `None` if it is not known what stack they
+    /// are on.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(super) fn start_walk(&mut self, registers: &Registers, epoch: u64) -> Option<WalkState<'_>> {
+        if !self.prepare_for(registers.sp, epoch) {
+            return None;
+        }
+        let CurrentStack { bounds, is_own } = self.stacks.current_from(registers.sp);
+        let WalkPair { recorded, new } = &mut self.walks[0];
+        new.restart(!is_own);
+        Some(WalkState { recorded, new, bounds, mappings: &mut self.mappings })
+    }
+
+    /// Forgets what belongs to another epoch, and makes the first pair of walks that of the stack
+    /// with this stack pointer. False if it is not known what stack that is.
+    #[inline(always)]
+    fn prepare_for(&mut self, sp: u64, epoch: u64) -> bool {
+        (self.epoch == epoch && self.stacks.is_current(sp)) || self.switch_to(sp, epoch)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn switch_to(&mut self, sp: u64, epoch: u64) -> bool {
+        let _errno = ErrnoGuard::new();
+        self.forget_unless_of(epoch);
+        if !self.stacks.is_current(sp) {
+            let Some(index) = self.stacks.switch_to(sp, &mut self.mappings) else { return false };
+            self.walks[..=index].rotate_right(1);
+            let end = self.stacks.current_from(sp).bounds.end();
+            self.walks[0].recorded.forget_unless_stack_ends_at(end);
+        }
+        true
+    }
+
+    /// Forgets everything that belongs to another epoch.
+    fn forget_unless_of(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.shortcuts.forget_all();
+            self.walks.iter_mut().for_each(|walk| walk.recorded.forget());
+        }
+    }
+
+    /// Makes a new walk of the return addresses that `walk` finds, innermost first and down to the
+    /// root. The frames that it shares with the recorded walk are found by comparing addresses from
+    /// the root inwards.
+    pub(super) fn take_addresses(
+        &mut self,
+        epoch: u64,
+        walk: impl FnOnce(&mut dyn FnMut(ReturnAddress) -> bool) -> WalkEnd,
+    ) -> WalkEnd {
+        self.forget_unless_of(epoch);
+        self.walks[0].take_addresses(walk)
+    }
+
+    /// Returns the node of the stack that `walk` finds, interning every frame. Uses nothing of the
+    /// recorded walk, and leaves it as it is.
+    pub(super) fn node_of_addresses(
+        &mut self,
+        generation: u32,
+        walk: impl FnOnce(&mut dyn FnMut(ReturnAddress) -> bool) -> WalkEnd,
+        mut intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
+    ) -> Result<StackId, InternError> {
+        let new = &mut self.walks[0].new;
+        let root = new.collect_addresses(walk).root();
+        new.frames.as_slice().iter().rev().try_fold(root, |parent, frame| {
+            intern(Parent::of(parent, generation), without_signature(frame.pc))
+        })
+    }
+
+    /// Whether the last walk was made by the platform's unwinder.
+    pub(crate) fn last_walk_was_portable(&self) -> bool {
+        !self.walks[0].new.has_states
+    }
+
+    /// Gives every frame of the new walk a node: shared frames keep theirs, and `intern` gives the
+    /// others one. Its arguments are the caller's node and the return address. The new walk becomes
+    /// the recorded one. Returns the leaf's node, or the root for an empty walk.
+    ///
+    /// # Errors
+    /// Returns the first error of `intern`, after which the recorded walk is forgotten.
+    #[inline(never)]
+    pub(crate) fn intern_new_frames(
+        &mut self,
+        registers: &Registers,
+        end: WalkEnd,
+        generation: u32,
+        mut intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
+    ) -> Result<StackId, InternError> {
+        let WalkPair { recorded, new } = &mut self.walks[0];
+        let intern = |parent, pc| intern(Parent::of(parent, generation), pc);
+        let node = recorded.become_new_walk(new, end.root(), intern)?;
+        self.shortcuts.remember(registers, new, recorded, node);
+        Ok(node)
+    }
+}
+
+impl WalkPair {
+    /// See [`StackWalker::take_addresses`].
+    fn take_addresses(
+        &mut self,
+        walk: impl FnOnce(&mut dyn FnMut(ReturnAddress) -> bool) -> WalkEnd,
+    ) -> WalkEnd {
+        let WalkPair { recorded, new } = self;
+        let end = new.collect_addresses(walk);
+        if recorded.is_below(end.root()) {
+            new.shared = recorded.count_common_addresses(new);
+            new.frames.len -= new.shared;
+        }
+        end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::Frame;
+    use super::super::new_walk::MAX_FRAMES;
+    use super::*;
+
+    /// Records a walk of return addresses. Returns the leaf's node and how many frames were
+    /// interned.
+    fn record(
+        walk: &mut WalkPair,
+        (leaf_to_root, end): (&[u64], WalkEnd),
+        tree: &mut Vec<(StackId, u64)>,
+    ) -> (StackId, usize) {
+        walk.take_addresses(|push| {
+            assert!(leaf_to_root.iter().all(|pc| push(ReturnAddress(*pc))));
+            end
+        });
+        let mut interned = 0;
+        let WalkPair { recorded, new } = walk;
+        let node = recorded.become_new_walk(new, end.root(), |parent, pc| {
+            interned += 1;
+            let known = tree.iter().position(|node| *node == (parent, pc));
+            let index = known.unwrap_or_else(|| {
+                tree.push((parent, pc));
+                tree.len() - 1
+            });
+            Ok(StackId(index as u32 + 10))
+        });
+        (node.unwrap(), interned)
+    }
+
+    const fn walk() -> WalkPair {
+        WalkPair { recorded: RecordedWalk::new(), new: NewWalk::new() }
+    }
+
+    #[test]
+    fn only_frames_that_changed_are_interned() {
+        let (mut walk, mut tree) = (walk(), Vec::new());
+        let mut record = |stack: &[u64]| record(&mut walk, (stack, WalkEnd::Root), &mut tree);
+        assert_eq!(record(&[3, 2, 1]), (StackId(12), 3));
+        assert_eq!(record(&[3, 2, 1]), (StackId(12), 0));
+        assert_eq!(record(&[9, 2, 1]), (StackId(13), 1));
+        assert_eq!(record(&[2, 1]), (StackId(11), 0));
+        assert_eq!(record(&[3, 2, 1]), (StackId(12), 1));
+        assert_eq!(record(&[]), (StackId::ROOT, 0));
+        assert_eq!(record(&[3, 2, 1]), (StackId(12), 3));
+    }
+
+    #[test]
+    fn a_stack_with_another_end_forgets_its_walk() {
+        let (mut walk, mut tree) = (walk(), Vec::new());
+        for (end, interned) in [(0, 3), (0, 0), (64, 3), (64, 0)] {
+            walk.recorded.forget_unless_stack_ends_at(end);
+            let recorded = record(&mut walk, (&[3, 2, 1], WalkEnd::Root), &mut tree);
+            assert_eq!(recorded, (StackId(12), interned), "{end}");
+        }
+    }
+
+    #[test]
+    fn another_epoch_forgets_the_walks_of_all_stacks() {
+        let mut walker = StackWalker::new();
+        for (epoch, interned) in [(1, 3), (1, 0), (2, 3), (2, 0)] {
+            for stack in 0..STACKS {
+                walker.forget_unless_of(epoch);
+                let recorded = record(&mut walker.walks[stack], (&[3, 2, 1], WalkEnd::Root), &mut Vec::new());
+                assert_eq!(recorded.1, interned, "{epoch} {stack}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_root_means_other_nodes() {
+        let (mut walk, mut tree) = (walk(), Vec::new());
+        assert_eq!(record(&mut walk, (&[3, 2, 1], WalkEnd::Root), &mut tree), (StackId(12), 3));
+        assert_eq!(record(&mut walk, (&[3, 2, 1], WalkEnd::Truncated), &mut tree), (StackId(15), 3));
+        assert_eq!(tree[3..], [(StackId::TRUNCATED, 1), (StackId(13), 2), (StackId(14), 3)]);
+        assert!(walk.recorded.sharable() == 0, "a truncated walk is not shared by its states");
+        assert_eq!(record(&mut walk, (&[3, 2, 1], WalkEnd::Root), &mut tree), (StackId(12), 3));
+    }
+
+    #[test]
+    fn deep_stacks_grow_the_arrays_and_keep_the_recorded_walk() {
+        let (mut walk, mut tree) = (walk(), Vec::new());
+        let deep: Vec<u64> = (1..=5000).rev().collect();
+        assert_eq!(record(&mut walk, (&[1], WalkEnd::Root), &mut tree).1, 1);
+        assert_eq!(record(&mut walk, (&deep, WalkEnd::Root), &mut tree), (StackId(10 + 4999), 4999));
+        assert_eq!(record(&mut walk, (&deep, WalkEnd::Root), &mut tree).1, 0);
+    }
+
+    #[test]
+    fn a_walk_has_at_most_max_frames() {
+        let mut walk = walk();
+        walk.new.restart(true);
+        let pushed = (0..).take_while(|pc| walk.new.push(Frame::without_state(ReturnAddress(*pc)))).count();
+        assert_eq!(pushed, MAX_FRAMES);
+    }
+}
