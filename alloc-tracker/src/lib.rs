@@ -35,7 +35,7 @@
 //!
 //! # Implementation
 //!
-//! `allocator` forwards to `hook`, which counts (`counters`), walks the stack (`capture`: incrementally and verified),
+//! `allocator` forwards to `hook`, which counts (`counters`), walker the stack (`capture`: incrementally and verified),
 //! interns new frames (`tree`, `modules`) and stores the event, timestamped (`clock`), in the thread's own ring (`sidecar`).
 //! `recorder` drains all rings, in order, into the dump (`sink`). Nothing on this way allocates through the global
 //! allocator, takes a lock that application code can hold, panics or unwinds. What the tracker needs for itself is mapped

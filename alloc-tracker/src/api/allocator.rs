@@ -1,4 +1,4 @@
-//! The public face of the hook: four methods, forwarded. Everything else happens behind [`mode::active`].
+//! The public face of the hook: four methods, forwarded. Everything else happens behind [`mode::is_active`].
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
@@ -103,7 +103,7 @@ impl<A: GlobalAlloc> AllocTracker<A> {
     unsafe extern "C" fn alloc_for(size: usize, align: usize, this: &Self, entered: &EntryFrame) -> *mut u8 {
         // SAFETY: the caller's own promise.
         let block = unsafe { this.inner.alloc(Layout::from_size_align_unchecked(size, align)) };
-        hook::allocated(block, size, this.flags(), entered);
+        hook::after_alloc(block, size, this.flags(), entered);
         block
     }
 
@@ -115,7 +115,7 @@ impl<A: GlobalAlloc> AllocTracker<A> {
     ) -> *mut u8 {
         // SAFETY: the caller's own promise.
         let block = unsafe { this.inner.alloc_zeroed(Layout::from_size_align_unchecked(size, align)) };
-        hook::allocated(block, size, this.flags() | hook::ZEROED, entered);
+        hook::after_alloc(block, size, this.flags() | hook::ZEROED, entered);
         block
     }
 
@@ -126,7 +126,7 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         this: &Self,
         entered: &EntryFrame,
     ) {
-        hook::freeing(block, size, this.flags(), entered);
+        hook::before_dealloc(block, size, this.flags(), entered);
         // SAFETY: the caller's own promise.
         unsafe { this.inner.dealloc(block, Layout::from_size_align_unchecked(size, align)) }
     }
@@ -139,11 +139,11 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         this: &Self,
         entered: &EntryFrame,
     ) -> *mut u8 {
-        let begun = hook::reallocating(block, size, this.flags());
+        let begun = hook::before_realloc(block, size, this.flags());
         // SAFETY: the caller's own promise.
         let moved =
             unsafe { this.inner.realloc(block, Layout::from_size_align_unchecked(size, align), new_size) };
-        hook::reallocated(&begun, moved, new_size, entered);
+        hook::after_realloc(&begun, moved, new_size, entered);
         moved
     }
 }
@@ -151,7 +151,7 @@ impl<A: GlobalAlloc> AllocTracker<A> {
 /// Keeps the call before it from becoming a jump: these methods may be inlined into the program's own function, whose
 /// frame would then be gone when the stack is walked, and what it frees at its end would be its caller's.
 #[inline(always)]
-fn stay() {
+fn keep_frame() {
     // SAFETY: no instruction at all.
     unsafe { std::arch::asm!("", options(nomem, nostack, preserves_flags)) };
 }
@@ -163,9 +163,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's own promise.
         unsafe {
-            if mode::active() {
+            if mode::is_active() {
                 let block = Self::tracked_alloc(layout.size(), layout.align(), self);
-                stay();
+                keep_frame();
                 block
             } else {
                 self.inner.alloc(layout)
@@ -177,9 +177,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's own promise.
         unsafe {
-            if mode::active() {
+            if mode::is_active() {
                 let block = Self::tracked_alloc_zeroed(layout.size(), layout.align(), self);
-                stay();
+                keep_frame();
                 block
             } else {
                 self.inner.alloc_zeroed(layout)
@@ -191,9 +191,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's own promise.
         unsafe {
-            if mode::active() {
+            if mode::is_active() {
                 Self::tracked_dealloc(block, layout.size(), layout.align(), self);
-                stay();
+                keep_frame();
             } else {
                 self.inner.dealloc(block, layout)
             }
@@ -204,9 +204,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the caller's own promise.
         unsafe {
-            if mode::active() {
+            if mode::is_active() {
                 let moved = Self::tracked_realloc(block, layout.size(), layout.align(), new_size, self);
-                stay();
+                keep_frame();
                 moved
             } else {
                 self.inner.realloc(block, layout, new_size)

@@ -1,15 +1,16 @@
-//! Recording a part of a program, from code.
+//! Recording a part of a program, from code. In: where the dump goes. Out: a guard that ends the recording.
 
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::base::epoch::RecordingId;
 use crate::base::mode::{self, WHOLE};
 use crate::base::settings::Settings;
 use crate::recorder;
 
-/// A recording that was begun by code; it ends, and its dump is closed, when this guard is dropped.
+/// A recording that was begun by code. When this guard is dropped the recording ends and its dump is closed.
 ///
 /// ```
 /// use alloc_tracker::{AllocTracker, Profiler};
@@ -29,12 +30,12 @@ use crate::recorder;
 #[derive(Debug)]
 #[must_use = "the recording ends when the guard is dropped"]
 pub struct Profiler {
-    /// The number of the recording that this guard has begun and not ended.
-    recording: Option<u32>,
+    /// The recording that this guard has begun and not ended.
+    recording: Option<RecordingId>,
 }
 
 impl Profiler {
-    /// Settings of a recording.
+    /// Returns the settings of a recording, to be changed and started.
     pub fn builder() -> ProfilerBuilder {
         ProfilerBuilder { output: None }
     }
@@ -42,7 +43,7 @@ impl Profiler {
     /// Ends the recording and closes the dump.
     ///
     /// # Errors
-    /// If the dump could not be written, at its end or before; what was recorded until then stays readable.
+    /// The dump could not be written, at its end or before. What was recorded until then stays readable.
     pub fn finish(mut self) -> io::Result<()> {
         self.end()
     }
@@ -54,13 +55,13 @@ impl Profiler {
     }
 
     fn end(&mut self) -> io::Result<()> {
-        self.recording.take().map_or(Ok(()), |number| recorder::finish(number).map_err(io::Error::from))
+        self.recording.take().map_or(Ok(()), |recording| recorder::finish(recording).map_err(io::Error::from))
     }
 }
 
 impl Drop for Profiler {
     fn drop(&mut self) {
-        // What goes wrong has been said on stderr.
+        // Any error has been reported on stderr.
         let _ = self.end();
     }
 }
@@ -73,24 +74,24 @@ pub struct ProfilerBuilder {
 }
 
 impl ProfilerBuilder {
-    /// Where the dump goes; `%p` in it becomes the process id. A dump that is there is replaced, any other file is left
-    /// alone. Without this it is `PROGRAM.PID.alloc` in the working directory.
+    /// Sets the path of the dump; `%p` in it becomes the process id. An existing dump is replaced, any other file is left
+    /// alone. The default is `PROGRAM.PID.alloc` in the working directory.
     pub fn output(mut self, path: impl AsRef<Path>) -> ProfilerBuilder {
         self.output = Some(path.as_ref().to_path_buf());
         self
     }
 
-    /// Begins to record. Blocks that exist already are not known to the recording; when they are freed, that is counted
-    /// apart. If the whole process is being recorded already, the guard does nothing (see
+    /// Begins to record. The recording does not know the blocks that exist already; when they are freed, that is counted
+    /// separately. If the whole process is being recorded already, the guard does nothing (see
     /// [`Profiler::owns_recording`]).
     ///
     /// # Errors
     /// [`StartError`] if the dump cannot be created, or if another guard's recording is still running.
     pub fn start(self) -> Result<Profiler, StartError> {
-        if mode::undecided() {
-            mode::decide(false, false);
+        if mode::is_undecided() {
+            recorder::decide(false, false);
         }
-        if mode::current() & WHOLE != 0 && !recorder::left_behind_by_fork() {
+        if mode::current() & WHOLE != 0 && !recorder::is_left_behind_by_fork() {
             return Ok(Profiler { recording: None });
         }
         let settings = match &self.output {
@@ -98,7 +99,7 @@ impl ProfilerBuilder {
             None => Settings::for_program(),
         };
         match recorder::start(&settings, false) {
-            Ok(number) => Ok(Profiler { recording: Some(number) }),
+            Ok(recording) => Ok(Profiler { recording: Some(recording) }),
             Err(errno) if errno.0 == libc::EALREADY => Err(StartError::AlreadyRecording),
             Err(errno) if errno.0 == libc::ECHILD => Err(StartError::Forked),
             Err(errno) => Err(StartError::Create { path: settings.path.to_string(), source: errno.into() }),
@@ -116,9 +117,9 @@ pub enum StartError {
     Forked,
     /// The dump cannot be created.
     Create {
-        /// Its absolute path.
+        /// Absolute path of the dump.
         path: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }

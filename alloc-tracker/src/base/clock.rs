@@ -11,7 +11,7 @@ use alloc_dump::sidecar::Commit;
 use crate::base::sys;
 
 /// A timestamp: no later than whatever this thread writes from now on, and no earlier than what it had read before it last called
-/// [`settle`].
+/// [`order_after_reads`].
 pub(crate) fn timestamp() -> u64 {
     // Never below zero: the counter may have been set back while the machine slept, until `adjust` notices.
     now().max(0).cast_unsigned()
@@ -36,7 +36,7 @@ fn now() -> i64 {
 ///
 /// PERF: a fence waits for all that was begun before it, so it stands as early as it can, with as little before it.
 #[inline(always)]
-pub(crate) fn settle() {
+pub(crate) fn order_after_reads() {
     // The kernel's clock has its own fence.
     if SOURCE.load(Ordering::Relaxed) == COUNTER {
         counter::fence();
@@ -50,7 +50,7 @@ pub(crate) fn start() {
         SOURCE.store(if counter::is_reliable() { COUNTER } else { KERNEL }, Ordering::Relaxed);
     }
     BASE.store(0, Ordering::Relaxed);
-    settle();
+    order_after_reads();
     BASE.store(timestamp(), Ordering::Relaxed);
 }
 
@@ -79,7 +79,7 @@ impl Scale {
     pub(crate) fn adjust(&mut self) {
         let mut now = moment();
         if now.0 < self.latest.0 {
-            go_on_from(self.latest.0);
+            continue_from(self.latest.0);
             now = moment();
         }
         self.latest = now;
@@ -89,7 +89,7 @@ impl Scale {
     }
 
     /// The time of a timestamp, as a sidecar has to know it.
-    pub(crate) fn note(&self, commit: &mut Commit) {
+    pub(crate) fn write_to(&self, commit: &mut Commit) {
         commit.timestamp = self.latest.0;
         commit.us = self.latest.1.saturating_sub(self.origin.1) / 1000;
         commit.rate = self.rate;
@@ -105,14 +105,14 @@ impl Scale {
 fn moment() -> (u64, u64) {
     let early = timestamp();
     let ns = sys::clock_ns(libc::CLOCK_MONOTONIC);
-    settle();
+    order_after_reads();
     let late = timestamp();
     (early + late.saturating_sub(early) / 2, ns)
 }
 
 /// The timestamp of this moment is to be this one.
 #[cold]
-fn go_on_from(timestamp: u64) {
+fn continue_from(timestamp: u64) {
     let now = match SOURCE.load(Ordering::Relaxed) {
         COUNTER => counter::read(),
         _ => sys::clock_ns(libc::CLOCK_MONOTONIC),
@@ -222,7 +222,7 @@ mod tests {
                             // With one processor for both, the other one waits for this one.
                             if spins % 100 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
                         }
-                        settle();
+                        order_after_reads();
                         let now = timestamp();
                         assert!(now >= STAMP.load(Ordering::Relaxed));
                         STAMP.store(timestamp(), Ordering::Relaxed);
@@ -260,7 +260,7 @@ mod tests {
         let (before, timestamp, after) = (scale.now_us(), timestamp(), scale.now_us());
         scale.adjust();
         let mut commit = Commit::default();
-        scale.note(&mut commit);
+        scale.write_to(&mut commit);
         let time = commit.time_of(timestamp);
         assert!(before < time + 50 && time < after + 50, "{before} {time} {after}");
     }

@@ -1,62 +1,152 @@
-//! Which recording goes on, and which generation of modules it is, in one word. Whatever a thread has found out about code
-//! addresses and nodes holds for as long as this word is the same; every event compares it.
+//! Which recording runs and which generation of modules holds, in one word: the epoch.
+//!
+//! Everything that a thread has learned about code addresses and call tree nodes holds for one epoch. Every event
+//! compares its thread's epoch with the current one, so both facts are checked with one load and one comparison.
+//!
+//! ```text
+//!  63                  32 31                   0
+//! +----------------------+----------------------+
+//! | recording            | generation           |
+//! +----------------------+----------------------+
+//!   0: none                never 0
+//!   u32::MAX: ending       the same address may mean other code
+//!   else: a RecordingId    than in the generation before
+//! ```
+//!
+//! This module is the only one that knows this layout. It never locks and never allocates.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The word: the number of the recording in the upper half, 0 for none, below it the generation, never 0.
+/// FileIdentity of a recording within this process, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordingId(NonZeroU32);
+
+impl RecordingId {
+    /// Returns the id of the recording after `count` earlier ones; `None` once there are no more ids.
+    pub(crate) fn after(count: u32) -> Option<RecordingId> {
+        count.checked_add(1).filter(|id| *id != ENDING).and_then(NonZeroU32::new).map(RecordingId)
+    }
+
+    /// Returns the id as a number, which is never 0.
+    #[inline(always)]
+    pub(crate) fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+/// What the process records at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recording {
+    /// Nothing.
+    None,
+    /// A recording has failed and its dump is just being closed. No other recording may begin meanwhile.
+    Ending,
+    /// This recording.
+    Running(RecordingId),
+}
+
+/// A recording and a generation of modules. Two epochs are equal if both are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch of a thread that takes part in no recording. It never equals the current one.
+    pub(crate) const NONE: Epoch = Epoch(0);
+
+    fn new(recording: Recording, generation: u32) -> Epoch {
+        let recording = match recording {
+            Recording::None => NO_RECORDING,
+            Recording::Ending => ENDING,
+            Recording::Running(id) => id.get(),
+        };
+        Epoch(u64::from(recording) << RECORDING_SHIFT | u64::from(generation))
+    }
+
+    /// Returns the recording.
+    pub(crate) fn recording(self) -> Recording {
+        match self.recording_bits() {
+            ENDING => Recording::Ending,
+            bits => NonZeroU32::new(bits).map_or(Recording::None, |id| Recording::Running(RecordingId(id))),
+        }
+    }
+
+    /// Returns the recording that runs, if one does.
+    #[inline(always)]
+    pub(crate) fn recording_id(self) -> Option<RecordingId> {
+        let bits = self.recording_bits();
+        // PERF: one comparison for both words that are no id: they are the neighbours 0 and `u32::MAX`.
+        let is_running = bits.wrapping_add(1) > NO_RECORDING + 1;
+        is_running.then_some(bits).and_then(NonZeroU32::new).map(RecordingId)
+    }
+
+    /// Whether the recording is this one.
+    #[inline(always)]
+    pub(crate) fn is_of(self, recording: RecordingId) -> bool {
+        self.recording_bits() == recording.get()
+    }
+
+    /// Returns the generation of modules.
+    #[inline(always)]
+    pub(crate) fn generation(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Returns the epoch as a word that can only be compared.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn recording_bits(self) -> u32 {
+        (self.0 >> RECORDING_SHIFT) as u32
+    }
+}
+
+/// Returns the epoch that holds now.
 #[inline(always)]
-pub(crate) fn current() -> u64 {
-    EPOCH.load(Ordering::Acquire)
+pub(crate) fn current() -> Epoch {
+    Epoch(EPOCH.load(Ordering::Acquire))
 }
 
-/// The recording that goes on; 0 for none.
-pub(crate) fn recording() -> u32 {
-    recording_of(EPOCH.load(Ordering::SeqCst))
+/// Returns what the process records now.
+pub(crate) fn recording() -> Recording {
+    Epoch(EPOCH.load(Ordering::SeqCst)).recording()
 }
 
-/// The recording of an epoch.
-#[inline(always)]
-pub(crate) fn recording_of(epoch: u64) -> u32 {
-    (epoch >> RECORDING_SHIFT) as u32
+/// Returns the epoch of this recording in the generation that holds now.
+pub(crate) fn now_of(recording: RecordingId) -> Epoch {
+    Epoch::new(Recording::Running(recording), current().generation())
 }
 
-/// The generation of an epoch: addresses may mean other code than they did in the one before.
-#[inline(always)]
-pub(crate) fn generation_of(epoch: u64) -> u32 {
-    epoch as u32
+/// Sets what the process records from now on.
+pub(crate) fn set_recording(recording: Recording) {
+    update(|epoch| Some(Epoch::new(recording, epoch.generation())));
 }
 
-/// This recording, in the generation that it is now.
-pub(crate) fn now_of(recording: u32) -> u64 {
-    of(recording, generation_of(current()))
+/// Replaces the recording `from` by `to`. Changes nothing and returns false if `from` is not the current one.
+pub(crate) fn replace_recording(from: Recording, to: Recording) -> bool {
+    update(|epoch| (epoch.recording() == from).then(|| Epoch::new(to, epoch.generation())))
 }
 
-/// From now on this recording goes on.
-pub(crate) fn set_recording(recording: u32) {
-    update(|epoch| Some(of(recording, generation_of(epoch))));
-}
-
-/// From now on this recording goes on, if it was that one until now; else false.
-pub(crate) fn replace_recording(from: u32, to: u32) -> bool {
-    update(|epoch| (recording_of(epoch) == from).then_some(of(to, generation_of(epoch))))
-}
-
-/// Another generation begins.
+/// Begins another generation of modules.
 pub(crate) fn next_generation() {
-    update(|epoch| Some(of(recording_of(epoch), generation_of(epoch).wrapping_add(1).max(1))));
+    update(|epoch| Some(Epoch::new(epoch.recording(), epoch.generation().wrapping_add(1).max(1))));
 }
 
-fn update(with: impl FnMut(u64) -> Option<u64>) -> bool {
+fn update(mut with: impl FnMut(Epoch) -> Option<Epoch>) -> bool {
+    let with = |word| with(Epoch(word)).map(Epoch::bits);
     EPOCH.fetch_update(Ordering::SeqCst, Ordering::SeqCst, with).is_ok()
 }
 
-fn of(recording: u32, generation: u32) -> u64 {
-    u64::from(recording) << RECORDING_SHIFT | u64::from(generation)
-}
-
 const RECORDING_SHIFT: u32 = 32;
+const NO_RECORDING: u32 = 0;
+const ENDING: u32 = u32::MAX;
 
-// PERF: here and elsewhere: what every event reads is in one section, so that it is in a cache line or two.
+// PERF: the words that every event reads are in one section, here and in other modules, so that they share a cache line
+// or two.
 #[unsafe(link_section = "alloc_tracker_hot")]
 static EPOCH: AtomicU64 = AtomicU64::new(1);
 
@@ -65,17 +155,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_halves_change_apart() {
-        let generation = generation_of(current());
-        assert!(generation != 0 && recording() == 0);
-        set_recording(7);
+    fn recording_and_generation_change_independently() {
+        let [first, second] = [6, 7].map(|count| RecordingId::after(count).unwrap());
+        let generation = current().generation();
+        assert!(generation != 0 && recording() == Recording::None && current().recording_id().is_none());
+        set_recording(Recording::Running(second));
         next_generation();
-        assert_eq!((recording(), generation_of(current())), (7, generation + 1));
-        assert!(!replace_recording(6, 8) && replace_recording(7, u32::MAX));
-        assert_eq!(now_of(3), 3 << 32 | u64::from(generation + 1));
-        update(|_| Some(of(7, u32::MAX)));
+        assert_eq!((recording(), current().generation()), (Recording::Running(second), generation + 1));
+        assert_eq!((current().recording_id(), current().is_of(first)), (Some(second), false));
+        assert!(!replace_recording(Recording::Running(first), Recording::None));
+        assert!(replace_recording(Recording::Running(second), Recording::Ending));
+        assert_eq!((recording(), current().recording_id()), (Recording::Ending, None));
+        assert_eq!(now_of(first).bits(), 7 << 32 | u64::from(generation + 1));
+        update(|_| Some(Epoch::new(Recording::Running(first), u32::MAX)));
         next_generation();
-        assert_eq!(current(), of(7, 1));
-        set_recording(0);
+        assert_eq!(current(), Epoch::new(Recording::Running(first), 1));
+        set_recording(Recording::None);
+    }
+
+    #[test]
+    fn ids_end_before_the_word_that_means_ending() {
+        assert_eq!(RecordingId::after(0).map(RecordingId::get), Some(1));
+        assert_eq!((RecordingId::after(u32::MAX - 1), RecordingId::after(u32::MAX)), (None, None));
     }
 }

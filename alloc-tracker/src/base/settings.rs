@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     /// Who writes.
     pub(crate) drainer: Drainer,
     /// Where what is not in the dump yet is kept.
-    pub(crate) sidecar: Sidecar,
+    pub(crate) sidecar: SidecarLocation,
     /// What annotated functions note at each line besides.
     pub(crate) lines: LineUsage,
     /// What the dumps of forked children are called; empty if they have none.
@@ -89,7 +89,7 @@ pub(crate) enum Drainer {
 
 /// Where the file is that has what is not in the dump yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sidecar {
+pub(crate) enum SidecarLocation {
     /// Beside the dump, unless its file system could refuse a store into it.
     Beside,
     /// In a file system that is memory, with a link to it beside the dump.
@@ -111,7 +111,7 @@ impl Settings {
             check: false,
             on_full: OnFull::Block,
             drainer: Drainer::Thread,
-            sidecar: Sidecar::Beside,
+            sidecar: SidecarLocation::Beside,
             lines: LineUsage::default(),
             children: PathBuffer::new(),
         }
@@ -131,8 +131,8 @@ impl Settings {
         }
     }
 
-    /// What a forked child will need.
-    pub(crate) fn remembered(&self) -> Settings {
+    /// Returns what forked children will need.
+    pub(crate) fn for_children(&self) -> Settings {
         let children = PathBuffer::of(self.children.as_bytes());
         let path = PathBuffer::new();
         let Settings { run, check, on_full, drainer, sidecar, lines, .. } = *self;
@@ -186,7 +186,7 @@ pub(crate) fn wanted() -> Wanted {
             );
             settings.sidecar = choose(
                 c"ALLOC_TRACKER_SIDECAR",
-                [(b"beside", Sidecar::Beside), (b"memory", Sidecar::Memory)],
+                [(b"beside", SidecarLocation::Beside), (b"memory", SidecarLocation::Memory)],
             );
             settings.lines = line_usage();
             if sys::env_var(c"ALLOC_TRACKER_FOLLOW") == Some(b"1") {

@@ -66,7 +66,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use alloc_dump::layout::StackId;
 
 use crate::base::sys::ErrnoGuard;
-use crate::tree::{Parent, Refused};
+use crate::tree::{InternError, Parent};
 
 use arch::without_signature;
 
@@ -185,7 +185,7 @@ pub(crate) fn check_node(
     registers: &Registers,
     node: StackId,
     generation: u32,
-    intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
+    intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
 ) {
     let _errno = ErrnoGuard::new();
     let walk = |push: &mut dyn FnMut(ReturnAddress) -> bool| portable::walk(registers.sp - 1, push);

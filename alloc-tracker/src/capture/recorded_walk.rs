@@ -11,7 +11,7 @@ use super::padded_array::PaddedArray;
 use super::stack::StackBounds;
 use super::stack_word::{StackWord, changed_bits, read_word};
 use super::without_signature;
-use crate::tree::Refused;
+use crate::tree::InternError;
 
 /// The last walk on one stack, with the words that it has read.
 ///
@@ -272,8 +272,8 @@ impl RecordedWalk {
         &mut self,
         new: &NewWalk,
         root: StackId,
-        mut intern: impl FnMut(StackId, u64) -> Result<StackId, Refused>,
-    ) -> Result<StackId, Refused> {
+        mut intern: impl FnMut(StackId, u64) -> Result<StackId, InternError>,
+    ) -> Result<StackId, InternError> {
         self.root = root;
         self.frames.len = new.shared;
         let shared_words = self.words_outside_of(new.shared);
@@ -281,11 +281,11 @@ impl RecordedWalk {
         let (mut parent, order) = shared.unwrap_or((root, WordOrder::ANY));
         let mut order = order.or_as_read_if(new.must_compare_as_read);
         if !self.append_words(new, shared_words) {
-            return self.forget_and_fail(Refused::Bound);
+            return self.forget_and_fail(InternError::TreeFull);
         }
         let (frames, words) = (new.frames.as_slice(), self.words.len);
         let Some(slots) = self.frames.spare_slots(frames.len()) else {
-            return self.forget_and_fail(Refused::Bound);
+            return self.forget_and_fail(InternError::TreeFull);
         };
         let mut slots = slots.iter_mut();
         for frame in frames.iter().rev() {
@@ -317,7 +317,7 @@ impl RecordedWalk {
     }
 
     #[cold]
-    fn forget_and_fail(&mut self, why: Refused) -> Result<StackId, Refused> {
+    fn forget_and_fail(&mut self, why: InternError) -> Result<StackId, InternError> {
         self.forget();
         Err(why)
     }

@@ -16,7 +16,7 @@ use super::shortcut::ShortcutTable;
 use super::stack::{CurrentStack, RecentStacks, STACKS, StackBounds, StackMappings};
 use super::without_signature;
 use crate::base::sys::ErrnoGuard;
-use crate::tree::{Parent, Refused};
+use crate::tree::{InternError, Parent};
 
 /// The walks of one thread.
 ///
@@ -130,8 +130,8 @@ impl StackWalker {
         &mut self,
         generation: u32,
         walk: impl FnOnce(&mut dyn FnMut(ReturnAddress) -> bool) -> WalkEnd,
-        mut intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
-    ) -> Result<StackId, Refused> {
+        mut intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
+    ) -> Result<StackId, InternError> {
         let new = &mut self.walks[0].new;
         let root = new.collect_addresses(walk).root();
         new.frames.as_slice().iter().rev().try_fold(root, |parent, frame| {
@@ -156,8 +156,8 @@ impl StackWalker {
         registers: &Registers,
         end: WalkEnd,
         generation: u32,
-        mut intern: impl FnMut(Parent, u64) -> Result<StackId, Refused>,
-    ) -> Result<StackId, Refused> {
+        mut intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
+    ) -> Result<StackId, InternError> {
         let WalkPair { recorded, new } = &mut self.walks[0];
         let intern = |parent, pc| intern(Parent::of(parent, generation), pc);
         let node = recorded.become_new_walk(new, end.root(), intern)?;

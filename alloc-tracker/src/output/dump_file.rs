@@ -1,6 +1,8 @@
-//! Where records go: the dump, and beside it the sidecar with all that is not in the dump yet. In: a frame in the
-//! buffer that this module owns, commits. Out: bytes in files. Called under the recorder's lock; never allocates; an
-//! error is returned, never raised in the host.
+//! The sink that a recording writes to: a dump in a file, and its sidecar with everything that is not in the dump yet. In: dump frames, in a
+//! buffer that this module owns, and commits. Out: bytes in files.
+//!
+//! Called under the recorder's lock; never allocates. An error is returned, never raised in the host. The host may close any of our
+//! descriptors and open a file of its own under the same number, so each one is checked before it is used.
 
 use std::ffi::CStr;
 use std::fmt::Write;
@@ -12,54 +14,55 @@ use alloc_dump::sidecar::{
     self as sidecar_format, Commit, FRAME_CAPACITY, FRAME_OFFSET, RING_LEN, RINGS_START,
 };
 
-use super::sidecar;
-use crate::base::settings::Sidecar;
+use super::{RingMemory, Sink, sidecar};
+use crate::base::settings::SidecarLocation;
 use crate::base::sys::{self, Errno, File, FileIdentity, Mapping, PathBuffer, Text};
 
-/// A dump that is being written.
-pub(crate) struct Sink {
+/// A dump that is being written into a file.
+pub(crate) struct DumpFile {
     file: File,
     identity: FileIdentity,
     /// Bytes of the dump that are whole frames.
     written: u64,
-    /// Number of the frame that is being filled.
+    /// Number of the current dump frame.
     seq: u32,
+    /// Commits so far.
     commits: u64,
-    /// The sidecar but for its rings.
+    /// The sidecar without its rings.
     buffer: Mapping,
-    /// The sidecar's file, for rings to come; `None` if there is none and everything is the process's own memory.
-    tail: Option<(File, FileIdentity)>,
+    /// The sidecar's file, for rings to come; `None` if there is none, and everything is the process's own memory.
+    sidecar_file: Option<(File, FileIdentity)>,
     sidecar_path: PathBuffer,
-    /// The link to it beside the dump, if it is elsewhere itself.
+    /// The link to the sidecar beside the dump, if the sidecar itself is elsewhere.
     sidecar_link: PathBuffer,
-    /// Lanes that are not in the sidecar's file.
+    /// Rings that are not in the sidecar's file.
     unprotected: u64,
 }
 
-/// Why a dump cannot be begun.
+/// Why a dump cannot be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
     /// Another process of the same `profiler-cli run` has this dump.
     Taken,
-    /// Another process is writing it.
+    /// Another process is writing the dump.
     Locked,
     /// The path is too long or has a zero byte in it.
     Path,
-    /// There is a file already, with something else in it than a dump.
+    /// The file exists and is not a dump.
     NotADump,
-    /// The system refuses.
+    /// The system reports this error.
     System(Errno),
 }
 
-impl Sink {
-    /// Creates the dump and its sidecar, readable by this user alone. With `exclusive` a file that exists is left alone, without
-    /// it one that is no dump.
+impl DumpFile {
+    /// Creates the dump and its sidecar, readable by this user alone. With `exclusive` an existing file is never replaced; without it, an
+    /// existing file is replaced if it is a dump.
     pub(crate) fn create(
         path: &PathBuffer,
         exclusive: bool,
-        sidecar: Sidecar,
+        location: SidecarLocation,
         header: &Header,
-    ) -> Result<Sink, OpenError> {
+    ) -> Result<DumpFile, OpenError> {
         let c_path = path.as_c_str().ok_or(OpenError::Path)?;
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NOCTTY;
         let file = File::open(c_path, if exclusive { flags | libc::O_EXCL } else { flags }, 0o600);
@@ -74,8 +77,8 @@ impl Sink {
             return Err(OpenError::Locked);
         }
         if identity.is_regular {
-            // Again, now that nobody else can write it. PERF: what has ever been cut off some file systems write to the disk at once
-            // when it is closed.
+            // Once more, now that no other process can write it. PERF: not truncated if it is empty: some file systems write a file that
+            // was ever truncated to the disk at once when it is closed.
             if !file.identity().map_err(OpenError::System)?.is_empty {
                 if !is_dump(c_path, &identity) {
                     return Err(OpenError::NotADump);
@@ -88,9 +91,9 @@ impl Sink {
         let mut sidecar_path = PathBuffer::of(path.as_bytes());
         sidecar_path.push(SIDECAR_SUFFIX.as_bytes());
         let mut sidecar_link = PathBuffer::new();
-        let shared = match sidecar {
+        let shared = match location {
             _ if !identity.is_regular => None,
-            Sidecar::Beside if !file.is_on_copy_on_write_fs() => {
+            SidecarLocation::Beside if !file.is_on_copy_on_write_fs() => {
                 remove_sidecar(&sidecar_path);
                 create_sidecar(&sidecar_path)
             }
@@ -105,7 +108,7 @@ impl Sink {
                 create_linked_sidecar(&sidecar_path, &sidecar_link)
             }
         };
-        let (mut buffer, tail) = match shared {
+        let (mut buffer, sidecar_file) = match shared {
             Some((buffer, file, identity)) => (buffer, Some((file, identity))),
             None => {
                 sidecar_path.clear();
@@ -113,18 +116,18 @@ impl Sink {
                 (Mapping::anonymous(RINGS_START).map_err(OpenError::System)?, None)
             }
         };
-        if let Some(place) = buffer.bytes_mut().get_mut(..sidecar_format::IDENTITY_LEN) {
-            place.copy_from_slice(&sidecar_format::encode_identity(&header.session));
+        if let Some(start) = buffer.bytes_mut().get_mut(..sidecar_format::IDENTITY_LEN) {
+            start.copy_from_slice(&sidecar_format::encode_identity(&header.session));
         }
         sidecar::attach(buffer.start());
-        let sink = Sink {
+        let sink = DumpFile {
             file,
             identity,
             written: header.encode().len() as u64,
             seq: 0,
             commits: 0,
             buffer,
-            tail,
+            sidecar_file,
             sidecar_path,
             sidecar_link,
             unprotected: 0,
@@ -133,116 +136,40 @@ impl Sink {
         Ok(sink)
     }
 
-    /// The frame that is being filled: room for its header, then its records.
-    #[inline]
-    pub(crate) fn frame(&mut self) -> &mut [u8] {
-        self.buffer.bytes_mut().get_mut(FRAME_OFFSET..FRAME_OFFSET + FRAME_CAPACITY).unwrap_or_default()
-    }
-
-    /// The number of the frame that is being filled.
-    pub(crate) fn seq(&self) -> u32 {
-        self.seq
-    }
-
-    /// Which of the two commits the next one is.
-    pub(crate) fn next_commit(&self) -> usize {
-        ((self.commits + 1) & 1) as usize
-    }
-
-    /// What is said here, and what was written into the rings for the [`next_commit`](Sink::next_commit), holds from
-    /// now on: all of it or, to whoever looks after the process was killed in here, nothing.
-    pub(crate) fn commit(&mut self, commit: Commit) {
-        let commit = Commit { seq: u64::from(self.seq), ..commit };
-        let at = sidecar_format::COMMIT_OFFSETS[self.next_commit()];
-        for (index, word) in commit.words().into_iter().enumerate() {
-            self.word(at + 8 * index).store(word, Ordering::Relaxed);
-        }
-        self.commits += 1;
-        self.word(sidecar_format::COMMITS_OFFSET).store(self.commits, Ordering::Release);
-    }
-
-    /// Readers will not have seen every allocation: recovered records need the sizes of freed blocks.
-    pub(crate) fn set_partial(&self) {
-        self.word(sidecar_format::PARTIAL_OFFSET).store(1, Ordering::Relaxed);
-    }
-
-    /// Appends the sealed frame of `len` bytes to the dump. The next [`commit`](Sink::commit) is about the next frame.
-    pub(crate) fn write_frame(&mut self, len: usize) -> Result<(), Errno> {
-        if !self.has_its_descriptor() {
-            return Err(Errno(libc::EBADF));
-        }
-        let frame = self.buffer.bytes_mut().get(FRAME_OFFSET..FRAME_OFFSET + len).unwrap_or_default();
-        if let Err(errno) = self.file.write_all(frame) {
-            if self.identity.is_regular {
-                // What was written of it helps nobody, and the sidecar has the whole of it.
-                let _ = self.file.truncate(self.written);
-            }
-            return Err(errno);
-        }
-        self.written += len as u64;
-        self.seq += 1;
-        Ok(())
-    }
-
-    /// Memory for the ring of this number: in the sidecar, or where that cannot grow in this process alone, which is
-    /// then noted. And whether it is in the sidecar.
-    pub(crate) fn map_ring(&mut self, index: usize) -> Result<(Mapping, bool), Errno> {
-        if let Some(ring) = self.shared_ring(index) {
-            return Ok((ring, true));
-        }
-        let ring = Mapping::anonymous(RING_LEN)?;
-        self.unprotected += 1;
-        self.word(sidecar_format::UNPROTECTED_OFFSET).store(self.unprotected, Ordering::Relaxed);
-        Ok((ring, false))
-    }
-
-    fn shared_ring(&mut self, index: usize) -> Option<Mapping> {
+    /// Extends the sidecar's file by the ring with this index and maps it; `None` if that is not possible.
+    fn map_ring_in_file(&mut self, index: usize) -> Option<Mapping> {
         let offset = (RINGS_START + index * RING_LEN) as u64;
-        let (file, identity) = self.tail.take()?;
-        // The host may have closed our descriptor, and opened a file of its own under the same number.
-        let ours = |file: &File| file.identity().is_ok_and(|now| now.is_same_file(&identity));
-        let file = if ours(&file) {
+        let (file, identity) = self.sidecar_file.take()?;
+        let is_ours = |file: &File| file.identity().is_ok_and(|now| now.is_same_file(&identity));
+        let file = if is_ours(&file) {
             file
         } else {
             std::mem::forget(file);
-            File::open(self.sidecar_path.as_c_str()?, SIDECAR_FLAGS, 0).ok().filter(ours)?.move_to_high_fd()
+            File::open(self.sidecar_path.as_c_str()?, SIDECAR_FLAGS, 0)
+                .ok()
+                .filter(is_ours)?
+                .move_to_high_fd()
         };
         let ring =
             file.write_zeros(offset, RING_LEN as u64).and_then(|()| Mapping::shared(&file, offset, RING_LEN));
-        self.tail = Some((file, identity));
+        self.sidecar_file = Some((file, identity));
         ring.ok()
     }
 
-    /// The recording is over and whole: the sidecar has nothing more to keep. Returns the sidecar's memory.
-    pub(crate) fn finish(self) -> Mapping {
-        for path in [&self.sidecar_path, &self.sidecar_link] {
-            if let Some(path) = path.as_c_str() {
-                sys::remove_file(path);
-            }
-        }
-        self.close()
-    }
-
-    /// The recording stops here because of this error: the sidecar stays, with all that is not in the dump.
-    pub(crate) fn abandon(self, errno: Errno) -> Mapping {
-        self.word(sidecar_format::STATE_OFFSET).store(errno.0 as u64, Ordering::Release);
-        self.close()
-    }
-
-    /// Whether our descriptor is still that of the dump.
+    /// Whether our descriptor still leads to the dump.
     fn has_its_descriptor(&self) -> bool {
         self.file.identity().is_ok_and(|now| now.is_same_file(&self.identity))
     }
 
     fn close(self) -> Mapping {
         if self.has_its_descriptor() {
-            // A forked child has the descriptor too, and would keep the lock.
+            // A forked child has the descriptor too, and would keep the lock otherwise.
             self.file.unlock();
         } else {
-            // It is the host's to close.
+            // The descriptor is the host's by now, so the host closes it.
             std::mem::forget(self.file);
         }
-        if let Some((file, identity)) = self.tail
+        if let Some((file, identity)) = self.sidecar_file
             && !file.identity().is_ok_and(|now| now.is_same_file(&identity))
         {
             std::mem::forget(file);
@@ -252,13 +179,83 @@ impl Sink {
 
     #[inline]
     fn word(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: the header page is mapped as long as `self` lives, all offsets are multiples of eight inside it, and
-        // this process uses these words as atomics only.
+        // SAFETY: the header page is mapped as long as `self` lives, all offsets are multiples of eight inside it, and this process uses
+        // these words as atomics only.
         unsafe { AtomicU64::from_ptr(self.buffer.start().add(offset).cast()) }
     }
 }
 
-/// Whether the file at `path`, which is this one, begins as a dump does. One that cannot be read is none.
+impl Sink for DumpFile {
+    #[inline]
+    fn frame(&mut self) -> &mut [u8] {
+        self.buffer.bytes_mut().get_mut(FRAME_OFFSET..FRAME_OFFSET + FRAME_CAPACITY).unwrap_or_default()
+    }
+
+    fn seq(&self) -> u32 {
+        self.seq
+    }
+
+    fn next_commit(&self) -> usize {
+        ((self.commits + 1) & 1) as usize
+    }
+
+    fn commit(&mut self, commit: Commit) {
+        let commit = Commit { seq: u64::from(self.seq), ..commit };
+        let offset = sidecar_format::COMMIT_OFFSETS[self.next_commit()];
+        for (index, word) in commit.words().into_iter().enumerate() {
+            self.word(offset + 8 * index).store(word, Ordering::Relaxed);
+        }
+        self.commits += 1;
+        self.word(sidecar_format::COMMITS_OFFSET).store(self.commits, Ordering::Release);
+    }
+
+    fn set_partial(&self) {
+        self.word(sidecar_format::PARTIAL_OFFSET).store(1, Ordering::Relaxed);
+    }
+
+    fn write_frame(&mut self, len: usize) -> Result<(), Errno> {
+        if !self.has_its_descriptor() {
+            return Err(Errno(libc::EBADF));
+        }
+        let frame = self.buffer.bytes_mut().get(FRAME_OFFSET..FRAME_OFFSET + len).unwrap_or_default();
+        if let Err(errno) = self.file.write_all(frame) {
+            if self.identity.is_regular {
+                // A part of a frame is of no use, and the sidecar has the whole frame.
+                let _ = self.file.truncate(self.written);
+            }
+            return Err(errno);
+        }
+        self.written += len as u64;
+        self.seq += 1;
+        Ok(())
+    }
+
+    fn map_ring(&mut self, index: usize) -> Result<RingMemory, Errno> {
+        if let Some(memory) = self.map_ring_in_file(index) {
+            return Ok(RingMemory { memory, in_file: true });
+        }
+        let memory = Mapping::anonymous(RING_LEN)?;
+        self.unprotected += 1;
+        self.word(sidecar_format::UNPROTECTED_OFFSET).store(self.unprotected, Ordering::Relaxed);
+        Ok(RingMemory { memory, in_file: false })
+    }
+
+    fn finish(self) -> Mapping {
+        for path in [&self.sidecar_path, &self.sidecar_link] {
+            if let Some(path) = path.as_c_str() {
+                sys::remove_file(path);
+            }
+        }
+        self.close()
+    }
+
+    fn abandon(self, errno: Errno) -> Mapping {
+        self.word(sidecar_format::STATE_OFFSET).store(errno.0 as u64, Ordering::Release);
+        self.close()
+    }
+}
+
+/// Whether the file at `path`, which has this identity, begins as a dump does. False for a file that cannot be read.
 fn is_dump(path: &CStr, identity: &FileIdentity) -> bool {
     let Ok(file) = File::open(path, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0) else {
         return false;
@@ -271,7 +268,7 @@ fn is_dump(path: &CStr, identity: &FileIdentity) -> bool {
 
 const SIDECAR_FLAGS: i32 = libc::O_RDWR | libc::O_NOFOLLOW;
 
-/// Removes what a process before has left there, and what a link of ours leads to.
+/// Removes the sidecar that an earlier process has left at `path`. If that is a link of ours, also removes the file that it leads to.
 fn remove_sidecar(path: &PathBuffer) {
     let Some(c_path) = path.as_c_str() else { return };
     let mut target = PathBuffer::new();
@@ -284,7 +281,7 @@ fn remove_sidecar(path: &PathBuffer) {
     sys::remove_file(c_path);
 }
 
-/// The sidecar at `path`, with a link to it beside the dump.
+/// Creates the sidecar at `path`, with a link to it beside the dump.
 fn create_linked_sidecar(path: &PathBuffer, link: &PathBuffer) -> Option<(Mapping, File, FileIdentity)> {
     let (c_path, c_link) = (path.as_c_str()?, link.as_c_str()?);
     let created = create_sidecar(path)?;
@@ -295,7 +292,7 @@ fn create_linked_sidecar(path: &PathBuffer, link: &PathBuffer) -> Option<(Mappin
     None
 }
 
-/// `None` if there can be no sidecar: what is not in the dump is then lost when the process is killed.
+/// Creates the sidecar at `path`. `None` if that is not possible: everything that is not in the dump is then lost if the process is killed.
 fn create_sidecar(path: &PathBuffer) -> Option<(Mapping, File, FileIdentity)> {
     let c_path = path.as_c_str()?;
     let file =

@@ -1,4 +1,62 @@
-//! Where records go: the dump file, and the sidecar that holds everything not yet in the dump.
+//! Where records go: the dump, and the sidecar that holds everything not yet in the dump. In: dump frames, commits, entries, nodes. Out:
+//! bytes in files. Never allocates through the global allocator, never calls the recorder.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | `dump_file` | the sink that a recording writes to: a dump in a file |
+//! | `memory` | a sink for tests |
+//! | `sidecar` | the words, nodes and rings that all threads share |
+//! | `thread_ring` | the ring buffer of one thread |
+//! | `membarrier` | one fence for all threads |
 
 pub(crate) mod dump_file;
+pub(crate) mod membarrier;
+#[cfg(test)]
+pub(crate) mod memory;
 pub(crate) mod sidecar;
+pub(crate) mod thread_ring;
+
+use alloc_dump::sidecar::Commit;
+
+use crate::base::sys::{Errno, Mapping};
+
+/// Where a recording goes: a buffer for the current dump frame, a dump that takes finished frames, and memory for thread rings.
+///
+/// Used under the recorder's lock. The drainer is compiled for each sink, so that no call of it is an indirect one.
+pub(crate) trait Sink {
+    /// Returns the buffer of the current dump frame: room for the frame's header, then for its records.
+    fn frame(&mut self) -> &mut [u8];
+
+    /// Returns the number of the current dump frame.
+    fn seq(&self) -> u32;
+
+    /// Returns which of the two copies of a commit the next one is.
+    fn next_commit(&self) -> usize;
+
+    /// Publishes a commit. From now on it holds, with everything that was written into the rings for [`next_commit`](Sink::next_commit).
+    /// If the process is killed in here, either all of that holds or nothing.
+    fn commit(&mut self, commit: Commit);
+
+    /// Notes that readers will not have seen every allocation: recovered records need the sizes of freed blocks.
+    fn set_partial(&self);
+
+    /// Appends the sealed frame of `len` bytes to the dump. The next [`commit`](Sink::commit) is about the next frame.
+    fn write_frame(&mut self, len: usize) -> Result<(), Errno>;
+
+    /// Returns memory for the ring with this index.
+    fn map_ring(&mut self, index: usize) -> Result<RingMemory, Errno>;
+
+    /// Closes a dump that is complete, and removes the sidecar. Returns the sidecar's memory.
+    fn finish(self) -> Mapping;
+
+    /// Closes a dump that ends because of this error, and keeps the sidecar, with everything that is not in the dump. Returns the
+    /// sidecar's memory.
+    fn abandon(self, errno: Errno) -> Mapping;
+}
+
+/// Memory for a thread ring.
+pub(crate) struct RingMemory {
+    pub(crate) memory: Mapping,
+    /// Whether the memory is that of the sidecar's file, so that its contents survive the process. Otherwise the process alone has it.
+    pub(crate) in_file: bool,
+}

@@ -1,28 +1,23 @@
-//! The recording that goes on, and its end. In: whatever is to be done under the lock. Out: what came of it, unless there is no
-//! recording; a failure ends it.
+//! The recording that runs, and how it ends when it fails. In: work to do on the recording, under its lock. Out: the result,
+//! unless there is no recording. A failure ends the recording; it never reaches the host.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use alloc_dump::sidecar as sidecar_format;
-
-use super::drain::Stream;
-use super::session::{is_fork, left_behind_by_fork};
-use crate::base::epoch;
+use super::drain::{EnterError, EnteredRing, Stream};
+use super::failure::{Failure, LastFailure};
+use super::fork;
+use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::mode::{self, RECORD, WHOLE};
 use crate::base::sys::{self, Errno, FutexLock, PathBuffer, describe_errno, print_to_stderr};
-use crate::modules::{self, Found};
-use crate::output::sidecar;
-use crate::thread::Local;
+use crate::output::dump_file::DumpFile;
 
-pub(super) static RECORDER: FutexLock<Option<Stream>> = FutexLock::new(None);
-/// The number of the recording that goes on while one that has failed is put away.
-pub(super) const ENDING: u32 = u32::MAX - 1;
-/// Events lost in this recording.
-pub(super) static LOST: AtomicU64 = AtomicU64::new(0);
+/// The recording that runs, or one that is just being begun or ended.
+pub(super) static RECORDER: FutexLock<Option<CurrentStream>> = FutexLock::new(None);
 
-/// Runs `f` on the current recording, if there is one, under the lock. An error ends the recording.
-pub(super) fn with_stream<R>(f: impl FnOnce(&mut Stream) -> Result<R, Failure>) -> Option<R> {
-    if left_behind_by_fork() {
+/// The stream of a recording into a file.
+pub(super) type CurrentStream = Stream<DumpFile>;
+
+/// Runs `f` on the current recording, under the lock. An error ends the recording. `None` if there is none, or none any more.
+pub(super) fn with_stream<R>(f: impl FnOnce(&mut CurrentStream) -> Result<R, Failure>) -> Option<R> {
+    if !fork::is_recorders_process() {
         return None;
     }
     let mut recorder = RECORDER.lock_awake_for(LONGEST_WORK_NS);
@@ -31,53 +26,42 @@ pub(super) fn with_stream<R>(f: impl FnOnce(&mut Stream) -> Result<R, Failure>) 
         Ok(result) => Some(result),
         Err(failure) => {
             let stream = recorder.take();
-            // Under the lock still, so that nobody takes it for one that has ended well, or begins another one.
+            // Still under the lock, so that no thread takes the recording for one that has ended well, or begins another one.
             if let Some(stream) = &stream {
-                note_failure(stream, failure);
+                publish_failure(stream, failure);
             }
             drop(recorder);
             if let Some(stream) = stream {
-                give_up(stream, failure);
+                close_failed(stream, failure);
             }
             None
         }
     }
 }
 
-/// Draining a ring and writing a frame take less, unless the disk is busy, or no processor is to be had.
+/// Makes the calling thread take part in the current recording.
+pub(super) fn enter() -> Result<EnteredRing, EnterError> {
+    if !fork::is_recorders_process() {
+        return Err(EnterError::RecordingOver);
+    }
+    let mut recorder = RECORDER.lock_awake_for(LONGEST_WORK_NS);
+    recorder.as_mut().ok_or(EnterError::RecordingOver)?.enter()
+}
+
+/// Draining a ring and writing a dump frame take less time, unless the disk is busy or no processor is free.
 pub(super) const LONGEST_WORK_NS: u64 = 1_000_000;
 
-/// Why a recording cannot go on.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Failure {
-    /// The dump cannot be written.
-    Write(Errno),
-    /// There is no memory for the tracker's tables.
-    Memory(Errno),
-    /// A record that does not fit into an empty frame; no record is that large.
-    Record,
-}
-
-impl From<Failure> for Errno {
-    fn from(failure: Failure) -> Errno {
-        match failure {
-            Failure::Write(errno) | Failure::Memory(errno) => errno,
-            Failure::Record => Errno(libc::EOVERFLOW),
-        }
-    }
-}
-
-/// Ends the recording because of something that a thread met outside of the lock.
+/// Ends the recording because of a failure outside of the lock.
 #[cold]
-pub(super) fn stop(failure: Failure) {
+pub(super) fn fail(failure: Failure) {
     with_stream(|_| Err::<(), Failure>(failure));
 }
 
-/// Ends the recording; the dump so far stays readable and says that it is not complete.
+/// Closes the dump of a recording that has failed. What was recorded so far stays readable, and the dump says that it is not complete.
 #[cold]
-pub(super) fn give_up(stream: Stream, failure: Failure) {
+pub(super) fn close_failed(stream: CurrentStream, failure: Failure) {
     mode::switch_off(RECORD | WHOLE);
-    note_failure(&stream, failure);
+    publish_failure(&stream, failure);
     let path = PathBuffer::of(stream.path().as_bytes());
     let errno = Errno::from(failure);
     let what = match failure {
@@ -85,67 +69,40 @@ pub(super) fn give_up(stream: Stream, failure: Failure) {
         Failure::Write(_) | Failure::Record => "the dump cannot be written",
     };
     stream.abandon(errno);
-    epoch::replace_recording(ENDING, 0);
+    epoch::replace_recording(Recording::Ending, Recording::None);
     print_to_stderr(format_args!(
         "recording into {path:.600} stops here: {what} ({}); the program goes on, and what was recorded stays readable",
         describe_errno(errno)
     ));
 }
 
-/// No other recording may begin before everything of this one is put away.
-fn note_failure(stream: &Stream, failure: Failure) {
-    let (number, errno) = (stream.number(), Errno::from(failure));
-    LAST_FAILURE.store(u64::from(number) << 32 | u64::from(errno.0.unsigned_abs()), Ordering::Release);
-    epoch::replace_recording(number, ENDING);
+/// Notes the failure, and keeps any other recording from beginning before this one's dump is closed.
+fn publish_failure(stream: &CurrentStream, failure: Failure) {
+    let recording = stream.recording();
+    LAST_FAILURE.set(recording, Errno::from(failure));
+    epoch::replace_recording(Recording::Running(recording), Recording::Ending);
 }
 
-/// Why the recording of this number ended, if it failed and none has failed since. Waits until it is put away.
-pub(super) fn failure_of(recording: u32) -> Option<Errno> {
+/// Returns why this recording ended, if it failed and none has failed since. Waits until its dump is closed.
+pub(super) fn wait_for_failure_of(recording: RecordingId) -> Option<Errno> {
+    wait_while_ending();
+    LAST_FAILURE.of(recording)
+}
+
+/// Waits while the dump of a recording that has failed is being closed.
+pub(super) fn wait_while_ending() {
     let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + PATIENCE_NS;
-    while epoch::recording() == ENDING && sys::clock_ns(libc::CLOCK_MONOTONIC) < until {
+    while epoch::recording() == Recording::Ending && sys::clock_ns(libc::CLOCK_MONOTONIC) < until {
         sys::yield_now();
     }
-    let failure = LAST_FAILURE.load(Ordering::Relaxed);
-    (failure >> 32 == u64::from(recording)).then_some(Errno(failure as u32 as i32))
 }
 
-/// Whoever puts it away may be the code that a signal handler has interrupted.
-const PATIENCE_NS: u64 = 2_000_000_000;
-/// The number of the recording that failed last, and the error.
-static LAST_FAILURE: AtomicU64 = AtomicU64::new(0);
-
-/// Counts events that reach the hook and cannot be recorded.
+/// Writes all nodes that wait in the sidecar into dump frames; false if the recording is over.
 #[cold]
-pub(crate) fn lose(events: u64) {
-    if is_fork() {
-        // The sidecar is the parent's.
-        return;
-    }
-    LOST.fetch_add(events, Ordering::Relaxed);
-    if let Some(lost) = sidecar::word(sidecar_format::LOST_OFFSET) {
-        lost.fetch_add(events, Ordering::Relaxed);
-    }
-}
-
-/// Puts all nodes that wait in the sidecar into frames; false if the recording is over.
-#[cold]
-pub(crate) fn drain_nodes() -> bool {
+pub(super) fn drain_nodes() -> bool {
     with_stream(Stream::drain_nodes).is_some()
 }
 
-/// A module appeared or vanished. Called under the lock of the modules.
-pub(crate) fn module_changed(found: &Found<'_>) {
-    with_stream(|stream| stream.module_changed(found));
-}
-
-/// Records that a thread has ended, if it had any event in this recording.
-pub(crate) fn thread_ends(local: &mut Local) {
-    if mode::current() & RECORD != 0 && !left_behind_by_fork() {
-        local.enrolment.end();
-    }
-}
-
-/// Looks for libraries that have gone. Called from time to time, without any lock held.
-pub(super) fn notice_replaced_modules() {
-    modules::notice_replaced();
-}
+/// Bounds the wait: the code that closes the dump may be what this signal handler has interrupted.
+const PATIENCE_NS: u64 = 2_000_000_000;
+static LAST_FAILURE: LastFailure = LastFailure::none();

@@ -1,18 +1,33 @@
-//! The thread that drains the rings, so that the program's own threads need not. It begins with the first recording and
-//! ends with it. Without it (switched off, or the system gives no thread) each thread drains when its ring is full.
+//! The drain thread: it moves entries from the thread rings into the dump, so that the program's own threads need not. It begins
+//! with a recording and ends with it. Without it (switched off, or the system gives no thread) each thread drains when its ring is
+//! full.
+//!
+//! ```text
+//!                start                        flood: sleeps for microseconds
+//!   NOT_RUNNING ------> AWAKE <-------------------------------> SHORT_PAUSE
+//!        ^   |          ^   |                                        |
+//!        |   |          |   +--> ASLEEP (milliseconds)               | end_short_pause(): a thread waits for room
+//!        |   |          +--------+                                   v
+//!        |   v                                                     AWAKE
+//!        | REPLACED: a new thread is about to begin
+//!        +-- stop, or the recording has ended
+//! ```
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::current::{ENDING, notice_replaced_modules, with_stream};
+use super::current::with_stream;
 use super::drain::Tick;
-use crate::base::epoch;
+use super::samples;
+use crate::base::epoch::{self, Recording};
 use crate::base::sys::{self, BackgroundThread, FutexLock};
+use crate::modules;
 
-/// Begins the thread.
+/// Starts the thread, unless it runs already.
 pub(super) fn start() {
     let mut thread = THREAD.lock();
-    // One that has ended by itself, when an earlier recording failed. Whoever has this word has decided that it does not go on.
-    if STATE.compare_exchange(NONE, REPLACED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    // An earlier recording has failed, and its thread is about to end by itself. The thread goes on instead if it takes the state back
+    // from NOT_RUNNING; this exchange keeps it from doing so.
+    if STATE.compare_exchange(NOT_RUNNING, REPLACED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         && let Some(ended) = thread.take()
     {
         ended.join();
@@ -21,105 +36,110 @@ pub(super) fn start() {
         STATE.store(AWAKE, Ordering::Relaxed);
         *thread = BackgroundThread::start(run);
         if thread.is_none() {
-            STATE.store(NONE, Ordering::Relaxed);
+            STATE.store(NOT_RUNNING, Ordering::Relaxed);
         }
     }
 }
 
-/// Ends the thread and waits until it has, so that its code may be unmapped. Must be called without the recorder's lock.
+/// Ends the thread and waits until it has ended, so that its code may be unmapped. Must be called without the recorder's lock.
 pub(super) fn stop() {
     let Some(mut guard) = THREAD.try_lock() else { return };
     let Some(thread) = guard.take() else { return };
-    STATE.store(NONE, Ordering::Release);
+    STATE.store(NOT_RUNNING, Ordering::Release);
     sys::futex_wake(&STATE);
     thread.join();
 }
 
-/// Whether there is one.
+/// Whether the thread runs.
 pub(super) fn is_running() -> bool {
-    STATE.load(Ordering::Relaxed) != NONE
+    STATE.load(Ordering::Relaxed) != NOT_RUNNING
 }
 
-/// Whether it looks at the rings within microseconds, because events pour in.
-pub(super) fn looks_soon() -> bool {
-    matches!(STATE.load(Ordering::Relaxed), AWAKE | PAUSING)
+/// Whether the thread drains within microseconds, because events pour in.
+pub(super) fn is_about_to_drain() -> bool {
+    matches!(STATE.load(Ordering::Relaxed), AWAKE | SHORT_PAUSE)
 }
 
-/// A thread waits until its ring is drained.
+/// Ends a pause between two drainings in a flood: a thread waits until its ring is drained.
 ///
-/// PERF: nobody wakes it from its long sleep. That takes the program's thread up to twenty microseconds; and the kernel likes to run who is
-/// woken where it is woken from, in a virtual machine even if all other processors are idle, so that it gets its turn milliseconds later.
+/// PERF: no thread wakes the drain thread from its long sleep. Waking takes the program's thread up to twenty microseconds. And the
+/// kernel likes to run a woken thread where its waker runs, in a virtual machine even if all other processors are idle, so the drain
+/// thread would get its turn milliseconds later.
 #[cold]
-pub(super) fn hurry() {
-    if STATE.compare_exchange(PAUSING, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+pub(super) fn end_short_pause() {
+    if STATE.compare_exchange(SHORT_PAUSE, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
         let _errno = sys::ErrnoGuard::new();
         sys::futex_wake(&STATE);
     }
 }
 
-/// In a forked child there is no such thread.
+/// In a forked child the thread does not exist.
 ///
 /// # Safety
-/// No other thread may be in here.
-pub(super) unsafe fn renew() {
+/// No other thread may use this module.
+pub(super) unsafe fn reset_after_fork() {
     // SAFETY: the caller's promise.
     unsafe { THREAD.reset(None) };
-    STATE.store(NONE, Ordering::Relaxed);
+    STATE.store(NOT_RUNNING, Ordering::Relaxed);
 }
 
 fn run() {
-    while attend() == Outcome::NoRecording {
-        STATE.store(NONE, Ordering::SeqCst);
-        // Unless the next one has begun meanwhile, and counts on this thread.
-        if matches!(epoch::recording(), 0 | ENDING)
-            || STATE.compare_exchange(NONE, AWAKE, Ordering::SeqCst, Ordering::Relaxed).is_err()
+    while drain_until_the_end() == DrainEnd::NoRecording {
+        STATE.store(NOT_RUNNING, Ordering::SeqCst);
+        // Another recording may have begun meanwhile, and count on this thread.
+        let is_needed = matches!(epoch::recording(), Recording::Running(_));
+        if !is_needed
+            || STATE.compare_exchange(NOT_RUNNING, AWAKE, Ordering::SeqCst, Ordering::Relaxed).is_err()
         {
             return;
         }
     }
-    STATE.store(NONE, Ordering::SeqCst);
+    STATE.store(NOT_RUNNING, Ordering::SeqCst);
 }
 
+/// Why the thread ceases to drain.
 #[derive(PartialEq, Eq)]
-enum Outcome {
-    /// The thread is to end.
-    Told,
-    /// The recording has ended.
+enum DrainEnd {
+    /// The thread was stopped, or the process is over.
+    Stopped,
+    /// There is no recording any more.
     NoRecording,
 }
 
 /// Drains as long as there is something to record.
-fn attend() -> Outcome {
+fn drain_until_the_end() -> DrainEnd {
     let (mut quiet_ns, mut calm_ns) = (0, u64::MAX);
     while is_running() {
         let tick = with_stream(|stream| stream.tick());
-        notice_replaced_modules();
+        modules::notice_replaced();
         match tick {
-            Some(Tick::Flooded(quarter_us)) => {
+            Some(Tick::Flooded { quarter_us }) => {
                 (quiet_ns, calm_ns) = (0, 0);
                 pause_in_flood(quarter_us);
                 continue;
             }
             Some(Tick::Busy) => quiet_ns = 0,
             Some(Tick::Quiet) => {}
-            // The process ends when its last thread does: this one.
-            Some(Tick::Over) => return Outcome::Told,
-            None => return Outcome::NoRecording,
+            // The process ends when its last thread does, which is this one.
+            Some(Tick::ProcessOver) => return DrainEnd::Stopped,
+            None => return DrainEnd::NoRecording,
         }
         let pause_ns = pause_after(quiet_ns, calm_ns);
         if pause_ns < SHORTEST_SLEEP_NS {
             pause_in_flood(pause_ns / 1000);
-        } else if !rest(ASLEEP, pause_ns) {
+        } else if !sleep_in(ASLEEP, pause_ns) {
             break;
         }
         quiet_ns += pause_ns;
         calm_ns = calm_ns.saturating_add(pause_ns);
     }
-    Outcome::Told
+    DrainEnd::Stopped
 }
 
-/// A program in which nothing happened for some time is looked at less often: what it does next is seen late by an
-/// eighth of that time. So is one in which events have ceased to pour in: they may begin to again.
+/// Returns how long to pause if nothing has happened for `quiet_ns`, and no events have poured in for `calm_ns`.
+///
+/// A program in which nothing has happened for some time is looked at less often: what it does next is seen late by an eighth of that
+/// time. So is a program in which events have ceased to pour in: they may pour in again.
 fn pause_after(quiet_ns: u64, calm_ns: u64) -> u64 {
     if calm_ns < LINGERING_NS {
         return LINGERING_NS / 10;
@@ -127,24 +147,24 @@ fn pause_after(quiet_ns: u64, calm_ns: u64) -> u64 {
     (quiet_ns / 8).clamp((calm_ns / 8).clamp(SHORTEST_SLEEP_NS, SHORTEST_PAUSE_NS), LONGEST_PAUSE_NS)
 }
 
-/// Waits in this state until somebody changes it, or for some time. False if the thread is to end.
-fn rest(state: u32, at_most_ns: u64) -> bool {
+/// Sleeps in this state until another thread changes it, or for some time. False if the thread is to end.
+fn sleep_in(state: u32, at_most_ns: u64) -> bool {
     if STATE.compare_exchange(AWAKE, state, Ordering::Relaxed, Ordering::Relaxed).is_err() {
         return false;
     }
     sys::futex_wait(&STATE, state, at_most_ns);
-    // Fails if it was woken, or is to end.
+    // Fails if the thread was woken, or is to end.
     let _ = STATE.compare_exchange(state, AWAKE, Ordering::Relaxed, Ordering::Relaxed);
     true
 }
 
-/// Waits until about a quarter of a ring is filled: the next look comes before it can be full.
+/// Waits until about a quarter of a ring is filled: the next draining comes before the ring can be full.
 fn pause_in_flood(quarter_us: u64) {
-    if quarter_us > SLEEP_TAKES_US {
-        rest(PAUSING, ((quarter_us - SLEEP_TAKES_US) * 1000).min(FLOODED_PAUSE_NS));
+    if quarter_us > SLEEP_OVERHEAD_US {
+        sleep_in(SHORT_PAUSE, ((quarter_us - SLEEP_OVERHEAD_US) * 1000).min(LONGEST_FLOOD_PAUSE_NS));
         return;
     }
-    // Sleeping takes longer than the ring has room for; whoever else wants the processor has it.
+    // A sleep takes longer than the ring has room for. Any other thread that wants the processor gets it.
     let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + quarter_us * 1000;
     loop {
         sys::yield_now();
@@ -155,27 +175,29 @@ fn pause_in_flood(quarter_us: u64) {
 }
 
 static THREAD: FutexLock<Option<BackgroundThread>> = FutexLock::new(None);
-static STATE: AtomicU32 = AtomicU32::new(NONE);
-const NONE: u32 = 0;
+
+/// What the thread does, see the head of this module. A word and not an enum: the kernel compares it when the thread sleeps.
+static STATE: AtomicU32 = AtomicU32::new(NOT_RUNNING);
+const NOT_RUNNING: u32 = 0;
 const AWAKE: u32 = 1;
 const ASLEEP: u32 = 2;
-/// As asleep, but there will be something to drain soon without anybody saying so.
-const PAUSING: u32 = 3;
-/// It has ended, and another one is about to begin.
+/// As asleep, but for microseconds: there will be something to drain soon.
+const SHORT_PAUSE: u32 = 3;
+/// The thread has ended, and another one is about to begin.
 const REPLACED: u32 = 4;
 
-/// A sleep takes so much more than it should.
-const SLEEP_TAKES_US: u64 = 55;
+/// A sleep takes so much longer than it should.
+const SLEEP_OVERHEAD_US: u64 = 55;
 /// Shorter than the time in which a thread fills its ring.
-const FLOODED_PAUSE_NS: u64 = 150_000;
-/// After events have ceased to pour in they are still looked for as if they did.
+const LONGEST_FLOOD_PAUSE_NS: u64 = 150_000;
+/// For so long after events have ceased to pour in, the thread drains as if they still did.
 const LINGERING_NS: u64 = 500_000;
 /// Below that a thread can as well stay awake.
 const SHORTEST_SLEEP_NS: u64 = 1_000_000;
-/// The state of the process is sampled at every second of them while it changes.
+/// While the state of the process changes, a sample is taken after every second pause of this length.
 ///
-/// PERF: until this thread looks, the program drains the ring that it floods.
-const SHORTEST_PAUSE_NS: u64 = super::samples::INTERVAL_US * 1000 / 2;
+/// PERF: until this thread looks, a thread that floods its ring drains the ring itself.
+const SHORTEST_PAUSE_NS: u64 = samples::INTERVAL_US * 1000 / 2;
 const LONGEST_PAUSE_NS: u64 = 32 * SHORTEST_PAUSE_NS;
 
 #[cfg(test)]
@@ -187,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_something_now_and_then_is_looked_at_as_often_as_who_always_does() {
+    fn a_program_that_pauses_briefly_is_drained_as_often_as_one_that_never_does() {
         for quiet in [0, 5, 20, 40] {
             assert_eq!(pause_after(ms(quiet), u64::MAX), ms(5));
         }

@@ -1,22 +1,56 @@
-//! From events to the dump. In: events with their walks, from any thread. Out: records in the sink's frames.
+//! From events to the dump. In: events with their walker, probes and marks, from any thread. Out: records in the sink's dump frames.
 //!
-//! A thread timestamps its events (`event`, `line`) and stores them in a ring of its own, without waiting for any other
-//! (`writer`). Now and then somebody drains all rings into the one ordered stream (`stream`, `merge`): a helper thread
-//! (`helper`), or whichever thread finds its ring full. `session` begins and ends recordings, `current` is the one that goes on. A failure of ours ends the recording with one line on stderr and never
-//! reaches the host.
+//! A thread timestamps its entries and stores them in a ring of its own, without waiting for any other thread. The drain thread, or a
+//! thread whose ring is full, drains all rings into the one ordered stream. A failure of ours ends the recording with one line on
+//! stderr and never reaches the host.
+//!
+//! Imports run downwards in this table:
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | `startup` | what the first event of a process starts |
+//! | `session` | how a recording begins and ends; forked children |
+//! | `heap_event`, `probes`, `usage` | what the hook and the probes record |
+//! | `thread_state` | what the recorder keeps for each thread |
+//! | `thread_recorder`, `ring_writer` | a thread's part in the recording, its ring |
+//! | `drain_thread` | the thread that drains the rings |
+//! | `call_tree`, `module_changes` | new nodes and changes of modules on their way into the recording |
+//! | `current` | the recording that runs, and how it fails |
+//! | `drain` | the ordered stream of records |
+//! | `samples` | the state of the process |
+//! | `activations`, `functions` | annotated functions |
+//! | `counters`, `lost`, `failure`, `fork` | counts, lost events, errors, which process records |
 
+mod activations;
+mod call_tree;
+mod counters;
 mod current;
 mod drain;
 mod drain_thread;
-mod event;
-mod line;
+mod failure;
+mod fork;
+mod functions;
+mod heap_event;
+mod lost;
+mod module_changes;
+mod probes;
+mod ring_writer;
 mod samples;
 mod session;
+mod startup;
 mod thread_recorder;
+mod thread_state;
 mod usage;
 
-pub(crate) use current::{drain_nodes, lose, module_changed, thread_ends};
-pub(crate) use event::{Begun, Event, event, realloc_begins, realloc_failed, settle, walk};
-pub(crate) use line::{enter, leave, line_now, mark, reach};
-pub(crate) use session::{finish, left_behind_by_fork, start};
-pub(crate) use thread_recorder::Enrolment;
+pub(crate) use activations::ActivationId;
+pub(crate) use counters::{Counts, REENTRANT, is_counted_from_first_event, live_bytes, peak_bytes};
+pub(crate) use functions::AnnotatedFunction;
+pub(crate) use heap_event::{
+    BeginEntry, HeapEvent, ReallocBegin, order_after_reads, record_event, record_realloc_begin,
+    record_realloc_failed, walk,
+};
+pub(crate) use lost::count_lost;
+pub(crate) use probes::{enter, leave, line_now, mark, reach};
+pub(crate) use session::{finish, is_left_behind_by_fork, start};
+pub(crate) use startup::{decide, start_counting};
+pub(crate) use thread_state::{BusyThread, THREADS, counts_of_all_threads, counts_of_this_thread};

@@ -1,62 +1,70 @@
-//! How a recording begins and ends, and how a forked child finds out that it is not its own.
+//! How a recording begins and ends, and how a forked child finds out that the recording is not its own. In: settings. Out: a recording
+//! that runs, or one line on stderr that says why there is none.
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use alloc_dump::header::Header;
 use alloc_dump::record::Process;
 
-use super::current::{ENDING, Failure, LOST, RECORDER, failure_of, give_up, with_stream};
+use super::call_tree::TREE;
+use super::current::{RECORDER, close_failed, wait_for_failure_of, wait_while_ending, with_stream};
 use super::drain::Stream;
-use super::{drain_thread as helper, usage};
+use super::failure::Failure;
+use super::module_changes::ModuleRecorder;
+use super::thread_state::THREADS;
+use super::{drain_thread, fork, lost, usage};
 use crate::base::clock;
-use crate::base::epoch;
+use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::loader;
 use crate::base::mode::{self, RECORD, WHOLE};
 use crate::base::settings::{self, Drainer, OnFull, Settings};
 use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, describe_errno, print_to_stderr};
 use crate::capture;
 use crate::modules;
-use crate::output::dump_file::{OpenError, Sink};
+use crate::output::dump_file::{DumpFile, OpenError};
+use crate::output::membarrier;
 use crate::output::sidecar;
-use crate::thread;
-use crate::tree::TREE;
 
-/// Begins a recording: its number. What goes wrong is said on stderr, once, and returned.
-pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<u32, Errno> {
-    let owner = PID.load(Ordering::Relaxed);
-    if owner != 0 && owner != sys::pid() {
-        // A fork: the lock may have been held by a thread that does not exist here.
+/// Begins a recording and returns its id.
+///
+/// # Errors
+/// The dump cannot be created, another recording runs, or this process is a fork of one that has recorded. The first kind is reported
+/// on stderr, once.
+pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<RecordingId, Errno> {
+    if fork::is_recorded_by_other_process() {
+        // The lock may have been held by a thread that does not exist here.
         return Err(Errno(libc::ECHILD));
     }
     let _one_at_a_time = SESSION.lock();
-    if epoch::recording() != 0 {
+    if epoch::recording() != Recording::None {
         return Err(Errno(libc::EALREADY));
     }
-    remember_process();
+    fork::remember_process();
     loader::prepare();
     capture::warm_up();
-    sidecar::prepare();
+    membarrier::prepare();
     clock::start();
-    let number = RECORDINGS.fetch_add(1, Ordering::Relaxed) + 1;
-    TREE.begin_anew(number);
-    match open(settings, from_first_event, number) {
+    let earlier = RECORDINGS.fetch_add(1, Ordering::Relaxed);
+    let id = RecordingId::after(earlier).ok_or(Errno(libc::EOVERFLOW))?;
+    TREE.begin_recording(id);
+    match open(settings, from_first_event, id) {
         Ok(()) => {
             if settings.check {
                 capture::start_checking();
             }
-            FOLLOWING.store(!settings.children.is_empty(), Ordering::Relaxed);
+            FOLLOWS_FORKS.store(!settings.children.is_empty(), Ordering::Relaxed);
             if !settings.children.is_empty() {
-                *SETTINGS.lock() = Some(settings.remembered());
+                *CHILD_SETTINGS.lock() = Some(settings.for_children());
             }
-            usage::ask_for(settings.lines);
-            RATHER_LOSES.store(settings.on_full == OnFull::Drop, Ordering::Relaxed);
-            // Before the helper is looked for: see its end.
-            epoch::set_recording(number);
+            usage::set_wanted(settings.lines);
+            lost::set_drops_when_full(settings.on_full == OnFull::Drop);
+            // Before the drain thread is started: a thread of an earlier recording that is about to end looks for a newer recording.
+            epoch::set_recording(Recording::Running(id));
             mode::switch_on(RECORD);
             if settings.drainer == Drainer::Thread {
-                helper::start();
+                drain_thread::start();
             }
-            Ok(number)
+            Ok(id)
         }
         Err(error) => {
             let path = &settings.path;
@@ -88,26 +96,28 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<u32, 
     }
 }
 
-/// Ends the recording of this number, if it still goes on, and closes its dump. What goes wrong is said on stderr and returned, also
-/// if it ended before because of that.
-pub(crate) fn finish(number: u32) -> Result<(), Errno> {
-    if !is_recorders_process() {
+/// Ends this recording, if it still runs, and closes its dump.
+///
+/// # Errors
+/// The dump could not be written, now or earlier in this recording. The error has been reported on stderr.
+pub(crate) fn finish(recording: RecordingId) -> Result<(), Errno> {
+    if !fork::is_recorders_process() {
         return Ok(());
     }
     let _one_at_a_time = SESSION.lock();
-    finish_locked(number)
+    finish_locked(recording)
 }
 
-/// The same, called under the session's lock.
-fn finish_locked(number: u32) -> Result<(), Errno> {
-    if epoch::replace_recording(number, 0) {
+/// Does the same under the session's lock.
+fn finish_locked(recording: RecordingId) -> Result<(), Errno> {
+    if epoch::replace_recording(Recording::Running(recording), Recording::None) {
         mode::switch_off(RECORD | WHOLE);
-        helper::stop();
-        modules::catch_up();
+        drain_thread::stop();
+        modules::scan_if_due();
     }
-    // It may have failed just now, and be another thread's to put away.
-    let Some(mut stream) = RECORDER.lock().take_if(|stream| stream.number() == number) else {
-        return failure_of(number).map_or(Ok(()), Err);
+    // The recording may have failed just now, and another thread may be closing its dump.
+    let Some(mut stream) = RECORDER.lock().take_if(|stream| stream.recording() == recording) else {
+        return wait_for_failure_of(recording).map_or(Ok(()), Err);
     };
     match stream.finish() {
         Ok(()) => {
@@ -115,75 +125,54 @@ fn finish_locked(number: u32) -> Result<(), Errno> {
             Ok(())
         }
         Err(failure) => {
-            give_up(stream, failure);
+            close_failed(stream, failure);
             Err(Errno(libc::EIO))
         }
     }
 }
 
-/// Whether a full ring costs events instead of time.
-pub(super) fn rather_loses() -> bool {
-    RATHER_LOSES.load(Ordering::Relaxed)
-}
-
-/// Whether this process is a fork of the one that records: it must not touch the parent's dump. Switches itself off
-/// the first time that it says so, or begins a recording of its own if that is wanted.
+/// Whether this process is a fork of the one that records: it must not touch the parent's dump. The first call in a child that is
+/// made outside of the hook switches recording off there, or begins a recording of the child's own if the user wants that.
 #[inline(always)]
-pub(crate) fn left_behind_by_fork() -> bool {
-    !is_recorders_process() && is_left_behind()
-}
-
-/// Whether a recording was begun by another process, of which this one is a fork.
-pub(super) fn is_fork() -> bool {
-    PID.load(Ordering::Relaxed) != 0 && !is_recorders_process()
-}
-
-#[inline(always)]
-fn is_recorders_process() -> bool {
-    let mark = MARK.load(Ordering::Acquire);
-    if mark.is_null() {
-        return PID.load(Ordering::Relaxed) == sys::pid();
-    }
-    // SAFETY: the mark is never unmapped; in a forked child the kernel replaces its page with zeros.
-    let mark = unsafe { &*mark };
-    mark.load(Ordering::Relaxed) != 0
+pub(crate) fn is_left_behind_by_fork() -> bool {
+    !fork::is_recorders_process() && react_to_fork()
 }
 
 #[cold]
 #[inline(never)]
-fn is_left_behind() -> bool {
-    // In the hook nothing can begin; the thread's next event asks again. Of several threads whose first events coincide one does it:
-    // whoever came later would switch off what that one has begun.
-    if !thread::is_busy() && NOTICED.swap(sys::pid(), Ordering::AcqRel) != sys::pid() {
+fn react_to_fork() -> bool {
+    // Nothing can begin inside the hook; the thread's next event asks again. If the first events of several threads coincide, one
+    // thread reacts: a later one would switch off what that one has begun.
+    if !THREADS.is_busy() && fork::is_first_to_notice() {
         mode::switch_off(RECORD | WHOLE);
-        if FOLLOWING.load(Ordering::Relaxed) {
-            follow();
+        if FOLLOWS_FORKS.load(Ordering::Relaxed) {
+            record_child();
         }
     }
     true
 }
 
 /// Begins a recording of its own in a forked child.
-fn follow() {
+fn record_child() {
     let _errno = sys::ErrnoGuard::new();
-    FOLLOWING.store(false, Ordering::Relaxed);
-    // Before anything is looked up in them: they are the parent's.
+    FOLLOWS_FORKS.store(false, Ordering::Relaxed);
+    // The rings are the parent's, so they must be gone before anything is looked up in them.
     sidecar::detach();
-    epoch::set_recording(0);
-    PID.store(0, Ordering::Relaxed);
-    // SAFETY: this is the only thread of the process, and it is not in the hook, so it holds none of these; the kernel has
-    // not copied the threads that may have held them.
+    epoch::set_recording(Recording::None);
+    fork::forget_process();
+    // SAFETY: this is the only thread of the process, and it is not in the hook, so it holds none of these locks. The kernel has not
+    // copied the threads that may have held them.
     let settings = unsafe {
         RECORDER.reset(None);
         SESSION.reset(());
-        TREE.renew();
-        modules::renew();
+        TREE.reset_after_fork();
+        modules::reset_after_fork();
         capture::renew_after_fork();
-        helper::renew();
-        SETTINGS.force_unlock();
-        SETTINGS.lock().as_ref().map(Settings::of_child)
+        drain_thread::reset_after_fork();
+        CHILD_SETTINGS.force_unlock();
+        CHILD_SETTINGS.lock().as_ref().map(Settings::of_child)
     };
-    thread::forget_others();
+    THREADS.forget_other_threads();
     if let Some(settings) = settings
         && start(&settings, false).is_ok()
     {
@@ -191,44 +180,21 @@ fn follow() {
     }
 }
 
-/// A page that is not inherited: PERF: one load tells a child from its parent, where asking for the pid is a system
-/// call.
-#[unsafe(link_section = "alloc_tracker_hot")]
-static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
-/// The process that has noticed last that it is a fork.
-static NOTICED: AtomicU32 = AtomicU32::new(0);
-/// The process that records, 0 before the first recording. Stands in for the mark where the kernel cannot wipe pages.
-static PID: AtomicU32 = AtomicU32::new(0);
+/// How many recordings have begun in this process.
 static RECORDINGS: AtomicU32 = AtomicU32::new(0);
-/// Whether forked children record as well, and how.
-static FOLLOWING: AtomicBool = AtomicBool::new(false);
-static SETTINGS: FutexLock<Option<Settings>> = FutexLock::new(None);
-static RATHER_LOSES: AtomicBool = AtomicBool::new(false);
-/// Held by whoever begins or ends a recording, and by nobody in between.
+/// Whether forked children record as well.
+static FOLLOWS_FORKS: AtomicBool = AtomicBool::new(false);
+/// How forked children record.
+static CHILD_SETTINGS: FutexLock<Option<Settings>> = FutexLock::new(None);
+/// Held by the thread that begins or ends a recording, and by none in between.
 static SESSION: FutexLock<()> = FutexLock::new(());
 
-/// Called under the session's lock.
-fn remember_process() {
-    PID.store(sys::pid(), Ordering::Relaxed);
-    let mark = MARK.load(Ordering::Relaxed);
-    if !mark.is_null() {
-        // SAFETY: never unmapped; zero in a child that is about to record.
-        unsafe { (*mark).store(1, Ordering::Relaxed) };
-        return;
-    }
-    if let Some(page) = Mapping::anonymous(sys::page_size() as usize).ok().filter(Mapping::wipe_on_fork) {
-        let mark = page.leak().cast::<AtomicU32>();
-        // SAFETY: a zeroed page, aligned and large enough; zero is a valid value.
-        unsafe { (*mark).store(1, Ordering::Relaxed) };
-        MARK.store(mark, Ordering::Release);
-    }
-}
-
-fn open(settings: &Settings, from_first_event: bool, number: u32) -> Result<(), OpenError> {
+fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<(), OpenError> {
     let mut session = [0; 16];
     sys::fill_random(&mut session);
     let header = Header { session, created_unix_ns: sys::clock_ns(libc::CLOCK_REALTIME) };
-    let sink = Sink::create(&settings.path, !settings.run.as_bytes().is_empty(), settings.sidecar, &header)?;
+    let sink =
+        DumpFile::create(&settings.path, !settings.run.as_bytes().is_empty(), settings.sidecar, &header)?;
     let mut exe = PathBuffer::new();
     settings::executable(&mut exe);
     let mut cwd = PathBuffer::new();
@@ -246,14 +212,14 @@ fn open(settings: &Settings, from_first_event: bool, number: u32) -> Result<(), 
     };
     let failed = |failure: Failure| OpenError::System(failure.into());
     if !from_first_event {
-        // What was lost before this recording is no loss of its.
-        LOST.store(0, Ordering::Relaxed);
+        lost::forget_lost_events();
     }
-    let stream = Stream::begin(number, &settings.path, sink, &process).map_err(failed)?;
+    let no_thread_in_hook = || THREADS.all_are_outside();
+    let stream = Stream::begin(id, &settings.path, sink, &process, no_thread_in_hook).map_err(failed)?;
     *RECORDER.lock() = Some(stream);
-    modules::report_all();
+    modules::report_all(&ModuleRecorder);
     let sampled = with_stream(|stream| stream.sample());
-    // What went wrong has been said, and the recording is over.
+    // Otherwise the recording has failed, which has been reported, and is over.
     if sampled.is_some() { Ok(()) } else { Err(OpenError::System(Errno(libc::EIO))) }
 }
 
@@ -261,25 +227,24 @@ fn open(settings: &Settings, from_first_event: bool, number: u32) -> Result<(), 
 const MAX_ARGUMENTS: usize = alloc_dump::layout::MAX_TEXT;
 
 /// Ends the recording when the process exits, after every handler that the program has registered itself.
-pub(crate) extern "C" fn finish_at_exit() {
-    // `exit` called by a signal handler that interrupted the hook: the lock may be this thread's own. The sidecar has
-    // everything.
-    // The same if it interrupted the beginning of the recording.
-    if !thread::is_busy() && !mode::undecided() && is_recorders_process() {
-        // It may have interrupted the beginning or the end of a recording: then nobody gives the lock back.
+///
+/// A signal handler may have called `exit`. If it has interrupted the hook or the beginning of the recording, the locks may belong to this very
+/// thread: then nothing is done, and the sidecar has everything.
+extern "C" fn finish_at_exit() {
+    if !THREADS.is_busy() && !mode::is_undecided() && fork::is_recorders_process() {
+        // The handler may also have interrupted the beginning or the end of a `Profiler`'s recording: then the lock is never given back.
         if let Some(_one_at_a_time) = SESSION.try_lock_for(PATIENCE_AT_EXIT_NS) {
             match epoch::recording() {
-                0 => {}
-                // It is put away just now.
-                ENDING => _ = failure_of(ENDING),
-                // Said on stderr already.
-                number => _ = finish_locked(number),
+                Recording::None => {}
+                Recording::Ending => wait_while_ending(),
+                // An error has been reported on stderr already.
+                Recording::Running(recording) => _ = finish_locked(recording),
             }
-            // One that has failed has left it.
-            helper::stop();
+            // A recording that has failed has left the drain thread running.
+            drain_thread::stop();
         }
     }
-    thread::forget_key();
+    THREADS.stop_watching();
 }
 
 /// Another thread begins or ends a recording in less.

@@ -1,42 +1,43 @@
-//! What a line costs beside the heap. In: nothing but the kernel's own counts, asked for at every probe if the user wants
-//! that. Out: an entry behind that of the probe. Some microseconds a probe, so it is off unless asked for.
+//! What a line of an annotated function costs besides the heap: resident memory and page faults. In: the kernel's own counts, read
+//! at every probe if the user asks for them. Out: an entry behind that of the probe. Reading costs some microseconds a probe, so it
+//! is off by default. Never allocates.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use alloc_dump::record::{PageFaults, ResidentBytes};
 use alloc_dump::thread_ring::Entry;
 
-use super::thread_recorder::Enrolment;
+use super::thread_recorder::ThreadRecorder;
 use crate::base::settings::LineUsage;
 use crate::base::sys::{self, ErrnoGuard};
 
-/// What probes of the recording that begins now ask for.
-pub(super) fn ask_for(wanted: LineUsage) {
+/// Sets what the probes of the recording that begins ask the kernel for.
+pub(super) fn set_wanted(wanted: LineUsage) {
     let bits = (u8::from(wanted.rss) * RSS) | (u8::from(wanted.faults) * FAULTS);
-    ASKED.store(bits, Ordering::Relaxed);
+    WANTED.store(bits, Ordering::Relaxed);
 }
 
-/// Stores what the process and this thread have used so far, if that is wanted.
+/// Records what the process and this thread have used so far, if that is wanted.
 #[inline]
-pub(super) fn note(enrolment: &mut Enrolment) {
-    let asked = ASKED.load(Ordering::Relaxed);
-    if asked != 0 {
-        look(enrolment, asked);
+pub(super) fn record_if_wanted(recorder: &mut ThreadRecorder) {
+    let wanted = WANTED.load(Ordering::Relaxed);
+    if wanted != 0 {
+        record(recorder, wanted);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn look(enrolment: &mut Enrolment, asked: u8) {
+fn record(recorder: &mut ThreadRecorder, wanted: u8) {
     let _errno = ErrnoGuard::new();
-    let rss = if asked & RSS == 0 { ResidentBytes::UNKNOWN } else { resident() };
+    let rss = if wanted & RSS == 0 { ResidentBytes::UNKNOWN } else { resident_bytes() };
     let (minor_faults, major_faults) =
-        if asked & FAULTS == 0 { (PageFaults::UNKNOWN, PageFaults::UNKNOWN) } else { faults() };
-    enrolment.store(0, |_| Entry::Usage { rss, minor_faults, major_faults });
+        if wanted & FAULTS == 0 { (PageFaults::UNKNOWN, PageFaults::UNKNOWN) } else { page_faults() };
+    recorder.store(0, |_| Entry::Usage { rss, minor_faults, major_faults });
 }
 
-/// Resident memory of the process, which the kernel counts in batches of some pages for each processor.
-fn resident() -> ResidentBytes {
+/// Returns the resident set of the process. The kernel counts it in batches of some pages for each processor.
+fn resident_bytes() -> ResidentBytes {
     let mut buffer = [0; 128];
     let statm = sys::read_file(c"/proc/self/statm", &mut buffer).unwrap_or_default();
     let field = statm.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
@@ -45,9 +46,9 @@ fn resident() -> ResidentBytes {
     ResidentBytes::new(pages * sys::page_size())
 }
 
-/// Minor and major page faults of this thread.
-fn faults() -> (PageFaults, PageFaults) {
-    // SAFETY: all-zero is a valid `rusage`, and the call writes one to the given place.
+/// Returns the minor and major page faults of this thread.
+fn page_faults() -> (PageFaults, PageFaults) {
+    // SAFETY: all-zero is a valid `rusage`, and the call writes one to where the pointer leads.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
@@ -59,4 +60,5 @@ fn faults() -> (PageFaults, PageFaults) {
 
 const RSS: u8 = 1;
 const FAULTS: u8 = 2;
-static ASKED: AtomicU8 = AtomicU8::new(0);
+/// The bits of what is wanted.
+static WANTED: AtomicU8 = AtomicU8::new(0);

@@ -1,362 +1,490 @@
-//! What belongs to one thread: its counters, its stack buffers, and whether it is just inside the hook.
+//! The state of a thread, and whether the thread is just inside the hook. Generic over the payload, which is the recorder's
+//! business: this module knows nothing of recordings, walker or probes.
 //!
-//! The state of a thread is found through a `const`-initialised thread-local without a destructor, so it is there
-//! before `main`, in destructors of thread-locals, and after a thread has begun to end. The states themselves
-//! live in mapped memory that is never unmapped: a thread that ends hands its state to the next one, counters and
-//! all, so that the sum over all states is always the sum over all threads that ever were.
+//! A thread finds its state through a `const`-initialised thread-local without a destructor. So the state is there before `main`,
+//! in destructors of thread-locals, and after the thread has begun to end. The states live in mapped memory that is never unmapped.
+//! A thread that ends hands its state to the next thread, shared part included, so the sum over all states is always the sum over
+//! all threads that ever were.
+//!
+//! ```text
+//! thread-local CURRENT     the thread's state
+//!   null                   none yet: the first event registers the thread
+//!   REGISTERING            a signal handler has interrupted the registration: its event is not recorded
+//!   a state                the thread's own
+//!   ENDED                  none any more: the orphan state serves, under a lock
+//! ```
+//!
+//! # The end of a thread
+//! The C library runs the destructors of thread-specific values in up to four rounds, as long as there are values. Destructors
+//! of other keys may allocate, so the state must stay as long as it can, and must be handed on before the rounds are over:
+//!
+//! ```text
+//! round 1   our destructor sets its value again: "call me in the next round"   other destructors allocate: own state
+//! round 2   sets its value again                                               own state
+//! round 3   ends the payload, hands the state on, CURRENT = ENDED              from here on: orphan state
+//! round 4   our destructor is not called any more                              orphan state
+//! ```
+//!
+//! A thread whose first event comes from a destructor in round 1 registers there; our destructor then runs in rounds 2, 3 and 4,
+//! and the third of them hands the state on.
+//!
+//! Never allocates through the global allocator, never panics. No thread waits here for another one, which in a forked child might
+//! be gone; the orphan state's lock is tried for a limited time.
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
-use crate::api::probe::Activations;
-use crate::api::stats::Counters;
 use crate::base::sys::{ErrnoGuard, FutexLock, Mapping};
-use crate::capture::StackWalker;
-use crate::recorder::{self, Enrolment};
 
-/// Runs `f` with the calling thread's state, unless the thread is already in here (a signal handler that allocates):
-/// then `None`.
-#[inline(always)]
-pub(crate) fn with<R>(f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
-    if let Some(thread) = own() {
-        return thread.enter(f);
-    }
-    let thread = unusual(CURRENT.try_with(Cell::get).unwrap_or(ENDED))?;
-    // SAFETY: a state that `register` gave to this thread, or the orphans'.
-    let thread = unsafe { &*thread };
-    let result = thread.enter(f);
-    if ptr::eq(thread, &ORPHANS) {
-        unlock_orphans();
-    }
-    result
+/// What the owner of the payload tells about it.
+///
+/// # Safety
+/// At most one type in a process may implement this: the thread-local that leads to a thread's state has no type parameter.
+pub(crate) unsafe trait Payload: Sized + 'static {
+    /// The part that only the thread itself touches.
+    type Own;
+    /// The part that every thread may read.
+    type Shared: Sync;
+
+    /// The own part of a new thread.
+    const NEW_OWN: Self::Own;
+    /// The shared part of a new state. A state that is handed on keeps its shared part.
+    const NEW_SHARED: Self::Shared;
+
+    /// Returns the states of all threads.
+    fn threads() -> &'static Threads<Self>;
+
+    /// The orphan state is about to serve another thread than before.
+    fn lend_to_another_thread(own: &mut Self::Own);
+
+    /// The thread ends. Its own part is made new afterwards.
+    fn thread_ends(own: &mut Self::Own);
 }
 
-/// The calling thread's state, if it has one already and still.
-#[inline(always)]
-pub(crate) fn own() -> Option<&'static Thread> {
-    let thread = CURRENT.try_with(Cell::get).unwrap_or(ENDED);
-    // SAFETY: neither null nor a marker, so it is a state that `register` gave to this thread.
-    (thread.addr() > LAST_MARKER.addr()).then(|| unsafe { &*thread })
+/// The states of all threads.
+pub(crate) struct Threads<P: Payload> {
+    /// All states, newest first.
+    states: AtomicPtr<ThreadState<P>>,
+    newest_chunk: AtomicPtr<Chunk<P>>,
+    /// How many states no thread uses.
+    free_states: AtomicUsize,
+    /// Serves threads whose own state has been handed on already: events in the very last destructors.
+    orphan: ThreadState<P>,
+    orphan_lock: FutexLock<()>,
+    /// The thread-specific key whose destructor tells that a thread ends.
+    end_key: EndKey,
 }
 
-impl Thread {
-    /// Runs `f` with this state, which is the calling thread's, unless the thread is already in here: then `None`.
+/// The state of a thread. PERF: what every event needs comes first.
+#[repr(C, align(128))]
+pub(crate) struct ThreadState<P: Payload> {
+    busy: AtomicBool,
+    in_use: AtomicBool,
+    own: UnsafeCell<OwnPart<P>>,
+    shared: P::Shared,
+    next: *mut ThreadState<P>,
+}
+
+// SAFETY: `next` is written before the state is published. `own` is reached only through `Busy`, by the thread that uses the
+// state, or under the lock of the orphan state. Everything else may be shared.
+unsafe impl<P: Payload> Sync for ThreadState<P> {}
+
+#[repr(C)]
+struct OwnPart<P: Payload> {
+    payload: P::Own,
+    /// How often the C library has said that the thread ends.
+    end_rounds: u32,
+}
+
+/// Proof that the calling thread is in the hook, and in there once: the way to its state.
+pub(crate) struct Busy<'a, P: Payload> {
+    shared: &'a P::Shared,
+    own: &'a UnsafeCell<OwnPart<P>>,
+}
+
+impl<P: Payload> Busy<'_, P> {
+    /// Returns the part that every thread may read.
+    pub(crate) fn shared(&self) -> &P::Shared {
+        self.shared
+    }
+
+    /// Returns the part that only this thread touches.
     #[inline(always)]
-    pub(crate) fn enter<R>(&self, f: impl FnOnce(Busy<'_>) -> R) -> Option<R> {
+    pub(crate) fn own(&mut self) -> &mut P::Own {
+        &mut self.own_part().payload
+    }
+
+    #[inline(always)]
+    fn own_part(&mut self) -> &mut OwnPart<P> {
+        // SAFETY: the busy mark (or the lock of the orphan state) keeps every other way to this state shut while `self` lives, and
+        // `self` is borrowed for as long as the reference lives.
+        unsafe { &mut *self.own.get() }
+    }
+}
+
+impl<P: Payload> Threads<P> {
+    pub(crate) const fn new() -> Threads<P> {
+        Threads {
+            states: AtomicPtr::new(ptr::null_mut()),
+            newest_chunk: AtomicPtr::new(ptr::null_mut()),
+            free_states: AtomicUsize::new(0),
+            orphan: ThreadState::new(ptr::null_mut()),
+            orphan_lock: FutexLock::new(()),
+            end_key: EndKey::new(),
+        }
+    }
+
+    /// Runs `f` with the calling thread's state. Returns `None` if the thread is inside the hook already: the caller is a signal
+    /// handler that allocates.
+    #[inline(always)]
+    pub(crate) fn with<R>(&'static self, f: impl FnOnce(Busy<'_, P>) -> R) -> Option<R> {
+        if let Some(thread) = self.own() {
+            return thread.enter(f);
+        }
+        let thread = self.register_or_borrow(current_state())?;
+        // SAFETY: the state that `register` gave to this thread, or the orphan state.
+        let thread = unsafe { &*thread };
+        let result = thread.enter(f);
+        if ptr::eq(thread, &self.orphan) {
+            self.return_orphan();
+        }
+        result
+    }
+
+    /// Returns the calling thread's state, if it has one already and still.
+    #[inline(always)]
+    pub(crate) fn own(&self) -> Option<&'static ThreadState<P>> {
+        let thread = current_state::<P>();
+        // SAFETY: neither null nor a marker, so the state that `register` gave to this thread.
+        (thread.addr() > LAST_MARKER.addr()).then(|| unsafe { &*thread })
+    }
+
+    /// Returns the state of a thread that has none yet, or the orphan state, locked, for a thread that has none any more.
+    #[cold]
+    #[inline(never)]
+    fn register_or_borrow(&'static self, thread: *const ThreadState<P>) -> Option<*const ThreadState<P>> {
+        if thread.addr() > LAST_MARKER.addr() {
+            // A signal handler's event has registered the thread meanwhile.
+            return Some(thread);
+        }
+        if thread.addr() == REGISTERING.addr() {
+            return None;
+        }
+        if thread.addr() != ENDED.addr() {
+            return self.register();
+        }
+        for _ in 0..1_000_000 {
+            if let Some(guard) = self.orphan_lock.try_lock() {
+                std::mem::forget(guard);
+                // SAFETY: the lock keeps every other way to this state shut.
+                let own = unsafe { &mut *self.orphan.own.get() };
+                P::lend_to_another_thread(&mut own.payload);
+                return Some(&self.orphan);
+            }
+            std::hint::spin_loop();
+        }
+        // The holder of the lock is most likely the code that this very handler has interrupted.
+        None
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn return_orphan(&self) {
+        // SAFETY: `register_or_borrow` has locked it for this thread, and no thread sleeps on this lock.
+        unsafe { self.orphan_lock.force_unlock() };
+    }
+
+    /// Whether the calling thread is inside the hook, that is, whether the caller is a signal handler that has interrupted it there.
+    pub(crate) fn is_busy(&self) -> bool {
+        let thread = current_state::<P>();
+        if thread.is_null() || thread.addr() == ENDED.addr() {
+            return false;
+        }
+        // SAFETY: neither null nor a marker, as in `own`.
+        thread.addr() == REGISTERING.addr() || unsafe { &*thread }.busy.load(Ordering::Relaxed)
+    }
+
+    /// Whether no thread is inside the hook, the calling one included. A thread that enters the hook after this call sees everything
+    /// that was stored before it, provided that the caller has synchronised all threads.
+    pub(crate) fn all_are_outside(&'static self) -> bool {
+        let Some(_orphan) = self.orphan_lock.try_lock() else { return false };
+        self.all().all(|thread| !thread.busy.load(Ordering::Acquire))
+    }
+
+    /// In a forked child: the other threads do not exist there, and will never leave the hook.
+    pub(crate) fn forget_other_threads(&'static self) {
+        // SAFETY: the calling thread is the only one, and it is not in the hook.
+        unsafe { self.orphan_lock.force_unlock() };
+        for thread in self.all() {
+            thread.busy.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the states of all threads that are and that were.
+    pub(crate) fn all(&'static self) -> impl Iterator<Item = &'static ThreadState<P>> {
+        let mut next = self.states.load(Ordering::Acquire);
+        std::iter::from_fn(move || {
+            // SAFETY: states are published whole and never unmapped.
+            let thread = unsafe { next.as_ref() }?;
+            next = thread.next;
+            Some(thread)
+        })
+        .chain(std::iter::once(&self.orphan))
+    }
+
+    /// Stops watching for the end of threads: the code of this crate may be about to be unmapped.
+    pub(crate) fn stop_watching(&self) {
+        self.end_key.delete();
+    }
+
+    #[cold]
+    fn register(&'static self) -> Option<*const ThreadState<P>> {
+        let _errno = ErrnoGuard::new();
+        CURRENT.try_with(|current| current.set(REGISTERING)).ok()?;
+        let thread = self.take_free_state().or_else(|| self.new_state());
+        let current = thread.map_or(ptr::null(), ptr::from_ref);
+        if !current.is_null() {
+            self.end_key.watch(current);
+        }
+        CURRENT.try_with(|cell| cell.set(current.cast())).ok()?;
+        thread.map(ptr::from_ref)
+    }
+
+    fn take_free_state(&'static self) -> Option<&'static ThreadState<P>> {
+        if self.free_states.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let taken = self.all().find(|thread| {
+            !ptr::eq(*thread, &self.orphan)
+                && thread.in_use.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        })?;
+        self.free_states.fetch_sub(1, Ordering::Relaxed);
+        Some(taken)
+    }
+
+    /// Makes another state and publishes it.
+    fn new_state(&self) -> Option<&'static ThreadState<P>> {
+        let slot = self.slot_for_state()?;
+        let mut head = self.states.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: the slot belongs to this thread until the state is published; after that no thread writes it as a whole.
+            unsafe { slot.write(ThreadState::new(head)) };
+            match self.states.compare_exchange_weak(head, slot, Ordering::AcqRel, Ordering::Relaxed) {
+                // SAFETY: written just now and never unmapped.
+                Ok(_) => return Some(unsafe { &*slot }),
+                Err(newer) => head = newer,
+            }
+        }
+    }
+
+    /// Returns memory for a state.
+    ///
+    /// NOTE: no thread waits here for another one, which in a forked child may be gone in the middle of it. If several threads map a
+    /// chunk at the same time, one of them publishes its chunk and the others unmap theirs, untouched.
+    fn slot_for_state(&self) -> Option<*mut ThreadState<P>> {
+        loop {
+            let newest = self.newest_chunk.load(Ordering::Acquire);
+            // SAFETY: chunks are zeroed when they are published, which is a valid value, and never unmapped.
+            let slot = unsafe { newest.as_ref() }
+                .and_then(|chunk| chunk.slots.get(chunk.requested.fetch_add(1, Ordering::Relaxed)));
+            if let Some(slot) = slot {
+                return Some(slot.get().cast());
+            }
+            let memory = Mapping::anonymous(size_of::<Chunk<P>>()).ok()?;
+            let chunk = memory.start().cast();
+            if self.newest_chunk.compare_exchange(newest, chunk, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            {
+                memory.leak();
+            }
+        }
+    }
+}
+
+impl<P: Payload> ThreadState<P> {
+    const fn new(next: *mut ThreadState<P>) -> ThreadState<P> {
+        ThreadState {
+            busy: AtomicBool::new(false),
+            in_use: AtomicBool::new(true),
+            own: UnsafeCell::new(OwnPart::new()),
+            shared: P::NEW_SHARED,
+            next,
+        }
+    }
+
+    /// Returns the part that every thread may read.
+    pub(crate) fn shared(&self) -> &P::Shared {
+        &self.shared
+    }
+
+    /// Runs `f` with this state, which is the calling thread's. Returns `None` if the thread is inside the hook already.
+    #[inline(always)]
+    pub(crate) fn enter<R>(&self, f: impl FnOnce(Busy<'_, P>) -> R) -> Option<R> {
         // PERF: not an exchange, which would cost as much as the timestamp. Only this thread sets the mark, and a signal handler
-        // between the two leaves it as it found it.
+        // between the load and the store leaves the mark as it was.
         if self.busy.load(Ordering::Relaxed) {
             return None;
         }
         self.busy.store(true, Ordering::Relaxed);
         // A signal handler of this thread must see the mark before anything that follows.
         compiler_fence(Ordering::SeqCst);
-        let result = f(Busy { counters: &self.counters, local: &self.local });
+        let result = f(Busy { shared: &self.shared, own: &self.own });
         compiler_fence(Ordering::SeqCst);
         self.busy.store(false, Ordering::Relaxed);
         Some(result)
     }
 }
 
-/// The state of a thread that has none yet, or none any more: the orphans', with the lock on it.
-#[cold]
-#[inline(never)]
-fn unusual(thread: *const Thread) -> Option<*const Thread> {
-    if thread.addr() > LAST_MARKER.addr() {
-        // A signal handler's event has registered the thread meanwhile.
-        return Some(thread);
+impl<P: Payload> OwnPart<P> {
+    const fn new() -> OwnPart<P> {
+        OwnPart { payload: P::NEW_OWN, end_rounds: 0 }
     }
-    if thread == REGISTERING {
-        return None;
-    }
-    if thread != ENDED {
-        return register();
-    }
-    for _ in 0..1_000_000 {
-        if let Some(guard) = ORPHANS_LOCK.try_lock() {
-            std::mem::forget(guard);
-            // SAFETY: the lock keeps every other way to this state shut.
-            let local = unsafe { &mut *ORPHANS.local.get() };
-            // What the thread before has walked was on a stack that may be gone.
-            local.walker = StackWalker::new();
-            return Some(&ORPHANS);
-        }
-        std::hint::spin_loop();
-    }
-    // The holder is likely the code that this very handler interrupted.
-    None
 }
 
-#[cold]
-#[inline(never)]
-fn unlock_orphans() {
-    // SAFETY: `unusual` has locked it for this thread, and nobody sleeps on this lock.
-    unsafe { ORPHANS_LOCK.force_unlock() };
+/// Slots for states. Each is written by the thread that gets it.
+#[repr(C)]
+struct Chunk<P: Payload> {
+    /// So many slots have been asked for, more than there are once the chunk is full.
+    requested: AtomicUsize,
+    slots: [UnsafeCell<MaybeUninit<ThreadState<P>>>; 16],
 }
 
-/// Where a thread-local of the calling thread is; 0 if that cannot be said any more.
+/// Returns the address of a thread-local of the calling thread; 0 if the thread has none any more.
 pub(crate) fn address_of_local() -> u64 {
     CURRENT.try_with(|current| ptr::from_ref(current).addr() as u64).unwrap_or(0)
 }
 
-/// Whether the calling thread is inside the hook, that is, whether a signal handler has interrupted it there.
-pub(crate) fn is_busy() -> bool {
-    let thread = CURRENT.try_with(Cell::get).unwrap_or(ENDED);
-    if thread.is_null() || thread == ENDED {
-        return false;
-    }
-    // SAFETY: as in `with`.
-    thread == REGISTERING || unsafe { &*thread }.busy.load(Ordering::Relaxed)
-}
-
-/// Whether no thread is inside the hook, the calling one included. One that enters it after this call sees everything that was
-/// stored before it, provided that the caller has synchronised all threads.
-pub(crate) fn all_are_outside() -> bool {
-    let Some(_orphans) = ORPHANS_LOCK.try_lock() else { return false };
-    all().all(|thread| !thread.busy.load(Ordering::Acquire))
-}
-
-/// In a forked child: the other threads are not there, and will not leave the hook.
-pub(crate) fn forget_others() {
-    // SAFETY: this is the only thread, and it is not in here.
-    unsafe { ORPHANS_LOCK.force_unlock() };
-    for thread in all() {
-        thread.busy.store(false, Ordering::Relaxed);
-    }
-}
-
-/// The states of all threads that are and that were.
-pub(crate) fn all() -> impl Iterator<Item = &'static Thread> {
-    let mut next = STATES.load(Ordering::Acquire);
-    std::iter::from_fn(move || {
-        // SAFETY: states are published whole and never unmapped.
-        let thread = unsafe { next.as_ref() }?;
-        next = thread.next;
-        Some(thread)
-    })
-    .chain(std::iter::once(&ORPHANS))
-}
-
-/// Makes the end of threads none of our business any more: the code of this crate may be about to be unmapped.
-pub(crate) fn forget_key() {
-    let key = KEY.swap(KEY_DELETED, Ordering::AcqRel);
-    if key != KEY_NONE && key != KEY_DELETED {
-        // SAFETY: the key was created by `ensure_key` and is deleted once.
-        unsafe { libc::pthread_key_delete((key - 1) as libc::pthread_key_t) };
-    }
-}
-
-/// The state of a thread. PERF: what every event needs comes first.
-#[repr(C, align(128))]
-pub(crate) struct Thread {
-    busy: AtomicBool,
-    in_use: AtomicBool,
-    local: UnsafeCell<Local>,
-    pub(crate) counters: Counters,
-    next: *mut Thread,
-}
-
-// SAFETY: `next` is written before the state is published; `local` is reached only through `Busy`, by the thread that
-// has the state in use, or under the lock of the orphans; everything else is atomic.
-unsafe impl Sync for Thread {}
-
-/// The part that only the thread itself touches.
-#[repr(C)]
-pub(crate) struct Local {
-    pub(crate) enrolment: Enrolment,
-    pub(crate) walker: StackWalker,
-    pub(crate) running: Activations,
-    ending: u32,
-}
-
-impl Local {
-    const fn new() -> Local {
-        Local {
-            walker: StackWalker::new(),
-            enrolment: Enrolment::new(),
-            running: Activations::new(),
-            ending: 0,
-        }
-    }
-}
-
-/// Proof that the calling thread is in the hook once, and the way to its state.
-pub(crate) struct Busy<'a> {
-    counters: &'a Counters,
-    local: &'a UnsafeCell<Local>,
-}
-
-impl Busy<'_> {
-    pub(crate) fn counters(&self) -> &Counters {
-        self.counters
-    }
-
-    pub(crate) fn local(&mut self) -> &mut Local {
-        // SAFETY: the busy mark (or the lock of the orphans) keeps every other way to this state shut while `self`
-        // lives, and `self` is borrowed for as long as the reference lives.
-        unsafe { &mut *self.local.get() }
-    }
+#[inline(always)]
+fn current_state<P: Payload>() -> *const ThreadState<P> {
+    CURRENT.try_with(Cell::get).unwrap_or(ENDED).cast()
 }
 
 thread_local! {
-    static CURRENT: Cell<*const Thread> = const { Cell::new(ptr::null()) };
+    /// The thread's state, or a marker. It has no type: there is one kind of payload, see [`Payload`].
+    static CURRENT: Cell<*const ()> = const { Cell::new(ptr::null()) };
 }
 
-const REGISTERING: *const Thread = ptr::without_provenance(1);
-const ENDED: *const Thread = ptr::without_provenance(2);
-const LAST_MARKER: *const Thread = ENDED;
+const REGISTERING: *const () = ptr::without_provenance(1);
+const ENDED: *const () = ptr::without_provenance(2);
+const LAST_MARKER: *const () = ENDED;
 
-/// All states, newest first.
-static STATES: AtomicPtr<Thread> = AtomicPtr::new(ptr::null_mut());
-static NEWEST_CHUNK: AtomicPtr<Chunk> = AtomicPtr::new(ptr::null_mut());
-/// How many states nobody uses.
-static FREE_STATES: AtomicUsize = AtomicUsize::new(0);
+/// The thread-specific key whose destructor tells that a thread ends.
+struct EndKey(AtomicU64);
 
-/// Stands in for threads whose own state has already gone on to another: events in the very last destructors.
-static ORPHANS: Thread = Thread::new(ptr::null_mut());
-static ORPHANS_LOCK: FutexLock<()> = FutexLock::new(());
+/// What the word of an [`EndKey`] says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeyState {
+    /// There is no key yet.
+    None,
+    /// The key exists.
+    Created(libc::pthread_key_t),
+    /// The key is gone for good.
+    Deleted,
+}
 
-/// The thread-specific key whose destructor tells that a thread ends: 0 for none yet, else the key + 1.
-static KEY: AtomicU64 = AtomicU64::new(KEY_NONE);
-const KEY_NONE: u64 = 0;
-const KEY_DELETED: u64 = u64::MAX;
+impl KeyState {
+    /// 0 for none yet, all ones for gone, else the key + 1.
+    fn encode(self) -> u64 {
+        match self {
+            KeyState::None => 0,
+            KeyState::Created(key) => u64::from(key) + 1,
+            KeyState::Deleted => u64::MAX,
+        }
+    }
 
-/// The C library runs destructors of thread-specific values in four rounds, as long as there are any. A thread whose
-/// first event comes from a destructor in the first of them has only the other three to hand its state on.
-const ROUNDS_TO_STAY: u32 = 3;
-
-impl Thread {
-    const fn new(next: *mut Thread) -> Thread {
-        Thread {
-            busy: AtomicBool::new(false),
-            in_use: AtomicBool::new(true),
-            local: UnsafeCell::new(Local::new()),
-            counters: Counters::new(),
-            next,
+    fn decode(word: u64) -> KeyState {
+        match word {
+            0 => KeyState::None,
+            u64::MAX => KeyState::Deleted,
+            word => KeyState::Created((word - 1) as libc::pthread_key_t),
         }
     }
 }
 
-#[cold]
-fn register() -> Option<*const Thread> {
-    let _errno = ErrnoGuard::new();
-    CURRENT.try_with(|current| current.set(REGISTERING)).ok()?;
-    let thread = take_free_state().or_else(new_state);
-    let current = thread.map_or(ptr::null(), ptr::from_ref);
-    if !current.is_null() {
-        watch_for_end(current);
+impl EndKey {
+    const fn new() -> EndKey {
+        EndKey(AtomicU64::new(0))
     }
-    CURRENT.try_with(|cell| cell.set(current)).ok()?;
-    thread.map(ptr::from_ref)
-}
 
-fn take_free_state() -> Option<&'static Thread> {
-    if FREE_STATES.load(Ordering::Relaxed) == 0 {
-        return None;
+    /// Asks the C library to call [`thread_ends`] for the calling thread, whose state this is.
+    fn watch<P: Payload>(&self, thread: *const ThreadState<P>) {
+        let mut state = KeyState::decode(self.0.load(Ordering::Acquire));
+        if state == KeyState::None {
+            state = self.create(thread_ends::<P>);
+        }
+        if let KeyState::Created(key) = state {
+            // SAFETY: the key exists. If there is no memory for the value the state is not handed on: a leak, not a fault.
+            unsafe { libc::pthread_setspecific(key, thread.cast()) };
+        }
     }
-    let taken = all().find(|thread| {
-        !ptr::eq(*thread, &ORPHANS)
-            && thread.in_use.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    })?;
-    FREE_STATES.fetch_sub(1, Ordering::Relaxed);
-    Some(taken)
-}
 
-/// One state more, which is published at once.
-fn new_state() -> Option<&'static Thread> {
-    let place = place_for_state()?;
-    let mut head = STATES.load(Ordering::Relaxed);
-    loop {
-        // SAFETY: the place is this thread's alone until the state is published, after which nobody writes it as a whole.
-        unsafe { place.write(Thread::new(head)) };
-        match STATES.compare_exchange_weak(head, place, Ordering::AcqRel, Ordering::Relaxed) {
-            // SAFETY: written just now and never unmapped.
-            Ok(_) => return Some(unsafe { &*place }),
-            Err(newer) => head = newer,
+    fn create(&self, destructor: unsafe extern "C" fn(*mut libc::c_void)) -> KeyState {
+        let mut created: libc::pthread_key_t = 0;
+        // SAFETY: `created` is valid for the result, and the destructor has the right type.
+        if unsafe { libc::pthread_key_create(&raw mut created, Some(destructor)) } != 0 {
+            return KeyState::None;
+        }
+        let (none, ours) = (KeyState::None.encode(), KeyState::Created(created));
+        match self.0.compare_exchange(none, ours.encode(), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => ours,
+            Err(theirs) => {
+                // SAFETY: created above and never used.
+                unsafe { libc::pthread_key_delete(created) };
+                KeyState::decode(theirs)
+            }
+        }
+    }
+
+    fn delete(&self) {
+        let state = self.0.swap(KeyState::Deleted.encode(), Ordering::AcqRel);
+        if let KeyState::Created(key) = KeyState::decode(state) {
+            // SAFETY: the key was created by `create` and is deleted once.
+            unsafe { libc::pthread_key_delete(key) };
         }
     }
 }
 
-/// NOTE: nobody waits here for anybody: in a forked child other threads may be gone in the middle of it. Of threads that map a
-/// chunk at the same time all but one give theirs back, untouched.
-fn place_for_state() -> Option<*mut Thread> {
-    loop {
-        let newest = NEWEST_CHUNK.load(Ordering::Acquire);
-        // SAFETY: chunks are zeroed when they are published, which is a valid value, and never unmapped.
-        let place = unsafe { newest.as_ref() }
-            .and_then(|chunk| chunk.places.get(chunk.given.fetch_add(1, Ordering::Relaxed)));
-        if let Some(place) = place {
-            return Some(place.get().cast());
-        }
-        let memory = Mapping::anonymous(size_of::<Chunk>()).ok()?;
-        let chunk = memory.start().cast();
-        if NEWEST_CHUNK.compare_exchange(newest, chunk, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            memory.leak();
-        }
-    }
-}
+/// In how many rounds the thread's own state is still there, see the head of this module.
+///
+/// A thread whose first event comes from a destructor in the first of the four rounds has only the other three to hand its state on.
+const ROUNDS_WITH_OWN_STATE: u32 = 3;
 
-/// Places for states. Each is written by the thread that gets it.
-#[repr(C)]
-struct Chunk {
-    /// So many places have been asked for.
-    given: AtomicUsize,
-    places: [UnsafeCell<MaybeUninit<Thread>>; 16],
-}
-
-/// Asks the C library to call [`thread_ends`] for this thread.
-fn watch_for_end(thread: *const Thread) {
-    let mut key = KEY.load(Ordering::Acquire);
-    if key == KEY_NONE {
-        key = create_key();
-    }
-    if key != KEY_NONE && key != KEY_DELETED {
-        // SAFETY: the key exists. If there is no memory for the value the state is not handed on: a leak, not a fault.
-        unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, thread.cast()) };
-    }
-}
-
-fn create_key() -> u64 {
-    let mut created: libc::pthread_key_t = 0;
-    // SAFETY: `created` is a valid place, and the destructor has the right type.
-    if unsafe { libc::pthread_key_create(&raw mut created, Some(thread_ends)) } != 0 {
-        return KEY_NONE;
-    }
-    let key = u64::from(created) + 1;
-    match KEY.compare_exchange(KEY_NONE, key, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => key,
-        Err(theirs) => {
-            // SAFETY: created above and never used.
-            unsafe { libc::pthread_key_delete(created) };
-            theirs
-        }
-    }
-}
-
-/// Called by the C library when a thread ends, after the destructors of thread-locals. Asks to be called again until
-/// the last round but one, so that destructors of other keys still find the thread's own state.
-unsafe extern "C" fn thread_ends(thread: *mut libc::c_void) {
-    let thread = thread.cast_const().cast::<Thread>();
-    // SAFETY: the value was set by `watch_for_end` on this very thread, and states are never unmapped.
+/// The C library calls this when a thread ends, after the destructors of thread-locals.
+unsafe extern "C" fn thread_ends<P: Payload>(thread: *mut libc::c_void) {
+    let threads = P::threads();
+    let thread = thread.cast_const().cast::<ThreadState<P>>();
+    // SAFETY: the value was set by `EndKey::watch` on this very thread, and states are never unmapped.
     let state = unsafe { &*thread };
-    let last_round = with(|mut busy| {
-        let local = busy.local();
-        local.ending += 1;
-        local.ending >= ROUNDS_TO_STAY
+    let is_last_round = threads.with(|mut busy| {
+        let own = busy.own_part();
+        own.end_rounds += 1;
+        own.end_rounds >= ROUNDS_WITH_OWN_STATE
     });
-    if last_round != Some(true) {
-        watch_for_end(thread);
+    if is_last_round != Some(true) {
+        threads.end_key.watch(thread);
         return;
     }
-    with(|mut busy| {
-        let local = busy.local();
-        recorder::thread_ends(local);
-        *local = Local::new();
+    threads.with(|mut busy| {
+        let own = busy.own_part();
+        P::thread_ends(&mut own.payload);
+        *own = OwnPart::new();
     });
     if CURRENT.try_with(|current| current.set(ENDED)).is_ok() {
         state.in_use.store(false, Ordering::Release);
-        FREE_STATES.fetch_add(1, Ordering::Relaxed);
+        threads.free_states.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_of_a_key_says_what_was_put_into_it() {
+        for state in [KeyState::None, KeyState::Created(0), KeyState::Created(1023), KeyState::Deleted] {
+            assert!(KeyState::decode(state.encode()) == state);
+        }
+        assert!(KeyState::decode(EndKey::new().0.into_inner()) == KeyState::None);
     }
 }

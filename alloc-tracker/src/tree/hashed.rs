@@ -1,5 +1,5 @@
-//! Nodes that have no place near their parents: a table in which they are looked for by their hash. In: the caller's node and a
-//! return address. Out: the node's number. Whoever looks takes no lock; never allocates.
+//! Nodes that have no slot near their parents: a table that is searched by their hash. In: a parent node and a return address. Out: the
+//! node's id. A look-up takes no lock. Never allocates through the global allocator.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -14,40 +14,41 @@ use crate::base::sys::{Errno, Mapping};
 #[derive(Debug)]
 pub(super) struct Hashed {
     /// The head of the table that is searched; null before the first node.
-    table: AtomicPtr<Head>,
+    table: AtomicPtr<TableHead>,
 }
 
 /// The memory of the table, and how many nodes are in it.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct HashedMemory {
     table: Option<Mapping>,
     nodes: usize,
 }
 
-/// The head of a table; its slots follow.
+/// The head of a table; the slots follow it.
 #[derive(Debug)]
 #[repr(C, align(64))]
-struct Head {
-    /// Slots, less one. One slot in a table that was replaced meanwhile: all of it is zero.
+struct TableHead {
+    /// The number of slots, minus one. A table that was replaced is zeros, and reads as one with a single, empty slot.
     mask: AtomicUsize,
 }
 
-/// A table, by the pointer that reaches all of it: a reference to its head would not reach its slots.
+/// A table, by a pointer that may reach all of it: a reference to its head may not reach the slots.
 #[derive(Clone, Copy, Debug)]
 struct Table<'a> {
-    head: NonNull<Head>,
-    of: PhantomData<&'a Slot>,
+    head: NonNull<TableHead>,
+    lifetime: PhantomData<&'a Slot>,
 }
 
 #[derive(Debug)]
 #[repr(C)]
 struct Slot {
     pc: AtomicU64,
-    /// The caller's node and the node's own number; written last.
+    /// The parent and the node's own id. Written last.
     ids: AtomicU64,
 }
 
-enum Place<'a> {
+/// What a search has found.
+enum HashedSlot<'a> {
     Known(StackId),
     Empty(&'a Slot),
 }
@@ -57,26 +58,26 @@ impl Hashed {
         Hashed { table: AtomicPtr::new(std::ptr::null_mut()) }
     }
 
-    /// The node, if it is here.
+    /// Returns the node, if it is here.
     pub(super) fn find(&self, parent: Parent, pc: u64) -> Option<StackId> {
         match self.table()?.find(parent, pc) {
-            Place::Known(id) => Some(id),
-            Place::Empty(_) => None,
+            HashedSlot::Known(id) => Some(id),
+            HashedSlot::Empty(_) => None,
         }
     }
 
-    /// Makes sure that there is room for one more node. For one thread at a time, as all that follows.
-    pub(super) fn make_room(&self, memory: &mut Memory) -> Result<(), Errno> {
+    /// Makes sure that there is room for one more node. For one thread at a time, as are all functions below.
+    pub(super) fn make_room(&self, memory: &mut HashedMemory) -> Result<(), Errno> {
         let capacity = self.table().map_or(0, |table| table.mask() + 1);
         if (memory.nodes + 1) * 2 <= capacity {
             return Ok(());
         }
         let capacity = (capacity * 2).max(FIRST_CAPACITY);
-        let room = Mapping::of_huge_pages(size_of::<Head>() + capacity * size_of::<Slot>())?;
-        let head = room.start().cast::<Head>();
+        let new = Mapping::of_huge_pages(size_of::<TableHead>() + capacity * size_of::<Slot>())?;
+        let head = new.start().cast::<TableHead>();
         // SAFETY: the mapping has room for the head and all slots, is page-aligned and zeroed: empty slots.
         let table = unsafe {
-            head.write(Head { mask: AtomicUsize::new(capacity - 1) });
+            head.write(TableHead { mask: AtomicUsize::new(capacity - 1) });
             Table::at(NonNull::new_unchecked(head))
         };
         for slot in self.table().map(Table::slots).unwrap_or_default() {
@@ -85,15 +86,15 @@ impl Hashed {
             }
         }
         self.table.store(head, Ordering::Release);
-        if let Some(old) = memory.table.replace(room) {
-            // A thread may still be searching it: it will find nothing, and then look again under the lock.
+        if let Some(old) = memory.table.replace(new) {
+            // A thread may still be searching the old table: it will find nothing, and then search again under the lock.
             old.release_pages();
         }
         Ok(())
     }
 
-    /// Takes a node that is not here yet, for which there is room.
-    pub(super) fn insert(&self, memory: &mut Memory, parent: Parent, pc: u64, id: StackId) {
+    /// Inserts a node that is not here yet, for which there is room.
+    pub(super) fn insert(&self, memory: &mut HashedMemory, parent: Parent, pc: u64, id: StackId) {
         if let Some(table) = self.table() {
             table.insert(parent, pc, id);
             memory.nodes += 1;
@@ -101,15 +102,15 @@ impl Hashed {
     }
 
     /// Forgets all nodes. A thread may still be searching them: it will find nothing.
-    pub(super) fn forget(&self, memory: &mut Memory) {
-        self.leave();
-        if let Some(table) = std::mem::replace(memory, Memory::new()).table {
+    pub(super) fn clear(&self, memory: &mut HashedMemory) {
+        self.detach();
+        if let Some(table) = std::mem::replace(memory, HashedMemory::new()).table {
             table.release_pages();
         }
     }
 
     /// Forgets all nodes, and leaves their memory as it is.
-    pub(super) fn leave(&self) {
+    pub(super) fn detach(&self) {
         self.table.store(std::ptr::null_mut(), Ordering::Release);
     }
 
@@ -119,17 +120,19 @@ impl Hashed {
     }
 }
 
-impl Memory {
-    pub(super) const fn new() -> Memory {
-        Memory { table: None, nodes: 0 }
+impl HashedMemory {
+    pub(super) const fn new() -> HashedMemory {
+        HashedMemory { table: None, nodes: 0 }
     }
 }
 
 impl<'a> Table<'a> {
+    /// Returns the table with this head.
+    ///
     /// # Safety
-    /// The head and as many slots as it says are to stay mapped, as what they are or as zeros.
-    unsafe fn at(head: NonNull<Head>) -> Table<'a> {
-        Table { head, of: PhantomData }
+    /// The head and as many slots as it says must stay mapped, with their contents or as zeros.
+    unsafe fn at(head: NonNull<TableHead>) -> Table<'a> {
+        Table { head, lifetime: PhantomData }
     }
 
     fn mask(self) -> usize {
@@ -142,23 +145,25 @@ impl<'a> Table<'a> {
         unsafe { std::slice::from_raw_parts(self.head.as_ptr().add(1).cast(), self.mask() + 1) }
     }
 
-    /// The node, or the slot where it belongs.
-    fn find(self, parent: Parent, pc: u64) -> Place<'a> {
+    /// Returns the node, or the slot where it belongs.
+    fn find(self, parent: Parent, pc: u64) -> HashedSlot<'a> {
         let slots = self.slots();
         let mut at = hash(parent, pc) as usize;
         // At least half of the slots are empty, so this ends.
         loop {
             let slot = &slots[at & (slots.len() - 1)];
             match slot.get() {
-                None => return Place::Empty(slot),
-                Some((other, address, id)) if (other, address) == (parent, pc) => return Place::Known(id),
+                None => return HashedSlot::Empty(slot),
+                Some((other, address, id)) if (other, address) == (parent, pc) => {
+                    return HashedSlot::Known(id);
+                }
                 Some(_) => at = at.wrapping_add(1),
             }
         }
     }
 
     fn insert(self, parent: Parent, pc: u64, id: StackId) {
-        if let Place::Empty(slot) = self.find(parent, pc) {
+        if let HashedSlot::Empty(slot) = self.find(parent, pc) {
             slot.pc.store(pc, Ordering::Relaxed);
             slot.ids.store(u64::from(parent.0) << 32 | u64::from(id.0), Ordering::Release);
         }
@@ -166,7 +171,7 @@ impl<'a> Table<'a> {
 }
 
 impl Slot {
-    /// The node in here. NOTE: in a table that is just being replaced its address may read as 0, which no return address is.
+    /// Returns the node in this slot. NOTE: in a table that is just being replaced the address may read as 0, which no return address is.
     fn get(&self) -> Option<(Parent, u64, StackId)> {
         let ids = self.ids.load(Ordering::Acquire);
         let node = (Parent((ids >> 32) as u32), self.pc.load(Ordering::Relaxed), StackId(ids as u32));
@@ -174,7 +179,7 @@ impl Slot {
     }
 }
 
-/// Zero pages are empty tables: no node has the number 0.
+/// Zero pages are empty tables: no node has the id 0.
 const EMPTY: u64 = 0;
 /// Slots of the first table.
 const FIRST_CAPACITY: usize = if cfg!(miri) { 1 << 3 } else { 1 << 8 };
@@ -184,8 +189,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_still_searches_a_table_that_was_replaced_finds_nothing() {
-        let (hashed, mut memory) = (Hashed::new(), Memory::new());
+    fn a_search_of_a_table_that_was_replaced_finds_nothing() {
+        let (hashed, mut memory) = (Hashed::new(), HashedMemory::new());
         let root = Parent::root(StackId::ROOT, 0);
         let mut insert = |pc: u64| {
             hashed.make_room(&mut memory).unwrap();
@@ -193,18 +198,18 @@ mod tests {
         };
         insert(0);
         let old = hashed.table().unwrap();
-        assert!(matches!(old.find(root, 0), Place::Known(StackId(3))));
+        assert!(matches!(old.find(root, 0), HashedSlot::Known(StackId(3))));
         (1..=FIRST_CAPACITY as u64 / 2).for_each(&mut insert);
         assert_ne!(hashed.table().unwrap().head, old.head);
         for parent in [root, Parent::node(StackId(3))] {
-            assert!(matches!(old.find(parent, 0), Place::Empty(_)));
+            assert!(matches!(old.find(parent, 0), HashedSlot::Empty(_)));
         }
         for pc in 0..=FIRST_CAPACITY as u64 / 2 {
             assert_eq!(hashed.find(root, pc), Some(StackId(3 + pc as u32)));
         }
         assert_eq!(memory.nodes, FIRST_CAPACITY / 2 + 1);
         let newest = hashed.table().unwrap();
-        hashed.forget(&mut memory);
-        assert!(matches!(newest.find(root, 0), Place::Empty(_)) && hashed.table().is_none());
+        hashed.clear(&mut memory);
+        assert!(matches!(newest.find(root, 0), HashedSlot::Empty(_)) && hashed.table().is_none());
     }
 }

@@ -1,68 +1,94 @@
-//! Interning: every distinct (caller's node, return address) gets one number, so that a whole stack is one number.
-//! In: pairs, from any thread. Out: [`StackId`]s, and the sidecar's ring of new nodes. Finding a node that is known
-//! takes no lock; a new one is inserted under a lock of the tree's own. Never allocates.
+//! Interning: every distinct (parent node, return address) gets one id, so that a whole stack is one number. In: pairs, from any thread.
+//! Out: [`StackId`]s, and the new nodes, to a journal that is handed in.
+//!
+//! Finding a node that is known takes no lock. A new node is inserted under a lock of the tree's own. Never allocates through the global
+//! allocator.
+//!
+//! ```text
+//! stack, root first      nodes: (parent, return address) -> id          the stack's id
+//!   main  a  f             (root, main) -> 3   (3, a) -> 4   (4, f) -> 5      5
+//!   main  a  g                                              (4, g) -> 6      6
+//!   main  a                                                                  4
+//! ```
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | `nearby` | nodes where their parent's id says: nearly all |
+//! | `regions` | return addresses in few bits, for `nearby` |
+//! | `hashed` | the other nodes, by their hash |
+//! | `parents` | the way back: from an id to its parent and return address |
 
 mod hashed;
 mod nearby;
+mod parents;
 mod regions;
 
 use alloc_dump::layout::StackId;
 
+use crate::base::epoch::RecordingId;
 use crate::base::sys::{Errno, ErrnoGuard, FutexLock};
-use crate::capture;
-use crate::modules;
-use crate::output::sidecar;
 
 use hashed::Hashed;
-use nearby::{Nearby, Place};
+use nearby::{Nearby, NodeSlot};
+use parents::Parents;
+pub(crate) use parents::TreeNode;
 
 /// The call tree of one recording.
 #[derive(Debug)]
 pub(crate) struct Tree {
     nearby: Nearby,
     hashed: Hashed,
-    writer: FutexLock<Writer>,
+    parents: Parents,
+    inserter: FutexLock<Inserter>,
 }
 
-/// Why a node has no number.
+/// Why a node has no id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum InternError {
     /// The tree has [`MAX_NODES`] nodes.
-    Bound,
+    TreeFull,
     /// The kernel gives no more memory.
     Memory(Errno),
     /// The recording has ended.
-    Over,
+    RecordingOver,
 }
 
-/// Where new nodes go before anybody can use their numbers.
+/// Where new nodes go before any thread can use their ids.
 pub(crate) trait Journal {
-    /// Whether it is the journal of this recording. A thread may be stopped on its way here while the recording ends and another one
-    /// begins: what it knows of parents is of the old tree.
-    fn is_of(&self, recording: u32) -> bool;
+    /// Returns the recording of the journal. The thread may have been stopped on its way here while its recording ended and another one
+    /// began: the parents that it knows are nodes of the old tree.
+    fn recording(&self) -> Option<RecordingId>;
 
-    /// Notes a node; false if the recording is over.
-    fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool;
+    /// Appends a node; false if the recording is over.
+    fn append(&self, id: StackId, parent: StackId, pc: u64) -> bool;
 }
 
-/// At most this many nodes, which is what chunks of 2 GiB together are for. If nearly all were in the other table, that would be 4 GiB.
+/// The most nodes that a tree can have: as many as 2 GiB of chunks in `nearby` have room for. If nearly all of them were in `hashed`,
+/// that table would have 4 GiB.
 pub(crate) const MAX_NODES: usize =
     (1 << nearby::NODE_BITS) - (1 << nearby::FIRST_BITS) - StackId::FIRST.0 as usize;
 
-/// The tree of the recording that is going on.
-pub(crate) static TREE: Tree = Tree::new();
-
 impl Tree {
     pub(crate) const fn new() -> Tree {
-        Tree { nearby: Nearby::new(), hashed: Hashed::new(), writer: FutexLock::new(Writer::new(0)) }
+        Tree {
+            nearby: Nearby::new(),
+            hashed: Hashed::new(),
+            parents: Parents::new(),
+            inserter: FutexLock::new(Inserter::new(None)),
+        }
     }
 
-    /// The number of the node with this caller and return address.
+    /// Returns the id of the node with this parent and return address. A new node gets the next id, and is appended to the journal first.
     ///
-    /// PERF: a stack's new nodes get numbers one after the other, and a node is first looked for where its parent's number
-    /// says: the nodes of one stack are then in one or two cache lines, where hashing would cost a miss for each of them.
+    /// PERF: a stack's new nodes get ids one after the other, and a node is first looked for where its parent's id says. So the nodes of one
+    /// stack are in one or two cache lines, where hashing would cost a cache miss for each of them.
     #[inline(always)]
-    pub(crate) fn intern(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
+    pub(crate) fn intern(
+        &self,
+        parent: Parent,
+        pc: u64,
+        journal: &impl Journal,
+    ) -> Result<StackId, InternError> {
         match self.nearby.find_likely(parent, pc) {
             Some(id) => Ok(id),
             None => self.find_or_insert(parent, pc, journal),
@@ -70,67 +96,88 @@ impl Tree {
     }
 
     #[inline(never)]
-    fn find_or_insert(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
+    fn find_or_insert(
+        &self,
+        parent: Parent,
+        pc: u64,
+        journal: &impl Journal,
+    ) -> Result<StackId, InternError> {
         self.find(parent, pc).map_or_else(|| self.insert(parent, pc, journal), Ok)
     }
 
     fn find(&self, parent: Parent, pc: u64) -> Option<StackId> {
         match self.nearby.find(parent, pc) {
-            Place::Known(id) => Some(id),
-            Place::Empty(_) => None,
-            Place::Elsewhere => self.hashed.find(parent, pc),
+            NodeSlot::Known(id) => Some(id),
+            NodeSlot::Empty(_) => None,
+            NodeSlot::Elsewhere => self.hashed.find(parent, pc),
         }
     }
 
-    /// Begins anew in a forked child; the parent's memory is left as it is.
+    /// Returns the parent and the return address of a node; `None` if the recording that runs has no node with this id.
+    ///
+    /// May be called anywhere, also in a signal handler that has interrupted an insertion: takes no lock, allocates nothing. A node can be
+    /// looked up as soon as its id is known to any thread.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "for handlers that write a stack while the process runs")
+    )]
+    pub(crate) fn node(&self, id: StackId) -> Option<TreeNode> {
+        self.parents.get(id)
+    }
+
+    /// Forgets everything in a forked child. The memory is left as it is: it is shared with the parent process until it is written.
     ///
     /// # Safety
     /// No other thread may use the tree.
-    pub(crate) unsafe fn renew(&self) {
-        self.nearby.leave();
-        self.hashed.leave();
+    pub(crate) unsafe fn reset_after_fork(&self) {
+        self.nearby.detach();
+        self.hashed.detach();
+        self.parents.detach();
         // SAFETY: the caller's promise.
-        unsafe { self.writer.reset(Writer::new(0)) };
+        unsafe { self.inserter.reset(Inserter::new(None)) };
     }
 
-    /// Forgets everything: the recording of this number begins.
-    pub(crate) fn begin_anew(&self, recording: u32) {
-        let mut writer = self.writer.lock();
-        let Writer { nearby, hashed, .. } = &mut *writer;
-        self.nearby.forget(nearby);
-        self.hashed.forget(hashed);
-        *writer = Writer::new(recording);
+    /// Forgets everything: this recording begins.
+    pub(crate) fn begin_recording(&self, recording: RecordingId) {
+        let mut inserter = self.inserter.lock();
+        let Inserter { nearby, hashed, parents, .. } = &mut *inserter;
+        self.nearby.clear(nearby);
+        self.hashed.clear(hashed);
+        self.parents.clear(parents);
+        *inserter = Inserter::new(Some(recording));
     }
 
     #[cold]
     #[inline(never)]
-    fn insert(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, Refused> {
+    fn insert(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, InternError> {
         let _errno = ErrnoGuard::new();
-        let mut writer = self.writer.lock();
-        let Writer { recording, nodes, nearby, hashed } = &mut *writer;
-        if !journal.is_of(*recording) {
-            return Err(Refused::Over);
+        let mut inserter = self.inserter.lock();
+        let Inserter { recording, nodes, nearby, hashed, parents } = &mut *inserter;
+        if journal.recording() != *recording {
+            return Err(InternError::RecordingOver);
         }
         if *nodes >= MAX_NODES {
-            return self.find(parent, pc).ok_or(Refused::Bound);
+            return self.find(parent, pc).ok_or(InternError::TreeFull);
         }
-        // Another thread may have been faster, or this one may have looked into a table that has been replaced.
-        let empty = match self.nearby.make_place(nearby, parent, pc).map_err(Refused::Memory)? {
-            Place::Known(id) => return Ok(id),
-            Place::Empty(empty) => Some(empty),
-            Place::Elsewhere => {
+        // Another thread may have inserted the node meanwhile, or this one may have searched a table that has been replaced.
+        let empty = match self.nearby.find_or_prepare(nearby, parent, pc).map_err(InternError::Memory)? {
+            NodeSlot::Known(id) => return Ok(id),
+            NodeSlot::Empty(empty) => Some(empty),
+            NodeSlot::Elsewhere => {
                 if let Some(id) = self.hashed.find(parent, pc) {
                     return Ok(id);
                 }
-                self.hashed.make_room(hashed).map_err(Refused::Memory)?;
+                self.hashed.make_room(hashed).map_err(InternError::Memory)?;
                 None
             }
         };
         let id = StackId(StackId::FIRST.0 + *nodes as u32);
-        // First, so that whoever finds the number can rely on its node being noted.
-        if !journal.note(id, parent.recorded(), pc) {
-            return Err(Refused::Over);
+        self.parents.make_room(parents, id).map_err(InternError::Memory)?;
+        // In this order: a thread that finds the id relies on the node being in the journal, and on its parent being known.
+        if !journal.append(id, parent.recorded(), pc) {
+            return Err(InternError::RecordingOver);
         }
+        self.parents.set(id, parent, pc);
         match empty {
             Some(empty) => empty.fill(id),
             None => self.hashed.insert(hashed, parent, pc, id),
@@ -140,24 +187,27 @@ impl Tree {
     }
 }
 
-/// The caller's node of a node, or a root. The nodes of code that has been unloaded must not be found again under
-/// their old addresses, so roots have a generation; all that hangs under a new root is new.
+/// The parent of a node: another node, or a root.
+///
+/// The nodes of code that has been unloaded must not be found again under their old addresses. So roots have a generation: everything below
+/// a root of a new generation is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Parent(u32);
 
 impl Parent {
-    /// One of the roots, which [`StackId`] names.
+    /// Returns a root, which [`StackId`] names, in this generation.
     #[inline]
     pub(crate) fn root(root: StackId, generation: u32) -> Parent {
         Parent(ROOTS + (generation % (ROOTS >> 2)) * 4 + root.0)
     }
 
-    /// A node, or a root in this generation.
+    /// Returns a node, or a root in this generation.
     #[inline(always)]
     pub(crate) fn of(parent: StackId, generation: u32) -> Parent {
         if parent < StackId::FIRST { Parent::root(parent, generation) } else { Parent::node(parent) }
     }
 
+    /// Returns a node.
     #[inline]
     pub(crate) fn node(node: StackId) -> Parent {
         Parent(node.0)
@@ -168,54 +218,45 @@ impl Parent {
         self.0 >= ROOTS
     }
 
-    /// As the dump has it.
+    /// Returns the parent as the dump has it, without a generation.
     #[inline]
     pub(crate) fn recorded(self) -> StackId {
         StackId(if self.is_root() { self.0 % 4 } else { self.0 })
     }
 }
 
-/// Above the numbers of all nodes, and a multiple of four. After half a billion generations they begin anew.
+/// Above the ids of all nodes, and a multiple of four. After half a billion generations the roots repeat.
 const ROOTS: u32 = 1 << 31;
 
+/// What only the thread that inserts a node touches.
 #[derive(Debug)]
-struct Writer {
-    recording: u32,
+struct Inserter {
+    /// The recording of the tree; `None` before the first one.
+    recording: Option<RecordingId>,
     nodes: usize,
-    nearby: nearby::Chunks,
-    hashed: hashed::Memory,
+    nearby: nearby::NearbyChunks,
+    hashed: hashed::HashedMemory,
+    parents: parents::ParentChunks,
 }
 
-impl Writer {
-    const fn new(recording: u32) -> Writer {
-        Writer { recording, nodes: 0, nearby: nearby::Chunks::new(), hashed: hashed::Memory::new() }
+impl Inserter {
+    const fn new(recording: Option<RecordingId>) -> Inserter {
+        Inserter {
+            recording,
+            nodes: 0,
+            nearby: nearby::NearbyChunks::new(),
+            hashed: hashed::HashedMemory::new(),
+            parents: parents::ParentChunks::new(),
+        }
     }
 }
 
-/// Mixes both halves well enough for linear probing; the multiplier is 2^64 divided by the golden ratio.
+/// Hashes a node well enough for linear probing. The multiplier is 2^64 divided by the golden ratio.
 #[inline]
 fn hash(parent: Parent, pc: u64) -> u64 {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
     let mixed = (pc ^ u64::from(parent.0).rotate_left(32)).wrapping_mul(GOLDEN);
     (mixed ^ (mixed >> 32)).wrapping_mul(GOLDEN) >> 20
-}
-
-/// The ring of nodes in the sidecar, for a thread that has its part in this recording.
-pub(crate) struct SidecarJournal {
-    pub(crate) recording: u32,
-}
-
-impl Journal for SidecarJournal {
-    fn is_of(&self, recording: u32) -> bool {
-        self.recording == recording
-    }
-
-    fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool {
-        if !capture::has_rule_for(pc) {
-            modules::ensure(pc);
-        }
-        sidecar::note_node(id, parent, pc)
-    }
 }
 
 #[cfg(test)]
@@ -224,22 +265,22 @@ mod tests {
     use std::collections::HashMap;
     use std::sync::Mutex;
 
-    struct Notes(Mutex<HashMap<u32, (u32, u64)>>);
+    struct MapJournal(Mutex<HashMap<u32, (u32, u64)>>);
 
-    impl Journal for Notes {
-        fn is_of(&self, recording: u32) -> bool {
-            recording == 0
+    impl Journal for MapJournal {
+        fn recording(&self) -> Option<RecordingId> {
+            None
         }
 
-        fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool {
+        fn append(&self, id: StackId, parent: StackId, pc: u64) -> bool {
             assert_eq!(self.0.lock().unwrap().insert(id.0, (parent.0, pc)), None, "numbered twice");
             true
         }
     }
 
     #[test]
-    fn the_same_pair_is_the_same_number_through_every_growth() {
-        let (tree, notes) = (Tree::new(), Notes(Mutex::default()));
+    fn a_pair_keeps_its_id_through_every_growth() {
+        let (tree, notes) = (Tree::new(), MapJournal(Mutex::default()));
         let mut model = HashMap::new();
         let rounds = if cfg!(miri) { 300 } else { 50_000 };
         for i in 0..rounds {
@@ -252,8 +293,8 @@ mod tests {
     }
 
     #[test]
-    fn threads_agree_on_every_number() {
-        let (tree, notes) = (Tree::new(), Notes(Mutex::default()));
+    fn threads_agree_on_every_id() {
+        let (tree, notes) = (Tree::new(), MapJournal(Mutex::default()));
         let nodes = if cfg!(miri) { 90 } else { 40_000 };
         let numbers: Vec<Vec<u32>> = std::thread::scope(|scope| {
             let start = |seed: u64| {
@@ -280,8 +321,8 @@ mod tests {
     }
 
     #[test]
-    fn code_may_be_anywhere() {
-        let (tree, notes) = (Tree::new(), Notes(Mutex::default()));
+    fn code_may_be_at_any_address() {
+        let (tree, notes) = (Tree::new(), MapJournal(Mutex::default()));
         let mut model = HashMap::new();
         let regions = (0..40).chain([1 << 20, (1 << 37) - 1, (1 << 37) - 2]);
         let addresses: Vec<u64> = regions
@@ -299,29 +340,29 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_was_not_noted_is_not_there() {
-        struct Reluctant(Notes, std::cell::Cell<bool>);
-        impl Journal for Reluctant {
-            fn is_of(&self, recording: u32) -> bool {
-                self.0.is_of(recording)
+    fn a_node_that_the_journal_refuses_is_not_in_the_tree() {
+        struct ReluctantJournal(MapJournal, std::cell::Cell<bool>);
+        impl Journal for ReluctantJournal {
+            fn recording(&self) -> Option<RecordingId> {
+                self.0.recording()
             }
-            fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool {
-                self.1.replace(true) && self.0.note(id, parent, pc)
+            fn append(&self, id: StackId, parent: StackId, pc: u64) -> bool {
+                self.1.replace(true) && self.0.append(id, parent, pc)
             }
         }
         let tree = Tree::new();
         for parent in [Parent::root(StackId::ROOT, 0), Parent::node(StackId(3))] {
-            let notes = Reluctant(Notes(Mutex::default()), std::cell::Cell::new(false));
+            let notes = ReluctantJournal(MapJournal(Mutex::default()), std::cell::Cell::new(false));
             let refused = tree.intern(parent, 9, &notes);
-            assert_eq!(refused, Err(Refused::Over));
+            assert_eq!(refused, Err(InternError::RecordingOver));
             let known = tree.intern(parent, 9, &notes);
             assert_eq!((known, notes.0.0.lock().unwrap().len()), (tree.intern(parent, 9, &notes), 1));
         }
     }
 
-    /// Whoever looks while another recording begins finds a node of one of the two, or is told that its own is over.
+    /// A thread that interns while another recording begins gets a node of one of the two, or an error.
     #[test]
-    fn recordings_begin_while_threads_intern() {
+    fn a_recording_may_begin_while_threads_intern() {
         use std::sync::atomic::{AtomicU64, Ordering};
         const PARENTS: u64 = 70;
         const ADDRESSES: u64 = 50;
@@ -329,10 +370,10 @@ mod tests {
         struct Noted(Vec<[AtomicU64; 4096]>);
         struct Own<'a>(u32, &'a Noted);
         impl Journal for Own<'_> {
-            fn is_of(&self, recording: u32) -> bool {
-                self.0 == recording
+            fn recording(&self) -> Option<RecordingId> {
+                self.0.checked_sub(1).and_then(RecordingId::after)
             }
-            fn note(&self, id: StackId, parent: StackId, pc: u64) -> bool {
+            fn append(&self, id: StackId, parent: StackId, pc: u64) -> bool {
                 self.1.0[self.0 as usize][id.0 as usize]
                     .store(u64::from(parent.0) << 32 | pc, Ordering::Relaxed);
                 true
@@ -371,8 +412,8 @@ mod tests {
                 while looked.load(Ordering::Relaxed) < before + 100 {
                     std::thread::yield_now();
                 }
-                // As a recording begins: first the tree, then its number is told.
-                tree.begin_anew(recording as u32);
+                // As a recording begins: first the tree is cleared, then the new id is published.
+                tree.begin_recording(RecordingId::after(recording as u32 - 1).unwrap());
                 (0..20).for_each(|_| std::thread::yield_now());
                 now.store(recording, Ordering::SeqCst);
             }
@@ -381,21 +422,83 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_from_another_recording_adds_nothing() {
-        let (tree, notes) = (Tree::new(), Notes(Mutex::default()));
+    fn a_thread_of_another_recording_inserts_nothing() {
+        let (tree, notes) = (Tree::new(), MapJournal(Mutex::default()));
         let root = Parent::root(StackId::ROOT, 0);
         assert_eq!(tree.intern(root, 7, &notes), Ok(StackId(3)));
-        tree.begin_anew(1);
-        assert_eq!(tree.intern(Parent::node(StackId(3)), 8, &notes), Err(Refused::Over));
+        tree.begin_recording(RecordingId::after(0).unwrap());
+        assert_eq!(tree.intern(Parent::node(StackId(3)), 8, &notes), Err(InternError::RecordingOver));
         assert_eq!(notes.0.lock().unwrap().len(), 1);
     }
 
     #[test]
     fn roots_of_another_generation_have_other_nodes() {
-        let (tree, notes) = (Tree::new(), Notes(Mutex::default()));
+        let (tree, notes) = (Tree::new(), MapJournal(Mutex::default()));
         let node = |generation| tree.intern(Parent::root(StackId::ROOT, generation), 7, &notes).unwrap();
         assert_eq!((node(0), node(1), node(0)), (StackId(3), StackId(4), StackId(3)));
         assert_eq!(notes.0.lock().unwrap()[&4], (StackId::ROOT.0, 7));
         assert_eq!(Parent::root(StackId::TRUNCATED, 5).recorded(), StackId::TRUNCATED);
+    }
+
+    #[test]
+    fn every_id_leads_back_to_its_parent_and_return_address() {
+        let (tree, notes) = (Tree::new(), MapJournal(Mutex::default()));
+        let nodes = if cfg!(miri) { 60 } else { 20_000 };
+        let mut ids = vec![StackId::ROOT];
+        for step in 0..nodes {
+            let parent = ids[step as usize * 7 % ids.len()];
+            ids.push(tree.intern(Parent::of(parent, 3), 0x5555_0000_0000 + step * 13, &notes).unwrap());
+        }
+        for (id, (parent, pc)) in notes.0.lock().unwrap().iter() {
+            assert_eq!(tree.node(StackId(*id)), Some(TreeNode { parent: StackId(*parent), pc: *pc }));
+        }
+        assert_eq!(tree.node(StackId::ROOT), None);
+        tree.begin_recording(RecordingId::after(0).unwrap());
+        assert!(ids.iter().all(|id| tree.node(*id).is_none()), "ids of an earlier recording");
+    }
+
+    /// Follows the stacks of ids that other threads have just inserted.
+    #[test]
+    fn ids_can_be_looked_up_while_other_threads_insert() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        const DEPTH: u64 = 40;
+        let (tree, notes) = (Tree::new(), MapJournal(Mutex::default()));
+        let rounds = if cfg!(miri) { 4 } else { 1500 };
+        let newest = [const { AtomicU32::new(0) }; 2];
+        std::thread::scope(|scope| {
+            for (thread, newest) in newest.iter().enumerate() {
+                let (tree, notes) = (&tree, &notes);
+                scope.spawn(move || {
+                    for round in 0..rounds {
+                        // Frames of one stack have addresses that say which stack it is, and how deep they are.
+                        let stack = (round * 2 + thread as u64) << 8;
+                        let leaf = (1..=DEPTH).fold(StackId::ROOT, |parent, depth| {
+                            tree.intern(Parent::of(parent, 0), stack | depth, notes).unwrap()
+                        });
+                        newest.store(leaf.0, Ordering::Release);
+                    }
+                });
+            }
+            scope.spawn(|| {
+                let mut followed = 0;
+                while followed < rounds {
+                    for newest in &newest {
+                        let mut id = StackId(newest.load(Ordering::Acquire));
+                        if id.0 == 0 {
+                            std::thread::yield_now();
+                            continue;
+                        }
+                        let stack = tree.node(id).unwrap().pc & !0xFF;
+                        for depth in (1..=DEPTH).rev() {
+                            let node = tree.node(id).unwrap();
+                            assert_eq!(node.pc, stack | depth);
+                            id = node.parent;
+                        }
+                        assert_eq!(id, StackId::ROOT);
+                        followed += 1;
+                    }
+                }
+            });
+        });
     }
 }

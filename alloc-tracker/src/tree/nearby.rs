@@ -1,10 +1,42 @@
-//! Nodes near their parents: where one is looked for follows from its parent's number. In: the caller's node and a return address.
-//! Out: the node's number, if it has found a place here. Whoever looks takes no lock; never allocates.
+//! Nodes near their parents: the parent's id says where a node is looked for. In: a parent node and a return address. Out: the node's id, if
+//! there is a slot for the node here. A look-up takes no lock. Never allocates through the global allocator.
 //!
-//! Every second parent has a group of four slots, for the nodes of both, and 64 parents have a block. A node is in one of four
-//! groups of its block, the first of them its parents' own. Which of the block's parents it has is written beside it, and its return
-//! address by [region](super::regions), so a node is one word. Nodes of roots, of code in other regions, or whose groups
-//! are full are for the other table.
+//! Two parents with neighbouring ids share a group of four slots for their children, half a cache line. 64 parents share a block of 32 groups,
+//! which is a kilobyte:
+//!
+//! ```text
+//! block of the parents 64 .. 127
+//!
+//!   group 0            group 1             group 2             ...  group 31
+//!   64, 65             66, 67              68, 69                   126, 127       <- whose children are here first of all
+//!   [ ][ ][ ][ ]       [ ][ ][ ][ ]        [ ][ ][ ][ ]             [ ][ ][ ][ ]
+//!   `-- one cache line ----------'         `-- one cache line --..
+//! ```
+//!
+//! A child of 67 is in the first of these groups that had an empty slot when the child was inserted:
+//!
+//! 1. its parents' own group, 1,
+//! 2. the group beside it in the same cache line, 0,
+//! 3. a group of another line of the block, which follows from the hash of the node, 29 say,
+//! 4. the group beside that one, 28.
+//!
+//! Slots never become empty again, so a search may end at the first empty slot. If all four groups are full the node is in the other table,
+//! [`hashed`](super::hashed). So are the children of roots, and code outside of the sixteen [regions](super::regions).
+//!
+//! As a slot's address says nearly all about the parent, a slot is one word:
+//!
+//! ```text
+//!  63             37 36      33 32            27 26                0
+//! +-----------------+----------+----------------+------------------+
+//! | offset, 27 bits | region,4 | parent % 64, 6 | node's id, 27    |
+//! +-----------------+----------+----------------+------------------+
+//!  `------------- key: what is searched for ---'
+//! ```
+//!
+//! A slot has the node that is searched for exactly if `slot ^ key` is a node's id, which means: all bits above it are zero.
+//!
+//! The groups are an array by parents. It grows by chunks, the first one for 4096 parents, each later one for twice as many as the one
+//! before; nothing in it ever moves.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -17,51 +49,50 @@ use super::{Parent, hash};
 use crate::base::sys::{Errno, Mapping};
 
 /// The nodes that are near their parents.
-///
-/// Their memory grows by chunks: the first one for so many parents, each later one for twice as many as the one before. Nothing in
-/// them ever moves.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Nearby {
-    /// By [`chunk_of`] their parents; null where there is none.
+    /// The chunks, by [`chunk_of`] a parent's ordinal; null where there is none.
     chunks: [AtomicPtr<Group>; 64],
     regions: Regions,
 }
 
 /// The memory of the chunks, by the same index.
 #[derive(Debug)]
-pub(super) struct Chunks([Option<Mapping>; 64]);
+pub(super) struct NearbyChunks([Option<Mapping>; 64]);
 
-/// Four slots. PERF: half a cache line; the other half is looked at next.
+/// Four slots. PERF: half a cache line; the other half is searched next.
 #[derive(Debug)]
 #[repr(C, align(32))]
 struct Group([AtomicU64; 4]);
 
-/// Where a node belongs.
-pub(super) enum Place<'a> {
+/// What a search has found.
+pub(super) enum NodeSlot<'a> {
+    /// The node.
     Known(StackId),
-    Empty(Empty<'a>),
-    /// Not in here. If [`Nearby::make_place`] says so, then for as long as the recording lasts: what has no number, or no room, never
-    /// gets any. So no node is ever in both tables.
+    /// The slot that the node belongs in.
+    Empty(EmptySlot<'a>),
+    /// The node does not belong in here. If [`Nearby::find_or_prepare`] returns this, it holds for as long as the recording lasts: a region
+    /// without a number never gets one, and full groups stay full. So no node is ever in both tables.
     Elsewhere,
 }
 
-/// A slot without a node.
-pub(super) struct Empty<'a> {
+/// A slot without a node, and the key of the node that belongs there.
+pub(super) struct EmptySlot<'a> {
     slot: &'a AtomicU64,
-    key: Key,
+    key: NodeKey,
 }
 
-/// What a node is found by: which parent of its block calls it, and the return address.
+/// What a node is searched by: which parent of its block it has, and its return address.
 #[derive(Clone, Copy)]
-struct Key(u64);
+struct NodeKey(u64);
 
-/// Where a group is.
+/// A group of a chunk.
 #[derive(Clone, Copy)]
-struct Spot<'a> {
+struct GroupInChunk<'a> {
     chunk: NonNull<Group>,
-    at: usize,
-    of: PhantomData<&'a Group>,
+    index: usize,
+    lifetime: PhantomData<&'a Group>,
 }
 
 impl Nearby {
@@ -69,41 +100,41 @@ impl Nearby {
         Nearby { chunks: [const { AtomicPtr::new(std::ptr::null_mut()) }; 64], regions: Regions::new() }
     }
 
-    /// The node, if it is in its parents' group or the one beside it.
+    /// Returns the node if it is in its parents' group or in the one beside it.
     #[inline(always)]
     pub(super) fn find_likely(&self, parent: Parent, pc: u64) -> Option<StackId> {
         let key = self.key(parent, pc)?;
-        let spot = self.spot(parent)?;
-        spot.group().find_likely(key).or_else(|| spot.beside().group().find_likely(key))
+        let own = self.own_group(parent)?;
+        own.group().find_likely(key).or_else(|| own.beside().group().find_likely(key))
     }
 
-    /// The node, or where it belongs.
-    pub(super) fn find(&self, parent: Parent, pc: u64) -> Place<'_> {
-        let (Some(key), Some(spot)) = (self.key(parent, pc), self.spot(parent)) else {
-            return Place::Elsewhere;
+    /// Returns the node, or where it belongs.
+    pub(super) fn find(&self, parent: Parent, pc: u64) -> NodeSlot<'_> {
+        let (Some(key), Some(own)) = (self.key(parent, pc), self.own_group(parent)) else {
+            return NodeSlot::Elsewhere;
         };
-        // Slots are filled in this order, and never become empty again: behind an empty one there is nothing.
-        for spot in [spot, spot.other(parent, pc)] {
-            for group in [spot.group(), spot.beside().group()] {
-                if let Some(place) = group.find(key) {
-                    return place;
+        // Slots are filled in this order and never become empty again: behind an empty one there is nothing.
+        for first in [own, own.in_other_line(parent, pc)] {
+            for group in [first.group(), first.beside().group()] {
+                if let Some(slot) = group.find(key) {
+                    return slot;
                 }
             }
         }
-        Place::Elsewhere
+        NodeSlot::Elsewhere
     }
 
-    /// The node, or where it belongs, for good: its region gets a number if there is one, and its parents get their chunk. For one
+    /// Returns the node, or where it belongs for good: its region gets a number if one is left, and its parents get their chunk. For one
     /// thread at a time.
     ///
     /// # Errors
-    /// If there is no memory for the chunk. The node must not go elsewhere then: there may be memory the next time.
-    pub(super) fn make_place(
+    /// There is no memory for the chunk. The node must not be put into the other table then: there may be memory the next time.
+    pub(super) fn find_or_prepare(
         &self,
-        chunks: &mut Chunks,
+        chunks: &mut NearbyChunks,
         parent: Parent,
         pc: u64,
-    ) -> Result<Place<'_>, Errno> {
+    ) -> Result<NodeSlot<'_>, Errno> {
         self.regions.claim(pc);
         if !parent.is_root() && self.key(parent, pc).is_some() {
             self.make_chunk(chunks, parent)?;
@@ -111,10 +142,10 @@ impl Nearby {
         Ok(self.find(parent, pc))
     }
 
-    fn make_chunk(&self, chunks: &mut Chunks, parent: Parent) -> Result<(), Errno> {
+    fn make_chunk(&self, chunks: &mut NearbyChunks, parent: Parent) -> Result<(), Errno> {
         let chunk = chunk_of(ordinal(parent));
         if chunks.0[chunk].is_none() {
-            // PERF: a large chunk is searched all over; huge pages save most of the misses of the address translation.
+            // PERF: searches go all over a large chunk; huge pages save most misses of the address translation.
             let memory = Mapping::of_huge_pages(size_of::<Group>() << chunk >> 1)?;
             self.chunks[chunk].store(memory.start().cast(), Ordering::Release);
             chunks.0[chunk] = Some(memory);
@@ -123,80 +154,82 @@ impl Nearby {
     }
 
     /// Forgets all nodes. A thread may still be searching them: it will find nothing.
-    pub(super) fn forget(&self, chunks: &mut Chunks) {
-        self.leave();
+    pub(super) fn clear(&self, chunks: &mut NearbyChunks) {
+        self.detach();
         chunks.0.iter_mut().filter_map(Option::take).for_each(Mapping::release_pages);
     }
 
     /// Forgets all nodes, and leaves their memory as it is.
-    pub(super) fn leave(&self) {
+    pub(super) fn detach(&self) {
         self.chunks.iter().for_each(|chunk| chunk.store(std::ptr::null_mut(), Ordering::Release));
     }
 
     #[inline(always)]
-    fn key(&self, parent: Parent, pc: u64) -> Option<Key> {
+    fn key(&self, parent: Parent, pc: u64) -> Option<NodeKey> {
         let region = self.regions.number(pc)?;
         // PERF: one shift leaves the offset alone.
         let (offset, sibling) = (pc << (u64::BITS - OFFSET_BITS), u64::from(parent.0) % BLOCK);
-        Some(Key(offset | region << (NODE_BITS + BLOCK_BITS) | sibling << NODE_BITS))
+        Some(NodeKey(offset | region << (NODE_BITS + BLOCK_BITS) | sibling << NODE_BITS))
     }
 
-    /// The parents' group, if its chunk is there; those of roots never are.
+    /// Returns the parents' own group, if its chunk is there. Roots never have a chunk.
     #[inline(always)]
-    fn spot(&self, parent: Parent) -> Option<Spot<'_>> {
+    fn own_group(&self, parent: Parent) -> Option<GroupInChunk<'_>> {
         let ordinal = ordinal(parent);
         let index = chunk_of(ordinal);
         let chunk = NonNull::new(self.chunks[index].load(Ordering::Acquire))?;
-        Some(Spot { chunk, at: (ordinal ^ 1 << index) as usize / 2, of: PhantomData })
+        let index = (ordinal ^ 1 << index) as usize / 2;
+        Some(GroupInChunk { chunk, index, lifetime: PhantomData })
     }
 }
 
-impl Chunks {
-    pub(super) const fn new() -> Chunks {
-        Chunks([const { None }; 64])
+impl NearbyChunks {
+    pub(super) const fn new() -> NearbyChunks {
+        NearbyChunks([const { None }; 64])
     }
 }
 
-impl<'a> Spot<'a> {
+impl<'a> GroupInChunk<'a> {
+    /// Returns the other group of the cache line.
     #[inline(always)]
-    fn beside(self) -> Spot<'a> {
-        Spot { at: self.at ^ 1, ..self }
+    fn beside(self) -> GroupInChunk<'a> {
+        GroupInChunk { index: self.index ^ 1, ..self }
     }
 
     #[inline(always)]
     fn group(self) -> &'a Group {
         // SAFETY: chunks are published whole, with a group for every second of their parents, and never unmapped; one that was
-        // retired is zeros. All spots that are made of one are in its block, which is in one chunk.
-        unsafe { &*self.chunk.as_ptr().add(self.at) }
+        // retired is zeros. `beside` and `in_other_line` stay in the block, which lies in one chunk.
+        unsafe { &*self.chunk.as_ptr().add(self.index) }
     }
 
-    /// Where in its block a node is that has no slot in this line.
-    fn other(self, parent: Parent, pc: u64) -> Spot<'a> {
-        let farther = 2 + hash(parent, pc) as usize % (BLOCK as usize / 2 - 2);
-        Spot { at: self.at ^ farther, ..self }
+    /// Returns the group of another line of the block that the node's hash says.
+    fn in_other_line(self, parent: Parent, pc: u64) -> GroupInChunk<'a> {
+        let distance = 2 + hash(parent, pc) as usize % (BLOCK as usize / 2 - 2);
+        GroupInChunk { index: self.index ^ distance, ..self }
     }
 }
 
 impl Group {
-    /// The node with this key.
+    /// Returns the node with this key.
     ///
-    /// PERF: which slot it is in cannot be foreseen, so there is no branch for each: only the word of that node differs from its
-    /// key in nothing but the number.
+    /// PERF: the processor cannot predict which slot the node is in, so there is no branch for each slot. `slot ^ key` is below [`NODES`] for
+    /// the node alone, so the smallest of the four results is the node's, if the node is here.
     #[inline(always)]
-    fn find_likely(&self, Key(key): Key) -> Option<StackId> {
+    fn find_likely(&self, NodeKey(key): NodeKey) -> Option<StackId> {
         let [first, second, third, fourth] = self.0.each_ref().map(|slot| slot.load(Ordering::Acquire) ^ key);
         let found = first.min(second).min(third.min(fourth));
-        // Should the key be zero, empty slots look like it.
+        // If the key is zero, an empty slot gives zero, which is no id.
         (EMPTY + 1..NODES).contains(&found).then_some(StackId(found as u32))
     }
 
-    /// The node with this key, or the first empty slot.
+    /// Returns the node with this key, or the first empty slot.
     #[inline]
-    fn find(&self, key: Key) -> Option<Place<'_>> {
+    fn find(&self, key: NodeKey) -> Option<NodeSlot<'_>> {
         for slot in &self.0 {
             match slot.load(Ordering::Acquire) {
-                EMPTY => return Some(Place::Empty(Empty { slot, key })),
-                word if word ^ key.0 < NODES => return Some(Place::Known(StackId((word ^ key.0) as u32))),
+                EMPTY => return Some(NodeSlot::Empty(EmptySlot { slot, key })),
+                word if word ^ key.0 < NODES => return Some(NodeSlot::Known(StackId((word ^ key.0) as u32))),
                 _ => {}
             }
         }
@@ -204,13 +237,14 @@ impl Group {
     }
 }
 
-impl Empty<'_> {
+impl EmptySlot<'_> {
+    /// Puts the node in.
     pub(super) fn fill(self, id: StackId) {
         self.slot.store(self.key.0 | u64::from(id.0), Ordering::Release);
     }
 }
 
-/// A parent's number, counted from so far above zero that its highest bit says which chunk its nodes are in.
+/// Returns a parent's number, counted from so far above zero that its highest bit says which chunk its children are in.
 #[inline(always)]
 fn ordinal(parent: Parent) -> u64 {
     u64::from(parent.0) + (1 << FIRST_BITS)
@@ -221,9 +255,9 @@ fn chunk_of(ordinal: u64) -> usize {
     ordinal.ilog2() as usize
 }
 
-/// Zero pages are empty slots: no node has the number 0.
+/// Zero pages are empty slots: no node has the id 0.
 const EMPTY: u64 = 0;
-/// Above the numbers of all nodes.
+/// Above the ids of all nodes.
 const NODES: u64 = 1 << NODE_BITS;
 /// Parents of a block.
 const BLOCK: u64 = 1 << BLOCK_BITS;
@@ -231,25 +265,25 @@ const BLOCK: u64 = 1 << BLOCK_BITS;
 pub(super) const NODE_BITS: u32 = 27;
 const BLOCK_BITS: u32 = 6;
 const _: () = assert!(NODE_BITS + BLOCK_BITS + REGION_BITS + OFFSET_BITS == u64::BITS);
-/// Of the number of parents that the first chunk is for. Miri takes a minute for a thousand nodes.
+/// Bits of the number of parents that the first chunk is for. Miri takes a minute for a thousand nodes.
 pub(super) const FIRST_BITS: u32 = if cfg!(miri) { 6 } else { 12 };
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn insert(nearby: &Nearby, chunks: &mut Chunks, parent: Parent, pc: u64, id: u32) -> bool {
-        match nearby.make_place(chunks, parent, pc).unwrap() {
-            Place::Known(_) => panic!("inserted twice"),
-            Place::Empty(empty) => empty.fill(StackId(id)),
-            Place::Elsewhere => return false,
+    fn insert(nearby: &Nearby, chunks: &mut NearbyChunks, parent: Parent, pc: u64, id: u32) -> bool {
+        match nearby.find_or_prepare(chunks, parent, pc).unwrap() {
+            NodeSlot::Known(_) => panic!("inserted twice"),
+            NodeSlot::Empty(empty) => empty.fill(StackId(id)),
+            NodeSlot::Elsewhere => return false,
         }
         true
     }
 
     #[test]
-    fn the_nodes_of_a_deep_stack_are_where_they_are_looked_for_first() {
-        let (nearby, mut chunks) = (Nearby::new(), Chunks::new());
+    fn the_nodes_of_a_deep_stack_are_where_a_search_begins() {
+        let (nearby, mut chunks) = (Nearby::new(), NearbyChunks::new());
         let deep = 5 << FIRST_BITS;
         for node in 3..deep {
             assert!(insert(&nearby, &mut chunks, Parent(node), 0x5555_0000_1230, node + 1));
@@ -266,36 +300,36 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_with_many_callees_takes_what_is_near_and_no_more() {
-        let (nearby, mut chunks) = (Nearby::new(), Chunks::new());
+    fn a_parent_with_many_children_fills_its_four_groups_and_no_more() {
+        let (nearby, mut chunks) = (Nearby::new(), NearbyChunks::new());
         let parent = Parent(100);
         let taken: Vec<u64> =
             (1..1000).filter(|&pc| insert(&nearby, &mut chunks, parent, pc, 7 + pc as u32)).collect();
         assert!((8..=4 * BLOCK as usize / 2).contains(&taken.len()), "{}", taken.len());
         for pc in 1..1000 {
             match nearby.find(parent, pc) {
-                Place::Known(id) => assert!(taken.contains(&pc) && id == StackId(7 + pc as u32)),
-                Place::Elsewhere => assert!(!taken.contains(&pc)),
-                Place::Empty(_) => panic!("there was no room for {pc}"),
+                NodeSlot::Known(id) => assert!(taken.contains(&pc) && id == StackId(7 + pc as u32)),
+                NodeSlot::Elsewhere => assert!(!taken.contains(&pc)),
+                NodeSlot::Empty(_) => panic!("there was no room for {pc}"),
             }
         }
     }
 
     #[test]
-    fn whoever_still_searches_what_was_forgotten_finds_nothing() {
-        let (nearby, mut chunks) = (Nearby::new(), Chunks::new());
+    fn a_search_of_nodes_that_were_forgotten_finds_nothing() {
+        let (nearby, mut chunks) = (Nearby::new(), NearbyChunks::new());
         let (parent, pc) = (Parent(9), 0x40_1234);
         assert!(insert(&nearby, &mut chunks, parent, pc, 10));
-        let (key, spot) = (nearby.key(parent, pc).unwrap(), nearby.spot(parent).unwrap());
-        assert_eq!(spot.group().find_likely(key), Some(StackId(10)));
-        nearby.forget(&mut chunks);
-        assert_eq!(spot.group().find_likely(key), None);
-        assert!(matches!(nearby.find(parent, pc), Place::Elsewhere));
+        let (key, own) = (nearby.key(parent, pc).unwrap(), nearby.own_group(parent).unwrap());
+        assert_eq!(own.group().find_likely(key), Some(StackId(10)));
+        nearby.clear(&mut chunks);
+        assert_eq!(own.group().find_likely(key), None);
+        assert!(matches!(nearby.find(parent, pc), NodeSlot::Elsewhere));
     }
 
     #[test]
-    fn roots_have_no_nodes_here() {
-        let (nearby, mut chunks) = (Nearby::new(), Chunks::new());
+    fn children_of_roots_belong_elsewhere() {
+        let (nearby, mut chunks) = (Nearby::new(), NearbyChunks::new());
         for root in [StackId::ROOT, StackId::TRUNCATED].map(|root| Parent::root(root, 5)) {
             assert!(!insert(&nearby, &mut chunks, root, 7, 3));
             assert_eq!(nearby.find_likely(root, 7), None);

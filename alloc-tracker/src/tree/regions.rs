@@ -1,16 +1,17 @@
-//! Addresses of code in few bits: a program's code is in a few regions of 128 MiB, so the number of one and an offset into it say as
-//! much. In: an address. Out: both, for the first sixteen regions that are met, and nothing for others. Whoever asks takes no lock.
+//! Addresses of code in few bits. A program's code lies in a few regions of 128 MiB, so a region's number (4 bits) and an offset in the region
+//! (27 bits) say as much as an address. In: an address. Out: the number of its region, for the first sixteen regions that are met; none for
+//! others. A look-up takes no lock; nothing here allocates.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The regions that have a number. They keep it as long as the process lives: what lies where has nothing to do with a recording.
+/// The regions that have a number. They keep it as long as the process lives: where code lies has nothing to do with a recording.
 #[derive(Debug)]
 pub(super) struct Regions {
-    /// By a hash of the region. Zero, or [`word_of`] the region with its number.
+    /// By a hash of the region. A word is zero, or [`word_of`] the region with its number.
     ///
-    /// PERF: so many that two regions seldom have the same place; whichever comes later has no number then.
+    /// PERF: so many that two regions seldom have the same hash. If they do, the region that is met later gets no number.
     words: [AtomicU64; 1 << WORD_BITS],
-    /// How many there are.
+    /// How many regions have a number.
     known: AtomicU64,
 }
 
@@ -24,16 +25,16 @@ impl Regions {
         Regions { words: [const { AtomicU64::new(0) }; 1 << WORD_BITS], known: AtomicU64::new(0) }
     }
 
-    /// The number of the region that an address is in, if it has one.
+    /// Returns the number of the region that an address lies in, if the region has one.
     #[inline(always)]
     pub(super) fn number(&self, pc: u64) -> Option<u64> {
-        let number = self.words[place_of(pc)].load(Ordering::Relaxed) ^ word_of(pc);
+        let number = self.words[index_of(pc)].load(Ordering::Relaxed) ^ word_of(pc);
         (number < MOST).then_some(number)
     }
 
-    /// Gives the region of an address a number, if it has none and there is one. For one thread at a time.
+    /// Gives the region of an address a number, if it has none and one is left. For one thread at a time.
     pub(super) fn claim(&self, pc: u64) {
-        let (word, known) = (&self.words[place_of(pc)], self.known.load(Ordering::Relaxed));
+        let (word, known) = (&self.words[index_of(pc)], self.known.load(Ordering::Relaxed));
         if word.load(Ordering::Relaxed) == 0 && known < MOST {
             self.known.store(known + 1, Ordering::Relaxed);
             word.store(word_of(pc) | known, Ordering::Relaxed);
@@ -41,14 +42,14 @@ impl Regions {
     }
 }
 
-/// The region of an address, never zero, above room for a number.
+/// Returns the region of an address, shifted to make room for a number. Never zero.
 #[inline(always)]
 fn word_of(pc: u64) -> u64 {
     ((pc >> OFFSET_BITS) + 1) << REGION_BITS
 }
 
 #[inline(always)]
-fn place_of(pc: u64) -> usize {
+fn index_of(pc: u64) -> usize {
     (((pc >> OFFSET_BITS) as u32).wrapping_mul(0x9E37_79B1) >> (u32::BITS - WORD_BITS)) as usize
 }
 
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_sixteen_have_numbers_of_their_own() {
+    fn the_first_sixteen_regions_get_numbers_of_their_own() {
         let regions = Regions::new();
         assert_eq!(regions.number(0), None);
         let addresses = (0..100u64).chain([(1 << 37) - 1, (1 << 37) - 2]).map(|region| region << OFFSET_BITS);
@@ -73,7 +74,7 @@ mod tests {
             })
             .collect();
         assert_eq!(numbers.len(), 16);
-        assert_eq!(regions.number(0), Some(0), "the first one keeps it");
+        assert_eq!(regions.number(0), Some(0), "the first one keeps its number");
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 16);

@@ -1,54 +1,95 @@
 //! Draining: the entries of all rings, in the order of their timestamps, into the stream.
+//!
+//! # Which entries may be taken
+//! The stream must be in order, so an entry may be taken only when no earlier one can still come from any ring. A thread stores an entry
+//! in this order (`output::thread_ring`):
+//!
+//! ```text
+//! thread:    INTENT = n + 1      timestamp = clock      the entry's words      STORED = n + 1
+//! ```
+//!
+//! The drainer takes a timestamp of its own, the *horizon*, makes everything visible that threads had stored by then (`membarrier`), and looks
+//! at every ring. For each ring there are three cases:
+//!
+//! ```text
+//! 1. INTENT == STORED             Every entry that this ring gets from now on has a later timestamp than the horizon: its thread will set
+//!                                 INTENT first, and take the timestamp after that. All entries below the horizon may be taken.
+//! 2. INTENT == STORED + 1         The thread is storing an entry. Its timestamp may be taken already, and may lie below the horizon. It is
+//!                                 later than the ring's last entry, so the horizon goes down to the last timestamp + 1.
+//! 3. the ring was not there yet   Its thread takes its first timestamp after it has added the ring, hence after the horizon.
+//! ```
+//!
+//! An example with two rings. A has entries at 10, 14 and 30, B has one at 12 and is storing another. The horizon was 25:
+//!
+//! ```text
+//! A:  10      14        30           horizon = min(25, 12 + 1) = 13
+//! B:      12   ?                     taken: 10, 12.   14 waits: B's next entry may be a 13.
+//! ```
+//!
+//! With a single ring none of this is needed: its entries are in order, and a ring that is added now has later timestamps than everything
+//! that was just seen.
+//!
+//! # Equal timestamps
+//! Entries with equal timestamps in different rings did not happen one before the other, except through an address: thread B cannot be
+//! given a block before thread A has given it back. So entries that give an address back sort before others.
+//!
+//! # Pairs of entries
+//! The size of a very large block is an entry of its own before that of the event. A pair is taken together, so that no commit comes
+//! between. The two halves of a realloc become one record if nothing else came between them.
 
 use alloc_dump::record::Record;
 use alloc_dump::sidecar::RING_CAPACITY;
 use alloc_dump::thread_ring::{ContextFreeEntry, DecodedEntry, Entry, RingDecoder};
 use alloc_dump::write::FrameFull;
 
-use super::super::current::Failure;
+use super::super::failure::Failure;
 use super::merge::{Candidate, Candidates};
-use super::ring_state::{AWAY, RingState};
+use super::ring_state::{RingState, RingUsage};
 use super::stream::{ROOM_FOR_THREE, Stream};
 use crate::base::clock;
 use crate::base::sys::Mapping;
-use crate::output::sidecar::{self, ThreadRing};
+use crate::output::Sink;
+use crate::output::membarrier;
+use crate::output::sidecar;
+use crate::output::thread_ring::ThreadRing;
 
-impl Stream {
-    /// Takes what the rings hold, as far as nothing earlier can still come; with `everything` all that is stored. Returns
-    /// how many entries that were.
+impl<S: Sink> Stream<S> {
+    /// Takes what the rings hold, as far as nothing earlier can still come; with `everything` all that is stored. Returns how many
+    /// entries were taken.
     pub(in crate::recorder) fn drain(&mut self, everything: bool) -> Result<u64, Failure> {
         self.scale.adjust();
-        self.scale.note(&mut self.time);
-        let (count, horizon) = self.look(everything);
-        // After the rings: all nodes that their entries have are there by now, and all events that were lost before.
+        self.scale.write_to(&mut self.time);
+        let (count, horizon) = self.find_horizon(everything);
+        // After the rings were looked at: by now all nodes of their entries are in the sidecar, and all events are counted that were lost
+        // before.
         self.write_nodes()?;
-        self.note_lost()?;
+        self.write_lost()?;
         let taken = self.merge(count, horizon, everything)?;
-        self.taken += taken;
+        self.taken_since_tick += taken;
         self.commit();
         Ok(taken)
     }
 
-    /// Notes how far each ring may be drained: the number of rings, and the timestamp before which nothing more can come.
-    fn look(&mut self, everything: bool) -> (usize, u64) {
-        let until = |stream: &mut Stream, count: usize| {
+    /// Notes how far each ring may be drained. Returns the number of rings, and the timestamp before which no more entry can come.
+    fn find_horizon(&mut self, everything: bool) -> (usize, u64) {
+        let take_all_stored = |stream: &mut Stream<S>, count: usize| {
             for (index, state) in stream.states().iter_mut().enumerate().take(count) {
                 state.until = sidecar::ring(index).stored();
             }
         };
         if sidecar::ring_count() <= 1 {
-            until(self, 1.min(sidecar::ring_count()));
-            // One ring is in order. Another one that comes now has later timestamps than what was just seen.
+            take_all_stored(self, 1.min(sidecar::ring_count()));
+            // One ring is in order. A ring that is added now has later timestamps than everything that was just seen.
             if sidecar::ring_count() <= 1 {
                 return (sidecar::ring_count().min(1), u64::MAX);
             }
         }
-        clock::settle();
+        clock::order_after_reads();
         let mut horizon = clock::timestamp();
-        sidecar::synchronize();
+        membarrier::synchronize();
         let count = sidecar::ring_count();
         for (index, state) in self.states().iter_mut().enumerate().take(count) {
-            if state.free == AWAY {
+            if state.usage() == RingUsage::Discarded {
                 state.until = state.taken;
                 continue;
             }
@@ -63,9 +104,10 @@ impl Stream {
         (count, if everything { u64::MAX } else { horizon })
     }
 
+    /// Takes the entries of the first `count` rings that lie before the horizon, oldest first. Returns how many these were.
     fn merge(&mut self, count: usize, horizon: u64, everything: bool) -> Result<u64, Failure> {
-        let mut room = std::mem::replace(&mut self.candidates, Mapping::empty());
-        let mut candidates = Candidates::new(room.slice_mut());
+        let mut memory = std::mem::replace(&mut self.candidates, Mapping::empty());
+        let mut candidates = Candidates::new(memory.slice_mut());
         for (index, state) in self.states().iter().enumerate().take(count) {
             if let Some(key) = key_of(state, sidecar::ring(index), horizon) {
                 candidates.push(Candidate { key, ring: index as u64 });
@@ -80,7 +122,7 @@ impl Stream {
                 Ok((run, next)) => {
                     taken += run;
                     if taken - committed >= LONGEST_RUN {
-                        // PERF: a thread whose ring is full can go on.
+                        // PERF: a thread whose ring is full can go on meanwhile.
                         committed = taken;
                         self.commit();
                     }
@@ -94,12 +136,12 @@ impl Stream {
                 }
             }
         }
-        self.candidates = room;
+        self.candidates = memory;
         outcome.map(|()| taken)
     }
 
-    /// Takes entries of one ring until another ring has an earlier one, whose key is `others`: how many, and the key of this
-    /// ring's next one if it has any.
+    /// Takes entries of one ring until another ring has an earlier one; `others` is the key of the earliest. Returns how many entries were
+    /// taken, and the key of this ring's next entry if it has any.
     fn take_run(
         &mut self,
         index: usize,
@@ -108,19 +150,19 @@ impl Stream {
         everything: bool,
     ) -> Result<(u64, Option<u64>), Failure> {
         let ring = sidecar::ring(index);
-        // PERF: no copy of all of it: where threads take turns a run is an entry or two.
-        let RingState { taken: begun, until, owner: RingDecoder { mut thread, .. }, .. } =
+        // PERF: not a copy of the whole state: where threads take turns a run is an entry or two.
+        let RingState { taken: begun, until, decoder: RingDecoder { mut thread, .. }, .. } =
             self.states()[index];
         let mut taken = begun;
         let next = loop {
-            // First, so that what is taken also has room.
+            // First, so that every entry that is taken has room in the dump frame.
             if self.encoder.room(self.sink.frame()) < ROOM_FOR_THREE {
                 self.states()[index].taken = taken;
                 self.write_frame()?;
             }
             let words = ring.entry(taken);
             if let Some(plain) = ContextFreeEntry::decode(words) {
-                self.take_plain(&plain, thread, Entry::timestamp(words[0]))?;
+                self.append_plain(&plain, thread, Entry::timestamp(words[0]))?;
                 taken += 1;
                 match key_at(taken, until, ring, horizon) {
                     Some(key) if others.is_some_and(|others| others < key) => break Some(key),
@@ -132,7 +174,7 @@ impl Stream {
             let mut at = taken;
             let following = key_at(at + 1, until, ring, horizon);
             if Entry::begins_realloc(words[0]) && following.is_none() && others.is_none() && !everything {
-                // Its second half is likely to be the very next entry.
+                // The second half is most likely the very next entry of this ring.
                 break None;
             }
             let followed = Entry::begins_realloc(words[0])
@@ -144,19 +186,19 @@ impl Stream {
             let entry = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
             let mut timestamp = Entry::timestamp(words[0]);
             let sized = self.partial;
-            let mut meaning = self.states()[index].owner.decode_next(&entry, followed, sized);
+            let mut decoded = self.states()[index].decoder.decode_next(&entry, followed, sized);
             let second;
-            if meaning == DecodedEntry::Pending {
-                // With the entry that it belongs to, so that no commit comes between.
+            if decoded == DecodedEntry::Pending {
+                // This is the first entry of a pair. Both are taken together, so that no commit comes between.
                 at += 1;
                 let words = ring.entry(at);
                 timestamp = Entry::timestamp(words[0]);
                 second = Entry::decode(words).unwrap_or(Entry::ReallocFailed);
-                meaning = self.states()[index].owner.decode_next(&second, false, sized);
+                decoded = self.states()[index].decoder.decode_next(&second, false, sized);
             }
             taken = at + 1;
-            thread = self.states()[index].owner.thread;
-            let pushed = match &meaning {
+            thread = self.states()[index].decoder.thread;
+            let pushed = match &decoded {
                 DecodedEntry::Pending => Ok(()),
                 DecodedEntry::ThreadFact(record) => self.push(None, record),
                 DecodedEntry::Timed { record, freed, truncated } => {
@@ -177,11 +219,11 @@ impl Stream {
         Ok((taken - begun, next))
     }
 
-    /// Appends what is said by an entry that stands alone. There is room.
+    /// Appends the record of an entry that belongs to no pair. There is room in the dump frame.
     #[inline(always)]
-    fn take_plain(&mut self, plain: &ContextFreeEntry, thread: u32, timestamp: u64) -> Result<(), Failure> {
+    fn append_plain(&mut self, plain: &ContextFreeEntry, thread: u32, timestamp: u64) -> Result<(), Failure> {
         self.now_us = self.now_us.max(self.time.time_of(timestamp));
-        self.say(Some(thread)).map_err(|FrameFull| Failure::Record)?;
+        self.state_context(Some(thread)).map_err(|FrameFull| Failure::Record)?;
         let (frame, totals) = (self.sink.frame(), &mut self.totals);
         let pushed = match *plain {
             ContextFreeEntry::Alloc { addr, size, stack, zeroed } => {
@@ -199,6 +241,7 @@ impl Stream {
         pushed.map_err(|FrameFull| Failure::Record)
     }
 
+    /// Adds a record to the recorder's own totals.
     #[inline]
     fn count(&mut self, record: &Record<'_>, freed: u64, truncated: bool) {
         let totals = &mut self.totals;
@@ -219,15 +262,16 @@ impl Stream {
     }
 }
 
-/// Entries after which it is said that they are taken.
+/// After so many entries the draining commits, and looks at the other rings.
 const LONGEST_RUN: u64 = RING_CAPACITY as u64 / 8;
 
+/// Returns the key of the ring's oldest entry that is not taken.
 #[inline]
 fn key_of(state: &RingState, ring: ThreadRing, horizon: u64) -> Option<u64> {
     key_at(state.taken, state.until, ring, horizon)
 }
 
-/// What an entry is sorted by, if it may be taken. Of equal timestamps those come first that give an address back.
+/// Returns what the entry is sorted by, if it may be taken: its timestamp, and then whether it gives an address back.
 #[inline]
 fn key_at(at: u64, until: u64, ring: ThreadRing, horizon: u64) -> Option<u64> {
     if at >= until {

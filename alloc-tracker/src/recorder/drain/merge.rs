@@ -1,4 +1,4 @@
-//! Which ring's entry comes next: a binary heap of the rings' oldest entries, in memory of the caller's.
+//! Which ring's entry comes next: a binary heap with the oldest entry of each ring, in memory of the caller. Never allocates.
 
 use crate::base::sys::Plain;
 
@@ -6,15 +6,16 @@ use crate::base::sys::Plain;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub(super) struct Candidate {
-    /// Smaller comes first.
+    /// The entry with the smallest key comes first.
     pub(super) key: u64,
+    /// Index of the ring.
     pub(super) ring: u64,
 }
 
 // SAFETY: integers without padding.
 unsafe impl Plain for Candidate {}
 
-/// Candidates, the smallest key first; `items` has room for one of each ring.
+/// The candidates of all rings, as a heap with the smallest key at its root. `items` has room for one candidate of each ring.
 pub(super) struct Candidates<'a> {
     items: &'a mut [Candidate],
     len: usize,
@@ -25,10 +26,11 @@ impl Candidates<'_> {
         Candidates { items, len: 0 }
     }
 
+    /// Adds a candidate.
     pub(super) fn push(&mut self, candidate: Candidate) {
         let mut at = self.len;
-        let Some(place) = self.items.get_mut(at) else { return };
-        *place = candidate;
+        let Some(slot) = self.items.get_mut(at) else { return };
+        *slot = candidate;
         self.len += 1;
         while at > 0 && self.items[at].key < self.items[(at - 1) / 2].key {
             self.items.swap(at, (at - 1) / 2);
@@ -36,11 +38,12 @@ impl Candidates<'_> {
         }
     }
 
-    /// The smallest key.
+    /// Returns the smallest key.
     pub(super) fn first_key(&self) -> Option<u64> {
         (self.len > 0).then(|| self.items[0].key)
     }
 
+    /// Removes and returns the candidate with the smallest key.
     pub(super) fn pop(&mut self) -> Option<Candidate> {
         let first = *self.items.get(..self.len)?.first()?;
         self.len -= 1;

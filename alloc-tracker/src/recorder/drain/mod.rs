@@ -1,4 +1,14 @@
-//! One recording: the one ordered stream of records, into which the thread rings are drained.
+//! One recording: the one ordered stream of records, into which the thread rings are drained. In: thread rings, changes of modules,
+//! definitions, samples. Out: records in the sink's dump frames. Used under the recorder's lock; never allocates, never calls the rest of
+//! the recorder.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | `stream` | the records of a recording, commits, dump frames |
+//! | `draining` | the entries of all rings, in order of their timestamps |
+//! | `merge` | which ring has the oldest entry |
+//! | `ring_state` | what the drainer knows of each ring |
+//! | `pace` | how soon the rings are to be drained again |
 
 mod draining;
 mod merge;
@@ -6,4 +16,4 @@ mod pace;
 mod ring_state;
 mod stream;
 
-pub(super) use stream::{Stream, Tick, Turned};
+pub(super) use stream::{EnterError, EnteredRing, Stream, Tick};

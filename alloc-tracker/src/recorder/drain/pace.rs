@@ -1,14 +1,14 @@
-//! How soon the rings are looked at again. In: how many entries there were at what time. Out: how long to wait.
+//! How soon the rings are to be drained again. In: how many entries were stored by which time. Out: how long to wait.
 
 use alloc_dump::sidecar::RING_CAPACITY;
 
 /// How fast the fullest ring is filled.
 ///
-/// PERF: told from the speed, not from what there was since the last look. A look that comes just after another one finds
-/// little; taken for calm, it lets the helper sleep while events pour in, and the program has to drain its rings itself.
+/// PERF: derived from the speed, not from the entries since the last look. A look that comes just after another one finds few entries.
+/// If that were taken for calm, the drain thread would sleep while events pour in, and the program would drain its rings itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// When it was measured last.
+    /// Time of the last measurement.
     measured_us: u64,
     /// Entries a second.
     speed: u64,
@@ -19,27 +19,27 @@ impl Pace {
         Pace { measured_us: 0, speed: 0 }
     }
 
-    /// Whether there was time for enough entries to measure.
+    /// Whether enough time has passed to measure again.
     pub(super) fn is_due(&self, now_us: u64) -> bool {
         now_us >= self.measured_us + SHORTEST_MEASUREMENT_US
     }
 
-    /// So many entries were stored since this was called last.
+    /// Notes that `stored` entries were stored since the last call.
     pub(super) fn measure(&mut self, now_us: u64, stored: u64) {
         let passed_us = now_us.saturating_sub(self.measured_us).max(1);
-        // So many may all have come just now, after a calm.
+        // All of a quarter may have come within the last microseconds, after a calm.
         let at_least = if stored >= QUARTER { FLOOD } else { 0 };
         *self =
             Pace { measured_us: now_us, speed: (stored.saturating_mul(1_000_000) / passed_us).max(at_least) };
     }
 
-    /// In how many microseconds a quarter of a ring is filled that holds so many entries by now; `None` if that will take so
-    /// long that the helper can as well sleep.
+    /// Returns in how many microseconds a quarter of a ring is filled that holds `held` entries now. `None` if that takes so long
+    /// that the drain thread can as well sleep.
     pub(super) fn quarter_us(&self, held: u64) -> Option<u64> {
         match QUARTER.checked_sub(held) {
             Some(missing) if self.speed >= FLOOD => Some(missing * 1_000_000 / self.speed),
             None if self.speed >= FLOOD => Some(0),
-            // Its thread may be waiting, and if nothing could be taken, another one is just storing an entry.
+            // The ring's thread may be waiting. If nothing could be taken, another thread is just storing an entry.
             _ if held > RING_CAPACITY as u64 * 3 / 4 => Some(0),
             _ => None,
         }
@@ -60,7 +60,7 @@ mod tests {
         let mut pace = Pace::new();
         pace.measure(1000, 1);
         assert_eq!(pace.quarter_us(0), None, "calm");
-        // Twenty entries a microsecond, and then a look at once.
+        // Twenty entries a microsecond, and another look at once.
         pace.measure(1100, 2000);
         assert!(!pace.is_due(1105) && pace.is_due(1110));
         assert_eq!(pace.quarter_us(0), Some(QUARTER / 20));
@@ -69,17 +69,17 @@ mod tests {
     }
 
     #[test]
-    fn who_fills_a_quarter_in_a_millisecond_floods_it() {
+    fn a_quarter_in_a_millisecond_is_a_flood() {
         let mut pace = Pace::new();
         pace.measure(1000, QUARTER);
         assert_eq!(pace.quarter_us(0), Some(1000));
         pace.measure(2000, QUARTER - 1);
         assert_eq!(pace.quarter_us(0), None);
         pace.measure(12_000, QUARTER);
-        assert_eq!(pace.quarter_us(0), Some(1000), "maybe within the last microseconds");
+        assert_eq!(pace.quarter_us(0), Some(1000), "all of it may have come within the last microseconds");
         pace.measure(13_000, 0);
         assert_eq!(pace.quarter_us(0), None);
-        // It cannot go on before it is drained.
+        // The thread cannot go on before the ring is drained.
         assert_eq!(pace.quarter_us(RING_CAPACITY as u64), Some(0));
     }
 }

@@ -1,61 +1,107 @@
-//! What the drainer knows of each ring.
+//! What the drainer knows of each thread ring. In: nothing but its own notes. Belongs to the holder of the recorder's lock.
 
+use alloc_dump::sidecar::RING_LEN;
 use alloc_dump::thread_ring::RingDecoder;
 
-use crate::base::sys::Plain;
-use crate::output::sidecar::ThreadRing;
+use crate::base::sys::{self, Plain};
+use crate::output::thread_ring::ThreadRing;
 
-/// What the drainer knows of a ring.
+/// What the drainer knows of a ring. It lives in mapped memory, so it is made of integers alone, and zeros mean an empty ring.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct RingState {
-    /// Where its memory is.
+    /// Address of the ring's memory.
     pub(super) start: u64,
-    /// Entries that are in frames.
+    /// Entries that are in dump frames.
     pub(super) taken: u64,
     /// Entries that this draining may take.
     pub(super) until: u64,
-    /// Entries that it had when its pace was measured last.
+    /// Entries that were stored when the pace was measured last.
     pub(super) measured: u64,
-    /// What the ring says of `taken` and of its thread, for either commit.
-    pub(super) tails: [u64; 2],
-    pub(super) threads: [u64; 2],
-    /// What the ring's thread has been told of `taken`.
+    /// What the ring says about `taken` and about its thread, for either of the two commits.
+    pub(super) committed_taken: [u64; 2],
+    pub(super) committed_threads: [u64; 2],
+    /// The value of `taken` that the ring's thread knows of.
     pub(super) released: u64,
-    /// Whether it may be waiting for that.
-    pub(super) wake: u64,
-    pub(super) free: u64,
-    /// Whether its memory is that of a file, which keeps what is not resident.
-    pub(super) shared: u64,
-    pub(super) owner: RingDecoder,
+    /// 1 if the ring's thread may be waiting for what was released, else 0.
+    pub(super) must_wake: u64,
+    /// Who uses the ring: see [`RingUsage`].
+    usage: u64,
+    /// 1 if the ring is in the sidecar's file, which keeps memory that is not resident, else 0.
+    in_file: u64,
+    /// The thread that the ring belongs to, and what its next entry continues.
+    pub(super) decoder: RingDecoder,
 }
 
 // SAFETY: integers without padding; so are the fields of `RingDecoder`.
 unsafe impl Plain for RingState {}
 
+/// Who uses a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RingUsage {
+    /// A thread.
+    Thread,
+    /// No thread. The ring may hold entries of the last one.
+    Free,
+    /// No thread, and the ring's memory is not resident.
+    Discarded,
+}
+
 impl RingState {
-    /// Whether nothing will be read from its memory, or written to it, until it has another thread.
-    pub(super) fn is_settled(&self, ring: ThreadRing) -> bool {
-        let thread = u64::from(self.owner.thread);
-        self.tails == [self.taken; 2] && self.threads == [thread; 2] && ring.stored() == self.taken
+    /// A ring that a thread begins to use for the first time.
+    pub(super) fn new(ring: ThreadRing, in_file: bool) -> RingState {
+        RingState {
+            start: ring.address(),
+            taken: 0,
+            until: 0,
+            measured: 0,
+            committed_taken: [0; 2],
+            committed_threads: [0; 2],
+            released: 0,
+            must_wake: 0,
+            usage: USED_BY_THREAD,
+            in_file: u64::from(in_file),
+            decoder: RingDecoder::for_thread(0),
+        }
+    }
+
+    /// Returns who uses the ring.
+    #[inline]
+    pub(super) fn usage(&self) -> RingUsage {
+        match self.usage {
+            USED_BY_THREAD => RingUsage::Thread,
+            FREE => RingUsage::Free,
+            _ => RingUsage::Discarded,
+        }
+    }
+
+    /// Sets who uses the ring.
+    pub(super) fn set_usage(&mut self, usage: RingUsage) {
+        self.usage = match usage {
+            RingUsage::Thread => USED_BY_THREAD,
+            RingUsage::Free => FREE,
+            RingUsage::Discarded => DISCARDED,
+        };
+    }
+
+    /// Takes a free ring's memory out of the resident set, if that loses nothing and the memory will not be touched before the ring has
+    /// another thread: it is in a file, and both commits say that everything is taken.
+    pub(super) fn discard_if_idle(&mut self, ring: ThreadRing) {
+        if self.usage() == RingUsage::Free && self.in_file != 0 && self.is_idle(ring) {
+            self.set_usage(RingUsage::Discarded);
+            self.must_wake = 0;
+            sys::discard_resident(self.start, RING_LEN);
+        }
+    }
+
+    fn is_idle(&self, ring: ThreadRing) -> bool {
+        let thread = u64::from(self.decoder.thread);
+        self.committed_taken == [self.taken; 2]
+            && self.committed_threads == [thread; 2]
+            && ring.stored() == self.taken
     }
 }
 
-/// Of a ring: no thread has it.
-pub(super) const FREE: u64 = 1;
-/// Of a ring: no thread has it, and its memory is not resident.
-pub(super) const AWAY: u64 = 2;
-
-pub(super) const EMPTY: RingState = RingState {
-    start: 0,
-    taken: 0,
-    until: 0,
-    measured: 0,
-    tails: [0; 2],
-    threads: [0; 2],
-    released: 0,
-    wake: 0,
-    free: 0,
-    shared: 0,
-    owner: RingDecoder::for_thread(0),
-};
+const USED_BY_THREAD: u64 = 0;
+const FREE: u64 = 1;
+const DISCARDED: u64 = 2;

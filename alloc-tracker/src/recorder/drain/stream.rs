@@ -1,4 +1,24 @@
-//! One recording: the one stream of records, into which the rings are drained. Used under the recorder's lock.
+//! The stream of records of one recording. In: records and thread rings. Out: dump frames, and commits. Used under the recorder's lock.
+//!
+//! # Commits
+//! The process may be killed at any instruction, and whoever reads the dump and the sidecar afterwards must find every event exactly once:
+//! in a dump frame, or in its ring. So what the current dump frame holds and how far each ring was drained must change in one step.
+//! There are two copies of everything that says so, and one word, the number of commits, whose lowest bit says which copy is valid:
+//!
+//! ```text
+//! commits = 6: copy 0 is valid        frame length 900, ring A taken 40, ring B taken 7     copy 1: out of date
+//! the drainer appends records of A's entries 40 and 41 behind the 900 bytes                  nothing that is valid has changed
+//! it writes copy 1                    frame length 950, ring A taken 42, ring B taken 7      a kill here: copy 0 still holds
+//! it stores commits = 7               from this instruction on copy 1 is valid
+//! it releases A's entries 40 and 41   only now the thread may overwrite them
+//! ```
+//!
+//! The frame's bytes behind the committed length do not count. Released entries do not count either: no commit that is valid, and none
+//! that is to come, says that they are not taken.
+//!
+//! A full frame is committed before it is written to the dump, under its number, and again afterwards, as an empty frame with the
+//! next number. If the process is killed in between, the reader sees that the frame in the sidecar has the number of a frame that is in
+//! the dump already.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -10,99 +30,126 @@ use alloc_dump::thread_ring::Entry;
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, FrameFull, seal_trailer};
 
-use super::super::current::{Failure, LOST};
-use super::super::samples::{self, Life};
-use super::super::thread_recorder::Place;
+use super::super::failure::Failure;
+use super::super::functions::AnnotatedFunction;
+use super::super::lost;
+use super::super::samples::{self, ProcessLife, SampleSources};
 use super::merge::Candidate;
 use super::pace::Pace;
-use super::ring_state::{AWAY, EMPTY, FREE, RingState};
-use crate::api::probe::Function;
+use super::ring_state::{RingState, RingUsage};
 use crate::base::clock::Scale;
-use crate::base::epoch;
+use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::sys::{self, Errno, Mapping, PathBuffer};
 use crate::capture;
-use crate::modules::Found;
-use crate::output::dump_file::Sink;
-use crate::output::sidecar::{self, ThreadRing};
-use crate::thread;
+use crate::modules::ModuleChange;
+use crate::output::membarrier;
+use crate::output::sidecar;
+use crate::output::thread_ring::ThreadRing;
+use crate::output::{RingMemory, Sink};
 
-/// One recording.
-pub(crate) struct Stream {
-    /// Which recording of this process, from 1.
-    pub(super) number: u32,
-    pub(super) path: PathBuffer,
+/// The stream of records of one recording, into a sink.
+pub(in crate::recorder) struct Stream<S> {
+    recording: RecordingId,
+    path: PathBuffer,
     /// For reading /proc: threads of the host may have little stack.
-    pub(super) scratch: Mapping,
-    pub(super) sources: samples::Sources,
-    pub(super) sink: Sink,
+    scratch: Mapping,
+    sample_sources: SampleSources,
+    pub(super) sink: S,
     pub(super) encoder: Encoder,
     pub(super) totals: Totals,
-    /// Whether readers may not know the sizes of freed blocks.
+    /// Whether readers may not know the sizes of freed blocks, because they have not seen every allocation.
     pub(super) partial: bool,
-    pub(super) threads: u32,
-    pub(super) page_size: u64,
+    /// Threads that have ever taken part.
+    threads: u32,
+    page_size: u64,
     pub(super) scale: Scale,
     /// How the timestamps of this draining become times.
     pub(super) time: Commit,
+    /// Time of the newest record.
     pub(super) now_us: u64,
-    /// Entries that were taken since the helper looked last.
-    pub(super) taken: u64,
-    pub(super) pace: Pace,
-    pub(super) next_sample_us: u64,
-    pub(super) next_quiet_sample_us: u64,
-    pub(super) latest: Sample,
-    pub(super) said: Said,
-    pub(super) nodes: u64,
-    pub(super) lost: u64,
-    pub(super) functions: u32,
-    pub(super) marks: u32,
-    pub(super) rings: Mapping,
+    /// Entries that were taken since the last tick.
+    pub(super) taken_since_tick: u64,
+    pace: Pace,
+    next_sample_us: u64,
+    next_quiet_sample_us: u64,
+    latest_sample: Sample,
+    context: FrameContext,
+    /// Nodes that are in dump frames.
+    nodes: u64,
+    /// Lost events that are in dump frames.
+    lost: u64,
+    /// Annotated functions that have a number.
+    functions: u32,
+    /// Names of marks that have a number.
+    mark_names: u32,
+    /// A [`RingState`] for each ring.
+    ring_states: Mapping,
+    /// Room for the merge.
     pub(super) candidates: Mapping,
+    /// Whether no thread is inside the hook, where it may use the rings.
+    no_thread_in_hook: fn() -> bool,
 }
 
-/// What a look at the recording has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::recorder) enum Tick {
-    /// So much happens that a quarter of a ring is filled in so many microseconds.
-    Flooded(u64),
-    /// Something has happened since the last one.
-    Busy,
-    /// Nothing has.
-    Quiet,
-    /// The program has ended all of its threads.
-    Over,
-}
-
-/// Why a thread has no ring.
+/// What a thread gets that takes part in the recording from now on.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::recorder) enum Turned {
-    /// The recording is just being finished.
-    TooLate,
-    /// There is no memory for one.
+pub(in crate::recorder) struct EnteredRing {
+    pub(in crate::recorder) recording: RecordingId,
+    /// The thread's number in the recording.
+    pub(in crate::recorder) thread: u32,
+    /// The thread's ring, which other threads may have used before.
+    pub(in crate::recorder) ring: ThreadRing,
+    pub(in crate::recorder) index: usize,
+    /// Entries that were ever stored in the ring.
+    pub(in crate::recorder) stored: u64,
+    /// Timestamp of the last of them; 0 if there is none.
+    pub(in crate::recorder) last_timestamp: u64,
+}
+
+/// Why a thread cannot take part in a recording.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::recorder) enum EnterError {
+    /// The recording has ended, or is just being finished.
+    RecordingOver,
+    /// There is no memory for a ring.
     NoMemory,
 }
 
-/// What records of the current frame have already said.
+/// What the drain thread finds when it drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::recorder) enum Tick {
+    /// So many events come that a quarter of a ring is filled in `quarter_us` microseconds.
+    Flooded { quarter_us: u64 },
+    /// Something has happened since the last tick.
+    Busy,
+    /// Nothing has happened since the last tick.
+    Quiet,
+    /// All threads of the program have ended.
+    ProcessOver,
+}
+
+/// What the records of the current dump frame have stated already. A frame is decoded without any other frame, so a new one begins with
+/// nothing stated.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Said {
+struct FrameContext {
     thread: Option<u32>,
     us: Option<u64>,
 }
 
-impl Stream {
-    /// Begins a recording: the process is its first record. `begin_modules` has to say what is mapped.
+impl<S: Sink> Stream<S> {
+    /// Begins a recording. Its first record describes the process; the modules must be reported next.
     pub(in crate::recorder) fn begin(
-        number: u32,
+        recording: RecordingId,
         path: &PathBuffer,
-        sink: Sink,
+        sink: S,
         process: &Process<'_>,
-    ) -> Result<Stream, Failure> {
+        no_thread_in_hook: fn() -> bool,
+    ) -> Result<Stream<S>, Failure> {
         let mapping = |len| Mapping::anonymous(len).map_err(Failure::Memory);
         let mut stream = Stream {
-            number,
+            recording,
             path: PathBuffer::of(path.as_bytes()),
             scratch: mapping(samples::SCRATCH)?,
-            sources: samples::Sources::new(),
+            sample_sources: SampleSources::new(),
             sink,
             encoder: Encoder::new(),
             totals: Totals::default(),
@@ -112,18 +159,19 @@ impl Stream {
             scale: Scale::new(),
             time: Commit::default(),
             now_us: 0,
-            taken: 0,
+            taken_since_tick: 0,
             pace: Pace::new(),
             next_sample_us: 0,
             next_quiet_sample_us: 0,
-            latest: Sample::default(),
-            said: Said::default(),
+            latest_sample: Sample::default(),
+            context: FrameContext::default(),
             nodes: 0,
             lost: 0,
             functions: 0,
-            marks: 0,
-            rings: mapping(MAX_RINGS * size_of::<RingState>())?,
+            mark_names: 0,
+            ring_states: mapping(MAX_RINGS * size_of::<RingState>())?,
             candidates: mapping(MAX_RINGS * size_of::<Candidate>())?,
+            no_thread_in_hook,
         };
         if stream.partial {
             stream.sink.set_partial();
@@ -132,113 +180,120 @@ impl Stream {
         Ok(stream)
     }
 
-    /// Which recording of this process it is.
-    pub(in crate::recorder) fn number(&self) -> u32 {
-        self.number
+    /// Returns which recording of this process this is.
+    pub(in crate::recorder) fn recording(&self) -> RecordingId {
+        self.recording
     }
 
+    /// Returns the path of the dump.
     pub(in crate::recorder) fn path(&self) -> &PathBuffer {
         &self.path
     }
 
-    /// A thread begins: its number, and its ring, for which there may be no memory.
-    pub(in crate::recorder) fn enter(&mut self) -> Result<Result<(u32, Place), Turned>, Failure> {
-        if epoch::recording() != self.number {
-            return Ok(Err(Turned::TooLate));
+    /// Makes a thread take part: gives it a number and a ring.
+    pub(in crate::recorder) fn enter(&mut self) -> Result<EnteredRing, EnterError> {
+        if epoch::recording() != Recording::Running(self.recording) {
+            return Err(EnterError::RecordingOver);
         }
         let count = sidecar::ring_count();
-        let free = self.states().iter().take(count).position(|ring| ring.free != 0);
+        let free = self.states().iter().take(count).position(|state| state.usage() != RingUsage::Thread);
         let index = match free {
             Some(index) => index,
-            None if count == MAX_RINGS => return Ok(Err(Turned::NoMemory)),
+            None if count == MAX_RINGS => return Err(EnterError::NoMemory),
             None => {
-                let Ok((memory, shared)) = self.sink.map_ring(count) else {
-                    return Ok(Err(Turned::NoMemory));
-                };
-                let (ring, shared) = (ThreadRing::new(memory), u64::from(shared));
-                self.states()[count] = RingState { start: ring.address(), shared, ..EMPTY };
+                let RingMemory { memory, in_file } =
+                    self.sink.map_ring(count).map_err(|_| EnterError::NoMemory)?;
+                let ring = ThreadRing::new(memory);
+                self.states()[count] = RingState::new(ring, in_file);
                 sidecar::add_ring(ring);
                 count
             }
         };
         self.threads += 1;
-        self.states()[index].free = 0;
+        self.states()[index].set_usage(RingUsage::Thread);
         let ring = sidecar::ring(index);
         let stored = ring.stored();
-        let last = stored.checked_sub(1).map_or(0, |last| Entry::timestamp(ring.first_word(last)));
-        Ok(Ok((self.threads, Place::new(self.number, ring, index, stored, last))))
+        let last_timestamp = stored.checked_sub(1).map_or(0, |last| Entry::timestamp(ring.first_word(last)));
+        let (recording, thread) = (self.recording, self.threads);
+        Ok(EnteredRing { recording, thread, ring, index, stored, last_timestamp })
     }
 
-    /// The thread that had this ring has ended: what it holds is taken, so that it need not stay resident.
-    pub(in crate::recorder) fn leave(&mut self, place: &Place) -> Result<(), Failure> {
-        if place.recording != self.number {
-            // It was stopped while another recording ended and this one began.
+    /// Frees the ring of a thread that has ended. Everything in the ring is taken, so that its memory need not stay resident.
+    pub(in crate::recorder) fn leave(&mut self, recording: RecordingId, index: usize) -> Result<(), Failure> {
+        if recording != self.recording {
+            // The thread was stopped while its recording ended and this one began.
             return Ok(());
         }
-        self.states()[place.index].free = FREE;
+        self.states()[index].set_usage(RingUsage::Free);
         self.drain(false)?;
-        // For the other of the two commits.
+        // Draining has committed once. A ring is idle when both commits say that everything is taken.
         self.commit();
         Ok(())
     }
 
-    /// A module appeared or vanished. Nodes that are waiting belong to what was there before.
-    pub(in crate::recorder) fn module_changed(&mut self, found: &Found<'_>) -> Result<(), Failure> {
+    /// Records that a module appeared or vanished. Nodes that wait in the sidecar belong to the modules that were there before.
+    pub(in crate::recorder) fn record_module_change(
+        &mut self,
+        change: &ModuleChange<'_>,
+    ) -> Result<(), Failure> {
         self.write_nodes()?;
         self.append(
             None,
-            &match found {
-                Found::Appeared(module) => Record::Module(*module),
-                Found::Vanished(id) => Record::ModuleEnd { id: *id },
+            &match change {
+                ModuleChange::Appeared(module) => Record::Module(*module),
+                ModuleChange::Vanished { id } => Record::ModuleEnd { id: *id },
             },
         )?;
         self.commit();
         Ok(())
     }
 
-    /// Defines an annotated function, unless another thread has: its number.
-    pub(in crate::recorder) fn define(&mut self, function: &Function) -> Result<u32, Failure> {
-        if let Some(number) = function.number_in(self.number) {
+    /// Defines an annotated function, unless another thread has defined it meanwhile. Returns the function's number.
+    pub(in crate::recorder) fn define_function(
+        &mut self,
+        function: &AnnotatedFunction,
+    ) -> Result<u32, Failure> {
+        if let Some(number) = function.number_in(self.recording) {
             return Ok(number);
         }
         self.functions += 1;
         self.append(None, &Record::Function(function.record(self.functions)))?;
         self.commit();
-        function.set_number(self.number, self.functions);
+        function.set_number(self.recording, self.functions);
         Ok(self.functions)
     }
 
-    /// Defines a name for a mark: its number.
-    pub(in crate::recorder) fn name_mark(&mut self, name: &[u8]) -> Result<u32, Failure> {
-        self.marks += 1;
-        self.append(None, &Record::MarkName { id: self.marks, name })?;
+    /// Defines a name for marks. Returns the name's number.
+    pub(in crate::recorder) fn define_mark_name(&mut self, name: &[u8]) -> Result<u32, Failure> {
+        self.mark_names += 1;
+        self.append(None, &Record::MarkName { id: self.mark_names, name })?;
         self.commit();
-        Ok(self.marks)
+        Ok(self.mark_names)
     }
 
-    /// Makes room for new nodes.
+    /// Writes the nodes that wait in the sidecar, so that there is room for new ones.
     pub(in crate::recorder) fn drain_nodes(&mut self) -> Result<(), Failure> {
         self.write_nodes()?;
         self.commit();
         Ok(())
     }
 
-    /// Drains, and samples the state of the process if that is due.
+    /// Drains the rings, and samples the state of the process if that is due.
     pub(in crate::recorder) fn tick(&mut self) -> Result<Tick, Failure> {
         self.drain(false)?;
         let now_us = self.scale.now_us();
-        let held = self.look_at_pace(now_us);
-        // With what threads have drained themselves.
-        let taken = std::mem::take(&mut self.taken);
+        let held = self.measure_pace(now_us);
+        // Includes what the program's own threads have drained.
+        let taken = std::mem::take(&mut self.taken_since_tick);
         let mut tick = match self.pace.quarter_us(held) {
-            Some(quarter_us) => Tick::Flooded(quarter_us),
+            Some(quarter_us) => Tick::Flooded { quarter_us },
             None if taken == 0 => Tick::Quiet,
             None => Tick::Busy,
         };
         if now_us >= self.next_sample_us {
             self.now_us = self.now_us.max(now_us);
             match self.sample()? {
-                Tick::Over => tick = Tick::Over,
+                Tick::ProcessOver => tick = Tick::ProcessOver,
                 Tick::Busy if tick == Tick::Quiet => tick = Tick::Busy,
                 _ => {}
             }
@@ -247,12 +302,13 @@ impl Stream {
         Ok(tick)
     }
 
-    /// Measures how fast rings are filled: the entries that the fullest one holds.
-    fn look_at_pace(&mut self, now_us: u64) -> u64 {
+    /// Measures how fast rings are filled, if that is due. Returns how many entries the fullest ring holds.
+    fn measure_pace(&mut self, now_us: u64) -> u64 {
         let is_due = self.pace.is_due(now_us);
         let (mut held, mut most) = (0, 0);
-        let rings = self.rings.slice_mut::<RingState>().iter_mut().enumerate().take(sidecar::ring_count());
-        for (index, state) in rings.filter(|(_, state)| state.free != AWAY) {
+        let states = self.ring_states.slice_mut::<RingState>().iter_mut().enumerate();
+        let states = states.take(sidecar::ring_count());
+        for (index, state) in states.filter(|(_, state)| state.usage() != RingUsage::Discarded) {
             let stored = sidecar::ring(index).stored();
             held = held.max(stored - state.taken);
             if is_due {
@@ -265,28 +321,33 @@ impl Stream {
         held
     }
 
-    /// The state of the process, now. Quiet if it is the same as before.
+    /// Samples the state of the process now. Quiet if it is the same as in the last sample.
     pub(in crate::recorder) fn sample(&mut self) -> Result<Tick, Failure> {
         self.next_sample_us = self.now_us + samples::INTERVAL_US;
         let (stacks, different) = capture::take_check_counts();
         if stacks > 0 {
             self.append(None, &Record::Checked { stacks, different })?;
         }
-        let (sample, life) = samples::take(&mut self.sources, self.page_size, self.scratch.bytes_mut());
-        let before = std::mem::replace(&mut self.latest, sample);
+        let (sample, life) = samples::take(
+            &mut self.sample_sources,
+            self.page_size,
+            capture::RULE_TABLE_BYTES,
+            self.scratch.bytes_mut(),
+        );
+        let before = std::mem::replace(&mut self.latest_sample, sample);
         let same = before.rss == sample.rss && before.vsz == sample.vsz && before.swap == sample.swap;
         if !same || self.next_quiet_sample_us <= self.now_us {
             self.next_quiet_sample_us = self.now_us + QUIET_SAMPLE_US;
             self.append(None, &Record::Sample(sample))?;
         }
         Ok(match life {
-            Life::Over => Tick::Over,
-            Life::GoesOn if same => Tick::Quiet,
-            Life::GoesOn => Tick::Busy,
+            ProcessLife::Over => Tick::ProcessOver,
+            ProcessLife::Running if same => Tick::Quiet,
+            ProcessLife::Running => Tick::Busy,
         })
     }
 
-    /// Writes everything that is still to be said, and the trailer.
+    /// Drains everything, and writes the last sample, the last dump frame and the trailer.
     pub(in crate::recorder) fn finish(&mut self) -> Result<(), Failure> {
         self.drain(true)?;
         self.now_us = self.now_us.max(self.scale.now_us());
@@ -302,29 +363,33 @@ impl Stream {
 
     /// Closes a dump that is finished.
     pub(in crate::recorder) fn close(mut self) {
-        let rings = self.take_lanes();
-        release(self.sink.finish(), rings);
+        let rings = self.take_ring_states();
+        let no_thread_in_hook = self.no_thread_in_hook;
+        unmap_if_unused(self.sink.finish(), rings, no_thread_in_hook);
     }
 
-    /// Closes the dump as it is.
+    /// Closes the dump as it is, because of this error.
     pub(in crate::recorder) fn abandon(mut self, errno: Errno) {
-        let rings = self.take_lanes();
-        release(self.sink.abandon(errno), rings);
+        let rings = self.take_ring_states();
+        let no_thread_in_hook = self.no_thread_in_hook;
+        unmap_if_unused(self.sink.abandon(errno), rings, no_thread_in_hook);
     }
 
     pub(super) fn states(&mut self) -> &mut [RingState] {
-        self.rings.slice_mut()
+        self.ring_states.slice_mut()
     }
 
-    fn take_lanes(&mut self) -> Mapping {
+    /// Returns the states of all rings; an address of 0 ends them.
+    fn take_ring_states(&mut self) -> Mapping {
         let count = sidecar::ring_count();
-        let mut rings = std::mem::replace(&mut self.rings, Mapping::empty());
-        if let Some(end) = rings.slice_mut::<RingState>().get_mut(count) {
+        let mut states = std::mem::replace(&mut self.ring_states, Mapping::empty());
+        if let Some(end) = states.slice_mut::<RingState>().get_mut(count) {
             end.start = 0;
         }
-        rings
+        states
     }
 
+    /// Appends the nodes that wait in the sidecar.
     pub(super) fn write_nodes(&mut self) -> Result<(), Failure> {
         let Some(stored) = sidecar::word(sidecar_format::NODE_COUNT_OFFSET) else { return Ok(()) };
         let stored = stored.load(Ordering::Acquire);
@@ -335,8 +400,9 @@ impl Stream {
         Ok(())
     }
 
-    pub(super) fn note_lost(&mut self) -> Result<(), Failure> {
-        let lost = LOST.load(Ordering::Relaxed);
+    /// Appends how many events were lost since the last call.
+    pub(super) fn write_lost(&mut self) -> Result<(), Failure> {
+        let lost = lost::lost_events();
         if lost > self.lost {
             let events = lost - self.lost;
             self.append(None, &Record::Lost { events })?;
@@ -347,44 +413,42 @@ impl Stream {
         Ok(())
     }
 
-    /// Makes all that was appended and taken so far hold together.
+    /// Makes everything that was appended and taken so far valid in one step, see the head of this module. Then lets threads use
+    /// again what was taken from their rings.
     pub(super) fn commit(&mut self) {
-        let which = self.sink.next_commit();
+        let copy = self.sink.next_commit();
         let count = sidecar::ring_count();
-        for (index, state) in self.rings.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
-            let thread = u64::from(state.owner.thread);
-            if state.tails[which] != state.taken || state.threads[which] != thread {
+        for (index, state) in self.ring_states.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
+            let thread = u64::from(state.decoder.thread);
+            if state.committed_taken[copy] != state.taken || state.committed_threads[copy] != thread {
                 let ring = sidecar::ring(index);
-                ring.word(RING_TAKEN_OFFSET + 8 * which).store(state.taken, Ordering::Relaxed);
-                ring.word(RING_THREADS_OFFSET + 8 * which).store(thread, Ordering::Relaxed);
-                (state.tails[which], state.threads[which]) = (state.taken, thread);
+                ring.word(RING_TAKEN_OFFSET + 8 * copy).store(state.taken, Ordering::Relaxed);
+                ring.word(RING_THREADS_OFFSET + 8 * copy).store(thread, Ordering::Relaxed);
+                (state.committed_taken[copy], state.committed_threads[copy]) = (state.taken, thread);
             }
         }
         let len = self.encoder.len() as u64;
         self.sink.commit(Commit { len, nodes: self.nodes, lost: self.lost, ..self.time });
-        sidecar::nodes_taken(self.nodes);
-        for (index, state) in self.rings.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
+        sidecar::release_nodes(self.nodes);
+        for (index, state) in self.ring_states.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
             if state.released != state.taken {
                 state.released = state.taken;
                 sidecar::ring(index).release(state.taken);
-                state.wake = 1;
+                state.must_wake = 1;
             }
-            if state.free == FREE && state.shared != 0 && state.is_settled(sidecar::ring(index)) {
-                (state.free, state.wake) = (AWAY, 0);
-                sys::discard_resident(state.start, RING_LEN);
-            }
+            state.discard_if_idle(sidecar::ring(index));
         }
-        // Either this sees that a thread waits, or that thread what has been released. NOTE: other rings are not touched: the memory
-        // of those that nobody has is not resident.
+        // Either this thread sees that a ring's thread waits, or that thread sees what was released. NOTE: other rings are not
+        // touched: the memory of rings without a thread is not resident.
         fence(Ordering::SeqCst);
-        for (index, state) in self.rings.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
-            if std::mem::take(&mut state.wake) != 0 {
+        for (index, state) in self.ring_states.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
+            if std::mem::take(&mut state.must_wake) != 0 {
                 sidecar::ring(index).wake();
             }
         }
     }
 
-    /// Appends a record. For a heap event of `thread` it first says whose it is.
+    /// Appends a record; a heap event is preceded by its thread.
     pub(super) fn append(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Failure> {
         if self.push(thread, record).is_err() {
             self.write_frame()?;
@@ -396,35 +460,37 @@ impl Stream {
     #[inline]
     pub(super) fn push(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), FrameFull> {
         let frame = self.sink.frame();
-        // So that a frame never ends with half of what belongs together.
+        // A dump frame must not end between a thread, a time and the event that they belong to.
         if self.encoder.room(frame) < ROOM_FOR_THREE && !self.encoder.is_empty() {
             return Err(FrameFull);
         }
-        self.say(thread)?;
+        self.state_context(thread)?;
         self.encoder.push(self.sink.frame(), record)
     }
 
-    /// Says whose the next record is, and its time, if that has changed.
+    /// Appends the thread and the time of the next record, where they have changed.
     #[inline(always)]
-    pub(super) fn say(&mut self, thread: Option<u32>) -> Result<(), FrameFull> {
-        if thread.is_some() && self.said.thread != thread {
-            self.said.thread = thread;
+    pub(super) fn state_context(&mut self, thread: Option<u32>) -> Result<(), FrameFull> {
+        if thread.is_some() && self.context.thread != thread {
+            self.context.thread = thread;
             let id = thread.unwrap_or_default();
             self.encoder.push(self.sink.frame(), &Record::Thread { id })?;
         }
-        if self.said.us != Some(self.now_us) {
-            self.said.us = Some(self.now_us);
+        if self.context.us != Some(self.now_us) {
+            self.context.us = Some(self.now_us);
             self.encoder.push(self.sink.frame(), &Record::Time { us: self.now_us })?;
         }
         Ok(())
     }
 
+    /// Writes the current dump frame to the dump and begins the next one.
     pub(super) fn write_frame(&mut self) -> Result<(), Failure> {
-        self.said = Said::default();
+        self.context = FrameContext::default();
         if self.encoder.is_empty() {
             return Ok(());
         }
-        // First: if the process is killed while the frame is being written, or just after, the frame in the dump is this one.
+        // Before the frame is written: if the process is killed meanwhile or just afterwards, the reader sees that the frame in the
+        // dump is this one.
         self.commit();
         let seq = self.sink.seq();
         let len = self.encoder.seal(self.sink.frame(), seq);
@@ -434,18 +500,18 @@ impl Stream {
     }
 }
 
-/// A program in which nothing changes is sampled all the same.
+/// A program in which nothing changes is sampled that often.
 const QUIET_SAMPLE_US: u64 = 1_000_000;
 
-/// A thread, a time and a heap event.
+/// Bytes of a thread, a time and a heap event.
 pub(super) const ROOM_FOR_THREE: usize = 3 * MAX_HOT_LEN;
 
-/// Unmaps the memory of a recording that is over, unless a thread may still be using it: maybe this very one, which has met what
-/// ends the recording on its way to storing an event.
-fn release(sidecar_memory: Mapping, mut rings: Mapping) {
+/// Unmaps the memory of a recording that is over, unless a thread may still be using it. That may even be the calling thread, which has
+/// met the failure that ends the recording on its way to storing an event.
+fn unmap_if_unused(sidecar_memory: Mapping, mut rings: Mapping, no_thread_in_hook: fn() -> bool) {
     sidecar::detach();
-    sidecar::synchronize();
-    if !thread::all_are_outside() {
+    membarrier::synchronize();
+    if !no_thread_in_hook() {
         sidecar_memory.leak();
         return;
     }

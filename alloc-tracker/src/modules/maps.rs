@@ -1,0 +1,178 @@
+//! The mappings of this process. In: `/proc/self/maps`. Out: regions, and loads of files. Never locks, allocates mapped memory only.
+
+use crate::base::loader::{self, LoadIdentity};
+use crate::base::sys::{Errno, File, Mapping};
+
+use super::elf::end_of_load;
+
+/// Returns the mapping that an address lies in: its first address, and the first one behind it.
+pub(crate) fn mapping_around(address: u64) -> Option<(u64, u64)> {
+    let mut found = None;
+    let look = |line: &[u8]| {
+        if let Some(region) = MappedRegion::parse(line).filter(|region| region.range.contains(address)) {
+            found = Some((region.range.start, region.range.end));
+        }
+    };
+    for_each_line(c"/proc/self/maps", look).ok()?;
+    found
+}
+
+/// A range of addresses; `end` is the first one behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub(super) struct AddressRange {
+    pub(super) start: u64,
+    pub(super) end: u64,
+}
+
+impl AddressRange {
+    pub(super) const EMPTY: AddressRange = AddressRange { start: 0, end: 0 };
+
+    #[inline]
+    pub(super) fn contains(&self, address: u64) -> bool {
+        (self.start..self.end).contains(&address)
+    }
+}
+
+/// One line of `/proc/self/maps`: a mapping.
+pub(super) struct MappedRegion<'a> {
+    pub(super) range: AddressRange,
+    executable: bool,
+    offset: u64,
+    inode: u64,
+    pub(super) path: &'a [u8],
+}
+
+impl<'a> MappedRegion<'a> {
+    /// Parses a line: `START-END PERMS OFFSET DEV INODE   PATH`. All numbers except the inode are hexadecimal.
+    pub(super) fn parse(line: &'a [u8]) -> Option<MappedRegion<'a>> {
+        let mut rest = line;
+        let mut field = |separator: u8| {
+            let end = rest.iter().position(|byte| *byte == separator)?;
+            let (field, after) = rest.split_at_checked(end)?;
+            rest = after.get(1..)?;
+            Some(field)
+        };
+        let start = number(field(b'-')?, 16)?;
+        let end = number(field(b' ')?, 16)?;
+        let executable = field(b' ')?.get(2) == Some(&b'x');
+        let offset = number(field(b' ')?, 16)?;
+        field(b' ')?;
+        let inode = number(field(b' ').unwrap_or_default(), 10).unwrap_or(0);
+        Some(MappedRegion {
+            range: AddressRange { start, end },
+            executable,
+            offset,
+            inode,
+            path: rest.trim_ascii_start(),
+        })
+    }
+}
+
+/// Neighbouring regions of one file: one load of the file.
+#[derive(Default)]
+pub(super) struct LoadedFile {
+    pub(super) range: AddressRange,
+    pub(super) inode: u64,
+    pub(super) executable: bool,
+    /// Address at which the file's first byte is mapped.
+    pub(super) head: Option<u64>,
+    vdso: bool,
+}
+
+impl LoadedFile {
+    /// Begins with this region.
+    pub(super) fn starting_with(region: &MappedRegion<'_>) -> LoadedFile {
+        let vdso = region.path == b"[vdso]";
+        let mut file = LoadedFile { range: region.range, inode: region.inode, vdso, ..LoadedFile::default() };
+        file.extend(region);
+        file
+    }
+
+    /// Whether the region belongs to the same load.
+    pub(super) fn continues_with(&self, region: &MappedRegion<'_>) -> bool {
+        if region.inode == 0 || region.inode != self.inode {
+            return false;
+        }
+        // A second mapping of the file's first byte is a second load, as of a library opened in two namespaces; or a
+        // segment of the same load, of a file so small that several of them share its first page.
+        match self.head.filter(|_| region.offset == 0) {
+            Some(head) => end_of_load(head).is_some_and(|end| region.range.start < end),
+            None => true,
+        }
+    }
+
+    /// Whether the file is still mapped there, and the loader still has this load there. Then everything that was read from there in
+    /// between is the file's. Other threads may load and unload libraries meanwhile.
+    pub(super) fn is_still_there(&self, loaded: LoadIdentity) -> bool {
+        let mut inode = None;
+        let look = |line: &[u8]| {
+            if let Some(region) =
+                MappedRegion::parse(line).filter(|region| region.range.contains(self.range.start))
+            {
+                inode = Some(region.inode);
+            }
+        };
+        for_each_line(c"/proc/self/maps", look).is_ok()
+            && inode == Some(self.inode)
+            && loader::load_at(self.range.start).unwrap_or(LoadIdentity::NONE) == loaded
+    }
+
+    /// Adds a region that continues the load.
+    pub(super) fn extend(&mut self, region: &MappedRegion<'_>) {
+        self.range.end = region.range.end;
+        self.executable |= region.executable && (region.path.first() == Some(&b'/') || self.vdso);
+        if region.offset == 0 && self.head.is_none() {
+            self.head = Some(region.range.start);
+        }
+    }
+}
+
+/// Calls `f` with every line of a file, without its newline. Lines longer than the buffer are skipped.
+pub(super) fn for_each_line(path: &std::ffi::CStr, mut f: impl FnMut(&[u8])) -> Result<(), Errno> {
+    let file = File::open(path, libc::O_RDONLY, 0)?;
+    let mut memory = Mapping::anonymous(LINES_BUFFER)?;
+    let buffer = memory.bytes_mut();
+    let mut len = 0;
+    loop {
+        let got = file.read(buffer.get_mut(len..).unwrap_or_default())?;
+        if got == 0 {
+            return Ok(());
+        }
+        len += got;
+        let mut start = 0;
+        while let Some(end) = buffer[start..len].iter().position(|byte| *byte == b'\n') {
+            f(&buffer[start..start + end]);
+            start += end + 1;
+        }
+        if start == 0 && len == buffer.len() {
+            len = 0;
+        }
+        buffer.copy_within(start..len, 0);
+        len -= start.min(len);
+    }
+}
+
+const LINES_BUFFER: usize = 16 << 10;
+
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_maps_is_parsed() {
+        let line = b"7f01-7f02 r-xp 0000a000 ca:01 1971705                    /lib/a b.so";
+        let region = MappedRegion::parse(line).unwrap();
+        assert_eq!((region.range.start, region.range.end, region.executable), (0x7f01, 0x7f02, true));
+        assert_eq!((region.offset, region.inode, region.path), (0xa000, 1971705, &b"/lib/a b.so"[..]));
+        assert!(
+            MappedRegion::parse(b"7f01-7f02 rw-p 00000000 00:00 0 ")
+                .is_some_and(|region| region.path.is_empty())
+        );
+        assert!(MappedRegion::parse(b"garbage").is_none());
+    }
+}

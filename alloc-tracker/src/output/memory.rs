@@ -1,0 +1,65 @@
+//! A sink in memory, for tests of the drainer: the dump is a vector of bytes, the sidecar is memory of this process.
+
+use std::sync::{Arc, Mutex};
+
+use alloc_dump::header::Header;
+use alloc_dump::sidecar::{Commit, FRAME_CAPACITY, RING_LEN};
+
+use super::{RingMemory, Sink};
+use crate::base::sys::{Errno, Mapping};
+
+/// A dump that is written into memory.
+pub(crate) struct MemorySink {
+    dump: Arc<Mutex<Vec<u8>>>,
+    frame: Mapping,
+    seq: u32,
+    /// What was committed, in order.
+    commits: Vec<Commit>,
+}
+
+impl MemorySink {
+    /// Begins a dump. Returns the sink, and where the dump's bytes are.
+    pub(crate) fn new(header: &Header) -> (MemorySink, Arc<Mutex<Vec<u8>>>) {
+        let dump = Arc::new(Mutex::new(header.encode().to_vec()));
+        let frame = Mapping::anonymous(FRAME_CAPACITY).unwrap();
+        (MemorySink { dump: Arc::clone(&dump), frame, seq: 0, commits: Vec::new() }, dump)
+    }
+}
+
+impl Sink for MemorySink {
+    fn frame(&mut self) -> &mut [u8] {
+        self.frame.bytes_mut()
+    }
+
+    fn seq(&self) -> u32 {
+        self.seq
+    }
+
+    fn next_commit(&self) -> usize {
+        (self.commits.len() + 1) & 1
+    }
+
+    fn commit(&mut self, commit: Commit) {
+        self.commits.push(commit);
+    }
+
+    fn set_partial(&self) {}
+
+    fn write_frame(&mut self, len: usize) -> Result<(), Errno> {
+        self.dump.lock().unwrap().extend_from_slice(&self.frame.bytes()[..len]);
+        self.seq += 1;
+        Ok(())
+    }
+
+    fn map_ring(&mut self, _index: usize) -> Result<RingMemory, Errno> {
+        Ok(RingMemory { memory: Mapping::anonymous(RING_LEN)?, in_file: false })
+    }
+
+    fn finish(self) -> Mapping {
+        self.frame
+    }
+
+    fn abandon(self, _errno: Errno) -> Mapping {
+        self.frame
+    }
+}

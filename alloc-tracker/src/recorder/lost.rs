@@ -1,0 +1,46 @@
+//! Events that reached the hook and could not be recorded, and whether a full thread ring loses them.
+//!
+//! The count is kept twice: in this process for the drainer, and in the sidecar, where it survives the process.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use alloc_dump::sidecar as sidecar_format;
+
+use super::fork;
+use crate::output::sidecar;
+
+/// Counts events that reached the hook and cannot be recorded.
+#[cold]
+pub(crate) fn count_lost(events: u64) {
+    if fork::is_fork() {
+        // The sidecar is the parent's.
+        return;
+    }
+    LOST.fetch_add(events, Ordering::Relaxed);
+    if let Some(lost) = sidecar::word(sidecar_format::LOST_OFFSET) {
+        lost.fetch_add(events, Ordering::Relaxed);
+    }
+}
+
+/// Returns how many events were lost in this recording.
+pub(super) fn lost_events() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// Begins the count of a recording that has begun late: events that were lost before it are none of its losses.
+pub(super) fn forget_lost_events() {
+    LOST.store(0, Ordering::Relaxed);
+}
+
+/// Whether a thread whose ring is full loses its event instead of waiting for room.
+pub(super) fn drops_when_full() -> bool {
+    DROPS_WHEN_FULL.load(Ordering::Relaxed)
+}
+
+/// Sets what [`drops_when_full`] returns, for the recording that begins.
+pub(super) fn set_drops_when_full(drops: bool) {
+    DROPS_WHEN_FULL.store(drops, Ordering::Relaxed);
+}
+
+static LOST: AtomicU64 = AtomicU64::new(0);
+static DROPS_WHEN_FULL: AtomicBool = AtomicBool::new(false);

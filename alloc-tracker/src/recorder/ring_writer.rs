@@ -1,0 +1,183 @@
+//! Storing entries in a thread ring, and what a thread does when its ring is full. In: entries. Out: the same entries,
+//! with timestamps, in the ring. Takes no lock as long as there is room; never allocates.
+
+use alloc_dump::sidecar::RING_CAPACITY;
+use alloc_dump::thread_ring::ENTRY_WORDS;
+
+use super::current::{LONGEST_WORK_NS, RECORDER, with_stream};
+use super::drain::EnteredRing;
+use super::drain_thread;
+use super::lost::{count_lost, drops_when_full};
+use crate::base::epoch::{self, Recording, RecordingId};
+use crate::base::sys;
+use crate::modules;
+use crate::output::sidecar;
+use crate::output::thread_ring::ThreadRing;
+
+/// A thread's ring, and how far the ring is filled.
+///
+/// PERF: `pause_at` is the one number that every event compares. It comes before whatever happens next: the ring is
+/// full, or the thread's name is due to be read.
+///
+/// ```text
+/// entries   0 ......... released ............... stored ...... pause_at = min(room_until - 1, name_at)
+///           taken, may   |  in the ring           |  room for so many entries without a look at anything else
+///           be replaced  |                        |
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct RingWriter {
+    ring: ThreadRing,
+    /// Entries stored in the ring, ever.
+    stored: u64,
+    /// From this entry on the thread has to look what is due.
+    pause_at: u64,
+    /// The timestamp of the last entry.
+    last_timestamp: u64,
+    /// Entries before this one have room.
+    room_until: u64,
+    /// The entry before which the thread's name is read.
+    name_at: u64,
+    /// The thread's first entry.
+    first: u64,
+    /// Index of the ring.
+    index: usize,
+    /// The recording that the ring belongs to.
+    recording: RecordingId,
+}
+
+impl RingWriter {
+    /// Begins to write a ring that other threads may have used before.
+    pub(super) fn new(recording: RecordingId, entered: &EnteredRing) -> RingWriter {
+        let EnteredRing { ring, index, stored, last_timestamp, .. } = *entered;
+        RingWriter {
+            ring,
+            stored,
+            pause_at: 0,
+            last_timestamp,
+            room_until: 0,
+            name_at: stored + 1,
+            first: stored,
+            index,
+            recording,
+        }
+    }
+
+    /// Index of the ring.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The recording that the ring belongs to.
+    pub(super) fn recording(&self) -> RecordingId {
+        self.recording
+    }
+
+    /// Whether [`pause`](RingWriter::pause) must be called before the next entry.
+    #[inline(always)]
+    pub(super) fn must_pause(&self) -> bool {
+        self.stored >= self.pause_at
+    }
+
+    /// Stores an entry, whose words `entry` makes of a timestamp.
+    #[inline(always)]
+    pub(super) fn store(&mut self, entry: impl FnOnce(u64) -> [u64; ENTRY_WORDS]) {
+        self.last_timestamp = self.ring.store(self.stored, self.last_timestamp, entry);
+        self.stored += 1;
+    }
+
+    /// Makes sure that there is room for two entries. False if there is none, see [`wait_for_room`](Self::wait_for_room).
+    pub(super) fn has_room(&mut self) -> bool {
+        self.stored + 2 <= self.room_until || self.wait_for_room()
+    }
+
+    /// Whether the thread's name is due to be read. If it is, notes when it will be due again: after as many entries as the thread
+    /// has stored so far. A thread usually gets its name a few events after its first.
+    pub(super) fn take_name_due(&mut self) -> bool {
+        let is_due = self.stored >= self.name_at;
+        if is_due {
+            self.name_at = self.stored + (self.stored - self.first).max(1);
+        }
+        is_due
+    }
+
+    /// Computes when the thread has to look again what is due.
+    pub(super) fn schedule_pause(&mut self) {
+        self.pause_at = (self.room_until - 1).min(self.name_at);
+    }
+
+    /// Waits for the drain thread, or drains the rings itself, until there is room for two entries. False if the recording is
+    /// over, or if the user prefers losing events to waiting: then one event is counted as lost.
+    #[cold]
+    fn wait_for_room(&mut self) -> bool {
+        let _errno = sys::ErrnoGuard::new();
+        let (mut has_waited, mut has_spun) = (false, false);
+        loop {
+            if epoch::recording() != Recording::Running(self.recording) {
+                return false;
+            }
+            let released = self.ring.released();
+            self.room_until = released + RING_CAPACITY as u64;
+            if self.stored + 2 <= self.room_until {
+                return true;
+            }
+            if !drops_when_full() && RECORDER.is_locked() && !std::mem::replace(&mut has_spun, true) {
+                // PERF: the holder of the lock is most likely draining, and releases entries of this ring long before it is done.
+                self.ring.spin_for_release(released, LONGEST_WORK_NS, || RECORDER.is_locked());
+                continue;
+            }
+            if sidecar::ring_count() > 1
+                && drain_thread::is_about_to_drain()
+                && !drops_when_full()
+                && !std::mem::replace(&mut has_waited, true)
+            {
+                // PERF: the other threads of the program need the processor more than a second drainer does. A thread that is
+                // alone can as well drain by itself, and so can any thread while the drain thread sleeps.
+                drain_thread::end_short_pause();
+                self.ring.wait_for_release(released, LONGEST_WAIT_NS);
+                continue;
+            }
+            if drops_when_full() && RECORDER.is_locked() {
+                count_lost(1);
+                return false;
+            }
+            match self.drain_all_rings() {
+                Drained::RecordingOver => return false,
+                Drained::Entries(0) if self.ring.released() + (RING_CAPACITY as u64) < self.stored + 2 => {
+                    // A thread that is just storing an entry holds up the draining of all rings. It must get the processor.
+                    sys::yield_now();
+                }
+                Drained::Entries(_) => {}
+            }
+            if !drain_thread::is_running() {
+                modules::notice_replaced();
+            }
+        }
+    }
+
+    fn drain_all_rings(&self) -> Drained {
+        let drained = with_stream(|stream| {
+            if stream.recording() != self.recording {
+                return Ok(Drained::RecordingOver);
+            }
+            // Another thread may have drained this ring while this one waited for the lock.
+            if self.ring.released() + RING_CAPACITY as u64 >= self.stored + 2 {
+                Ok(Drained::Entries(0))
+            } else {
+                stream.drain(false).map(Drained::Entries)
+            }
+        });
+        drained.unwrap_or(Drained::RecordingOver)
+    }
+}
+
+/// What came of draining.
+enum Drained {
+    /// The ring's recording has ended.
+    RecordingOver,
+    /// So many entries were taken, from all rings together.
+    Entries(u64),
+}
+
+/// How long a thread waits for the drain thread, which gets the processor late if there are more threads than processors.
+const LONGEST_WAIT_NS: u64 = 20_000_000;

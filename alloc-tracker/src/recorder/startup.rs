@@ -1,0 +1,50 @@
+//! What the first event of a process starts. In: the environment. Out: a recording, a count, or nothing.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::{counters, session};
+use crate::base::mode::{self, COUNT, WHOLE};
+use crate::base::settings::{self, Wanted};
+
+/// Reads the environment, unless that has happened already, and starts what the environment asks for.
+///
+/// `counting` is true if the allocator was declared to count. `first_event` is true if an event is waiting to become the
+/// first one of the recording.
+#[cold]
+pub(crate) fn decide(counting: bool, first_event: bool) {
+    if PROGRESS.compare_exchange(NOT_BEGUN, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        // Another thread is just doing this, or the code that this signal handler has interrupted.
+        return;
+    }
+    if counting {
+        mode::switch_on(COUNT);
+    }
+    match settings::wanted() {
+        Wanted::Nothing => {}
+        Wanted::Count => mode::switch_on(COUNT),
+        Wanted::Trace(settings) => {
+            // `start` has reported any error on stderr already; the host goes on.
+            if session::start(&settings, first_event).is_ok() {
+                mode::switch_on(WHOLE);
+            }
+        }
+    }
+    if first_event && mode::current() & COUNT != 0 {
+        counters::set_counted_from_first_event();
+    }
+    mode::set_decided();
+    PROGRESS.store(DONE, Ordering::Release);
+}
+
+/// Switches counting on, for a caller that is about to read counts.
+pub(crate) fn start_counting() {
+    if mode::is_undecided() {
+        decide(false, false);
+    }
+    mode::switch_on(COUNT);
+}
+
+static PROGRESS: AtomicU8 = AtomicU8::new(NOT_BEGUN);
+const NOT_BEGUN: u8 = 0;
+const BEGUN: u8 = 1;
+const DONE: u8 = 2;

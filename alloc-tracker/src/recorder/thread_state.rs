@@ -1,0 +1,74 @@
+//! What the recorder keeps for each thread: the payload of the thread's state. In: a thread. Out: its part in the recording, its
+//! recorded walker, the activations that run on it, its counters.
+
+use super::activations::RunningActivations;
+use super::counters::{Counters, Counts, REENTRANT};
+use super::fork;
+use super::thread_recorder::ThreadRecorder;
+use crate::base::mode::{self, RECORD};
+use crate::capture::StackWalker;
+use crate::thread::{Busy, Payload, Threads};
+
+/// The states of all threads of this process.
+pub(crate) static THREADS: Threads<ThreadPayload> = Threads::new();
+
+/// The payload of a thread's state, of which there is one kind in a process.
+pub(crate) struct ThreadPayload;
+
+/// What only the thread itself touches. PERF: what every event needs comes first.
+#[repr(C)]
+pub(crate) struct ThreadLocal {
+    pub(super) recorder: ThreadRecorder,
+    pub(super) walker: StackWalker,
+    pub(super) running: RunningActivations,
+}
+
+impl ThreadLocal {
+    const fn new() -> ThreadLocal {
+        ThreadLocal {
+            recorder: ThreadRecorder::new(),
+            walker: StackWalker::new(),
+            running: RunningActivations::new(),
+        }
+    }
+}
+
+// SAFETY: the only payload of this crate.
+unsafe impl Payload for ThreadPayload {
+    type Own = ThreadLocal;
+    type Shared = Counters;
+
+    const NEW_OWN: ThreadLocal = ThreadLocal::new();
+    #[allow(clippy::declare_interior_mutable_const, reason = "every use is a set of counters of its own")]
+    const NEW_SHARED: Counters = Counters::new();
+
+    fn threads() -> &'static Threads<ThreadPayload> {
+        &THREADS
+    }
+
+    fn lend_to_another_thread(own: &mut ThreadLocal) {
+        // The walker of the thread before were on a stack that may be gone.
+        own.walker = StackWalker::new();
+    }
+
+    fn thread_ends(own: &mut ThreadLocal) {
+        if mode::current() & RECORD != 0 && fork::is_recorders_process() {
+            own.recorder.end();
+        }
+    }
+}
+
+/// Returns the counts of all threads that are and that were.
+pub(crate) fn counts_of_all_threads() -> Counts {
+    THREADS
+        .all()
+        .fold(REENTRANT.snapshot(), |sum, thread| sum.zip(&thread.shared().snapshot(), u64::wrapping_add))
+}
+
+/// Returns the counts of the calling thread; `None` in a signal handler that has interrupted the hook.
+pub(crate) fn counts_of_this_thread() -> Option<Counts> {
+    THREADS.with(|busy| busy.shared().snapshot())
+}
+
+/// Proof that the calling thread is in the hook, and the way to what the recorder keeps for it.
+pub(crate) type BusyThread<'a> = Busy<'a, ThreadPayload>;
