@@ -127,8 +127,8 @@ impl RecordedWalk {
     #[inline(never)]
     fn move_fp_slot(&mut self, index: usize, frame: Frame, bounds: StackBounds) -> usize {
         let from = self.frames.get(index).and_then(Frame::fp_slot);
-        // Frames outside of this one read no word inside of it, except for the saved frame pointer.
-        // So a slot inside of this frame has no other reader.
+        // The words of this frame and of those outside of it lie above its stack pointer, except
+        // for the saved frame pointer. So a word below it is that frame pointer and nothing else.
         let slots = from.zip(frame.fp_slot()).filter(|(from, to)| *from < frame.sp && *to < frame.sp);
         let Some((from, to)) = slots else { return index };
         let (frames, words) = (self.frames.as_slice(), self.words.as_slice());
