@@ -120,10 +120,10 @@ impl RecordedWalk {
     ///                                      malloc  sp 0x7ec0  fp in register
     /// ```
     ///
-    /// By their states `start` and `main` are other frames, though nothing in them has changed. If the
-    /// word at 0x7ed0 is what was read from 0x7f10, both recorded frames and the recorded word move to
-    /// the slot 0x7ed0, and the new walk shares them. (`parse` is a new frame anyway: it has called
-    /// another function.)
+    /// By their states `start` and `main` are other frames, though nothing in them has changed. If
+    /// the word at 0x7ed0 is what was read from 0x7f10, both recorded frames and the recorded word
+    /// move to the slot 0x7ed0, and the new walk shares them. (`parse` is a new frame anyway: it
+    /// has called another function.)
     #[cold]
     #[inline(never)]
     fn move_fp_slot(&mut self, index: usize, frame: Frame, bounds: StackBounds) -> usize {
