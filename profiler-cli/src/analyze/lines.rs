@@ -471,7 +471,7 @@ fn line_row(line: u32, row: Option<&LineTotals>, text: Option<String>) -> LineRo
 
 /// Whether a file belongs to a package from a registry or from cargo's git cache, or came with the
 /// compiler. A function without file counts as foreign.
-fn is_foreign(file: Option<&str>) -> bool {
+pub(super) fn is_foreign(file: Option<&str>) -> bool {
     file.is_none_or(|file| {
         file.contains("/registry/src/") || file.contains("/git/checkouts/") || file.starts_with("/rustc/")
     })

@@ -238,20 +238,23 @@ fn report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), 
     let of_program = |dump: &&PathBuf| matches!(writer_of(dump), Ok(Some((writer, _))) if writer == pid);
     let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
+    let options = options(&recording.symbols);
+    let cache_dir = options.cache_dir.clone();
+    let mut reported = None;
     if recording.report != Report::None {
-        let options = options(&recording.symbols);
-        let cache_dir = options.cache_dir.clone();
         let opened = open(main, None, options)?;
         let sources = SourceFiles::of(&opened.profile, SourceSearch::default());
         write_report(&mut out, &opened, &sources, main, recording.report)?;
-        if let Some(dir) = cache_dir {
-            keep_evidence(&opened, &sources, &dir);
-        }
+        reported = Some((opened, sources));
     }
     for dump in dumps {
         writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()))?;
     }
     out.flush()?;
+    // Last, so that the report does not wait for the source to be parsed.
+    if let (Some((opened, sources)), Some(dir)) = (reported, cache_dir) {
+        keep_evidence(&opened, &sources, &dir);
+    }
     Ok(())
 }
 
