@@ -131,7 +131,8 @@ pub struct LineRow {
     /// that it was reached. Null from stacks.
     pub time_ns: Option<u64>,
     /// Bytes of the blocks that got their present size at the line and were live at the global
-    /// peak.
+    /// peak. Like the next two figures also null if an annotated function ran at too many
+    /// combinations of lines to tell them apart.
     pub peak: Option<u64>,
     /// Bytes of the blocks that got their present size at the line and are live at the end.
     pub live: Option<u64>,
