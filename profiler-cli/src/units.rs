@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A unit of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Unit {
+pub enum SizeUnit {
     /// 1 byte
     #[value(name = "B")]
     B,
@@ -19,34 +19,34 @@ pub enum Unit {
     GiB,
 }
 
-impl Unit {
+impl SizeUnit {
     /// The largest unit in which this many bytes are at least one.
-    pub fn fitting(bytes: u64) -> Unit {
+    pub fn fitting(bytes: u64) -> SizeUnit {
         match bytes {
-            0..1024 => Unit::B,
-            1024..0x10_0000 => Unit::KiB,
-            0x10_0000..0x4000_0000 => Unit::MiB,
-            _ => Unit::GiB,
+            0..1024 => SizeUnit::B,
+            1024..0x10_0000 => SizeUnit::KiB,
+            0x10_0000..0x4000_0000 => SizeUnit::MiB,
+            _ => SizeUnit::GiB,
         }
     }
 
     /// How many bytes it is.
     pub fn size(self) -> u64 {
         match self {
-            Unit::B => 1,
-            Unit::KiB => 1 << 10,
-            Unit::MiB => 1 << 20,
-            Unit::GiB => 1 << 30,
+            SizeUnit::B => 1,
+            SizeUnit::KiB => 1 << 10,
+            SizeUnit::MiB => 1 << 20,
+            SizeUnit::GiB => 1 << 30,
         }
     }
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
-            Unit::B => "B",
-            Unit::KiB => "KiB",
-            Unit::MiB => "MiB",
-            Unit::GiB => "GiB",
+            SizeUnit::B => "B",
+            SizeUnit::KiB => "KiB",
+            SizeUnit::MiB => "MiB",
+            SizeUnit::GiB => "GiB",
         }
     }
 
@@ -57,7 +57,7 @@ impl Unit {
 
     /// The same with so many digits behind the point.
     pub fn show_to(self, bytes: i64, precision: usize) -> String {
-        if self == Unit::B {
+        if self == SizeUnit::B {
             return format!("{bytes} B");
         }
         let (size, name) = (self.size() as f64, self.name());
@@ -81,9 +81,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, name) = (&text[..end], text[end..].trim());
-    let units = [Unit::B, Unit::KiB, Unit::MiB, Unit::GiB];
+    let units = [SizeUnit::B, SizeUnit::KiB, SizeUnit::MiB, SizeUnit::GiB];
     let named = units.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(name));
-    let unit = named.or(name.is_empty().then_some(Unit::B));
+    let unit = named.or(name.is_empty().then_some(SizeUnit::B));
     match (number.parse::<f64>(), unit) {
         (Ok(number), Some(unit)) if number.is_finite() => Ok((number * unit.size() as f64).round() as u64),
         _ => Err("a number of bytes, or one with KiB, MiB or GiB behind it".to_owned()),
@@ -108,7 +108,7 @@ pub fn without_negative_zero(number: &str) -> &str {
 /// assert_eq!((bytes(1023).as_str(), bytes(1536).as_str()), ("1023 B", "1.5 KiB"));
 /// ```
 pub fn bytes(bytes: u64) -> String {
-    Unit::fitting(bytes).show(i64::try_from(bytes).unwrap_or(i64::MAX))
+    SizeUnit::fitting(bytes).show(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
 /// Bytes in the unit that fits them, and exactly.
@@ -189,11 +189,11 @@ mod tests {
 
     #[test]
     fn one_unit_serves_a_whole_column() {
-        assert_eq!(Unit::fitting(81_264_640).show(81_264_640), "77.5 MiB");
-        assert_eq!(Unit::MiB.show(-81_264_640), "-77.5 MiB");
+        assert_eq!(SizeUnit::fitting(81_264_640).show(81_264_640), "77.5 MiB");
+        assert_eq!(SizeUnit::MiB.show(-81_264_640), "-77.5 MiB");
         assert_eq!(
-            (Unit::fitting(1024), Unit::fitting(1023), Unit::fitting(u64::MAX)),
-            (Unit::KiB, Unit::B, Unit::GiB)
+            (SizeUnit::fitting(1024), SizeUnit::fitting(1023), SizeUnit::fitting(u64::MAX)),
+            (SizeUnit::KiB, SizeUnit::B, SizeUnit::GiB)
         );
         assert_eq!(plural(1, "block") + &plural(1000, "block"), "1 block1,000 blocks");
     }

@@ -18,7 +18,7 @@ use profiler_cli::profile::{
 };
 use profiler_cli::render::{leaks_text, lines_text, summary_text};
 use profiler_cli::source::Sources;
-use profiler_cli::units::Unit;
+use profiler_cli::units::SizeUnit;
 
 const SOURCE: &str = r"// A program of two functions.
 
@@ -232,7 +232,7 @@ fn a_unit_and_digits_that_were_asked_for_hold_for_all_sizes() {
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
     let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::Selection::default());
     let columns = vec![lines_text::LinesColumn::Live];
-    let shape = lines_text::Shape { columns, unit: Some(Unit::KiB), precision: 3 };
+    let shape = lines_text::Shape { columns, unit: Some(SizeUnit::KiB), precision: 3 };
     let text = plain(|out| lines_text::write(out, &tables, &shape));
     // 3000 and 2000 bytes in KiB: 2.9296875 and 1.953125.
     let line = text.lines().find(|line| line.contains("vec![")).unwrap();

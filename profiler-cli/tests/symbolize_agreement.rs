@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use object::{Object as _, ObjectSection as _};
-use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules, Options};
+use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules, SymbolizeOptions};
 
 const SAMPLES: u64 = 4000;
 
@@ -53,7 +53,7 @@ fn sample(program: &Path) -> Vec<u64> {
 
 fn ours(program: &Path, addresses: &[u64]) -> Vec<Lines> {
     let spec = ModuleSpec { path: program.to_owned(), build_id: Vec::new() };
-    let modules = Modules::open(&[spec], Options::default()).expect("no symbol folders to fail");
+    let modules = Modules::open(&[spec], SymbolizeOptions::default()).expect("no symbol folders to fail");
     let wanted: Vec<CodeAddress> = addresses.iter().map(|&address| CodeAddress::exact(address)).collect();
     let symbols =
         modules.symbolize(std::slice::from_ref(&wanted), &|_, _| {}).expect("one list for one module");

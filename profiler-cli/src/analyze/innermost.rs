@@ -6,7 +6,7 @@
 
 use alloc_dump::layout::StackId;
 
-use crate::names::stacks::{FrameId, Stacks, Visit};
+use crate::names::stacks::{FrameId, Stacks, TreeStep};
 
 /// Goes to every stack of the tree. Of `functions`, the first says how many there are, the second for every frame of which
 /// it is; `is_own` says which frames are the user's own, among which callers are looked for.
@@ -18,13 +18,13 @@ pub(super) fn on_every_stack(
 ) {
     let mut running = Running::new(count);
     stacks.traverse(|step| match step {
-        Visit::Enter(node) => {
+        TreeStep::Enter(node) => {
             for &frame in stacks.frames_of_node(node).iter().rev() {
                 running.enter(frame, functions[frame.index()], is_own(frame));
             }
             visit(node, &running);
         }
-        Visit::Leave(node) => {
+        TreeStep::Leave(node) => {
             for &frame in stacks.frames_of_node(node) {
                 running.leave(functions[frame.index()], is_own(frame));
             }

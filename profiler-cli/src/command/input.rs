@@ -16,7 +16,7 @@ use crate::analyze::filter::Filter;
 use crate::analyze::summary::{warnings, warnings_of_recording};
 use crate::load::load;
 use crate::names::stacks::Stacks;
-use crate::names::symbolize::Options;
+use crate::names::symbolize::SymbolizeOptions;
 use crate::pattern::Pattern;
 use crate::profile::{Annotated, Profile};
 use crate::source::Sources;
@@ -91,11 +91,11 @@ impl InputArgs {
 
 impl SymbolArgs {
     /// Returns where the symbolizer searches, and where it keeps what it found.
-    pub fn options(&self) -> Options {
-        Options {
+    pub fn options(&self) -> SymbolizeOptions {
+        SymbolizeOptions {
             symbol_dirs: self.symbols.clone(),
             cache_dir: if self.no_cache { None } else { cache_dir() },
-            ..Options::default()
+            ..SymbolizeOptions::default()
         }
     }
 }
@@ -120,7 +120,11 @@ impl LoadedDump {
     ///
     /// # Errors
     /// If the file is not a readable dump, or if the recorded program was rebuilt since.
-    pub fn open(dump: &Path, thread: Option<&Pattern>, options: Options) -> anyhow::Result<LoadedDump> {
+    pub fn open(
+        dump: &Path,
+        thread: Option<&Pattern>,
+        options: SymbolizeOptions,
+    ) -> anyhow::Result<LoadedDump> {
         let profile = load_profile(dump, thread)?;
         let progress = ProgressLine::of_items("naming");
         let stacks =

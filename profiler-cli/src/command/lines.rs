@@ -13,11 +13,11 @@ use super::input::{InputArgs, LoadedDump, sources_of};
 use super::output::{Audience, DEFAULT_TOP, JsonArg, Target};
 use crate::analyze::lines::{Selection, Sort, lines};
 use crate::cli::Cli;
-use crate::names::symbolize::Options;
+use crate::names::symbolize::SymbolizeOptions;
 use crate::render::lines_text::{LinesColumn, Shape};
 use crate::render::{json, lines_csv, lines_html, lines_memory_profiler, lines_text};
 use crate::source::{Elsewhere, PathMap};
-use crate::units::{Unit, parse_bytes};
+use crate::units::{SizeUnit, parse_bytes};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,7 +62,7 @@ pub struct LinesArgs {
     pub columns: Vec<LinesColumn>,
     /// Unit of sizes in the text. [default: the unit that fits each column]
     #[arg(long, value_enum, ignore_case = true, conflicts_with_all = ["json", "html", "csv"], help_heading = "Figures")]
-    pub unit: Option<Unit>,
+    pub unit: Option<SizeUnit>,
     /// Digits after the decimal point of sizes in the text.
     #[arg(long, value_name = "DIGITS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=9), conflicts_with_all = ["json", "html", "csv"], help_heading = "Figures")]
     pub precision: u8,
@@ -165,7 +165,7 @@ const DEFAULT_TOP_OF_PAGE: usize = 50;
 /// See [`Failure`].
 pub fn run(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let input = &args.input;
-    let options = Options { name_instances: args.split_generics, ..input.symbols.options() };
+    let options = SymbolizeOptions { name_instances: args.split_generics, ..input.symbols.options() };
     let dump = LoadedDump::open(&input.dump.path, input.thread.as_ref(), options)?;
     let filter = input.filter_for(&dump, &dump.profile.annotated)?;
     let (roots, maps) = (args.source_root.clone(), args.path_map.clone());

@@ -144,8 +144,8 @@ fn extension_of(output: Option<&Path>) -> String {
     extension.map(|extension| extension.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn size(args: &TimelineArgs) -> timeline_text::Size {
+fn size(args: &TimelineArgs) -> timeline_text::PlotSize {
     let terminal = || terminal_size::terminal_size().map(|(width, _)| width.0.clamp(30, 1000));
     let width = args.width.or_else(terminal).unwrap_or(100);
-    timeline_text::Size { width: usize::from(width), height: usize::from(args.height) }
+    timeline_text::PlotSize { width: usize::from(width), height: usize::from(args.height) }
 }

@@ -12,7 +12,7 @@ use crate::names::own_crates::is_allocating_crate;
 use crate::names::rust_path::crate_of;
 use crate::names::symbolize::classify::is_runtime;
 use crate::names::symbolize::{
-    CodeAddress, Frame, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError,
+    CodeAddress, ModuleSpec, ModuleStatus, Modules, SymbolFrame, SymbolizeError, SymbolizeOptions,
 };
 use crate::profile::{Module, Profile};
 
@@ -60,7 +60,7 @@ pub struct Stacks {
 
 /// A step through the call tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visit {
+pub enum TreeStep {
     /// To a node from the one that calls it.
     Enter(StackId),
     /// Back from a node, all of whose callees have been left.
@@ -89,7 +89,7 @@ impl Stacks {
     /// If the recorded program is there, but in another build: every name would be wrong. For libraries that is a hint.
     pub fn resolve(
         profile: &Profile,
-        options: Options,
+        options: SymbolizeOptions,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Stacks, StacksError> {
         let specs: Vec<ModuleSpec> = profile
@@ -117,7 +117,7 @@ impl Stacks {
         }
         let symbols = modules.symbolize(&wanted, progress)?;
         let mut stacks = Stacks::default();
-        let mut builder = Builder { name_instances, ..Builder::default() };
+        let mut builder = StackBuilder { name_instances, ..StackBuilder::default() };
         for (at, (node, address)) in profile.nodes.iter().zip(&addresses).enumerate() {
             let range = match *address {
                 // The roots have no frame of their own.
@@ -209,7 +209,7 @@ impl Stacks {
     }
 
     /// Goes through the call tree: every node is entered before those that it calls, and left behind them.
-    pub fn traverse(&self, mut visit: impl FnMut(Visit)) {
+    pub fn traverse(&self, mut visit: impl FnMut(TreeStep)) {
         let nodes = self.parents.len();
         let mut first_called = vec![NO_NODE; nodes];
         let mut next_sibling = vec![NO_NODE; nodes];
@@ -225,12 +225,12 @@ impl Stacks {
             let mut entered: Vec<u32> = Vec::new();
             loop {
                 while entering != NO_NODE {
-                    visit(Visit::Enter(StackId(entering)));
+                    visit(TreeStep::Enter(StackId(entering)));
                     entered.push(entering);
                     entering = first_called[entering as usize];
                 }
                 let Some(leaving) = entered.pop() else { break };
-                visit(Visit::Leave(StackId(leaving)));
+                visit(TreeStep::Leave(StackId(leaving)));
                 entering = next_sibling[leaving as usize];
             }
         }
@@ -262,7 +262,7 @@ impl Stacks {
     /// its own frames, innermost first.
     pub fn from_tree(nodes: impl IntoIterator<Item = (StackId, Vec<NamedFrame>)>) -> Stacks {
         let mut made = Stacks::default();
-        let mut builder = Builder::default();
+        let mut builder = StackBuilder::default();
         made.by_node = vec![(0, 0); StackId::FIRST.0 as usize];
         made.parents = vec![StackId::ROOT; StackId::FIRST.0 as usize];
         for (parent, frames) in nodes {
@@ -280,18 +280,18 @@ impl Stacks {
 
 /// Interns frames and lists of frames while stacks are being built.
 #[derive(Default)]
-struct Builder {
+struct StackBuilder {
     name_instances: bool,
     known: HashMap<NamedFrame, FrameId>,
     lists: HashMap<(u32, CodeAddress), (u32, u32)>,
 }
 
-impl Builder {
+impl StackBuilder {
     fn list(
         &mut self,
         stacks: &mut Stacks,
         key: (u32, CodeAddress),
-        look_up: impl FnOnce() -> (Vec<Frame>, String),
+        look_up: impl FnOnce() -> (Vec<SymbolFrame>, String),
     ) -> (u32, u32) {
         if let Some(range) = self.lists.get(&key) {
             return *range;
@@ -302,7 +302,7 @@ impl Builder {
         let start = stacks.lists.len() as u32;
         for frame in frames {
             let runtime = is_runtime(&frame.function, frame.file.as_deref(), &module_path);
-            let Frame { function, generics, file, line, inlined, .. } = frame;
+            let SymbolFrame { function, generics, file, line, inlined, .. } = frame;
             let (outer, closure) = function.split_at(instance_of(&function).len());
             // The symbols of some name their types already, such as `drop_in_place<T>`.
             let generics = generics.filter(|_| self.name_instances && function_of(outer) == outer);
@@ -375,9 +375,17 @@ fn may_be_another_build(module: &Module, started_unix_ns: u64) -> bool {
     module.build_id.is_empty() && written().is_ok_and(|written| written > started)
 }
 
-fn nameless(pc: u64) -> Frame {
+fn nameless(pc: u64) -> SymbolFrame {
     let function = format!("{pc:#x}").into();
-    Frame { function, generics: None, file: None, line: None, column: None, inlined: false, resolved: false }
+    SymbolFrame {
+        function,
+        generics: None,
+        file: None,
+        line: None,
+        column: None,
+        inlined: false,
+        resolved: false,
+    }
 }
 
 #[cfg(test)]
@@ -392,12 +400,12 @@ mod tests {
         let stacks = Stacks { parents, ..Stacks::default() };
         let (mut entered, mut steps) = (Vec::new(), Vec::new());
         stacks.traverse(|step| match step {
-            Visit::Enter(node) => {
+            TreeStep::Enter(node) => {
                 assert_eq!(stacks.parents[node.0 as usize].0.max(2), entered.last().copied().unwrap_or(2));
                 entered.push(node.0);
                 steps.push(node.0 as i32);
             }
-            Visit::Leave(node) => {
+            TreeStep::Leave(node) => {
                 assert_eq!(entered.pop(), Some(node.0));
                 steps.push(-(node.0 as i32));
             }
@@ -417,7 +425,7 @@ mod tests {
             profile.process.started_unix_ns = started_unix_ns;
             profile.nodes = vec![Node::default(); StackId::FIRST.0 as usize];
             profile.nodes.push(Node { pc: 0x1000, module, ..Node::default() });
-            Stacks::resolve(&profile, Options::default(), &|_, _| {}).expect("no wrong build").hints
+            Stacks::resolve(&profile, SymbolizeOptions::default(), &|_, _| {}).expect("no wrong build").hints
         };
         let doubt = |hints: Vec<String>| hints.iter().any(|hint| hint.contains("if it was rebuilt"));
         assert!(doubt(hints(&[], written - 1, Some(0))));

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::{FAINT, GROWTH, HEADING, RELEASE};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
-use crate::units::{Safe, Unit, count, more, time};
+use crate::units::{Safe, SizeUnit, count, more, time};
 
 /// Columns that `lines` has besides the usual ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,7 +41,7 @@ pub struct Shape {
     /// Columns besides the usual ones.
     pub columns: Vec<LinesColumn>,
     /// The unit of sizes; without one the largest figure of a column chooses it.
-    pub unit: Option<Unit>,
+    pub unit: Option<SizeUnit>,
     /// Digits behind the point.
     pub precision: usize,
 }
@@ -100,7 +100,7 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     let largest = |figure: &dyn Fn(&LineRow) -> Option<u64>| {
         function.lines.iter().filter_map(figure).max().unwrap_or(0)
     };
-    let fitting = |largest| shape.unit.unwrap_or_else(|| Unit::fitting(largest));
+    let fitting = |largest| shape.unit.unwrap_or_else(|| SizeUnit::fitting(largest));
     let usage = fitting(largest(&|row| row.mem_usage));
     let increment = fitting(largest(&|row| row.increment.map(i64::unsigned_abs)));
     let sum = fitting(function.increment.unsigned_abs()).show_to(function.increment, shape.precision);
@@ -180,7 +180,7 @@ struct Widths {
 }
 
 impl Cells {
-    fn of(row: &LineRow, usage: Unit, increment: Unit, shape: &Shape) -> Cells {
+    fn of(row: &LineRow, usage: SizeUnit, increment: SizeUnit, shape: &Shape) -> Cells {
         let precision = shape.precision;
         Cells {
             usage: row.mem_usage.map_or_else(String::new, |bytes| usage.show_to(bytes as i64, precision)),
@@ -225,7 +225,7 @@ fn title(column: LinesColumn) -> &'static str {
 
 /// In the unit that was asked for, or the one that fits.
 fn size(shape: &Shape, bytes: i64) -> String {
-    shape.unit.unwrap_or_else(|| Unit::fitting(bytes.unsigned_abs())).show_to(bytes, shape.precision)
+    shape.unit.unwrap_or_else(|| SizeUnit::fitting(bytes.unsigned_abs())).show_to(bytes, shape.precision)
 }
 
 /// Empty where the line has none.

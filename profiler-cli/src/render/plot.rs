@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use crate::analyze::timeline::{SamplePoint, Timeline};
-use crate::units::Unit;
+use crate::units::SizeUnit;
 
 /// What a timeline can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -98,9 +98,9 @@ pub(super) struct Axis {
 
 impl Axis {
     fn of_bytes(largest: u64) -> Axis {
-        let unit = Unit::fitting(largest);
+        let unit = SizeUnit::fitting(largest);
         let size = unit.size() as f64;
-        let step = round_step(largest as f64 / size).max(if unit == Unit::B { 1.0 } else { 0.0 });
+        let step = round_step(largest as f64 / size).max(if unit == SizeUnit::B { 1.0 } else { 0.0 });
         Axis::new(largest as f64, step * size, |value| format!("{} {}", short(value / size), unit.name()))
     }
 

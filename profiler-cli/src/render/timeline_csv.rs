@@ -14,20 +14,20 @@ use crate::analyze::timeline::Timeline;
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
     let mut out = csv::Writer::from_writer(out);
-    let mut row = |row: Row<'_>| out.serialize(row).map_err(csv_cause);
+    let mut row = |row: TimelineCsvRow<'_>| out.serialize(row).map_err(csv_cause);
     for point in &timeline.heap {
-        row(Row {
+        row(TimelineCsvRow {
             kind: "heap",
             start_ns: point.start_ns,
             end_ns: Some(point.end_ns),
             heap_min: Some(point.min),
             heap_max: Some(point.max),
             heap_last: Some(point.last),
-            ..Row::default()
+            ..TimelineCsvRow::default()
         })?;
     }
     for sample in &timeline.samples {
-        row(Row {
+        row(TimelineCsvRow {
             kind: "sample",
             start_ns: sample.ns,
             rss: Some(sample.rss),
@@ -36,28 +36,28 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
             minor_faults: Some(sample.minor_faults),
             major_faults: Some(sample.major_faults),
             tracker_bytes: Some(sample.tracker_bytes),
-            ..Row::default()
+            ..TimelineCsvRow::default()
         })?;
     }
     for mark in &timeline.marks {
-        row(Row {
+        row(TimelineCsvRow {
             kind: "mark",
             start_ns: mark.ns,
             heap_last: Some(mark.live_bytes),
             name: Some(Cell(&mark.name)),
             thread: Some(Cell(&mark.thread)),
-            ..Row::default()
+            ..TimelineCsvRow::default()
         })?;
     }
     for function in &timeline.functions {
         for span in &function.spans {
-            row(Row {
+            row(TimelineCsvRow {
                 kind: "call",
                 start_ns: span.start_ns,
                 end_ns: Some(span.end_ns),
                 name: Some(Cell(&function.function)),
                 thread: Some(Cell(&span.thread)),
-                ..Row::default()
+                ..TimelineCsvRow::default()
             })?;
         }
     }
@@ -65,7 +65,7 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
 }
 
 #[derive(Default, Serialize)]
-struct Row<'a> {
+struct TimelineCsvRow<'a> {
     kind: &'static str,
     start_ns: u64,
     end_ns: Option<u64>,

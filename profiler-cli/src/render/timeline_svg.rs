@@ -42,11 +42,11 @@ svg { --paper: #0d1117; --ink: #e6edf3; --grid: #30363d; --heap: #58a6ff; --seco
 ";
 
 /// Where times are.
-struct Frame {
+struct TimeScale {
     duration: f64,
 }
 
-impl Frame {
+impl TimeScale {
     fn x(&self, ns: u64) -> f64 {
         LEFT + (ns as f64 / self.duration).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
     }
@@ -54,7 +54,7 @@ impl Frame {
 
 fn draw(timeline: &Timeline, series: &[Series]) -> String {
     let panels = panels(timeline, series);
-    let frame = Frame { duration: timeline.duration_ns.max(1) as f64 };
+    let scale = TimeScale { duration: timeline.duration_ns.max(1) as f64 };
     let functions = timeline.functions.len().min(MOST_FUNCTIONS);
     let heights: Vec<f64> =
         (0..panels.len()).map(|number| if number == 0 { PANEL } else { SMALL_PANEL }).collect();
@@ -78,19 +78,19 @@ fn draw(timeline: &Timeline, series: &[Series]) -> String {
     text(&mut svg, (LEFT, 42.0), "", &peak);
     let mut top = TOP;
     for (panel, height) in panels.iter().zip(&heights) {
-        draw_panel(&mut svg, timeline, panel, &frame, (top + 14.0, height - 14.0));
+        draw_panel(&mut svg, timeline, panel, &scale, (top + 14.0, height - 14.0));
         top += height + GAP;
     }
-    draw_marks(&mut svg, timeline, &frame, (TOP + 14.0, plots - GAP));
+    draw_marks(&mut svg, timeline, &scale, (TOP + 14.0, plots - GAP));
     for (at, function) in timeline.functions.iter().take(functions).enumerate() {
-        draw_calls(&mut svg, function, &frame, plots + at as f64 * (BAR + 6.0));
+        draw_calls(&mut svg, function, &scale, plots + at as f64 * (BAR + 6.0));
     }
     svg.push_str("</svg>\n");
     svg
 }
 
 /// `place`: upper end and height of the plot.
-fn draw_panel(svg: &mut String, timeline: &Timeline, panel: &Panel, frame: &Frame, place: (f64, f64)) {
+fn draw_panel(svg: &mut String, timeline: &Timeline, panel: &Panel, scale: &TimeScale, place: (f64, f64)) {
     let (top, height) = place;
     let bottom = top + height;
     let y = |value: f64| bottom - panel.axis.place(value) * height;
@@ -100,7 +100,7 @@ fn draw_panel(svg: &mut String, timeline: &Timeline, panel: &Panel, frame: &Fram
         text(svg, (LEFT - 8.0, y + 4.0), "end", label);
     }
     for (value, label) in &Axis::of_time(timeline.duration_ns).ticks {
-        let x = frame.x(*value as u64);
+        let x = scale.x(*value as u64);
         line(svg, "grid", (x, bottom), (x, bottom + 5.0));
         text(svg, (x, bottom + 18.0), "middle", label);
     }
@@ -117,13 +117,13 @@ fn draw_panel(svg: &mut String, timeline: &Timeline, panel: &Panel, frame: &Fram
             let _ = writeln!(
                 svg,
                 "<path class=\"area\" d=\"{}\"><title>live heap, exact</title></path>",
-                heap_path(timeline, frame, &y)
+                heap_path(timeline, scale, &y)
             );
         } else {
             let _ = writeln!(
                 svg,
                 "<path class=\"line s{number}\" d=\"{}\"><title>{}</title></path>",
-                sample_path(timeline, *series, frame, &y),
+                sample_path(timeline, *series, scale, &y),
                 series.title()
             );
         }
@@ -131,10 +131,10 @@ fn draw_panel(svg: &mut String, timeline: &Timeline, panel: &Panel, frame: &Fram
 }
 
 /// The most of every interval from left to right, and the axis back; intervals narrower than a pixel become one.
-fn heap_path(timeline: &Timeline, frame: &Frame, y: &impl Fn(f64) -> f64) -> String {
+fn heap_path(timeline: &Timeline, scale: &TimeScale, y: &impl Fn(f64) -> f64) -> String {
     let mut steps: Vec<(i64, i64, u64)> = Vec::new();
     for point in &timeline.heap {
-        let (first, last) = (frame.x(point.start_ns).floor() as i64, frame.x(point.end_ns).ceil() as i64);
+        let (first, last) = (scale.x(point.start_ns).floor() as i64, scale.x(point.end_ns).ceil() as i64);
         match steps.last_mut() {
             Some((start, end, most)) if *start == first || *most == point.max => {
                 (*end, *most) = (last.max(*end), point.max.max(*most));
@@ -151,10 +151,10 @@ fn heap_path(timeline: &Timeline, frame: &Frame, y: &impl Fn(f64) -> f64) -> Str
     path
 }
 
-fn sample_path(timeline: &Timeline, series: Series, frame: &Frame, y: &impl Fn(f64) -> f64) -> String {
+fn sample_path(timeline: &Timeline, series: Series, scale: &TimeScale, y: &impl Fn(f64) -> f64) -> String {
     let mut path = String::new();
     for (ns, value) in series.values(timeline) {
-        let (x, y) = (frame.x(ns), y(value as f64));
+        let (x, y) = (scale.x(ns), y(value as f64));
         if path.is_empty() {
             let _ = write!(path, "M{x:.1} {y:.1}");
         } else {
@@ -169,10 +169,10 @@ fn sample_path(timeline: &Timeline, series: Series, frame: &Frame, y: &impl Fn(f
 }
 
 /// `place`: upper and lower end of the lines.
-fn draw_marks(svg: &mut String, timeline: &Timeline, frame: &Frame, place: (f64, f64)) {
+fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, place: (f64, f64)) {
     let mut free = 0.0;
     for mark in timeline.marks.iter().take(MOST_MARKS) {
-        let x = frame.x(mark.ns);
+        let x = scale.x(mark.ns);
         let about = format!(
             "{} · {} live · {} · {}",
             mark.name,
@@ -198,7 +198,7 @@ fn draw_marks(svg: &mut String, timeline: &Timeline, frame: &Frame, place: (f64,
     }
 }
 
-fn draw_calls(svg: &mut String, function: &FunctionSpans, frame: &Frame, top: f64) {
+fn draw_calls(svg: &mut String, function: &FunctionSpans, scale: &TimeScale, top: f64) {
     let last = function.function.rsplit("::").next().unwrap_or_default();
     let name: String = last.chars().take(14).collect();
     let calls = plural(function.spans.len() as u64, "call");
@@ -209,7 +209,7 @@ fn draw_calls(svg: &mut String, function: &FunctionSpans, frame: &Frame, top: f6
     longest.sort_by_key(|span| std::cmp::Reverse(span.end_ns.saturating_sub(span.start_ns)));
     longest.truncate(MOST_SPANS);
     for span in longest {
-        let (x, end) = (frame.x(span.start_ns), frame.x(span.end_ns));
+        let (x, end) = (scale.x(span.start_ns), scale.x(span.end_ns));
         let _ = writeln!(
             svg,
             "<rect class=\"call\" x=\"{x:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{BAR}\"><title>{} · {} to {} · {}</title></rect>",

@@ -7,9 +7,9 @@ use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 
-/// Size of the picture in characters: of the whole width, and of the height of one panel.
+/// PlotSize of the picture in characters: of the whole width, and of the height of one panel.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
+pub struct PlotSize {
     /// Columns, labels included.
     pub width: usize,
     /// Rows of the memory panel; others have half of them.
@@ -20,7 +20,7 @@ pub struct Size {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: Size) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: PlotSize) -> io::Result<()> {
     writeln!(
         out,
         "{HEADING}{}{HEADING:#}  {FAINT}pid {}, {}, {}{FAINT:#}",
@@ -302,7 +302,7 @@ mod tests {
     fn drawn(series: &[Series]) -> Vec<String> {
         let mut out = Vec::new();
         // Ten columns, one for a millisecond; four rows, one for two bytes.
-        write(&mut out, &timeline(), series, Size { width: LABEL + 2 + 10, height: 4 }).unwrap();
+        write(&mut out, &timeline(), series, PlotSize { width: LABEL + 2 + 10, height: 4 }).unwrap();
         let text = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
         text.lines().map(str::to_owned).collect()
     }

@@ -13,16 +13,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use fixture::{Built, Place, build_id, chains, line_of, symbolize, wreck_sections};
 use profiler_cli::names::symbolize::classify::is_runtime;
 use profiler_cli::names::symbolize::{
-    CodeAddress, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError,
+    CodeAddress, ModuleSpec, ModuleStatus, Modules, SymbolizeError, SymbolizeOptions,
 };
 
 /// No system folders, so that the machine cannot change a result.
-fn options() -> Options {
-    Options { debug_roots: Vec::new(), ..Options::default() }
+fn options() -> SymbolizeOptions {
+    SymbolizeOptions { debug_roots: Vec::new(), ..SymbolizeOptions::default() }
 }
 
-fn with_dirs(dirs: &[&Path]) -> Options {
-    Options { symbol_dirs: dirs.iter().map(|&dir| dir.to_owned()).collect(), ..options() }
+fn with_dirs(dirs: &[&Path]) -> SymbolizeOptions {
+    SymbolizeOptions { symbol_dirs: dirs.iter().map(|&dir| dir.to_owned()).collect(), ..options() }
 }
 
 /// The places of the fixture where `leaf` is inlined into `middle`, and that into `work`.
@@ -101,8 +101,8 @@ fn the_result_depends_on_neither_threads_nor_order_nor_cache() {
     let addresses: Vec<CodeAddress> = (first..first + 9000).map(CodeAddress::exact).collect();
     let shuffled: Vec<CodeAddress> = addresses.iter().rev().chain(&addresses[..10]).copied().collect();
     let cache = tempfile::tempdir().expect("a temporary folder");
-    let cached = || Options { cache_dir: Some(cache.path().join("symbols")), ..options() };
-    let workers = |count| Options { max_workers: NonZeroUsize::new(count), ..options() };
+    let cached = || SymbolizeOptions { cache_dir: Some(cache.path().join("symbols")), ..options() };
+    let workers = |count| SymbolizeOptions { max_workers: NonZeroUsize::new(count), ..options() };
     let expected = symbolize(&built.spec(), &addresses, workers(1));
     assert!(
         addresses.iter().any(|&address| symbols_differ(&expected, address)),
@@ -129,7 +129,7 @@ fn a_second_run_reads_no_debug_info() {
     let addresses = built.addresses_of("4work");
     let (known, later) = addresses.split_at(addresses.len() / 2);
     let cache = tempfile::tempdir().expect("a temporary folder");
-    let cached = || Options { cache_dir: Some(cache.path().to_owned()), ..options() };
+    let cached = || SymbolizeOptions { cache_dir: Some(cache.path().to_owned()), ..options() };
     let complete = symbolize(&built.spec(), &addresses, options());
     symbolize(&built.spec(), known, cached());
     // What was not asked for before is added to what is there.
@@ -152,8 +152,11 @@ fn a_cache_that_cannot_be_written_is_a_warning() {
     let addresses = built.addresses_of("4work");
     let file = built.file("no-folder");
     fs::write(&file, "").expect("a writable folder");
-    let symbols =
-        symbolize(&built.spec(), &addresses, Options { cache_dir: Some(file.join("cache")), ..options() });
+    let symbols = symbolize(
+        &built.spec(),
+        &addresses,
+        SymbolizeOptions { cache_dir: Some(file.join("cache")), ..options() },
+    );
     assert_eq!(&*symbols.frames(0, addresses[0])[0].function, "fixture::inner::work");
     assert!(matches!(symbols.warnings(), [warning] if warning.contains("no-folder")));
 }

@@ -13,9 +13,9 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::Frame;
-use super::locate::Files;
-use super::names::Names;
+use super::SymbolFrame;
+use super::demangle::NameInterner;
+use super::locate::ModuleFiles;
 use super::status::BuildId;
 
 /// Raised whenever the format changes, or the same debug info would give other frames.
@@ -28,17 +28,17 @@ const MAX_FILE: u64 = 1 << 30;
 const MAX_BUILD_ID: usize = 64;
 
 /// The frames of a module's addresses.
-pub(super) type FrameMap = BTreeMap<u64, Arc<[Frame]>>;
+pub(super) type FrameMap = BTreeMap<u64, Arc<[SymbolFrame]>>;
 
 /// The state of a file that frames were made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SourceFile {
+pub(super) struct FileVersion {
     path: PathBuf,
     /// Length and time of the last change; `None` if there is no such file (yet).
     state: Option<(u64, i128)>,
 }
 
-impl SourceFile {
+impl FileVersion {
     fn now(path: &Path) -> Self {
         let state = fs::metadata(path).ok().map(|metadata| {
             let modified = metadata.modified().ok();
@@ -53,34 +53,39 @@ impl SourceFile {
 }
 
 /// The files whose state decides whether cached frames still hold.
-pub(super) fn sources(files: &Files) -> Vec<SourceFile> {
+pub(super) fn sources(files: &ModuleFiles) -> Vec<FileVersion> {
     let debug = files.debug.iter();
     let debug =
         debug.flat_map(|debug| [Some(&debug.path), debug.shared.as_ref(), debug.package.as_ref()]).flatten();
     let mut paths: Vec<&PathBuf> = debug.chain(&files.symbols).collect();
     paths.sort_unstable();
     paths.dedup();
-    paths.into_iter().map(|path| SourceFile::now(path)).collect()
+    paths.into_iter().map(|path| FileVersion::now(path)).collect()
 }
 
 /// The state of files that were found only by reading the debug info.
-pub(super) fn split_sources(paths: &[PathBuf]) -> Vec<SourceFile> {
-    paths.iter().map(|path| SourceFile::now(path)).collect()
+pub(super) fn split_sources(paths: &[PathBuf]) -> Vec<FileVersion> {
+    paths.iter().map(|path| FileVersion::now(path)).collect()
 }
 
 /// What was read back.
 #[derive(Debug, Default)]
-pub(super) struct Cached {
+pub(super) struct CachedFrames {
     pub(super) frames: FrameMap,
-    pub(super) split: Vec<SourceFile>,
+    pub(super) split: Vec<FileVersion>,
 }
 
 /// Reads the frames of `build_id`, none if there are none that hold.
-pub(super) fn load(dir: &Path, build_id: &[u8], sources: &[SourceFile], names: &Names) -> Cached {
+pub(super) fn load(
+    dir: &Path,
+    build_id: &[u8],
+    sources: &[FileVersion],
+    names: &NameInterner,
+) -> CachedFrames {
     read(dir, build_id, sources, names).unwrap_or_default()
 }
 
-fn read(dir: &Path, build_id: &[u8], sources: &[SourceFile], names: &Names) -> Option<Cached> {
+fn read(dir: &Path, build_id: &[u8], sources: &[FileVersion], names: &NameInterner) -> Option<CachedFrames> {
     let path = file_path(dir, build_id)?;
     if fs::metadata(&path).ok()?.len() > MAX_FILE {
         return None;
@@ -90,37 +95,37 @@ fn read(dir: &Path, build_id: &[u8], sources: &[SourceFile], names: &Names) -> O
     if header != header_of(body) {
         return None;
     }
-    let stored: Stored = postcard::from_bytes(body).ok()?;
+    let stored: StoredModule = postcard::from_bytes(body).ok()?;
     let holds = stored.build_id == build_id
         && stored.sources == sources
-        && stored.split.iter().all(|source| SourceFile::now(&source.path) == *source);
+        && stored.split.iter().all(|source| FileVersion::now(&source.path) == *source);
     if !holds {
         return None;
     }
     let strings: Vec<Arc<str>> = stored.strings.iter().map(|text| names.intern(text)).collect();
     let mut frames = FrameMap::new();
     for StoredAddress { address, frames: stored } in stored.addresses {
-        let decoded: Option<Arc<[Frame]>> = stored.iter().map(|frame| frame.decode(&strings)).collect();
+        let decoded: Option<Arc<[SymbolFrame]>> = stored.iter().map(|frame| frame.decode(&strings)).collect();
         frames.insert(address, decoded.filter(|frames| !frames.is_empty())?);
     }
-    Some(Cached { frames, split: stored.split })
+    Some(CachedFrames { frames, split: stored.split })
 }
 
 /// Writes the frames of `build_id`, atomically and readable by the user alone.
 pub(super) fn store(
     dir: &Path,
     build_id: &[u8],
-    sources: Vec<SourceFile>,
-    cached: Cached,
+    sources: Vec<FileVersion>,
+    cached: CachedFrames,
 ) -> Result<(), std::io::Error> {
     let Some(path) = file_path(dir, build_id) else { return Ok(()) };
-    let mut strings = Strings::default();
+    let mut strings = StringTable::default();
     let addresses = cached.frames.iter().map(|(&address, frames)| StoredAddress {
         address,
         frames: frames.iter().map(|frame| StoredFrame::encode(frame, &mut strings)).collect(),
     });
     let addresses = addresses.collect();
-    let stored = Stored {
+    let stored = StoredModule {
         build_id: build_id.to_vec(),
         sources,
         split: cached.split,
@@ -160,10 +165,10 @@ fn make_private_dir(dir: &Path) -> Result<(), std::io::Error> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredModule {
     build_id: Vec<u8>,
-    sources: Vec<SourceFile>,
-    split: Vec<SourceFile>,
+    sources: Vec<FileVersion>,
+    split: Vec<FileVersion>,
     strings: Vec<String>,
     addresses: Vec<StoredAddress>,
 }
@@ -186,7 +191,7 @@ struct StoredFrame {
 }
 
 impl StoredFrame {
-    fn encode(frame: &Frame, strings: &mut Strings) -> Self {
+    fn encode(frame: &SymbolFrame, strings: &mut StringTable) -> Self {
         Self {
             function: strings.index(&frame.function),
             generics: frame.generics.as_ref().map(|generics| strings.index(generics)),
@@ -198,13 +203,13 @@ impl StoredFrame {
         }
     }
 
-    fn decode(&self, strings: &[Arc<str>]) -> Option<Frame> {
+    fn decode(&self, strings: &[Arc<str>]) -> Option<SymbolFrame> {
         let string = |index: u32| strings.get(usize::try_from(index).ok()?).cloned();
         let optional = |index: Option<u32>| match index {
             Some(index) => string(index).map(Some),
             None => Some(None),
         };
-        Some(Frame {
+        Some(SymbolFrame {
             function: string(self.function)?,
             generics: optional(self.generics)?,
             file: optional(self.file)?,
@@ -217,12 +222,12 @@ impl StoredFrame {
 }
 
 #[derive(Default)]
-struct Strings {
+struct StringTable {
     list: Vec<String>,
     indices: HashMap<Arc<str>, u32>,
 }
 
-impl Strings {
+impl StringTable {
     fn index(&mut self, text: &Arc<str>) -> u32 {
         *self.indices.entry(Arc::clone(text)).or_insert_with(|| {
             self.list.push(text.as_ref().to_owned());
@@ -235,8 +240,8 @@ impl Strings {
 mod tests {
     use super::*;
 
-    fn frame(function: &str, file: Option<&str>, inlined: bool) -> Frame {
-        Frame {
+    fn frame(function: &str, file: Option<&str>, inlined: bool) -> SymbolFrame {
+        SymbolFrame {
             function: function.into(),
             generics: inlined.then(|| "<u8>".into()),
             file: file.map(Arc::from),
@@ -248,7 +253,7 @@ mod tests {
     }
 
     fn frames() -> FrameMap {
-        let nested: Arc<[Frame]> =
+        let nested: Arc<[SymbolFrame]> =
             [frame("push", Some("/src/vec.rs"), true), frame("app::main", Some("main.rs"), false)].into();
         FrameMap::from([(0x10, nested), (0x20, [frame("malloc", None, false)].into())])
     }
@@ -270,17 +275,17 @@ mod tests {
             self.dir.path().join("cache/symbols")
         }
 
-        fn sources(&self) -> Vec<SourceFile> {
-            vec![SourceFile::now(&self.source)]
+        fn sources(&self) -> Vec<FileVersion> {
+            vec![FileVersion::now(&self.source)]
         }
 
         fn store(&self, split: &[PathBuf]) {
-            let cached = Cached { frames: frames(), split: split_sources(split) };
+            let cached = CachedFrames { frames: frames(), split: split_sources(split) };
             store(&self.cache(), &[1, 2], self.sources(), cached).expect("a writable folder");
         }
 
         fn load(&self) -> FrameMap {
-            load(&self.cache(), &[1, 2], &self.sources(), &Names::default()).frames
+            load(&self.cache(), &[1, 2], &self.sources(), &NameInterner::default()).frames
         }
 
         fn file(&self) -> PathBuf {
@@ -294,7 +299,7 @@ mod tests {
         assert!(fixture.load().is_empty());
         fixture.store(&[]);
         assert_eq!(fixture.load(), frames());
-        assert!(load(&fixture.cache(), &[3], &fixture.sources(), &Names::default()).frames.is_empty());
+        assert!(load(&fixture.cache(), &[3], &fixture.sources(), &NameInterner::default()).frames.is_empty());
     }
 
     #[cfg(unix)]

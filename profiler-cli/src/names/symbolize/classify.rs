@@ -5,10 +5,10 @@
 //! else is the user's code, dependencies from a registry included.
 //!
 //! A known file decides before a name does: `Vec::push` has the user's types in its name and is compiled into the user's
-//! crate, but its file says where it was written. Names are a guess where there is no file, made by the crate that must
+//! crate, but its file says where it was written. NameInterner are a guess where there is no file, made by the crate that must
 //! contain the `impl`.
 
-use super::names::last_segment;
+use super::demangle::last_segment;
 use crate::names::own_crates::{is_recorder_crate, is_recorder_folder, is_runtime_crate};
 use crate::names::rust_path::{ImplName, crate_of};
 

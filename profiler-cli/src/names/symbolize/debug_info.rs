@@ -23,11 +23,11 @@ pub(super) const MAX_ENTRY_DEPTH: isize = 8192;
 /// More `.dwo` files than any program has.
 const MAX_SPLIT_FILES: usize = 100_000;
 
-type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
+type DwarfSlice<'a> = EndianSlice<'a, RunTimeEndian>;
 
 /// What [`inspect`] learned.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Inspected {
+pub(super) struct Inspection {
     /// The files of split debug info that the units name, whether they exist or not.
     pub(super) split_files: Vec<PathBuf>,
     /// What its generic functions were made for.
@@ -37,8 +37,8 @@ pub(super) struct Inspected {
 /// Reads all entries once, and refuses what the reader must not see.
 ///
 /// PERF: about 0.1 s for the debug info of a 100 MB program; it is done only when an address is not in the cache.
-pub(super) fn inspect(files: &DebugFiles) -> Result<Inspected, String> {
-    let mut found = Inspected::default();
+pub(super) fn inspect(files: &DebugFiles) -> Result<Inspection, String> {
+    let mut found = Inspection::default();
     with_object(&files.path, |object, endian| {
         let sections = DwarfSections::load(|id| section_bytes(object, id.name()))?;
         let dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, endian));
@@ -146,9 +146,9 @@ fn inspect_package(path: &Path, instances: &mut Instances) -> Result<(), String>
 
 /// Walks every entry of every unit. An entry that cannot be read ends its unit: the reader stops at the same place.
 fn inspect_units<'a>(
-    mut dwarf: Dwarf<Slice<'a>>,
+    mut dwarf: Dwarf<DwarfSlice<'a>>,
     instances: &mut Instances,
-    visit: &mut dyn FnMut(&Dwarf<Slice<'a>>, UnitHeader<Slice<'a>>),
+    visit: &mut dyn FnMut(&Dwarf<DwarfSlice<'a>>, UnitHeader<DwarfSlice<'a>>),
 ) -> Result<(), String> {
     dwarf.populate_abbreviations_cache(AbbreviationsCacheStrategy::Duplicates);
     let mut units = dwarf.units();
@@ -163,8 +163,8 @@ fn inspect_units<'a>(
 
 /// Reads the entries of a unit: the deepest nesting, or as `Err` the deepest before it became unreadable.
 fn read_entries<'a>(
-    dwarf: &Dwarf<Slice<'a>>,
-    header: &UnitHeader<Slice<'a>>,
+    dwarf: &Dwarf<DwarfSlice<'a>>,
+    header: &UnitHeader<DwarfSlice<'a>>,
     instances: &mut Instances,
 ) -> Result<isize, isize> {
     let abbreviations = dwarf.abbreviations(header).map_err(|_| 0_isize)?;
@@ -186,7 +186,7 @@ fn read_entries<'a>(
 }
 
 /// The `.dwo` file that a unit stands for, if it is one of those.
-fn split_file(dwarf: &Dwarf<Slice<'_>>, header: UnitHeader<Slice<'_>>) -> Option<PathBuf> {
+fn split_file(dwarf: &Dwarf<DwarfSlice<'_>>, header: UnitHeader<DwarfSlice<'_>>) -> Option<PathBuf> {
     let unit = dwarf.unit(header).ok()?;
     unit.dwo_id?;
     let name = dwarf.attr_string(&unit, unit.dwo_name().ok()??).ok()?;

@@ -11,7 +11,7 @@ use addr2line::gimli::{
 };
 use foldhash::HashMap;
 
-use super::names::is_mangled;
+use super::demangle::is_mangled;
 
 /// The types of a module's generic functions.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -5,32 +5,32 @@
 
 use std::path::{Path, PathBuf};
 
-use super::object_file::{Facts, file_crc, path_from_bytes};
+use super::object_file::{ObjectFacts, file_crc, path_from_bytes};
 use super::status::ModuleStatus;
 use super::symbol_dirs::{SymbolDirs, debug_file_name};
-use super::{ModuleSpec, Options};
+use super::{ModuleSpec, SymbolizeOptions};
 
 /// A module and the files that describe it.
-pub(super) struct Located {
+pub(super) struct LocatedModule {
     pub(super) spec: ModuleSpec,
     /// The file's name without folders, for frames that nobody can name.
     pub(super) name: String,
-    pub(super) files: Result<Files, ModuleStatus>,
+    pub(super) files: Result<ModuleFiles, ModuleStatus>,
 }
 
-/// Files that belong to the recorded build.
+/// ModuleFiles that belong to the recorded build.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct ModuleFiles {
     /// The recorded build-id, or that of the file if none was recorded.
     pub(super) build_id: Vec<u8>,
     /// The file with the instructions, if it is there.
     pub(super) binary: Option<PathBuf>,
-    /// Files with symbol tables, the richest first.
+    /// ModuleFiles with symbol tables, the richest first.
     pub(super) symbols: Vec<PathBuf>,
     pub(super) debug: Option<DebugFiles>,
 }
 
-impl Files {
+impl ModuleFiles {
     /// The file to name when speaking of the module.
     pub(super) fn main_path(&self) -> PathBuf {
         let debug = self.debug.iter().map(|debug| &debug.path);
@@ -49,20 +49,20 @@ pub(super) struct DebugFiles {
 }
 
 /// Looks for the files of one module.
-pub(super) fn locate(spec: &ModuleSpec, options: &Options, dirs: &SymbolDirs) -> Located {
+pub(super) fn locate(spec: &ModuleSpec, options: &SymbolizeOptions, dirs: &SymbolDirs) -> LocatedModule {
     let name = spec.path.file_name().unwrap_or(spec.path.as_os_str()).to_string_lossy().into_owned();
-    Located { spec: spec.clone(), name, files: Search { spec, options, dirs }.run() }
+    LocatedModule { spec: spec.clone(), name, files: FileSearch { spec, options, dirs }.run() }
 }
 
-struct Search<'a> {
+struct FileSearch<'a> {
     spec: &'a ModuleSpec,
-    options: &'a Options,
+    options: &'a SymbolizeOptions,
     dirs: &'a SymbolDirs,
 }
 
-impl Search<'_> {
-    fn run(&self) -> Result<Files, ModuleStatus> {
-        let at_path = Facts::read(&self.spec.path);
+impl FileSearch<'_> {
+    fn run(&self) -> Result<ModuleFiles, ModuleStatus> {
+        let at_path = ObjectFacts::read(&self.spec.path);
         if let Ok(facts) = &at_path
             && (self.spec.build_id.is_empty() || facts.build_id == self.spec.build_id)
         {
@@ -83,13 +83,13 @@ impl Search<'_> {
     }
 
     /// The recorded build at another place than the recorded path: the file itself, or else its debug file.
-    fn elsewhere(&self) -> Option<(PathBuf, Facts)> {
+    fn elsewhere(&self) -> Option<(PathBuf, ObjectFacts)> {
         let build_id = &self.spec.build_id;
         let by_name =
             self.spec.path.file_name().into_iter().flat_map(|name| self.dirs.by_name(Path::new(name)));
         let mut debug_only = None;
         for path in by_name.chain(self.dirs.by_build_id(build_id)).chain(self.in_debug_roots(build_id)) {
-            let Ok(facts) = Facts::read(&path) else { continue };
+            let Ok(facts) = ObjectFacts::read(&path) else { continue };
             // Without a recorded build-id the user's word is all there is.
             if facts.build_id != *build_id && !build_id.is_empty() {
                 continue;
@@ -102,7 +102,7 @@ impl Search<'_> {
         debug_only
     }
 
-    fn files_of(&self, path: PathBuf, facts: &Facts) -> Files {
+    fn files_of(&self, path: PathBuf, facts: &ObjectFacts) -> ModuleFiles {
         let debug = self.debug_file(&path, facts);
         let mut symbols: Vec<PathBuf> = debug.iter().map(|(path, _)| path.clone()).collect();
         if facts.has_symbols && !symbols.contains(&path) {
@@ -115,16 +115,21 @@ impl Search<'_> {
                 path: debug_path,
             })
         });
-        Files { build_id: facts.build_id.clone(), binary: facts.has_code.then_some(path), symbols, debug }
+        ModuleFiles {
+            build_id: facts.build_id.clone(),
+            binary: facts.has_code.then_some(path),
+            symbols,
+            debug,
+        }
     }
 
     /// The file with the debug info of the file at `path`, verified.
-    fn debug_file(&self, path: &Path, facts: &Facts) -> Option<(PathBuf, Facts)> {
+    fn debug_file(&self, path: &Path, facts: &ObjectFacts) -> Option<(PathBuf, ObjectFacts)> {
         if facts.has_debug_info {
-            return Some((path.to_owned(), Facts::read(path).ok()?));
+            return Some((path.to_owned(), ObjectFacts::read(path).ok()?));
         }
         let has_debug_info = |candidate: &PathBuf| {
-            let found = Facts::read(candidate).ok()?;
+            let found = ObjectFacts::read(candidate).ok()?;
             (found.has_debug_info && candidate != path).then_some(found)
         };
         let same_build = |candidate: PathBuf| {
@@ -173,7 +178,7 @@ impl Search<'_> {
     }
 
     /// Where the file that `.gnu_debuglink` names may be, in the order that debuggers look.
-    fn link_targets(&self, path: &Path, facts: &Facts) -> Vec<PathBuf> {
+    fn link_targets(&self, path: &Path, facts: &ObjectFacts) -> Vec<PathBuf> {
         let Some((link, _)) = &facts.debug_link else { return Vec::new() };
         // A bare name by definition: nothing leads out of the folders below.
         let Some(name) = path_from_bytes(link).and_then(Path::file_name).map(Path::new) else {
@@ -191,12 +196,14 @@ impl Search<'_> {
     }
 
     /// The file that `.gnu_debugaltlink` names: relative to the debug file, or by its build-id.
-    fn shared_file(&self, debug_path: &Path, facts: &Facts) -> Option<PathBuf> {
+    fn shared_file(&self, debug_path: &Path, facts: &ObjectFacts) -> Option<PathBuf> {
         let (name, build_id) = facts.alt_link.as_ref()?;
         let named = path_from_bytes(name).map(|name| debug_path.parent().unwrap_or(Path::new("")).join(name));
         let candidates =
             named.into_iter().chain(self.in_debug_roots(build_id)).chain(self.dirs.by_build_id(build_id));
-        candidates.into_iter().find(|path| Facts::read(path).is_ok_and(|found| found.build_id == *build_id))
+        candidates
+            .into_iter()
+            .find(|path| ObjectFacts::read(path).is_ok_and(|found| found.build_id == *build_id))
     }
 
     /// `FILE.dwp` beside the program, beside its debug file, or in the symbol folders. Its units carry ids of their own,
@@ -220,8 +227,8 @@ pub(super) fn package_name(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn locate_one(path: &Path, build_id: &[u8], dirs: &[&Path]) -> Located {
-        let options = Options { debug_roots: Vec::new(), ..Options::default() };
+    fn locate_one(path: &Path, build_id: &[u8], dirs: &[&Path]) -> LocatedModule {
+        let options = SymbolizeOptions { debug_roots: Vec::new(), ..SymbolizeOptions::default() };
         let dirs = SymbolDirs::new(dirs.iter().map(|&dir| dir.to_owned()).collect());
         locate(&ModuleSpec { path: path.to_owned(), build_id: build_id.to_vec() }, &options, &dirs)
     }
@@ -238,7 +245,7 @@ mod tests {
     #[test]
     fn another_build_is_refused_and_the_recorded_one_is_taken_from_the_symbol_folders() {
         let this = std::env::current_exe().expect("a test has a path");
-        let build_id = Facts::read(&this).expect("an object file").build_id;
+        let build_id = ObjectFacts::read(&this).expect("an object file").build_id;
         if build_id.is_empty() {
             println!("skipped: the linker writes no build-id");
             return;

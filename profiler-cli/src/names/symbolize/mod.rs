@@ -1,4 +1,4 @@
-//! Names for addresses: the modules of a dump and the addresses in their code in, functions, files, lines and inlined
+//! NameInterner for addresses: the modules of a dump and the addresses in their code in, functions, files, lines and inlined
 //! calls out. All of it after the fact, from the files on disk; the profiled process took no part in it.
 //!
 //! ```text
@@ -14,10 +14,10 @@ mod address;
 mod cache;
 pub mod classify;
 mod debug_info;
+mod demangle;
 mod instances;
 mod locate;
 mod lookup;
-mod names;
 mod object_file;
 mod pass;
 mod status;
@@ -33,7 +33,7 @@ use std::sync::Arc;
 pub use address::CodeAddress;
 pub use status::ModuleStatus;
 
-use locate::{Located, locate};
+use locate::{LocatedModule, locate};
 use symbol_dirs::SymbolDirs;
 use trampoline::Trampolines;
 
@@ -48,7 +48,7 @@ pub struct ModuleSpec {
 
 /// Where to look, and where to remember.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct SymbolizeOptions {
     /// Folders with copies of recorded programs or with their debug files (`--symbols DIR`): searched by file name and,
     /// with all folders below them, by build-id.
     pub symbol_dirs: Vec<PathBuf>,
@@ -57,13 +57,13 @@ pub struct Options {
     pub debug_roots: Vec<PathBuf>,
     /// Keeps what was found, by build-id; `None` keeps nothing. Made when needed, for the user alone.
     pub cache_dir: Option<PathBuf>,
-    /// Names of generic functions say what they were made for, also where symbols do not.
+    /// NameInterner of generic functions say what they were made for, also where symbols do not.
     pub name_instances: bool,
     /// At most this many threads; by default one per processor.
     pub max_workers: Option<NonZeroUsize>,
 }
 
-impl Default for Options {
+impl Default for SymbolizeOptions {
     fn default() -> Self {
         Self {
             symbol_dirs: Vec::new(),
@@ -99,9 +99,9 @@ pub enum SymbolizeError {
 
 /// The modules of a dump, their files found and compared with what was recorded.
 pub struct Modules {
-    located: Vec<Located>,
+    located: Vec<LocatedModule>,
     trampolines: Vec<Trampolines>,
-    options: Options,
+    options: SymbolizeOptions,
 }
 
 impl Modules {
@@ -109,9 +109,9 @@ impl Modules {
     ///
     /// # Errors
     ///
-    /// If one of the [symbol folders](Options::symbol_dirs) cannot be read. A module that cannot be found is no error
+    /// If one of the [symbol folders](SymbolizeOptions::symbol_dirs) cannot be read. A module that cannot be found is no error
     /// here: see [`Modules::problem`].
-    pub fn open(specs: &[ModuleSpec], options: Options) -> Result<Self, SymbolizeError> {
+    pub fn open(specs: &[ModuleSpec], options: SymbolizeOptions) -> Result<Self, SymbolizeError> {
         for path in &options.symbol_dirs {
             if let Err(source) = std::fs::read_dir(path) {
                 return Err(SymbolizeError::SymbolDir { path: path.clone(), source });
@@ -121,7 +121,7 @@ impl Modules {
         let located =
             workers::run(specs.len(), options.max_workers, |index| locate(&specs[index], &options, &dirs));
         let located = located.into_iter().zip(specs).map(|(located, spec)| {
-            located.unwrap_or_else(|reason| Located {
+            located.unwrap_or_else(|reason| LocatedModule {
                 spec: spec.clone(),
                 name: spec.path.to_string_lossy().into_owned(),
                 files: Err(ModuleStatus::Missing { path: spec.path.clone(), reason }),
@@ -170,7 +170,7 @@ impl Modules {
 
 /// One function at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub struct SymbolFrame {
     /// Demangled, without hash. The full path, except that a function inlined into another one has only its short name
     /// where there are line tables and no more (`push<u8>`).
     pub function: Arc<str>,
@@ -201,7 +201,7 @@ impl Symbols {
     ///
     /// An address that was not asked for gives one unresolved frame that names the module.
     #[must_use]
-    pub fn frames(&self, module: usize, address: CodeAddress) -> &[Frame] {
+    pub fn frames(&self, module: usize, address: CodeAddress) -> &[SymbolFrame] {
         let symbols = self.modules.get(module).unwrap_or(&self.unknown_module);
         match symbols.addresses.binary_search(&address) {
             Ok(index) => &symbols.frames[index],
@@ -225,7 +225,7 @@ impl Symbols {
 /// The frames of one module; `addresses` is sorted, `frames` goes with it.
 struct ModuleSymbols {
     addresses: Vec<CodeAddress>,
-    frames: Vec<Arc<[Frame]>>,
-    fallback: Frame,
+    frames: Vec<Arc<[SymbolFrame]>>,
+    fallback: SymbolFrame,
     status: ModuleStatus,
 }

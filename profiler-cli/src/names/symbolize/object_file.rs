@@ -12,7 +12,7 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, ReadCache, Sect
 
 /// The part of an object file that decides how it is used.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct ObjectFacts {
     /// Empty if the file has none.
     pub(super) build_id: Vec<u8>,
     /// Instructions, not only their addresses (a separate debug file has none).
@@ -25,7 +25,7 @@ pub(super) struct Facts {
     pub(super) alt_link: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Facts {
+impl ObjectFacts {
     /// Reads the headers of the file at `path`.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
         let cache = ReadCache::new(open_regular(path)?);
@@ -103,19 +103,19 @@ mod tests {
 
     #[test]
     fn this_test_is_a_file_with_code_and_symbols() {
-        let facts =
-            Facts::read(&std::env::current_exe().expect("a test has a path")).expect("it is an object file");
+        let facts = ObjectFacts::read(&std::env::current_exe().expect("a test has a path"))
+            .expect("it is an object file");
         assert!(facts.has_code && facts.has_symbols);
     }
 
     #[test]
     fn what_is_no_object_file_is_an_error() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        assert_eq!(Facts::read(folder.path()), Err("not a regular file".to_owned()));
-        assert!(Facts::read(&folder.path().join("none")).is_err());
+        assert_eq!(ObjectFacts::read(folder.path()), Err("not a regular file".to_owned()));
+        assert!(ObjectFacts::read(&folder.path().join("none")).is_err());
         let text = folder.path().join("text");
         fs::write(&text, "no object file").expect("a file");
-        assert!(Facts::read(&text).is_err());
+        assert!(ObjectFacts::read(&text).is_err());
         assert_eq!(file_crc(&text), Ok(crc32fast::hash(b"no object file")));
     }
 }

@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::object_file::Facts;
+use super::object_file::ObjectFacts;
 use super::status::BuildId;
 
 /// A walk gives up here rather than read a whole disk because someone passed `/`.
@@ -35,7 +35,7 @@ impl SymbolDirs {
         self.dirs.iter().map(move |dir| dir.join(name))
     }
 
-    /// Files that have this build-id, in a fixed order: the order of the folders, then of their paths.
+    /// ModuleFiles that have this build-id, in a fixed order: the order of the folders, then of their paths.
     pub(super) fn by_build_id(&self, build_id: &[u8]) -> Vec<PathBuf> {
         if build_id.is_empty() || self.is_empty() {
             return Vec::new();
@@ -69,7 +69,7 @@ fn index(dirs: &[PathBuf]) -> HashMap<Vec<u8>, Vec<PathBuf>> {
     for dir in dirs {
         walk(dir, 0, &mut left, &mut |path| {
             if is_elf(path)
-                && let Ok(facts) = Facts::read(path)
+                && let Ok(facts) = ObjectFacts::read(path)
                 && !facts.build_id.is_empty()
             {
                 found.entry(facts.build_id).or_default().push(path.to_owned());
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_file_is_found_by_its_build_id_wherever_it_lies() {
         let this = std::env::current_exe().expect("a test has a path");
-        let facts = Facts::read(&this).expect("it is an object file");
+        let facts = ObjectFacts::read(&this).expect("it is an object file");
         if facts.build_id.is_empty() {
             println!("skipped: the linker writes no build-id");
             return;

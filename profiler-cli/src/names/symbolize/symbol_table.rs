@@ -1,4 +1,4 @@
-//! Names by address from symbol tables: object files in, one sorted table out.
+//! NameInterner by address from symbol tables: object files in, one sorted table out.
 //!
 //! Holds every function of `.symtab` and `.dynsym`. The table's order, and so the answer to every question, depends on the
 //! files' contents alone.
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use object::{Object as _, ObjectSymbol as _, ReadCache, SymbolKind};
 
-use super::names::{demangle, last_segment};
+use super::demangle::{demangle, last_segment};
 use super::object_file::open_regular;
 
 /// Functions nested in another's range (hand-written assembly does this) are few.
@@ -16,11 +16,11 @@ const MAX_STEPS_BACK: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct SymbolTable {
     /// Sorted by `start`; among equal ones the best name first.
-    entries: Vec<Entry>,
+    entries: Vec<SymbolRange>,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
+struct SymbolRange {
     start: u64,
     rank: u8,
     name: Box<str>,
@@ -39,7 +39,7 @@ impl SymbolTable {
         Self::new(entries)
     }
 
-    fn new(mut entries: Vec<Entry>) -> Self {
+    fn new(mut entries: Vec<SymbolRange>) -> Self {
         entries.sort_unstable();
         entries.dedup_by(|later, first| later.start == first.start && later.name == first.name);
         // A symbol without a size reaches to the next one.
@@ -75,7 +75,7 @@ impl SymbolTable {
     }
 }
 
-fn collect(path: &Path, entries: &mut Vec<Entry>) -> Result<(), String> {
+fn collect(path: &Path, entries: &mut Vec<SymbolRange>) -> Result<(), String> {
     let cache = ReadCache::new(open_regular(path)?);
     let file = object::File::parse(&cache).map_err(|error| error.to_string())?;
     for symbol in file.symbols().chain(file.dynamic_symbols()) {
@@ -92,7 +92,12 @@ fn collect(path: &Path, entries: &mut Vec<Entry>) -> Result<(), String> {
         }
         let rank = u8::from(!is_function) * 2 + u8::from(!symbol.is_global());
         let start = symbol.address();
-        entries.push(Entry { start, rank, name: name.into(), end: start.saturating_add(symbol.size()) });
+        entries.push(SymbolRange {
+            start,
+            rank,
+            name: name.into(),
+            end: start.saturating_add(symbol.size()),
+        });
     }
     Ok(())
 }
@@ -102,7 +107,7 @@ mod tests {
     use super::*;
 
     fn table(symbols: &[(u64, u64, u8, &str)]) -> SymbolTable {
-        let entries = symbols.iter().map(|&(start, size, rank, name)| Entry {
+        let entries = symbols.iter().map(|&(start, size, rank, name)| SymbolRange {
             start,
             rank,
             name: name.into(),

@@ -23,7 +23,7 @@ const AARCH64: &[u8] = &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4];
 /// The trampolines of one module. The file is opened when the first address is asked for.
 #[derive(Default)]
 pub(super) struct Trampolines {
-    code: OnceLock<Option<Code>>,
+    code: OnceLock<Option<ExecutableCode>>,
     /// PERF: a call tree asks for the same few thousand addresses again and again; reading one costs a system call.
     known: DashMap<u64, bool, RandomState>,
 }
@@ -34,7 +34,7 @@ impl Trampolines {
         if let Some(known) = self.known.get(&address) {
             return *known;
         }
-        let code = self.code.get_or_init(|| Code::open(binary).ok());
+        let code = self.code.get_or_init(|| ExecutableCode::open(binary).ok());
         let answer = code.as_ref().is_some_and(|code| code.matches(address));
         self.known.insert(address, answer);
         answer
@@ -42,19 +42,19 @@ impl Trampolines {
 }
 
 /// A file's executable segments.
-struct Code {
+struct ExecutableCode {
     file: Mutex<File>,
-    segments: Vec<Segment>,
+    segments: Vec<CodeSegment>,
     pattern: &'static [u8],
 }
 
-struct Segment {
+struct CodeSegment {
     address: u64,
     offset: u64,
     size: u64,
 }
 
-impl Code {
+impl ExecutableCode {
     fn open(path: &Path) -> Result<Self, String> {
         let cache = ReadCache::new(open_regular(path)?);
         let object = object::File::parse(&cache).map_err(|error| error.to_string())?;
@@ -67,7 +67,7 @@ impl Code {
         let segments = executable
             .map(|segment| {
                 let (offset, size) = segment.file_range();
-                Segment { address: segment.address(), offset, size }
+                CodeSegment { address: segment.address(), offset, size }
             })
             .collect();
         drop(object);

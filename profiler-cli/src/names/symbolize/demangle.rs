@@ -18,14 +18,14 @@ const MAX_MANGLED_BYTES: usize = 64 << 10;
 
 /// All strings of one symbolization, each held once and shared by every thread and module.
 #[derive(Default)]
-pub(super) struct Names {
+pub(super) struct NameInterner {
     strings: DashMap<Arc<str>, (), RandomState>,
     /// PERF: the few thousand functions of a program come up in hundreds of thousands of frames, and demangling one
     /// costs a microsecond.
     functions: DashMap<Box<str>, Arc<str>, RandomState>,
 }
 
-impl Names {
+impl NameInterner {
     /// The shared copy of `text`, bounded and printable.
     pub(super) fn intern(&self, text: &str) -> Arc<str> {
         let text = presentable(text);
@@ -58,7 +58,7 @@ pub(super) fn demangle(raw: &str) -> Cow<'_, str> {
     if raw.len() <= MAX_MANGLED_BYTES
         && let Ok(name) = rustc_demangle::try_demangle(raw)
     {
-        let mut text = Bounded(String::new());
+        let mut text = BoundedText(String::new());
         // An error says that the text is full, or that the name is broken half-way: what is there is the best there is.
         let _ = write!(text, "{name:#}");
         return Cow::Owned(text.0);
@@ -107,9 +107,9 @@ fn presentable(text: &str) -> Cow<'_, str> {
 }
 
 /// A text that refuses to grow beyond [`MAX_NAME_BYTES`]: a short mangled name can stand for megabytes.
-struct Bounded(String);
+struct BoundedText(String);
 
-impl fmt::Write for Bounded {
+impl fmt::Write for BoundedText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = MAX_NAME_BYTES - self.0.len();
         self.0.push_str(&text[..text.floor_char_boundary(room)]);
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn long_and_hostile_names_are_bounded() {
-        let names = Names::default();
+        let names = NameInterner::default();
         let long = "é".repeat(MAX_NAME_BYTES);
         let kept = names.intern(&long);
         assert!(kept.len() <= MAX_NAME_BYTES && long.starts_with(&*kept));
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn one_string_is_held_once() {
-        let names = Names::default();
+        let names = NameInterner::default();
         let first = names.function("_RNvC3app4main");
         let second = names.intern("app::main");
         assert!(Arc::ptr_eq(&first, &second));
