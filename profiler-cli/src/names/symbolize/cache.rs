@@ -1,8 +1,8 @@
-//! Symbols on disk, one file per build-id: frames in, the same frames out on a later run.
+//! The symbol cache: one file for each build-id. In: frames. Out: the same frames on a later run.
 //!
-//! A file is used only if it is whole (version, CRC), is of the same build, and was made from the very debug files that
-//! would be read now. Anything else is as good as no file: a damaged cache must never be an error, a wrong name or a
-//! panic.
+//! A file is used only if it is whole (version, CRC), belongs to the same build, and was made from
+//! the same debug files that would be read now. Any other file counts as no file. A damaged cache
+//! must never be an error, a wrong name or a panic.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -18,28 +18,33 @@ use super::demangle::NameInterner;
 use super::locate::ModuleFiles;
 use super::status::BuildId;
 
-/// Raised whenever the format changes, or the same debug info would give other frames.
+/// Version of the format. It is raised when the format changes, and when the same debug info gives
+/// other frames than before.
 const VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"ATSYMBOL";
-/// Magic, version, CRC-32 of the rest.
+/// Bytes of the header: magic, version, CRC-32 of the rest.
 const HEADER: usize = MAGIC.len() + 8;
+/// Bytes of the largest file that is read.
 const MAX_FILE: u64 = 1 << 30;
-/// A build-id is 20 bytes, or 16, or whatever was given to the linker; as a file name it has to be short.
+/// Bytes of the longest build-id that is used as a file name. Most have 20 or 16 bytes, but the
+/// linker accepts any number.
 const MAX_BUILD_ID: usize = 64;
 
-/// The frames of a module's addresses.
+/// The frames of a module, by address.
 pub(super) type FrameMap = BTreeMap<u64, Arc<[SymbolFrame]>>;
 
-/// The state of a file that frames were made from.
+/// The state of a file from which frames were made. A later run compares it with the file as it is
+/// then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileVersion {
     path: PathBuf,
-    /// Length and time of the last change; `None` if there is no such file (yet).
+    /// Length in bytes, and time of the last change in nanoseconds of the Unix epoch; `None` if the
+    /// file does not exist (yet).
     state: Option<(u64, i128)>,
 }
 
 impl FileVersion {
-    fn now(path: &Path) -> Self {
+    fn read(path: &Path) -> Self {
         let state = fs::metadata(path).ok().map(|metadata| {
             let modified = metadata.modified().ok();
             let nanos = modified.map_or(0, |time| match time.duration_since(UNIX_EPOCH) {
@@ -52,7 +57,7 @@ impl FileVersion {
     }
 }
 
-/// The files whose state decides whether cached frames still hold.
+/// Returns the state of the files that decide whether cached frames are still valid.
 pub(super) fn sources(files: &ModuleFiles) -> Vec<FileVersion> {
     let debug = files.debug.iter();
     let debug =
@@ -60,22 +65,23 @@ pub(super) fn sources(files: &ModuleFiles) -> Vec<FileVersion> {
     let mut paths: Vec<&PathBuf> = debug.chain(&files.symbols).collect();
     paths.sort_unstable();
     paths.dedup();
-    paths.into_iter().map(|path| FileVersion::now(path)).collect()
+    paths.into_iter().map(|path| FileVersion::read(path)).collect()
 }
 
-/// The state of files that were found only by reading the debug info.
+/// Returns the state of files that were found only by reading the debug info.
 pub(super) fn split_sources(paths: &[PathBuf]) -> Vec<FileVersion> {
-    paths.iter().map(|path| FileVersion::now(path)).collect()
+    paths.iter().map(|path| FileVersion::read(path)).collect()
 }
 
-/// What was read back.
+/// The contents of a cache file.
 #[derive(Debug, Default)]
 pub(super) struct CachedFrames {
     pub(super) frames: FrameMap,
+    /// The files of split debug info from which frames were made.
     pub(super) split: Vec<FileVersion>,
 }
 
-/// Reads the frames of `build_id`, none if there are none that hold.
+/// Returns the cached frames of `build_id`; empty if there are no valid ones.
 pub(super) fn load(
     dir: &Path,
     build_id: &[u8],
@@ -98,7 +104,7 @@ fn read(dir: &Path, build_id: &[u8], sources: &[FileVersion], names: &NameIntern
     let stored: StoredModule = postcard::from_bytes(body).ok()?;
     let holds = stored.build_id == build_id
         && stored.sources == sources
-        && stored.split.iter().all(|source| FileVersion::now(&source.path) == *source);
+        && stored.split.iter().all(|source| FileVersion::read(&source.path) == *source);
     if !holds {
         return None;
     }
@@ -111,7 +117,7 @@ fn read(dir: &Path, build_id: &[u8], sources: &[FileVersion], names: &NameIntern
     Some(CachedFrames { frames, split: stored.split })
 }
 
-/// Writes the frames of `build_id`, atomically and readable by the user alone.
+/// Writes the frames of `build_id` atomically, readable by the user alone.
 pub(super) fn store(
     dir: &Path,
     build_id: &[u8],
@@ -134,7 +140,7 @@ pub(super) fn store(
     };
     let body = postcard::to_stdvec(&stored).map_err(std::io::Error::other)?;
     make_private_dir(dir)?;
-    // A temporary file is made for the user alone, and renaming it is all or nothing.
+    // A temporary file is readable by the user alone, and the rename is atomic.
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(&header_of(&body))?;
     file.write_all(&body)?;
@@ -142,7 +148,7 @@ pub(super) fn store(
     Ok(())
 }
 
-/// `None` if this build cannot be cached, for want of a usable build-id.
+/// Returns the path of the cache file; `None` if the build-id cannot be used as a file name.
 fn file_path(dir: &Path, build_id: &[u8]) -> Option<PathBuf> {
     let usable = !build_id.is_empty() && build_id.len() <= MAX_BUILD_ID;
     usable.then(|| dir.join(format!("{}.symbols", BuildId(build_id))))
@@ -276,7 +282,7 @@ mod tests {
         }
 
         fn sources(&self) -> Vec<FileVersion> {
-            vec![FileVersion::now(&self.source)]
+            vec![FileVersion::read(&self.source)]
         }
 
         fn store(&self, split: &[PathBuf]) {
@@ -294,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_comes_back() {
+    fn stored_frames_are_loaded_again() {
         let fixture = Fixture::new();
         assert!(fixture.load().is_empty());
         fixture.store(&[]);
@@ -304,7 +310,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nobody_else_can_read_it() {
+    fn only_the_user_can_read_the_cache() {
         use std::os::unix::fs::PermissionsExt as _;
         let fixture = Fixture::new();
         fixture.store(&[]);
@@ -313,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn new_debug_info_makes_it_void() {
+    fn changed_debug_info_makes_the_cache_invalid() {
         let fixture = Fixture::new();
         fixture.store(&[]);
         fs::write(&fixture.source, "more debug info").expect("a file");
@@ -327,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn every_damaged_byte_and_every_cut_is_noticed() {
+    fn every_damaged_byte_and_every_truncation_is_detected() {
         let fixture = Fixture::new();
         fixture.store(&[]);
         let whole = fs::read(fixture.file()).expect("it was stored");
@@ -342,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lying_body_with_a_right_crc_is_no_panic() {
+    fn a_wrong_body_with_a_valid_crc_does_not_panic() {
         let fixture = Fixture::new();
         fixture.store(&[]);
         let whole = fs::read(fixture.file()).expect("it was stored");

@@ -1,8 +1,12 @@
-//! One pass over all modules: wanted addresses in, frames out, by way of the cache.
+//! One pass over all modules. In: wanted addresses. Out: their frames, from the cache or from the
+//! files.
 //!
-//! Three steps, each parallel: per module, read the cache and prepare what it lacks; per slice of a module's missing
-//! addresses, look them up; per module, put the frames together and the new ones into the cache. Debug info is opened only
-//! for a module that lacks something.
+//! There are three steps. The first two run in parallel:
+//! 1. For each module, read the cache, and prepare the look-up of the missing addresses.
+//! 2. For each slice of a module's missing addresses, look them up.
+//! 3. For each module, put the frames together, and write the new ones into the cache.
+//!
+//! Debug info is opened only for a module with missing addresses.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -22,11 +26,11 @@ use super::{
     CodeAddress, ModuleStatus, ModuleSymbols, SymbolFrame, SymbolizeOptions, Symbols, debug_info, workers,
 };
 
-/// PERF: each slice opens the debug info for itself, which costs some tens of milliseconds for a large program; so a
-/// slice has to be worth that.
+/// Addresses in a slice, at least. PERF: each slice opens the debug info for itself, which takes
+/// tens of milliseconds for a large program, so a slice must be worth that.
 const MIN_SLICE: usize = 2048;
 
-/// How often progress is told.
+/// Addresses between two reports of progress.
 const PROGRESS_STEP: usize = 256;
 
 pub(super) fn run(
@@ -40,7 +44,7 @@ pub(super) fn run(
     let progress = ProgressCounter {
         done: AtomicUsize::new(0),
         total: wanted.iter().map(Vec::len).sum(),
-        tell: progress,
+        report: progress,
     };
     progress.advance(0);
     let cache_dir = options.cache_dir.as_deref();
@@ -59,10 +63,10 @@ pub(super) fn run(
     let slices = slices(&prepared, options.max_workers);
     let found = workers::run(slices.len(), options.max_workers, |index| {
         let AddressSlice { module, range } = &slices[index];
-        look_up(&located[*module], &prepared[*module], range.clone(), &names, &progress)
+        look_up_slice(&located[*module], &prepared[*module], range.clone(), &names, &progress)
     });
     let found: Vec<SliceFrames> =
-        found.into_iter().map(|found| found.unwrap_or_else(SliceFrames::nothing)).collect();
+        found.into_iter().map(|found| found.unwrap_or_else(SliceFrames::failed)).collect();
 
     let mut by_module: Vec<Vec<SliceFrames>> = prepared.iter().map(|_| Vec::new()).collect();
     for (slice, found) in slices.iter().zip(found) {
@@ -89,20 +93,21 @@ fn sorted(addresses: &[CodeAddress]) -> Vec<CodeAddress> {
     addresses
 }
 
+/// Counts the addresses that are done. Several threads share it.
 struct ProgressCounter<'a> {
     done: AtomicUsize,
     total: usize,
-    tell: &'a (dyn Fn(usize, usize) + Sync),
+    report: &'a (dyn Fn(usize, usize) + Sync),
 }
 
 impl ProgressCounter<'_> {
     fn advance(&self, by: usize) {
         let done = self.done.fetch_add(by, Ordering::Relaxed) + by;
-        (self.tell)(done, self.total);
+        (self.report)(done, self.total);
     }
 }
 
-/// A module, ready for its missing addresses to be looked up.
+/// A module that is ready for the look-up of its missing addresses.
 #[derive(Default)]
 struct PreparedModule {
     cached: CachedFrames,
@@ -110,7 +115,7 @@ struct PreparedModule {
     missing: Vec<u64>,
     symbols: SymbolTable,
     instances: Instances,
-    /// Why the debug info must not be opened.
+    /// Why the debug info must not be opened, if so.
     damage: Option<String>,
 }
 
@@ -179,19 +184,19 @@ fn slices(prepared: &[PreparedModule], max_workers: Option<NonZeroUsize>) -> Vec
     slices
 }
 
-/// The frames of one slice.
+/// The frames of one slice, by address.
 struct SliceFrames {
     frames: Vec<(u64, Arc<[SymbolFrame]>)>,
     damage: Option<String>,
 }
 
 impl SliceFrames {
-    fn nothing(reason: String) -> Self {
+    fn failed(reason: String) -> Self {
         Self { frames: Vec::new(), damage: Some(reason) }
     }
 }
 
-fn look_up(
+fn look_up_slice(
     located: &LocatedModule,
     prepared: &PreparedModule,
     range: Range<usize>,
@@ -230,7 +235,7 @@ fn finish(
         damage = damage.or(slice.damage);
     }
     let (nameless, none) = (SymbolTable::default(), Instances::default());
-    let nobody = AddressLookup {
+    let without_symbols = AddressLookup {
         module_name: &located.name,
         debug_info: None,
         symbols: &nameless,
@@ -243,7 +248,7 @@ fn finish(
         .map(|address| {
             known(&prepared.cached.frames, address)
                 .or_else(|| known(&fresh, address))
-                .unwrap_or_else(|| nobody.frames(address))
+                .unwrap_or_else(|| without_symbols.frames(address))
         })
         .collect();
 
@@ -281,8 +286,9 @@ fn status(
     }
 }
 
-/// The standard library brings its own line tables into every Rust program, also into one that was built without any:
-/// having debug info does not mean that it is about the user's code.
+/// Whether the frames of the user's code have no lines. The standard library brings its own line
+/// tables into every Rust program, even one built without any. So a module with debug info may
+/// still have none about the user's code.
 fn only_runtime_has_lines(frames: &[Arc<[SymbolFrame]>], located: &LocatedModule) -> bool {
     let module = located.spec.path.to_string_lossy();
     let of_user =
