@@ -9,6 +9,8 @@
 
 use alloc_dump::layout::StackId;
 use anstream::StripStream;
+use clap::ValueEnum;
+use profiler_cli::analyze::column::{OptionalColumn, TableOrder};
 use profiler_cli::analyze::filter::Filter;
 use profiler_cli::analyze::{flame, leaks, lines, summary};
 use profiler_cli::names::stacks::{NamedFrame, Stacks};
@@ -17,7 +19,7 @@ use profiler_cli::profile::{
     Annotated, AnnotatedLine, HeapTotals, Process, Profile, StackStats, Thread, Trust,
 };
 use profiler_cli::render::{leaks_text, lines_text, summary_text};
-use profiler_cli::source::Sources;
+use profiler_cli::source::SourcesInMemory;
 use profiler_cli::units::SizeUnit;
 
 const SOURCE: &str = r"// A program of two functions.
@@ -141,7 +143,7 @@ fn what_is_outside_of_an_annotated_functions_activations_is_said() {
         end_line: 26,
         lines: [(21, AnnotatedLine { allocated, ..line })].into(),
     };
-    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let mut note = |allocated| {
         profile.annotated = vec![annotated(allocated)];
         let all = lines::Selection::default();
@@ -158,7 +160,7 @@ fn what_is_outside_of_an_annotated_functions_activations_is_said() {
 #[test]
 fn an_event_counts_on_the_innermost_activation() {
     let (profile, stacks) = recording();
-    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let tables = lines::lines(&profile, &stacks, &sources, &Filter::default(), &lines::Selection::default());
     let names: Vec<&str> = tables.functions.iter().map(|table| table.function.as_str()).collect();
     // `work` allocates by itself, `main` only through it.
@@ -181,7 +183,7 @@ fn an_event_counts_on_the_innermost_activation() {
 #[test]
 fn lines_tell_what_they_hold_and_who_called() {
     let (profile, stacks) = recording();
-    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let tables = |selection: &lines::Selection| {
         lines::lines(&profile, &stacks, &sources, &Filter::default(), selection).functions
     };
@@ -207,16 +209,17 @@ fn lines_tell_what_they_hold_and_who_called() {
 fn tables_are_ordered_and_small_ones_left_out_as_asked() {
     let (profile, stacks) = recording();
     let names = |selection: lines::Selection| {
-        let made = lines::lines(&profile, &stacks, &Sources::default(), &Filter::default(), &selection);
+        let made =
+            lines::lines(&profile, &stacks, &SourcesInMemory::default(), &Filter::default(), &selection);
         let names = made.functions.iter().map(|table| table.function.clone()).collect::<Vec<_>>();
         (names.join(" "), made.omitted)
     };
     let default = lines::Selection::default;
     assert_eq!(names(default()).0, "app::work app::main");
     let by = |sort| lines::Selection { sort: Some(sort), ..default() };
-    assert_eq!(names(by(lines::Sort::Name)).0, "app::main app::work");
+    assert_eq!(names(by(TableOrder::FunctionName)).0, "app::main app::work");
     assert_eq!(
-        names(lines::Selection { top: Some(1), ..by(lines::Sort::Name) }),
+        names(lines::Selection { top: Some(1), ..by(TableOrder::FunctionName) }),
         ("app::main".to_owned(), 1)
     );
     // A line of `work` has 3000 more, that of `main` all in all 2000.
@@ -228,10 +231,10 @@ fn tables_are_ordered_and_small_ones_left_out_as_asked() {
 #[test]
 fn a_unit_and_digits_that_were_asked_for_hold_for_all_sizes() {
     let (profile, stacks) = recording();
-    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
     let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::Selection::default());
-    let columns = vec![lines_text::LinesColumn::Live];
+    let columns = vec![OptionalColumn::from_str("live", false).unwrap()];
     let shape = lines_text::Shape { columns, unit: Some(SizeUnit::KiB), precision: 3 };
     let text = plain(|out| lines_text::write(out, &tables, &shape));
     // 3000 and 2000 bytes in KiB: 2.9296875 and 1.953125.
@@ -242,7 +245,7 @@ fn a_unit_and_digits_that_were_asked_for_hold_for_all_sizes() {
 #[test]
 fn line_tables_have_memory_profilers_shape() {
     let (profile, stacks) = recording();
-    let sources = Sources::from_texts([("/app/src/main.rs", SOURCE)]);
+    let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
     let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::Selection::default());
     insta::assert_snapshot!(plain(|out| lines_text::write(out, &tables, &lines_text::Shape::default())), @r"
@@ -400,7 +403,7 @@ fn a_deep_recursion_is_as_easy_as_any_tree() {
     let tables = lines::lines(
         &profile,
         &stacks,
-        &Sources::default(),
+        &SourcesInMemory::default(),
         &Filter::default(),
         &lines::Selection::default(),
     );

@@ -1,21 +1,23 @@
-//! Line tables of functions that report their lines. In: a profile, the sources. Out: [`FunctionLines`] whose
-//! occurrences are executions.
+//! Line tables of annotated functions, which report their lines. In: a profile, its named stacks
+//! and the sources. Out: [`FunctionLines`] whose occurrences are executions.
 
 use std::cmp::Reverse;
 
 use crate::analyze::filter::Filter;
-use crate::analyze::lines::{FunctionLines, LineRow, Source};
+use crate::analyze::function_source::FunctionSource;
+use crate::analyze::lines::{FunctionLines, LineRow};
 use crate::names::function_name::function_of;
 use crate::names::rust_path::crate_of;
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Annotated, AnnotatedLine, Profile};
 use crate::source::Sources;
 
-/// The tables, those of the functions first in which most was allocated.
+/// Makes a table for each annotated function that ran and that the filter accepts. Functions that
+/// allocated most come first.
 pub(super) fn tables(
     profile: &Profile,
     stacks: &Stacks,
-    sources: &Sources,
+    sources: &dyn Sources,
     filter: &Filter,
 ) -> Vec<FunctionLines> {
     let ran = profile.annotated.iter().filter(|function| !function.lines.is_empty());
@@ -34,38 +36,44 @@ pub(super) fn tables(
     tables
 }
 
-/// Which of these tables is about this function, which was found on stacks with these lines.
+/// Returns the index of the table that is about a function on recorded stacks. The stacks have the
+/// function in this file, at these lines.
 pub(super) fn covering(
     tables: &[FunctionLines],
     function: &str,
     file: Option<&str>,
     lines: impl Iterator<Item = u32> + Clone,
 ) -> Option<usize> {
-    // To the compiler arguments are freed at the line of the attribute, which stands before the function.
-    let by_attribute = |table: &FunctionLines| {
+    // The compiler gives the code that frees the arguments the line of the attribute, which stands
+    // above the first line of the function.
+    let is_at_attribute = |table: &FunctionLines| {
         table.function == function && lines.clone().all(|line| line <= table.end_line)
     };
-    let about = |table: &FunctionLines| {
+    let has_lines = |table: &FunctionLines| {
         let extent = table.start_line..=table.end_line;
-        lines.clone().any(|line| extent.contains(&line)) || by_attribute(table)
+        lines.clone().any(|line| extent.contains(&line)) || is_at_attribute(table)
     };
     tables.iter().position(|table| {
-        // Without line tables there is the name only.
+        // Without line tables only the name is known.
         let Some(file) = file else { return table.function == function };
         table.file.as_deref() == Some(file)
             && last_name(&table.function) == last_name(function)
-            && about(table)
+            && has_lines(table)
     })
 }
 
-/// The compiler tells a function the path of its file as it was called, which is mostly relative to a folder that only the
-/// debug info knows.
+/// Returns the path of a function's file in the debug info, or the function's own path if no frame
+/// has it.
+///
+/// An annotated function knows its file by the path that was given to the compiler. That path is
+/// mostly relative to a folder which only the debug info names, so the stacks are searched for a
+/// file with that end.
 fn file_of(function: &Annotated, stacks: &Stacks) -> String {
     if function.file.starts_with('/') {
         return function.file.clone();
     }
     let suffix = format!("/{}", function.file.trim_start_matches("./"));
-    // Every package has a `src/lib.rs`.
+    // Every package has a `src/lib.rs`, so the crate must fit too.
     let fits = |frame: &&NamedFrame| {
         frame.file.as_deref().is_some_and(|file| file.ends_with(&suffix))
             && crate_of(&frame.function) == crate_of(&function.name)
@@ -78,17 +86,19 @@ fn file_of(function: &Annotated, stacks: &Stacks) -> String {
     frame.and_then(|frame| frame.file.as_deref()).unwrap_or(&function.file).to_owned()
 }
 
+/// Returns the last part of a path of names.
 fn last_name(function: &str) -> &str {
     function.rsplit("::").next().unwrap_or_default()
 }
 
-fn table(function: &Annotated, path: String, sources: &Sources) -> FunctionLines {
+fn table(function: &Annotated, path: String, sources: &dyn Sources) -> FunctionLines {
     let extent = (function.start_line, function.end_line);
-    let source = Source::of(Some(&path), sources, last_name(&function.name), extent);
+    let source = FunctionSource::of(Some(&path), sources, last_name(&function.name), extent);
     let sum =
         |figure: fn(&AnnotatedLine) -> u64| function.lines.values().map(figure).fold(0, u64::saturating_add);
     let (allocated, freed) = (sum(|line| line.allocated), sum(|line| line.freed));
-    // Nothing that a dump says is believed: neither that a function has a billion lines nor that they lie in it.
+    // NOTE: the dump is not trusted. It may claim that a function has a billion lines, or report
+    // lines that lie outside of the function.
     let whole = function.end_line - function.start_line <= MOST_LINES;
     let inside = function.start_line..=function.end_line;
     let gaps = inside.clone().filter(|_| whole).filter(|line| !function.lines.contains_key(line));
@@ -111,6 +121,8 @@ fn table(function: &Annotated, path: String, sources: &Sources) -> FunctionLines
     }
 }
 
+/// Lines of a function between its first and its last. A longer one has rows only for lines that
+/// ran.
 const MOST_LINES: u32 = 20_000;
 
 fn row(line: u32, figures: Option<&AnnotatedLine>, text: Option<String>) -> LineRow {

@@ -1,4 +1,5 @@
-//! Which stacks an analysis looks at. In: the patterns of the command line. Out: yes or no for a stack.
+//! The stacks that an analysis looks at. In: the patterns of the command line. Out: whether a stack
+//! counts.
 
 use alloc_dump::layout::StackId;
 
@@ -7,42 +8,44 @@ use crate::names::stacks::{NamedFrame, Stacks};
 use crate::pattern::Pattern;
 use crate::profile::Annotated;
 
-/// Patterns that one frame of a stack must fit, each. Empty: every stack.
+/// Patterns for the frames of a stack. A stack is accepted if one of its frames fits all patterns.
+/// A filter without patterns accepts every stack.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// For function names.
+    /// Pattern for the name of the function.
     pub function: Option<Pattern>,
-    /// For source paths.
+    /// Pattern for the path of the source file.
     pub file: Option<Pattern>,
-    /// For crate names.
+    /// Pattern for the name of the crate.
     pub krate: Option<Pattern>,
 }
 
-/// The stacks that a [`Filter`] accepts.
+/// The stacks that a [`Filter`] accepts: for every stack whether it does, or `None` if it accepts
+/// all.
 #[derive(Clone, Debug)]
-pub struct Accepted(Option<Vec<bool>>);
+pub struct AcceptedStacks(Option<Vec<bool>>);
 
-impl Accepted {
-    /// Whether this one is among them.
+impl AcceptedStacks {
+    /// Whether a stack is accepted.
     pub fn has(&self, stack: StackId) -> bool {
         self.0.as_ref().is_none_or(|accepted| accepted.get(stack.0 as usize) == Some(&true))
     }
 }
 
-/// A pattern that fits nothing, with what comes nearest to it.
+/// The error of a pattern that fits nothing, with the names that come nearest to it.
 #[derive(Debug, thiserror::Error)]
 #[error("no {kind} matches '{pattern}'{}", suggestion(nearest))]
 pub struct NoMatch {
-    /// What the pattern is for.
+    /// What the pattern is for, such as `function`.
     pub kind: &'static str,
-    /// The pattern.
+    /// Text of the pattern.
     pub pattern: String,
-    /// Names that look like it.
+    /// Names that look like the pattern, nearest first.
     pub nearest: Vec<String>,
 }
 
 impl Filter {
-    /// Whether there is any pattern.
+    /// Whether there is no pattern.
     pub fn is_empty(&self) -> bool {
         self.function.is_none() && self.file.is_none() && self.krate.is_none()
     }
@@ -60,15 +63,17 @@ impl Filter {
             && fits(&self.krate, crate_of(function).unwrap_or_default())
     }
 
-    /// The stacks of which some frame fits all patterns.
-    pub fn accepted(&self, stacks: &Stacks) -> Accepted {
-        Accepted((!self.is_empty()).then(|| stacks.with_frame(|frame| self.accepts_frame(frame))))
+    /// Returns the stacks of which some frame fits all patterns.
+    pub fn accepted(&self, stacks: &Stacks) -> AcceptedStacks {
+        AcceptedStacks((!self.is_empty()).then(|| stacks.with_frame(|frame| self.accepts_frame(frame))))
     }
 
-    /// Fails if no frame of the profile fits, nor any of these annotated functions.
+    /// Checks that some frame of the profile, or one of these annotated functions, fits all
+    /// patterns.
     ///
     /// # Errors
-    /// [`NoMatch`], for the first pattern that fits nothing.
+    /// [`NoMatch`] for the first pattern that fits nothing, or for all patterns together if each
+    /// fits something and nothing fits them all.
     pub fn check(&self, stacks: &Stacks, annotated: &[Annotated]) -> Result<(), NoMatch> {
         if self.is_empty()
             || stacks.all_frames().any(|frame| self.accepts_frame(frame))

@@ -1,10 +1,11 @@
-//! Stacks with weights, for a flamegraph. In: a profile, its stacks and a metric. Out: [`Flame`].
+//! Stacks with weights, for a flamegraph. In: a profile, its named stacks and a metric. Out:
+//! [`Flame`].
 
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
 use crate::analyze::filter::Filter;
-use crate::analyze::shown::{Cut, Shown, ShownId};
+use crate::analyze::shown::{CutStack, ShownStackId, ShownStacks};
 use crate::analyze::summary::with_ids;
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
@@ -25,7 +26,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// The figure of one stack.
+    /// Returns the figure of one stack, in the [unit](Metric::unit) of the metric.
     pub fn of(self, stats: &StackStats) -> u64 {
         match self {
             Metric::Live => stats.live_bytes,
@@ -36,7 +37,7 @@ impl Metric {
         }
     }
 
-    /// What it counts.
+    /// Returns the unit of the figures.
     pub fn unit(self) -> &'static str {
         match self {
             Metric::Live | Metric::Peak | Metric::Allocated => "bytes",
@@ -44,7 +45,7 @@ impl Metric {
         }
     }
 
-    /// What it is called in a title.
+    /// Returns the name of the metric in a title.
     pub fn title(self) -> &'static str {
         match self {
             Metric::Live => "Live at the end",
@@ -56,36 +57,39 @@ impl Metric {
     }
 }
 
-/// Stacks with weights.
+/// Stacks with weights, from which a flamegraph is drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flame {
-    /// What the weights are.
+    /// What the weights stand for.
     pub metric: Metric,
-    /// The command line.
+    /// Command line of the recorded program.
     pub command: String,
     /// Whether the whole recording was read.
     pub complete: bool,
-    /// Sum of all weights.
+    /// Sum of all weights, in the unit of the metric.
     pub total: u64,
-    /// What frames are called; `stacks` refers to them by index.
+    /// Labels of frames; `stacks` refers to them by index.
     pub labels: Vec<String>,
-    /// Labels of a stack, outermost frame first, and its weight, which is not zero. In the order of the labels.
+    /// For each stack its labels, outermost frame first, and its weight, which is never 0. Sorted
+    /// by labels; the sum of the stacks that `top` left out comes last.
     pub stacks: Vec<(Vec<u32>, u64)>,
 }
 
 impl Flame {
-    /// The labels of a stack.
+    /// Returns the labels of a stack.
     pub fn labels_of<'a>(&'a self, stack: &'a [u32]) -> impl Iterator<Item = &'a str> {
         stack.iter().map(|label| self.labels[*label as usize].as_str())
     }
 }
 
-/// A deeper stack is drawn with its outer and its inner frames only: a picture of more has nobody to look at it, and
-/// every stack of a deep recursion has all frames of the one before.
+/// Frames of a stack that are drawn; of a deeper stack the outermost and the innermost half of this
+/// number. Nobody looks at a picture of more. It would also be huge, because every stack of a deep
+/// recursion has all frames of the stack before.
 const MAX_DEPTH: u32 = 160;
 
-/// Collects the weights. Frames of the runtime are left out unless `full`. With `top` all but the heaviest stacks become
-/// one.
+/// Collects the weights of the stacks that the filter accepts. Frames of the runtime are left out
+/// unless `full`. With `top` only that many of the heaviest stacks stay, and the others become one
+/// stack.
 pub fn flame(
     profile: &Profile,
     stacks: &Stacks,
@@ -99,10 +103,10 @@ pub fn flame(
         let stats = profile.stacks.get(stack.0 as usize).filter(|_| accepted.has(stack));
         stats.map_or(0, |stats| metric.of(stats))
     };
-    let shown = Shown::of(stacks, full, MAX_DEPTH / 2, |stack| weight_of(stack) > 0);
+    let shown = ShownStacks::of(stacks, full, MAX_DEPTH / 2, |stack| weight_of(stack) > 0);
     let mut labels = Labels::default();
-    // Of the stacks that are shown, many have the same labels.
-    let mut by_shown: HashMap<ShownId, usize> = HashMap::default();
+    // Shown stacks that differ only in modules, folders or left-out frames have the same labels.
+    let mut by_shown: HashMap<ShownStackId, usize> = HashMap::default();
     let mut by_labels: HashMap<Vec<u32>, usize> = HashMap::default();
     let mut weights: Vec<u64> = Vec::new();
     for (stack, _) in with_ids(profile).filter(|(stack, _)| weight_of(*stack) > 0) {
@@ -126,7 +130,7 @@ pub fn flame(
         let rest = sorted.split_off(top);
         sorted.sort_by(|a, b| names(&a.0).cmp(&names(&b.0)));
         let others = rest.iter().map(|(_, weight)| weight).sum();
-        sorted.push((vec![labels.number(format!("({} other stacks)", rest.len()))], others));
+        sorted.push((vec![labels.index_of(format!("({} other stacks)", rest.len()))], others));
     } else {
         sorted.sort_by(|a, b| names(&a.0).cmp(&names(&b.0)));
     }
@@ -140,24 +144,24 @@ pub fn flame(
     }
 }
 
-/// Distinct labels by number.
+/// Distinct labels, and the index of each.
 #[derive(Default)]
 struct Labels {
     names: Vec<String>,
-    numbers: HashMap<String, u32>,
+    indices: HashMap<String, u32>,
     of_frames: HashMap<FrameId, u32>,
 }
 
 impl Labels {
-    /// The labels of a stack, outermost first.
-    fn of_stack(&mut self, stacks: &Stacks, Cut { inner, omitted, outer }: &Cut) -> Vec<u32> {
+    /// Returns the labels of a stack, outermost first.
+    fn of_stack(&mut self, stacks: &Stacks, CutStack { inner, omitted, outer }: &CutStack) -> Vec<u32> {
         if inner.is_empty() {
-            return vec![self.number("(no stack)".to_owned())];
+            return vec![self.index_of("(no stack)".to_owned())];
         }
         let mut labels: Vec<u32> = outer.iter().rev().map(|id| self.of_frame(stacks, *id)).collect();
         if *omitted > 0 {
-            // Without a number, so that the stacks of a recursion share it.
-            labels.push(self.number("(… more frames …)".to_owned()));
+            // Without the number of frames, so that the stacks of a recursion share the label.
+            labels.push(self.index_of("(… more frames …)".to_owned()));
         }
         labels.extend(inner.iter().rev().map(|id| self.of_frame(stacks, *id)));
         labels
@@ -165,21 +169,21 @@ impl Labels {
 
     fn of_frame(&mut self, stacks: &Stacks, id: FrameId) -> u32 {
         let known = self.of_frames.get(&id).copied();
-        let label = known.unwrap_or_else(|| self.number(label(stacks.frame(id))));
+        let label = known.unwrap_or_else(|| self.index_of(label(stacks.frame(id))));
         self.of_frames.insert(id, label);
         label
     }
 
-    fn number(&mut self, name: String) -> u32 {
+    fn index_of(&mut self, name: String) -> u32 {
         let next = self.names.len() as u32;
-        *self.numbers.entry(name).or_insert_with_key(|name| {
+        *self.indices.entry(name).or_insert_with_key(|name| {
             self.names.push(name.clone());
             next
         })
     }
 }
 
-/// `function (file.rs:12)`.
+/// Returns `function (file.rs:12)`, or the function alone if the line is not known.
 fn label(frame: &NamedFrame) -> String {
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => {

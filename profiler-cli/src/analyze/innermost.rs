@@ -1,22 +1,26 @@
-//! The innermost activation of each function on every stack. In: the call tree and which frames are of which function. Out:
-//! for each node the functions on its stack.
+//! The innermost call of each function on every stack.
 //!
-//! The tree is gone through once, and what is running is kept on the way: a stack of a deep recursion has few functions and many
-//! activations, and each of its stacks has all frames of the one before.
+//! In: the call tree, and for every frame the function that it belongs to. Out: for each node the
+//! functions on its stack, each with its innermost call.
+//!
+//! PERF: the tree is walked once, and the open calls are kept on the way. Walking each stack by
+//! itself would take time quadratic in the depth of a recursion, because each of its stacks has all
+//! frames of the stack before.
 
 use alloc_dump::layout::StackId;
 
 use crate::names::stacks::{FrameId, Stacks, TreeStep};
 
-/// Goes to every stack of the tree. Of `functions`, the first says how many there are, the second for every frame of which
-/// it is; `is_own` says which frames are the user's own, among which callers are looked for.
+/// Visits every stack of the tree. `count` is the number of functions, and `functions` says for
+/// every frame which of them it belongs to. Callers are looked for among the frames that `is_own`
+/// accepts.
 pub(super) fn on_every_stack(
     stacks: &Stacks,
     (count, functions): (usize, &[Option<usize>]),
     is_own: impl Fn(FrameId) -> bool,
-    mut visit: impl FnMut(StackId, &Running),
+    mut visit: impl FnMut(StackId, &FunctionsOnStack),
 ) {
-    let mut running = Running::new(count);
+    let mut running = FunctionsOnStack::new(count);
     stacks.traverse(|step| match step {
         TreeStep::Enter(node) => {
             for &frame in stacks.frames_of_node(node).iter().rev() {
@@ -34,60 +38,60 @@ pub(super) fn on_every_stack(
 
 /// The functions on a stack.
 #[derive(Debug)]
-pub(super) struct Running {
-    /// Of each function, outermost first.
-    activations: Vec<Vec<Activation>>,
-    /// Functions that have an activation, by their outermost ones.
+pub(super) struct FunctionsOnStack {
+    /// The open calls of each function, outermost first.
+    calls: Vec<Vec<OpenCall>>,
+    /// Functions that have an open call, in the order of their outermost calls.
     functions: Vec<usize>,
-    /// Frames of the user's own.
+    /// The user's own frames, outermost first.
     own: Vec<FrameId>,
 }
 
 /// One call of a function that has not returned.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Activation {
-    /// Its frame.
+pub(super) struct OpenCall {
+    /// Frame of the function.
     pub(super) frame: FrameId,
     /// The next frame outwards that is the user's own.
     pub(super) caller: Option<FrameId>,
 }
 
-impl Running {
-    fn new(functions: usize) -> Running {
-        Running { activations: vec![Vec::new(); functions], functions: Vec::new(), own: Vec::new() }
+impl FunctionsOnStack {
+    fn new(functions: usize) -> FunctionsOnStack {
+        FunctionsOnStack { calls: vec![Vec::new(); functions], functions: Vec::new(), own: Vec::new() }
     }
 
-    /// Goes on to the next frame inwards, which may be of one of the functions.
+    /// Adds the next frame inwards, which may belong to one of the functions.
     fn enter(&mut self, frame: FrameId, function: Option<usize>, is_own: bool) {
         if let Some(function) = function {
-            let activations = &mut self.activations[function];
-            if activations.is_empty() {
+            let calls = &mut self.calls[function];
+            if calls.is_empty() {
                 self.functions.push(function);
             }
-            activations.push(Activation { frame, caller: self.own.last().copied() });
+            calls.push(OpenCall { frame, caller: self.own.last().copied() });
         }
         if is_own {
             self.own.push(frame);
         }
     }
 
-    /// Goes back from the innermost frame.
+    /// Removes the innermost frame.
     fn leave(&mut self, function: Option<usize>, is_own: bool) {
         if is_own {
             self.own.pop();
         }
         if let Some(function) = function {
-            let activations = &mut self.activations[function];
-            activations.pop();
-            if activations.is_empty() {
+            let calls = &mut self.calls[function];
+            calls.pop();
+            if calls.is_empty() {
                 self.functions.pop();
             }
         }
     }
 
-    /// The innermost activation of each function; further out are others of the same.
-    pub(super) fn innermost(&self) -> impl Iterator<Item = (usize, Activation)> {
-        self.functions.iter().filter_map(|&function| Some((function, *self.activations[function].last()?)))
+    /// Returns the innermost open call of each function that has one.
+    pub(super) fn innermost(&self) -> impl Iterator<Item = (usize, OpenCall)> {
+        self.functions.iter().filter_map(|&function| Some((function, *self.calls[function].last()?)))
     }
 }
 
@@ -97,7 +101,7 @@ mod tests {
     use crate::names::stacks::NamedFrame;
 
     #[test]
-    fn each_function_stands_where_its_innermost_activation_does() {
+    fn each_function_stands_at_its_innermost_call() {
         let frame = |function: &str, line, runtime| NamedFrame {
             function: function.into(),
             file: None,
@@ -122,7 +126,7 @@ mod tests {
             |id| !stacks.frame(id).runtime,
             |stack, running| {
                 let line = |id| stacks.frame(id).line.unwrap_or(0);
-                let found = running.innermost().map(|(function, Activation { frame, caller })| {
+                let found = running.innermost().map(|(function, OpenCall { frame, caller })| {
                     (names[function], line(frame), caller.map(line))
                 });
                 seen.push((stack.0 - StackId::FIRST.0, found.collect::<Vec<_>>()));

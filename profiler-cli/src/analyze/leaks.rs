@@ -1,68 +1,73 @@
-//! What is live at the end, by stack. In: a profile and its stacks. Out: [`Leaks`], largest first.
+//! The blocks that are live at the end, by stack. In: a profile and its named stacks. Out:
+//! [`Leaks`], largest first.
 
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::filter::Filter;
-use crate::analyze::shown::{Cut, Shown, ShownId};
+use crate::analyze::shown::{CutStack, ShownStackId, ShownStacks};
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::Profile;
 
-/// What is live at the end.
+/// The blocks that are live at the end of the recording.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Leaks {
     /// Name and version of this layout.
     pub schema: &'static str,
-    /// Bytes of all rows, cut off or not.
+    /// Bytes of all rows, those that `--top` cut off included.
     pub total_bytes: u64,
-    /// Blocks of all rows, cut off or not.
+    /// Blocks of all rows, those that `--top` cut off included.
     pub total_blocks: u64,
-    /// Whether the whole recording was read; if not, some of these may have been freed later.
+    /// Whether the whole recording was read. If not, the program may have freed some of these
+    /// blocks later.
     pub complete: bool,
-    /// Whether only some of what is live was asked for.
+    /// Whether a filter or a choice of threads left some live blocks out.
     pub filtered: bool,
-    /// Rows that `--top` cut off.
+    /// Number of rows that `--top` cut off.
     pub omitted: usize,
-    /// One row for each stack.
+    /// One row for each stack, most bytes first.
     pub leaks: Vec<Leak>,
 }
 
-/// Live blocks that got their present size at one stack.
+/// The live blocks that got their present size at one stack.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Leak {
-    /// Their bytes.
+    /// Bytes of the blocks, as they were asked for.
     pub bytes: u64,
-    /// How many.
+    /// Number of the blocks.
     pub blocks: u64,
-    /// Source file of the site: the innermost frame that is the user's own code.
+    /// Source file of the site, which is the innermost frame that is the user's own code. Null if
+    /// it is not known.
     pub file: Option<String>,
-    /// Line of the site.
+    /// Line of the site. Null if it is not known.
     pub line: Option<u32>,
-    /// Function of the site.
+    /// Function of the site; `(no stack)` for blocks without a stack.
     pub function: String,
-    /// When the first of them was allocated, in nanoseconds since time zero; exact to a microsecond.
+    /// When the first of the blocks was allocated, in nanoseconds since the recording began; exact
+    /// to a microsecond.
     pub first_ns: u64,
-    /// When the last of them was allocated.
+    /// When the last of the blocks was allocated, in nanoseconds since the recording began.
     pub last_ns: u64,
-    /// The stack, innermost frame first. Of more than 1,000 frames the innermost 900 and the outermost 100.
+    /// The stack, innermost frame first: of more than 1,000 frames the innermost 900 and the
+    /// outermost 100.
     pub stack: Vec<StackFrame>,
-    /// Frames that are left out between these.
+    /// Number of frames that are left out between those two parts; 0 if the stack is whole.
     pub omitted_frames: usize,
 }
 
 /// A frame of a reported stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StackFrame {
-    /// The function.
+    /// Name of the function.
     pub function: String,
-    /// Its source file.
+    /// Source file of the function. Null if it is not known.
     pub file: Option<String>,
-    /// The line of the call or the allocation.
+    /// Line of the call, or of the allocation in the innermost frame. Null if it is not known.
     pub line: Option<u32>,
-    /// Whether its code was inlined into the next frame.
+    /// Whether the code of the function was inlined into the next frame outwards.
     pub inlined: bool,
-    /// File name of the module.
+    /// File name of the module that has the code.
     pub module: String,
 }
 
@@ -78,28 +83,28 @@ impl From<&NamedFrame> for StackFrame {
     }
 }
 
-/// Finds what is live at the end. Stacks that differ only in frames of the runtime are one row, unless `full` asks
-/// for these frames.
+/// Finds the blocks that are live at the end. Stacks that differ only in frames of the runtime are
+/// one row, unless `full` asks for these frames.
 pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, top: Option<usize>) -> Leaks {
     let accepted = filter.accepted(stacks);
     let is_live = |stack: StackId| {
         let stats = profile.stacks.get(stack.0 as usize);
         stats.is_some_and(|stats| stats.live_blocks > 0) && accepted.has(stack)
     };
-    let shown = Shown::of(stacks, full, OUTERMOST, is_live);
-    let mut rows: HashMap<ShownId, Row> = HashMap::default();
+    let shown = ShownStacks::of(stacks, full, OUTERMOST, is_live);
+    let mut rows: HashMap<ShownStackId, LeakTotals> = HashMap::default();
     for (stack, stats) in crate::analyze::summary::with_ids(profile).filter(|(stack, _)| is_live(*stack)) {
-        let row = rows.entry(shown.stack(stack)).or_insert_with(|| Row {
+        let row = rows.entry(shown.stack(stack)).or_insert_with(|| LeakTotals {
             first_us: u64::MAX,
             site: stacks.site(stack),
-            ..Row::default()
+            ..LeakTotals::default()
         });
         row.bytes += stats.live_bytes;
         row.blocks += stats.live_blocks;
         row.first_us = row.first_us.min(stats.live_first_us);
         row.last_us = row.last_us.max(stats.live_last_us);
     }
-    let mut rows: Vec<(ShownId, Row)> = rows.into_iter().collect();
+    let mut rows: Vec<(ShownStackId, LeakTotals)> = rows.into_iter().collect();
     let frames = |id| shown.frames(id).take(INNERMOST);
     rows.sort_by(|(a_id, a), (b_id, b)| {
         b.bytes
@@ -114,7 +119,7 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
         rows.iter().fold((0, 0), |(bytes, blocks), (_, row)| (bytes + row.bytes, blocks + row.blocks));
     rows.truncate(top.unwrap_or(usize::MAX));
     let leaks: Vec<Leak> =
-        rows.into_iter().map(|(id, row)| row.name(stacks, shown.cut(id, INNERMOST))).collect();
+        rows.into_iter().map(|(id, row)| row.into_leak(stacks, shown.cut(id, INNERMOST))).collect();
     Leaks {
         schema: "alloc-tracker/leaks/1",
         total_bytes,
@@ -126,12 +131,14 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
     }
 }
 
-/// Rows with all frames of deep recursions would need memory without bound.
+/// Frames that a row has at most: the innermost and the outermost of its stack. Rows with all
+/// frames of a deep recursion would need memory quadratic in its depth.
 const INNERMOST: usize = 900;
 const OUTERMOST: u32 = 100;
 
+/// What is live of one shown stack.
 #[derive(Clone, Copy, Debug, Default)]
-struct Row {
+struct LeakTotals {
     site: Option<FrameId>,
     bytes: u64,
     blocks: u64,
@@ -139,8 +146,8 @@ struct Row {
     last_us: u64,
 }
 
-impl Row {
-    fn name(self, stacks: &Stacks, Cut { inner, omitted, outer }: Cut) -> Leak {
+impl LeakTotals {
+    fn into_leak(self, stacks: &Stacks, CutStack { inner, omitted, outer }: CutStack) -> Leak {
         let site = self.site.map(|id| stacks.frame(id));
         Leak {
             bytes: self.bytes,

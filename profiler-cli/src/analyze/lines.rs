@@ -1,24 +1,27 @@
-//! memory_profiler's table, from functions that report their lines and from recorded stacks. In: a profile, its stacks and the sources. Out: [`Lines`].
+//! Line tables in the manner of memory_profiler, from annotated functions and from recorded stacks.
 //!
-//! An event counts once for each function on its stack, at the line where the innermost activation of that function
-//! stood: so the increments of a function's lines add up to what the heap changed by during its calls. Closures
-//! belong to the function that they are written in, and instances of a generic function are one function.
+//! In: a profile, its named stacks and the sources. Out: [`Lines`].
+//!
+//! An event counts once for each function on its stack, at the line of the innermost call of that
+//! function. So the increments of a function's lines add up to the change of the heap during its
+//! calls. Closures belong to the function that they are written in, and instances of a generic
+//! function are one function.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use clap::ValueEnum;
 use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::annotated;
+use crate::analyze::column::TableOrder;
 use crate::analyze::filter::Filter;
-use crate::analyze::innermost::{Activation, on_every_stack};
+use crate::analyze::function_source::FunctionSource;
+use crate::analyze::innermost::{OpenCall, on_every_stack};
 use crate::names::function_name::{function_of, instance_of};
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
-use crate::source::{SourceFile, Sources};
+use crate::source::Sources;
 use crate::units::bytes_exactly;
 
 /// Line tables.
@@ -28,9 +31,9 @@ pub struct Lines {
     pub schema: &'static str,
     /// Whether the whole recording was read.
     pub complete: bool,
-    /// Whether only some functions, or some threads, were asked for.
+    /// Whether a filter or a choice of threads left functions or events out.
     pub filtered: bool,
-    /// Functions that `--top` cut off.
+    /// Number of functions that `--top` cut off.
     pub omitted: usize,
     /// One table for each function.
     pub functions: Vec<FunctionLines>,
@@ -39,96 +42,81 @@ pub struct Lines {
 /// The lines of one function.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FunctionLines {
-    /// Its name, without generic arguments.
+    /// Path of the function. Without generic arguments, unless instances are split.
     pub function: String,
-    /// Its source file; null if it has no line tables.
+    /// Source file of the function. Null if it has no line tables.
     pub file: Option<String>,
     /// First line of the table.
     pub start_line: u32,
     /// Last line of the table.
     pub end_line: u32,
-    /// Where the figures come from: `annotation`, what the function itself has reported; `stacks`, the recorded stacks of
-    /// heap events.
+    /// Where the figures come from: `annotation` if the function itself has reported its lines,
+    /// `stacks` if they were found on the recorded stacks of heap events.
     pub source: &'static str,
-    /// What is the matter with the source text; null if nothing is.
+    /// Why the source text is missing or may be wrong, or what the rows leave out. Null if nothing
+    /// is wrong.
     pub note: Option<String>,
-    /// Sum of the increments of all lines.
+    /// Sum of the increments of all lines, in bytes.
     pub increment: i64,
-    /// Sum of the bytes allocated.
+    /// Bytes allocated at all lines.
     pub allocated: u64,
-    /// Sum of the bytes freed.
+    /// Bytes freed at all lines.
     pub freed: u64,
-    /// One row for each source line; figures are null for lines that had no heap event.
+    /// One row for each source line. Figures are null for lines that had no heap event, or were
+    /// never reached.
     pub lines: Vec<LineRow>,
-    /// From where it was called when the heap changed, those first that allocated most; null if nobody asked.
+    /// The calls of the function during which the heap changed, those first that allocated most.
+    /// Null unless callers were asked for.
     pub callers: Option<Vec<CallerRow>>,
 }
 
-/// One place that a function was called from.
+/// One call site of a function, and what happened during its calls from there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CallerRow {
-    /// The function that calls, without generic arguments.
+    /// Path of the calling function. Without generic arguments, unless instances are split.
     pub function: String,
-    /// Its source file, if known.
+    /// Source file of the calling function. Null if it is not known.
     pub file: Option<String>,
-    /// The line of the call, if known.
+    /// Line of the call. Null if it is not known.
     pub line: Option<u32>,
-    /// Heap events within.
+    /// Number of heap events during the calls.
     pub events: u64,
-    /// Bytes allocated within.
+    /// Bytes allocated during the calls.
     pub allocated: u64,
-    /// Bytes freed within.
+    /// Bytes freed during the calls.
     pub freed: u64,
 }
 
-impl FunctionLines {
-    fn sum(&self, figure: fn(&LineRow) -> Option<u64>) -> u64 {
-        self.lines.iter().filter_map(figure).fold(0, u64::saturating_add)
-    }
-}
-
-/// Which tables are made, and in which order.
+/// The tables to make, and their order.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Functions of the runtime as well.
+    /// Whether functions of the runtime have tables as well.
     pub full: bool,
-    /// At most so many.
+    /// At most this many tables; `None` for all.
     pub top: Option<usize>,
-    /// The order of the tables.
-    pub sort: Option<Sort>,
-    /// Only functions of which a line has changed the heap by this many bytes.
+    /// Order of the tables; `None` for the order that [`lines`] describes.
+    pub sort: Option<TableOrder>,
+    /// Only functions of which some line changed the heap by at least this many bytes, up or down.
     pub min_increment: u64,
-    /// Each instance of a generic function by itself.
+    /// Whether each instance of a generic function has a table of its own.
     pub split_generics: bool,
-    /// Tell from where they were called.
+    /// Whether tables say from where the function was called.
     pub callers: bool,
 }
 
-/// What functions are ordered by, largest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sort {
-    /// Bytes allocated
-    Allocated,
-    /// Bytes allocated minus bytes freed
-    Increment,
-    /// Bytes live at the end
-    Live,
-    /// Bytes live at the global peak
-    Peak,
-    /// By name, from A to Z
-    Name,
-}
-
-/// One source line. Bytes are those that were asked for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// The figures of one source line. Bytes of blocks are the sizes that the program asked for. All
+/// figures are null for a line that had no heap event, or was never reached. JSON has them in the
+/// order of [`COLUMNS`](crate::analyze::column::COLUMNS).
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LineRow {
-    /// Its number.
+    /// Number of the line; the first line of a file is 1.
     pub line: u32,
-    /// Live bytes of the whole process when the line was last left; from stacks, after the line's last heap event.
+    /// Live bytes of the whole process when the line was last left; from stacks, after the last
+    /// heap event of the line.
     pub mem_usage: Option<u64>,
     /// Bytes allocated minus bytes freed.
     pub increment: Option<i64>,
-    /// How often the line was reached; from stacks, its heap events.
+    /// How often the line was reached; from stacks, the number of its heap events.
     pub occurrences: Option<u64>,
     /// Bytes allocated, new sizes of reallocations included.
     pub allocated: Option<u64>,
@@ -136,33 +124,44 @@ pub struct LineRow {
     pub freed: Option<u64>,
     /// Blocks allocated minus blocks freed.
     pub blocks: Option<i64>,
-    /// The most live bytes of the whole process at any of the times when the line was left; null from stacks.
+    /// The most live bytes of the whole process at any of the times when the line was left. Null
+    /// from stacks.
     pub max: Option<u64>,
-    /// Wall time spent at the line, good to a microsecond for each time; null from stacks.
+    /// Nanoseconds of wall time that were spent at the line, good to a microsecond for each time
+    /// that it was reached. Null from stacks.
     pub time_ns: Option<u64>,
-    /// Bytes of the blocks that got their present size there and were live at the global peak.
+    /// Bytes of the blocks that got their present size at the line and were live at the global
+    /// peak.
     pub peak: Option<u64>,
-    /// Bytes of the blocks that got their present size there and are live at the end.
+    /// Bytes of the blocks that got their present size at the line and are live at the end.
     pub live: Option<u64>,
-    /// Blocks that were allocated there and freed by the next heap event of their thread.
+    /// Number of blocks that were allocated at the line and freed by the next heap event of their
+    /// thread.
     pub temporary: Option<u64>,
-    /// By how much the resident memory of the process has changed meanwhile; null from stacks, or if it was not recorded.
+    /// Bytes by which the resident memory of the process changed at the line. Null from stacks, or
+    /// if it was not recorded.
     pub rss: Option<i64>,
-    /// Minor page faults of the thread meanwhile; null likewise.
+    /// Number of minor page faults of the thread at the line. Null from stacks, or if it was not
+    /// recorded.
     pub minor_faults: Option<u64>,
-    /// Major page faults of the thread meanwhile; null likewise.
+    /// Number of major page faults of the thread at the line. Null from stacks, or if it was not
+    /// recorded.
     pub major_faults: Option<u64>,
-    /// The source text; null where there is none.
+    /// Source text of the line. Null if the source is not at hand.
     pub text: Option<String>,
 }
 
-/// Makes the tables: of every function of the user's that has heap events and that the filter selects. Functions of
-/// the runtime are among them only with `full`, or if the filter selects no others. Functions of packages from a
-/// registry come after all others; within both, those that allocate most by themselves come first.
+/// Makes a table for every annotated function that ran, and for every other function of the user's
+/// that has heap events. The filter selects among them.
+///
+/// Functions of the runtime have tables only with `full`, or if the filter selects no other
+/// function. Annotated functions come first, then the user's other functions, then those of
+/// packages from a registry. Within the last two groups, the functions come first that allocate
+/// most by themselves.
 pub fn lines(
     profile: &Profile,
     stacks: &Stacks,
-    sources: &Sources,
+    sources: &dyn Sources,
     filter: &Filter,
     selection: &Selection,
 ) -> Lines {
@@ -171,8 +170,8 @@ pub fn lines(
     if found.is_empty() && functions.is_empty() && !filter.is_empty() {
         found = collect(profile, stacks, filter, true, selection);
     }
-    // One table for each function: the better one.
-    let mut tables: Vec<(Key<'_>, Rows<'_>)> = found.into_iter().collect();
+    // A function has one table. That of its annotation is better than that of the stacks.
+    let mut tables: Vec<(FunctionKey<'_>, FunctionTotals<'_>)> = found.into_iter().collect();
     tables.sort_by_key(|(key, _)| *key);
     let mut by_stacks: BTreeMap<usize, u64> = BTreeMap::new();
     tables.retain(|(key, rows)| {
@@ -189,7 +188,7 @@ pub fn lines(
         note_what_is_outside(&mut functions[function], allocated);
     }
     tables.sort_by(|(a_key, a), (b_key, b)| {
-        let rank = |key: &Key<'_>, rows: &Rows<'_>| {
+        let rank = |key: &FunctionKey<'_>, rows: &FunctionTotals<'_>| {
             (is_foreign(key.file), Reverse(rows.allocated_as_site), Reverse(rows.allocated()))
         };
         rank(a_key, a).cmp(&rank(b_key, b)).then(a_key.cmp(b_key))
@@ -197,7 +196,7 @@ pub fn lines(
     let top = selection.top.unwrap_or(usize::MAX);
     let mut all = functions.len() + tables.len();
     if selection.sort.is_none() && selection.min_increment == 0 {
-        // Whatever will not be shown needs no source.
+        // Tables that will be cut off need no source.
         tables.truncate(top.saturating_sub(functions.len()));
     }
     functions.extend(tables.iter().map(|(key, rows)| table(key, rows, sources, selection)));
@@ -220,19 +219,18 @@ pub fn lines(
     }
 }
 
-/// Those that are equal stay in the order in which they are.
-fn order(functions: &mut [FunctionLines], sort: Sort) {
-    match sort {
-        Sort::Allocated => functions.sort_by_key(|function| Reverse(function.allocated)),
-        Sort::Increment => functions.sort_by_key(|function| Reverse(function.increment)),
-        Sort::Live => functions.sort_by_cached_key(|function| Reverse(function.sum(|row| row.live))),
-        Sort::Peak => functions.sort_by_cached_key(|function| Reverse(function.sum(|row| row.peak))),
-        Sort::Name => functions.sort_by(|a, b| a.function.cmp(&b.function)),
+/// Orders tables. Tables that are equal keep their order.
+fn order(functions: &mut [FunctionLines], order: TableOrder) {
+    match order {
+        TableOrder::Column(column) => {
+            functions.sort_by_cached_key(|function| Reverse(column.sum(&function.lines)));
+        }
+        TableOrder::FunctionName => functions.sort_by(|a, b| a.function.cmp(&b.function)),
     }
 }
 
-/// The places that a function was called from.
-fn caller_rows(rows: &Rows<'_>) -> Vec<CallerRow> {
+/// Returns the call sites of a function, those first that allocated most.
+fn caller_rows(rows: &FunctionTotals<'_>) -> Vec<CallerRow> {
     let mut callers: Vec<CallerRow> = rows
         .callers
         .iter()
@@ -249,7 +247,7 @@ fn caller_rows(rows: &Rows<'_>) -> Vec<CallerRow> {
     callers
 }
 
-/// Those first that allocated most.
+/// Sorts call sites: those first that allocated most, then those that freed most.
 fn sort_callers(callers: &mut [CallerRow]) {
     callers.sort_by(|a, b| {
         let rank = |caller: &CallerRow| (Reverse(caller.allocated), Reverse(caller.freed));
@@ -261,7 +259,9 @@ fn sort_callers(callers: &mut [CallerRow]) {
     });
 }
 
-/// What a function's closures do on other threads, or after it has returned, belongs to no activation of it.
+/// Notes the bytes that the stacks of a function have and its own rows have not: its closures
+/// allocated them on other threads, or after the function had returned, so they belong to no
+/// activation of it.
 fn note_what_is_outside(function: &mut FunctionLines, allocated_by_stacks: u64) {
     let more = allocated_by_stacks.saturating_sub(function.allocated);
     if more > 0 && function.note.is_none() {
@@ -272,44 +272,50 @@ fn note_what_is_outside(function: &mut FunctionLines, allocated_by_stacks: u64) 
     }
 }
 
-/// Instances of one function may have been found apart.
+/// Adds call sites to a table that may have some already: the stacks may have several instances of
+/// one annotated function.
 fn add_callers(function: &mut FunctionLines, more: Vec<CallerRow>) {
     let callers = function.callers.get_or_insert_default();
     callers.extend(more);
     sort_callers(callers);
 }
 
-/// A function: all its instances and closures.
+/// A function with all its closures and, unless they are split, all its instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Key<'a> {
+struct FunctionKey<'a> {
     function: &'a str,
     file: Option<&'a str>,
 }
 
-/// Figures by line; line 0 has what the debug info gives no line for.
+/// The figures of one function.
 #[derive(Clone, Debug, Default)]
-struct Rows<'a> {
-    by_line: BTreeMap<u32, Row>,
-    /// Bytes allocated where the function is the site: not those of its callees.
+struct FunctionTotals<'a> {
+    /// Figures of each line. Line 0 has the events for which the debug info has no line.
+    by_line: BTreeMap<u32, LineTotals>,
+    /// Bytes allocated on stacks whose site is in the function, so without those of its callees.
     allocated_as_site: u64,
-    /// By who called it, and at which line of theirs.
-    callers: HashMap<(Key<'a>, Option<u32>), Row>,
+    /// Figures by calling function and by the line of the call in it.
+    callers: HashMap<(FunctionKey<'a>, Option<u32>), LineTotals>,
 }
 
+/// The figures of one line, or of one call site, added up over stacks.
 #[derive(Clone, Copy, Debug, Default)]
-struct Row {
+struct LineTotals {
     events: u64,
     allocated: u64,
     freed: u64,
     blocks: i64,
+    /// Number of the last event, from 1; 0 without any event.
     last_event: u64,
+    /// Live bytes of the process after the last event.
     mem_usage: u64,
     peak: u64,
     live: u64,
     temporary: u64,
 }
 
-impl Row {
+impl LineTotals {
+    /// Adds the figures of a stack.
     fn add(&mut self, stats: &StackStats) {
         self.events += stats.events();
         self.allocated += stats.allocated;
@@ -323,7 +329,8 @@ impl Row {
         }
     }
 
-    fn merge(&mut self, other: &Row) {
+    /// Adds the figures of another line.
+    fn merge(&mut self, other: &LineTotals) {
         self.events += other.events;
         self.allocated += other.allocated;
         self.freed += other.freed;
@@ -337,38 +344,39 @@ impl Row {
     }
 }
 
-impl Rows<'_> {
+impl FunctionTotals<'_> {
     fn allocated(&self) -> u64 {
         self.by_line.values().map(|row| row.allocated).sum()
     }
 }
 
+/// Adds up the stacks by function and line, for all functions that the filter and `full` select.
 fn collect<'a>(
     profile: &Profile,
     stacks: &'a Stacks,
     filter: &Filter,
     full: bool,
     selection: &Selection,
-) -> HashMap<Key<'a>, Rows<'a>> {
-    // Frames to functions once, then stacks to rows.
-    let mut numbers: HashMap<Key<'a>, usize> = HashMap::default();
+) -> HashMap<FunctionKey<'a>, FunctionTotals<'a>> {
+    // PERF: each distinct frame is matched with its function once, not once for each stack.
+    let mut indices: HashMap<FunctionKey<'a>, usize> = HashMap::default();
     let functions: Vec<Option<usize>> = stacks
         .all_frames()
         .map(|frame| {
             let wanted = (full || !frame.runtime) && (filter.is_empty() || selects(filter, frame, selection));
             wanted.then(|| {
-                let next = numbers.len();
-                *numbers.entry(key_of(frame, selection)).or_insert(next)
+                let next = indices.len();
+                *indices.entry(key_of(frame, selection)).or_insert(next)
             })
         })
         .collect();
-    let mut rows = vec![Rows::default(); numbers.len()];
+    let mut rows = vec![FunctionTotals::default(); indices.len()];
     let is_own = |frame: FrameId| full || !stacks.frame(frame).runtime;
-    on_every_stack(stacks, (numbers.len(), &functions), is_own, |stack, running| {
+    on_every_stack(stacks, (indices.len(), &functions), is_own, |stack, running| {
         let stats = profile.stacks.get(stack.0 as usize).filter(|stats| stats.events() > 0);
         let Some(stats) = stats else { return };
         let site = stacks.site(stack);
-        for (function, Activation { frame, caller }) in running.innermost() {
+        for (function, OpenCall { frame, caller }) in running.innermost() {
             let rows = &mut rows[function];
             rows.by_line.entry(stacks.frame(frame).line.unwrap_or(0)).or_default().add(stats);
             rows.allocated_as_site += if Some(frame) == site { stats.allocated } else { 0 };
@@ -377,39 +385,48 @@ fn collect<'a>(
             }
         }
     });
-    let tables = numbers.into_iter().map(|(key, number)| (key, std::mem::take(&mut rows[number])));
+    let tables = indices.into_iter().map(|(key, index)| (key, std::mem::take(&mut rows[index])));
     tables.filter(|(_, rows)| !rows.by_line.is_empty()).collect()
 }
 
-fn key_of<'a>(frame: &'a NamedFrame, selection: &Selection) -> Key<'a> {
+fn key_of<'a>(frame: &'a NamedFrame, selection: &Selection) -> FunctionKey<'a> {
     let function = if selection.split_generics { instance_of } else { function_of };
-    Key { function: function(&frame.function), file: frame.file.as_deref() }
+    FunctionKey { function: function(&frame.function), file: frame.file.as_deref() }
 }
 
-/// Here the patterns name the functions themselves and not something on their stacks. With instances apart a pattern may name one of
-/// them, or the function.
+/// Whether a filter selects the function of a frame. In line tables the patterns name the function
+/// itself, not some frame of its stacks. If instances are split, a pattern may name the function or
+/// an instance of it.
 fn selects(filter: &Filter, frame: &NamedFrame, selection: &Selection) -> bool {
     let accepts = |name: &str| filter.accepts_name(name, frame.file.as_deref());
     accepts(function_of(&frame.function)) || selection.split_generics && accepts(instance_of(&frame.function))
 }
 
-fn table(key: &Key<'_>, rows: &Rows<'_>, sources: &Sources, selection: &Selection) -> FunctionLines {
+/// Makes the table of a function that was found on stacks.
+fn table(
+    key: &FunctionKey<'_>,
+    rows: &FunctionTotals<'_>,
+    sources: &dyn Sources,
+    selection: &Selection,
+) -> FunctionLines {
     let callers = selection.callers.then(|| caller_rows(rows));
     let mut rows = rows.clone();
-    let lines = |rows: &Rows<'_>| rows.by_line.keys().copied().filter(|line| *line > 0).collect::<Vec<u32>>();
+    let lines = |rows: &FunctionTotals<'_>| {
+        rows.by_line.keys().copied().filter(|line| *line > 0).collect::<Vec<u32>>()
+    };
     let with_events = lines(&rows);
     let (first, last) = (with_events.first().copied().unwrap_or(0), with_events.last().copied().unwrap_or(0));
     let name = function_of(key.function).rsplit("::").next().unwrap_or_default();
-    let source = Source::of(key.file, sources, name, (first, last));
-    let extent = source.file.as_ref().and_then(|file| file.function(name, first, last));
+    let source = FunctionSource::of(key.file, sources, name, (first, last));
+    let extent = source.extent(name, first, last);
     let (start_line, end_line) = extent.map_or((first, last), |extent| (extent.start, extent.end));
-    // What has no line of its own stands at the function's first, so that the sum holds.
+    // Events without a line count at the first line of the function, so that the rows add up.
     if let Some(unplaced) = rows.by_line.remove(&0) {
         rows.by_line.entry(start_line).or_default().merge(&unplaced);
     }
-    let sum = |figure: fn(&Row) -> u64| rows.by_line.values().map(figure).sum::<u64>();
+    let sum = |figure: fn(&LineTotals) -> u64| rows.by_line.values().map(figure).sum::<u64>();
     let (allocated, freed) = (sum(|row| row.allocated), sum(|row| row.freed));
-    // A table of a function that cannot be found in its source may be long: a macro's lines lie far apart.
+    // Without the extent of the function its lines may lie far apart, because those of a macro do.
     let gaps = extent.is_some() || end_line - start_line <= MAX_GUESSED_LINES;
     let numbers: Vec<u32> =
         if gaps { (start_line..=end_line).collect() } else { rows.by_line.keys().copied().collect() };
@@ -431,43 +448,11 @@ fn table(key: &Key<'_>, rows: &Rows<'_>, sources: &Sources, selection: &Selectio
     }
 }
 
-/// The source text of a function, and what is the matter with it.
-pub(super) struct Source {
-    file: Option<Arc<SourceFile>>,
-    pub(super) note: Option<String>,
-}
-
-impl Source {
-    /// That of the function `name`, of which the lines from the first to the last are known.
-    pub(super) fn of(path: Option<&str>, sources: &Sources, name: &str, (first, last): (u32, u32)) -> Source {
-        let file = path.map(|path| sources.file(path));
-        let note = match file.as_deref() {
-            None => Some("no line tables: build with debug info to see lines"),
-            Some(file) if file.is_missing() => Some("the source file is not here"),
-            Some(file) if file.is_another(name, first, last) => {
-                let note = "a file of this name is here, but these lines of it are something else";
-                return Source { file: None, note: Some(note.to_owned()) };
-            }
-            Some(file) if sources.is_newer_than_program(file) => {
-                Some("the source file was changed after the program was built; lines may have moved")
-            }
-            Some(file) if file.is_shorter_than(last) => {
-                Some("the source file is shorter than the one that the program was built from")
-            }
-            Some(_) => None,
-        };
-        Source { file, note: note.map(str::to_owned) }
-    }
-
-    /// The text of a line.
-    pub(super) fn text(&self, line: u32) -> Option<String> {
-        self.file.as_ref()?.line(line).map(str::to_owned)
-    }
-}
-
+/// Lines between the first and the last of a function that was not found in its source, beyond
+/// which lines without events have no row.
 const MAX_GUESSED_LINES: u32 = 500;
 
-fn line_row(line: u32, row: Option<&Row>, text: Option<String>) -> LineRow {
+fn line_row(line: u32, row: Option<&LineTotals>, text: Option<String>) -> LineRow {
     LineRow {
         line,
         mem_usage: row.map(|row| row.mem_usage),
@@ -484,7 +469,8 @@ fn line_row(line: u32, row: Option<&Row>, text: Option<String>) -> LineRow {
     }
 }
 
-/// Whether a file belongs to a package that came from a registry or a git cache.
+/// Whether a file belongs to a package from a registry or from cargo's git cache, or came with the
+/// compiler. A function without file counts as foreign.
 fn is_foreign(file: Option<&str>) -> bool {
     file.is_none_or(|file| {
         file.contains("/registry/src/") || file.contains("/git/checkouts/") || file.starts_with("/rustc/")

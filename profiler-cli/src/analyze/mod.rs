@@ -1,11 +1,16 @@
-//! Analyses: pure functions from a loaded profile and its named stacks to what a renderer shows.
+//! Analyses: pure functions from a loaded profile, its named stacks and source text to what a
+//! renderer shows. Nothing here opens a file or prints.
 
 mod annotated;
+pub mod canonical_name;
+pub mod column;
 pub mod filter;
 pub mod flame;
+mod function_source;
 mod innermost;
 pub mod leaks;
 pub mod lines;
 mod shown;
+pub mod site;
 pub mod summary;
 pub mod timeline;

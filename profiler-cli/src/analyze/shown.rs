@@ -1,63 +1,76 @@
-//! Stacks as they are shown: without frames of the runtime, unless somebody wants them. In: the call tree. Out: a number for
-//! each stack, the same for those that are shown alike, and its frames.
+//! Stacks as reports show them: without frames of the runtime, unless the user asks for all frames.
 //!
-//! They are a tree again. Made one by one they would take time and memory without bound: of a deep recursion each stack has all
-//! frames of the one before.
+//! In: the call tree. Out: an id for each stack, which stacks that look alike share, and its
+//! frames.
+//!
+//! PERF: the shown stacks are a tree again. Lists of frames would take time and memory quadratic in
+//! the depth of a recursion, because each of its stacks has all frames of the stack before.
 
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
 use crate::names::stacks::{FrameId, Stacks};
 
-/// A stack as it is shown.
+/// Id of a stack as it is shown: 0 for the empty stack, otherwise the index of a node plus 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct ShownId(u32);
+pub(super) struct ShownStackId(u32);
 
-/// All stacks that somebody wants to see.
+/// All stacks that a report shows.
 #[derive(Debug)]
-pub(super) struct Shown {
-    nodes: Vec<Node>,
-    by_stack: Vec<ShownId>,
+pub(super) struct ShownStacks {
+    nodes: Vec<ShownNode>,
+    by_stack: Vec<ShownStackId>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Node {
-    caller: ShownId,
-    /// Its innermost one.
+struct ShownNode {
+    /// The stack without its innermost frame.
+    caller: ShownStackId,
+    /// The innermost frame.
     frame: FrameId,
+    /// Number of frames.
     frames: u32,
-    /// The outermost part of it that is shown if it is cut.
-    outer: ShownId,
+    /// The outermost part of the stack, which stays if the stack is cut.
+    outer: ShownStackId,
 }
 
-/// The frames of a stack, innermost first, without those in the middle if they are too many.
+/// The frames of a stack, innermost first, without those in the middle if there are too many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(super) struct CutStack {
+    /// The innermost frames, or all frames if none are left out.
     pub(super) inner: Vec<FrameId>,
-    /// Frames that are left out behind the inner ones.
+    /// Number of frames that are left out between the inner and the outer frames.
     pub(super) omitted: usize,
-    /// Empty if none are left out.
+    /// The outermost frames; empty if no frame is left out.
     pub(super) outer: Vec<FrameId>,
 }
 
-/// No frame at all.
-const EMPTY: ShownId = ShownId(0);
+/// The stack without frames.
+const EMPTY: ShownStackId = ShownStackId(0);
 
-impl Shown {
-    /// Those of the stacks that are `wanted`: with all frames if `full`, else with the user's own; if there are none, with all from the
-    /// [site](Stacks::site) outwards. When cut they keep so many of their `outermost` frames.
-    pub(super) fn of(stacks: &Stacks, full: bool, outermost: u32, wanted: impl Fn(StackId) -> bool) -> Shown {
-        let mut builder = Builder { nodes: Vec::new(), numbers: HashMap::default(), outermost };
+impl ShownStacks {
+    /// Makes the stacks that `wanted` accepts. With `full` they have all frames, otherwise the
+    /// user's own frames. A stack without own frames has all frames from its [site](Stacks::site)
+    /// outwards. When a stack is cut, it keeps this many of its `outermost` frames.
+    pub(super) fn of(
+        stacks: &Stacks,
+        full: bool,
+        outermost: u32,
+        wanted: impl Fn(StackId) -> bool,
+    ) -> ShownStacks {
+        let mut builder = ShownStacksBuilder { nodes: Vec::new(), numbers: HashMap::default(), outermost };
         let (wanted, needed) = needed(stacks, wanted);
         let mut by_stack = vec![EMPTY; stacks.len()];
-        // A caller's number is smaller.
+        // The id of a caller is smaller, so it is known already.
         for at in needed.iter().enumerate().filter(|(_, needed)| **needed).map(|(at, _)| at) {
             let node = StackId(at as u32);
             let caller = stacks.parent(node).map_or(EMPTY, |parent| by_stack[parent.0 as usize]);
             let own = stacks.frames_of_node(node).iter().filter(|id| full || !stacks.frame(**id).runtime);
             by_stack[at] = own.rev().fold(caller, |caller, frame| builder.number(caller, *frame));
         }
-        // Only now: what is called from there has a caller that is shown, or is shown in the same way.
+        // After the loop above, which adds own frames to the caller's shown stack: the runtime
+        // frames of a stack without own frames must not stand outside of the own frames of its
+        // callees.
         for at in wanted {
             if by_stack[at.0 as usize] == EMPTY {
                 let site = stacks.site(at);
@@ -66,16 +79,16 @@ impl Shown {
                     frames.iter().rev().fold(EMPTY, |caller, frame| builder.number(caller, *frame));
             }
         }
-        Shown { nodes: builder.nodes, by_stack }
+        ShownStacks { nodes: builder.nodes, by_stack }
     }
 
-    /// A stack that was wanted, as it is shown.
-    pub(super) fn stack(&self, stack: StackId) -> ShownId {
+    /// Returns how a wanted stack is shown.
+    pub(super) fn stack(&self, stack: StackId) -> ShownStackId {
         self.by_stack.get(stack.0 as usize).copied().unwrap_or(EMPTY)
     }
 
-    /// Its frames, innermost first.
-    pub(super) fn frames(&self, id: ShownId) -> impl Iterator<Item = FrameId> {
+    /// Returns the frames of a shown stack, innermost first.
+    pub(super) fn frames(&self, id: ShownStackId) -> impl Iterator<Item = FrameId> {
         let mut next = id;
         std::iter::from_fn(move || {
             let node = self.node(next)?;
@@ -84,13 +97,14 @@ impl Shown {
         })
     }
 
-    /// Its frames: no more than so many of the `innermost`, and the outermost.
-    pub(super) fn cut(&self, id: ShownId, innermost: usize) -> Cut {
-        let Some(node) = self.node(id) else { return Cut::default() };
+    /// Returns the frames of a shown stack: at most this many of the `innermost`, and the
+    /// outermost.
+    pub(super) fn cut(&self, id: ShownStackId, innermost: usize) -> CutStack {
+        let Some(node) = self.node(id) else { return CutStack::default() };
         let outer = self.node(node.outer).map_or(0, |outer| outer.frames as usize);
         match (node.frames as usize).checked_sub(innermost + outer) {
-            None | Some(0) => Cut { inner: self.frames(id).collect(), omitted: 0, outer: Vec::new() },
-            Some(omitted) => Cut {
+            None | Some(0) => CutStack { inner: self.frames(id).collect(), omitted: 0, outer: Vec::new() },
+            Some(omitted) => CutStack {
                 inner: self.frames(id).take(innermost).collect(),
                 omitted,
                 outer: self.frames(node.outer).collect(),
@@ -98,12 +112,12 @@ impl Shown {
         }
     }
 
-    fn node(&self, id: ShownId) -> Option<&Node> {
+    fn node(&self, id: ShownStackId) -> Option<&ShownNode> {
         self.nodes.get((id.0 as usize).checked_sub(1)?)
     }
 }
 
-/// The stacks that are wanted, and for each node whether it is on one of them.
+/// Returns the wanted stacks, and for each node whether it is on one of them.
 fn needed(stacks: &Stacks, wanted: impl Fn(StackId) -> bool) -> (Vec<StackId>, Vec<bool>) {
     let mut needed = vec![false; stacks.len()];
     let wanted: Vec<StackId> = (0..stacks.len() as u32).map(StackId).filter(|stack| wanted(*stack)).collect();
@@ -118,21 +132,21 @@ fn needed(stacks: &Stacks, wanted: impl Fn(StackId) -> bool) -> (Vec<StackId>, V
     (wanted, needed)
 }
 
-struct Builder {
-    nodes: Vec<Node>,
-    numbers: HashMap<(ShownId, FrameId), ShownId>,
+struct ShownStacksBuilder {
+    nodes: Vec<ShownNode>,
+    numbers: HashMap<(ShownStackId, FrameId), ShownStackId>,
     outermost: u32,
 }
 
-impl Builder {
-    fn number(&mut self, caller: ShownId, frame: FrameId) -> ShownId {
-        let next = ShownId(self.nodes.len() as u32 + 1);
+impl ShownStacksBuilder {
+    fn number(&mut self, caller: ShownStackId, frame: FrameId) -> ShownStackId {
+        let next = ShownStackId(self.nodes.len() as u32 + 1);
         let number = *self.numbers.entry((caller, frame)).or_insert(next);
         if number == next {
             let outside = (caller.0 as usize).checked_sub(1).map(|at| self.nodes[at]);
             let frames = outside.map_or(0, |outside| outside.frames) + 1;
             let outer = outside.filter(|_| frames > self.outermost).map_or(next, |outside| outside.outer);
-            self.nodes.push(Node { caller, frame, frames, outer });
+            self.nodes.push(ShownNode { caller, frame, frames, outer });
         }
         number
     }
@@ -165,29 +179,29 @@ mod tests {
             vec![own(), own()],
         ]);
         let id = |at: u32| StackId(StackId::FIRST.0 + at);
-        let names = |shown: &Shown, at| {
+        let names = |shown: &ShownStacks, at| {
             shown
                 .frames(shown.stack(id(at)))
                 .map(|id| stacks.frame(id).function.to_string())
                 .collect::<Vec<_>>()
         };
-        let shown = Shown::of(&stacks, false, 10, |_| true);
+        let shown = ShownStacks::of(&stacks, false, 10, |_| true);
         assert_eq!(shown.stack(id(0)), shown.stack(id(1)));
         assert_eq!(names(&shown, 2), ["std::rt"], "from its site outwards");
         assert_eq!(names(&shown, 3), ["main", "main"]);
-        assert_eq!(shown.cut(shown.stack(StackId::NONE), 5), Cut::default());
-        let full = Shown::of(&stacks, true, 10, |_| true);
+        assert_eq!(shown.cut(shown.stack(StackId::NONE), 5), CutStack::default());
+        let full = ShownStacks::of(&stacks, true, 10, |_| true);
         assert_eq!(names(&full, 0), ["alloc::alloc", "main"]);
         assert_ne!(full.stack(id(0)), full.stack(id(1)));
     }
 
     #[test]
-    fn what_is_too_long_keeps_both_ends() {
+    fn a_stack_that_is_too_long_keeps_both_ends() {
         let frames: Vec<NamedFrame> = (0..10).map(|at| frame(&at.to_string(), false)).collect();
         let stacks = Stacks::from_frames(&[frames.clone(), frames[..9].to_vec()]);
-        let shown = Shown::of(&stacks, false, 3, |_| true);
+        let shown = ShownStacks::of(&stacks, false, 3, |_| true);
         let cut = |at: u32, innermost| {
-            let Cut { inner, omitted, outer } =
+            let CutStack { inner, omitted, outer } =
                 shown.cut(shown.stack(StackId(StackId::FIRST.0 + at)), innermost);
             let names = |ids: Vec<FrameId>| {
                 ids.into_iter().map(|id| stacks.frame(id).function.to_string()).collect::<Vec<_>>().concat()

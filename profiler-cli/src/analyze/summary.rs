@@ -1,4 +1,4 @@
-//! What a person wants first. In: a profile and its stacks. Out: [`Summary`].
+//! The profile at a glance. In: a profile and its named stacks. Out: [`Summary`].
 
 use alloc_dump::layout::StackId;
 use alloc_dump::trailer::EndReason;
@@ -11,171 +11,177 @@ use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
 use crate::units::plural;
 
-/// The profile at a glance. The words are those of ARCHITECTURE.md; bytes are those that were asked for.
+/// The profile at a glance. ARCHITECTURE.md defines the words. Bytes of blocks are the sizes that
+/// the program asked for; times are nanoseconds since the recording began.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Name and version of this layout.
     pub schema: &'static str,
-    /// The command line.
+    /// Command line of the recorded program.
     pub command: String,
-    /// Process id.
+    /// Process id of the recorded program.
     pub pid: u32,
-    /// Length of the recording.
+    /// Length of the recording, in nanoseconds.
     pub duration_ns: u64,
-    /// `alloc` and `alloc_zeroed` events.
+    /// Number of `alloc` and `alloc_zeroed` events.
     pub allocations: u64,
-    /// `dealloc` events.
+    /// Number of `dealloc` events.
     pub deallocations: u64,
-    /// `realloc` events.
+    /// Number of `realloc` events.
     pub reallocations: u64,
     /// Bytes of allocations and the new sizes of reallocations.
     pub allocated_bytes: u64,
     /// Bytes of deallocations and the old sizes of reallocations.
     pub freed_bytes: u64,
-    /// The most bytes that were ever live.
+    /// The most bytes that were live at one time.
     pub peak_bytes: u64,
-    /// Blocks live at the first instant of that.
+    /// Number of blocks that were live when the peak was first reached.
     pub peak_blocks: u64,
-    /// That instant.
+    /// When the peak was first reached.
     pub peak_ns: u64,
-    /// Bytes live at the end.
+    /// Bytes of the blocks that are live at the end.
     pub live_bytes: u64,
-    /// Blocks live at the end.
+    /// Number of blocks that are live at the end.
     pub live_blocks: u64,
-    /// Blocks whose free was the next heap event of the thread that had allocated them.
+    /// Number of blocks whose free was the next heap event of the thread that had allocated them.
     pub temporary_allocations: u64,
-    /// Frees and reallocs of blocks that are older than the recording.
+    /// Number of frees and reallocs of blocks that are older than the recording.
     pub foreign_frees: u64,
-    /// Bytes of those blocks.
+    /// Bytes of the blocks that `foreign_frees` counts.
     pub foreign_freed_bytes: u64,
-    /// Threads that had any heap event.
+    /// Number of threads that had any heap event.
     pub threads: usize,
-    /// Distinct stacks that had any heap event.
+    /// Number of distinct stacks that had any heap event.
     pub stacks: u64,
-    /// Events that reached the recorder and were not recorded.
+    /// Number of events that reached the hook and could not be recorded.
     pub lost_events: u64,
-    /// Events whose stack does not reach a known root.
+    /// Number of events whose stack does not reach a known root.
     pub truncated_stacks: u64,
-    /// Stacks that the recorder compared with an independent full walk (`ALLOC_TRACKER_CHECK=1`).
+    /// Number of stacks that the recorder compared with an independent full walk
+    /// (`ALLOC_TRACKER_CHECK=1`); 0 if it was not told to compare.
     pub checked_stacks: u64,
-    /// How many of these differed.
+    /// Number of compared stacks that differed from the full walk.
     pub different_stacks: u64,
-    /// Distinct code addresses that have no name.
+    /// Number of distinct code addresses that have no name.
     pub unresolved_frames: u64,
-    /// Whether the recorder was built with debug assertions, very likely without optimization, which makes the program slower.
+    /// Whether the recorder was built with debug assertions. Such a build is very likely not
+    /// optimized, which makes the program slower.
     pub recorder_debug_assertions: bool,
     /// Whether the recording was read to its end.
     pub complete: bool,
     /// Whether every figure is exact: complete, and nothing lost.
     pub exact: bool,
-    /// Frames that were damaged or missing.
+    /// Number of dump frames that were damaged or missing.
     pub dropped_frames: u64,
-    /// Bytes that were recovered from the sidecar.
+    /// Bytes of records that were found in the sidecar and not in the dump.
     pub recovered_bytes: u64,
-    /// How the recording ended.
+    /// How the recording ended, in words.
     pub end: String,
-    /// Sentences about what is wrong with the profile; empty if nothing is.
+    /// What is wrong with the profile, one sentence each; empty if nothing is wrong.
     pub warnings: Vec<String>,
-    /// The kernel's figures for the process at their highest.
+    /// The highest figures of the kernel for the process.
     pub process: ProcessPeaks,
-    /// Moments that the program gave a name, in their order.
+    /// Moments that the program named (`alloc_tracker::mark`), in the order of time.
     pub marks: Vec<MarkPoint>,
-    /// Those that came after these, because there were too many.
+    /// Number of later marks that are not kept, because there were too many.
     pub marks_dropped: u64,
-    /// How many allocations asked for how much.
+    /// Number of allocations by size.
     pub sizes: Vec<SizeClass>,
-    /// Sites by their share of the peak.
-    pub top_peak: Vec<Site>,
-    /// Sites by bytes allocated.
-    pub top_allocated: Vec<Site>,
-    /// Sites by number of allocations.
-    pub top_allocations: Vec<Site>,
-    /// Threads, in the order of their first event.
+    /// The sites with the most live bytes at the peak.
+    pub top_peak: Vec<SiteRow>,
+    /// The sites with the most bytes allocated.
+    pub top_allocated: Vec<SiteRow>,
+    /// The sites with the most allocations.
+    pub top_allocations: Vec<SiteRow>,
+    /// The threads, in the order of their first event.
     pub thread_list: Vec<ThreadRow>,
 }
 
-/// The kernel's figures for the process at their highest. Sizes in bytes. Virtual size and resident set are the
-/// kernel's own high-water marks, the rest the highest of the samples.
+/// The highest figures of the kernel for the process. Sizes are bytes. Virtual size and resident
+/// set are the kernel's own high-water marks where it has them, all other figures the highest of
+/// the samples.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ProcessPeaks {
-    /// Samples taken.
+    /// Number of samples that were taken; the other figures are 0 without any.
     pub samples: u64,
-    /// Virtual size.
+    /// Highest virtual size of the process: addresses that it could use.
     pub vsz: u64,
-    /// Resident set.
+    /// Highest resident set of the process.
     pub rss: u64,
-    /// Swapped-out memory.
+    /// The most memory that was swapped out.
     pub swap: u64,
-    /// Minor page faults, at the end.
+    /// Number of minor page faults, from the beginning of the process to the last sample.
     pub minor_faults: u64,
-    /// Major page faults, at the end.
+    /// Number of major page faults, from the beginning of the process to the last sample.
     pub major_faults: u64,
-    /// Memory that the tracker itself had mapped, contained in the sizes above.
+    /// The most bytes that the tracker itself had mapped; the sizes above contain them.
     pub tracker_bytes: u64,
 }
 
-/// A class of allocation sizes.
+/// The allocations of one class of sizes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SizeClass {
-    /// Larger than the class before and at most this many bytes.
+    /// Largest size of the class in bytes: a power of two, or the largest number there is. The
+    /// class begins above half of it.
     pub up_to_bytes: u64,
-    /// Allocations.
+    /// Number of allocations with such a size.
     pub allocations: u64,
 }
 
 /// What happened at one site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Site {
-    /// The function.
+pub struct SiteRow {
+    /// Function of the site; `(no stack)` for events without a stack.
     pub function: String,
-    /// Its source file.
+    /// Source file of the site. Null if it is not known.
     pub file: Option<String>,
-    /// The line.
+    /// Line of the site. Null if it is not known.
     pub line: Option<u32>,
-    /// Bytes that were live at the peak.
+    /// Bytes of the blocks that had got their size here and were live at the peak.
     pub peak_bytes: u64,
-    /// Blocks that were live at the peak.
+    /// Number of those blocks.
     pub peak_blocks: u64,
     /// Bytes allocated, new sizes of reallocations included.
     pub allocated_bytes: u64,
-    /// Allocations.
+    /// Number of allocations.
     pub allocations: u64,
-    /// Reallocations.
+    /// Number of reallocations.
     pub reallocations: u64,
-    /// Allocations that were temporary.
+    /// Number of allocations whose block was freed by the next heap event of the thread.
     pub temporary_allocations: u64,
-    /// Bytes live at the end.
+    /// Bytes of the blocks that got their size here and are live at the end.
     pub live_bytes: u64,
 }
 
 /// What one thread did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ThreadRow {
-    /// The system's thread id.
+    /// Thread id of the operating system.
     pub tid: u32,
-    /// Its name.
+    /// Last known name of the thread.
     pub name: String,
-    /// Allocations.
+    /// Number of allocations.
     pub allocations: u64,
-    /// Reallocations.
+    /// Number of reallocations.
     pub reallocations: u64,
-    /// Deallocations.
+    /// Number of deallocations.
     pub deallocations: u64,
-    /// Bytes allocated.
+    /// Bytes allocated, new sizes of reallocations included.
     pub allocated_bytes: u64,
-    /// Bytes freed.
+    /// Bytes freed, old sizes of reallocations included.
     pub freed_bytes: u64,
-    /// When its first event happened.
+    /// When the first event of the thread happened.
     pub start_ns: u64,
-    /// When it ended; null if it was alive at the end.
+    /// When the thread ended. Null if it was alive at the end of the recording.
     pub end_ns: Option<u64>,
 }
 
-/// Makes the summary. The filter applies to the sites; totals are always those of the whole process.
+/// Makes the summary, with `top` rows in each table of sites. The filter applies to the sites;
+/// totals are always those of the whole process.
 pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) -> Summary {
     let totals = &profile.totals;
     let trust = &profile.trust;
-    let sites = sites(profile, stacks, filter);
+    let sites = site_rows(profile, stacks, filter);
     Summary {
         schema: "alloc-tracker/summary/1",
         command: profile.process.command(),
@@ -219,7 +225,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
     }
 }
 
-/// Every stack that a profile has statistics of.
+/// Returns every stack of a profile with its figures.
 pub(crate) fn with_ids(profile: &Profile) -> impl Iterator<Item = (StackId, &StackStats)> {
     profile.stacks.iter().enumerate().map(|(at, stats)| (StackId(at as u32), stats))
 }
@@ -240,9 +246,12 @@ impl From<&crate::profile::Thread> for ThreadRow {
     }
 }
 
-fn sites(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<Site> {
-    // Not by frame: one place is several frames if it is inlined here and not there.
-    let mut sites: HashMap<Option<Place<'_>>, Site> = HashMap::default();
+/// Adds the stacks up by site. The rows are sorted by location, so that rows with equal figures
+/// have a fixed order.
+fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<SiteRow> {
+    // NOTE: not by frame. One location is several frames if the code was inlined at one call and
+    // not at another.
+    let mut sites: HashMap<Option<SiteLocation<'_>>, SiteRow> = HashMap::default();
     let accepted = filter.accepted(stacks);
     for (stack, stats) in with_ids(profile) {
         let silent = stats.events() == 0 && stats.peak_blocks == 0 && stats.live_blocks == 0;
@@ -250,8 +259,8 @@ fn sites(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<Site> {
             continue;
         }
         let frame = stacks.site(stack).map(|id| stacks.frame(id));
-        let place = frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line));
-        let site = sites.entry(place).or_insert_with(|| name_site(frame));
+        let location = frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line));
+        let site = sites.entry(location).or_insert_with(|| empty_row(frame));
         site.peak_bytes += stats.peak_bytes;
         site.peak_blocks += stats.peak_blocks;
         site.allocated_bytes += stats.allocated;
@@ -260,25 +269,27 @@ fn sites(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<Site> {
         site.temporary_allocations += stats.temporary;
         site.live_bytes += stats.live_bytes;
     }
-    let mut sites: Vec<Site> = sites.into_values().collect();
+    let mut sites: Vec<SiteRow> = sites.into_values().collect();
     sites.sort_by(|a, b| (&a.function, &a.file, a.line).cmp(&(&b.function, &b.file, b.line)));
     sites
 }
 
-/// A function, its file and a line.
-type Place<'a> = (&'a str, Option<&'a str>, Option<u32>);
+/// Function, file and line: stacks with an equal location are one site.
+type SiteLocation<'a> = (&'a str, Option<&'a str>, Option<u32>);
 
-fn name_site(frame: Option<&NamedFrame>) -> Site {
-    Site {
+/// Returns the row of a site without figures.
+fn empty_row(frame: Option<&NamedFrame>) -> SiteRow {
+    SiteRow {
         function: frame.map_or_else(|| "(no stack)".to_owned(), |frame| frame.function.to_string()),
         file: frame.and_then(|frame| frame.file.as_deref()).map(str::to_owned),
         line: frame.and_then(|frame| frame.line),
-        ..Site::default()
+        ..SiteRow::default()
     }
 }
 
-fn top_by(sites: &[Site], top: usize, figure: impl Fn(&Site) -> u64) -> Vec<Site> {
-    let mut sorted: Vec<&Site> = sites.iter().filter(|site| figure(site) > 0).collect();
+/// Returns the rows with the largest figures; rows with the figure 0 are left out.
+fn top_by(sites: &[SiteRow], top: usize, figure: impl Fn(&SiteRow) -> u64) -> Vec<SiteRow> {
+    let mut sorted: Vec<&SiteRow> = sites.iter().filter(|site| figure(site) > 0).collect();
     sorted.sort_by_key(|site| std::cmp::Reverse(figure(site)));
     sorted.into_iter().take(top).cloned().collect()
 }
@@ -314,14 +325,15 @@ fn describe_end(end: Option<EndReason>) -> String {
     }
 }
 
-/// What is wrong with a profile or with its names, one sentence each; empty if nothing is.
+/// Says what is wrong with a profile or with its names, one sentence each; empty if nothing is
+/// wrong.
 pub fn warnings(profile: &Profile, stacks: &Stacks) -> Vec<String> {
     let mut warnings = warnings_of_recording(profile);
     warnings.extend(stacks.hints.iter().cloned());
     warnings
 }
 
-/// What is wrong with a profile, names aside.
+/// Says what is wrong with a profile, names aside.
 pub fn warnings_of_recording(profile: &Profile) -> Vec<String> {
     let trust = &profile.trust;
     let mut warnings = Vec::new();

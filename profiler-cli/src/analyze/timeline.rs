@@ -1,4 +1,4 @@
-//! The process over time. In: a profile. Out: [`Timeline`]. Needs no symbols.
+//! The process over time. In: a profile, without names of stacks. Out: [`Timeline`].
 
 use foldhash::HashMap;
 use serde::Serialize;
@@ -11,9 +11,9 @@ use crate::profile::{Annotated, Mark, Profile};
 pub struct Timeline {
     /// Name and version of this layout.
     pub schema: &'static str,
-    /// The command line.
+    /// Command line of the recorded program.
     pub command: String,
-    /// Process id.
+    /// Process id of the recorded program.
     pub pid: u32,
     /// Whether the whole recording was read.
     pub complete: bool,
@@ -21,98 +21,101 @@ pub struct Timeline {
     pub exact: bool,
     /// Length of the recording.
     pub duration_ns: u64,
-    /// The most bytes that were ever live.
+    /// The most bytes that were live at one time.
     pub peak_bytes: u64,
-    /// The first instant of that.
+    /// When the peak was first reached.
     pub peak_ns: u64,
-    /// The exact live heap, in intervals that follow one another.
+    /// The exact live heap, in intervals that follow one another without a gap.
     pub heap: Vec<HeapPoint>,
-    /// The state of the process, when it was looked at.
+    /// The samples of the process, in the order of time.
     pub samples: Vec<SamplePoint>,
-    /// Places that the program gave a name, in order.
+    /// Moments that the program named (`alloc_tracker::mark`), in the order of time.
     pub marks: Vec<MarkPoint>,
-    /// Those that came after these, because there were too many.
+    /// Number of later marks that are not kept, because there were too many.
     pub marks_dropped: u64,
-    /// Annotated functions that ran, those first that ran longest.
+    /// Annotated functions that ran, those first that ran longest in total.
     pub functions: Vec<FunctionSpans>,
-    /// Calls that are not among `functions`, because there were too many; each is shorter than those that are.
+    /// Number of calls that `functions` leaves out, because there were too many. Each is shorter
+    /// than every call that is kept.
     pub spans_dropped: u64,
 }
 
 /// The live heap during one interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct HeapPoint {
-    /// Its beginning.
+    /// Beginning of the interval.
     pub start_ns: u64,
-    /// Its end.
+    /// End of the interval.
     pub end_ns: u64,
-    /// The least at any instant of it.
+    /// The least live bytes at any instant of the interval.
     pub min: u64,
-    /// The most at any instant of it.
+    /// The most live bytes at any instant of the interval.
     pub max: u64,
-    /// At its end.
+    /// Live bytes at the end of the interval.
     pub last: u64,
 }
 
-/// What the kernel says about the process. Faults are counted from the process's beginning.
+/// One sample: what the kernel said about the process at one moment. Page faults are counted from
+/// the beginning of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SamplePoint {
-    /// When.
+    /// When the sample was taken.
     pub ns: u64,
-    /// Resident set: memory that is really there.
+    /// Resident set: bytes that are in physical memory.
     pub rss: u64,
-    /// Virtual size: addresses that could be used.
+    /// Virtual size: bytes of addresses that the process could use.
     pub vsz: u64,
-    /// Swapped-out memory.
+    /// Bytes that are swapped out.
     pub swap: u64,
-    /// Page faults that needed no disk.
+    /// Number of minor page faults: those that needed no disk.
     pub minor_faults: u64,
-    /// Page faults that had to wait for a disk.
+    /// Number of major page faults: those that had to wait for a disk.
     pub major_faults: u64,
-    /// What of `vsz` the tracker itself has mapped.
+    /// Bytes of `vsz` that the tracker itself has mapped.
     pub tracker_bytes: u64,
 }
 
-/// A named moment.
+/// A moment that the program named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MarkPoint {
-    /// When.
+    /// When the mark was set.
     pub ns: u64,
-    /// Its name.
+    /// Name of the mark.
     pub name: String,
-    /// Name of the thread that came there.
+    /// Name of the thread that set the mark; `#7` if the dump does not name thread 7.
     pub thread: String,
-    /// Live bytes of the process then.
+    /// Live bytes of the process at that moment.
     pub live_bytes: u64,
 }
 
-/// When a function ran.
+/// When one annotated function ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FunctionSpans {
-    /// Its path.
+    /// Path of the function, such as `app::load`.
     pub function: String,
-    /// Its source file, as the compiler was told of it.
+    /// Source file of the function, as the compiler was told of it: mostly relative to the
+    /// workspace.
     pub file: String,
-    /// Its first line.
+    /// First line of the function.
     pub start_line: u32,
-    /// Sum of the calls' lengths, over all threads.
+    /// Sum of the lengths of all calls, on all threads.
     pub total_ns: u64,
-    /// Its outermost calls, in the order in which they began.
+    /// The outermost calls, in the order in which they began.
     pub spans: Vec<SpanPoint>,
 }
 
-/// One outermost call; of a future, one poll.
+/// One outermost call of a function, or one poll of a future.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SpanPoint {
-    /// Name of the thread.
+    /// Name of the thread; `#7` if the dump does not name thread 7.
     pub thread: String,
-    /// Its beginning.
+    /// Beginning of the call.
     pub start_ns: u64,
-    /// Its end.
+    /// End of the call.
     pub end_ns: u64,
 }
 
-/// The timeline with the functions whose names match, or all.
+/// Makes the timeline, with all annotated functions or with those whose names match.
 pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
     let duration_us = profile.duration_us;
     let heap = profile.heap.intervals.iter().enumerate().map(|(at, interval)| {
@@ -148,22 +151,22 @@ pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
     }
 }
 
-/// Places that the program gave a name, in order.
+/// Returns the moments that the program named, in the order of time.
 pub fn marks(profile: &Profile) -> Vec<MarkPoint> {
-    let names = Names::of(profile);
+    let names = ThreadNames::of(profile);
     let point = |mark: &Mark| MarkPoint {
         ns: mark.us * 1000,
         name: mark.name.clone(),
-        thread: names.get(mark.thread),
+        thread: names.name_of(mark.thread),
         live_bytes: mark.live_bytes,
     };
     profile.marks.iter().map(point).collect()
 }
 
-/// Fails with names that look like the pattern if no annotated function ran that matches it.
+/// Checks that an annotated function ran whose name matches the pattern.
 ///
 /// # Errors
-/// What there is instead, for people.
+/// A sentence for people, with the names that look like the pattern.
 pub fn check(profile: &Profile, pattern: &Pattern) -> Result<(), String> {
     let names: Vec<&str> = profile.annotated.iter().map(|function| function.name.as_str()).collect();
     if names.iter().any(|name| pattern.matches(name)) {
@@ -179,28 +182,28 @@ pub fn check(profile: &Profile, pattern: &Pattern) -> Result<(), String> {
 }
 
 fn functions(profile: &Profile, pattern: Option<&Pattern>) -> Vec<FunctionSpans> {
-    // Instances of a generic function are one function in every other table too.
-    let mut numbers = HashMap::default();
-    let names = Names::of(profile);
+    // Instances of a generic function are one function, as in every other table.
+    let mut indices = HashMap::default();
+    let names = ThreadNames::of(profile);
     let mut functions: Vec<FunctionSpans> = Vec::new();
     for span in &profile.spans {
         let Some(function) = profile.annotated.get(span.function) else { continue };
         if pattern.is_some_and(|pattern| !pattern.matches(&function.name)) {
             continue;
         }
-        let at = *numbers.entry((&function.name, &function.file, function.start_line)).or_insert_with(|| {
-            functions.push(of_function(function));
+        let at = *indices.entry((&function.name, &function.file, function.start_line)).or_insert_with(|| {
+            functions.push(without_spans(function));
             functions.len() - 1
         });
         functions[at].total_ns += span.end_us.saturating_sub(span.start_us) * 1000;
         let (start_ns, end_ns) = (span.start_us * 1000, span.end_us * 1000);
-        functions[at].spans.push(SpanPoint { thread: names.get(span.thread), start_ns, end_ns });
+        functions[at].spans.push(SpanPoint { thread: names.name_of(span.thread), start_ns, end_ns });
     }
     functions.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then_with(|| a.function.cmp(&b.function)));
     functions
 }
 
-fn of_function(function: &Annotated) -> FunctionSpans {
+fn without_spans(function: &Annotated) -> FunctionSpans {
     FunctionSpans {
         function: function.name.clone(),
         file: function.file.clone(),
@@ -210,15 +213,15 @@ fn of_function(function: &Annotated) -> FunctionSpans {
     }
 }
 
-/// What threads are called.
-struct Names<'a>(HashMap<u32, &'a str>);
+/// Names of threads by their number in the dump.
+struct ThreadNames<'a>(HashMap<u32, &'a str>);
 
-impl Names<'_> {
-    fn of(profile: &Profile) -> Names<'_> {
-        Names(profile.threads.iter().map(|thread| (thread.id, thread.name.as_str())).collect())
+impl ThreadNames<'_> {
+    fn of(profile: &Profile) -> ThreadNames<'_> {
+        ThreadNames(profile.threads.iter().map(|thread| (thread.id, thread.name.as_str())).collect())
     }
 
-    fn get(&self, id: u32) -> String {
+    fn name_of(&self, id: u32) -> String {
         self.0.get(&id).map_or_else(|| format!("#{id}"), |name| (*name).to_owned())
     }
 }

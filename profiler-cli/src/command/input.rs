@@ -19,7 +19,6 @@ use crate::names::stacks::Stacks;
 use crate::names::symbolize::SymbolizeOptions;
 use crate::pattern::Pattern;
 use crate::profile::{Annotated, Profile};
-use crate::source::Sources;
 use crate::units::Safe;
 
 /// The dump to read.
@@ -168,13 +167,4 @@ fn print_each(warnings: Vec<String>) {
     for warning in warnings {
         print_message(Safe(&warning));
     }
-}
-
-/// Returns the source files of a profile. They count as changed if they are newer than the recorded
-/// program, or newer than the recording where the program's file tells nothing.
-pub fn sources_of(profile: &Profile) -> Sources {
-    let modified = std::fs::metadata(&profile.process.exe).and_then(|metadata| metadata.modified()).ok();
-    let built = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    let built_ns = built.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(u64::MAX);
-    Sources::compared_with(built_ns.min(profile.process.started_unix_ns))
 }

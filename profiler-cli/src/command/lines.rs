@@ -9,14 +9,16 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, ValueEnum, ValueHint};
 
 use super::Failure;
-use super::input::{InputArgs, LoadedDump, sources_of};
+use super::input::{InputArgs, LoadedDump};
 use super::output::{Audience, DEFAULT_TOP, JsonArg, Target};
-use crate::analyze::lines::{Selection, Sort, lines};
+use super::sources::SourceFiles;
+use crate::analyze::column::{OptionalColumn, TableOrder};
+use crate::analyze::lines::{Selection, lines};
 use crate::cli::Cli;
 use crate::names::symbolize::SymbolizeOptions;
-use crate::render::lines_text::{LinesColumn, Shape};
+use crate::render::lines_text::Shape;
 use crate::render::{json, lines_csv, lines_html, lines_memory_profiler, lines_text};
-use crate::source::{Elsewhere, PathMap};
+use crate::source::{PathMap, SourceSearch};
 use crate::units::{SizeUnit, parse_bytes};
 
 const EXAMPLES: &str = "\
@@ -59,7 +61,7 @@ pub struct LinesArgs {
     pub html: Option<PathBuf>,
     /// Columns to add to the text; the other formats have all columns.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMN", conflicts_with_all = ["json", "html", "csv"])]
-    pub columns: Vec<LinesColumn>,
+    pub columns: Vec<OptionalColumn>,
     /// Unit of sizes in the text. [default: the unit that fits each column]
     #[arg(long, value_enum, ignore_case = true, conflicts_with_all = ["json", "html", "csv"], help_heading = "Figures")]
     pub unit: Option<SizeUnit>,
@@ -68,7 +70,7 @@ pub struct LinesArgs {
     pub precision: u8,
     /// Order of the functions. [default: annotated, then your own, then those of packages; each by bytes allocated]
     #[arg(long, value_enum)]
-    pub sort: Option<Sort>,
+    pub sort: Option<TableOrder>,
     /// Only functions with a line that changed the heap by this much, such as 4096, 64KiB or 1.5MiB.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Filters")]
     pub min_increment: Option<u64>,
@@ -169,7 +171,7 @@ pub fn run(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let dump = LoadedDump::open(&input.dump.path, input.thread.as_ref(), options)?;
     let filter = input.filter_for(&dump, &dump.profile.annotated)?;
     let (roots, maps) = (args.source_root.clone(), args.path_map.clone());
-    let sources = sources_of(&dump.profile).with(Elsewhere { roots, maps });
+    let sources = SourceFiles::of(&dump.profile, SourceSearch { roots, maps });
     let selection = Selection {
         full: args.full,
         top: args.limit(!filter.is_empty() || input.thread.is_some() || args.min_increment.is_some()),

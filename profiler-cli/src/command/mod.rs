@@ -14,6 +14,7 @@ pub mod man;
 pub mod output;
 pub mod progress;
 pub mod run;
+pub mod sources;
 pub mod summary;
 pub mod timeline;
 

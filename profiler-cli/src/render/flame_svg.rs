@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use inferno::flamegraph::color::{BasicPalette, Palette};
 use inferno::flamegraph::{self, Direction, Options};
 
+use super::escape::{XmlContent, xml_character};
 use crate::analyze::flame::Flame;
-use crate::units::{bytes_exactly, harmless, plural};
+use crate::units::{bytes_exactly, plural};
 
 /// Stand in for characters that mean something in inferno's input while it draws; private, so no name has them.
 const SEMICOLON: char = '\u{e000}';
@@ -75,15 +76,12 @@ fn disarmed(name: &str) -> String {
     text
 }
 
-/// XML has no control characters.
+/// Replaces what XML does not have, and the characters that stand in for others while inferno draws.
 fn printable(c: char) -> char {
-    if matches!(c, '\u{fffe}' | '\u{ffff}' | SEMICOLON | SPACE) { '\u{fffd}' } else { harmless(c) }
+    if matches!(c, SEMICOLON | SPACE) { char::REPLACEMENT_CHARACTER } else { xml_character(c) }
 }
 
 fn write_empty(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
-    let escape = |text: &str| {
-        text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-    };
     let command: String = flame.command.chars().take(MAX_COMMAND).map(printable).collect();
     writeln!(
         out,
@@ -92,10 +90,11 @@ fn write_empty(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
          <rect width=\"100%\" height=\"100%\" fill=\"#eeeeee\"/>\n\
          <g font-family=\"monospace\" text-anchor=\"middle\">\n\
          <text x=\"600\" y=\"40\" font-size=\"17\">{}: nothing</text>\n\
-         <text x=\"600\" y=\"75\" font-size=\"12\">{}</text>\n\
+         <text x=\"600\" y=\"75\" font-size=\"12\">{}{}</text>\n\
          </g>\n</svg>",
         flame.metric.title(),
-        escape(&command) + if flame.complete { "" } else { INCOMPLETE }
+        XmlContent(&command),
+        if flame.complete { "" } else { INCOMPLETE }
     )
 }
 

@@ -1,74 +1,54 @@
-//! Line tables as CSV (RFC 4180): a row for each line of each function, empty where a line has no figure.
+//! Line tables as CSV (RFC 4180): a row for each line of each function, empty where a line has no
+//! figure.
 
 use std::io::{self, Write};
 
-use serde::Serialize;
+use super::csv_cause;
+use super::escape::CsvText;
+use crate::analyze::column::COLUMNS;
+use crate::analyze::lines::{FunctionLines, LineRow, Lines};
 
-use super::{Cell, csv_cause};
-use crate::analyze::lines::Lines;
-
-/// Writes all tables as one, with a header.
+/// Writes all tables as one, with a header. Writes nothing at all if there is no line.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
     let mut out = csv::Writer::from_writer(out);
-    for function in &lines.functions {
-        for line in &function.lines {
-            out.serialize(Row {
-                function: Cell(&function.function),
-                file: function.file.as_deref().map(Cell),
-                source: function.source,
-                line: line.line,
-                mem_usage: line.mem_usage,
-                increment: line.increment,
-                occurrences: line.occurrences,
-                allocated: line.allocated,
-                freed: line.freed,
-                blocks: line.blocks,
-                max: line.max,
-                time_ns: line.time_ns,
-                peak: line.peak,
-                live: line.live,
-                temporary: line.temporary,
-                rss: line.rss,
-                minor_faults: line.minor_faults,
-                major_faults: line.major_faults,
-                text: line.text.as_deref().map(Cell),
-            })
-            .map_err(csv_cause)?;
+    let rows =
+        lines.functions.iter().flat_map(|function| function.lines.iter().map(move |row| (function, row)));
+    for (number, (function, row)) in rows.enumerate() {
+        if number == 0 {
+            out.write_record(header()).map_err(csv_cause)?;
         }
+        out.write_record(record(function, row)).map_err(csv_cause)?;
     }
     out.flush()
 }
 
-#[derive(Serialize)]
-struct Row<'a> {
-    function: Cell<'a>,
-    file: Option<Cell<'a>>,
-    source: &'a str,
-    line: u32,
-    mem_usage: Option<u64>,
-    increment: Option<i64>,
-    occurrences: Option<u64>,
-    allocated: Option<u64>,
-    freed: Option<u64>,
-    blocks: Option<i64>,
-    max: Option<u64>,
-    time_ns: Option<u64>,
-    peak: Option<u64>,
-    live: Option<u64>,
-    temporary: Option<u64>,
-    rss: Option<i64>,
-    minor_faults: Option<u64>,
-    major_faults: Option<u64>,
-    text: Option<Cell<'a>>,
+/// Returns the names of all fields.
+fn header() -> impl Iterator<Item = &'static str> {
+    let figures = COLUMNS.iter().map(|column| column.name);
+    ["function", "file", "source", "line"].into_iter().chain(figures).chain(["text"])
+}
+
+/// Returns the fields of one line, in the order of the header.
+fn record(function: &FunctionLines, row: &LineRow) -> Vec<String> {
+    let text = |text: Option<&str>| text.map_or_else(String::new, |text| CsvText(text).to_string());
+    let mut fields = vec![
+        text(Some(&function.function)),
+        text(function.file.as_deref()),
+        function.source.to_owned(),
+        row.line.to_string(),
+    ];
+    let figure = |figure: Option<i128>| figure.map_or_else(String::new, |figure| figure.to_string());
+    fields.extend(COLUMNS.iter().map(|column| figure((column.figure)(row))));
+    fields.push(text(row.text.as_deref()));
+    fields
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::lines::{FunctionLines, LineRow};
 
     fn one_line(text: &str) -> Lines {
         let line = LineRow {
@@ -103,7 +83,25 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_gone_away_is_told_from_other_failures() {
+    fn the_header_has_every_column_and_every_row_as_many_fields() {
+        let mut out = Vec::new();
+        write(&mut out, &one_line("g")).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
+        let header = format!("function,file,source,line,{},text", names.join(","));
+        assert_eq!(text.lines().next(), Some(header.as_str()));
+        assert_eq!(text.lines().nth(1).map(|row| row.split(',').count()), Some(5 + COLUMNS.len()));
+    }
+
+    #[test]
+    fn no_line_is_no_output() {
+        let mut out = Vec::new();
+        write(&mut out, &Lines { functions: Vec::new(), ..one_line("") }).unwrap();
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_closed_pipe_is_reported_as_one() {
         struct Gone;
         impl Write for Gone {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {

@@ -1,37 +1,34 @@
-//! Line tables as one HTML file: the annotated source, with heat on the lines. In: [`Lines`]. Out: a page that asks the
-//! network for nothing and works without its script, but for the filter and the keys. No name and no source text may ever
-//! become markup.
+//! Line tables as one HTML file: the source text, with heat on the lines. In: [`Lines`]. Out: a
+//! [page](super::html). No name and no source text may ever become markup.
 
-mod columns;
-mod escaped;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Write};
 
-use self::columns::{COLUMNS, Column, Kind};
-use self::escaped::{Breakable, Escaped};
+use super::escape::{BreakablePath, Html};
+use super::html::Page;
+use crate::analyze::column::{COLUMNS, FigureKind, LineColumn};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
 use crate::units::{bytes, count, more};
 
-/// Writes the page; `command` is that of the recorded program.
+/// Writes the page. `command` is the command line of the recorded program.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()> {
-    let command = Escaped(command);
-    write!(
-        out,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src '{STYLE_HASH}'; \
-         script-src '{SCRIPT_HASH}'; base-uri 'none'; form-action 'none'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>Memory by line: {command}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <a class=\"skip\" href=\"#tables\">Skip to the tables</a>\n"
-    )?;
+    let page = Page {
+        title: &format!("Memory by line: {command}"),
+        content_id: "tables",
+        content_name: "the tables",
+    };
+    page.write(out, |out| write_body(out, lines, command))
+}
+
+fn write_body(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()> {
     write_navigation(out, &lines.functions)?;
     writeln!(out, "<main id=\"tables\" tabindex=\"-1\">\n<header>\n<h1>Memory by line</h1>")?;
-    writeln!(out, "<p><code>{command}</code></p>")?;
+    writeln!(out, "<p><code>{}</code></p>", Html(command))?;
     if !lines.complete {
         writeln!(out, "<p class=\"warning\">The recording is not complete: see the summary.</p>")?;
     }
@@ -51,17 +48,10 @@ pub fn write(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()
             lines.functions.len() + lines.omitted
         )?;
     }
-    writeln!(out, "</main>\n{KEYS}\n<script>{SCRIPT}</script>\n</body>\n</html>")
+    writeln!(out, "</main>")
 }
 
-const STYLE: &str = include_str!("lines_html/style.css");
-const SCRIPT: &str = include_str!("lines_html/script.js");
-/// What a browser lets through. A test says what these must be when a file has changed.
-const STYLE_HASH: &str = "sha256-v11GeCZc43IB4YcUVwGjjsNJ+0sheNMl2E/ZoO3ettY=";
-const SCRIPT_HASH: &str = "sha256-H3cExvMZcUeLUoaEa4dz8um/olNtC76wScm8fmIlsGQ=";
-
-const KEYS: &str = include_str!("lines_html/keys.html");
-
+/// Writes the list of functions, with a link to each table.
 fn write_navigation(out: &mut dyn Write, functions: &[FunctionLines]) -> io::Result<()> {
     writeln!(
         out,
@@ -76,17 +66,19 @@ fn write_navigation(out: &mut dyn Write, functions: &[FunctionLines]) -> io::Res
             out,
             "<li><a href=\"#f{number}\"><span class=\"name\">{}<b>{}</b></span> \
              <span class=\"figures\"><span class=\"{}\">{}</span>, {} allocated</span></a></li>",
-            Breakable(path),
-            Escaped(name),
+            BreakablePath(path),
+            Html(name),
             direction(function.increment),
-            Kind::Change.show(function.increment.into()),
+            FigureKind::ByteChange.show(function.increment.into()),
             bytes(function.allocated)
         )?;
     }
     writeln!(out, "</ol>\n</nav>")
 }
 
-/// Checkboxes that the style looks at, so they need no script. Browsers that restore them would restore them unseen.
+/// Writes the switches. They are checkboxes that the style reads, so they work without a script.
+/// `autocomplete` is off, because some browsers restore the state of a checkbox after a reload
+/// without showing it.
 fn write_switches(out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
@@ -96,7 +88,7 @@ fn write_switches(out: &mut dyn Write) -> io::Result<()> {
          <details>\n<summary>What the columns mean</summary>\n<dl>"
     )?;
     for column in COLUMNS {
-        writeln!(out, "<dt>{}</dt><dd>{}</dd>", column.title, column.explanation)?;
+        writeln!(out, "<dt>{}</dt><dd>{}</dd>", column.title, column.help)?;
     }
     writeln!(
         out,
@@ -106,17 +98,18 @@ fn write_switches(out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn write_function(out: &mut dyn Write, function: &FunctionLines, number: usize) -> io::Result<()> {
-    let shown: Vec<&Column> = COLUMNS.iter().filter(|column| column.has_figures(function)).collect();
+    let shown: Vec<&LineColumn> =
+        COLUMNS.iter().filter(|column| column.has_figures(&function.lines)).collect();
     let (path, name) = split_name(&function.function);
     writeln!(
         out,
         "<section id=\"f{number}\" aria-labelledby=\"f{number}-name\">\n<div class=\"about\">\n\
          <h2 id=\"f{number}-name\"><a href=\"#f{number}\">{}<b>{}</b></a></h2>",
-        Breakable(path),
-        Escaped(name)
+        BreakablePath(path),
+        Html(name)
     )?;
     if let Some(file) = &function.file {
-        writeln!(out, "<p class=\"file\">{}:{}</p>", Escaped(file), function.start_line)?;
+        writeln!(out, "<p class=\"file\">{}:{}</p>", Html(file), function.start_line)?;
     }
     let source = match function.source {
         "annotation" => "annotation (Occurrences counts how often a line was reached)",
@@ -124,20 +117,20 @@ fn write_function(out: &mut dyn Write, function: &FunctionLines, number: usize) 
     };
     writeln!(out, "<p>Source: {source}</p>")?;
     if let Some(note) = &function.note {
-        writeln!(out, "<p class=\"warning\">Note: {}</p>", Escaped(note))?;
+        writeln!(out, "<p class=\"warning\">Note: {}</p>", Html(note))?;
     }
     writeln!(out, "</div>\n<table>\n<caption>")?;
     writeln!(
         out,
         "Sum: <b class=\"{}\">{}</b>, {} B allocated, {} B freed",
         direction(function.increment),
-        Kind::Change.show(function.increment.into()),
+        FigureKind::ByteChange.show(function.increment.into()),
         count(function.allocated),
         count(function.freed)
     )?;
     write!(out, "</caption>\n<thead><tr><th scope=\"col\">Line #</th>")?;
     for column in &shown {
-        let (class, title) = (column.class(), column.explanation);
+        let (class, title) = (class(column), column.help);
         write!(out, "<th scope=\"col\"{class} title=\"{title}\">{}</th>", column.title)?;
     }
     writeln!(out, "<th scope=\"col\" class=\"source\">Line contents</th></tr></thead>\n<tbody>")?;
@@ -153,7 +146,7 @@ fn write_row(
     out: &mut dyn Write,
     row: &LineRow,
     function: usize,
-    columns: &[&Column],
+    columns: &[&LineColumn],
     largest: u64,
 ) -> io::Result<()> {
     let id = format!("f{function}-L{}", row.line);
@@ -162,33 +155,45 @@ fn write_row(
         0 => write!(out, "<tr id=\"{id}\">")?,
         steps => write!(out, "<tr id=\"{id}\" class=\"{} h{steps}\">", direction(increment))?,
     }
-    // Who goes through the page by Tab need not stop at lines that have nothing to say.
+    // The Tab key skips lines without figures.
     let silent = if row.increment.is_none() { " tabindex=\"-1\"" } else { "" };
     write!(out, "<th scope=\"row\"><a href=\"#{id}\"{silent}>{}</a></th>", row.line)?;
     for column in columns {
-        let class = column.class();
+        let class = class(column);
         let Some(figure) = (column.figure)(row) else {
             write!(out, "<td{class}></td>")?;
             continue;
         };
         let text = column.kind.show(figure);
-        match column.kind.exactly(figure).filter(|exact| *exact != text) {
+        match column.kind.show_exactly(figure).filter(|exact| *exact != text) {
             Some(exact) => write!(out, "<td{class} title=\"{exact}\">{text}</td>")?,
             None => write!(out, "<td{class}>{text}</td>")?,
         }
     }
-    writeln!(out, "<td class=\"source\">{}</td></tr>", Escaped(row.text.as_deref().unwrap_or_default()))
+    writeln!(out, "<td class=\"source\">{}</td></tr>", Html(row.text.as_deref().unwrap_or_default()))
 }
 
-/// How many of [`HEAT_STEPS`] an increment makes of the largest of its function: none only if it is 0.
+/// Returns the class attribute by which the style knows the cells of a column.
+fn class(column: &LineColumn) -> &'static str {
+    match (column.kind, column.is_usual) {
+        (FigureKind::ByteChange, true) => " class=\"heat\"",
+        (_, true) => "",
+        (_, false) => " class=\"more\"",
+    }
+}
+
+/// Returns the heat of a line: the share that its increment has of the largest one of the function,
+/// in [`HEAT_STEPS`] and rounded up, so that only an increment of 0 has no heat.
 fn heat(increment: i64, largest: u64) -> u64 {
     let share = u128::from(increment.unsigned_abs()) * u128::from(HEAT_STEPS);
     u64::try_from(share.div_ceil(u128::from(largest.max(1)))).unwrap_or(HEAT_STEPS).min(HEAT_STEPS)
 }
 
-/// The style has a class for each, because attributes with styles would need a laxer policy.
+/// Steps of heat. The style has a class for each step, because style attributes would need a laxer
+/// content security policy.
 const HEAT_STEPS: u64 = 20;
 
+/// Returns the class of an increment.
 fn direction(increment: i64) -> &'static str {
     match increment {
         1.. => "growth",
@@ -197,7 +202,7 @@ fn direction(increment: i64) -> &'static str {
     }
 }
 
-/// The path with its last `::`, and the name.
+/// Splits a function's path into everything up to the last `::`, and the name.
 fn split_name(function: &str) -> (&str, &str) {
     function.split_at(function.rfind("::").map_or(0, |at| at + 2))
 }

@@ -1,48 +1,21 @@
-//! Line tables in memory_profiler's shape.
+//! Line tables for people, in the shape of memory_profiler. In: [`Lines`]. Out: text with colours.
 
 use std::io::{self, Write};
 
-use clap::ValueEnum;
-
 use super::{FAINT, GROWTH, HEADING, RELEASE};
+use crate::analyze::column::{COLUMNS, FigureKind, LineColumn, OptionalColumn, magnitude};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
-use crate::units::{Safe, SizeUnit, count, more, time};
+use crate::units::{Safe, SizeUnit, count, more};
 
-/// Columns that `lines` has besides the usual ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LinesColumn {
-    /// Bytes allocated
-    Allocated,
-    /// Bytes freed
-    Freed,
-    /// Blocks allocated minus blocks freed
-    Blocks,
-    /// The most live bytes when the line was left; of annotated functions
-    Max,
-    /// Wall time spent at the line; of annotated functions
-    Time,
-    /// Bytes allocated there that were live at the global peak
-    Peak,
-    /// Bytes allocated there that are live at the end
-    Live,
-    /// Blocks allocated there and freed by the next heap event of their thread
-    Temporary,
-    /// Change of the resident memory; of annotated functions, recorded with --lines rss
-    Rss,
-    /// Minor page faults; of annotated functions, recorded with --lines faults
-    MinorFaults,
-    /// Major page faults; of annotated functions, recorded with --lines faults
-    MajorFaults,
-}
-
-/// How figures are written.
+/// How the text looks.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Columns besides the usual ones.
-    pub columns: Vec<LinesColumn>,
-    /// The unit of sizes; without one the largest figure of a column chooses it.
+    /// Columns that follow the usual ones, in this order.
+    pub columns: Vec<OptionalColumn>,
+    /// SizeUnit of all sizes. `None`: the largest figure of a usual column chooses the unit of that
+    /// column, and every other figure has the unit that fits it.
     pub unit: Option<SizeUnit>,
-    /// Digits behind the point.
+    /// Digits of sizes behind the point.
     pub precision: usize,
 }
 
@@ -52,7 +25,7 @@ impl Default for Shape {
     }
 }
 
-/// Writes all tables in this shape.
+/// Writes all tables.
 ///
 /// # Errors
 /// Those of `out`.
@@ -80,7 +53,7 @@ pub fn write(out: &mut dyn Write, lines: &Lines, shape: &Shape) -> io::Result<()
     Ok(())
 }
 
-/// Writes one table in this shape.
+/// Writes one table.
 ///
 /// # Errors
 /// Those of `out`.
@@ -97,47 +70,90 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     if let Some(note) = &function.note {
         writeln!(out, "Note:     {note}")?;
     }
-    let largest = |figure: &dyn Fn(&LineRow) -> Option<u64>| {
-        function.lines.iter().filter_map(figure).max().unwrap_or(0)
-    };
-    let fitting = |largest| shape.unit.unwrap_or_else(|| SizeUnit::fitting(largest));
-    let usage = fitting(largest(&|row| row.mem_usage));
-    let increment = fitting(largest(&|row| row.increment.map(i64::unsigned_abs)));
-    let sum = fitting(function.increment.unsigned_abs()).show_to(function.increment, shape.precision);
-    let rows: Vec<Cells> = function.lines.iter().map(|row| Cells::of(row, usage, increment, shape)).collect();
-    let width = |least: usize, cell: &dyn Fn(&Cells) -> &str| {
-        rows.iter().map(|cells| cell(cells).len()).max().unwrap_or(0).max(least)
-    };
-    let widths = Widths {
-        usage: width(12, &|cells| &cells.usage),
-        increment: width(12, &|cells| &cells.increment).max(sum.len()),
-        occurrences: width(11, &|cells| &cells.occurrences),
-        more: (0..shape.columns.len()).map(|at| width(12, &|cells| &cells.more[at])).collect(),
-    };
-    let titles = Cells {
-        usage: "Mem usage".to_owned(),
-        increment: "Increment".to_owned(),
-        occurrences: "Occurrences".to_owned(),
-        more: shape.columns.iter().map(|column| title(*column).to_owned()).collect(),
-    };
-    let header = format!("{:>6} {}   Line Contents", "Line #", titles.line(&widths, anstyle::Style::new()));
+    let sum = fitting(shape, function.increment.unsigned_abs());
+    let sum = sum.show_to(function.increment, shape.precision);
+    let columns: Vec<TextColumn> =
+        columns(shape).map(|column| TextColumn::of(column, function, shape, &sum)).collect();
+    let titles: String = columns.iter().map(|column| column.padded(column.column.title)).collect();
+    let header = format!("{:>6}{titles}   Line Contents", "Line #");
     writeln!(out, "\n{header}\n{}", "=".repeat(header.len()))?;
-    for (row, cells) in function.lines.iter().zip(&rows) {
+    for (at, row) in function.lines.iter().enumerate() {
+        let figures: String = columns.iter().map(|column| column.cell(at, row)).collect();
         let text = row.text.as_deref().unwrap_or_default().replace('\t', "    ");
-        let line = format!("{:>6} {}   {}", row.line, cells.line(&widths, style(row)), Safe(&text));
+        let line = format!("{:>6}{figures}   {}", row.line, Safe(&text));
         writeln!(out, "{}", line.trim_end())?;
     }
-    let Widths { usage, increment, occurrences, .. } = widths;
+    let usual = columns.iter().filter(|column| column.column.is_usual);
+    let sums: String =
+        usual.map(|column| column.padded(if column.is_increment() { &sum } else { "" })).collect();
     writeln!(
         out,
-        "{:>6} {:>usage$} {sum:>increment$}  {:>occurrences$}   {FAINT}sum: {} B allocated, {} B freed{FAINT:#}",
-        "",
-        "",
+        "{:>6}{sums}   {FAINT}sum: {} B allocated, {} B freed{FAINT:#}",
         "",
         count(function.allocated),
         count(function.freed),
     )?;
     write_callers(out, function, shape)
+}
+
+/// The usual columns, then those that were asked for, in the order in which they were.
+fn columns(shape: &Shape) -> impl Iterator<Item = &'static LineColumn> {
+    let usual = COLUMNS.iter().filter(|column| column.is_usual);
+    usual.chain(shape.columns.iter().map(|OptionalColumn(column)| *column))
+}
+
+/// A column of one table: its cells, and how wide they are.
+struct TextColumn {
+    column: &'static LineColumn,
+    /// What stands in each row; empty where a line has no figure.
+    cells: Vec<String>,
+    width: usize,
+}
+
+impl TextColumn {
+    /// Prints the cells of a column. `sum` is what stands below the increments.
+    fn of(column: &'static LineColumn, function: &FunctionLines, shape: &Shape, sum: &str) -> TextColumn {
+        let figures = || function.lines.iter().map(column.figure);
+        // The usual columns have one unit for all rows, in others each figure has the unit that
+        // fits it.
+        let largest = || figures().flatten().map(magnitude).max().unwrap_or(0);
+        let unit = shape.unit.or_else(|| column.is_usual.then(|| SizeUnit::fitting(largest())));
+        let show = |figure: i128| match column.kind {
+            // As memory_profiler prints occurrences: without separators.
+            FigureKind::Count if column.is_usual => figure.to_string(),
+            kind => kind.show_in_text(figure, unit, shape.precision),
+        };
+        let cells: Vec<String> = figures().map(|figure| figure.map_or_else(String::new, show)).collect();
+        let mut text = TextColumn { column, cells, width: 0 };
+        let longest = text.cells.iter().map(String::len).max().unwrap_or(0);
+        text.width = match column.kind {
+            // memory_profiler has two blanks before its occurrences.
+            FigureKind::Count if column.is_usual => longest.max(11) + 1,
+            _ if text.is_increment() => longest.max(12).max(sum.len()),
+            _ => longest.max(12),
+        };
+        text
+    }
+
+    fn is_increment(&self) -> bool {
+        self.column.is_usual && self.column.kind == FigureKind::ByteChange
+    }
+
+    /// Returns a text at the right end of the column, with a blank before the column.
+    fn padded(&self, text: &str) -> String {
+        format!(" {text:>width$}", width = self.width)
+    }
+
+    /// Returns the cell of a row; the increment has the colour of its direction.
+    fn cell(&self, at: usize, row: &LineRow) -> String {
+        let (text, width) = (&self.cells[at], self.width);
+        let style = if self.is_increment() { style(row) } else { anstyle::Style::new() };
+        format!(" {style}{text:>width$}{style:#}")
+    }
+}
+
+fn fitting(shape: &Shape, bytes: u64) -> SizeUnit {
+    shape.unit.unwrap_or_else(|| SizeUnit::fitting(bytes))
 }
 
 fn write_callers(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -> io::Result<()> {
@@ -162,43 +178,10 @@ fn write_callers(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -
     }
 }
 
+/// Call sites that are shown below a table.
 const MOST_CALLERS: usize = 5;
 
-/// What stands in the columns of one row.
-struct Cells {
-    usage: String,
-    increment: String,
-    occurrences: String,
-    more: Vec<String>,
-}
-
-struct Widths {
-    usage: usize,
-    increment: usize,
-    occurrences: usize,
-    more: Vec<usize>,
-}
-
-impl Cells {
-    fn of(row: &LineRow, usage: SizeUnit, increment: SizeUnit, shape: &Shape) -> Cells {
-        let precision = shape.precision;
-        Cells {
-            usage: row.mem_usage.map_or_else(String::new, |bytes| usage.show_to(bytes as i64, precision)),
-            increment: row.increment.map_or_else(String::new, |bytes| increment.show_to(bytes, precision)),
-            occurrences: row.occurrences.map_or_else(String::new, |events| events.to_string()),
-            more: shape.columns.iter().map(|column| figure(row, *column, shape)).collect(),
-        }
-    }
-
-    fn line(&self, widths: &Widths, style: anstyle::Style) -> String {
-        let Widths { usage, increment, occurrences, more } = widths;
-        let cell = |(text, width): (&String, &usize)| format!(" {text:>width$}");
-        let more: String = self.more.iter().zip(more).map(cell).collect();
-        let Cells { usage: used, increment: change, occurrences: often, .. } = self;
-        format!("{used:>usage$} {style}{change:>increment$}{style:#}  {often:>occurrences$}{more}")
-    }
-}
-
+/// Returns the colour of an increment.
 fn style(row: &LineRow) -> anstyle::Style {
     match row.increment {
         Some(bytes) if bytes > 0 => GROWTH,
@@ -207,43 +190,7 @@ fn style(row: &LineRow) -> anstyle::Style {
     }
 }
 
-fn title(column: LinesColumn) -> &'static str {
-    match column {
-        LinesColumn::Allocated => "Allocated",
-        LinesColumn::Freed => "Freed",
-        LinesColumn::Blocks => "Blocks",
-        LinesColumn::Max => "Max usage",
-        LinesColumn::Time => "Time",
-        LinesColumn::Peak => "At peak",
-        LinesColumn::Live => "Live at end",
-        LinesColumn::Temporary => "Temporary",
-        LinesColumn::Rss => "RSS",
-        LinesColumn::MinorFaults => "Minor faults",
-        LinesColumn::MajorFaults => "Major faults",
-    }
-}
-
-/// In the unit that was asked for, or the one that fits.
+/// Prints a size in the unit that was asked for, or in the one that fits.
 fn size(shape: &Shape, bytes: i64) -> String {
-    shape.unit.unwrap_or_else(|| SizeUnit::fitting(bytes.unsigned_abs())).show_to(bytes, shape.precision)
-}
-
-/// Empty where the line has none.
-fn figure(row: &LineRow, column: LinesColumn, shape: &Shape) -> String {
-    let change = |figure: Option<i64>| figure.map(|bytes| size(shape, bytes));
-    let size = |figure: Option<u64>| change(figure.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)));
-    let figure = match column {
-        LinesColumn::Allocated => size(row.allocated),
-        LinesColumn::Freed => size(row.freed),
-        LinesColumn::Blocks => row.blocks.map(|blocks| blocks.to_string()),
-        LinesColumn::Max => size(row.max),
-        LinesColumn::Time => row.time_ns.map(time),
-        LinesColumn::Peak => size(row.peak),
-        LinesColumn::Live => size(row.live),
-        LinesColumn::Temporary => row.temporary.map(count),
-        LinesColumn::Rss => change(row.rss),
-        LinesColumn::MinorFaults => row.minor_faults.map(count),
-        LinesColumn::MajorFaults => row.major_faults.map(count),
-    };
-    figure.unwrap_or_default()
+    fitting(shape, bytes.unsigned_abs()).show_to(bytes, shape.precision)
 }

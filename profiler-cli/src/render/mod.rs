@@ -1,6 +1,8 @@
 //! Renderers: pure functions from an analysis to text, JSON, HTML or SVG. One file for each output format.
 
+mod escape;
 pub mod flame_svg;
+mod html;
 pub mod json;
 pub mod leaks_text;
 pub mod lines_csv;
@@ -17,10 +19,7 @@ use std::io;
 
 use anstyle::{AnsiColor, Style};
 
-use serde::{Serialize, Serializer};
-
 use crate::analyze::lines::Lines;
-use crate::units::harmless;
 
 /// Headings.
 const HEADING: Style = Style::new().bold();
@@ -66,16 +65,6 @@ fn shortened(file: &str) -> &str {
         return rest.split_once('/').map_or(rest, |(_, path)| path);
     }
     file
-}
-
-/// Text in a CSV: characters that drive a terminal are replaced, in case it is shown on one.
-struct Cell<'a>(&'a str);
-
-impl Serialize for Cell<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let kept = |c: char| if c == '\t' { c } else { harmless(c) };
-        serializer.serialize_str(&self.0.chars().map(kept).collect::<String>())
-    }
 }
 
 /// What went wrong below, so that a reader that has gone away is known as one.

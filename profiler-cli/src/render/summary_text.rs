@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, place};
-use crate::analyze::summary::{Site, Summary};
+use crate::analyze::summary::{SiteRow, Summary};
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 
 /// Writes the summary.
@@ -183,8 +183,8 @@ fn write_sizes(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
 fn write_sites(
     out: &mut dyn Write,
     title: &str,
-    sites: &[Site],
-    figures: impl Fn(&Site) -> String,
+    sites: &[SiteRow],
+    figures: impl Fn(&SiteRow) -> String,
 ) -> io::Result<()> {
     if sites.is_empty() {
         return Ok(());

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Cell, csv_cause};
+use super::csv_cause;
+use super::escape::CsvText;
 use crate::analyze::timeline::Timeline;
 
 /// Writes all of it, with a header.
@@ -44,8 +45,8 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
             kind: "mark",
             start_ns: mark.ns,
             heap_last: Some(mark.live_bytes),
-            name: Some(Cell(&mark.name)),
-            thread: Some(Cell(&mark.thread)),
+            name: Some(CsvText(&mark.name)),
+            thread: Some(CsvText(&mark.thread)),
             ..TimelineCsvRow::default()
         })?;
     }
@@ -55,8 +56,8 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
                 kind: "call",
                 start_ns: span.start_ns,
                 end_ns: Some(span.end_ns),
-                name: Some(Cell(&function.function)),
-                thread: Some(Cell(&span.thread)),
+                name: Some(CsvText(&function.function)),
+                thread: Some(CsvText(&span.thread)),
                 ..TimelineCsvRow::default()
             })?;
         }
@@ -77,7 +78,7 @@ struct TimelineCsvRow<'a> {
     swap: Option<u64>,
     minor_faults: Option<u64>,
     major_faults: Option<u64>,
-    name: Option<Cell<'a>>,
-    thread: Option<Cell<'a>>,
+    name: Option<CsvText<'a>>,
+    thread: Option<CsvText<'a>>,
     tracker_bytes: Option<u64>,
 }

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use super::escape::Xml;
 use super::plot::{Axis, Panel, Series, panels};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
-use crate::units::{bytes_exactly, harmless, plural, time};
+use crate::units::{bytes_exactly, plural, time};
 
 /// Draws the timeline with these series.
 ///
@@ -64,7 +65,7 @@ fn draw(timeline: &Timeline, series: &[Series]) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          role=\"img\" aria-label=\"{0}\">\n<title>{0}</title>\n<style>{STYLE}</style>\n\
          <rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>\n",
-        escaped(&format!("Memory of {} over time", timeline.command))
+        Xml(&format!("Memory of {} over time", timeline.command))
     );
     text(&mut svg, (LEFT, 24.0), "title", &timeline.command.chars().take(110).collect::<String>());
     let peak = format!(
@@ -185,7 +186,7 @@ fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, place: (
             "<line class=\"mark\" x1=\"{x:.1}\" y1=\"{:.1}\" x2=\"{x:.1}\" y2=\"{:.1}\"><title>{}</title></line>",
             place.0,
             place.1,
-            escaped(&about)
+            Xml(&about)
         );
         let name: String = mark.name.chars().take(24).collect();
         // A name that would lie on another one is in the line's title only.
@@ -203,7 +204,7 @@ fn draw_calls(svg: &mut String, function: &FunctionSpans, scale: &TimeScale, top
     let name: String = last.chars().take(14).collect();
     let calls = plural(function.spans.len() as u64, "call");
     let about = format!("{} · {calls} · {}", function.function, time(function.total_ns));
-    let _ = writeln!(svg, "<g><title>{}</title>", escaped(&about));
+    let _ = writeln!(svg, "<g><title>{}</title>", Xml(&about));
     text(svg, (LEFT - 8.0, top + 13.0), "end", &name);
     let mut longest: Vec<_> = function.spans.iter().collect();
     longest.sort_by_key(|span| std::cmp::Reverse(span.end_ns.saturating_sub(span.start_ns)));
@@ -214,10 +215,10 @@ fn draw_calls(svg: &mut String, function: &FunctionSpans, scale: &TimeScale, top
             svg,
             "<rect class=\"call\" x=\"{x:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{BAR}\"><title>{} · {} to {} · {}</title></rect>",
             (end - x).max(0.5),
-            escaped(&function.function),
+            Xml(&function.function),
             time(span.start_ns),
             time(span.end_ns),
-            escaped(&span.thread)
+            Xml(&span.thread)
         );
     }
     svg.push_str("</g>\n");
@@ -232,30 +233,8 @@ fn line(svg: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) {
 }
 
 fn text(svg: &mut String, at: (f64, f64), class: &str, content: &str) {
-    let _ = writeln!(
-        svg,
-        "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-        at.0,
-        at.1,
-        escaped(content)
-    );
-}
-
-/// Text that means nothing to XML, without what XML does not have.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
-            c => safe.push(harmless(c)),
-        }
-    }
-    safe
+    let _ =
+        writeln!(svg, "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>", at.0, at.1, Xml(content));
 }
 
 #[cfg(test)]

@@ -1,46 +1,72 @@
-//! Which functions are written in a source file, and what makes others. In: text, which is not trusted. Out: their lines; none if
-//! it does not parse, or nests too deep to be parsed.
+//! The functions that are written in a source file, and the items that generate others. In: text,
+//! which is not trusted. Out: lines. Text that does not parse, or nests too deep to be parsed, has
+//! none.
 
 use syn::spanned::Spanned;
 use syn::visit::Visit;
 
-/// Where a function stands: the line of its signature to the line of its closing brace.
+/// Where a function stands in its file, from the line of its signature to the line of its closing
+/// brace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Function {
-    /// Its name, without path.
+pub struct FunctionExtent {
+    /// Name of the function, without path.
     pub name: String,
-    /// The line of its first attribute; without any, its first line.
-    pub(super) begin: u32,
-    /// First line, from 1.
+    /// Line of the first attribute; without any attribute, the first line.
+    first_attribute: u32,
+    /// Line of the signature; the first line of a file is 1.
     pub start: u32,
-    /// Last line.
+    /// Line of the closing brace.
     pub end: u32,
 }
 
-/// What is written in a file.
-#[derive(Default)]
-pub(super) struct Written {
-    pub(super) functions: Vec<Function>,
-    /// First and last lines of what functions come from that are not written out.
-    pub(super) generating: Vec<(u32, u32)>,
+impl FunctionExtent {
+    /// Returns the lines of the function and of its attributes.
+    pub(super) fn with_attributes(&self) -> LineRange {
+        LineRange { first: self.first_attribute, last: self.end }
+    }
 }
 
-impl Written {
-    /// Of a text whose length the caller has bounded. Parses on a stack of its own: chains of calls and of operators nest in what the
-    /// parser makes of them, without any bracket. What is not used of it is not there.
-    pub(super) fn in_text(text: &str) -> Written {
+/// Lines from the first to the last, both included.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LineRange {
+    pub(super) first: u32,
+    pub(super) last: u32,
+}
+
+impl LineRange {
+    /// Whether all lines of the other range are in this one.
+    pub(super) fn contains(self, other: LineRange) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+}
+
+/// The functions that a text has, and what may generate more.
+#[derive(Default)]
+pub(super) struct WrittenFunctions {
+    pub(super) functions: Vec<FunctionExtent>,
+    /// Items that functions may come from which nobody wrote out.
+    pub(super) generators: Vec<LineRange>,
+}
+
+impl WrittenFunctions {
+    /// Finds the functions of a text whose length the caller has bounded.
+    ///
+    /// Parses on a thread of its own, with a stack that grows with the text: chains of calls and of
+    /// operators (`a.b().c()`, `1 + 1 + 1`) nest in the parser's tree without any bracket in the
+    /// text. The kernel provides only those pages of the stack that the parser touches.
+    pub(super) fn in_text(text: &str) -> WrittenFunctions {
         if nesting(text) > MAX_NESTING {
-            return Written::default();
+            return WrittenFunctions::default();
         }
         let parse = || {
-            let mut written = Written::default();
+            let mut written = WrittenFunctions::default();
             if let Ok(file) = syn::parse_file(text) {
                 written.visit_file(&file);
             }
             written
         };
         let links = text.bytes().filter(|byte| b"<&*!-|.+/%^=?".contains(byte)).count();
-        let stack = PARSER_STACK + links * STACK_OF_A_LINK;
+        let stack = PARSER_STACK + links * STACK_PER_LINK;
         std::thread::scope(|scope| {
             let parser = std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, parse);
             parser.ok().and_then(|parser| parser.join().ok()).unwrap_or_default()
@@ -49,13 +75,15 @@ impl Written {
 }
 
 const PARSER_STACK: usize = 16 << 20;
-/// What parsing, walking and dropping take for each link of a chain, with room to spare.
-const STACK_OF_A_LINK: usize = 4 << 10;
-/// A parser that calls itself must not be led to the end of its stack.
+/// Bytes of stack that parsing, visiting and dropping take for each link of a chain, with room to
+/// spare.
+const STACK_PER_LINK: usize = 4 << 10;
+/// Bounds the recursion of the parser, so that no text leads it to the end of its stack.
 const MAX_NESTING: usize = 256;
 
-/// The deepest nesting of brackets and of operators that nest without any (`&&&x`, `!!x`, `a<a<a<…`). What stands in
-/// strings and comments counts too, which can only make it refuse.
+/// Returns the deepest nesting of brackets, and of operators that nest without brackets (`&&&x`,
+/// `!!x`, `a<a<a<…`). Characters in strings and comments count too: that can only refuse more
+/// texts.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut deepest, mut unclosed) = (0usize, 0, 0usize);
     for byte in text.bytes() {
@@ -71,8 +99,8 @@ fn nesting(text: &str) -> usize {
     deepest
 }
 
-impl Written {
-    fn add(
+impl WrittenFunctions {
+    fn add_function(
         &mut self,
         name: &syn::Ident,
         attributes: &[syn::Attribute],
@@ -80,63 +108,65 @@ impl Written {
         block: &syn::Block,
     ) {
         let (start, end) = (head.start().line as u32, block.brace_token.span.close().end().line as u32);
-        let begin = attributes.first().map_or(start, |attribute| attribute.span().start().line as u32);
-        self.functions.push(Function { name: name.to_string(), begin, start, end });
+        let first_attribute =
+            attributes.first().map_or(start, |attribute| attribute.span().start().line as u32);
+        self.functions.push(FunctionExtent { name: name.to_string(), first_attribute, start, end });
     }
 
-    fn generates(&mut self, tokens: &impl Spanned) {
+    fn add_generator(&mut self, tokens: &impl Spanned) {
         let span = tokens.span();
-        self.generating.push((span.start().line as u32, span.end().line as u32));
+        self.generators.push(LineRange { first: span.start().line as u32, last: span.end().line as u32 });
     }
 }
 
-impl<'ast> Visit<'ast> for Written {
+impl<'ast> Visit<'ast> for WrittenFunctions {
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.add(&item.sig.ident, &item.attrs, first_span(&item.vis, &item.sig), &item.block);
+        self.add_function(&item.sig.ident, &item.attrs, first_span(&item.vis, &item.sig), &item.block);
         syn::visit::visit_item_fn(self, item);
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
-        self.add(&item.sig.ident, &item.attrs, first_span(&item.vis, &item.sig), &item.block);
+        self.add_function(&item.sig.ident, &item.attrs, first_span(&item.vis, &item.sig), &item.block);
         syn::visit::visit_impl_item_fn(self, item);
     }
 
     fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
         if let Some(block) = &item.default {
-            self.add(&item.sig.ident, &item.attrs, item.sig.span(), block);
+            self.add_function(&item.sig.ident, &item.attrs, item.sig.span(), block);
         }
         syn::visit::visit_trait_item_fn(self, item);
     }
 
     fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
-        self.generates(item);
+        self.add_generator(item);
         syn::visit::visit_item_struct(self, item);
     }
 
     fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
-        self.generates(item);
+        self.add_generator(item);
         syn::visit::visit_item_enum(self, item);
     }
 
     fn visit_item_union(&mut self, item: &'ast syn::ItemUnion) {
-        self.generates(item);
+        self.add_generator(item);
         syn::visit::visit_item_union(self, item);
     }
 
     fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
-        self.generates(attribute);
+        self.add_generator(attribute);
     }
 
     fn visit_macro(&mut self, called: &'ast syn::Macro) {
-        self.generates(called);
+        self.add_generator(called);
     }
 
     fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
-        self.generates(item);
+        self.add_generator(item);
         syn::visit::visit_item_macro(self, item);
     }
 }
 
+/// Returns the span in which the head of a function begins: its visibility if that is written.
 fn first_span(visibility: &syn::Visibility, signature: &syn::Signature) -> proc_macro2::Span {
     match visibility {
         syn::Visibility::Inherited => signature.span(),

@@ -10,14 +10,18 @@ use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
 use crate::analyze::lines::{Selection, lines};
+use crate::analyze::site::add_evidence;
 use crate::analyze::summary::summary;
 use crate::command::Failure;
 use crate::command::flamegraph::default_svg_path;
-use crate::command::input::{LoadedDump, sources_of};
+use crate::command::input::LoadedDump;
 use crate::command::output::{Audience, DEFAULT_TOP, write_file};
+use crate::command::sources::SourceFiles;
 use crate::load::writer_of;
+use crate::names::evidence::KeptEvidence;
 use crate::render::lines_text::Shape;
 use crate::render::{flame_svg, leaks_text, lines_text, summary_text};
+use crate::source::SourceSearch;
 use crate::units::Safe;
 
 /// Reports on the program's own dump, or on the first dump if the program has none. Prints the names
@@ -30,8 +34,14 @@ pub(super) fn print_report(dumps: &[PathBuf], pid: u32, recording: &RecordingArg
     let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
     if recording.report != Report::None {
-        let loaded = LoadedDump::open(main, None, recording.symbols.options())?;
-        write_report(&mut out, &loaded, main, recording.report)?;
+        let options = recording.symbols.options();
+        let cache_dir = options.cache_dir.clone();
+        let loaded = LoadedDump::open(main, None, options)?;
+        let sources = SourceFiles::of(&loaded.profile, SourceSearch::default());
+        write_report(&mut out, &loaded, &sources, main, recording.report)?;
+        if let Some(dir) = cache_dir {
+            keep_evidence(&loaded, &sources, &dir);
+        }
     }
     for dump in dumps {
         writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()))?;
@@ -40,9 +50,20 @@ pub(super) fn print_report(dumps: &[PathBuf], pid: u32, recording: &RecordingArg
     Ok(())
 }
 
+/// Keeps evidence of the program's sites now, because the source is most likely still the one that was
+/// compiled.
+fn keep_evidence(LoadedDump { profile, stacks }: &LoadedDump, sources: &SourceFiles, dir: &Path) {
+    let build_ids = profile.modules.iter().map(|module| module.build_id.as_slice());
+    let mut kept = KeptEvidence::load(dir, build_ids);
+    add_evidence(profile, stacks, sources, &mut kept);
+    // If the folder cannot be written, the symbols were not cached either, and the report has said so.
+    let _ = kept.store(dir);
+}
+
 fn write_report(
     out: &mut dyn Write,
     loaded: &LoadedDump,
+    sources: &SourceFiles,
     dump: &Path,
     report: Report,
 ) -> Result<(), Failure> {
@@ -55,7 +76,7 @@ fn write_report(
         return Ok(());
     }
     let largest = Selection { top: Some(1), ..Selection::default() };
-    let table = lines(profile, stacks, &sources_of(profile), &filter, &largest);
+    let table = lines(profile, stacks, sources, &filter, &largest);
     if let Some(function) = table.functions.first() {
         lines_text::write_function(out, function, &Shape::default())?;
         writeln!(out)?;

@@ -1,18 +1,20 @@
-//! Where sources may be. In: a path from debug info, and what a person says of folders. Out: paths to try, likeliest first.
+//! Where source files may be. In: a path from debug info, and folders that a person named. Out:
+//! paths to try, likeliest first. Nothing here looks whether a path exists.
 
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-/// Where sources are that do not lie where they were compiled.
+/// Where to search for sources that do not lie where they were compiled. The default searches
+/// nowhere else.
 #[derive(Clone, Debug, Default)]
-pub struct Elsewhere {
-    /// Folders that are looked through for the longest end of a path.
+pub struct SourceSearch {
+    /// Folders in which to look for the longest end of a path.
     pub roots: Vec<PathBuf>,
-    /// Beginnings of paths and what stands for them; the first one that fits counts.
+    /// Beginnings of paths to replace; the first one that fits counts.
     pub maps: Vec<PathMap>,
 }
 
-/// `OLD=NEW`: a path that begins with one begins with the other.
+/// `OLD=NEW`: a path that begins with OLD begins with NEW instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathMap {
     old: PathBuf,
@@ -30,16 +32,24 @@ impl FromStr for PathMap {
     }
 }
 
-impl Elsewhere {
-    /// Where the file that was compiled at `path` may be, likeliest first.
-    pub(super) fn places(&self, path: &Path) -> Vec<Place> {
+/// A path at which a source file may be.
+pub(crate) struct SourceCandidate {
+    pub(crate) path: PathBuf,
+    /// Whether the file there may be another one of the same name.
+    pub(crate) is_guess: bool,
+}
+
+impl SourceSearch {
+    /// Returns where the file that was compiled at `path` may be, likeliest first.
+    pub(crate) fn candidates(&self, path: &Path) -> Vec<SourceCandidate> {
         let mapped = self.maps.iter().find_map(|map| Some(map.new.join(path.strip_prefix(&map.old).ok()?)));
-        // A relative path is one of another folder, which need not be this one.
-        let guessed = mapped.is_none() && path.is_relative();
-        let mut places = vec![Place { path: mapped.unwrap_or_else(|| path.to_owned()), guessed }];
-        // What climbs out of the folder again is not in it.
+        // A relative path starts at the compiler's working directory, which need not be this one.
+        let is_guess = mapped.is_none() && path.is_relative();
+        let mut candidates =
+            vec![SourceCandidate { path: mapped.unwrap_or_else(|| path.to_owned()), is_guess }];
+        // A path with `..` could lead out of the root folder.
         if path.components().any(|part| part == Component::ParentDir) {
-            return places;
+            return candidates;
         }
         let normal = |part: &Component<'_>| matches!(part, Component::Normal(_));
         let parts: Vec<Component<'_>> = path.components().filter(normal).collect();
@@ -47,21 +57,15 @@ impl Elsewhere {
             parts.iter().map(|part| part.as_os_str().to_str().unwrap_or_default()).collect();
         for root in &self.roots {
             let ends = (0..=shortest_end(&names)).map(|from| parts[from..].iter().collect::<PathBuf>());
-            places.extend(ends.map(|end| Place { path: root.join(end), guessed: true }));
+            candidates.extend(ends.map(|end| SourceCandidate { path: root.join(end), is_guess: true }));
         }
-        places
+        candidates
     }
 }
 
-/// Where a file may be.
-pub(super) struct Place {
-    pub(super) path: PathBuf,
-    /// It may be another file of the same name.
-    pub(super) guessed: bool,
-}
-
-/// Where the shortest end of a path begins that tells its file from others. Every package has a `src/lib.rs`: of those that came
-/// from a registry or with the compiler, the package's own folder must be in it.
+/// Returns the index of the part at which the shortest end of a path begins that tells its file
+/// from others. Every package has a `src/lib.rs`. So the end must contain the package's own folder
+/// if the package came from a registry or with the compiler, and at least one folder otherwise.
 fn shortest_end(parts: &[&str]) -> usize {
     let behind = |folders: &[&str], more: usize| {
         let at = parts.windows(folders.len()).position(|window| window == folders)?;
@@ -73,12 +77,13 @@ fn shortest_end(parts: &[&str]) -> usize {
         .or_else(|| (parts.first() == Some(&"rustc")).then_some(2));
     package.unwrap_or(usize::MAX).min(parts.len().saturating_sub(2))
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ends_of_paths_name_the_package_that_is_not_ones_own() {
+    fn the_shortest_end_contains_the_folder_of_a_foreign_package() {
         let end = |path: &str| {
             let parts: Vec<&str> = path.split('/').collect();
             parts[shortest_end(&parts)..].join("/")
