@@ -182,7 +182,8 @@ pub fn compress_dump(path: &Path, stop: &AtomicBool) -> Result<Outcome, Compress
     Ok(Outcome::Smaller { before: before.len(), after: done.bytes })
 }
 
-/// Creates a file in the same folder that only its owner can read. It is removed when it is dropped.
+/// Creates a file in the same folder that only its owner can read. It is removed when it is
+/// dropped.
 fn private_file_beside(dump: &Path, folder: &Path) -> io::Result<NamedTempFile> {
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(dump.file_name().unwrap_or_default());

@@ -1,8 +1,8 @@
 //! The input of the commands that read a dump: the options they share, and how a dump is opened,
 //! loaded and symbolized.
 //!
-//! In: the options. Out: a [`LoadedDump`] and a [`Filter`]. Progress bars and notes about a recovered
-//! dump are printed to stderr. Nothing here may write to stdout.
+//! In: the options. Out: a [`LoadedDump`] and a [`Filter`]. Progress bars and notes about a
+//! recovered dump are printed to stderr. Nothing here may write to stdout.
 
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,8 @@ pub struct InputArgs {
 /// Where names come from.
 #[derive(Clone, Debug, Args)]
 pub struct SymbolArgs {
-    /// Folder with copies of the recorded binaries or their debug files; may be given several times.
+    /// Folder with copies of the recorded binaries or their debug files; may be given several
+    /// times.
     #[arg(long, value_name = "DIR", env = "PROFILER_SYMBOLS", value_delimiter = ':', value_hint = ValueHint::DirPath, help_heading = "Symbols")]
     pub symbols: Vec<PathBuf>,
     /// Neither read nor write the symbol cache ($XDG_CACHE_HOME/alloc-tracker).

@@ -1,5 +1,5 @@
-//! `profiler-cli lines`: loads a dump, computes memory line by line, and prints tables in one of five
-//! formats: text, JSON, CSV, HTML, and that of Python's memory_profiler.
+//! `profiler-cli lines`: loads a dump, computes memory line by line, and prints tables in one of
+//! five formats: text, JSON, CSV, HTML, and that of Python's memory_profiler.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,7 +44,8 @@ pub struct LinesArgs {
     /// JSON instead of `format`.
     #[command(flatten)]
     pub json: JsonArg,
-    /// At most this many functions. [default: 10, with --html 50, with --json, --csv or a filter all]
+    /// At most this many functions. [default: 10, with --html 50, with --json, --csv or a filter
+    /// all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
     /// Show functions of the runtime too.
@@ -68,10 +69,12 @@ pub struct LinesArgs {
     /// Digits after the decimal point of sizes in the text.
     #[arg(long, value_name = "DIGITS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=9), conflicts_with_all = ["json", "html", "csv"], help_heading = "Figures")]
     pub precision: u8,
-    /// Order of the functions. [default: annotated, then your own, then those of packages; each by bytes allocated]
+    /// Order of the functions. [default: annotated, then your own, then those of packages; each by
+    /// bytes allocated]
     #[arg(long, value_enum)]
     pub sort: Option<TableOrder>,
-    /// Only functions with a line that changed the heap by this much, such as 4096, 64KiB or 1.5MiB.
+    /// Only functions with a line that changed the heap by this much, such as 4096, 64KiB or
+    /// 1.5MiB.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Filters")]
     pub min_increment: Option<u64>,
     /// Print one table for each instance of a generic function.
@@ -80,7 +83,8 @@ pub struct LinesArgs {
     /// annotated function stay together.
     #[arg(long)]
     pub split_generics: bool,
-    /// Show below each table where the function was called from when the heap changed; text and JSON only.
+    /// Show below each table where the function was called from when the heap changed; text and
+    /// JSON only.
     #[arg(long, conflicts_with_all = ["html", "csv"])]
     pub callers: bool,
     /// Folder with sources that were moved since the build; may be given several times.

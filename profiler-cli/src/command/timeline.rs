@@ -36,7 +36,8 @@ pub struct TimelineArgs {
     /// Print one CSV table; the same as --format csv.
     #[arg(long, conflicts_with_all = ["json", "format"])]
     pub csv: bool,
-    /// Format of the output. [default: text; with --output by its extension: .svg, .csv, .json, .txt]
+    /// Format of the output. [default: text; with --output by its extension: .svg, .csv, .json,
+    /// .txt]
     #[arg(long, value_enum, conflicts_with = "json")]
     pub format: Option<TimelineFormat>,
     /// File for the output; - is stdout.

@@ -160,7 +160,7 @@ fn write_callers(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -
     let Some(callers) = &function.callers else { return Ok(()) };
     writeln!(out, "\nCalled from:")?;
     for caller in callers.iter().take(MOST_CALLERS) {
-        let place = super::place(caller.file.as_deref(), caller.line);
+        let place = super::source_position(caller.file.as_deref(), caller.line);
         let increment = caller.allocated.wrapping_sub(caller.freed) as i64;
         writeln!(
             out,

@@ -1,5 +1,6 @@
-//! A timeline as CSV (RFC 4180): one row for each interval of the heap, each sample, mark and call; `kind` says which, and
-//! what a kind does not have is empty.
+//! A timeline as CSV (RFC 4180). In: [`Timeline`]. Out: one row for each interval of the heap, each
+//! sample, each mark and each call. The column `kind` tells them apart. Columns that a kind does
+//! not have are empty.
 
 use std::io::{self, Write};
 
@@ -9,7 +10,7 @@ use super::csv_cause;
 use super::escape::CsvText;
 use crate::analyze::timeline::Timeline;
 
-/// Writes all of it, with a header.
+/// Writes the whole timeline, with a header.
 ///
 /// # Errors
 /// Those of `out`.
@@ -65,6 +66,7 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
     out.flush()
 }
 
+/// One row. The field names are the titles of the columns.
 #[derive(Default, Serialize)]
 struct TimelineCsvRow<'a> {
     kind: &'static str,
