@@ -1,9 +1,12 @@
-//! `profiler.toml`: defaults for the options of the command line. In: the nearest such file from the working directory
-//! upwards. Out: the same commands, with other defaults, so flags and `PROFILER_*` variables still win.
+//! `profiler.toml`: defaults for the options of the command line.
 //!
-//! Keys are the long names of options. At the top they hold for every command that has the option, in a table for that
-//! command alone. Relative paths count from the folder of the file. An option that contradicts a flag does not hold, so
-//! `--format text` is text where `csv = true` stands in the file:
+//! In: the nearest such file, from the working directory upwards. Out: the same commands with other
+//! defaults, so that options on the command line and `PROFILER_*` variables still win.
+//!
+//! Keys are the long names of options. A key at the top applies to every command that has the
+//! option. A key in a table applies to the command of that name alone. Relative paths start at the
+//! folder of the file. A default is ignored if it contradicts an option on the command line:
+//! `--format text` gives text even if the file has `csv = true`. An example:
 //!
 //! ```toml
 //! symbols = ["/srv/symbols"]
@@ -25,14 +28,14 @@ use toml::{Table, Value};
 use crate::command::lines::TEXT_OPTIONS;
 use crate::io_error::plain;
 
-/// Name of the file.
+/// Name of the file with the defaults.
 pub const FILE_NAME: &str = "profiler.toml";
 
-/// Gives the options of `command` the defaults of the nearest `profiler.toml` at or above `folder`, but for those that
-/// contradict what `arguments` ask for.
+/// Gives the options of `command` the defaults of the nearest `profiler.toml` at or above `folder`,
+/// except for defaults that contradict the `arguments`.
 ///
 /// # Errors
-/// If the file cannot be read, is not TOML, or names an option or a value that there is not.
+/// If the file cannot be read or is not TOML, or if it has an unknown option or a wrong value.
 pub fn with_defaults(command: Command, folder: &Path, arguments: &[OsString]) -> anyhow::Result<Command> {
     let Some(folder) = folder.ancestors().find(|folder| folder.join(FILE_NAME).is_file()) else {
         return Ok(command);
@@ -44,17 +47,18 @@ pub fn with_defaults(command: Command, folder: &Path, arguments: &[OsString]) ->
         let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
         anyhow::anyhow!("{}:{line}: {}", path.display(), error.message())
     })?;
-    let file = Defaults { folder, contradicted: contradicted(&command, arguments) };
+    let file = DefaultsFile { folder, contradicted: contradicted_options(&command, arguments) };
     file.apply(command, &table).with_context(|| path.display().to_string())
 }
 
-/// The command that was chosen, and its options that exclude one that was given.
-fn contradicted(command: &Command, arguments: &[OsString]) -> (String, Vec<Id>) {
+/// Returns the name of the chosen command, and those of its options that cannot be used together
+/// with the options that were given.
+fn contradicted_options(command: &Command, arguments: &[OsString]) -> (String, Vec<Id>) {
     let nothing = (String::new(), Vec::new());
-    // Whoever has mistaken the command line is told so when it is parsed for good.
+    // A wrong command line is reported later, when it is parsed with the defaults.
     let Ok(matches) = command.clone().try_get_matches_from(arguments) else { return nothing };
     let Some((name, matches)) = matches.subcommand() else { return nothing };
-    // Only a command that was built knows the conflicts of its arguments.
+    // clap computes the conflicts of arguments when it builds a command.
     let mut command = command.clone();
     command.build();
     let Some(chosen) = command.find_subcommand(name) else { return nothing };
@@ -79,13 +83,16 @@ fn contradicted(command: &Command, arguments: &[OsString]) -> (String, Vec<Id>) 
     (name.to_owned(), out.map(|arg| arg.get_id().clone()).collect())
 }
 
-/// How the file is read.
-struct Defaults<'a> {
+/// A file with defaults.
+struct DefaultsFile<'a> {
+    /// The folder of the file.
     folder: &'a Path,
+    /// See [`contradicted_options`].
     contradicted: (String, Vec<Id>),
 }
 
-impl Defaults<'_> {
+impl DefaultsFile<'_> {
+    /// Sets the defaults of all options in the file.
     fn apply(&self, mut command: Command, table: &Table) -> anyhow::Result<Command> {
         for (key, value) in table {
             command = match value {
@@ -99,7 +106,7 @@ impl Defaults<'_> {
                             if outcome.is_ok() {
                                 let changed;
                                 (command, changed) = self.set(command, key, value);
-                                outcome = changed.and_then(|changed| found(changed, key));
+                                outcome = changed.and_then(|changed| require_known(changed, key));
                             }
                         }
                         command
@@ -113,7 +120,8 @@ impl Defaults<'_> {
         Ok(command)
     }
 
-    /// Sets an option of the command itself and of all its subcommands that have it.
+    /// Sets the default of an option of the command itself, and of all its subcommands that have
+    /// it.
     fn set_everywhere(&self, command: Command, key: &str, value: &Value) -> anyhow::Result<Command> {
         let (mut command, mut anywhere) = self.set(command, key, value);
         let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
@@ -127,11 +135,11 @@ impl Defaults<'_> {
                 sub
             });
         }
-        found(anywhere?, key)?;
+        require_known(anywhere?, key)?;
         Ok(command)
     }
 
-    /// Sets the default of an option, if the command has one of this name.
+    /// Sets the default of an option, if the command has that option. Returns whether it has.
     fn set(&self, command: Command, key: &str, value: &Value) -> (Command, anyhow::Result<bool>) {
         let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(key)) else {
             return (command, Ok(false));
@@ -139,7 +147,7 @@ impl Defaults<'_> {
         let (chosen, contradicted) = &self.contradicted;
         let (id, is_path) =
             (arg.get_id().clone(), matches!(arg.get_value_hint(), ValueHint::DirPath | ValueHint::FilePath));
-        let Some(mut texts) = texts(value) else {
+        let Some(mut texts) = option_texts(value) else {
             return (command, Err(anyhow::anyhow!("'{key}' has a value of the wrong kind")));
         };
         if command.get_name() == chosen && contradicted.contains(&id) {
@@ -158,9 +166,12 @@ impl Defaults<'_> {
     }
 }
 
-fn texts(value: &Value) -> Option<Vec<String>> {
+/// Returns a value as texts for the command line; `None` for a kind that no option has.
+fn option_texts(value: &Value) -> Option<Vec<String>> {
     match value {
-        Value::Array(values) => values.iter().map(texts).collect::<Option<Vec<_>>>().map(|all| all.concat()),
+        Value::Array(values) => {
+            values.iter().map(option_texts).collect::<Option<Vec<_>>>().map(|all| all.concat())
+        }
         Value::String(text) => Some(vec![text.clone()]),
         Value::Integer(number) => Some(vec![number.to_string()]),
         Value::Boolean(yes) => Some(vec![yes.to_string()]),
@@ -168,8 +179,9 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-fn found(found: bool, key: &str) -> anyhow::Result<()> {
-    if found { Ok(()) } else { bail!("there is no option '{key}'") }
+/// Fails if no command has the option.
+fn require_known(is_known: bool, key: &str) -> anyhow::Result<()> {
+    if is_known { Ok(()) } else { bail!("there is no option '{key}'") }
 }
 
 /// Returns the folder where the search for the file starts.
@@ -201,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn options_have_the_files_defaults_and_flags_win() {
+    fn options_have_the_defaults_of_the_file_and_flags_win() {
         let file = "symbols = ['/s', '/t']\nno-cache = true\n[leaks]\ntop = 7\nfail-on-leak = 1000\n[lines]\ntop = 1\n";
         let paths = || vec![PathBuf::from("/s"), PathBuf::from("/t")];
         let given = leaks(parse(file, &["profiler-cli", "leaks", "x"]).unwrap());
@@ -216,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_flag_contradicts_does_not_hold() {
+    fn a_default_that_contradicts_a_flag_is_ignored() {
         let shape = |args: &[&str]| {
             let cli = parse("json = true\n[lines]\ncsv = true\nunit = 'KiB'", args).unwrap();
             let Chosen::Lines(args) = cli.command else { panic!("another command") };
@@ -226,7 +238,7 @@ mod tests {
         assert_eq!(shape(&["profiler-cli", "lines", "x", "--format", "text"]), (false, false, true));
         assert_eq!(shape(&["profiler-cli", "lines", "x", "--csv"]), (false, true, false));
         assert_eq!(shape(&["profiler-cli", "lines", "x", "--json"]), (true, false, false));
-        // Also where options exclude one another as a group, or an option is about one shape.
+        // The same holds for options of one group, and for options that only one format uses.
         let args = ["profiler-cli", "cargo", "--test", "roundtrip"];
         let Chosen::Cargo(args) = parse("[cargo]\nbin = 'server'\n", &args).unwrap().command else {
             panic!("another command")
@@ -240,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_count_from_the_files_folder() {
+    fn relative_paths_start_at_the_folder_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(
             folder.path().join(FILE_NAME),
@@ -259,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_the_file() {
+    fn an_error_names_the_file() {
         let said = |file| format!("{:#}", parse(file, &["profiler-cli", "leaks", "x"]).unwrap_err());
         assert!(said("tpo = 1").ends_with("profiler.toml: there is no option 'tpo'"));
         assert!(said("[leks]\ntop = 1").ends_with("there is no command 'leks'"));

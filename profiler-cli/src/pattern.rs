@@ -1,10 +1,11 @@
-//! What `--function`, `--file`, `--thread` and `--crate` accept: a part of the name, or a whole name with `*` and `?`.
+//! Patterns of `--function`, `--file`, `--thread` and `--crate`. In: a pattern and names. Out:
+//! which names match, or which are the most similar.
 
 use std::fmt;
 
 use wildmatch::WildMatch;
 
-/// A pattern for names.
+/// A pattern for names: a part of the name, or the whole name with `*` and `?`.
 ///
 /// ```
 /// use profiler_cli::pattern::Pattern;
@@ -19,20 +20,21 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Without `*` and `?` a name matches if it contains `text`; with them, if all of it fits.
+    /// Makes a pattern. Without `*` and `?` a name matches if it contains `text`; with them, if the
+    /// whole name fits.
     pub fn new(text: &str) -> Pattern {
         let wild = text.contains(['*', '?']).then(|| WildMatch::new(text));
         Pattern { text: text.to_owned(), wild }
     }
 
-    /// Whether a name fits.
+    /// Whether a name matches.
     pub fn matches(&self, name: &str) -> bool {
         self.wild.as_ref().map_or_else(|| name.contains(&self.text), |wild| wild.matches(name))
     }
 
-    /// The `most` names that look most like this pattern, best first; for "did you mean".
+    /// Returns the `most` names that are most similar to this pattern, the best first.
     pub fn nearest<'a>(&self, names: impl Iterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
-        // A pattern is usually meant for the last part of a path of modules or of a file.
+        // A pattern is usually meant for the last part of a path, of modules or of a file.
         let last_part = |name: &str| name.rsplit(['/', ':']).next().unwrap_or(name).len();
         let score = |name: &str| {
             let last = &name[name.len() - last_part(name)..];
@@ -65,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_names_first() {
+    fn the_most_similar_names_come_first() {
         let names = ["app::parse_line", "app::render", "app::parse", "std::rt::main"];
         assert_eq!(Pattern::new("pares").nearest(names.into_iter(), 2), ["app::parse", "app::parse_line"]);
         let files = [

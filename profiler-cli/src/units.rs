@@ -1,10 +1,13 @@
-//! Numbers for people. In: bytes, counts, times. Out: short text. No rounding is hidden: a unit is always written.
+//! Numbers and names for people. In: bytes, counts, times, names. Out: short text.
+//!
+//! A rounded number must always show its unit, so that no rounding is hidden. A name must never
+//! control the terminal.
 
 use std::fmt;
 
-/// A unit of memory.
+/// A unit of sizes in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Unit {
+pub enum SizeUnit {
     /// 1 byte
     #[value(name = "B")]
     B,
@@ -19,45 +22,45 @@ pub enum Unit {
     GiB,
 }
 
-impl Unit {
-    /// The largest unit in which this many bytes are at least one.
-    pub fn fitting(bytes: u64) -> Unit {
+impl SizeUnit {
+    /// Returns the largest unit of which this many bytes are at least one.
+    pub fn fitting(bytes: u64) -> SizeUnit {
         match bytes {
-            0..1024 => Unit::B,
-            1024..0x10_0000 => Unit::KiB,
-            0x10_0000..0x4000_0000 => Unit::MiB,
-            _ => Unit::GiB,
+            0..1024 => SizeUnit::B,
+            1024..0x10_0000 => SizeUnit::KiB,
+            0x10_0000..0x4000_0000 => SizeUnit::MiB,
+            _ => SizeUnit::GiB,
         }
     }
 
-    /// How many bytes it is.
+    /// Returns the number of bytes in one unit.
     pub fn size(self) -> u64 {
         match self {
-            Unit::B => 1,
-            Unit::KiB => 1 << 10,
-            Unit::MiB => 1 << 20,
-            Unit::GiB => 1 << 30,
+            SizeUnit::B => 1,
+            SizeUnit::KiB => 1 << 10,
+            SizeUnit::MiB => 1 << 20,
+            SizeUnit::GiB => 1 << 30,
         }
     }
 
-    /// Its name.
+    /// Returns the name of the unit.
     pub fn name(self) -> &'static str {
         match self {
-            Unit::B => "B",
-            Unit::KiB => "KiB",
-            Unit::MiB => "MiB",
-            Unit::GiB => "GiB",
+            SizeUnit::B => "B",
+            SizeUnit::KiB => "KiB",
+            SizeUnit::MiB => "MiB",
+            SizeUnit::GiB => "GiB",
         }
     }
 
-    /// A signed amount in this unit, such as `-1.5 MiB`; whole bytes without a fraction.
+    /// Returns a signed amount in this unit, such as `-1.5 MiB`. Bytes have no fraction.
     pub fn show(self, bytes: i64) -> String {
         self.show_to(bytes, 1)
     }
 
-    /// The same with so many digits behind the point.
+    /// Returns a signed amount in this unit with `precision` digits after the decimal point.
     pub fn show_to(self, bytes: i64, precision: usize) -> String {
-        if self == Unit::B {
+        if self == SizeUnit::B {
             return format!("{bytes} B");
         }
         let (size, name) = (self.size() as f64, self.name());
@@ -65,11 +68,11 @@ impl Unit {
     }
 }
 
-/// An amount of memory as people write it: a number, and one of B, KiB, MiB and GiB behind it unless it is bytes. `64kib` is
-/// understood as well.
+/// Parses an amount of memory as people write it: a number with B, KiB, MiB or GiB after it, or a
+/// number of bytes. Upper and lower case are the same, so `64kib` is valid too.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A text that says what is expected.
 ///
 /// ```
 /// use profiler_cli::units::parse_bytes;
@@ -81,16 +84,16 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, name) = (&text[..end], text[end..].trim());
-    let units = [Unit::B, Unit::KiB, Unit::MiB, Unit::GiB];
+    let units = [SizeUnit::B, SizeUnit::KiB, SizeUnit::MiB, SizeUnit::GiB];
     let named = units.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(name));
-    let unit = named.or(name.is_empty().then_some(Unit::B));
+    let unit = named.or(name.is_empty().then_some(SizeUnit::B));
     match (number.parse::<f64>(), unit) {
         (Ok(number), Some(unit)) if number.is_finite() => Ok((number * unit.size() as f64).round() as u64),
-        _ => Err("a number of bytes, or one with KiB, MiB or GiB behind it".to_owned()),
+        _ => Err("give a number of bytes, or a number with KiB, MiB or GiB after it".to_owned()),
     }
 }
 
-/// A number without its sign if nothing is left of it but zeros.
+/// Removes the minus sign of a number that has only zeros as digits.
 ///
 /// ```
 /// use profiler_cli::units::without_negative_zero;
@@ -101,17 +104,17 @@ pub fn without_negative_zero(number: &str) -> &str {
     if digits.bytes().all(|byte| matches!(byte, b'0' | b'.')) { digits } else { number }
 }
 
-/// Bytes in the unit that fits them.
+/// Returns bytes in the unit that fits them.
 ///
 /// ```
 /// use profiler_cli::units::bytes;
 /// assert_eq!((bytes(1023).as_str(), bytes(1536).as_str()), ("1023 B", "1.5 KiB"));
 /// ```
 pub fn bytes(bytes: u64) -> String {
-    Unit::fitting(bytes).show(i64::try_from(bytes).unwrap_or(i64::MAX))
+    SizeUnit::fitting(bytes).show(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
-/// Bytes in the unit that fits them, and exactly.
+/// Returns bytes in the unit that fits them, and the exact number if it was rounded.
 ///
 /// ```
 /// use profiler_cli::units::bytes_exactly;
@@ -121,7 +124,7 @@ pub fn bytes_exactly(number: u64) -> String {
     if number < 1024 { bytes(number) } else { format!("{} ({} B)", bytes(number), count(number)) }
 }
 
-/// A count with separators: `1,234,567`.
+/// Returns a count with separators: `1,234,567`.
 ///
 /// ```
 /// assert_eq!(profiler_cli::units::count(1234567), "1,234,567");
@@ -138,7 +141,7 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// A time in seconds, or in milliseconds below one.
+/// Returns a time in seconds, or in milliseconds below one second.
 ///
 /// ```
 /// use profiler_cli::units::time;
@@ -152,18 +155,18 @@ pub fn time(ns: u64) -> String {
     }
 }
 
-/// `1 block`, `2 blocks`.
+/// Returns a count and its word: `1 block`, `2 blocks`.
 pub fn plural(number: u64, word: &str) -> String {
     format!("{} {word}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-/// `1 more block`, `2 more blocks`.
+/// Returns a count of further things: `1 more block`, `2 more blocks`.
 pub fn more(number: u64, word: &str) -> String {
     plural(number, &format!("more {word}"))
 }
 
-/// Text from a dump, a binary or a source file, safe for a terminal: control characters and those that change the
-/// direction of writing are replaced.
+/// Displays text from a dump, a binary or a source file safely on a terminal. Control characters,
+/// and characters that change the direction of writing, are replaced.
 pub struct Safe<'a>(pub &'a str);
 
 impl fmt::Display for Safe<'_> {
@@ -176,11 +179,12 @@ impl fmt::Display for Safe<'_> {
     }
 }
 
-/// The character, or a replacement for one that changes how text around it is shown.
+/// Returns the character, or a replacement if the character would change how the text around it is
+/// shown.
 pub fn harmless(c: char) -> char {
-    let directs =
+    let changes_direction =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if c.is_control() || directs { char::REPLACEMENT_CHARACTER } else { c }
+    if c.is_control() || changes_direction { char::REPLACEMENT_CHARACTER } else { c }
 }
 
 #[cfg(test)]
@@ -188,18 +192,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_unit_serves_a_whole_column() {
-        assert_eq!(Unit::fitting(81_264_640).show(81_264_640), "77.5 MiB");
-        assert_eq!(Unit::MiB.show(-81_264_640), "-77.5 MiB");
+    fn a_unit_fits_its_largest_amount_and_is_kept_for_the_others() {
+        assert_eq!(SizeUnit::fitting(81_264_640).show(81_264_640), "77.5 MiB");
+        assert_eq!(SizeUnit::MiB.show(-81_264_640), "-77.5 MiB");
         assert_eq!(
-            (Unit::fitting(1024), Unit::fitting(1023), Unit::fitting(u64::MAX)),
-            (Unit::KiB, Unit::B, Unit::GiB)
+            (SizeUnit::fitting(1024), SizeUnit::fitting(1023), SizeUnit::fitting(u64::MAX)),
+            (SizeUnit::KiB, SizeUnit::B, SizeUnit::GiB)
         );
         assert_eq!(plural(1, "block") + &plural(1000, "block"), "1 block1,000 blocks");
     }
 
     #[test]
-    fn names_cannot_drive_a_terminal() {
+    fn names_cannot_control_a_terminal() {
         assert_eq!(Safe("a\x1b[2J\tb\u{202e}").to_string(), "a\u{fffd}[2J b\u{fffd}");
     }
 }

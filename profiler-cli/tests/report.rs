@@ -20,7 +20,7 @@ use profiler_cli::profile::{
 };
 use profiler_cli::render::{leaks_text, lines_text, summary_text};
 use profiler_cli::source::SourcesInMemory;
-use profiler_cli::units::Unit;
+use profiler_cli::units::SizeUnit;
 
 const SOURCE: &str = r"// A program of two functions.
 
@@ -245,7 +245,7 @@ fn a_requested_unit_and_precision_apply_to_all_sizes() {
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
     let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::Selection::default());
     let columns = vec![OptionalColumn::from_str("live", false).unwrap()];
-    let shape = lines_text::Shape { columns, unit: Some(Unit::KiB), precision: 3 };
+    let shape = lines_text::Shape { columns, unit: Some(SizeUnit::KiB), precision: 3 };
     let text = plain(|out| lines_text::write(out, &tables, &shape));
     // 3000 bytes are 2.9296875 KiB, and 2000 bytes are 1.953125 KiB.
     let line = text.lines().find(|line| line.contains("vec![")).unwrap();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use object::{Object as _, ObjectSection as _};
-use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules, Options};
+use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules, SymbolizeOptions};
 
 const SAMPLES: u64 = 4000;
 
@@ -58,7 +58,7 @@ fn sample_addresses(program: &Path) -> Vec<u64> {
 /// Symbolizes the addresses with our symbolizer.
 fn our_frames(program: &Path, addresses: &[u64]) -> Vec<Frames> {
     let spec = ModuleSpec { path: program.to_owned(), build_id: Vec::new() };
-    let modules = Modules::open(&[spec], Options::default()).expect("no symbol folders to fail");
+    let modules = Modules::open(&[spec], SymbolizeOptions::default()).expect("no symbol folders to fail");
     let wanted: Vec<CodeAddress> = addresses.iter().map(|&address| CodeAddress::exact(address)).collect();
     let symbols =
         modules.symbolize(std::slice::from_ref(&wanted), &|_, _| {}).expect("one list for one module");

@@ -11,7 +11,7 @@ use clap::builder::PossibleValue;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::analyze::lines::LineRow;
-use crate::units::{Unit, bytes, count, time};
+use crate::units::{SizeUnit, bytes, count, time};
 
 /// Every figure of a line table, in the order in which all outputs have them.
 pub const COLUMNS: &[LineColumn] = &[
@@ -210,11 +210,11 @@ impl FigureKind {
 
     /// Prints a figure for a column of text: a minus sign, but no plus sign, and sizes in this unit
     /// or in the one that fits.
-    pub fn show_in_text(self, figure: i128, unit: Option<Unit>, precision: usize) -> String {
+    pub fn show_in_text(self, figure: i128, unit: Option<SizeUnit>, precision: usize) -> String {
         match self {
             FigureKind::Bytes | FigureKind::ByteChange => {
                 let limits = (i128::from(i64::MIN), i128::from(i64::MAX));
-                let unit = unit.unwrap_or_else(|| Unit::fitting(magnitude(figure)));
+                let unit = unit.unwrap_or_else(|| SizeUnit::fitting(magnitude(figure)));
                 unit.show_to(figure.clamp(limits.0, limits.1) as i64, precision)
             }
             FigureKind::Count => count(magnitude(figure)),

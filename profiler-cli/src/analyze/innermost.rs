@@ -9,7 +9,7 @@
 
 use alloc_dump::layout::StackId;
 
-use crate::names::stacks::{FrameId, Stacks, Visit};
+use crate::names::stacks::{FrameId, Stacks, TreeStep};
 
 /// Visits every stack of the tree. `count` is the number of functions, and `functions` says for
 /// every frame which of them it belongs to. Callers are looked for among the frames that `is_own`
@@ -22,13 +22,13 @@ pub(super) fn on_every_stack(
 ) {
     let mut running = FunctionsOnStack::new(count);
     stacks.traverse(|step| match step {
-        Visit::Enter(node) => {
+        TreeStep::Enter(node) => {
             for &frame in stacks.frames_of_node(node).iter().rev() {
                 running.enter(frame, functions[frame.index()], is_own(frame));
             }
             visit(node, &running);
         }
-        Visit::Leave(node) => {
+        TreeStep::Leave(node) => {
             for &frame in stacks.frames_of_node(node) {
                 running.leave(functions[frame.index()], is_own(frame));
             }

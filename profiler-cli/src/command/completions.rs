@@ -1,4 +1,5 @@
-//! `profiler-cli completions`: prints a completion script, made from the same definitions as the help.
+//! `profiler-cli completions`: prints a completion script, made from the same definitions as the
+//! help.
 
 use std::process::ExitCode;
 

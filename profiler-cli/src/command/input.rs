@@ -1,8 +1,8 @@
 //! The input of the commands that read a dump: the options they share, and how a dump is opened,
 //! loaded and symbolized.
 //!
-//! In: the options. Out: a [`LoadedDump`] and a [`Filter`]. Progress bars and notes about a recovered
-//! dump are printed to stderr. Nothing here may write to stdout.
+//! In: the options. Out: a [`LoadedDump`] and a [`Filter`]. Progress bars and notes about a
+//! recovered dump are printed to stderr. Nothing here may write to stdout.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::analyze::filter::Filter;
 use crate::analyze::summary::{warnings, warnings_of_recording};
 use crate::load::load;
 use crate::names::stacks::Stacks;
-use crate::names::symbolize::Options;
+use crate::names::symbolize::SymbolizeOptions;
 use crate::pattern::Pattern;
 use crate::profile::{Annotated, Profile};
 use crate::units::Safe;
@@ -57,7 +57,8 @@ pub struct InputArgs {
 /// Where names come from.
 #[derive(Clone, Debug, Args)]
 pub struct SymbolArgs {
-    /// Folder with copies of the recorded binaries or their debug files; may be given several times.
+    /// Folder with copies of the recorded binaries or their debug files; may be given several
+    /// times.
     #[arg(long, value_name = "DIR", env = "PROFILER_SYMBOLS", value_delimiter = ':', value_hint = ValueHint::DirPath, help_heading = "Symbols")]
     pub symbols: Vec<PathBuf>,
     /// Neither read nor write the symbol cache ($XDG_CACHE_HOME/alloc-tracker).
@@ -90,11 +91,11 @@ impl InputArgs {
 
 impl SymbolArgs {
     /// Returns where the symbolizer searches, and where it keeps what it found.
-    pub fn options(&self) -> Options {
-        Options {
+    pub fn options(&self) -> SymbolizeOptions {
+        SymbolizeOptions {
             symbol_dirs: self.symbols.clone(),
             cache_dir: if self.no_cache { None } else { cache_dir() },
-            ..Options::default()
+            ..SymbolizeOptions::default()
         }
     }
 }
@@ -119,7 +120,11 @@ impl LoadedDump {
     ///
     /// # Errors
     /// If the file is not a readable dump, or if the recorded program was rebuilt since.
-    pub fn open(dump: &Path, thread: Option<&Pattern>, options: Options) -> anyhow::Result<LoadedDump> {
+    pub fn open(
+        dump: &Path,
+        thread: Option<&Pattern>,
+        options: SymbolizeOptions,
+    ) -> anyhow::Result<LoadedDump> {
         let profile = load_profile(dump, thread)?;
         let progress = ProgressLine::of_items("naming");
         let stacks =

@@ -1,5 +1,5 @@
-//! `profiler-cli leaks`: loads a dump, finds what is live at the end, and prints it as text or JSON.
-//! With `--fail-on-leak` the exit status is the result of a check.
+//! `profiler-cli leaks`: loads a dump, finds what is live at the end, and prints it as text or
+//! JSON. With `--fail-on-leak` the exit status is the result of a check.
 
 use std::process::ExitCode;
 

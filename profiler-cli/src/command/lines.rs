@@ -1,5 +1,5 @@
-//! `profiler-cli lines`: loads a dump, computes memory line by line, and prints tables in one of five
-//! formats: text, JSON, CSV, HTML, and that of Python's memory_profiler.
+//! `profiler-cli lines`: loads a dump, computes memory line by line, and prints tables in one of
+//! five formats: text, JSON, CSV, HTML, and that of Python's memory_profiler.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,11 +15,11 @@ use super::sources::SourceFiles;
 use crate::analyze::column::{OptionalColumn, TableOrder};
 use crate::analyze::lines::{Selection, lines};
 use crate::cli::Cli;
-use crate::names::symbolize::Options;
+use crate::names::symbolize::SymbolizeOptions;
 use crate::render::lines_text::Shape;
 use crate::render::{json, lines_csv, lines_html, lines_memory_profiler, lines_text};
 use crate::source::{PathMap, SourceSearch};
-use crate::units::{Unit, parse_bytes};
+use crate::units::{SizeUnit, parse_bytes};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,7 +44,8 @@ pub struct LinesArgs {
     /// JSON instead of `format`.
     #[command(flatten)]
     pub json: JsonArg,
-    /// At most this many functions. [default: 10, with --html 50, with --json, --csv or a filter all]
+    /// At most this many functions. [default: 10, with --html 50, with --json, --csv or a filter
+    /// all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
     /// Show functions of the runtime too.
@@ -64,14 +65,16 @@ pub struct LinesArgs {
     pub columns: Vec<OptionalColumn>,
     /// Unit of sizes in the text. [default: the unit that fits each column]
     #[arg(long, value_enum, ignore_case = true, conflicts_with_all = ["json", "html", "csv"], help_heading = "Figures")]
-    pub unit: Option<Unit>,
+    pub unit: Option<SizeUnit>,
     /// Digits after the decimal point of sizes in the text.
     #[arg(long, value_name = "DIGITS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=9), conflicts_with_all = ["json", "html", "csv"], help_heading = "Figures")]
     pub precision: u8,
-    /// Order of the functions. [default: annotated, then your own, then those of packages; each by bytes allocated]
+    /// Order of the functions. [default: annotated, then your own, then those of packages; each by
+    /// bytes allocated]
     #[arg(long, value_enum)]
     pub sort: Option<TableOrder>,
-    /// Only functions with a line that changed the heap by this much, such as 4096, 64KiB or 1.5MiB.
+    /// Only functions with a line that changed the heap by this much, such as 4096, 64KiB or
+    /// 1.5MiB.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Filters")]
     pub min_increment: Option<u64>,
     /// Print one table for each instance of a generic function.
@@ -80,7 +83,8 @@ pub struct LinesArgs {
     /// annotated function stay together.
     #[arg(long)]
     pub split_generics: bool,
-    /// Show below each table where the function was called from when the heap changed; text and JSON only.
+    /// Show below each table where the function was called from when the heap changed; text and
+    /// JSON only.
     #[arg(long, conflicts_with_all = ["html", "csv"])]
     pub callers: bool,
     /// Folder with sources that were moved since the build; may be given several times.
@@ -167,7 +171,7 @@ const DEFAULT_TOP_OF_PAGE: usize = 50;
 /// See [`Failure`].
 pub fn run(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let input = &args.input;
-    let options = Options { name_instances: args.split_generics, ..input.symbols.options() };
+    let options = SymbolizeOptions { name_instances: args.split_generics, ..input.symbols.options() };
     let dump = LoadedDump::open(&input.dump.path, input.thread.as_ref(), options)?;
     let filter = input.filter_for(&dump, &dump.profile.annotated)?;
     let (roots, maps) = (args.source_root.clone(), args.path_map.clone());

@@ -1,5 +1,5 @@
-//! `profiler-cli run`: starts a program with the recorder switched on, waits for it, closes the dumps
-//! that it left, reports, and compresses the dumps.
+//! `profiler-cli run`: starts a program with the recorder switched on, waits for it, closes the
+//! dumps that it left, reports, and compresses the dumps.
 //!
 //! In: a command line. Out: dumps, a report on stderr, and the exit status of the program. Signals
 //! that are sent to this process alone are passed on to the program. Nothing here may write to
@@ -119,7 +119,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     profile_program(&args.command, &args.recording, &Surroundings::default())
 }
 
-/// The working directory and environment of a program, where they differ from those of this process.
+/// The working directory and environment of a program, where they differ from those of this
+/// process.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// The program's working directory; `None` is that of this process.
@@ -228,7 +229,8 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
-/// Returns `PROGRAM.%p.alloc`. A `%` in the program's name is left out, lest it be taken for a `%p`.
+/// Returns `PROGRAM.%p.alloc`. A `%` in the program's name is left out, lest it be taken for a
+/// `%p`.
 fn default_output(program: &OsStr) -> PathBuf {
     let name = Path::new(program).file_name().unwrap_or(OsStr::new("program"));
     let mut file: Vec<u8> = name.as_bytes().iter().copied().filter(|byte| *byte != b'%').collect();

@@ -36,7 +36,8 @@ pub struct TimelineArgs {
     /// Print one CSV table; the same as --format csv.
     #[arg(long, conflicts_with_all = ["json", "format"])]
     pub csv: bool,
-    /// Format of the output. [default: text; with --output by its extension: .svg, .csv, .json, .txt]
+    /// Format of the output. [default: text; with --output by its extension: .svg, .csv, .json,
+    /// .txt]
     #[arg(long, value_enum, conflicts_with = "json")]
     pub format: Option<TimelineFormat>,
     /// File for the output; - is stdout.
@@ -144,8 +145,8 @@ fn extension_of(output: Option<&Path>) -> String {
     extension.map(|extension| extension.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn size(args: &TimelineArgs) -> timeline_text::Size {
+fn size(args: &TimelineArgs) -> timeline_text::PlotSize {
     let terminal = || terminal_size::terminal_size().map(|(width, _)| width.0.clamp(30, 1000));
     let width = args.width.or_else(terminal).unwrap_or(100);
-    timeline_text::Size { width: usize::from(width), height: usize::from(args.height) }
+    timeline_text::PlotSize { width: usize::from(width), height: usize::from(args.height) }
 }

@@ -1,7 +1,10 @@
-//! Names of functions as a person means them. In: demangled symbols. Out: the same without what differs between
-//! instances of one generic function and between a function and its closures.
+//! The function that a symbol belongs to, as a person would name it.
+//!
+//! In: demangled symbols. Out: a part of the symbol, without the generic arguments that differ
+//! between instances of one function, and without the closures inside the function. Any text has an
+//! answer; none is a panic.
 
-/// The function that a symbol belongs to: generic arguments at its end and closures inside it are taken off.
+/// Removes from a symbol the generic arguments at its end and the closures inside the function.
 ///
 /// ```
 /// use profiler_cli::names::function_name::function_of;
@@ -21,7 +24,8 @@ pub fn function_of(symbol: &str) -> &str {
     }
 }
 
-/// The same, but instances of a generic function stay apart: only closures are taken off.
+/// Removes from a symbol the closures inside the function. The generic arguments stay, so that the
+/// instances of a generic function stay apart.
 ///
 /// ```
 /// use profiler_cli::names::function_name::instance_of;
@@ -52,7 +56,7 @@ fn without_generics(name: &str) -> &str {
     let mut depth = 0usize;
     for (at, c) in name.char_indices().rev() {
         match c {
-            // The arrow of a function type closes nothing.
+            // The `>` of an arrow, as in `fn(u8) -> u8`, closes no bracket.
             '>' if !name[..at].ends_with('-') => depth += 1,
             '<' => depth -= 1,
             _ => {}
@@ -65,7 +69,7 @@ fn without_generics(name: &str) -> &str {
     name
 }
 
-/// Whether the bracket that opens the name is the one that closes it: a bare type, without a method.
+/// Whether the last `>` closes the `<` that opens the name. Such a name is a type without a method.
 fn closes_at_end(name: &str) -> bool {
     let mut depth = 0usize;
     for (at, c) in name.char_indices() {

@@ -1,5 +1,8 @@
-//! Names for the call tree of a profile. In: a profile and the files of its modules. Out: functions, files and lines for
-//! every node, and which of them are the user's own code.
+//! Names for the call tree of a profile.
+//!
+//! In: a profile and the files of its modules. Out: functions, files and lines for every node, and
+//! which of them are the user's own code. Nothing that a file says is trusted: damage costs names,
+//! and must never be a panic.
 
 pub mod evidence;
 pub mod function_name;

@@ -56,13 +56,14 @@ pub(crate) fn is_recorder_crate(name: &str) -> bool {
     RECORDER_PACKAGES.iter().any(|package| package.crate_name == name)
 }
 
-/// Whether a function of the runtime in this crate allocates for its caller and does not say what for.
+/// Whether the functions of the runtime in this crate only allocate for their caller.
 pub(crate) fn is_allocating_crate(name: &str) -> bool {
     ALLOCATING_CRATES.contains(&name)
 }
 
-/// Whether a package in the folder `folder`, which lies in the folder `parent`, is one that a process
-/// links only for being profiled. A version after the name, as registries add it, does not matter.
+/// Whether the source folder `folder` inside the folder `parent` is that of a package that a
+/// process links only for being profiled. A version after the name, as registries add it, is
+/// ignored.
 pub(crate) fn is_recorder_folder(folder: &str, parent: Option<&str>) -> bool {
     RECORDER_PACKAGES.iter().any(|package| {
         package.package == without_version(folder)

@@ -1,14 +1,17 @@
-//! The shape of readable Rust paths: a function's name in, the crate and the `impl` it belongs to out.
+//! The structure of readable Rust paths.
 //!
-//! Names come from files that nobody vouches for: any text is an answer or `None`, never a panic.
+//! In: the name of a function or type. Out: its crate, and the `impl` that a method belongs to.
+//! Names come from files that are not trusted: any text has an answer or gives `None`, and none is
+//! a panic.
 
-/// `<SELF as TRAIT>::method`.
+/// A method of a trait: `<SELF as TRAIT>::method`.
 pub(crate) struct ImplName<'a> {
     pub(crate) self_type: &'a str,
     pub(crate) trait_path: &'a str,
 }
 
 impl<'a> ImplName<'a> {
+    /// Takes `<SELF as TRAIT>::method` apart; `None` for every other name.
     pub(crate) fn parse(function: &'a str) -> Option<Self> {
         let inner = &function[1..closing_bracket(function)?];
         let at = find_at_top(inner, " as ")?;
@@ -28,9 +31,9 @@ impl<'a> ImplName<'a> {
 /// assert_eq!(crate_of("push<u8, alloc::alloc::Global>"), None);
 /// ```
 pub fn crate_of(path: &str) -> Option<&str> {
-    let path = peel(path);
+    let path = without_wrappers(path);
     if path.starts_with('<') {
-        // `<SELF>::method`, or a type inside of such a function.
+        // `<SELF>::method` or `<SELF as TRAIT>::method`, or a type inside such a function.
         let inner = &path[1..closing_bracket(path)?];
         return crate_of(find_at_top(inner, " as ").map_or(inner, |at| &inner[..at]));
     }
@@ -39,8 +42,9 @@ pub fn crate_of(path: &str) -> Option<&str> {
     (!first.is_empty() && rest.starts_with("::")).then_some(first)
 }
 
-/// Takes references, slices, pointers and `dyn` off a type: what they lead to says whose it is.
-fn peel(mut path: &str) -> &str {
+/// Removes references, slices, pointers and `dyn` from a type. The crate of a type is that of the
+/// type which these wrap.
+fn without_wrappers(mut path: &str) -> &str {
     const WRAPPERS: &[&str] = &["&", "mut ", "*const ", "*mut ", "dyn ", "impl ", "[", "(", " "];
     loop {
         if let Some(rest) = path.strip_prefix("for<") {
@@ -55,7 +59,7 @@ fn peel(mut path: &str) -> &str {
     }
 }
 
-/// The position of the `>` that closes the `<` with which `text` starts.
+/// Returns the position of the `>` that closes the `<` at the start of `text`.
 fn closing_bracket(text: &str) -> Option<usize> {
     if !text.starts_with('<') {
         return None;
@@ -63,18 +67,19 @@ fn closing_bracket(text: &str) -> Option<usize> {
     top_positions(text, 1).find(|&(_, byte)| byte == b'>').map(|(index, _)| index)
 }
 
-/// Where `wanted` is in `text`, outside of all angle brackets.
+/// Returns the position of `wanted` in `text` outside all angle brackets.
 fn find_at_top(text: &str, wanted: &str) -> Option<usize> {
     top_positions(text, 0).map(|(index, _)| index).find(|&index| text[index..].starts_with(wanted))
 }
 
-/// The positions of `text` that are at most `level` angle brackets deep, seen after a closing and before an opening one.
+/// Returns the positions in `text` that are exactly `level` angle brackets deep, each with its
+/// byte. An opening bracket counts as outside itself, a closing bracket as inside.
 fn top_positions(text: &str, level: i32) -> impl Iterator<Item = (usize, u8)> {
     let mut depth = 0;
     let mut previous = 0;
     text.bytes().enumerate().filter(move |&(index, byte)| {
         let opens = byte == b'<';
-        // The `>` of an arrow closes nothing.
+        // The `>` of an arrow, as in `fn(u8) -> u8`, closes no bracket.
         let closes = byte == b'>' && previous != b'-';
         let before = depth;
         depth += i32::from(opens) - i32::from(closes);

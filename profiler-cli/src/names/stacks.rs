@@ -1,5 +1,7 @@
-//! Stacks with names: a [`Profile`] and the symbols of its modules in, a list of frames for every node of the call tree
-//! out. Each distinct frame is kept once. Pure, but for the symbolizer that it asks.
+//! Stacks with names.
+//!
+//! In: a [`Profile`] and the files of its modules. Out: for every node of the call tree a list of
+//! named frames. Each distinct frame is kept once. Only the symbolizer reads files.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,22 +14,22 @@ use crate::names::own_crates::is_allocating_crate;
 use crate::names::rust_path::crate_of;
 use crate::names::symbolize::classify::is_runtime;
 use crate::names::symbolize::{
-    CodeAddress, Frame, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError,
+    CodeAddress, ModuleSpec, ModuleStatus, Modules, SymbolFrame, SymbolizeError, SymbolizeOptions,
 };
 use crate::profile::{Module, Profile};
 
-/// Index of a distinct frame.
+/// Index of a distinct frame in [`Stacks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FrameId(u32);
 
 impl FrameId {
-    /// Its place among [`Stacks::all_frames`].
+    /// Returns the position of the frame in [`Stacks::all_frames`].
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// A frame as analyses see it.
+/// A stack frame with its name, as analyses see it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NamedFrame {
     /// The function, demangled.
@@ -36,11 +38,12 @@ pub struct NamedFrame {
     pub file: Option<Arc<str>>,
     /// The line of the call or allocation, if known.
     pub line: Option<u32>,
-    /// Whether its code was inlined into the next frame outwards.
+    /// Whether the function was inlined into the next frame towards the root.
     pub inlined: bool,
-    /// Whether it belongs to the runtime (allocator, `alloc`, `core`, `std`, this project) and not to the user's code.
+    /// Whether the function belongs to the runtime (the allocator, `alloc`, `core`, `std`, this
+    /// project) and not to the user's own code.
     pub runtime: bool,
-    /// File name of the module.
+    /// File name of the module, without its folder.
     pub module: Arc<str>,
 }
 
@@ -48,48 +51,51 @@ pub struct NamedFrame {
 #[derive(Debug, Default)]
 pub struct Stacks {
     frames: Vec<NamedFrame>,
-    /// Frames of each distinct address, innermost first: a range of `lists`.
+    /// The frames of all distinct addresses, one address after the other, each from leaf to root.
     lists: Vec<FrameId>,
+    /// For each node the range of `lists` with the frames of its address: start and end.
     by_node: Vec<(u32, u32)>,
+    /// For each node the node that calls it.
     parents: Vec<StackId>,
-    /// Distinct code addresses that have no name.
+    /// Number of distinct code addresses that have no name.
     pub unresolved: u64,
-    /// What a person should know about the symbols: one line each.
+    /// Hints for a person about missing or doubtful symbols, one line each.
     pub hints: Vec<String>,
 }
 
-/// A step through the call tree.
+/// One step of a walk through the call tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visit {
-    /// To a node from the one that calls it.
+pub enum TreeStep {
+    /// From a node to a node that it calls.
     Enter(StackId),
-    /// Back from a node, all of whose callees have been left.
+    /// Back from a node to its caller, after all nodes that it calls were left.
     Leave(StackId),
 }
 
-/// Not the number of a node.
+/// Stands for no node in the tables of [`Stacks::traverse`].
 const NO_NODE: u32 = u32::MAX;
 
-/// Why stacks cannot be named.
+/// Why the stacks of a profile cannot be named.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StacksError {
-    /// The program was built anew since.
+    /// The recorded program was rebuilt since the recording.
     #[error("{0}")]
     WrongBuild(ModuleStatus),
-    /// See [`SymbolizeError`].
+    /// The symbolizer failed.
     #[error(transparent)]
     Symbolize(#[from] SymbolizeError),
 }
 
 impl Stacks {
-    /// Looks all code addresses of the profile up.
+    /// Looks up all code addresses of the profile.
     ///
     /// # Errors
-    /// If the recorded program is there, but in another build: every name would be wrong. For libraries that is a hint.
+    /// If the file of the recorded program is another build: every name would be wrong. Another
+    /// build of a library is only a hint.
     pub fn resolve(
         profile: &Profile,
-        options: Options,
+        options: SymbolizeOptions,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Stacks, StacksError> {
         let specs: Vec<ModuleSpec> = profile
@@ -106,7 +112,7 @@ impl Stacks {
                 return Err(StacksError::WrongBuild(status.clone()));
             }
         }
-        let addresses = addresses(profile, &modules);
+        let addresses = node_addresses(profile, &modules);
         let mut wanted = vec![Vec::new(); specs.len()];
         for (module, address) in addresses.iter().flatten() {
             wanted[*module as usize].push(*address);
@@ -117,18 +123,20 @@ impl Stacks {
         }
         let symbols = modules.symbolize(&wanted, progress)?;
         let mut stacks = Stacks::default();
-        let mut builder = Builder { name_instances, ..Builder::default() };
+        let mut builder = StackBuilder { name_instances, ..StackBuilder::default() };
         for (at, (node, address)) in profile.nodes.iter().zip(&addresses).enumerate() {
             let range = match *address {
                 // The roots have no frame of their own.
                 _ if at < StackId::FIRST.0 as usize => (0, 0),
-                Some((module, address)) => builder.list(&mut stacks, (module, address), || {
+                Some((module, address)) => builder.frames_of_address(&mut stacks, (module, address), || {
                     let path = profile.modules[module as usize].path.to_string_lossy();
                     (symbols.frames(module as usize, address).to_vec(), path.into_owned())
                 }),
-                None => builder.list(&mut stacks, (u32::MAX, CodeAddress::exact(node.pc)), || {
-                    (vec![nameless(node.pc)], String::new())
-                }),
+                None => {
+                    builder.frames_of_address(&mut stacks, (u32::MAX, CodeAddress::exact(node.pc)), || {
+                        (vec![unresolved_frame(node.pc)], String::new())
+                    })
+                }
             };
             stacks.by_node.push(range);
             stacks.parents.push(node.parent);
@@ -160,7 +168,7 @@ impl Stacks {
         Ok(stacks)
     }
 
-    /// The frames of a stack, innermost first, inlined ones included.
+    /// Returns the frames of a stack from leaf to root, with inlined functions.
     pub fn frames(&self, stack: StackId) -> impl Iterator<Item = FrameId> + Clone {
         let mut next = stack;
         std::iter::from_fn(move || {
@@ -175,22 +183,22 @@ impl Stacks {
         .flatten()
     }
 
-    /// Nodes of the call tree, the roots included.
+    /// Returns the number of nodes in the call tree, including the roots.
     pub fn len(&self) -> usize {
         self.parents.len()
     }
 
-    /// Whether there is none.
+    /// Whether the call tree has no nodes at all.
     pub fn is_empty(&self) -> bool {
         self.parents.is_empty()
     }
 
-    /// The node that calls this one, whose number is smaller; `None` for the roots.
+    /// Returns the node that calls `node`; `None` for the roots. Its number is always smaller.
     pub fn parent(&self, node: StackId) -> Option<StackId> {
         self.parents.get(node.0 as usize).copied().filter(|_| node >= StackId::FIRST)
     }
 
-    /// For every node whether its stack has such a frame.
+    /// Returns for every node whether its stack has a wanted frame.
     pub fn with_frame(&self, wanted: impl Fn(&NamedFrame) -> bool) -> Vec<bool> {
         let wanted: Vec<bool> = self.frames.iter().map(wanted).collect();
         let mut found = vec![false; self.len()];
@@ -202,19 +210,21 @@ impl Stacks {
         found
     }
 
-    /// The frames of one node of the call tree, innermost first: those that its address has, with what is inlined there.
+    /// Returns the frames of one node, innermost first: the functions inlined at its address, then
+    /// the function whose code it is.
     pub fn frames_of_node(&self, node: StackId) -> &[FrameId] {
         let range = self.by_node.get(node.0 as usize);
         range.and_then(|(start, end)| self.lists.get(*start as usize..*end as usize)).unwrap_or_default()
     }
 
-    /// Goes through the call tree: every node is entered before those that it calls, and left behind them.
-    pub fn traverse(&self, mut visit: impl FnMut(Visit)) {
+    /// Visits the whole call tree: every node is entered before the nodes that it calls, and left
+    /// after them.
+    pub fn traverse(&self, mut visit: impl FnMut(TreeStep)) {
         let nodes = self.parents.len();
         let mut first_called = vec![NO_NODE; nodes];
         let mut next_sibling = vec![NO_NODE; nodes];
         let is_root = |at: usize| at < StackId::FIRST.0 as usize;
-        // Backwards, so that those of one caller are in the order of their numbers.
+        // Backwards, so that the nodes of one caller end up in the order of their numbers.
         for at in (0..nodes).rev().filter(|at| !is_root(*at)) {
             let caller = self.parents[at].0 as usize;
             // A child's number is larger than its parent's.
@@ -225,44 +235,49 @@ impl Stacks {
             let mut entered: Vec<u32> = Vec::new();
             loop {
                 while entering != NO_NODE {
-                    visit(Visit::Enter(StackId(entering)));
+                    visit(TreeStep::Enter(StackId(entering)));
                     entered.push(entering);
                     entering = first_called[entering as usize];
                 }
                 let Some(leaving) = entered.pop() else { break };
-                visit(Visit::Leave(StackId(leaving)));
+                visit(TreeStep::Leave(StackId(leaving)));
                 entering = next_sibling[leaving as usize];
             }
         }
     }
 
-    /// What a frame is.
+    /// Returns the frame with this index.
     pub fn frame(&self, id: FrameId) -> &NamedFrame {
         &self.frames[id.0 as usize]
     }
 
-    /// All distinct frames.
+    /// Returns all distinct frames, in the order of their indices.
     pub fn all_frames(&self) -> impl Iterator<Item = &NamedFrame> {
         self.frames.iter()
     }
 
-    /// The site of a stack: its innermost frame that is the user's own code. For a stack that has none, as those from
-    /// before `main`: its innermost frame that is not part of allocating as such.
+    /// Returns the site of a stack: its innermost frame that is the user's own code.
+    ///
+    /// A stack without own code, such as one from before `main`, has another site: the innermost
+    /// frame that does more than allocate for its caller, or else the innermost frame.
     pub fn site(&self, stack: StackId) -> Option<FrameId> {
         let find = |fits: fn(&NamedFrame) -> bool| self.frames(stack).find(|id| fits(self.frame(*id)));
-        find(|frame| !frame.runtime).or_else(|| find(|frame| !is_plumbing(frame))).or_else(|| find(|_| true))
+        find(|frame| !frame.runtime)
+            .or_else(|| find(|frame| !only_allocates(frame)))
+            .or_else(|| find(|_| true))
     }
 
-    /// Stacks made by hand: for each stack, from [`StackId::FIRST`] on, its frames, innermost first.
+    /// Makes stacks for tests: `stacks[0]` becomes the stack [`StackId::FIRST`]. Frames are from
+    /// leaf to root.
     pub fn from_frames(stacks: &[Vec<NamedFrame>]) -> Stacks {
         Stacks::from_tree(stacks.iter().map(|frames| (StackId::ROOT, frames.clone())))
     }
 
-    /// A call tree made by hand: for each node, from [`StackId::FIRST`] on, its caller's one, which comes before it or is a root, and
-    /// its own frames, innermost first.
+    /// Makes a call tree for tests. The first node is [`StackId::FIRST`]. Each node has its parent,
+    /// which is an earlier node or a root, and its own frames, innermost first.
     pub fn from_tree(nodes: impl IntoIterator<Item = (StackId, Vec<NamedFrame>)>) -> Stacks {
         let mut made = Stacks::default();
-        let mut builder = Builder::default();
+        let mut builder = StackBuilder::default();
         made.by_node = vec![(0, 0); StackId::FIRST.0 as usize];
         made.parents = vec![StackId::ROOT; StackId::FIRST.0 as usize];
         for (parent, frames) in nodes {
@@ -278,20 +293,21 @@ impl Stacks {
     }
 }
 
-/// Interns frames and lists of frames while stacks are being built.
+/// Interns frames and lists of frames while [`Stacks`] are built.
 #[derive(Default)]
-struct Builder {
+struct StackBuilder {
     name_instances: bool,
     known: HashMap<NamedFrame, FrameId>,
     lists: HashMap<(u32, CodeAddress), (u32, u32)>,
 }
 
-impl Builder {
-    fn list(
+impl StackBuilder {
+    /// Returns the range of `stacks.lists` with the frames of an address.
+    fn frames_of_address(
         &mut self,
         stacks: &mut Stacks,
         key: (u32, CodeAddress),
-        look_up: impl FnOnce() -> (Vec<Frame>, String),
+        look_up: impl FnOnce() -> (Vec<SymbolFrame>, String),
     ) -> (u32, u32) {
         if let Some(range) = self.lists.get(&key) {
             return *range;
@@ -302,9 +318,9 @@ impl Builder {
         let start = stacks.lists.len() as u32;
         for frame in frames {
             let runtime = is_runtime(&frame.function, frame.file.as_deref(), &module_path);
-            let Frame { function, generics, file, line, inlined, .. } = frame;
+            let SymbolFrame { function, generics, file, line, inlined, .. } = frame;
             let (outer, closure) = function.split_at(instance_of(&function).len());
-            // The symbols of some name their types already, such as `drop_in_place<T>`.
+            // Some symbols name their types already, such as `drop_in_place<T>`.
             let generics = generics.filter(|_| self.name_instances && function_of(outer) == outer);
             let function = match generics {
                 Some(generics) => format!("{outer}::{generics}{closure}").into(),
@@ -329,20 +345,22 @@ impl Builder {
     }
 }
 
-/// Whether a frame of the runtime is about allocating as such and says nothing about what for.
-fn is_plumbing(frame: &NamedFrame) -> bool {
+/// Whether a frame of the runtime only allocates for its caller, and so does not say what for.
+fn only_allocates(frame: &NamedFrame) -> bool {
     let is_allocating = match crate_of(&frame.function) {
         Some(crate_name) => is_allocating_crate(crate_name),
-        // Short names: an inlined function has no path where there are line tables and no more.
+        // With line tables alone, an inlined function has a short name without a path.
         None => matches!(frame.function.split('<').next(), Some("alloc" | "__rust_alloc")),
     };
     frame.runtime && is_allocating
 }
 
-/// Module and address of every node; `None` for code outside of any file. Nodes are return addresses, but for a signal
-/// handler's way back and for the frame that the signal interrupted.
-fn addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddress)>> {
-    let place = |at: usize| {
+/// Returns the module and the address of every node; `None` for code outside any file.
+///
+/// Nodes hold return addresses, with two exceptions: the signal return trampoline, and the frame
+/// that the signal interrupted. See [`CodeAddress`].
+fn node_addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddress)>> {
+    let module_address = |at: usize| {
         let node = &profile.nodes[at];
         let module = node.module.filter(|module| (*module as usize) < profile.modules.len())?;
         Some((module, node.pc.wrapping_sub(profile.modules[module as usize].bias)))
@@ -350,7 +368,7 @@ fn addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddre
     let mut exact = vec![false; profile.nodes.len()];
     let mut trampolines = HashMap::default();
     for at in StackId::FIRST.0 as usize..profile.nodes.len() {
-        let Some((module, address)) = place(at) else { continue };
+        let Some((module, address)) = module_address(at) else { continue };
         let is_trampoline = *trampolines
             .entry((module, address))
             .or_insert_with(|| modules.is_signal_trampoline(module as usize, address));
@@ -360,7 +378,7 @@ fn addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddre
         }
     }
     let address_of = |at: usize| {
-        let (module, address) = place(at)?;
+        let (module, address) = module_address(at)?;
         let code =
             if exact[at] { CodeAddress::exact(address) } else { CodeAddress::from_return_address(address) };
         Some((module, code))
@@ -368,16 +386,27 @@ fn addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddre
     (0..profile.nodes.len()).map(address_of).collect()
 }
 
-/// Whether nothing but its time tells that a module's file is the one that ran, and that does not. A copy is newer as well.
+/// Whether a module's file may be another build than the one that ran: it has no build-id, and it
+/// was written after the recording began. A copy of the right build is newer too, so this is a
+/// doubt only.
 fn may_be_another_build(module: &Module, started_unix_ns: u64) -> bool {
     let started = SystemTime::UNIX_EPOCH + Duration::from_nanos(started_unix_ns);
     let written = || std::fs::metadata(&module.path).and_then(|metadata| metadata.modified());
     module.build_id.is_empty() && written().is_ok_and(|written| written > started)
 }
 
-fn nameless(pc: u64) -> Frame {
+/// Returns the frame of code outside any file: its address is its name.
+fn unresolved_frame(pc: u64) -> SymbolFrame {
     let function = format!("{pc:#x}").into();
-    Frame { function, generics: None, file: None, line: None, column: None, inlined: false, resolved: false }
+    SymbolFrame {
+        function,
+        generics: None,
+        file: None,
+        line: None,
+        column: None,
+        inlined: false,
+        resolved: false,
+    }
 }
 
 #[cfg(test)]
@@ -386,18 +415,18 @@ mod tests {
     use crate::profile::Node;
 
     #[test]
-    fn the_call_tree_is_gone_through_from_callers_to_callees() {
+    fn the_call_tree_is_traversed_from_callers_to_callees() {
         // 3 calls 4 and 6, 4 calls 5; 7 hangs under the root of stacks that were cut.
         let parents = [0, 0, 0, 0, 3, 4, 3, StackId::TRUNCATED.0].map(StackId).to_vec();
         let stacks = Stacks { parents, ..Stacks::default() };
         let (mut entered, mut steps) = (Vec::new(), Vec::new());
         stacks.traverse(|step| match step {
-            Visit::Enter(node) => {
+            TreeStep::Enter(node) => {
                 assert_eq!(stacks.parents[node.0 as usize].0.max(2), entered.last().copied().unwrap_or(2));
                 entered.push(node.0);
                 steps.push(node.0 as i32);
             }
-            Visit::Leave(node) => {
+            TreeStep::Leave(node) => {
                 assert_eq!(entered.pop(), Some(node.0));
                 steps.push(-(node.0 as i32));
             }
@@ -406,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_nothing_identifies_is_doubted_if_it_is_newer_than_the_recording() {
+    fn a_file_without_build_id_is_doubted_if_it_is_newer_than_the_recording() {
         let path = std::env::current_exe().expect("a test has a path");
         let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a file");
         let written = written.duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_nanos() as u64;
@@ -417,7 +446,7 @@ mod tests {
             profile.process.started_unix_ns = started_unix_ns;
             profile.nodes = vec![Node::default(); StackId::FIRST.0 as usize];
             profile.nodes.push(Node { pc: 0x1000, module, ..Node::default() });
-            Stacks::resolve(&profile, Options::default(), &|_, _| {}).expect("no wrong build").hints
+            Stacks::resolve(&profile, SymbolizeOptions::default(), &|_, _| {}).expect("no wrong build").hints
         };
         let doubt = |hints: Vec<String>| hints.iter().any(|hint| hint.contains("if it was rebuilt"));
         assert!(doubt(hints(&[], written - 1, Some(0))));

@@ -1,4 +1,5 @@
-//! Flamegraphs as SVG, drawn by inferno. The same input gives the same bytes.
+//! Flamegraphs as SVG, drawn by inferno. In: [`Flame`]. Out: one picture. The same input must give
+//! the same bytes.
 
 use std::io::{self, Write};
 
@@ -9,8 +10,11 @@ use super::escape::{XmlContent, xml_character};
 use crate::analyze::flame::Flame;
 use crate::units::{bytes_exactly, plural};
 
-/// Stand in for characters that mean something in inferno's input while it draws; private, so no name has them.
+/// Replaces `;` in names while inferno draws, because `;` separates frames in its input. The
+/// character is in a private range, so no name has it.
 const SEMICOLON: char = '\u{e000}';
+/// Replaces a space before a number at the end of a name, because inferno takes that number for a
+/// count.
 const SPACE: char = '\u{e001}';
 
 /// Draws the flamegraph.
@@ -19,7 +23,8 @@ const SPACE: char = '\u{e001}';
 /// Those of `out`, and inferno's.
 pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
     if flame.total == 0 {
-        // inferno draws an error for a profile without weight; that nothing is there is a result, and a good one.
+        // inferno draws an error message for a profile without weight. But an empty profile is a
+        // good result.
         return write_empty(out, flame);
     }
     let mut options = Options::default();
@@ -29,12 +34,12 @@ pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
     options.colors = Palette::Basic(BasicPalette::Mem);
     options.deterministic = true;
     options.hash = true;
-    // The outermost frames at the top, where a tall picture is looked at first.
+    // The roots are at the top, where people look first in a tall picture.
     options.direction = Direction::Inverted;
-    let disarmed: Vec<String> = flame.labels.iter().map(|name| disarmed(name)).collect();
+    let names: Vec<String> = flame.labels.iter().map(|name| one_frame_name(name)).collect();
     let line = |(frames, weight): &(Vec<u32>, u64)| {
-        let names: Vec<&str> = frames.iter().map(|label| disarmed[*label as usize].as_str()).collect();
-        format!("{} {weight}", names.join(";"))
+        let stack: Vec<&str> = frames.iter().map(|label| names[*label as usize].as_str()).collect();
+        format!("{} {weight}", stack.join(";"))
     };
     let lines: Vec<String> = flame.stacks.iter().map(line).collect();
     let mut svg = Vec::new();
@@ -62,11 +67,12 @@ fn subtitle(flame: &Flame) -> String {
 }
 
 const INCOMPLETE: &str = " · the recording is not complete";
+/// Characters of the command line that are shown at most.
 const MAX_COMMAND: usize = 120;
 
-/// A name that inferno takes for one frame: a semicolon would split it, a number at its end would be taken for a
-/// count.
-fn disarmed(name: &str) -> String {
+/// Returns a name that inferno takes for one frame. A semicolon would split it, and a number at its
+/// end would be taken for a count.
+fn one_frame_name(name: &str) -> String {
     let mut text: String = name.chars().map(|c| if c == ';' { SEMICOLON } else { printable(c) }).collect();
     if let Some(at) = text.rfind(' ')
         && text[at + 1..].parse::<f64>().is_ok()
@@ -76,11 +82,13 @@ fn disarmed(name: &str) -> String {
     text
 }
 
-/// Replaces what XML does not have, and the characters that stand in for others while inferno draws.
+/// Replaces characters that XML does not have, and the two characters that stand for others while
+/// inferno draws.
 fn printable(c: char) -> char {
     if matches!(c, SEMICOLON | SPACE) { char::REPLACEMENT_CHARACTER } else { xml_character(c) }
 }
 
+/// Writes a picture that says that nothing is there.
 fn write_empty(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
     let command: String = flame.command.chars().take(MAX_COMMAND).map(printable).collect();
     writeln!(
@@ -122,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn names_survive_inferno() {
+    fn names_pass_through_inferno_unchanged() {
         let text = svg(&[
             (&["main", "take::<[u8; 8]>"], 10),
             (&["main", "version 42"], 20),
@@ -136,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_a_part_says_so() {
+    fn a_picture_of_an_incomplete_recording_says_so() {
         for stacks in [vec![], vec![(vec![0], 1)]] {
             let (command, labels) = ("app".to_owned(), vec!["main".to_owned()]);
             let total = stacks.len() as u64;
@@ -148,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_a_picture_too() {
+    fn an_empty_profile_gives_a_picture() {
         let text = svg(&[]);
         assert!(text.contains("Live at the end: nothing") && text.contains("app &lt;x&gt;"));
     }

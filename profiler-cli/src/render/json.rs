@@ -1,4 +1,5 @@
-//! JSON for machines: pretty, in a fixed order of fields, with a newline at the end.
+//! JSON. In: the result of an analysis. Out: indented JSON with a fixed order of fields, and a
+//! newline at the end.
 
 use std::io::{self, Write};
 
@@ -6,7 +7,7 @@ use serde::Serialize;
 
 use crate::analyze::flame::Flame;
 
-/// Writes any analysis.
+/// Writes the result of an analysis.
 ///
 /// # Errors
 /// Those of `out`.

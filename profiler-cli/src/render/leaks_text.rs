@@ -1,8 +1,8 @@
-//! The leak report for people.
+//! The leak report as text. In: [`Leaks`]. Out: text for people.
 
 use std::io::{self, Write};
 
-use super::{FAINT, GROWTH, HEADING, place};
+use super::{FAINT, GROWTH, HEADING, source_position};
 use crate::analyze::leaks::{Leak, Leaks, StackFrame};
 use crate::units::{Safe, bytes_exactly, more, plural, time};
 
@@ -37,7 +37,7 @@ pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
 }
 
 fn write_leak(out: &mut dyn Write, number: usize, leak: &Leak) -> io::Result<()> {
-    let site = place(leak.file.as_deref(), leak.line);
+    let site = source_position(leak.file.as_deref(), leak.line);
     let at = if site.is_empty() { String::new() } else { format!(" at {site}") };
     writeln!(
         out,
@@ -65,12 +65,13 @@ fn write_leak(out: &mut dyn Write, number: usize, leak: &Leak) -> io::Result<()>
 }
 
 fn write_frame(out: &mut dyn Write, frame: &StackFrame) -> io::Result<()> {
-    let place = place(frame.file.as_deref(), frame.line);
+    let place = source_position(frame.file.as_deref(), frame.line);
     let place = if place.is_empty() { frame.module.clone() } else { place };
     let inlined = if frame.inlined { " (inlined)" } else { "" };
     writeln!(out, "       {}  {FAINT}{}{inlined}{FAINT:#}", Safe(&frame.function), Safe(&place))
 }
 
-/// Frames of a stack that are shown: where it happens, and where it comes from.
+/// Frames shown at the leaf end of a long stack, where the allocation happens.
 const INNERMOST: usize = 20;
+/// Frames shown at the root end of a long stack, where the calls come from.
 const OUTERMOST: usize = 4;

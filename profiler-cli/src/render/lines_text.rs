@@ -5,16 +5,16 @@ use std::io::{self, Write};
 use super::{FAINT, GROWTH, HEADING, RELEASE};
 use crate::analyze::column::{COLUMNS, FigureKind, LineColumn, OptionalColumn, magnitude};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
-use crate::units::{Safe, Unit, count, more};
+use crate::units::{Safe, SizeUnit, count, more};
 
 /// How the text looks.
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// Columns that follow the usual ones, in this order.
     pub columns: Vec<OptionalColumn>,
-    /// Unit of all sizes. `None`: the largest figure of a usual column chooses the unit of that
+    /// SizeUnit of all sizes. `None`: the largest figure of a usual column chooses the unit of that
     /// column, and every other figure has the unit that fits it.
-    pub unit: Option<Unit>,
+    pub unit: Option<SizeUnit>,
     /// Digits of sizes behind the point.
     pub precision: usize,
 }
@@ -117,7 +117,7 @@ impl TextColumn {
         // The usual columns have one unit for all rows, in others each figure has the unit that
         // fits it.
         let largest = || figures().flatten().map(magnitude).max().unwrap_or(0);
-        let unit = shape.unit.or_else(|| column.is_usual.then(|| Unit::fitting(largest())));
+        let unit = shape.unit.or_else(|| column.is_usual.then(|| SizeUnit::fitting(largest())));
         let show = |figure: i128| match column.kind {
             // As memory_profiler prints occurrences: without separators.
             FigureKind::Count if column.is_usual => figure.to_string(),
@@ -152,15 +152,15 @@ impl TextColumn {
     }
 }
 
-fn fitting(shape: &Shape, bytes: u64) -> Unit {
-    shape.unit.unwrap_or_else(|| Unit::fitting(bytes))
+fn fitting(shape: &Shape, bytes: u64) -> SizeUnit {
+    shape.unit.unwrap_or_else(|| SizeUnit::fitting(bytes))
 }
 
 fn write_callers(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -> io::Result<()> {
     let Some(callers) = &function.callers else { return Ok(()) };
     writeln!(out, "\nCalled from:")?;
     for caller in callers.iter().take(MOST_CALLERS) {
-        let place = super::place(caller.file.as_deref(), caller.line);
+        let place = super::source_position(caller.file.as_deref(), caller.line);
         let increment = caller.allocated.wrapping_sub(caller.freed) as i64;
         writeln!(
             out,

@@ -1,4 +1,7 @@
-//! Renderers: pure functions from an analysis to text, JSON, HTML or SVG. One file for each output format.
+//! Renderers. In: the result of an analysis. Out: text, JSON, CSV, HTML or SVG, one file for each
+//! format.
+//!
+//! Renderers are pure: the same input gives the same bytes. None may read files or print.
 
 mod escape;
 pub mod flame_svg;
@@ -21,23 +24,23 @@ use anstyle::{AnsiColor, Style};
 
 use crate::analyze::lines::Lines;
 
-/// Headings.
+/// Style of headings.
 const HEADING: Style = Style::new().bold();
-/// Growth, and what somebody should look at.
+/// Style of growth, and of what a person should look at.
 const GROWTH: Style = AnsiColor::Red.on_default();
-/// Release, and what is well.
+/// Style of released memory, and of good results.
 const RELEASE: Style = AnsiColor::Green.on_default();
-/// What only gives context.
+/// Style of text that only gives context.
 const FAINT: Style = Style::new().dimmed();
 
-/// What stands below the first so many of all marks: nothing if there are no more.
+/// Returns the line below the first `shown` of `all` marks; `None` if all are shown.
 fn marks_left_out(shown: usize, all: usize, dropped: u64) -> Option<String> {
     let left_out = all.saturating_sub(shown) as u64 + dropped;
     let where_they_are = if dropped > 0 { "; the last ones are not kept" } else { "; --json has all" };
     (left_out > 0).then(|| format!("  … {}{where_they_are}", crate::units::more(left_out, "mark")))
 }
 
-/// Why there is no table.
+/// Returns the reason why there is no table.
 fn no_function(lines: &Lines) -> &'static str {
     if lines.filtered {
         "No function that the filter lets through has heap events."
@@ -46,17 +49,18 @@ fn no_function(lines: &Lines) -> &'static str {
     }
 }
 
-/// `file.rs:12`, or the function's module where there is no file.
-fn place(file: Option<&str>, line: Option<u32>) -> String {
+/// Returns `file.rs:12`; empty if the file is not known.
+fn source_position(file: Option<&str>, line: Option<u32>) -> String {
     match (file, line) {
-        (Some(file), Some(line)) => format!("{}:{line}", shortened(file)),
-        (Some(file), None) => shortened(file).to_owned(),
+        (Some(file), Some(line)) => format!("{}:{line}", short_source_path(file)),
+        (Some(file), None) => short_source_path(file).to_owned(),
         (None, _) => String::new(),
     }
 }
 
-/// A source path without what is the same for everybody: the registry's folder, the compiler's.
-fn shortened(file: &str) -> &str {
+/// Returns a source path without the folder of the registry or of the compiler, which says nothing
+/// about the file.
+fn short_source_path(file: &str) -> &str {
     if let Some(at) = file.find("/registry/src/") {
         let rest = &file[at + "/registry/src/".len()..];
         return rest.split_once('/').map_or(rest, |(_, path)| path);
@@ -67,7 +71,7 @@ fn shortened(file: &str) -> &str {
     file
 }
 
-/// What went wrong below, so that a reader that has gone away is known as one.
+/// Returns the error of the writer below, so that a closed pipe is still recognised as one.
 fn csv_cause(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
@@ -80,12 +84,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_lose_what_everybody_knows() {
+    fn paths_lose_the_folder_of_the_registry_and_of_the_compiler() {
         assert_eq!(
-            shortened("/home/a/.cargo/registry/src/index-1/syn-3.0.1/src/lib.rs"),
+            short_source_path("/home/a/.cargo/registry/src/index-1/syn-3.0.1/src/lib.rs"),
             "syn-3.0.1/src/lib.rs"
         );
-        assert_eq!(shortened("/rustc/0123/library/alloc/src/vec/mod.rs"), "library/alloc/src/vec/mod.rs");
-        assert_eq!(place(Some("/srv/app/main.rs"), Some(3)), "/srv/app/main.rs:3");
+        assert_eq!(
+            short_source_path("/rustc/0123/library/alloc/src/vec/mod.rs"),
+            "library/alloc/src/vec/mod.rs"
+        );
+        assert_eq!(source_position(Some("/srv/app/main.rs"), Some(3)), "/srv/app/main.rs:3");
     }
 }

@@ -1,11 +1,12 @@
-//! What pictures of a timeline have in common: which series stand in one panel, and readable numbers at the axes.
+//! The parts that all pictures of a timeline share. In: the series that were asked for. Out: panels
+//! of series with one scale, and axes with round numbers.
 
 use clap::ValueEnum;
 
 use crate::analyze::timeline::{SamplePoint, Timeline};
-use crate::units::Unit;
+use crate::units::SizeUnit;
 
-/// What a timeline can show.
+/// A series of values over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Series {
     /// Live heap, exact
@@ -23,7 +24,7 @@ pub enum Series {
 }
 
 impl Series {
-    /// Its name in a legend.
+    /// Returns the name of the series in a legend.
     pub(super) fn title(self) -> &'static str {
         match self {
             Series::Heap => "live heap (exact)",
@@ -35,7 +36,8 @@ impl Series {
         }
     }
 
-    fn of(self, sample: &SamplePoint) -> u64 {
+    /// Returns the value of one sample. The heap is not sampled.
+    fn value(self, sample: &SamplePoint) -> u64 {
         match self {
             Series::Heap => 0,
             Series::Rss => sample.rss,
@@ -46,9 +48,9 @@ impl Series {
         }
     }
 
-    /// The value of every sample, after its time.
+    /// Returns the time in nanoseconds and the value of every sample.
     pub(super) fn values(self, timeline: &Timeline) -> impl Iterator<Item = (u64, u64)> {
-        timeline.samples.iter().map(move |sample| (sample.ns, self.of(sample)))
+        timeline.samples.iter().map(move |sample| (sample.ns, self.value(sample)))
     }
 
     fn largest(self, timeline: &Timeline) -> u64 {
@@ -58,24 +60,25 @@ impl Series {
         }
     }
 
+    /// Returns the number of the panel in which the series is drawn.
     fn panel(self) -> usize {
         match self {
             Series::Heap | Series::Rss | Series::Swap => 0,
-            // Addresses cost nothing and are so many that everything else would lie on the axis.
+            // Virtual memory is so large that beside it every other series would lie on the axis.
             Series::Vsz => 1,
             Series::MinorFaults | Series::MajorFaults => 2,
         }
     }
 }
 
-/// Series with one scale.
+/// Series that are drawn with one scale.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Panel {
     pub(super) series: Vec<Series>,
     pub(super) axis: Axis,
 }
 
-/// The panels that these series need.
+/// Returns the panels that these series need.
 pub(super) fn panels(timeline: &Timeline, series: &[Series]) -> Vec<Panel> {
     let mut wanted = series.to_vec();
     wanted.sort_unstable();
@@ -89,7 +92,7 @@ pub(super) fn panels(timeline: &Timeline, series: &[Series]) -> Vec<Panel> {
     (0..3).filter_map(panel).collect()
 }
 
-/// A scale from nothing to a round number, and what stands beside it.
+/// A scale from 0 to a round number, with labelled ticks.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Axis {
     pub(super) end: f64,
@@ -98,9 +101,9 @@ pub(super) struct Axis {
 
 impl Axis {
     fn of_bytes(largest: u64) -> Axis {
-        let unit = Unit::fitting(largest);
+        let unit = SizeUnit::fitting(largest);
         let size = unit.size() as f64;
-        let step = round_step(largest as f64 / size).max(if unit == Unit::B { 1.0 } else { 0.0 });
+        let step = round_step(largest as f64 / size).max(if unit == SizeUnit::B { 1.0 } else { 0.0 });
         Axis::new(largest as f64, step * size, |value| format!("{} {}", short(value / size), unit.name()))
     }
 
@@ -109,7 +112,7 @@ impl Axis {
         Axis::new(largest as f64, step, |value| crate::units::count(value as u64))
     }
 
-    /// A scale of time, which ends where the time does.
+    /// Returns a scale of time. It ends exactly at `ns`, which need not be a round number.
     pub(super) fn of_time(ns: u64) -> Axis {
         let (size, name) = match ns {
             0..2_000 => (1.0, "ns"),
@@ -130,13 +133,13 @@ impl Axis {
         Axis { end: steps * step, ticks: ticks.collect() }
     }
 
-    /// Where a value is, from 0 to 1.
-    pub(super) fn place(&self, value: f64) -> f64 {
+    /// Returns the position of a value on the axis, from 0 to 1.
+    pub(super) fn position(&self, value: f64) -> f64 {
         (value / self.end).clamp(0.0, 1.0)
     }
 }
 
-/// 1, 2 or 5 times a power of ten, such that three to six of them reach so far.
+/// Returns 1, 2 or 5 times a power of ten, so that three to six steps reach `largest`.
 fn round_step(largest: f64) -> f64 {
     let rough = (largest / 4.0).max(1e-9);
     let power = 10f64.powf(rough.log10().floor());
@@ -144,7 +147,7 @@ fn round_step(largest: f64) -> f64 {
     factor.unwrap_or(10.0) * power
 }
 
-/// A number of an axis, without what rounding adds.
+/// Returns the label of a number: at most three digits after the point, and no zeros at the end.
 fn short(value: f64) -> String {
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -155,11 +158,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn axes_end_at_round_numbers_behind_the_largest() {
+    fn axes_end_at_round_numbers_beyond_the_largest_value() {
         let labels = |axis: &Axis| axis.ticks.iter().map(|(_, label)| label.clone()).collect::<Vec<_>>();
         let axis = Axis::of_bytes(155 << 20);
         assert_eq!(labels(&axis), ["0 MiB", "50 MiB", "100 MiB", "150 MiB", "200 MiB"]);
-        assert!((axis.place((100u64 << 20) as f64) - 0.5).abs() < 1e-9);
+        assert!((axis.position((100u64 << 20) as f64) - 0.5).abs() < 1e-9);
         assert_eq!(labels(&Axis::of_bytes(0)), ["0 B", "1 B"]);
         assert_eq!(labels(&Axis::of_counts(3)), ["0", "1", "2", "3"]);
         for largest in (0..200).map(|power| 1.2f64.powi(power) as u64) {

@@ -1,8 +1,8 @@
-//! The summary for people.
+//! The summary as text. In: [`Summary`]. Out: text for people.
 
 use std::io::{self, Write};
 
-use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, place};
+use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, source_position};
 use crate::analyze::summary::{SiteRow, Summary};
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 
@@ -12,7 +12,7 @@ use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     match summary.pid {
-        // No process has this number.
+        // No process has the id 0.
         0 => writeln!(out, "{HEADING}(a process whose record is missing){HEADING:#}")?,
         pid => writeln!(out, "{HEADING}{}{HEADING:#}  {FAINT}pid {pid}{FAINT:#}", Safe(&summary.command))?,
     }
@@ -191,7 +191,7 @@ fn write_sites(
     }
     writeln!(out, "\n{HEADING}{title}{HEADING:#}")?;
     for site in sites {
-        let place = place(site.file.as_deref(), site.line);
+        let place = source_position(site.file.as_deref(), site.line);
         writeln!(out, "  {}  {}  {FAINT}{}{FAINT:#}", figures(site), Safe(&site.function), Safe(&place))?;
     }
     Ok(())
@@ -222,5 +222,7 @@ fn write_threads(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     Ok(())
 }
 
+/// Threads that are shown at most.
 const MAX_THREADS: usize = 10;
+/// Marks that are shown at most.
 const MAX_MARKS: usize = 20;

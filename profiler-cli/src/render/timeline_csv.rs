@@ -1,5 +1,6 @@
-//! A timeline as CSV (RFC 4180): one row for each interval of the heap, each sample, mark and call; `kind` says which, and
-//! what a kind does not have is empty.
+//! A timeline as CSV (RFC 4180). In: [`Timeline`]. Out: one row for each interval of the heap, each
+//! sample, each mark and each call. The column `kind` tells them apart. Columns that a kind does
+//! not have are empty.
 
 use std::io::{self, Write};
 
@@ -9,26 +10,26 @@ use super::csv_cause;
 use super::escape::CsvText;
 use crate::analyze::timeline::Timeline;
 
-/// Writes all of it, with a header.
+/// Writes the whole timeline, with a header.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
     let mut out = csv::Writer::from_writer(out);
-    let mut row = |row: Row<'_>| out.serialize(row).map_err(csv_cause);
+    let mut row = |row: TimelineCsvRow<'_>| out.serialize(row).map_err(csv_cause);
     for point in &timeline.heap {
-        row(Row {
+        row(TimelineCsvRow {
             kind: "heap",
             start_ns: point.start_ns,
             end_ns: Some(point.end_ns),
             heap_min: Some(point.min),
             heap_max: Some(point.max),
             heap_last: Some(point.last),
-            ..Row::default()
+            ..TimelineCsvRow::default()
         })?;
     }
     for sample in &timeline.samples {
-        row(Row {
+        row(TimelineCsvRow {
             kind: "sample",
             start_ns: sample.ns,
             rss: Some(sample.rss),
@@ -37,36 +38,37 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
             minor_faults: Some(sample.minor_faults),
             major_faults: Some(sample.major_faults),
             tracker_bytes: Some(sample.tracker_bytes),
-            ..Row::default()
+            ..TimelineCsvRow::default()
         })?;
     }
     for mark in &timeline.marks {
-        row(Row {
+        row(TimelineCsvRow {
             kind: "mark",
             start_ns: mark.ns,
             heap_last: Some(mark.live_bytes),
             name: Some(CsvText(&mark.name)),
             thread: Some(CsvText(&mark.thread)),
-            ..Row::default()
+            ..TimelineCsvRow::default()
         })?;
     }
     for function in &timeline.functions {
         for span in &function.spans {
-            row(Row {
+            row(TimelineCsvRow {
                 kind: "call",
                 start_ns: span.start_ns,
                 end_ns: Some(span.end_ns),
                 name: Some(CsvText(&function.function)),
                 thread: Some(CsvText(&span.thread)),
-                ..Row::default()
+                ..TimelineCsvRow::default()
             })?;
         }
     }
     out.flush()
 }
 
+/// One row. The field names are the titles of the columns.
 #[derive(Default, Serialize)]
-struct Row<'a> {
+struct TimelineCsvRow<'a> {
     kind: &'static str,
     start_ns: u64,
     end_ns: Option<u64>,

@@ -1,4 +1,6 @@
-//! A timeline as SVG: one picture without anything from elsewhere, for light and dark pages. Every text in it is escaped.
+//! A timeline as SVG. In: [`Timeline`]. Out: one picture for light and dark pages.
+//!
+//! The picture must not load anything from elsewhere, and every text in it must be escaped.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -42,12 +44,13 @@ svg { --paper: #0d1117; --ink: #e6edf3; --grid: #30363d; --heap: #58a6ff; --seco
 .end { text-anchor: end; } .middle { text-anchor: middle; }
 ";
 
-/// Where times are.
-struct Frame {
+/// The horizontal scale: from times to positions.
+struct TimeScale {
     duration: f64,
 }
 
-impl Frame {
+impl TimeScale {
+    /// Returns the horizontal position of a time.
     fn x(&self, ns: u64) -> f64 {
         LEFT + (ns as f64 / self.duration).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
     }
@@ -55,7 +58,7 @@ impl Frame {
 
 fn draw(timeline: &Timeline, series: &[Series]) -> String {
     let panels = panels(timeline, series);
-    let frame = Frame { duration: timeline.duration_ns.max(1) as f64 };
+    let scale = TimeScale { duration: timeline.duration_ns.max(1) as f64 };
     let functions = timeline.functions.len().min(MOST_FUNCTIONS);
     let heights: Vec<f64> =
         (0..panels.len()).map(|number| if number == 0 { PANEL } else { SMALL_PANEL }).collect();
@@ -79,29 +82,34 @@ fn draw(timeline: &Timeline, series: &[Series]) -> String {
     text(&mut svg, (LEFT, 42.0), "", &peak);
     let mut top = TOP;
     for (panel, height) in panels.iter().zip(&heights) {
-        draw_panel(&mut svg, timeline, panel, &frame, (top + 14.0, height - 14.0));
+        draw_panel(&mut svg, timeline, panel, &scale, (top + 14.0, height - 14.0));
         top += height + GAP;
     }
-    draw_marks(&mut svg, timeline, &frame, (TOP + 14.0, plots - GAP));
+    draw_marks(&mut svg, timeline, &scale, (TOP + 14.0, plots - GAP));
     for (at, function) in timeline.functions.iter().take(functions).enumerate() {
-        draw_calls(&mut svg, function, &frame, plots + at as f64 * (BAR + 6.0));
+        draw_calls(&mut svg, function, &scale, plots + at as f64 * (BAR + 6.0));
     }
     svg.push_str("</svg>\n");
     svg
 }
 
-/// `place`: upper end and height of the plot.
-fn draw_panel(svg: &mut String, timeline: &Timeline, panel: &Panel, frame: &Frame, place: (f64, f64)) {
-    let (top, height) = place;
+/// Draws a panel. `(top, height)` are those of the plot in it.
+fn draw_panel(
+    svg: &mut String,
+    timeline: &Timeline,
+    panel: &Panel,
+    scale: &TimeScale,
+    (top, height): (f64, f64),
+) {
     let bottom = top + height;
-    let y = |value: f64| bottom - panel.axis.place(value) * height;
+    let y = |value: f64| bottom - panel.axis.position(value) * height;
     for (value, label) in &panel.axis.ticks {
         let y = y(*value);
         line(svg, "grid", (LEFT, y), (WIDTH - RIGHT, y));
         text(svg, (LEFT - 8.0, y + 4.0), "end", label);
     }
     for (value, label) in &Axis::of_time(timeline.duration_ns).ticks {
-        let x = frame.x(*value as u64);
+        let x = scale.x(*value as u64);
         line(svg, "grid", (x, bottom), (x, bottom + 5.0));
         text(svg, (x, bottom + 18.0), "middle", label);
     }
@@ -118,24 +126,25 @@ fn draw_panel(svg: &mut String, timeline: &Timeline, panel: &Panel, frame: &Fram
             let _ = writeln!(
                 svg,
                 "<path class=\"area\" d=\"{}\"><title>live heap, exact</title></path>",
-                heap_path(timeline, frame, &y)
+                heap_path(timeline, scale, &y)
             );
         } else {
             let _ = writeln!(
                 svg,
                 "<path class=\"line s{number}\" d=\"{}\"><title>{}</title></path>",
-                sample_path(timeline, *series, frame, &y),
+                sample_path(timeline, *series, scale, &y),
                 series.title()
             );
         }
     }
 }
 
-/// The most of every interval from left to right, and the axis back; intervals narrower than a pixel become one.
-fn heap_path(timeline: &Timeline, frame: &Frame, y: &impl Fn(f64) -> f64) -> String {
+/// Returns the path of the live heap: the most live bytes of each interval from left to right, then
+/// back along the axis. Intervals narrower than a pixel are joined.
+fn heap_path(timeline: &Timeline, scale: &TimeScale, y: &impl Fn(f64) -> f64) -> String {
     let mut steps: Vec<(i64, i64, u64)> = Vec::new();
     for point in &timeline.heap {
-        let (first, last) = (frame.x(point.start_ns).floor() as i64, frame.x(point.end_ns).ceil() as i64);
+        let (first, last) = (scale.x(point.start_ns).floor() as i64, scale.x(point.end_ns).ceil() as i64);
         match steps.last_mut() {
             Some((start, end, most)) if *start == first || *most == point.max => {
                 (*end, *most) = (last.max(*end), point.max.max(*most));
@@ -152,14 +161,14 @@ fn heap_path(timeline: &Timeline, frame: &Frame, y: &impl Fn(f64) -> f64) -> Str
     path
 }
 
-fn sample_path(timeline: &Timeline, series: Series, frame: &Frame, y: &impl Fn(f64) -> f64) -> String {
+fn sample_path(timeline: &Timeline, series: Series, scale: &TimeScale, y: &impl Fn(f64) -> f64) -> String {
     let mut path = String::new();
     for (ns, value) in series.values(timeline) {
-        let (x, y) = (frame.x(ns), y(value as f64));
+        let (x, y) = (scale.x(ns), y(value as f64));
         if path.is_empty() {
             let _ = write!(path, "M{x:.1} {y:.1}");
         } else {
-            // What was sampled holds until the next sample.
+            // A value holds until the next sample.
             let _ = write!(path, "H{x:.1}V{y:.1}");
         }
     }
@@ -169,11 +178,11 @@ fn sample_path(timeline: &Timeline, series: Series, frame: &Frame, y: &impl Fn(f
     path
 }
 
-/// `place`: upper and lower end of the lines.
-fn draw_marks(svg: &mut String, timeline: &Timeline, frame: &Frame, place: (f64, f64)) {
+/// Draws the marks as lines from `top` to `bottom`.
+fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, (top, bottom): (f64, f64)) {
     let mut free = 0.0;
     for mark in timeline.marks.iter().take(MOST_MARKS) {
-        let x = frame.x(mark.ns);
+        let x = scale.x(mark.ns);
         let about = format!(
             "{} · {} live · {} · {}",
             mark.name,
@@ -184,22 +193,22 @@ fn draw_marks(svg: &mut String, timeline: &Timeline, frame: &Frame, place: (f64,
         let _ = writeln!(
             svg,
             "<line class=\"mark\" x1=\"{x:.1}\" y1=\"{:.1}\" x2=\"{x:.1}\" y2=\"{:.1}\"><title>{}</title></line>",
-            place.0,
-            place.1,
+            top,
+            bottom,
             Xml(&about)
         );
         let name: String = mark.name.chars().take(24).collect();
-        // A name that would lie on another one is in the line's title only.
+        // A name that would cover another one is only in the title of the line.
         if x >= free {
             let width = 7.0 * name.chars().count() as f64;
             let (at, class) = if x + width > WIDTH { (x - 4.0, "name end") } else { (x + 4.0, "name") };
-            text(svg, (at, place.0 + 12.0), class, &name);
+            text(svg, (at, top + 12.0), class, &name);
             free = x + width + 12.0;
         }
     }
 }
 
-fn draw_calls(svg: &mut String, function: &FunctionSpans, frame: &Frame, top: f64) {
+fn draw_calls(svg: &mut String, function: &FunctionSpans, scale: &TimeScale, top: f64) {
     let last = function.function.rsplit("::").next().unwrap_or_default();
     let name: String = last.chars().take(14).collect();
     let calls = plural(function.spans.len() as u64, "call");
@@ -210,7 +219,7 @@ fn draw_calls(svg: &mut String, function: &FunctionSpans, frame: &Frame, top: f6
     longest.sort_by_key(|span| std::cmp::Reverse(span.end_ns.saturating_sub(span.start_ns)));
     longest.truncate(MOST_SPANS);
     for span in longest {
-        let (x, end) = (frame.x(span.start_ns), frame.x(span.end_ns));
+        let (x, end) = (scale.x(span.start_ns), scale.x(span.end_ns));
         let _ = writeln!(
             svg,
             "<rect class=\"call\" x=\"{x:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{BAR}\"><title>{} · {} to {} · {}</title></rect>",
@@ -224,6 +233,7 @@ fn draw_calls(svg: &mut String, function: &FunctionSpans, frame: &Frame, top: f6
     svg.push_str("</g>\n");
 }
 
+/// Adds a straight line.
 fn line(svg: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) {
     let _ = writeln!(
         svg,
@@ -232,6 +242,7 @@ fn line(svg: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) {
     );
 }
 
+/// Adds a text, escaped.
 fn text(svg: &mut String, at: (f64, f64), class: &str, content: &str) {
     let _ =
         writeln!(svg, "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>", at.0, at.1, Xml(content));
@@ -287,7 +298,8 @@ mod tests {
     #[test]
     fn heights_and_widths_are_in_proportion() {
         let svg = draw(&timeline("app"), &[Series::Heap, Series::Rss]);
-        // The plot reaches from 100 to 1176 and, from 0 to 100 bytes, from 376 up to 70.
+        // The plot is from 100 to 1176 horizontally. Vertically, 0 bytes are at 376 and 100 bytes
+        // at 70.
         assert!(svg.contains("d=\"M100.0 376.0L100 223.0H638L638 70.0H1176V376.0Z\""), "{svg}");
         assert!(svg.contains("d=\"M100.0 314.8H638.0V253.6H1176.0\""), "{svg}");
         assert!(svg.contains("x=\"369.0\" y=\"420.0\" width=\"538.0\""), "{svg}");

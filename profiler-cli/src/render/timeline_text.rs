@@ -1,4 +1,5 @@
-//! A timeline as a plot of characters: live heap as an area, everything else as lines, calls as bars.
+//! A timeline as a plot of characters. In: [`Timeline`]. Out: text with the live heap as an area,
+//! the other series as lines, and calls as bars.
 
 use std::io::{self, Write};
 
@@ -7,12 +8,12 @@ use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 
-/// Size of the picture in characters: of the whole width, and of the height of one panel.
+/// Size of the plot in characters.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
-    /// Columns, labels included.
+pub struct PlotSize {
+    /// Columns of the whole plot, including the labels.
     pub width: usize,
-    /// Rows of the memory panel; others have half of them.
+    /// Rows of the first panel; the other panels have half as many.
     pub height: usize,
 }
 
@@ -20,7 +21,7 @@ pub struct Size {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: Size) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: PlotSize) -> io::Result<()> {
     writeln!(
         out,
         "{HEADING}{}{HEADING:#}  {FAINT}pid {}, {}, {}{FAINT:#}",
@@ -51,11 +52,11 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: 
     Ok(())
 }
 
-/// Columns of the labels at the left.
+/// Columns of the labels on the left.
 const LABEL: usize = 12;
-/// An area's end within a character, in eighths.
+/// Characters for the upper end of an area, in eighths of a row.
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Marks of lines, in the order of a panel's series.
+/// Characters of the lines, in the order of a panel's series.
 const POINTS: [char; 3] = ['•', '×', '+'];
 
 fn write_panel(
@@ -80,8 +81,8 @@ fn write_panel(
         }
     }
     writeln!(out, "\n{:LABEL$}  {}", "", legend.join("   "))?;
-    // In eighths of a row from the axis.
-    let height = |value: u64| (panel.axis.place(value as f64) * (rows * 8) as f64).round() as usize;
+    // Height above the axis in eighths of a row.
+    let height = |value: u64| (panel.axis.position(value as f64) * (rows * 8) as f64).round() as usize;
     for row in (0..rows).rev() {
         let label = label_of_row(&panel.axis, row, rows);
         write!(out, "{label:>LABEL$} {}", if label.is_empty() { '│' } else { '┤' })?;
@@ -90,7 +91,7 @@ fn write_panel(
                 values[column].is_some_and(|value| (height(value).max(1) - 1) / 8 == row)
             });
             let filled = area[column].map_or(0, |value: u64| {
-                // A heap that is not empty shows, however small it is.
+                // A heap that is not empty is visible, however small it is.
                 let height = height(value).max(usize::from(value > 0));
                 height.saturating_sub(row * 8).min(8)
             });
@@ -105,16 +106,16 @@ fn write_panel(
     writeln!(out, "{zero:>LABEL$} ┼{}", "─".repeat(columns))
 }
 
-/// The label of the tick that lies in the upper end of a row.
+/// Returns the label of the tick at the upper end of a row; empty if there is none.
 fn label_of_row(axis: &Axis, row: usize, rows: usize) -> &str {
     let tick = axis.ticks.iter().skip(1).find(|(value, _)| {
-        let at = (axis.place(*value) * rows as f64).round() as usize;
+        let at = (axis.position(*value) * rows as f64).round() as usize;
         at == row + 1
     });
     tick.map_or("", |(_, label)| label)
 }
 
-/// The most that was live at any instant of each column.
+/// Returns for each column the most bytes that were live at any instant of it.
 fn heap_columns(timeline: &Timeline, columns: usize) -> Vec<Option<u64>> {
     let mut most = vec![None; columns];
     for point in &timeline.heap {
@@ -127,7 +128,7 @@ fn heap_columns(timeline: &Timeline, columns: usize) -> Vec<Option<u64>> {
     most
 }
 
-/// The largest sample of each column, or where there is none the last one before it.
+/// Returns for each column its largest sample, or else the value of the column before it.
 fn sample_columns(timeline: &Timeline, series: Series, columns: usize) -> Vec<Option<u64>> {
     let mut most = vec![None; columns];
     for (ns, value) in series.values(timeline) {
@@ -143,8 +144,8 @@ fn sample_columns(timeline: &Timeline, series: Series, columns: usize) -> Vec<Op
 }
 
 fn column_of(timeline: &Timeline, ns: u64, columns: usize) -> usize {
-    let place = u128::from(ns) * columns as u128 / u128::from(timeline.duration_ns.max(1));
-    usize::try_from(place).unwrap_or(usize::MAX).min(columns - 1)
+    let column = u128::from(ns) * columns as u128 / u128::from(timeline.duration_ns.max(1));
+    usize::try_from(column).unwrap_or(usize::MAX).min(columns - 1)
 }
 
 fn write_time_axis(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::Result<()> {
@@ -170,7 +171,7 @@ fn write_marks(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::
     let mut text = vec![' '; columns];
     for (number, mark) in timeline.marks.iter().enumerate() {
         let column = &mut text[column_of(timeline, mark.ns, columns)];
-        // Of several marks in one column the first is named.
+        // Of several marks in one column, the first one is shown.
         if *column == ' ' {
             *column = mark_sign(number);
         }
@@ -195,10 +196,12 @@ fn write_marks(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::
     Ok(())
 }
 
+/// Marks that are listed at most: as many as have a sign of their own.
 const MOST_MARKS: usize = 35;
+/// Functions that are shown at most.
 const MOST_FUNCTIONS: usize = 12;
 
-/// 1 to 9, a to z, and then all the same.
+/// Returns the sign of a mark: 1 to 9, a to z, and `*` for all later ones.
 fn mark_sign(number: usize) -> char {
     u32::try_from(number + 1).ok().and_then(|number| char::from_digit(number, 36)).unwrap_or('*')
 }
@@ -237,7 +240,7 @@ fn bar(timeline: &Timeline, function: &FunctionSpans, columns: usize) -> String 
     bar.into_iter().collect()
 }
 
-/// The end of a path, as far as there is room.
+/// Returns the last segment of a path, cut to the width of the labels.
 fn short_name(path: &str) -> String {
     let last = path.rsplit("::").next().unwrap_or_default();
     if last.chars().count() <= LABEL {
@@ -252,7 +255,7 @@ mod tests {
     use super::*;
     use crate::analyze::timeline::{HeapPoint, MarkPoint, SamplePoint, SpanPoint};
 
-    /// Ten milliseconds: 0, then 8 B, then 4 B; RSS 2 B; one call in the middle.
+    /// Returns ten milliseconds: 0, then 8 B, then 4 B live; RSS 2 B; one call in the middle.
     fn timeline() -> Timeline {
         let point = |start_ns, end_ns, max| HeapPoint { start_ns, end_ns, min: 0, max, last: max };
         let sample = SamplePoint {
@@ -301,8 +304,8 @@ mod tests {
 
     fn drawn(series: &[Series]) -> Vec<String> {
         let mut out = Vec::new();
-        // Ten columns, one for a millisecond; four rows, one for two bytes.
-        write(&mut out, &timeline(), series, Size { width: LABEL + 2 + 10, height: 4 }).unwrap();
+        // Ten columns of one millisecond each, and four rows of two bytes each.
+        write(&mut out, &timeline(), series, PlotSize { width: LABEL + 2 + 10, height: 4 }).unwrap();
         let text = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
         text.lines().map(str::to_owned).collect()
     }
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_as_high_as_the_heap_was() {
+    fn columns_are_as_high_as_the_heap_was_large() {
         let lines = drawn(&[Series::Heap]);
         assert_eq!(of_rows(&lines)[..4], ["    ████  ", "    ████  ", "    ██████", "    ██████"]);
         assert!(lines.iter().any(|line| line.starts_with("         8 B ┤")), "{lines:#?}");
@@ -321,13 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_points_before_the_heap_and_hold_until_the_next() {
+    fn samples_cover_the_heap_and_hold_until_the_next_sample() {
         let lines = drawn(&[Series::Rss, Series::Heap]);
         assert_eq!(of_rows(&lines)[3], "••••••••••");
     }
 
     #[test]
-    fn marks_and_calls_stand_below_their_time() {
+    fn marks_and_calls_are_below_their_time() {
         let lines = drawn(&[Series::Heap]);
         assert!(lines.contains(&"       marks       1".to_owned()), "{lines:#?}");
         assert!(lines.iter().any(|line| line.contains("half\u{fffd}[2J")), "{lines:#?}");
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn other_scales_have_panels_of_their_own() {
+    fn each_scale_has_its_own_panel() {
         let lines = drawn(&[Series::Heap, Series::Vsz, Series::MinorFaults]);
         let legends = lines.iter().filter(|line| line.contains("(sampled)") || line.contains("(exact)"));
         assert_eq!(legends.count(), 3);

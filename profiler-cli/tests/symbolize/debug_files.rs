@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use profiler_cli::names::symbolize::{ModuleStatus, Options};
+use profiler_cli::names::symbolize::{ModuleStatus, SymbolizeOptions};
 
 use super::fixture::{Built, SourceFrame, chains, objcopy, symbolize};
 use super::{FULL_PATHS, inlined_chain, options, with_dirs};
@@ -26,7 +26,7 @@ fn a_debug_link_is_followed_to_its_usual_places() {
     let mirrored = roots.join(built.folder.path().strip_prefix("/").expect("an absolute path"));
     fs::create_dir_all(&mirrored).expect("a writable folder");
     fs::create_dir(built.file(".debug")).expect("a writable folder");
-    let elsewhere = Options { debug_roots: vec![roots], ..options() };
+    let elsewhere = SymbolizeOptions { debug_roots: vec![roots], ..options() };
     let mut from = built.file("app.debug");
     for to in [from.clone(), built.file(".debug/app.debug"), mirrored.join("app.debug")] {
         fs::rename(&from, &to).expect("the same disk");
@@ -72,7 +72,7 @@ fn a_debug_file_is_found_by_its_build_id() {
     fs::create_dir_all(&folder).expect("a writable folder");
     fs::rename(built.file("app.debug"), folder.join(format!("{rest}.debug"))).expect("the same disk");
 
-    let of_system = Options { debug_roots: vec![root.clone()], ..options() };
+    let of_system = SymbolizeOptions { debug_roots: vec![root.clone()], ..options() };
     let renamed = built.file("renamed");
     fs::create_dir_all(renamed.join("deep")).expect("a writable folder");
     fs::copy(folder.join(format!("{rest}.debug")), renamed.join("deep/whatever")).expect("a copy");
@@ -112,7 +112,7 @@ fn unpacked_split_debug_info_is_noticed_when_it_appears() {
     let split = files.next().expect("the compiler leaves it there");
     assert!(files.next().is_none(), "the program is small");
 
-    let cached = || Options { cache_dir: Some(built.file("cache")), ..options() };
+    let cached = || SymbolizeOptions { cache_dir: Some(built.file("cache")), ..options() };
     let hidden = built.file("hidden");
     fs::rename(&split, &hidden).expect("the same disk");
     let symbols = symbolize(&built.spec(), &addresses, cached());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
-use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules, Options, Symbols};
+use profiler_cli::names::symbolize::{CodeAddress, ModuleSpec, Modules, SymbolizeOptions, Symbols};
 use tempfile::TempDir;
 
 /// A program whose function `work` contains the inlined code of `middle` and `leaf`.
@@ -194,7 +194,7 @@ impl SourceFrame {
 }
 
 /// Symbolizes addresses of a single module.
-pub(crate) fn symbolize(spec: &ModuleSpec, addresses: &[CodeAddress], options: Options) -> Symbols {
+pub(crate) fn symbolize(spec: &ModuleSpec, addresses: &[CodeAddress], options: SymbolizeOptions) -> Symbols {
     let modules = Modules::open(std::slice::from_ref(spec), options).expect("readable symbol folders");
     modules.symbolize(&[addresses.to_vec()], &|_, _| {}).expect("one list for one module")
 }

@@ -14,18 +14,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use fixture::{Built, SourceFrame, build_id, chains, line_of, symbolize, wreck_sections};
 use profiler_cli::names::symbolize::classify::is_runtime;
 use profiler_cli::names::symbolize::{
-    CodeAddress, ModuleSpec, ModuleStatus, Modules, Options, SymbolizeError,
+    CodeAddress, ModuleSpec, ModuleStatus, Modules, SymbolizeError, SymbolizeOptions,
 };
 
-/// Options without the system's folders for debug files, so that the machine cannot change a
+/// SymbolizeOptions without the system's folders for debug files, so that the machine cannot change a
 /// result.
-fn options() -> Options {
-    Options { debug_roots: Vec::new(), ..Options::default() }
+fn options() -> SymbolizeOptions {
+    SymbolizeOptions { debug_roots: Vec::new(), ..SymbolizeOptions::default() }
 }
 
 /// The same options with folders of symbols.
-fn with_dirs(dirs: &[&Path]) -> Options {
-    Options { symbol_dirs: dirs.iter().map(|&dir| dir.to_owned()).collect(), ..options() }
+fn with_dirs(dirs: &[&Path]) -> SymbolizeOptions {
+    SymbolizeOptions { symbol_dirs: dirs.iter().map(|&dir| dir.to_owned()).collect(), ..options() }
 }
 
 /// The frames at an address of `leaf`, which is inlined into `middle`, which is inlined into
@@ -106,8 +106,8 @@ fn the_result_depends_on_neither_threads_nor_order_nor_cache() {
     let addresses: Vec<CodeAddress> = (first..first + 9000).map(CodeAddress::exact).collect();
     let shuffled: Vec<CodeAddress> = addresses.iter().rev().chain(&addresses[..10]).copied().collect();
     let cache = tempfile::tempdir().expect("a temporary folder");
-    let cached = || Options { cache_dir: Some(cache.path().join("symbols")), ..options() };
-    let workers = |count| Options { max_workers: NonZeroUsize::new(count), ..options() };
+    let cached = || SymbolizeOptions { cache_dir: Some(cache.path().join("symbols")), ..options() };
+    let workers = |count| SymbolizeOptions { max_workers: NonZeroUsize::new(count), ..options() };
     let expected = symbolize(&built.spec(), &addresses, workers(1));
     assert!(
         addresses.iter().any(|&address| is_outside_of_work(&expected, address)),
@@ -135,7 +135,7 @@ fn a_second_run_reads_no_debug_info() {
     let addresses = built.addresses_of("4work");
     let (known, later) = addresses.split_at(addresses.len() / 2);
     let cache = tempfile::tempdir().expect("a temporary folder");
-    let cached = || Options { cache_dir: Some(cache.path().to_owned()), ..options() };
+    let cached = || SymbolizeOptions { cache_dir: Some(cache.path().to_owned()), ..options() };
     let complete = symbolize(&built.spec(), &addresses, options());
     symbolize(&built.spec(), known, cached());
     // The second run adds the addresses that the first one did not have to the cache.
@@ -158,8 +158,11 @@ fn a_cache_that_cannot_be_written_is_a_warning() {
     let addresses = built.addresses_of("4work");
     let file = built.file("no-folder");
     fs::write(&file, "").expect("a writable folder");
-    let symbols =
-        symbolize(&built.spec(), &addresses, Options { cache_dir: Some(file.join("cache")), ..options() });
+    let symbols = symbolize(
+        &built.spec(),
+        &addresses,
+        SymbolizeOptions { cache_dir: Some(file.join("cache")), ..options() },
+    );
     assert_eq!(&*symbols.frames(0, addresses[0])[0].function, "fixture::inner::work");
     assert!(matches!(symbols.warnings(), [warning] if warning.contains("no-folder")));
 }

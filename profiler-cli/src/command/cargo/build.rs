@@ -89,8 +89,8 @@ fn default_programs(cargo: &OsString, built: &[Artifact]) -> Vec<(PackageId, Str
     defaults
 }
 
-/// Returns what cargo knows of the package of a target. Without it the program only lacks some of its
-/// environment variables.
+/// Returns what cargo knows of the package of a target. Without it the program only lacks some of
+/// its environment variables.
 pub(super) fn package_of(cargo: &OsString, artifact: &Artifact) -> Option<Package> {
     let metadata = MetadataCommand::new()
         .cargo_path(cargo)

@@ -1,4 +1,5 @@
-//! Variables that cargo's configuration gives to programs: the table `[env]` of `.cargo/config.toml`.
+//! Variables that cargo's configuration gives to programs: the table `[env]` of
+//! `.cargo/config.toml`.
 //!
 //! In: the configuration files from the working directory upwards, then that in cargo's home. Out:
 //! names and values. A file that cannot be read is skipped, because cargo has complained about it.

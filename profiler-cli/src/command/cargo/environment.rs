@@ -1,5 +1,5 @@
-//! What cargo gives to the programs that it starts. In: a built target. Out: its working directory and
-//! its environment variables.
+//! What cargo gives to the programs that it starts. In: a built target. Out: its working directory
+//! and its environment variables.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -70,7 +70,8 @@ fn library_path(artifact: &Artifact, scripts: &[BuildScript]) -> Option<OsString
     let folder = program.parent()?;
     let profile =
         if folder.ends_with("deps") || folder.ends_with("examples") { folder.parent()? } else { folder };
-    // As cargo does: only folders inside the build folder, without a kind such as `native=` in front.
+    // As cargo does: only folders inside the build folder, without a kind such as `native=` in
+    // front.
     let native = scripts.iter().flat_map(|script| &script.linked_paths).map(|path| {
         let path = path.as_str();
         PathBuf::from(path.split_once('=').map_or(path, |(_, path)| path))

@@ -1,5 +1,5 @@
-//! The dumps of one run. In: the pattern of their names and the run's token. Out: their paths, after
-//! each dump was closed. Dumps of other runs must not be touched.
+//! The dumps of one run. In: the pattern of their names and the run's token. Out: their paths,
+//! after each dump was closed. Dumps of other runs must not be touched.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use crate::dumps::close::{CloseOutcome, close};
 use crate::dumps::find::dumps_of_run;
 use crate::io_error::plain;
 
-/// Closes the dumps of this run and returns their paths, sorted. `pid` and `status` are those of the
-/// program itself; the end of its forked children is not known.
+/// Closes the dumps of this run and returns their paths, sorted. `pid` and `status` are those of
+/// the program itself; the end of its forked children is not known.
 ///
 /// # Errors
 /// If the folder of the dumps cannot be read.

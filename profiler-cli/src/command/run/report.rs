@@ -1,4 +1,5 @@
-//! The report after a run. In: the closed dumps. Out: text on stderr and a flamegraph beside the dump.
+//! The report after a run. In: the closed dumps. Out: text on stderr and a flamegraph beside the
+//! dump.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -24,8 +25,8 @@ use crate::render::{flame_svg, leaks_text, lines_text, summary_text};
 use crate::source::SourceSearch;
 use crate::units::Safe;
 
-/// Reports on the program's own dump, or on the first dump if the program has none. Prints the names
-/// of all dumps.
+/// Reports on the program's own dump, or on the first dump if the program has none. Prints the
+/// names of all dumps.
 ///
 /// # Errors
 /// If the dump cannot be read, or if stderr or the flamegraph cannot be written.
@@ -51,14 +52,14 @@ pub(super) fn print_report(dumps: &[PathBuf], pid: u32, recording: &RecordingArg
     Ok(())
 }
 
-/// Keeps evidence of the program's sites: at the end of a run the source on disk is most likely the
-/// one that was compiled.
+/// Keeps evidence of the program's sites now, because the source is most likely still the one that
+/// was compiled.
 fn keep_evidence(LoadedDump { profile, stacks }: &LoadedDump, sources: &SourceFiles, dir: &Path) {
     let build_ids = profile.modules.iter().map(|module| module.build_id.as_slice());
     let mut kept = KeptEvidence::load(dir, build_ids);
     add_evidence(profile, stacks, sources, &mut kept);
-    // A failure is no message: a folder that cannot be written keeps no symbols either, and the
-    // report has said so.
+    // If the folder cannot be written, the symbols were not cached either, and the report has said
+    // so.
     let _ = kept.store(dir);
 }
 

@@ -1,31 +1,40 @@
-//! The address under which code is looked up.
+//! The address under which code is looked up. In: addresses from stacks. Out: [`CodeAddress`].
+//!
+//! The "minus one" of return addresses is here, and must be nowhere else in this package.
 
-/// A place in a module's code, as the file has it (`pc - bias`), ready to be looked up.
+/// An address in a module's code, as the file counts it (`pc - bias`), ready to be looked up.
 ///
-/// What a stack holds is mostly return addresses, and a return address is the instruction *after* the call. That one may
-/// belong to the next line, to another inlined function, or, after a call that never returns, to the function that
-/// happens to follow. So the look-up goes to the byte before it, which is always inside the call. Two kinds of pc are
-/// exact and must not be moved: one that a signal interrupted, and the signal return trampoline itself, whose address
-/// the kernel pushed as if it had been called (see [`Modules::is_signal_trampoline`](super::Modules::is_signal_trampoline)).
+/// Most addresses on a stack are return addresses. A return address is that of the instruction
+/// *after* the call, which may belong to the next line, to another inlined function, or to another
+/// function:
 ///
-/// This type owns that "minus one"; nothing else in the package subtracts.
+/// ```text
+/// 1230  call handle_alloc_error     line 7 of `grow`; never returns
+/// 1235  push rbp                    the function that happens to follow `grow`
+/// ```
+///
+/// The stack holds 1235. So the look-up uses the byte before the return address, 1234, which is
+/// always inside the call. Two kinds of addresses are exact and must not be moved: the one that a
+/// signal interrupted, and that of the signal return trampoline, which the kernel pushed as if the
+/// trampoline had made a call (see
+/// [`Modules::is_signal_trampoline`](super::Modules::is_signal_trampoline)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CodeAddress(u64);
 
 impl CodeAddress {
-    /// The place of a call, from the address to which it returns.
+    /// Returns the address inside a call, from the address to which the call returns.
     #[must_use]
     pub const fn from_return_address(address: u64) -> Self {
         Self(address.saturating_sub(1))
     }
 
-    /// The place of an instruction whose address is known as such.
+    /// Returns the address of an instruction that was not the target of a return.
     #[must_use]
     pub const fn exact(address: u64) -> Self {
         Self(address)
     }
 
-    /// The address to look up, and the one that is printed: pasted into any symbolizer it gives the same line.
+    /// Returns the address to look up and to print. Any symbolizer gives the same line for it.
     #[must_use]
     pub const fn lookup(self) -> u64 {
         self.0
@@ -37,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_return_addresses_move() {
+    fn only_return_addresses_are_moved() {
         assert_eq!(CodeAddress::from_return_address(0x1235).lookup(), 0x1234);
         assert_eq!(CodeAddress::exact(0x1234).lookup(), 0x1234);
         assert_eq!(CodeAddress::from_return_address(0).lookup(), 0);

@@ -1,8 +1,8 @@
-//! Symbols on disk, one file per build-id: frames in, the same frames out on a later run.
+//! The symbol cache: one file for each build-id. In: frames. Out: the same frames on a later run.
 //!
-//! A file is used only if it is whole (version, CRC), is of the same build, and was made from the very debug files that
-//! would be read now. Anything else is as good as no file: a damaged cache must never be an error, a wrong name or a
-//! panic.
+//! A file is used only if it is whole (version, CRC), belongs to the same build, and was made from
+//! the same debug files that would be read now. Any other file counts as no file. A damaged cache
+//! must never be an error, a wrong name or a panic.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -13,33 +13,38 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::Frame;
-use super::locate::Files;
-use super::names::Names;
+use super::SymbolFrame;
+use super::demangle::NameInterner;
+use super::locate::ModuleFiles;
 use super::status::BuildId;
 
-/// Raised whenever the format changes, or the same debug info would give other frames.
+/// Version of the format. It is raised when the format changes, and when the same debug info gives
+/// other frames than before.
 const VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"ATSYMBOL";
-/// Magic, version, CRC-32 of the rest.
+/// Bytes of the header: magic, version, CRC-32 of the rest.
 const HEADER: usize = MAGIC.len() + 8;
+/// Bytes of the largest file that is read.
 const MAX_FILE: u64 = 1 << 30;
-/// A build-id is 20 bytes, or 16, or whatever was given to the linker; as a file name it has to be short.
+/// Bytes of the longest build-id that is used as a file name. Most have 20 or 16 bytes, but the
+/// linker accepts any number.
 const MAX_BUILD_ID: usize = 64;
 
-/// The frames of a module's addresses.
-pub(super) type FrameMap = BTreeMap<u64, Arc<[Frame]>>;
+/// The frames of a module, by address.
+pub(super) type FrameMap = BTreeMap<u64, Arc<[SymbolFrame]>>;
 
-/// The state of a file that frames were made from.
+/// The state of a file from which frames were made. A later run compares it with the file as it is
+/// then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SourceFile {
+pub(super) struct FileVersion {
     path: PathBuf,
-    /// Length and time of the last change; `None` if there is no such file (yet).
+    /// Length in bytes, and time of the last change in nanoseconds of the Unix epoch; `None` if the
+    /// file does not exist (yet).
     state: Option<(u64, i128)>,
 }
 
-impl SourceFile {
-    fn now(path: &Path) -> Self {
+impl FileVersion {
+    fn read(path: &Path) -> Self {
         let state = fs::metadata(path).ok().map(|metadata| {
             let modified = metadata.modified().ok();
             let nanos = modified.map_or(0, |time| match time.duration_since(UNIX_EPOCH) {
@@ -52,35 +57,41 @@ impl SourceFile {
     }
 }
 
-/// The files whose state decides whether cached frames still hold.
-pub(super) fn sources(files: &Files) -> Vec<SourceFile> {
+/// Returns the state of the files that decide whether cached frames are still valid.
+pub(super) fn sources(files: &ModuleFiles) -> Vec<FileVersion> {
     let debug = files.debug.iter();
     let debug =
         debug.flat_map(|debug| [Some(&debug.path), debug.shared.as_ref(), debug.package.as_ref()]).flatten();
     let mut paths: Vec<&PathBuf> = debug.chain(&files.symbols).collect();
     paths.sort_unstable();
     paths.dedup();
-    paths.into_iter().map(|path| SourceFile::now(path)).collect()
+    paths.into_iter().map(|path| FileVersion::read(path)).collect()
 }
 
-/// The state of files that were found only by reading the debug info.
-pub(super) fn split_sources(paths: &[PathBuf]) -> Vec<SourceFile> {
-    paths.iter().map(|path| SourceFile::now(path)).collect()
+/// Returns the state of files that were found only by reading the debug info.
+pub(super) fn split_sources(paths: &[PathBuf]) -> Vec<FileVersion> {
+    paths.iter().map(|path| FileVersion::read(path)).collect()
 }
 
-/// What was read back.
+/// The contents of a cache file.
 #[derive(Debug, Default)]
-pub(super) struct Cached {
+pub(super) struct CachedFrames {
     pub(super) frames: FrameMap,
-    pub(super) split: Vec<SourceFile>,
+    /// The files of split debug info from which frames were made.
+    pub(super) split: Vec<FileVersion>,
 }
 
-/// Reads the frames of `build_id`, none if there are none that hold.
-pub(super) fn load(dir: &Path, build_id: &[u8], sources: &[SourceFile], names: &Names) -> Cached {
+/// Returns the cached frames of `build_id`; empty if there are no valid ones.
+pub(super) fn load(
+    dir: &Path,
+    build_id: &[u8],
+    sources: &[FileVersion],
+    names: &NameInterner,
+) -> CachedFrames {
     read(dir, build_id, sources, names).unwrap_or_default()
 }
 
-fn read(dir: &Path, build_id: &[u8], sources: &[SourceFile], names: &Names) -> Option<Cached> {
+fn read(dir: &Path, build_id: &[u8], sources: &[FileVersion], names: &NameInterner) -> Option<CachedFrames> {
     let path = file_path(dir, build_id)?;
     if fs::metadata(&path).ok()?.len() > MAX_FILE {
         return None;
@@ -90,37 +101,37 @@ fn read(dir: &Path, build_id: &[u8], sources: &[SourceFile], names: &Names) -> O
     if header != header_of(body) {
         return None;
     }
-    let stored: Stored = postcard::from_bytes(body).ok()?;
+    let stored: StoredModule = postcard::from_bytes(body).ok()?;
     let holds = stored.build_id == build_id
         && stored.sources == sources
-        && stored.split.iter().all(|source| SourceFile::now(&source.path) == *source);
+        && stored.split.iter().all(|source| FileVersion::read(&source.path) == *source);
     if !holds {
         return None;
     }
     let strings: Vec<Arc<str>> = stored.strings.iter().map(|text| names.intern(text)).collect();
     let mut frames = FrameMap::new();
     for StoredAddress { address, frames: stored } in stored.addresses {
-        let decoded: Option<Arc<[Frame]>> = stored.iter().map(|frame| frame.decode(&strings)).collect();
+        let decoded: Option<Arc<[SymbolFrame]>> = stored.iter().map(|frame| frame.decode(&strings)).collect();
         frames.insert(address, decoded.filter(|frames| !frames.is_empty())?);
     }
-    Some(Cached { frames, split: stored.split })
+    Some(CachedFrames { frames, split: stored.split })
 }
 
-/// Writes the frames of `build_id`, atomically and readable by the user alone.
+/// Writes the frames of `build_id` atomically, readable by the user alone.
 pub(super) fn store(
     dir: &Path,
     build_id: &[u8],
-    sources: Vec<SourceFile>,
-    cached: Cached,
+    sources: Vec<FileVersion>,
+    cached: CachedFrames,
 ) -> Result<(), std::io::Error> {
     let Some(path) = file_path(dir, build_id) else { return Ok(()) };
-    let mut strings = Strings::default();
+    let mut strings = StringTable::default();
     let addresses = cached.frames.iter().map(|(&address, frames)| StoredAddress {
         address,
         frames: frames.iter().map(|frame| StoredFrame::encode(frame, &mut strings)).collect(),
     });
     let addresses = addresses.collect();
-    let stored = Stored {
+    let stored = StoredModule {
         build_id: build_id.to_vec(),
         sources,
         split: cached.split,
@@ -129,7 +140,7 @@ pub(super) fn store(
     };
     let body = postcard::to_stdvec(&stored).map_err(std::io::Error::other)?;
     make_private_dir(dir)?;
-    // A temporary file is made for the user alone, and renaming it is all or nothing.
+    // A temporary file is readable by the user alone, and the rename is atomic.
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(&header_of(&body))?;
     file.write_all(&body)?;
@@ -137,7 +148,7 @@ pub(super) fn store(
     Ok(())
 }
 
-/// `None` if this build cannot be cached, for want of a usable build-id.
+/// Returns the path of the cache file; `None` if the build-id cannot be used as a file name.
 fn file_path(dir: &Path, build_id: &[u8]) -> Option<PathBuf> {
     let usable = !build_id.is_empty() && build_id.len() <= MAX_BUILD_ID;
     usable.then(|| dir.join(format!("{}.symbols", BuildId(build_id))))
@@ -160,10 +171,10 @@ fn make_private_dir(dir: &Path) -> Result<(), std::io::Error> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredModule {
     build_id: Vec<u8>,
-    sources: Vec<SourceFile>,
-    split: Vec<SourceFile>,
+    sources: Vec<FileVersion>,
+    split: Vec<FileVersion>,
     strings: Vec<String>,
     addresses: Vec<StoredAddress>,
 }
@@ -186,7 +197,7 @@ struct StoredFrame {
 }
 
 impl StoredFrame {
-    fn encode(frame: &Frame, strings: &mut Strings) -> Self {
+    fn encode(frame: &SymbolFrame, strings: &mut StringTable) -> Self {
         Self {
             function: strings.index(&frame.function),
             generics: frame.generics.as_ref().map(|generics| strings.index(generics)),
@@ -198,13 +209,13 @@ impl StoredFrame {
         }
     }
 
-    fn decode(&self, strings: &[Arc<str>]) -> Option<Frame> {
+    fn decode(&self, strings: &[Arc<str>]) -> Option<SymbolFrame> {
         let string = |index: u32| strings.get(usize::try_from(index).ok()?).cloned();
         let optional = |index: Option<u32>| match index {
             Some(index) => string(index).map(Some),
             None => Some(None),
         };
-        Some(Frame {
+        Some(SymbolFrame {
             function: string(self.function)?,
             generics: optional(self.generics)?,
             file: optional(self.file)?,
@@ -217,12 +228,12 @@ impl StoredFrame {
 }
 
 #[derive(Default)]
-struct Strings {
+struct StringTable {
     list: Vec<String>,
     indices: HashMap<Arc<str>, u32>,
 }
 
-impl Strings {
+impl StringTable {
     fn index(&mut self, text: &Arc<str>) -> u32 {
         *self.indices.entry(Arc::clone(text)).or_insert_with(|| {
             self.list.push(text.as_ref().to_owned());
@@ -235,8 +246,8 @@ impl Strings {
 mod tests {
     use super::*;
 
-    fn frame(function: &str, file: Option<&str>, inlined: bool) -> Frame {
-        Frame {
+    fn frame(function: &str, file: Option<&str>, inlined: bool) -> SymbolFrame {
+        SymbolFrame {
             function: function.into(),
             generics: inlined.then(|| "<u8>".into()),
             file: file.map(Arc::from),
@@ -248,7 +259,7 @@ mod tests {
     }
 
     fn frames() -> FrameMap {
-        let nested: Arc<[Frame]> =
+        let nested: Arc<[SymbolFrame]> =
             [frame("push", Some("/src/vec.rs"), true), frame("app::main", Some("main.rs"), false)].into();
         FrameMap::from([(0x10, nested), (0x20, [frame("malloc", None, false)].into())])
     }
@@ -270,17 +281,17 @@ mod tests {
             self.dir.path().join("cache/symbols")
         }
 
-        fn sources(&self) -> Vec<SourceFile> {
-            vec![SourceFile::now(&self.source)]
+        fn sources(&self) -> Vec<FileVersion> {
+            vec![FileVersion::read(&self.source)]
         }
 
         fn store(&self, split: &[PathBuf]) {
-            let cached = Cached { frames: frames(), split: split_sources(split) };
+            let cached = CachedFrames { frames: frames(), split: split_sources(split) };
             store(&self.cache(), &[1, 2], self.sources(), cached).expect("a writable folder");
         }
 
         fn load(&self) -> FrameMap {
-            load(&self.cache(), &[1, 2], &self.sources(), &Names::default()).frames
+            load(&self.cache(), &[1, 2], &self.sources(), &NameInterner::default()).frames
         }
 
         fn file(&self) -> PathBuf {
@@ -289,17 +300,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_comes_back() {
+    fn stored_frames_are_loaded_again() {
         let fixture = Fixture::new();
         assert!(fixture.load().is_empty());
         fixture.store(&[]);
         assert_eq!(fixture.load(), frames());
-        assert!(load(&fixture.cache(), &[3], &fixture.sources(), &Names::default()).frames.is_empty());
+        assert!(load(&fixture.cache(), &[3], &fixture.sources(), &NameInterner::default()).frames.is_empty());
     }
 
     #[cfg(unix)]
     #[test]
-    fn nobody_else_can_read_it() {
+    fn only_the_user_can_read_the_cache() {
         use std::os::unix::fs::PermissionsExt as _;
         let fixture = Fixture::new();
         fixture.store(&[]);
@@ -308,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn new_debug_info_makes_it_void() {
+    fn changed_debug_info_makes_the_cache_invalid() {
         let fixture = Fixture::new();
         fixture.store(&[]);
         fs::write(&fixture.source, "more debug info").expect("a file");
@@ -322,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn every_damaged_byte_and_every_cut_is_noticed() {
+    fn every_damaged_byte_and_every_truncation_is_detected() {
         let fixture = Fixture::new();
         fixture.store(&[]);
         let whole = fs::read(fixture.file()).expect("it was stored");
@@ -337,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lying_body_with_a_right_crc_is_no_panic() {
+    fn a_wrong_body_with_a_valid_crc_does_not_panic() {
         let fixture = Fixture::new();
         fixture.store(&[]);
         let whole = fs::read(fixture.file()).expect("it was stored");

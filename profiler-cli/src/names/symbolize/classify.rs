@@ -1,20 +1,22 @@
-//! Whose code a frame is: its function, file and module in, "runtime" or "the user's" out.
+//! Whose code a frame is. In: its function, file and module. Out: "runtime" or "the user's own".
 //!
-//! Runtime is what a person did not choose to call and cannot change: the allocator and this project's own crates, `alloc`,
-//! `core`, `std` and what `std` is built from, the panic machinery, the C library, and the way from the kernel to `main`. All
-//! else is the user's code, dependencies from a registry included.
+//! Runtime is code that the user did not choose to call and cannot change: the allocator and this
+//! project's own crates, `alloc`, `core`, `std` and the crates that `std` is built from, the panic
+//! machinery, the C library, and the code from the kernel to `main`. All other code is the user's
+//! own, including dependencies from a registry.
 //!
-//! A known file decides before a name does: `Vec::push` has the user's types in its name and is compiled into the user's
-//! crate, but its file says where it was written. Names are a guess where there is no file, made by the crate that must
-//! contain the `impl`.
+//! A known file decides first. `Vec::push`, for example, has the user's types in its name and is
+//! compiled into the user's crate, but its file shows where it was written. Without a file the name
+//! decides: the code belongs to the crate that must contain the `impl`. That is a guess.
 
-use super::names::last_segment;
+use super::demangle::last_segment;
 use crate::names::own_crates::{is_recorder_crate, is_recorder_folder, is_runtime_crate};
 use crate::names::rust_path::{ImplName, crate_of};
 
 /// Whether a frame belongs to the runtime rather than to the user's own code.
 ///
-/// `function` is demangled, with or without its path; `module_path` is the file that has the code.
+/// `function` is demangled, with or without its path. `module_path` is the file that contains the
+/// code.
 ///
 /// ```
 /// use profiler_cli::names::symbolize::classify::is_runtime;
@@ -30,16 +32,18 @@ pub fn is_runtime(function: &str, file: Option<&str>, module_path: &str) -> bool
     }
     match file {
         Some(file) if is_std_file(file) => true,
-        Some(file) if file.ends_with(".rs") => is_own_code(function, file),
-        // A file in another language: the C library may be linked statically. `main` is the program's there.
+        Some(file) if file.ends_with(".rs") => is_recorder_code(function, file),
+        // A file in another language. The C library may be linked statically, but `main` is the
+        // program's own.
         Some(_) => function != "main" && is_c_runtime_name(function),
         None if is_path(function) => is_runtime_path(function),
         None => function == "main" || is_c_runtime_name(function),
     }
 }
 
-/// The allocator as the compiler calls it. It is generated in the user's crate, at the line of the `#[global_allocator]`, so
-/// here the name decides before the file.
+/// Whether a function is one of the shims through which the compiler calls the allocator. They are
+/// generated in the user's crate, at the line of the `#[global_allocator]`, so the name must decide
+/// before the file does.
 fn is_allocator_shim(function: &str) -> bool {
     const SHIMS: &[&str] = &["alloc", "dealloc", "realloc", "alloc_zeroed", "no_alloc_shim_is_unstable"];
     if function.starts_with("__rustc::") {
@@ -65,7 +69,8 @@ fn is_runtime_module(path: &str) -> bool {
         "linux-vdso",
     ];
     let name = path.rsplit('/').next().unwrap_or(path);
-    // What may follow the name: `.so.6`, `-2.31.so`, `-x86-64.so.2`, `-x86_64.so.1`; never further letters (`libcurl`).
+    // After the name there may be `.so.6`, `-2.31.so`, `-x86-64.so.2` or `-x86_64.so.1`, but no
+    // letters, as in `libcurl`.
     let is_library = |library: &&str| {
         name.strip_prefix(library)
             .is_some_and(|rest| rest.starts_with(".so") || (rest.starts_with('-') && rest.contains(".so")))
@@ -76,19 +81,22 @@ fn is_runtime_module(path: &str) -> bool {
         || (name.starts_with("libstd-") && name.contains(".so"))
 }
 
-/// Sources of the standard library, where the compiler's makers built it or where `rustup` put them, and its dependencies.
+/// Whether a file is a source of the standard library or its dependencies: at the path of the
+/// official builds, or where `rustup` installs it.
 fn is_std_file(file: &str) -> bool {
     file.starts_with("/rustc/") || file.starts_with("/rust/deps/") || file.contains("/rustlib/src/rust/")
 }
 
-/// Code of this project in a Rust file. A full path knows its crate; a short name leaves the file's folder.
-fn is_own_code(function: &str, file: &str) -> bool {
+/// Whether a function in a Rust file belongs to the crates that a process links for being profiled.
+/// A full path names its crate; for a short name the folder of the file decides.
+fn is_recorder_code(function: &str, file: &str) -> bool {
     if is_path(function) {
         let self_type = ImplName::parse(function).map_or(function, |name| name.self_type);
         return crate_of(self_type).is_some_and(is_recorder_crate);
     }
     let mut folders = file.split('/').rev().skip(1);
-    // `…/alloc-tracker/src/…`, `…/alloc-tracker/dump/src/…`, `…/backtrace-0.3.76/src/…`; the nearest `src` is the package's.
+    // `…/alloc-tracker/src/…`, `…/alloc-tracker/dump/src/…`, `…/backtrace-0.3.76/src/…`: the
+    // innermost folder `src` is the package's.
     if !folders.by_ref().any(|folder| folder == "src") {
         return false;
     }
@@ -96,12 +104,14 @@ fn is_own_code(function: &str, file: &str) -> bool {
     package.is_some_and(|package| is_recorder_folder(package, parent))
 }
 
-/// Whether the name says where the function is; the paths of types behind a short name (`alloc<std::alloc::System>`) do not.
+/// Whether a name includes the path of its function. The paths of types after a short name, as in
+/// `alloc<std::alloc::System>`, do not count.
 fn is_path(function: &str) -> bool {
     function.starts_with('<') || function.split('<').next().is_some_and(|name| name.contains("::"))
 }
 
-/// Functions of the C library and around it, the unwinder, and the start of a process or thread.
+/// Whether a function belongs to the C library, to the unwinder, or to the start of a process or
+/// thread.
 fn is_c_runtime_name(function: &str) -> bool {
     const NAMES: &[&str] = &[
         "malloc",
@@ -150,14 +160,14 @@ fn is_c_runtime_name(function: &str) -> bool {
         "__cxa_",
         "__run_exit_",
     ];
-    // `malloc.cold`, `free.part.0`: pieces that the compiler split off.
+    // `malloc.cold` and `free.part.0` are parts of a function that the compiler split off.
     let whole = function.split_once('.').map_or(function, |(name, _)| name);
     NAMES.contains(&whole) || PREFIXES.iter().any(|prefix| whole.starts_with(prefix))
 }
 
-/// Whether the crate that contains the function is one of the runtime's.
+/// Whether the crate that contains the function belongs to the runtime.
 fn is_runtime_path(function: &str) -> bool {
-    // Glue that the compiler makes around a closure or a virtual call.
+    // Shims that the compiler generates around a closure or a virtual call.
     if function.ends_with("{{vtable.shim}}") || function.contains("::{shim:") {
         return true;
     }
@@ -167,8 +177,9 @@ fn is_runtime_path(function: &str) -> bool {
     }
 }
 
-/// An `impl` lies in the crate of its type or in that of its trait. If only one of them is the user's it must be the
-/// user's `impl`, but for those that the standard library has for every type at once.
+/// Whether an `impl` belongs to the runtime. An `impl` is in the crate of its type or in that of
+/// its trait. If only one of the two is the user's, the `impl` is the user's too, except for those
+/// that the standard library has for every type at once.
 fn is_runtime_impl(name: &ImplName<'_>) -> bool {
     if crate_of(name.trait_path).is_some_and(|name| !is_runtime_crate(name)) {
         return false;
@@ -178,7 +189,7 @@ fn is_runtime_impl(name: &ImplName<'_>) -> bool {
         return true;
     }
     let trait_name = last_segment(name.trait_path);
-    // A trait inside of a function is that function's own.
+    // A trait inside a function belongs to that function.
     let is_local = name.trait_path.contains("::<impl ");
     let is_reference = name.self_type.starts_with('&') || name.self_type.starts_with('*');
     is_local
@@ -188,10 +199,11 @@ fn is_runtime_impl(name: &ImplName<'_>) -> bool {
         || (name.self_type.contains("{closure") && FOR_CLOSURES.contains(&trait_name))
 }
 
-/// `impl<T> Trait for T` in the standard library.
+/// Traits with an `impl<T> Trait for T` in the standard library.
 const FOR_EVERY_TYPE: &[&str] = &["Any", "Borrow", "BorrowMut", "Into", "ToOwned", "ToString", "TryInto"];
 
-/// `impl<T> Trait for &T` or `&mut T`: nobody else can have one for a reference.
+/// Traits with an `impl<T> Trait for &T` or `&mut T` in the standard library. No other crate can
+/// have one for a reference.
 const FOR_EVERY_REFERENCE: &[&str] = &[
     "AsMut",
     "AsRef",
@@ -225,7 +237,7 @@ const FOR_EVERY_REFERENCE: &[&str] = &[
     "Write",
 ];
 
-/// Calls of a closure by way of its trait; what it does is a function of its own.
+/// Traits through which a closure is called. The body of the closure is a function of its own.
 const FOR_CLOSURES: &[&str] = &["AsyncFn", "AsyncFnMut", "AsyncFnOnce", "Fn", "FnMut", "FnOnce"];
 
 #[cfg(test)]
@@ -302,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_trackers_own_frames_are_runtime() {
+    fn the_frames_of_the_recorder_are_runtime() {
         runtime("<alloc_tracker::AllocTracker as core::alloc::global::GlobalAlloc>::alloc", None);
         runtime("alloc_tracker::capture::capture", Some("/x/vendor/tracker/lib.rs"));
         runtime("backtrace::backtrace::trace::<app::main::{closure#0}>", None);
@@ -313,7 +325,7 @@ mod tests {
         runtime("record", Some("/home/me/alloc-tracker/dump/src/write.rs"));
         runtime("count", Some("/home/me/alloc-tracker/oracle/src/lib.rs"));
         runtime("trace", Some("/r/registry/src/index/backtrace-0.3.76/src/lib.rs"));
-        // Tests, examples and a user's program that happens to lie in such a folder are not the tracker.
+        // Tests, examples and a user's program in such a folder are not the recorder.
         user("grow", Some("/home/me/alloc-tracker/tests/threads.rs"));
         user("app::grow", Some("/home/me/alloc-tracker/src/main.rs"));
         user("grow", Some("/home/me/backtrace-viewer/src/main.rs"));
@@ -365,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn an_impl_is_the_users_if_its_type_or_trait_is() {
+    fn an_impl_is_the_users_if_its_type_or_trait_is_the_users() {
         for function in [
             "<alloc::vec::Vec<u8> as core::iter::traits::collect::FromIterator<u8>>::from_iter",
             "<alloc::vec::Vec<app::Foo> as core::clone::Clone>::clone",
@@ -410,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn names_without_a_path_and_without_a_file_are_cs() {
+    fn names_without_a_path_and_without_a_file_belong_to_c() {
         for function in [
             "malloc",
             "free.part.0",
@@ -466,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_names_are_no_panic() {
+    fn broken_names_do_not_panic() {
         let pieces = ["<", ">", "::", " as ", "&", "é", "->", "[", "(", "'a ", "for<", "dyn ", "{shim:", ""];
         for a in pieces {
             for b in pieces {

@@ -1,8 +1,8 @@
-//! Opening debug info: the files of a module in, a reader that is safe to ask out.
+//! Opening debug info. In: the files of a module. Out: a reader that is safe to use.
 //!
-//! The reader of addr2line maps the file, and follows nested inlined calls by recursion. So the nesting is measured
-//! first, over every unit that it may come to read, and debug info that nests absurdly deep is refused: nothing in a file
-//! may overflow the stack.
+//! addr2line maps the file, and follows nested inlined calls by recursion. So [`inspect`] measures
+//! the nesting first, over every unit that addr2line may read, and refuses debug info that is
+//! nested too deep. Nothing in a file may overflow the stack.
 
 use std::path::{Path, PathBuf};
 
@@ -17,32 +17,37 @@ use super::instances::Instances;
 use super::locate::{DebugFiles, package_name};
 use super::object_file::{open_regular, path_from_bytes, section_bytes};
 
-/// Compilers reach a nesting of a few hundred entries.
+/// The deepest nesting of entries that is accepted. Compilers reach a few hundred.
 pub(super) const MAX_ENTRY_DEPTH: isize = 8192;
 
-/// More `.dwo` files than any program has.
+/// The number of `.dwo` files that are read at most; no program has as many.
 const MAX_SPLIT_FILES: usize = 100_000;
 
-type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
+type DwarfSlice<'a> = EndianSlice<'a, RunTimeEndian>;
 
-/// What [`inspect`] learned.
+/// The result of [`inspect`].
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Inspected {
+pub(super) struct Inspection {
     /// The files of split debug info that the units name, whether they exist or not.
     pub(super) split_files: Vec<PathBuf>,
-    /// What its generic functions were made for.
+    /// The types of the instances of generic functions.
     pub(super) instances: Instances,
 }
 
-/// Reads all entries once, and refuses what the reader must not see.
+/// Reads all entries once.
 ///
-/// PERF: about 0.1 s for the debug info of a 100 MB program; it is done only when an address is not in the cache.
-pub(super) fn inspect(files: &DebugFiles) -> Result<Inspected, String> {
-    let mut found = Inspected::default();
+/// PERF: takes about 0.1 s for the debug info of a 100 MB program, and runs only if an address is
+/// not in the cache.
+///
+/// # Errors
+/// If the debug info cannot be read, or if it is nested too deep for addr2line.
+pub(super) fn inspect(files: &DebugFiles) -> Result<Inspection, String> {
+    let mut found = Inspection::default();
     with_object(&files.path, |object, endian| {
         let sections = DwarfSections::load(|id| section_bytes(object, id.name()))?;
         let dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, endian));
-        // PERF: without this section no unit can be split, and their names need not be read.
+        // PERF: without this section no unit is split, so the names of split files need not be
+        // read.
         let may_be_split = object.section_by_name(".debug_addr").is_some();
         inspect_units(dwarf, &mut found.instances, &mut |dwarf, header| {
             if may_be_split && found.split_files.len() < MAX_SPLIT_FILES {
@@ -62,12 +67,14 @@ pub(super) fn inspect(files: &DebugFiles) -> Result<Inspected, String> {
     Ok(found)
 }
 
-/// Opens debug info that [`inspect`] found fit to be read.
+/// Opens debug info that [`inspect`] has accepted.
 pub(super) fn open(files: &DebugFiles) -> Result<Loader, String> {
-    // NOTE: the loader takes the package only from beside the file that it is given, so the two are put side by side.
-    // The folder can go as soon as the files are mapped.
+    // NOTE: the loader finds a package only beside the file that it opens. So both are linked into
+    // one folder, which can be removed as soon as the files are mapped.
     let staged = match &files.package {
-        Some(package) if *package != package_name(&files.path) => Some(side_by_side(&files.path, package)?),
+        Some(package) if *package != package_name(&files.path) => {
+            Some(link_side_by_side(&files.path, package)?)
+        }
         _ => None,
     };
     let path = staged.as_ref().map_or(files.path.clone(), |folder| folder.path().join(STAGED_NAME));
@@ -77,7 +84,7 @@ pub(super) fn open(files: &DebugFiles) -> Result<Loader, String> {
 const STAGED_NAME: &str = "module";
 
 #[cfg(unix)]
-fn side_by_side(path: &Path, package: &Path) -> Result<tempfile::TempDir, String> {
+fn link_side_by_side(path: &Path, package: &Path) -> Result<tempfile::TempDir, String> {
     use std::os::unix::fs::symlink;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let staged = folder.path().join(STAGED_NAME);
@@ -89,7 +96,7 @@ fn side_by_side(path: &Path, package: &Path) -> Result<tempfile::TempDir, String
 }
 
 #[cfg(not(unix))]
-fn side_by_side(_: &Path, package: &Path) -> Result<tempfile::TempDir, String> {
+fn link_side_by_side(_: &Path, package: &Path) -> Result<tempfile::TempDir, String> {
     Err(format!("{} is not beside the file that it belongs to", package.display()))
 }
 
@@ -144,11 +151,12 @@ fn inspect_package(path: &Path, instances: &mut Instances) -> Result<(), String>
     })
 }
 
-/// Walks every entry of every unit. An entry that cannot be read ends its unit: the reader stops at the same place.
+/// Reads every entry of every unit. An unreadable entry ends its unit, because addr2line stops at
+/// the same entry.
 fn inspect_units<'a>(
-    mut dwarf: Dwarf<Slice<'a>>,
+    mut dwarf: Dwarf<DwarfSlice<'a>>,
     instances: &mut Instances,
-    visit: &mut dyn FnMut(&Dwarf<Slice<'a>>, UnitHeader<Slice<'a>>),
+    visit: &mut dyn FnMut(&Dwarf<DwarfSlice<'a>>, UnitHeader<DwarfSlice<'a>>),
 ) -> Result<(), String> {
     dwarf.populate_abbreviations_cache(AbbreviationsCacheStrategy::Duplicates);
     let mut units = dwarf.units();
@@ -161,10 +169,11 @@ fn inspect_units<'a>(
     Ok(())
 }
 
-/// Reads the entries of a unit: the deepest nesting, or as `Err` the deepest before it became unreadable.
+/// Returns the deepest nesting of a unit; as `Err` the deepest nesting before the first unreadable
+/// entry.
 fn read_entries<'a>(
-    dwarf: &Dwarf<Slice<'a>>,
-    header: &UnitHeader<Slice<'a>>,
+    dwarf: &Dwarf<DwarfSlice<'a>>,
+    header: &UnitHeader<DwarfSlice<'a>>,
     instances: &mut Instances,
 ) -> Result<isize, isize> {
     let abbreviations = dwarf.abbreviations(header).map_err(|_| 0_isize)?;
@@ -185,8 +194,8 @@ fn read_entries<'a>(
     Ok(deepest)
 }
 
-/// The `.dwo` file that a unit stands for, if it is one of those.
-fn split_file(dwarf: &Dwarf<Slice<'_>>, header: UnitHeader<Slice<'_>>) -> Option<PathBuf> {
+/// Returns the `.dwo` file that a unit refers to; `None` if the unit is not split.
+fn split_file(dwarf: &Dwarf<DwarfSlice<'_>>, header: UnitHeader<DwarfSlice<'_>>) -> Option<PathBuf> {
     let unit = dwarf.unit(header).ok()?;
     unit.dwo_id?;
     let name = dwarf.attr_string(&unit, unit.dwo_name().ok()??).ok()?;
@@ -195,7 +204,8 @@ fn split_file(dwarf: &Dwarf<Slice<'_>>, header: UnitHeader<Slice<'_>>) -> Option
     Some(folder.join(path_from_bytes(name.slice())?))
 }
 
-/// The loader of package sections wants an error that the reader's own errors turn into.
+/// An error text. The loader of package sections needs an error type that gimli's errors convert
+/// into.
 struct PackageError(String);
 
 impl From<gimli::Error> for PackageError {

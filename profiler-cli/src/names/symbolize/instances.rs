@@ -1,8 +1,9 @@
-//! What instances of generic functions were made for. In: the functions' entries in the debug info. Out: the types, by
-//! symbol.
+//! The types of the instances of generic functions. In: the entries of functions in the debug info.
+//! Out: the types, by symbol.
 //!
-//! A legacy symbol (`_ZN…17h…E`) names no types, but its hash makes it another one for each instance, and the debug info has the
-//! types in the name that goes with it: `push<u8, alloc::alloc::Global>`. Symbols of the newer kind (`_R…`) name them.
+//! A legacy symbol (`_ZN…17h…E`) names no types. Its hash differs for each instance, and the debug
+//! info has the types in the name that belongs to the symbol: `push<u8, alloc::alloc::Global>`.
+//! Symbols of the newer mangling (`_R…`) name their types themselves.
 
 use std::borrow::Cow;
 
@@ -11,21 +12,22 @@ use addr2line::gimli::{
 };
 use foldhash::HashMap;
 
-use super::names::is_mangled;
+use super::demangle::is_mangled;
 
-/// The types of a module's generic functions.
+/// The types of the instances of a module's generic functions, by symbol.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Instances {
     by_symbol: HashMap<Box<str>, Box<str>>,
 }
 
 impl Instances {
-    /// What the function with this symbol was made for: `<u8>`.
+    /// Returns the types of the instance with this symbol: `<u8>`.
     pub(super) fn generics(&self, symbol: &str) -> Option<&str> {
         self.by_symbol.get(symbol).map(|generics| &**generics)
     }
 
-    /// Reads the attributes of a function's entry, and keeps what is of use.
+    /// Reads the attributes of a function's entry, and keeps the types if its symbol does not name
+    /// them.
     pub(super) fn read_function<R: Reader>(
         &mut self,
         entries: &mut EntriesRaw<'_, R>,
@@ -42,12 +44,12 @@ impl Instances {
             }
         }
         if let (Some(symbol), Some(name), Some(unit)) = (symbol, name, unit) {
-            self.note(dwarf, unit, symbol, name);
+            self.insert(dwarf, unit, symbol, name);
         }
         Ok(())
     }
 
-    fn note<R: Reader>(
+    fn insert<R: Reader>(
         &mut self,
         dwarf: &Dwarf<R>,
         unit: &Unit<R>,
@@ -69,7 +71,7 @@ impl Instances {
     }
 }
 
-/// The generic arguments at the end of a name in the debug info.
+/// Returns the generic arguments at the end of a name in the debug info.
 pub(super) fn generics_of(name: &str) -> Option<&str> {
     if !name.ends_with('>') || name.len() > MAX_NAME {
         return None;
@@ -77,14 +79,14 @@ pub(super) fn generics_of(name: &str) -> Option<&str> {
     name.find('<').filter(|at| *at > 0).map(|at| &name[at..])
 }
 
-/// Whether a symbol is Rust's and names no types.
+/// Whether a symbol is a legacy Rust symbol, which names no types.
 pub(super) fn is_legacy(symbol: &str) -> bool {
     symbol.starts_with("_ZN") && is_mangled(symbol)
 }
 
-/// More than any program has.
+/// Instances that are kept at most; no program has as many.
 const MAX_INSTANCES: usize = 4_000_000;
-/// Longer ones do not tell a person anything.
+/// Bytes of the longest name that is used; a longer one tells a person nothing.
 const MAX_NAME: usize = 64 << 10;
 
 #[cfg(test)]

@@ -1,37 +1,39 @@
-//! Finding the files of a module: what the dump recorded in, the program file and its debug files out.
+//! Finding the files of a module. In: path and build-id from the dump. Out: the program file and
+//! its debug files.
 //!
-//! A file is used only if it is known to belong to the recorded build: by build-id, or, where a build-id is missing, by
-//! the CRC that the program file has for its debug file. Nothing here opens debug info.
+//! A file is used only if it is known to belong to the recorded build: by build-id, or, without a
+//! build-id, by the CRC that the program file has for its debug file. Nothing here opens debug
+//! info.
 
 use std::path::{Path, PathBuf};
 
-use super::object_file::{Facts, file_crc, path_from_bytes};
+use super::object_file::{ObjectFacts, file_crc, path_from_bytes};
 use super::status::ModuleStatus;
 use super::symbol_dirs::{SymbolDirs, debug_file_name};
-use super::{ModuleSpec, Options};
+use super::{ModuleSpec, SymbolizeOptions};
 
 /// A module and the files that describe it.
-pub(super) struct Located {
+pub(super) struct LocatedModule {
     pub(super) spec: ModuleSpec,
-    /// The file's name without folders, for frames that nobody can name.
+    /// The file's name without its folder, for frames without a symbol.
     pub(super) name: String,
-    pub(super) files: Result<Files, ModuleStatus>,
+    pub(super) files: Result<ModuleFiles, ModuleStatus>,
 }
 
-/// Files that belong to the recorded build.
+/// The files of a module that belong to the recorded build.
 #[derive(Debug)]
-pub(super) struct Files {
-    /// The recorded build-id, or that of the file if none was recorded.
+pub(super) struct ModuleFiles {
+    /// The recorded build-id, or the file's if none was recorded.
     pub(super) build_id: Vec<u8>,
-    /// The file with the instructions, if it is there.
+    /// The file with the machine code, if it was found.
     pub(super) binary: Option<PathBuf>,
-    /// Files with symbol tables, the richest first.
+    /// Files with symbol tables, the most complete first.
     pub(super) symbols: Vec<PathBuf>,
     pub(super) debug: Option<DebugFiles>,
 }
 
-impl Files {
-    /// The file to name when speaking of the module.
+impl ModuleFiles {
+    /// Returns the file to name in messages about the module.
     pub(super) fn main_path(&self) -> PathBuf {
         let debug = self.debug.iter().map(|debug| &debug.path);
         self.binary.iter().chain(debug).chain(&self.symbols).next().cloned().unwrap_or_default()
@@ -42,33 +44,33 @@ impl Files {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DebugFiles {
     pub(super) path: PathBuf,
-    /// What several debug files share (made by `dwz`).
+    /// A file of parts that several debug files share (made by `dwz`).
     pub(super) shared: Option<PathBuf>,
     /// Split debug info packed into one file (`.dwp`).
     pub(super) package: Option<PathBuf>,
 }
 
-/// Looks for the files of one module.
-pub(super) fn locate(spec: &ModuleSpec, options: &Options, dirs: &SymbolDirs) -> Located {
+/// Searches the files of one module.
+pub(super) fn locate(spec: &ModuleSpec, options: &SymbolizeOptions, dirs: &SymbolDirs) -> LocatedModule {
     let name = spec.path.file_name().unwrap_or(spec.path.as_os_str()).to_string_lossy().into_owned();
-    Located { spec: spec.clone(), name, files: Search { spec, options, dirs }.run() }
+    LocatedModule { spec: spec.clone(), name, files: FileSearch { spec, options, dirs }.run() }
 }
 
-struct Search<'a> {
+struct FileSearch<'a> {
     spec: &'a ModuleSpec,
-    options: &'a Options,
+    options: &'a SymbolizeOptions,
     dirs: &'a SymbolDirs,
 }
 
-impl Search<'_> {
-    fn run(&self) -> Result<Files, ModuleStatus> {
-        let at_path = Facts::read(&self.spec.path);
+impl FileSearch<'_> {
+    fn run(&self) -> Result<ModuleFiles, ModuleStatus> {
+        let at_path = ObjectFacts::read(&self.spec.path);
         if let Ok(facts) = &at_path
             && (self.spec.build_id.is_empty() || facts.build_id == self.spec.build_id)
         {
             return Ok(self.files_of(self.spec.path.clone(), facts));
         }
-        if let Some((path, facts)) = self.elsewhere() {
+        if let Some((path, facts)) = self.find_elsewhere() {
             return Ok(self.files_of(path, &facts));
         }
         Err(match at_path {
@@ -82,15 +84,18 @@ impl Search<'_> {
         })
     }
 
-    /// The recorded build at another place than the recorded path: the file itself, or else its debug file.
-    fn elsewhere(&self) -> Option<(PathBuf, Facts)> {
+    /// Searches the recorded build at other paths than the recorded one: the file itself, or else
+    /// its debug file.
+    fn find_elsewhere(&self) -> Option<(PathBuf, ObjectFacts)> {
         let build_id = &self.spec.build_id;
         let by_name =
             self.spec.path.file_name().into_iter().flat_map(|name| self.dirs.by_name(Path::new(name)));
         let mut debug_only = None;
-        for path in by_name.chain(self.dirs.by_build_id(build_id)).chain(self.in_debug_roots(build_id)) {
-            let Ok(facts) = Facts::read(&path) else { continue };
-            // Without a recorded build-id the user's word is all there is.
+        for path in
+            by_name.chain(self.dirs.by_build_id(build_id)).chain(self.candidates_in_debug_roots(build_id))
+        {
+            let Ok(facts) = ObjectFacts::read(&path) else { continue };
+            // Without a recorded build-id, a file in the user's symbol folder is taken on trust.
             if facts.build_id != *build_id && !build_id.is_empty() {
                 continue;
             }
@@ -102,29 +107,34 @@ impl Search<'_> {
         debug_only
     }
 
-    fn files_of(&self, path: PathBuf, facts: &Facts) -> Files {
-        let debug = self.debug_file(&path, facts);
+    fn files_of(&self, path: PathBuf, facts: &ObjectFacts) -> ModuleFiles {
+        let debug = self.find_debug_file(&path, facts);
         let mut symbols: Vec<PathBuf> = debug.iter().map(|(path, _)| path.clone()).collect();
         if facts.has_symbols && !symbols.contains(&path) {
             symbols.push(path.clone());
         }
         let debug = debug.and_then(|(debug_path, debug_facts)| {
             debug_facts.has_debug_info.then(|| DebugFiles {
-                shared: self.shared_file(&debug_path, &debug_facts),
-                package: self.package(&path, &debug_path),
+                shared: self.find_shared_file(&debug_path, &debug_facts),
+                package: self.find_package(&path, &debug_path),
                 path: debug_path,
             })
         });
-        Files { build_id: facts.build_id.clone(), binary: facts.has_code.then_some(path), symbols, debug }
+        ModuleFiles {
+            build_id: facts.build_id.clone(),
+            binary: facts.has_code.then_some(path),
+            symbols,
+            debug,
+        }
     }
 
-    /// The file with the debug info of the file at `path`, verified.
-    fn debug_file(&self, path: &Path, facts: &Facts) -> Option<(PathBuf, Facts)> {
+    /// Returns the file with the debug info of the file at `path`, if it is the same build.
+    fn find_debug_file(&self, path: &Path, facts: &ObjectFacts) -> Option<(PathBuf, ObjectFacts)> {
         if facts.has_debug_info {
-            return Some((path.to_owned(), Facts::read(path).ok()?));
+            return Some((path.to_owned(), ObjectFacts::read(path).ok()?));
         }
         let has_debug_info = |candidate: &PathBuf| {
-            let found = Facts::read(candidate).ok()?;
+            let found = ObjectFacts::read(candidate).ok()?;
             (found.has_debug_info && candidate != path).then_some(found)
         };
         let same_build = |candidate: PathBuf| {
@@ -134,7 +144,8 @@ impl Search<'_> {
         let linked = |candidate: PathBuf| {
             let (_, crc) = facts.debug_link.as_ref()?;
             let found = has_debug_info(&candidate)?;
-            // PERF: equal build-ids say as much as the CRC, without reading a hundred megabytes on every run.
+            // PERF: equal build-ids prove as much as the CRC, without reading a hundred megabytes
+            // on every run.
             let same = if facts.build_id.is_empty() || found.build_id.is_empty() {
                 file_crc(&candidate) == Ok(*crc)
             } else {
@@ -142,16 +153,17 @@ impl Search<'_> {
             };
             same.then_some((candidate, found))
         };
-        self.named_like(path)
+        self.candidates_by_name(path)
             .into_iter()
             .find_map(same_build)
-            .or_else(|| self.in_debug_roots(&facts.build_id).find_map(same_build))
+            .or_else(|| self.candidates_in_debug_roots(&facts.build_id).find_map(same_build))
             .or_else(|| self.link_targets(path, facts).into_iter().find_map(linked))
             .or_else(|| self.dirs.by_build_id(&facts.build_id).into_iter().find_map(same_build))
     }
 
-    /// `NAME` and `NAME.debug` in the symbol folders, for the name of the file and that which the dump records.
-    fn named_like(&self, path: &Path) -> Vec<PathBuf> {
+    /// Returns `NAME` and `NAME.debug` in the symbol folders, for the name of the file and for the
+    /// recorded name.
+    fn candidates_by_name(&self, path: &Path) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         for name in [self.spec.path.file_name(), path.file_name()].into_iter().flatten() {
             let mut with_debug = name.to_os_string();
@@ -161,7 +173,8 @@ impl Search<'_> {
         paths
     }
 
-    fn in_debug_roots(&self, build_id: &[u8]) -> impl Iterator<Item = PathBuf> {
+    /// Returns where the system's debug folders would have the file of a build-id.
+    fn candidates_in_debug_roots(&self, build_id: &[u8]) -> impl Iterator<Item = PathBuf> {
         let name = debug_file_name(build_id);
         name.into_iter().flat_map(|name| {
             self.options
@@ -172,10 +185,11 @@ impl Search<'_> {
         })
     }
 
-    /// Where the file that `.gnu_debuglink` names may be, in the order that debuggers look.
-    fn link_targets(&self, path: &Path, facts: &Facts) -> Vec<PathBuf> {
+    /// Returns where the file that `.gnu_debuglink` names may be, in the order in which debuggers
+    /// search.
+    fn link_targets(&self, path: &Path, facts: &ObjectFacts) -> Vec<PathBuf> {
         let Some((link, _)) = &facts.debug_link else { return Vec::new() };
-        // A bare name by definition: nothing leads out of the folders below.
+        // Only the file name is used, so that the link cannot lead out of these folders.
         let Some(name) = path_from_bytes(link).and_then(Path::file_name).map(Path::new) else {
             return Vec::new();
         };
@@ -190,18 +204,23 @@ impl Search<'_> {
         targets
     }
 
-    /// The file that `.gnu_debugaltlink` names: relative to the debug file, or by its build-id.
-    fn shared_file(&self, debug_path: &Path, facts: &Facts) -> Option<PathBuf> {
+    /// Returns the file that `.gnu_debugaltlink` names: relative to the debug file, or by its
+    /// build-id.
+    fn find_shared_file(&self, debug_path: &Path, facts: &ObjectFacts) -> Option<PathBuf> {
         let (name, build_id) = facts.alt_link.as_ref()?;
         let named = path_from_bytes(name).map(|name| debug_path.parent().unwrap_or(Path::new("")).join(name));
-        let candidates =
-            named.into_iter().chain(self.in_debug_roots(build_id)).chain(self.dirs.by_build_id(build_id));
-        candidates.into_iter().find(|path| Facts::read(path).is_ok_and(|found| found.build_id == *build_id))
+        let candidates = named
+            .into_iter()
+            .chain(self.candidates_in_debug_roots(build_id))
+            .chain(self.dirs.by_build_id(build_id));
+        candidates
+            .into_iter()
+            .find(|path| ObjectFacts::read(path).is_ok_and(|found| found.build_id == *build_id))
     }
 
-    /// `FILE.dwp` beside the program, beside its debug file, or in the symbol folders. Its units carry ids of their own,
-    /// which the reader compares, so a stale one does no harm.
-    fn package(&self, path: &Path, debug_path: &Path) -> Option<PathBuf> {
+    /// Returns `FILE.dwp` beside the program, beside its debug file, or in the symbol folders. A
+    /// stale one does no harm: its units have ids, which the reader compares.
+    fn find_package(&self, path: &Path, debug_path: &Path) -> Option<PathBuf> {
         let beside = [path, debug_path, &self.spec.path].map(package_name);
         let in_dirs = beside.iter().filter_map(|package| package.file_name()).map(Path::new);
         let in_dirs: Vec<PathBuf> = in_dirs.flat_map(|name| self.dirs.by_name(name)).collect();
@@ -209,7 +228,7 @@ impl Search<'_> {
     }
 }
 
-/// `app` has `app.dwp`, `libapp.so` has `libapp.so.dwp`.
+/// Returns the name of a file's package: `app.dwp` for `app`, `libapp.so.dwp` for `libapp.so`.
 pub(super) fn package_name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(".dwp");
@@ -220,14 +239,14 @@ pub(super) fn package_name(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn locate_one(path: &Path, build_id: &[u8], dirs: &[&Path]) -> Located {
-        let options = Options { debug_roots: Vec::new(), ..Options::default() };
+    fn locate_one(path: &Path, build_id: &[u8], dirs: &[&Path]) -> LocatedModule {
+        let options = SymbolizeOptions { debug_roots: Vec::new(), ..SymbolizeOptions::default() };
         let dirs = SymbolDirs::new(dirs.iter().map(|&dir| dir.to_owned()).collect());
         locate(&ModuleSpec { path: path.to_owned(), build_id: build_id.to_vec() }, &options, &dirs)
     }
 
     #[test]
-    fn a_missing_file_says_why() {
+    fn a_missing_file_has_a_reason() {
         let located = locate_one(Path::new("/nowhere/libgone.so.1"), &[1, 2], &[]);
         assert_eq!(located.name, "libgone.so.1");
         assert!(
@@ -238,7 +257,7 @@ mod tests {
     #[test]
     fn another_build_is_refused_and_the_recorded_one_is_taken_from_the_symbol_folders() {
         let this = std::env::current_exe().expect("a test has a path");
-        let build_id = Facts::read(&this).expect("an object file").build_id;
+        let build_id = ObjectFacts::read(&this).expect("an object file").build_id;
         if build_id.is_empty() {
             println!("skipped: the linker writes no build-id");
             return;

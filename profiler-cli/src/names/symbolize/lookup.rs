@@ -1,43 +1,47 @@
-//! Looking one address up: debug info and symbol table in, frames out.
+//! Looking up one address. In: debug info and symbol table. Out: frames.
 //!
-//! Frames come innermost first: the functions inlined at the address, then the function whose code it is. There is always
-//! at least one. A broken part of the debug info costs the frames that it describes, and nothing else.
+//! Frames are innermost first: the functions inlined at the address, then the function whose code
+//! it is. There is always at least one. A broken part of the debug info costs only the frames that
+//! it describes.
 
 use std::sync::Arc;
 
 use addr2line::{Loader, Location};
 
-use super::Frame;
+use super::SymbolFrame;
+use super::demangle::{NameInterner, is_mangled};
 use super::instances::{Instances, generics_of, is_legacy};
-use super::names::{Names, is_mangled};
 use super::symbol_table::SymbolTable;
 
-/// More inlined calls in one place than any compiler makes. The function itself is never among those left out.
+/// Frames at one address at most; no compiler inlines as many calls. The function whose code it is
+/// is never left out.
 const MAX_FRAMES: usize = 1000;
 
-/// All that is known about one module's code.
-pub(super) struct Lookup<'a> {
+/// Everything that is known about the code of one module.
+pub(super) struct AddressLookup<'a> {
     pub(super) module_name: &'a str,
     pub(super) debug_info: Option<&'a Loader>,
     pub(super) symbols: &'a SymbolTable,
     pub(super) instances: &'a Instances,
-    pub(super) names: &'a Names,
+    pub(super) names: &'a NameInterner,
 }
 
-impl Lookup<'_> {
-    /// The frames at `address`.
-    pub(super) fn frames(&self, address: u64) -> Arc<[Frame]> {
+impl AddressLookup<'_> {
+    /// Returns the frames at `address`.
+    pub(super) fn frames(&self, address: u64) -> Arc<[SymbolFrame]> {
         let mut frames = Vec::new();
-        let complete = self.debug_info.is_some_and(|loader| self.inline_chain(loader, address, &mut frames));
+        let complete =
+            self.debug_info.is_some_and(|loader| self.push_inline_chain(loader, address, &mut frames));
         if !complete {
-            // Nothing, or inlined calls without the function that they are part of.
+            // There are no frames, or only inlined calls without the function that contains them.
             frames.push(self.symbol_frame(address));
         }
         frames.into()
     }
 
-    /// Adds what the debug info has; `false` if the outermost frame is still missing.
-    fn inline_chain(&self, loader: &Loader, address: u64, frames: &mut Vec<Frame>) -> bool {
+    /// Adds the frames that the debug info has. Returns `false` if the outermost frame is still
+    /// missing.
+    fn push_inline_chain(&self, loader: &Loader, address: u64, frames: &mut Vec<SymbolFrame>) -> bool {
         let Ok(mut found) = loader.find_frames(address) else { return false };
         let mut held = None;
         loop {
@@ -49,7 +53,7 @@ impl Lookup<'_> {
                         let name = inner.function.as_ref().and_then(|function| function.raw_name().ok());
                         let name = match name {
                             Some(raw) => self.name(&raw),
-                            None => Name::of(self.names.intern("?")),
+                            None => FunctionName::without_generics(self.names.intern("?")),
                         };
                         frames.push(self.frame(name, inner.location, true));
                     }
@@ -66,43 +70,55 @@ impl Lookup<'_> {
         true
     }
 
-    /// With line tables alone the debug info knows a function as `push<u8>`; the linker knows its full path.
-    fn outermost_name(&self, raw: Option<&str>, address: u64) -> Name {
+    /// Returns the name of the function whose code it is. With line tables alone, the debug info
+    /// names it `push<u8>`, and the linker's symbol has the full path.
+    fn outermost_name(&self, raw: Option<&str>, address: u64) -> FunctionName {
         match raw {
             Some(raw) if is_mangled(raw) => self.name(raw),
             Some(raw) => match self.symbols.find(address, Some(raw)) {
                 Some(symbol) if is_legacy(symbol) => {
                     let generics = generics_of(raw).map(|generics| self.names.intern(generics));
-                    Name { function: self.names.function(symbol), generics }
+                    FunctionName { function: self.names.function(symbol), generics }
                 }
-                Some(symbol) if is_mangled(symbol) => Name::of(self.names.function(symbol)),
-                _ => Name::of(self.names.function(raw)),
+                Some(symbol) if is_mangled(symbol) => {
+                    FunctionName::without_generics(self.names.function(symbol))
+                }
+                _ => FunctionName::without_generics(self.names.function(raw)),
             },
-            None => Name::of(self.symbol_frame(address).function),
+            None => FunctionName::without_generics(self.symbol_frame(address).function),
         }
     }
 
-    fn name(&self, raw: &str) -> Name {
+    fn name(&self, raw: &str) -> FunctionName {
         let generics = self.instances.generics(raw).map(|generics| self.names.intern(generics));
-        Name { function: self.names.function(raw), generics }
+        FunctionName { function: self.names.function(raw), generics }
     }
 
-    fn symbol_frame(&self, address: u64) -> Frame {
+    fn symbol_frame(&self, address: u64) -> SymbolFrame {
         let symbol = self.symbols.find(address, None);
         let function = match symbol {
             Some(symbol) => self.names.function(symbol),
             None => self.names.intern(&format!("{}+{address:#x}", self.module_name)),
         };
         let resolved = symbol.is_some();
-        Frame { function, generics: None, file: None, line: None, column: None, inlined: false, resolved }
+        SymbolFrame {
+            function,
+            generics: None,
+            file: None,
+            line: None,
+            column: None,
+            inlined: false,
+            resolved,
+        }
     }
 
-    fn frame(&self, name: Name, location: Option<Location<'_>>, inlined: bool) -> Frame {
+    fn frame(&self, name: FunctionName, location: Option<Location<'_>>, inlined: bool) -> SymbolFrame {
         let location = location.unwrap_or(Location { file: None, line: None, column: None });
         let line = location.line.filter(|&line| line != 0);
-        // Code without a line may be attributed to the compilation unit, `name.0123-cgu.0`, which is no file.
+        // Code without a line may have the compilation unit as its file, `name.0123-cgu.0`, which
+        // is no file.
         let file = location.file.filter(|file| line.is_some() || !file.contains("-cgu."));
-        Frame {
+        SymbolFrame {
             function: name.function,
             generics: name.generics,
             file: file.map(|file| self.names.intern(file)),
@@ -114,14 +130,14 @@ impl Lookup<'_> {
     }
 }
 
-/// A function's name, and what it was made for.
-struct Name {
+/// A function's name, and the types of its instance.
+struct FunctionName {
     function: Arc<str>,
     generics: Option<Arc<str>>,
 }
 
-impl Name {
-    fn of(function: Arc<str>) -> Name {
-        Name { function, generics: None }
+impl FunctionName {
+    fn without_generics(function: Arc<str>) -> FunctionName {
+        FunctionName { function, generics: None }
     }
 }

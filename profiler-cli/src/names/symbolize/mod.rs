@@ -1,23 +1,29 @@
-//! Names for addresses: the modules of a dump and the addresses in their code in, functions, files, lines and inlined
-//! calls out. All of it after the fact, from the files on disk; the profiled process took no part in it.
+//! Names for addresses.
+//!
+//! In: the modules of a dump, and addresses in their code. Out: functions, files, lines and inlined
+//! calls. Everything is read from the files on disk after the recording; the profiled process takes
+//! no part in it.
 //!
 //! ```text
-//! Modules::open ──> is_signal_trampoline (which pcs are exact?) ──> symbolize ──> Symbols::frames
-//!   locate, symbol_dirs        trampoline          cache, debug_info, instances, symbol_table, lookup
+//! Modules::open             locate, symbol_dirs: find the files of each module
+//!   is_signal_trampoline    trampoline: which addresses are exact?
+//!   symbolize               cache, debug_info, instances, symbol_table, lookup
+//!     Symbols::frames       the answers
 //! ```
 //!
-//! A file that is not the recorded build gives no names at all, for they would be wrong. Nothing that a file says is
-//! trusted: names and inline depth are bounded, damage costs names and is never a panic of the caller. The result does not
-//! depend on the number of threads, nor on whether it came from the cache.
+//! A file that is not the recorded build gives no names at all, because they would be wrong.
+//! Nothing that a file says is trusted: names and inline depth are bounded, and damage costs names
+//! but must never panic in the caller. The result must not depend on the number of threads, nor on
+//! whether it came from the cache.
 
 mod address;
 mod cache;
 pub mod classify;
 mod debug_info;
+mod demangle;
 mod instances;
 mod locate;
 mod lookup;
-mod names;
 mod object_file;
 mod pass;
 mod status;
@@ -33,37 +39,38 @@ use std::sync::Arc;
 pub use address::CodeAddress;
 pub use status::ModuleStatus;
 
-use locate::{Located, locate};
+use locate::{LocatedModule, locate};
 use symbol_dirs::SymbolDirs;
 use trampoline::Trampolines;
 
-/// A file with code, as the dump names it.
+/// A module as the dump names it: a file with code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleSpec {
-    /// Where it was when it ran.
+    /// Path of the file when it ran.
     pub path: PathBuf,
-    /// The build-id that was in memory; empty if it had none.
+    /// The build-id that was in memory; empty if the module had none.
     pub build_id: Vec<u8>,
 }
 
-/// Where to look, and where to remember.
+/// Where the symbolizer searches, and where it keeps its results.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Folders with copies of recorded programs or with their debug files (`--symbols DIR`): searched by file name and,
-    /// with all folders below them, by build-id.
+pub struct SymbolizeOptions {
+    /// Folders with copies of recorded programs or with their debug files (`--symbols DIR`). They
+    /// are searched by file name and, with all folders below them, by build-id.
     pub symbol_dirs: Vec<PathBuf>,
-    /// The system's folders of debug files, laid out as debuggers expect it: `.build-id/xx/…`, and mirrors of the
-    /// programs' folders.
+    /// The system's folders of debug files, in the layout that debuggers expect: `.build-id/xx/…`,
+    /// and mirrors of the programs' folders.
     pub debug_roots: Vec<PathBuf>,
-    /// Keeps what was found, by build-id; `None` keeps nothing. Made when needed, for the user alone.
+    /// Folder of the cache, by build-id; `None` caches nothing. It is created when needed, readable
+    /// by the user alone.
     pub cache_dir: Option<PathBuf>,
-    /// Names of generic functions say what they were made for, also where symbols do not.
+    /// Whether the names of generic functions include their types, even where symbols omit them.
     pub name_instances: bool,
-    /// At most this many threads; by default one per processor.
+    /// Number of threads at most; `None` is one for each processor.
     pub max_workers: Option<NonZeroUsize>,
 }
 
-impl Default for Options {
+impl Default for SymbolizeOptions {
     fn default() -> Self {
         Self {
             symbol_dirs: Vec::new(),
@@ -75,19 +82,19 @@ impl Default for Options {
     }
 }
 
-/// Why nothing at all could be symbolized. What is wrong with one module is its [`ModuleStatus`].
+/// Why nothing at all could be symbolized. A problem of one module is its [`ModuleStatus`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SymbolizeError {
-    /// A folder that the user named cannot be read.
+    /// A folder that the user gave cannot be read.
     #[error("cannot read the symbol folder {}", path.display())]
     SymbolDir {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// Why it cannot be read.
         source: std::io::Error,
     },
-    /// There have to be as many lists of addresses as there are modules.
+    /// The number of address lists is not the number of modules.
     #[error("{lists} lists of addresses for {modules} modules")]
     WantedLists {
         /// How many modules were opened.
@@ -97,21 +104,22 @@ pub enum SymbolizeError {
     },
 }
 
-/// The modules of a dump, their files found and compared with what was recorded.
+/// The modules of a dump, with the files that were found for them and proved to be the recorded
+/// build.
 pub struct Modules {
-    located: Vec<Located>,
+    located: Vec<LocatedModule>,
     trampolines: Vec<Trampolines>,
-    options: Options,
+    options: SymbolizeOptions,
 }
 
 impl Modules {
-    /// Finds the files of all modules. Reads their headers, not their debug info.
+    /// Finds the files of all modules. Reads only their headers, and no debug info.
     ///
     /// # Errors
     ///
-    /// If one of the [symbol folders](Options::symbol_dirs) cannot be read. A module that cannot be found is no error
-    /// here: see [`Modules::problem`].
-    pub fn open(specs: &[ModuleSpec], options: Options) -> Result<Self, SymbolizeError> {
+    /// If one of the [symbol folders](SymbolizeOptions::symbol_dirs) cannot be read. A module
+    /// without a file is no error here: see [`Modules::problem`].
+    pub fn open(specs: &[ModuleSpec], options: SymbolizeOptions) -> Result<Self, SymbolizeError> {
         for path in &options.symbol_dirs {
             if let Err(source) = std::fs::read_dir(path) {
                 return Err(SymbolizeError::SymbolDir { path: path.clone(), source });
@@ -121,7 +129,7 @@ impl Modules {
         let located =
             workers::run(specs.len(), options.max_workers, |index| locate(&specs[index], &options, &dirs));
         let located = located.into_iter().zip(specs).map(|(located, spec)| {
-            located.unwrap_or_else(|reason| Located {
+            located.unwrap_or_else(|reason| LocatedModule {
                 spec: spec.clone(),
                 name: spec.path.to_string_lossy().into_owned(),
                 files: Err(ModuleStatus::Missing { path: spec.path.clone(), reason }),
@@ -131,17 +139,20 @@ impl Modules {
         Ok(Self { located: located.collect(), trampolines, options })
     }
 
-    /// Why a module's file cannot be used: it is [missing](ModuleStatus::Missing), or
-    /// [of another build](ModuleStatus::WrongBuild). Known without symbolizing, so that the caller can refuse early.
+    /// Returns why a module's file cannot be used: it is [missing](ModuleStatus::Missing), or
+    /// [of another build](ModuleStatus::WrongBuild). This is known before symbolizing, so that the
+    /// caller can refuse early.
     #[must_use]
     pub fn problem(&self, module: usize) -> Option<&ModuleStatus> {
         self.located.get(module)?.files.as_ref().err()
     }
 
-    /// Whether the kernel's signal return trampoline starts at `address` (unadjusted, `pc - bias`) of a module.
+    /// Whether the kernel's signal return trampoline starts at `address` (unadjusted, `pc - bias`)
+    /// of a module.
     ///
-    /// If it does, then two frames of the stack are [exact](CodeAddress::exact): the trampoline's own, and the one above
-    /// it towards the root, whose code the signal interrupted. False for a module whose file was not found.
+    /// If it does, two frames of the stack are [exact](CodeAddress::exact): the frame of the
+    /// trampoline, and the next one towards the root, whose code the signal interrupted. False for
+    /// a module whose file was not found.
     #[must_use]
     pub fn is_signal_trampoline(&self, module: usize, address: u64) -> bool {
         let binary =
@@ -151,11 +162,12 @@ impl Modules {
 
     /// Finds the frames of all `wanted` addresses, given per module in any order.
     ///
-    /// `progress` is told how many addresses are done, of how many; it is called from several threads.
+    /// `progress` is called with the number of addresses that are done, and the number of all.
+    /// Several threads call it.
     ///
     /// # Errors
     ///
-    /// If `wanted` has not one list per module.
+    /// If `wanted` does not have exactly one list for each module.
     pub fn symbolize(
         &self,
         wanted: &[Vec<CodeAddress>],
@@ -168,28 +180,29 @@ impl Modules {
     }
 }
 
-/// One function at an address.
+/// One function at an address: the one whose code it is, or one that was inlined there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// Demangled, without hash. The full path, except that a function inlined into another one has only its short name
-    /// where there are line tables and no more (`push<u8>`).
+pub struct SymbolFrame {
+    /// The demangled name, without hash. It is the full path, with one exception: with line tables
+    /// alone, an inlined function has only its short name (`push<u8>`).
     pub function: Arc<str>,
-    /// What a generic function was made for (`<u8>`), if the debug info says so and `function` does not: legacy symbols name no
-    /// types.
+    /// The types of an instance of a generic function (`<u8>`), if the debug info has them and
+    /// `function` does not: legacy symbols name no types.
     pub generics: Option<Arc<str>>,
-    /// The source file, as the compiler was told of it.
+    /// The source file, as its path was given to the compiler.
     pub file: Option<Arc<str>>,
-    /// From 1.
+    /// Line of the source file, from 1.
     pub line: Option<u32>,
-    /// From 1, in bytes.
+    /// Column in bytes, from 1.
     pub column: Option<u32>,
-    /// Whether the function's code is part of the next frame's function.
+    /// Whether the function was inlined into the function of the next frame.
     pub inlined: bool,
-    /// `false` if nothing is known of the address, and `function` is made up of module and address (`libfoo.so+0x1234`).
+    /// `false` if nothing is known about the address. Then `function` consists of the module and
+    /// the address (`libfoo.so+0x1234`).
     pub resolved: bool,
 }
 
-/// What the wanted addresses mean.
+/// The frames of all addresses that were asked for.
 pub struct Symbols {
     modules: Vec<ModuleSymbols>,
     unknown_module: ModuleSymbols,
@@ -197,11 +210,12 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// The functions at an address, innermost first: the inlined ones, then the one whose code it is. Never empty.
+    /// Returns the functions at an address, innermost first: those inlined there, then the function
+    /// whose code it is. Never empty.
     ///
     /// An address that was not asked for gives one unresolved frame that names the module.
     #[must_use]
-    pub fn frames(&self, module: usize, address: CodeAddress) -> &[Frame] {
+    pub fn frames(&self, module: usize, address: CodeAddress) -> &[SymbolFrame] {
         let symbols = self.modules.get(module).unwrap_or(&self.unknown_module);
         match symbols.addresses.binary_search(&address) {
             Ok(index) => &symbols.frames[index],
@@ -209,23 +223,24 @@ impl Symbols {
         }
     }
 
-    /// How well the module is known.
+    /// Returns how well the symbols of a module are known.
     #[must_use]
     pub fn status(&self, module: usize) -> &ModuleStatus {
         &self.modules.get(module).unwrap_or(&self.unknown_module).status
     }
 
-    /// What went wrong without making the result any worse, one line each: a cache that cannot be written.
+    /// Returns failures that did not make the result worse, one line each: a cache that cannot be
+    /// written.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 }
 
-/// The frames of one module; `addresses` is sorted, `frames` goes with it.
+/// The frames of one module. `addresses` is sorted, and `frames[i]` belongs to `addresses[i]`.
 struct ModuleSymbols {
     addresses: Vec<CodeAddress>,
-    frames: Vec<Arc<[Frame]>>,
-    fallback: Frame,
+    frames: Vec<Arc<[SymbolFrame]>>,
+    fallback: SymbolFrame,
     status: ModuleStatus,
 }

@@ -1,6 +1,9 @@
-//! What an object file's headers say: build-id, which kinds of symbols it has, where its debug info may be.
+//! The headers of an object file: its build-id, which kinds of symbols it has, where its debug info
+//! may be.
 //!
-//! Reads headers and small sections only, never the whole file. A malformed file is an error text, never a panic.
+//! In: paths. Out: [`ObjectFacts`], sections, checksums. [`ObjectFacts::read`] reads headers and small
+//! sections only, never the whole file. A malformed file gives an error text and must never be a
+//! panic.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -10,22 +13,22 @@ use std::path::Path;
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, ReadCache, SectionKind};
 
-/// The part of an object file that decides how it is used.
+/// The facts about an object file that decide how it is used.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
-    /// Empty if the file has none.
+pub(super) struct ObjectFacts {
+    /// The build-id; empty if the file has none.
     pub(super) build_id: Vec<u8>,
-    /// Instructions, not only their addresses (a separate debug file has none).
+    /// Whether the file has machine code. A separate debug file has only its addresses.
     pub(super) has_code: bool,
     pub(super) has_debug_info: bool,
     pub(super) has_symbols: bool,
-    /// Name and CRC-32 of the file that holds the debug info.
+    /// Name and CRC-32 of the file that holds the debug info (`.gnu_debuglink`).
     pub(super) debug_link: Option<(Vec<u8>, u32)>,
-    /// Name and build-id of a file that several debug files share parts of.
+    /// Name and build-id of a file with parts that several debug files share (`.gnu_debugaltlink`).
     pub(super) alt_link: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Facts {
+impl ObjectFacts {
     /// Reads the headers of the file at `path`.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
         let cache = ReadCache::new(open_regular(path)?);
@@ -49,7 +52,7 @@ impl Facts {
     }
 }
 
-/// Opens a file that can be read at any offset. A FIFO named in a dump would block for ever, a device never end.
+/// Opens a regular file. A FIFO named in a dump would block for ever, and a device might never end.
 pub(super) fn open_regular(path: &Path) -> Result<File, String> {
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
     if !metadata.is_file() {
@@ -58,7 +61,7 @@ pub(super) fn open_regular(path: &Path) -> Result<File, String> {
     File::open(path).map_err(|error| error.to_string())
 }
 
-/// The CRC-32 of a whole file, as `.gnu_debuglink` records it.
+/// Returns the CRC-32 of a whole file, as `.gnu_debuglink` records it.
 pub(super) fn file_crc(path: &Path) -> Result<u32, String> {
     let mut reader = BufReader::new(open_regular(path)?);
     let mut hasher = crc32fast::Hasher::new();
@@ -73,7 +76,7 @@ pub(super) fn file_crc(path: &Path) -> Result<u32, String> {
     }
 }
 
-/// The section's bytes, uncompressed; empty if there is no such section.
+/// Returns the bytes of a section, uncompressed; empty if there is no such section.
 pub(super) fn section_bytes<'data, R: object::ReadRef<'data>>(
     file: &object::File<'data, R>,
     name: &str,
@@ -84,14 +87,14 @@ pub(super) fn section_bytes<'data, R: object::ReadRef<'data>>(
     }
 }
 
-/// File names in object files are bytes; on Unix they are taken as they are.
+/// Converts a file name in an object file, which is bytes. On Unix any bytes are a path.
 #[cfg(unix)]
 pub(super) fn path_from_bytes(bytes: &[u8]) -> Option<&Path> {
     use std::os::unix::ffi::OsStrExt as _;
     Some(Path::new(std::ffi::OsStr::from_bytes(bytes)))
 }
 
-/// File names in object files are bytes; where paths are text, only text will do.
+/// Converts a file name in an object file, which is bytes. Elsewhere only text is a path.
 #[cfg(not(unix))]
 pub(super) fn path_from_bytes(bytes: &[u8]) -> Option<&Path> {
     std::str::from_utf8(bytes).ok().map(Path::new)
@@ -103,19 +106,19 @@ mod tests {
 
     #[test]
     fn this_test_is_a_file_with_code_and_symbols() {
-        let facts =
-            Facts::read(&std::env::current_exe().expect("a test has a path")).expect("it is an object file");
+        let facts = ObjectFacts::read(&std::env::current_exe().expect("a test has a path"))
+            .expect("it is an object file");
         assert!(facts.has_code && facts.has_symbols);
     }
 
     #[test]
-    fn what_is_no_object_file_is_an_error() {
+    fn a_file_that_is_no_object_file_is_an_error() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        assert_eq!(Facts::read(folder.path()), Err("not a regular file".to_owned()));
-        assert!(Facts::read(&folder.path().join("none")).is_err());
+        assert_eq!(ObjectFacts::read(folder.path()), Err("not a regular file".to_owned()));
+        assert!(ObjectFacts::read(&folder.path().join("none")).is_err());
         let text = folder.path().join("text");
         fs::write(&text, "no object file").expect("a file");
-        assert!(Facts::read(&text).is_err());
+        assert!(ObjectFacts::read(&text).is_err());
         assert_eq!(file_crc(&text), Ok(crc32fast::hash(b"no object file")));
     }
 }

@@ -1,8 +1,12 @@
-//! One pass over all modules: wanted addresses in, frames out, by way of the cache.
+//! One pass over all modules. In: wanted addresses. Out: their frames, from the cache or from the
+//! files.
 //!
-//! Three steps, each parallel: per module, read the cache and prepare what it lacks; per slice of a module's missing
-//! addresses, look them up; per module, put the frames together and the new ones into the cache. Debug info is opened only
-//! for a module that lacks something.
+//! There are three steps. The first two run in parallel:
+//! 1. For each module, read the cache, and prepare the look-up of the missing addresses.
+//! 2. For each slice of a module's missing addresses, look them up.
+//! 3. For each module, put the frames together, and write the new ones into the cache.
+//!
+//! Debug info is opened only for a module with missing addresses.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -11,54 +15,60 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::cache::{self, Cached, FrameMap, SourceFile};
+use super::cache::{self, CachedFrames, FileVersion, FrameMap};
 use super::classify::is_runtime;
+use super::demangle::NameInterner;
 use super::instances::Instances;
-use super::locate::{DebugFiles, Files, Located};
-use super::lookup::Lookup;
-use super::names::Names;
+use super::locate::{DebugFiles, LocatedModule, ModuleFiles};
+use super::lookup::AddressLookup;
 use super::symbol_table::SymbolTable;
-use super::{CodeAddress, Frame, ModuleStatus, ModuleSymbols, Options, Symbols, debug_info, workers};
+use super::{
+    CodeAddress, ModuleStatus, ModuleSymbols, SymbolFrame, SymbolizeOptions, Symbols, debug_info, workers,
+};
 
-/// PERF: each slice opens the debug info for itself, which costs some tens of milliseconds for a large program; so a
-/// slice has to be worth that.
+/// Addresses in a slice, at least. PERF: each slice opens the debug info for itself, which takes
+/// tens of milliseconds for a large program, so a slice must be worth that.
 const MIN_SLICE: usize = 2048;
 
-/// How often progress is told.
+/// Addresses between two reports of progress.
 const PROGRESS_STEP: usize = 256;
 
 pub(super) fn run(
-    located: &[Located],
-    options: &Options,
+    located: &[LocatedModule],
+    options: &SymbolizeOptions,
     wanted: &[Vec<CodeAddress>],
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Symbols {
-    let names = Names::default();
+    let names = NameInterner::default();
     let wanted: Vec<Vec<CodeAddress>> = wanted.iter().map(|addresses| sorted(addresses)).collect();
-    let progress =
-        Progress { done: AtomicUsize::new(0), total: wanted.iter().map(Vec::len).sum(), tell: progress };
+    let progress = ProgressCounter {
+        done: AtomicUsize::new(0),
+        total: wanted.iter().map(Vec::len).sum(),
+        report: progress,
+    };
     progress.advance(0);
     let cache_dir = options.cache_dir.as_deref();
 
     let prepared = workers::run(located.len(), options.max_workers, |module| {
-        let prepared = Prepared::new(&located[module], &wanted[module], cache_dir, &names);
+        let prepared = PreparedModule::new(&located[module], &wanted[module], cache_dir, &names);
         progress.advance(wanted[module].len() - prepared.missing.len());
         prepared
     });
-    let prepared: Vec<Prepared> = prepared
+    let prepared: Vec<PreparedModule> = prepared
         .into_iter()
         .zip(&wanted)
-        .map(|(prepared, wanted)| prepared.unwrap_or_else(|reason| Prepared::damaged(wanted, reason)))
+        .map(|(prepared, wanted)| prepared.unwrap_or_else(|reason| PreparedModule::damaged(wanted, reason)))
         .collect();
 
     let slices = slices(&prepared, options.max_workers);
     let found = workers::run(slices.len(), options.max_workers, |index| {
-        let Slice { module, range } = &slices[index];
-        look_up(&located[*module], &prepared[*module], range.clone(), &names, &progress)
+        let AddressSlice { module, range } = &slices[index];
+        look_up_slice(&located[*module], &prepared[*module], range.clone(), &names, &progress)
     });
-    let found: Vec<Found> = found.into_iter().map(|found| found.unwrap_or_else(Found::nothing)).collect();
+    let found: Vec<SliceFrames> =
+        found.into_iter().map(|found| found.unwrap_or_else(SliceFrames::failed)).collect();
 
-    let mut by_module: Vec<Vec<Found>> = prepared.iter().map(|_| Vec::new()).collect();
+    let mut by_module: Vec<Vec<SliceFrames>> = prepared.iter().map(|_| Vec::new()).collect();
     for (slice, found) in slices.iter().zip(found) {
         by_module[slice.module].push(found);
     }
@@ -83,33 +93,39 @@ fn sorted(addresses: &[CodeAddress]) -> Vec<CodeAddress> {
     addresses
 }
 
-struct Progress<'a> {
+/// Counts the addresses that are done. Several threads share it.
+struct ProgressCounter<'a> {
     done: AtomicUsize,
     total: usize,
-    tell: &'a (dyn Fn(usize, usize) + Sync),
+    report: &'a (dyn Fn(usize, usize) + Sync),
 }
 
-impl Progress<'_> {
+impl ProgressCounter<'_> {
     fn advance(&self, by: usize) {
         let done = self.done.fetch_add(by, Ordering::Relaxed) + by;
-        (self.tell)(done, self.total);
+        (self.report)(done, self.total);
     }
 }
 
-/// A module, ready for its missing addresses to be looked up.
+/// A module that is ready for the look-up of its missing addresses.
 #[derive(Default)]
-struct Prepared {
-    cached: Cached,
-    sources: Vec<SourceFile>,
+struct PreparedModule {
+    cached: CachedFrames,
+    sources: Vec<FileVersion>,
     missing: Vec<u64>,
     symbols: SymbolTable,
     instances: Instances,
-    /// Why the debug info must not be opened.
+    /// Why the debug info must not be opened, if so.
     damage: Option<String>,
 }
 
-impl Prepared {
-    fn new(located: &Located, wanted: &[CodeAddress], cache_dir: Option<&Path>, names: &Names) -> Self {
+impl PreparedModule {
+    fn new(
+        located: &LocatedModule,
+        wanted: &[CodeAddress],
+        cache_dir: Option<&Path>,
+        names: &NameInterner,
+    ) -> Self {
         let Ok(files) = &located.files else { return Self::damaged(wanted, String::new()) };
         let mut prepared = Self::default();
         if let Some(dir) = cache_dir {
@@ -139,7 +155,7 @@ impl Prepared {
         Self { missing, damage: Some(reason), ..Self::default() }
     }
 
-    fn debug_files<'a>(&self, located: &'a Located) -> Option<&'a DebugFiles> {
+    fn debug_files<'a>(&self, located: &'a LocatedModule) -> Option<&'a DebugFiles> {
         if self.damage.is_some() {
             return None;
         }
@@ -148,66 +164,68 @@ impl Prepared {
 }
 
 /// A range of a module's missing addresses.
-struct Slice {
+struct AddressSlice {
     module: usize,
     range: Range<usize>,
 }
 
-fn slices(prepared: &[Prepared], max_workers: Option<NonZeroUsize>) -> Vec<Slice> {
+fn slices(prepared: &[PreparedModule], max_workers: Option<NonZeroUsize>) -> Vec<AddressSlice> {
     let workers = workers::worker_count(usize::MAX, max_workers);
     let mut slices = Vec::new();
     for (module, prepared) in prepared.iter().enumerate() {
         let total = prepared.missing.len();
         let length = total.div_ceil(workers).max(MIN_SLICE);
         slices.extend(
-            (0..total).step_by(length).map(|start| Slice { module, range: start..total.min(start + length) }),
+            (0..total)
+                .step_by(length)
+                .map(|start| AddressSlice { module, range: start..total.min(start + length) }),
         );
     }
     slices
 }
 
-/// The frames of one slice.
-struct Found {
-    frames: Vec<(u64, Arc<[Frame]>)>,
+/// The frames of one slice, by address.
+struct SliceFrames {
+    frames: Vec<(u64, Arc<[SymbolFrame]>)>,
     damage: Option<String>,
 }
 
-impl Found {
-    fn nothing(reason: String) -> Self {
+impl SliceFrames {
+    fn failed(reason: String) -> Self {
         Self { frames: Vec::new(), damage: Some(reason) }
     }
 }
 
-fn look_up(
-    located: &Located,
-    prepared: &Prepared,
+fn look_up_slice(
+    located: &LocatedModule,
+    prepared: &PreparedModule,
     range: Range<usize>,
-    names: &Names,
-    progress: &Progress<'_>,
-) -> Found {
+    names: &NameInterner,
+    progress: &ProgressCounter<'_>,
+) -> SliceFrames {
     let (loader, damage) = match prepared.debug_files(located).map(debug_info::open) {
         Some(Ok(loader)) => (Some(loader), None),
         Some(Err(reason)) => (None, Some(reason)),
         None => (None, None),
     };
-    let Prepared { symbols, instances, .. } = prepared;
+    let PreparedModule { symbols, instances, .. } = prepared;
     let lookup =
-        Lookup { module_name: &located.name, debug_info: loader.as_ref(), symbols, instances, names };
+        AddressLookup { module_name: &located.name, debug_info: loader.as_ref(), symbols, instances, names };
     let mut frames = Vec::with_capacity(range.len());
     for addresses in prepared.missing[range].chunks(PROGRESS_STEP) {
         frames.extend(addresses.iter().map(|&address| (address, lookup.frames(address))));
         progress.advance(addresses.len());
     }
-    Found { frames, damage }
+    SliceFrames { frames, damage }
 }
 
 fn finish(
-    located: &Located,
-    mut prepared: Prepared,
-    found: Vec<Found>,
+    located: &LocatedModule,
+    mut prepared: PreparedModule,
+    found: Vec<SliceFrames>,
     wanted: Vec<CodeAddress>,
     cache_dir: Option<&Path>,
-    names: &Names,
+    names: &NameInterner,
 ) -> (ModuleSymbols, Option<String>) {
     let known = |frames: &FrameMap, address: u64| frames.get(&address).cloned();
     let mut damage = prepared.damage.take();
@@ -217,15 +235,20 @@ fn finish(
         damage = damage.or(slice.damage);
     }
     let (nameless, none) = (SymbolTable::default(), Instances::default());
-    let nobody =
-        Lookup { module_name: &located.name, debug_info: None, symbols: &nameless, instances: &none, names };
-    let frames: Vec<Arc<[Frame]>> = wanted
+    let without_symbols = AddressLookup {
+        module_name: &located.name,
+        debug_info: None,
+        symbols: &nameless,
+        instances: &none,
+        names,
+    };
+    let frames: Vec<Arc<[SymbolFrame]>> = wanted
         .iter()
         .map(|address| address.lookup())
         .map(|address| {
             known(&prepared.cached.frames, address)
                 .or_else(|| known(&fresh, address))
-                .unwrap_or_else(|| nobody.frames(address))
+                .unwrap_or_else(|| without_symbols.frames(address))
         })
         .collect();
 
@@ -245,7 +268,12 @@ fn finish(
     (ModuleSymbols { addresses: wanted, frames, fallback: unresolved(&located.name, names), status }, warning)
 }
 
-fn status(files: &Files, damage: Option<String>, frames: &[Arc<[Frame]>], located: &Located) -> ModuleStatus {
+fn status(
+    files: &ModuleFiles,
+    damage: Option<String>,
+    frames: &[Arc<[SymbolFrame]>],
+    located: &LocatedModule,
+) -> ModuleStatus {
     match (&files.debug, damage) {
         (Some(debug), Some(reason)) => {
             ModuleStatus::DamagedDebugInfo { debug_file: debug.path.clone(), reason }
@@ -258,18 +286,19 @@ fn status(files: &Files, damage: Option<String>, frames: &[Arc<[Frame]>], locate
     }
 }
 
-/// The standard library brings its own line tables into every Rust program, also into one that was built without any:
-/// having debug info does not mean that it is about the user's code.
-fn only_runtime_has_lines(frames: &[Arc<[Frame]>], located: &Located) -> bool {
+/// Whether the frames of the user's code have no lines. The standard library brings its own line
+/// tables into every Rust program, even one built without any. So a module with debug info may
+/// still have none about the user's code.
+fn only_runtime_has_lines(frames: &[Arc<[SymbolFrame]>], located: &LocatedModule) -> bool {
     let module = located.spec.path.to_string_lossy();
     let of_user =
-        |frame: &&Frame| frame.resolved && !is_runtime(&frame.function, frame.file.as_deref(), &module);
+        |frame: &&SymbolFrame| frame.resolved && !is_runtime(&frame.function, frame.file.as_deref(), &module);
     let mut of_user = frames.iter().flat_map(|frames| frames.iter()).filter(of_user).peekable();
     of_user.peek().is_some() && of_user.all(|frame| frame.line.is_none())
 }
 
-fn unresolved(name: &str, names: &Names) -> Frame {
-    Frame {
+fn unresolved(name: &str, names: &NameInterner) -> SymbolFrame {
+    SymbolFrame {
         function: names.intern(name),
         generics: None,
         file: None,
@@ -280,7 +309,7 @@ fn unresolved(name: &str, names: &Names) -> Frame {
     }
 }
 
-fn unknown_module(names: &Names) -> ModuleSymbols {
+fn unknown_module(names: &NameInterner) -> ModuleSymbols {
     ModuleSymbols {
         addresses: Vec::new(),
         frames: Vec::new(),

@@ -1,11 +1,12 @@
-//! What is known about each module's symbols, in words for a person.
+//! How well the symbols of a module are known. In: what was found. Out: one line for a person that
+//! says what is wrong, and what to do.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// How well a module could be symbolized, and if not well, why.
+/// How well a module could be symbolized, and the reason if it could not.
 ///
-/// `Display` gives one line that says what is the matter and what to do about it.
+/// `Display` gives one line that says what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModuleStatus {
@@ -14,31 +15,31 @@ pub enum ModuleStatus {
         /// The file that holds the debug info: the module itself or a file that belongs to it.
         debug_file: PathBuf,
     },
-    /// The program's own code has function names only: nothing in it was compiled with line tables.
+    /// The program's own code has function names only, because it was compiled without line tables.
     SymbolTableOnly {
         /// The file that was read.
         path: PathBuf,
     },
-    /// Neither debug info nor a symbol table.
+    /// The module has neither debug info nor a symbol table.
     NoSymbols {
         /// The file that was read.
         path: PathBuf,
     },
-    /// There is debug info, but it cannot be read; function names are used instead.
+    /// The debug info cannot be read, so function names are used instead.
     DamagedDebugInfo {
         /// The file that holds the debug info.
         debug_file: PathBuf,
-        /// What is wrong with it.
+        /// Why it cannot be read.
         reason: String,
     },
-    /// There is no such file.
+    /// The file of the module was not found.
     Missing {
         /// The path that the dump names.
         path: PathBuf,
         /// Why the file could not be read.
         reason: String,
     },
-    /// The file was built anew since the dump was written: its addresses mean something else now.
+    /// The file was rebuilt since the dump was written, so its addresses mean other code now.
     WrongBuild {
         /// The build-id in the dump.
         recorded_id: Vec<u8>,
@@ -52,7 +53,7 @@ pub enum ModuleStatus {
 }
 
 impl ModuleStatus {
-    /// Whether the module's file was found, and is the one that ran.
+    /// Whether the module's file was found and is the build that ran.
     #[must_use]
     pub fn is_trusted(&self) -> bool {
         !matches!(self, Self::Missing { .. } | Self::WrongBuild { .. })
@@ -106,7 +107,7 @@ fn name_of(path: &Path) -> std::path::Display<'_> {
     path.file_name().map_or(path, Path::new).display()
 }
 
-/// A build-id in hexadecimal, as `readelf -n` and `.build-id` folders write it.
+/// Displays a build-id in hexadecimal, as `readelf -n` and `.build-id` folders write it.
 pub(super) struct BuildId<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for BuildId<'_> {
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_build_names_both_ids_both_paths_and_the_way_out() {
+    fn the_text_of_a_wrong_build_names_both_ids_both_paths_and_the_remedy() {
         let status = ModuleStatus::WrongBuild {
             recorded_id: vec![0xab, 0x01],
             found_id: vec![0xcd, 0x02],
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_build_id_says_so() {
+    fn a_missing_build_id_is_displayed_as_such() {
         assert_eq!(BuildId(&[]).to_string(), "no build-id");
         assert_eq!(BuildId(&[0, 255]).to_string(), "00ff");
     }

@@ -1,7 +1,7 @@
-//! The folders of `--symbols`: folders in, files by build-id out.
+//! The folders of `--symbols`. In: folders. Out: files by name and by build-id.
 //!
-//! Small look-ups by name come first and cost next to nothing; the walk over all files is made at most once, when a
-//! build-id is wanted that no name led to. It never follows a link to a folder, so it ends.
+//! Look-ups by name come first, because they are cheap. All files are read at most once, when no
+//! name led to a wanted build-id. That search must not follow a link to a folder, so that it ends.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -9,11 +9,13 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::object_file::Facts;
+use super::object_file::ObjectFacts;
 use super::status::BuildId;
 
-/// A walk gives up here rather than read a whole disk because someone passed `/`.
+/// Files and folders that a search visits at most, so that `--symbols /` does not read a whole
+/// disk.
 const MAX_FILES: usize = 100_000;
+/// Folders inside each other that a search enters at most.
 const MAX_DEPTH: usize = 16;
 
 pub(super) struct SymbolDirs {
@@ -30,12 +32,12 @@ impl SymbolDirs {
         self.dirs.is_empty()
     }
 
-    /// Where a file of this name would be.
+    /// Returns where a file of this name would be.
     pub(super) fn by_name(&self, name: &Path) -> impl Iterator<Item = PathBuf> {
         self.dirs.iter().map(move |dir| dir.join(name))
     }
 
-    /// Files that have this build-id, in a fixed order: the order of the folders, then of their paths.
+    /// Returns the files that have this build-id: in the order of the folders, then of their paths.
     pub(super) fn by_build_id(&self, build_id: &[u8]) -> Vec<PathBuf> {
         if build_id.is_empty() || self.is_empty() {
             return Vec::new();
@@ -54,7 +56,7 @@ impl SymbolDirs {
     }
 }
 
-/// `ab/cdef….debug`, the name under which a `.build-id` folder keeps debug info.
+/// Returns `ab/cdef….debug`, the name under which a `.build-id` folder keeps debug info.
 pub(super) fn debug_file_name(build_id: &[u8]) -> Option<PathBuf> {
     let (first, rest) = build_id.split_first()?;
     if rest.is_empty() || rest.len() > 64 {
@@ -69,7 +71,7 @@ fn index(dirs: &[PathBuf]) -> HashMap<Vec<u8>, Vec<PathBuf>> {
     for dir in dirs {
         walk(dir, 0, &mut left, &mut |path| {
             if is_elf(path)
-                && let Ok(facts) = Facts::read(path)
+                && let Ok(facts) = ObjectFacts::read(path)
                 && !facts.build_id.is_empty()
             {
                 found.entry(facts.build_id).or_default().push(path.to_owned());
@@ -98,7 +100,8 @@ fn walk(dir: &Path, depth: usize, left: &mut usize, visit: &mut dyn FnMut(&Path)
     }
 }
 
-/// PERF: a build folder is mostly other files; four bytes tell them apart.
+/// Whether a file starts like an ELF file. PERF: most files in a build folder do not, and four
+/// bytes are enough to skip them.
 fn is_elf(path: &Path) -> bool {
     let mut magic = [0; 4];
     File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
@@ -117,9 +120,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_found_by_its_build_id_wherever_it_lies() {
+    fn a_file_in_any_folder_is_found_by_its_build_id() {
         let this = std::env::current_exe().expect("a test has a path");
-        let facts = Facts::read(&this).expect("it is an object file");
+        let facts = ObjectFacts::read(&this).expect("it is an object file");
         if facts.build_id.is_empty() {
             println!("skipped: the linker writes no build-id");
             return;

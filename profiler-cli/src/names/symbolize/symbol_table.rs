@@ -1,48 +1,50 @@
-//! Names by address from symbol tables: object files in, one sorted table out.
+//! Function names by address, from symbol tables. In: object files. Out: one sorted table of all
+//! functions in `.symtab` and `.dynsym`.
 //!
-//! Holds every function of `.symtab` and `.dynsym`. The table's order, and so the answer to every question, depends on the
-//! files' contents alone.
+//! The order of the table, and so every result, must depend on the contents of the files alone.
 
 use std::path::{Path, PathBuf};
 
 use object::{Object as _, ObjectSymbol as _, ReadCache, SymbolKind};
 
-use super::names::{demangle, last_segment};
+use super::demangle::{demangle, last_segment};
 use super::object_file::open_regular;
 
-/// Functions nested in another's range (hand-written assembly does this) are few.
+/// Ranges before an address that are searched for it. Few functions are nested in the range of
+/// another one, as hand-written assembly does it.
 const MAX_STEPS_BACK: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct SymbolTable {
-    /// Sorted by `start`; among equal ones the best name first.
-    entries: Vec<Entry>,
+    /// Sorted by `start`; the best name comes first among equal addresses.
+    entries: Vec<SymbolRange>,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
+struct SymbolRange {
     start: u64,
+    /// Lower is better: typed before untyped symbols, then global before local ones.
     rank: u8,
     name: Box<str>,
-    /// Exclusive.
+    /// The first address after the function.
     end: u64,
 }
 
 impl SymbolTable {
-    /// Reads what can be read of these files; one without a readable table adds nothing.
+    /// Reads the tables of these files. A file without a readable table adds nothing.
     pub(super) fn read(paths: &[PathBuf]) -> Self {
         let mut entries = Vec::new();
         for path in paths {
-            // What is unreadable here was reported when the file was located.
+            // A file that cannot be read was reported when it was located.
             let _ = collect(path, &mut entries);
         }
         Self::new(entries)
     }
 
-    fn new(mut entries: Vec<Entry>) -> Self {
+    fn new(mut entries: Vec<SymbolRange>) -> Self {
         entries.sort_unstable();
         entries.dedup_by(|later, first| later.start == first.start && later.name == first.name);
-        // A symbol without a size reaches to the next one.
+        // A symbol without a size extends to the next symbol.
         let mut next_start = u64::MAX;
         for index in (0..entries.len()).rev() {
             let start = entries[index].start;
@@ -56,10 +58,10 @@ impl SymbolTable {
         Self { entries }
     }
 
-    /// The linker's name of the function at `address`.
+    /// Returns the linker's name of the function at `address`.
     ///
-    /// The linker may have merged functions with equal code under one address; `short_name`, the name that the debug info
-    /// has, picks the right one among them.
+    /// The linker may have merged functions with equal code at one address. Then `short_name`, the
+    /// name in the debug info, selects one of them.
     pub(super) fn find(&self, address: u64, short_name: Option<&str>) -> Option<&str> {
         let after = self.entries.partition_point(|entry| entry.start <= address);
         let containing =
@@ -75,24 +77,29 @@ impl SymbolTable {
     }
 }
 
-fn collect(path: &Path, entries: &mut Vec<Entry>) -> Result<(), String> {
+fn collect(path: &Path, entries: &mut Vec<SymbolRange>) -> Result<(), String> {
     let cache = ReadCache::new(open_regular(path)?);
     let file = object::File::parse(&cache).map_err(|error| error.to_string())?;
     for symbol in file.symbols().chain(file.dynamic_symbols()) {
         let is_function = match symbol.kind() {
             SymbolKind::Text => true,
-            // Assembly without a type.
+            // Functions in assembly may have no type.
             SymbolKind::Unknown => false,
             _ => continue,
         };
         let Ok(name) = symbol.name() else { continue };
-        // `$x` marks instructions among data, `.L` is the compiler's own label.
+        // `$x` marks code among data, and `.L` is a label of the compiler. Neither is a function.
         if symbol.is_undefined() || name.is_empty() || name.starts_with('$') || name.starts_with(".L") {
             continue;
         }
         let rank = u8::from(!is_function) * 2 + u8::from(!symbol.is_global());
         let start = symbol.address();
-        entries.push(Entry { start, rank, name: name.into(), end: start.saturating_add(symbol.size()) });
+        entries.push(SymbolRange {
+            start,
+            rank,
+            name: name.into(),
+            end: start.saturating_add(symbol.size()),
+        });
     }
     Ok(())
 }
@@ -102,7 +109,7 @@ mod tests {
     use super::*;
 
     fn table(symbols: &[(u64, u64, u8, &str)]) -> SymbolTable {
-        let entries = symbols.iter().map(|&(start, size, rank, name)| Entry {
+        let entries = symbols.iter().map(|&(start, size, rank, name)| SymbolRange {
             start,
             rank,
             name: name.into(),
@@ -112,12 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn an_address_belongs_to_the_symbol_whose_range_has_it() {
+    fn an_address_belongs_to_the_symbol_whose_range_contains_it() {
         let table = table(&[(0x100, 0x10, 0, "a"), (0x120, 0x10, 0, "b")]);
         assert_eq!(table.find(0xff, None), None);
         assert_eq!(table.find(0x100, None), Some("a"));
         assert_eq!(table.find(0x10f, None), Some("a"));
-        assert_eq!(table.find(0x110, None), None, "the gap belongs to nobody");
+        assert_eq!(table.find(0x110, None), None, "a gap belongs to no function");
         assert_eq!(table.find(0x12f, None), Some("b"));
         assert_eq!(table.find(u64::MAX, None), None);
     }
@@ -136,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn the_inner_of_two_nested_symbols_wins_and_the_outer_goes_on_after_it() {
+    fn the_inner_of_two_nested_symbols_wins_and_the_outer_continues_after_it() {
         let table = table(&[(0x100, 0x100, 0, "outer"), (0x120, 0x10, 0, "inner")]);
         assert_eq!(table.find(0x128, None), Some("inner"));
         assert_eq!(table.find(0x150, None), Some("outer"));
     }
 
     #[test]
-    fn merged_functions_are_told_apart_by_their_short_name() {
+    fn merged_functions_are_distinguished_by_their_short_name() {
         let merged = [
             (0x100, 0x10, 0, "_RNvNtC3app1a5first"),
             (0x100, 0x10, 0, "_RNvNtC3app1b6second"),
@@ -156,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn this_test_knows_its_own_functions() {
+    fn the_functions_of_this_test_are_found() {
         let table = SymbolTable::read(&[std::env::current_exe().expect("a test has a path")]);
         let main =
             table.entries.iter().find(|entry| &*entry.name == "main").expect("every program has a main");

@@ -1,7 +1,7 @@
 //! Recognising the kernel's signal return trampoline by its instructions.
 //!
-//! In: addresses in a module's code. Out: whether the signal trampoline starts there. A file that cannot be read, or that
-//! is not the recorded build, has none.
+//! In: addresses in a module's code. Out: whether the signal trampoline starts there. A file that
+//! cannot be read, or that is not the recorded build, has no trampoline.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -17,14 +17,15 @@ use super::object_file::open_regular;
 
 /// `mov rax, 15; syscall` (`rt_sigreturn`), with the 64-bit move that C libraries use.
 const X86_64: &[u8] = &[0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
-/// `mov x8, #139; svc #0`.
+/// `mov x8, #139; svc #0` (`rt_sigreturn`).
 const AARCH64: &[u8] = &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4];
 
-/// The trampolines of one module. The file is opened when the first address is asked for.
+/// The trampolines of one module. Its file is opened for the first address.
 #[derive(Default)]
 pub(super) struct Trampolines {
-    code: OnceLock<Option<Code>>,
-    /// PERF: a call tree asks for the same few thousand addresses again and again; reading one costs a system call.
+    code: OnceLock<Option<ExecutableCode>>,
+    /// PERF: a call tree has the same few thousand addresses again and again, and reading one takes
+    /// a system call.
     known: DashMap<u64, bool, RandomState>,
 }
 
@@ -34,27 +35,27 @@ impl Trampolines {
         if let Some(known) = self.known.get(&address) {
             return *known;
         }
-        let code = self.code.get_or_init(|| Code::open(binary).ok());
+        let code = self.code.get_or_init(|| ExecutableCode::open(binary).ok());
         let answer = code.as_ref().is_some_and(|code| code.matches(address));
         self.known.insert(address, answer);
         answer
     }
 }
 
-/// A file's executable segments.
-struct Code {
+/// The executable segments of a file, and the instructions of the trampoline.
+struct ExecutableCode {
     file: Mutex<File>,
-    segments: Vec<Segment>,
+    segments: Vec<CodeSegment>,
     pattern: &'static [u8],
 }
 
-struct Segment {
+struct CodeSegment {
     address: u64,
     offset: u64,
     size: u64,
 }
 
-impl Code {
+impl ExecutableCode {
     fn open(path: &Path) -> Result<Self, String> {
         let cache = ReadCache::new(open_regular(path)?);
         let object = object::File::parse(&cache).map_err(|error| error.to_string())?;
@@ -67,7 +68,7 @@ impl Code {
         let segments = executable
             .map(|segment| {
                 let (offset, size) = segment.file_range();
-                Segment { address: segment.address(), offset, size }
+                CodeSegment { address: segment.address(), offset, size }
             })
             .collect();
         drop(object);

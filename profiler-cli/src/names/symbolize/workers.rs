@@ -1,7 +1,7 @@
-//! A small pool for symbol work: numbered jobs in, their results in the same order out.
+//! A small thread pool for symbol work. In: numbered jobs. Out: their results, in the same order.
 //!
-//! A job that panics yields an `Err` with the message and never takes the other jobs with it. The order in which jobs
-//! run must never be visible in the results.
+//! A job that panics gives an `Err` with the message, and must never affect the other jobs. The
+//! order in which jobs run must never be visible in the results.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,12 +10,14 @@ use std::thread;
 
 use parking_lot::Mutex;
 
-/// The debug info reader recurses once per nested inlined call; the nesting is checked beforehand against
-/// [`MAX_ENTRY_DEPTH`](super::debug_info::MAX_ENTRY_DEPTH), and a stack of this size carries that many levels even in
-/// an unoptimised build. It is address space only: pages that are never touched cost nothing.
+/// Bytes of a worker's stack. The reader of debug info recurses once for each nested inlined call.
+/// The nesting is checked before against [`MAX_ENTRY_DEPTH`](super::debug_info::MAX_ENTRY_DEPTH),
+/// and this stack is large enough for that many levels even in an unoptimised build. It is only
+/// address space: pages that are never touched cost nothing.
 const WORKER_STACK: usize = 128 << 20;
 
-/// Runs `job(0)`, … `job(jobs - 1)` on at most `max_workers` threads (by default one per processor).
+/// Runs `job(0)`, … `job(jobs - 1)` on at most `max_workers` threads (by default one for each
+/// processor).
 pub(super) fn run<T: Send>(
     jobs: usize,
     max_workers: Option<NonZeroUsize>,
@@ -39,7 +41,7 @@ pub(super) fn run<T: Send>(
             }
         }
     });
-    // Only if not even one thread could be had is anything left to do here.
+    // Jobs are left only if no thread could be started. Then this thread runs them.
     work();
     results
         .into_iter()
@@ -47,7 +49,7 @@ pub(super) fn run<T: Send>(
         .collect()
 }
 
-/// How many threads `jobs` jobs are worth.
+/// Returns the number of threads for this many jobs.
 pub(super) fn worker_count(jobs: usize, max_workers: Option<NonZeroUsize>) -> usize {
     let available = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     max_workers.unwrap_or(available).get().min(jobs)

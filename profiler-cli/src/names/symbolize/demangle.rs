@@ -1,7 +1,9 @@
-//! Strings of a binary made presentable: mangled names in, bounded, printable, shared strings out.
+//! Readable names from the strings of a binary. In: mangled names. Out: strings that are bounded,
+//! printable and shared.
 //!
-//! A name comes from a file that nobody vouches for, so none may leave this module longer than [`MAX_NAME_BYTES`] or
-//! with control characters in it. The same input always gives the same string, whichever thread asks first.
+//! Names come from files that are not trusted. So no name may leave this module longer than
+//! [`MAX_NAME_BYTES`], or with control characters in it. The same input always gives the same
+//! string, whichever thread is first.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -10,23 +12,23 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
-/// The longest function or file name that is kept; a longer one is cut at a character boundary.
+/// Bytes of the longest function or file name; a longer one is cut at a character boundary.
 pub(super) const MAX_NAME_BYTES: usize = 4096;
 
-/// A mangled name longer than this is not worth the demangler's time.
+/// Bytes of the longest mangled name that is demangled.
 const MAX_MANGLED_BYTES: usize = 64 << 10;
 
-/// All strings of one symbolization, each held once and shared by every thread and module.
+/// All strings of one symbolization. Each is held once, and shared by all threads and modules.
 #[derive(Default)]
-pub(super) struct Names {
+pub(super) struct NameInterner {
     strings: DashMap<Arc<str>, (), RandomState>,
-    /// PERF: the few thousand functions of a program come up in hundreds of thousands of frames, and demangling one
-    /// costs a microsecond.
+    /// PERF: the few thousand functions of a program occur in hundreds of thousands of frames, and
+    /// demangling one name takes a microsecond.
     functions: DashMap<Box<str>, Arc<str>, RandomState>,
 }
 
-impl Names {
-    /// The shared copy of `text`, bounded and printable.
+impl NameInterner {
+    /// Returns the shared copy of `text`, bounded and printable.
     pub(super) fn intern(&self, text: &str) -> Arc<str> {
         let text = presentable(text);
         if let Some(known) = self.strings.get(&*text) {
@@ -35,7 +37,8 @@ impl Names {
         Arc::clone(self.strings.entry(Arc::from(&*text)).or_insert(()).key())
     }
 
-    /// The name of a function as a person reads it, from the name that the linker or the debug info has for it.
+    /// Returns the readable name of a function, from its name in the symbol table or in the debug
+    /// info.
     pub(super) fn function(&self, raw: &str) -> Arc<str> {
         if let Some(known) = self.functions.get(raw) {
             return Arc::clone(&known);
@@ -48,30 +51,32 @@ impl Names {
     }
 }
 
-/// Whether `raw` carries the full path of a Rust item.
+/// Whether `raw` is a mangled Rust name, which holds the full path of an item.
 pub(super) fn is_mangled(raw: &str) -> bool {
     raw.len() <= MAX_MANGLED_BYTES && rustc_demangle::try_demangle(raw).is_ok()
 }
 
-/// The readable form of `raw`, without the hash; `raw` itself (without a symbol version) if it is not a Rust name.
+/// Returns the readable form of `raw`, without the hash. A name that is not Rust's stays as it is,
+/// but loses its symbol version.
 pub(super) fn demangle(raw: &str) -> Cow<'_, str> {
     if raw.len() <= MAX_MANGLED_BYTES
         && let Ok(name) = rustc_demangle::try_demangle(raw)
     {
-        let mut text = Bounded(String::new());
-        // An error says that the text is full, or that the name is broken half-way: what is there is the best there is.
+        let mut text = BoundedText(String::new());
+        // An error means that the text is full, or that the rest of the name is broken. The part
+        // before it is kept.
         let _ = write!(text, "{name:#}");
         return Cow::Owned(text.0);
     }
-    // `memcpy@@GLIBC_2.14`: the version is the linker's business.
+    // `memcpy@@GLIBC_2.14`: the version matters only to the linker.
     match raw.find('@') {
         Some(at) if at > 0 => Cow::Borrowed(&raw[..at]),
         _ => Cow::Borrowed(raw),
     }
 }
 
-/// The last path segment of a readable name without its generic arguments: `work` of `app::inner::work::<u8>`, `push` of
-/// `<alloc::vec::Vec<u8>>::push`.
+/// Returns the last path segment of a readable name, without generic arguments: `work` of
+/// `app::inner::work::<u8>`, `push` of `<alloc::vec::Vec<u8>>::push`.
 pub(super) fn last_segment(name: &str) -> &str {
     let mut depth = 0_i32;
     let (mut start, mut end) = (0, name.len());
@@ -83,7 +88,7 @@ pub(super) fn last_segment(name: &str) -> &str {
                 }
                 depth += 1;
             }
-            // The `>` of an arrow closes nothing.
+            // The `>` of an arrow, as in `fn(u8) -> u8`, closes no bracket.
             '>' if !name[..index].ends_with('-') => depth -= 1,
             ':' if depth == 0 => match name[index..].strip_prefix("::") {
                 Some(rest) if rest.starts_with('<') => end = end.min(index),
@@ -96,7 +101,8 @@ pub(super) fn last_segment(name: &str) -> &str {
     &name[start..end]
 }
 
-/// `text` cut to [`MAX_NAME_BYTES`], control characters replaced: a name must not be able to drive a terminal.
+/// Cuts `text` to [`MAX_NAME_BYTES`] and replaces control characters, which could control a
+/// terminal.
 fn presentable(text: &str) -> Cow<'_, str> {
     let text = &text[..text.floor_char_boundary(MAX_NAME_BYTES)];
     if text.chars().any(char::is_control) {
@@ -106,10 +112,10 @@ fn presentable(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-/// A text that refuses to grow beyond [`MAX_NAME_BYTES`]: a short mangled name can stand for megabytes.
-struct Bounded(String);
+/// A text that cannot grow beyond [`MAX_NAME_BYTES`]: a short mangled name can stand for megabytes.
+struct BoundedText(String);
 
-impl fmt::Write for Bounded {
+impl fmt::Write for BoundedText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = MAX_NAME_BYTES - self.0.len();
         self.0.push_str(&text[..text.floor_char_boundary(room)]);
@@ -144,13 +150,13 @@ mod tests {
 
     #[test]
     fn long_and_hostile_names_are_bounded() {
-        let names = Names::default();
+        let names = NameInterner::default();
         let long = "é".repeat(MAX_NAME_BYTES);
         let kept = names.intern(&long);
         assert!(kept.len() <= MAX_NAME_BYTES && long.starts_with(&*kept));
         assert_eq!(&*names.intern("a\x1b[31mb\n"), "a?[31mb?");
 
-        // A back reference doubles its target each time: small to write, huge to print.
+        // Each back reference doubles its target: a short name that is huge when it is printed.
         let mut bomb = String::from("_RIC1a");
         let mut at = 0;
         for _ in 0..40 {
@@ -171,7 +177,7 @@ mod tests {
 
     #[test]
     fn one_string_is_held_once() {
-        let names = Names::default();
+        let names = NameInterner::default();
         let first = names.function("_RNvC3app4main");
         let second = names.intern("app::main");
         assert!(Arc::ptr_eq(&first, &second));
@@ -198,7 +204,8 @@ mod tests {
         }
     }
 
-    /// The number format of back references: `_` is 0 and is appended by the caller, so `n` is written as `n - 1`.
+    /// Writes a number as back references have it: `_` alone is 0, so `n` is written as `n - 1`.
+    /// The caller appends the `_`.
     fn base62(number: usize) -> String {
         const DIGITS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
         let mut number = number - 1;
