@@ -1,5 +1,5 @@
-//! Closes the dump of a process that could not do so: takes the last records over from the sidecar and
-//! writes the trailer. In: a path, and how the process ended. Out: what was done.
+//! Closes the dump of a process that could not do so: takes the last records over from the sidecar
+//! and writes the trailer. In: a path, and how the process ended. Out: what was done.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -29,9 +29,9 @@ pub enum CloseOutcome {
     EndUnknown,
 }
 
-/// Closes the dump at `path` if its process did not. `ended` is the id of a process that is known to
-/// have ended; other processes may still be writing. `end` returns, for the process id in the dump,
-/// how that process ended.
+/// Closes the dump at `path` if its process did not. `ended` is the id of a process that is known
+/// to have ended; other processes may still be writing. `end` returns, for the process id in the
+/// dump, how that process ended.
 ///
 /// # Errors
 /// If the dump cannot be read or written.
@@ -81,7 +81,8 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
     Ok(CloseOutcome::ClosedNow(frames.len()))
 }
 
-/// Writes `parts` after the first `whole` bytes of the file, over any frame that was cut short there.
+/// Writes `parts` after the first `whole` bytes of the file, over any frame that was cut short
+/// there.
 fn append(file: &mut File, whole: u64, parts: &[&[u8]]) -> io::Result<()> {
     file.set_len(whole)?;
     file.seek(SeekFrom::Start(whole))?;

@@ -1,7 +1,7 @@
 //! Compresses a finished dump in its place: the same records in fewer bytes.
 //!
-//! The new file is written beside the dump, read back, and only then renamed over it. The dump stays
-//! as it was until that rename, so an error or an interruption at any moment loses nothing.
+//! The new file is written beside the dump, read back, and only then renamed over it. The dump
+//! stays as it was until that rename, so an error or an interruption at any moment loses nothing.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read};
@@ -106,7 +106,8 @@ pub fn compress_dump(
     Ok(CompressOutcome::Smaller { before: before.len(), after: done.bytes })
 }
 
-/// Creates a temporary file in the same folder, which only its owner can read. Dropping it removes it.
+/// Creates a temporary file in the same folder, which only its owner can read. Dropping it removes
+/// it.
 fn create_beside(target: &Path, folder: &Path) -> io::Result<NamedTempFile> {
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(target.file_name().unwrap_or_default());

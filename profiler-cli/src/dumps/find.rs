@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::open::writer_of;
 use crate::io_error::plain;
 
-/// Whether the name contains the process id, so that each process of a run writes a file of its own.
+/// Whether the name contains the process id, so that each process of a run writes a file of its
+/// own.
 pub fn has_pid_placeholder(pattern: &Path) -> bool {
     pattern.as_os_str().as_bytes().windows(2).any(|pair| pair == b"%p")
 }

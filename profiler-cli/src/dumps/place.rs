@@ -1,8 +1,8 @@
-//! Reserves the path to which a run writes its dump. In: the path. Out: a [`Reservation`], or the reason
-//! why no dump can be written there.
+//! Reserves the path to which a run writes its dump. In: the path. Out: a [`Reservation`], or the
+//! reason why no dump can be written there.
 //!
-//! An earlier dump at that path is renamed, and removed only when the new dump exists. So a program that
-//! cannot be started costs nobody a dump.
+//! An earlier dump at that path is renamed, and removed only when the new dump exists. So a program
+//! that cannot be started costs nobody a dump.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -20,15 +20,16 @@ use super::open::writer_of;
 use super::sidecar::{remove_sidecar, sidecar_path};
 use crate::io_error::plain;
 
-/// A path that is free for a new dump. Dropping the reservation puts the earlier files back, unless the
-/// new dump [was written](Reservation::discard_replaced).
+/// A path that is free for a new dump. Dropping the reservation puts the earlier files back, unless
+/// the new dump [was written](Reservation::discard_replaced).
 #[derive(Debug)]
 pub struct Reservation {
     /// The files that were renamed: the path that each had, and the path that it has now.
     aside: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Checks that the folder of the dump exists. A build that takes minutes can then fail at its start.
+/// Checks that the folder of the dump exists. A build that takes minutes can then fail at its
+/// start.
 ///
 /// # Errors
 /// If there is no such folder, or it cannot be listed.
@@ -53,8 +54,8 @@ fn pid_of_token(token: &[u8]) -> Option<Pid> {
 }
 
 impl Reservation {
-    /// Checks, before the program runs, that a dump can be written there, and renames the dump and the
-    /// sidecar that are there. `token` is the token of this run.
+    /// Checks, before the program runs, that a dump can be written there, and renames the dump and
+    /// the sidecar that are there. `token` is the token of this run.
     ///
     /// # Errors
     /// If the folder cannot be written, or the path has a file that must not be replaced.
@@ -129,8 +130,8 @@ fn aside_prefix(file: &Path) -> OsString {
 
 const ASIDE_SUFFIX: &str = ".before";
 
-/// Puts back the files that earlier runs had set aside and, because they were killed, could not put back
-/// themselves. If a newer file is there, removes the one that was set aside.
+/// Puts back the files that earlier runs had set aside and, because they were killed, could not put
+/// back themselves. If a newer file is there, removes the one that was set aside.
 fn put_back_files_of_killed_runs(folder: &Path, pattern: &Path) {
     for file in [pattern.to_owned(), sidecar_path(pattern)] {
         let prefix = aside_prefix(&file);
@@ -157,8 +158,8 @@ fn is_dump(path: &Path) -> bool {
     matches!(read, Ok(0)) || (read.is_ok() && first == MAGIC)
 }
 
-/// Whether the process that writes the dump still runs. Its lock alone does not tell: a forked child of
-/// that process shares the lock, and keeps it.
+/// Whether the process that writes the dump still runs. Its lock alone does not tell: a forked
+/// child of that process shares the lock, and keeps it.
 fn is_being_written(path: &Path) -> bool {
     let is_locked =
         File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)));

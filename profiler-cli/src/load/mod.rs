@@ -1,26 +1,36 @@
-//! From a dump file to a [`Profile`]. In: a path. Out: a loaded profile, or one line of error. Streams: memory follows
-//! live blocks and distinct stacks, never events; nothing in the file is trusted. Its numbers are looked up by hashes with a seed
-//! that it cannot know: values that were chosen to collide would each be compared with all others.
+//! From a dump file to a [`Profile`]. In: a path. Out: a loaded profile, or an error of one line.
+//!
+//! Streams: memory follows live blocks and distinct stacks, never events. Nothing in the file is
+//! trusted. Addresses and ids from the file are looked up in hash tables whose seed the file cannot
+//! know: else values chosen to collide would make each look-up compare with all of them.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`heap`] | the live set, and what one event does to it |
+//! | [`call_tree`], [`modules`] | the nodes of the call tree and the modules that contain them |
+//! | [`threads`] | the threads, and which of them are selected |
+//! | [`observers`] | one file for each analysis that sees the events and the live set |
+//! | [`replay`] | hands each record to those that it concerns |
 
-mod activations;
-mod contexts;
-mod curve;
+mod call_tree;
+mod heap;
 mod modules;
-mod peak;
+mod observers;
 mod replay;
-mod usage;
+mod threads;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use alloc_dump::read::Reader;
 use foldhash::HashSet;
 
+use self::replay::Replay;
 use crate::dumps::OnProgress;
 use crate::dumps::open::{DumpError, open_dump};
 use crate::dumps::sidecar::{SidecarRest, is_sidecar_gone};
 use crate::pattern::Pattern;
 use crate::profile::Profile;
-use replay::Replay;
 
 /// Why a dump cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -29,67 +39,87 @@ pub enum LoadError {
     /// The file cannot be opened, or is not a dump that this release can read.
     #[error(transparent)]
     Dump(#[from] DumpError),
-    /// No thread has such a name.
+    /// No thread has a name that matches.
     #[error("{path}: no thread matches '{pattern}'; there are: {names}")]
     NoThread {
-        /// The dump.
+        /// Path of the dump.
         path: PathBuf,
-        /// What was asked for.
+        /// The pattern for names of threads.
         pattern: String,
-        /// What there is.
+        /// Names of threads in the dump, separated by commas; at most 20.
         names: String,
     },
 }
 
-/// Loads a dump. With `threads`, what happened at each stack counts only events of threads whose name matches; totals
-/// are always those of the whole process.
+/// Loads a dump. With `threads`, stacks and lines count only the events of threads whose name
+/// matches. Totals are always those of the whole process.
 ///
 /// # Errors
 /// See [`LoadError`]. Damage inside a dump is not an error: it is counted in [`Profile::trust`].
 pub fn load(path: &Path, threads: Option<&Pattern>, progress: OnProgress<'_>) -> Result<Profile, LoadError> {
-    let Some(pattern) = threads else { return replay(path, None, progress) };
-    // A first pass for the names: a thread may get its name long after its first event.
-    let whole = replay(path, None, progress)?;
+    let Some(pattern) = threads else {
+        return Ok(replay_all(path, None, progress)?);
+    };
+    // The first pass is for the names: a thread may get its name long after its first event.
+    let whole = replay_all(path, None, progress)?;
     let selected = threads_named(path, &whole, pattern)?;
-    Ok(Profile { trust: whole.trust, ..replay(path, Some(selected), progress)? })
+    let profile = replay_all(path, Some(selected), progress)?;
+    Ok(Profile { trust: whole.trust, ..profile })
 }
 
-fn replay(
+fn replay_all(
     path: &Path,
     selected: Option<HashSet<u32>>,
     progress: OnProgress<'_>,
-) -> Result<Profile, LoadError> {
+) -> Result<Profile, DumpError> {
     let (mut reader, size) = open_dump(path)?;
-    let mut replay = Replay::new(*reader.header(), selected);
+    let mut replay = Replay::new(reader.header(), selected);
     let read_error = DumpError::reading(path);
     while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
-        replay.frame_begins(records.damage().dropped_bytes);
+        replay.begin_frame(records.damage().dropped_bytes);
         records.visit(|record| replay.record(record));
         progress(reader.position(), size);
     }
+    let rest = match reader.trailer() {
+        Some(_) => None,
+        None => SidecarRest::read(path, reader.header(), reader.next_seq()),
+    };
+    finish(path, size, &reader, replay, rest)
+}
+
+/// Adds the rest that the sidecar holds, and finishes the replay. `size` is the length of the dump
+/// that the reader has read, in bytes.
+fn finish<R: Read>(
+    path: &Path,
+    size: u64,
+    reader: &Reader<R>,
+    mut replay: Replay,
+    rest: Option<SidecarRest>,
+) -> Result<Profile, DumpError> {
     let mut loss = reader.damage();
     if reader.trailer().is_none() && is_sidecar_gone(path) {
-        replay.sidecar_is_gone();
+        replay.note_sidecar_gone();
     }
-    if reader.trailer().is_none()
-        && let Some(recovered) = SidecarRest::read(path, reader.header(), reader.next_seq())
-    {
-        let mut rest = Reader::new(recovered.dump.as_slice()).map_err(&read_error)?;
-        while let Some(records) = rest.next_frame().map_err(|error| read_error(error.into()))? {
-            replay.frame_begins(reader.damage().dropped_bytes);
+    if let Some(rest) = rest {
+        let read_error = DumpError::reading(path);
+        let mut frames = Reader::new(rest.dump.as_slice()).map_err(&read_error)?;
+        while let Some(records) = frames.next_frame().map_err(|error| read_error(error.into()))? {
+            replay.begin_frame(reader.damage().dropped_bytes);
             records.visit(|record| replay.record(record));
         }
-        replay.recovered(recovered.payload_bytes, recovered.stopped);
-        // What was cut short at the end of the dump is the frame that the sidecar has whole.
+        replay.note_recovered(rest.payload_bytes, rest.stopped);
+        // A frame that is cut short at the end of the dump is not lost: the sidecar has the whole
+        // of it.
         let cut = size.saturating_sub(reader.end_of_whole_frames());
         loss.dropped_frames -= u64::from(cut > 0).min(loss.dropped_frames);
         loss.dropped_bytes -= cut.min(loss.dropped_bytes);
-        loss.missing_frames += recovered.missing_frames;
-        loss.malformed_frames += rest.damage().malformed_frames;
+        loss.missing_frames += rest.missing_frames;
+        loss.malformed_frames += frames.damage().malformed_frames;
     }
     Ok(replay.finish(reader.trailer(), loss))
 }
 
+/// Returns the numbers of the threads whose name matches.
 fn threads_named(path: &Path, profile: &Profile, pattern: &Pattern) -> Result<HashSet<u32>, LoadError> {
     let matching = profile.threads.iter().filter(|thread| pattern.matches(&thread.name));
     let selected: HashSet<u32> = matching.map(|thread| thread.id).collect();
