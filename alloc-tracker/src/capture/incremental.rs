@@ -7,24 +7,23 @@
 //! the new frames at the leaf end have to be interned. Equal code and stack addresses alone would
 //! not be enough.
 //!
-//! An example. The recorded walk was `root main run parse string malloc`, and now `run` calls
-//! `print`:
+//! An example. In the recorded walk `run` had called `parse`; now it has called `print`:
 //!
 //! ```text
-//!   recorded    root   main   run    parse  string  malloc
-//!   new         root   main   run    print  malloc
+//!   recorded    root   start   main   run   parse   malloc
+//!   new         root   start   main   run   print   malloc
 //!
-//!   step        malloc: no recorded frame has its state
-//!   step        print:  no recorded frame has its state
-//!   step        run:    the recorded `run` has its state
-//!   compare     the words from `run` to the root: unchanged, so `root main run` are shared
-//!   intern      print, malloc
+//!   step        malloc, print: no recorded frame has such a state
+//!   step        run:  the recorded `run` has another return address, behind its call of `parse`
+//!   step        main: the recorded `main` has its state
+//!   compare     the words from `main` to the root: unchanged, so `root start main` are shared
+//!   intern      run, print, malloc
 //! ```
 //!
-//! If one of the words has changed, say one that led out of `main`, then `run` still is as recorded
-//! and has the caller `main`, but `main` has another caller. `run` is taken over as a new frame,
-//! and stepping goes on from `main`. The walk compares again when it meets another frame in a
-//! recorded state.
+//! If one of the compared words has changed, the recorded frames hold up to the one that it led out
+//! of. Say that word led out of `start`. Then `main` is copied from the recorded walk as a new
+//! frame, and stepping goes on from `start`, which has another caller now. The walk compares again
+//! when it meets another frame in a recorded state.
 //!
 //! Off the thread's own stack a word is read only after all words that led to it were found
 //! unchanged. So the walk never touches memory that a full walk would not touch.

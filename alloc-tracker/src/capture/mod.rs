@@ -7,13 +7,13 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | `incremental` | the walk: steps outwards, and shares what is unchanged since the recorded walk |
+//! | `incremental` | the walk: steps outwards, shares the unchanged part of the recorded walk |
 //! | `x86_64`, `aarch64`, `other` | one step outwards; everything that depends on the processor |
 //! | `code_address` | return addresses, and which address to look up for one |
 //! | `rule`, `rule_table` | an unwind rule in one word; all rules by code address |
 //! | `unwind_tables` | rules out of the unwind tables of the modules |
 //! | `full_rule` | a step by a rule that does not fit into a word |
-//! | `portable` | the walk by the platform's own unwinder, where there is no rule, and for checking |
+//! | `portable` | the walk by the platform's unwinder, where there is no rule and for checking |
 //! | `shim` | the compiler's functions around the allocator, which no stack shows |
 //! | `shortcut` | remembered paths from a leaf to a frame of the recorded walk |
 //! | `walker` | everything that a thread keeps between its walks |

@@ -120,15 +120,16 @@ impl RecordedWalk {
     ///                                      malloc  sp 0x7ec0  fp in register
     /// ```
     ///
-    /// By their states `start`, `main` and `parse` are other frames, though nothing in them has
-    /// changed. If the word at 0x7ed0 is what was read from 0x7f10, the three recorded frames and
-    /// the recorded word move to the slot 0x7ed0, and the new walk shares them.
+    /// By their states `start` and `main` are other frames, though nothing in them has changed. If
+    /// the word at 0x7ed0 is what was read from 0x7f10, both recorded frames and the recorded word
+    /// move to the slot 0x7ed0, and the new walk shares them. (`parse` is a new frame anyway: it
+    /// has called another function.)
     #[cold]
     #[inline(never)]
     fn move_fp_slot(&mut self, index: usize, frame: Frame, bounds: StackBounds) -> usize {
         let from = self.frames.get(index).and_then(Frame::fp_slot);
-        // Frames outside of this one read no word inside of it, except for the saved frame pointer.
-        // So a slot inside of this frame has no other reader.
+        // The words of this frame and of those outside of it lie above its stack pointer, except
+        // for the saved frame pointer. So a word below it is that frame pointer and nothing else.
         let slots = from.zip(frame.fp_slot()).filter(|(from, to)| *from < frame.sp && *to < frame.sp);
         let Some((from, to)) = slots else { return index };
         let (frames, words) = (self.frames.as_slice(), self.words.as_slice());

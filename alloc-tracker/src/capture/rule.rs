@@ -61,8 +61,8 @@ pub(super) enum CfaBase {
 /// - base: 1 for the frame pointer.
 /// - saved fp: how many words below the CFA the frame pointer was saved; 0 if it was not.
 ///
-/// Distances in words and in bytes need no division: a byte distance is a multiple of eight, so its
-/// lowest three bits are zero and make room for the fields below it.
+/// A distance needs no division to become words: it is stored in bytes, and the lowest three bits,
+/// which are zero in a multiple of eight, belong to the field below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackedRule(NonZeroU64);
 

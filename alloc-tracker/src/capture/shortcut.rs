@@ -12,13 +12,14 @@
 //!   root
 //! ```
 //!
-//! There are shortcuts on the thread's own stack only. Another stack may have gone, with a smaller
-//! one in its place, so that reading the path's words would be a fault.
+//! There are shortcuts on the thread's own stack only. Another stack may have been unmapped, with a
+//! smaller one in its place, so that reading the path's words would fault.
 //!
 //! A shortcut does not change the recorded walk. The frames that the recorded walk has inside of
-//! the join frame may be out of date then. That does no harm, because nothing of it is believed
-//! before it is compared. So a program that allocates and frees in turn at a few call sites keeps
-//! its recorded walk, where each walk would undo the other.
+//! the join frame may be out of date then. That does no harm, because none of them is believed
+//! before its words are compared. So a program that allocates and frees in turn at a few call sites
+//! keeps its recorded walk. Otherwise each of these walks would replace frames that the other one
+//! needs.
 //!
 //! In: the leaf's registers, new and recorded walks. Out: nodes. Allocates nothing; without memory
 //! for the table everything is walked.
@@ -60,7 +61,8 @@ struct Shortcut {
     node: u32,
     /// The index of the join frame in the recorded walk.
     join_index: u16,
-    /// 1 if the path depends on the value in the frame pointer register, else 0.
+    /// 1 if the path depends on the value in the frame pointer register, else 0. Not a `bool`,
+    /// because a slot must be a value whatever its bytes are.
     depends_on_fp_register: u8,
     /// How many groups of words the path has.
     groups: u8,

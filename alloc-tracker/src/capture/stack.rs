@@ -1,8 +1,8 @@
 //! The stacks that a thread runs on, and reading them.
 //!
 //! In: a stack pointer. Out: the bounds of its stack, and words between the stack pointer and the
-//! end. A word outside of the bounds is never read. The kernel is asked for a mapping only when a
-//! thread meets a stack for the first time.
+//! end. A word outside of the bounds is never read. The kernel is asked only about a stack that the
+//! thread does not remember.
 
 use super::code_address::ReturnAddress;
 use super::stack_word::read_word;
@@ -174,7 +174,7 @@ impl StackMappings {
 /// thread's own stack. The mapping of a fiber's stack may be unmapped before the thread ends, and a
 /// smaller one be mapped in its place; the thread's own one may not.
 ///
-/// Two anchors are known to lie directly above a thread's own stack. C libraries put a thread's
+/// Two anchors are known to lie above a thread's own stack. C libraries put a thread's
 /// thread-locals above its stack, in the same mapping. The kernel puts what a program is started
 /// with (the random bytes, among others) above the stack of the first thread.
 ///

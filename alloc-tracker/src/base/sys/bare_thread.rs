@@ -34,8 +34,8 @@ pub(crate) struct BareThread {
 
 impl BareThread {
     /// Starts `begin(run)` on this stack. The thread inherits the signals that the calling thread
-    /// has blocked. `None` if the kernel gives no thread, or if this C library does not keep `errno`
-    /// in the [`MAX_LOCALS_LEN`] bytes below the thread pointer.
+    /// has blocked. `None` if the kernel gives no thread, or if this C library does not keep
+    /// `errno` in the [`MAX_LOCALS_LEN`] bytes below the thread pointer.
     ///
     /// # Safety
     /// The stack must stay mapped until the thread has ended. The thread must use no thread-locals,

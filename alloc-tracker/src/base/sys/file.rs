@@ -16,6 +16,8 @@ use super::signals::BlockedSignals;
 pub(crate) struct File(i32);
 
 impl File {
+    /// Opens a file with these flags, and O_CLOEXEC; `mode` are the permissions of one that is
+    /// created.
     pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<File, Errno> {
         loop {
             // SAFETY: `path` is a C string.
