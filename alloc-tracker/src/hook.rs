@@ -1,15 +1,19 @@
-//! The four heap events, in the order of steps that makes a dump exact: count, walk the stack, record. In: the allocator's calls. Out: counts
-//! and recorded events. The only module that decides what is done with an event.
+//! The four heap events, in the order of steps that makes a dump exact: count, walk the stack,
+//! record. In: the allocator's calls. Out: counts and recorded events. The only module that decides
+//! what is done with an event.
 //!
-//! Runs inside the host's allocator calls: never panics, never allocates through the global allocator, never unwinds, leaves `errno` as
-//! it was.
+//! Runs inside the host's allocator calls: never panics, never allocates through the global
+//! allocator, never unwinds, leaves `errno` as it was.
 //!
-//! A free is recorded **before** the inner allocator gets the block back, and an allocation **after** the block was handed out. So in the
-//! dump an address is always freed before it is allocated again:
+//! A free is recorded **before** the inner allocator gets the block back, and an allocation
+//! **after** the block was handed out. So in the dump an address is always freed before it is
+//! allocated again:
 //!
 //! ```text
-//! thread A:  record free(0x1000) at 17      inner.dealloc(0x1000)
-//! thread B:                                                        inner.alloc() = 0x1000      record alloc(0x1000) at 23
+//! thread A:  record free(0x1000) at 17
+//!            inner.dealloc(0x1000)
+//! thread B:                               inner.alloc() = 0x1000
+//!                                         record alloc(0x1000) at 23
 //! ```
 //!
 //! A realloc does both, so it is recorded on both sides of the inner call.
@@ -18,7 +22,8 @@ use alloc_dump::thread_ring::HeapEventKind;
 
 use crate::base::mode::{self, COUNT, RECORD};
 use crate::base::sys::ErrnoGuard;
-use crate::capture::{EntryFrame, Shim};
+use crate::capture::Shim;
+pub(crate) use crate::capture::{EntryFrame, entry};
 use crate::recorder::{self, BeginEntry, BusyThread, HeapEvent, REENTRANT, ReallocBegin, THREADS};
 
 /// Flag: the block comes from `alloc_zeroed`.
@@ -26,18 +31,21 @@ pub(crate) const ZEROED: usize = 1;
 /// Flag: the allocator was declared to count from the first event on.
 pub(crate) const COUNTING: usize = 2;
 
-/// Called before a block is moved: from now on the inner allocator may give its address to another thread.
+/// Called before a block is moved: from now on the inner allocator may give its address to another
+/// thread. Returns what became of the first half of the event.
+///
+/// PERF: returns what fits into two registers; the old size is put beside it by [`after_realloc`].
 #[inline(never)]
-pub(crate) fn before_realloc(block: *mut u8, old_size: usize, flags: usize) -> ReallocBegin {
-    let old_size = old_size as u64;
+pub(crate) fn before_realloc(block: *mut u8, old_size: usize, flags: usize) -> BeginEntry {
     if mode::is_undecided() {
         decide_mode(flags);
     }
     if mode::current() & RECORD == 0 || recorder::is_left_behind_by_fork() {
-        return ReallocBegin { old_size, entry: BeginEntry::NotRecorded };
+        return BeginEntry::NotRecorded;
     }
-    let entry = THREADS.with(|mut busy| recorder::record_realloc_begin(busy.own(), block as u64, old_size));
-    ReallocBegin { old_size, entry: entry.unwrap_or(BeginEntry::NotRecorded) }
+    let begin =
+        |mut busy: BusyThread<'_>| recorder::record_realloc_begin(busy.own(), block as u64, old_size as u64);
+    THREADS.with(begin).unwrap_or(BeginEntry::NotRecorded)
 }
 
 /// Called after a block was allocated. `flags` may have [`ZEROED`] and [`COUNTING`].
@@ -56,14 +64,21 @@ pub(crate) fn before_dealloc(block: *mut u8, size: usize, flags: usize, entered:
     handle(HeapEventKind::Dealloc, block as u64, size as u64, &ReallocBegin::NONE, flags, entered);
 }
 
-/// Called after a block was moved, or could not be moved.
+/// Called after a block was moved, or could not be moved. `begun` is what [`before_realloc`] returned.
 #[inline(always)]
-pub(crate) fn after_realloc(begun: &ReallocBegin, new: *mut u8, size: usize, entered: &EntryFrame) {
+pub(crate) fn after_realloc(
+    begun: BeginEntry,
+    old_size: usize,
+    new: *mut u8,
+    size: usize,
+    entered: &EntryFrame,
+) {
     if new.is_null() {
-        return after_failed_realloc(begun.entry);
+        return after_failed_realloc(begun);
     }
     recorder::order_after_reads();
-    handle(HeapEventKind::ReallocEnd, new as u64, size as u64, begun, 0, entered);
+    let begun = ReallocBegin { old_size: old_size as u64, entry: begun };
+    handle(HeapEventKind::ReallocEnd, new as u64, size as u64, &begun, 0, entered);
 }
 
 #[cold]
@@ -76,8 +91,9 @@ fn after_failed_realloc(begun: BeginEntry) {
     }
 }
 
-/// PERF: one function for all kinds of events, in which the kind is a number that is stored, and no branch. The processor cannot
-/// predict which kind comes next, and code that is there once is in the nearest cache. The arguments are those that fit into registers.
+/// PERF: one function for all kinds of events, in which the kind is a number that is stored, and no
+/// branch. The processor cannot predict which kind comes next, and code that is there once is in
+/// the nearest cache. The arguments are those that fit into registers.
 #[inline(never)]
 fn handle(
     kind: HeapEventKind,
@@ -87,7 +103,8 @@ fn handle(
     flags: usize,
     entered: &EntryFrame,
 ) {
-    // PERF: a recording without counting is the usual case. Everything in there that may change `errno` guards it itself.
+    // PERF: a recording without counting is the usual case. Everything in there that may change
+    // `errno` guards it itself.
     if mode::current() & !mode::WHOLE == RECORD
         && !recorder::is_left_behind_by_fork()
         && let Some(thread) = THREADS.own()
@@ -107,11 +124,13 @@ fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
     let _errno = ErrnoGuard::new();
     decide_mode(flags);
     if mode::is_undecided() {
-        // Another thread is deciding just now. If it decides to record, this event came before the first one of the recording.
+        // Another thread is deciding just now. If it decides to record, this event came before the
+        // first one of the recording.
         recorder::count_lost(1);
     }
     if mode::current() & RECORD != 0 {
-        // Outside of the hook: a child cannot begin a recording of its own while its thread is in the hook.
+        // Outside of the hook: a child cannot begin a recording of its own while its thread is in
+        // the hook.
         recorder::is_left_behind_by_fork();
     }
     if mode::current() & (RECORD | COUNT) == 0 {

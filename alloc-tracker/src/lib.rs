@@ -1,6 +1,6 @@
-//! A global allocator that can record every allocation and every free of a program, each with its full stack, its
-//! time and its thread, into a dump that `profiler-cli` turns into summaries, line tables, leak reports and
-//! flamegraphs.
+//! A global allocator that can record every allocation and every free of a program, each with its
+//! full stack, its time and its thread, into a dump that `profiler-cli` turns into summaries, line
+//! tables, leak reports and flamegraphs.
 //!
 //! ```
 //! use alloc_tracker::AllocTracker;
@@ -16,7 +16,8 @@
 //! A program that links this crate is not profiled until somebody asks:
 //!
 //! - `profiler-cli run -- PROGRAM ARGS…`, or
-//! - `ALLOC_TRACKER=trace ALLOC_TRACKER_OUT=FILE PROGRAM ARGS…` (`%p` in `FILE` is the process id), or
+//! - `ALLOC_TRACKER=trace ALLOC_TRACKER_OUT=FILE PROGRAM ARGS…` (`%p` in `FILE` is the process id),
+//!   or
 //! - in code, a [`Profiler`] guard around the part that matters.
 //!
 //! Until then every call costs one relaxed load, a branch and a jump on top of the inner allocator.
@@ -25,21 +26,34 @@
 //! | --- | --- |
 //! | `ALLOC_TRACKER` | `trace`: record a dump; `count`: only keep [`stats`]; `off` or unset: nothing |
 //! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory |
-//! | `ALLOC_TRACKER_ON_FULL` | `block` (default) or `drop`: a thread that records faster than can be written waits, or its events are counted as lost |
-//! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a helper thread writes the dump; `caller`: the program's own threads do |
-//! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): what is not in the dump yet is in a file beside it; `memory`: in one in `/dev/shm`, as it is always on file systems that copy on write, such as btrfs |
+//! | `ALLOC_TRACKER_ON_FULL` | what a thread does when its ring buffer is full: `block` (default): it waits; `drop`: its event is counted as lost |
+//! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a drain thread writes the dump; `caller`: the program's own threads do |
+//! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar, with everything that is not in the dump yet, is a file beside the dump; `memory`: it is in `/dev/shm`, as it always is on copy-on-write file systems such as btrfs |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count what differs |
 //!
-//! For tests and services there are exact counts without a dump: [`measure`], [`Region`] and [`stats`].
+//! For tests and services there are exact counts without a dump: [`measure`], [`Region`] and
+//! [`stats`].
 //!
 //! # Implementation
 //!
-//! `allocator` forwards to `hook`, which counts (`counters`), walker the stack (`capture`: incrementally and verified),
-//! interns new frames (`tree`, `modules`) and stores the event, timestamped (`clock`), in the thread's own ring (`sidecar`).
-//! `recorder` drains all rings, in order, into the dump (`sink`). Nothing on this way allocates through the global
-//! allocator, takes a lock that application code can hold, panics or unwinds. What the tracker needs for itself is mapped
-//! memory (`sys`). Linux only, for now.
+//! The allocator (`api`) forwards to the `hook`, which counts, walker the stack (`capture`) and
+//! records. The `recorder` stores the event, with a timestamp, in the thread's own ring buffer
+//! (`output`). New frames are interned in the call `tree`; `modules` knows which files have code
+//! where. A drain thread moves the entries of all rings, in order, into the dump. On this way
+//! nothing allocates through the global allocator, takes a lock that application code can hold,
+//! panics or unwinds. The tracker's own tables are in mapped memory (`base::sys`). Linux only, for
+//! now.
+//!
+//! The crate is cut into rooms whose imports point one way:
+//!
+//! ```text
+//! api       -> hook, recorder
+//! hook      -> capture, recorder
+//! recorder  -> capture, tree, modules, thread, output
+//! capture   -> tree, modules, thread
+//! all       -> base
+//! ```
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

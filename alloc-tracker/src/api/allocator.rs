@@ -1,12 +1,14 @@
-//! The public face of the hook: four methods, forwarded. Everything else happens behind [`mode::is_active`].
+//! The public face of the hook: the four methods of an allocator. In: the program's calls. Out: the
+//! same calls, to the inner allocator, and the events, to the hook. Everything but forwarding
+//! happens behind [`mode::is_active`]. Never panics, never unwinds.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use crate::base::mode;
-use crate::capture::{EntryFrame, entry};
-use crate::hook;
+use crate::hook::{self, EntryFrame, entry};
 
-/// A global allocator that passes every call on to `A` and, while a recording or a count is on, notes it.
+/// A global allocator that forwards every call to `A` and, while a recording or a count is on,
+/// records or counts the call.
 ///
 /// ```
 /// use alloc_tracker::AllocTracker;
@@ -22,10 +24,12 @@ use crate::hook;
 /// ```
 ///
 /// # What is counted
-/// The calls that reach this allocator, with the sizes that were asked for. Not counted: what C code allocates with
-/// `malloc`, what the allocator adds for itself, memory that is mapped directly, and allocations that the compiler
-/// removes because nothing observes them. (Wrapping an allocator may in turn keep a few allocations that would
-/// have been removed.) `alloc_zeroed` is passed on as such, so pages that the kernel hands out zeroed stay untouched.
+/// The calls that reach this allocator, with the sizes that the program asked for. Not counted:
+/// blocks that C code allocates with `malloc`, bytes that the inner allocator adds for itself,
+/// memory that is mapped directly, and allocations that the compiler removes because nothing
+/// observes them. (Wrapping an allocator may in turn keep a few allocations that would have been
+/// removed.) `alloc_zeroed` is forwarded as such, so pages that the kernel provides zeroed stay
+/// untouched.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AllocTracker<A = System> {
     inner: A,
@@ -53,8 +57,9 @@ impl<A> AllocTracker<A> {
         AllocTracker { inner, counting: false }
     }
 
-    /// Counts from the first event of the process on, so that [`stats`](crate::stats) covers all of it. Without this
-    /// the count begins when [`stats`](crate::stats) or a [`Region`](crate::Region) first asks for it.
+    /// Counts from the first event of the process on, so that [`stats`](crate::stats) covers all of
+    /// it. Otherwise the count begins when [`stats`](crate::stats) or a [`Region`](crate::Region)
+    /// is first used.
     ///
     /// ```
     /// use alloc_tracker::AllocTracker;
@@ -80,8 +85,9 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         if self.counting { hook::COUNTING } else { 0 }
     }
 
-    // PERF: apart from the four methods, so that these keep nothing over the inner call when nothing is on: then they
-    // are a load, a branch and a jump. The allocator itself comes last: the other arguments stay in their registers.
+    // PERF: apart from the four methods, so that the methods need no stack frame when nothing is
+    // on: they are a load, a branch and a jump then. The allocator itself is the last argument: the
+    // other arguments stay in their registers.
 
     entry! {
         fn tracked_alloc(size: usize, align: usize, this: &Self; "rcx", "x3") -> *mut u8 => alloc_for
@@ -143,21 +149,22 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         // SAFETY: the caller's own promise.
         let moved =
             unsafe { this.inner.realloc(block, Layout::from_size_align_unchecked(size, align), new_size) };
-        hook::after_realloc(&begun, moved, new_size, entered);
+        hook::after_realloc(begun, size, moved, new_size, entered);
         moved
     }
 }
 
-/// Keeps the call before it from becoming a jump: these methods may be inlined into the program's own function, whose
-/// frame would then be gone when the stack is walked, and what it frees at its end would be its caller's.
+/// Keeps the call before it from becoming a jump. These methods may be inlined into a function of
+/// the program. If its last call were a jump, the function's frame would be gone when the stack is
+/// walked, and blocks that it frees at its end would count for its caller.
 #[inline(always)]
 fn keep_frame() {
     // SAFETY: no instruction at all.
     unsafe { std::arch::asm!("", options(nomem, nostack, preserves_flags)) };
 }
 
-// SAFETY: every call goes to the inner allocator with the caller's own arguments, and its result is returned as it is;
-// the hook never unwinds and never allocates through the global allocator.
+// SAFETY: every call goes to the inner allocator with the caller's own arguments, and its result is
+// returned unchanged. The hook never unwinds and never allocates through the global allocator.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

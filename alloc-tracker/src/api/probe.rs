@@ -1,8 +1,9 @@
-//! What an annotated function tells the recorder while it runs: that it began, which line it has reached, that it is over. In: calls that
-//! `#[profile]` has put into the function. Out: entries in the thread's ring, in order with the thread's heap events.
+//! What an annotated function tells the recorder while it runs: that it began, which line it has
+//! reached, that it is over. In: calls that `#[profile]` has put into the function. Out: entries in
+//! the thread's ring, in order with the thread's heap events.
 //!
-//! Without a recording each probe is a load and a branch. Never allocates, never panics, never waits except for room in the ring, as an
-//! event does.
+//! Without a recording each probe is a load and a branch. Never allocates, never panics, never
+//! waits except for room in the ring, as an event does.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,9 +15,9 @@ use alloc_dump::record::LINE_AGAIN;
 use crate::base::mode::{self, RECORD};
 use crate::recorder::{self, ActivationId, AnnotatedFunction};
 
-/// Puts a named mark into the recording at this moment of the calling thread: `profiler-cli summary` shows the mark with its time and
-/// the live heap, `profiler-cli timeline` draws it. Without a recording it does nothing. The first 65,536 bytes of the name are
-/// kept.
+/// Puts a named mark into the recording at this moment of the calling thread: `profiler-cli
+/// summary` shows the mark with its time and the live heap, `profiler-cli timeline` draws it.
+/// Without a recording it does nothing. The first 65,536 bytes of the name are kept.
 ///
 /// ```
 /// alloc_tracker::mark("everything is loaded");
@@ -54,15 +55,17 @@ impl Function {
         }
     }
 
-    /// Returns an iterator that reaches this line each time it is asked for the next item: the head of a `for`. For the first item it does
-    /// so only with `again`, because the statement itself has just reached the line.
+    /// Returns an iterator that reaches this line each time it is asked for the next item: the head
+    /// of a `for`. For the first item it does so only with `again`, because the statement itself
+    /// has just reached the line.
     #[inline]
     #[track_caller]
     pub fn each<I: IntoIterator>(&'static self, line: u32, again: bool, of: I) -> Each<I::IntoIter> {
         Each { iterator: of.into_iter(), function: self, line, again }
     }
 
-    /// Returns a guard that goes back to the line where the activation is now when it is dropped: a closure is called meanwhile.
+    /// Returns a guard that goes back to the line where the activation is now when it is dropped: a
+    /// closure is called meanwhile.
     #[inline]
     pub fn aside(&'static self) -> Aside {
         let line = if is_recording() { self.line_now() } else { None };
@@ -82,15 +85,16 @@ impl Function {
         At
     }
 
-    /// Reaches this line after the value was evaluated, and returns the value: the end of a block whose locals are still there.
+    /// Reaches this line after the value was evaluated, and returns the value: the end of a block
+    /// whose locals are still there.
     #[inline]
     pub fn closing<T>(&'static self, line: u32, value: T) -> T {
         self.line(line);
         value
     }
 
-    /// Returns a guard that reaches this line when it is dropped, unless by a panic. It is the last local of a block, so it is dropped
-    /// before all others.
+    /// Returns a guard that reaches this line when it is dropped, unless by a panic. It is the last
+    /// local of a block, so it is dropped before all others.
     #[inline]
     pub fn closes(&'static self, line: u32) -> Closing {
         let panicking = is_recording() && std::thread::panicking();
@@ -124,7 +128,8 @@ pub struct Activation {
 }
 
 impl Activation {
-    /// Tells that the thread no longer runs the activation. `ended` is false if it will go on later.
+    /// Tells that the thread no longer runs the activation. `ended` is false if it will go on
+    /// later.
     #[inline]
     fn leave(&self, ended: bool) {
         if let Some(id) = self.id {
@@ -184,15 +189,17 @@ impl Drop for Aside {
 pub struct Closing {
     function: &'static Function,
     line: u32,
-    /// Whether the thread was unwinding already when the block began: a destructor has called the function.
+    /// Whether the thread was unwinding already when the block began: a destructor has called the
+    /// function.
     panicking: bool,
-    /// How often the block may have been left, minus how often it was not. One thread at a time uses it. It is atomic because a future
-    /// that holds the guard may have to be `Sync`.
+    /// How often the block may have been left, minus how often it was not. One thread at a time
+    /// uses it. It is atomic because a future that holds the guard may have to be `Sync`.
     leaving: AtomicU32,
 }
 
 impl Closing {
-    /// Notes that the use of this value, a `?` for example, may leave the block; the block's end is then not reached.
+    /// Notes that the use of this value, a `?` for example, may leave the block; the block's end is
+    /// then not reached.
     #[inline]
     pub fn may_leave<T>(&self, value: T) -> T {
         self.leaving.store(self.leaving.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -252,7 +259,8 @@ impl<F: Future> Future for Polled<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        // SAFETY: `body` stays where it is until it is dropped there, below or in `drop`. The other fields may move.
+        // SAFETY: `body` stays where it is until it is dropped there, below or in `drop`. The other
+        // fields may move.
         let (mut body, function, activation) = unsafe {
             let this = self.get_unchecked_mut();
             (Pin::new_unchecked(&mut this.body), this.function, &mut this.activation)
@@ -303,7 +311,8 @@ impl Drop for PolledActivation<'_> {
     }
 }
 
-/// Whether a recording runs. PERF: without one, this load and its branch are all that a probe costs.
+/// Whether a recording runs. PERF: without one, this load and its branch are all that a probe
+/// costs.
 #[inline(always)]
 fn is_recording() -> bool {
     mode::current() & RECORD != 0

@@ -1,4 +1,5 @@
-//! Recording a part of a program, from code. In: where the dump goes. Out: a guard that ends the recording.
+//! Recording a part of a program, from code. In: where the dump goes. Out: a guard that ends the
+//! recording.
 
 use std::fmt;
 use std::io;
@@ -10,7 +11,8 @@ use crate::base::mode::{self, WHOLE};
 use crate::base::settings::Settings;
 use crate::recorder;
 
-/// A recording that was begun by code. When this guard is dropped the recording ends and its dump is closed.
+/// A recording that was begun by code. When this guard is dropped the recording ends and its dump
+/// is closed.
 ///
 /// ```
 /// use alloc_tracker::{AllocTracker, Profiler};
@@ -43,13 +45,15 @@ impl Profiler {
     /// Ends the recording and closes the dump.
     ///
     /// # Errors
-    /// The dump could not be written, at its end or before. What was recorded until then stays readable.
+    /// The dump could not be written, at its end or before. What was recorded until then stays
+    /// readable.
     pub fn finish(mut self) -> io::Result<()> {
         self.end()
     }
 
-    /// Whether this guard's dump is being written. False if the whole process is being recorded already, by
-    /// `profiler-cli run` or by `ALLOC_TRACKER=trace`: the guard then does nothing and that recording goes on.
+    /// Whether this guard's dump is being written. False if the whole process is being recorded
+    /// already, by `profiler-cli run` or by `ALLOC_TRACKER=trace`: the guard then does nothing and
+    /// that recording goes on.
     pub fn owns_recording(&self) -> bool {
         self.recording.is_some()
     }
@@ -74,19 +78,20 @@ pub struct ProfilerBuilder {
 }
 
 impl ProfilerBuilder {
-    /// Sets the path of the dump; `%p` in it becomes the process id. An existing dump is replaced, any other file is left
-    /// alone. The default is `PROGRAM.PID.alloc` in the working directory.
+    /// Sets the path of the dump; `%p` in it becomes the process id. An existing dump is replaced,
+    /// any other file is left alone. The default is `PROGRAM.PID.alloc` in the working directory.
     pub fn output(mut self, path: impl AsRef<Path>) -> ProfilerBuilder {
         self.output = Some(path.as_ref().to_path_buf());
         self
     }
 
-    /// Begins to record. The recording does not know the blocks that exist already; when they are freed, that is counted
-    /// separately. If the whole process is being recorded already, the guard does nothing (see
-    /// [`Profiler::owns_recording`]).
+    /// Begins to record. The recording does not know the blocks that exist already; when they are
+    /// freed, that is counted separately. If the whole process is being recorded already, the guard
+    /// does nothing (see [`Profiler::owns_recording`]).
     ///
     /// # Errors
-    /// [`StartError`] if the dump cannot be created, or if another guard's recording is still running.
+    /// [`StartError`] if the dump cannot be created, or if another guard's recording is still
+    /// running.
     pub fn start(self) -> Result<Profiler, StartError> {
         if mode::is_undecided() {
             recorder::decide(false, false);

@@ -1,12 +1,12 @@
-//! Exact counts without a dump, for tests and services. In: the counters of all threads. Out: [`Stats`] and [`Change`].
-//! Asking never locks and never allocates.
+//! Exact counts without a dump, for tests and services. In: the counters of all threads. Out:
+//! [`Stats`] and [`Change`]. Asking never locks and never allocates.
 
 use std::marker::PhantomData;
 
 use crate::recorder::{self, Counts};
 
-/// What the process has allocated and freed through [`AllocTracker`](crate::AllocTracker) since counting began.
-/// All bytes are sizes that the program asked for.
+/// What the process has allocated and freed through [`AllocTracker`](crate::AllocTracker) since
+/// counting began. All bytes are sizes that the program asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -20,7 +20,8 @@ pub struct Stats {
     pub allocated_bytes: u64,
     /// Bytes of all deallocations and the old sizes of all reallocations.
     pub freed_bytes: u64,
-    /// Bytes allocated and not freed. Below zero if blocks were freed that are older than the count.
+    /// Bytes allocated and not freed. Below zero if blocks were freed that are older than the
+    /// count.
     pub live_bytes: i64,
     /// Blocks allocated and not freed. Below zero for the same reason.
     pub live_blocks: i64,
@@ -57,7 +58,8 @@ pub fn stats() -> Stats {
     }
 }
 
-/// What one thread allocated and freed between two moments. All bytes are sizes that the program asked for.
+/// What one thread allocated and freed between two moments. All bytes are sizes that the program
+/// asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {
@@ -79,7 +81,8 @@ impl Change {
         self.allocated_bytes.wrapping_sub(self.freed_bytes) as i64
     }
 
-    /// Returns allocations minus deallocations: by how many blocks this thread has changed the heap.
+    /// Returns allocations minus deallocations: by how many blocks this thread has changed the
+    /// heap.
     pub fn net_blocks(&self) -> i64 {
         self.allocations.wrapping_sub(self.deallocations) as i64
     }
@@ -91,8 +94,9 @@ impl Change {
     }
 }
 
-/// A stretch of one thread's time, from [`Region::new`] on. It works with and without a recording, and is cheap to begin
-/// and to read. A region belongs to its thread, so it cannot be sent to another.
+/// A stretch of one thread's time, from [`Region::new`] on. It works with and without a recording,
+/// and is cheap to begin and to read. A region belongs to its thread, so it cannot be sent to
+/// another.
 ///
 /// ```
 /// # #[global_allocator]
@@ -119,15 +123,16 @@ impl Region {
         Region { begin, _this_thread: PhantomData }
     }
 
-    /// Returns what this thread has allocated and freed since the region began. A signal handler that has interrupted
-    /// the allocator gets zeros.
+    /// Returns what this thread has allocated and freed since the region began. A signal handler
+    /// that has interrupted the allocator gets zeros.
     pub fn change(&self) -> Change {
         recorder::counts_of_this_thread()
             .map_or_else(Change::default, |now| Change::between(&self.begin, &now))
     }
 }
 
-/// Calls `f` and returns its result, with what `f` and its callees have allocated and freed on this thread.
+/// Calls `f` and returns its result, with what `f` and its callees have allocated and freed on this
+/// thread.
 ///
 /// ```
 /// # #[global_allocator]

@@ -1,8 +1,20 @@
-//! Stamps: what orders the events of all threads, and what tells their times. In: nothing. Out: a number that
-//! never goes back, for any two events of which one happened before the other. Never locks.
+//! Timestamps: they order the events of all threads and give their times. In: the processor's
+//! counter or the kernel's clock. Out: numbers such that of two events, one of which happened
+//! before the other, the earlier one never has the later timestamp. Never locks, never allocates.
 //!
-//! On x86-64 it is the processor's time timestamp counter, where the kernel itself keeps time by it: it has then checked that
-//! all processors count alike. Everywhere else it is the kernel's monotonic clock.
+//! On x86-64 a timestamp is the processor's time stamp counter, provided that the kernel itself
+//! keeps time by that counter: the kernel has then checked that all processors count alike.
+//! Everywhere else it is the kernel's monotonic clock.
+//!
+//! The processor may read the counter before it has finished the loads that stand before it in
+//! the program. [`order_after_reads`] forbids that where it matters:
+//!
+//! ```text
+//! thread A:  timestamp 17 for free(0x1000)       inner.dealloc(0x1000)
+//! thread B:  inner.alloc() = 0x1000 (reads what A has written)
+//!            order_after_reads()                 without it the counter might be read earlier,
+//!            timestamp 23 for alloc(0x1000)      as 16: the block allocated before its free
+//! ```
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -10,17 +22,18 @@ use alloc_dump::sidecar::Commit;
 
 use crate::base::sys;
 
-/// A timestamp: no later than whatever this thread writes from now on, and no earlier than what it had read before it last called
-/// [`order_after_reads`].
+/// Returns a timestamp. It is no later than anything that this thread writes from now on, and no
+/// earlier than anything that it had read before it last called [`order_after_reads`].
 pub(crate) fn timestamp() -> u64 {
-    // Never below zero: the counter may have been set back while the machine slept, until `adjust` notices.
+    // Never below zero: the counter may have been set back while the machine slept, and `adjust`
+    // has not noticed yet.
     now().max(0).cast_unsigned()
 }
 
-/// The same, and later than that timestamp.
+/// Returns a timestamp that is later than `last`.
 #[inline(always)]
 pub(crate) fn timestamp_after(last: u64) -> u64 {
-    // PERF: one comparison for that and for what may lie below zero.
+    // PERF: one comparison for this and for a counter below zero.
     now().max(last.cast_signed() + 1).cast_unsigned()
 }
 
@@ -32,9 +45,11 @@ fn now() -> i64 {
     kernel().cast_signed()
 }
 
-/// Stamps that are taken from now on are no earlier than whatever this thread has read before.
+/// Makes timestamps that are taken from now on no earlier than anything that this thread has read
+/// before.
 ///
-/// PERF: a fence waits for all that was begun before it, so it stands as early as it can, with as little before it.
+/// PERF: the fence waits for everything that was begun before it, so callers put it as early as
+/// they can, with as little as possible before it.
 #[inline(always)]
 pub(crate) fn order_after_reads() {
     // The kernel's clock has its own fence.
@@ -43,8 +58,8 @@ pub(crate) fn order_after_reads() {
     }
 }
 
-/// Decides what the timestamps of this process are, and begins to count them. Called once for each recording, before its
-/// first event.
+/// Decides what the timestamps of this process are, and begins to count them. Called once for each
+/// recording, before its first event.
 pub(crate) fn start() {
     if SOURCE.load(Ordering::Relaxed) == UNDECIDED {
         SOURCE.store(if counter::is_reliable() { COUNTER } else { KERNEL }, Ordering::Relaxed);
@@ -54,7 +69,7 @@ pub(crate) fn start() {
     BASE.store(timestamp(), Ordering::Relaxed);
 }
 
-/// How timestamps become times.
+/// Converts timestamps into times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     /// Timestamp and nanoseconds at the start.
@@ -66,7 +81,8 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// Time zero is now. PERF: takes some tens of microseconds.
+    /// Makes this moment time zero. PERF: takes some tens of microseconds, to measure how fast the
+    /// counter runs.
     pub(crate) fn new() -> Scale {
         let origin = moment();
         let mut scale = Scale { origin, latest: origin, rate: 0 };
@@ -75,7 +91,8 @@ impl Scale {
         scale
     }
 
-    /// Measures anew how fast timestamps pass. A counter that was set back goes on from where it was.
+    /// Measures again how fast timestamps pass. If the counter was set back, timestamps continue
+    /// from the last measurement.
     pub(crate) fn adjust(&mut self) {
         let mut now = moment();
         if now.0 < self.latest.0 {
@@ -88,20 +105,20 @@ impl Scale {
         self.rate = ((u128::from(ns) << 32) / (u128::from(steps) * 1000)).try_into().unwrap_or(u64::MAX);
     }
 
-    /// The time of a timestamp, as a sidecar has to know it.
+    /// Writes the conversion into a commit, for whoever reads the sidecar.
     pub(crate) fn write_to(&self, commit: &mut Commit) {
         commit.timestamp = self.latest.0;
         commit.us = self.latest.1.saturating_sub(self.origin.1) / 1000;
         commit.rate = self.rate;
     }
 
-    /// Microseconds since time zero.
+    /// Returns the microseconds since time zero.
     pub(crate) fn now_us(&self) -> u64 {
         sys::clock_ns(libc::CLOCK_MONOTONIC).saturating_sub(self.origin.1) / 1000
     }
 }
 
-/// A timestamp and the kernel's time at the same moment, as nearly as can be.
+/// Returns a timestamp and the kernel's time, taken as nearly as possible at the same moment.
 fn moment() -> (u64, u64) {
     let early = timestamp();
     let ns = sys::clock_ns(libc::CLOCK_MONOTONIC);
@@ -110,14 +127,14 @@ fn moment() -> (u64, u64) {
     (early + late.saturating_sub(early) / 2, ns)
 }
 
-/// The timestamp of this moment is to be this one.
+/// Makes this the timestamp of the present moment.
 #[cold]
 fn continue_from(timestamp: u64) {
     let now = match SOURCE.load(Ordering::Relaxed) {
         COUNTER => counter::read(),
         _ => sys::clock_ns(libc::CLOCK_MONOTONIC),
     };
-    // Below zero if the counter shows less than that; what it is taken from wraps as well.
+    // Below zero if the counter shows less than the timestamp. The subtraction in `now` wraps too.
     BASE.store(now.wrapping_sub(timestamp), Ordering::Relaxed);
 }
 
@@ -129,13 +146,13 @@ const UNDECIDED: u8 = 0;
 const COUNTER: u8 = 1;
 const KERNEL: u8 = 2;
 
-/// What the counter showed at the start: timestamps are small numbers.
+/// The counter at the start of the recording, so that timestamps are small numbers.
 #[unsafe(link_section = "alloc_tracker_hot")]
 static BASE: AtomicU64 = AtomicU64::new(0);
 
 #[cold]
 fn kernel() -> u64 {
-    // PERF: ordered by the kernel, with its own fence.
+    // The kernel orders its clock with a fence of its own.
     sys::clock_ns(libc::CLOCK_MONOTONIC).wrapping_sub(BASE.load(Ordering::Relaxed))
 }
 
@@ -146,21 +163,22 @@ mod counter {
     #[inline(always)]
     pub(super) fn read() -> u64 {
         let (low, high): (u64, u64);
-        // SAFETY: reads a counter. Not `nomem`: the compiler must not move stores of the caller's over it.
+        // SAFETY: reads a counter. Not `nomem`: the compiler must not move the caller's stores
+        // across it.
         unsafe {
             std::arch::asm!("rdtsc", out("rax") low, out("rdx") high, options(nostack, preserves_flags))
         };
         high << 32 | low
     }
 
-    /// Everything that was read before has been read.
+    /// Waits until all earlier reads are done.
     #[inline(always)]
     pub(super) fn fence() {
         // SAFETY: SSE2 is part of x86-64.
         unsafe { std::arch::x86_64::_mm_lfence() };
     }
 
-    /// Whether the counter runs evenly and the kernel relies on it.
+    /// Whether the counter runs evenly, and the kernel keeps time by it.
     pub(super) fn is_reliable() -> bool {
         const INVARIANT: u32 = 1 << 8;
         let leaf = std::arch::x86_64::__cpuid(0x8000_0000);
@@ -174,10 +192,11 @@ mod counter {
             let mut names = buffer.get(..len).unwrap_or_default().split(u8::is_ascii_whitespace);
             names.any(|name| clocks.contains(&name))
         };
-        // With the last two the kernel reads the counter through its hypervisor's correction, the same for all.
+        // With the last two the kernel reads the counter through its hypervisor's correction, the
+        // same for all.
         let current = c"/sys/devices/system/clocksource/clocksource0/current_clocksource";
         let from_counter = names_one(current, &[b"tsc", b"kvm-clock", b"hyperv_clocksource_tsc_page"]);
-        // One that the kernel has found to differ between processors is not to be had any more.
+        // The kernel takes the counter off this list if it differs between processors.
         let available = c"/sys/devices/system/clocksource/clocksource0/available_clocksource";
         from_counter && names_one(available, &[b"tsc"])
     }
@@ -198,18 +217,16 @@ mod counter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ALONE;
     use super::*;
-    use std::sync::Mutex;
     use std::sync::atomic::AtomicU64;
 
-    /// The clock is the process's: whoever starts it must be alone.
-    static ALONE: Mutex<()> = Mutex::new(());
-
-    /// What one thread has read before it hands over is never later than what the next one reads after it has taken over.
+    /// Two threads hand a baton to each other. No timestamp after a handover is earlier than one
+    /// before.
     #[test]
-    fn stamps_follow_what_happened_before() {
+    fn timestamps_are_in_the_order_of_what_happened() {
         static BATON: AtomicU64 = AtomicU64::new(0);
-        static STAMP: AtomicU64 = AtomicU64::new(0);
+        static LATEST: AtomicU64 = AtomicU64::new(0);
         let _alone = ALONE.lock();
         start();
         std::thread::scope(|scope| {
@@ -224,8 +241,8 @@ mod tests {
                         }
                         order_after_reads();
                         let now = timestamp();
-                        assert!(now >= STAMP.load(Ordering::Relaxed));
-                        STAMP.store(timestamp(), Ordering::Relaxed);
+                        assert!(now >= LATEST.load(Ordering::Relaxed));
+                        LATEST.store(timestamp(), Ordering::Relaxed);
                         BATON.store(round * 2 + me + 1, Ordering::Release);
                     }
                 });
@@ -233,9 +250,10 @@ mod tests {
         });
     }
 
-    /// As after a sleep of the machine: the counter shows less than before, maybe less than at the start.
+    /// As after a sleep of the machine: the counter shows less than before, maybe less than at the
+    /// start.
     #[test]
-    fn a_counter_that_is_set_back_goes_on_from_where_it_was() {
+    fn timestamps_continue_when_the_counter_is_set_back() {
         let _alone = ALONE.lock();
         start();
         let mut scale = Scale::new();
@@ -252,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps_become_times() {
+    fn timestamps_become_times() {
         let _alone = ALONE.lock();
         start();
         let mut scale = Scale::new();

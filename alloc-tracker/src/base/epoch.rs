@@ -1,7 +1,8 @@
 //! Which recording runs and which generation of modules holds, in one word: the epoch.
 //!
-//! Everything that a thread has learned about code addresses and call tree nodes holds for one epoch. Every event
-//! compares its thread's epoch with the current one, so both facts are checked with one load and one comparison.
+//! Everything that a thread has learned about code addresses and call tree nodes holds for one
+//! epoch. Every event compares its thread's epoch with the current one, so both facts are checked
+//! with one load and one comparison.
 //!
 //! ```text
 //!  63                  32 31                   0
@@ -23,7 +24,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct RecordingId(NonZeroU32);
 
 impl RecordingId {
-    /// Returns the id of the recording after `count` earlier ones; `None` once there are no more ids.
+    /// Returns the id of the recording after `count` earlier ones; `None` once there are no more
+    /// ids.
     pub(crate) fn after(count: u32) -> Option<RecordingId> {
         count.checked_add(1).filter(|id| *id != ENDING).and_then(NonZeroU32::new).map(RecordingId)
     }
@@ -40,7 +42,8 @@ impl RecordingId {
 pub(crate) enum Recording {
     /// Nothing.
     None,
-    /// A recording has failed and its dump is just being closed. No other recording may begin meanwhile.
+    /// A recording has failed and its dump is just being closed. No other recording may begin
+    /// meanwhile.
     Ending,
     /// This recording.
     Running(RecordingId),
@@ -72,13 +75,12 @@ impl Epoch {
         }
     }
 
-    /// Returns the recording that runs, if one does.
+    /// Returns the recording of an epoch that a thread has adopted. A thread never adopts the epoch of
+    /// an ending recording, so there is one case less than in [`recording`](Epoch::recording).
     #[inline(always)]
-    pub(crate) fn recording_id(self) -> Option<RecordingId> {
-        let bits = self.recording_bits();
-        // PERF: one comparison for both words that are no id: they are the neighbours 0 and `u32::MAX`.
-        let is_running = bits.wrapping_add(1) > NO_RECORDING + 1;
-        is_running.then_some(bits).and_then(NonZeroU32::new).map(RecordingId)
+    pub(crate) fn recording_of_thread(self) -> Option<RecordingId> {
+        debug_assert!(self.recording_bits() != ENDING);
+        NonZeroU32::new(self.recording_bits()).map(RecordingId)
     }
 
     /// Whether the recording is this one.
@@ -126,7 +128,8 @@ pub(crate) fn set_recording(recording: Recording) {
     update(|epoch| Some(Epoch::new(recording, epoch.generation())));
 }
 
-/// Replaces the recording `from` by `to`. Changes nothing and returns false if `from` is not the current one.
+/// Replaces the recording `from` by `to`. Changes nothing and returns false if `from` is not the
+/// current one.
 pub(crate) fn replace_recording(from: Recording, to: Recording) -> bool {
     update(|epoch| (epoch.recording() == from).then(|| Epoch::new(to, epoch.generation())))
 }
@@ -145,27 +148,29 @@ const RECORDING_SHIFT: u32 = 32;
 const NO_RECORDING: u32 = 0;
 const ENDING: u32 = u32::MAX;
 
-// PERF: the words that every event reads are in one section, here and in other modules, so that they share a cache line
-// or two.
+// PERF: the words that every event reads are in one section, here and in other modules, so that
+// they share a cache line or two.
 #[unsafe(link_section = "alloc_tracker_hot")]
 static EPOCH: AtomicU64 = AtomicU64::new(1);
 
 #[cfg(test)]
 mod tests {
+    use super::super::ALONE;
     use super::*;
 
     #[test]
     fn recording_and_generation_change_independently() {
+        let _alone = ALONE.lock();
         let [first, second] = [6, 7].map(|count| RecordingId::after(count).unwrap());
         let generation = current().generation();
-        assert!(generation != 0 && recording() == Recording::None && current().recording_id().is_none());
+        assert!(generation != 0 && recording() == Recording::None);
         set_recording(Recording::Running(second));
         next_generation();
         assert_eq!((recording(), current().generation()), (Recording::Running(second), generation + 1));
-        assert_eq!((current().recording_id(), current().is_of(first)), (Some(second), false));
+        assert_eq!((current().recording_of_thread(), current().is_of(first)), (Some(second), false));
         assert!(!replace_recording(Recording::Running(first), Recording::None));
         assert!(replace_recording(Recording::Running(second), Recording::Ending));
-        assert_eq!((recording(), current().recording_id()), (Recording::Ending, None));
+        assert!(recording() == Recording::Ending && !current().is_of(second));
         assert_eq!(now_of(first).bits(), 7 << 32 | u64::from(generation + 1));
         update(|_| Some(Epoch::new(Recording::Running(first), u32::MAX)));
         next_generation();

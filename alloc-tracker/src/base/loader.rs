@@ -1,8 +1,10 @@
-//! What the dynamic loader has loaded at an address: shows that a library was unloaded and another one loaded at the same addresses.
+//! What the dynamic loader has loaded at an address: shows that a library was unloaded and another
+//! one loaded at the same addresses.
 //!
-//! In: an address. Out: a [`LoadIdentity`]. glibc's `_dl_find_object` (from 2.35) answers in nanoseconds, from a table that it reads without a
-//! lock and without allocating. Every other function of a loader takes the loader's lock, which the program may hold. The function is
-//! looked up by name once, so that the program also runs with older libraries.
+//! In: an address. Out: a [`LoadIdentity`]. glibc's `_dl_find_object` (from 2.35) answers in
+//! nanoseconds, from a table that it reads without a lock and without allocating. Every other
+//! function of a loader takes the loader's lock, which the program may hold. The function is looked
+//! up by name once, so that the program also runs with older libraries.
 
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
@@ -23,7 +25,8 @@ impl LoadIdentity {
     pub(crate) const NONE: LoadIdentity = LoadIdentity { link_map: 0, unwind_tables: 0 };
 }
 
-/// Looks the loader's function up. NOTE: takes the loader's lock and may allocate. So it is called when a recording begins, never in the hook.
+/// Looks the loader's function up. NOTE: takes the loader's lock and may allocate. So it is called
+/// when a recording begins, never in the hook.
 pub(crate) fn prepare() {
     if FIND_OBJECT.load(Ordering::Relaxed).is_null() {
         // SAFETY: the name is a C string.
@@ -40,7 +43,8 @@ pub(crate) fn load_at(address: u64) -> Option<LoadIdentity> {
         return None;
     }
     let mut object = MaybeUninit::<Object>::zeroed();
-    // SAFETY: the function of this name has this type; the pointer is valid for the result, and zeros are a value of it.
+    // SAFETY: the function of this name has this type; the pointer is valid for the result, and
+    // zeros are a value of it.
     let object = unsafe {
         let find_object: FindObject = std::mem::transmute(find_object);
         let unknown =

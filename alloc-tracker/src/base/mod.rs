@@ -1,5 +1,5 @@
-//! What every other room stands on: single words that all threads share, the clock, the settings, the operating system.
-//! Nothing in here starts anything, and nothing in here names another room.
+//! What every other room stands on: single words that all threads share, the clock, the settings,
+//! the operating system. Nothing in here starts anything, and nothing in here names another room.
 
 pub(crate) mod clock;
 pub(crate) mod epoch;
@@ -7,3 +7,7 @@ pub(crate) mod loader;
 pub(crate) mod mode;
 pub(crate) mod settings;
 pub(crate) mod sys;
+
+/// Held by every test that changes what all threads share: the clock, the epoch, the sidecar.
+#[cfg(test)]
+pub(crate) static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());

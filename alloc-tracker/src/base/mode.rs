@@ -1,5 +1,5 @@
-//! What the hook has to do for an event, in one word that every event loads. This module only keeps the word: it starts
-//! nothing, never locks and never allocates.
+//! What the hook has to do for an event, in one word that every event loads. This module only keeps
+//! the word: it starts nothing, never locks and never allocates.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -15,8 +15,8 @@ const UNDECIDED: u8 = 4;
 #[unsafe(link_section = "alloc_tracker_hot")]
 static MODE: AtomicU8 = AtomicU8::new(UNDECIDED);
 
-/// Whether an event needs more than the inner allocator. PERF: one relaxed load; a program that links the crate and is
-/// not profiled pays for nothing else.
+/// Whether an event needs more than the inner allocator. PERF: one relaxed load; a program that
+/// links the crate and is not profiled pays for nothing else.
 #[inline(always)]
 pub(crate) fn is_active() -> bool {
     MODE.load(Ordering::Relaxed) != 0

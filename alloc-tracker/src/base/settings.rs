@@ -1,16 +1,17 @@
-//! What the environment asks of the recorder. In: `ALLOC_TRACKER*` variables. Out: [`Wanted`]. Read once, at the first
-//! event, without allocating.
+//! What the environment asks of the recorder. In: `ALLOC_TRACKER*` variables. Out: [`Wanted`]. Read
+//! once, at the first event. Never allocates; a value that is not known is reported on stderr and
+//! ignored.
 //!
 //! | variable | meaning |
 //! | --- | --- |
 //! | `ALLOC_TRACKER` | `trace`: record a dump; `count`: only keep [`stats`](crate::stats); `off` or unset: nothing |
-//! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory; a dump that is there is replaced, any other file is left alone |
+//! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory; an existing dump is replaced, any other file is left alone |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count what differs |
-//! | `ALLOC_TRACKER_ON_FULL` | `block` (default) or `drop`: whether a thread that records faster than can be written waits, or its events are counted as lost |
-//! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a helper thread writes the dump; `caller`: the program's own threads do |
-//! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): what is not in the dump yet is in a file beside it; `memory`: in one in `/dev/shm`, to which the file beside it is a link. File systems that store into a full disk nothing over what is there (btrfs, bcachefs, ZFS, F2FS, NILFS) have it there always |
+//! | `ALLOC_TRACKER_ON_FULL` | what a thread does when its ring is full: `block` (default): it waits; `drop`: its event is counted as lost |
+//! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a drain thread writes the dump; `caller`: the program's own threads do |
+//! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar is a file beside the dump; `memory`: it is in `/dev/shm`, and a link is beside the dump. On copy-on-write file systems (btrfs, bcachefs, ZFS, F2FS, NILFS), which may refuse to change a file when the disk is full, it is always in `/dev/shm` |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own, under the same name with its own `%p`, or with `.PID` behind it |
-//! | `ALLOC_TRACKER_LINES` | what annotated functions note at each line besides: `rss`, `faults` or both with a comma between |
+//! | `ALLOC_TRACKER_LINES` | what annotated functions record at each line besides: `rss`, `faults`, or both with a comma between |
 //! | `ALLOC_TRACKER_RUN` | set by `profiler-cli run`: a token of this run; a file that exists is never replaced |
 
 use std::ffi::CStr;
@@ -19,12 +20,15 @@ use crate::base::sys::{self, PathBuffer, Text, print_to_stderr};
 
 /// What the environment asks for.
 pub(crate) enum Wanted {
+    /// Neither a recording nor counts.
     Nothing,
+    /// Counts from the first event on.
     Count,
+    /// A recording with these settings.
     Trace(Settings),
 }
 
-/// Where a recording goes and what it belongs to.
+/// How to record, and into which file.
 pub(crate) struct Settings {
     /// Absolute path of the dump.
     pub(crate) path: PathBuffer,
@@ -32,19 +36,19 @@ pub(crate) struct Settings {
     pub(crate) run: Text<64>,
     /// Whether to compare every stack with an independent full walk.
     pub(crate) check: bool,
-    /// What a thread does that records faster than can be written.
+    /// What a thread does when its ring is full.
     pub(crate) on_full: OnFull,
-    /// Who writes.
+    /// Which threads write the dump.
     pub(crate) drainer: Drainer,
-    /// Where what is not in the dump yet is kept.
+    /// Where the sidecar is.
     pub(crate) sidecar: SidecarLocation,
-    /// What annotated functions note at each line besides.
+    /// What annotated functions record at each line besides.
     pub(crate) lines: LineUsage,
-    /// What the dumps of forked children are called; empty if they have none.
+    /// Pattern for the paths of the dumps of forked children; empty if children do not record.
     pub(crate) children: PathBuffer,
 }
 
-/// What happens when events come faster than they can be written.
+/// What a thread does when its ring is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnFull {
     /// The thread waits: nothing is lost.
@@ -63,7 +67,7 @@ pub(crate) struct LineUsage {
 }
 
 impl LineUsage {
-    /// From a list with commas; `None` if something in it is not known.
+    /// Parses a list with commas; `None` if it has an unknown word.
     fn parse(list: &[u8]) -> Option<LineUsage> {
         let mut usage = LineUsage::default();
         for name in list.split(|byte| *byte == b',') {
@@ -78,26 +82,27 @@ impl LineUsage {
     }
 }
 
-/// Who turns what threads have recorded into the dump.
+/// Which threads drain the rings into the dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drainer {
-    /// A thread of the tracker's.
+    /// The drain thread.
     Thread,
-    /// The program's threads, each when it has no room left.
+    /// The program's own threads, each when its ring is full.
     Caller,
 }
 
-/// Where the file is that has what is not in the dump yet.
+/// Where the sidecar is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SidecarLocation {
-    /// Beside the dump, unless its file system could refuse a store into it.
+    /// Beside the dump, unless the dump's file system could refuse a store into a mapped file.
     Beside,
-    /// In a file system that is memory, with a link to it beside the dump.
+    /// In a file system in memory, with a link to it beside the dump.
     Memory,
 }
 
 impl Settings {
-    /// Settings for the dump at `pattern`, relative to the working directory; `%p` becomes the process id.
+    /// Returns settings for the dump at `pattern`, relative to the working directory; `%p` becomes
+    /// the process id.
     pub(crate) fn for_pattern(pattern: &[u8]) -> Settings {
         let mut path = PathBuffer::new();
         if pattern.first() != Some(&b'/') {
@@ -117,7 +122,7 @@ impl Settings {
         }
     }
 
-    /// Forked children get dumps of their own.
+    /// Lets forked children write dumps of their own, under names that follow from this pattern.
     fn follow(&mut self, pattern: &[u8]) {
         if pattern.windows(2).any(|pair| pair == b"%p") {
             if pattern.first() != Some(&b'/') {
@@ -139,7 +144,7 @@ impl Settings {
         Settings { path, run, check, on_full, drainer, sidecar, lines, children }
     }
 
-    /// Settings for the dump of a forked child, which is this process.
+    /// Returns settings for the dump of a forked child, which is this process.
     pub(crate) fn of_child(&self) -> Settings {
         let mut child = Settings::for_pattern(self.children.as_bytes());
         child.run = self.run;
@@ -148,7 +153,7 @@ impl Settings {
         Settings { check, on_full, drainer, sidecar, lines, ..child }
     }
 
-    /// Settings for `PROGRAM.PID.alloc` in the working directory.
+    /// Returns settings for `PROGRAM.PID.alloc` in the working directory.
     pub(crate) fn for_program() -> Settings {
         let mut exe = PathBuffer::new();
         executable(&mut exe);
@@ -166,7 +171,8 @@ impl Settings {
 /// Reads the environment.
 pub(crate) fn wanted() -> Wanted {
     if sys::is_privileged() {
-        // Set-user-id and the like: whoever started the program must not choose a file for it to write.
+        // Set-user-id and the like: the user who started the program must not choose a file for it
+        // to write.
         return Wanted::Nothing;
     }
     match sys::env_var(c"ALLOC_TRACKER") {
@@ -206,7 +212,8 @@ pub(crate) fn wanted() -> Wanted {
     }
 }
 
-/// The choice that a variable makes; the first one if it makes none, or one that there is not, which is said.
+/// Returns the choice that a variable makes. The first choice is the default; an unknown value is
+/// reported and means the default.
 fn choose<T: Copy>(name: &CStr, choices: [(&[u8], T); 2]) -> T {
     let value = sys::env_var(name).unwrap_or_default();
     let [default, other] = choices;
@@ -225,7 +232,7 @@ fn choose<T: Copy>(name: &CStr, choices: [(&[u8], T); 2]) -> T {
     default.1
 }
 
-/// What is to be noted at lines; nothing if the variable has something else in it, which is said.
+/// Returns what lines record besides. An unknown value is reported and means nothing.
 fn line_usage() -> LineUsage {
     let list = sys::env_var(c"ALLOC_TRACKER_LINES").unwrap_or_default();
     LineUsage::parse(list).unwrap_or_else(|| {
@@ -238,12 +245,12 @@ fn line_usage() -> LineUsage {
     })
 }
 
-/// The absolute path of the running program; empty if /proc does not tell.
+/// Appends the absolute path of the running program, if /proc tells.
 pub(crate) fn executable(into: &mut PathBuffer) {
     sys::read_link(c"/proc/self/exe", into);
 }
 
-/// The working directory; empty if it has none.
+/// Appends the working directory, if there is one.
 pub(crate) fn working_directory(into: &mut PathBuffer) {
     let mut buffer = [0u8; 4096];
     // SAFETY: the buffer is valid for its length; a non-null result is a zero-ended string in it.

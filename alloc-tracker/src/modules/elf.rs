@@ -1,5 +1,6 @@
-//! What the ELF headers of a mapped file say. In: where the file is mapped. Out: load bias, build-id, unwind tables. Reads the host's memory
-//! only through the kernel, so that a file that is just being unmapped is an error and not a fault. Never locks, never allocates.
+//! What the ELF headers of a mapped file say. In: where the file is mapped. Out: load bias,
+//! build-id, unwind tables. Reads the host's memory only through the kernel, so that a file that is
+//! just being unmapped is an error and not a fault. Never locks, never allocates.
 
 /// Where the unwind tables of a module are mapped.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,8 +23,8 @@ pub(super) struct ElfHeaders {
     pub(super) tables: UnwindTables,
 }
 
-/// Reads the headers of the file that is mapped from `head` on, and its build-id into `build_id`. `None` if that is no ELF file of 64 bits,
-/// or if it cannot be read.
+/// Reads the headers of the file that is mapped from `head` on, and its build-id into `build_id`.
+/// `None` if that is no ELF file of 64 bits, or if it cannot be read.
 pub(super) fn read_elf(head: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Option<ElfHeaders> {
     let mut header = [0u8; 64];
     read_memory(head, &mut header)?;
@@ -94,9 +95,11 @@ const PT_NOTE: u32 = 4;
 const PT_GNU_EH_FRAME: u32 = 0x6474_E550;
 const NT_GNU_BUILD_ID: u32 = 3;
 
-/// Finds the build-id among the notes of `size` bytes from `at` on, and copies it. Returns its length.
+/// Finds the build-id among the notes of `size` bytes from `at` on, and copies it. Returns its
+/// length.
 ///
-/// A note is: name length, content length, kind, name, content. Name and content are padded to four bytes.
+/// A note is: name length, content length, kind, name, content. Name and content are padded to four
+/// bytes.
 fn find_build_id(at: u64, size: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Option<usize> {
     let mut notes = [0u8; 512];
     let notes = notes.get_mut(..(size as usize).min(512))?;

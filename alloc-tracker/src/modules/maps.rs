@@ -1,4 +1,5 @@
-//! The mappings of this process. In: `/proc/self/maps`. Out: regions, and loads of files. Never locks, allocates mapped memory only.
+//! The mappings of this process. In: `/proc/self/maps`. Out: regions, and loads of files. Never
+//! locks, allocates mapped memory only.
 
 use crate::base::loader::{self, LoadIdentity};
 use crate::base::sys::{Errno, File, Mapping};
@@ -44,7 +45,8 @@ pub(super) struct MappedRegion<'a> {
 }
 
 impl<'a> MappedRegion<'a> {
-    /// Parses a line: `START-END PERMS OFFSET DEV INODE   PATH`. All numbers except the inode are hexadecimal.
+    /// Parses a line: `START-END PERMS OFFSET DEV INODE   PATH`. All numbers except the inode are
+    /// hexadecimal.
     pub(super) fn parse(line: &'a [u8]) -> Option<MappedRegion<'a>> {
         let mut rest = line;
         let mut field = |separator: u8| {
@@ -94,16 +96,18 @@ impl LoadedFile {
         if region.inode == 0 || region.inode != self.inode {
             return false;
         }
-        // A second mapping of the file's first byte is a second load, as of a library opened in two namespaces; or a
-        // segment of the same load, of a file so small that several of them share its first page.
+        // A second mapping of the file's first byte is a second load, as of a library opened in two
+        // namespaces; or a segment of the same load, of a file so small that several of them share
+        // its first page.
         match self.head.filter(|_| region.offset == 0) {
             Some(head) => end_of_load(head).is_some_and(|end| region.range.start < end),
             None => true,
         }
     }
 
-    /// Whether the file is still mapped there, and the loader still has this load there. Then everything that was read from there in
-    /// between is the file's. Other threads may load and unload libraries meanwhile.
+    /// Whether the file is still mapped there, and the loader still has this load there. Then
+    /// everything that was read from there in between is the file's. Other threads may load and
+    /// unload libraries meanwhile.
     pub(super) fn is_still_there(&self, loaded: LoadIdentity) -> bool {
         let mut inode = None;
         let look = |line: &[u8]| {
@@ -128,7 +132,8 @@ impl LoadedFile {
     }
 }
 
-/// Calls `f` with every line of a file, without its newline. Lines longer than the buffer are skipped.
+/// Calls `f` with every line of a file, without its newline. Lines longer than the buffer are
+/// skipped.
 pub(super) fn for_each_line(path: &std::ffi::CStr, mut f: impl FnMut(&[u8])) -> Result<(), Errno> {
     let file = File::open(path, libc::O_RDONLY, 0)?;
     let mut memory = Mapping::anonymous(LINES_BUFFER)?;

@@ -1,8 +1,9 @@
-//! Which files with code are mapped where. In: `/proc/self/maps`, and the ELF headers as they stand in memory. Out: changes, to an
-//! observer that is handed in; unwind tables, to the walk.
+//! Which files with code are mapped where. In: `/proc/self/maps`, and the ELF headers as they stand
+//! in memory. Out: changes, to an observer that is handed in; unwind tables, to the walk.
 //!
-//! Takes no lock of the loader's: an event may come from inside `dlopen`. Never allocates through the global allocator. Reads the host's
-//! memory only through the kernel, so that a library that is just being unmapped is an error and not a fault.
+//! Takes no lock of the loader's: an event may come from inside `dlopen`. Never allocates through
+//! the global allocator. Reads the host's memory only through the kernel, so that a library that is
+//! just being unmapped is an error and not a fault.
 //!
 //! | module | idea |
 //! | --- | --- |

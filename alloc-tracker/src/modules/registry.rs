@@ -1,7 +1,9 @@
-//! The modules that have been reported, and how changes are noticed. In: addresses of code, scans of the mappings. Out: changes, to an observer
-//! that is handed in; unwind tables of the module at an address.
+//! The modules that have been reported, and how changes are noticed. In: addresses of code, scans
+//! of the mappings. Out: changes, to an observer that is handed in; unwind tables of the module at
+//! an address.
 //!
-//! Has a lock of its own. Takes no lock of the loader's: an event may come from inside `dlopen`. Never allocates through the global allocator.
+//! Has a lock of its own. Takes no lock of the loader's: an event may come from inside `dlopen`.
+//! Never allocates through the global allocator.
 
 use alloc_dump::record::Module;
 
@@ -12,13 +14,14 @@ use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, Plain};
 
 /// Makes sure that the module of this address is known and reported, if the address has one.
 ///
-/// Code that is in no file, such as a JIT's, must not cost a scan for each of its frames. So after a scan in vain the next scan waits, if
-/// need be until the recording ends.
+/// Code that is in no file, such as a JIT's, must not cost a scan for each of its frames. So after
+/// a scan in vain the next scan waits, if need be until the recording ends.
 pub(crate) fn ensure(pc: u64) {
     REGISTRY.lock().ensure(pc);
 }
 
-/// Calls `f` with the unwind tables of the module that this address lies in, under the lock of the modules. `None` if there are none.
+/// Calls `f` with the unwind tables of the module that this address lies in, under the lock of the
+/// modules. `None` if there are none.
 pub(crate) fn with_unwind_tables<R>(address: u64, f: impl FnOnce(UnwindTables) -> Option<R>) -> Option<R> {
     let mut registry = REGISTRY.lock();
     registry.ensure(address);
@@ -26,7 +29,8 @@ pub(crate) fn with_unwind_tables<R>(address: u64, f: impl FnOnce(UnwindTables) -
     f(tables)
 }
 
-/// Reports all modules to the observer of a recording that has just begun, and from now on every change.
+/// Reports all modules to the observer of a recording that has just begun, and from now on every
+/// change.
 pub(crate) fn report_all(observer: &'static dyn ModuleObserver) {
     let mut registry = REGISTRY.lock();
     let next_id = registry.modules.next_id;
@@ -36,7 +40,8 @@ pub(crate) fn report_all(observer: &'static dyn ModuleObserver) {
     registry.scan();
 }
 
-/// Looks for modules that the loader has replaced. Called from time to time, without any other lock held.
+/// Looks for modules that the loader has replaced. Called from time to time, without any other lock
+/// held.
 pub(crate) fn notice_replaced() {
     // The holder of the lock is just looking for the same.
     let Some(mut registry) = REGISTRY.try_lock() else { return };
@@ -126,9 +131,11 @@ struct KnownModules {
     last_hit: (AddressRange, LoadIdentity),
 }
 
-/// Whoever wants to know of changes of the modules. Called under the lock of the modules, so it must not call back.
+/// Whoever wants to know of changes of the modules. Called under the lock of the modules, so it
+/// must not call back.
 pub(crate) trait ModuleObserver: Sync {
-    /// From now on the same address may mean other code. Called before the changes that are the reason.
+    /// From now on the same address may mean other code. Called before the changes that are the
+    /// reason.
     fn generation_begins(&self);
 
     /// A module appeared or vanished.
@@ -154,7 +161,8 @@ impl KnownModules {
         }
     }
 
-    /// Whether this address lies in a module that has been reported, and that is still there as far as the loader tells.
+    /// Whether this address lies in a module that has been reported, and that is still there as far
+    /// as the loader tells.
     #[inline]
     fn covers(&mut self, pc: u64) -> bool {
         let now = loader::load_at(pc);
@@ -168,8 +176,8 @@ impl KnownModules {
         now.is_none_or(|now| now == loaded)
     }
 
-    /// Returns the unwind tables of the module that this address lies in. `None` if the loader does not confirm that the module is still
-    /// there: its tables may then be anything, or not mapped.
+    /// Returns the unwind tables of the module that this address lies in. `None` if the loader does
+    /// not confirm that the module is still there: its tables may then be anything, or not mapped.
     fn unwind_tables(&mut self, pc: u64) -> Option<UnwindTables> {
         let now = loader::load_at(pc)?;
         let module =
@@ -233,8 +241,9 @@ impl KnownModules {
         let same = |module: &&mut KnownModule| module.range == file.range && module.inode == file.inode;
         let loaded = loader::load_at(file.range.start).unwrap_or(LoadIdentity::NONE);
         if let Some(module) = self.all().iter_mut().find(same) {
-            // The same file at the same addresses is the same code, even if it was gone in between. But if the module was met while
-            // another thread was just loading it, its headers may not have been there yet.
+            // The same file at the same addresses is the same code, even if it was gone in between.
+            // But if the module was met while another thread was just loading it, its headers may
+            // not have been there yet.
             module.scan = scan;
             if module.loaded != loaded
                 && let Some(elf) = file.head.and_then(|head| read_elf(head, &mut [0; MAX_BUILD_ID]))
@@ -250,14 +259,16 @@ impl KnownModules {
             return;
         }
         let mut build_id = [0u8; MAX_BUILD_ID];
-        // Where the kernel forbids even this reading, addresses in position-independent files can still be resolved.
+        // Where the kernel forbids even this reading, addresses in position-independent files can
+        // still be resolved.
         let Some(head) = file.head else { return };
         let elf = read_elf(head, &mut build_id);
         if elf.is_none() && loaded == LoadIdentity::NONE {
             // Another thread is just loading the file; a later scan will meet it again.
             return;
         }
-        // PERF: not at the first scan. That one finds many modules, and mostly there is no other thread that could unload any.
+        // PERF: not at the first scan. That one finds many modules, and mostly there is no other
+        // thread that could unload any.
         if scan > 1 && !file.is_still_there(loaded) {
             // A later scan will meet the file again, or the one that has replaced it.
             return;

@@ -1,8 +1,10 @@
-//! The sink that a recording writes to: a dump in a file, and its sidecar with everything that is not in the dump yet. In: dump frames, in a
-//! buffer that this module owns, and commits. Out: bytes in files.
+//! The sink that a recording writes to: a dump in a file, and its sidecar with everything that is
+//! not in the dump yet. In: dump frames, in a buffer that this module owns, and commits. Out: bytes
+//! in files.
 //!
-//! Called under the recorder's lock; never allocates. An error is returned, never raised in the host. The host may close any of our
-//! descriptors and open a file of its own under the same number, so each one is checked before it is used.
+//! Called under the recorder's lock; never allocates. An error is returned, never raised in the
+//! host. The host may close any of our descriptors and open a file of its own under the same
+//! number, so each one is checked before it is used.
 
 use std::ffi::CStr;
 use std::fmt::Write;
@@ -30,7 +32,8 @@ pub(crate) struct DumpFile {
     commits: u64,
     /// The sidecar without its rings.
     buffer: Mapping,
-    /// The sidecar's file, for rings to come; `None` if there is none, and everything is the process's own memory.
+    /// The sidecar's file, for rings to come; `None` if there is none, and everything is the
+    /// process's own memory.
     sidecar_file: Option<(File, FileIdentity)>,
     sidecar_path: PathBuffer,
     /// The link to the sidecar beside the dump, if the sidecar itself is elsewhere.
@@ -55,8 +58,8 @@ pub(crate) enum OpenError {
 }
 
 impl DumpFile {
-    /// Creates the dump and its sidecar, readable by this user alone. With `exclusive` an existing file is never replaced; without it, an
-    /// existing file is replaced if it is a dump.
+    /// Creates the dump and its sidecar, readable by this user alone. With `exclusive` an existing
+    /// file is never replaced; without it, an existing file is replaced if it is a dump.
     pub(crate) fn create(
         path: &PathBuffer,
         exclusive: bool,
@@ -77,8 +80,9 @@ impl DumpFile {
             return Err(OpenError::Locked);
         }
         if identity.is_regular {
-            // Once more, now that no other process can write it. PERF: not truncated if it is empty: some file systems write a file that
-            // was ever truncated to the disk at once when it is closed.
+            // Once more, now that no other process can write it. PERF: not truncated if it is
+            // empty: some file systems write a file that was ever truncated to the disk at once
+            // when it is closed.
             if !file.identity().map_err(OpenError::System)?.is_empty {
                 if !is_dump(c_path, &identity) {
                     return Err(OpenError::NotADump);
@@ -136,7 +140,8 @@ impl DumpFile {
         Ok(sink)
     }
 
-    /// Extends the sidecar's file by the ring with this index and maps it; `None` if that is not possible.
+    /// Extends the sidecar's file by the ring with this index and maps it; `None` if that is not
+    /// possible.
     fn map_ring_in_file(&mut self, index: usize) -> Option<Mapping> {
         let offset = (RINGS_START + index * RING_LEN) as u64;
         let (file, identity) = self.sidecar_file.take()?;
@@ -179,8 +184,8 @@ impl DumpFile {
 
     #[inline]
     fn word(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: the header page is mapped as long as `self` lives, all offsets are multiples of eight inside it, and this process uses
-        // these words as atomics only.
+        // SAFETY: the header page is mapped as long as `self` lives, all offsets are multiples of
+        // eight inside it, and this process uses these words as atomics only.
         unsafe { AtomicU64::from_ptr(self.buffer.start().add(offset).cast()) }
     }
 }
@@ -255,7 +260,8 @@ impl Sink for DumpFile {
     }
 }
 
-/// Whether the file at `path`, which has this identity, begins as a dump does. False for a file that cannot be read.
+/// Whether the file at `path`, which has this identity, begins as a dump does. False for a file
+/// that cannot be read.
 fn is_dump(path: &CStr, identity: &FileIdentity) -> bool {
     let Ok(file) = File::open(path, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0) else {
         return false;
@@ -268,7 +274,8 @@ fn is_dump(path: &CStr, identity: &FileIdentity) -> bool {
 
 const SIDECAR_FLAGS: i32 = libc::O_RDWR | libc::O_NOFOLLOW;
 
-/// Removes the sidecar that an earlier process has left at `path`. If that is a link of ours, also removes the file that it leads to.
+/// Removes the sidecar that an earlier process has left at `path`. If that is a link of ours, also
+/// removes the file that it leads to.
 fn remove_sidecar(path: &PathBuffer) {
     let Some(c_path) = path.as_c_str() else { return };
     let mut target = PathBuffer::new();
@@ -292,7 +299,8 @@ fn create_linked_sidecar(path: &PathBuffer, link: &PathBuffer) -> Option<(Mappin
     None
 }
 
-/// Creates the sidecar at `path`. `None` if that is not possible: everything that is not in the dump is then lost if the process is killed.
+/// Creates the sidecar at `path`. `None` if that is not possible: everything that is not in the
+/// dump is then lost if the process is killed.
 fn create_sidecar(path: &PathBuffer) -> Option<(Mapping, File, FileIdentity)> {
     let c_path = path.as_c_str()?;
     let file =

@@ -1,4 +1,5 @@
-//! One fence for all threads: what the drainer asks the kernel for, so that no thread needs a fence of its own at every entry. Never locks.
+//! One fence for all threads: what the drainer asks the kernel for, so that no thread needs a fence
+//! of its own at every entry. Never locks.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -7,12 +8,14 @@ pub(crate) fn synchronize() {
     if NEEDS_FENCE.load(Ordering::Relaxed) {
         fence(Ordering::SeqCst);
     } else if membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0 {
-        // Never seen to happen after the registration. From now on threads execute the fence themselves.
+        // Never seen to happen after the registration. From now on threads execute the fence
+        // themselves.
         NEEDS_FENCE.store(true, Ordering::SeqCst);
     }
 }
 
-/// Registers with the kernel for [`synchronize`]. Where the kernel has no such call, every entry of every thread costs a fence.
+/// Registers with the kernel for [`synchronize`]. Where the kernel has no such call, every entry of
+/// every thread costs a fence.
 pub(crate) fn prepare() {
     let registered = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
     NEEDS_FENCE.store(!registered, Ordering::SeqCst);
@@ -26,7 +29,8 @@ fn membarrier(command: i32) -> i64 {
 const MEMBARRIER_CMD_PRIVATE_EXPEDITED: i32 = 1 << 3;
 const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
 
-/// Whether a thread has to execute a fence between its intent and its timestamp, because [`synchronize`] does not do that for it.
+/// Whether a thread has to execute a fence between its intent and its timestamp, because
+/// [`synchronize`] does not do that for it.
 #[inline(always)]
 pub(super) fn needs_fence() -> bool {
     NEEDS_FENCE.load(Ordering::Relaxed)

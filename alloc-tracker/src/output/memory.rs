@@ -1,34 +1,38 @@
-//! A sink in memory, for tests of the drainer: the dump is a vector of bytes, the sidecar is memory of this process.
+//! A sink in memory, for tests of the drainer: the dump is a vector of bytes, the sidecar is memory
+//! of this process.
 
 use std::sync::{Arc, Mutex};
 
 use alloc_dump::header::Header;
-use alloc_dump::sidecar::{Commit, FRAME_CAPACITY, RING_LEN};
+use alloc_dump::sidecar::{Commit, FRAME_CAPACITY, FRAME_OFFSET, RING_LEN, RINGS_START};
 
-use super::{RingMemory, Sink};
+use super::{RingMemory, Sink, sidecar};
 use crate::base::sys::{Errno, Mapping};
 
 /// A dump that is written into memory.
 pub(crate) struct MemorySink {
     dump: Arc<Mutex<Vec<u8>>>,
-    frame: Mapping,
+    /// The sidecar without its rings.
+    buffer: Mapping,
     seq: u32,
     /// What was committed, in order.
     commits: Vec<Commit>,
 }
 
 impl MemorySink {
-    /// Begins a dump. Returns the sink, and where the dump's bytes are.
+    /// Begins a dump, and makes its sidecar the one that threads write into. Returns the sink, and
+    /// where the dump's bytes are.
     pub(crate) fn new(header: &Header) -> (MemorySink, Arc<Mutex<Vec<u8>>>) {
         let dump = Arc::new(Mutex::new(header.encode().to_vec()));
-        let frame = Mapping::anonymous(FRAME_CAPACITY).unwrap();
-        (MemorySink { dump: Arc::clone(&dump), frame, seq: 0, commits: Vec::new() }, dump)
+        let buffer = Mapping::anonymous(RINGS_START).unwrap();
+        sidecar::attach(buffer.start());
+        (MemorySink { dump: Arc::clone(&dump), buffer, seq: 0, commits: Vec::new() }, dump)
     }
 }
 
 impl Sink for MemorySink {
     fn frame(&mut self) -> &mut [u8] {
-        self.frame.bytes_mut()
+        &mut self.buffer.bytes_mut()[FRAME_OFFSET..FRAME_OFFSET + FRAME_CAPACITY]
     }
 
     fn seq(&self) -> u32 {
@@ -46,7 +50,7 @@ impl Sink for MemorySink {
     fn set_partial(&self) {}
 
     fn write_frame(&mut self, len: usize) -> Result<(), Errno> {
-        self.dump.lock().unwrap().extend_from_slice(&self.frame.bytes()[..len]);
+        self.dump.lock().unwrap().extend_from_slice(&self.buffer.bytes()[FRAME_OFFSET..FRAME_OFFSET + len]);
         self.seq += 1;
         Ok(())
     }
@@ -56,10 +60,10 @@ impl Sink for MemorySink {
     }
 
     fn finish(self) -> Mapping {
-        self.frame
+        self.buffer
     }
 
     fn abandon(self, _errno: Errno) -> Mapping {
-        self.frame
+        self.buffer
     }
 }

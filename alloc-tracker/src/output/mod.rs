@@ -1,5 +1,6 @@
-//! Where records go: the dump, and the sidecar that holds everything not yet in the dump. In: dump frames, commits, entries, nodes. Out:
-//! bytes in files. Never allocates through the global allocator, never calls the recorder.
+//! Where records go: the dump, and the sidecar that holds everything not yet in the dump. In: dump
+//! frames, commits, entries, nodes. Out: bytes in files. Never allocates through the global
+//! allocator, never calls the recorder.
 //!
 //! | module | idea |
 //! | --- | --- |
@@ -20,11 +21,14 @@ use alloc_dump::sidecar::Commit;
 
 use crate::base::sys::{Errno, Mapping};
 
-/// Where a recording goes: a buffer for the current dump frame, a dump that takes finished frames, and memory for thread rings.
+/// Where a recording goes: a buffer for the current dump frame, a dump that takes finished frames,
+/// and memory for thread rings.
 ///
-/// Used under the recorder's lock. The drainer is compiled for each sink, so that no call of it is an indirect one.
+/// Used under the recorder's lock. The drainer is compiled for each sink, so that no call of it is
+/// an indirect one.
 pub(crate) trait Sink {
-    /// Returns the buffer of the current dump frame: room for the frame's header, then for its records.
+    /// Returns the buffer of the current dump frame: room for the frame's header, then for its
+    /// records.
     fn frame(&mut self) -> &mut [u8];
 
     /// Returns the number of the current dump frame.
@@ -33,14 +37,17 @@ pub(crate) trait Sink {
     /// Returns which of the two copies of a commit the next one is.
     fn next_commit(&self) -> usize;
 
-    /// Publishes a commit. From now on it holds, with everything that was written into the rings for [`next_commit`](Sink::next_commit).
-    /// If the process is killed in here, either all of that holds or nothing.
+    /// Publishes a commit. From now on it holds, with everything that was written into the rings
+    /// for [`next_commit`](Sink::next_commit). If the process is killed in here, either all of that
+    /// holds or nothing.
     fn commit(&mut self, commit: Commit);
 
-    /// Notes that readers will not have seen every allocation: recovered records need the sizes of freed blocks.
+    /// Notes that readers will not have seen every allocation: recovered records need the sizes of
+    /// freed blocks.
     fn set_partial(&self);
 
-    /// Appends the sealed frame of `len` bytes to the dump. The next [`commit`](Sink::commit) is about the next frame.
+    /// Appends the sealed frame of `len` bytes to the dump. The next [`commit`](Sink::commit) is
+    /// about the next frame.
     fn write_frame(&mut self, len: usize) -> Result<(), Errno>;
 
     /// Returns memory for the ring with this index.
@@ -49,14 +56,15 @@ pub(crate) trait Sink {
     /// Closes a dump that is complete, and removes the sidecar. Returns the sidecar's memory.
     fn finish(self) -> Mapping;
 
-    /// Closes a dump that ends because of this error, and keeps the sidecar, with everything that is not in the dump. Returns the
-    /// sidecar's memory.
+    /// Closes a dump that ends because of this error, and keeps the sidecar, with everything that
+    /// is not in the dump. Returns the sidecar's memory.
     fn abandon(self, errno: Errno) -> Mapping;
 }
 
 /// Memory for a thread ring.
 pub(crate) struct RingMemory {
     pub(crate) memory: Mapping,
-    /// Whether the memory is that of the sidecar's file, so that its contents survive the process. Otherwise the process alone has it.
+    /// Whether the memory is that of the sidecar's file, so that its contents survive the process.
+    /// Otherwise the process alone has it.
     pub(crate) in_file: bool,
 }

@@ -1,5 +1,6 @@
-//! What the threads and the drainer share, in the mapping of the sidecar, which outlives the process: single words, the ring of new nodes, the
-//! list of thread rings. In: stores of any thread. Out: the same values, to any thread. `alloc_dump::sidecar` defines the layout. Never
+//! What the threads and the drainer share, in the mapping of the sidecar, which outlives the
+//! process: single words, the ring of new nodes, the list of thread rings. In: stores of any
+//! thread. Out: the same values, to any thread. `alloc_dump::sidecar` defines the layout. Never
 //! locks, never allocates.
 
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -31,13 +32,14 @@ pub(crate) fn word(offset: usize) -> Option<&'static AtomicU64> {
     if start.is_null() {
         return None;
     }
-    // SAFETY: inside the mapping, which is not unmapped while a thread is in the hook. Offsets are multiples of eight, and every thread
-    // uses these words as atomics.
+    // SAFETY: inside the mapping, which is not unmapped while a thread is in the hook. Offsets are
+    // multiples of eight, and every thread uses these words as atomics.
     Some(unsafe { AtomicU64::from_ptr(start.add(offset).cast()) })
 }
 
-/// Appends a new node to the node ring, where it survives the process. Calls `make_room` while the ring is full; false if that returns
-/// false, because the recording is over. Called under the tree's lock, so nodes are stored in the order of their ids.
+/// Appends a new node to the node ring, where it survives the process. Calls `make_room` while the
+/// ring is full; false if that returns false, because the recording is over. Called under the
+/// tree's lock, so nodes are stored in the order of their ids.
 pub(crate) fn append_node(
     id: StackId,
     parent: StackId,
@@ -65,8 +67,8 @@ pub(crate) fn node(index: u64) -> [u64; 2] {
 
 fn node_at(index: u64) -> [&'static AtomicU64; 2] {
     let at = NODE_RING_OFFSET + (index as usize % NODE_RING_CAPACITY) * NODE_LEN;
-    // NOTE: callers have found the mapping just before, and it is not unmapped while they use it. If it was detached meanwhile they use
-    // a word that means nothing.
+    // NOTE: callers have found the mapping just before, and it is not unmapped while they use it.
+    // If it was detached meanwhile they use a word that means nothing.
     [word(at).unwrap_or(&NOWHERE), word(at + 8).unwrap_or(&NOWHERE)]
 }
 
@@ -97,7 +99,8 @@ pub(crate) fn add_ring(ring: ThreadRing) {
         if let Some(count) = word(sidecar_format::RING_COUNT_OFFSET) {
             count.store(index as u64 + 1, Ordering::Release);
         }
-        // A full barrier: whatever this thread does from now on is later than everything seen by a thread that has not seen the ring.
+        // A full barrier: whatever this thread does from now on is later than everything seen by a
+        // thread that has not seen the ring.
         RING_COUNT.store(index + 1, Ordering::SeqCst);
     }
 }

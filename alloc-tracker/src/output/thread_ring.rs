@@ -1,9 +1,10 @@
-//! The ring buffer of one thread, in the sidecar. In: entries, from the thread. Out: the same entries, to the drainer. Never locks,
-//! never allocates; a thread waits here only if its caller asks for that.
+//! The ring buffer of one thread, in the sidecar. In: entries, from the thread. Out: the same
+//! entries, to the drainer. Never locks, never allocates; a thread waits here only if its caller
+//! asks for that.
 //!
 //! # Protocol
-//! The ring has one writer, its thread, and one reader, the drainer. Four words of its header tell them what they need, each written by one
-//! of them:
+//! The ring has one writer, its thread, and one reader, the drainer. Four words of its header tell
+//! them what they need, each written by one of them:
 //!
 //! | word | writer | meaning |
 //! | --- | --- | --- |
@@ -16,15 +17,15 @@
 //!             entries 0 .. RELEASED      RELEASED .. STORED       STORED .. RELEASED + capacity
 //!             may be overwritten         in the ring              room
 //!
-//! thread, storing entry n:               drainer:
-//!   INTENT = n + 1                         horizon = clock
-//!   timestamp = clock                      membarrier: every thread's stores up to here become visible
-//!   words of entry n                       read STORED, then INTENT
-//!   STORED = n + 1  (release)              INTENT == STORED: no entry below the horizon can come any more
+//! thread, storing entry n:       drainer:
+//!   INTENT = n + 1                 horizon = clock
+//!   timestamp = clock              membarrier: all threads' stores up to here become visible
+//!   words of entry n               read STORED, then INTENT
+//!   STORED = n + 1  (release)      INTENT == STORED: no entry below the horizon can come any more
 //! ```
 //!
-//! `INTENT` is a plain store: the `membarrier` of the drainer replaces the fence that would stand behind it at every entry. Where the kernel
-//! has no such call, the thread executes the fence.
+//! `INTENT` is a plain store: the `membarrier` of the drainer replaces the fence that would stand
+//! behind it at every entry. Where the kernel has no such call, the thread executes the fence.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -44,7 +45,8 @@ pub(crate) struct ThreadRing(NonNull<u8>);
 unsafe impl Send for ThreadRing {}
 
 impl ThreadRing {
-    /// Makes a ring of this memory, which is large enough for one. It is not unmapped while a thread is in the hook.
+    /// Makes a ring of this memory, which is large enough for one. It is not unmapped while a
+    /// thread is in the hook.
     pub(crate) fn new(memory: Mapping) -> ThreadRing {
         // SAFETY: mappings are not at null.
         ThreadRing(unsafe { NonNull::new_unchecked(memory.leak()) })
@@ -73,7 +75,8 @@ impl ThreadRing {
     /// Returns a word of the ring's header or entries.
     #[inline(always)]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: the offset lies inside the ring and is a multiple of eight, and every thread uses the word as an atomic.
+        // SAFETY: the offset lies inside the ring and is a multiple of eight, and every thread uses
+        // the word as an atomic.
         unsafe { AtomicU64::from_ptr(self.0.add(offset).cast().as_ptr()) }
     }
 
@@ -89,8 +92,8 @@ impl ThreadRing {
         self.word(STORED).load(Ordering::Acquire)
     }
 
-    /// Whether an entry may have a timestamp already and is not stored yet. To be called after [`stored`](ThreadRing::stored), with its
-    /// result.
+    /// Whether an entry may have a timestamp already and is not stored yet. To be called after
+    /// [`stored`](ThreadRing::stored), with its result.
     pub(crate) fn is_storing(&self, stored: u64) -> bool {
         self.word(INTENT).load(Ordering::Acquire) != stored
     }
@@ -106,15 +109,16 @@ impl ThreadRing {
         self.word(RELEASED).store(count, Ordering::Release);
     }
 
-    /// Wakes the ring's thread if it waits for room. To be called after a [`release`](ThreadRing::release) and a full fence.
+    /// Wakes the ring's thread if it waits for room. To be called after a
+    /// [`release`](ThreadRing::release) and a full fence.
     pub(crate) fn wake(&self) {
         if self.word(WAITS).load(Ordering::Relaxed) != 0 && self.word(WAITS).swap(0, Ordering::Relaxed) != 0 {
             sys::futex_wake(self.released_half());
         }
     }
 
-    /// Waits, without sleeping, until more entries are released than `released`. Gives up after some time, and when `is_draining` says that
-    /// no thread drains.
+    /// Waits, without sleeping, until more entries are released than `released`. Gives up after
+    /// some time, and when `is_draining` says that no thread drains.
     pub(crate) fn spin_for_release(&self, released: u64, at_most_ns: u64, is_draining: impl Fn() -> bool) {
         let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + at_most_ns;
         loop {
@@ -141,7 +145,8 @@ impl ThreadRing {
         self.word(WAITS).store(0, Ordering::Relaxed);
     }
 
-    /// Returns the lower half of the word that counts released entries: the kernel compares 32 bits.
+    /// Returns the lower half of the word that counts released entries: the kernel compares 32
+    /// bits.
     fn released_half(&self) -> &AtomicU32 {
         let half = RELEASED + if cfg!(target_endian = "big") { 4 } else { 0 };
         // SAFETY: inside the ring, and a multiple of four. Only the kernel reads it as 32 bits.
@@ -160,12 +165,13 @@ impl ThreadRing {
         self.entry_word(index, 0).load(Ordering::Relaxed)
     }
 
-    /// Takes a timestamp later than `last` and stores the entry with this index, whose words `entry` makes of the timestamp. Returns the
-    /// timestamp. Only the ring's own thread may call this.
+    /// Takes a timestamp later than `last` and stores the entry with this index, whose words
+    /// `entry` makes of the timestamp. Returns the timestamp. Only the ring's own thread may call
+    /// this.
     #[inline(always)]
     pub(crate) fn store(&self, index: u64, last: u64, entry: impl FnOnce(u64) -> [u64; ENTRY_WORDS]) -> u64 {
-        // The drainer relies on this order: if it reads a timestamp later than T and sees no pending store, this thread will never publish
-        // an entry older than T.
+        // The drainer relies on this order: if it reads a timestamp later than T and sees no
+        // pending store, this thread will never publish an entry older than T.
         self.word(INTENT).store(index + 1, Ordering::Relaxed);
         if membarrier::needs_fence() {
             fence(Ordering::SeqCst);
@@ -184,7 +190,8 @@ impl ThreadRing {
 #[inline(always)]
 fn prefetch_for_writing(word: &AtomicU64) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which changes nothing. Processors that do not know it treat it as no operation.
+    // SAFETY: a hint, which changes nothing. Processors that do not know it treat it as no
+    // operation.
     unsafe {
         std::arch::asm!("prefetchw [{}]", in(reg) word.as_ptr(), options(nostack, preserves_flags));
     }
@@ -194,9 +201,10 @@ fn prefetch_for_writing(word: &AtomicU64) {
 
 /// How many entries ahead cache lines are asked for.
 ///
-/// PERF: the drainer has the ring's lines in another cache, maybe a distant one, and a store that waits for its line holds up all stores
-/// that follow. Where the two processors share no cache, an event of a JSON parser took 62 ns more without this, and 26 ns more with it.
-/// Where they share one there is no difference.
+/// PERF: the drainer has the ring's lines in another cache, maybe a distant one, and a store that
+/// waits for its line holds up all stores that follow. Where the two processors share no cache, an
+/// event of a JSON parser took 62 ns more without this, and 26 ns more with it. Where they share
+/// one there is no difference.
 const AHEAD: u64 = 64;
 
 /// Takes some microseconds.

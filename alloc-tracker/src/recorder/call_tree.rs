@@ -1,5 +1,5 @@
-//! The call tree of the recording that runs, and the journal of its new nodes. In: (parent node, return address). Out: the node, which
-//! is in the sidecar before any thread can use its id.
+//! The call tree of the recording that runs, and the journal of its new nodes. In: (parent node,
+//! return address). Out: the node, which is in the sidecar before any thread can use its id.
 
 use alloc_dump::layout::StackId;
 

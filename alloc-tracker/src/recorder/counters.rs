@@ -1,5 +1,5 @@
-//! Exact counts without a dump: one set of counters for each thread, added up by whoever asks. In: events. Out:
-//! [`Counts`]. Counting and reading never lock and never allocate.
+//! Exact counts without a dump: one set of counters for each thread, added up by whoever asks. In:
+//! events. Out: [`Counts`]. Counting and reading never lock and never allocate.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
@@ -43,8 +43,8 @@ pub(crate) struct Counters {
     freed_bytes: AtomicU64,
 }
 
-/// Counts the events of signal handlers that have interrupted the hook. The counters of the interrupted thread may be in
-/// the middle of an update then, so the handler must not touch them.
+/// Counts the events of signal handlers that have interrupted the hook. The counters of the
+/// interrupted thread may be in the middle of an update then, so the handler must not touch them.
 pub(crate) static REENTRANT: Counters = Counters::new();
 
 impl Counters {
@@ -58,10 +58,12 @@ impl Counters {
         }
     }
 
-    /// Adds an event of the thread that owns these counters. `old_size` is the size before a realloc.
+    /// Adds an event of the thread that owns these counters. `old_size` is the size before a
+    /// realloc.
     ///
-    /// PERF: the thread's own counters need no locked instruction: each is loaded and stored. The live bytes belong to
-    /// all threads; they cost one locked addition an event, and another locked instruction when they reach a new peak.
+    /// PERF: the thread's own counters need no locked instruction: each is loaded and stored. The
+    /// live bytes belong to all threads; they cost one locked addition an event, and another locked
+    /// instruction when they reach a new peak.
     #[inline]
     pub(crate) fn count(&self, kind: HeapEventKind, size: u64, old_size: u64) {
         self.add_event(kind, size, old_size, |counter, by| {
@@ -105,7 +107,8 @@ impl Counters {
     }
 }
 
-/// Returns the bytes that are allocated and not freed. Below zero if blocks were freed that are older than the count.
+/// Returns the bytes that are allocated and not freed. Below zero if blocks were freed that are
+/// older than the count.
 pub(crate) fn live_bytes() -> i64 {
     LIVE_BYTES.load(Ordering::Relaxed)
 }

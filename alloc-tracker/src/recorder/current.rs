@@ -1,5 +1,6 @@
-//! The recording that runs, and how it ends when it fails. In: work to do on the recording, under its lock. Out: the result,
-//! unless there is no recording. A failure ends the recording; it never reaches the host.
+//! The recording that runs, and how it ends when it fails. In: work to do on the recording, under
+//! its lock. Out: the result, unless there is no recording. A failure ends the recording; it never
+//! reaches the host.
 
 use super::drain::{EnterError, EnteredRing, Stream};
 use super::failure::{Failure, LastFailure};
@@ -15,7 +16,8 @@ pub(super) static RECORDER: FutexLock<Option<CurrentStream>> = FutexLock::new(No
 /// The stream of a recording into a file.
 pub(super) type CurrentStream = Stream<DumpFile>;
 
-/// Runs `f` on the current recording, under the lock. An error ends the recording. `None` if there is none, or none any more.
+/// Runs `f` on the current recording, under the lock. An error ends the recording. `None` if there
+/// is none, or none any more.
 pub(super) fn with_stream<R>(f: impl FnOnce(&mut CurrentStream) -> Result<R, Failure>) -> Option<R> {
     if !fork::is_recorders_process() {
         return None;
@@ -26,7 +28,8 @@ pub(super) fn with_stream<R>(f: impl FnOnce(&mut CurrentStream) -> Result<R, Fai
         Ok(result) => Some(result),
         Err(failure) => {
             let stream = recorder.take();
-            // Still under the lock, so that no thread takes the recording for one that has ended well, or begins another one.
+            // Still under the lock, so that no thread takes the recording for one that has ended
+            // well, or begins another one.
             if let Some(stream) = &stream {
                 publish_failure(stream, failure);
             }
@@ -48,7 +51,8 @@ pub(super) fn enter() -> Result<EnteredRing, EnterError> {
     recorder.as_mut().ok_or(EnterError::RecordingOver)?.enter()
 }
 
-/// Draining a ring and writing a dump frame take less time, unless the disk is busy or no processor is free.
+/// Draining a ring and writing a dump frame take less time, unless the disk is busy or no processor
+/// is free.
 pub(super) const LONGEST_WORK_NS: u64 = 1_000_000;
 
 /// Ends the recording because of a failure outside of the lock.
@@ -57,7 +61,8 @@ pub(super) fn fail(failure: Failure) {
     with_stream(|_| Err::<(), Failure>(failure));
 }
 
-/// Closes the dump of a recording that has failed. What was recorded so far stays readable, and the dump says that it is not complete.
+/// Closes the dump of a recording that has failed. What was recorded so far stays readable, and the
+/// dump says that it is not complete.
 #[cold]
 pub(super) fn close_failed(stream: CurrentStream, failure: Failure) {
     mode::switch_off(RECORD | WHOLE);
@@ -76,14 +81,16 @@ pub(super) fn close_failed(stream: CurrentStream, failure: Failure) {
     ));
 }
 
-/// Notes the failure, and keeps any other recording from beginning before this one's dump is closed.
+/// Notes the failure, and keeps any other recording from beginning before this one's dump is
+/// closed.
 fn publish_failure(stream: &CurrentStream, failure: Failure) {
     let recording = stream.recording();
     LAST_FAILURE.set(recording, Errno::from(failure));
     epoch::replace_recording(Recording::Running(recording), Recording::Ending);
 }
 
-/// Returns why this recording ended, if it failed and none has failed since. Waits until its dump is closed.
+/// Returns why this recording ended, if it failed and none has failed since. Waits until its dump
+/// is closed.
 pub(super) fn wait_for_failure_of(recording: RecordingId) -> Option<Errno> {
     wait_while_ending();
     LAST_FAILURE.of(recording)

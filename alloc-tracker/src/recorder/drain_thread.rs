@@ -1,16 +1,16 @@
-//! The drain thread: it moves entries from the thread rings into the dump, so that the program's own threads need not. It begins
-//! with a recording and ends with it. Without it (switched off, or the system gives no thread) each thread drains when its ring is
-//! full.
+//! The drain thread: it moves entries from the thread rings into the dump, so that the program's
+//! own threads need not. It begins with a recording and ends with it. Without it (switched off, or
+//! the system gives no thread) each thread drains when its ring is full.
 //!
 //! ```text
-//!                start                        flood: sleeps for microseconds
-//!   NOT_RUNNING ------> AWAKE <-------------------------------> SHORT_PAUSE
-//!        ^   |          ^   |                                        |
-//!        |   |          |   +--> ASLEEP (milliseconds)               | end_short_pause(): a thread waits for room
-//!        |   |          +--------+                                   v
-//!        |   v                                                     AWAKE
-//!        | REPLACED: a new thread is about to begin
-//!        +-- stop, or the recording has ended
+//!              start            flood: sleeps for microseconds
+//! NOT_RUNNING -------> AWAKE <---------------------------------> SHORT_PAUSE
+//!   ^     |            ^   |                                        |
+//!   |     |            |   v  calm: sleeps for milliseconds         | a thread waits for room:
+//!   |     v            ASLEEP                                       v end_short_pause()
+//!   |  REPLACED                                                   AWAKE
+//!   |  (a new thread begins)
+//!   `---- stop(), or the recording has ended
 //! ```
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,8 +25,8 @@ use crate::modules;
 /// Starts the thread, unless it runs already.
 pub(super) fn start() {
     let mut thread = THREAD.lock();
-    // An earlier recording has failed, and its thread is about to end by itself. The thread goes on instead if it takes the state back
-    // from NOT_RUNNING; this exchange keeps it from doing so.
+    // An earlier recording has failed, and its thread is about to end by itself. The thread goes on
+    // instead if it takes the state back from NOT_RUNNING; this exchange keeps it from doing so.
     if STATE.compare_exchange(NOT_RUNNING, REPLACED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         && let Some(ended) = thread.take()
     {
@@ -41,7 +41,8 @@ pub(super) fn start() {
     }
 }
 
-/// Ends the thread and waits until it has ended, so that its code may be unmapped. Must be called without the recorder's lock.
+/// Ends the thread and waits until it has ended, so that its code may be unmapped. Must be called
+/// without the recorder's lock.
 pub(super) fn stop() {
     let Some(mut guard) = THREAD.try_lock() else { return };
     let Some(thread) = guard.take() else { return };
@@ -62,9 +63,10 @@ pub(super) fn is_about_to_drain() -> bool {
 
 /// Ends a pause between two drainings in a flood: a thread waits until its ring is drained.
 ///
-/// PERF: no thread wakes the drain thread from its long sleep. Waking takes the program's thread up to twenty microseconds. And the
-/// kernel likes to run a woken thread where its waker runs, in a virtual machine even if all other processors are idle, so the drain
-/// thread would get its turn milliseconds later.
+/// PERF: no thread wakes the drain thread from its long sleep. Waking takes the program's thread up
+/// to twenty microseconds. And the kernel likes to run a woken thread where its waker runs, in a
+/// virtual machine even if all other processors are idle, so the drain thread would get its turn
+/// milliseconds later.
 #[cold]
 pub(super) fn end_short_pause() {
     if STATE.compare_exchange(SHORT_PAUSE, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -136,10 +138,12 @@ fn drain_until_the_end() -> DrainEnd {
     DrainEnd::Stopped
 }
 
-/// Returns how long to pause if nothing has happened for `quiet_ns`, and no events have poured in for `calm_ns`.
+/// Returns how long to pause if nothing has happened for `quiet_ns`, and no events have poured in
+/// for `calm_ns`.
 ///
-/// A program in which nothing has happened for some time is looked at less often: what it does next is seen late by an eighth of that
-/// time. So is a program in which events have ceased to pour in: they may pour in again.
+/// A program in which nothing has happened for some time is looked at less often: what it does next
+/// is seen late by an eighth of that time. So is a program in which events have ceased to pour in:
+/// they may pour in again.
 fn pause_after(quiet_ns: u64, calm_ns: u64) -> u64 {
     if calm_ns < LINGERING_NS {
         return LINGERING_NS / 10;
@@ -147,7 +151,8 @@ fn pause_after(quiet_ns: u64, calm_ns: u64) -> u64 {
     (quiet_ns / 8).clamp((calm_ns / 8).clamp(SHORTEST_SLEEP_NS, SHORTEST_PAUSE_NS), LONGEST_PAUSE_NS)
 }
 
-/// Sleeps in this state until another thread changes it, or for some time. False if the thread is to end.
+/// Sleeps in this state until another thread changes it, or for some time. False if the thread is
+/// to end.
 fn sleep_in(state: u32, at_most_ns: u64) -> bool {
     if STATE.compare_exchange(AWAKE, state, Ordering::Relaxed, Ordering::Relaxed).is_err() {
         return false;
@@ -158,13 +163,15 @@ fn sleep_in(state: u32, at_most_ns: u64) -> bool {
     true
 }
 
-/// Waits until about a quarter of a ring is filled: the next draining comes before the ring can be full.
+/// Waits until about a quarter of a ring is filled: the next draining comes before the ring can be
+/// full.
 fn pause_in_flood(quarter_us: u64) {
     if quarter_us > SLEEP_OVERHEAD_US {
         sleep_in(SHORT_PAUSE, ((quarter_us - SLEEP_OVERHEAD_US) * 1000).min(LONGEST_FLOOD_PAUSE_NS));
         return;
     }
-    // A sleep takes longer than the ring has room for. Any other thread that wants the processor gets it.
+    // A sleep takes longer than the ring has room for. Any other thread that wants the processor
+    // gets it.
     let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + quarter_us * 1000;
     loop {
         sys::yield_now();
@@ -176,7 +183,8 @@ fn pause_in_flood(quarter_us: u64) {
 
 static THREAD: FutexLock<Option<BackgroundThread>> = FutexLock::new(None);
 
-/// What the thread does, see the head of this module. A word and not an enum: the kernel compares it when the thread sleeps.
+/// What the thread does, see the head of this module. A word and not an enum: the kernel compares
+/// it when the thread sleeps.
 static STATE: AtomicU32 = AtomicU32::new(NOT_RUNNING);
 const NOT_RUNNING: u32 = 0;
 const AWAKE: u32 = 1;
@@ -194,7 +202,8 @@ const LONGEST_FLOOD_PAUSE_NS: u64 = 150_000;
 const LINGERING_NS: u64 = 500_000;
 /// Below that a thread can as well stay awake.
 const SHORTEST_SLEEP_NS: u64 = 1_000_000;
-/// While the state of the process changes, a sample is taken after every second pause of this length.
+/// While the state of the process changes, a sample is taken after every second pause of this
+/// length.
 ///
 /// PERF: until this thread looks, a thread that floods its ring drains the ring itself.
 const SHORTEST_PAUSE_NS: u64 = samples::INTERVAL_US * 1000 / 2;

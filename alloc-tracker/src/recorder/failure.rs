@@ -25,7 +25,8 @@ impl From<Failure> for Errno {
     }
 }
 
-/// The recording that failed last, and its error, in one word: the id in the upper half, the error number in the lower.
+/// The recording that failed last, and its error, in one word: the id in the upper half, the error
+/// number in the lower.
 pub(super) struct LastFailure(AtomicU64);
 
 impl LastFailure {

@@ -1,8 +1,9 @@
-//! Which process records. A forked child has a copy of everything in memory, the parent's recording included, and must
-//! not touch the parent's dump.
+//! Which process records. A forked child has a copy of everything in memory, the parent's recording
+//! included, and must not touch the parent's dump.
 //!
-//! The parent and the child must be told apart at every event, and asking the kernel for the process id costs 150 ns.
-//! So the recording process keeps a page of its own, the *mark*, which the kernel replaces with zeros in a child:
+//! The parent and the child must be told apart at every event, and asking the kernel for the
+//! process id costs 150 ns. So the recording process keeps a page of its own, the *mark*, which the
+//! kernel replaces with zeros in a child:
 //!
 //! ```text
 //! parent: remember_process()   mark = 1
@@ -22,11 +23,19 @@ use crate::base::sys::{self, Mapping};
 pub(super) fn is_recorders_process() -> bool {
     let mark = MARK.load(Ordering::Acquire);
     if mark.is_null() {
-        return PID.load(Ordering::Relaxed) == sys::pid();
+        return is_recorders_pid();
     }
-    // SAFETY: the mark's page is never unmapped; in a forked child the kernel replaces it with zeros.
+    // SAFETY: the mark's page is never unmapped; in a forked child the kernel replaces it with
+    // zeros.
     let mark = unsafe { &*mark };
     mark.load(Ordering::Relaxed) != 0
+}
+
+/// PERF: not inlined, so that the check needs no register of its own in the code around it.
+#[cold]
+#[inline(never)]
+fn is_recorders_pid() -> bool {
+    PID.load(Ordering::Relaxed) == sys::pid()
 }
 
 /// Whether another process has begun a recording, and this process is a fork of it.
@@ -40,8 +49,8 @@ pub(super) fn is_recorded_by_other_process() -> bool {
     recorder != 0 && recorder != sys::pid()
 }
 
-/// Whether this is the first call in this process. Of several threads that notice the fork at the same time, one gets
-/// true.
+/// Whether this is the first call in this process. Of several threads that notice the fork at the
+/// same time, one gets true.
 pub(super) fn is_first_to_notice() -> bool {
     let pid = sys::pid();
     NOTICED_BY.swap(pid, Ordering::AcqRel) != pid
@@ -69,7 +78,8 @@ pub(super) fn forget_process() {
     PID.store(0, Ordering::Relaxed);
 }
 
-/// The page that a child does not inherit; null before the first recording. PERF: the check is one load.
+/// The page that a child does not inherit; null before the first recording. PERF: the check is one
+/// load.
 #[unsafe(link_section = "alloc_tracker_hot")]
 static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 /// The process that records; 0 before the first recording.

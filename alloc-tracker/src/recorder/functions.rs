@@ -1,5 +1,5 @@
-//! Annotated functions, as a recording knows them. In: what `#[profile]` knew when it compiled them. Out: the number of
-//! the function in a recording, and its record in the dump.
+//! Annotated functions, as a recording knows them. In: what `#[profile]` knew when it compiled
+//! them. Out: the number of the function in a recording, and its record in the dump.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,7 +51,8 @@ impl AnnotatedFunction {
     }
 }
 
-/// A number that is valid in one recording, in one word: the recording's id in the upper half, the number in the lower.
+/// A number that is valid in one recording, in one word: the recording's id in the upper half, the
+/// number in the lower.
 #[derive(Debug)]
 struct NumberInRecording(AtomicU64);
 

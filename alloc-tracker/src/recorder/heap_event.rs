@@ -1,7 +1,8 @@
-//! HeapEventKind events: their stacks are walked, and the events are stored in the thread's ring. In: what the hook has seen. Out: entries.
+//! HeapEventKind events: their stacks are walked, and the events are stored in the thread's ring. In: what
+//! the hook has seen. Out: entries.
 //!
-//! Runs inside the host's allocator calls: never panics, never allocates through the global allocator, waits only for room in
-//! the thread's ring.
+//! Runs inside the host's allocator calls: never panics, never allocates through the global
+//! allocator, waits only for room in the thread's ring.
 
 use alloc_dump::layout::StackId;
 use alloc_dump::thread_ring::{Entry, HeapEventKind};
@@ -77,18 +78,19 @@ impl BeginEntry {
     }
 }
 
-/// Orders the timestamps that this thread takes from now on after everything that it has read before, as far as other threads can
-/// tell. Called when the inner allocator has returned.
+/// Orders the timestamps that this thread takes from now on after everything that it has read
+/// before, as far as other threads can tell. Called when the inner allocator has returned.
 #[inline(always)]
 pub(crate) fn order_after_reads() {
-    // NOTE: the count of rings is read here and not before the inner call. A thread that was given another thread's block must know
-    // of that thread's ring.
+    // NOTE: the count of rings is read here and not before the inner call. A thread that was given
+    // another thread's block must know of that thread's ring.
     if sidecar::ring_count() > 1 {
         clock::order_after_reads();
     }
 }
 
-/// Walks the stack of the function that has these registers, for an event; `None` if there is no recording.
+/// Walks the stack of the function that has these registers, for an event; `None` if there is no
+/// recording.
 ///
 /// Not inlined in debug builds: the inlined frames would add up on the stack of the host's thread.
 #[cfg_attr(not(debug_assertions), inline(always))]
@@ -105,10 +107,11 @@ pub(crate) fn walk(local: &mut ThreadLocal, registers: &Registers) -> Option<Wal
     walk_in_full(local, pc, sp, fp)
 }
 
-/// Does the same where no shortcut leads to the stack's node, or where the shortcut is to be checked.
+/// Does the same where no shortcut leads to the stack's node, or where the shortcut is to be
+/// checked.
 ///
-/// PERF: apart from the code that every event runs. That code needs few registers as long as this is not inlined into it, and none
-/// of the three that are passed here has to be in memory.
+/// PERF: apart from the code that every event runs. That code needs few registers as long as this
+/// is not inlined into it, and none of the three that are passed here has to be in memory.
 #[inline(never)]
 fn walk_in_full(local: &mut ThreadLocal, pc: ReturnAddress, sp: u64, fp: u64) -> Option<WalkedStack> {
     let (ThreadLocal { walker, recorder, .. }, registers) = (local, &Registers { pc, sp, fp });
@@ -159,7 +162,8 @@ pub(crate) fn record_event(
 ) {
     let (recorder, &HeapEvent { kind, addr, size, begun }) = (&mut local.recorder, event);
     if !begun.entry.allows(recorder) {
-        // The realloc began before this recording. Since then its old address may have become another thread's block.
+        // The realloc began before this recording. Since then its old address may have become
+        // another thread's block.
         count_lost(u64::from(begun.entry != BeginEntry::Lost));
         return;
     }
@@ -172,15 +176,14 @@ pub(crate) fn record_realloc_begin(local: &mut ThreadLocal, addr: u64, size: u64
     if !recorder.prepare() {
         return BeginEntry::NotRecorded;
     }
-    match recorder.recording() {
-        Some(recording) if recorder.store(size, |size| Entry::ReallocBegin { addr, size }) => {
-            BeginEntry::RecordedIn(recording)
-        }
-        _ => BeginEntry::Lost,
+    if !recorder.store(size, |size| Entry::ReallocBegin { addr, size }) {
+        return BeginEntry::Lost;
     }
+    recorder.recording().map_or(BeginEntry::NotRecorded, BeginEntry::RecordedIn)
 }
 
-/// Records that the block which this thread began to move, in the recording `begun`, stays what it was.
+/// Records that the block which this thread began to move, in the recording `begun`, stays what it
+/// was.
 pub(crate) fn record_realloc_failed(local: &mut ThreadLocal, begun: RecordingId) {
     if local.recorder.prepare() && local.recorder.is_in(begun) {
         order_after_reads();

@@ -1,6 +1,8 @@
-//! Events that reached the hook and could not be recorded, and whether a full thread ring loses them.
+//! Events that reached the hook and could not be recorded, and whether a full thread ring loses
+//! them.
 //!
-//! The count is kept twice: in this process for the drainer, and in the sidecar, where it survives the process.
+//! The count is kept twice: in this process for the drainer, and in the sidecar, where it survives
+//! the process.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -27,7 +29,8 @@ pub(super) fn lost_events() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Begins the count of a recording that has begun late: events that were lost before it are none of its losses.
+/// Begins the count of a recording that has begun late: events that were lost before it are none of
+/// its losses.
 pub(super) fn forget_lost_events() {
     LOST.store(0, Ordering::Relaxed);
 }

@@ -1,8 +1,10 @@
-//! From events to the dump. In: events with their walker, probes and marks, from any thread. Out: records in the sink's dump frames.
+//! From events to the dump. In: events with their walker, probes and marks, from any thread. Out:
+//! records in the sink's dump frames.
 //!
-//! A thread timestamps its entries and stores them in a ring of its own, without waiting for any other thread. The drain thread, or a
-//! thread whose ring is full, drains all rings into the one ordered stream. A failure of ours ends the recording with one line on
-//! stderr and never reaches the host.
+//! A thread timestamps its entries and stores them in a ring of its own, without waiting for any
+//! other thread. The drain thread, or a thread whose ring is full, drains all rings into the one
+//! ordered stream. A failure of ours ends the recording with one line on stderr and never reaches
+//! the host.
 //!
 //! Imports run downwards in this table:
 //!

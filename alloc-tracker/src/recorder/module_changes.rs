@@ -10,7 +10,8 @@ pub(super) struct ModuleRecorder;
 
 impl ModuleObserver for ModuleRecorder {
     fn generation_begins(&self) {
-        // In this order: a thread that sees the new generation forgets what it knew, and must find no old unwind rule any more.
+        // In this order: a thread that sees the new generation forgets what it knew, and must find
+        // no old unwind rule any more.
         capture::forget_rules();
         epoch::next_generation();
     }

@@ -1,8 +1,10 @@
-//! What probes and marks record. In: calls of the probes, on the thread that runs the annotated function. Out: entries in
-//! the thread's ring, in order with the thread's heap events, but without stacks.
+//! What probes and marks record. In: calls of the probes, on the thread that runs the annotated
+//! function. Out: entries in the thread's ring, in order with the thread's heap events, but without
+//! stacks.
 //!
-//! Nothing here allocates through the global allocator, panics, or waits, except for room in the ring as an event does.
-//! All functions may be called by a signal handler that has interrupted the hook; the probe is then counted as lost.
+//! Nothing here allocates through the global allocator, panics, or waits, except for room in the
+//! ring as an event does. All functions may be called by a signal handler that has interrupted the
+//! hook; the probe is then counted as lost.
 
 use alloc_dump::record::LINE_AGAIN;
 use alloc_dump::thread_ring::Entry;
@@ -17,8 +19,8 @@ use super::{session, usage};
 use crate::base::epoch::RecordingId;
 use crate::base::sys::ErrnoGuard;
 
-/// Records that an activation of a function begins on this thread, or that `resumed` goes on there. `None` if nothing
-/// was recorded.
+/// Records that an activation of a function begins on this thread, or that `resumed` goes on there.
+/// `None` if nothing was recorded.
 pub(crate) fn enter(function: &AnnotatedFunction, resumed: Option<ActivationId>) -> Option<ActivationId> {
     if session::is_left_behind_by_fork() {
         return None;
@@ -42,7 +44,8 @@ pub(crate) fn reach(function: &AnnotatedFunction, line: u32) {
     }
 }
 
-/// Returns the line that the innermost activation of a function on this thread has reached; `None` if it has reached none.
+/// Returns the line that the innermost activation of a function on this thread has reached; `None`
+/// if it has reached none.
 pub(crate) fn line_now(function: &AnnotatedFunction) -> Option<u32> {
     if session::is_left_behind_by_fork() {
         return None;
@@ -50,7 +53,8 @@ pub(crate) fn line_now(function: &AnnotatedFunction) -> Option<u32> {
     THREADS.with(|mut busy| line_on(busy.own(), function)).flatten()
 }
 
-/// Records that an activation no longer runs on this thread. `ended` is false if it will go on later.
+/// Records that an activation no longer runs on this thread. `ended` is false if it will go on
+/// later.
 pub(crate) fn leave(activation: ActivationId, ended: bool) {
     if !session::is_left_behind_by_fork()
         && THREADS.with(|mut busy| leave_on(busy.own(), activation, ended)).is_none()
@@ -84,7 +88,8 @@ fn enter_on(
         return None;
     }
     if resumed.is_some() {
-        // The activation was left before, maybe by another thread: this timestamp must be the later one.
+        // The activation was left before, maybe by another thread: this timestamp must be the later
+        // one.
         order_after_reads();
     }
     if !local.recorder.store(0, |_| entry) {
@@ -97,7 +102,8 @@ fn enter_on(
 
 #[inline(always)]
 fn reach_on(local: &mut ThreadLocal, function: &AnnotatedFunction, line: u32) {
-    // Nothing needs to be prepared: this thread has entered, in this recording, whatever runs on it.
+    // Nothing needs to be prepared: this thread has entered, in this recording, whatever runs on
+    // it.
     if let Some(recording) = local.recorder.current()
         && let Some(function) = function.number_in(recording)
         && let Some((activation, reached)) = local.running.innermost_of(recording, function)
@@ -131,7 +137,8 @@ fn mark_on(local: &mut ThreadLocal, name: &[u8]) {
     }
 }
 
-/// Makes the thread ready for an entry that has no stack, and returns the recording that it takes part in.
+/// Makes the thread ready for an entry that has no stack, and returns the recording that it takes
+/// part in.
 #[inline]
 fn prepare(local: &mut ThreadLocal) -> Option<RecordingId> {
     if !local.recorder.prepare() {

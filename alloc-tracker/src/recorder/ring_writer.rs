@@ -1,5 +1,6 @@
-//! Storing entries in a thread ring, and what a thread does when its ring is full. In: entries. Out: the same entries,
-//! with timestamps, in the ring. Takes no lock as long as there is room; never allocates.
+//! Storing entries in a thread ring, and what a thread does when its ring is full. In: entries.
+//! Out: the same entries, with timestamps, in the ring. Takes no lock as long as there is room;
+//! never allocates.
 
 use alloc_dump::sidecar::RING_CAPACITY;
 use alloc_dump::thread_ring::ENTRY_WORDS;
@@ -16,13 +17,15 @@ use crate::output::thread_ring::ThreadRing;
 
 /// A thread's ring, and how far the ring is filled.
 ///
-/// PERF: `pause_at` is the one number that every event compares. It comes before whatever happens next: the ring is
-/// full, or the thread's name is due to be read.
+/// PERF: `pause_at` is the one number that every event compares. It comes before whatever happens
+/// next: the ring is full, or the thread's name is due to be read.
 ///
 /// ```text
-/// entries   0 ......... released ............... stored ...... pause_at = min(room_until - 1, name_at)
-///           taken, may   |  in the ring           |  room for so many entries without a look at anything else
-///           be replaced  |                        |
+/// entries   0 ........ released ............ stored ............ released + capacity = room_until
+///           may be     |    in the ring      |     room
+///           overwritten
+///
+/// pause_at = min(room_until - 1, name_at):  the last entry with room for two, or the name's turn
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -86,13 +89,15 @@ impl RingWriter {
         self.stored += 1;
     }
 
-    /// Makes sure that there is room for two entries. False if there is none, see [`wait_for_room`](Self::wait_for_room).
+    /// Makes sure that there is room for two entries. False if there is none, see
+    /// [`wait_for_room`](Self::wait_for_room).
     pub(super) fn has_room(&mut self) -> bool {
         self.stored + 2 <= self.room_until || self.wait_for_room()
     }
 
-    /// Whether the thread's name is due to be read. If it is, notes when it will be due again: after as many entries as the thread
-    /// has stored so far. A thread usually gets its name a few events after its first.
+    /// Whether the thread's name is due to be read. If it is, notes when it will be due again:
+    /// after as many entries as the thread has stored so far. A thread usually gets its name a few
+    /// events after its first.
     pub(super) fn take_name_due(&mut self) -> bool {
         let is_due = self.stored >= self.name_at;
         if is_due {
@@ -106,8 +111,9 @@ impl RingWriter {
         self.pause_at = (self.room_until - 1).min(self.name_at);
     }
 
-    /// Waits for the drain thread, or drains the rings itself, until there is room for two entries. False if the recording is
-    /// over, or if the user prefers losing events to waiting: then one event is counted as lost.
+    /// Waits for the drain thread, or drains the rings itself, until there is room for two entries.
+    /// False if the recording is over, or if the user prefers losing events to waiting: then one
+    /// event is counted as lost.
     #[cold]
     fn wait_for_room(&mut self) -> bool {
         let _errno = sys::ErrnoGuard::new();
@@ -122,7 +128,8 @@ impl RingWriter {
                 return true;
             }
             if !drops_when_full() && RECORDER.is_locked() && !std::mem::replace(&mut has_spun, true) {
-                // PERF: the holder of the lock is most likely draining, and releases entries of this ring long before it is done.
+                // PERF: the holder of the lock is most likely draining, and releases entries of
+                // this ring long before it is done.
                 self.ring.spin_for_release(released, LONGEST_WORK_NS, || RECORDER.is_locked());
                 continue;
             }
@@ -131,8 +138,9 @@ impl RingWriter {
                 && !drops_when_full()
                 && !std::mem::replace(&mut has_waited, true)
             {
-                // PERF: the other threads of the program need the processor more than a second drainer does. A thread that is
-                // alone can as well drain by itself, and so can any thread while the drain thread sleeps.
+                // PERF: the other threads of the program need the processor more than a second
+                // drainer does. A thread that is alone can as well drain by itself, and so can any
+                // thread while the drain thread sleeps.
                 drain_thread::end_short_pause();
                 self.ring.wait_for_release(released, LONGEST_WAIT_NS);
                 continue;
@@ -144,7 +152,8 @@ impl RingWriter {
             match self.drain_all_rings() {
                 Drained::RecordingOver => return false,
                 Drained::Entries(0) if self.ring.released() + (RING_CAPACITY as u64) < self.stored + 2 => {
-                    // A thread that is just storing an entry holds up the draining of all rings. It must get the processor.
+                    // A thread that is just storing an entry holds up the draining of all rings. It
+                    // must get the processor.
                     sys::yield_now();
                 }
                 Drained::Entries(_) => {}
@@ -179,5 +188,6 @@ enum Drained {
     Entries(u64),
 }
 
-/// How long a thread waits for the drain thread, which gets the processor late if there are more threads than processors.
+/// How long a thread waits for the drain thread, which gets the processor late if there are more
+/// threads than processors.
 const LONGEST_WAIT_NS: u64 = 20_000_000;

@@ -1,5 +1,5 @@
-//! Samples: what the kernel says about the process at one moment. In: `/proc/self` and `getrusage`. Out: a [`Sample`]. Never allocates;
-//! a figure that the kernel does not give is 0.
+//! Samples: what the kernel says about the process at one moment. In: `/proc/self` and `getrusage`.
+//! Out: a [`Sample`]. Never allocates; a figure that the kernel does not give is 0.
 
 use alloc_dump::record::Sample;
 
@@ -20,9 +20,11 @@ impl SampleSources {
     }
 }
 
-/// Takes a sample. That costs tens of microseconds, so the recorder takes one every [`INTERVAL_US`] at most.
+/// Takes a sample. That costs tens of microseconds, so the recorder takes one every [`INTERVAL_US`]
+/// at most.
 ///
-/// `buffer` has room for [`SCRATCH`] bytes. `table_bytes` is memory of the tracker that is not mapped, but part of the program.
+/// `buffer` has room for [`SCRATCH`] bytes. `table_bytes` is memory of the tracker that is not
+/// mapped, but part of the program.
 pub(super) fn take(
     sources: &mut SampleSources,
     page_size: u64,
@@ -38,7 +40,8 @@ pub(super) fn take(
         let mut lines = status.split(|byte| *byte == b'\n');
         lines.find_map(|line| line.strip_prefix(name)).map_or(0, first_number) * 1024
     };
-    // The first thread has ended without ending the process, and the only other thread is the one that asks.
+    // The first thread has ended without ending the process, and the only other thread is the one
+    // that asks.
     let is_over = status.windows(b"\nState:\tZ".len()).any(|text| text == b"\nState:\tZ")
         && status.windows(b"\nThreads:\t2\n".len()).any(|text| text == b"\nThreads:\t2\n");
     // SAFETY: all-zero is a valid `rusage`, and the call writes one to where the pointer leads.
@@ -86,8 +89,8 @@ fn first_number(text: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    /// Other tests of this process map and touch up to a hundred megabytes at the same time. The margins are several times
-    /// that.
+    /// Other tests of this process map and touch up to a hundred megabytes at the same time. The
+    /// margins are several times that.
     #[test]
     fn a_sample_shows_memory_that_was_touched() {
         const MAPPED: usize = 2 << 30;

@@ -1,5 +1,6 @@
-//! How a recording begins and ends, and how a forked child finds out that the recording is not its own. In: settings. Out: a recording
-//! that runs, or one line on stderr that says why there is none.
+//! How a recording begins and ends, and how a forked child finds out that the recording is not its
+//! own. In: settings. Out: a recording that runs, or one line on stderr that says why there is
+//! none.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -28,8 +29,8 @@ use crate::output::sidecar;
 /// Begins a recording and returns its id.
 ///
 /// # Errors
-/// The dump cannot be created, another recording runs, or this process is a fork of one that has recorded. The first kind is reported
-/// on stderr, once.
+/// The dump cannot be created, another recording runs, or this process is a fork of one that has
+/// recorded. The first kind is reported on stderr, once.
 pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<RecordingId, Errno> {
     if fork::is_recorded_by_other_process() {
         // The lock may have been held by a thread that does not exist here.
@@ -58,7 +59,8 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
             }
             usage::set_wanted(settings.lines);
             lost::set_drops_when_full(settings.on_full == OnFull::Drop);
-            // Before the drain thread is started: a thread of an earlier recording that is about to end looks for a newer recording.
+            // Before the drain thread is started: a thread of an earlier recording that is about to
+            // end looks for a newer recording.
             epoch::set_recording(Recording::Running(id));
             mode::switch_on(RECORD);
             if settings.drainer == Drainer::Thread {
@@ -99,7 +101,8 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
 /// Ends this recording, if it still runs, and closes its dump.
 ///
 /// # Errors
-/// The dump could not be written, now or earlier in this recording. The error has been reported on stderr.
+/// The dump could not be written, now or earlier in this recording. The error has been reported on
+/// stderr.
 pub(crate) fn finish(recording: RecordingId) -> Result<(), Errno> {
     if !fork::is_recorders_process() {
         return Ok(());
@@ -131,8 +134,9 @@ fn finish_locked(recording: RecordingId) -> Result<(), Errno> {
     }
 }
 
-/// Whether this process is a fork of the one that records: it must not touch the parent's dump. The first call in a child that is
-/// made outside of the hook switches recording off there, or begins a recording of the child's own if the user wants that.
+/// Whether this process is a fork of the one that records: it must not touch the parent's dump. The
+/// first call in a child that is made outside of the hook switches recording off there, or begins a
+/// recording of the child's own if the user wants that.
 #[inline(always)]
 pub(crate) fn is_left_behind_by_fork() -> bool {
     !fork::is_recorders_process() && react_to_fork()
@@ -141,8 +145,9 @@ pub(crate) fn is_left_behind_by_fork() -> bool {
 #[cold]
 #[inline(never)]
 fn react_to_fork() -> bool {
-    // Nothing can begin inside the hook; the thread's next event asks again. If the first events of several threads coincide, one
-    // thread reacts: a later one would switch off what that one has begun.
+    // Nothing can begin inside the hook; the thread's next event asks again. If the first events of
+    // several threads coincide, one thread reacts: a later one would switch off what that one has
+    // begun.
     if !THREADS.is_busy() && fork::is_first_to_notice() {
         mode::switch_off(RECORD | WHOLE);
         if FOLLOWS_FORKS.load(Ordering::Relaxed) {
@@ -160,8 +165,8 @@ fn record_child() {
     sidecar::detach();
     epoch::set_recording(Recording::None);
     fork::forget_process();
-    // SAFETY: this is the only thread of the process, and it is not in the hook, so it holds none of these locks. The kernel has not
-    // copied the threads that may have held them.
+    // SAFETY: this is the only thread of the process, and it is not in the hook, so it holds none
+    // of these locks. The kernel has not copied the threads that may have held them.
     let settings = unsafe {
         RECORDER.reset(None);
         SESSION.reset(());
@@ -226,13 +231,16 @@ fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<
 /// A longer command line is cut.
 const MAX_ARGUMENTS: usize = alloc_dump::layout::MAX_TEXT;
 
-/// Ends the recording when the process exits, after every handler that the program has registered itself.
+/// Ends the recording when the process exits, after every handler that the program has registered
+/// itself.
 ///
-/// A signal handler may have called `exit`. If it has interrupted the hook or the beginning of the recording, the locks may belong to this very
-/// thread: then nothing is done, and the sidecar has everything.
+/// A signal handler may have called `exit`. If it has interrupted the hook or the beginning of the
+/// recording, the locks may belong to this very thread: then nothing is done, and the sidecar has
+/// everything.
 extern "C" fn finish_at_exit() {
     if !THREADS.is_busy() && !mode::is_undecided() && fork::is_recorders_process() {
-        // The handler may also have interrupted the beginning or the end of a `Profiler`'s recording: then the lock is never given back.
+        // The handler may also have interrupted the beginning or the end of a `Profiler`'s
+        // recording: then the lock is never given back.
         if let Some(_one_at_a_time) = SESSION.try_lock_for(PATIENCE_AT_EXIT_NS) {
             match epoch::recording() {
                 Recording::None => {}
@@ -250,7 +258,8 @@ extern "C" fn finish_at_exit() {
 /// Another thread begins or ends a recording in less.
 const PATIENCE_AT_EXIT_NS: u64 = 2_000_000_000;
 
-// NOTE: `.fini_array` and not `atexit`: its functions run after all handlers, for a library also when it is unloaded.
+// NOTE: `.fini_array` and not `atexit`: its functions run after all handlers, for a library also
+// when it is unloaded.
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static FINISH_AT_EXIT: extern "C" fn() = finish_at_exit;

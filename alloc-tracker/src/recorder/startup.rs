@@ -1,4 +1,5 @@
-//! What the first event of a process starts. In: the environment. Out: a recording, a count, or nothing.
+//! What the first event of a process starts. In: the environment. Out: a recording, a count, or
+//! nothing.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -6,10 +7,11 @@ use super::{counters, session};
 use crate::base::mode::{self, COUNT, WHOLE};
 use crate::base::settings::{self, Wanted};
 
-/// Reads the environment, unless that has happened already, and starts what the environment asks for.
+/// Reads the environment, unless that has happened already, and starts what the environment asks
+/// for.
 ///
-/// `counting` is true if the allocator was declared to count. `first_event` is true if an event is waiting to become the
-/// first one of the recording.
+/// `counting` is true if the allocator was declared to count. `first_event` is true if an event is
+/// waiting to become the first one of the recording.
 #[cold]
 pub(crate) fn decide(counting: bool, first_event: bool) {
     if PROGRESS.compare_exchange(NOT_BEGUN, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_err() {

@@ -1,5 +1,6 @@
-//! A thread's part in the recording: its number, its ring, its name. In: entries. Out: the same entries, with timestamps, in
-//! the thread's ring. Takes no lock, except to begin and when the ring is full; never allocates through the global allocator.
+//! A thread's part in the recording: its number, its ring, its name. In: entries. Out: the same
+//! entries, with timestamps, in the thread's ring. Takes no lock, except to begin and when the ring
+//! is full; never allocates through the global allocator.
 
 use alloc_dump::thread_ring::{ENTRY_WORDS, Entry, WIDE};
 
@@ -16,8 +17,8 @@ use crate::base::sys;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct ThreadRecorder {
-    /// The recording that the thread takes part in, and the generation that the nodes of its recorded walker belong to.
-    /// [`Epoch::NONE`] if the thread takes part in no recording.
+    /// The recording that the thread takes part in, and the generation that the nodes of its
+    /// recorded walker belong to. [`Epoch::NONE`] if the thread takes part in no recording.
     epoch: Epoch,
     writer: Option<RingWriter>,
     /// The thread's number in the recording.
@@ -32,8 +33,8 @@ impl ThreadRecorder {
         ThreadRecorder { epoch: Epoch::NONE, writer: None, thread: 0, activations: 0, name: [0; 16] }
     }
 
-    /// Makes the thread take part in the recording that runs, and notices new generations of modules. False if there is no
-    /// recording. Called before every entry.
+    /// Makes the thread take part in the recording that runs, and notices new generations of
+    /// modules. False if there is no recording. Called before every entry.
     #[inline(always)]
     pub(super) fn prepare(&mut self) -> bool {
         self.epoch == epoch::current() || self.catch_up()
@@ -50,7 +51,8 @@ impl ThreadRecorder {
         true
     }
 
-    /// Adopts the current generation of modules. True if code has gone since the last call, so that addresses may mean other code.
+    /// Adopts the current generation of modules. True if code has gone since the last call, so that
+    /// addresses may mean other code.
     #[inline(always)]
     pub(super) fn notice_generation(&mut self) -> bool {
         self.epoch != epoch::current() && self.adopt_generation()
@@ -80,7 +82,7 @@ impl ThreadRecorder {
     /// Returns the recording that the thread takes part in, which may be over by now.
     #[inline(always)]
     pub(super) fn recording(&self) -> Option<RecordingId> {
-        self.epoch.recording_id()
+        self.epoch.recording_of_thread()
     }
 
     /// Whether the thread takes part in this recording.
@@ -95,7 +97,8 @@ impl ThreadRecorder {
         self.epoch
     }
 
-    /// Stores the entry that `entry` makes of a size. False if there is no room and none to be had; the loss is then counted.
+    /// Stores the entry that `entry` makes of a size. False if there is no room and none to be had;
+    /// the loss is then counted.
     #[inline(always)]
     pub(super) fn store(&mut self, size: u64, entry: impl FnOnce(u32) -> Entry) -> bool {
         self.store_words(size, |size, timestamp| entry(size).encode(timestamp))
@@ -123,8 +126,8 @@ impl ThreadRecorder {
         true
     }
 
-    /// Does what is due between two entries: makes room, reads the thread's name. False if the next entry cannot be stored; the
-    /// loss is then counted.
+    /// Does what is due between two entries: makes room, reads the thread's name. False if the next
+    /// entry cannot be stored; the loss is then counted.
     #[cold]
     #[inline(never)]
     fn pause(&mut self) -> bool {

@@ -1,5 +1,5 @@
-//! What the recorder keeps for each thread: the payload of the thread's state. In: a thread. Out: its part in the recording, its
-//! recorded walker, the activations that run on it, its counters.
+//! What the recorder keeps for each thread: the payload of the thread's state. In: a thread. Out:
+//! its part in the recording, its recorded walker, the activations that run on it, its counters.
 
 use super::activations::RunningActivations;
 use super::counters::{Counters, Counts, REENTRANT};
@@ -65,7 +65,8 @@ pub(crate) fn counts_of_all_threads() -> Counts {
         .fold(REENTRANT.snapshot(), |sum, thread| sum.zip(&thread.shared().snapshot(), u64::wrapping_add))
 }
 
-/// Returns the counts of the calling thread; `None` in a signal handler that has interrupted the hook.
+/// Returns the counts of the calling thread; `None` in a signal handler that has interrupted the
+/// hook.
 pub(crate) fn counts_of_this_thread() -> Option<Counts> {
     THREADS.with(|busy| busy.shared().snapshot())
 }

@@ -1,6 +1,7 @@
-//! What a line of an annotated function costs besides the heap: resident memory and page faults. In: the kernel's own counts, read
-//! at every probe if the user asks for them. Out: an entry behind that of the probe. Reading costs some microseconds a probe, so it
-//! is off by default. Never allocates.
+//! What a line of an annotated function costs besides the heap: resident memory and page faults.
+//! In: the kernel's own counts, read at every probe if the user asks for them. Out: an entry behind
+//! that of the probe. Reading costs some microseconds a probe, so it is off by default. Never
+//! allocates.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -36,7 +37,8 @@ fn record(recorder: &mut ThreadRecorder, wanted: u8) {
     recorder.store(0, |_| Entry::Usage { rss, minor_faults, major_faults });
 }
 
-/// Returns the resident set of the process. The kernel counts it in batches of some pages for each processor.
+/// Returns the resident set of the process. The kernel counts it in batches of some pages for each
+/// processor.
 fn resident_bytes() -> ResidentBytes {
     let mut buffer = [0; 128];
     let statm = sys::read_file(c"/proc/self/statm", &mut buffer).unwrap_or_default();

@@ -1,35 +1,38 @@
-//! The state of a thread, and whether the thread is just inside the hook. Generic over the payload, which is the recorder's
-//! business: this module knows nothing of recordings, walker or probes.
+//! The state of a thread, and whether the thread is just inside the hook. Generic over the payload,
+//! which is the recorder's business: this module knows nothing of recordings, walker or probes.
 //!
-//! A thread finds its state through a `const`-initialised thread-local without a destructor. So the state is there before `main`,
-//! in destructors of thread-locals, and after the thread has begun to end. The states live in mapped memory that is never unmapped.
-//! A thread that ends hands its state to the next thread, shared part included, so the sum over all states is always the sum over
-//! all threads that ever were.
+//! A thread finds its state through a `const`-initialised thread-local without a destructor. So the
+//! state is there before `main`, in destructors of thread-locals, and after the thread has begun to
+//! end. The states live in mapped memory that is never unmapped. A thread that ends hands its state
+//! to the next thread, shared part included, so the sum over all states is always the sum over all
+//! threads that ever were.
 //!
 //! ```text
 //! thread-local CURRENT     the thread's state
 //!   null                   none yet: the first event registers the thread
-//!   REGISTERING            a signal handler has interrupted the registration: its event is not recorded
+//!   REGISTERING            a signal handler has interrupted the registration:
+//!                          the handler's event is not recorded
 //!   a state                the thread's own
 //!   ENDED                  none any more: the orphan state serves, under a lock
 //! ```
 //!
 //! # The end of a thread
-//! The C library runs the destructors of thread-specific values in up to four rounds, as long as there are values. Destructors
-//! of other keys may allocate, so the state must stay as long as it can, and must be handed on before the rounds are over:
+//! The C library runs the destructors of thread-specific values in up to four rounds, as long as
+//! there are values. Destructors of other keys may allocate, so the state must stay as long as it
+//! can, and must be handed on before the rounds are over:
 //!
 //! ```text
-//! round 1   our destructor sets its value again: "call me in the next round"   other destructors allocate: own state
-//! round 2   sets its value again                                               own state
-//! round 3   ends the payload, hands the state on, CURRENT = ENDED              from here on: orphan state
-//! round 4   our destructor is not called any more                              orphan state
+//! round 1   our destructor sets its value again: "call me in the next round"    own state
+//! round 2   sets its value again                                                own state
+//! round 3   ends the payload, hands the state on, CURRENT = ENDED               from here on:
+//! round 4   our destructor is not called any more                               orphan state
 //! ```
 //!
-//! A thread whose first event comes from a destructor in round 1 registers there; our destructor then runs in rounds 2, 3 and 4,
-//! and the third of them hands the state on.
+//! A thread whose first event comes from a destructor in round 1 registers there; our destructor
+//! then runs in rounds 2, 3 and 4, and the third of them hands the state on.
 //!
-//! Never allocates through the global allocator, never panics. No thread waits here for another one, which in a forked child might
-//! be gone; the orphan state's lock is tried for a limited time.
+//! Never allocates through the global allocator, never panics. No thread waits here for another
+//! one, which in a forked child might be gone; the orphan state's lock is tried for a limited time.
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
@@ -41,7 +44,8 @@ use crate::base::sys::{ErrnoGuard, FutexLock, Mapping};
 /// What the owner of the payload tells about it.
 ///
 /// # Safety
-/// At most one type in a process may implement this: the thread-local that leads to a thread's state has no type parameter.
+/// At most one type in a process may implement this: the thread-local that leads to a thread's
+/// state has no type parameter.
 pub(crate) unsafe trait Payload: Sized + 'static {
     /// The part that only the thread itself touches.
     type Own;
@@ -70,7 +74,8 @@ pub(crate) struct Threads<P: Payload> {
     newest_chunk: AtomicPtr<Chunk<P>>,
     /// How many states no thread uses.
     free_states: AtomicUsize,
-    /// Serves threads whose own state has been handed on already: events in the very last destructors.
+    /// Serves threads whose own state has been handed on already: events in the very last
+    /// destructors.
     orphan: ThreadState<P>,
     orphan_lock: FutexLock<()>,
     /// The thread-specific key whose destructor tells that a thread ends.
@@ -87,8 +92,9 @@ pub(crate) struct ThreadState<P: Payload> {
     next: *mut ThreadState<P>,
 }
 
-// SAFETY: `next` is written before the state is published. `own` is reached only through `Busy`, by the thread that uses the
-// state, or under the lock of the orphan state. Everything else may be shared.
+// SAFETY: `next` is written before the state is published. `own` is reached only through `Busy`, by
+// the thread that uses the state, or under the lock of the orphan state. Everything else may be
+// shared.
 unsafe impl<P: Payload> Sync for ThreadState<P> {}
 
 #[repr(C)]
@@ -99,15 +105,12 @@ struct OwnPart<P: Payload> {
 }
 
 /// Proof that the calling thread is in the hook, and in there once: the way to its state.
-pub(crate) struct Busy<'a, P: Payload> {
-    shared: &'a P::Shared,
-    own: &'a UnsafeCell<OwnPart<P>>,
-}
+pub(crate) struct Busy<'a, P: Payload>(&'a ThreadState<P>);
 
 impl<P: Payload> Busy<'_, P> {
     /// Returns the part that every thread may read.
     pub(crate) fn shared(&self) -> &P::Shared {
-        self.shared
+        &self.0.shared
     }
 
     /// Returns the part that only this thread touches.
@@ -118,9 +121,9 @@ impl<P: Payload> Busy<'_, P> {
 
     #[inline(always)]
     fn own_part(&mut self) -> &mut OwnPart<P> {
-        // SAFETY: the busy mark (or the lock of the orphan state) keeps every other way to this state shut while `self` lives, and
-        // `self` is borrowed for as long as the reference lives.
-        unsafe { &mut *self.own.get() }
+        // SAFETY: the busy mark (or the lock of the orphan state) keeps every other way to this
+        // state shut while `self` lives, and `self` is borrowed for as long as the reference lives.
+        unsafe { &mut *self.0.own.get() }
     }
 }
 
@@ -136,8 +139,8 @@ impl<P: Payload> Threads<P> {
         }
     }
 
-    /// Runs `f` with the calling thread's state. Returns `None` if the thread is inside the hook already: the caller is a signal
-    /// handler that allocates.
+    /// Runs `f` with the calling thread's state. Returns `None` if the thread is inside the hook
+    /// already: the caller is a signal handler that allocates.
     #[inline(always)]
     pub(crate) fn with<R>(&'static self, f: impl FnOnce(Busy<'_, P>) -> R) -> Option<R> {
         if let Some(thread) = self.own() {
@@ -161,7 +164,8 @@ impl<P: Payload> Threads<P> {
         (thread.addr() > LAST_MARKER.addr()).then(|| unsafe { &*thread })
     }
 
-    /// Returns the state of a thread that has none yet, or the orphan state, locked, for a thread that has none any more.
+    /// Returns the state of a thread that has none yet, or the orphan state, locked, for a thread
+    /// that has none any more.
     #[cold]
     #[inline(never)]
     fn register_or_borrow(&'static self, thread: *const ThreadState<P>) -> Option<*const ThreadState<P>> {
@@ -192,11 +196,13 @@ impl<P: Payload> Threads<P> {
     #[cold]
     #[inline(never)]
     fn return_orphan(&self) {
-        // SAFETY: `register_or_borrow` has locked it for this thread, and no thread sleeps on this lock.
+        // SAFETY: `register_or_borrow` has locked it for this thread, and no thread sleeps on this
+        // lock.
         unsafe { self.orphan_lock.force_unlock() };
     }
 
-    /// Whether the calling thread is inside the hook, that is, whether the caller is a signal handler that has interrupted it there.
+    /// Whether the calling thread is inside the hook, that is, whether the caller is a signal
+    /// handler that has interrupted it there.
     pub(crate) fn is_busy(&self) -> bool {
         let thread = current_state::<P>();
         if thread.is_null() || thread.addr() == ENDED.addr() {
@@ -206,8 +212,9 @@ impl<P: Payload> Threads<P> {
         thread.addr() == REGISTERING.addr() || unsafe { &*thread }.busy.load(Ordering::Relaxed)
     }
 
-    /// Whether no thread is inside the hook, the calling one included. A thread that enters the hook after this call sees everything
-    /// that was stored before it, provided that the caller has synchronised all threads.
+    /// Whether no thread is inside the hook, the calling one included. A thread that enters the
+    /// hook after this call sees everything that was stored before it, provided that the caller has
+    /// synchronised all threads.
     pub(crate) fn all_are_outside(&'static self) -> bool {
         let Some(_orphan) = self.orphan_lock.try_lock() else { return false };
         self.all().all(|thread| !thread.busy.load(Ordering::Acquire))
@@ -269,7 +276,8 @@ impl<P: Payload> Threads<P> {
         let slot = self.slot_for_state()?;
         let mut head = self.states.load(Ordering::Relaxed);
         loop {
-            // SAFETY: the slot belongs to this thread until the state is published; after that no thread writes it as a whole.
+            // SAFETY: the slot belongs to this thread until the state is published; after that no
+            // thread writes it as a whole.
             unsafe { slot.write(ThreadState::new(head)) };
             match self.states.compare_exchange_weak(head, slot, Ordering::AcqRel, Ordering::Relaxed) {
                 // SAFETY: written just now and never unmapped.
@@ -281,12 +289,14 @@ impl<P: Payload> Threads<P> {
 
     /// Returns memory for a state.
     ///
-    /// NOTE: no thread waits here for another one, which in a forked child may be gone in the middle of it. If several threads map a
-    /// chunk at the same time, one of them publishes its chunk and the others unmap theirs, untouched.
+    /// NOTE: no thread waits here for another one, which in a forked child may be gone in the
+    /// middle of it. If several threads map a chunk at the same time, one of them publishes its
+    /// chunk and the others unmap theirs, untouched.
     fn slot_for_state(&self) -> Option<*mut ThreadState<P>> {
         loop {
             let newest = self.newest_chunk.load(Ordering::Acquire);
-            // SAFETY: chunks are zeroed when they are published, which is a valid value, and never unmapped.
+            // SAFETY: chunks are zeroed when they are published, which is a valid value, and never
+            // unmapped.
             let slot = unsafe { newest.as_ref() }
                 .and_then(|chunk| chunk.slots.get(chunk.requested.fetch_add(1, Ordering::Relaxed)));
             if let Some(slot) = slot {
@@ -318,18 +328,19 @@ impl<P: Payload> ThreadState<P> {
         &self.shared
     }
 
-    /// Runs `f` with this state, which is the calling thread's. Returns `None` if the thread is inside the hook already.
+    /// Runs `f` with this state, which is the calling thread's. Returns `None` if the thread is
+    /// inside the hook already.
     #[inline(always)]
     pub(crate) fn enter<R>(&self, f: impl FnOnce(Busy<'_, P>) -> R) -> Option<R> {
-        // PERF: not an exchange, which would cost as much as the timestamp. Only this thread sets the mark, and a signal handler
-        // between the load and the store leaves the mark as it was.
+        // PERF: not an exchange, which would cost as much as the timestamp. Only this thread sets
+        // the mark, and a signal handler between the load and the store leaves the mark as it was.
         if self.busy.load(Ordering::Relaxed) {
             return None;
         }
         self.busy.store(true, Ordering::Relaxed);
         // A signal handler of this thread must see the mark before anything that follows.
         compiler_fence(Ordering::SeqCst);
-        let result = f(Busy { shared: &self.shared, own: &self.own });
+        let result = f(Busy(self));
         compiler_fence(Ordering::SeqCst);
         self.busy.store(false, Ordering::Relaxed);
         Some(result)
@@ -361,7 +372,8 @@ fn current_state<P: Payload>() -> *const ThreadState<P> {
 }
 
 thread_local! {
-    /// The thread's state, or a marker. It has no type: there is one kind of payload, see [`Payload`].
+    /// The thread's state, or a marker. It has no type: there is one kind of payload, see
+    /// [`Payload`].
     static CURRENT: Cell<*const ()> = const { Cell::new(ptr::null()) };
 }
 
@@ -414,7 +426,8 @@ impl EndKey {
             state = self.create(thread_ends::<P>);
         }
         if let KeyState::Created(key) = state {
-            // SAFETY: the key exists. If there is no memory for the value the state is not handed on: a leak, not a fault.
+            // SAFETY: the key exists. If there is no memory for the value the state is not handed
+            // on: a leak, not a fault.
             unsafe { libc::pthread_setspecific(key, thread.cast()) };
         }
     }
@@ -447,14 +460,16 @@ impl EndKey {
 
 /// In how many rounds the thread's own state is still there, see the head of this module.
 ///
-/// A thread whose first event comes from a destructor in the first of the four rounds has only the other three to hand its state on.
+/// A thread whose first event comes from a destructor in the first of the four rounds has only the
+/// other three to hand its state on.
 const ROUNDS_WITH_OWN_STATE: u32 = 3;
 
 /// The C library calls this when a thread ends, after the destructors of thread-locals.
 unsafe extern "C" fn thread_ends<P: Payload>(thread: *mut libc::c_void) {
     let threads = P::threads();
     let thread = thread.cast_const().cast::<ThreadState<P>>();
-    // SAFETY: the value was set by `EndKey::watch` on this very thread, and states are never unmapped.
+    // SAFETY: the value was set by `EndKey::watch` on this very thread, and states are never
+    // unmapped.
     let state = unsafe { &*thread };
     let is_last_round = threads.with(|mut busy| {
         let own = busy.own_part();

@@ -1,5 +1,6 @@
-//! Nodes that have no slot near their parents: a table that is searched by their hash. In: a parent node and a return address. Out: the
-//! node's id. A look-up takes no lock. Never allocates through the global allocator.
+//! Nodes that have no slot near their parents: a table that is searched by their hash. In: a parent
+//! node and a return address. Out: the node's id. A look-up takes no lock. Never allocates through
+//! the global allocator.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -28,7 +29,8 @@ pub(super) struct HashedMemory {
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct TableHead {
-    /// The number of slots, minus one. A table that was replaced is zeros, and reads as one with a single, empty slot.
+    /// The number of slots, minus one. A table that was replaced is zeros, and reads as one with a
+    /// single, empty slot.
     mask: AtomicUsize,
 }
 
@@ -66,7 +68,8 @@ impl Hashed {
         }
     }
 
-    /// Makes sure that there is room for one more node. For one thread at a time, as are all functions below.
+    /// Makes sure that there is room for one more node. For one thread at a time, as are all
+    /// functions below.
     pub(super) fn make_room(&self, memory: &mut HashedMemory) -> Result<(), Errno> {
         let capacity = self.table().map_or(0, |table| table.mask() + 1);
         if (memory.nodes + 1) * 2 <= capacity {
@@ -75,7 +78,8 @@ impl Hashed {
         let capacity = (capacity * 2).max(FIRST_CAPACITY);
         let new = Mapping::of_huge_pages(size_of::<TableHead>() + capacity * size_of::<Slot>())?;
         let head = new.start().cast::<TableHead>();
-        // SAFETY: the mapping has room for the head and all slots, is page-aligned and zeroed: empty slots.
+        // SAFETY: the mapping has room for the head and all slots, is page-aligned and zeroed:
+        // empty slots.
         let table = unsafe {
             head.write(TableHead { mask: AtomicUsize::new(capacity - 1) });
             Table::at(NonNull::new_unchecked(head))
@@ -87,7 +91,8 @@ impl Hashed {
         }
         self.table.store(head, Ordering::Release);
         if let Some(old) = memory.table.replace(new) {
-            // A thread may still be searching the old table: it will find nothing, and then search again under the lock.
+            // A thread may still be searching the old table: it will find nothing, and then search
+            // again under the lock.
             old.release_pages();
         }
         Ok(())
@@ -171,7 +176,8 @@ impl<'a> Table<'a> {
 }
 
 impl Slot {
-    /// Returns the node in this slot. NOTE: in a table that is just being replaced the address may read as 0, which no return address is.
+    /// Returns the node in this slot. NOTE: in a table that is just being replaced the address may
+    /// read as 0, which no return address is.
     fn get(&self) -> Option<(Parent, u64, StackId)> {
         let ids = self.ids.load(Ordering::Acquire);
         let node = (Parent((ids >> 32) as u32), self.pc.load(Ordering::Relaxed), StackId(ids as u32));

@@ -1,8 +1,9 @@
-//! Interning: every distinct (parent node, return address) gets one id, so that a whole stack is one number. In: pairs, from any thread.
-//! Out: [`StackId`]s, and the new nodes, to a journal that is handed in.
+//! Interning: every distinct (parent node, return address) gets one id, so that a whole stack is
+//! one number. In: pairs, from any thread. Out: [`StackId`]s, and the new nodes, to a journal that
+//! is handed in.
 //!
-//! Finding a node that is known takes no lock. A new node is inserted under a lock of the tree's own. Never allocates through the global
-//! allocator.
+//! Finding a node that is known takes no lock. A new node is inserted under a lock of the tree's
+//! own. Never allocates through the global allocator.
 //!
 //! ```text
 //! stack, root first      nodes: (parent, return address) -> id          the stack's id
@@ -55,16 +56,17 @@ pub(crate) enum InternError {
 
 /// Where new nodes go before any thread can use their ids.
 pub(crate) trait Journal {
-    /// Returns the recording of the journal. The thread may have been stopped on its way here while its recording ended and another one
-    /// began: the parents that it knows are nodes of the old tree.
+    /// Returns the recording of the journal. The thread may have been stopped on its way here while
+    /// its recording ended and another one began: the parents that it knows are nodes of the old
+    /// tree.
     fn recording(&self) -> Option<RecordingId>;
 
     /// Appends a node; false if the recording is over.
     fn append(&self, id: StackId, parent: StackId, pc: u64) -> bool;
 }
 
-/// The most nodes that a tree can have: as many as 2 GiB of chunks in `nearby` have room for. If nearly all of them were in `hashed`,
-/// that table would have 4 GiB.
+/// The most nodes that a tree can have: as many as 2 GiB of chunks in `nearby` have room for. If
+/// nearly all of them were in `hashed`, that table would have 4 GiB.
 pub(crate) const MAX_NODES: usize =
     (1 << nearby::NODE_BITS) - (1 << nearby::FIRST_BITS) - StackId::FIRST.0 as usize;
 
@@ -78,10 +80,12 @@ impl Tree {
         }
     }
 
-    /// Returns the id of the node with this parent and return address. A new node gets the next id, and is appended to the journal first.
+    /// Returns the id of the node with this parent and return address. A new node gets the next id,
+    /// and is appended to the journal first.
     ///
-    /// PERF: a stack's new nodes get ids one after the other, and a node is first looked for where its parent's id says. So the nodes of one
-    /// stack are in one or two cache lines, where hashing would cost a cache miss for each of them.
+    /// PERF: a stack's new nodes get ids one after the other, and a node is first looked for where
+    /// its parent's id says. So the nodes of one stack are in one or two cache lines, where hashing
+    /// would cost a cache miss for each of them.
     #[inline(always)]
     pub(crate) fn intern(
         &self,
@@ -113,10 +117,11 @@ impl Tree {
         }
     }
 
-    /// Returns the parent and the return address of a node; `None` if the recording that runs has no node with this id.
+    /// Returns the parent and the return address of a node; `None` if the recording that runs has
+    /// no node with this id.
     ///
-    /// May be called anywhere, also in a signal handler that has interrupted an insertion: takes no lock, allocates nothing. A node can be
-    /// looked up as soon as its id is known to any thread.
+    /// May be called anywhere, also in a signal handler that has interrupted an insertion: takes no
+    /// lock, allocates nothing. A node can be looked up as soon as its id is known to any thread.
     #[cfg_attr(
         not(test),
         allow(dead_code, reason = "for handlers that write a stack while the process runs")
@@ -125,7 +130,8 @@ impl Tree {
         self.parents.get(id)
     }
 
-    /// Forgets everything in a forked child. The memory is left as it is: it is shared with the parent process until it is written.
+    /// Forgets everything in a forked child. The memory is left as it is: it is shared with the
+    /// parent process until it is written.
     ///
     /// # Safety
     /// No other thread may use the tree.
@@ -159,7 +165,8 @@ impl Tree {
         if *nodes >= MAX_NODES {
             return self.find(parent, pc).ok_or(InternError::TreeFull);
         }
-        // Another thread may have inserted the node meanwhile, or this one may have searched a table that has been replaced.
+        // Another thread may have inserted the node meanwhile, or this one may have searched a
+        // table that has been replaced.
         let empty = match self.nearby.find_or_prepare(nearby, parent, pc).map_err(InternError::Memory)? {
             NodeSlot::Known(id) => return Ok(id),
             NodeSlot::Empty(empty) => Some(empty),
@@ -173,7 +180,8 @@ impl Tree {
         };
         let id = StackId(StackId::FIRST.0 + *nodes as u32);
         self.parents.make_room(parents, id).map_err(InternError::Memory)?;
-        // In this order: a thread that finds the id relies on the node being in the journal, and on its parent being known.
+        // In this order: a thread that finds the id relies on the node being in the journal, and on
+        // its parent being known.
         if !journal.append(id, parent.recorded(), pc) {
             return Err(InternError::RecordingOver);
         }
@@ -189,8 +197,8 @@ impl Tree {
 
 /// The parent of a node: another node, or a root.
 ///
-/// The nodes of code that has been unloaded must not be found again under their old addresses. So roots have a generation: everything below
-/// a root of a new generation is new.
+/// The nodes of code that has been unloaded must not be found again under their old addresses. So
+/// roots have a generation: everything below a root of a new generation is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Parent(u32);
 
@@ -225,7 +233,8 @@ impl Parent {
     }
 }
 
-/// Above the ids of all nodes, and a multiple of four. After half a billion generations the roots repeat.
+/// Above the ids of all nodes, and a multiple of four. After half a billion generations the roots
+/// repeat.
 const ROOTS: u32 = 1 << 31;
 
 /// What only the thread that inserts a node touches.
@@ -251,7 +260,8 @@ impl Inserter {
     }
 }
 
-/// Hashes a node well enough for linear probing. The multiplier is 2^64 divided by the golden ratio.
+/// Hashes a node well enough for linear probing. The multiplier is 2^64 divided by the golden
+/// ratio.
 #[inline]
 fn hash(parent: Parent, pc: u64) -> u64 {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -360,7 +370,8 @@ mod tests {
         }
     }
 
-    /// A thread that interns while another recording begins gets a node of one of the two, or an error.
+    /// A thread that interns while another recording begins gets a node of one of the two, or an
+    /// error.
     #[test]
     fn a_recording_may_begin_while_threads_intern() {
         use std::sync::atomic::{AtomicU64, Ordering};
@@ -470,7 +481,8 @@ mod tests {
                 let (tree, notes) = (&tree, &notes);
                 scope.spawn(move || {
                     for round in 0..rounds {
-                        // Frames of one stack have addresses that say which stack it is, and how deep they are.
+                        // Frames of one stack have addresses that say which stack it is, and how
+                        // deep they are.
                         let stack = (round * 2 + thread as u64) << 8;
                         let leaf = (1..=DEPTH).fold(StackId::ROOT, |parent, depth| {
                             tree.intern(Parent::of(parent, 0), stack | depth, notes).unwrap()

@@ -1,27 +1,32 @@
-//! Nodes near their parents: the parent's id says where a node is looked for. In: a parent node and a return address. Out: the node's id, if
-//! there is a slot for the node here. A look-up takes no lock. Never allocates through the global allocator.
+//! Nodes near their parents: the parent's id says where a node is looked for. In: a parent node and
+//! a return address. Out: the node's id, if there is a slot for the node here. A look-up takes no
+//! lock. Never allocates through the global allocator.
 //!
-//! Two parents with neighbouring ids share a group of four slots for their children, half a cache line. 64 parents share a block of 32 groups,
-//! which is a kilobyte:
+//! Two parents with neighbouring ids share a group of four slots for their children, half a cache
+//! line. 64 parents share a block of 32 groups, which is a kilobyte:
 //!
 //! ```text
 //! block of the parents 64 .. 127
 //!
 //!   group 0            group 1             group 2             ...  group 31
-//!   64, 65             66, 67              68, 69                   126, 127       <- whose children are here first of all
+//!   64, 65             66, 67              68, 69                   126, 127
 //!   [ ][ ][ ][ ]       [ ][ ][ ][ ]        [ ][ ][ ][ ]             [ ][ ][ ][ ]
 //!   `-- one cache line ----------'         `-- one cache line --..
+//!
+//! The numbers above the slots are the parents whose children a search expects there first.
 //! ```
 //!
-//! A child of 67 is in the first of these groups that had an empty slot when the child was inserted:
+//! A child of 67 is in the first of these groups that had an empty slot when the child was
+//! inserted:
 //!
 //! 1. its parents' own group, 1,
 //! 2. the group beside it in the same cache line, 0,
 //! 3. a group of another line of the block, which follows from the hash of the node, 29 say,
 //! 4. the group beside that one, 28.
 //!
-//! Slots never become empty again, so a search may end at the first empty slot. If all four groups are full the node is in the other table,
-//! [`hashed`](super::hashed). So are the children of roots, and code outside of the sixteen [regions](super::regions).
+//! Slots never become empty again, so a search may end at the first empty slot. If all four groups
+//! are full the node is in the other table, [`hashed`](super::hashed). So are the children of
+//! roots, and code outside of the sixteen [regions](super::regions).
 //!
 //! As a slot's address says nearly all about the parent, a slot is one word:
 //!
@@ -33,10 +38,11 @@
 //!  `------------- key: what is searched for ---'
 //! ```
 //!
-//! A slot has the node that is searched for exactly if `slot ^ key` is a node's id, which means: all bits above it are zero.
+//! A slot has the node that is searched for exactly if `slot ^ key` is a node's id, which means:
+//! all bits above it are zero.
 //!
-//! The groups are an array by parents. It grows by chunks, the first one for 4096 parents, each later one for twice as many as the one
-//! before; nothing in it ever moves.
+//! The groups are an array by parents. It grows by chunks, the first one for 4096 parents, each
+//! later one for twice as many as the one before; nothing in it ever moves.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -72,8 +78,9 @@ pub(super) enum NodeSlot<'a> {
     Known(StackId),
     /// The slot that the node belongs in.
     Empty(EmptySlot<'a>),
-    /// The node does not belong in here. If [`Nearby::find_or_prepare`] returns this, it holds for as long as the recording lasts: a region
-    /// without a number never gets one, and full groups stay full. So no node is ever in both tables.
+    /// The node does not belong in here. If [`Nearby::find_or_prepare`] returns this, it holds for
+    /// as long as the recording lasts: a region without a number never gets one, and full groups
+    /// stay full. So no node is ever in both tables.
     Elsewhere,
 }
 
@@ -113,7 +120,8 @@ impl Nearby {
         let (Some(key), Some(own)) = (self.key(parent, pc), self.own_group(parent)) else {
             return NodeSlot::Elsewhere;
         };
-        // Slots are filled in this order and never become empty again: behind an empty one there is nothing.
+        // Slots are filled in this order and never become empty again: behind an empty one there is
+        // nothing.
         for first in [own, own.in_other_line(parent, pc)] {
             for group in [first.group(), first.beside().group()] {
                 if let Some(slot) = group.find(key) {
@@ -124,11 +132,12 @@ impl Nearby {
         NodeSlot::Elsewhere
     }
 
-    /// Returns the node, or where it belongs for good: its region gets a number if one is left, and its parents get their chunk. For one
-    /// thread at a time.
+    /// Returns the node, or where it belongs for good: its region gets a number if one is left, and
+    /// its parents get their chunk. For one thread at a time.
     ///
     /// # Errors
-    /// There is no memory for the chunk. The node must not be put into the other table then: there may be memory the next time.
+    /// There is no memory for the chunk. The node must not be put into the other table then: there
+    /// may be memory the next time.
     pub(super) fn find_or_prepare(
         &self,
         chunks: &mut NearbyChunks,
@@ -145,7 +154,8 @@ impl Nearby {
     fn make_chunk(&self, chunks: &mut NearbyChunks, parent: Parent) -> Result<(), Errno> {
         let chunk = chunk_of(ordinal(parent));
         if chunks.0[chunk].is_none() {
-            // PERF: searches go all over a large chunk; huge pages save most misses of the address translation.
+            // PERF: searches go all over a large chunk; huge pages save most misses of the address
+            // translation.
             let memory = Mapping::of_huge_pages(size_of::<Group>() << chunk >> 1)?;
             self.chunks[chunk].store(memory.start().cast(), Ordering::Release);
             chunks.0[chunk] = Some(memory);
@@ -198,8 +208,9 @@ impl<'a> GroupInChunk<'a> {
 
     #[inline(always)]
     fn group(self) -> &'a Group {
-        // SAFETY: chunks are published whole, with a group for every second of their parents, and never unmapped; one that was
-        // retired is zeros. `beside` and `in_other_line` stay in the block, which lies in one chunk.
+        // SAFETY: chunks are published whole, with a group for every second of their parents, and
+        // never unmapped; one that was retired is zeros. `beside` and `in_other_line` stay in the
+        // block, which lies in one chunk.
         unsafe { &*self.chunk.as_ptr().add(self.index) }
     }
 
@@ -213,8 +224,9 @@ impl<'a> GroupInChunk<'a> {
 impl Group {
     /// Returns the node with this key.
     ///
-    /// PERF: the processor cannot predict which slot the node is in, so there is no branch for each slot. `slot ^ key` is below [`NODES`] for
-    /// the node alone, so the smallest of the four results is the node's, if the node is here.
+    /// PERF: the processor cannot predict which slot the node is in, so there is no branch for each
+    /// slot. `slot ^ key` is below [`NODES`] for the node alone, so the smallest of the four
+    /// results is the node's, if the node is here.
     #[inline(always)]
     fn find_likely(&self, NodeKey(key): NodeKey) -> Option<StackId> {
         let [first, second, third, fourth] = self.0.each_ref().map(|slot| slot.load(Ordering::Acquire) ^ key);
@@ -244,7 +256,8 @@ impl EmptySlot<'_> {
     }
 }
 
-/// Returns a parent's number, counted from so far above zero that its highest bit says which chunk its children are in.
+/// Returns a parent's number, counted from so far above zero that its highest bit says which chunk
+/// its children are in.
 #[inline(always)]
 fn ordinal(parent: Parent) -> u64 {
     u64::from(parent.0) + (1 << FIRST_BITS)
@@ -265,7 +278,8 @@ const BLOCK: u64 = 1 << BLOCK_BITS;
 pub(super) const NODE_BITS: u32 = 27;
 const BLOCK_BITS: u32 = 6;
 const _: () = assert!(NODE_BITS + BLOCK_BITS + REGION_BITS + OFFSET_BITS == u64::BITS);
-/// Bits of the number of parents that the first chunk is for. Miri takes a minute for a thousand nodes.
+/// Bits of the number of parents that the first chunk is for. Miri takes a minute for a thousand
+/// nodes.
 pub(super) const FIRST_BITS: u32 = if cfg!(miri) { 6 } else { 12 };
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! The way back: from a node to its parent and its return address. In: the nodes, as they are inserted. Out: what a node's id means, to any
-//! code that has the id, signal handlers included: a look-up takes no lock and allocates nothing.
+//! The way back: from a node to its parent and its return address. In: the nodes, as they are
+//! inserted. Out: what a node's id means, to any code that has the id, signal handlers included: a
+//! look-up takes no lock and allocates nothing.
 //!
-//! The other two tables are searched by (parent, return address), so neither can answer this. This one is indexed by id, and grows by
-//! chunks: the first one for so many nodes, each later one for twice as many as the one before. Nothing in it ever moves:
+//! The other two tables are searched by (parent, return address), so neither can answer this. This
+//! one is indexed by id, and grows by chunks: the first one for so many nodes, each later one for
+//! twice as many as the one before. Nothing in it ever moves:
 //!
 //! ```text
 //! ordinal = index + 2^12      chunk = highest bit of the ordinal      slot = the bits below it
@@ -12,8 +14,9 @@
 //! index 12288 .. 28671        chunk 14       16,384 slots
 //! ```
 //!
-//! PERF: it costs 12 bytes a node and three stores for each new node, under the insert lock, into memory that is written from front to
-//! back. Events whose stack is known do not touch it. New nodes are one of a hundred events or less in all programs that were looked at.
+//! PERF: it costs 12 bytes a node and three stores for each new node, under the insert lock, into
+//! memory that is written from front to back. Events whose stack is known do not touch it. New
+//! nodes are one of a hundred events or less in all programs that were looked at.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -62,14 +65,16 @@ impl Parents {
     pub(super) fn get(&self, id: StackId) -> Option<TreeNode> {
         let ordinal = ordinal_of(id)?;
         let chunk = NonNull::new(self.chunks.get(chunk_of(ordinal))?.load(Ordering::Acquire))?;
-        // SAFETY: chunks are published whole, with a slot for each of their ordinals, and never unmapped. A chunk that was retired is zeros.
+        // SAFETY: chunks are published whole, with a slot for each of their ordinals, and never
+        // unmapped. A chunk that was retired is zeros.
         let slot = unsafe { &*chunk.as_ptr().add(slot_of(ordinal)) };
         let parent = slot.parent.load(Ordering::Acquire).checked_sub(1)?;
         let [low, high] = [&slot.pc_low, &slot.pc_high].map(|half| u64::from(half.load(Ordering::Relaxed)));
         Some(TreeNode { parent: Parent(parent).recorded(), pc: high << 32 | low })
     }
 
-    /// Makes sure that there is memory for a node with this id. For one thread at a time, as [`set`](Parents::set).
+    /// Makes sure that there is memory for a node with this id. For one thread at a time, as
+    /// [`set`](Parents::set).
     pub(super) fn make_room(&self, memory: &mut ParentChunks, id: StackId) -> Result<(), Errno> {
         let Some(chunk) = ordinal_of(id).map(chunk_of) else { return Ok(()) };
         if let Some(none @ None) = memory.0.get_mut(chunk) {
@@ -93,7 +98,8 @@ impl Parents {
         slot.parent.store(parent.0 + 1, Ordering::Release);
     }
 
-    /// Forgets all nodes. A thread may still be reading them: it will find none, or zeros for a return address.
+    /// Forgets all nodes. A thread may still be reading them: it will find none, or zeros for a
+    /// return address.
     pub(super) fn clear(&self, memory: &mut ParentChunks) {
         self.detach();
         memory.0.iter_mut().filter_map(Option::take).for_each(Mapping::release_pages);
@@ -111,7 +117,8 @@ impl ParentChunks {
     }
 }
 
-/// Returns the node's number, counted from so far above zero that its highest bit names the chunk. `None` for a root.
+/// Returns the node's number, counted from so far above zero that its highest bit names the chunk.
+/// `None` for a root.
 fn ordinal_of(id: StackId) -> Option<u64> {
     let index = id.0.checked_sub(StackId::FIRST.0)?;
     Some(u64::from(index) + (1 << FIRST_BITS))

@@ -1,41 +1,47 @@
 //! Draining: the entries of all rings, in the order of their timestamps, into the stream.
 //!
 //! # Which entries may be taken
-//! The stream must be in order, so an entry may be taken only when no earlier one can still come from any ring. A thread stores an entry
-//! in this order (`output::thread_ring`):
+//! The stream must be in order, so an entry may be taken only when no earlier one can still come
+//! from any ring. A thread stores an entry in this order (`output::thread_ring`):
 //!
 //! ```text
 //! thread:    INTENT = n + 1      timestamp = clock      the entry's words      STORED = n + 1
 //! ```
 //!
-//! The drainer takes a timestamp of its own, the *horizon*, makes everything visible that threads had stored by then (`membarrier`), and looks
-//! at every ring. For each ring there are three cases:
+//! The drainer takes a timestamp of its own, the *horizon*, makes everything visible that threads
+//! had stored by then (`membarrier`), and looks at every ring. For each ring there are three cases:
 //!
 //! ```text
-//! 1. INTENT == STORED             Every entry that this ring gets from now on has a later timestamp than the horizon: its thread will set
-//!                                 INTENT first, and take the timestamp after that. All entries below the horizon may be taken.
-//! 2. INTENT == STORED + 1         The thread is storing an entry. Its timestamp may be taken already, and may lie below the horizon. It is
-//!                                 later than the ring's last entry, so the horizon goes down to the last timestamp + 1.
-//! 3. the ring was not there yet   Its thread takes its first timestamp after it has added the ring, hence after the horizon.
+//! 1. INTENT == STORED      Every entry that this ring gets from now on has a later timestamp than
+//!                          the horizon: the thread sets INTENT first, and takes the timestamp
+//!                          after that. All entries below the horizon may be taken.
+//! 2. INTENT == STORED + 1  The thread is storing an entry. It may have the timestamp already, and
+//!                          that may lie below the horizon. But it is later than the ring's last
+//!                          entry, so the horizon goes down to the last timestamp + 1.
+//! 3. no such ring yet      The thread takes its first timestamp after it has added the ring,
+//!                          hence after the horizon.
 //! ```
 //!
-//! An example with two rings. A has entries at 10, 14 and 30, B has one at 12 and is storing another. The horizon was 25:
+//! An example with two rings. A has entries at 10, 14 and 30, B has one at 12 and is storing
+//! another. The horizon was 25:
 //!
 //! ```text
 //! A:  10      14        30           horizon = min(25, 12 + 1) = 13
 //! B:      12   ?                     taken: 10, 12.   14 waits: B's next entry may be a 13.
 //! ```
 //!
-//! With a single ring none of this is needed: its entries are in order, and a ring that is added now has later timestamps than everything
-//! that was just seen.
+//! With a single ring none of this is needed: its entries are in order, and a ring that is added
+//! now has later timestamps than everything that was just seen.
 //!
 //! # Equal timestamps
-//! Entries with equal timestamps in different rings did not happen one before the other, except through an address: thread B cannot be
-//! given a block before thread A has given it back. So entries that give an address back sort before others.
+//! Entries with equal timestamps in different rings did not happen one before the other, except
+//! through an address: thread B cannot be given a block before thread A has given it back. So
+//! entries that give an address back sort before others.
 //!
 //! # Pairs of entries
-//! The size of a very large block is an entry of its own before that of the event. A pair is taken together, so that no commit comes
-//! between. The two halves of a realloc become one record if nothing else came between them.
+//! The size of a very large block is an entry of its own before that of the event. A pair is taken
+//! together, so that no commit comes between. The two halves of a realloc become one record if
+//! nothing else came between them.
 
 use alloc_dump::record::Record;
 use alloc_dump::sidecar::RING_CAPACITY;
@@ -54,14 +60,14 @@ use crate::output::sidecar;
 use crate::output::thread_ring::ThreadRing;
 
 impl<S: Sink> Stream<S> {
-    /// Takes what the rings hold, as far as nothing earlier can still come; with `everything` all that is stored. Returns how many
-    /// entries were taken.
+    /// Takes what the rings hold, as far as nothing earlier can still come; with `everything` all
+    /// that is stored. Returns how many entries were taken.
     pub(in crate::recorder) fn drain(&mut self, everything: bool) -> Result<u64, Failure> {
         self.scale.adjust();
         self.scale.write_to(&mut self.time);
         let (count, horizon) = self.find_horizon(everything);
-        // After the rings were looked at: by now all nodes of their entries are in the sidecar, and all events are counted that were lost
-        // before.
+        // After the rings were looked at: by now all nodes of their entries are in the sidecar, and
+        // all events are counted that were lost before.
         self.write_nodes()?;
         self.write_lost()?;
         let taken = self.merge(count, horizon, everything)?;
@@ -70,7 +76,8 @@ impl<S: Sink> Stream<S> {
         Ok(taken)
     }
 
-    /// Notes how far each ring may be drained. Returns the number of rings, and the timestamp before which no more entry can come.
+    /// Notes how far each ring may be drained. Returns the number of rings, and the timestamp
+    /// before which no more entry can come.
     fn find_horizon(&mut self, everything: bool) -> (usize, u64) {
         let take_all_stored = |stream: &mut Stream<S>, count: usize| {
             for (index, state) in stream.states().iter_mut().enumerate().take(count) {
@@ -79,7 +86,8 @@ impl<S: Sink> Stream<S> {
         };
         if sidecar::ring_count() <= 1 {
             take_all_stored(self, 1.min(sidecar::ring_count()));
-            // One ring is in order. A ring that is added now has later timestamps than everything that was just seen.
+            // One ring is in order. A ring that is added now has later timestamps than everything
+            // that was just seen.
             if sidecar::ring_count() <= 1 {
                 return (sidecar::ring_count().min(1), u64::MAX);
             }
@@ -104,7 +112,8 @@ impl<S: Sink> Stream<S> {
         (count, if everything { u64::MAX } else { horizon })
     }
 
-    /// Takes the entries of the first `count` rings that lie before the horizon, oldest first. Returns how many these were.
+    /// Takes the entries of the first `count` rings that lie before the horizon, oldest first.
+    /// Returns how many these were.
     fn merge(&mut self, count: usize, horizon: u64, everything: bool) -> Result<u64, Failure> {
         let mut memory = std::mem::replace(&mut self.candidates, Mapping::empty());
         let mut candidates = Candidates::new(memory.slice_mut());
@@ -140,8 +149,9 @@ impl<S: Sink> Stream<S> {
         outcome.map(|()| taken)
     }
 
-    /// Takes entries of one ring until another ring has an earlier one; `others` is the key of the earliest. Returns how many entries were
-    /// taken, and the key of this ring's next entry if it has any.
+    /// Takes entries of one ring until another ring has an earlier one; `others` is the key of the
+    /// earliest. Returns how many entries were taken, and the key of this ring's next entry if it
+    /// has any.
     fn take_run(
         &mut self,
         index: usize,
@@ -189,7 +199,8 @@ impl<S: Sink> Stream<S> {
             let mut decoded = self.states()[index].decoder.decode_next(&entry, followed, sized);
             let second;
             if decoded == DecodedEntry::Pending {
-                // This is the first entry of a pair. Both are taken together, so that no commit comes between.
+                // This is the first entry of a pair. Both are taken together, so that no commit
+                // comes between.
                 at += 1;
                 let words = ring.entry(at);
                 timestamp = Entry::timestamp(words[0]);
@@ -271,7 +282,8 @@ fn key_of(state: &RingState, ring: ThreadRing, horizon: u64) -> Option<u64> {
     key_at(state.taken, state.until, ring, horizon)
 }
 
-/// Returns what the entry is sorted by, if it may be taken: its timestamp, and then whether it gives an address back.
+/// Returns what the entry is sorted by, if it may be taken: its timestamp, and then whether it
+/// gives an address back.
 #[inline]
 fn key_at(at: u64, until: u64, ring: ThreadRing, horizon: u64) -> Option<u64> {
     if at >= until {

@@ -1,4 +1,5 @@
-//! Which ring's entry comes next: a binary heap with the oldest entry of each ring, in memory of the caller. Never allocates.
+//! Which ring's entry comes next: a binary heap with the oldest entry of each ring, in memory of
+//! the caller. Never allocates.
 
 use crate::base::sys::Plain;
 
@@ -15,7 +16,8 @@ pub(super) struct Candidate {
 // SAFETY: integers without padding.
 unsafe impl Plain for Candidate {}
 
-/// The candidates of all rings, as a heap with the smallest key at its root. `items` has room for one candidate of each ring.
+/// The candidates of all rings, as a heap with the smallest key at its root. `items` has room for
+/// one candidate of each ring.
 pub(super) struct Candidates<'a> {
     items: &'a mut [Candidate],
     len: usize,

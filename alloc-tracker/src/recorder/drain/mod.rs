@@ -1,6 +1,6 @@
-//! One recording: the one ordered stream of records, into which the thread rings are drained. In: thread rings, changes of modules,
-//! definitions, samples. Out: records in the sink's dump frames. Used under the recorder's lock; never allocates, never calls the rest of
-//! the recorder.
+//! One recording: the one ordered stream of records, into which the thread rings are drained. In:
+//! thread rings, changes of modules, definitions, samples. Out: records in the sink's dump frames.
+//! Used under the recorder's lock; never allocates, never calls the rest of the recorder.
 //!
 //! | module | idea |
 //! | --- | --- |
@@ -15,5 +15,7 @@ mod merge;
 mod pace;
 mod ring_state;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(super) use stream::{EnterError, EnteredRing, Stream, Tick};

@@ -1,11 +1,13 @@
-//! How soon the rings are to be drained again. In: how many entries were stored by which time. Out: how long to wait.
+//! How soon the rings are to be drained again. In: how many entries were stored by which time. Out:
+//! how long to wait.
 
 use alloc_dump::sidecar::RING_CAPACITY;
 
 /// How fast the fullest ring is filled.
 ///
-/// PERF: derived from the speed, not from the entries since the last look. A look that comes just after another one finds few entries.
-/// If that were taken for calm, the drain thread would sleep while events pour in, and the program would drain its rings itself.
+/// PERF: derived from the speed, not from the entries since the last look. A look that comes just
+/// after another one finds few entries. If that were taken for calm, the drain thread would sleep
+/// while events pour in, and the program would drain its rings itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// Time of the last measurement.
@@ -33,13 +35,14 @@ impl Pace {
             Pace { measured_us: now_us, speed: (stored.saturating_mul(1_000_000) / passed_us).max(at_least) };
     }
 
-    /// Returns in how many microseconds a quarter of a ring is filled that holds `held` entries now. `None` if that takes so long
-    /// that the drain thread can as well sleep.
+    /// Returns in how many microseconds a quarter of a ring is filled that holds `held` entries
+    /// now. `None` if that takes so long that the drain thread can as well sleep.
     pub(super) fn quarter_us(&self, held: u64) -> Option<u64> {
         match QUARTER.checked_sub(held) {
             Some(missing) if self.speed >= FLOOD => Some(missing * 1_000_000 / self.speed),
             None if self.speed >= FLOOD => Some(0),
-            // The ring's thread may be waiting. If nothing could be taken, another thread is just storing an entry.
+            // The ring's thread may be waiting. If nothing could be taken, another thread is just
+            // storing an entry.
             _ if held > RING_CAPACITY as u64 * 3 / 4 => Some(0),
             _ => None,
         }

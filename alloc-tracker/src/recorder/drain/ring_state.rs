@@ -1,4 +1,5 @@
-//! What the drainer knows of each thread ring. In: nothing but its own notes. Belongs to the holder of the recorder's lock.
+//! What the drainer knows of each thread ring. In: nothing but its own notes. Belongs to the holder
+//! of the recorder's lock.
 
 use alloc_dump::sidecar::RING_LEN;
 use alloc_dump::thread_ring::RingDecoder;
@@ -6,7 +7,8 @@ use alloc_dump::thread_ring::RingDecoder;
 use crate::base::sys::{self, Plain};
 use crate::output::thread_ring::ThreadRing;
 
-/// What the drainer knows of a ring. It lives in mapped memory, so it is made of integers alone, and zeros mean an empty ring.
+/// What the drainer knows of a ring. It lives in mapped memory, so it is made of integers alone,
+/// and zeros mean an empty ring.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct RingState {
@@ -84,8 +86,9 @@ impl RingState {
         };
     }
 
-    /// Takes a free ring's memory out of the resident set, if that loses nothing and the memory will not be touched before the ring has
-    /// another thread: it is in a file, and both commits say that everything is taken.
+    /// Takes a free ring's memory out of the resident set, if that loses nothing and the memory
+    /// will not be touched before the ring has another thread: it is in a file, and both commits
+    /// say that everything is taken.
     pub(super) fn discard_if_idle(&mut self, ring: ThreadRing) {
         if self.usage() == RingUsage::Free && self.in_file != 0 && self.is_idle(ring) {
             self.set_usage(RingUsage::Discarded);

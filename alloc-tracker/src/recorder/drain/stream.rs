@@ -1,24 +1,28 @@
-//! The stream of records of one recording. In: records and thread rings. Out: dump frames, and commits. Used under the recorder's lock.
+//! The stream of records of one recording. In: records and thread rings. Out: dump frames, and
+//! commits. Used under the recorder's lock.
 //!
 //! # Commits
-//! The process may be killed at any instruction, and whoever reads the dump and the sidecar afterwards must find every event exactly once:
-//! in a dump frame, or in its ring. So what the current dump frame holds and how far each ring was drained must change in one step.
-//! There are two copies of everything that says so, and one word, the number of commits, whose lowest bit says which copy is valid:
+//! The process may be killed at any instruction, and whoever reads the dump and the sidecar
+//! afterwards must find every event exactly once: in a dump frame, or in its ring. So what the
+//! current dump frame holds and how far each ring was drained must change in one step. There are
+//! two copies of everything that says so, and one word, the number of commits, whose lowest bit
+//! says which copy is valid:
 //!
 //! ```text
-//! commits = 6: copy 0 is valid        frame length 900, ring A taken 40, ring B taken 7     copy 1: out of date
-//! the drainer appends records of A's entries 40 and 41 behind the 900 bytes                  nothing that is valid has changed
-//! it writes copy 1                    frame length 950, ring A taken 42, ring B taken 7      a kill here: copy 0 still holds
-//! it stores commits = 7               from this instruction on copy 1 is valid
-//! it releases A's entries 40 and 41   only now the thread may overwrite them
+//! commits = 6                    copy 0 is valid: frame length 900, ring A taken 40, B 7
+//! append A's entries 40 and 41   behind the 900 bytes; nothing that is valid has changed
+//! write copy 1                   frame length 950, ring A taken 42, B 7;
+//!                                if the process is killed here, copy 0 still holds
+//! store commits = 7              from this instruction on copy 1 is valid
+//! release A's entries 40, 41     only now the thread may overwrite them
 //! ```
 //!
-//! The frame's bytes behind the committed length do not count. Released entries do not count either: no commit that is valid, and none
-//! that is to come, says that they are not taken.
+//! The frame's bytes behind the committed length do not count. Released entries do not count
+//! either: no commit that is valid, and none that is to come, says that they are not taken.
 //!
-//! A full frame is committed before it is written to the dump, under its number, and again afterwards, as an empty frame with the
-//! next number. If the process is killed in between, the reader sees that the frame in the sidecar has the number of a frame that is in
-//! the dump already.
+//! A full frame is committed before it is written to the dump, under its number, and again
+//! afterwards, as an empty frame with the next number. If the process is killed in between, the
+//! reader sees that the frame in the sidecar has the number of a frame that is in the dump already.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -57,7 +61,8 @@ pub(in crate::recorder) struct Stream<S> {
     pub(super) sink: S,
     pub(super) encoder: Encoder,
     pub(super) totals: Totals,
-    /// Whether readers may not know the sizes of freed blocks, because they have not seen every allocation.
+    /// Whether readers may not know the sizes of freed blocks, because they have not seen every
+    /// allocation.
     pub(super) partial: bool,
     /// Threads that have ever taken part.
     threads: u32,
@@ -127,8 +132,8 @@ pub(in crate::recorder) enum Tick {
     ProcessOver,
 }
 
-/// What the records of the current dump frame have stated already. A frame is decoded without any other frame, so a new one begins with
-/// nothing stated.
+/// What the records of the current dump frame have stated already. A frame is decoded without any
+/// other frame, so a new one begins with nothing stated.
 #[derive(Clone, Copy, Debug, Default)]
 struct FrameContext {
     thread: Option<u32>,
@@ -136,7 +141,8 @@ struct FrameContext {
 }
 
 impl<S: Sink> Stream<S> {
-    /// Begins a recording. Its first record describes the process; the modules must be reported next.
+    /// Begins a recording. Its first record describes the process; the modules must be reported
+    /// next.
     pub(in crate::recorder) fn begin(
         recording: RecordingId,
         path: &PathBuffer,
@@ -218,7 +224,8 @@ impl<S: Sink> Stream<S> {
         Ok(EnteredRing { recording, thread, ring, index, stored, last_timestamp })
     }
 
-    /// Frees the ring of a thread that has ended. Everything in the ring is taken, so that its memory need not stay resident.
+    /// Frees the ring of a thread that has ended. Everything in the ring is taken, so that its
+    /// memory need not stay resident.
     pub(in crate::recorder) fn leave(&mut self, recording: RecordingId, index: usize) -> Result<(), Failure> {
         if recording != self.recording {
             // The thread was stopped while its recording ended and this one began.
@@ -226,12 +233,14 @@ impl<S: Sink> Stream<S> {
         }
         self.states()[index].set_usage(RingUsage::Free);
         self.drain(false)?;
-        // Draining has committed once. A ring is idle when both commits say that everything is taken.
+        // Draining has committed once. A ring is idle when both commits say that everything is
+        // taken.
         self.commit();
         Ok(())
     }
 
-    /// Records that a module appeared or vanished. Nodes that wait in the sidecar belong to the modules that were there before.
+    /// Records that a module appeared or vanished. Nodes that wait in the sidecar belong to the
+    /// modules that were there before.
     pub(in crate::recorder) fn record_module_change(
         &mut self,
         change: &ModuleChange<'_>,
@@ -248,7 +257,8 @@ impl<S: Sink> Stream<S> {
         Ok(())
     }
 
-    /// Defines an annotated function, unless another thread has defined it meanwhile. Returns the function's number.
+    /// Defines an annotated function, unless another thread has defined it meanwhile. Returns the
+    /// function's number.
     pub(in crate::recorder) fn define_function(
         &mut self,
         function: &AnnotatedFunction,
@@ -302,7 +312,8 @@ impl<S: Sink> Stream<S> {
         Ok(tick)
     }
 
-    /// Measures how fast rings are filled, if that is due. Returns how many entries the fullest ring holds.
+    /// Measures how fast rings are filled, if that is due. Returns how many entries the fullest
+    /// ring holds.
     fn measure_pace(&mut self, now_us: u64) -> u64 {
         let is_due = self.pace.is_due(now_us);
         let (mut held, mut most) = (0, 0);
@@ -413,8 +424,8 @@ impl<S: Sink> Stream<S> {
         Ok(())
     }
 
-    /// Makes everything that was appended and taken so far valid in one step, see the head of this module. Then lets threads use
-    /// again what was taken from their rings.
+    /// Makes everything that was appended and taken so far valid in one step, see the head of this
+    /// module. Then lets threads use again what was taken from their rings.
     pub(super) fn commit(&mut self) {
         let copy = self.sink.next_commit();
         let count = sidecar::ring_count();
@@ -438,8 +449,9 @@ impl<S: Sink> Stream<S> {
             }
             state.discard_if_idle(sidecar::ring(index));
         }
-        // Either this thread sees that a ring's thread waits, or that thread sees what was released. NOTE: other rings are not
-        // touched: the memory of rings without a thread is not resident.
+        // Either this thread sees that a ring's thread waits, or that thread sees what was
+        // released. NOTE: other rings are not touched: the memory of rings without a thread is not
+        // resident.
         fence(Ordering::SeqCst);
         for (index, state) in self.ring_states.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
             if std::mem::take(&mut state.must_wake) != 0 {
@@ -489,8 +501,8 @@ impl<S: Sink> Stream<S> {
         if self.encoder.is_empty() {
             return Ok(());
         }
-        // Before the frame is written: if the process is killed meanwhile or just afterwards, the reader sees that the frame in the
-        // dump is this one.
+        // Before the frame is written: if the process is killed meanwhile or just afterwards, the
+        // reader sees that the frame in the dump is this one.
         self.commit();
         let seq = self.sink.seq();
         let len = self.encoder.seal(self.sink.frame(), seq);
@@ -506,8 +518,9 @@ const QUIET_SAMPLE_US: u64 = 1_000_000;
 /// Bytes of a thread, a time and a heap event.
 pub(super) const ROOM_FOR_THREE: usize = 3 * MAX_HOT_LEN;
 
-/// Unmaps the memory of a recording that is over, unless a thread may still be using it. That may even be the calling thread, which has
-/// met the failure that ends the recording on its way to storing an event.
+/// Unmaps the memory of a recording that is over, unless a thread may still be using it. That may
+/// even be the calling thread, which has met the failure that ends the recording on its way to
+/// storing an event.
 fn unmap_if_unused(sidecar_memory: Mapping, mut rings: Mapping, no_thread_in_hook: fn() -> bool) {
     sidecar::detach();
     membarrier::synchronize();
