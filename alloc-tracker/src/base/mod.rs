@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod epoch;
 pub(crate) mod loader;
 pub(crate) mod mode;
+pub(crate) mod primitive;
 pub(crate) mod settings;
 pub(crate) mod sys;
 

@@ -11,36 +11,30 @@
 //!    5         old           valid           commit 5 is published
 //! ```
 //!
-//! A copy has words in the sidecar's header and two words in every ring. All of them are stored between
-//! [`begin`] and [`publish`].
+//! A copy has words in the sidecar's header and two words in every ring. All of them are stored before
+//! [`publish`].
 //!
 //! A reader of a running process may be slow: while it reads copy 0 of commit 4, commits 5 and 6 can
 //! come, and 6 fills copy 0 again. So a reader reads the number of commits once more at the end, and
-//! begins anew if it has changed ([`alloc_dump::sidecar`]).
+//! begins anew if it has changed.
 
 use crate::base::primitive::{AtomicU64, Ordering, fence};
 
-/// Returns the copy that the next commit fills, 0 or 1. Must be called before the first store into that
-/// copy; `commits` is the number of commits so far.
-///
-/// The fence keeps these stores behind the one that published the last commit. Without it a reader
-/// could see them while it still finds the commit before the last one, which is in the same copy. On
-/// x86-64 the fence is no instruction.
+/// Returns the copy, 0 or 1, that the next commit fills after so many commits.
 #[inline]
-pub(crate) fn begin(commits: u64) -> usize {
-    fence(Ordering::Release);
-    copy_of(commits + 1)
+pub(crate) fn next_copy(commits: u64) -> usize {
+    ((commits + 1) & 1) as usize
 }
 
-/// Publishes the commit that [`begin`] has begun, and returns the number of commits from now on.
+/// Publishes the commit that was filled into [`next_copy`], and returns the number of commits from now
+/// on.
+///
+/// The fence keeps everything that is stored later behind this: the next commit's words, and the bytes
+/// of the next dump frame. Without it a reader could see them while it still finds the commit before
+/// this one, whose copy and whose bytes they replace. On x86-64 the fence is no instruction.
 #[inline]
 pub(crate) fn publish(number: &AtomicU64, commits: u64) -> u64 {
     number.store(commits + 1, Ordering::Release);
+    fence(Ordering::Release);
     commits + 1
-}
-
-/// Returns the copy that the commit with this number is in.
-#[inline]
-pub(crate) fn copy_of(commit: u64) -> usize {
-    (commit & 1) as usize
 }

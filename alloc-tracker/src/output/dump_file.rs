@@ -16,7 +16,7 @@ use alloc_dump::sidecar::{
     self as sidecar_format, Commit, FRAME_CAPACITY, FRAME_OFFSET, RING_LEN, RINGS_START,
 };
 
-use super::{RingMemory, Sink, sidecar};
+use super::{RingMemory, Sink, commit_pair, sidecar};
 use crate::base::settings::SidecarLocation;
 use crate::base::sys::{self, Errno, File, FileIdentity, Mapping, PathBuffer, Text};
 
@@ -200,18 +200,17 @@ impl Sink for DumpFile {
         self.seq
     }
 
-    fn next_commit(&self) -> usize {
-        ((self.commits + 1) & 1) as usize
+    fn next_copy(&self) -> usize {
+        commit_pair::next_copy(self.commits)
     }
 
     fn commit(&mut self, commit: Commit) {
         let commit = Commit { seq: u64::from(self.seq), ..commit };
-        let offset = sidecar_format::COMMIT_OFFSETS[self.next_commit()];
+        let offset = sidecar_format::COMMIT_OFFSETS[self.next_copy()];
         for (index, word) in commit.words().into_iter().enumerate() {
             self.word(offset + 8 * index).store(word, Ordering::Relaxed);
         }
-        self.commits += 1;
-        self.word(sidecar_format::COMMITS_OFFSET).store(self.commits, Ordering::Release);
+        self.commits = commit_pair::publish(self.word(sidecar_format::COMMITS_OFFSET), self.commits);
     }
 
     fn set_partial(&self) {

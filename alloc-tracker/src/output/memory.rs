@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use alloc_dump::header::Header;
 use alloc_dump::sidecar::{Commit, FRAME_CAPACITY, FRAME_OFFSET, RING_LEN, RINGS_START};
 
-use super::{RingMemory, Sink, sidecar};
+use super::{RingMemory, Sink, commit_pair, sidecar};
 use crate::base::sys::{Errno, Mapping};
 
 /// A dump that is written into memory.
@@ -39,8 +39,8 @@ impl Sink for MemorySink {
         self.seq
     }
 
-    fn next_commit(&self) -> usize {
-        (self.commits.len() + 1) & 1
+    fn next_copy(&self) -> usize {
+        commit_pair::next_copy(self.commits.len() as u64)
     }
 
     fn commit(&mut self, commit: Commit) {

@@ -4,16 +4,22 @@
 //!
 //! | module | idea |
 //! | --- | --- |
+//! | `commit_pair` | how a commit becomes valid in one step |
 //! | `dump_file` | the sink that a recording writes to: a dump in a file |
 //! | `memory` | a sink for tests |
+//! | `ring_protocol` | who may store, read and overwrite which entry of a ring |
 //! | `sidecar` | the words, nodes and rings that all threads share |
 //! | `thread_ring` | the ring buffer of one thread |
 //! | `membarrier` | one fence for all threads |
+//!
+//! The package `alloc-tracker-models` checks `commit_pair` and `ring_protocol` in every interleaving.
 
+pub(crate) mod commit_pair;
 pub(crate) mod dump_file;
 pub(crate) mod membarrier;
 #[cfg(test)]
 pub(crate) mod memory;
+pub(crate) mod ring_protocol;
 pub(crate) mod sidecar;
 pub(crate) mod thread_ring;
 
@@ -35,10 +41,10 @@ pub(crate) trait Sink {
     fn seq(&self) -> u32;
 
     /// Returns which of the two copies of a commit the next one is.
-    fn next_commit(&self) -> usize;
+    fn next_copy(&self) -> usize;
 
     /// Publishes a commit. From now on it holds, with everything that was written into the rings
-    /// for [`next_commit`](Sink::next_commit). If the process is killed in here, either all of that
+    /// for [`next_copy`](Sink::next_copy). If the process is killed in here, either all of that
     /// holds or nothing.
     fn commit(&mut self, commit: Commit);
 

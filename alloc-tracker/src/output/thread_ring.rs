@@ -1,39 +1,18 @@
-//! The ring buffer of one thread, in the sidecar. In: entries, from the thread. Out: the same
-//! entries, to the drainer. Never locks, never allocates; a thread waits here only if its caller
-//! asks for that.
+//! The ring buffer of one thread, in the sidecar: where its words are, and how its thread waits for
+//! room. In: entries, from the thread. Out: the same entries, to the drainer. Never locks, never
+//! allocates; a thread waits here only if its caller asks for that.
 //!
-//! # Protocol
-//! The ring has one writer, its thread, and one reader, the drainer. Four words of its header tell
-//! them what they need, each written by one of them:
-//!
-//! | word | writer | meaning |
-//! | --- | --- | --- |
-//! | `INTENT` | thread | the entry that it stores or has stored last, counted from 1 |
-//! | `STORED` | thread | entries whose words are in the ring |
-//! | `RELEASED` | drainer | entries that may be overwritten |
-//! | `WAITS` | thread | it sleeps until `RELEASED` grows |
-//!
-//! ```text
-//!             entries 0 .. RELEASED      RELEASED .. STORED       STORED .. RELEASED + capacity
-//!             may be overwritten         in the ring              room
-//!
-//! thread, storing entry n:       drainer:
-//!   INTENT = n + 1                 horizon = clock
-//!   timestamp = clock              membarrier: all threads' stores up to here become visible
-//!   words of entry n               read STORED, then INTENT
-//!   STORED = n + 1  (release)      INTENT == STORED: no entry below the horizon can come any more
-//! ```
-//!
-//! `INTENT` is a plain store: the `membarrier` of the drainer replaces the fence that would stand
-//! behind it at every entry. Where the kernel has no such call, the thread executes the fence.
+//! [`ring_protocol`](super::ring_protocol) has the order of loads and stores that both sides keep to.
+//! One more word, `WAITS`, is for sleeping: the thread sets it and sleeps until `RELEASED` grows.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use alloc_dump::sidecar::{RING_CAPACITY, RING_HEADER_LEN};
-use alloc_dump::thread_ring::ENTRY_WORDS;
+use alloc_dump::thread_ring::{ENTRY_WORDS, Entry};
 
 use super::membarrier;
+use super::ring_protocol::{self, HeaderWord, RingWords};
 use crate::base::clock;
 use crate::base::sys::{self, Mapping};
 
@@ -80,33 +59,27 @@ impl ThreadRing {
         unsafe { AtomicU64::from_ptr(self.0.add(offset).cast().as_ptr()) }
     }
 
-    #[inline(always)]
-    fn entry_word(&self, index: u64, word: usize) -> &AtomicU64 {
-        let at = RING_HEADER_LEN + ((index as usize % RING_CAPACITY) * ENTRY_WORDS + word) * 8;
-        self.word(at)
-    }
-
     /// Returns how many entries were ever stored.
     #[inline(always)]
     pub(crate) fn stored(&self) -> u64 {
-        self.word(STORED).load(Ordering::Acquire)
+        ring_protocol::stored(self)
     }
 
-    /// Whether an entry may have a timestamp already and is not stored yet. To be called after
-    /// [`stored`](ThreadRing::stored), with its result.
-    pub(crate) fn is_storing(&self, stored: u64) -> bool {
-        self.word(INTENT).load(Ordering::Acquire) != stored
+    /// Returns how many entries the drainer may take, and the horizon, lowered if an entry of this
+    /// ring is on its way. See [`ring_protocol::limit`].
+    pub(crate) fn limit(&self, horizon: u64) -> (u64, u64) {
+        ring_protocol::limit(self, horizon, Entry::timestamp)
     }
 
     /// Returns how many entries may be overwritten.
     #[inline(always)]
     pub(crate) fn released(&self) -> u64 {
-        self.word(RELEASED).load(Ordering::Acquire)
+        ring_protocol::released(self)
     }
 
     /// Lets the first `count` entries be overwritten. Does not wake the ring's thread.
     pub(crate) fn release(&self, count: u64) {
-        self.word(RELEASED).store(count, Ordering::Release);
+        ring_protocol::release(self, count);
     }
 
     /// Wakes the ring's thread if it waits for room. To be called after a
@@ -156,7 +129,7 @@ impl ThreadRing {
     /// Returns the words of an entry that is stored.
     #[inline(always)]
     pub(crate) fn entry(&self, index: u64) -> [u64; ENTRY_WORDS] {
-        [0, 1, 2].map(|word| self.entry_word(index, word).load(Ordering::Relaxed))
+        ring_protocol::entry(self, index)
     }
 
     /// Returns the first word of an entry that is stored.
@@ -170,19 +143,29 @@ impl ThreadRing {
     /// this.
     #[inline(always)]
     pub(crate) fn store(&self, index: u64, last: u64, entry: impl FnOnce(u64) -> [u64; ENTRY_WORDS]) -> u64 {
-        // The drainer relies on this order: if it reads a timestamp later than T and sees no
-        // pending store, this thread will never publish an entry older than T.
-        self.word(INTENT).store(index + 1, Ordering::Relaxed);
-        if membarrier::needs_fence() {
-            fence(Ordering::SeqCst);
-        }
-        let timestamp = clock::timestamp_after(last);
-        for (word, value) in entry(timestamp).into_iter().enumerate() {
-            self.entry_word(index, word).store(value, Ordering::Relaxed);
-        }
-        self.word(STORED).store(index + 1, Ordering::Release);
+        let needs_fence = membarrier::needs_fence();
+        let timestamp =
+            ring_protocol::store(self, index, needs_fence, || clock::timestamp_after(last), entry);
         prefetch_for_writing(self.entry_word(index + AHEAD, 0));
         timestamp
+    }
+}
+
+impl RingWords for ThreadRing {
+    const CAPACITY: u64 = RING_CAPACITY as u64;
+
+    #[inline(always)]
+    fn header(&self, word: HeaderWord) -> &AtomicU64 {
+        self.word(match word {
+            HeaderWord::Stored => STORED,
+            HeaderWord::Intent => INTENT,
+            HeaderWord::Released => RELEASED,
+        })
+    }
+
+    #[inline(always)]
+    fn entry_word(&self, index: u64, word: usize) -> &AtomicU64 {
+        self.word(RING_HEADER_LEN + ((index % Self::CAPACITY) as usize * ENTRY_WORDS + word) * 8)
     }
 }
 
@@ -210,7 +193,7 @@ const AHEAD: u64 = 64;
 /// Takes some microseconds.
 const SPINS: u32 = 100;
 
-/// Offsets in a ring's header. The first is the format's; the others mean nothing to a reader.
+/// Offsets in a ring's header. Readers of a sidecar know the first; the others mean nothing to them.
 const STORED: usize = 0;
 const INTENT: usize = 8;
 const RELEASED: usize = 64;

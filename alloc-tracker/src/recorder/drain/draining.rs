@@ -102,12 +102,7 @@ impl<S: Sink> Stream<S> {
                 continue;
             }
             let ring = sidecar::ring(index);
-            state.until = ring.stored();
-            if ring.is_storing(state.until) {
-                let last =
-                    state.until.checked_sub(1).map_or(0, |last| Entry::timestamp(ring.first_word(last)));
-                horizon = horizon.min(last + 1);
-            }
+            (state.until, horizon) = ring.limit(horizon);
         }
         (count, if everything { u64::MAX } else { horizon })
     }

@@ -427,7 +427,7 @@ impl<S: Sink> Stream<S> {
     /// Makes everything that was appended and taken so far valid in one step, see the head of this
     /// module. Then lets threads use again what was taken from their rings.
     pub(super) fn commit(&mut self) {
-        let copy = self.sink.next_commit();
+        let copy = self.sink.next_copy();
         let count = sidecar::ring_count();
         for (index, state) in self.ring_states.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
             let thread = u64::from(state.decoder.thread);
