@@ -66,7 +66,8 @@ pub struct FunctionLines {
     /// never reached.
     pub lines: Vec<LineRow>,
     /// The calls of the function during which the heap changed, those first that allocated most.
-    /// Null unless callers were asked for.
+    /// Null unless callers were asked for, and for an annotated function that no recorded stack
+    /// has.
     pub callers: Option<Vec<CallerRow>>,
 }
 
