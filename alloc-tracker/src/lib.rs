@@ -37,7 +37,7 @@
 //!
 //! # Implementation
 //!
-//! The allocator (`api`) forwards to the `hook`, which counts, walker the stack (`capture`) and
+//! The allocator (`api`) forwards to the `hook`, which counts, walks the stack (`capture`) and
 //! records. The `recorder` stores the event, with a timestamp, in the thread's own ring buffer
 //! (`output`). New frames are interned in the call `tree`; `modules` knows which files have code
 //! where. A drain thread moves the entries of all rings, in order, into the dump. On this way

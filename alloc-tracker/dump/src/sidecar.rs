@@ -167,8 +167,9 @@ pub fn encode_identity(session: &[u8; 16]) -> [u8; IDENTITY_LEN] {
     bytes
 }
 
-/// Whether a path is one that a recorder gives to a sidecar in memory. Whoever removes the file that
-/// `DUMP.tail` links to checks this first: somebody else may have put a link there that leads elsewhere.
+/// Whether a path is one that a recorder gives to a sidecar in memory. Whoever removes the file
+/// that `DUMP.tail` links to checks this first: somebody else may have put a link there that leads
+/// elsewhere.
 ///
 /// ```
 /// use alloc_dump::sidecar::is_memory_path;

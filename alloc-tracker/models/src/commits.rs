@@ -16,8 +16,8 @@ struct Sidecar {
     copies: [[AtomicU64; WORDS]; 2],
 }
 
-/// Writes commits whose words all are the commit's number, and reads beside it once, as a reader of the
-/// sidecar does. Panics if the reader accepts words of another commit.
+/// Writes commits whose words all are the commit's number, and reads beside it once, as a reader of
+/// the sidecar does. Panics if the reader accepts words of another commit.
 fn check(next_copy: fn(u64) -> usize, publish: fn(&AtomicU64, u64) -> u64) {
     loom::model(move || {
         let new = || AtomicU64::new(0);

@@ -1,5 +1,5 @@
-//! Thread rings: what the drainer takes is in the order of timestamps and whole, whatever the threads
-//! are doing meanwhile.
+//! Thread rings: what the drainer takes is in the order of timestamps and whole, whatever the
+//! threads are doing meanwhile.
 
 use loom::model::Builder;
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
@@ -66,8 +66,8 @@ fn timestamp_of([timestamp, rest @ ..]: [u64; ENTRY_WORDS]) -> u64 {
     timestamp
 }
 
-/// Runs a model. Three preemptions are enough for every fault that was ever put into it, and bound its
-/// time to some seconds.
+/// Runs a model. Three preemptions are enough for every fault that was ever put into it, and bound
+/// its time to some seconds.
 fn model(run: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(3);
@@ -171,8 +171,8 @@ fn releasing_before_reading_loses_an_entry() {
     store_into_a_full_ring(true);
 }
 
-/// A thread ends and hands its ring on, under a lock, to the next one, which may come before, during or
-/// after that.
+/// A thread ends and hands its ring on, under a lock, to the next one, which may come before,
+/// during or after that.
 #[test]
 fn a_ring_is_handed_to_the_next_thread() {
     model(|| {

@@ -19,7 +19,7 @@
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// FileIdentity of a recording within this process, counted from 1.
+/// Identity of a recording within this process, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordingId(NonZeroU32);
 

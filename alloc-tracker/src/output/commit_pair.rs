@@ -1,8 +1,9 @@
-//! Commits in pairs: how everything that a commit says becomes valid in one step. In: the words of two
-//! copies and the number of commits. Out: the order of the stores. Never locks, never allocates.
+//! Commits in pairs: how everything that a commit says becomes valid in one step. In: the words of
+//! two copies and the number of commits. Out: the order of the stores. Never locks, never
+//! allocates.
 //!
-//! The number of commits tells by its lowest bit which copy is valid. A commit fills the copy that is
-//! not valid, then stores that number. So at every instant one copy is whole:
+//! The number of commits tells by its lowest bit which copy is valid. A commit fills the copy that
+//! is not valid, then stores that number. So at every instant one copy is whole:
 //!
 //! ```text
 //! COMMITS      copy 0        copy 1
@@ -11,12 +12,12 @@
 //!    5         old           valid           commit 5 is published
 //! ```
 //!
-//! A copy has words in the sidecar's header and two words in every ring. All of them are stored before
-//! [`publish`].
+//! A copy has words in the sidecar's header and two words in every ring. All of them are stored
+//! before [`publish`].
 //!
-//! A reader of a running process may be slow: while it reads copy 0 of commit 4, commits 5 and 6 can
-//! come, and 6 fills copy 0 again. So a reader reads the number of commits once more at the end, and
-//! begins anew if it has changed.
+//! A reader of a running process may be slow: while it reads copy 0 of commit 4, commits 5 and 6
+//! can come, and 6 fills copy 0 again. So a reader reads the number of commits once more at the
+//! end, and begins anew if it has changed.
 
 use crate::base::primitive::{AtomicU64, Ordering, fence};
 
@@ -26,12 +27,12 @@ pub(crate) fn next_copy(commits: u64) -> usize {
     ((commits + 1) & 1) as usize
 }
 
-/// Publishes the commit that was filled into [`next_copy`], and returns the number of commits from now
-/// on.
+/// Publishes the commit that was filled into [`next_copy`], and returns the number of commits from
+/// now on.
 ///
-/// The fence keeps everything that is stored later behind this: the next commit's words, and the bytes
-/// of the next dump frame. Without it a reader could see them while it still finds the commit before
-/// this one, whose copy and whose bytes they replace. On x86-64 the fence is no instruction.
+/// The fence keeps everything that is stored later behind this: the next commit's words, and the
+/// bytes of the next dump frame. Without it a reader could see them while it still finds the commit
+/// before this one, whose copy and whose bytes they replace. On x86-64 the fence is no instruction.
 #[inline]
 pub(crate) fn publish(number: &AtomicU64, commits: u64) -> u64 {
     number.store(commits + 1, Ordering::Release);

@@ -12,7 +12,8 @@
 //! | `thread_ring` | the ring buffer of one thread |
 //! | `membarrier` | one fence for all threads |
 //!
-//! The package `alloc-tracker-models` checks `commit_pair` and `ring_protocol` in every interleaving.
+//! The package `alloc-tracker-models` checks `commit_pair` and `ring_protocol` in every
+//! interleaving.
 
 pub(crate) mod commit_pair;
 pub(crate) mod dump_file;

@@ -1,5 +1,5 @@
-//! Who may store, read and overwrite which entry of a thread ring. In: the words of a ring. Out: the
-//! order of loads and stores that both sides keep to. Never locks, never allocates.
+//! Who may store, read and overwrite which entry of a thread ring. In: the words of a ring. Out:
+//! the order of loads and stores that both sides keep to. Never locks, never allocates.
 //!
 //! A ring has one writer, its thread, and one reader, the drainer. Three words of its header tell
 //! them what they need; each word is written by one of them:
@@ -23,14 +23,14 @@
 //! ```
 //!
 //! Without the fences the drainer could read an old `INTENT` although the thread has its timestamp
-//! already. Example: the thread's store of `INTENT` waits in its processor's store buffer, the thread
-//! reads the clock as 10, the drainer takes 11 as its horizon and sees no pending store. It would take
-//! all entries below 11 of the other rings, and the entry of 10 would come too late.
+//! already. Example: the thread's store of `INTENT` waits in its processor's store buffer, the
+//! thread reads the clock as 10, the drainer takes 11 as its horizon and sees no pending store. It
+//! would take all entries below 11 of the other rings, and the entry of 10 would come too late.
 //!
 //! The fence of the thread is paid at every entry. So where the kernel has `membarrier`, the thread
-//! executes none, and the drainer has the kernel execute one on every processor that runs a thread of
-//! the process. The models of the package `alloc-tracker-models` run these very functions with fences
-//! on both sides. They prove that much less: nothing about the system call itself.
+//! executes none, and the drainer has the kernel execute one on every processor that runs a thread
+//! of the process. The models of the package `alloc-tracker-models` run these very functions with
+//! fences on both sides. They prove that much less: nothing about the system call itself.
 
 use crate::base::primitive::{AtomicU64, Ordering, fence};
 
@@ -60,9 +60,9 @@ pub(crate) enum HeaderWord {
     Released,
 }
 
-/// Stores the entry with this index: takes a timestamp, makes the entry's words of it, and publishes
-/// them. Returns the timestamp. For the ring's own thread, which has made sure that there is room:
-/// `index < released(ring) + CAPACITY`.
+/// Stores the entry with this index: takes a timestamp, makes the entry's words of it, and
+/// publishes them. Returns the timestamp. For the ring's own thread, which has made sure that there
+/// is room: `index < released(ring) + CAPACITY`.
 #[inline(always)]
 pub(crate) fn store(
     ring: &impl RingWords,
@@ -71,8 +71,8 @@ pub(crate) fn store(
     timestamp: impl FnOnce() -> u64,
     words: impl FnOnce(u64) -> [u64; ENTRY_WORDS],
 ) -> u64 {
-    // The drainer relies on this order: if it takes a horizon later than this store and then sees no
-    // pending store, this thread will never publish an entry below that horizon.
+    // The drainer relies on this order: if it takes a horizon later than this store and then sees
+    // no pending store, this thread will never publish an entry below that horizon.
     ring.header(HeaderWord::Intent).store(index + 1, Ordering::Relaxed);
     if needs_fence {
         fence(Ordering::SeqCst);
@@ -97,16 +97,17 @@ pub(crate) fn entry(ring: &impl RingWords, index: u64) -> [u64; ENTRY_WORDS] {
     std::array::from_fn(|word| ring.entry_word(index, word).load(Ordering::Relaxed))
 }
 
-/// Returns how many entries the drainer may take of this ring, and the horizon, lowered if this ring
-/// has an entry on its way: every entry that the ring gets from now on has a timestamp that is not
-/// below it. `timestamp_of` tells the timestamp of an entry by its first word.
+/// Returns how many entries the drainer may take of this ring, and the horizon, lowered if this
+/// ring has an entry on its way: every entry that the ring gets from now on has a timestamp that is
+/// not below it. `timestamp_of` tells the timestamp of an entry by its first word.
 ///
-/// For the drainer, which has taken `horizon` from the clock and has synchronized all threads since.
+/// For the drainer, which has taken `horizon` from the clock and has synchronized all threads
+/// since.
 #[inline]
 pub(crate) fn limit(ring: &impl RingWords, horizon: u64, timestamp_of: impl Fn(u64) -> u64) -> (u64, u64) {
     let stored = stored(ring);
-    // Acquire is not needed for the words; it keeps this load behind that of `STORED`. Read the other
-    // way round, an entry begun between the two loads would go unnoticed.
+    // Acquire is not needed for the words; it keeps this load behind that of `STORED`. Read the
+    // other way round, an entry begun between the two loads would go unnoticed.
     if ring.header(HeaderWord::Intent).load(Ordering::Acquire) == stored {
         return (stored, horizon);
     }
@@ -120,8 +121,8 @@ pub(crate) fn release(ring: &impl RingWords, count: u64) {
     ring.header(HeaderWord::Released).store(count, Ordering::Release);
 }
 
-/// Returns how many entries may be overwritten: the thread may store entries with an index below that
-/// plus the capacity.
+/// Returns how many entries may be overwritten: the thread may store entries with an index below
+/// that plus the capacity.
 #[inline(always)]
 pub(crate) fn released(ring: &impl RingWords) -> u64 {
     ring.header(HeaderWord::Released).load(Ordering::Acquire)

@@ -2,8 +2,9 @@
 //! room. In: entries, from the thread. Out: the same entries, to the drainer. Never locks, never
 //! allocates; a thread waits here only if its caller asks for that.
 //!
-//! [`ring_protocol`](super::ring_protocol) has the order of loads and stores that both sides keep to.
-//! One more word, `WAITS`, is for sleeping: the thread sets it and sleeps until `RELEASED` grows.
+//! [`ring_protocol`](super::ring_protocol) has the order of loads and stores that both sides keep
+//! to. One more word, `WAITS`, is for sleeping: the thread sets it and sleeps until `RELEASED`
+//! grows.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -193,7 +194,8 @@ const AHEAD: u64 = 64;
 /// Takes some microseconds.
 const SPINS: u32 = 100;
 
-/// Offsets in a ring's header. Readers of a sidecar know the first; the others mean nothing to them.
+/// Offsets in a ring's header. Readers of a sidecar know the first; the others mean nothing to
+/// them.
 const STORED: usize = 0;
 const INTENT: usize = 8;
 const RELEASED: usize = 64;

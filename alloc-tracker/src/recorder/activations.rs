@@ -5,7 +5,7 @@
 use crate::base::epoch::RecordingId;
 use crate::base::sys::{Mapping, Plain};
 
-/// FileIdentity of an activation: unique within its recording.
+/// Identity of an activation: unique within its recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ActivationId {
     /// The recording that the activation began in.

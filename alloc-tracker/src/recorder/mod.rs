@@ -1,4 +1,4 @@
-//! From events to the dump. In: events with their walker, probes and marks, from any thread. Out:
+//! From events to the dump. In: events with their walks, probes and marks, from any thread. Out:
 //! records in the sink's dump frames.
 //!
 //! A thread timestamps its entries and stores them in a ring of its own, without waiting for any

@@ -18,7 +18,7 @@ use crate::base::sys;
 #[repr(C)]
 pub(crate) struct ThreadRecorder {
     /// The recording that the thread takes part in, and the generation that the nodes of its
-    /// recorded walker belong to. [`Epoch::NONE`] if the thread takes part in no recording.
+    /// recorded walks belong to. [`Epoch::NONE`] if the thread takes part in no recording.
     epoch: Epoch,
     writer: Option<RingWriter>,
     /// The thread's number in the recording.
@@ -91,7 +91,7 @@ impl ThreadRecorder {
         self.epoch.is_of(recording)
     }
 
-    /// Returns the epoch that the nodes of the thread's recorded walker belong to.
+    /// Returns the epoch that the nodes of the thread's recorded walks belong to.
     #[inline(always)]
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch

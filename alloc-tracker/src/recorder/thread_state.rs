@@ -1,5 +1,5 @@
 //! What the recorder keeps for each thread: the payload of the thread's state. In: a thread. Out:
-//! its part in the recording, its recorded walker, the activations that run on it, its counters.
+//! its part in the recording, its recorded walks, the activations that run on it, its counters.
 
 use super::activations::RunningActivations;
 use super::counters::{Counters, Counts, REENTRANT};
@@ -47,7 +47,7 @@ unsafe impl Payload for ThreadPayload {
     }
 
     fn lend_to_another_thread(own: &mut ThreadLocal) {
-        // The walker of the thread before were on a stack that may be gone.
+        // The walks of the thread before were on a stack that may be gone.
         own.walker = StackWalker::new();
     }
 

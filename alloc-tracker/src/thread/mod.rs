@@ -1,5 +1,5 @@
 //! The state of a thread, and whether the thread is just inside the hook. Generic over the payload,
-//! which is the recorder's business: this module knows nothing of recordings, walker or probes.
+//! which is the recorder's business: this module knows nothing of recordings, walks or probes.
 //!
 //! A thread finds its state through a `const`-initialised thread-local without a destructor. So the
 //! state is there before `main`, in destructors of thread-locals, and after the thread has begun to

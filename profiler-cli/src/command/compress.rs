@@ -1,5 +1,5 @@
-//! `profiler-cli compress`: its arguments, the signals that interrupt it, and the lines that it prints.
-//! The compression itself is in [`dumps::compress`](crate::dumps::compress).
+//! `profiler-cli compress`: its arguments, the signals that interrupt it, and the lines that it
+//! prints. The compression itself is in [`dumps::compress`](crate::dumps::compress).
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -34,8 +34,9 @@ impl SidecarRest {
     pub(crate) fn read(path: &Path, header: &Header, next_seq: u32) -> Option<SidecarRest> {
         let bytes = read_sidecar(path, &header.session)?;
         let sidecar = Sidecar::parse(&bytes, &header.session)?;
-        // NOTE: the process may append frames to the dump after the reader has reached its end. These
-        // frames are not lost, but they count as missing, because this sidecar begins after them.
+        // NOTE: the process may append frames to the dump after the reader has reached its end.
+        // These frames are not lost, but they count as missing, because this sidecar begins after
+        // them.
         let frames = sidecar.recover_frames(next_seq, 0);
         let stopped = sidecar.stopped_errno.map(|errno| plain(&io::Error::from_raw_os_error(errno)));
         let missing_frames = u64::from(sidecar.missing_frames(next_seq)) + sidecar.unprotected;
@@ -89,8 +90,8 @@ pub(crate) fn is_sidecar_gone(path: &Path) -> bool {
     link.is_symlink() && !link.exists()
 }
 
-/// Removes the sidecar at this path. If it is a link that a recorder made, removes the file that the
-/// link names as well.
+/// Removes the sidecar at this path. If it is a link that a recorder made, removes the file that
+/// the link names as well.
 ///
 /// # Errors
 /// If there is no such file, or it cannot be removed.

@@ -17,8 +17,8 @@ use profiler_cli::names::symbolize::{
     CodeAddress, ModuleSpec, ModuleStatus, Modules, SymbolizeError, SymbolizeOptions,
 };
 
-/// SymbolizeOptions without the system's folders for debug files, so that the machine cannot change a
-/// result.
+/// SymbolizeOptions without the system's folders for debug files, so that the machine cannot change
+/// a result.
 fn options() -> SymbolizeOptions {
     SymbolizeOptions { debug_roots: Vec::new(), ..SymbolizeOptions::default() }
 }
