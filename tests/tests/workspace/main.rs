@@ -1,4 +1,5 @@
-//! Rules about the workspace itself: who may depend on whom, where `unsafe` may be, and what the help says.
+//! Rules about the workspace itself: who may depend on whom, where `unsafe` may be, and what the
+//! help says.
 
 mod rooms;
 mod words;

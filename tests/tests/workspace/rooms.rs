@@ -1,7 +1,9 @@
-//! The rooms of a crate: the files and folders directly below its `src/`, and which of them import which.
+//! The rooms of a crate: the files and folders directly below its `src/`, and which of them import
+//! which.
 //!
-//! In: a `src/` folder. Out: for each room the rooms that its code names in `crate::…` and `super::…` paths, with a
-//! file that does. Unit tests (`#[cfg(test)] mod`) are left out: a test may reach wherever it likes.
+//! In: a `src/` folder. Out: for each room the rooms that its code names in `crate::…` and
+//! `super::…` paths, with a file that does. Unit tests (`#[cfg(test)] mod`) are left out: a test
+//! may reach wherever it likes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +14,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// For each room the rooms that it imports, each with one file that shows it.
 pub(crate) type Imports = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Reads the imports between the rooms below `src`. `lib.rs` and `main.rs` are the door of the house, not a room.
+/// Reads the imports between the rooms below `src`. `lib.rs` and `main.rs` are the door of the
+/// house, not a room.
 pub(crate) fn imports(src: &Path) -> Imports {
     let mut imports = Imports::new();
     read_folder(src, &mut Vec::new(), &mut imports);

@@ -1,4 +1,5 @@
-//! Rules about names and prose: comments and pages fit into 100 columns, and within a crate a type's name means one type.
+//! Rules about names and prose: comments and pages fit into 100 columns, and within a crate a
+//! type's name means one type.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,7 +53,8 @@ fn a_name_means_one_type_of_a_crate() {
     }
 }
 
-/// The structs, enums, unions and traits that are declared here, those of unit tests and macros left out.
+/// The structs, enums, unions and traits that are declared here, those of unit tests and macros
+/// left out.
 fn types_in(tokens: TokenStream) -> Vec<String> {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut names = Vec::new();
