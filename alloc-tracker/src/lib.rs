@@ -13,12 +13,12 @@
 //! }
 //! ```
 //!
-//! A program that links this crate is not profiled until somebody asks:
+//! A program that links this crate is not profiled until the user asks:
 //!
-//! - `profiler-cli run -- PROGRAM ARGS…`, or
-//! - `ALLOC_TRACKER=trace ALLOC_TRACKER_OUT=FILE PROGRAM ARGS…` (`%p` in `FILE` is the process id),
-//!   or
-//! - in code, a [`Profiler`] guard around the part that matters.
+//! - with the command line: `profiler-cli run -- PROGRAM ARGS…`,
+//! - with the environment: `ALLOC_TRACKER=trace ALLOC_TRACKER_OUT=FILE PROGRAM ARGS…`, where `%p` in
+//!   `FILE` is the process id,
+//! - in code: with a [`Profiler`] guard around the part that matters.
 //!
 //! Until then every call costs one relaxed load, a branch and a jump on top of the inner allocator.
 //!
@@ -37,7 +37,7 @@
 //!
 //! # Implementation
 //!
-//! The allocator (`api`) forwards to the `hook`, which counts, walker the stack (`capture`) and
+//! The allocator (`api`) forwards to the `hook`, which counts, walks the stack (`capture`) and
 //! records. The `recorder` stores the event, with a timestamp, in the thread's own ring buffer
 //! (`output`). New frames are interned in the call `tree`; `modules` knows which files have code
 //! where. A drain thread moves the entries of all rings, in order, into the dump. On this way

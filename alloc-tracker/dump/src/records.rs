@@ -76,7 +76,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// What the reader could not use up to here, from the start of the dump on.
+    /// Returns what the reader could not use up to here, from the start of the dump on.
     pub fn damage(&self) -> Damage {
         *self.damage
     }

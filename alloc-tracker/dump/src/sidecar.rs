@@ -167,8 +167,9 @@ pub fn encode_identity(session: &[u8; 16]) -> [u8; IDENTITY_LEN] {
     bytes
 }
 
-/// Whether a path is one that a recorder gives to a sidecar in memory. Whoever removes the file that
-/// `DUMP.tail` links to checks this first: somebody else may have put a link there that leads elsewhere.
+/// Whether a path is one that a recorder gives to a sidecar in memory. Whoever removes the file
+/// that `DUMP.tail` links to checks this first: somebody else may have put a link there that leads
+/// elsewhere.
 ///
 /// ```
 /// use alloc_dump::sidecar::is_memory_path;
@@ -318,13 +319,14 @@ impl<'a> Sidecar<'a> {
     fn push_entries(&self, rest: &mut RecoveredFrames) {
         let valid = (self.commits & 1) as usize * 8;
         let rings = word(self.bytes, RING_COUNT_OFFSET).unwrap_or(0).min(MAX_RINGS as u64) as usize;
-        let (mut waiting, mut owners) = (Vec::new(), Vec::new());
+        let (mut waiting, mut decoders) = (Vec::new(), Vec::new());
         let ring_len = RING_HEADER_LEN + self.ring_capacity * ENTRY_LEN;
         for index in 0..rings {
             let Some(ring) = self.bytes.get(RINGS_START + index * ring_len..) else { break };
             let stored = word(ring, 0).unwrap_or(0);
             let taken = word(ring, RING_TAKEN_OFFSET + valid).unwrap_or(0).min(stored);
-            owners.push(RingDecoder::for_thread(word(ring, RING_THREADS_OFFSET + valid).unwrap_or(0) as u32));
+            let thread = word(ring, RING_THREADS_OFFSET + valid).unwrap_or(0) as u32;
+            decoders.push(RingDecoder::for_thread(thread));
             if stored - taken > self.ring_capacity as u64 {
                 continue;
             }
@@ -337,19 +339,21 @@ impl<'a> Sidecar<'a> {
         }
         // The sort is stable, so the entries of one ring keep their order.
         waiting.sort_by_key(|(_, words)| (Entry::timestamp(words[0]), !Entry::releases(words[0])));
-        let partial = word(self.bytes, PARTIAL_OFFSET) != Some(0) || word(self.bytes, LOST_OFFSET) != Some(0);
+        // A reader may also miss allocations because events were lost.
+        let with_freed_sizes =
+            word(self.bytes, PARTIAL_OFFSET) != Some(0) || word(self.bytes, LOST_OFFSET) != Some(0);
         for (at, (ring, words)) in waiting.iter().enumerate() {
             let Some(entry) = Entry::decode(*words) else { continue };
-            let followed = waiting
+            let ends_next = waiting
                 .get(at + 1)
                 .is_some_and(|(next, words)| next == ring && Entry::ends_realloc(words[0]));
-            let Some(owner) = owners.get_mut(*ring) else { continue };
-            match owner.decode_next(&entry, followed, partial) {
+            let Some(decoder) = decoders.get_mut(*ring) else { continue };
+            match decoder.decode_next(&entry, ends_next, with_freed_sizes) {
                 DecodedEntry::Pending => {}
                 DecodedEntry::ThreadFact(record) => rest.push(&record),
                 DecodedEntry::Timed { record, .. } => {
                     let us = self.commit.time_of(Entry::timestamp(words[0]));
-                    rest.push_timed(owner.thread, us, &record);
+                    rest.push_timed(decoder.thread, us, &record);
                 }
             }
         }

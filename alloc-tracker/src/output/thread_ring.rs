@@ -4,14 +4,14 @@
 //!
 //! # Protocol
 //! The ring has one writer, its thread, and one reader, the drainer. Four words of its header tell
-//! them what they need, each written by one of them:
+//! them what they need:
 //!
 //! | word | writer | meaning |
 //! | --- | --- | --- |
 //! | `INTENT` | thread | the entry that it stores or has stored last, counted from 1 |
 //! | `STORED` | thread | entries whose words are in the ring |
 //! | `RELEASED` | drainer | entries that may be overwritten |
-//! | `WAITS` | thread | it sleeps until `RELEASED` grows |
+//! | `WAITS` | thread sets, either clears | the thread sleeps until `RELEASED` grows |
 //!
 //! ```text
 //!             entries 0 .. RELEASED      RELEASED .. STORED       STORED .. RELEASED + capacity

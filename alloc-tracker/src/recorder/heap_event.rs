@@ -1,4 +1,4 @@
-//! HeapEventKind events: their stacks are walked, and the events are stored in the thread's ring. In: what
+//! Heap events: their stacks are walked, and the events are stored in the thread's ring. In: what
 //! the hook has seen. Out: entries.
 //!
 //! Runs inside the host's allocator calls: never panics, never allocates through the global

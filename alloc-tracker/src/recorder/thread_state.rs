@@ -1,5 +1,5 @@
 //! What the recorder keeps for each thread: the payload of the thread's state. In: a thread. Out:
-//! its part in the recording, its recorded walker, the activations that run on it, its counters.
+//! its part in the recording, its recorded walks, the activations that run on it, its counters.
 
 use super::activations::RunningActivations;
 use super::counters::{Counters, Counts, REENTRANT};
@@ -47,7 +47,7 @@ unsafe impl Payload for ThreadPayload {
     }
 
     fn lend_to_another_thread(own: &mut ThreadLocal) {
-        // The walker of the thread before were on a stack that may be gone.
+        // The walks of the thread before were on a stack that may be gone.
         own.walker = StackWalker::new();
     }
 
@@ -68,7 +68,7 @@ pub(crate) fn counts_of_all_threads() -> Counts {
 /// Returns the counts of the calling thread; `None` in a signal handler that has interrupted the
 /// hook.
 pub(crate) fn counts_of_this_thread() -> Option<Counts> {
-    THREADS.with(|busy| busy.shared().snapshot())
+    THREADS.enter_hook(|busy| busy.shared().snapshot())
 }
 
 /// Proof that the calling thread is in the hook, and the way to what the recorder keeps for it.

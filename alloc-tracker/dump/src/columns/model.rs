@@ -36,6 +36,14 @@ impl OriginIndex {
 /// | 24 to 31 | 0 to 7 steps on from that gap |
 /// | 32 | its index follows |
 /// | 33 | its address follows |
+///
+/// For example, the thread has allocated A, B, X, C and D in this order, and has just released X:
+///
+/// ```text
+/// list    A    B   (gap)   C    D
+/// steps   17   16          24   25    from the gap
+///         3    2           1    0     from the newest block
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlockName(pub(super) u8);
 
