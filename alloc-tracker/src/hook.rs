@@ -45,7 +45,7 @@ pub(crate) fn before_realloc(block: *mut u8, old_size: usize, flags: usize) -> B
     }
     let begin =
         |mut busy: BusyThread<'_>| recorder::record_realloc_begin(busy.own(), block as u64, old_size as u64);
-    THREADS.with(begin).unwrap_or(BeginEntry::NotRecorded)
+    THREADS.enter_hook(begin).unwrap_or(BeginEntry::NotRecorded)
 }
 
 /// Called after a block was allocated. `flags` may have [`ZEROED`] and [`COUNTING`].
@@ -64,7 +64,8 @@ pub(crate) fn before_dealloc(block: *mut u8, size: usize, flags: usize, entered:
     handle(HeapEventKind::Dealloc, block as u64, size as u64, &ReallocBegin::NONE, flags, entered);
 }
 
-/// Called after a block was moved, or could not be moved. `begun` is what [`before_realloc`] returned.
+/// Called after a block was moved, or could not be moved. `begun` is what [`before_realloc`]
+/// returned.
 #[inline(always)]
 pub(crate) fn after_realloc(
     begun: BeginEntry,
@@ -87,7 +88,7 @@ fn after_failed_realloc(begun: BeginEntry) {
     if let BeginEntry::RecordedIn(recording) = begun
         && !recorder::is_left_behind_by_fork()
     {
-        THREADS.with(|mut busy| recorder::record_realloc_failed(busy.own(), recording));
+        THREADS.enter_hook(|mut busy| recorder::record_realloc_failed(busy.own(), recording));
     }
 }
 
@@ -110,7 +111,7 @@ fn handle(
         && let Some(thread) = THREADS.own()
     {
         let event = HeapEvent { kind, addr, size, begun: *begun };
-        if thread.enter(|busy| record(busy, &event, entered)).is_none() {
+        if thread.enter_hook(|busy| record(busy, &event, entered)).is_none() {
             recorder::count_lost(1);
         }
         return;
@@ -136,7 +137,7 @@ fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
     if mode::current() & (RECORD | COUNT) == 0 {
         return;
     }
-    let entered_hook = THREADS.with(|busy| {
+    let entered_hook = THREADS.enter_hook(|busy| {
         if mode::current() & COUNT != 0 {
             busy.shared().count(event.kind, event.size, event.begun.old_size);
         }

@@ -13,12 +13,12 @@
 //! }
 //! ```
 //!
-//! A program that links this crate is not profiled until somebody asks:
+//! A program that links this crate is not profiled until the user asks:
 //!
-//! - `profiler-cli run -- PROGRAM ARGS…`, or
-//! - `ALLOC_TRACKER=trace ALLOC_TRACKER_OUT=FILE PROGRAM ARGS…` (`%p` in `FILE` is the process id),
-//!   or
-//! - in code, a [`Profiler`] guard around the part that matters.
+//! - with the command line: `profiler-cli run -- PROGRAM ARGS…`,
+//! - with the environment: `ALLOC_TRACKER=trace ALLOC_TRACKER_OUT=FILE PROGRAM ARGS…`, where `%p` in
+//!   `FILE` is the process id,
+//! - in code: with a [`Profiler`] guard around the part that matters.
 //!
 //! Until then every call costs one relaxed load, a branch and a jump on top of the inner allocator.
 //!

@@ -44,7 +44,7 @@ impl AllocTracker<System> {
 }
 
 impl<A> AllocTracker<A> {
-    /// Wraps any allocator.
+    /// Wraps an allocator of any type.
     ///
     /// ```
     /// use alloc_tracker::AllocTracker;
@@ -107,7 +107,8 @@ impl<A: GlobalAlloc> AllocTracker<A> {
     }
 
     unsafe extern "C" fn alloc_for(size: usize, align: usize, this: &Self, entered: &EntryFrame) -> *mut u8 {
-        // SAFETY: the caller's own promise.
+        // SAFETY: the caller of `GlobalAlloc::alloc` has passed a valid layout, which is split
+        // here.
         let block = unsafe { this.inner.alloc(Layout::from_size_align_unchecked(size, align)) };
         hook::after_alloc(block, size, this.flags(), entered);
         block
@@ -119,7 +120,8 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         this: &Self,
         entered: &EntryFrame,
     ) -> *mut u8 {
-        // SAFETY: the caller's own promise.
+        // SAFETY: the caller of `GlobalAlloc::alloc_zeroed` has passed a valid layout, which is
+        // split here.
         let block = unsafe { this.inner.alloc_zeroed(Layout::from_size_align_unchecked(size, align)) };
         hook::after_alloc(block, size, this.flags() | hook::ZEROED, entered);
         block
@@ -133,7 +135,8 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         entered: &EntryFrame,
     ) {
         hook::before_dealloc(block, size, this.flags(), entered);
-        // SAFETY: the caller's own promise.
+        // SAFETY: the caller of `GlobalAlloc::dealloc` has passed a block of this allocator, hence
+        // of the inner one, with its layout.
         unsafe { this.inner.dealloc(block, Layout::from_size_align_unchecked(size, align)) }
     }
 
@@ -146,7 +149,8 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         entered: &EntryFrame,
     ) -> *mut u8 {
         let begun = hook::before_realloc(block, size, this.flags());
-        // SAFETY: the caller's own promise.
+        // SAFETY: the caller of `GlobalAlloc::realloc` has passed a block of this allocator, hence
+        // of the inner one, with its layout, and a valid new size.
         let moved =
             unsafe { this.inner.realloc(block, Layout::from_size_align_unchecked(size, align), new_size) };
         hook::after_realloc(begun, size, moved, new_size, entered);
@@ -159,7 +163,7 @@ impl<A: GlobalAlloc> AllocTracker<A> {
 /// walked, and blocks that it frees at its end would count for its caller.
 #[inline(always)]
 fn keep_frame() {
-    // SAFETY: no instruction at all.
+    // SAFETY: an empty assembly block executes no instruction.
     unsafe { std::arch::asm!("", options(nomem, nostack, preserves_flags)) };
 }
 
@@ -168,7 +172,8 @@ fn keep_frame() {
 unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's own promise.
+        // SAFETY: the arguments are the caller's, who has promised what `GlobalAlloc` asks for;
+        // both branches pass them on to the inner allocator.
         unsafe {
             if mode::is_active() {
                 let block = Self::tracked_alloc(layout.size(), layout.align(), self);
@@ -182,7 +187,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's own promise.
+        // SAFETY: the arguments are the caller's, who has promised what `GlobalAlloc` asks for;
+        // both branches pass them on to the inner allocator.
         unsafe {
             if mode::is_active() {
                 let block = Self::tracked_alloc_zeroed(layout.size(), layout.align(), self);
@@ -196,7 +202,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's own promise.
+        // SAFETY: the arguments are the caller's, who has promised what `GlobalAlloc` asks for;
+        // both branches pass them on to the inner allocator.
         unsafe {
             if mode::is_active() {
                 Self::tracked_dealloc(block, layout.size(), layout.align(), self);
@@ -209,7 +216,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for AllocTracker<A> {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller's own promise.
+        // SAFETY: the arguments are the caller's, who has promised what `GlobalAlloc` asks for;
+        // both branches pass them on to the inner allocator.
         unsafe {
             if mode::is_active() {
                 let moved = Self::tracked_realloc(block, layout.size(), layout.align(), new_size, self);

@@ -109,13 +109,13 @@ impl Function {
     #[cold]
     #[inline(never)]
     fn begin(&'static self, resumed: Option<ActivationId>) -> Option<ActivationId> {
-        recorder::enter(&self.0, resumed)
+        recorder::enter_function(&self.0, resumed)
     }
 
     #[cold]
     #[inline(never)]
     fn reach(&'static self, line: u32) {
-        recorder::reach(&self.0, line);
+        recorder::reach_line(&self.0, line);
     }
 }
 
@@ -142,7 +142,7 @@ impl Activation {
 #[inline(never)]
 fn leave_recorded(id: ActivationId, ended: bool) {
     if is_recording() {
-        recorder::leave(id, ended);
+        recorder::leave_function(id, ended);
     }
 }
 

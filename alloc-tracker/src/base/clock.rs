@@ -105,7 +105,7 @@ impl Scale {
         self.rate = ((u128::from(ns) << 32) / (u128::from(steps) * 1000)).try_into().unwrap_or(u64::MAX);
     }
 
-    /// Writes the conversion into a commit, for whoever reads the sidecar.
+    /// Writes the conversion into a commit, for the reader of the sidecar.
     pub(crate) fn write_to(&self, commit: &mut Commit) {
         commit.timestamp = self.latest.0;
         commit.us = self.latest.1.saturating_sub(self.origin.1) / 1000;

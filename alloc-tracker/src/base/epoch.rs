@@ -75,8 +75,8 @@ impl Epoch {
         }
     }
 
-    /// Returns the recording of an epoch that a thread has adopted. A thread never adopts the epoch of
-    /// an ending recording, so there is one case less than in [`recording`](Epoch::recording).
+    /// Returns the recording of an epoch that a thread has adopted. A thread never adopts the epoch
+    /// of an ending recording, so there is one case less than in [`recording`](Epoch::recording).
     #[inline(always)]
     pub(crate) fn recording_of_thread(self) -> Option<RecordingId> {
         debug_assert!(self.recording_bits() != ENDING);
@@ -85,7 +85,7 @@ impl Epoch {
 
     /// Whether the recording is this one.
     #[inline(always)]
-    pub(crate) fn is_of(self, recording: RecordingId) -> bool {
+    pub(crate) fn has_recording(self, recording: RecordingId) -> bool {
         self.recording_bits() == recording.get()
     }
 
@@ -167,10 +167,10 @@ mod tests {
         set_recording(Recording::Running(second));
         next_generation();
         assert_eq!((recording(), current().generation()), (Recording::Running(second), generation + 1));
-        assert_eq!((current().recording_of_thread(), current().is_of(first)), (Some(second), false));
+        assert_eq!((current().recording_of_thread(), current().has_recording(first)), (Some(second), false));
         assert!(!replace_recording(Recording::Running(first), Recording::None));
         assert!(replace_recording(Recording::Running(second), Recording::Ending));
-        assert!(recording() == Recording::Ending && !current().is_of(second));
+        assert!(recording() == Recording::Ending && !current().has_recording(second));
         assert_eq!(now_of(first).bits(), 7 << 32 | u64::from(generation + 1));
         update(|_| Some(Epoch::new(Recording::Running(first), u32::MAX)));
         next_generation();

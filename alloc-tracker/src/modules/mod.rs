@@ -18,6 +18,6 @@ mod registry;
 pub(crate) use elf::read_memory;
 pub(crate) use maps::mapping_around;
 pub(crate) use registry::{
-    ModuleChange, ModuleObserver, ensure, notice_replaced, report_all, reset_after_fork, scan_if_due,
+    ModuleChange, ModuleObserver, ensure_known, notice_replaced, report_all, reset_after_fork, scan_if_due,
     with_unwind_tables,
 };

@@ -16,15 +16,15 @@ use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, Plain};
 ///
 /// Code that is in no file, such as a JIT's, must not cost a scan for each of its frames. So after
 /// a scan in vain the next scan waits, if need be until the recording ends.
-pub(crate) fn ensure(pc: u64) {
-    REGISTRY.lock().ensure(pc);
+pub(crate) fn ensure_known(pc: u64) {
+    REGISTRY.lock().ensure_known(pc);
 }
 
 /// Calls `f` with the unwind tables of the module that this address lies in, under the lock of the
 /// modules. `None` if there are none.
 pub(crate) fn with_unwind_tables<R>(address: u64, f: impl FnOnce(UnwindTables) -> Option<R>) -> Option<R> {
     let mut registry = REGISTRY.lock();
-    registry.ensure(address);
+    registry.ensure_known(address);
     let tables = registry.modules.unwind_tables(address)?;
     f(tables)
 }
@@ -63,7 +63,8 @@ pub(crate) fn scan_if_due() {
 /// # Safety
 /// No other thread may use the modules.
 pub(crate) unsafe fn reset_after_fork() {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that no other thread uses the modules, so none has the lock or
+    // waits for it.
     unsafe { REGISTRY.reset(Registry::new()) };
 }
 
@@ -85,7 +86,7 @@ impl Registry {
         Registry { modules: KnownModules::new(), next_scan_ns: 0, scan_due: false, observer: None }
     }
 
-    fn ensure(&mut self, pc: u64) {
+    fn ensure_known(&mut self, pc: u64) {
         if self.modules.covers(pc) {
             return;
         }
@@ -131,7 +132,7 @@ struct KnownModules {
     last_hit: (AddressRange, LoadIdentity),
 }
 
-/// Whoever wants to know of changes of the modules. Called under the lock of the modules, so it
+/// An observer of changes of the modules. Called under the lock of the modules, so it
 /// must not call back.
 pub(crate) trait ModuleObserver: Sync {
     /// From now on the same address may mean other code. Called before the changes that are the
@@ -356,7 +357,7 @@ mod tests {
                 }
             })
             .unwrap();
-        let here = ensure as fn(u64) as usize as u64;
+        let here = ensure_known as fn(u64) as usize as u64;
         let (start, end, build_id_len) = own.expect("the test program is among the modules");
         assert!((start..end).contains(&here) && modules.covers(here) && build_id_len >= 8);
         // Nothing has changed since.

@@ -4,7 +4,7 @@
 //!
 //! [`ring_protocol`](super::ring_protocol) has the order of loads and stores that both sides keep
 //! to. One more word, `WAITS`, is for sleeping: the thread sets it and sleeps until `RELEASED`
-//! grows.
+//! grows; either side clears it.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

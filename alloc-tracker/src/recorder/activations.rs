@@ -46,7 +46,7 @@ impl RunningActivations {
     /// one.
     #[inline]
     pub(super) fn keep_only(&mut self, recording: RecordingId) {
-        if !self.is_of(recording) {
+        if !self.are_of(recording) {
             (self.recording, self.len) = (Some(recording), 0);
         }
     }
@@ -71,7 +71,7 @@ impl RunningActivations {
     /// that it has reached.
     #[inline]
     pub(super) fn innermost_of(&mut self, recording: RecordingId, function: u32) -> Option<(u64, &mut u32)> {
-        if !self.is_of(recording) {
+        if !self.are_of(recording) {
             return None;
         }
         let running = self.memory.slice_mut::<RunningActivation>().get_mut(..self.len)?;
@@ -82,7 +82,7 @@ impl RunningActivations {
     /// Whether the activations belong to this recording. PERF: compared as numbers, of which none
     /// is 0; comparing the options takes a branch more.
     #[inline(always)]
-    fn is_of(&self, recording: RecordingId) -> bool {
+    fn are_of(&self, recording: RecordingId) -> bool {
         self.recording.map_or(0, RecordingId::get) == recording.get()
     }
 

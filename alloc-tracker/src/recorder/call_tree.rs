@@ -33,7 +33,7 @@ impl Journal for SidecarJournal {
 
     fn append(&self, id: StackId, parent: StackId, pc: u64) -> bool {
         if !capture::has_rule_for(pc) {
-            modules::ensure(pc);
+            modules::ensure_known(pc);
         }
         sidecar::append_node(id, parent, pc, current::drain_nodes)
     }

@@ -1,4 +1,4 @@
-//! Exact counts without a dump: one set of counters for each thread, added up by whoever asks. In:
+//! Exact counts without a dump: one set of counters for each thread, added up by the reader. In:
 //! events. Out: [`Counts`]. Counting and reading never lock and never allocate.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

@@ -43,12 +43,12 @@ pub(super) fn with_stream<R>(f: impl FnOnce(&mut CurrentStream) -> Result<R, Fai
 }
 
 /// Makes the calling thread take part in the current recording.
-pub(super) fn enter() -> Result<EnteredRing, EnterError> {
+pub(super) fn enter_thread() -> Result<EnteredRing, EnterError> {
     if !fork::is_recorders_process() {
         return Err(EnterError::RecordingOver);
     }
     let mut recorder = RECORDER.lock_awake_for(LONGEST_WORK_NS);
-    recorder.as_mut().ok_or(EnterError::RecordingOver)?.enter()
+    recorder.as_mut().ok_or(EnterError::RecordingOver)?.enter_thread()
 }
 
 /// Draining a ring and writing a dump frame take less time, unless the disk is busy or no processor

@@ -80,7 +80,7 @@ pub(super) fn end_short_pause() {
 /// # Safety
 /// No other thread may use this module.
 pub(super) unsafe fn reset_after_fork() {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that no other thread uses this module, so none has the lock.
     unsafe { THREAD.reset(None) };
     STATE.store(NOT_RUNNING, Ordering::Relaxed);
 }

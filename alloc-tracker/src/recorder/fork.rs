@@ -6,7 +6,7 @@
 //! kernel replaces with zeros in a child:
 //!
 //! ```text
-//! parent: remember_process()   mark = 1
+//! parent: set_recording_process()   mark = 1
 //!         fork()               parent's mark = 1     child's mark = 0   (MADV_WIPEONFORK)
 //! child:  is_recorders_process() reads 0: "not my recording"
 //!         the child begins a recording of its own:   child's mark = 1
@@ -57,7 +57,7 @@ pub(super) fn is_first_to_notice() -> bool {
 }
 
 /// Makes this process the one that records. Called under the session's lock.
-pub(super) fn remember_process() {
+pub(super) fn set_recording_process() {
     PID.store(sys::pid(), Ordering::Relaxed);
     let mark = MARK.load(Ordering::Relaxed);
     if !mark.is_null() {
@@ -74,7 +74,7 @@ pub(super) fn remember_process() {
 }
 
 /// Forgets which process records, in a child that is about to record for itself.
-pub(super) fn forget_process() {
+pub(super) fn clear_recording_process() {
     PID.store(0, Ordering::Relaxed);
 }
 

@@ -31,7 +31,7 @@ pub(super) fn lost_events() -> u64 {
 
 /// Begins the count of a recording that has begun late: events that were lost before it are none of
 /// its losses.
-pub(super) fn forget_lost_events() {
+pub(super) fn reset_lost_events() {
     LOST.store(0, Ordering::Relaxed);
 }
 

@@ -52,7 +52,7 @@ pub(crate) use heap_event::{
     record_realloc_failed, walk,
 };
 pub(crate) use lost::count_lost;
-pub(crate) use probes::{enter, leave, line_now, mark, reach};
+pub(crate) use probes::{enter_function, leave_function, line_now, mark, reach_line};
 pub(crate) use session::{finish, is_left_behind_by_fork, start};
 pub(crate) use startup::{decide, start_counting};
 pub(crate) use thread_state::{BusyThread, THREADS, counts_of_all_threads, counts_of_this_thread};

@@ -21,11 +21,14 @@ use crate::base::sys::ErrnoGuard;
 
 /// Records that an activation of a function begins on this thread, or that `resumed` goes on there.
 /// `None` if nothing was recorded.
-pub(crate) fn enter(function: &AnnotatedFunction, resumed: Option<ActivationId>) -> Option<ActivationId> {
+pub(crate) fn enter_function(
+    function: &AnnotatedFunction,
+    resumed: Option<ActivationId>,
+) -> Option<ActivationId> {
     if session::is_left_behind_by_fork() {
         return None;
     }
-    match THREADS.with(|mut busy| enter_on(busy.own(), function, resumed)) {
+    match THREADS.enter_hook(|mut busy| enter_on(busy.own(), function, resumed)) {
         Some(activation) => activation,
         None => {
             count_lost(1);
@@ -36,9 +39,9 @@ pub(crate) fn enter(function: &AnnotatedFunction, resumed: Option<ActivationId>)
 
 /// Records that the innermost activation of a function on this thread reaches a line.
 #[inline(always)]
-pub(crate) fn reach(function: &AnnotatedFunction, line: u32) {
+pub(crate) fn reach_line(function: &AnnotatedFunction, line: u32) {
     if !session::is_left_behind_by_fork()
-        && THREADS.with(|mut busy| reach_on(busy.own(), function, line)).is_none()
+        && THREADS.enter_hook(|mut busy| reach_on(busy.own(), function, line)).is_none()
     {
         count_lost(1);
     }
@@ -50,14 +53,14 @@ pub(crate) fn line_now(function: &AnnotatedFunction) -> Option<u32> {
     if session::is_left_behind_by_fork() {
         return None;
     }
-    THREADS.with(|mut busy| line_on(busy.own(), function)).flatten()
+    THREADS.enter_hook(|mut busy| line_on(busy.own(), function)).flatten()
 }
 
 /// Records that an activation no longer runs on this thread. `ended` is false if it will go on
 /// later.
-pub(crate) fn leave(activation: ActivationId, ended: bool) {
+pub(crate) fn leave_function(activation: ActivationId, ended: bool) {
     if !session::is_left_behind_by_fork()
-        && THREADS.with(|mut busy| leave_on(busy.own(), activation, ended)).is_none()
+        && THREADS.enter_hook(|mut busy| leave_on(busy.own(), activation, ended)).is_none()
     {
         count_lost(1);
     }
@@ -65,7 +68,9 @@ pub(crate) fn leave(activation: ActivationId, ended: bool) {
 
 /// Records a mark of the program.
 pub(crate) fn mark(name: &[u8]) {
-    if !session::is_left_behind_by_fork() && THREADS.with(|mut busy| mark_on(busy.own(), name)).is_none() {
+    if !session::is_left_behind_by_fork()
+        && THREADS.enter_hook(|mut busy| mark_on(busy.own(), name)).is_none()
+    {
         count_lost(1);
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
     if epoch::recording() != Recording::None {
         return Err(Errno(libc::EALREADY));
     }
-    fork::remember_process();
+    fork::set_recording_process();
     loader::prepare();
     capture::warm_up();
     membarrier::prepare();
@@ -164,7 +164,7 @@ fn record_child() {
     // The rings are the parent's, so they must be gone before anything is looked up in them.
     sidecar::detach();
     epoch::set_recording(Recording::None);
-    fork::forget_process();
+    fork::clear_recording_process();
     // SAFETY: this is the only thread of the process, and it is not in the hook, so it holds none
     // of these locks. The kernel has not copied the threads that may have held them.
     let settings = unsafe {
@@ -177,7 +177,7 @@ fn record_child() {
         CHILD_SETTINGS.force_unlock();
         CHILD_SETTINGS.lock().as_ref().map(Settings::of_child)
     };
-    THREADS.forget_other_threads();
+    THREADS.reset_after_fork();
     if let Some(settings) = settings
         && start(&settings, false).is_ok()
     {
@@ -217,7 +217,7 @@ fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<
     };
     let failed = |failure: Failure| OpenError::System(failure.into());
     if !from_first_event {
-        lost::forget_lost_events();
+        lost::reset_lost_events();
     }
     let no_thread_in_hook = || THREADS.all_are_outside();
     let stream = Stream::begin(id, &settings.path, sink, &process, no_thread_in_hook).map_err(failed)?;

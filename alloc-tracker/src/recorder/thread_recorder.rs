@@ -70,7 +70,7 @@ impl ThreadRecorder {
     /// Returns the recording that runs, if the thread takes part in it already.
     #[inline(always)]
     pub(super) fn current(&self) -> Option<RecordingId> {
-        self.recording().filter(|recording| epoch::current().is_of(*recording))
+        self.recording().filter(|recording| epoch::current().has_recording(*recording))
     }
 
     /// Returns a number for an activation that begins on this thread.
@@ -88,7 +88,7 @@ impl ThreadRecorder {
     /// Whether the thread takes part in this recording.
     #[inline(always)]
     pub(super) fn is_in(&self, recording: RecordingId) -> bool {
-        self.epoch.is_of(recording)
+        self.epoch.has_recording(recording)
     }
 
     /// Returns the epoch that the nodes of the thread's recorded walks belong to.
@@ -154,7 +154,7 @@ impl ThreadRecorder {
             self.record_name();
             self.store(0, |_| Entry::ThreadEnd);
             if let Some(writer) = self.writer.take() {
-                current::with_stream(|stream| stream.leave(writer.recording(), writer.index()));
+                current::with_stream(|stream| stream.free_ring(writer.recording(), writer.index()));
             }
         }
         *self = ThreadRecorder::new();
@@ -166,7 +166,7 @@ impl ThreadRecorder {
         if epoch::recording() == Recording::None {
             return false;
         }
-        let entered = match current::enter() {
+        let entered = match current::enter_thread() {
             Ok(entered) => entered,
             // There may be memory at the thread's next event.
             Err(EnterError::NoMemory) => {

@@ -68,7 +68,7 @@ pub(crate) fn counts_of_all_threads() -> Counts {
 /// Returns the counts of the calling thread; `None` in a signal handler that has interrupted the
 /// hook.
 pub(crate) fn counts_of_this_thread() -> Option<Counts> {
-    THREADS.with(|busy| busy.shared().snapshot())
+    THREADS.enter_hook(|busy| busy.shared().snapshot())
 }
 
 /// Proof that the calling thread is in the hook, and the way to what the recorder keeps for it.

@@ -34,10 +34,14 @@
 //! Never allocates through the global allocator, never panics. No thread waits here for another
 //! one, which in a forked child might be gone; the orphan state's lock is tried for a limited time.
 
+mod end_key;
+
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, compiler_fence};
+
+use end_key::EndKey;
 
 use crate::base::sys::{ErrnoGuard, FutexLock, Mapping};
 
@@ -142,14 +146,14 @@ impl<P: Payload> Threads<P> {
     /// Runs `f` with the calling thread's state. Returns `None` if the thread is inside the hook
     /// already: the caller is a signal handler that allocates.
     #[inline(always)]
-    pub(crate) fn with<R>(&'static self, f: impl FnOnce(Busy<'_, P>) -> R) -> Option<R> {
+    pub(crate) fn enter_hook<R>(&'static self, f: impl FnOnce(Busy<'_, P>) -> R) -> Option<R> {
         if let Some(thread) = self.own() {
-            return thread.enter(f);
+            return thread.enter_hook(f);
         }
         let thread = self.register_or_borrow(current_state())?;
         // SAFETY: the state that `register` gave to this thread, or the orphan state.
         let thread = unsafe { &*thread };
-        let result = thread.enter(f);
+        let result = thread.enter_hook(f);
         if ptr::eq(thread, &self.orphan) {
             self.return_orphan();
         }
@@ -221,7 +225,7 @@ impl<P: Payload> Threads<P> {
     }
 
     /// In a forked child: the other threads do not exist there, and will never leave the hook.
-    pub(crate) fn forget_other_threads(&'static self) {
+    pub(crate) fn reset_after_fork(&'static self) {
         // SAFETY: the calling thread is the only one, and it is not in the hook.
         unsafe { self.orphan_lock.force_unlock() };
         for thread in self.all() {
@@ -253,7 +257,7 @@ impl<P: Payload> Threads<P> {
         let thread = self.take_free_state().or_else(|| self.new_state());
         let current = thread.map_or(ptr::null(), ptr::from_ref);
         if !current.is_null() {
-            self.end_key.watch(current);
+            self.end_key.watch(current.cast(), thread_ends::<P>);
         }
         CURRENT.try_with(|cell| cell.set(current.cast())).ok()?;
         thread.map(ptr::from_ref)
@@ -331,7 +335,7 @@ impl<P: Payload> ThreadState<P> {
     /// Runs `f` with this state, which is the calling thread's. Returns `None` if the thread is
     /// inside the hook already.
     #[inline(always)]
-    pub(crate) fn enter<R>(&self, f: impl FnOnce(Busy<'_, P>) -> R) -> Option<R> {
+    pub(crate) fn enter_hook<R>(&self, f: impl FnOnce(Busy<'_, P>) -> R) -> Option<R> {
         // PERF: not an exchange, which would cost as much as the timestamp. Only this thread sets
         // the mark, and a signal handler between the load and the store leaves the mark as it was.
         if self.busy.load(Ordering::Relaxed) {
@@ -381,83 +385,6 @@ const REGISTERING: *const () = ptr::without_provenance(1);
 const ENDED: *const () = ptr::without_provenance(2);
 const LAST_MARKER: *const () = ENDED;
 
-/// The thread-specific key whose destructor tells that a thread ends.
-struct EndKey(AtomicU64);
-
-/// What the word of an [`EndKey`] says.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum KeyState {
-    /// There is no key yet.
-    None,
-    /// The key exists.
-    Created(libc::pthread_key_t),
-    /// The key is gone for good.
-    Deleted,
-}
-
-impl KeyState {
-    /// 0 for none yet, all ones for gone, else the key + 1.
-    fn encode(self) -> u64 {
-        match self {
-            KeyState::None => 0,
-            KeyState::Created(key) => u64::from(key) + 1,
-            KeyState::Deleted => u64::MAX,
-        }
-    }
-
-    fn decode(word: u64) -> KeyState {
-        match word {
-            0 => KeyState::None,
-            u64::MAX => KeyState::Deleted,
-            word => KeyState::Created((word - 1) as libc::pthread_key_t),
-        }
-    }
-}
-
-impl EndKey {
-    const fn new() -> EndKey {
-        EndKey(AtomicU64::new(0))
-    }
-
-    /// Asks the C library to call [`thread_ends`] for the calling thread, whose state this is.
-    fn watch<P: Payload>(&self, thread: *const ThreadState<P>) {
-        let mut state = KeyState::decode(self.0.load(Ordering::Acquire));
-        if state == KeyState::None {
-            state = self.create(thread_ends::<P>);
-        }
-        if let KeyState::Created(key) = state {
-            // SAFETY: the key exists. If there is no memory for the value the state is not handed
-            // on: a leak, not a fault.
-            unsafe { libc::pthread_setspecific(key, thread.cast()) };
-        }
-    }
-
-    fn create(&self, destructor: unsafe extern "C" fn(*mut libc::c_void)) -> KeyState {
-        let mut created: libc::pthread_key_t = 0;
-        // SAFETY: `created` is valid for the result, and the destructor has the right type.
-        if unsafe { libc::pthread_key_create(&raw mut created, Some(destructor)) } != 0 {
-            return KeyState::None;
-        }
-        let (none, ours) = (KeyState::None.encode(), KeyState::Created(created));
-        match self.0.compare_exchange(none, ours.encode(), Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => ours,
-            Err(theirs) => {
-                // SAFETY: created above and never used.
-                unsafe { libc::pthread_key_delete(created) };
-                KeyState::decode(theirs)
-            }
-        }
-    }
-
-    fn delete(&self) {
-        let state = self.0.swap(KeyState::Deleted.encode(), Ordering::AcqRel);
-        if let KeyState::Created(key) = KeyState::decode(state) {
-            // SAFETY: the key was created by `create` and is deleted once.
-            unsafe { libc::pthread_key_delete(key) };
-        }
-    }
-}
-
 /// In how many rounds the thread's own state is still there, see the head of this module.
 ///
 /// A thread whose first event comes from a destructor in the first of the four rounds has only the
@@ -471,16 +398,16 @@ unsafe extern "C" fn thread_ends<P: Payload>(thread: *mut libc::c_void) {
     // SAFETY: the value was set by `EndKey::watch` on this very thread, and states are never
     // unmapped.
     let state = unsafe { &*thread };
-    let is_last_round = threads.with(|mut busy| {
+    let is_last_round = threads.enter_hook(|mut busy| {
         let own = busy.own_part();
         own.end_rounds += 1;
         own.end_rounds >= ROUNDS_WITH_OWN_STATE
     });
     if is_last_round != Some(true) {
-        threads.end_key.watch(thread);
+        threads.end_key.watch(thread.cast(), thread_ends::<P>);
         return;
     }
-    threads.with(|mut busy| {
+    threads.enter_hook(|mut busy| {
         let own = busy.own_part();
         P::thread_ends(&mut own.payload);
         *own = OwnPart::new();
@@ -488,18 +415,5 @@ unsafe extern "C" fn thread_ends<P: Payload>(thread: *mut libc::c_void) {
     if CURRENT.try_with(|current| current.set(ENDED)).is_ok() {
         state.in_use.store(false, Ordering::Release);
         threads.free_states.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_word_of_a_key_says_what_was_put_into_it() {
-        for state in [KeyState::None, KeyState::Created(0), KeyState::Created(1023), KeyState::Deleted] {
-            assert!(KeyState::decode(state.encode()) == state);
-        }
-        assert!(KeyState::decode(EndKey::new().0.into_inner()) == KeyState::None);
     }
 }

@@ -70,7 +70,7 @@ impl Hashed {
 
     /// Makes sure that there is room for one more node. For one thread at a time, as are all
     /// functions below.
-    pub(super) fn make_room(&self, memory: &mut HashedMemory) -> Result<(), Errno> {
+    pub(super) fn reserve_one(&self, memory: &mut HashedMemory) -> Result<(), Errno> {
         let capacity = self.table().map_or(0, |table| table.mask() + 1);
         if (memory.nodes + 1) * 2 <= capacity {
             return Ok(());
@@ -141,12 +141,12 @@ impl<'a> Table<'a> {
     }
 
     fn mask(self) -> usize {
-        // SAFETY: the promise of `at`.
+        // SAFETY: the caller of `at` has promised that the head and its slots stay mapped.
         unsafe { &(*self.head.as_ptr()).mask }.load(Ordering::Relaxed)
     }
 
     fn slots(self) -> &'a [Slot] {
-        // SAFETY: the promise of `at`.
+        // SAFETY: the caller of `at` has promised that the head and its slots stay mapped.
         unsafe { std::slice::from_raw_parts(self.head.as_ptr().add(1).cast(), self.mask() + 1) }
     }
 
@@ -199,7 +199,7 @@ mod tests {
         let (hashed, mut memory) = (Hashed::new(), HashedMemory::new());
         let root = Parent::root(StackId::ROOT, 0);
         let mut insert = |pc: u64| {
-            hashed.make_room(&mut memory).unwrap();
+            hashed.reserve_one(&mut memory).unwrap();
             hashed.insert(&mut memory, root, pc, StackId(3 + pc as u32));
         };
         insert(0);

@@ -139,7 +139,8 @@ impl Tree {
         self.nearby.detach();
         self.hashed.detach();
         self.parents.detach();
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that no other thread uses the tree, so none has the lock or
+        // waits for it.
         unsafe { self.inserter.reset(Inserter::new(None)) };
     }
 
@@ -174,12 +175,12 @@ impl Tree {
                 if let Some(id) = self.hashed.find(parent, pc) {
                     return Ok(id);
                 }
-                self.hashed.make_room(hashed).map_err(InternError::Memory)?;
+                self.hashed.reserve_one(hashed).map_err(InternError::Memory)?;
                 None
             }
         };
         let id = StackId(StackId::FIRST.0 + *nodes as u32);
-        self.parents.make_room(parents, id).map_err(InternError::Memory)?;
+        self.parents.reserve(parents, id).map_err(InternError::Memory)?;
         // In this order: a thread that finds the id relies on the node being in the journal, and on
         // its parent being known.
         if !journal.append(id, parent.recorded(), pc) {
@@ -379,8 +380,8 @@ mod tests {
         const ADDRESSES: u64 = 50;
         /// What the nodes of each recording are.
         struct Noted(Vec<[AtomicU64; 4096]>);
-        struct Own<'a>(u32, &'a Noted);
-        impl Journal for Own<'_> {
+        struct JournalOfRecording<'a>(u32, &'a Noted);
+        impl Journal for JournalOfRecording<'_> {
             fn recording(&self) -> Option<RecordingId> {
                 self.0.checked_sub(1).and_then(RecordingId::after)
             }
@@ -405,7 +406,11 @@ mod tests {
                         looked.fetch_add(1, Ordering::Relaxed);
                         let recording = now.load(Ordering::SeqCst);
                         let (parent, pc) = (StackId((step % PARENTS) as u32 + 3), step * 31 % ADDRESSES + 1);
-                        let found = tree.intern(Parent::node(parent), pc, &Own(recording as u32, noted));
+                        let found = tree.intern(
+                            Parent::node(parent),
+                            pc,
+                            &JournalOfRecording(recording as u32, noted),
+                        );
                         if let Ok(id) = found
                             && now.load(Ordering::SeqCst) == recording
                         {

@@ -4,12 +4,14 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | `stream` | the records of a recording, commits, dump frames |
+//! | `stream` | the records of a recording, in dump frames |
+//! | `commits` | what holds if the process is killed now |
 //! | `draining` | the entries of all rings, in order of their timestamps |
 //! | `merge` | which ring has the oldest entry |
 //! | `ring_state` | what the drainer knows of each ring |
 //! | `pace` | how soon the rings are to be drained again |
 
+mod commits;
 mod draining;
 mod merge;
 mod pace;

@@ -1,35 +1,10 @@
 //! The stream of records of one recording. In: records and thread rings. Out: dump frames, and
-//! commits. Used under the recorder's lock.
-//!
-//! # Commits
-//! The process may be killed at any instruction, and whoever reads the dump and the sidecar
-//! afterwards must find every event exactly once: in a dump frame, or in its ring. So what the
-//! current dump frame holds and how far each ring was drained must change in one step. There are
-//! two copies of everything that says so, and one word, the number of commits, whose lowest bit
-//! says which copy is valid:
-//!
-//! ```text
-//! commits = 6                    copy 0 is valid: frame length 900, ring A taken 40, B 7
-//! append A's entries 40 and 41   behind the 900 bytes; nothing that is valid has changed
-//! write copy 1                   frame length 950, ring A taken 42, B 7;
-//!                                if the process is killed here, copy 0 still holds
-//! store commits = 7              from this instruction on copy 1 is valid
-//! release A's entries 40, 41     only now the thread may overwrite them
-//! ```
-//!
-//! The frame's bytes behind the committed length do not count. Released entries do not count
-//! either: no commit that is valid, and none that is to come, says that they are not taken.
-//!
-//! A full frame is committed before it is written to the dump, under its number, and again
-//! afterwards, as an empty frame with the next number. If the process is killed in between, the
-//! reader sees that the frame in the sidecar has the number of a frame that is in the dump already.
+//! commits. Used under the recorder's lock; never allocates.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use alloc_dump::record::{MAX_HOT_LEN, Process, Record, Sample};
-use alloc_dump::sidecar::{
-    self as sidecar_format, Commit, MAX_RINGS, RING_LEN, RING_TAKEN_OFFSET, RING_THREADS_OFFSET,
-};
+use alloc_dump::sidecar::{self as sidecar_format, Commit, MAX_RINGS, RING_LEN};
 use alloc_dump::thread_ring::Entry;
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, FrameFull, seal_trailer};
@@ -80,15 +55,15 @@ pub(in crate::recorder) struct Stream<S> {
     latest_sample: Sample,
     context: FrameContext,
     /// Nodes that are in dump frames.
-    nodes: u64,
+    pub(super) nodes: u64,
     /// Lost events that are in dump frames.
-    lost: u64,
+    pub(super) lost: u64,
     /// Annotated functions that have a number.
     functions: u32,
     /// Names of marks that have a number.
     mark_names: u32,
     /// A [`RingState`] for each ring.
-    ring_states: Mapping,
+    pub(super) ring_states: Mapping,
     /// Room for the merge.
     pub(super) candidates: Mapping,
     /// Whether no thread is inside the hook, where it may use the rings.
@@ -197,7 +172,7 @@ impl<S: Sink> Stream<S> {
     }
 
     /// Makes a thread take part: gives it a number and a ring.
-    pub(in crate::recorder) fn enter(&mut self) -> Result<EnteredRing, EnterError> {
+    pub(in crate::recorder) fn enter_thread(&mut self) -> Result<EnteredRing, EnterError> {
         if epoch::recording() != Recording::Running(self.recording) {
             return Err(EnterError::RecordingOver);
         }
@@ -226,7 +201,11 @@ impl<S: Sink> Stream<S> {
 
     /// Frees the ring of a thread that has ended. Everything in the ring is taken, so that its
     /// memory need not stay resident.
-    pub(in crate::recorder) fn leave(&mut self, recording: RecordingId, index: usize) -> Result<(), Failure> {
+    pub(in crate::recorder) fn free_ring(
+        &mut self,
+        recording: RecordingId,
+        index: usize,
+    ) -> Result<(), Failure> {
         if recording != self.recording {
             // The thread was stopped while its recording ended and this one began.
             return Ok(());
@@ -422,42 +401,6 @@ impl<S: Sink> Stream<S> {
             self.partial = true;
         }
         Ok(())
-    }
-
-    /// Makes everything that was appended and taken so far valid in one step, see the head of this
-    /// module. Then lets threads use again what was taken from their rings.
-    pub(super) fn commit(&mut self) {
-        let copy = self.sink.next_copy();
-        let count = sidecar::ring_count();
-        for (index, state) in self.ring_states.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
-            let thread = u64::from(state.decoder.thread);
-            if state.committed_taken[copy] != state.taken || state.committed_threads[copy] != thread {
-                let ring = sidecar::ring(index);
-                ring.word(RING_TAKEN_OFFSET + 8 * copy).store(state.taken, Ordering::Relaxed);
-                ring.word(RING_THREADS_OFFSET + 8 * copy).store(thread, Ordering::Relaxed);
-                (state.committed_taken[copy], state.committed_threads[copy]) = (state.taken, thread);
-            }
-        }
-        let len = self.encoder.len() as u64;
-        self.sink.commit(Commit { len, nodes: self.nodes, lost: self.lost, ..self.time });
-        sidecar::release_nodes(self.nodes);
-        for (index, state) in self.ring_states.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
-            if state.released != state.taken {
-                state.released = state.taken;
-                sidecar::ring(index).release(state.taken);
-                state.must_wake = 1;
-            }
-            state.discard_if_idle(sidecar::ring(index));
-        }
-        // Either this thread sees that a ring's thread waits, or that thread sees what was
-        // released. NOTE: other rings are not touched: the memory of rings without a thread is not
-        // resident.
-        fence(Ordering::SeqCst);
-        for (index, state) in self.ring_states.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
-            if std::mem::take(&mut state.must_wake) != 0 {
-                sidecar::ring(index).wake();
-            }
-        }
     }
 
     /// Appends a record; a heap event is preceded by its thread.

@@ -44,7 +44,8 @@ impl TestRecording {
     }
 
     fn thread(&mut self) -> TestThread {
-        let EnteredRing { ring, thread, index, stored, last_timestamp, .. } = self.stream.enter().unwrap();
+        let EnteredRing { ring, thread, index, stored, last_timestamp, .. } =
+            self.stream.enter_thread().unwrap();
         let mut entered = TestThread { ring, index, stored, last_timestamp };
         entered.store(|timestamp| Entry::ThreadStart { id: thread, os_tid: 100 + thread }.encode(timestamp));
         entered
@@ -162,7 +163,7 @@ fn a_ring_goes_from_a_thread_that_has_ended_to_the_next_one() {
     first.alloc(0x1000);
     first.store(|timestamp| Entry::ThreadEnd.encode(timestamp));
     let id = recording.stream.recording();
-    recording.stream.leave(id, first.index).unwrap();
+    recording.stream.free_ring(id, first.index).unwrap();
     assert_eq!(first.ring.released(), first.stored, "everything is taken");
     let mut second = recording.thread();
     assert_eq!((second.index, second.stored), (first.index, first.stored + 1));
