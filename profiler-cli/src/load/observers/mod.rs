@@ -114,11 +114,11 @@ macro_rules! observers {
 }
 
 observers! {
-    // First, because it is the only one that may keep a copy of the event.
     lines: lines::LinesObserver,
-    totals: totals::TotalsObserver,
     sizes: sizes::SizesObserver,
     threads: threads::ThreadsObserver,
+    // After `threads`: adds up its rows.
+    totals: totals::TotalsObserver,
     stacks: stacks::StacksObserver,
     // After `stacks`: adds to its rows.
     peak: peak::PeakObserver,
