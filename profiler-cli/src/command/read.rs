@@ -15,7 +15,7 @@ use crate::analyze::filter::Filter;
 use crate::analyze::lines::Selection;
 use crate::cli::{FlamegraphArgs, LeaksArgs, LinesArgs, LinesFormat, ReadArgs, SummaryArgs, SymbolArgs};
 use crate::io_error::plain;
-use crate::load::load;
+use crate::load::{LoadOptions, load};
 use crate::names::stacks::Stacks;
 use crate::names::symbolize::Options;
 use crate::pattern::Pattern;
@@ -220,7 +220,8 @@ fn write_file(
 /// Loads a dump, and says so if the end of it came from elsewhere.
 pub(super) fn load_dump(dump: &Path, thread: Option<&Pattern>) -> anyhow::Result<Profile> {
     let reading = Progress::of_bytes("reading");
-    let profile = load(dump, thread, &mut |done, total| reading.tell(done, total))?;
+    let options = LoadOptions { threads: thread.cloned(), ..LoadOptions::default() };
+    let profile = load(dump, &options, &mut |done, total| reading.tell(done, total))?;
     drop(reading);
     if profile.trust.end.is_none() && profile.trust.recovered_bytes > 0 {
         say(format_args!(

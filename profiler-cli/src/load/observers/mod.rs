@@ -8,6 +8,7 @@
 //! [`Observers`]. The calls are static: the compiler inlines those of all observers into the
 //! replay, and a method that an observer does not implement costs nothing.
 
+pub(super) mod blocks;
 pub(super) mod curve;
 pub(super) mod lines;
 pub(super) mod marks;
@@ -125,6 +126,7 @@ observers! {
     curve: curve::CurveObserver,
     samples: samples::SamplesObserver,
     marks: marks::MarksObserver,
+    blocks: blocks::BlocksObserver,
 }
 
 /// Adds to a sum. The sums of a dump that lies stay at the maximum instead of starting anew.
