@@ -19,6 +19,8 @@ use crate::io_error::plain;
 pub(crate) struct SidecarRest {
     /// A dump of its own: a header, then frames numbered from 0.
     pub(crate) dump: Vec<u8>,
+    /// Sequence number, in the dump, of the frame that the sidecar is about.
+    pub(crate) frame_seq: u32,
     /// Frames that belong between the end of the dump and the sidecar, and are in neither. Includes
     /// thread rings that the recorder could not keep in the sidecar.
     pub(crate) missing_frames: u64,
@@ -34,8 +36,9 @@ impl SidecarRest {
     pub(crate) fn read(path: &Path, header: &Header, next_seq: u32) -> Option<SidecarRest> {
         let bytes = read_sidecar(path, &header.session)?;
         let sidecar = Sidecar::parse(&bytes, &header.session)?;
-        // NOTE: the process may append frames to the dump after the reader has reached its end. These
-        // frames are not lost, but they count as missing, because this sidecar begins after them.
+        // NOTE: the process may append frames to the dump after the reader has reached its end.
+        // These frames are not lost, but they count as missing, because this sidecar begins after
+        // them.
         let frames = sidecar.frames(next_seq, 0);
         let stopped =
             (sidecar.stopped_errno != 0).then(|| plain(&io::Error::from_raw_os_error(sidecar.stopped_errno)));
@@ -43,7 +46,7 @@ impl SidecarRest {
         let payload_bytes = frames.len() as u64;
         let mut dump = header.encode().to_vec();
         dump.extend_from_slice(&frames);
-        Some(SidecarRest { dump, missing_frames, payload_bytes, stopped })
+        Some(SidecarRest { dump, frame_seq: sidecar.seq(), missing_frames, payload_bytes, stopped })
     }
 }
 
@@ -90,8 +93,8 @@ pub(crate) fn is_sidecar_gone(path: &Path) -> bool {
     link.is_symlink() && !link.exists()
 }
 
-/// Removes the sidecar at this path. If it is a link that a recorder made, removes the file that the
-/// link names as well.
+/// Removes the sidecar at this path. If it is a link that a recorder made, removes the file that
+/// the link names as well.
 ///
 /// # Errors
 /// If there is no such file, or it cannot be removed.

@@ -11,8 +11,10 @@
 //! | [`threads`] | the threads, and which of them are selected |
 //! | [`observers`] | one file for each analysis that sees the events and the live set |
 //! | [`replay`] | hands each record to those that it concerns |
+//! | [`follow`] | loads a dump that is still being written |
 
 mod call_tree;
+mod follow;
 mod heap;
 mod modules;
 mod observers;
@@ -33,6 +35,7 @@ use crate::dumps::sidecar::{SidecarRest, is_sidecar_gone};
 use crate::pattern::Pattern;
 use crate::profile::Profile;
 
+pub use self::follow::FollowedDump;
 pub use self::options::{KeepBlocks, LoadOptions};
 
 /// Why a dump cannot be loaded.
