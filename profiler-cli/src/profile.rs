@@ -48,7 +48,9 @@ pub struct Profile {
     /// Number of marks that `marks` lacks because there were too many. They came after those in
     /// `marks`.
     pub marks_dropped: u64,
-    /// Whether `stacks`, `annotated` and `spans` count a part of the threads only.
+    /// The live blocks that were [asked for](crate::load::KeepBlocks); `None` if none were.
+    pub blocks: Option<KeptBlocks>,
+    /// Whether `stacks`, `annotated`, `spans` and `blocks` count a part of the threads only.
     pub some_threads: bool,
     /// Totals over all stacks and threads, whichever threads are selected.
     pub totals: HeapTotals,
@@ -234,6 +236,39 @@ pub struct Mark {
     pub us: u64,
     /// Live bytes of the process at that moment.
     pub live_bytes: u64,
+}
+
+/// The live blocks of the selected threads, at the moments that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptBlocks {
+    /// The blocks that are live at the end, in the order of their addresses.
+    pub at_end: Vec<HeapBlock>,
+    /// The blocks that were live at each mark that was asked for, in the order of the marks.
+    pub at_marks: Vec<MarkedBlocks>,
+    /// Number of marks that `at_marks` lacks because the blocks would have been too many.
+    pub marks_dropped: u64,
+}
+
+/// The live blocks of the selected threads at a mark.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MarkedBlocks {
+    /// The mark. Its live bytes are those of all threads.
+    pub mark: Mark,
+    /// The blocks, in the order of their addresses.
+    pub blocks: Vec<HeapBlock>,
+}
+
+/// A block that was live at some moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeapBlock {
+    /// Its address in the process. In the middle of a realloc, the address before it.
+    pub address: u64,
+    /// Its bytes, as the program asked for them.
+    pub size: u64,
+    /// The stack that gave the block its size at that moment.
+    pub stack: StackId,
+    /// When the block was allocated, in microseconds. A realloc keeps this time.
+    pub born_us: u64,
 }
 
 /// A function that reports which line it has reached: a function with `#[profile]`.

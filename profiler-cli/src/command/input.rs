@@ -14,7 +14,7 @@ use super::print_message;
 use super::progress::ProgressLine;
 use crate::analyze::filter::Filter;
 use crate::analyze::summary::{warnings, warnings_of_recording};
-use crate::load::load;
+use crate::load::{LoadOptions, load};
 use crate::names::stacks::Stacks;
 use crate::names::symbolize::SymbolizeOptions;
 use crate::pattern::Pattern;
@@ -146,7 +146,8 @@ impl LoadedDump {
 /// If the file is not a readable dump.
 pub fn load_profile(dump: &Path, thread: Option<&Pattern>) -> anyhow::Result<Profile> {
     let progress = ProgressLine::of_bytes("reading");
-    let profile = load(dump, thread, &mut |done, total| progress.update(done, total))?;
+    let options = LoadOptions { threads: thread.cloned(), ..LoadOptions::default() };
+    let profile = load(dump, &options, &mut |done, total| progress.update(done, total))?;
     drop(progress);
     if profile.trust.end.is_none() && profile.trust.recovered_bytes > 0 {
         print_message(format_args!(

@@ -6,6 +6,7 @@
 pub mod close;
 pub mod compress;
 pub mod find;
+pub mod follow;
 pub mod open;
 pub mod place;
 pub(crate) mod sidecar;

@@ -19,6 +19,8 @@ use crate::io_error::plain;
 pub(crate) struct SidecarRest {
     /// A dump of its own: a header, then frames numbered from 0.
     pub(crate) dump: Vec<u8>,
+    /// Sequence number, in the dump, of the frame that the sidecar is about.
+    pub(crate) frame_seq: u32,
     /// Frames that belong between the end of the dump and the sidecar, and are in neither. Includes
     /// thread rings that the recorder could not keep in the sidecar.
     pub(crate) missing_frames: u64,
@@ -43,7 +45,7 @@ impl SidecarRest {
         let payload_bytes = frames.len() as u64;
         let mut dump = header.encode().to_vec();
         dump.extend_from_slice(&frames);
-        Some(SidecarRest { dump, missing_frames, payload_bytes, stopped })
+        Some(SidecarRest { dump, frame_seq: sidecar.seq(), missing_frames, payload_bytes, stopped })
     }
 }
 

@@ -11,11 +11,14 @@
 //! | [`threads`] | the threads, and which of them are selected |
 //! | [`observers`] | one file for each analysis that sees the events and the live set |
 //! | [`replay`] | hands each record to those that it concerns |
+//! | [`follow`] | loads a dump that is still being written |
 
 mod call_tree;
+mod follow;
 mod heap;
 mod modules;
 mod observers;
+mod options;
 mod replay;
 mod threads;
 
@@ -31,6 +34,9 @@ use crate::dumps::open::{DumpError, open_dump};
 use crate::dumps::sidecar::{SidecarRest, is_sidecar_gone};
 use crate::pattern::Pattern;
 use crate::profile::Profile;
+
+pub use self::follow::FollowedDump;
+pub use self::options::{KeepBlocks, LoadOptions};
 
 /// Why a dump cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -51,29 +57,29 @@ pub enum LoadError {
     },
 }
 
-/// Loads a dump. With `threads`, stacks and lines count only the events of threads whose name
-/// matches. Totals are always those of the whole process.
+/// Loads a dump.
 ///
 /// # Errors
 /// See [`LoadError`]. Damage inside a dump is not an error: it is counted in [`Profile::trust`].
-pub fn load(path: &Path, threads: Option<&Pattern>, progress: OnProgress<'_>) -> Result<Profile, LoadError> {
-    let Some(pattern) = threads else {
-        return Ok(replay_all(path, None, progress)?);
+pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Result<Profile, LoadError> {
+    let Some(pattern) = &options.threads else {
+        return Ok(replay_all(path, None, options.blocks.clone(), progress)?);
     };
     // The first pass is for the names: a thread may get its name long after its first event.
-    let whole = replay_all(path, None, progress)?;
+    let whole = replay_all(path, None, KeepBlocks::Nothing, progress)?;
     let selected = threads_named(path, &whole, pattern)?;
-    let profile = replay_all(path, Some(selected), progress)?;
+    let profile = replay_all(path, Some(selected), options.blocks.clone(), progress)?;
     Ok(Profile { trust: whole.trust, ..profile })
 }
 
 fn replay_all(
     path: &Path,
     selected: Option<HashSet<u32>>,
+    keep: KeepBlocks,
     progress: OnProgress<'_>,
 ) -> Result<Profile, DumpError> {
     let (mut reader, size) = open_dump(path)?;
-    let mut replay = Replay::new(reader.header(), selected);
+    let mut replay = Replay::new(reader.header(), selected, keep);
     let read_error = DumpError::reading(path);
     while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
         replay.begin_frame(records.damage().dropped_bytes);

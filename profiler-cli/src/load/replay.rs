@@ -15,7 +15,9 @@ use foldhash::HashSet;
 
 use super::call_tree::CallTree;
 use super::heap::{BlockOwner, EventOrigin, Heap, HeapEvent, LostBlock, ThreadRef};
+use super::observers::blocks::BlocksObserver;
 use super::observers::{Moment, Observer, Observers, ReplayEnd};
+use super::options::KeepBlocks;
 use super::threads::ThreadTable;
 use crate::profile::{HeapTotals, Process, Profile, Trust};
 
@@ -38,13 +40,13 @@ pub(super) struct Replay {
 impl Replay {
     /// Starts a replay. With `selected`, stacks and lines count only the events of these threads,
     /// and hold only the blocks that these threads allocated.
-    pub(super) fn new(header: &Header, selected: Option<HashSet<u32>>) -> Replay {
+    pub(super) fn new(header: &Header, selected: Option<HashSet<u32>>, keep: KeepBlocks) -> Replay {
         let mut replay = Replay {
             process: Process { started_unix_ns: header.created_unix_ns, ..Process::default() },
             trust: Trust::default(),
             tree: CallTree::default(),
             heap: Heap::default(),
-            observers: Observers::default(),
+            observers: Observers { blocks: BlocksObserver::new(keep), ..Observers::default() },
             threads: ThreadTable::new(selected),
             current: ThreadRef { id: NO_THREAD, index: 0, is_selected: false },
             has_current: false,

@@ -8,6 +8,7 @@
 //! [`Observers`]. The calls are static: the compiler inlines those of all observers into the
 //! replay, and a method that an observer does not implement costs nothing.
 
+pub(super) mod blocks;
 pub(super) mod curve;
 pub(super) mod lines;
 pub(super) mod marks;
@@ -114,17 +115,18 @@ macro_rules! observers {
 }
 
 observers! {
-    // First, because it is the only one that may keep a copy of the event.
     lines: lines::LinesObserver,
-    totals: totals::TotalsObserver,
     sizes: sizes::SizesObserver,
     threads: threads::ThreadsObserver,
+    // After `threads`: adds up its rows.
+    totals: totals::TotalsObserver,
     stacks: stacks::StacksObserver,
     // After `stacks`: adds to its rows.
     peak: peak::PeakObserver,
     curve: curve::CurveObserver,
     samples: samples::SamplesObserver,
     marks: marks::MarksObserver,
+    blocks: blocks::BlocksObserver,
 }
 
 /// Adds to a sum. The sums of a dump that lies stay at the maximum instead of starting anew.

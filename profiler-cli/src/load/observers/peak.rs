@@ -58,9 +58,11 @@ impl Observer for PeakObserver {
             stats.live_first_us = stats.live_first_us.min(block.born_us);
             stats.live_last_us = stats.live_last_us.max(block.born_us);
         }
-        // A dump that contradicts itself may leave a stack with bytes and without a block.
-        for stats in profile.stacks.iter_mut().filter(|stats| stats.live_first_us == u64::MAX) {
-            stats.live_first_us = 0;
+        if end.heap.contradictions() > 0 {
+            // A dump that contradicts itself may leave a stack with bytes and without a block.
+            for stats in profile.stacks.iter_mut().filter(|stats| stats.live_first_us == u64::MAX) {
+                stats.live_first_us = 0;
+            }
         }
     }
 }

@@ -1,42 +1,32 @@
 //! Totals of the process, whichever threads are selected: events by kind, bytes, temporary blocks.
+//!
+//! PERF: the events of each thread are counted anyway, so only their sums are made here, at the end.
 
 use super::{Observer, ReplayEnd, add_to};
-use crate::load::heap::{EventKind, Heap, HeapEvent};
-use crate::profile::{HeapTotals, Profile};
+use crate::load::heap::{Heap, HeapEvent};
+use crate::profile::Profile;
 
-/// Counts all events.
+/// Counts what no other observer counts for the whole process.
 #[derive(Clone, Debug, Default)]
 pub(in crate::load) struct TotalsObserver {
-    allocations: u64,
-    deallocations: u64,
-    reallocations: u64,
-    allocated_bytes: u64,
-    freed_bytes: u64,
     temporary: u64,
 }
 
 impl Observer for TotalsObserver {
     #[inline]
     fn event(&mut self, event: &HeapEvent, _heap: &Heap) {
-        match event.kind {
-            EventKind::Alloc => self.allocations += 1,
-            EventKind::Dealloc => self.deallocations += 1,
-            EventKind::Realloc => self.reallocations += 1,
-        }
-        add_to(&mut self.allocated_bytes, event.allocated);
-        add_to(&mut self.freed_bytes, event.freed);
         self.temporary += u64::from(event.is_temporary);
     }
 
     fn finish(self, _end: &ReplayEnd<'_>, profile: &mut Profile) {
-        profile.totals = HeapTotals {
-            allocations: self.allocations,
-            deallocations: self.deallocations,
-            reallocations: self.reallocations,
-            allocated_bytes: self.allocated_bytes,
-            freed_bytes: self.freed_bytes,
-            temporary: self.temporary,
-            ..profile.totals
-        };
+        let totals = &mut profile.totals;
+        totals.temporary = self.temporary;
+        for thread in &profile.threads {
+            totals.allocations += thread.allocations;
+            totals.deallocations += thread.deallocations;
+            totals.reallocations += thread.reallocations;
+            add_to(&mut totals.allocated_bytes, thread.allocated);
+            add_to(&mut totals.freed_bytes, thread.freed);
+        }
     }
 }

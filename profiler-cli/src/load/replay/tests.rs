@@ -15,7 +15,8 @@ fn replay(from_first_event: bool, records: &[Record<'_>]) -> Profile {
 
 fn replay_of(selected: Option<&[u32]>, from_first_event: bool, records: &[Record<'_>]) -> Profile {
     let selected = selected.map(|ids| ids.iter().copied().collect());
-    let mut replay = Replay::new(&Header { session: [0; 16], created_unix_ns: 0 }, selected);
+    let mut replay =
+        Replay::new(&Header { session: [0; 16], created_unix_ns: 0 }, selected, KeepBlocks::Nothing);
     replay.record(&Record::Process(record::Process { from_first_event, ..record::Process::default() }));
     for (id, parent) in [(MAIN, StackId::ROOT), (LEAF, MAIN), (OTHER, MAIN)] {
         replay.record(&Record::Node { id, parent, pc: u64::from(id.0) });

@@ -47,11 +47,7 @@ impl Observer for LinesObserver {
     #[inline]
     fn event(&mut self, event: &HeapEvent, _heap: &Heap) {
         if !self.activations.is_empty() {
-            // PERF: the copy leaves the original in registers. A reference to it in a call that is
-            // not inlined would have every event written to memory, 20 instructions each, whether
-            // lines are there or not.
-            let event = *event;
-            self.count(&event);
+            self.count(event);
         }
     }
 
@@ -81,7 +77,7 @@ impl Observer for LinesObserver {
 }
 
 impl LinesObserver {
-    #[inline(never)]
+    #[inline(always)]
     fn count(&mut self, event: &HeapEvent) {
         let contexts = &mut self.activations.contexts;
         if let Some(block) = &event.removed {

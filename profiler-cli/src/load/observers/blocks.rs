@@ -1,0 +1,101 @@
+//! The live blocks themselves, at the end and at marks, for those who asked for them when loading.
+//!
+//! Does nothing for events: the live set has the blocks anyway, and they are copied at the moments
+//! that were asked for. Memory follows live blocks; for all marks together there is a bound.
+
+use alloc_dump::record::Record;
+use foldhash::HashMap;
+
+use super::marks::MAX_MARKS;
+use super::{Moment, Observer, ReplayEnd};
+use crate::load::heap::{Heap, UNSELECTED};
+use crate::load::options::KeepBlocks;
+use crate::profile::{HeapBlock, KeptBlocks, Mark, MarkedBlocks, Profile};
+
+/// Copies live blocks.
+#[derive(Clone, Debug, Default)]
+pub(in crate::load) struct BlocksObserver {
+    keep: KeepBlocks,
+    /// Names of the marks at which blocks are kept, by their number in the dump.
+    names: HashMap<u32, String>,
+    at_marks: Vec<MarkedBlocks>,
+    /// Blocks in `at_marks`.
+    count: usize,
+    marks_dropped: u64,
+}
+
+impl BlocksObserver {
+    pub(in crate::load) fn new(keep: KeepBlocks) -> BlocksObserver {
+        BlocksObserver { keep, ..BlocksObserver::default() }
+    }
+
+    #[cold]
+    fn keep_at_mark(&mut self, name: String, moment: &Moment<'_>) {
+        // Blocks of threads that are not selected count here too: the bound is on the copies at
+        // most.
+        let count = usize::try_from(moment.heap.live_blocks()).unwrap_or(usize::MAX);
+        if self.at_marks.len() == MAX_MARKS || self.count.saturating_add(count) > MAX_MARK_BLOCKS {
+            self.marks_dropped += 1;
+            return;
+        }
+        let blocks = blocks_of(moment.heap);
+        self.count += blocks.len();
+        let live_bytes = moment.heap.live_bytes();
+        let mark = Mark { name, thread: moment.thread_id, us: moment.us, live_bytes };
+        self.at_marks.push(MarkedBlocks { mark, blocks });
+    }
+}
+
+impl Observer for BlocksObserver {
+    #[inline]
+    fn record(&mut self, record: &Record<'_>, moment: &Moment<'_>) {
+        let KeepBlocks::AtEndAndMarks(pattern) = &self.keep else { return };
+        match *record {
+            Record::MarkName { id, name } if self.names.len() < MAX_MARKS => {
+                let name = String::from_utf8_lossy(name);
+                if pattern.matches(&name) {
+                    self.names.insert(id, name.into_owned());
+                }
+            }
+            Record::Mark { id } => {
+                if let Some(name) = self.names.get(&id) {
+                    self.keep_at_mark(name.clone(), moment);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(self, end: &ReplayEnd<'_>, profile: &mut Profile) {
+        if matches!(self.keep, KeepBlocks::Nothing) {
+            return;
+        }
+        profile.blocks = Some(KeptBlocks {
+            at_end: blocks_of(end.heap),
+            at_marks: self.at_marks,
+            marks_dropped: self.marks_dropped,
+        });
+    }
+}
+
+/// Returns the live blocks of selected threads in the order of their addresses.
+fn blocks_of(heap: &Heap) -> Vec<HeapBlock> {
+    let selected = heap.blocks().filter(|(_, block)| block.stack != UNSELECTED);
+    let mut blocks: Vec<HeapBlock> = selected
+        .map(|(address, block)| HeapBlock {
+            address,
+            size: block.size,
+            stack: block.stack,
+            born_us: block.born_us,
+        })
+        .collect();
+    // Two blocks have one address only while one of them is in the middle of a realloc.
+    blocks.sort_unstable_by_key(|block| (block.address, block.born_us, block.size, block.stack));
+    blocks
+}
+
+/// No more blocks are kept for all marks together: half a gigabyte.
+const MAX_MARK_BLOCKS: usize = 1 << 24;
+
+#[cfg(test)]
+mod tests;
