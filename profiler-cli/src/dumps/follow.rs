@@ -2,7 +2,7 @@
 //! it is in the file.
 //!
 //! The reader of `alloc-dump` takes the end of its input for the end of the dump, and a frame that
-//! is cut short there for damage. So it reads from a [`GrowingFile`], which hands out whole frames
+//! is cut short there for damage. So it reads from a `GrowingFile`, which hands out whole frames
 //! only, and then says [`WouldBlock`](io::ErrorKind::WouldBlock) instead of being at its end. The
 //! reader may be asked again after that.
 //!
