@@ -49,8 +49,8 @@ impl Sources for SourcesInMemory {
 pub struct SourceText {
     lines: Vec<String>,
     functions: Vec<FunctionExtent>,
-    /// Items that functions may come from which nobody wrote out: macros, attributes, and types
-    /// that may derive something.
+    /// Items from which the compiler may generate functions that do not stand in the text: macros,
+    /// attributes, and types that may derive something.
     generators: Vec<LineRange>,
     is_missing: bool,
     is_guess: bool,

@@ -66,7 +66,8 @@ pub struct FunctionLines {
     /// never reached.
     pub lines: Vec<LineRow>,
     /// The calls of the function during which the heap changed, those first that allocated most.
-    /// Null unless callers were asked for.
+    /// Null unless callers were asked for, and for an annotated function that no recorded stack
+    /// has.
     pub callers: Option<Vec<CallerRow>>,
 }
 
@@ -131,7 +132,8 @@ pub struct LineRow {
     /// that it was reached. Null from stacks.
     pub time_ns: Option<u64>,
     /// Bytes of the blocks that got their present size at the line and were live at the global
-    /// peak.
+    /// peak. Like the next two figures also null if an annotated function ran at too many
+    /// combinations of lines to tell them apart.
     pub peak: Option<u64>,
     /// Bytes of the blocks that got their present size at the line and are live at the end.
     pub live: Option<u64>,
@@ -471,7 +473,7 @@ fn line_row(line: u32, row: Option<&LineTotals>, text: Option<String>) -> LineRo
 
 /// Whether a file belongs to a package from a registry or from cargo's git cache, or came with the
 /// compiler. A function without file counts as foreign.
-fn is_foreign(file: Option<&str>) -> bool {
+pub(super) fn is_foreign(file: Option<&str>) -> bool {
     file.is_none_or(|file| {
         file.contains("/registry/src/") || file.contains("/git/checkouts/") || file.starts_with("/rustc/")
     })

@@ -1,7 +1,7 @@
-//! Reads source files for the analyses, and nothing else below the commands does.
+//! Source files on disk, for the analyses. No other module reads source files.
 //!
 //! In: paths from debug info. Out: [`SourceText`]. A path comes out of a binary and is not trusted:
-//! only regular files with an extension of source code are opened, and at most [`MAX_SOURCE`] bytes
+//! only regular files with an extension of source code are opened, and at most `MAX_SOURCE` bytes
 //! of a file are read. A file that cannot be read is [missing](SourceText::missing), never an
 //! error.
 

@@ -1,5 +1,5 @@
 //! Line tables as one HTML file: the source text, with heat on the lines. In: [`Lines`]. Out: a
-//! [page](super::html). No name and no source text may ever become markup.
+//! page in the shell of `render::html`. No name and no source text may ever become markup.
 
 #[cfg(test)]
 mod tests;

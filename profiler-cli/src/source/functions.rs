@@ -44,7 +44,7 @@ impl LineRange {
 #[derive(Default)]
 pub(super) struct WrittenFunctions {
     pub(super) functions: Vec<FunctionExtent>,
-    /// Items that functions may come from which nobody wrote out.
+    /// Items from which the compiler may generate functions that do not stand in the text.
     pub(super) generators: Vec<LineRange>,
 }
 
