@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloc_dump::header::Header;
-use alloc_dump::layout::{FRAME_HEADER_LEN, MAGIC, SIDECAR_SUFFIX};
+use alloc_dump::layout::{FRAME_HEADER_LEN, MAGIC, SIDECAR_MEMORY_PREFIX, SIDECAR_SUFFIX};
 use alloc_dump::sidecar::{
     self as sidecar_format, Commit, FRAME_CAPACITY, FRAME_OFFSET, RING_LEN, RINGS_START,
 };
@@ -97,7 +97,7 @@ impl Sink {
             _ => {
                 remove_sidecar(&sidecar_path);
                 std::mem::swap(&mut sidecar_path, &mut sidecar_link);
-                sidecar_path.push(IN_MEMORY.as_bytes());
+                sidecar_path.push(SIDECAR_MEMORY_PREFIX.as_bytes());
                 let mut name = Text::<64>::new();
                 let random = u128::from_le_bytes(header.session);
                 let _ = name.write_fmt(format_args!("{random:032x}{SIDECAR_SUFFIX}"));
@@ -271,27 +271,17 @@ fn is_dump(path: &CStr, identity: &Identity) -> bool {
 
 const SIDECAR_FLAGS: i32 = libc::O_RDWR | libc::O_NOFOLLOW;
 
-/// The beginning of a sidecar's path that is not beside its dump; random digits follow.
-const IN_MEMORY: &str = "/dev/shm/alloc-tracker.";
-
 /// Removes what a process before has left there, and what a link of ours leads to.
 fn remove_sidecar(path: &PathBuffer) {
     let Some(c_path) = path.as_c_str() else { return };
     let mut target = PathBuffer::new();
     sys::read_link(c_path, &mut target);
-    if is_in_memory(target.as_bytes())
+    if sidecar_format::is_memory_path(target.as_bytes())
         && let Some(target) = target.as_c_str()
     {
         sys::remove(target);
     }
     sys::remove(c_path);
-}
-
-/// Whether it is the path of a sidecar of ours, and of nothing else: somebody may have put a link there that leads elsewhere.
-fn is_in_memory(path: &[u8]) -> bool {
-    let name =
-        path.strip_prefix(IN_MEMORY.as_bytes()).and_then(|rest| rest.strip_suffix(SIDECAR_SUFFIX.as_bytes()));
-    name.is_some_and(|digits| digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// The sidecar at `path`, with a link to it beside the dump.

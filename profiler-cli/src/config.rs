@@ -26,7 +26,7 @@ use clap::{Arg, Command, Id, ValueHint};
 use toml::{Table, Value};
 
 use crate::command::lines::TEXT_OPTIONS;
-use crate::load::plain;
+use crate::io_error::plain;
 
 /// Name of the file with the defaults.
 pub const FILE_NAME: &str = "profiler.toml";

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod dumps;
+mod io_error;
 pub mod load;
 pub mod names;
 pub mod pattern;

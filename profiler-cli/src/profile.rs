@@ -1,5 +1,7 @@
-//! A loaded dump: everything that analyses read. Plain values, no input or output; made by [`load`](crate::load) or
-//! by hand in tests. Memory follows distinct stacks, threads and samples, never events.
+//! A loaded dump: everything that analyses read.
+//!
+//! Plain values, without input or output. [`load`](crate::load) makes them, and tests make them by
+//! hand. Memory follows distinct stacks, threads and samples, never events.
 
 use std::path::PathBuf;
 
@@ -9,53 +11,64 @@ use alloc_dump::record::Sample;
 use alloc_dump::trailer::{EndReason, Totals};
 
 /// A loaded dump.
+///
+/// Sizes are the bytes that the program asked for. Times are microseconds since time zero, which is
+/// the moment when the recording began.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
     /// The process that was recorded.
     pub process: Process,
-    /// Files with code, in the order in which they appeared.
+    /// Files with code, in the order in which they were mapped. A file that was mapped twice is
+    /// there twice.
     pub modules: Vec<Module>,
-    /// The call tree: the node of a [`StackId`] is at its number.
-    pub nodes: Vec<Node>,
-    /// What happened at each stack, at the number of its [`StackId`]; as long as `nodes`.
+    /// The call tree: the node of a [`StackId`] is at that index.
+    pub nodes: Vec<CallNode>,
+    /// What happened at each stack, at the index of its [`StackId`]. As long as `nodes`.
     pub stacks: Vec<StackStats>,
-    /// Threads in the order of their first event.
-    pub threads: Vec<Thread>,
-    /// The process over time: microseconds since time zero, and its state. If there were too many samples, one stands for
-    /// those since the one before: sizes are the largest among them.
+    /// All threads, whether selected or not, in the order of their first record.
+    pub threads: Vec<RecordedThread>,
+    /// Samples of the process: the time, and what the kernel reported then. If there were too many,
+    /// an entry stands for several samples: its sizes are the largest among them, its counts and
+    /// its time those of the last.
     pub timeline: Vec<(u64, Sample)>,
-    /// How many samples there were.
+    /// Number of samples in the dump; `timeline` may have fewer entries.
     pub samples: u64,
     /// The live heap over time.
     pub heap: HeapCurve,
-    /// When annotated functions ran, in the order in which they began; outermost calls only.
-    pub spans: Vec<Span>,
-    /// Calls that are not among these, because there were too many; they are shorter than those.
+    /// When annotated functions ran on selected threads, in the order in which the calls began.
+    /// Only outermost calls: a recursive call is part of its outer one.
+    pub spans: Vec<ActivationSpan>,
+    /// Number of calls that `spans` lacks because there were too many. They are shorter than those
+    /// in `spans`.
     pub spans_dropped: u64,
-    /// Functions that report their lines, in the order in which they first did.
+    /// Annotated functions, in the order in which the dump defines them.
     pub annotated: Vec<Annotated>,
-    /// Places that the program gave a name, in the order in which its threads came there.
+    /// Marks of all threads, in the order in which the threads came to them.
     pub marks: Vec<Mark>,
-    /// Those that came after these, because there were too many.
+    /// Number of marks that `marks` lacks because there were too many. They came after those in
+    /// `marks`.
     pub marks_dropped: u64,
-    /// Whether `stacks` and `annotated` count the events of some of the threads only.
+    /// Whether `stacks`, `annotated` and `spans` count a part of the threads only.
     pub some_threads: bool,
-    /// Totals over all stacks and threads.
+    /// Totals over all stacks and threads, whichever threads are selected.
     pub totals: HeapTotals,
-    /// How many allocations asked for how much: at index i those of more than 2^(i-1) and at most 2^i bytes.
+    /// Number of allocations by size: index i counts those of more than 2^(i-1) and at most 2^i
+    /// bytes, index 0 those of 0 and 1 byte. Reallocations are not counted. 65 entries.
     pub sizes: Vec<u64>,
-    /// Length of the recording in microseconds.
+    /// Length of the recording in microseconds: up to its end if the dump has one, else up to the
+    /// last record.
     pub duration_us: u64,
-    /// Whether all of this can be believed.
+    /// Whether all of this can be trusted.
     pub trust: Trust,
 }
 
 impl Profile {
-    /// The nodes of a stack, innermost frame first. Empty for a stack that has none.
-    pub fn frames_of(&self, stack: StackId) -> impl Iterator<Item = (StackId, &Node)> {
+    /// Returns the nodes of a stack with their ids, from leaf to root. Empty for the ids below
+    /// [`StackId::FIRST`], which are no nodes.
+    pub fn frames_of(&self, stack: StackId) -> impl Iterator<Item = (StackId, &CallNode)> {
         let mut next = stack;
-        // A child's number is larger than its parent's in every dump that a recorder writes, and `load` admits no other,
-        // so this ends.
+        // This ends: the id of a node is larger than that of its parent. `load` drops every node
+        // for which that does not hold.
         std::iter::from_fn(move || {
             let at = next;
             let node = self.nodes.get(at.0 as usize).filter(|_| at >= StackId::FIRST)?;
@@ -68,26 +81,29 @@ impl Profile {
 /// The process that was recorded.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
-    /// Process id.
+    /// Its process id.
     pub pid: u32,
     /// Absolute path of the program.
     pub exe: PathBuf,
-    /// Program name and arguments; what is not UTF-8 is replaced.
+    /// Program name and arguments. Bytes that are not UTF-8 are replaced.
     pub args: Vec<String>,
-    /// Working directory.
+    /// Its working directory when the recording began.
     pub cwd: PathBuf,
-    /// Whether the recording began with the process's first heap event.
+    /// Whether the recording began with the first heap event of the process. If not, some frees
+    /// concern blocks that the dump has never seen.
     pub from_first_event: bool,
-    /// The token of the `profiler-cli run` that started it; empty if none did.
+    /// Token of the `profiler-cli run` that started the process; empty if none did.
     pub run: String,
-    /// Whether the recorder was built with debug assertions, very likely without optimization.
+    /// Whether the recorder was built with debug assertions, and so very likely without
+    /// optimization.
     pub debug_assertions: bool,
-    /// Wall-clock time at time zero, nanoseconds since the Unix epoch.
+    /// Wall-clock time at time zero, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
 }
 
 impl Process {
-    /// The command line, for people: program file name and arguments, quoted as a shell would want them.
+    /// Returns the command line for a person to read: the file name of the program and its
+    /// arguments, quoted for a shell.
     pub fn command(&self) -> String {
         let mut args = self.args.iter().map(String::as_str);
         let program = args.next().map_or_else(|| self.exe.to_string_lossy(), |name| name.into());
@@ -100,71 +116,74 @@ impl Process {
     }
 }
 
-/// A file with code.
+/// A file with code that was mapped into the process.
 #[derive(Clone, Debug, Default)]
 pub struct Module {
-    /// Its path when it was mapped.
+    /// Its path when it was mapped, or a name in brackets such as `[vdso]`.
     pub path: PathBuf,
     /// Its GNU build-id; empty if it has none.
     pub build_id: Vec<u8>,
-    /// What to subtract from an address in the process to get the file's own.
+    /// What to subtract from an address in the process to get the address that the file's own
+    /// tables use.
     pub bias: u64,
     /// First address of its mappings.
     pub start: u64,
-    /// First address behind its mappings.
+    /// First address after its mappings.
     pub end: u64,
 }
 
-/// A frame of the call tree.
+/// A node of the call tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Node {
-    /// The caller's node.
+pub struct CallNode {
+    /// The caller's node, or one of the named roots of [`StackId`].
     pub parent: StackId,
     /// The return address in the process.
     pub pc: u64,
-    /// Index of the module that it lay in when it was first seen.
+    /// Index in [`Profile::modules`] of the module that contained `pc` when the node was first
+    /// used; `None` if no known module did.
     pub module: Option<u32>,
-    /// Whether the walk that found it ended before a known root.
+    /// Whether the walk that found the node ended before a known root.
     pub truncated: bool,
 }
 
-/// What happened at one stack. Bytes are those that were asked for.
+/// What happened at one stack, on the selected threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackStats {
-    /// Allocations made here.
+    /// Number of allocations made here, without reallocations.
     pub allocations: u64,
-    /// Reallocations made here.
+    /// Number of reallocations made here.
     pub reallocations: u64,
-    /// Deallocations made here.
+    /// Number of deallocations made here.
     pub deallocations: u64,
     /// Bytes of the allocations and the new sizes of the reallocations.
     pub allocated: u64,
-    /// Bytes of the deallocations and the old sizes of the reallocations.
+    /// Bytes of the deallocations and the old sizes of the reallocations, wherever the blocks came
+    /// from.
     pub freed: u64,
-    /// Allocations whose block was freed by the next heap event of their thread.
+    /// Number of allocations made here whose block the next heap event of their thread freed.
     pub temporary: u64,
-    /// Bytes of those.
+    /// Bytes of the temporary allocations.
     pub temporary_bytes: u64,
     /// Bytes of the blocks that got their present size here and are live at the end.
     pub live_bytes: u64,
-    /// Those blocks.
+    /// Number of the blocks that got their present size here and are live at the end.
     pub live_blocks: u64,
-    /// When the first of those blocks was allocated, in microseconds.
+    /// When the oldest of these live blocks was allocated, in microseconds; 0 if there is none.
     pub live_first_us: u64,
-    /// When the last of those blocks was allocated, in microseconds.
+    /// When the youngest of these live blocks was allocated, in microseconds; 0 if there is none.
     pub live_last_us: u64,
     /// Bytes of the blocks that had got their size here and were live at the global peak.
     pub peak_bytes: u64,
-    /// Those blocks.
+    /// Number of the blocks that had got their size here and were live at the global peak.
     pub peak_blocks: u64,
-    /// Number of the last event made here, from 1; 0 for none.
+    /// Number of the last event made here, counted from 1 over the whole process; 0 for none.
     pub last_event: u64,
-    /// Live bytes of the whole process after that event.
+    /// Live bytes of the whole process after that event; 0 if there was none.
     pub live_after_last: u64,
 }
 
 impl StackStats {
-    /// Heap events made here.
+    /// Returns the number of heap events made here, of all kinds.
     pub fn events(&self) -> u64 {
         self.allocations + self.reallocations + self.deallocations
     }
@@ -173,188 +192,199 @@ impl StackStats {
 /// The exact live heap over time, in intervals of equal length from time zero on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeapCurve {
-    /// Microseconds of an interval.
+    /// Length of an interval in microseconds.
     pub width_us: u64,
-    /// What was live in each.
+    /// The live heap during each interval, up to the end of the recording.
     pub intervals: Vec<HeapInterval>,
 }
 
-/// Live bytes of the process during an interval.
+/// Live bytes of the process during an interval. The value at its beginning belongs to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeapInterval {
-    /// The least at any instant of it.
+    /// The fewest live bytes at any instant of the interval.
     pub min: u64,
-    /// The most at any instant of it.
+    /// The most live bytes at any instant of the interval.
     pub max: u64,
-    /// At its end.
+    /// Live bytes at the end of the interval.
     pub last: u64,
 }
 
-/// A thread ran an annotated function: from the outermost call to its end, or a future from one await to the next.
+/// A thread ran an annotated function: from the outermost call to its end, or a future from one
+/// await to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// Index in [`Profile::annotated`].
+pub struct ActivationSpan {
+    /// Index of the function in [`Profile::annotated`].
     pub function: usize,
-    /// The thread's number.
+    /// Number of the thread in the dump.
     pub thread: u32,
-    /// Its beginning, in microseconds.
+    /// When the thread entered the function, in microseconds.
     pub start_us: u64,
-    /// Its end.
+    /// When the thread left the function, in microseconds; the last time in the dump if it did not.
     pub end_us: u64,
 }
 
 /// A moment that the program gave a name (`alloc_tracker::mark`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// Its name; what is not UTF-8 is replaced.
+    /// The name. Bytes that are not UTF-8 are replaced.
     pub name: String,
-    /// Number of the thread that came there.
+    /// Number, in the dump, of the thread that came to the mark.
     pub thread: u32,
-    /// When, in microseconds since time zero.
+    /// The moment, in microseconds since time zero.
     pub us: u64,
-    /// Live bytes of the process then.
+    /// Live bytes of the process at that moment.
     pub live_bytes: u64,
 }
 
-/// A function that reports which line it has reached: one with `#[profile]`.
+/// A function that reports which line it has reached: a function with `#[profile]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotated {
-    /// Its path.
+    /// Its path, such as `demo::Parser::next`.
     pub name: String,
-    /// Its source file, as the compiler was told of it: mostly relative to the workspace.
+    /// Its source file, as the compiler was given it: mostly relative to the workspace.
     pub file: String,
     /// Its first line.
     pub start_line: u32,
     /// Its last line.
     pub end_line: u32,
-    /// What happened at its lines, as far as they were reached.
+    /// Figures by line number, for the lines that a selected thread has reached.
     pub lines: std::collections::BTreeMap<u32, AnnotatedLine>,
 }
 
-/// What happened while a function was at one of its lines, in whatever it called, on the threads that were asked for.
+/// What happened on the selected threads while a function was at one of its lines, in everything
+/// that the line called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnnotatedLine {
-    /// How often it was reached.
+    /// How often the line was reached. Going back to it after a closure that has lines of its own
+    /// does not count.
     pub occurrences: u64,
-    /// Bytes allocated.
+    /// Bytes of the allocations and the new sizes of the reallocations.
     pub allocated: u64,
-    /// Bytes freed.
+    /// Bytes of the deallocations and the old sizes of the reallocations.
     pub freed: u64,
-    /// Blocks allocated minus blocks freed.
+    /// Number of blocks allocated minus number of blocks freed.
     pub blocks: i64,
-    /// Live bytes of the process when it was last left.
+    /// Live bytes of the process when the line was last left; 0 if it never was.
     pub mem_usage: u64,
-    /// The most live bytes of the process at any of the times when it was left.
+    /// The most live bytes of the process at any of the times when the line was left.
     pub max: u64,
-    /// Microseconds spent there.
+    /// Microseconds spent at the line. A recursive call counts for the lines of the inner
+    /// activation only.
     pub time_us: u64,
-    /// Bytes of the blocks that got their size there and were live at the global peak; `None` in these three if there were too
-    /// many combinations of lines to tell.
+    /// Bytes of the blocks that had got their size at the line and were live at the global peak.
+    /// `None`, as for `live` and `temporary`, if there were too many combinations of lines to keep.
     pub peak: Option<u64>,
-    /// Bytes of the blocks that got their size there and are live at the end.
+    /// Bytes of the blocks that got their size at the line and are live at the end.
     pub live: Option<u64>,
-    /// Blocks that were allocated there and freed by the next heap event of the thread.
+    /// Number of blocks that were allocated at the line and freed by the next heap event of the
+    /// thread.
     pub temporary: Option<u64>,
-    /// By how much the resident memory of the process has changed; `None` if the recorder was not told to ask.
+    /// Bytes by which the resident set of the process has grown, or shrunk if negative. `None` if
+    /// the recorder was not told to ask the kernel.
     pub rss: Option<i64>,
-    /// Minor page faults of the thread; `None` likewise.
+    /// Minor page faults of the thread. `None` if the recorder was not told to ask the kernel.
     pub minor_faults: Option<u64>,
-    /// Major page faults of the thread; `None` likewise.
+    /// Major page faults of the thread. `None` if the recorder was not told to ask the kernel.
     pub major_faults: Option<u64>,
 }
 
-/// A thread.
+/// A thread of the recorded process.
 #[derive(Clone, Debug, Default)]
-pub struct Thread {
+pub struct RecordedThread {
     /// Its number in the dump.
     pub id: u32,
-    /// The system's thread id.
+    /// The system's thread id; 0 if the dump does not have it.
     pub os_tid: u32,
-    /// Its last known name.
+    /// Its last known name; empty if it had none.
     pub name: String,
-    /// When its first event happened, in microseconds.
+    /// When its first record was made, in microseconds.
     pub start_us: u64,
-    /// When it ended, if it did before the recording.
+    /// When it ended, in microseconds; `None` if it was running at the end of the recording.
     pub end_us: Option<u64>,
-    /// Allocations.
+    /// Number of its allocations, without reallocations.
     pub allocations: u64,
-    /// Reallocations.
+    /// Number of its reallocations.
     pub reallocations: u64,
-    /// Deallocations.
+    /// Number of its deallocations.
     pub deallocations: u64,
-    /// Bytes allocated.
+    /// Bytes of its allocations and the new sizes of its reallocations.
     pub allocated: u64,
-    /// Bytes freed.
+    /// Bytes of its deallocations and the old sizes of its reallocations.
     pub freed: u64,
 }
 
 /// Totals over all stacks and threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeapTotals {
-    /// `alloc` and `alloc_zeroed` events.
+    /// Number of `alloc` and `alloc_zeroed` events.
     pub allocations: u64,
-    /// `dealloc` events.
+    /// Number of `dealloc` events.
     pub deallocations: u64,
-    /// `realloc` events.
+    /// Number of `realloc` events that succeeded.
     pub reallocations: u64,
     /// Bytes of the allocations and the new sizes of the reallocations.
     pub allocated_bytes: u64,
     /// Bytes of the deallocations and the old sizes of the reallocations.
     pub freed_bytes: u64,
-    /// Bytes live at the end.
+    /// Bytes of the blocks that are live at the end.
     pub live_bytes: u64,
-    /// Blocks live at the end.
+    /// Number of the blocks that are live at the end.
     pub live_blocks: u64,
     /// The most bytes that were ever live.
     pub peak_bytes: u64,
-    /// Blocks live at the first instant of that.
+    /// Number of the blocks that were live at the first instant of the peak.
     pub peak_blocks: u64,
-    /// That instant, in microseconds.
+    /// The first instant of the peak, in microseconds.
     pub peak_us: u64,
-    /// Blocks freed by the next heap event of the thread that had allocated them.
+    /// Number of blocks that were freed by the next heap event of the thread that had allocated
+    /// them.
     pub temporary: u64,
-    /// Deallocations and reallocations of blocks that are older than the recording.
+    /// Number of deallocations and reallocations of blocks that are older than the recording. 0 if
+    /// the recording began with the first event.
     pub foreign_frees: u64,
-    /// Bytes of those blocks.
+    /// Bytes of those older blocks, as far as their size was recorded.
     pub foreign_bytes: u64,
-    /// Different stacks that events happened at.
+    /// Number of different stacks at which there were events.
     pub stacks: u64,
 }
 
-/// Whether a profile can be believed.
+/// Whether a profile can be trusted.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
-    /// How the recording ended; `None` if its end is missing.
+    /// How the recording ended; `None` if the dump lacks its end.
     pub end: Option<EndReason>,
-    /// Events that reached the recorder and were not recorded.
+    /// Number of events that reached the recorder and were not recorded.
     pub lost_events: u64,
-    /// Events whose stack does not reach a known root.
+    /// Number of events whose stack does not reach a known root.
     pub truncated_stacks: u64,
-    /// Stacks that the recorder compared with an independent full walk.
+    /// Number of stacks that the recorder compared with an independent full walk.
     pub checked_stacks: u64,
-    /// How many of these differed.
+    /// Number of the checked stacks that differed from the full walk.
     pub different_stacks: u64,
-    /// What the reader could not use.
+    /// The parts of the dump that the reader could not use.
     pub loss: Loss,
-    /// The sidecar was in the memory of the machine that recorded, and what leads to it leads nowhere now.
+    /// Whether the dump lacks its end and its sidecar was in the memory of the machine that
+    /// recorded, from which it is gone.
     pub sidecar_gone: bool,
-    /// Bytes of records that were found in the sidecar and not in the dump.
+    /// Bytes of the frames that came from the sidecar and not from the dump.
     pub recovered_bytes: u64,
-    /// The system's words for the error at which the recording stopped.
+    /// The text of the error at which the recording stopped; `None` if no error stopped it.
     pub stopped: Option<String>,
-    /// Events that contradict what was read before: consequences of lost events or frames.
+    /// Number of events that contradict the events before them. Lost events and lost frames have
+    /// such consequences.
     pub inconsistent_events: u64,
-    /// The recorder's own totals differ from the replay's.
+    /// The totals that the recorder counted, if they differ from those of the replay.
     pub disagreement: Option<Totals>,
 }
 
 impl Trust {
-    /// Whether everything that was recorded has been read to the end.
+    /// Whether the dump has its end, and all of it could be used.
     pub fn complete(&self) -> bool {
         self.end.is_some() && self.loss == Loss::default() && self.stopped.is_none()
     }
 
-    /// Whether every figure is exact.
+    /// Whether every figure is exact: the dump is complete, no event was lost, and nothing
+    /// contradicts anything else.
     pub fn exact(&self) -> bool {
         self.complete()
             && self.lost_events == 0

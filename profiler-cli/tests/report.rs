@@ -16,7 +16,7 @@ use profiler_cli::analyze::{flame, leaks, lines, summary};
 use profiler_cli::names::stacks::{NamedFrame, Stacks};
 use profiler_cli::pattern::Pattern;
 use profiler_cli::profile::{
-    Annotated, AnnotatedLine, HeapTotals, Process, Profile, StackStats, Thread, Trust,
+    Annotated, AnnotatedLine, HeapTotals, Process, Profile, RecordedThread, StackStats, Trust,
 };
 use profiler_cli::render::{leaks_text, lines_text, summary_text};
 use profiler_cli::source::SourcesInMemory;
@@ -81,7 +81,7 @@ fn recording() -> (Profile, Stacks) {
         sizes: vec![0; 65],
         duration_us: 2_500_000,
         process: Process { args: vec!["/app/bin/app".into(), "a b".into()], pid: 7, ..Process::default() },
-        threads: vec![Thread { id: 1, os_tid: 7, name: "app".into(), ..Thread::default() }],
+        threads: vec![RecordedThread { id: 1, os_tid: 7, name: "app".into(), ..RecordedThread::default() }],
         trust: Trust { end: Some(alloc_dump::trailer::EndReason::Finished), ..Trust::default() },
         ..Profile::default()
     };

@@ -41,6 +41,9 @@ pub const SIDECAR_MAGIC_1: [u8; 8] = *b"\x89ADTAIL\n";
 pub const SIDECAR_HEADER_LEN: usize = 4096;
 /// Ending of the sidecar's name: `x.alloc` has `x.alloc.tail`.
 pub const SIDECAR_SUFFIX: &str = ".tail";
+/// Beginning of the path of a sidecar that is in memory instead of beside its dump. 32 hexadecimal
+/// digits and [`SIDECAR_SUFFIX`] follow; `DUMP.tail` is then a link to that path.
+pub const SIDECAR_MEMORY_PREFIX: &str = "/dev/shm/alloc-tracker.";
 
 /// Longest path, thread name, build-id or argument list that a writer stores; readers cut nothing but refuse more.
 pub const MAX_TEXT: usize = 64 << 10;

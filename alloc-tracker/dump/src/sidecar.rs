@@ -26,7 +26,8 @@
 
 use crate::frame::FrameHeader;
 use crate::layout::{
-    FRAME_HEADER_LEN, FRAME_RECORDS, SIDECAR_HEADER_LEN, SIDECAR_MAGIC, SIDECAR_MAGIC_1, StackId,
+    FRAME_HEADER_LEN, FRAME_RECORDS, SIDECAR_HEADER_LEN, SIDECAR_MAGIC, SIDECAR_MAGIC_1,
+    SIDECAR_MEMORY_PREFIX, SIDECAR_SUFFIX, StackId,
 };
 use crate::record::Record;
 use crate::thread_ring::{Decoded, ENTRY_LEN, Entry, RingDecoder};
@@ -136,6 +137,21 @@ pub fn encode_identity(session: &[u8; 16]) -> [u8; IDENTITY_LEN] {
     let crc = crc32fast::hash(&bytes[..28]);
     bytes[28..32].copy_from_slice(&crc.to_le_bytes());
     bytes
+}
+
+/// Whether a path is one that a recorder gives to a sidecar in memory. Whoever removes the file that
+/// `DUMP.tail` links to checks this first: somebody else may have put a link there that leads elsewhere.
+///
+/// ```
+/// use alloc_dump::sidecar::is_memory_path;
+/// assert!(is_memory_path(b"/dev/shm/alloc-tracker.0123456789abcdef0123456789ABCDEF.tail"));
+/// assert!(!is_memory_path(b"/dev/shm/alloc-tracker.0123456789abcdef0123456789abcde/.tail"));
+/// assert!(!is_memory_path(b"/home/me/alloc-tracker.0123456789abcdef0123456789abcdef.tail"));
+/// ```
+pub fn is_memory_path(path: &[u8]) -> bool {
+    let rest = path.strip_prefix(SIDECAR_MEMORY_PREFIX.as_bytes());
+    let digits = rest.and_then(|rest| rest.strip_suffix(SIDECAR_SUFFIX.as_bytes()));
+    digits.is_some_and(|digits| digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// Entries that the rings of this session's sidecar have room for; `None` if it is another's, or damaged.

@@ -179,7 +179,7 @@ fn short_name(function: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{Module, Node, StackStats};
+    use crate::profile::{CallNode, Module, StackStats};
     use crate::source::SourcesInMemory;
 
     const FILE: &str = "/app/src/main.rs";
@@ -197,7 +197,7 @@ mod tests {
         let frames: Vec<Vec<NamedFrame>> = calls.iter().map(|call| vec![frame(call)]).collect();
         let first = StackId::FIRST.0 as usize;
         let mut profile = Profile {
-            nodes: vec![Node { module: Some(0), ..Node::default() }; first + calls.len()],
+            nodes: vec![CallNode { module: Some(0), ..CallNode::default() }; first + calls.len()],
             stacks: vec![StackStats::default(); first],
             modules: vec![Module { build_id: vec![7; 20], ..Module::default() }],
             ..Profile::default()

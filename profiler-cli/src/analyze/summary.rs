@@ -230,8 +230,8 @@ pub(crate) fn with_ids(profile: &Profile) -> impl Iterator<Item = (StackId, &Sta
     profile.stacks.iter().enumerate().map(|(at, stats)| (StackId(at as u32), stats))
 }
 
-impl From<&crate::profile::Thread> for ThreadRow {
-    fn from(thread: &crate::profile::Thread) -> ThreadRow {
+impl From<&crate::profile::RecordedThread> for ThreadRow {
+    fn from(thread: &crate::profile::RecordedThread) -> ThreadRow {
         ThreadRow {
             tid: thread.os_tid,
             name: thread.name.clone(),

@@ -20,7 +20,7 @@ use self::build::{DebugInfo, build};
 use self::environment::surroundings;
 use super::Failure;
 use super::run::{RecordingArgs, profile_program};
-use crate::dumps::place::look_for_folder;
+use crate::dumps::place::check_folder_exists;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -94,7 +94,7 @@ pub struct CargoArgs {
 pub fn run(args: &CargoArgs) -> Result<ExitCode, Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     if let Some(output) = &args.recording.output {
-        look_for_folder(output)?;
+        check_folder_exists(output)?;
     }
     let mut built = build(&cargo, args, DebugInfo::IfOptimized)?;
     if built.artifact.profile.debuginfo == ArtifactDebuginfo::None {

@@ -153,7 +153,7 @@ pub fn load_profile(dump: &Path, thread: Option<&Pattern>) -> anyhow::Result<Pro
             "{}: recovered {} bytes of the last records from {}",
             Safe(&dump.to_string_lossy()),
             profile.trust.recovered_bytes,
-            Safe(&crate::load::sidecar_path(dump).to_string_lossy())
+            Safe(&crate::dumps::sidecar::sidecar_path(dump).to_string_lossy())
         ));
     }
     Ok(profile)

@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory, ValueHint};
 use super::Failure;
 use super::output::{Audience, Target};
 use crate::cli::Cli;
-use crate::load::plain;
+use crate::io_error::plain;
 
 const EXAMPLES: &str = "\
 Examples:

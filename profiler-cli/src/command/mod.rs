@@ -34,7 +34,9 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
-            _ => Failure::Input(anyhow::anyhow!("cannot write the output: {}", crate::load::plain(&error))),
+            _ => {
+                Failure::Input(anyhow::anyhow!("cannot write the output: {}", crate::io_error::plain(&error)))
+            }
         }
     }
 }

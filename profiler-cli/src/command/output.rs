@@ -13,7 +13,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::Failure;
-use crate::load::plain;
+use crate::io_error::plain;
 use crate::units::Safe;
 
 /// Rows that a person is shown unless they ask for more.

@@ -5,7 +5,6 @@
 //! that are sent to this process alone are passed on to the program. Nothing here may write to
 //! stdout, which belongs to the program.
 
-mod collect;
 mod report;
 
 use std::ffi::{OsStr, OsString};
@@ -15,8 +14,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::atomic::AtomicBool;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use alloc_dump::trailer::EndReason;
 use anyhow::Context;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum, ValueHint};
@@ -26,13 +25,15 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
-use self::collect::close_dumps;
 use self::report::print_report;
-use super::compress::{CompressDumpError, compress_dump, stop_on_signals};
+use super::compress::{compress_with_progress, stop_on_signals};
 use super::input::SymbolArgs;
 use super::{Failure, print_message};
-use crate::dumps::place::{Place, has_pid};
-use crate::load::plain;
+use crate::dumps::close::{CloseOutcome, close};
+use crate::dumps::compress::CompressDumpError;
+use crate::dumps::find::{dumps_of_run, has_pid_placeholder};
+use crate::dumps::place::{Reservation, new_run_token};
+use crate::io_error::plain;
 use crate::units::Safe;
 
 const EXAMPLES: &str = "\
@@ -143,7 +144,7 @@ pub fn profile_program(
     };
     let pattern = std::path::absolute(&pattern)
         .map_err(|error| anyhow::anyhow!("cannot use {:?} as the dump's name: {}", pattern, plain(&error)))?;
-    if recording.follow_forks && !has_pid(&pattern) {
+    if recording.follow_forks && !has_pid_placeholder(&pattern) {
         let pattern = pattern.display();
         let reason = "--follow-forks needs %p in the dump's name, so that each process has its own dump";
         return Err(anyhow::anyhow!("{pattern}: {reason}").into());
@@ -153,7 +154,7 @@ pub fn profile_program(
     // dump aside, which it has to put back.
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
         .map_err(|error| anyhow::anyhow!("cannot watch for signals: {}", plain(&error)))?;
-    let place = Place::prepare(&pattern, &token)?;
+    let reservation = Reservation::make(&pattern, &token)?;
     let mut started = Command::new(program);
     if let Some(folder) = &surroundings.folder {
         started.current_dir(folder);
@@ -188,7 +189,7 @@ pub fn profile_program(
         ));
         return Ok(if status.success() { ExitCode::from(2) } else { exit_code(status) });
     }
-    place.filled();
+    reservation.discard_replaced();
     if let Err(Failure::Input(error)) = print_report(&dumps, pid, recording) {
         print_message(format_args!("{error:#}"));
     }
@@ -211,8 +212,8 @@ fn recorder_names(lines: &[LineUsage]) -> String {
 /// Compresses a dump. A dump that is not complete or not readable stays as it is without a message,
 /// because the report has said so already.
 fn compress_finished_dump(dump: &Path, stop: &AtomicBool) {
-    let Err(error) = compress_dump(dump, stop) else { return };
-    if !matches!(error, CompressDumpError::Incomplete | CompressDumpError::Load(_)) {
+    let Err(error) = compress_with_progress(dump, stop) else { return };
+    if !matches!(error, CompressDumpError::Incomplete | CompressDumpError::Dump(_)) {
         let dump = dump.to_string_lossy();
         print_message(format_args!("cannot compress {}: {error}", Safe(&dump)));
     }
@@ -231,12 +232,6 @@ fn default_output(program: &OsStr) -> PathBuf {
     let mut file: Vec<u8> = name.as_bytes().iter().copied().filter(|byte| *byte != b'%').collect();
     file.extend_from_slice(b".%p.alloc");
     PathBuf::from(OsString::from_vec(file))
-}
-
-/// Returns a text that tells the dumps of this run from those of any other run.
-fn new_run_token() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{:x}-{:x}", std::process::id(), now.as_nanos())
 }
 
 /// Passes signals on to the program if they were sent to this process alone. Signals from the
@@ -260,4 +255,31 @@ fn wait(child: &mut Child) -> io::Result<ExitStatus> {
             other => return other,
         }
     }
+}
+
+/// Closes the dumps of this run and returns their paths, sorted. `pid` and `status` are those of
+/// the program itself; the end of its forked children is not known.
+///
+/// # Errors
+/// If the folder of the dumps cannot be read.
+fn close_dumps(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> anyhow::Result<Vec<PathBuf>> {
+    let dumps = dumps_of_run(pattern, token)?;
+    let end = |writer: u32| match (status.code(), status.signal()) {
+        _ if writer != pid => EndReason::Vanished,
+        (Some(code), _) => EndReason::Exited(code as u8),
+        (None, signal) => EndReason::Signalled(signal.unwrap_or(0) as u8),
+    };
+    for dump in &dumps {
+        match close(dump, pid, end) {
+            Ok(CloseOutcome::StillWritten) => print_message(format_args!(
+                "{}: its process is still running; the report covers what is in the dump so far",
+                dump.display()
+            )),
+            Ok(_) => {}
+            Err(error) => {
+                print_message(format_args!("cannot close {}: {}", dump.display(), plain(&error)));
+            }
+        }
+    }
+    Ok(dumps)
 }

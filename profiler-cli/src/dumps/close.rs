@@ -1,4 +1,5 @@
-//! Closes the dump of a process that could not: takes the last records over from the sidecar and writes the trailer.
+//! Closes the dump of a process that could not do so: takes the last records over from the sidecar
+//! and writes the trailer. In: a path, and how the process ended. Out: what was done.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -11,33 +12,37 @@ use alloc_dump::sidecar::Sidecar;
 use alloc_dump::trailer::{EndReason, Trailer};
 use alloc_dump::write::seal_trailer;
 
-use crate::load::{read_sidecar, remove_sidecar, sidecar_path, writer_of};
+use super::open::writer_of;
+use super::sidecar::{read_sidecar, remove_sidecar, sidecar_path};
 
-/// What became of a dump.
+/// What closing a dump did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// It had its end already.
-    Already,
-    /// It has got its end now; this many bytes of records came from the sidecar.
-    Now(usize),
-    /// Its process is still writing it.
-    InUse,
-    /// The sidecar is missing, or says that the recording had stopped before: the end is not known.
-    Open,
+pub enum CloseOutcome {
+    /// Nothing: the dump had its trailer already.
+    WasClosed,
+    /// The dump has its trailer now; this many bytes of frames came from the sidecar.
+    ClosedNow(usize),
+    /// Nothing: its process is still writing it.
+    StillWritten,
+    /// Nothing: the sidecar is missing, has lost something, or says that the recording had stopped
+    /// before. The end of the recording is not known, so the dump must not look complete.
+    EndUnknown,
 }
 
-/// Closes the dump at `path` if its process did not. `ended` is a process that is known to have ended; others may still be
-/// writing. `end` tells, from the process id in the dump, how that process ended.
+/// Closes the dump at `path` if its process did not. `ended` is the id of a process that is known
+/// to have ended; other processes may still be writing. `end` returns, for the process id in the
+/// dump, how that process ended.
 ///
 /// # Errors
 /// If the dump cannot be read or written.
-pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io::Result<Closed> {
+pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io::Result<CloseOutcome> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    // A forked child has its parent's lock, long after the parent is gone.
-    let writer_ended = || matches!(writer_of(path), Ok(Some((writer, _))) if writer == ended);
+    // A forked child shares its parent's lock, and keeps it long after the parent has ended.
+    let writer_ended =
+        || writer_of(path).is_ok_and(|writer| writer.is_some_and(|writer| writer.pid == ended));
     match file.try_lock() {
         Err(TryLockError::WouldBlock) if writer_ended() => {}
-        Err(TryLockError::WouldBlock) => return Ok(Closed::InUse),
+        Err(TryLockError::WouldBlock) => return Ok(CloseOutcome::StillWritten),
         Err(TryLockError::Error(error)) => return Err(error),
         Ok(()) => {}
     }
@@ -47,35 +52,37 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
         last_us = last_time(records, last_us);
     }
     if reader.trailer().is_some() {
-        return Ok(Closed::Already);
+        return Ok(CloseOutcome::WasClosed);
     }
     let (whole, seq, session) = (reader.end_of_whole_frames(), reader.next_seq(), reader.header().session);
-    let Some(bytes) = read_sidecar(path, &session) else { return Ok(Closed::Open) };
-    let whole_tail = |tail: &Sidecar<'_>| tail.stopped_errno == 0 && tail.missing_frames(seq) == 0;
-    let Some(tail) = Sidecar::parse(&bytes, &session).filter(whole_tail) else { return Ok(Closed::Open) };
-    if tail.unprotected > 0 {
-        // Something of it is lost, so the dump must not look whole.
-        return Ok(Closed::Open);
-    }
-    let frames = tail.frames(seq, seq);
-    let mut own_dump = reader.header().encode().to_vec();
-    own_dump.extend_from_slice(&tail.frames(seq, 0));
-    let mut next = seq;
-    if let Ok(mut rest) = Reader::new(own_dump.as_slice()) {
+    let Some(bytes) = read_sidecar(path, &session) else { return Ok(CloseOutcome::EndUnknown) };
+    let has_everything = |sidecar: &Sidecar<'_>| {
+        sidecar.stopped_errno == 0 && sidecar.missing_frames(seq) == 0 && sidecar.unprotected == 0
+    };
+    let Some(sidecar) = Sidecar::parse(&bytes, &session).filter(has_everything) else {
+        return Ok(CloseOutcome::EndUnknown);
+    };
+    let frames = sidecar.frames(seq, seq);
+    // The same frames as a dump of their own, to count them and to find the time of the last one.
+    let mut rest = reader.header().encode().to_vec();
+    rest.extend_from_slice(&sidecar.frames(seq, 0));
+    let mut trailer_seq = seq;
+    if let Ok(mut rest) = Reader::new(rest.as_slice()) {
         while let Some(records) = rest.next_frame()? {
             last_us = last_time(records, last_us);
         }
-        next += rest.next_seq();
+        trailer_seq += rest.next_seq();
     }
-    let trailer = Trailer::new(end(tail.pid), last_us);
+    let trailer = Trailer::new(end(sidecar.pid), last_us);
     let mut room = [0u8; FRAME_HEADER_LEN + 256];
-    let len = seal_trailer(&mut room, next, &trailer).ok_or(io::ErrorKind::InvalidData)?;
+    let len = seal_trailer(&mut room, trailer_seq, &trailer).ok_or(io::ErrorKind::InvalidData)?;
     append(&mut file, whole, &[&frames, &room[..len]])?;
     remove_sidecar(&sidecar_path(path))?;
-    Ok(Closed::Now(frames.len()))
+    Ok(CloseOutcome::ClosedNow(frames.len()))
 }
 
-/// Puts `parts` behind the first `whole` bytes, over whatever was cut short there.
+/// Writes `parts` after the first `whole` bytes of the file, over any frame that was cut short
+/// there.
 fn append(file: &mut File, whole: u64, parts: &[&[u8]]) -> io::Result<()> {
     file.set_len(whole)?;
     file.seek(SeekFrom::Start(whole))?;
@@ -85,6 +92,7 @@ fn append(file: &mut File, whole: u64, parts: &[&[u8]]) -> io::Result<()> {
     file.sync_data()
 }
 
+/// Returns the latest time in the records, or `before` if that is later.
 fn last_time<'a>(records: impl Iterator<Item = Record<'a>>, before: u64) -> u64 {
     records.fold(before, |last, record| match record {
         Record::Time { us } => last.max(us),

@@ -1,4 +1,14 @@
-//! Every operation on dump files: where a new one goes, and how one that was cut off gets its end.
+//! Every operation on dump files: open, follow, close, place, find, compress, and their sidecars.
+//!
+//! This module knows files, not profiles: `load` builds a profile on top of it, and nothing here
+//! imports `load` or `command`. Only this module renames, truncates or deletes dumps and sidecars.
 
 pub mod close;
+pub mod compress;
+pub mod find;
+pub mod open;
 pub mod place;
+pub(crate) mod sidecar;
+
+/// Called from time to time with the bytes that have been read and the bytes that there are.
+pub type OnProgress<'a> = &'a mut dyn FnMut(u64, u64);

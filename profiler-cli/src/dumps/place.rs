@@ -1,51 +1,73 @@
-//! Where the dump of a run goes. In: the name that it is to have. Out: a place where nothing stands in its way. What an
-//! earlier run has left there is kept until the new dump exists: a program that cannot be started costs nobody anything.
+//! Reserves the path to which a run writes its dump. In: the path. Out: a [`Reservation`], or the
+//! reason why no dump can be written there.
+//!
+//! An earlier dump at that path is renamed, and removed only when the new dump exists. So a program
+//! that cannot be started costs nobody a dump.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloc_dump::layout::MAGIC;
 use anyhow::bail;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::load::{plain, remove_sidecar, sidecar_path, writer_of};
+use super::find::has_pid_placeholder;
+use super::open::writer_of;
+use super::sidecar::{remove_sidecar, sidecar_path};
+use crate::io_error::plain;
 
-/// A place for a dump. Unless the dump [came](Place::filled), dropping it puts back what stood there.
+/// A path that is free for a new dump. Dropping the reservation puts the earlier files back, unless
+/// the new dump [was written](Reservation::discard_replaced).
 #[derive(Debug)]
-pub struct Place {
-    /// Files that made room: where they stood, and where they are.
+pub struct Reservation {
+    /// The files that were renamed: the path that each had, and the path that it has now.
     aside: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Whether there is a folder for such a dump: what can be known before much time is spent.
+/// Checks that the folder of the dump exists. A build that takes minutes can then fail at its
+/// start.
 ///
 /// # Errors
-/// If there is none.
-pub fn look_for_folder(pattern: &Path) -> anyhow::Result<()> {
+/// If there is no such folder, or it cannot be listed.
+pub fn check_folder_exists(pattern: &Path) -> anyhow::Result<()> {
     let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::read_dir(folder)
         .map(drop)
         .map_err(|error| anyhow::anyhow!("cannot write {}: {}", pattern.display(), plain(&error)))
 }
 
-impl Place {
-    /// Finds out whether a dump can be written there, before the program runs, and makes room for it. `token` tells this
-    /// run from any other.
+/// Returns a name that no other run has: this process's id and the time, in hexadecimal digits.
+pub fn new_run_token() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}-{:x}", std::process::id(), now.as_nanos())
+}
+
+/// Returns the process id in a token of [`new_run_token`]; `None` if the bytes are no such token.
+fn pid_of_token(token: &[u8]) -> Option<Pid> {
+    let (pid, time) = std::str::from_utf8(token).ok()?.split_once('-')?;
+    u128::from_str_radix(time, 16).ok()?;
+    Pid::from_raw(i32::from_str_radix(pid, 16).ok()?)
+}
+
+impl Reservation {
+    /// Checks, before the program runs, that a dump can be written there, and renames the dump and
+    /// the sidecar that are there. `token` is the token of this run.
     ///
     /// # Errors
-    /// If the folder cannot be written, or something stands there that must not be replaced.
-    pub fn prepare(pattern: &Path, token: &str) -> anyhow::Result<Place> {
+    /// If the folder cannot be written, or the path has a file that must not be replaced.
+    pub fn make(pattern: &Path, token: &str) -> anyhow::Result<Reservation> {
         let unwritable =
             |error: &io::Error| anyhow::anyhow!("cannot write {}: {}", pattern.display(), plain(error));
-        let mut place = Place { aside: Vec::new() };
+        let mut reservation = Reservation { aside: Vec::new() };
         let folder = pattern.parent().unwrap_or(Path::new("/"));
-        put_back_what_was_left(folder, pattern);
-        if has_pid(pattern) {
+        put_back_files_of_killed_runs(folder, pattern);
+        if has_pid_placeholder(pattern) {
             tempfile::Builder::new().tempfile_in(folder).map_err(|error| unwritable(&error))?;
-            return Ok(place);
+            return Ok(reservation);
         }
         match fs::symlink_metadata(pattern) {
             Ok(metadata) if metadata.is_file() && !is_dump(pattern) => {
@@ -55,7 +77,7 @@ impl Place {
                 bail!("another process is writing {}: choose another name", pattern.display())
             }
             Ok(metadata) if metadata.is_file() => {
-                place.set_aside(pattern, token).map_err(|error| unwritable(&error))?
+                reservation.set_aside(pattern, token).map_err(|error| unwritable(&error))?
             }
             Ok(metadata) if metadata.is_dir() => bail!("cannot write {}: it is a folder", pattern.display()),
             Ok(_) => bail!("cannot write {}: it is not a regular file", pattern.display()),
@@ -64,23 +86,23 @@ impl Place {
                 fs::remove_file(pattern).map_err(|error| unwritable(&error))?;
             }
         }
-        match place.set_aside(&sidecar_path(pattern), token) {
+        match reservation.set_aside(&sidecar_path(pattern), token) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(&error)),
-            _ => Ok(place),
+            _ => Ok(reservation),
         }
     }
 
-    /// The dump is there: what it replaces goes.
-    pub fn filled(mut self) {
+    /// Removes the earlier files: the new dump exists.
+    pub fn discard_replaced(mut self) {
         for (_, aside) in self.aside.drain(..) {
-            // What cannot be removed is in nobody's way.
+            // A file that cannot be removed stays under its new name, where it is in nobody's way.
             let _ = remove_sidecar(&aside);
         }
     }
 
     fn set_aside(&mut self, file: &Path, token: &str) -> io::Result<()> {
-        let mut name = prefix_of(file);
-        name.push(format!("{token}{SUFFIX}"));
+        let mut name = aside_prefix(file);
+        name.push(format!("{token}{ASIDE_SUFFIX}"));
         let aside = file.with_file_name(name);
         fs::rename(file, &aside)?;
         self.aside.push((file.to_owned(), aside));
@@ -88,24 +110,36 @@ impl Place {
     }
 }
 
-fn prefix_of(file: &Path) -> OsString {
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // A file that is there now is no dump of this run. At most it is one that a recorder has
+        // created and could not write to.
+        for (original, aside) in self.aside.drain(..) {
+            let _ = fs::rename(&aside, &original);
+        }
+    }
+}
+
+/// A file that was set aside is called `.NAME.TOKEN.before`.
+fn aside_prefix(file: &Path) -> OsString {
     let mut name = OsString::from(".");
     name.push(file.file_name().unwrap_or_default());
     name.push(".");
     name
 }
 
-const SUFFIX: &str = ".before";
+const ASIDE_SUFFIX: &str = ".before";
 
-/// A run that was killed could not put back what it had set aside. It goes where it stood unless something newer stands there.
-fn put_back_what_was_left(folder: &Path, pattern: &Path) {
+/// Puts back the files that earlier runs had set aside and, because they were killed, could not put
+/// back themselves. If a newer file is there, removes the one that was set aside.
+fn put_back_files_of_killed_runs(folder: &Path, pattern: &Path) {
     for file in [pattern.to_owned(), sidecar_path(pattern)] {
-        let prefix = prefix_of(&file);
+        let prefix = aside_prefix(&file);
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
-            let token = rest.and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
-            let Some(pid) = token.and_then(pid_in) else { continue };
+            let token = rest.and_then(|rest| rest.strip_suffix(ASIDE_SUFFIX.as_bytes()));
+            let Some(pid) = token.and_then(pid_of_token) else { continue };
             if test_kill_process(pid).is_ok() {
                 continue;
             }
@@ -117,42 +151,23 @@ fn put_back_what_was_left(folder: &Path, pattern: &Path) {
     }
 }
 
-/// Whose token it is, as [`run`](super::run) makes them: its process id and its time, in hexadecimal digits.
-fn pid_in(token: &[u8]) -> Option<Pid> {
-    let (pid, time) = std::str::from_utf8(token).ok()?.split_once('-')?;
-    u128::from_str_radix(time, 16).ok()?;
-    Pid::from_raw(i32::from_str_radix(pid, 16).ok()?)
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // What stands there now is no dump of this run: at most what a recorder has begun that could write nothing.
-        for (stood, aside) in self.aside.drain(..) {
-            let _ = fs::rename(&aside, &stood);
-        }
-    }
-}
-
-/// Whether the process id is part of the name, so that it is another one for each process.
-pub fn has_pid(pattern: &Path) -> bool {
-    pattern.as_os_str().as_bytes().windows(2).any(|pair| pair == b"%p")
-}
-
-/// Whether a file is one that an earlier run has left. One that is empty may be.
+/// Whether a file is a dump. An empty file counts as one: a run may have left it.
 fn is_dump(path: &Path) -> bool {
     let mut first = [0u8; MAGIC.len()];
     let read = File::open(path).and_then(|mut file| file.read(&mut first));
     matches!(read, Ok(0)) || (read.is_ok() && first == MAGIC)
 }
 
-/// Whether the process that writes a dump is at it. A forked child of it has its lock as well, and keeps it.
+/// Whether the process that writes the dump still runs. Its lock alone does not tell: a forked
+/// child of that process shares the lock, and keeps it.
 fn is_being_written(path: &Path) -> bool {
-    let locked = File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
+    let is_locked =
+        File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
     let writer = || {
-        let (writer, _) = writer_of(path).ok().flatten()?;
-        Pid::from_raw(i32::try_from(writer).ok()?)
+        let writer = writer_of(path).ok().flatten()?;
+        Pid::from_raw(i32::try_from(writer.pid).ok()?)
     };
-    locked && writer().is_none_or(|pid| test_kill_process(pid).is_ok())
+    is_locked && writer().is_none_or(|pid| test_kill_process(pid).is_ok())
 }
 
 #[cfg(test)]
@@ -174,18 +189,18 @@ mod tests {
     }
 
     #[test]
-    fn what_stood_there_is_back_unless_a_dump_came() {
+    fn the_old_dump_is_back_unless_a_new_one_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = dump(folder.path(), "before");
-        let place = Place::prepare(&path, "t").unwrap();
+        let reservation = Reservation::make(&path, "t").unwrap();
         assert!(!path.exists() && !sidecar_path(&path).exists());
-        drop(place);
+        drop(reservation);
         assert!(fs::read(&path).unwrap().ends_with(b"before"));
         assert_eq!(names(folder.path()), ["a.alloc", "a.alloc.tail"]);
 
-        let place = Place::prepare(&path, "t").unwrap();
+        let reservation = Reservation::make(&path, "t").unwrap();
         fs::write(&path, "new").unwrap();
-        place.filled();
+        reservation.discard_replaced();
         assert_eq!(
             (names(folder.path()), fs::read(&path).unwrap()),
             (vec!["a.alloc".into()], b"new".to_vec())
@@ -193,22 +208,22 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_has_set_aside_is_put_back_by_the_next() {
+    fn the_next_run_puts_back_what_a_killed_run_had_set_aside() {
         let folder = tempfile::tempdir().unwrap();
         let path = dump(folder.path(), "before");
         // No process has the largest id.
         let token = "7fffffff-1a";
-        std::mem::forget(Place::prepare(&path, token).unwrap());
+        std::mem::forget(Reservation::make(&path, token).unwrap());
         assert!(!path.exists());
-        let place = Place::prepare(&path, "t").unwrap();
+        let reservation = Reservation::make(&path, "t").unwrap();
         // A recorder that could not even write its header.
         fs::write(&path, "").unwrap();
-        drop(place);
+        drop(reservation);
         assert!(fs::read(&path).unwrap().ends_with(b"before"));
         assert_eq!(names(folder.path()), ["a.alloc", "a.alloc.tail"]);
-        // What is newer stays.
+        // A newer file stays.
         fs::write(folder.path().join(format!(".a.alloc.{token}.before")), "old").unwrap();
-        drop(Place::prepare(&path, "t").unwrap());
+        drop(Reservation::make(&path, "t").unwrap());
         assert!(fs::read(&path).unwrap().ends_with(b"before"));
         assert_eq!(names(folder.path()), ["a.alloc", "a.alloc.tail"]);
     }
@@ -219,19 +234,19 @@ mod tests {
         let path = dump(folder.path(), "");
         let writer = File::open(&path).unwrap();
         writer.lock().unwrap();
-        let refused = Place::prepare(&path, "t").unwrap_err().to_string();
+        let refused = Reservation::make(&path, "t").unwrap_err().to_string();
         assert!(refused.contains("another process is writing"), "{refused}");
         drop(writer);
-        assert!(Place::prepare(&path, "t").is_ok());
+        assert!(Reservation::make(&path, "t").is_ok());
     }
 
     #[test]
-    fn what_is_no_dump_is_left_alone() {
+    fn a_file_that_is_no_dump_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
         fs::write(&path, "mine").unwrap();
-        assert!(Place::prepare(&path, "t").unwrap_err().to_string().contains("is not a dump"));
+        assert!(Reservation::make(&path, "t").unwrap_err().to_string().contains("is not a dump"));
         assert_eq!(fs::read(&path).unwrap(), b"mine");
-        assert!(Place::prepare(folder.path(), "t").unwrap_err().to_string().contains("it is a folder"));
+        assert!(Reservation::make(folder.path(), "t").unwrap_err().to_string().contains("it is a folder"));
     }
 }

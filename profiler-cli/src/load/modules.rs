@@ -1,4 +1,5 @@
-//! Which module an address belongs to, at the moment that the stream has reached. In: module records. Out: an index.
+//! Which module contains an address, at the moment that the replay has reached. In: records of
+//! modules that are mapped and unmapped. Out: the index of a module.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -11,17 +12,19 @@ use foldhash::HashMap;
 use crate::profile::Module;
 
 /// The modules that are mapped now, and all that ever were.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ModuleMap {
     all: Vec<Module>,
+    /// Index of each module by its number in the dump.
     by_id: HashMap<u32, u32>,
-    /// First address to (address behind the last, index).
+    /// From the first address of a mapping to the address after its last, and the module's index.
     mapped: BTreeMap<u64, (u64, u32)>,
 }
 
 impl ModuleMap {
-    /// A module was mapped; whatever was at its addresses no longer is. Its index.
-    pub(super) fn appeared(&mut self, module: &record::Module<'_>) -> u32 {
+    /// A module was mapped: a module that was at its addresses before no longer is. Returns its
+    /// index.
+    pub(super) fn add(&mut self, module: &record::Module<'_>) -> u32 {
         let index = self.all.len() as u32;
         self.all.push(Module {
             path: PathBuf::from(OsStr::from_bytes(module.path)),
@@ -43,23 +46,24 @@ impl ModuleMap {
         index
     }
 
-    /// A module was unmapped.
-    pub(super) fn vanished(&mut self, id: u32) {
+    /// The module with this number was unmapped.
+    pub(super) fn remove(&mut self, id: u32) {
         let Some(index) = self.by_id.get(&id).copied() else { return };
         let Some(module) = self.all.get(index as usize) else { return };
-        // What is there now may be another one, which has taken its place before this was said.
+        // The recorder may say that the next module at these addresses was mapped before it says
+        // that this one was unmapped.
         if self.mapped.get(&module.start).is_some_and(|(_, mapped)| *mapped == index) {
             self.mapped.remove(&module.start);
         }
     }
 
-    /// The module at this address.
+    /// Returns the index of the module that contains the address.
     pub(super) fn find(&self, pc: u64) -> Option<u32> {
         let (_, (end, index)) = self.mapped.range(..=pc).next_back()?;
         (pc < *end).then_some(*index)
     }
 
-    /// All modules that ever were, in the order of their indices.
+    /// Returns all modules that were ever mapped, by index.
     pub(super) fn into_all(self) -> Vec<Module> {
         self.all
     }
@@ -76,18 +80,18 @@ mod tests {
     #[test]
     fn the_newest_mapping_of_an_address_wins() {
         let mut map = ModuleMap::default();
-        map.appeared(&module(1, 100, 200));
-        map.appeared(&module(2, 200, 300));
+        map.add(&module(1, 100, 200));
+        map.add(&module(2, 200, 300));
         assert_eq!(
             (map.find(99), map.find(100), map.find(199), map.find(200)),
             (None, Some(0), Some(0), Some(1))
         );
-        map.appeared(&module(3, 150, 250));
+        map.add(&module(3, 150, 250));
         assert_eq!((map.find(120), map.find(150), map.find(260)), (None, Some(2), None));
-        map.vanished(3);
+        map.remove(3);
         assert_eq!(map.find(200), None);
-        map.appeared(&module(4, 150, 250));
-        map.vanished(3);
+        map.add(&module(4, 150, 250));
+        map.remove(3);
         assert_eq!(map.find(200), Some(3));
         assert_eq!(map.into_all().len(), 4);
     }

@@ -412,7 +412,7 @@ fn unresolved_frame(pc: u64) -> SymbolFrame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::Node;
+    use crate::profile::CallNode;
 
     #[test]
     fn the_call_tree_is_traversed_from_callers_to_callees() {
@@ -444,8 +444,8 @@ mod tests {
                 Module { path: path.clone(), build_id: build_id.to_vec(), bias: 0, start: 0, end: 1 << 30 };
             let mut profile = Profile { modules: vec![file], ..Profile::default() };
             profile.process.started_unix_ns = started_unix_ns;
-            profile.nodes = vec![Node::default(); StackId::FIRST.0 as usize];
-            profile.nodes.push(Node { pc: 0x1000, module, ..Node::default() });
+            profile.nodes = vec![CallNode::default(); StackId::FIRST.0 as usize];
+            profile.nodes.push(CallNode { pc: 0x1000, module, ..CallNode::default() });
             Stacks::resolve(&profile, SymbolizeOptions::default(), &|_, _| {}).expect("no wrong build").hints
         };
         let doubt = |hints: Vec<String>| hints.iter().any(|hint| hint.contains("if it was rebuilt"));

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use cargo_metadata::{Artifact, BuildScript, Message, MetadataCommand, Package, PackageId, TargetKind};
 
 use super::CargoArgs;
-use crate::load::plain;
+use crate::io_error::plain;
 use crate::names::own_crates::EVENT_PACKAGES;
 
 /// A program that cargo has built.

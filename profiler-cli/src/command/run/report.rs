@@ -18,7 +18,7 @@ use crate::command::flamegraph::default_svg_path;
 use crate::command::input::LoadedDump;
 use crate::command::output::{Audience, DEFAULT_TOP, write_file};
 use crate::command::sources::SourceFiles;
-use crate::load::writer_of;
+use crate::dumps::open::writer_of;
 use crate::names::evidence::KeptEvidence;
 use crate::render::lines_text::Shape;
 use crate::render::{flame_svg, leaks_text, lines_text, summary_text};
@@ -31,7 +31,8 @@ use crate::units::Safe;
 /// # Errors
 /// If the dump cannot be read, or if stderr or the flamegraph cannot be written.
 pub(super) fn print_report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), Failure> {
-    let of_program = |dump: &&PathBuf| matches!(writer_of(dump), Ok(Some((writer, _))) if writer == pid);
+    let of_program =
+        |dump: &&PathBuf| writer_of(dump).is_ok_and(|writer| writer.is_some_and(|writer| writer.pid == pid));
     let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
     let options = recording.symbols.options();

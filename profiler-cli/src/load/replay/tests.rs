@@ -1,6 +1,8 @@
 //! Replays of hand-made records.
 
 use super::*;
+use crate::load::observers::marks::MAX_MARKS;
+use crate::profile::StackStats;
 use alloc_dump::trailer::EndReason;
 
 const MAIN: StackId = StackId(3);
@@ -13,7 +15,7 @@ fn replay(from_first_event: bool, records: &[Record<'_>]) -> Profile {
 
 fn replay_of(selected: Option<&[u32]>, from_first_event: bool, records: &[Record<'_>]) -> Profile {
     let selected = selected.map(|ids| ids.iter().copied().collect());
-    let mut replay = Replay::new(Header { session: [0; 16], created_unix_ns: 0 }, selected);
+    let mut replay = Replay::new(&Header { session: [0; 16], created_unix_ns: 0 }, selected);
     replay.record(&Record::Process(record::Process { from_first_event, ..record::Process::default() }));
     for (id, parent) in [(MAIN, StackId::ROOT), (LEAF, MAIN), (OTHER, MAIN)] {
         replay.record(&Record::Node { id, parent, pc: u64::from(id.0) });
@@ -81,25 +83,25 @@ fn an_address_may_be_reused_in_the_middle_of_a_realloc() {
 }
 
 #[test]
-fn temporary_means_freed_by_the_threads_next_event() {
+fn a_block_is_temporary_if_the_next_event_of_its_thread_frees_it() {
     let profile = replay(
         true,
         &[
             Record::Thread { id: 1 },
             alloc(1, 10, LEAF),
-            // Another thread's events do not count.
+            // Events of another thread do not count.
             Record::Thread { id: 2 },
             alloc(2, 20, LEAF),
             Record::Thread { id: 1 },
             free(1, MAIN),
-            // Not the next event: something was allocated in between.
+            // Not temporary: the thread has allocated another block in between.
             alloc(3, 30, LEAF),
             alloc(4, 40, OTHER),
             free(3, MAIN),
-            // Not an allocation's next event: a realloc is one.
+            // Not temporary: the event before is a realloc, not an allocation.
             Record::Realloc { old: 4, old_size: None, new: 5, size: 50, stack: OTHER },
             free(5, MAIN),
-            // Freed by another thread: it is not the next event of its own.
+            // Not temporary: another thread frees the block.
             Record::Thread { id: 2 },
             alloc(6, 60, LEAF),
             Record::Thread { id: 1 },
@@ -111,7 +113,7 @@ fn temporary_means_freed_by_the_threads_next_event() {
 }
 
 #[test]
-fn stacks_hold_what_the_selected_threads_allocated_and_totals_are_the_processs() {
+fn stacks_hold_the_blocks_of_selected_threads_and_totals_those_of_the_process() {
     let records = [
         Record::Thread { id: 1 },
         alloc(1, 100, LEAF),
@@ -128,7 +130,8 @@ fn stacks_hold_what_the_selected_threads_allocated_and_totals_are_the_processs()
         assert_eq!(profile.totals, all.totals);
         assert!(profile.trust.exact());
     }
-    // 107, 1107, 1137, 1130, 1140: the maximum is the last one, which only the second thread has blocks at.
+    // Live: 100, 107, 1107, 1137, 1130, 1140. At the peak, the last value, only the second thread
+    // has blocks.
     assert_eq!((all.totals.peak_bytes, all.totals.stacks), (1140, 3));
     let held = |profile: &Profile, stack| {
         let stats = stats(profile, stack);
@@ -137,12 +140,12 @@ fn stacks_hold_what_the_selected_threads_allocated_and_totals_are_the_processs()
     assert_eq!(held(&first, LEAF), (0, 0, 0, 100, 0));
     assert_eq!(held(&second, LEAF), (1010, 1010, 2, 1010, 0));
     assert_eq!(held(&second, MAIN), (130, 130, 1, 130, 107));
-    // What the second thread freed is not the first one's any more, and never was the second's.
+    // The block that the second thread freed belonged to the first thread.
     assert_eq!((held(&first, OTHER), held(&second, OTHER)), ((0, 0, 0, 7, 0), (0, 0, 0, 0, 0)));
 }
 
 #[test]
-fn another_threads_block_at_an_address_whose_free_was_lost() {
+fn a_block_at_an_address_whose_free_was_lost_is_not_temporary() {
     let records = [
         Record::Thread { id: 1 },
         alloc(1, 100, LEAF),
@@ -152,14 +155,15 @@ fn another_threads_block_at_an_address_whose_free_was_lost() {
         free(1, MAIN),
     ];
     let (first, all) = (replay_of(Some(&[1]), true, &records), replay(true, &records));
-    // It is not the block that this thread has allocated just before.
+    // The freed block is not the one that this thread has just allocated.
     assert_eq!((first.totals, first.totals.temporary), (all.totals, 0));
     assert_eq!((stats(&first, LEAF).live_bytes, stats(&first, MAIN).freed), (0, 50));
 }
 
-/// The worker gets the address again that it has just freed; for the thread that allocated there before it is another block.
+/// Thread 2 frees the block of thread 1 and gets its address again. For thread 1, the block at that
+/// address is another one than it has allocated.
 #[test]
-fn temporary_is_a_block_and_not_an_address() {
+fn a_block_of_another_thread_at_the_same_address_is_not_temporary() {
     let profile = replay(
         true,
         &[
@@ -176,7 +180,7 @@ fn temporary_is_a_block_and_not_an_address() {
 }
 
 #[test]
-fn a_block_that_is_being_moved_at_the_end_hides_no_other() {
+fn a_block_in_the_middle_of_a_realloc_at_the_end_hides_no_other() {
     let records = [
         Record::Time { us: 5 },
         Record::Thread { id: 1 },
@@ -193,7 +197,7 @@ fn a_block_that_is_being_moved_at_the_end_hides_no_other() {
 }
 
 #[test]
-fn frames_belong_to_the_module_that_came_next_at_their_address() {
+fn a_node_belongs_to_the_module_that_came_next_at_its_address() {
     let module =
         |id, start, end| Record::Module(record::Module { id, start, end, ..record::Module::default() });
     let node = |id, pc| Record::Node { id: StackId(id), parent: MAIN, pc };
@@ -201,7 +205,8 @@ fn frames_belong_to_the_module_that_came_next_at_their_address() {
         node(6, 150),
         module(1, 100, 200),
         node(7, 160),
-        // Another one takes its place, which may be said before the first is said to have gone.
+        // Another module takes its addresses. The dump may say so before it says that the first is
+        // gone.
         module(2, 100, 200),
         Record::ModuleEnd { id: 1 },
         node(8, 160),
@@ -214,7 +219,7 @@ fn frames_belong_to_the_module_that_came_next_at_their_address() {
 }
 
 #[test]
-fn what_is_older_than_the_recording_is_counted_apart() {
+fn blocks_older_than_the_recording_are_counted_apart() {
     let records = [
         Record::Dealloc { addr: 1, size: Some(100), stack: LEAF },
         Record::Realloc { old: 2, old_size: Some(30), new: 3, size: 50, stack: LEAF },
@@ -223,7 +228,7 @@ fn what_is_older_than_the_recording_is_counted_apart() {
     assert_eq!((late.totals.foreign_frees, late.totals.foreign_bytes), (2, 130));
     assert_eq!((late.totals.freed_bytes, late.totals.live_bytes), (130, 50));
     assert!(late.trust.exact());
-    // In a recording that saw everything from the start this cannot be.
+    // In a recording that began with the first event such frees are contradictions.
     let whole = replay(true, &records);
     assert_eq!((whole.trust.inconsistent_events, whole.trust.exact()), (2, false));
 }
@@ -243,14 +248,15 @@ fn contradictions_are_counted_and_survived() {
         ],
     );
     assert_eq!(profile.totals.live_bytes, 20 + 5 + 1);
-    // The block under the reused address, the unknown free, two impossible nodes, the realloc of nothing.
+    // The block under the reused address, the unknown free, two impossible nodes, the realloc of
+    // nothing.
     assert_eq!(profile.trust.inconsistent_events, 5);
-    assert_eq!(profile.nodes.len(), 6, "a number that was not paid for makes no room");
+    assert_eq!(profile.nodes.len(), 6, "an id whose nodes are not in the file makes no room");
     assert_eq!(stats(&profile, StackId::NONE).live_bytes, 5);
 }
 
 #[test]
-fn stacks_that_were_cut_off_are_counted_by_event() {
+fn truncated_stacks_are_counted_by_event() {
     let cut = StackId(6);
     let profile = replay(
         true,
@@ -266,20 +272,11 @@ fn stacks_that_were_cut_off_are_counted_by_event() {
 }
 
 #[test]
-fn marks_that_are_too_many_are_no_contradiction() {
+fn too_many_marks_are_no_contradiction() {
     let mut records = vec![Record::MarkName { id: 1, name: b"round" }];
-    records.extend(std::iter::repeat_n(Record::Mark { id: 1 }, MOST_MARKS + 3));
+    records.extend(std::iter::repeat_n(Record::Mark { id: 1 }, MAX_MARKS + 3));
     let profile = replay(true, &records);
-    assert_eq!((profile.marks.len(), profile.marks_dropped), (MOST_MARKS, 3));
+    assert_eq!((profile.marks.len(), profile.marks_dropped), (MAX_MARKS, 3));
     assert!(profile.trust.exact());
     assert_eq!(replay(true, &[Record::Mark { id: 7 }]).trust.inconsistent_events, 1);
-}
-
-#[test]
-fn sizes_fall_into_powers_of_two() {
-    for (size, class) in
-        [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (1024, 10), (1025, 11), (u64::MAX, 64)]
-    {
-        assert_eq!(size_class(size), class, "{size}");
-    }
 }

@@ -1,0 +1,163 @@
+//! Compresses a finished dump in its place: the same records in fewer bytes.
+//!
+//! The new file is written beside the dump, read back, and only then renamed over it. The dump
+//! stays as it was until that rename, so an error or an interruption at any moment loses nothing.
+
+use std::fs::{File, Metadata};
+use std::io::{self, BufWriter, Read};
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use alloc_dump::compress::{CompressError, Contents, LEVEL, compress as compress_into};
+use alloc_dump::read::ReadError;
+use tempfile::NamedTempFile;
+
+use super::OnProgress;
+use super::open::DumpError;
+use crate::io_error::plain;
+
+/// What compressing a dump did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressOutcome {
+    /// The dump is smaller now.
+    Smaller {
+        /// Its bytes before.
+        before: u64,
+        /// Its bytes after.
+        after: u64,
+    },
+    /// The dump stays as it is: it was compressed before, or is so small that nothing is gained.
+    Unchanged,
+}
+
+/// Why a dump was not compressed. The dump is then as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum CompressDumpError {
+    /// The dump cannot be read. The message names its path.
+    #[error(transparent)]
+    Dump(DumpError),
+    /// A part of the dump is missing or damaged, or not yet written.
+    #[error(
+        "it is not complete, and a reader may still recover what it lacks; when its program has ended, \
+         `profiler-cli summary` says more"
+    )]
+    Incomplete,
+    /// A newer release wrote the dump.
+    #[error("a newer release wrote it; use the profiler-cli of that release")]
+    NewerVersion,
+    /// Another process wrote to the dump while it was being compressed.
+    #[error("it was changed meanwhile")]
+    Changed,
+    /// The compressed file does not read back as the same records.
+    #[error("what was written reads differently; please report this")]
+    Different,
+    /// The stop flag was set.
+    #[error("interrupted")]
+    Stopped,
+    /// Reading or writing failed.
+    #[error("{}", plain(.0))]
+    Io(io::Error),
+}
+
+/// Compresses the dump at `path` in its place, unless `stop` is set before that is done.
+///
+/// # Errors
+/// See [`CompressDumpError`]; the dump is then as it was.
+pub fn compress_dump(
+    path: &Path,
+    stop: &AtomicBool,
+    progress: OnProgress<'_>,
+) -> Result<CompressOutcome, CompressDumpError> {
+    let open_error = |cause| CompressDumpError::Dump(DumpError::opening(path)(cause));
+    // A link stays a link: the file that it names is replaced.
+    let target = path.canonicalize().map_err(open_error)?;
+    let before = std::fs::metadata(&target).map_err(open_error)?;
+    match before.file_type() {
+        kind if kind.is_file() => {}
+        kind if kind.is_dir() => return Err(open_error(io::Error::from(io::ErrorKind::IsADirectory))),
+        // Reading a pipe would consume its content, which nobody could restore.
+        _ => return Err(open_error(io::Error::other("not a regular file"))),
+    }
+    let file = File::open(&target).map_err(open_error)?;
+    let folder = target.parent().unwrap_or(Path::new("/"));
+    let smaller = create_beside(&target, folder).map_err(CompressDumpError::Io)?;
+    let error_of = |error| match stop.load(Ordering::Relaxed) {
+        true => CompressDumpError::Stopped,
+        false => compress_dump_error(error, path),
+    };
+    let input = InterruptibleFile { file, done: 0, size: before.len(), progress: &mut *progress, stop };
+    let done = compress_into(input, BufWriter::new(smaller.as_file()), LEVEL).map_err(error_of)?;
+    if done.frames == 0 || done.bytes >= before.len() {
+        return Ok(CompressOutcome::Unchanged);
+    }
+    let file = smaller.reopen().map_err(CompressDumpError::Io)?;
+    let written = InterruptibleFile { file, done: 0, size: done.bytes, progress, stop };
+    let written = Contents::of(written).map_err(|error| error_of(CompressError::Read(error)))?;
+    if written != Some(done.contents) {
+        return Err(CompressDumpError::Different);
+    }
+    copy_owner_and_mode(&smaller, &before).map_err(CompressDumpError::Io)?;
+    let now = std::fs::metadata(&target).map_err(CompressDumpError::Io)?;
+    if version_of(&now) != version_of(&before) {
+        return Err(CompressDumpError::Changed);
+    }
+    smaller.persist(&target).map_err(|error| CompressDumpError::Io(error.error))?;
+    Ok(CompressOutcome::Smaller { before: before.len(), after: done.bytes })
+}
+
+/// Creates a temporary file in the same folder, which only its owner can read. Dropping it removes
+/// it.
+fn create_beside(target: &Path, folder: &Path) -> io::Result<NamedTempFile> {
+    let mut prefix = std::ffi::OsString::from(".");
+    prefix.push(target.file_name().unwrap_or_default());
+    prefix.push(".");
+    tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(folder)
+}
+
+/// Gives the new file the owner and the permissions of the old one.
+fn copy_owner_and_mode(new: &NamedTempFile, old: &Metadata) -> io::Result<()> {
+    let own = new.as_file().metadata()?;
+    if (own.uid(), own.gid()) != (old.uid(), old.gid()) {
+        fchown(new.as_file(), Some(old.uid()), Some(old.gid()))?;
+    }
+    new.as_file().set_permissions(old.permissions())
+}
+
+/// Returns a value that changes when the file is written to, or when another file takes its path.
+fn version_of(metadata: &Metadata) -> (u64, u64, u64, i64, i64) {
+    (metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec())
+}
+
+fn compress_dump_error(error: CompressError, path: &Path) -> CompressDumpError {
+    match error {
+        CompressError::Read(ReadError::Io(error)) | CompressError::Write(error) => {
+            CompressDumpError::Io(error)
+        }
+        CompressError::Read(cause) => CompressDumpError::Dump(DumpError::reading(path)(cause)),
+        CompressError::Incomplete => CompressDumpError::Incomplete,
+        CompressError::NewerVersion => CompressDumpError::NewerVersion,
+        other => CompressDumpError::Io(io::Error::other(other)),
+    }
+}
+
+/// A file that reports how much of it was read. Reading fails as soon as the stop flag is set.
+struct InterruptibleFile<'a> {
+    file: File,
+    done: u64,
+    size: u64,
+    progress: OnProgress<'a>,
+    stop: &'a AtomicBool,
+}
+
+impl Read for InterruptibleFile<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("interrupted"));
+        }
+        let got = self.file.read(into)?;
+        self.done += got as u64;
+        (self.progress)(self.done, self.size);
+        Ok(got)
+    }
+}

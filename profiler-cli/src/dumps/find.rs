@@ -1,0 +1,74 @@
+//! Finds the dumps that a run of a program has written. In: the name pattern that the run gave to
+//! its recorders, in which each `%p` stands for a process id. Out: paths.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::open::writer_of;
+use crate::io_error::plain;
+
+/// Whether the name contains the process id, so that each process of a run writes a file of its
+/// own.
+pub fn has_pid_placeholder(pattern: &Path) -> bool {
+    pattern.as_os_str().as_bytes().windows(2).any(|pair| pair == b"%p")
+}
+
+/// Returns the dumps whose name fits the pattern and whose process was started with this run token,
+/// sorted by path.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn dumps_of_run(pattern: &Path, token: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let mut dumps = files_that_fit(pattern)?;
+    dumps.retain(|path| {
+        writer_of(path).is_ok_and(|writer| writer.is_some_and(|writer| writer.run_token == token.as_bytes()))
+    });
+    dumps.sort();
+    Ok(dumps)
+}
+
+/// Files whose name fits the pattern, with any process id in it.
+fn files_that_fit(pattern: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !has_pid_placeholder(pattern) {
+        return Ok(if pattern.is_file() { vec![pattern.to_owned()] } else { Vec::new() });
+    }
+    let folder = pattern.parent().unwrap_or(Path::new("/"));
+    let name = pattern.file_name().unwrap_or_default().as_bytes();
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        anyhow::anyhow!("cannot look for dumps in {}: {}", folder.display(), plain(&error))
+    })?;
+    for entry in entries.flatten() {
+        if fits(name, entry.file_name().as_bytes()) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a file name is the pattern with digits for each `%p`.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    let Some(at) = pattern.windows(2).position(|pair| pair == b"%p") else { return pattern == name };
+    let Some(rest) = name.strip_prefix(&pattern[..at]) else { return false };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count().min(MAX_PID_DIGITS);
+    // The part of the pattern after `%p` may itself begin with a digit: `x%p2` fits `x172`.
+    (1..=digits).any(|digits| fits(&pattern[at + 2..], &rest[digits..]))
+}
+
+const MAX_PID_DIGITS: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_fits_with_digits_for_each_placeholder() {
+        assert!(fits(b"a.%p.alloc", b"a.17.alloc") && fits(b"x", b"x") && fits(b"%p-%p", b"1-22"));
+        assert!(fits(b"x%p2.alloc", b"x172.alloc") && fits(b"%p%p", b"1717"));
+        assert!(
+            !fits(b"a.%p.alloc", b"a..alloc")
+                && !fits(b"a.%p.alloc", b"a.17.alloc.tail")
+                && !fits(b"%p", b"x1")
+        );
+    }
+}

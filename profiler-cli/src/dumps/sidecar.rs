@@ -1,0 +1,107 @@
+//! The sidecar of a dump, `DUMP.tail`, which holds everything that was recorded and is not yet in
+//! the dump. In: the path of the dump. Out: the sidecar's bytes, or the frames that the dump lacks.
+//!
+//! Reading a sidecar never changes it. [`remove_sidecar`] is for those who have put its content
+//! elsewhere, or replace the dump.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use alloc_dump::header::Header;
+use alloc_dump::layout::{SIDECAR_HEADER_LEN, SIDECAR_SUFFIX};
+use alloc_dump::sidecar::{COMMITS_OFFSET, MAX_RINGS, RING_LEN, RINGS_START, Sidecar, is_memory_path};
+
+use crate::io_error::plain;
+
+/// What the sidecar of a dump holds and the dump lacks.
+pub(crate) struct SidecarRest {
+    /// A dump of its own: a header, then frames numbered from 0.
+    pub(crate) dump: Vec<u8>,
+    /// Frames that belong between the end of the dump and the sidecar, and are in neither. Includes
+    /// thread rings that the recorder could not keep in the sidecar.
+    pub(crate) missing_frames: u64,
+    /// Bytes of the frames in `dump`.
+    pub(crate) payload_bytes: u64,
+    /// The text of the error at which the recording stopped; `None` if no error stopped it.
+    pub(crate) stopped: Option<String>,
+}
+
+impl SidecarRest {
+    /// Reads the rest of the dump at `path`, whose next frame has the number `next_seq`. `None` if
+    /// the dump has no sidecar.
+    pub(crate) fn read(path: &Path, header: &Header, next_seq: u32) -> Option<SidecarRest> {
+        let bytes = read_sidecar(path, &header.session)?;
+        let sidecar = Sidecar::parse(&bytes, &header.session)?;
+        // NOTE: the process may append frames to the dump after the reader has reached its end. These
+        // frames are not lost, but they count as missing, because this sidecar begins after them.
+        let frames = sidecar.frames(next_seq, 0);
+        let stopped =
+            (sidecar.stopped_errno != 0).then(|| plain(&io::Error::from_raw_os_error(sidecar.stopped_errno)));
+        let missing_frames = u64::from(sidecar.missing_frames(next_seq)) + sidecar.unprotected;
+        let payload_bytes = frames.len() as u64;
+        let mut dump = header.encode().to_vec();
+        dump.extend_from_slice(&frames);
+        Some(SidecarRest { dump, missing_frames, payload_bytes, stopped })
+    }
+}
+
+/// Returns the bytes of the sidecar of the dump at `path`. `None` if there is no sidecar of this
+/// session.
+///
+/// The process may still drain its thread rings while the sidecar is read. Each drain raises the
+/// count of commits, so the bytes are of one moment if the count is the same after reading. Else
+/// the sidecar is read again, at most [`MAX_READINGS`] times.
+pub(crate) fn read_sidecar(path: &Path, session: &[u8; 16]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for _ in 0..MAX_READINGS {
+        bytes.clear();
+        let mut file = File::open(sidecar_path(path)).ok()?;
+        (&mut file).take(MAX_SIDECAR).read_to_end(&mut bytes).ok()?;
+        let mut again = vec![0; SIDECAR_HEADER_LEN];
+        file.seek(SeekFrom::Start(0)).ok()?;
+        let is_unchanged = file.read_exact(&mut again).is_ok()
+            && again[COMMITS_OFFSET..COMMITS_OFFSET + 8] == *bytes.get(COMMITS_OFFSET..COMMITS_OFFSET + 8)?;
+        Sidecar::parse(&bytes, session)?;
+        if is_unchanged {
+            break;
+        }
+    }
+    Some(bytes)
+}
+
+/// A process may drain faster than this machine reads; the reader does not wait for it for ever.
+const MAX_READINGS: u32 = 10;
+/// No recorder makes a longer sidecar.
+const MAX_SIDECAR: u64 = (RINGS_START + MAX_RINGS * RING_LEN) as u64;
+
+/// Returns the path of the sidecar of the dump at `path`.
+pub(crate) fn sidecar_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(SIDECAR_SUFFIX);
+    PathBuf::from(name)
+}
+
+/// Whether the dump at `path` has a link for a sidecar, but the file that the link names is gone:
+/// the sidecar was in the memory of the machine that recorded.
+pub(crate) fn is_sidecar_gone(path: &Path) -> bool {
+    let link = sidecar_path(path);
+    link.is_symlink() && !link.exists()
+}
+
+/// Removes the sidecar at this path. If it is a link that a recorder made, removes the file that the
+/// link names as well.
+///
+/// # Errors
+/// If there is no such file, or it cannot be removed.
+pub(crate) fn remove_sidecar(path: &Path) -> io::Result<()> {
+    let target = std::fs::read_link(path).ok();
+    std::fs::remove_file(path)?;
+    // Somebody else may have put a link there: only a path that recorders use is followed.
+    if let Some(target) = target.filter(|target| is_memory_path(target.as_os_str().as_bytes())) {
+        // It may have been removed already.
+        let _ = std::fs::remove_file(target);
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! How an error of the operating system reads in a message of this program.
+
+use std::io;
+
+/// Returns the text of an I/O error without the ` (os error N)` that Rust appends.
+pub(crate) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,417 @@
+//! The live set: which blocks are live, and what one heap event does to them.
+//!
+//! In: the heap records of a dump, in order. Out: for each completed event a [`HeapEvent`], which
+//! says what was added and what was removed. Observers compute everything else from those.
+//!
+//! Nothing in the file is trusted. An event that contradicts the live set is counted, and changes
+//! the set in the way that the record says. Sums wrap, so that even in a dump that lies every byte
+//! that was added can be taken away again. Memory follows live blocks, never events.
+
+use std::num::NonZeroU64;
+
+use alloc_dump::layout::StackId;
+use foldhash::HashMap;
+
+use super::observers::lines::ContextId;
+
+/// A block that is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LiveBlock {
+    /// Bytes, as the program asked for them.
+    pub(super) size: u64,
+    /// The stack that gave the block its present size; [`UNSELECTED`] if that thread is not
+    /// selected.
+    pub(super) stack: StackId,
+    /// The annotated lines at which the block got its present size.
+    pub(super) context: ContextId,
+    /// When the block was allocated, in microseconds. A realloc keeps this time.
+    pub(super) born_us: u64,
+    /// Number of the event that gave the block its present size.
+    event: u64,
+}
+
+/// Stands for the stack of a block of a thread that is not selected. Such a block is part of the
+/// totals of the process only. No node has this id, so a table of stacks has no row for it.
+pub(super) const UNSELECTED: StackId = StackId(u32::MAX - 1);
+
+/// To whom a new block belongs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockOwner {
+    pub(super) stack: StackId,
+    pub(super) context: ContextId,
+}
+
+impl BlockOwner {
+    /// The owner of every block of a thread that is not selected.
+    pub(super) const UNSELECTED: BlockOwner = BlockOwner { stack: UNSELECTED, context: ContextId::NONE };
+}
+
+/// A thread of the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ThreadRef {
+    /// Its number in the dump.
+    pub(super) id: u32,
+    /// Its index in the order in which threads appear.
+    pub(super) index: usize,
+    /// Whether stacks and lines count the events of this thread.
+    pub(super) is_selected: bool,
+}
+
+/// Where and when an event happens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EventOrigin {
+    pub(super) us: u64,
+    pub(super) thread: ThreadRef,
+    pub(super) stack: StackId,
+}
+
+/// The kind of a heap event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EventKind {
+    /// `alloc` or `alloc_zeroed`.
+    Alloc,
+    /// `dealloc`.
+    Dealloc,
+    /// `realloc` that succeeded: one event, which frees the old size and allocates the new one.
+    Realloc,
+}
+
+/// A completed heap event, and what it did to the live set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeapEvent {
+    pub(super) kind: EventKind,
+    /// Number of the event, from 1.
+    pub(super) number: u64,
+    /// Time, thread and stack.
+    pub(super) origin: EventOrigin,
+    /// Bytes allocated: the new size of an alloc or a realloc.
+    pub(super) allocated: u64,
+    /// Bytes freed: the old size of a dealloc or a realloc, as far as it is known.
+    pub(super) freed: u64,
+    /// The block that is live from now on.
+    pub(super) added: Option<LiveBlock>,
+    /// The block that was freed or reallocated; `None` if the dump has no allocation of it.
+    pub(super) removed: Option<LiveBlock>,
+    /// Whether `removed` was allocated by the event before, among the events of this thread.
+    pub(super) is_temporary: bool,
+    /// Whether the process now holds more bytes than ever before.
+    pub(super) is_peak: bool,
+}
+
+/// A live block at the address of a block that is added: its dealloc was lost, and it is live no
+/// more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LostBlock(pub(super) LiveBlock);
+
+/// The most bytes that were ever live.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HeapPeak {
+    pub(super) bytes: u64,
+    /// Blocks that were live at the first instant of the peak.
+    pub(super) blocks: u64,
+    /// That instant, in microseconds.
+    pub(super) us: u64,
+}
+
+/// All live blocks of the process, whichever threads are selected.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heap {
+    blocks: HashMap<u64, LiveBlock>,
+    /// By [`ThreadRef::index`].
+    threads: Vec<ThreadHeap>,
+    /// Live bytes, those of blocks in the middle of a realloc included.
+    live_bytes: u64,
+    live_blocks: u64,
+    peak: HeapPeak,
+    events: u64,
+    /// Whether the dump has every event from the first one on. If so, a block without an allocation
+    /// is a contradiction; if not, the block is older than the recording.
+    pub(super) from_first_event: bool,
+    /// Events that contradict the live set.
+    contradictions: u64,
+    foreign_frees: u64,
+    foreign_bytes: u64,
+}
+
+/// What the heap remembers for each thread.
+#[derive(Clone, Debug, Default)]
+struct ThreadHeap {
+    /// Number of the thread's last event, if that was an alloc. NOTE: the block's address would not
+    /// do, because by now the address may hold a block of another thread.
+    just_allocated: Option<NonZeroU64>,
+    /// Blocks whose realloc has begun and not ended, innermost last.
+    moving: Vec<MovingBlock>,
+}
+
+/// A block between the two halves of a realloc. Another block may be at its address meanwhile.
+#[derive(Clone, Copy, Debug)]
+enum MovingBlock {
+    /// A block of the live set, and its old address.
+    Live(u64, LiveBlock),
+    /// A block that the dump has not seen before; its size, if the record has it.
+    Unknown(Option<u64>),
+}
+
+impl Heap {
+    /// Makes room for one more thread.
+    pub(super) fn add_thread(&mut self) {
+        self.threads.push(ThreadHeap::default());
+    }
+
+    /// Live bytes of the process.
+    #[inline]
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Number of live blocks of the process.
+    pub(super) fn live_blocks(&self) -> u64 {
+        self.live_blocks
+    }
+
+    /// The most bytes that were ever live.
+    pub(super) fn peak(&self) -> HeapPeak {
+        self.peak
+    }
+
+    /// Number of events that contradict the live set.
+    pub(super) fn contradictions(&self) -> u64 {
+        self.contradictions
+    }
+
+    /// Number of frees of blocks that are older than the recording, and the bytes of those blocks.
+    pub(super) fn foreign(&self) -> (u64, u64) {
+        (self.foreign_frees, self.foreign_bytes)
+    }
+
+    /// All live blocks with their addresses, in no order. A block in the middle of a realloc comes
+    /// with its old address.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (u64, &LiveBlock)> {
+        let moving =
+            self.threads.iter().flat_map(|thread| &thread.moving).filter_map(|moving| match moving {
+                MovingBlock::Live(address, block) => Some((*address, block)),
+                MovingBlock::Unknown(_) => None,
+            });
+        self.blocks.iter().map(|(address, block)| (*address, block)).chain(moving)
+    }
+
+    /// A block was allocated. Returns the event, and the live block that was at that address if
+    /// there was one.
+    #[inline]
+    pub(super) fn alloc(
+        &mut self,
+        origin: EventOrigin,
+        owner: BlockOwner,
+        address: u64,
+        size: u64,
+    ) -> (HeapEvent, Option<LostBlock>) {
+        let size = self.plausible(size);
+        self.events += 1;
+        let number = self.events;
+        if let Some(thread) = self.threads.get_mut(origin.thread.index) {
+            thread.just_allocated = NonZeroU64::new(number);
+        }
+        let block = new_block(owner, size, origin.us, number);
+        let lost = self.add_live(address, block);
+        let is_peak = self.note_peak(origin.us);
+        let event = HeapEvent {
+            kind: EventKind::Alloc,
+            number,
+            origin,
+            allocated: size,
+            freed: 0,
+            added: Some(block),
+            removed: None,
+            is_temporary: false,
+            is_peak,
+        };
+        (event, lost)
+    }
+
+    /// A block is freed. `recorded` is its size if the record has one.
+    #[inline]
+    pub(super) fn dealloc(&mut self, origin: EventOrigin, address: u64, recorded: Option<u64>) -> HeapEvent {
+        self.events += 1;
+        let removed = self.blocks.remove(&address);
+        if let Some(block) = removed {
+            self.subtract(&block);
+        }
+        let freed = self.freed_bytes(removed, recorded);
+        let last = self.threads.get_mut(origin.thread.index).and_then(|thread| thread.just_allocated.take());
+        HeapEvent {
+            kind: EventKind::Dealloc,
+            number: self.events,
+            origin,
+            allocated: 0,
+            freed,
+            added: None,
+            removed,
+            is_temporary: removed.is_some_and(|block| last == NonZeroU64::new(block.event)),
+            is_peak: false,
+        }
+    }
+
+    /// A block got another size, and no event of another thread came in between. Returns what
+    /// [`alloc`](Heap::alloc) does.
+    #[inline]
+    pub(super) fn realloc(
+        &mut self,
+        origin: EventOrigin,
+        owner: BlockOwner,
+        (old, recorded): (u64, Option<u64>),
+        (new, size): (u64, u64),
+    ) -> (HeapEvent, Option<LostBlock>) {
+        let removed = self.blocks.remove(&old);
+        self.complete_realloc(origin, owner, (removed, recorded), (new, size))
+    }
+
+    /// A realloc begins: from now on another thread may get the block's address.
+    pub(super) fn begin_realloc(&mut self, thread: ThreadRef, old: u64, recorded: Option<u64>) {
+        let moving = match self.blocks.remove(&old) {
+            Some(block) => MovingBlock::Live(old, block),
+            None => MovingBlock::Unknown(recorded),
+        };
+        if let Some(thread) = self.threads.get_mut(thread.index) {
+            thread.moving.push(moving);
+        }
+    }
+
+    /// The realloc that the thread began last has succeeded.
+    pub(super) fn end_realloc(
+        &mut self,
+        origin: EventOrigin,
+        owner: BlockOwner,
+        new: u64,
+        size: u64,
+    ) -> (HeapEvent, Option<LostBlock>) {
+        let before = match self.take_moving(origin.thread) {
+            Some(MovingBlock::Live(_, block)) => (Some(block), None),
+            Some(MovingBlock::Unknown(recorded)) => (None, recorded),
+            None => (None, None),
+        };
+        self.complete_realloc(origin, owner, before, (new, size))
+    }
+
+    /// The realloc that the thread began last has failed: the block is what it was.
+    pub(super) fn cancel_realloc(&mut self, thread: ThreadRef) {
+        if let Some(MovingBlock::Live(old, block)) = self.take_moving(thread) {
+            let overwritten = self.blocks.insert(old, block);
+            // The address was never free, so no other block can be there.
+            self.contradictions += u64::from(overwritten.is_some());
+        }
+    }
+
+    fn take_moving(&mut self, thread: ThreadRef) -> Option<MovingBlock> {
+        self.threads.get_mut(thread.index)?.moving.pop()
+    }
+
+    /// Ends a realloc whose old block is no longer in `blocks`, but still in the sums.
+    #[inline]
+    fn complete_realloc(
+        &mut self,
+        origin: EventOrigin,
+        owner: BlockOwner,
+        (removed, recorded): (Option<LiveBlock>, Option<u64>),
+        (new, size): (u64, u64),
+    ) -> (HeapEvent, Option<LostBlock>) {
+        let size = self.plausible(size);
+        self.events += 1;
+        if let Some(block) = removed {
+            self.subtract(&block);
+        }
+        let freed = self.freed_bytes(removed, recorded);
+        let born_us = removed.map_or(origin.us, |block| block.born_us);
+        if let Some(thread) = self.threads.get_mut(origin.thread.index) {
+            thread.just_allocated = None;
+        }
+        let block = new_block(owner, size, born_us, self.events);
+        let lost = self.add_live(new, block);
+        let is_peak = self.note_peak(origin.us);
+        let event = HeapEvent {
+            kind: EventKind::Realloc,
+            number: self.events,
+            origin,
+            allocated: size,
+            freed,
+            added: Some(block),
+            removed,
+            is_temporary: false,
+            is_peak,
+        };
+        (event, lost)
+    }
+
+    /// Adds a block, and returns the live block that was at its address.
+    #[inline]
+    fn add_live(&mut self, address: u64, block: LiveBlock) -> Option<LostBlock> {
+        let lost = self.blocks.insert(address, block);
+        if let Some(lost) = lost {
+            self.contradictions += 1;
+            self.subtract(&lost);
+        }
+        self.live_bytes = self.live_bytes.wrapping_add(block.size);
+        self.live_blocks += 1;
+        lost.map(LostBlock)
+    }
+
+    #[inline]
+    fn subtract(&mut self, block: &LiveBlock) {
+        self.live_bytes = self.live_bytes.wrapping_sub(block.size);
+        self.live_blocks -= 1;
+    }
+
+    /// Notes a new peak if there is one, and returns whether there is. The first instant of a peak
+    /// counts.
+    #[inline]
+    fn note_peak(&mut self, us: u64) -> bool {
+        let is_peak = self.live_bytes > self.peak.bytes;
+        if is_peak {
+            self.peak = HeapPeak { bytes: self.live_bytes, blocks: self.live_blocks, us };
+        }
+        is_peak
+    }
+
+    /// Returns the size if a block can have it. A size that no block can have is counted, and
+    /// becomes 0.
+    #[inline]
+    fn plausible(&mut self, size: u64) -> u64 {
+        if size <= MAX_SIZE {
+            return size;
+        }
+        self.contradictions += 1;
+        0
+    }
+
+    /// Returns the size of a block that was removed. A block that the live set does not have is
+    /// either older than the recording, or its allocation was lost: then `recorded` is all there
+    /// is.
+    #[inline]
+    fn freed_bytes(&mut self, block: Option<LiveBlock>, recorded: Option<u64>) -> u64 {
+        match block {
+            Some(block) => block.size,
+            None => self.freed_bytes_of_unknown(recorded.unwrap_or(0)),
+        }
+    }
+
+    #[cold]
+    fn freed_bytes_of_unknown(&mut self, recorded: u64) -> u64 {
+        if self.from_first_event {
+            self.contradictions += 1;
+        } else {
+            self.foreign_frees += 1;
+            self.foreign_bytes = self.foreign_bytes.saturating_add(recorded);
+        }
+        self.plausible(recorded)
+    }
+}
+
+#[inline]
+fn new_block(owner: BlockOwner, size: u64, born_us: u64, event: u64) -> LiveBlock {
+    LiveBlock { size, stack: owner.stack, context: owner.context, born_us, event }
+}
+
+/// No address space has room for a larger block.
+const MAX_SIZE: u64 = 1 << 57;
+
+#[cfg(test)]
+mod tests;

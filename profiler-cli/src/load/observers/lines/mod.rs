@@ -1,0 +1,111 @@
+//! What annotated functions report about their lines. In: the records of lines, and the heap events
+//! between them. Out: figures for every line that was reached, and when the functions ran.
+//!
+//! An event counts once for each annotated function that its thread runs: on the innermost
+//! activation of that function. So the increments of a function's lines add up to the change of the
+//! thread's heap over the outermost calls.
+//!
+//! Memory follows functions, lines and running activations, never events, and is bounded whatever a
+//! dump says.
+
+mod activations;
+mod contexts;
+mod table;
+mod usage;
+
+use alloc_dump::record::Record;
+
+use self::activations::{Activations, HeapChange, ProbeMoment};
+use self::usage::UsageReading;
+use super::{Moment, Observer, ReplayEnd};
+use crate::load::heap::{EventKind, Heap, HeapEvent, LiveBlock};
+use crate::profile::Profile;
+
+pub(in crate::load) use self::contexts::ContextId;
+
+/// The lines of all annotated functions.
+#[derive(Clone, Debug, Default)]
+pub(in crate::load) struct LinesObserver {
+    activations: Activations,
+    /// Records that name an unknown function or activation, or are too many.
+    contradictions: u64,
+}
+
+impl LinesObserver {
+    /// Returns the lines at which a thread allocates now.
+    #[inline]
+    pub(in crate::load) fn context_of(&mut self, thread_id: u32) -> ContextId {
+        if self.activations.is_empty() { ContextId::NONE } else { self.activations.context_of(thread_id) }
+    }
+}
+
+impl Observer for LinesObserver {
+    fn block_lost(&mut self, block: &LiveBlock) {
+        self.activations.contexts.remove(block.context, block.size);
+    }
+
+    #[inline]
+    fn event(&mut self, event: &HeapEvent, _heap: &Heap) {
+        if !self.activations.is_empty() {
+            // PERF: the copy leaves the original in registers. A reference to it in a call that is
+            // not inlined would have every event written to memory, 20 instructions each, whether
+            // lines are there or not.
+            let event = *event;
+            self.count(&event);
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, record: &Record<'_>, moment: &Moment<'_>) {
+        let (live, us) = (moment.heap.live_bytes(), moment.us);
+        let now = ProbeMoment { thread_id: moment.thread_id, us, live, counts: moment.is_selected };
+        let activations = &mut self.activations;
+        let is_sound = match *record {
+            Record::Function(function) => activations.define(&function),
+            Record::Enter { function, activation } => activations.enter(now, function, activation),
+            Record::Line { activation, line } => activations.reach(now, activation, line),
+            Record::Leave { activation, ended } => activations.leave(now, activation, ended),
+            Record::Usage { rss, minor_faults, major_faults } => {
+                activations.read_usage(now.thread_id, UsageReading::new(rss, minor_faults, major_faults))
+            }
+            _ => true,
+        };
+        self.contradictions += u64::from(!is_sound);
+    }
+
+    fn finish(mut self, end: &ReplayEnd<'_>, profile: &mut Profile) {
+        profile.trust.inconsistent_events += self.contradictions;
+        (profile.spans, profile.spans_dropped) = self.activations.take_spans(end.us);
+        profile.annotated = self.activations.finish(end.us, end.heap.live_bytes());
+    }
+}
+
+impl LinesObserver {
+    #[inline(never)]
+    fn count(&mut self, event: &HeapEvent) {
+        let contexts = &mut self.activations.contexts;
+        if let Some(block) = &event.removed {
+            contexts.remove(block.context, block.size);
+        }
+        if let Some(block) = &event.added {
+            contexts.add(block.context, block.size);
+        }
+        if event.is_peak {
+            contexts.pass_peak();
+        }
+        let thread = event.origin.thread;
+        if !thread.is_selected {
+            return;
+        }
+        if let Some(block) = event.removed.as_ref().filter(|_| event.is_temporary) {
+            contexts.count_temporary(block.context);
+        }
+        let blocks = match event.kind {
+            EventKind::Alloc => 1,
+            EventKind::Dealloc => -1,
+            EventKind::Realloc => 0,
+        };
+        let change = HeapChange { allocated: event.allocated, freed: event.freed, blocks };
+        self.activations.count_event(thread.id, change);
+    }
+}

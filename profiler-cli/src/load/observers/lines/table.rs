@@ -1,0 +1,120 @@
+//! The annotated functions, and the figures of those of their lines that were reached.
+
+use std::collections::BTreeMap;
+
+use alloc_dump::record::Function;
+use foldhash::HashMap;
+
+use super::contexts::ContextTotals;
+use crate::profile::{Annotated, AnnotatedLine};
+
+/// Functions and lines. A line is known by its index here.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LineTable {
+    functions: Vec<Annotated>,
+    /// Index of each function by its number in the dump.
+    function_of: HashMap<u32, usize>,
+    lines: Vec<CountedLine>,
+    /// Index of each line by its function's index and its number.
+    line_of: HashMap<(usize, u32), usize>,
+}
+
+/// A line of an annotated function.
+#[derive(Clone, Debug)]
+struct CountedLine {
+    function: usize,
+    number: u32,
+    figures: AnnotatedLine,
+    /// Whether a selected thread was there.
+    is_counted: bool,
+}
+
+impl LineTable {
+    /// Whether no function is annotated.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+
+    /// Defines a function; false if there are too many.
+    pub(super) fn define(&mut self, function: &Function<'_>) -> bool {
+        if self.functions.len() == MAX_FUNCTIONS {
+            return false;
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.function_of.entry(function.id).or_insert(self.functions.len());
+        self.functions.push(Annotated {
+            name: text(function.name),
+            file: text(function.file),
+            start_line: function.start_line,
+            end_line: function.end_line.max(function.start_line),
+            lines: BTreeMap::new(),
+        });
+        true
+    }
+
+    /// Returns the index of the function with this number in the dump.
+    pub(super) fn function(&self, number: u32) -> Option<usize> {
+        self.function_of.get(&number).copied()
+    }
+
+    /// Returns the index of a function's first line.
+    pub(super) fn first_line(&mut self, function: usize) -> Option<usize> {
+        self.line(function, self.functions.get(function)?.start_line)
+    }
+
+    /// Returns the index of a line; `None` if there are too many.
+    pub(super) fn line(&mut self, function: usize, number: u32) -> Option<usize> {
+        if let Some(line) = self.line_of.get(&(function, number)) {
+            return Some(*line);
+        }
+        if self.lines.len() == MAX_LINES {
+            return None;
+        }
+        self.line_of.insert((function, number), self.lines.len());
+        let figures = AnnotatedLine::default();
+        self.lines.push(CountedLine { function, number, figures, is_counted: false });
+        Some(self.lines.len() - 1)
+    }
+
+    /// Returns the figures of a line, which count from now on.
+    pub(super) fn count(&mut self, line: usize) -> &mut AnnotatedLine {
+        let line = &mut self.lines[line];
+        line.is_counted = true;
+        &mut line.figures
+    }
+
+    /// Returns the figures of a line.
+    pub(super) fn figures(&mut self, line: usize) -> &mut AnnotatedLine {
+        &mut self.lines[line].figures
+    }
+
+    /// Adds what the blocks of each context come to. `None`: there were too many contexts to keep,
+    /// and the three figures stay unknown.
+    pub(super) fn add_contexts(&mut self, contexts: Option<Vec<(Box<[u32]>, ContextTotals)>>) {
+        let Some(contexts) = contexts else { return };
+        for CountedLine { figures, .. } in &mut self.lines {
+            (figures.peak, figures.live, figures.temporary) = (Some(0), Some(0), Some(0));
+        }
+        for (lines, totals) in contexts {
+            for line in lines {
+                let figures = &mut self.lines[line as usize].figures;
+                let add = |sum: &mut Option<u64>, more| *sum = sum.map(|sum| sum.saturating_add(more));
+                add(&mut figures.peak, totals.peak_bytes);
+                add(&mut figures.live, totals.live_bytes);
+                add(&mut figures.temporary, totals.temporary);
+            }
+        }
+    }
+
+    /// Returns the functions, with the lines at which a selected thread was.
+    pub(super) fn finish(mut self) -> Vec<Annotated> {
+        for line in self.lines.into_iter().filter(|line| line.is_counted) {
+            self.functions[line.function].lines.insert(line.number, line.figures);
+        }
+        self.functions
+    }
+}
+
+const MAX_FUNCTIONS: usize = 1 << 16;
+const MAX_LINES: usize = 1 << 20;

@@ -1,0 +1,201 @@
+//! What each stack held at the global peak, in one pass, and what it holds at the end.
+//!
+//! Copying the live bytes of every stack at each new peak would cost stacks times peaks. Instead
+//! every stack notes what it held at the last peak that it has seen pass, and does so late: when a
+//! block comes to a stack or leaves it, and there was a peak since the last such change, then the
+//! stack holds right now what it held at that peak.
+//!
+//! ```text
+//! event                process  peak number   stack A: holds, at peak (noted at)   stack B
+//! A allocates 10            10       1                 10      0 (0)                  0     0 (0)
+//! B allocates 20            30       2                 10      0 (0)                 20     0 (1)
+//! A frees 10                20       2                  0     10 (2)                 20     0 (1)
+//! end                                                   0     10                     20    20
+//! ```
+//!
+//! At the end B has not changed since peak 2, so it held at that peak the 20 that it holds.
+
+use super::{Observer, ReplayEnd};
+use crate::load::heap::{Heap, HeapEvent, LiveBlock};
+use crate::profile::Profile;
+
+/// Shares of the peak and of the end, by stack.
+#[derive(Clone, Debug, Default)]
+pub(in crate::load) struct PeakObserver {
+    shares: PeakShares,
+}
+
+impl Observer for PeakObserver {
+    fn tree_grows(&mut self, nodes: usize) {
+        self.shares.resize(nodes);
+    }
+
+    fn block_lost(&mut self, block: &LiveBlock) {
+        self.shares.remove(block.stack.0 as usize, block.size);
+    }
+
+    #[inline]
+    fn event(&mut self, event: &HeapEvent, _heap: &Heap) {
+        if let Some(block) = &event.removed {
+            self.shares.remove(block.stack.0 as usize, block.size);
+        }
+        if let Some(block) = &event.added {
+            self.shares.add(block.stack.0 as usize, block.size);
+        }
+        if event.is_peak {
+            self.shares.pass_peak();
+        }
+    }
+
+    fn finish(self, end: &ReplayEnd<'_>, profile: &mut Profile) {
+        for (share, stats) in self.shares.finish().zip(&mut profile.stacks) {
+            (stats.live_bytes, stats.live_blocks) = (share.live_bytes, share.live_blocks);
+            (stats.peak_bytes, stats.peak_blocks) = (share.peak_bytes, share.peak_blocks);
+            stats.live_first_us = if share.live_blocks > 0 { u64::MAX } else { 0 };
+        }
+        for (_, block) in end.heap.blocks() {
+            let Some(stats) = profile.stacks.get_mut(block.stack.0 as usize) else { continue };
+            stats.live_first_us = stats.live_first_us.min(block.born_us);
+            stats.live_last_us = stats.live_last_us.max(block.born_us);
+        }
+        // A dump that contradicts itself may leave a stack with bytes and without a block.
+        for stats in profile.stacks.iter_mut().filter(|stats| stats.live_first_us == u64::MAX) {
+            stats.live_first_us = 0;
+        }
+    }
+}
+
+/// What each of many owners of blocks holds, and held at the peak of the process. An owner is known
+/// by its index; one for which there is no room is ignored.
+///
+/// Sums wrap, so that even in a dump that lies every byte that was added can be taken away again.
+#[derive(Clone, Debug, Default)]
+pub(in crate::load) struct PeakShares {
+    held: Vec<HeldShare>,
+    /// Counts the peaks; 0 before the first.
+    peak_number: u64,
+}
+
+/// What one owner holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct HeldShare {
+    bytes: u64,
+    blocks: u64,
+    /// What it held at the peak with the number `noted_at`.
+    peak_bytes: u64,
+    peak_blocks: u64,
+    noted_at: u64,
+}
+
+/// What one owner held at the peak, and holds at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::load) struct FinalShare {
+    pub(in crate::load) peak_bytes: u64,
+    pub(in crate::load) peak_blocks: u64,
+    pub(in crate::load) live_bytes: u64,
+    pub(in crate::load) live_blocks: u64,
+}
+
+impl PeakShares {
+    /// Makes room for this many owners.
+    #[inline]
+    pub(in crate::load) fn resize(&mut self, owners: usize) {
+        self.held.resize(owners, HeldShare::default());
+    }
+
+    /// An owner gets a block.
+    #[inline]
+    pub(in crate::load) fn add(&mut self, owner: usize, bytes: u64) {
+        if let Some(held) = self.owner_before_change(owner) {
+            held.bytes = held.bytes.wrapping_add(bytes);
+            held.blocks += 1;
+        }
+    }
+
+    /// An owner loses a block.
+    #[inline]
+    pub(in crate::load) fn remove(&mut self, owner: usize, bytes: u64) {
+        if let Some(held) = self.owner_before_change(owner) {
+            held.bytes = held.bytes.wrapping_sub(bytes);
+            held.blocks -= 1;
+        }
+    }
+
+    /// The process has a new peak: what every owner holds now is what it held at the peak.
+    #[inline]
+    pub(in crate::load) fn pass_peak(&mut self) {
+        self.peak_number += 1;
+    }
+
+    /// Returns the shares of all owners.
+    pub(in crate::load) fn finish(self) -> impl Iterator<Item = FinalShare> {
+        let peak_number = self.peak_number;
+        self.held.into_iter().map(move |mut held| {
+            held.note(peak_number);
+            FinalShare {
+                peak_bytes: held.peak_bytes,
+                peak_blocks: held.peak_blocks,
+                live_bytes: held.bytes,
+                live_blocks: held.blocks,
+            }
+        })
+    }
+
+    #[inline]
+    fn owner_before_change(&mut self, owner: usize) -> Option<&mut HeldShare> {
+        let held = self.held.get_mut(owner)?;
+        held.note(self.peak_number);
+        Some(held)
+    }
+}
+
+impl HeldShare {
+    /// If there was a peak since the last change, what is held now is what was held at that peak.
+    #[inline]
+    fn note(&mut self, peak_number: u64) {
+        if self.noted_at != peak_number {
+            (self.peak_bytes, self.peak_blocks) = (self.bytes, self.blocks);
+            self.noted_at = peak_number;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Applies changes of one owner each; every sum that is higher than all before is a peak.
+    fn shares_after(owners: usize, steps: &[(usize, i64)]) -> Vec<FinalShare> {
+        let mut shares = PeakShares::default();
+        shares.resize(owners);
+        let (mut live, mut peak) = (0, 0);
+        for (owner, change) in steps {
+            match u64::try_from(*change) {
+                Ok(bytes) => shares.add(*owner, bytes),
+                Err(_) => shares.remove(*owner, change.unsigned_abs()),
+            }
+            live += change;
+            if live > peak {
+                peak = live;
+                shares.pass_peak();
+            }
+        }
+        shares.finish().collect()
+    }
+
+    #[test]
+    fn shares_add_up_to_the_peak_whatever_comes_after() {
+        let steps = [(0, 10), (1, 20), (0, -10), (1, 5), (2, 40), (1, -20), (2, -40), (0, 64), (0, -64)];
+        let shares = shares_after(3, &steps);
+        // 10, 30, 20, 25, 65, 45, 5, 69, 5: the peak is the last but one.
+        assert_eq!(shares.iter().map(|share| share.peak_bytes).collect::<Vec<_>>(), [64, 5, 0]);
+        assert_eq!(shares.iter().map(|share| share.peak_blocks).sum::<u64>(), 2);
+        assert_eq!(shares.iter().map(|share| share.live_bytes).collect::<Vec<_>>(), [0, 5, 0]);
+    }
+
+    #[test]
+    fn the_first_instant_of_the_peak_counts() {
+        let shares = shares_after(2, &[(0, 7), (0, -7), (1, 7)]);
+        assert_eq!((shares[0].peak_bytes, shares[1].peak_bytes), (7, 0));
+    }
+}
