@@ -1,7 +1,7 @@
 //! `profiler-cli compress`: compresses dumps in place.
 //!
-//! In: dumps. Out: the same files, smaller, and one line on stdout for each. A signal that asks this
-//! program to end must leave no half-written file.
+//! In: dumps. Out: the same files, smaller, and one line on stdout for each. A signal that asks
+//! this program to end must leave no half-written file.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! The headers of an object file: its build-id, which kinds of symbols it has, where its debug info
 //! may be.
 //!
-//! In: paths. Out: [`ObjectFacts`], sections, checksums. [`ObjectFacts::read`] reads headers and small
-//! sections only, never the whole file. A malformed file gives an error text and must never be a
-//! panic.
+//! In: paths. Out: [`ObjectFacts`], sections, checksums. [`ObjectFacts::read`] reads headers and
+//! small sections only, never the whole file. A malformed file gives an error text and must
+//! never be a panic.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
