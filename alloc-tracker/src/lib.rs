@@ -30,7 +30,7 @@
 //! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a drain thread writes the dump; `caller`: the program's own threads do |
 //! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar, with everything that is not in the dump yet, is a file beside the dump; `memory`: it is in `/dev/shm`, as it always is on copy-on-write file systems such as btrfs |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own |
-//! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count what differs |
+//! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count the stacks that differ |
 //!
 //! For tests and services there are exact counts without a dump: [`measure`], [`Region`] and
 //! [`stats`].
@@ -40,10 +40,10 @@
 //! The allocator (`api`) forwards to the `hook`, which counts, walks the stack (`capture`) and
 //! records. The `recorder` stores the event, with a timestamp, in the thread's own ring buffer
 //! (`output`). New frames are interned in the call `tree`; `modules` knows which files have code
-//! where. A drain thread moves the entries of all rings, in order, into the dump. On this way
-//! nothing allocates through the global allocator, takes a lock that application code can hold,
-//! panics or unwinds. The tracker's own tables are in mapped memory (`base::sys`). Linux only, for
-//! now.
+//! where. A drain thread moves the entries of all rings, in the order of their timestamps, into the
+//! dump. None of these steps allocates through the global allocator, takes a lock that application
+//! code can hold, panics or unwinds. The tracker's own tables are in mapped memory (`base::sys`).
+//! Linux only, for now.
 //!
 //! The crate is cut into rooms whose imports point one way:
 //!

@@ -1,6 +1,6 @@
 //! The public face of the hook: the four methods of an allocator. In: the program's calls. Out: the
-//! same calls, to the inner allocator, and the events, to the hook. Everything but forwarding
-//! happens behind [`mode::is_active`]. Never panics, never unwinds.
+//! same calls, to the inner allocator, and the events, to the hook. Unless [`mode::is_active`]
+//! returns true, the methods forward and do nothing else. Never panics, never unwinds.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
@@ -85,9 +85,9 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         if self.counting { hook::COUNTING } else { 0 }
     }
 
-    // PERF: apart from the four methods, so that the methods need no stack frame when nothing is
-    // on: they are a load, a branch and a jump then. The allocator itself is the last argument: the
-    // other arguments stay in their registers.
+    // PERF: the tracked calls are functions of their own, so that the four methods of `GlobalAlloc`
+    // need no stack frame while nothing is on: each is then a load, a branch and a jump. The
+    // allocator itself is the last argument, so that the other arguments stay in their registers.
 
     entry! {
         fn tracked_alloc(size: usize, align: usize, this: &Self; "rcx", "x3") -> *mut u8 => alloc_for
@@ -158,9 +158,10 @@ impl<A: GlobalAlloc> AllocTracker<A> {
     }
 }
 
-/// Keeps the call before it from becoming a jump. These methods may be inlined into a function of
-/// the program. If its last call were a jump, the function's frame would be gone when the stack is
-/// walked, and blocks that it frees at its end would count for its caller.
+/// Keeps the call before it from becoming a tail call, which is a jump. The four methods may be
+/// inlined into a function of the program. If its last call were a jump, the function's frame would
+/// be gone when the stack is walked, and blocks that it frees at its end would count for its
+/// caller.
 #[inline(always)]
 fn keep_frame() {
     // SAFETY: an empty assembly block executes no instruction.

@@ -1,6 +1,6 @@
-//! What an annotated function tells the recorder while it runs: that it began, which line it has
-//! reached, that it is over. In: calls that `#[profile]` has put into the function. Out: entries in
-//! the thread's ring, in order with the thread's heap events.
+//! What an annotated function reports to the recorder while it runs: its begin, each line that it
+//! reaches, its end. In: calls that `#[profile]` has put into the function. Out: entries in the
+//! thread's ring, in order with the thread's heap events.
 //!
 //! Without a recording each probe is a load and a branch. Never allocates, never panics, never
 //! waits except for room in the ring, as an event does.
@@ -33,7 +33,8 @@ pub fn mark(name: &str) {
 pub struct Function(AnnotatedFunction);
 
 impl Function {
-    /// Describes the function with this path, which reaches from one line of a file to another.
+    /// Describes the function with the path `name`, which extends from `start_line` to `end_line`
+    /// of `file`.
     pub const fn new(name: &'static str, file: &'static str, start_line: u32, end_line: u32) -> Function {
         Function(AnnotatedFunction::new(name, file, start_line, end_line))
     }
@@ -47,7 +48,7 @@ impl Function {
         Activation { id: self.begin(None) }
     }
 
-    /// Tells that the innermost activation of this function on this thread reaches a line.
+    /// Reports that the innermost activation of this function on this thread reaches a line.
     #[inline]
     pub fn line(&'static self, line: u32) {
         if is_recording() {
@@ -55,17 +56,17 @@ impl Function {
         }
     }
 
-    /// Returns an iterator that reaches this line each time it is asked for the next item: the head
-    /// of a `for`. For the first item it does so only with `again`, because the statement itself
-    /// has just reached the line.
+    /// Wraps the iterator of a `for` loop, so that the loop's head reaches this line before each
+    /// item. The first item counts only with `again`: usually the probe of the `for` statement has
+    /// just reached the line.
     #[inline]
     #[track_caller]
     pub fn each<I: IntoIterator>(&'static self, line: u32, again: bool, of: I) -> Each<I::IntoIter> {
         Each { iterator: of.into_iter(), function: self, line, again }
     }
 
-    /// Returns a guard that goes back to the line where the activation is now when it is dropped: a
-    /// closure is called meanwhile.
+    /// Returns a guard for the time in which a closure of this function is called. When the guard
+    /// is dropped, the activation returns to the line at which it is now.
     #[inline]
     pub fn aside(&'static self) -> Aside {
         let line = if is_recording() { self.line_now() } else { None };
@@ -85,23 +86,24 @@ impl Function {
         At
     }
 
-    /// Reaches this line after the value was evaluated, and returns the value: the end of a block
-    /// whose locals are still there.
+    /// Reaches this line after the value was evaluated, and returns the value. The line is the end
+    /// of a block whose locals are not dropped yet.
     #[inline]
     pub fn closing<T>(&'static self, line: u32, value: T) -> T {
         self.line(line);
         value
     }
 
-    /// Returns a guard that reaches this line when it is dropped, unless by a panic. It is the last
-    /// local of a block, so it is dropped before all others.
+    /// Returns a guard that reaches this line when it is dropped, unless a panic drops it. The
+    /// guard is the last local of a block, so it is dropped before all others.
     #[inline]
     pub fn closes(&'static self, line: u32) -> Closing {
         let panicking = is_recording() && std::thread::panicking();
         Closing { function: self, line, panicking, leaving: AtomicU32::new(0) }
     }
 
-    /// Wraps the body of an async function: its activation goes on whenever the future is polled.
+    /// Wraps the body of an async function: the activation of the function continues whenever the
+    /// future is polled.
     pub fn polled<F: Future>(&'static self, body: F) -> Polled<F> {
         Polled { body: Some(body), function: self, activation: Activation { id: None } }
     }
@@ -128,8 +130,8 @@ pub struct Activation {
 }
 
 impl Activation {
-    /// Tells that the thread no longer runs the activation. `ended` is false if it will go on
-    /// later.
+    /// Reports that the thread no longer runs the activation. `ended` is false if the activation
+    /// will continue later.
     #[inline]
     fn leave(&self, ended: bool) {
         if let Some(id) = self.id {
@@ -153,19 +155,19 @@ impl Drop for Activation {
     }
 }
 
-/// What [`Function::at`] returns.
+/// Evaluates a value whose line was just reached; made by [`Function::at`].
 #[derive(Debug)]
 pub struct At;
 
 impl At {
-    /// Returns the value.
+    /// Returns the value, which the caller has evaluated after [`Function::at`] reached the line.
     #[inline]
     pub fn of<T>(self, value: T) -> T {
         value
     }
 }
 
-/// What [`Function::aside`] returns.
+/// Returns the activation to its line when dropped; made by [`Function::aside`].
 #[derive(Debug)]
 #[must_use = "the activation goes back to its line when this is dropped"]
 pub struct Aside {
@@ -183,23 +185,24 @@ impl Drop for Aside {
     }
 }
 
-/// What [`Function::closes`] returns.
+/// Reaches the closing line of a block when dropped; made by [`Function::closes`].
 #[derive(Debug)]
 #[must_use = "the line is reached when this is dropped"]
 pub struct Closing {
     function: &'static Function,
     line: u32,
-    /// Whether the thread was unwinding already when the block began: a destructor has called the
-    /// function.
+    /// Whether the thread was unwinding already when the block began, because a destructor called
+    /// the function.
     panicking: bool,
-    /// How often the block may have been left, minus how often it was not. One thread at a time
+    /// Calls of [`may_leave`](Closing::may_leave) minus calls of [`stays`](Closing::stays). If it
+    /// is not 0 when the guard is dropped, the block was left before its end. One thread at a time
     /// uses it. It is atomic because a future that holds the guard may have to be `Sync`.
     leaving: AtomicU32,
 }
 
 impl Closing {
-    /// Notes that the use of this value, a `?` for example, may leave the block; the block's end is
-    /// then not reached.
+    /// Notes that the expression which uses this value, a `?` for example, may leave the block. If
+    /// it does, the block's end is not reached.
     #[inline]
     pub fn may_leave<T>(&self, value: T) -> T {
         self.leaving.store(self.leaving.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -224,7 +227,7 @@ impl Drop for Closing {
     }
 }
 
-/// What [`Function::each`] returns.
+/// The iterator of a `for` loop whose head reaches a line; made by [`Function::each`].
 #[derive(Debug)]
 pub struct Each<I> {
     iterator: I,
@@ -246,10 +249,10 @@ impl<I: Iterator> Iterator for Each<I> {
     }
 }
 
-/// What [`Function::polled`] returns.
+/// A future that is an activation of an async function; made by [`Function::polled`].
 #[derive(Debug)]
 pub struct Polled<F> {
-    /// `None` once the future is over.
+    /// `None` once the future is ready or dropped.
     body: Option<F>,
     function: &'static Function,
     activation: Activation,
@@ -269,7 +272,7 @@ impl<F: Future> Future for Polled<F> {
         let Some(future) = body.as_mut().as_pin_mut() else { panic!("polled after it was over") };
         let result = future.poll(context);
         if result.is_ready() {
-            // The function itself frees what its body still holds.
+            // The body is dropped before the activation ends, so its frees count for this function.
             body.set(None);
             running.end();
         }
@@ -288,7 +291,8 @@ impl<F> Drop for Polled<F> {
     }
 }
 
-/// An activation that runs until this poll ends, by returning or by a panic.
+/// An activation during one poll. When dropped, by a return or by a panic, it leaves the
+/// activation.
 struct PolledActivation<'a>(&'a mut Activation);
 
 impl<'a> PolledActivation<'a> {

@@ -1,5 +1,5 @@
-//! Recording a part of a program, from code. In: where the dump goes. Out: a guard that ends the
-//! recording.
+//! Recording a part of a program, from code. In: the path of the dump. Out: a guard that ends the
+//! recording. Not part of the hook: may lock, wait and allocate.
 
 use std::fmt;
 use std::io;
@@ -85,9 +85,9 @@ impl ProfilerBuilder {
         self
     }
 
-    /// Begins to record. The recording does not know the blocks that exist already; when they are
-    /// freed, that is counted separately. If the whole process is being recorded already, the guard
-    /// does nothing (see [`Profiler::owns_recording`]).
+    /// Begins to record. The recording does not know the blocks that exist already; their frees are
+    /// counted separately. If the whole process is being recorded already, the guard does nothing
+    /// (see [`Profiler::owns_recording`]).
     ///
     /// # Errors
     /// [`StartError`] if the dump cannot be created, or if another guard's recording is still

@@ -1,5 +1,7 @@
 //! Exact counts without a dump, for tests and services. In: the counters of all threads. Out:
-//! [`Stats`] and [`Change`]. Asking never locks and never allocates.
+//! [`Stats`] and [`Change`]. Reading the counts never allocates through the global allocator and
+//! never waits for another thread. Only the first use of the process may do more: it reads the
+//! environment, which may ask for a recording.
 
 use std::marker::PhantomData;
 
@@ -23,7 +25,8 @@ pub struct Stats {
     /// Bytes allocated and not freed. Below zero if blocks were freed that are older than the
     /// count.
     pub live_bytes: i64,
-    /// Blocks allocated and not freed. Below zero for the same reason.
+    /// Blocks allocated and not freed. Below zero if blocks were freed that are older than the
+    /// count.
     pub live_blocks: i64,
     /// The maximum of `live_bytes` since counting began.
     pub peak_bytes: i64,

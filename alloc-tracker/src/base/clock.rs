@@ -1,6 +1,6 @@
 //! Timestamps: they order the events of all threads and give their times. In: the processor's
-//! counter or the kernel's clock. Out: numbers such that of two events, one of which happened
-//! before the other, the earlier one never has the later timestamp. Never locks, never allocates.
+//! counter or the kernel's clock. Out: timestamps. If one event happened before another, its
+//! timestamp is not the later one. Never locks, never allocates.
 //!
 //! On x86-64 a timestamp is the processor's time stamp counter, provided that the kernel itself
 //! keeps time by that counter: the kernel has then checked that all processors count alike.
@@ -22,8 +22,9 @@ use alloc_dump::sidecar::Commit;
 
 use crate::base::sys;
 
-/// Returns a timestamp. It is no later than anything that this thread writes from now on, and no
-/// earlier than anything that it had read before it last called [`order_after_reads`].
+/// Returns a timestamp. The timestamp is no later than anything that this thread writes from now
+/// on. It is no earlier than anything that this thread had read before its last call of
+/// [`order_after_reads`].
 pub(crate) fn timestamp() -> u64 {
     // Never below zero: the counter may have been set back while the machine slept, and `adjust`
     // has not noticed yet.
@@ -58,8 +59,8 @@ pub(crate) fn order_after_reads() {
     }
 }
 
-/// Decides what the timestamps of this process are, and begins to count them. Called once for each
-/// recording, before its first event.
+/// Chooses the source of timestamps, once in a process, and makes the present moment timestamp 0.
+/// Called once for each recording, before its first event.
 pub(crate) fn start() {
     if SOURCE.load(Ordering::Relaxed) == UNDECIDED {
         SOURCE.store(if counter::is_reliable() { COUNTER } else { KERNEL }, Ordering::Relaxed);
@@ -91,8 +92,8 @@ impl Scale {
         scale
     }
 
-    /// Measures again how fast timestamps pass. If the counter was set back, timestamps continue
-    /// from the last measurement.
+    /// Measures again how many timestamps there are in a microsecond. If the counter was set back,
+    /// timestamps continue from the last measurement.
     pub(crate) fn adjust(&mut self) {
         let mut now = moment();
         if now.0 < self.latest.0 {
@@ -127,14 +128,15 @@ fn moment() -> (u64, u64) {
     (early + late.saturating_sub(early) / 2, ns)
 }
 
-/// Makes this the timestamp of the present moment.
+/// Moves the clock, so that the present moment has this timestamp.
 #[cold]
 fn continue_from(timestamp: u64) {
     let now = match SOURCE.load(Ordering::Relaxed) {
         COUNTER => counter::read(),
         _ => sys::clock_ns(libc::CLOCK_MONOTONIC),
     };
-    // Below zero if the counter shows less than the timestamp. The subtraction in `now` wraps too.
+    // The difference wraps below zero if the counter shows less than the timestamp. The subtraction
+    // in `now` wraps as well, so the result is right.
     BASE.store(now.wrapping_sub(timestamp), Ordering::Relaxed);
 }
 
@@ -146,13 +148,14 @@ const UNDECIDED: u8 = 0;
 const COUNTER: u8 = 1;
 const KERNEL: u8 = 2;
 
-/// The counter at the start of the recording, so that timestamps are small numbers.
+/// The value of the counter or of the kernel's clock that is timestamp 0: the one at the start of
+/// the recording, so that timestamps are small numbers.
 #[unsafe(link_section = "alloc_tracker_hot")]
 static BASE: AtomicU64 = AtomicU64::new(0);
 
 #[cold]
 fn kernel() -> u64 {
-    // The kernel orders its clock with a fence of its own.
+    // Needs no fence: the kernel orders its clock itself.
     sys::clock_ns(libc::CLOCK_MONOTONIC).wrapping_sub(BASE.load(Ordering::Relaxed))
 }
 
@@ -192,8 +195,8 @@ mod counter {
             let mut names = buffer.get(..len).unwrap_or_default().split(u8::is_ascii_whitespace);
             names.any(|name| clocks.contains(&name))
         };
-        // With the last two the kernel reads the counter through its hypervisor's correction, the
-        // same for all.
+        // The last two are the same counter with a correction by the hypervisor, which is equal on
+        // all processors.
         let current = c"/sys/devices/system/clocksource/clocksource0/current_clocksource";
         let from_counter = names_one(current, &[b"tsc", b"kvm-clock", b"hyperv_clocksource_tsc_page"]);
         // The kernel takes the counter off this list if it differs between processors.
@@ -222,7 +225,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     /// Two threads hand a baton to each other. No timestamp after a handover is earlier than one
-    /// before.
+    /// before the handover.
     #[test]
     fn timestamps_are_in_the_order_of_what_happened() {
         static BATON: AtomicU64 = AtomicU64::new(0);
@@ -236,7 +239,8 @@ mod tests {
                         let mut spins = 0;
                         while BATON.load(Ordering::Acquire) != round * 2 + me {
                             spins += 1;
-                            // With one processor for both, the other one waits for this one.
+                            // If both threads share one processor, the other thread cannot run
+                            // before this one yields.
                             if spins % 100 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
                         }
                         order_after_reads();
@@ -250,7 +254,7 @@ mod tests {
         });
     }
 
-    /// As after a sleep of the machine: the counter shows less than before, maybe less than at the
+    /// After a sleep of the machine the counter may show less than before, even less than at the
     /// start.
     #[test]
     fn timestamps_continue_when_the_counter_is_set_back() {

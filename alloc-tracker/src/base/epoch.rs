@@ -1,6 +1,6 @@
-//! Which recording runs and which generation of modules holds, in one word: the epoch.
+//! The epoch: which recording runs and which generation of modules is current, in one word.
 //!
-//! Everything that a thread has learned about code addresses and call tree nodes holds for one
+//! Everything that a thread has learned about code addresses and call tree nodes is valid in one
 //! epoch. Every event compares its thread's epoch with the current one, so both facts are checked
 //! with one load and one comparison.
 //!
@@ -95,7 +95,7 @@ impl Epoch {
         self.0 as u32
     }
 
-    /// Returns the epoch as a word that can only be compared.
+    /// Returns the epoch as a word, for callers that only compare it.
     #[inline(always)]
     pub(crate) fn bits(self) -> u64 {
         self.0
@@ -107,7 +107,7 @@ impl Epoch {
     }
 }
 
-/// Returns the epoch that holds now.
+/// Returns the current epoch.
 #[inline(always)]
 pub(crate) fn current() -> Epoch {
     Epoch(EPOCH.load(Ordering::Acquire))
@@ -118,7 +118,7 @@ pub(crate) fn recording() -> Recording {
     Epoch(EPOCH.load(Ordering::SeqCst)).recording()
 }
 
-/// Returns the epoch of this recording in the generation that holds now.
+/// Returns the epoch of this recording in the current generation.
 pub(crate) fn now_of(recording: RecordingId) -> Epoch {
     Epoch::new(Recording::Running(recording), current().generation())
 }

@@ -1,10 +1,10 @@
-//! What the dynamic loader has loaded at an address: shows that a library was unloaded and another
-//! one loaded at the same addresses.
+//! Asks the dynamic loader which load of which file is at an address. The answer changes if a
+//! library was unloaded and another one was loaded at the same addresses.
 //!
 //! In: an address. Out: a [`LoadIdentity`]. glibc's `_dl_find_object` (from 2.35) answers in
 //! nanoseconds, from a table that it reads without a lock and without allocating. Every other
 //! function of a loader takes the loader's lock, which the program may hold. The function is looked
-//! up by name once, so that the program also runs with older libraries.
+//! up by name once, so that the program also runs with an older glibc.
 
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
@@ -25,8 +25,8 @@ impl LoadIdentity {
     pub(crate) const NONE: LoadIdentity = LoadIdentity { link_map: 0, unwind_tables: 0 };
 }
 
-/// Looks the loader's function up. NOTE: takes the loader's lock and may allocate. So it is called
-/// when a recording begins, never in the hook.
+/// Looks the loader's function up. NOTE: takes the loader's lock and may call `malloc`. So it is
+/// called when a recording begins, never while a thread records an event.
 pub(crate) fn prepare() {
     if FIND_OBJECT.load(Ordering::Relaxed).is_null() {
         // SAFETY: the name is a C string.
@@ -35,7 +35,7 @@ pub(crate) fn prepare() {
     }
 }
 
-/// Returns what is loaded at this address now; `None` if the C library cannot tell.
+/// Returns the load that is at this address now; `None` if the C library has no function to ask.
 #[inline]
 pub(crate) fn load_at(address: u64) -> Option<LoadIdentity> {
     let find_object = FIND_OBJECT.load(Ordering::Relaxed);

@@ -1,5 +1,6 @@
-//! What every other room stands on: single words that all threads share, the clock, the settings,
-//! the operating system. Nothing in here starts anything, and nothing in here names another room.
+//! The room that every other room imports: single words that all threads share, the clock, the
+//! settings, the operating system. Nothing in here starts a recording, and nothing in here names
+//! another room.
 
 pub(crate) mod clock;
 pub(crate) mod epoch;
@@ -9,6 +10,7 @@ pub(crate) mod primitive;
 pub(crate) mod settings;
 pub(crate) mod sys;
 
-/// Held by every test that changes what all threads share: the clock, the epoch, the sidecar.
+/// Held by every test that changes state which all threads share: the clock, the epoch, the
+/// sidecar.
 #[cfg(test)]
 pub(crate) static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());

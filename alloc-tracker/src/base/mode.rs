@@ -1,5 +1,5 @@
-//! What the hook has to do for an event, in one word that every event loads. This module only keeps
-//! the word: it starts nothing, never locks and never allocates.
+//! What the hook has to do for an event, in one byte that every event loads. In and out: bits of
+//! that byte. This module only keeps the byte: it starts nothing, never locks and never allocates.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -15,25 +15,25 @@ const UNDECIDED: u8 = 4;
 #[unsafe(link_section = "alloc_tracker_hot")]
 static MODE: AtomicU8 = AtomicU8::new(UNDECIDED);
 
-/// Whether an event needs more than the inner allocator. PERF: one relaxed load; a program that
-/// links the crate and is not profiled pays for nothing else.
+/// Whether an event must be handled by the hook, and not by the inner allocator alone. PERF: one
+/// relaxed load; a program that links the crate and is not profiled pays for nothing else.
 #[inline(always)]
 pub(crate) fn is_active() -> bool {
     MODE.load(Ordering::Relaxed) != 0
 }
 
-/// Returns the bits that are set.
+/// Returns all bits of the mode.
 #[inline]
 pub(crate) fn current() -> u8 {
     MODE.load(Ordering::Relaxed)
 }
 
-/// Sets bits.
+/// Adds these bits to the mode.
 pub(crate) fn switch_on(bits: u8) {
     MODE.fetch_or(bits, Ordering::Relaxed);
 }
 
-/// Clears bits.
+/// Removes these bits from the mode.
 pub(crate) fn switch_off(bits: u8) {
     MODE.fetch_and(!bits, Ordering::Relaxed);
 }

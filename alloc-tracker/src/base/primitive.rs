@@ -1,8 +1,8 @@
-//! The atomics of the protocols that are proved by models: the standard library's here, loom's in
-//! the package `alloc-tracker-models`, which compiles the very same files.
+//! The atomics of the protocols that models check. In this package they are the standard library's.
+//! In the package `alloc-tracker-models`, which compiles the very same files, they are loom's.
 //!
-//! A file that uses this module names atomics, orderings and fences through it and nothing else
-//! that synchronizes threads.
+//! A file that uses this module takes its atomics, orderings and fences from here, and synchronizes
+//! threads by nothing else: loom does not see anything else.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};

@@ -1,17 +1,17 @@
-//! What the environment asks of the recorder. In: `ALLOC_TRACKER*` variables. Out: [`Wanted`]. Read
-//! once, at the first event. Never allocates; a value that is not known is reported on stderr and
-//! ignored.
+//! The settings that the environment gives. In: `ALLOC_TRACKER*` variables. Out: [`Wanted`]. The
+//! environment is read once, usually at the first event. Never allocates; a value that is not known
+//! is reported on stderr and ignored.
 //!
 //! | variable | meaning |
 //! | --- | --- |
 //! | `ALLOC_TRACKER` | `trace`: record a dump; `count`: only keep [`stats`](crate::stats); `off` or unset: nothing |
 //! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory; an existing dump is replaced, any other file is left alone |
-//! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count what differs |
+//! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count the stacks that differ |
 //! | `ALLOC_TRACKER_ON_FULL` | what a thread does when its ring is full: `block` (default): it waits; `drop`: its event is counted as lost |
 //! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a drain thread writes the dump; `caller`: the program's own threads do |
 //! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar is a file beside the dump; `memory`: it is in `/dev/shm`, and a link is beside the dump. On copy-on-write file systems (btrfs, bcachefs, ZFS, F2FS, NILFS), which may refuse to change a file when the disk is full, it is always in `/dev/shm` |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own, under the same name with its own `%p`, or with `.PID` behind it |
-//! | `ALLOC_TRACKER_LINES` | what annotated functions record at each line besides: `rss`, `faults`, or both with a comma between |
+//! | `ALLOC_TRACKER_LINES` | which figures of the kernel annotated functions record at each line: `rss`, `faults`, or both with a comma between |
 //! | `ALLOC_TRACKER_RUN` | set by `profiler-cli run`: a token of this run; a file that exists is never replaced |
 
 use std::ffi::CStr;
@@ -42,7 +42,7 @@ pub(crate) struct Settings {
     pub(crate) drainer: Drainer,
     /// Where the sidecar is.
     pub(crate) sidecar: SidecarLocation,
-    /// What annotated functions record at each line besides.
+    /// Which figures of the kernel annotated functions record at each line.
     pub(crate) lines: LineUsage,
     /// Pattern for the paths of the dumps of forked children; empty if children do not record.
     pub(crate) children: PathBuffer,
@@ -57,7 +57,7 @@ pub(crate) enum OnFull {
     Drop,
 }
 
-/// What the kernel is asked for at each line of an annotated function.
+/// The figures that the kernel is asked for at each line of an annotated function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LineUsage {
     /// Resident memory of the process.
@@ -67,7 +67,7 @@ pub(crate) struct LineUsage {
 }
 
 impl LineUsage {
-    /// Parses a list with commas; `None` if it has an unknown word.
+    /// Parses a list of names with commas between them; `None` if it has an unknown name.
     fn parse(list: &[u8]) -> Option<LineUsage> {
         let mut usage = LineUsage::default();
         for name in list.split(|byte| *byte == b',') {
@@ -136,7 +136,7 @@ impl Settings {
         }
     }
 
-    /// Returns what forked children will need.
+    /// Returns the settings that a forked child begins with: these, without the path of the dump.
     pub(crate) fn for_children(&self) -> Settings {
         let children = PathBuffer::of(self.children.as_bytes());
         let path = PathBuffer::new();
@@ -159,7 +159,8 @@ impl Settings {
         executable(&mut exe);
         let name = exe.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let mut pattern = PathBuffer::new();
-        // A name with a percent sign in it must not be expanded.
+        // Percent signs of the program's name are left out, so that nothing in the name is
+        // expanded.
         for piece in name.split(|byte| *byte == b'%') {
             pattern.push(piece);
         }
@@ -171,8 +172,8 @@ impl Settings {
 /// Reads the environment.
 pub(crate) fn wanted() -> Wanted {
     if sys::is_privileged() {
-        // Set-user-id and the like: the user who started the program must not choose a file for it
-        // to write.
+        // The program has more rights than its user (set-user-ID and the like), so the user must
+        // not choose a file for it to write.
         return Wanted::Nothing;
     }
     match sys::env_var(c"ALLOC_TRACKER") {
@@ -232,7 +233,7 @@ fn choose<T: Copy>(name: &CStr, choices: [(&[u8], T); 2]) -> T {
     default.1
 }
 
-/// Returns what lines record besides. An unknown value is reported and means nothing.
+/// Returns which figures lines record. An unknown value is reported and means none.
 fn line_usage() -> LineUsage {
     let list = sys::env_var(c"ALLOC_TRACKER_LINES").unwrap_or_default();
     LineUsage::parse(list).unwrap_or_else(|| {
@@ -245,7 +246,7 @@ fn line_usage() -> LineUsage {
     })
 }
 
-/// Appends the absolute path of the running program, if /proc tells.
+/// Appends the absolute path of the running program; nothing if /proc cannot be read.
 pub(crate) fn executable(into: &mut PathBuffer) {
     sys::read_link(c"/proc/self/exe", into);
 }

@@ -1,5 +1,6 @@
-//! What the first event of a process starts. In: the environment. Out: a recording, a count, or
-//! nothing.
+//! Starts what the environment asks for, usually at the first event of a process. In: the
+//! environment. Out: a recording, a count, or nothing. Runs outside of the recorded part of the
+//! hook: it may take locks that are the tracker's own.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -15,7 +16,8 @@ use crate::base::settings::{self, Wanted};
 #[cold]
 pub(crate) fn decide(counting: bool, first_event: bool) {
     if PROGRESS.compare_exchange(NOT_BEGUN, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_err() {
-        // Another thread is just doing this, or the code that this signal handler has interrupted.
+        // The environment has been read, or is being read now: by another thread, or by the code
+        // that this signal handler has interrupted.
         return;
     }
     if counting {
