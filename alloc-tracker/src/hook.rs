@@ -1,6 +1,6 @@
-//! The four heap events, in the order of steps that makes a dump exact: count, walk the stack,
-//! record. In: the allocator's calls. Out: counts and recorded events. The only module that decides
-//! what is done with an event.
+//! What happens at each of the four heap events: count it, walk the stack, record it, in the order
+//! that makes a dump exact. In: the allocator's calls. Out: counts and recorded events. No other
+//! module decides what is done with an event.
 //!
 //! Runs inside the host's allocator calls: never panics, never allocates through the global
 //! allocator, never unwinds, leaves `errno` as it was.
@@ -31,10 +31,10 @@ pub(crate) const ZEROED: usize = 1;
 /// Flag: the allocator was declared to count from the first event on.
 pub(crate) const COUNTING: usize = 2;
 
-/// Called before a block is moved: from now on the inner allocator may give its address to another
+/// Called before a realloc: from now on the inner allocator may give the block's address to another
 /// thread. Returns what became of the first half of the event.
 ///
-/// PERF: returns what fits into two registers; the old size is put beside it by [`after_realloc`].
+/// PERF: the result fits into two registers; [`after_realloc`] puts the old size beside it.
 #[inline(never)]
 pub(crate) fn before_realloc(block: *mut u8, old_size: usize, flags: usize) -> BeginEntry {
     if mode::is_undecided() {
@@ -64,7 +64,7 @@ pub(crate) fn before_dealloc(block: *mut u8, size: usize, flags: usize, entered:
     handle(HeapEventKind::Dealloc, block as u64, size as u64, &ReallocBegin::NONE, flags, entered);
 }
 
-/// Called after a block was moved, or could not be moved. `begun` is what [`before_realloc`]
+/// Called after a realloc, which has failed if `new` is null. `begun` is what [`before_realloc`]
 /// returned.
 #[inline(always)]
 pub(crate) fn after_realloc(
@@ -92,9 +92,11 @@ fn after_failed_realloc(begun: BeginEntry) {
     }
 }
 
-/// PERF: one function for all kinds of events, in which the kind is a number that is stored, and no
-/// branch. The processor cannot predict which kind comes next, and code that is there once is in
-/// the nearest cache. The arguments are those that fit into registers.
+/// Handles an event of any kind.
+///
+/// PERF: one function for all kinds of events. It stores the kind as a number and never branches on
+/// it, because the processor cannot predict which kind comes next. One copy of the code stays in
+/// the first-level cache. All arguments fit into registers.
 #[inline(never)]
 fn handle(
     kind: HeapEventKind,
@@ -104,8 +106,8 @@ fn handle(
     flags: usize,
     entered: &EntryFrame,
 ) {
-    // PERF: a recording without counting is the usual case. Everything in there that may change
-    // `errno` guards it itself.
+    // PERF: a recording without counting is the usual case. Here every callee that may change
+    // `errno` restores it itself.
     if mode::current() & !mode::WHOLE == RECORD
         && !recorder::is_left_behind_by_fork()
         && let Some(thread) = THREADS.own()
@@ -125,13 +127,13 @@ fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
     let _errno = ErrnoGuard::new();
     decide_mode(flags);
     if mode::is_undecided() {
-        // Another thread is deciding just now. If it decides to record, this event came before the
-        // first one of the recording.
+        // Another thread is reading the environment just now. If it starts a recording, this event
+        // came before the first event of the recording, so it is lost.
         recorder::count_lost(1);
     }
     if mode::current() & RECORD != 0 {
-        // Outside of the hook: a child cannot begin a recording of its own while its thread is in
-        // the hook.
+        // Before `enter_hook`: in a forked child this call may begin a recording of the child's
+        // own, which is not possible while the thread is in the hook.
         recorder::is_left_behind_by_fork();
     }
     if mode::current() & (RECORD | COUNT) == 0 {

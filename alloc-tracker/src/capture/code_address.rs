@@ -1,9 +1,9 @@
-//! Addresses of code: where a frame goes on, and which address to look up for it.
+//! Addresses of code: where the function of a frame continues, and which address to look up for it.
 //!
 //! In: the return addresses that a walk reads. Out: the addresses to find unwind rules and modules
 //! by. Nothing here reads memory; a [`ReturnAddress`] may be any number.
 
-/// Where the function of a frame goes on.
+/// The address at which the function of a frame continues.
 ///
 /// For a frame that has called another function this is the address behind the call instruction.
 /// That address must not be looked up as it is: a call can be the last instruction of its function,
@@ -32,17 +32,17 @@ pub(crate) struct ReturnAddress(pub(super) u64);
 pub(super) struct CodeAddress(pub(super) u64);
 
 impl ReturnAddress {
-    /// No return address. Walks by unwind rules end at it, because no module is there.
+    /// No return address. A walk by unwind rules ends at it, because no module is at address 0.
     pub(super) const NONE: ReturnAddress = ReturnAddress(0);
 
-    /// The address to look up for a frame that has called another function.
+    /// Returns the address to look up for a frame that has called another function.
     #[inline(always)]
     pub(super) const fn call_address(self) -> CodeAddress {
         self.lookup_address(false)
     }
 
-    /// The address to look up for a frame that goes on here. `was_interrupted`: the frame has
-    /// called nothing, a signal interrupted it.
+    /// Returns the address to look up for a frame that continues here. `was_interrupted`: the frame
+    /// has called nothing, a signal interrupted it.
     ///
     /// PERF: a subtraction of zero or one, not a branch.
     #[inline(always)]

@@ -1,9 +1,12 @@
-//! One frame of a walk: where its function goes on, and the unwinder state there.
+//! One frame of a walk: where its function continues, and the unwinder state there.
 //!
 //! The unwinder state is all that an unwinder knows at a frame: the return address, the stack
 //! pointer, and the frame pointer of the frame's function, or the stack slot that it was saved in.
 //! Two frames with equal states have equal callers, as long as the words that an unwinder reads on
 //! its way are equal too.
+//!
+//! In this folder a frame is *outside* of another one if it is nearer to the root, and *inside* of
+//! it if it is nearer to the leaf: its stack pointer is lower. The same holds for stack pointers.
 //!
 //! In: numbers. Out: numbers. Nothing here reads a stack.
 
@@ -19,10 +22,11 @@ use crate::base::sys::Plain;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(super) struct Frame {
-    /// Where the function goes on. For code that a signal interrupted: the interrupted instruction.
+    /// Where the function continues. For code that a signal interrupted: the interrupted
+    /// instruction.
     pub(super) pc: ReturnAddress,
-    /// The stack pointer: the lowest address of the frame. 0 for a frame without a state, so that
-    /// it lies inside of every new frame and no search by state finds it.
+    /// The stack pointer: the lowest address of the frame. It is 0 for a frame without a state. So
+    /// that frame lies inside of every new frame, and no search by state finds it.
     pub(super) sp: u64,
     /// The frame pointer of the frame's function: its value, or with [`FP_IN_SLOT`] the address of
     /// the stack slot that holds it.
@@ -50,13 +54,13 @@ pub(super) struct Frame {
 unsafe impl Plain for Frame {}
 
 impl Padding for Frame {
-    /// A frame outside of all others.
+    /// Returns a frame outside of all others.
     fn padding() -> Frame {
         Frame::with_fp_value(ReturnAddress::NONE, u64::MAX, 0)
     }
 }
 
-/// In which order a walk's words may be compared with what they were.
+/// In which order a walk's words may be compared with their noted values.
 ///
 /// Words on the thread's own stack may be compared in any order: that stack is mapped as long as
 /// the thread lives. Elsewhere the address of a word may depend on the words read before it, and
@@ -67,7 +71,7 @@ pub(super) struct WordOrder(u64);
 impl WordOrder {
     pub(super) const ANY: WordOrder = WordOrder(0);
 
-    /// This order, or the order of reading if `must_be_as_read`.
+    /// Returns this order, or the order of reading if `must_be_as_read`.
     #[inline(always)]
     pub(super) fn or_as_read_if(self, must_be_as_read: bool) -> WordOrder {
         WordOrder(self.0 | (u64::from(must_be_as_read) * ORDER_AS_READ))
@@ -76,7 +80,7 @@ impl WordOrder {
 
 /// `fp` is the address of the slot that holds the frame pointer.
 const FP_IN_SLOT: u64 = 1;
-/// A signal interrupted the frame's function: `pc` is exact, no return address.
+/// A signal interrupted the frame's function: `pc` is the next instruction, not a return address.
 const INTERRUPTED: u64 = 2;
 /// The return address does not lie just below the stack pointer, but in a word that the walk has
 /// noted.
@@ -90,7 +94,8 @@ const FLAG_BITS: u32 = 4;
 const NODE_SHIFT: u32 = 32;
 
 impl Frame {
-    /// A frame that another unwinder has found: its return address is known, its state is not.
+    /// Returns a frame that another unwinder has found: its return address is known, its state is
+    /// not.
     pub(super) const fn without_state(pc: ReturnAddress) -> Frame {
         Frame::with_fp_value(pc, 0, 0)
     }
@@ -114,27 +119,27 @@ impl Frame {
         }
     }
 
-    /// A frame whose function's frame pointer has the value `fp`.
+    /// Returns a frame whose function's frame pointer has the value `fp`.
     #[inline(always)]
     pub(super) const fn with_fp_value(pc: ReturnAddress, sp: u64, fp: u64) -> Frame {
         Frame { pc, sp, fp, packed: 0 }
     }
 
-    /// A frame whose function's frame pointer was saved at the address `slot`.
+    /// Returns a frame whose function's frame pointer was saved at the address `slot`.
     #[inline(always)]
     pub(super) const fn with_fp_slot(pc: ReturnAddress, sp: u64, slot: u64) -> Frame {
         Frame { packed: FP_IN_SLOT, ..Frame::with_fp_value(pc, sp, slot) }
     }
 
-    /// The caller's frame, if this frame's function leaves the frame pointer alone. `cfa` is the
-    /// canonical frame address, which is the caller's stack pointer.
+    /// Returns the caller's frame, if this frame's function leaves the frame pointer alone. `cfa`
+    /// is the canonical frame address, which is the caller's stack pointer.
     #[inline(always)]
     pub(super) fn caller_with_same_fp(&self, pc: ReturnAddress, cfa: u64) -> Frame {
         self.caller(pc, cfa, false, 0)
     }
 
-    /// The caller's frame, if this frame's function saves the frame pointer in `slot` when
-    /// `saves_fp`, and leaves it alone otherwise.
+    /// Returns the caller's frame. If `saves_fp`, this frame's function saves the frame pointer in
+    /// `slot`; otherwise it leaves the frame pointer alone.
     #[inline(always)]
     pub(super) fn caller(&self, pc: ReturnAddress, cfa: u64, saves_fp: bool, slot: u64) -> Frame {
         let fp = std::hint::select_unpredictable(saves_fp, slot, self.fp);
@@ -142,12 +147,12 @@ impl Frame {
         Frame { packed: flags, ..Frame::with_fp_value(pc, cfa, fp) }
     }
 
-    /// The same frame, as one that a signal has interrupted.
+    /// Returns this frame as one that a signal has interrupted.
     pub(super) const fn interrupted(self) -> Frame {
         Frame { packed: self.packed | INTERRUPTED, ..self }
     }
 
-    /// The same frame, as one whose return address does not lie just below its stack pointer.
+    /// Returns this frame as one whose return address does not lie just below its stack pointer.
     pub(super) const fn with_return_address_elsewhere(self) -> Frame {
         Frame { packed: self.packed | RETURN_ADDRESS_ELSEWHERE, ..self }
     }
@@ -158,25 +163,26 @@ impl Frame {
         self.packed & RETURN_ADDRESS_ELSEWHERE != 0
     }
 
-    /// Whether the words from this recorded frame to the root must be compared as they were read.
+    /// Whether the words from this recorded frame to the root must be compared in the order of
+    /// reading.
     #[inline(always)]
     pub(super) const fn must_compare_as_read(&self) -> bool {
         self.packed & ORDER_AS_READ != 0
     }
 
-    /// The order in which the words from this recorded frame to the root may be compared.
+    /// Returns the order in which the words from this recorded frame to the root may be compared.
     #[inline(always)]
     pub(super) const fn word_order(&self) -> WordOrder {
         WordOrder(self.packed & ORDER_AS_READ)
     }
 
-    /// The address whose unwind rule leads from this frame to its caller.
+    /// Returns the address whose unwind rule leads from this frame to its caller.
     #[inline(always)]
     pub(super) const fn rule_address(&self) -> CodeAddress {
         self.pc.lookup_address(self.packed & INTERRUPTED != 0)
     }
 
-    /// The slot that holds the frame pointer; `None` if the frame knows its value.
+    /// Returns the slot that holds the frame pointer; `None` if the frame knows its value.
     #[inline(always)]
     pub(super) fn fp_slot(&self) -> Option<u64> {
         (self.packed & FP_IN_SLOT != 0).then_some(self.fp)
@@ -193,7 +199,8 @@ impl Frame {
             == 0
     }
 
-    /// Whether both states are the same, except for what is known of the frame pointer.
+    /// Whether both states are the same, not counting the frame pointers and where these were
+    /// saved.
     #[inline(always)]
     pub(super) fn has_state_but_fp_of(&self, other: &Frame) -> bool {
         (self.pc.0 ^ other.pc.0) | (self.sp ^ other.sp) | (self.packed ^ other.packed) & INTERRUPTED == 0
@@ -208,27 +215,27 @@ impl Frame {
         (self.sp ^ other.sp) | (self.fp ^ other.fp) | packed == 0
     }
 
-    /// The call tree node of a recorded frame.
+    /// Returns the call tree node of a recorded frame.
     #[inline(always)]
     pub(super) const fn node(&self) -> StackId {
         StackId((self.packed >> NODE_SHIFT) as u32)
     }
 
-    /// The word count: see [`Frame`].
+    /// Returns the word count: see `packed` in [`Frame`].
     #[inline(always)]
     pub(super) const fn word_count(&self) -> usize {
         (self.packed as u32 >> FLAG_BITS) as usize
     }
 
-    /// The same frame with this word count and no node.
+    /// Returns this frame with this word count and no node.
     #[inline(always)]
     pub(super) const fn with_word_count(self, words: usize) -> Frame {
         Frame { packed: self.packed & ALL_FLAGS | (words as u64) << FLAG_BITS, ..self }
     }
 
-    /// The recorded frame with this node and word count, and the order of its words. They must be
-    /// compared as read if those of the frames outside must, or if the return address lies
-    /// elsewhere.
+    /// Returns the recorded frame with this node and word count, and the order of its words. The
+    /// words must be compared in the order of reading if those of the frames outside must, or if
+    /// the return address lies elsewhere.
     ///
     /// PERF: the order is a bit that is shifted into its position, so that no branch depends on it.
     #[inline(always)]

@@ -20,10 +20,10 @@
 //!   intern      run, print, malloc
 //! ```
 //!
-//! If one of the compared words has changed, the recorded frames hold up to the one that it led out
-//! of. Say that word led out of `start`. Then `main` is copied from the recorded walk as a new
-//! frame, and stepping goes on from `start`, which has another caller now. The walk compares again
-//! when it meets another frame in a recorded state.
+//! If one of the compared words has changed, the recorded frames are valid from the compared one up
+//! to the frame that the changed word led out of. Say that word led out of `start`. Then `main` is
+//! copied from the recorded walk as a new frame, and the walk steps on from `start`, which has
+//! another caller now. The walk compares again when it meets another frame in a recorded state.
 //!
 //! Off the thread's own stack a word is read only after all words that led to it were found
 //! unchanged. So the walk never touches memory that a full walk would not touch.
@@ -45,7 +45,7 @@ use super::stack_word::StackWord;
 use super::walker::{StackWalker, WalkState};
 
 /// Walks from the frame that has these registers. `None` if the stack has a frame that only a full
-/// unwinder understands.
+/// unwinder understands, or if its bounds cannot be found out.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) -> Option<WalkEnd> {
     let WalkState { recorded, new, mut bounds, mappings } = walker.start_walk(registers, epoch)?;
@@ -57,17 +57,17 @@ pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) 
     loop {
         let spares_effort = differences > MANY_DIFFERENCES;
         if let Some(same) = recorded.find_same_state(&frame, &bounds, &mut candidates, spares_effort) {
-            // SAFETY: a walk from here must be able to read the recorded words. It is in the
-            // recorded state, so it reads the same words, each after all that led to it are known
-            // to be unchanged. The thread's own stack is readable from its stack pointer to its
-            // end.
+            // SAFETY: a walk from here must be able to read the recorded words. This walk is in the
+            // recorded state, so it would read the same words, each after all words that led to it
+            // are known to be unchanged. The thread's own stack is readable from its stack pointer
+            // to its end.
             let changed = unsafe { recorded.first_changed_frame(same, spares_effort) };
             let Some(changed) = changed else {
                 writer.write_back().share(same + 1);
                 return Some(WalkEnd::Root);
             };
-            // The recorded frames inside of the changed one hold. The changed one has another
-            // caller now.
+            // The recorded frames from the compared one to the changed one are valid. The changed
+            // frame has another caller now.
             let (unchanged, new) = (changed + 1..same + 1, writer.write_back());
             if !copy_recorded_frames(new, recorded, unchanged) {
                 return Some(WalkEnd::Truncated);
@@ -99,7 +99,8 @@ pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) 
                 step
             }
             step => {
-                // SAFETY: `ensure_room` has returned true above, and this is the only frame since.
+                // SAFETY: `ensure_room` has returned true above, and this is the only frame that is
+                // pushed since.
                 unsafe { writer.push(frame) };
                 step
             }
@@ -114,8 +115,8 @@ pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) 
     }
 }
 
-/// After more differences than this the walk spends no more work on a frame in a recorded state
-/// than a step costs: it repairs no frame pointer slots, and compares only up to the first changed
+/// After more differences than this, the walk spends no more work on a frame in a recorded state
+/// than a step costs. It repairs no frame pointer slots, and compares only up to the first changed
 /// word. On a deep stack each frame may be in a recorded state, and each may differ again.
 const MANY_DIFFERENCES: u32 = 4;
 
@@ -144,7 +145,7 @@ pub(super) enum UnwindStep {
     RuleNotPacked,
 }
 
-/// Reads the stack for a step, and notes what was read.
+/// Reads the stack for a step, and notes the words that it reads.
 pub(super) trait StackReader {
     /// Reads and notes the return address just below the canonical frame address `cfa` of a frame
     /// whose stack pointer is `sp`. `None` if `cfa` is not above `sp`, or if a walk must not read
@@ -157,8 +158,8 @@ pub(super) trait StackReader {
     /// Notes that the step depends on the value that was in the frame pointer register.
     fn note_fp_register(&mut self);
 
-    /// Goes on at this stack pointer, on whatever stack it is; `None` if a walk must not go on
-    /// there.
+    /// Continues the walk at this stack pointer, on whatever stack that is; `None` if a walk must
+    /// not continue there.
     fn continue_at(&mut self, sp: u64) -> Option<()>;
 }
 

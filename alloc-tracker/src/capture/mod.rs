@@ -2,8 +2,9 @@
 //!
 //! In: the registers of that function. Out: the frames of a walk, in a [`StackWalker`], and whether
 //! the walk has reached the root; then call tree nodes. Runs without the recorder's lock and never
-//! allocates through the global allocator. A walk takes a lock only to compile the rule of a code
-//! address that it meets for the first time.
+//! allocates through the global allocator. A walk takes locks of the tracker only for a code
+//! address that it meets for the first time, and for rules that do not fit into a word:
+//! `unwind_tables` has these locks.
 //!
 //! | module | idea |
 //! | --- | --- |
@@ -70,7 +71,7 @@ use crate::tree::{InternError, Parent};
 
 use arch::without_signature;
 
-/// The size in bytes of the table that walking needs for all threads together. It is part of the
+/// The size in bytes of the table of unwind rules, which all threads share. It is part of the
 /// program's image, so it is not among the bytes that the tracker maps.
 #[cfg(target_arch = "x86_64")]
 pub(crate) const RULE_TABLE_BYTES: u64 = rule_table::TABLE_BYTES;
@@ -87,11 +88,12 @@ pub(crate) enum WalkEnd {
     Truncated,
 }
 
-/// Walks the calling thread's stack from the frame that has these registers, if no
-/// [shortcut](StackWalker::node_by_shortcut) leads to its node. The walk is in `walker` then.
-/// Within one `epoch` code addresses and nodes keep their meaning.
+/// Walks the calling thread's stack from the frame that has these registers, and leaves the walk in
+/// `walker`. Callers look for a [shortcut](StackWalker::node_by_shortcut) first. Within one `epoch`
+/// code addresses and nodes keep their meaning.
 ///
-/// PERF: not inlined, nor is the portable walk: each has all registers for itself.
+/// PERF: neither this function nor the portable walk is inlined, so each has all registers for
+/// itself.
 #[inline(never)]
 pub(crate) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) -> WalkEnd {
     if let Some(end) = incremental::walk(walker, registers, epoch) {
@@ -108,7 +110,7 @@ fn walk_portably(walker: &mut StackWalker, registers: &Registers, epoch: u64) ->
 }
 
 impl WalkEnd {
-    /// The root of the call tree that the nodes of such a walk are below.
+    /// Returns the root of the call tree below which the nodes of such a walk are.
     #[inline(always)]
     pub(crate) fn root(self) -> StackId {
         match self {
@@ -118,14 +120,15 @@ impl WalkEnd {
     }
 }
 
-/// Makes a portable walk and throws it away. The platform's unwinder looks some things up at its
-/// first call, and takes kilobytes of stack for it. That must not happen in an event, which may
-/// come from a signal handler on a small stack.
+/// Makes a portable walk and discards it. At its first call the platform's unwinder does look-ups
+/// that take kilobytes of stack. They must not happen in an event, which may come from a signal
+/// handler on a small stack.
 pub(crate) fn warm_up() {
     portable::walk(0, |_| true);
 }
 
-/// Begins anew in a forked child.
+/// Makes the state of walks usable in a forked child, whatever the parent's other threads were
+/// doing.
 ///
 /// # Safety
 /// No other thread may walk.
@@ -143,8 +146,8 @@ pub(crate) fn forget_rules() {
     unwind_tables::forget_rules();
 }
 
-/// Whether the rule of the call that returns to this address is known. If so, a walk has met its
-/// module, which need not be looked for.
+/// Whether the rule of the call that returns to this address is known. If it is, a walk has met the
+/// module of the address, so nobody need look for that module.
 pub(crate) fn has_rule_for(pc: u64) -> bool {
     #[cfg(target_arch = "x86_64")]
     return unwind_tables::has_rule_for(ReturnAddress(pc));
@@ -155,7 +158,7 @@ pub(crate) fn has_rule_for(pc: u64) -> bool {
     }
 }
 
-/// From now on every walk is compared with a full walk by the platform's unwinder.
+/// Makes every walk from now on be compared with a full walk by the platform's unwinder.
 pub(crate) fn start_checking() {
     CHECKING.store(true, Ordering::Relaxed);
 }

@@ -1,8 +1,8 @@
 //! The new walk while it is being made: the frames that it does not share with the recorded walk.
 //!
 //! In: frames, and the words that led out of each. Out: both lists, for the recorded walk to take
-//! over and for a shortcut to remember. Allocates nothing; without memory for the lists it says so,
-//! and the walk ends as truncated.
+//! over and for a shortcut to remember. Never allocates through the global allocator. If there is
+//! no memory for the lists, methods return false and the walk ends as truncated.
 
 use super::WalkEnd;
 use super::code_address::ReturnAddress;
@@ -23,7 +23,7 @@ pub(super) struct NewWalk {
     /// Whether the words must be compared in the order in which they were read, because the walk
     /// has not stayed on the thread's own stack.
     pub(super) must_compare_as_read: bool,
-    /// Whether the frames have unwinder states. Those of the platform's unwinder are addresses
+    /// Whether the frames have unwinder states. Frames of the platform's unwinder are addresses
     /// only.
     pub(super) has_states: bool,
     /// Whether the frames depend on the value that was in the frame pointer register.
@@ -33,7 +33,7 @@ pub(super) struct NewWalk {
     /// Whether all words could be noted: false once there was no memory.
     has_all_words: bool,
     /// How many words were noted when the last frame was pushed: the words that led out of all
-    /// frames before it. Those noted since lead out of the last frame.
+    /// frames so far. Words that are noted later lead out of the frame that is pushed next.
     words_before_next: usize,
 }
 
@@ -114,8 +114,8 @@ impl NewWalk {
         self.has_all_words &= self.words.push(word);
     }
 
-    /// Adds the next frame outwards, whose words have been noted. False if the walk has
-    /// [`MAX_FRAMES`] or there is no memory.
+    /// Adds the next frame outwards. The words that lead out of it have been noted before. False if
+    /// the walk has [`MAX_FRAMES`] or there is no memory.
     #[inline(always)]
     pub(super) fn push(&mut self, frame: Frame) -> bool {
         let before = std::mem::replace(&mut self.words_before_next, self.words.len);
@@ -128,13 +128,14 @@ impl NewWalk {
         let Some(frame) = recorded.frame(index).copied() else { return false };
         self.must_compare_as_read |= frame.must_compare_as_read();
         self.has_full_rule |= frame.has_return_address_elsewhere();
-        // The recorded frame does not say whether it does; it may.
+        // A recorded frame does not say whether it depends on that value, so this walk assumes that
+        // it does.
         self.depends_on_fp_register = true;
         recorded.words_of(index).iter().rev().for_each(|word| self.note_word(*word));
         self.push(frame)
     }
 
-    /// Notes that the walk goes on on another stack than the one where it began.
+    /// Notes that the walk continues on another stack than the one where it began.
     pub(super) fn note_stack_switch(&mut self) {
         self.must_compare_as_read = true;
     }
@@ -149,9 +150,9 @@ impl NewWalk {
 
 /// Appends frames and words to a [`NewWalk`] while the walk steps by packed rules.
 ///
-/// PERF: the counters are fields of this value, which lives in registers. The walk itself has them
-/// in memory. [`write_back`](WalkWriter::write_back) stores them there, and
-/// [`reload`](WalkWriter::reload) loads them after the walk was changed directly.
+/// PERF: the counters are fields of this value, which lives in registers. The walk has its own
+/// counters in memory: [`write_back`](WalkWriter::write_back) stores this value's counters there,
+/// and [`reload`](WalkWriter::reload) loads them after the walk was changed directly.
 #[derive(Debug)]
 pub(super) struct WalkWriter<'a> {
     walk: &'a mut NewWalk,
@@ -166,7 +167,7 @@ pub(super) struct WalkWriter<'a> {
 pub(super) const MAX_STEP_WORDS: usize = 2;
 
 impl<'a> WalkWriter<'a> {
-    /// A writer for a walk that was just restarted.
+    /// Returns a writer for a walk that was just restarted.
     #[inline(always)]
     pub(super) fn new(walk: &'a mut NewWalk) -> WalkWriter<'a> {
         WalkWriter { walk, frames: 0, words: 0, words_before_next: 0, depends_on_fp_register: false }
@@ -216,7 +217,7 @@ impl<'a> WalkWriter<'a> {
         self.depends_on_fp_register = true;
     }
 
-    /// Stores everything into the walk, as far as it has come, and returns it.
+    /// Stores the counters into the walk and returns the walk.
     #[inline(always)]
     pub(super) fn write_back(&mut self) -> &mut NewWalk {
         (self.walk.frames.len, self.walk.words.len) = (self.frames, self.words);
@@ -225,7 +226,8 @@ impl<'a> WalkWriter<'a> {
         self.walk
     }
 
-    /// Goes on behind what was added to the walk since [`write_back`](WalkWriter::write_back).
+    /// Loads the counters from the walk, to which frames and words were added since
+    /// [`write_back`](WalkWriter::write_back).
     #[inline(always)]
     pub(super) fn reload(&mut self) {
         (self.frames, self.words) = (self.walk.frames.len, self.walk.words.len);

@@ -1,7 +1,8 @@
 //! Growing arrays in mapped memory that can be read in groups of several values.
 //!
 //! In: plain values. Out: slices and groups of them. Memory comes from the kernel, never from the
-//! allocator; when the kernel gives none, methods say so and the array stays as it was.
+//! allocator. If the kernel gives none, methods return false or `None` and the array stays as it
+//! was.
 
 use std::ptr::NonNull;
 
@@ -29,7 +30,7 @@ pub(super) struct PaddedArray<T, const PADDING: usize> {
     start: NonNull<T>,
     pub(super) len: usize,
     capacity: usize,
-    /// Owns what `start` points into.
+    /// The mapping that `start` points into.
     memory: Mapping,
 }
 
@@ -73,7 +74,7 @@ impl<T: Plain + Padding, const PADDING: usize> PaddedArray<T, PADDING> {
     }
 
     /// Returns the last `N` of the first `len` values, with padding before them if there are fewer.
-    /// `len` must be at least 1 and at most the array's.
+    /// `len` must be at least 1 and at most the array's length.
     #[inline(always)]
     pub(super) fn last_group<const N: usize>(&self, len: usize) -> &[T; N] {
         const { assert!(N <= PADDING + 1) };
@@ -97,8 +98,8 @@ impl<T: Plain + Padding, const PADDING: usize> PaddedArray<T, PADDING> {
         true
     }
 
-    /// Returns the `count` slots behind the last value, after growing if need be; `None` if there
-    /// is no memory. The caller adds to `len` as many as it has filled.
+    /// Returns the `count` slots behind the last value; the array grows if it has fewer; `None` if
+    /// there is no memory. The caller adds to `len` as many as it has filled.
     #[inline(always)]
     pub(super) fn spare_slots(&mut self, count: usize) -> Option<&mut [T]> {
         if self.capacity - self.len < count && !self.grow(count) {

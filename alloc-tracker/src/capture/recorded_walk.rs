@@ -1,7 +1,8 @@
 //! The recorded walk: the last walk on one stack, which the next one is compared with.
 //!
 //! In: the frames and words of each new walk. Out: the frames that a new walk shares, and whether
-//! the stack still has them. Words are read only where the caller promises that they are readable.
+//! they are still on the stack. Words are read only where the caller promises that they are
+//! readable.
 
 use alloc_dump::layout::StackId;
 
@@ -16,8 +17,8 @@ use crate::tree::InternError;
 /// The last walk on one stack, with the words that it has read.
 ///
 /// Frames stand outermost first. The words that led out of a frame stand before those of the frames
-/// inside of it, and among them the one that was read last stands first. Each frame has the number
-/// of words from itself to the root. For a stack of four frames:
+/// inside of it. Among the words of one frame, the word that was read last stands first. Each frame
+/// has the number of words from itself to the root. For a stack of four frames:
 ///
 /// ```text
 /// frames       root   main      run            parse
@@ -69,15 +70,15 @@ impl RecordedWalk {
         self.root == root
     }
 
-    /// The frame at this index, counted from the outermost one.
+    /// Returns the frame at this index, counted from the outermost one.
     #[inline(always)]
     pub(super) fn frame(&self, index: usize) -> Option<&Frame> {
         self.frames.get(index)
     }
 
     /// Returns the index of the recorded frame that has the state of `frame`, among the outermost
-    /// `candidates` ones. Lowers `candidates` to those that have not returned since: frames inside
-    /// of `frame` are no longer on the stack.
+    /// `candidates` frames. Lowers `candidates` to the frames that have not returned since:
+    /// recorded frames inside of `frame` are no longer on the stack.
     ///
     /// `exact`: only compare; never repair a frame whose frame pointer slot has moved.
     #[inline(always)]
@@ -141,11 +142,10 @@ impl RecordedWalk {
         if let Some(read) = reads_of_slot.next()
             && (bounds.read(to) != Some(read.value) || reads_of_slot.any(|other| other.value != read.value))
         {
-            // The slots hold different values, and all frames with this slot differ for the same
-            // reason.
+            // The slots hold different values, so all frames with this slot differ.
             return first;
         }
-        // The frames inside of this one led to the old slot: they are out of date.
+        // The recorded frames inside of this one have led to the old slot, so they are out of date.
         (self.frames.len, self.words.len) = (index + 1, their_words.end);
         self.sharable = self.sharable.min(index + 1);
         self.frames.as_mut_slice().iter_mut().skip(first).for_each(|frame| frame.fp = to);
@@ -154,7 +154,7 @@ impl RecordedWalk {
         index + 1
     }
 
-    /// How many of the outermost frames a new walk can share.
+    /// Returns how many of the outermost frames a new walk can share.
     #[inline(always)]
     pub(super) fn sharable(&self) -> usize {
         self.sharable
@@ -178,24 +178,24 @@ impl RecordedWalk {
         frames
     }
 
-    /// Returns the words that were read to leave a frame, the one that was read last first.
+    /// Returns the words that were read to leave a frame. The word that was read last stands first.
     pub(super) fn words_of(&self, index: usize) -> &[StackWord] {
         let end = self.frames.get(index).map_or(0, Frame::word_count);
         self.words.as_slice().get(self.words_outside_of(index)..end).unwrap_or_default()
     }
 
-    /// Compares the words from the frame at `index` to the root with what the stack holds now.
-    /// Returns the innermost frame out of which a changed word leads; `None` if all words are
-    /// unchanged.
+    /// Compares the noted words, from the frame at `index` to the root, with the words that the
+    /// stack holds now. Returns the innermost frame out of which a changed word leads; `None` if
+    /// all words are unchanged.
     ///
     /// `as_read`: compare in the order of reading only, and look at no word behind the first
     /// changed one.
     ///
     /// # Safety
-    /// A walk in the state of this frame must be able to read the words that this one has read,
-    /// each as long as all words that were read before it are unchanged. If the frame may be
-    /// compared in any order, all memory from its stack pointer to the end of its stack must be
-    /// readable.
+    /// A walk in the state of this frame must be able to read the words that the recorded walk has
+    /// read: each word must be readable as long as all words that were read before it are
+    /// unchanged. If the frame may be compared in any order, all memory from its stack pointer to
+    /// the end of its stack must be readable.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) unsafe fn first_changed_frame(&self, index: usize, as_read: bool) -> Option<usize> {
         let frame = self.frames.get(index)?;
@@ -243,8 +243,8 @@ impl RecordedWalk {
             && unsafe { self.words_are_unchanged_from(frame) }
     }
 
-    /// Does what [`first_changed_frame`](RecordedWalk::first_changed_frame) does, in the order of
-    /// reading.
+    /// Finds the frame that [`first_changed_frame`](RecordedWalk::first_changed_frame) returns, by
+    /// comparing in the order of reading.
     ///
     /// # Safety
     /// Each word must be readable once all words that were read before it are found unchanged.
@@ -257,17 +257,17 @@ impl RecordedWalk {
         (0..=index).rev().find(|&index| self.words_of(index).iter().rev().any(has_changed))
     }
 
-    /// Returns how many frames, from the outermost one inwards, have the return addresses of a
-    /// whole walk.
+    /// Returns how many frames, from the outermost one inwards, have the same return addresses as
+    /// those of `new`, a walk with all frames of its stack.
     pub(super) fn count_common_addresses(&self, new: &NewWalk) -> usize {
         let both = self.frames.as_slice().iter().zip(new.frames.as_slice().iter().rev());
         both.take_while(|(recorded, new)| recorded.pc == new.pc).count()
     }
 
-    /// Becomes the new walk: keeps the shared frames with their nodes, and takes over the new ones.
-    /// `intern` gives each of these a node; its arguments are the caller's node and the return
-    /// address. Returns the leaf's node, or `root` for an empty walk. After an error the walk is
-    /// forgotten.
+    /// Becomes the new walk: keeps the shared frames with their nodes, and takes over the new
+    /// frames. `intern` gives each new frame a node; its arguments are the caller's node and the
+    /// return address. Returns the leaf's node, or `root` for an empty walk. After an error the
+    /// walk is forgotten.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn become_new_walk(
         &mut self,

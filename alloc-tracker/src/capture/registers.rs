@@ -2,8 +2,8 @@
 //! allocator.
 //!
 //! In: a call of one of the allocator's methods. Out: its caller's return address, stack pointer
-//! and frame pointer. Only assembly can tell them, so the methods are entered through functions
-//! that are written in it.
+//! and frame pointer. Only assembly can read these registers, so the methods are entered through
+//! functions written in assembly.
 
 use super::code_address::ReturnAddress;
 use super::stack_word::read_word;
@@ -20,11 +20,11 @@ pub(crate) struct Registers {
 }
 
 impl Registers {
-    /// Returns the registers of the caller of this function, whose canonical frame address is
-    /// `frame_size` bytes above its stack pointer.
+    /// Returns the registers of the caller. The function that `self` belongs to has its canonical
+    /// frame address `frame_size` bytes above its stack pointer.
     ///
     /// # Safety
-    /// The function must be running on x86-64 with these registers and a frame of this size, and
+    /// That function must be running on x86-64 with these registers and a frame of this size, and
     /// must not have changed the frame pointer register.
     #[inline(always)]
     pub(super) unsafe fn of_caller(self, frame_size: u64) -> Registers {
@@ -53,7 +53,7 @@ pub(crate) struct EntryFrame {
 }
 
 impl EntryFrame {
-    /// The registers of the caller.
+    /// Returns the registers of the function that called the one defined by [`entry!`].
     #[inline(always)]
     pub(crate) fn registers(&self) -> Registers {
         let sp = (&raw const *self).addr() + size_of::<EntryFrame>();
@@ -114,8 +114,8 @@ macro_rules! entry {
         #[inline(never)]
         unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
             let entered = $crate::capture::EntryFrame::default();
-            // SAFETY: the caller of this function keeps what the body asks for, which gets the same
-            // arguments.
+            // SAFETY: the body gets the arguments of this function, whose caller keeps the body's
+            // contract.
             unsafe { Self::$body($($argument,)* std::hint::black_box(&entered)) }
         }
     };

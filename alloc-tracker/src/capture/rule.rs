@@ -1,4 +1,5 @@
-//! Unwind rules: how to get from a frame to its caller, and such a rule in one word.
+//! Unwind rules: how to get from a frame to its caller, and how such a rule is packed into one
+//! word.
 //!
 //! In and out: plain values. A rule that does not fit into a word is [`UnwindRule::Unpackable`].
 
@@ -61,8 +62,8 @@ pub(super) enum CfaBase {
 /// - base: 1 for the frame pointer.
 /// - saved fp: how many words below the CFA the frame pointer was saved; 0 if it was not.
 ///
-/// A distance needs no division to become words: it is stored in bytes, and the lowest three bits,
-/// which are zero in a multiple of eight, belong to the field below.
+/// Packing and unpacking need no division by eight. A distance is stored in bytes; its lowest three
+/// bits, which are zero in a multiple of eight, overlap the field below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackedRule(NonZeroU64);
 
@@ -76,7 +77,7 @@ impl PackedRule {
     const SAVED_FP_MASK: u32 = 0x7F8;
     const OFFSET_SHIFT: u32 = 8;
 
-    /// The rule in this word; `None` if the word is 0.
+    /// Returns the rule in this word; `None` if the word is 0.
     #[inline(always)]
     pub(super) fn from_word(word: u64) -> Option<PackedRule> {
         NonZeroU64::new(word).map(PackedRule)
@@ -86,7 +87,7 @@ impl PackedRule {
         self.0.get()
     }
 
-    /// Whether it is a [`UnwindRule::Cfa`].
+    /// Whether the rule is a [`UnwindRule::Cfa`].
     #[inline(always)]
     pub(super) fn is_cfa(self) -> bool {
         self.0.get() & PackedRule::KIND_MASK == PackedRule::CFA.get()
@@ -111,8 +112,8 @@ impl PackedRule {
 }
 
 impl UnwindRule {
-    /// Packs the rule. One that does not fit becomes [`UnwindRule::Unpackable`]: an offset of 4 MiB
-    /// or more, a frame pointer saved 2 KiB or more below the CFA, or a distance that is not a
+    /// Packs the rule. A rule that does not fit becomes [`UnwindRule::Unpackable`]: an offset of 4
+    /// MiB or more, a frame pointer saved 2 KiB or more below the CFA, or a distance that is not a
     /// number of words.
     pub(super) fn pack(self) -> PackedRule {
         match self {

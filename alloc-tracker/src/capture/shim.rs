@@ -6,9 +6,9 @@
 //! every stack has one node less without it.
 //!
 //! The compiler makes the shims when it links a program, and names them as it likes. Sometimes it
-//! inlines a shim into a function of the program, whose frame must stay. So a shim is found by its
-//! callers. The four functions at the end of this file do nothing but call one allocation function
-//! each. Their machine code is read:
+//! inlines a shim into a function of the program, whose frame must stay. So the tracker finds a
+//! shim through functions that call it. The four functions at the end of this file do nothing but
+//! call one allocation function each. The tracker reads their machine code:
 //!
 //! ```text
 //!   calls_alloc:          call 0x7010      the shim of `alloc` is the function at 0x7010
@@ -20,9 +20,9 @@
 //! the function at 0x7010. Its frame is 16 bytes large (8, and the return address), so the caller's
 //! registers are 16 bytes up.
 //!
-//! In: the registers of the tracker's caller, and the kind of event. Out: those of the shim's
-//! caller if the tracker's caller is a shim, else the same ones. Allocates nothing; takes locks
-//! only until the shim is known.
+//! In: the registers of the tracker's caller, and the kind of event. Out: the registers of the
+//! shim's caller if the tracker's caller is a shim, else the given ones. Allocates nothing; takes
+//! locks only until the shim is known.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -50,8 +50,8 @@ impl Shim {
         let known = returns_to.load(Ordering::Acquire);
         if known == registers.pc.0 {
             // SAFETY: a shim is running with these registers. `learn` has taken `frame_size` from
-            // its unwind rule, which also says that it leaves the frame pointer alone; it learns
-            // something on x86-64 only.
+            // the shim's unwind rule, which also says that the shim leaves the frame pointer alone.
+            // `learn` knows shims on x86-64 only.
             return unsafe { registers.of_caller(frame_size.load(Ordering::Relaxed).into()) };
         }
         if known == UNKNOWN {
@@ -75,13 +75,15 @@ impl Shim {
         }
     }
 
+    /// Returns what is known of this shim's call.
+    ///
     /// PERF: the number of the kind is the index, so there is no branch.
     #[inline(always)]
     fn call(self) -> &'static ShimCall {
         &SHIM_CALLS.0[self.0 as usize % KINDS]
     }
 
-    /// The address of a function of this crate that calls the shim.
+    /// Returns the address of a function of this crate that calls the shim.
     fn known_caller(self) -> CodeAddress {
         let address = match self.0 {
             HeapEventKind::Alloc => calls_alloc as unsafe fn(_) -> _ as usize,
@@ -93,7 +95,7 @@ impl Shim {
     }
 }
 
-/// What is known of a shim's call of the tracker.
+/// What the tracker knows of a shim's call of the tracker.
 #[derive(Debug)]
 struct ShimCall {
     /// The address that the call returns to, or [`UNKNOWN`], or [`GIVEN_UP`]. It is one word, so
@@ -101,7 +103,7 @@ struct ShimCall {
     returns_to: AtomicU64,
     /// Bytes from the shim's stack pointer to its canonical frame address.
     frame_size: AtomicU32,
-    /// How many events have not come from a shim while it was unknown.
+    /// How many events came from elsewhere while the shim was unknown.
     tries: AtomicU32,
 }
 
@@ -128,8 +130,8 @@ static SHIM_CALLS: ShimCalls = ShimCalls([const { ShimCall::new() }; KINDS]);
 const UNKNOWN: u64 = 0;
 /// The call is no longer looked for. No call returns to address 1.
 const GIVEN_UP: u64 = 1;
-/// After this many events from elsewhere the shim is no longer looked for. In a program whose
-/// functions have it inlined, each of them would be searched otherwise.
+/// After this many events from elsewhere the shim is no longer looked for. Without a limit, a
+/// program that has the shim inlined everywhere would pay for a search at every event.
 const MAX_TRIES: u32 = 8;
 
 #[cfg(target_arch = "x86_64")]
@@ -141,7 +143,7 @@ fn frame_size_of_function_called_by(_caller: CodeAddress, _returns_to: ReturnAdd
     None
 }
 
-// The following functions are never called. Their machine code is read.
+// The following functions are never called: the tracker reads their machine code.
 
 #[inline(never)]
 unsafe fn calls_alloc(layout: Layout) -> *mut u8 {

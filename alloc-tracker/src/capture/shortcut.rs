@@ -16,13 +16,13 @@
 //! smaller one in its place, so that reading the path's words would fault.
 //!
 //! A shortcut does not change the recorded walk. The frames that the recorded walk has inside of
-//! the join frame may be out of date then. That does no harm, because none of them is believed
+//! the join frame may be out of date then. That does no harm, because no recorded frame is used
 //! before its words are compared. So a program that allocates and frees in turn at a few call sites
-//! keeps its recorded walk. Otherwise each of these walks would replace frames that the other one
-//! needs.
+//! keeps its recorded walk. Without shortcuts, the walk of each site would replace frames that the
+//! walk of another site needs.
 //!
-//! In: the leaf's registers, new and recorded walks. Out: nodes. Allocates nothing; without memory
-//! for the table everything is walked.
+//! In: the leaf's registers, new and recorded walks. Out: nodes. Never allocates through the global
+//! allocator. If there is no memory for the table, every stack is walked.
 
 use alloc_dump::layout::StackId;
 
@@ -41,9 +41,10 @@ pub(super) struct ShortcutTable {
     /// The slots. Empty until there is a shortcut to remember, and again after everything was
     /// forgotten.
     table: Mapping,
-    /// The memory while `table` is empty, once the kernel has given it.
+    /// The memory for the slots, while `table` is empty and the kernel has given the memory
+    /// already.
     spare: Mapping,
-    /// Whether the kernel was asked for the memory already. It is asked once.
+    /// Whether the kernel was asked for the memory already, which happens once.
     was_requested: bool,
 }
 
@@ -130,7 +131,8 @@ impl ShortcutTable {
 
     /// Remembers the path of a walk that has led to `node`, if it fits into a shortcut. `new` is
     /// that walk, and `recorded` has already taken it over. If the walk left no such path, the slot
-    /// keeps its previous entry.
+    /// keeps its previous entry. If a word of the path is too far from the stack pointer (512 KiB
+    /// or more), the slot becomes empty.
     #[inline(never)]
     pub(super) fn remember(
         &mut self,
@@ -160,7 +162,7 @@ impl ShortcutTable {
     fn create_table(&mut self) {
         let _errno = ErrnoGuard::new();
         if !std::mem::replace(&mut self.was_requested, true) {
-            // Without memory for the table everything is walked.
+            // If there is no memory for the table, every stack is walked.
             self.table = Mapping::anonymous(SLOTS * size_of::<Shortcut>()).unwrap_or(Mapping::empty());
         } else {
             std::mem::swap(&mut self.table, &mut self.spare);
@@ -188,10 +190,10 @@ impl Shortcut {
         farthest <= u64::from(u16::MAX)
     }
 
-    /// Returns the bits in which any word of the path differs from what it was.
+    /// Returns the bits in which any word of the path differs from its remembered value.
     ///
-    /// PERF: few paths have more than one group, and those few are mostly the same ones again and
-    /// again. So a branch for each further group costs little.
+    /// PERF: few paths have more than one group, and mostly the same few paths again and again. So
+    /// the processor predicts the branch for each further group, which costs little.
     ///
     /// # Safety
     /// All words of the path must be readable, in any order.
@@ -214,7 +216,7 @@ impl Shortcut {
 }
 
 impl WordGroup {
-    /// Returns the bits in which any word differs from what it was.
+    /// Returns the bits in which any word differs from its remembered value.
     ///
     /// # Safety
     /// The words must be readable, in any order.
@@ -229,15 +231,16 @@ impl WordGroup {
 }
 
 const GROUP_LEN: usize = 4;
-/// PERF: twelve words, so that a JavaScript engine has to be walked at every fiftieth event; with
-/// six words it is every ninth.
+/// PERF: with twelve words, the stack of a JavaScript engine has to be walked at every fiftieth
+/// event; with six words, at every ninth.
 const MAX_GROUPS: usize = 3;
 /// The largest number of words that a path has.
 pub(super) const MAX_PATH_WORDS: usize = GROUP_LEN * MAX_GROUPS;
 /// How many shortcuts a thread remembers.
 ///
-/// PERF: 192 KiB, which fits into the second-level cache. A slot holds one shortcut: with several,
-/// which of them matches cannot be predicted, and costs more than the step or two that it saves.
+/// PERF: 192 KiB, which fits into the second-level cache. A slot holds one shortcut. If it held
+/// several, the processor could not predict which of them matches; a wrong prediction costs more
+/// than the step or two that the shortcut saves.
 const SLOTS: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 10;
 

@@ -1,8 +1,8 @@
 //! The stacks that a thread runs on, and reading them.
 //!
 //! In: a stack pointer. Out: the bounds of its stack, and words between the stack pointer and the
-//! end. A word outside of the bounds is never read. The kernel is asked only about a stack that the
-//! thread does not remember.
+//! end. A word outside of the bounds is never read. Never allocates through the global allocator;
+//! asks the kernel only about a stack that the thread does not remember.
 
 use super::code_address::ReturnAddress;
 use super::stack_word::read_word;
@@ -22,9 +22,9 @@ pub(super) struct StackBounds {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CurrentStack {
     pub(super) bounds: StackBounds,
-    /// Whether it is the thread's own stack. That one stays mapped, with the same end, as long as
-    /// the thread lives. Any other stack may be gone when it is looked at again, with a smaller one
-    /// in its place.
+    /// Whether it is the thread's own stack. The own stack stays mapped, with the same end, as long
+    /// as the thread lives. Any other stack may be unmapped before the next walk, with a smaller
+    /// one in its place.
     pub(super) is_own: bool,
 }
 
@@ -56,7 +56,7 @@ impl StackBounds {
         (inside & cfa.is_multiple_of(8)).then(|| ReturnAddress(unsafe { read_word(cfa.wrapping_sub(8)) }))
     }
 
-    /// The end of the stack: the address behind its outermost byte.
+    /// Returns the end of the stack: the address behind its outermost byte.
     #[inline(always)]
     pub(super) fn end(&self) -> u64 {
         self.end
@@ -111,7 +111,7 @@ impl RecentStacks {
         self.0[0].bounds.contains(sp)
     }
 
-    /// The stack that was used last, from this stack pointer, which is on it, to its end.
+    /// Returns the stack that was used last, from this stack pointer, which is on it, to its end.
     #[inline(always)]
     pub(super) fn current_from(&self, sp: u64) -> CurrentStack {
         let RecentStack { bounds, is_own } = self.0[0];
@@ -119,7 +119,8 @@ impl RecentStacks {
     }
 
     /// Makes the stack with this address the one that was used last, and returns the index that it
-    /// had before. `None` if the address is in no mapping, or if looking it up would cost too much.
+    /// had before; the last index if the stack had no recorded walk. `None` if the address is in no
+    /// mapping, or if looking it up would cost too much.
     pub(super) fn switch_to(&mut self, sp: u64, mappings: &mut StackMappings) -> Option<usize> {
         let mapping = mappings.find(sp)?;
         let stack = stack_within(mapping, sp);
@@ -137,8 +138,8 @@ impl StackMappings {
         StackMappings { mappings: [StackBounds::EMPTY; MAPPINGS], next: 0, look_ups: 0 }
     }
 
-    /// Returns the mapping that holds this stack pointer: the bounds of a stack that a walk comes
-    /// to from another one. `None` as in [`RecentStacks::switch_to`].
+    /// Returns the mapping that holds this stack pointer: the bounds of the stack that a walk
+    /// switches to. `None` as in [`RecentStacks::switch_to`].
     pub(super) fn find(&mut self, sp: u64) -> Option<StackBounds> {
         match self.mappings.iter().find(|mapping| mapping.contains(sp)) {
             Some(mapping) => Some(*mapping),
@@ -146,8 +147,8 @@ impl StackMappings {
         }
     }
 
-    /// Asks the kernel for the mapping. What lies below a stack that grows is not assumed to belong
-    /// to it.
+    /// Asks the kernel for the mapping. Memory below the mapping of a growing stack is not taken
+    /// for a part of that stack.
     #[cold]
     fn look_up(&mut self, sp: u64) -> Option<StackBounds> {
         let _errno = ErrnoGuard::new();
@@ -171,12 +172,12 @@ impl StackMappings {
 }
 
 /// Returns the part of a mapping that may be the stack with this address, and whether it is the
-/// thread's own stack. The mapping of a fiber's stack may be unmapped before the thread ends, and a
-/// smaller one be mapped in its place; the thread's own one may not.
+/// thread's own stack. A fiber's stack may be unmapped before the thread ends, and a smaller one be
+/// mapped in its place. The thread's own stack cannot.
 ///
 /// Two anchors are known to lie above a thread's own stack. C libraries put a thread's
-/// thread-locals above its stack, in the same mapping. The kernel puts what a program is started
-/// with (the random bytes, among others) above the stack of the first thread.
+/// thread-locals above its stack, in the same mapping. The kernel puts the start data of a program
+/// (its arguments and random bytes, among others) above the stack of the first thread.
 ///
 /// ```text
 /// mapping:   start ........ sp ......... anchor ........ end
@@ -187,7 +188,7 @@ impl StackMappings {
 /// ```
 ///
 /// The kernel joins neighbouring mappings, so a mapping may hold other memory above the anchor.
-/// That is no part of the stack.
+/// Such memory is not part of the stack.
 fn stack_within(mapping: StackBounds, sp: u64) -> RecentStack {
     let StackBounds { mut start, end } = mapping;
     // SAFETY: `getauxval` has no preconditions: it reads a table that the kernel has made.

@@ -1,4 +1,4 @@
-//! Words of a stack: reading them, and comparing them with what they were at the walk before.
+//! Words of a stack: reading them, and comparing them with their values in an earlier walk.
 //!
 //! In: addresses that the caller knows to be readable. Out: values. Nothing here checks an address.
 
@@ -25,7 +25,7 @@ impl Padding for StackWord {
     }
 }
 
-/// Returns the bits in which any of the words differs from what it was; 0 if all are unchanged.
+/// Returns the bits in which any of the words differs from its noted value; 0 if all are unchanged.
 ///
 /// # Safety
 /// All words must be readable, in any order.

@@ -2,8 +2,8 @@
 //! shortcuts.
 //!
 //! In: the registers that a walk begins with, the epoch, and the caller's function for interning.
-//! Out: call tree nodes. What belongs to another epoch is forgotten before it is used. Allocates
-//! nothing; may ask the kernel about a stack that the thread has not used before.
+//! Out: call tree nodes. Walks and shortcuts of another epoch are forgotten before they can be
+//! used. Allocates nothing; may ask the kernel about a stack that the thread has not used before.
 
 use alloc_dump::layout::StackId;
 
@@ -40,8 +40,8 @@ struct WalkPair {
     new: NewWalk,
 }
 
-/// What one walk works with: both walks of its stack, the bounds of that stack, and the other
-/// stacks that it may come to.
+/// The state that one walk works with: the recorded and the new walk of its stack, the bounds of
+/// that stack, and the other stacks that the walk may switch to.
 pub(super) struct WalkState<'a> {
     pub(super) recorded: &'a mut RecordedWalk,
     pub(super) new: &'a mut NewWalk,
@@ -69,8 +69,8 @@ impl StackWalker {
         self.shortcuts.find_node(registers, &self.walks[0].recorded)
     }
 
-    /// Begins a walk from the frame with these registers. `None` if it is not known what stack they
-    /// are on.
+    /// Begins a walk from the frame with these registers. `None` if the stack that they are on
+    /// cannot be found out.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn start_walk(&mut self, registers: &Registers, epoch: u64) -> Option<WalkState<'_>> {
         if !self.prepare_for(registers.sp, epoch) {
@@ -82,8 +82,8 @@ impl StackWalker {
         Some(WalkState { recorded, new, bounds, mappings: &mut self.mappings })
     }
 
-    /// Forgets what belongs to another epoch, and makes the first pair of walks that of the stack
-    /// with this stack pointer. False if it is not known what stack that is.
+    /// Forgets all walks and shortcuts of another epoch, and makes the first pair of walks that of
+    /// the stack with this stack pointer. False if that stack cannot be found out.
     #[inline(always)]
     fn prepare_for(&mut self, sp: u64, epoch: u64) -> bool {
         (self.epoch == epoch && self.stacks.is_current(sp)) || self.switch_to(sp, epoch)
@@ -112,9 +112,9 @@ impl StackWalker {
         }
     }
 
-    /// Makes a new walk of the return addresses that `walk` finds, innermost first and down to the
-    /// root. The frames that it shares with the recorded walk are found by comparing addresses from
-    /// the root inwards.
+    /// Makes a new walk of the return addresses that `walk` finds, innermost first and out to the
+    /// root. Compares addresses from the root inwards to find the frames that the new walk shares
+    /// with the recorded one.
     pub(super) fn take_addresses(
         &mut self,
         epoch: u64,
@@ -124,8 +124,8 @@ impl StackWalker {
         self.walks[0].take_addresses(walk)
     }
 
-    /// Returns the node of the stack that `walk` finds, interning every frame. Uses nothing of the
-    /// recorded walk, and leaves it as it is.
+    /// Returns the node of the stack that `walk` finds, interning every frame. Neither uses nor
+    /// changes the recorded walk.
     pub(super) fn node_of_addresses(
         &mut self,
         generation: u32,
@@ -144,9 +144,10 @@ impl StackWalker {
         !self.walks[0].new.has_states
     }
 
-    /// Gives every frame of the new walk a node: shared frames keep theirs, and `intern` gives the
-    /// others one. Its arguments are the caller's node and the return address. The new walk becomes
-    /// the recorded one. Returns the leaf's node, or the root for an empty walk.
+    /// Gives every frame of the new walk a node: shared frames keep their nodes, and `intern` gives
+    /// one to each other frame. The arguments of `intern` are the caller's node and the return
+    /// address. The new walk becomes the recorded one. Returns the leaf's node, or the root for an
+    /// empty walk.
     ///
     /// # Errors
     /// Returns the first error of `intern`, after which the recorded walk is forgotten.

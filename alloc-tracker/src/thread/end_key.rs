@@ -1,4 +1,4 @@
-//! The thread-specific key through which the C library tells that a thread ends. In: a value of the
+//! The thread-specific key by which the C library reports the end of a thread. In: a value of the
 //! thread, and a destructor. Out: calls of the destructor. Never locks; the C library may allocate
 //! for the value of a thread with very many keys.
 
@@ -7,22 +7,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What the C library calls when a thread ends, with the thread's value.
 pub(super) type Destructor = unsafe extern "C" fn(*mut libc::c_void);
 
-/// The thread-specific key whose destructor tells that a thread ends.
+/// The thread-specific key whose destructor runs when a thread ends.
 pub(super) struct EndKey(AtomicU64);
 
-/// What the word of an [`EndKey`] says.
+/// The meaning of the word of an [`EndKey`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum KeyState {
     /// There is no key yet.
     None,
     /// The key exists.
     Created(libc::pthread_key_t),
-    /// The key is gone for good.
+    /// The key was deleted, and there will be no other.
     Deleted,
 }
 
 impl KeyState {
-    /// 0 for none yet, all ones for gone, else the key + 1.
+    /// Returns 0 for no key yet, all ones for a deleted key, else the key + 1.
     fn encode(self) -> u64 {
         match self {
             KeyState::None => 0,

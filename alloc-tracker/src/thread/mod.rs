@@ -1,5 +1,6 @@
-//! The state of a thread, and whether the thread is just inside the hook. Generic over the payload,
-//! which is the recorder's business: this module knows nothing of recordings, walks or probes.
+//! The state of each thread, and whether the thread is inside the hook at the moment. In: a thread.
+//! Out: access to its state, for one caller at a time. The module is generic over the payload of a
+//! state, which the recorder defines: it knows nothing of recordings, walks or probes.
 //!
 //! A thread finds its state through a `const`-initialised thread-local without a destructor. So the
 //! state is there before `main`, in destructors of thread-locals, and after the thread has begun to
@@ -45,7 +46,7 @@ use end_key::EndKey;
 
 use crate::base::sys::{ErrnoGuard, FutexLock, Mapping};
 
-/// What the owner of the payload tells about it.
+/// What the recorder defines for this module: the two parts of a state and the events of its life.
 ///
 /// # Safety
 /// At most one type in a process may implement this: the thread-local that leads to a thread's
@@ -56,18 +57,19 @@ pub(crate) unsafe trait Payload: Sized + 'static {
     /// The part that every thread may read.
     type Shared: Sync;
 
-    /// The own part of a new thread.
+    /// The initial own part of a thread.
     const NEW_OWN: Self::Own;
-    /// The shared part of a new state. A state that is handed on keeps its shared part.
+    /// The initial shared part of a state. A state that is handed on keeps its shared part.
     const NEW_SHARED: Self::Shared;
 
     /// Returns the states of all threads.
     fn threads() -> &'static Threads<Self>;
 
-    /// The orphan state is about to serve another thread than before.
+    /// Called when the orphan state is about to serve another thread than before.
     fn lend_to_another_thread(own: &mut Self::Own);
 
-    /// The thread ends. Its own part is made new afterwards.
+    /// Called when the thread ends. Afterwards its own part is replaced by
+    /// [`NEW_OWN`](Payload::NEW_OWN).
     fn thread_ends(own: &mut Self::Own);
 }
 
@@ -82,11 +84,11 @@ pub(crate) struct Threads<P: Payload> {
     /// destructors.
     orphan: ThreadState<P>,
     orphan_lock: FutexLock<()>,
-    /// The thread-specific key whose destructor tells that a thread ends.
+    /// The thread-specific key whose destructor runs when a thread ends.
     end_key: EndKey,
 }
 
-/// The state of a thread. PERF: what every event needs comes first.
+/// The state of a thread. PERF: the fields that every event needs come first.
 #[repr(C, align(128))]
 pub(crate) struct ThreadState<P: Payload> {
     busy: AtomicBool,
@@ -104,11 +106,12 @@ unsafe impl<P: Payload> Sync for ThreadState<P> {}
 #[repr(C)]
 struct OwnPart<P: Payload> {
     payload: P::Own,
-    /// How often the C library has said that the thread ends.
+    /// How often the C library has called `thread_ends` for this thread.
     end_rounds: u32,
 }
 
-/// Proof that the calling thread is in the hook, and in there once: the way to its state.
+/// Proof that the calling thread is in the hook, and has entered it once. Gives access to the
+/// thread's state.
 pub(crate) struct Busy<'a, P: Payload>(&'a ThreadState<P>);
 
 impl<P: Payload> Busy<'_, P> {
@@ -125,8 +128,8 @@ impl<P: Payload> Busy<'_, P> {
 
     #[inline(always)]
     fn own_part(&mut self) -> &mut OwnPart<P> {
-        // SAFETY: the busy mark (or the lock of the orphan state) keeps every other way to this
-        // state shut while `self` lives, and `self` is borrowed for as long as the reference lives.
+        // SAFETY: while `self` lives, the `busy` flag (or the lock of the orphan state) keeps all
+        // other code from this state. `self` is borrowed for as long as the reference lives.
         unsafe { &mut *self.0.own.get() }
     }
 }
@@ -160,7 +163,8 @@ impl<P: Payload> Threads<P> {
         result
     }
 
-    /// Returns the calling thread's state, if it has one already and still.
+    /// Returns the calling thread's state; `None` before the thread is registered and after it has
+    /// handed its state on.
     #[inline(always)]
     pub(crate) fn own(&self) -> Option<&'static ThreadState<P>> {
         let thread = current_state::<P>();
@@ -186,14 +190,15 @@ impl<P: Payload> Threads<P> {
         for _ in 0..1_000_000 {
             if let Some(guard) = self.orphan_lock.try_lock() {
                 std::mem::forget(guard);
-                // SAFETY: the lock keeps every other way to this state shut.
+                // SAFETY: this thread has the lock, so no other code uses this state.
                 let own = unsafe { &mut *self.orphan.own.get() };
                 P::lend_to_another_thread(&mut own.payload);
                 return Some(&self.orphan);
             }
             std::hint::spin_loop();
         }
-        // The holder of the lock is most likely the code that this very handler has interrupted.
+        // The caller is most likely a signal handler, and the code that it has interrupted has the
+        // lock.
         None
     }
 
@@ -217,14 +222,15 @@ impl<P: Payload> Threads<P> {
     }
 
     /// Whether no thread is inside the hook, the calling one included. A thread that enters the
-    /// hook after this call sees everything that was stored before it, provided that the caller has
-    /// synchronised all threads.
+    /// hook after this call sees everything that was stored before the call, provided that the
+    /// caller has synchronised all threads.
     pub(crate) fn all_are_outside(&'static self) -> bool {
         let Some(_orphan) = self.orphan_lock.try_lock() else { return false };
         self.all().all(|thread| !thread.busy.load(Ordering::Acquire))
     }
 
-    /// In a forked child: the other threads do not exist there, and will never leave the hook.
+    /// Marks all states as outside of the hook, in a forked child: the other threads do not exist
+    /// there, and would never leave the hook.
     pub(crate) fn reset_after_fork(&'static self) {
         // SAFETY: the calling thread is the only one, and it is not in the hook.
         unsafe { self.orphan_lock.force_unlock() };
@@ -233,7 +239,7 @@ impl<P: Payload> Threads<P> {
         }
     }
 
-    /// Returns the states of all threads that are and that were.
+    /// Returns the states of all threads, of those that have ended and of the orphan state.
     pub(crate) fn all(&'static self) -> impl Iterator<Item = &'static ThreadState<P>> {
         let mut next = self.states.load(Ordering::Acquire);
         std::iter::from_fn(move || {
@@ -275,7 +281,7 @@ impl<P: Payload> Threads<P> {
         Some(taken)
     }
 
-    /// Makes another state and publishes it.
+    /// Makes a new state and publishes it.
     fn new_state(&self) -> Option<&'static ThreadState<P>> {
         let slot = self.slot_for_state()?;
         let mut head = self.states.load(Ordering::Relaxed);
@@ -337,12 +343,12 @@ impl<P: Payload> ThreadState<P> {
     #[inline(always)]
     pub(crate) fn enter_hook<R>(&self, f: impl FnOnce(Busy<'_, P>) -> R) -> Option<R> {
         // PERF: not an exchange, which would cost as much as the timestamp. Only this thread sets
-        // the mark, and a signal handler between the load and the store leaves the mark as it was.
+        // the flag, and a signal handler between the load and the store leaves the flag as it was.
         if self.busy.load(Ordering::Relaxed) {
             return None;
         }
         self.busy.store(true, Ordering::Relaxed);
-        // A signal handler of this thread must see the mark before anything that follows.
+        // A signal handler of this thread must see the flag before anything that follows.
         compiler_fence(Ordering::SeqCst);
         let result = f(Busy(self));
         compiler_fence(Ordering::SeqCst);
@@ -360,7 +366,7 @@ impl<P: Payload> OwnPart<P> {
 /// Slots for states. Each is written by the thread that gets it.
 #[repr(C)]
 struct Chunk<P: Payload> {
-    /// So many slots have been asked for, more than there are once the chunk is full.
+    /// How many slots have been asked for. It exceeds the number of slots once the chunk is full.
     requested: AtomicUsize,
     slots: [UnsafeCell<MaybeUninit<ThreadState<P>>>; 16],
 }
@@ -376,7 +382,7 @@ fn current_state<P: Payload>() -> *const ThreadState<P> {
 }
 
 thread_local! {
-    /// The thread's state, or a marker. It has no type: there is one kind of payload, see
+    /// The thread's state, or a marker. The pointer has no type: there is one kind of payload, see
     /// [`Payload`].
     static CURRENT: Cell<*const ()> = const { Cell::new(ptr::null()) };
 }
@@ -385,7 +391,8 @@ const REGISTERING: *const () = ptr::without_provenance(1);
 const ENDED: *const () = ptr::without_provenance(2);
 const LAST_MARKER: *const () = ENDED;
 
-/// In how many rounds the thread's own state is still there, see the head of this module.
+/// The call of `thread_ends`, counted from 1, at which a thread hands its state on: see the head of
+/// this module.
 ///
 /// A thread whose first event comes from a destructor in the first of the four rounds has only the
 /// other three to hand its state on.
