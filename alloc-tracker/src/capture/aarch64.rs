@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Return addresses may be signed: some of the bits above the address hold a signature. Words are
-//! compared as they stand in memory. The signature is taken off only where an address goes into the
+//! compared as they stand in memory. The signature is removed only where an address goes into the
 //! call tree.
 //!
 //! In: a frame. Out: its caller's frame.
@@ -46,7 +46,7 @@ pub(super) fn step_by_full_rule(_frame: &Frame, _reader: &mut impl StackReader) 
     None
 }
 
-/// Returns the number that the call tree has for a return address: the address without its
+/// Returns the number by which the call tree knows a return address: the address without its
 /// signature. User space has at most 48 bits of addresses, and the bits above hold the signature.
 #[inline]
 pub(super) fn without_signature(pc: ReturnAddress) -> u64 {

@@ -1,9 +1,9 @@
 //! A step outwards by an unwind rule of any kind, evaluated from the unwind tables.
 //!
-//! Rules that do not fit into a word: those of signal trampolines, whose caller is the interrupted
-//! code, and DWARF expressions, as fibers have where they switch stacks. Evaluating one costs a
-//! microsecond or two. The words that it reads are noted like all others, so the next walk need
-//! only compare them.
+//! Two kinds of rules do not fit into a word: those of signal trampolines, whose caller is the
+//! interrupted code, and DWARF expressions, which fibers have where they switch stacks. Evaluating
+//! one costs a microsecond or two. The words that the rule reads are noted like all others, so the
+//! next walk need only compare them.
 //!
 //! In: a frame. Out: its caller's frame. Takes the locks of the unwind tables; never allocates.
 
@@ -19,8 +19,8 @@ use super::unwind_tables::{
 };
 use crate::base::sys::ErrnoGuard;
 
-/// Steps from a frame to its caller; `None` if the unwind tables say nothing, or something that
-/// walks do not follow.
+/// Steps from a frame to its caller; `None` if the unwind tables have no rule for the frame, or a
+/// rule that this module does not evaluate.
 #[cold]
 #[inline(never)]
 pub(super) fn step_by_full_rule(frame: &Frame, reader: &mut impl StackReader) -> Option<UnwindStep> {
@@ -75,7 +75,8 @@ impl<R: StackReader> FullRule<'_, '_, R> {
         Some(UnwindStep::Caller(caller))
     }
 
-    /// Returns the value of a register in the frame; `None` for one that walks do not follow.
+    /// Returns the value of a register in the frame; `None` for a register other than the stack
+    /// pointer and the frame pointer.
     fn register(&mut self, register: Register) -> Option<u64> {
         match register {
             STACK_POINTER => Some(self.frame.sp),
@@ -90,7 +91,8 @@ impl<R: StackReader> FullRule<'_, '_, R> {
         }
     }
 
-    /// Reads the word at this address. If the address is on another stack, the walk goes on there.
+    /// Reads the word at this address. If the address is on another stack, the walk continues
+    /// there.
     fn read(&mut self, address: u64) -> Option<u64> {
         match self.reader.read(address) {
             Some(word) => Some(word),
@@ -132,5 +134,5 @@ impl<R: StackReader> FullRule<'_, '_, R> {
     }
 }
 
-/// More operations than any expression has that a compiler emits.
+/// More operations than any expression of a compiler has.
 const MAX_OPERATIONS: u32 = 100;

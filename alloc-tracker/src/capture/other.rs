@@ -9,12 +9,12 @@ pub(super) fn step(_frame: &Frame, _reader: &mut impl StackReader) -> Option<Unw
     None
 }
 
-/// Returns `None`, as [`step`] does.
+/// Returns `None`: there are no unwind rules.
 pub(super) fn step_by_full_rule(_frame: &Frame, _reader: &mut impl StackReader) -> Option<UnwindStep> {
     None
 }
 
-/// Returns the number that the call tree has for a return address.
+/// Returns the number by which the call tree knows a return address.
 pub(super) fn without_signature(pc: ReturnAddress) -> u64 {
     pc.0
 }

@@ -1,11 +1,13 @@
-//! The portable walk: by the platform's own unwinder, wherever the `backtrace` crate works.
+//! The portable walk, which the platform's own unwinder makes. It works wherever the `backtrace`
+//! crate works.
 //!
 //! It is used for stacks that have a frame without a rule, on processors without steps, and to
 //! check the other walks. It costs some microseconds. It needs unwind tables, not frame pointers.
 //! With glibc 2.35 and libgcc 12 or newer it takes no lock; with older ones it takes the loader's.
 //!
-//! In: a stack address. Out: return addresses, leaf first. It begins in this function itself, so
-//! the frames of this crate are skipped by their addresses:
+//! In: a stack address. Out: return addresses, leaf first. Must not run for the first time in an
+//! event (see `warm_up`). The unwinder begins in this function itself, so the walk skips the frames
+//! of this crate by their addresses:
 //!
 //! ```text
 //!   higher addresses
@@ -21,7 +23,7 @@ use super::WalkEnd;
 use super::code_address::ReturnAddress;
 
 /// Calls `push` with the return address of every frame above the stack address `above`, innermost
-/// first, until `push` returns false.
+/// first, until `push` returns false. Returns whether the walk reached the root.
 pub(super) fn walk(above: u64, mut push: impl FnMut(ReturnAddress) -> bool) -> WalkEnd {
     let mut end = WalkEnd::Truncated;
     let mut is_in_hook = true;
@@ -35,9 +37,10 @@ pub(super) fn walk(above: u64, mut push: impl FnMut(ReturnAddress) -> bool) -> W
                 end = WalkEnd::Root;
                 return false;
             }
-            // A frame's stack pointer is its lowest address, so that of the frame which `above`
-            // lies in is not larger. Once the walk has left the hook, addresses say nothing: a
-            // signal handler may run on a stack above the one that it interrupted.
+            // A frame's stack pointer is its lowest address. So the frame that contains `above` has
+            // a stack pointer of at most `above`, and so have the frames inside of it. Once the
+            // walk has left the hook, addresses are no longer compared: a signal handler may run on
+            // a stack above the one that it interrupted.
             is_in_hook = is_in_hook && frame.sp() as u64 <= above;
             is_in_hook || push(ReturnAddress(pc))
         });

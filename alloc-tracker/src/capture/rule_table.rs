@@ -1,7 +1,7 @@
 //! The packed unwind rules of all code addresses that walks have met, for all threads.
 //!
-//! In: rules, by one writer at a time. Out: rules, to any number of readers, without a lock and
-//! without a system call.
+//! In: rules, by one writer at a time. Out: rules, to any number of readers. A look-up takes no
+//! lock and makes no system call; nothing here allocates.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,9 +13,9 @@ use super::rule::PackedRule;
 ///
 /// A slot is one word, so that it can be read without a lock, and eight slots fit into a cache
 /// line. A word has no room for an address of 48 bits and a rule of 30. So the address is mixed
-/// first: multiplied by an odd number, modulo 2^48. That can be undone, so no two addresses have
-/// the same product. The upper bits of the product are where the entry is, and only the others must
-/// be stored in it:
+/// first: multiplied by an odd number, modulo 2^48. Such a multiplication can be undone, so no two
+/// addresses have the same product. The upper bits of the product select the pair of slots. Only
+/// the other bits must be stored in the slot:
 ///
 /// ```text
 /// product    47          34 33                                   0
@@ -41,12 +41,12 @@ impl RuleTable {
         RuleTable { slots: [const { AtomicU64::new(EMPTY) }; SLOTS] }
     }
 
-    /// Returns the rule of a code address.
+    /// Returns the rule of a code address; `None` if the table has none.
     #[inline(always)]
     pub(super) fn get(&self, address: CodeAddress) -> Option<PackedRule> {
         let (slot, tag) = slot_and_tag(address);
-        // With the tag taken off, a slot of this address is below 2^30. An address of more than 48
-        // bits has no slot.
+        // Without the tag, the word of this address is below 2^30. An address of more than 48 bits
+        // has no slot.
         let word = self.slots[slot].load(Ordering::Relaxed) ^ tag;
         if (word >> PackedRule::BITS) | (address.0 >> ADDRESS_BITS) == 0 {
             return PackedRule::from_word(word);
@@ -60,9 +60,9 @@ impl RuleTable {
         }
     }
 
-    /// Stores the rule of a code address. Another address that was in its slot moves to the other
-    /// slot of the pair, over what was there. The rule of an address of more than 48 bits is not
-    /// stored.
+    /// Stores the rule of a code address. If another address is in its slot, that address moves to
+    /// the other slot of the pair and replaces the one there. The rule of an address of more than
+    /// 48 bits is not stored.
     pub(super) fn put(&self, address: CodeAddress, rule: PackedRule) {
         if address.0 >> ADDRESS_BITS != 0 {
             return;
@@ -87,10 +87,10 @@ impl RuleTable {
 const EMPTY: u64 = 0;
 const ADDRESS_BITS: u32 = 48;
 
-/// 256 KiB, in memory that is not touched before it is needed.
+/// The number of slots. They have 256 KiB, of which the kernel provides only pages that are used.
 ///
-/// PERF: 4,096 slots are too few for a program like a parser of Rust. From 16,384 slots on, more of
-/// them change little.
+/// PERF: 4,096 slots are too few for a program like a parser of Rust. Above 16,384 slots, more
+/// slots change little.
 const SLOTS: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 15;
 /// The size of a table in bytes.

@@ -1,9 +1,9 @@
 //! Unwind rules out of the unwind tables that every module has mapped (`.eh_frame`).
 //!
-//! In: a code address. Out: its rule, packed, from the table of all rules; or what the unwind
-//! tables say in full. An address that is met for the first time is compiled behind a lock of this
-//! module, under the lock of the modules. Never allocates, never asks the dynamic loader in a way
-//! that takes its lock.
+//! In: a code address. Out: its rule, packed, from the table of all rules; or the whole row of the
+//! unwind tables. The rule of an address that is met for the first time is compiled under two
+//! locks: first that of the modules, then one of this module. Never allocates, never asks the
+//! dynamic loader in a way that takes its lock.
 
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -29,7 +29,8 @@ pub(super) fn forget_rules() {
     RULES.clear();
 }
 
-/// Begins anew in a forked child.
+/// Makes the lock of this module free in a forked child, where the thread that held it may not
+/// exist.
 ///
 /// # Safety
 /// No other thread may walk.
@@ -47,7 +48,7 @@ pub(super) fn has_rule_for(pc: ReturnAddress) -> bool {
 /// Returns the rule for the instruction at `address`.
 #[inline(always)]
 pub(super) fn rule_at(address: CodeAddress) -> UnwindRule {
-    // PERF: nearly all rules are of this kind, which is known by one comparison.
+    // PERF: nearly all rules are of this kind, which one comparison shows.
     match RULES.get(address) {
         Some(rule) if rule.is_cfa() => rule.unpack(),
         known => {
@@ -90,7 +91,7 @@ pub(super) struct UnwindInfo<'a> {
     pub(super) row: &'a UnwindTableRow<usize, InPlace>,
     pub(super) frames: EhFrame<Slice<'a>>,
     pub(super) encoding: Encoding,
-    /// Whether the function is what the kernel returns to from a signal handler. Its caller is the
+    /// Whether the function is the trampoline that a signal handler returns to. Its caller is the
     /// interrupted code.
     pub(super) is_signal_trampoline: bool,
 }
@@ -103,7 +104,7 @@ pub(super) fn with_unwind_info<R>(
     address: CodeAddress,
     f: impl FnOnce(&UnwindInfo<'_>) -> Option<R>,
 ) -> Option<R> {
-    // The end of a walk is no reason to look for modules.
+    // The return address 0 ends a walk: no module is there, so none is looked for.
     if address == ReturnAddress::NONE.call_address() {
         return None;
     }
@@ -136,7 +137,7 @@ pub(super) fn with_unwind_info<R>(
 }
 
 impl UnwindInfo<'_> {
-    /// Returns the rule of the address; `None` if it is of no kind that can be packed.
+    /// Returns the rule of the address; `None` if no [`PackedRule`] can express it.
     fn rule(&self) -> Option<UnwindRule> {
         let row = self.row;
         if self.is_signal_trampoline {
@@ -154,7 +155,7 @@ impl UnwindInfo<'_> {
             _ => return None,
         };
         let fp_saved_below_cfa = match row.register(FRAME_POINTER) {
-            // The function leaves a register alone that the tables do not mention.
+            // A register that the tables do not mention is left alone by the function.
             None | Some(RegisterRule::SameValue) => None,
             Some(RegisterRule::Offset(offset)) if offset < 0 => {
                 NonZeroU32::new(u32::try_from(offset.unsigned_abs()).ok()?)
@@ -170,7 +171,8 @@ pub(super) const FRAME_POINTER: Register = Register(6);
 pub(super) const STACK_POINTER: Register = Register(7);
 pub(super) const RETURN_ADDRESS: Register = Register(16);
 
-/// The memory that gimli gets. Code whose tables need more rows or registers has unpackable rules.
+/// Memory of fixed size for gimli, so that it allocates nothing. Code whose tables need more rows
+/// or registers has unpackable rules.
 pub(super) struct InPlace;
 
 impl UnwindContextStorage<usize> for InPlace {

@@ -8,7 +8,8 @@
 //! function is: still in the register, or in a slot further in. The slot is read only when a
 //! canonical frame address counts from the frame pointer.
 //!
-//! In: a frame. Out: its caller's frame.
+//! In: a frame. Out: its caller's frame. Never allocates; a rule that is not in the table yet is
+//! compiled under the locks of `unwind_tables`.
 
 use super::code_address::{CodeAddress, ReturnAddress};
 use super::frame::Frame;
@@ -38,17 +39,18 @@ pub(super) fn step(frame: &Frame, reader: &mut impl StackReader) -> Option<Unwin
         },
     };
     let cfa = base.wrapping_add(u64::from(offset));
-    // NOTE: a return address of zero ends the walk by rules: there is no rule for it.
+    // NOTE: a return address of zero ends the walk by rules, because no rule exists for it.
     let pc = reader.read_return_address(cfa, frame.sp)?;
-    // PERF: whether the frame pointer was saved cannot be predicted, so there is no branch. The
-    // slot of one that was not is computed and not used.
+    // PERF: whether the frame pointer was saved cannot be predicted, so there is no branch. If it
+    // was not saved, the slot is computed and not used.
     let below = fp_saved_below_cfa.map_or(0, |below| u64::from(below.get()));
     Some(UnwindStep::Caller(frame.caller(pc, cfa, below != 0, cfa.wrapping_sub(below))))
 }
 
 /// Returns the frame size, in bytes above its stack pointer, of the function that the return
-/// address `returns_to` lies in. `None` unless that function is the one which the function at
-/// `caller` calls or jumps to, and unless it leaves its caller's frame pointer in the register.
+/// address `returns_to` lies in. `None` unless two conditions hold: the function at `caller` calls
+/// that function or jumps to it, and that function leaves its caller's frame pointer in the
+/// register.
 pub(super) fn frame_size_of_function_called_by(
     caller: CodeAddress,
     returns_to: ReturnAddress,
@@ -78,8 +80,8 @@ pub(super) fn frame_size_of_function_called_by(
 /// one through a word of memory in which the linker leaves a function's address.
 ///
 /// Every byte is tried as the beginning of an instruction, because instructions have different
-/// lengths. Bytes that are no such instruction, but look like one with this very target, do not
-/// occur by chance.
+/// lengths. Other bytes that look like such an instruction with this very target do not occur by
+/// chance.
 fn calls(code: &[u8], start: u64, target: u64, read_word: impl Fn(u64) -> Option<u64>) -> bool {
     let target_at = |index: usize| {
         let (is_direct, len) = match *code.get(index..)? {
@@ -104,7 +106,7 @@ const JUMP_WORD: u8 = 0x25;
 /// The length in bytes of the longest function that is searched for calls.
 const MAX_CODE_LEN: usize = 128;
 
-/// Returns the number that the call tree has for a return address.
+/// Returns the number by which the call tree knows a return address.
 #[inline(always)]
 pub(super) fn without_signature(pc: ReturnAddress) -> u64 {
     pc.0

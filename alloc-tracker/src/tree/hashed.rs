@@ -29,8 +29,8 @@ pub(super) struct HashedMemory {
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct TableHead {
-    /// The number of slots, minus one. A table that was replaced is zeros, and reads as one with a
-    /// single, empty slot.
+    /// The number of slots, minus one. A table that was replaced is zeros, so it reads as a table
+    /// with a single, empty slot.
     mask: AtomicUsize,
 }
 
@@ -49,7 +49,7 @@ struct Slot {
     ids: AtomicU64,
 }
 
-/// What a search has found.
+/// The outcome of a search.
 enum HashedSlot<'a> {
     Known(StackId),
     Empty(&'a Slot),
@@ -60,7 +60,7 @@ impl Hashed {
         Hashed { table: AtomicPtr::new(std::ptr::null_mut()) }
     }
 
-    /// Returns the node, if it is here.
+    /// Returns the node, if it is in this table.
     pub(super) fn find(&self, parent: Parent, pc: u64) -> Option<StackId> {
         match self.table()?.find(parent, pc) {
             HashedSlot::Known(id) => Some(id),
@@ -69,7 +69,7 @@ impl Hashed {
     }
 
     /// Makes sure that there is room for one more node. For one thread at a time, as are all
-    /// functions below.
+    /// functions below up to `detach`.
     pub(super) fn reserve_one(&self, memory: &mut HashedMemory) -> Result<(), Errno> {
         let capacity = self.table().map_or(0, |table| table.mask() + 1);
         if (memory.nodes + 1) * 2 <= capacity {
@@ -98,7 +98,7 @@ impl Hashed {
         Ok(())
     }
 
-    /// Inserts a node that is not here yet, for which there is room.
+    /// Inserts a node that is not in the table yet, and for which there is room.
     pub(super) fn insert(&self, memory: &mut HashedMemory, parent: Parent, pc: u64, id: StackId) {
         if let Some(table) = self.table() {
             table.insert(parent, pc, id);

@@ -2,8 +2,8 @@
 //! one number. In: pairs, from any thread. Out: [`StackId`]s, and the new nodes, to a journal that
 //! is handed in.
 //!
-//! Finding a node that is known takes no lock. A new node is inserted under a lock of the tree's
-//! own. Never allocates through the global allocator.
+//! Finding a known node takes no lock. A new node is inserted under the tree's own lock. Never
+//! allocates through the global allocator.
 //!
 //! ```text
 //! stack, root first      nodes: (parent, return address) -> id          the stack's id
@@ -56,17 +56,17 @@ pub(crate) enum InternError {
 
 /// Where new nodes go before any thread can use their ids.
 pub(crate) trait Journal {
-    /// Returns the recording of the journal. The thread may have been stopped on its way here while
-    /// its recording ended and another one began: the parents that it knows are nodes of the old
-    /// tree.
+    /// Returns the recording of the journal. It may be an earlier recording than that of the tree:
+    /// the thread may have been stopped on its way here while its recording ended and another one
+    /// began. The parents that such a thread knows are nodes of the old tree.
     fn recording(&self) -> Option<RecordingId>;
 
     /// Appends a node; false if the recording is over.
     fn append(&self, id: StackId, parent: StackId, pc: u64) -> bool;
 }
 
-/// The most nodes that a tree can have: as many as 2 GiB of chunks in `nearby` have room for. If
-/// nearly all of them were in `hashed`, that table would have 4 GiB.
+/// The most nodes that a tree can have: as many as fit into 2 GiB of chunks in `nearby`. If nearly
+/// all of the nodes were in `hashed`, that table would have 4 GiB.
 pub(crate) const MAX_NODES: usize =
     (1 << nearby::NODE_BITS) - (1 << nearby::FIRST_BITS) - StackId::FIRST.0 as usize;
 
@@ -83,8 +83,8 @@ impl Tree {
     /// Returns the id of the node with this parent and return address. A new node gets the next id,
     /// and is appended to the journal first.
     ///
-    /// PERF: a stack's new nodes get ids one after the other, and a node is first looked for where
-    /// its parent's id says. So the nodes of one stack are in one or two cache lines, where hashing
+    /// PERF: a stack's new nodes get consecutive ids, and the parent's id says where a node is
+    /// looked for first. So the nodes of one stack are in one or two cache lines. A hash table
     /// would cost a cache miss for each of them.
     #[inline(always)]
     pub(crate) fn intern(
@@ -130,7 +130,7 @@ impl Tree {
         self.parents.get(id)
     }
 
-    /// Forgets everything in a forked child. The memory is left as it is: it is shared with the
+    /// Forgets all nodes in a forked child. The memory is left as it is: it is shared with the
     /// parent process until it is written.
     ///
     /// # Safety
@@ -144,7 +144,7 @@ impl Tree {
         unsafe { self.inserter.reset(Inserter::new(None)) };
     }
 
-    /// Forgets everything: this recording begins.
+    /// Forgets all nodes, because this recording begins.
     pub(crate) fn begin_recording(&self, recording: RecordingId) {
         let mut inserter = self.inserter.lock();
         let Inserter { nearby, hashed, parents, .. } = &mut *inserter;
@@ -166,7 +166,7 @@ impl Tree {
         if *nodes >= MAX_NODES {
             return self.find(parent, pc).ok_or(InternError::TreeFull);
         }
-        // Another thread may have inserted the node meanwhile, or this one may have searched a
+        // Another thread may have inserted the node meanwhile, or this thread may have searched a
         // table that has been replaced.
         let empty = match self.nearby.find_or_prepare(nearby, parent, pc).map_err(InternError::Memory)? {
             NodeSlot::Known(id) => return Ok(id),
@@ -234,11 +234,11 @@ impl Parent {
     }
 }
 
-/// Above the ids of all nodes, and a multiple of four. After half a billion generations the roots
-/// repeat.
+/// The first number of a root: above the ids of all nodes, and a multiple of four. After half a
+/// billion generations the numbers of roots repeat.
 const ROOTS: u32 = 1 << 31;
 
-/// What only the thread that inserts a node touches.
+/// The part of the tree that only the thread with the insert lock touches.
 #[derive(Debug)]
 struct Inserter {
     /// The recording of the tree; `None` before the first one.
@@ -378,7 +378,7 @@ mod tests {
         use std::sync::atomic::{AtomicU64, Ordering};
         const PARENTS: u64 = 70;
         const ADDRESSES: u64 = 50;
-        /// What the nodes of each recording are.
+        /// For each recording: parent and return address of its nodes, by id.
         struct Noted(Vec<[AtomicU64; 4096]>);
         struct JournalOfRecording<'a>(u32, &'a Noted);
         impl Journal for JournalOfRecording<'_> {

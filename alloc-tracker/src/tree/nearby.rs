@@ -25,8 +25,8 @@
 //! 4. the group beside that one, 28.
 //!
 //! Slots never become empty again, so a search may end at the first empty slot. If all four groups
-//! are full the node is in the other table, [`hashed`](super::hashed). So are the children of
-//! roots, and code outside of the sixteen [regions](super::regions).
+//! are full, the node is in the other table, [`hashed`](super::hashed). Children of roots are
+//! always there, and so are nodes whose code lies outside of the sixteen [regions](super::regions).
 //!
 //! As a slot's address says nearly all about the parent, a slot is one word:
 //!
@@ -38,11 +38,12 @@
 //!  `------------- key: what is searched for ---'
 //! ```
 //!
-//! A slot has the node that is searched for exactly if `slot ^ key` is a node's id, which means:
-//! all bits above it are zero.
+//! A slot has the wanted node exactly if `slot ^ key` is a node's id, that is, if all bits above
+//! the lower 27 are zero.
 //!
-//! The groups are an array by parents. It grows by chunks, the first one for 4096 parents, each
-//! later one for twice as many as the one before; nothing in it ever moves.
+//! The groups are an array that is indexed by the parent. The array grows by chunks: the first
+//! chunk is for 4096 parents, each later chunk for twice as many as the one before. No group ever
+//! moves.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -58,7 +59,7 @@ use crate::base::sys::{Errno, Mapping};
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Nearby {
-    /// The chunks, by [`chunk_of`] a parent's ordinal; null where there is none.
+    /// The chunks, indexed by [`chunk_of`] a parent's ordinal; null where there is no chunk.
     chunks: [AtomicPtr<Group>; 64],
     regions: Regions,
 }
@@ -72,15 +73,15 @@ pub(super) struct NearbyChunks([Option<Mapping>; 64]);
 #[repr(C, align(32))]
 struct Group([AtomicU64; 4]);
 
-/// What a search has found.
+/// The outcome of a search.
 pub(super) enum NodeSlot<'a> {
     /// The node.
     Known(StackId),
-    /// The slot that the node belongs in.
+    /// The node is not here; it belongs into this empty slot.
     Empty(EmptySlot<'a>),
-    /// The node does not belong in here. If [`Nearby::find_or_prepare`] returns this, it holds for
-    /// as long as the recording lasts: a region without a number never gets one, and full groups
-    /// stay full. So no node is ever in both tables.
+    /// The node belongs into the other table. If [`Nearby::find_or_prepare`] returns this, it stays
+    /// true as long as the recording lasts: a region without a number never gets one, and full
+    /// groups stay full. So no node is ever in both tables.
     Elsewhere,
 }
 
@@ -90,7 +91,7 @@ pub(super) struct EmptySlot<'a> {
     key: NodeKey,
 }
 
-/// What a node is searched by: which parent of its block it has, and its return address.
+/// The key of a node: which parent of its block it has, and its return address.
 #[derive(Clone, Copy)]
 struct NodeKey(u64);
 
@@ -115,13 +116,13 @@ impl Nearby {
         own.group().find_likely(key).or_else(|| own.beside().group().find_likely(key))
     }
 
-    /// Returns the node, or where it belongs.
+    /// Returns the node, or the table or slot where it belongs.
     pub(super) fn find(&self, parent: Parent, pc: u64) -> NodeSlot<'_> {
         let (Some(key), Some(own)) = (self.key(parent, pc), self.own_group(parent)) else {
             return NodeSlot::Elsewhere;
         };
-        // Slots are filled in this order and never become empty again: behind an empty one there is
-        // nothing.
+        // Slots are filled in this order and never become empty again, so behind an empty slot
+        // there is no node.
         for first in [own, own.in_other_line(parent, pc)] {
             for group in [first.group(), first.beside().group()] {
                 if let Some(slot) = group.find(key) {
@@ -132,12 +133,13 @@ impl Nearby {
         NodeSlot::Elsewhere
     }
 
-    /// Returns the node, or where it belongs for good: its region gets a number if one is left, and
-    /// its parents get their chunk. For one thread at a time.
+    /// Returns the node, or the table or slot where it belongs as long as the recording lasts.
+    /// Gives the node's region a number if one is left, and makes the chunk of its parent. For one
+    /// thread at a time.
     ///
     /// # Errors
-    /// There is no memory for the chunk. The node must not be put into the other table then: there
-    /// may be memory the next time.
+    /// There is no memory for the chunk. Then the node must not be put into the other table,
+    /// because there may be memory the next time.
     pub(super) fn find_or_prepare(
         &self,
         chunks: &mut NearbyChunks,
@@ -154,8 +156,8 @@ impl Nearby {
     fn make_chunk(&self, chunks: &mut NearbyChunks, parent: Parent) -> Result<(), Errno> {
         let chunk = chunk_of(ordinal(parent));
         if chunks.0[chunk].is_none() {
-            // PERF: searches go all over a large chunk; huge pages save most misses of the address
-            // translation.
+            // PERF: searches are spread over all of a large chunk; huge pages save most misses of
+            // the address translation.
             let memory = Mapping::of_huge_pages(size_of::<Group>() << chunk >> 1)?;
             self.chunks[chunk].store(memory.start().cast(), Ordering::Release);
             chunks.0[chunk] = Some(memory);
@@ -177,12 +179,13 @@ impl Nearby {
     #[inline(always)]
     fn key(&self, parent: Parent, pc: u64) -> Option<NodeKey> {
         let region = self.regions.number(pc)?;
-        // PERF: one shift leaves the offset alone.
+        // PERF: one shift removes the region and keeps the offset.
         let (offset, sibling) = (pc << (u64::BITS - OFFSET_BITS), u64::from(parent.0) % BLOCK);
         Some(NodeKey(offset | region << (NODE_BITS + BLOCK_BITS) | sibling << NODE_BITS))
     }
 
-    /// Returns the parents' own group, if its chunk is there. Roots never have a chunk.
+    /// Returns the group of the parent and its neighbour, if their chunk exists. Roots never have a
+    /// chunk.
     #[inline(always)]
     fn own_group(&self, parent: Parent) -> Option<GroupInChunk<'_>> {
         let ordinal = ordinal(parent);
@@ -209,12 +212,12 @@ impl<'a> GroupInChunk<'a> {
     #[inline(always)]
     fn group(self) -> &'a Group {
         // SAFETY: chunks are published whole, with a group for every second of their parents, and
-        // never unmapped; one that was retired is zeros. `beside` and `in_other_line` stay in the
+        // never unmapped; a retired chunk reads as zeros. `beside` and `in_other_line` stay in the
         // block, which lies in one chunk.
         unsafe { &*self.chunk.as_ptr().add(self.index) }
     }
 
-    /// Returns the group of another line of the block that the node's hash says.
+    /// Returns the group in another cache line of the block that the node's hash selects.
     fn in_other_line(self, parent: Parent, pc: u64) -> GroupInChunk<'a> {
         let distance = 2 + hash(parent, pc) as usize % (BLOCK as usize / 2 - 2);
         GroupInChunk { index: self.index ^ distance, ..self }
@@ -231,7 +234,7 @@ impl Group {
     fn find_likely(&self, NodeKey(key): NodeKey) -> Option<StackId> {
         let [first, second, third, fourth] = self.0.each_ref().map(|slot| slot.load(Ordering::Acquire) ^ key);
         let found = first.min(second).min(third.min(fourth));
-        // If the key is zero, an empty slot gives zero, which is no id.
+        // If the key is zero, an empty slot gives zero, which is not an id.
         (EMPTY + 1..NODES).contains(&found).then_some(StackId(found as u32))
     }
 
@@ -250,14 +253,14 @@ impl Group {
 }
 
 impl EmptySlot<'_> {
-    /// Puts the node in.
+    /// Stores the node in this slot.
     pub(super) fn fill(self, id: StackId) {
         self.slot.store(self.key.0 | u64::from(id.0), Ordering::Release);
     }
 }
 
-/// Returns a parent's number, counted from so far above zero that its highest bit says which chunk
-/// its children are in.
+/// Returns a parent's ordinal: its number plus that of the first chunk's parents. So the highest
+/// bit of the ordinal says which chunk the parent's children are in.
 #[inline(always)]
 fn ordinal(parent: Parent) -> u64 {
     u64::from(parent.0) + (1 << FIRST_BITS)
@@ -272,14 +275,14 @@ fn chunk_of(ordinal: u64) -> usize {
 const EMPTY: u64 = 0;
 /// Above the ids of all nodes.
 const NODES: u64 = 1 << NODE_BITS;
-/// Parents of a block.
+/// How many parents share a block.
 const BLOCK: u64 = 1 << BLOCK_BITS;
 
 pub(super) const NODE_BITS: u32 = 27;
 const BLOCK_BITS: u32 = 6;
 const _: () = assert!(NODE_BITS + BLOCK_BITS + REGION_BITS + OFFSET_BITS == u64::BITS);
-/// Bits of the number of parents that the first chunk is for. Miri takes a minute for a thousand
-/// nodes.
+/// The first chunk is for 2 to the power of this many parents. Fewer under Miri, which takes a
+/// minute for a thousand nodes.
 pub(super) const FIRST_BITS: u32 = if cfg!(miri) { 6 } else { 12 };
 
 #[cfg(test)]

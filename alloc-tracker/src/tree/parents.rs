@@ -3,8 +3,8 @@
 //! look-up takes no lock and allocates nothing.
 //!
 //! The other two tables are searched by (parent, return address), so neither can answer this. This
-//! one is indexed by id, and grows by chunks: the first one for so many nodes, each later one for
-//! twice as many as the one before. Nothing in it ever moves:
+//! table is indexed by id, and grows by chunks: the first chunk is for 4,096 nodes, each later
+//! chunk for twice as many as the one before. No slot ever moves:
 //!
 //! ```text
 //! ordinal = index + 2^12      chunk = highest bit of the ordinal      slot = the bits below it
@@ -38,7 +38,7 @@ pub(crate) struct TreeNode {
 /// The nodes by id.
 #[derive(Debug)]
 pub(super) struct Parents {
-    /// The chunks, by [`chunk_of`] an ordinal; null where there is none.
+    /// The chunks, indexed by [`chunk_of`] an ordinal; null where there is no chunk.
     chunks: [AtomicPtr<ParentSlot>; CHUNKS],
 }
 
@@ -73,8 +73,8 @@ impl Parents {
         Some(TreeNode { parent: Parent(parent).recorded(), pc: high << 32 | low })
     }
 
-    /// Returns the slot of the node with this index, in memory that is mapped if need be. For one
-    /// thread at a time.
+    /// Returns the slot of the node with this index. Maps a new chunk if the slot has no memory
+    /// yet. For one thread at a time.
     #[inline]
     pub(super) fn slot(&self, memory: &mut ParentChunks, index: u32) -> Result<&ParentSlot, Errno> {
         let ordinal = ordinal_of_index(index);
@@ -130,7 +130,8 @@ fn ordinal_of(id: StackId) -> Option<u64> {
     id.0.checked_sub(StackId::FIRST.0).map(ordinal_of_index)
 }
 
-/// Returns the index, counted from so far above zero that the highest bit names the chunk.
+/// Returns the ordinal of an index: the index plus the length of the first chunk. So the highest
+/// bit of the ordinal names the chunk.
 #[inline]
 fn ordinal_of_index(index: u32) -> u64 {
     u64::from(index) + (1 << FIRST_BITS)
@@ -155,7 +156,8 @@ unsafe fn slot_of<'a>(chunk: NonNull<ParentSlot>, ordinal: u64) -> &'a ParentSlo
 
 /// More than the highest bit of any ordinal, which is 32.
 const CHUNKS: usize = 64;
-/// Of the number of nodes that the first chunk is for. Miri takes a minute for a thousand nodes.
+/// The first chunk is for 2 to the power of this many nodes. Fewer under Miri, which takes a minute
+/// for a thousand nodes.
 const FIRST_BITS: u32 = if cfg!(miri) { 3 } else { 12 };
 
 #[cfg(test)]

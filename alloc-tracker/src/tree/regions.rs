@@ -1,18 +1,19 @@
-//! Addresses of code in few bits. A program's code lies in a few regions of 128 MiB, so a region's
-//! number (4 bits) and an offset in the region (27 bits) say as much as an address. In: an address.
-//! Out: the number of its region, for the first sixteen regions that are met; none for others. A
-//! look-up takes no lock; nothing here allocates.
+//! Addresses of code in 31 bits instead of 64. A program's code lies in a few regions of 128 MiB,
+//! so a region's number (4 bits) and an offset in the region (27 bits) identify an address. In: an
+//! address. Out: the number of its region, for the first sixteen regions that are met; none for
+//! others. A look-up takes no lock; nothing here allocates.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The regions that have a number. They keep it as long as the process lives: where code lies has
-/// nothing to do with a recording.
+/// The regions that have a number. They keep it as long as the process lives, because the addresses
+/// of code do not depend on the recording.
 #[derive(Debug)]
 pub(super) struct Regions {
-    /// By a hash of the region. A word is zero, or [`word_of`] the region with its number.
+    /// Indexed by a hash of the region. A word is zero, or [`word_of`] the region with the region's
+    /// number in its lowest bits.
     ///
-    /// PERF: so many that two regions seldom have the same hash. If they do, the region that is met
-    /// later gets no number.
+    /// PERF: there are so many words that two regions seldom have the same hash. If they do, the
+    /// region that is met later gets no number.
     words: [AtomicU64; 1 << WORD_BITS],
     /// How many regions have a number.
     known: AtomicU64,
@@ -35,8 +36,8 @@ impl Regions {
         (number < MOST).then_some(number)
     }
 
-    /// Gives the region of an address a number, if it has none and one is left. For one thread at a
-    /// time.
+    /// Gives the region of an address a number, if the region has none and a number is left. For
+    /// one thread at a time.
     pub(super) fn claim(&self, pc: u64) {
         let (word, known) = (&self.words[index_of(pc)], self.known.load(Ordering::Relaxed));
         if word.load(Ordering::Relaxed) == 0 && known < MOST {
