@@ -1,6 +1,6 @@
-//! What the ELF headers of a mapped file say. In: where the file is mapped. Out: load bias,
-//! build-id, unwind tables. Reads the host's memory only through the kernel, so that a file that is
-//! just being unmapped is an error and not a fault. Never locks, never allocates.
+//! The ELF headers of a mapped file. In: the address of the mapping. Out: load bias, build-id,
+//! unwind tables. Reads the host's memory only through the kernel: if the file is being unmapped
+//! meanwhile, the result is an error and not a fault. Never locks, never allocates.
 
 /// Where the unwind tables of a module are mapped.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,7 +14,7 @@ pub(crate) struct UnwindTables {
     pub(crate) segment_len: u64,
 }
 
-/// What the headers of a file say.
+/// The facts that the headers of a file state.
 pub(super) struct ElfHeaders {
     /// Difference between addresses in memory and addresses in the file.
     pub(super) bias: u64,
@@ -24,7 +24,7 @@ pub(super) struct ElfHeaders {
 }
 
 /// Reads the headers of the file that is mapped from `head` on, and its build-id into `build_id`.
-/// `None` if that is no ELF file of 64 bits, or if it cannot be read.
+/// `None` if the file is no ELF file of 64 bits, or if it cannot be read.
 pub(super) fn read_elf(head: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Option<ElfHeaders> {
     let mut header = [0u8; 64];
     read_memory(head, &mut header)?;

@@ -1,12 +1,12 @@
 //! The mappings of this process. In: `/proc/self/maps`. Out: regions, and loads of files. Never
-//! locks, allocates mapped memory only.
+//! locks; takes memory only from the kernel.
 
 use crate::base::loader::{self, LoadIdentity};
 use crate::base::sys::{Errno, File, Mapping};
 
 use super::elf::end_of_load;
 
-/// Returns the mapping that an address lies in: its first address, and the first one behind it.
+/// Returns the mapping that an address lies in: its first address, and the first address behind it.
 pub(crate) fn mapping_around(address: u64) -> Option<(u64, u64)> {
     let mut found = None;
     let look = |line: &[u8]| {
@@ -18,7 +18,7 @@ pub(crate) fn mapping_around(address: u64) -> Option<(u64, u64)> {
     found
 }
 
-/// A range of addresses; `end` is the first one behind it.
+/// A range of addresses; `end` is the first address behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub(super) struct AddressRange {
@@ -83,7 +83,7 @@ pub(super) struct LoadedFile {
 }
 
 impl LoadedFile {
-    /// Begins with this region.
+    /// Returns a load that begins with this region.
     pub(super) fn starting_with(region: &MappedRegion<'_>) -> LoadedFile {
         let vdso = region.path == b"[vdso]";
         let mut file = LoadedFile { range: region.range, inode: region.inode, vdso, ..LoadedFile::default() };
@@ -91,23 +91,23 @@ impl LoadedFile {
         file
     }
 
-    /// Whether the region belongs to the same load.
+    /// Whether the region belongs to this load.
     pub(super) fn continues_with(&self, region: &MappedRegion<'_>) -> bool {
         if region.inode == 0 || region.inode != self.inode {
             return false;
         }
-        // A second mapping of the file's first byte is a second load, as of a library opened in two
-        // namespaces; or a segment of the same load, of a file so small that several of them share
-        // its first page.
+        // A second mapping of the file's first byte has one of two reasons. Either it is a second
+        // load, of a library that is opened in two namespaces. Or it is another segment of the same
+        // load, of a file so small that several segments share its first page.
         match self.head.filter(|_| region.offset == 0) {
             Some(head) => end_of_load(head).is_some_and(|end| region.range.start < end),
             None => true,
         }
     }
 
-    /// Whether the file is still mapped there, and the loader still has this load there. Then
-    /// everything that was read from there in between is the file's. Other threads may load and
-    /// unload libraries meanwhile.
+    /// Whether the file is still mapped there, and the loader still has this load there. If both
+    /// are true, everything that was read from these addresses in between belongs to the file.
+    /// Other threads may load and unload libraries meanwhile.
     pub(super) fn is_still_there(&self, loaded: LoadIdentity) -> bool {
         let mut inode = None;
         let look = |line: &[u8]| {
@@ -132,8 +132,8 @@ impl LoadedFile {
     }
 }
 
-/// Calls `f` with every line of a file, without its newline. Lines longer than the buffer are
-/// skipped.
+/// Calls `f` with every line of a file, without its newline. Of a line that is longer than the
+/// buffer (16 KiB) the beginning is dropped.
 pub(super) fn for_each_line(path: &std::ffi::CStr, mut f: impl FnMut(&[u8])) -> Result<(), Errno> {
     let file = File::open(path, libc::O_RDONLY, 0)?;
     let mut memory = Mapping::anonymous(LINES_BUFFER)?;

@@ -1,9 +1,9 @@
-//! Which files with code are mapped where. In: `/proc/self/maps`, and the ELF headers as they stand
-//! in memory. Out: changes, to an observer that is handed in; unwind tables, to the walk.
+//! Modules: which files with code are mapped, and where. In: `/proc/self/maps`, and the ELF headers
+//! in memory. Out: changes, to an observer that the recorder passes; unwind tables, to the walk.
 //!
-//! Takes no lock of the loader's: an event may come from inside `dlopen`. Never allocates through
-//! the global allocator. Reads the host's memory only through the kernel, so that a library that is
-//! just being unmapped is an error and not a fault.
+//! Never takes a lock of the dynamic loader, because an event may come from inside `dlopen`. Never
+//! allocates through the global allocator. Reads the host's memory only through the kernel: if a
+//! library is being unmapped meanwhile, the result is an error and not a fault.
 //!
 //! | module | idea |
 //! | --- | --- |

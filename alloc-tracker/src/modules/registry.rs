@@ -1,9 +1,9 @@
 //! The modules that have been reported, and how changes are noticed. In: addresses of code, scans
-//! of the mappings. Out: changes, to an observer that is handed in; unwind tables of the module at
-//! an address.
+//! of the mappings. Out: changes, to an observer that the recorder passes; unwind tables of the
+//! module at an address.
 //!
-//! Has a lock of its own. Takes no lock of the loader's: an event may come from inside `dlopen`.
-//! Never allocates through the global allocator.
+//! Has a lock of its own. Never takes a lock of the dynamic loader, because an event may come from
+//! inside `dlopen`. Never allocates through the global allocator.
 
 use alloc_dump::record::Module;
 
@@ -15,13 +15,14 @@ use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, Plain};
 /// Makes sure that the module of this address is known and reported, if the address has one.
 ///
 /// Code that is in no file, such as a JIT's, must not cost a scan for each of its frames. So after
-/// a scan in vain the next scan waits, if need be until the recording ends.
+/// a scan that did not find the address, the next scan is made 100 ms later at the earliest, or
+/// when the recording ends.
 pub(crate) fn ensure_known(pc: u64) {
     REGISTRY.lock().ensure_known(pc);
 }
 
 /// Calls `f` with the unwind tables of the module that this address lies in, under the lock of the
-/// modules. `None` if there are none.
+/// modules. `None` if there are no such tables.
 pub(crate) fn with_unwind_tables<R>(address: u64, f: impl FnOnce(UnwindTables) -> Option<R>) -> Option<R> {
     let mut registry = REGISTRY.lock();
     registry.ensure_known(address);
@@ -29,8 +30,8 @@ pub(crate) fn with_unwind_tables<R>(address: u64, f: impl FnOnce(UnwindTables) -
     f(tables)
 }
 
-/// Reports all modules to the observer of a recording that has just begun, and from now on every
-/// change.
+/// Reports all modules to the observer of a recording that has just begun, and every change from
+/// now on.
 pub(crate) fn report_all(observer: &'static dyn ModuleObserver) {
     let mut registry = REGISTRY.lock();
     let next_id = registry.modules.next_id;
@@ -43,7 +44,7 @@ pub(crate) fn report_all(observer: &'static dyn ModuleObserver) {
 /// Looks for modules that the loader has replaced. Called from time to time, without any other lock
 /// held.
 pub(crate) fn notice_replaced() {
-    // The holder of the lock is just looking for the same.
+    // If another thread has the lock, the next call looks instead.
     let Some(mut registry) = REGISTRY.try_lock() else { return };
     if registry.modules.any_replaced() {
         registry.scan();
@@ -58,7 +59,7 @@ pub(crate) fn scan_if_due() {
     }
 }
 
-/// Forgets everything in a forked child.
+/// Forgets all modules in a forked child.
 ///
 /// # Safety
 /// No other thread may use the modules.
@@ -70,14 +71,14 @@ pub(crate) unsafe fn reset_after_fork() {
 
 static REGISTRY: FutexLock<Registry> = FutexLock::new(Registry::new());
 
-/// What is known of the modules, shared by all threads.
+/// The state of this module, which all threads share.
 struct Registry {
     modules: KnownModules,
-    /// No scan before this time, after one in vain.
+    /// No scan is made before this time. Set after a scan that did not find the address.
     next_scan_ns: u64,
     /// Whether an address outside of all known modules was met since the last scan.
     scan_due: bool,
-    /// Whom changes are reported to; `None` before the first recording.
+    /// The observer that changes are reported to; `None` before the first recording.
     observer: Option<&'static dyn ModuleObserver>,
 }
 
@@ -112,7 +113,7 @@ impl Registry {
         });
         self.scan_due = false;
         if scanned.is_err() {
-            // Where /proc cannot be read, frames stay unresolved; the reader counts them.
+            // If /proc cannot be read, frames stay unresolved, and the reader counts them.
             self.next_scan_ns = sys::clock_ns(libc::CLOCK_MONOTONIC) + SCAN_INTERVAL_NS;
         }
     }
@@ -123,11 +124,11 @@ const SCAN_INTERVAL_NS: u64 = 100_000_000;
 /// The modules that have been reported, by address.
 #[derive(Debug)]
 struct KnownModules {
-    /// A [`KnownModule`] each.
+    /// An array of [`KnownModule`]s; `None` before the first scan.
     table: Option<Mapping>,
     len: usize,
     next_id: u32,
-    /// The scan that is going on or was the last one.
+    /// The number of the scan that is under way or was the last one.
     scan: u32,
     last_hit: (AddressRange, LoadIdentity),
 }
@@ -135,15 +136,15 @@ struct KnownModules {
 /// An observer of changes of the modules. Called under the lock of the modules, so it
 /// must not call back.
 pub(crate) trait ModuleObserver: Sync {
-    /// From now on the same address may mean other code. Called before the changes that are the
-    /// reason.
+    /// Called when the same address may mean other code from now on, before the changes that are
+    /// the reason.
     fn generation_begins(&self);
 
-    /// A module appeared or vanished.
+    /// Called when a module has appeared or vanished.
     fn module_changed(&self, change: &ModuleChange<'_>);
 }
 
-/// What a scan has found.
+/// A difference between two scans.
 pub(crate) enum ModuleChange<'a> {
     /// The module was mapped since the last scan.
     Appeared(Module<'a>),
@@ -162,8 +163,8 @@ impl KnownModules {
         }
     }
 
-    /// Whether this address lies in a module that has been reported, and that is still there as far
-    /// as the loader tells.
+    /// Whether this address lies in a module that has been reported, and that the loader still has
+    /// there. If the loader cannot be asked, the module counts as still there.
     #[inline]
     fn covers(&mut self, pc: u64) -> bool {
         let now = loader::load_at(pc);
@@ -192,7 +193,7 @@ impl KnownModules {
         (module.tables.segment_len > 0).then_some(module.tables)
     }
 
-    /// Whether the loader has replaced any module. PERF: nanoseconds for each module.
+    /// Whether the loader has replaced any module. PERF: costs nanoseconds for each module.
     fn any_replaced(&mut self) -> bool {
         let replaced = |module: &KnownModule| {
             loader::load_at(module.range.start).is_some_and(|now| now != module.loaded)
@@ -233,7 +234,7 @@ impl KnownModules {
             .unwrap_or_default()
     }
 
-    /// Notes that this load was met, and reports it if it is new.
+    /// Notes that this scan has met the load, and reports the load if it is new.
     fn add_if_new(&mut self, file: &LoadedFile, path: &PathBuffer, report: &mut dyn FnMut(ModuleChange<'_>)) {
         if !file.executable || path.is_empty() {
             return;
@@ -254,22 +255,22 @@ impl KnownModules {
             }
             return;
         }
-        // Before the new module is reported.
+        // Vanished modules are reported before the new one.
         self.remove_overlapping(file.range, report);
         if self.len == MAX_MODULES {
             return;
         }
         let mut build_id = [0u8; MAX_BUILD_ID];
-        // Where the kernel forbids even this reading, addresses in position-independent files can
-        // still be resolved.
+        // The kernel may forbid to read the headers. Then `head` serves as the load bias, below, so
+        // that addresses in position-independent files can still be resolved.
         let Some(head) = file.head else { return };
         let elf = read_elf(head, &mut build_id);
         if elf.is_none() && loaded == LoadIdentity::NONE {
             // Another thread is just loading the file; a later scan will meet it again.
             return;
         }
-        // PERF: not at the first scan. That one finds many modules, and mostly there is no other
-        // thread that could unload any.
+        // PERF: not checked in the first scan, which finds many modules. At that time there is
+        // mostly no other thread that could unload a module.
         if scan > 1 && !file.is_still_there(loaded) {
             // A later scan will meet the file again, or the one that has replaced it.
             return;
@@ -292,7 +293,7 @@ impl KnownModules {
         }));
     }
 
-    /// Removes all modules that overlap this range: they are gone.
+    /// Removes all modules that overlap this range, because they are no longer mapped.
     fn remove_overlapping(&mut self, range: AddressRange, report: &mut dyn FnMut(ModuleChange<'_>)) {
         self.keep(|module| module.range.end <= range.start || range.end <= module.range.start, report);
     }
@@ -303,7 +304,7 @@ impl KnownModules {
         self.keep(|module| module.scan == scan, report);
     }
 
-    /// Removes and reports all modules that are not wanted.
+    /// Removes all modules for which `wanted` returns false, and reports each as vanished.
     fn keep(&mut self, wanted: impl Fn(&KnownModule) -> bool, report: &mut dyn FnMut(ModuleChange<'_>)) {
         let known = self.all();
         let mut kept = 0;
@@ -330,7 +331,7 @@ struct KnownModule {
     range: AddressRange,
     inode: u64,
     id: u32,
-    /// The last scan that has met it.
+    /// The number of the last scan that has met the module.
     scan: u32,
     tables: UnwindTables,
     loaded: LoadIdentity,

@@ -1,8 +1,7 @@
-//! Commits in pairs: how everything that a commit says becomes valid in one step. In: the words of
-//! two copies and the number of commits. Out: the order of the stores. Never locks, never
-//! allocates.
+//! Commits in pairs: how all statements of a commit become valid in one step. In: the words of two
+//! copies and the number of commits. Out: the order of the stores. Never locks, never allocates.
 //!
-//! The number of commits tells by its lowest bit which copy is valid. A commit fills the copy that
+//! The lowest bit of the number of commits says which copy is valid. A commit fills the copy that
 //! is not valid, then stores that number. So at every instant one copy is whole:
 //!
 //! ```text
@@ -21,7 +20,7 @@
 
 use crate::base::primitive::{AtomicU64, Ordering, fence};
 
-/// Returns the copy, 0 or 1, that the next commit fills after so many commits.
+/// Returns the copy, 0 or 1, that the next commit fills if there were `commits` so far.
 #[inline]
 pub(crate) fn next_copy(commits: u64) -> usize {
     ((commits + 1) & 1) as usize
@@ -30,9 +29,10 @@ pub(crate) fn next_copy(commits: u64) -> usize {
 /// Publishes the commit that was filled into [`next_copy`], and returns the number of commits from
 /// now on.
 ///
-/// The fence keeps everything that is stored later behind this: the next commit's words, and the
-/// bytes of the next dump frame. Without it a reader could see them while it still finds the commit
-/// before this one, whose copy and whose bytes they replace. On x86-64 the fence is no instruction.
+/// The fence keeps all later stores behind the publication: the next commit's words, and the bytes
+/// of the next dump frame. Without the fence a reader could see these stores while it still finds
+/// the previous commit valid, whose copy and whose bytes they replace. On x86-64 the fence is no
+/// instruction.
 #[inline]
 pub(crate) fn publish(number: &AtomicU64, commits: u64) -> u64 {
     number.store(commits + 1, Ordering::Release);

@@ -2,9 +2,9 @@
 //! not in the dump yet. In: dump frames, in a buffer that this module owns, and commits. Out: bytes
 //! in files.
 //!
-//! Called under the recorder's lock; never allocates. An error is returned, never raised in the
-//! host. The host may close any of our descriptors and open a file of its own under the same
-//! number, so each one is checked before it is used.
+//! Called under the recorder's lock; never allocates. Errors are returned; they never raise a
+//! signal in the host. The host may close any of our descriptors and open a file of its own under
+//! the same number, so each one is checked before it is used.
 
 use std::ffi::CStr;
 use std::fmt::Write;
@@ -24,7 +24,7 @@ use crate::base::sys::{self, Errno, File, FileIdentity, Mapping, PathBuffer, Tex
 pub(crate) struct DumpFile {
     file: File,
     identity: FileIdentity,
-    /// Bytes of the dump that are whole frames.
+    /// The length of the dump up to the end of its last whole frame.
     written: u64,
     /// Number of the current dump frame.
     seq: u32,
@@ -32,8 +32,8 @@ pub(crate) struct DumpFile {
     commits: u64,
     /// The sidecar without its rings.
     buffer: Mapping,
-    /// The sidecar's file, for rings to come; `None` if there is none, and everything is the
-    /// process's own memory.
+    /// The sidecar's file, which later rings are added to. `None` if there is no such file: then
+    /// all rings are the process's own memory.
     sidecar_file: Option<(File, FileIdentity)>,
     sidecar_path: PathBuffer,
     /// The link to the sidecar beside the dump, if the sidecar itself is elsewhere.
@@ -45,7 +45,7 @@ pub(crate) struct DumpFile {
 /// Why a dump cannot be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
-    /// Another process of the same `profiler-cli run` has this dump.
+    /// The file exists already, and a process of a `profiler-cli run` must not replace it.
     Taken,
     /// Another process is writing the dump.
     Locked,
@@ -80,9 +80,9 @@ impl DumpFile {
             return Err(OpenError::Locked);
         }
         if identity.is_regular {
-            // Once more, now that no other process can write it. PERF: not truncated if it is
-            // empty: some file systems write a file that was ever truncated to the disk at once
-            // when it is closed.
+            // The identity is read once more, now that no other process can write the file. PERF:
+            // an empty file is not truncated. Some file systems write a file that was ever
+            // truncated to the disk at once when it is closed.
             if !file.identity().map_err(OpenError::System)?.is_empty {
                 if !is_dump(c_path, &identity) {
                     return Err(OpenError::NotADump);
@@ -140,8 +140,8 @@ impl DumpFile {
         Ok(sink)
     }
 
-    /// Extends the sidecar's file by the ring with this index and maps it; `None` if that is not
-    /// possible.
+    /// Extends the sidecar's file by the ring with this index and maps the ring; `None` if that is
+    /// not possible.
     fn map_ring_in_file(&mut self, index: usize) -> Option<Mapping> {
         let offset = (RINGS_START + index * RING_LEN) as u64;
         let (file, identity) = self.sidecar_file.take()?;
@@ -161,7 +161,7 @@ impl DumpFile {
         ring.ok()
     }
 
-    /// Whether our descriptor still leads to the dump.
+    /// Whether the descriptor still leads to the dump.
     fn has_its_descriptor(&self) -> bool {
         self.file.identity().is_ok_and(|now| now.is_same_file(&self.identity))
     }
@@ -273,8 +273,8 @@ fn is_dump(path: &CStr, identity: &FileIdentity) -> bool {
 
 const SIDECAR_FLAGS: i32 = libc::O_RDWR | libc::O_NOFOLLOW;
 
-/// Removes the sidecar that an earlier process has left at `path`. If that is a link of ours, also
-/// removes the file that it leads to.
+/// Removes the sidecar that an earlier process has left at `path`. If `path` is a link to a sidecar
+/// in memory, also removes the target of the link.
 fn remove_sidecar(path: &PathBuffer) {
     let Some(c_path) = path.as_c_str() else { return };
     let mut target = PathBuffer::new();
@@ -298,8 +298,8 @@ fn create_linked_sidecar(path: &PathBuffer, link: &PathBuffer) -> Option<(Mappin
     None
 }
 
-/// Creates the sidecar at `path`. `None` if that is not possible: everything that is not in the
-/// dump is then lost if the process is killed.
+/// Creates the sidecar at `path`. `None` if that is not possible. Then, if the process is killed,
+/// everything is lost that is not in the dump.
 fn create_sidecar(path: &PathBuffer) -> Option<(Mapping, File, FileIdentity)> {
     let c_path = path.as_c_str()?;
     let file =

@@ -1,5 +1,6 @@
-//! One fence for all threads: what the drainer asks the kernel for, so that no thread needs a fence
-//! of its own at every entry. Never locks.
+//! One fence for all threads, which the drainer requests from the kernel, so that no thread needs a
+//! fence of its own at every entry. In: a call of the drainer. Out: all earlier stores of all
+//! threads are visible. Never locks, never allocates.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -8,8 +9,8 @@ pub(crate) fn synchronize() {
     if NEEDS_FENCE.load(Ordering::Relaxed) {
         fence(Ordering::SeqCst);
     } else if membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0 {
-        // Never seen to happen after the registration. From now on threads execute the fence
-        // themselves.
+        // This failure was never seen after a successful registration. From now on threads execute
+        // the fence themselves.
         NEEDS_FENCE.store(true, Ordering::SeqCst);
     }
 }
@@ -29,8 +30,8 @@ fn membarrier(command: i32) -> i64 {
 const MEMBARRIER_CMD_PRIVATE_EXPEDITED: i32 = 1 << 3;
 const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
 
-/// Whether a thread has to execute a fence between its intent and its timestamp, because
-/// [`synchronize`] does not do that for it.
+/// Whether a thread has to execute a fence between its store of `INTENT` and its timestamp, because
+/// [`synchronize`] does not execute one for it.
 #[inline(always)]
 pub(super) fn needs_fence() -> bool {
     NEEDS_FENCE.load(Ordering::Relaxed)

@@ -15,7 +15,7 @@ pub(crate) struct MemorySink {
     /// The sidecar without its rings.
     buffer: Mapping,
     seq: u32,
-    /// What was committed, in order.
+    /// All commits, in order.
     commits: Vec<Commit>,
 }
 

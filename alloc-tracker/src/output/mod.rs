@@ -1,6 +1,6 @@
-//! Where records go: the dump, and the sidecar that holds everything not yet in the dump. In: dump
-//! frames, commits, entries, nodes. Out: bytes in files. Never allocates through the global
-//! allocator, never calls the recorder.
+//! The files of a recording: the dump, and the sidecar that holds everything not yet in the dump.
+//! In: dump frames, commits, entries, nodes. Out: bytes in files. Never allocates through the
+//! global allocator, never calls the recorder.
 //!
 //! | module | idea |
 //! | --- | --- |
@@ -12,8 +12,8 @@
 //! | `thread_ring` | the ring buffer of one thread |
 //! | `membarrier` | one fence for all threads |
 //!
-//! The package `alloc-tracker-models` checks `commit_pair` and `ring_protocol` in every
-//! interleaving.
+//! The package `alloc-tracker-models` checks `commit_pair` and `ring_protocol` in the interleavings
+//! of a few threads.
 
 pub(crate) mod commit_pair;
 pub(crate) mod dump_file;
@@ -28,11 +28,11 @@ use alloc_dump::sidecar::Commit;
 
 use crate::base::sys::{Errno, Mapping};
 
-/// Where a recording goes: a buffer for the current dump frame, a dump that takes finished frames,
-/// and memory for thread rings.
+/// The place that a recording is written to: a buffer for the current dump frame, a dump that takes
+/// finished frames, and memory for thread rings.
 ///
-/// Used under the recorder's lock. The drainer is compiled for each sink, so that no call of it is
-/// an indirect one.
+/// Used under the recorder's lock. The drainer is generic over the sink, so that its calls of the
+/// sink are direct.
 pub(crate) trait Sink {
     /// Returns the buffer of the current dump frame: room for the frame's header, then for its
     /// records.
@@ -41,20 +41,20 @@ pub(crate) trait Sink {
     /// Returns the number of the current dump frame.
     fn seq(&self) -> u32;
 
-    /// Returns which of the two copies of a commit the next one is.
+    /// Returns the copy, 0 or 1, that the next commit fills: see [`commit_pair`].
     fn next_copy(&self) -> usize;
 
-    /// Publishes a commit. From now on it holds, with everything that was written into the rings
-    /// for [`next_copy`](Sink::next_copy). If the process is killed in here, either all of that
-    /// holds or nothing.
+    /// Publishes a commit. From now on it is valid, with everything that was written into the rings
+    /// for [`next_copy`](Sink::next_copy). If the process is killed during the call, either all of
+    /// that is valid or nothing.
     fn commit(&mut self, commit: Commit);
 
-    /// Notes that readers will not have seen every allocation: recovered records need the sizes of
-    /// freed blocks.
+    /// Notes that the dump does not have every allocation. So a reader that recovers records from
+    /// rings must add the sizes of freed blocks.
     fn set_partial(&self);
 
-    /// Appends the sealed frame of `len` bytes to the dump. The next [`commit`](Sink::commit) is
-    /// about the next frame.
+    /// Appends the sealed frame of `len` bytes to the dump. The next [`commit`](Sink::commit)
+    /// describes the next frame.
     fn write_frame(&mut self, len: usize) -> Result<(), Errno>;
 
     /// Returns memory for the ring with this index.
@@ -71,7 +71,7 @@ pub(crate) trait Sink {
 /// Memory for a thread ring.
 pub(crate) struct RingMemory {
     pub(crate) memory: Mapping,
-    /// Whether the memory is that of the sidecar's file, so that its contents survive the process.
-    /// Otherwise the process alone has it.
+    /// Whether the memory is a part of the sidecar's file, so that its contents survive the
+    /// process. Otherwise it is the process's own memory.
     pub(crate) in_file: bool,
 }

@@ -30,7 +30,7 @@
 //! The fence of the thread is paid at every entry. So where the kernel has `membarrier`, the thread
 //! executes none, and the drainer has the kernel execute one on every processor that runs a thread
 //! of the process. The models of the package `alloc-tracker-models` run these very functions with
-//! fences on both sides. They prove that much less: nothing about the system call itself.
+//! fences on both sides. So they prove nothing about the system call itself.
 
 use crate::base::primitive::{AtomicU64, Ordering, fence};
 
@@ -52,7 +52,8 @@ pub(crate) trait RingWords {
 /// The words of a ring's header that the protocol uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderWord {
-    /// Number of entries whose words are in the ring. The only one that readers of a sidecar use.
+    /// Number of entries whose words are in the ring. The only one of these words that readers of a
+    /// sidecar use.
     Stored,
     /// Number of entries that are stored or just being stored.
     Intent,
@@ -97,17 +98,18 @@ pub(crate) fn entry(ring: &impl RingWords, index: u64) -> [u64; ENTRY_WORDS] {
     std::array::from_fn(|word| ring.entry_word(index, word).load(Ordering::Relaxed))
 }
 
-/// Returns how many entries the drainer may take of this ring, and the horizon, lowered if this
-/// ring has an entry on its way: every entry that the ring gets from now on has a timestamp that is
-/// not below it. `timestamp_of` tells the timestamp of an entry by its first word.
+/// Returns how many entries the drainer may take of this ring, and the horizon, lowered if the
+/// ring's thread is storing an entry: no entry that the ring gets from now on has a timestamp below
+/// the returned horizon. `timestamp_of` returns the timestamp of an entry from its first word.
 ///
 /// For the drainer, which has taken `horizon` from the clock and has synchronized all threads
 /// since.
 #[inline]
 pub(crate) fn limit(ring: &impl RingWords, horizon: u64, timestamp_of: impl Fn(u64) -> u64) -> (u64, u64) {
     let stored = stored(ring);
-    // Acquire is not needed for the words; it keeps this load behind that of `STORED`. Read the
-    // other way round, an entry begun between the two loads would go unnoticed.
+    // `STORED` is loaded first, and the Acquire of that load keeps this one behind it. In the other
+    // order the two words could be equal although the thread has begun an entry between the loads.
+    // The words of entries need no Acquire here.
     if ring.header(HeaderWord::Intent).load(Ordering::Acquire) == stored {
         return (stored, horizon);
     }
@@ -115,7 +117,8 @@ pub(crate) fn limit(ring: &impl RingWords, horizon: u64, timestamp_of: impl Fn(u
     (stored, horizon.min(last.map_or(0, timestamp_of) + 1))
 }
 
-/// Lets the first `count` entries be overwritten. For the drainer, after it has read their words.
+/// Allows the first `count` entries to be overwritten. For the drainer, after it has read their
+/// words.
 #[inline]
 pub(crate) fn release(ring: &impl RingWords, count: u64) {
     ring.header(HeaderWord::Released).store(count, Ordering::Release);

@@ -1,7 +1,7 @@
-//! What the threads and the drainer share, in the mapping of the sidecar, which outlives the
-//! process: single words, the ring of new nodes, the list of thread rings. In: stores of any
-//! thread. Out: the same values, to any thread. `alloc_dump::sidecar` defines the layout. Never
-//! locks, never allocates.
+//! The parts of the sidecar's mapping that the threads and the drainer share: single words, the
+//! ring of new nodes, the list of thread rings. Their contents outlive the process. In: stores of
+//! any thread. Out: the stored values, to any thread. `alloc_dump::sidecar` defines the layout.
+//! Never locks, never allocates.
 
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
@@ -19,7 +19,8 @@ pub(crate) fn attach(start: *mut u8) {
     SHARED.store(start, Ordering::Release);
 }
 
-/// Makes the mapping unreachable from now on. A thread that has found it before may still use it.
+/// Makes the mapping unreachable from now on. A thread that has got the mapping before may still
+/// use it.
 pub(crate) fn detach() {
     SHARED.store(std::ptr::null_mut(), Ordering::Release);
     RING_COUNT.store(0, Ordering::Relaxed);
@@ -38,7 +39,7 @@ pub(crate) fn word(offset: usize) -> Option<&'static AtomicU64> {
 }
 
 /// Appends a new node to the node ring, where it survives the process. Calls `make_room` while the
-/// ring is full; false if that returns false, because the recording is over. Called under the
+/// ring is full. Returns false if `make_room` does, because the recording is over. Called under the
 /// tree's lock, so nodes are stored in the order of their ids.
 pub(crate) fn append_node(
     id: StackId,
@@ -67,12 +68,12 @@ pub(crate) fn node(index: u64) -> [u64; 2] {
 
 fn node_at(index: u64) -> [&'static AtomicU64; 2] {
     let at = NODE_RING_OFFSET + (index as usize % NODE_RING_CAPACITY) * NODE_LEN;
-    // NOTE: callers have found the mapping just before, and it is not unmapped while they use it.
-    // If it was detached meanwhile they use a word that means nothing.
+    // NOTE: callers have got the mapping just before, and it is not unmapped while they use it. If
+    // it was detached meanwhile, they use `NOWHERE`, a word that nobody evaluates.
     [word(at).unwrap_or(&NOWHERE), word(at + 8).unwrap_or(&NOWHERE)]
 }
 
-/// Lets the first `count` nodes be overwritten: they are in dump frames.
+/// Allows the first `count` nodes to be overwritten, because they are in dump frames.
 pub(crate) fn release_nodes(count: u64) {
     NODES_RELEASED.store(count, Ordering::Release);
 }
@@ -99,15 +100,15 @@ pub(crate) fn add_ring(ring: ThreadRing) {
         if let Some(count) = word(sidecar_format::RING_COUNT_OFFSET) {
             count.store(index as u64 + 1, Ordering::Release);
         }
-        // A full barrier: whatever this thread does from now on is later than everything seen by a
-        // thread that has not seen the ring.
+        // A full barrier. If another thread does not see the ring yet, everything that it has read
+        // so far is earlier than everything that this thread does from now on.
         RING_COUNT.store(index + 1, Ordering::SeqCst);
     }
 }
 
 /// The mapping; null if there is no recording.
 static SHARED: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
-/// Nodes that may be overwritten.
+/// How many nodes may be overwritten.
 static NODES_RELEASED: AtomicU64 = AtomicU64::new(0);
 static RINGS: [AtomicPtr<u8>; MAX_RINGS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_RINGS];
 #[unsafe(link_section = "alloc_tracker_hot")]
