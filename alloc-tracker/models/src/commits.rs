@@ -1,4 +1,5 @@
-//! Paired commits, read while they are written: a reader finds one commit whole, or begins anew.
+//! Paired commits, read while they are written: a reader finds one whole commit, or must read
+//! again.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
@@ -6,7 +7,7 @@ use loom::thread;
 
 use crate::output::commit_pair::{next_copy, publish};
 
-/// Words of a copy: they stand for those in the header and for those in the rings.
+/// Words of a copy. They stand for the words in the sidecar's header and for those in the rings.
 const WORDS: usize = 2;
 /// The third commit fills the copy of the first one again.
 const COMMITS: u64 = 3;
@@ -16,8 +17,8 @@ struct Sidecar {
     copies: [[AtomicU64; WORDS]; 2],
 }
 
-/// Writes commits whose words all are the commit's number, and reads beside it once, as a reader of
-/// the sidecar does. Panics if the reader accepts words of another commit.
+/// Writes commits whose words are all the commit's number. Meanwhile reads once, as a reader of the
+/// sidecar does. Panics if the reader accepts words of another commit.
 fn check(next_copy: fn(u64) -> usize, publish: fn(&AtomicU64, u64) -> u64) {
     loom::model(move || {
         let new = || AtomicU64::new(0);
@@ -45,7 +46,7 @@ fn check(next_copy: fn(u64) -> usize, publish: fn(&AtomicU64, u64) -> u64) {
     });
 }
 
-/// Where readers find the commit with this number, as docs/FORMAT.md says.
+/// Returns the copy in which readers find the commit with this number, as docs/FORMAT.md says.
 fn valid_copy(commits: u64) -> usize {
     (commits & 1) as usize
 }

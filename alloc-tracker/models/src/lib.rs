@@ -1,12 +1,14 @@
 //! Models of the recorder's two lock-free protocols: thread rings and paired commits.
 //!
-//! The tests compile the protocols' own files out of `alloc-tracker/src`, with loom's atomics in
-//! place of the standard library's, and run them in every interleaving of a few threads and with
-//! every value that a load may see. Each claim has a counterpart that leaves a step of the protocol
-//! out and must fail: so the models are known to see what they look for.
+//! The tests compile the protocols' own files, from `alloc-tracker/src`, with loom's atomics in
+//! place of the standard library's. They run them in all interleavings of a few threads (thread
+//! rings: those with at most three preemptions) and with every value that a load may see. For
+//! nearly every claim a second test leaves out a step of the protocol and must fail, which shows
+//! that the model can see such a fault. Only the hand-over of a ring has no second test.
 //!
-//! What is not modelled: the clock's own order (a shared counter stands in for it), `membarrier` (a
-//! fence on either side stands in for it, which proves that much less), and sleeping.
+//! Three parts are not modelled: the clock's own order (a shared counter stands in for it),
+//! `membarrier` (a fence on either side stands in for it, so nothing is proved about the system
+//! call), and sleeping.
 #![forbid(unsafe_code)]
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Thread rings: what the drainer takes is in the order of timestamps and whole, whatever the
-//! threads are doing meanwhile.
+//! Thread rings: the entries that the drainer takes are whole and in the order of their timestamps,
+//! whatever the threads are doing meanwhile.
 
 use loom::model::Builder;
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
@@ -42,7 +42,7 @@ impl RingWords for Ring {
     }
 }
 
-/// Stands in for the clock that all threads share: each look gives a later time.
+/// Stands in for the clock that all threads share: each read returns a later time.
 struct Clock(AtomicU64);
 
 impl Clock {
@@ -55,26 +55,29 @@ impl Clock {
     }
 }
 
-/// The words of an entry: told apart from those of any other, and from a mixture.
+/// Returns the words of an entry. They differ from the words of any other entry, and from a
+/// mixture.
 fn words(timestamp: u64) -> [u64; ENTRY_WORDS] {
     [timestamp, timestamp + 100, timestamp + 200]
 }
 
-/// Panics if the words are not those of one entry; else returns its timestamp.
+/// Returns the timestamp of an entry with these words. Panics if the words are those of no single
+/// entry.
 fn timestamp_of([timestamp, rest @ ..]: [u64; ENTRY_WORDS]) -> u64 {
     assert_eq!([timestamp, rest[0], rest[1]], words(timestamp), "a torn entry");
     timestamp
 }
 
-/// Runs a model. Three preemptions are enough for every fault that was ever put into it, and bound
-/// its time to some seconds.
+/// Runs a model. Three preemptions suffice to show every fault that was ever put into a protocol on
+/// trial, and bound the time to some seconds.
 fn model(run: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(run);
 }
 
-/// Two threads store an entry each while the drainer takes what it may, and then the rest.
+/// Two threads store an entry each while the drainer takes the entries that it may take. When both
+/// threads have ended it takes the rest.
 fn take_while_two_threads_store(with_fences: bool) {
     model(move || {
         let clock = Clock::new();
@@ -171,7 +174,7 @@ fn releasing_before_reading_loses_an_entry() {
     store_into_a_full_ring(true);
 }
 
-/// A thread ends and hands its ring on, under a lock, to the next one, which may come before,
+/// A thread ends and hands its ring on, under a lock, to the next thread, which may begin before,
 /// during or after that.
 #[test]
 fn a_ring_is_handed_to_the_next_thread() {

@@ -20,7 +20,7 @@ pub(crate) struct ActivationId {
 pub(super) struct RunningActivations {
     memory: Mapping,
     len: usize,
-    /// The recording that they belong to.
+    /// The recording that the activations belong to.
     recording: Option<RecordingId>,
 }
 
@@ -42,8 +42,8 @@ impl RunningActivations {
         RunningActivations { memory: Mapping::empty(), len: 0, recording: None }
     }
 
-    /// Removes the activations of any other recording: their numbers mean other functions in this
-    /// one.
+    /// Removes the activations of any other recording, because their numbers mean other functions
+    /// in this recording.
     #[inline]
     pub(super) fn keep_only(&mut self, recording: RecordingId) {
         if !self.are_of(recording) {
@@ -86,8 +86,8 @@ impl RunningActivations {
         self.recording.map_or(0, RecordingId::get) == recording.get()
     }
 
-    /// Removes an activation, and all inside it that never said that they ended; false if it does
-    /// not run here.
+    /// Removes an activation, and all activations inside it that have not reported their end. False
+    /// if the activation does not run on this thread.
     pub(super) fn pop(&mut self, number: u64) -> bool {
         let running = self.memory.slice::<RunningActivation>().get(..self.len).unwrap_or_default();
         match running.iter().rposition(|activation| activation.number == number) {
@@ -100,7 +100,7 @@ impl RunningActivations {
     }
 }
 
-/// As many as fill a page.
+/// As many activations as fill a page.
 const FIRST_CAPACITY: usize = 4096 / size_of::<RunningActivation>();
 
 #[cfg(test)]

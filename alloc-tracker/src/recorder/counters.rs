@@ -1,5 +1,5 @@
 //! Exact counts without a dump: one set of counters for each thread, added up by the reader. In:
-//! events. Out: [`Counts`]. Counting and reading never lock and never allocate.
+//! events. Out: [`Counts`]. Neither counting nor reading locks or allocates.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 

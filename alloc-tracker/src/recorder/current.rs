@@ -17,7 +17,7 @@ pub(super) static RECORDER: FutexLock<Option<CurrentStream>> = FutexLock::new(No
 pub(super) type CurrentStream = Stream<DumpFile>;
 
 /// Runs `f` on the current recording, under the lock. An error ends the recording. `None` if there
-/// is none, or none any more.
+/// is no recording, or if `f` has failed.
 pub(super) fn with_stream<R>(f: impl FnOnce(&mut CurrentStream) -> Result<R, Failure>) -> Option<R> {
     if !fork::is_recorders_process() {
         return None;
@@ -28,8 +28,8 @@ pub(super) fn with_stream<R>(f: impl FnOnce(&mut CurrentStream) -> Result<R, Fai
         Ok(result) => Some(result),
         Err(failure) => {
             let stream = recorder.take();
-            // Still under the lock, so that no thread takes the recording for one that has ended
-            // well, or begins another one.
+            // Published under the lock. Otherwise another thread could take the recording for one
+            // that has ended without an error, or begin another one.
             if let Some(stream) = &stream {
                 publish_failure(stream, failure);
             }
@@ -51,8 +51,8 @@ pub(super) fn enter_thread() -> Result<EnteredRing, EnterError> {
     recorder.as_mut().ok_or(EnterError::RecordingOver)?.enter_thread()
 }
 
-/// Draining a ring and writing a dump frame take less time, unless the disk is busy or no processor
-/// is free.
+/// How long a thread waits awake for the recorder's lock, or for the thread that has it. Draining a
+/// ring and writing a dump frame take less time, unless the disk is busy or no processor is free.
 pub(super) const LONGEST_WORK_NS: u64 = 1_000_000;
 
 /// Ends the recording because of a failure outside of the lock.
@@ -104,12 +104,13 @@ pub(super) fn wait_while_ending() {
     }
 }
 
-/// Writes all nodes that wait in the sidecar into dump frames; false if the recording is over.
+/// Writes all nodes that are only in the sidecar into dump frames; false if the recording is over.
 #[cold]
 pub(super) fn drain_nodes() -> bool {
     with_stream(Stream::drain_nodes).is_some()
 }
 
-/// Bounds the wait: the code that closes the dump may be what this signal handler has interrupted.
+/// Bounds the wait: the caller may be a signal handler that has interrupted the code which closes
+/// the dump.
 const PATIENCE_NS: u64 = 2_000_000_000;
 static LAST_FAILURE: LastFailure = LastFailure::none();

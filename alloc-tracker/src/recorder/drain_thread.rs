@@ -1,6 +1,10 @@
 //! The drain thread: it moves entries from the thread rings into the dump, so that the program's
-//! own threads need not. It begins with a recording and ends with it. Without it (switched off, or
-//! the system gives no thread) each thread drains when its ring is full.
+//! own threads need not. It begins with a recording and ends with it. Without a drain thread
+//! (switched off, or the system gives no thread) each thread drains when its ring is full.
+//!
+//! In: the speed at which rings are filled. Out: calls of the recording's `tick`, with pauses
+//! between. Never allocates through the global allocator and uses no thread-locals: the C library
+//! may not know this thread.
 //!
 //! ```text
 //!              start            flood: sleeps for microseconds
@@ -25,8 +29,9 @@ use crate::modules;
 /// Starts the thread, unless it runs already.
 pub(super) fn start() {
     let mut thread = THREAD.lock();
-    // An earlier recording has failed, and its thread is about to end by itself. The thread goes on
-    // instead if it takes the state back from NOT_RUNNING; this exchange keeps it from doing so.
+    // The drain thread of an earlier, failed recording may be about to end by itself. It would
+    // continue for the new recording if it could change the state from NOT_RUNNING back to AWAKE.
+    // This exchange prevents that.
     if STATE.compare_exchange(NOT_RUNNING, REPLACED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         && let Some(ended) = thread.take()
     {
@@ -56,7 +61,7 @@ pub(super) fn is_running() -> bool {
     STATE.load(Ordering::Relaxed) != NOT_RUNNING
 }
 
-/// Whether the thread drains within microseconds, because events pour in.
+/// Whether the thread is awake, or will drain within microseconds because events pour in.
 pub(super) fn is_about_to_drain() -> bool {
     matches!(STATE.load(Ordering::Relaxed), AWAKE | SHORT_PAUSE)
 }
@@ -64,9 +69,9 @@ pub(super) fn is_about_to_drain() -> bool {
 /// Ends a pause between two drainings in a flood: a thread waits until its ring is drained.
 ///
 /// PERF: no thread wakes the drain thread from its long sleep. Waking takes the program's thread up
-/// to twenty microseconds. And the kernel likes to run a woken thread where its waker runs, in a
-/// virtual machine even if all other processors are idle, so the drain thread would get its turn
-/// milliseconds later.
+/// to twenty microseconds. And the kernel tends to run a woken thread on the processor of the
+/// thread that woke it, in a virtual machine even if all other processors are idle. So the drain
+/// thread would get its turn milliseconds later.
 #[cold]
 pub(super) fn end_short_pause() {
     if STATE.compare_exchange(SHORT_PAUSE, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -75,7 +80,7 @@ pub(super) fn end_short_pause() {
     }
 }
 
-/// In a forked child the thread does not exist.
+/// Notes that there is no drain thread, in a forked child.
 ///
 /// # Safety
 /// No other thread may use this module.
@@ -99,7 +104,7 @@ fn run() {
     STATE.store(NOT_RUNNING, Ordering::SeqCst);
 }
 
-/// Why the thread ceases to drain.
+/// Why the thread stops draining.
 #[derive(PartialEq, Eq)]
 enum DrainEnd {
     /// The thread was stopped, or the process is over.
@@ -108,7 +113,7 @@ enum DrainEnd {
     NoRecording,
 }
 
-/// Drains as long as there is something to record.
+/// Drains until the thread is stopped, the recording has ended or the process is over.
 fn drain_until_the_end() -> DrainEnd {
     let (mut quiet_ns, mut calm_ns) = (0, u64::MAX);
     while is_running() {
@@ -138,12 +143,12 @@ fn drain_until_the_end() -> DrainEnd {
     DrainEnd::Stopped
 }
 
-/// Returns how long to pause if nothing has happened for `quiet_ns`, and no events have poured in
-/// for `calm_ns`.
+/// Returns how long to pause, in nanoseconds. Nothing has happened for `quiet_ns`, and no flood of
+/// events for `calm_ns`.
 ///
-/// A program in which nothing has happened for some time is looked at less often: what it does next
-/// is seen late by an eighth of that time. So is a program in which events have ceased to pour in:
-/// they may pour in again.
+/// The longer nothing has happened, the longer the pause: an eighth of that time, within bounds. So
+/// events after a quiet time are drained late by an eighth of it. After a flood the pauses begin
+/// short and grow in the same proportion, because events may pour in again.
 fn pause_after(quiet_ns: u64, calm_ns: u64) -> u64 {
     if calm_ns < LINGERING_NS {
         return LINGERING_NS / 10;
@@ -151,8 +156,8 @@ fn pause_after(quiet_ns: u64, calm_ns: u64) -> u64 {
     (quiet_ns / 8).clamp((calm_ns / 8).clamp(SHORTEST_SLEEP_NS, SHORTEST_PAUSE_NS), LONGEST_PAUSE_NS)
 }
 
-/// Sleeps in this state until another thread changes it, or for some time. False if the thread is
-/// to end.
+/// Sleeps in this state until another thread changes the state, for at most `at_most_ns`. False if
+/// the thread is to end.
 fn sleep_in(state: u32, at_most_ns: u64) -> bool {
     if STATE.compare_exchange(AWAKE, state, Ordering::Relaxed, Ordering::Relaxed).is_err() {
         return false;
@@ -170,8 +175,8 @@ fn pause_in_flood(quarter_us: u64) {
         sleep_in(SHORT_PAUSE, ((quarter_us - SLEEP_OVERHEAD_US) * 1000).min(LONGEST_FLOOD_PAUSE_NS));
         return;
     }
-    // A sleep takes longer than the ring has room for. Any other thread that wants the processor
-    // gets it.
+    // The ring would be full before a sleep ends, so this thread stays awake, and yields the
+    // processor to any thread that wants it.
     let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + quarter_us * 1000;
     loop {
         sys::yield_now();
@@ -183,24 +188,24 @@ fn pause_in_flood(quarter_us: u64) {
 
 static THREAD: FutexLock<Option<BackgroundThread>> = FutexLock::new(None);
 
-/// What the thread does, see the head of this module. A word and not an enum: the kernel compares
-/// it when the thread sleeps.
+/// The state of the thread, see the head of this module. It is a word and not an enum, because the
+/// kernel compares it when the thread sleeps.
 static STATE: AtomicU32 = AtomicU32::new(NOT_RUNNING);
 const NOT_RUNNING: u32 = 0;
 const AWAKE: u32 = 1;
 const ASLEEP: u32 = 2;
-/// As asleep, but for microseconds: there will be something to drain soon.
+/// Asleep for microseconds only, because there will be entries to drain soon.
 const SHORT_PAUSE: u32 = 3;
-/// The thread has ended, and another one is about to begin.
+/// The thread has ended or is about to end, and another drain thread is about to begin.
 const REPLACED: u32 = 4;
 
-/// A sleep takes so much longer than it should.
+/// A sleep takes this much longer than was asked for.
 const SLEEP_OVERHEAD_US: u64 = 55;
 /// Shorter than the time in which a thread fills its ring.
 const LONGEST_FLOOD_PAUSE_NS: u64 = 150_000;
-/// For so long after events have ceased to pour in, the thread drains as if they still did.
+/// For this long after a flood has ended, the thread drains as if it still went on.
 const LINGERING_NS: u64 = 500_000;
-/// Below that a thread can as well stay awake.
+/// For a shorter pause the thread can as well stay awake.
 const SHORTEST_SLEEP_NS: u64 = 1_000_000;
 /// While the state of the process changes, a sample is taken after every second pause of this
 /// length.

@@ -1,4 +1,5 @@
-//! Why a recording cannot go on, and which one failed last.
+//! Why a recording cannot go on, and which recording failed last. Plain values: never locks, never
+//! allocates.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,7 +31,7 @@ impl From<Failure> for Errno {
 pub(super) struct LastFailure(AtomicU64);
 
 impl LastFailure {
-    /// No recording has failed yet: no id is 0.
+    /// Returns the value for no failure yet: no id is 0.
     pub(super) const fn none() -> LastFailure {
         LastFailure(AtomicU64::new(0))
     }

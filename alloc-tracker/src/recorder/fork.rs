@@ -1,5 +1,6 @@
-//! Which process records. A forked child has a copy of everything in memory, the parent's recording
-//! included, and must not touch the parent's dump.
+//! Which process records. In: the beginning of a recording. Out: whether this process is the
+//! recording one or a fork of it. A forked child has a copy of everything in memory, the parent's
+//! recording included, and must not touch the parent's dump.
 //!
 //! The parent and the child must be told apart at every event, and asking the kernel for the
 //! process id costs 150 ns. So the recording process keeps a page of its own, the *mark*, which the
@@ -31,7 +32,7 @@ pub(super) fn is_recorders_process() -> bool {
     mark.load(Ordering::Relaxed) != 0
 }
 
-/// PERF: not inlined, so that the check needs no register of its own in the code around it.
+/// PERF: not inlined, so that the check needs no additional register in the code around it.
 #[cold]
 #[inline(never)]
 fn is_recorders_pid() -> bool {
@@ -43,7 +44,8 @@ pub(super) fn is_fork() -> bool {
     PID.load(Ordering::Relaxed) != 0 && !is_recorders_process()
 }
 
-/// Whether another process has begun a recording. Asks the kernel, so the answer needs no mark.
+/// Whether another process has begun a recording. Asks the kernel for the process id, so the answer
+/// does not depend on the mark.
 pub(super) fn is_recorded_by_other_process() -> bool {
     let recorder = PID.load(Ordering::Relaxed);
     recorder != 0 && recorder != sys::pid()
@@ -78,11 +80,11 @@ pub(super) fn clear_recording_process() {
     PID.store(0, Ordering::Relaxed);
 }
 
-/// The page that a child does not inherit; null before the first recording. PERF: the check is one
-/// load.
+/// The first word of a page that a child does not inherit; null before the first recording. PERF:
+/// the check is two loads.
 #[unsafe(link_section = "alloc_tracker_hot")]
 static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 /// The process that records; 0 before the first recording.
 static PID: AtomicU32 = AtomicU32::new(0);
-/// The process that was the last one to notice that it is a fork.
+/// The last process that has noticed that it is a fork.
 static NOTICED_BY: AtomicU32 = AtomicU32::new(0);

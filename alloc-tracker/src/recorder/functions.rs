@@ -1,5 +1,5 @@
-//! Annotated functions, as a recording knows them. In: what `#[profile]` knew when it compiled
-//! them. Out: the number of the function in a recording, and its record in the dump.
+//! Annotated functions. In: path, file and lines of a function, from `#[profile]`. Out: the number
+//! of the function in a recording, and its record in the dump. Never locks, never allocates.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +18,8 @@ pub(crate) struct AnnotatedFunction {
 }
 
 impl AnnotatedFunction {
-    /// Describes the function with this path, which reaches from one line of a file to another.
+    /// Describes the function with the path `name`, which extends from `start_line` to `end_line`
+    /// of `file`.
     pub(crate) const fn new(
         name: &'static str,
         file: &'static str,
@@ -57,7 +58,7 @@ impl AnnotatedFunction {
 struct NumberInRecording(AtomicU64);
 
 impl NumberInRecording {
-    /// Is valid in no recording: no id is 0.
+    /// Returns a number that is valid in no recording: no id is 0.
     const fn none() -> NumberInRecording {
         NumberInRecording(AtomicU64::new(0))
     }

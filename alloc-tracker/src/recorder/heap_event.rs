@@ -1,5 +1,5 @@
-//! Heap events: their stacks are walked, and the events are stored in the thread's ring. In: what
-//! the hook has seen. Out: entries.
+//! Heap events: walks their stacks and stores the events in the thread's ring. In: events, from the
+//! hook. Out: entries.
 //!
 //! Runs inside the host's allocator calls: never panics, never allocates through the global
 //! allocator, waits only for room in the thread's ring.
@@ -48,7 +48,7 @@ pub(crate) struct ReallocBegin {
     pub(crate) entry: BeginEntry,
 }
 
-/// What became of the entry for the first half of a realloc.
+/// The fate of the entry for the first half of a realloc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BeginEntry {
     /// The event has no first half: it is no realloc.
@@ -78,8 +78,8 @@ impl BeginEntry {
     }
 }
 
-/// Orders the timestamps that this thread takes from now on after everything that it has read
-/// before, as far as other threads can tell. Called when the inner allocator has returned.
+/// Makes the timestamps that this thread takes from now on no earlier than everything that it has
+/// read before, if another thread records as well. Called when the inner allocator has returned.
 #[inline(always)]
 pub(crate) fn order_after_reads() {
     // NOTE: the count of rings is read here and not before the inner call. A thread that was given
@@ -92,7 +92,8 @@ pub(crate) fn order_after_reads() {
 /// Walks the stack of the function that has these registers, for an event; `None` if there is no
 /// recording.
 ///
-/// Not inlined in debug builds: the inlined frames would add up on the stack of the host's thread.
+/// Not inlined in debug builds: the inlined frames would enlarge the stack that an event needs on
+/// the host's thread.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(crate) fn walk(local: &mut ThreadLocal, registers: &Registers) -> Option<WalkedStack> {
     if !local.recorder.prepare() {
@@ -107,11 +108,11 @@ pub(crate) fn walk(local: &mut ThreadLocal, registers: &Registers) -> Option<Wal
     walk_in_full(local, pc, sp, fp)
 }
 
-/// Does the same where no shortcut leads to the stack's node, or where the shortcut is to be
-/// checked.
+/// Walks the stack as [`walk`] does, if no shortcut leads to the stack's node or if the shortcut is
+/// to be checked.
 ///
-/// PERF: apart from the code that every event runs. That code needs few registers as long as this
-/// is not inlined into it, and none of the three that are passed here has to be in memory.
+/// PERF: not inlined into the code that every event runs. So that code needs few registers, and the
+/// three registers that are passed here need not be in memory.
 #[inline(never)]
 fn walk_in_full(local: &mut ThreadLocal, pc: ReturnAddress, sp: u64, fp: u64) -> Option<WalkedStack> {
     let (ThreadLocal { walker, recorder, .. }, registers) = (local, &Registers { pc, sp, fp });
@@ -123,7 +124,8 @@ fn walk_in_full(local: &mut ThreadLocal, pc: ReturnAddress, sp: u64, fp: u64) ->
         return Some(WalkedStack { id, truncated: false });
     }
     let mut end = capture::walk(walker, registers, recorder.epoch().bits());
-    // The walk itself may have found out that there is other code now.
+    // The walk may have met unknown code and scanned the modules, which may have begun another
+    // generation.
     if recorder.notice_generation() {
         end = capture::walk(walker, registers, recorder.epoch().bits());
     }
@@ -162,8 +164,8 @@ pub(crate) fn record_event(
 ) {
     let (recorder, &HeapEvent { kind, addr, size, begun }) = (&mut local.recorder, event);
     if !begun.entry.allows(recorder) {
-        // The realloc began before this recording. Since then its old address may have become
-        // another thread's block.
+        // The realloc did not begin in this recording, or its first half was lost and counted
+        // already. Since then its old address may have become another thread's block.
         count_lost(u64::from(begun.entry != BeginEntry::Lost));
         return;
     }
@@ -182,8 +184,8 @@ pub(crate) fn record_realloc_begin(local: &mut ThreadLocal, addr: u64, size: u64
     recorder.recording().map_or(BeginEntry::NotRecorded, BeginEntry::RecordedIn)
 }
 
-/// Records that the block which this thread began to move, in the recording `begun`, stays what it
-/// was.
+/// Records that a realloc which this thread began in the recording `begun` has failed: the block is
+/// unchanged.
 pub(crate) fn record_realloc_failed(local: &mut ThreadLocal, begun: RecordingId) {
     if local.recorder.prepare() && local.recorder.is_in(begun) {
         order_after_reads();

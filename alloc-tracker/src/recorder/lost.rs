@@ -1,8 +1,8 @@
 //! Events that reached the hook and could not be recorded, and whether a full thread ring loses
 //! them.
 //!
-//! The count is kept twice: in this process for the drainer, and in the sidecar, where it survives
-//! the process.
+//! In: numbers of events that were lost. Out: their sum. The sum is kept twice: in this process for
+//! the drainer, and in the sidecar, where it survives the process. Never locks, never allocates.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -29,8 +29,8 @@ pub(super) fn lost_events() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Begins the count of a recording that has begun late: events that were lost before it are none of
-/// its losses.
+/// Sets the count to 0, for a recording that did not begin with the first event of the process:
+/// events that were lost before are not lost in this recording.
 pub(super) fn reset_lost_events() {
     LOST.store(0, Ordering::Relaxed);
 }

@@ -1,12 +1,13 @@
-//! From events to the dump. In: events with their walks, probes and marks, from any thread. Out:
-//! records in the sink's dump frames.
+//! Recordings: the way of events into the dump. In: events with their walks, probes and marks, from
+//! any thread. Out: records in the sink's dump frames.
 //!
 //! A thread timestamps its entries and stores them in a ring of its own, without waiting for any
-//! other thread. The drain thread, or a thread whose ring is full, drains all rings into the one
-//! ordered stream. A failure of ours ends the recording with one line on stderr and never reaches
-//! the host.
+//! other thread. The drain thread, or a thread whose ring is full, drains all rings into one
+//! ordered stream. A failure of the recorder ends the recording with one line on stderr and never
+//! reaches the host.
 //!
-//! Imports run downwards in this table:
+//! A module imports only modules of its own row and of lower rows. The one exception: `probes` asks
+//! `session` whether the process was forked.
 //!
 //! | module | idea |
 //! | --- | --- |

@@ -1,4 +1,6 @@
-//! What the recorder does when code appears or vanishes. Called under the lock of the modules.
+//! What the recorder does when code appears or vanishes. In: changes, from the scan of the modules.
+//! Out: records, and a new generation. Called under the lock of the modules, so it must not call
+//! `modules`.
 
 use super::current::with_stream;
 use crate::base::epoch;
@@ -10,8 +12,8 @@ pub(super) struct ModuleRecorder;
 
 impl ModuleObserver for ModuleRecorder {
     fn generation_begins(&self) {
-        // In this order: a thread that sees the new generation forgets what it knew, and must find
-        // no old unwind rule any more.
+        // The order matters: a thread that sees the new generation forgets its walks and shortcuts,
+        // and must then find no old unwind rule.
         capture::forget_rules();
         epoch::next_generation();
     }

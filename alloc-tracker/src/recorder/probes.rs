@@ -1,10 +1,11 @@
-//! What probes and marks record. In: calls of the probes, on the thread that runs the annotated
+//! Records probes and marks. In: calls of the probes, on the thread that runs the annotated
 //! function. Out: entries in the thread's ring, in order with the thread's heap events, but without
 //! stacks.
 //!
-//! Nothing here allocates through the global allocator, panics, or waits, except for room in the
-//! ring as an event does. All functions may be called by a signal handler that has interrupted the
-//! hook; the probe is then counted as lost.
+//! Nothing here allocates through the global allocator or panics. A probe waits only for room in
+//! the ring, as an event does; a function's first probe and a mark also take the recorder's lock.
+//! All functions may be called by a signal handler that has interrupted the hook; the probe is then
+//! counted as lost.
 
 use alloc_dump::record::LINE_AGAIN;
 use alloc_dump::thread_ring::Entry;
@@ -19,8 +20,8 @@ use super::{session, usage};
 use crate::base::epoch::RecordingId;
 use crate::base::sys::ErrnoGuard;
 
-/// Records that an activation of a function begins on this thread, or that `resumed` goes on there.
-/// `None` if nothing was recorded.
+/// Records that an activation of a function begins on this thread, or that the activation `resumed`
+/// continues there. `None` if nothing was recorded.
 pub(crate) fn enter_function(
     function: &AnnotatedFunction,
     resumed: Option<ActivationId>,
@@ -56,8 +57,8 @@ pub(crate) fn line_now(function: &AnnotatedFunction) -> Option<u32> {
     THREADS.enter_hook(|mut busy| line_on(busy.own(), function)).flatten()
 }
 
-/// Records that an activation no longer runs on this thread. `ended` is false if it will go on
-/// later.
+/// Records that an activation no longer runs on this thread. `ended` is false if the activation
+/// will continue later.
 pub(crate) fn leave_function(activation: ActivationId, ended: bool) {
     if !session::is_left_behind_by_fork()
         && THREADS.enter_hook(|mut busy| leave_on(busy.own(), activation, ended)).is_none()
@@ -93,8 +94,8 @@ fn enter_on(
         return None;
     }
     if resumed.is_some() {
-        // The activation was left before, maybe by another thread: this timestamp must be the later
-        // one.
+        // The activation was left before, maybe by another thread: the timestamp of this entry must
+        // be later than that of leaving.
         order_after_reads();
     }
     if !local.recorder.store(0, |_| entry) {
@@ -107,8 +108,8 @@ fn enter_on(
 
 #[inline(always)]
 fn reach_on(local: &mut ThreadLocal, function: &AnnotatedFunction, line: u32) {
-    // Nothing needs to be prepared: this thread has entered, in this recording, whatever runs on
-    // it.
+    // No call of `prepare` is needed: each activation that runs on this thread has entered it in
+    // this recording.
     if let Some(recording) = local.recorder.current()
         && let Some(function) = function.number_in(recording)
         && let Some((activation, reached)) = local.running.innermost_of(recording, function)

@@ -1,6 +1,6 @@
 //! Storing entries in a thread ring, and what a thread does when its ring is full. In: entries.
-//! Out: the same entries, with timestamps, in the ring. Takes no lock as long as there is room;
-//! never allocates.
+//! Out: these entries, with timestamps, in the ring. Takes no lock as long as there is room; never
+//! allocates.
 
 use alloc_dump::sidecar::RING_CAPACITY;
 use alloc_dump::thread_ring::ENTRY_WORDS;
@@ -17,8 +17,8 @@ use crate::output::thread_ring::ThreadRing;
 
 /// A thread's ring, and how far the ring is filled.
 ///
-/// PERF: `pause_at` is the one number that every event compares. It comes before whatever happens
-/// next: the ring is full, or the thread's name is due to be read.
+/// PERF: `pause_at` is the one number that every event compares. It is reached before the ring is
+/// full and before the thread's name is due to be read.
 ///
 /// ```text
 /// entries   0 ........ released ............ stored ............ released + capacity = room_until
@@ -33,7 +33,7 @@ pub(super) struct RingWriter {
     ring: ThreadRing,
     /// Entries stored in the ring, ever.
     stored: u64,
-    /// From this entry on the thread has to look what is due.
+    /// Before this entry the thread has to check what is due.
     pause_at: u64,
     /// The timestamp of the last entry.
     last_timestamp: u64,
@@ -50,7 +50,7 @@ pub(super) struct RingWriter {
 }
 
 impl RingWriter {
-    /// Begins to write a ring that other threads may have used before.
+    /// Returns a writer for a ring that other threads may have used before.
     pub(super) fn new(recording: RecordingId, entered: &EnteredRing) -> RingWriter {
         let EnteredRing { ring, index, stored, last_timestamp, .. } = *entered;
         RingWriter {
@@ -76,7 +76,7 @@ impl RingWriter {
         self.recording
     }
 
-    /// Whether [`pause`](RingWriter::pause) must be called before the next entry.
+    /// Whether `ThreadRecorder::pause` must be called before the next entry.
     #[inline(always)]
     pub(super) fn must_pause(&self) -> bool {
         self.stored >= self.pause_at
@@ -89,7 +89,7 @@ impl RingWriter {
         self.stored += 1;
     }
 
-    /// Makes sure that there is room for two entries. False if there is none, see
+    /// Makes sure that there is room for two entries. False in the cases of
     /// [`wait_for_room`](Self::wait_for_room).
     pub(super) fn has_room(&mut self) -> bool {
         self.stored + 2 <= self.room_until || self.wait_for_room()
@@ -106,14 +106,14 @@ impl RingWriter {
         is_due
     }
 
-    /// Computes when the thread has to look again what is due.
+    /// Computes the entry before which the thread has to check again what is due.
     pub(super) fn schedule_pause(&mut self) {
         self.pause_at = (self.room_until - 1).min(self.name_at);
     }
 
     /// Waits for the drain thread, or drains the rings itself, until there is room for two entries.
-    /// False if the recording is over, or if the user prefers losing events to waiting: then one
-    /// event is counted as lost.
+    /// False if the recording is over. Also false if the user prefers losing events to waiting:
+    /// then one event is counted as lost.
     #[cold]
     fn wait_for_room(&mut self) -> bool {
         let _errno = sys::ErrnoGuard::new();
@@ -128,8 +128,8 @@ impl RingWriter {
                 return true;
             }
             if !drops_when_full() && RECORDER.is_locked() && !std::mem::replace(&mut has_spun, true) {
-                // PERF: the holder of the lock is most likely draining, and releases entries of
-                // this ring long before it is done.
+                // PERF: the thread that has the lock is most likely draining, and releases entries
+                // of this ring long before it has drained all rings.
                 self.ring.spin_for_release(released, LONGEST_WORK_NS, || RECORDER.is_locked());
                 continue;
             }
@@ -152,8 +152,8 @@ impl RingWriter {
             match self.drain_all_rings() {
                 Drained::RecordingOver => return false,
                 Drained::Entries(0) if self.ring.released() + (RING_CAPACITY as u64) < self.stored + 2 => {
-                    // A thread that is just storing an entry holds up the draining of all rings. It
-                    // must get the processor.
+                    // Another thread is storing an entry, which holds up the draining of all rings.
+                    // That thread must get the processor.
                     sys::yield_now();
                 }
                 Drained::Entries(_) => {}
@@ -180,11 +180,11 @@ impl RingWriter {
     }
 }
 
-/// What came of draining.
+/// The outcome of draining.
 enum Drained {
     /// The ring's recording has ended.
     RecordingOver,
-    /// So many entries were taken, from all rings together.
+    /// How many entries were taken, from all rings together.
     Entries(u64),
 }
 

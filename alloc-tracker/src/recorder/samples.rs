@@ -23,8 +23,8 @@ impl SampleSources {
 /// Takes a sample. That costs tens of microseconds, so the recorder takes one every [`INTERVAL_US`]
 /// at most.
 ///
-/// `buffer` has room for [`SCRATCH`] bytes. `table_bytes` is memory of the tracker that is not
-/// mapped, but part of the program.
+/// `buffer` has room for [`SCRATCH`] bytes. `table_bytes` is memory of the tracker that it has not
+/// mapped, because it is part of the program's image.
 pub(super) fn take(
     sources: &mut SampleSources,
     page_size: u64,
@@ -40,8 +40,8 @@ pub(super) fn take(
         let mut lines = status.split(|byte| *byte == b'\n');
         lines.find_map(|line| line.strip_prefix(name)).map_or(0, first_number) * 1024
     };
-    // The first thread has ended without ending the process, and the only other thread is the one
-    // that asks.
+    // The first thread has ended without ending the process, and the only other thread takes this
+    // sample: it is the drain thread.
     let is_over = status.windows(b"\nState:\tZ".len()).any(|text| text == b"\nState:\tZ")
         && status.windows(b"\nThreads:\t2\n".len()).any(|text| text == b"\nThreads:\t2\n");
     // SAFETY: all-zero is a valid `rusage`, and the call writes one to where the pointer leads.
@@ -57,7 +57,7 @@ pub(super) fn take(
         minor_faults: usage.ru_minflt as u64,
         major_faults: usage.ru_majflt as u64,
         tracker_bytes: sys::mapped_bytes() + table_bytes,
-        // The kernel keeps these two, so a peak between two samples is in them.
+        // The kernel keeps these two maxima, so they include a peak between two samples.
         peak_vsz: kilobytes(b"VmPeak:").max(vsz),
         peak_rss: kilobytes(b"VmHWM:").max(rss),
     };
@@ -73,7 +73,7 @@ pub(super) enum ProcessLife {
     Over,
 }
 
-/// Bytes that the files of a sample need at most.
+/// The most bytes that a file of a sample has.
 pub(super) const SCRATCH: usize = 8192;
 /// The timeline has at most one sample in this time.
 pub(super) const INTERVAL_US: u64 = 10_000;

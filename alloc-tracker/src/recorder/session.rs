@@ -1,6 +1,7 @@
 //! How a recording begins and ends, and how a forked child finds out that the recording is not its
 //! own. In: settings. Out: a recording that runs, or one line on stderr that says why there is
-//! none.
+//! none. `start` and `finish` never run while the calling thread is in the hook, because they wait
+//! for locks.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -30,10 +31,10 @@ use crate::output::sidecar;
 ///
 /// # Errors
 /// The dump cannot be created, another recording runs, or this process is a fork of one that has
-/// recorded. The first kind is reported on stderr, once.
+/// recorded. An error in creating the dump is reported on stderr, once.
 pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<RecordingId, Errno> {
     if fork::is_recorded_by_other_process() {
-        // The lock may have been held by a thread that does not exist here.
+        // In this process the lock may be held by a thread that does not exist here.
         return Err(Errno(libc::ECHILD));
     }
     let _one_at_a_time = SESSION.lock();
@@ -59,8 +60,8 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
             }
             usage::set_wanted(settings.lines);
             lost::set_drops_when_full(settings.on_full == OnFull::Drop);
-            // Before the drain thread is started: a thread of an earlier recording that is about to
-            // end looks for a newer recording.
+            // This comes before `drain_thread::start`: the drain thread of an earlier recording may
+            // be about to end, and continues if it finds a newer recording.
             epoch::set_recording(Recording::Running(id));
             mode::switch_on(RECORD);
             if settings.drainer == Drainer::Thread {
@@ -111,7 +112,7 @@ pub(crate) fn finish(recording: RecordingId) -> Result<(), Errno> {
     finish_locked(recording)
 }
 
-/// Does the same under the session's lock.
+/// Ends the recording as [`finish`] does. The caller has the session's lock.
 fn finish_locked(recording: RecordingId) -> Result<(), Errno> {
     if epoch::replace_recording(Recording::Running(recording), Recording::None) {
         mode::switch_off(RECORD | WHOLE);
@@ -145,9 +146,9 @@ pub(crate) fn is_left_behind_by_fork() -> bool {
 #[cold]
 #[inline(never)]
 fn react_to_fork() -> bool {
-    // Nothing can begin inside the hook; the thread's next event asks again. If the first events of
-    // several threads coincide, one thread reacts: a later one would switch off what that one has
-    // begun.
+    // No recording can begin while the thread is inside the hook; its next event asks again. If the
+    // first events of several threads coincide, one thread reacts: a second one would switch off
+    // the recording that the first has begun.
     if !THREADS.is_busy() && fork::is_first_to_notice() {
         mode::switch_off(RECORD | WHOLE);
         if FOLLOWS_FORKS.load(Ordering::Relaxed) {
@@ -157,7 +158,7 @@ fn react_to_fork() -> bool {
     true
 }
 
-/// Begins a recording of its own in a forked child.
+/// Begins the own recording of a forked child.
 fn record_child() {
     let _errno = sys::ErrnoGuard::new();
     FOLLOWS_FORKS.store(false, Ordering::Relaxed);
@@ -191,7 +192,7 @@ static RECORDINGS: AtomicU32 = AtomicU32::new(0);
 static FOLLOWS_FORKS: AtomicBool = AtomicBool::new(false);
 /// How forked children record.
 static CHILD_SETTINGS: FutexLock<Option<Settings>> = FutexLock::new(None);
-/// Held by the thread that begins or ends a recording, and by none in between.
+/// Held by the thread that begins or ends a recording, and by no thread in between.
 static SESSION: FutexLock<()> = FutexLock::new(());
 
 fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<(), OpenError> {
@@ -224,7 +225,8 @@ fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<
     *RECORDER.lock() = Some(stream);
     modules::report_all(&ModuleRecorder);
     let sampled = with_stream(|stream| stream.sample());
-    // Otherwise the recording has failed, which has been reported, and is over.
+    // If there is no sample, the recording has failed. That has been reported, and the recording is
+    // over.
     if sampled.is_some() { Ok(()) } else { Err(OpenError::System(Errno(libc::EIO))) }
 }
 
@@ -234,13 +236,13 @@ const MAX_ARGUMENTS: usize = alloc_dump::layout::MAX_TEXT;
 /// Ends the recording when the process exits, after every handler that the program has registered
 /// itself.
 ///
-/// A signal handler may have called `exit`. If it has interrupted the hook or the beginning of the
-/// recording, the locks may belong to this very thread: then nothing is done, and the sidecar has
-/// everything.
+/// A signal handler may have called `exit`. If that handler has interrupted the hook or the
+/// beginning of the recording, this very thread may hold the locks. Then the recording is left as
+/// it is, and the sidecar has everything.
 extern "C" fn finish_at_exit() {
     if !THREADS.is_busy() && !mode::is_undecided() && fork::is_recorders_process() {
         // The handler may also have interrupted the beginning or the end of a `Profiler`'s
-        // recording: then the lock is never given back.
+        // recording. Then the lock is never released, so the wait is bounded.
         if let Some(_one_at_a_time) = SESSION.try_lock_for(PATIENCE_AT_EXIT_NS) {
             match epoch::recording() {
                 Recording::None => {}
@@ -255,11 +257,11 @@ extern "C" fn finish_at_exit() {
     THREADS.stop_watching();
 }
 
-/// Another thread begins or ends a recording in less.
+/// Another thread needs less time to begin or end a recording.
 const PATIENCE_AT_EXIT_NS: u64 = 2_000_000_000;
 
-// NOTE: `.fini_array` and not `atexit`: its functions run after all handlers, for a library also
-// when it is unloaded.
+// NOTE: `.fini_array` and not `atexit`: its functions run after all `atexit` handlers, and in a
+// library also when the library is unloaded.
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static FINISH_AT_EXIT: extern "C" fn() = finish_at_exit;

@@ -1,6 +1,6 @@
-//! A thread's part in the recording: its number, its ring, its name. In: entries. Out: the same
-//! entries, with timestamps, in the thread's ring. Takes no lock, except to begin and when the ring
-//! is full; never allocates through the global allocator.
+//! A thread's part in the recording: its number, its ring, its name. In: entries. Out: these
+//! entries, with timestamps, in the thread's ring. Takes a lock only at the thread's begin and end,
+//! and when the ring is full; never allocates through the global allocator.
 
 use alloc_dump::thread_ring::{ENTRY_WORDS, Entry, WIDE};
 
@@ -13,7 +13,7 @@ use crate::base::sys;
 
 /// A thread's part in the recording.
 ///
-/// PERF: what every event needs comes first.
+/// PERF: the fields that every event needs come first.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct ThreadRecorder {
@@ -51,8 +51,8 @@ impl ThreadRecorder {
         true
     }
 
-    /// Adopts the current generation of modules. True if code has gone since the last call, so that
-    /// addresses may mean other code.
+    /// Adopts the current generation of modules. True if it is a new one, so that addresses may
+    /// mean other code.
     #[inline(always)]
     pub(super) fn notice_generation(&mut self) -> bool {
         self.epoch != epoch::current() && self.adopt_generation()
@@ -97,14 +97,15 @@ impl ThreadRecorder {
         self.epoch
     }
 
-    /// Stores the entry that `entry` makes of a size. False if there is no room and none to be had;
-    /// the loss is then counted.
+    /// Stores the entry that `entry` makes of a size. False if there is no room for it; the event
+    /// is then counted as lost, unless the recording is over.
     #[inline(always)]
     pub(super) fn store(&mut self, size: u64, entry: impl FnOnce(u32) -> Entry) -> bool {
         self.store_words(size, |size, timestamp| entry(size).encode(timestamp))
     }
 
-    /// Does the same for an entry whose words `entry` makes of a size and a timestamp.
+    /// Stores an entry as [`store`](ThreadRecorder::store) does, whose words `entry` makes of a
+    /// size and a timestamp.
     #[inline(always)]
     pub(super) fn store_words(
         &mut self,
@@ -127,7 +128,7 @@ impl ThreadRecorder {
     }
 
     /// Does what is due between two entries: makes room, reads the thread's name. False if the next
-    /// entry cannot be stored; the loss is then counted.
+    /// entry cannot be stored.
     #[cold]
     #[inline(never)]
     fn pause(&mut self) -> bool {
@@ -196,7 +197,7 @@ impl ThreadRecorder {
     }
 }
 
-/// Returns the size as it stands in an entry; `None` if the entry has no room for it.
+/// Returns the size as an entry holds it; `None` if the entry has no room for it.
 #[inline]
 fn size_in_entry(size: u64) -> Option<u32> {
     u32::try_from(size).ok().filter(|size| *size != WIDE)

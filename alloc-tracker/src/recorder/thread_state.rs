@@ -15,7 +15,8 @@ pub(crate) static THREADS: Threads<ThreadPayload> = Threads::new();
 /// The payload of a thread's state, of which there is one kind in a process.
 pub(crate) struct ThreadPayload;
 
-/// What only the thread itself touches. PERF: what every event needs comes first.
+/// The part that only the thread itself touches. PERF: the fields that every event needs come
+/// first.
 #[repr(C)]
 pub(crate) struct ThreadLocal {
     pub(super) recorder: ThreadRecorder,
@@ -47,7 +48,7 @@ unsafe impl Payload for ThreadPayload {
     }
 
     fn lend_to_another_thread(own: &mut ThreadLocal) {
-        // The walks of the thread before were on a stack that may be gone.
+        // The walks of the previous thread were on a stack that may be unmapped.
         own.walker = StackWalker::new();
     }
 
@@ -58,7 +59,7 @@ unsafe impl Payload for ThreadPayload {
     }
 }
 
-/// Returns the counts of all threads that are and that were.
+/// Returns the sum of the counts of all threads, including those that have ended.
 pub(crate) fn counts_of_all_threads() -> Counts {
     THREADS
         .all()
@@ -71,5 +72,6 @@ pub(crate) fn counts_of_this_thread() -> Option<Counts> {
     THREADS.enter_hook(|busy| busy.shared().snapshot())
 }
 
-/// Proof that the calling thread is in the hook, and the way to what the recorder keeps for it.
+/// Proof that the calling thread is in the hook. Gives access to the state that the recorder keeps
+/// for it.
 pub(crate) type BusyThread<'a> = Busy<'a, ThreadPayload>;

@@ -1,7 +1,6 @@
-//! What a line of an annotated function costs besides the heap: resident memory and page faults.
-//! In: the kernel's own counts, read at every probe if the user asks for them. Out: an entry behind
-//! that of the probe. Reading costs some microseconds a probe, so it is off by default. Never
-//! allocates.
+//! Resident memory and page faults for the lines of annotated functions. In: the kernel's own
+//! counts, read at every probe if the user asks for them. Out: an entry behind that of the probe.
+//! Reading costs some microseconds a probe, so it is off by default. Never allocates.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -18,7 +17,8 @@ pub(super) fn set_wanted(wanted: LineUsage) {
     WANTED.store(bits, Ordering::Relaxed);
 }
 
-/// Records what the process and this thread have used so far, if that is wanted.
+/// Records the resident memory of the process and the page faults of this thread, as far as the
+/// user wants them.
 #[inline]
 pub(super) fn record_if_wanted(recorder: &mut ThreadRecorder) {
     let wanted = WANTED.load(Ordering::Relaxed);
@@ -62,5 +62,5 @@ fn page_faults() -> (PageFaults, PageFaults) {
 
 const RSS: u8 = 1;
 const FAULTS: u8 = 2;
-/// The bits of what is wanted.
+/// The figures that are wanted: bits [`RSS`] and [`FAULTS`].
 static WANTED: AtomicU8 = AtomicU8::new(0);

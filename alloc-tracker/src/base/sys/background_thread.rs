@@ -1,5 +1,5 @@
-//! A thread of ours in the host's process: it gets no signals, has a small stack, and is named
-//! `alloc-tracker`.
+//! A thread of the tracker in the host's process: it gets no signals, has a small stack, and is
+//! named `alloc-tracker`.
 //!
 //! In: a function to run. Out: a handle to wait for its end. Never allocates through the global
 //! allocator.
@@ -66,7 +66,7 @@ impl BackgroundThread {
     }
 }
 
-/// Starts a thread by the C library.
+/// Starts a thread through the C library.
 fn start_pthread(stack: &Mapping, run: fn()) -> Option<libc::pthread_t> {
     // SAFETY: the handle is a number or a pointer, of which zeros are a valid value. The attributes
     // are initialised by the first call on them. The stack has `STACK_LEN` bytes and outlives the
@@ -95,7 +95,8 @@ extern "C" fn begin_pthread(run: *mut libc::c_void) -> *mut libc::c_void {
 extern "C" fn begin(run: *mut libc::c_void) -> libc::c_int {
     // SAFETY: PR_SET_NAME reads a C string, of which it takes up to 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"alloc-tracker".as_ptr(), 0, 0, 0) };
-    // SAFETY: the argument is the `run` of `start`, which has this type.
+    // SAFETY: the argument is the `run` that was passed to `BackgroundThread::start`, which has
+    // this type.
     let run = unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(run) };
     run();
     0

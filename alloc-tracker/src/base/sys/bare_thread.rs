@@ -1,14 +1,14 @@
-//! A thread that the kernel knows and the C library does not. For the C library the program stays
-//! one of a single thread, so its `malloc` and its locks take no atomic instructions.
+//! A thread that the kernel knows and the C library does not. For the C library the program still
+//! has a single thread, so its `malloc` and its locks use no atomic instructions.
 //!
 //! In: a function to run. Out: a handle to wait for its end. Never allocates through the global
 //! allocator.
 //!
-//! Such a thread must not call into the C library for anything that the C library keeps per thread,
-//! except `errno`, which system calls set. For that it has thread-locals of its own, all zeros.
-//! They are laid out as in "ELF Handling For Thread-Local Storage" (Drepper, 2005), section 3.4.6:
-//! below the thread pointer the thread-locals, and at it the thread control block, which begins
-//! with its own address.
+//! Such a thread must not use anything that the C library keeps per thread, except `errno`, which
+//! system calls set. For `errno` the thread has thread-locals of its own, all zeros. They are laid
+//! out as in "ELF Handling For Thread-Local Storage" (Drepper, 2005), section 3.4.6: below the
+//! thread pointer the thread-locals, and at it the thread control block, which begins with its own
+//! address.
 //!
 //! ```text
 //! locals:  | thread-locals, with errno | thread control block               | tid |
@@ -81,8 +81,8 @@ impl BareThread {
             if now == 0 {
                 return;
             }
-            // NOTE: not a private futex: the kernel wakes this word as one that processes may
-            // share.
+            // NOTE: not a private futex, because the kernel's wake at the end of a thread is for a
+            // shared one.
             // SAFETY: the word is valid for reads during the call, and a null time means no limit.
             unsafe {
                 let forever = std::ptr::null::<libc::timespec>();
@@ -91,7 +91,7 @@ impl BareThread {
         }
     }
 
-    /// The thread's id, 0 once the thread has ended.
+    /// Returns the word of the thread's id, which is 0 once the thread has ended.
     fn tid(&self) -> &AtomicU32 {
         // SAFETY: the offset lies within the mapping and is aligned, and the word is only used as
         // an atomic.
@@ -103,9 +103,9 @@ impl BareThread {
 /// too.
 struct ThreadPointer {
     address: u64,
-    /// The value by which functions notice that their frame was overwritten.
+    /// The stack canary: functions compare it to notice that their frame was overwritten.
     canary: u64,
-    /// The value that the C library hides addresses with.
+    /// The value by which the C library disguises stored code addresses.
     pointer_guard: u64,
 }
 

@@ -11,7 +11,7 @@ use super::Text;
 pub(crate) struct Errno(pub(crate) i32);
 
 impl Errno {
-    /// The error of the system call that failed last on this thread.
+    /// Returns the error of the system call that failed last on this thread.
     pub(crate) fn last() -> Errno {
         // SAFETY: the C library returns a pointer to this thread's `errno`, which is valid as long
         // as the thread lives.

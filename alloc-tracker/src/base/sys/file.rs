@@ -16,7 +16,7 @@ use super::signals::BlockedSignals;
 pub(crate) struct File(i32);
 
 impl File {
-    /// Opens a file with these flags, and O_CLOEXEC; `mode` are the permissions of one that is
+    /// Opens a file with these flags and O_CLOEXEC; `mode` has the permissions of a file that is
     /// created.
     pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<File, Errno> {
         loop {
@@ -87,7 +87,7 @@ impl File {
     }
 
     /// Writes all of `bytes`. A limit on file sizes and a closed pipe raise no signal in the host:
-    /// they are errors.
+    /// the call returns an error.
     pub(crate) fn write_all(&self, mut bytes: &[u8]) -> Result<(), Errno> {
         let signals = BlockedSignals::of_failing_writes();
         while !bytes.is_empty() {
@@ -117,10 +117,10 @@ impl File {
     /// Writes `len` zeros from `offset` on, so that the file system has room for them. A store into
     /// a mapping of this range cannot meet a full disk then.
     ///
-    /// PERF: the zeros are written, not reserved by `fallocate`. The file system sets the room
-    /// aside, but need not decide yet which disk blocks it is. A file that is removed before that
-    /// decision costs the disk nothing. With `fallocate` it costs 5 ms at the end of a program
-    /// where the file system tells the device of every disk block that becomes free.
+    /// PERF: the zeros are written, not reserved by `fallocate`. The file system reserves the room,
+    /// but need not choose the disk blocks yet. A file that is removed before that choice costs the
+    /// disk nothing. With `fallocate` it costs 5 ms at the end of a program where the file system
+    /// tells the device of every disk block that becomes free.
     pub(crate) fn write_zeros(&self, mut offset: u64, len: u64) -> Result<(), Errno> {
         static ZEROS: [u8; 4096] = [0; 4096];
         let signals = BlockedSignals::of_failing_writes();
@@ -130,8 +130,8 @@ impl File {
             // SAFETY: the buffer is valid for reads of `count` bytes, which is at most its length.
             #[cfg(target_pointer_width = "64")]
             let put = unsafe { libc::syscall(libc::SYS_pwrite64, self.0, ZEROS.as_ptr(), count, offset) };
-            // The system call takes the offset as two words here, in an order that depends on the
-            // processor. The C library's function knows it.
+            // On these processors the system call takes the offset as two words, in an order that
+            // depends on the processor. The C library's function knows the order.
             #[cfg(not(target_pointer_width = "64"))]
             // SAFETY: the buffer is valid for reads of `count` bytes, which is at most its length.
             let put = unsafe { libc::pwrite(self.0, ZEROS.as_ptr().cast(), count, offset as libc::off_t) };
@@ -185,7 +185,7 @@ impl File {
         COPY_ON_WRITE.contains(&(kind & 0xFFFF_FFFF))
     }
 
-    /// Returns what the kernel knows the open file by.
+    /// Returns the identity of the open file, with some of its properties.
     pub(crate) fn identity(&self) -> Result<FileIdentity, Errno> {
         // SAFETY: `stat` is a struct of integers, so all zeros are a valid value, and the pointer
         // is valid for the write of one.
@@ -219,8 +219,8 @@ const COPY_ON_WRITE: [u64; 5] = [0x9123_683E, 0xCA45_1A4E, 0x2FC1_2FC1, 0xF2F5_2
 /// Below the limit on open files that systems set (1024), above the descriptors that programs use.
 const HIGH_FD: i32 = 800;
 
-/// A file that is read again and again, and stays open in between. Opening it each time would take,
-/// for a moment, the low descriptor that the host's next file is to get.
+/// A file that is read again and again, and stays open in between. Opening the file each time would
+/// take, for a moment, the low descriptor that the host's next file should get.
 pub(crate) struct RereadFile {
     path: &'static CStr,
     open: Option<(File, FileIdentity)>,
@@ -253,7 +253,7 @@ impl RereadFile {
 }
 
 impl Drop for RereadFile {
-    /// Closes the file, unless its descriptor is one of the host's by now, as in
+    /// Closes the file, unless its descriptor belongs to a file of the host by now, as in
     /// [`read`](RereadFile::read).
     fn drop(&mut self) {
         if let Some((file, identity)) = self.open.take()
@@ -264,7 +264,7 @@ impl Drop for RereadFile {
     }
 }
 
-/// What the kernel knows a file by, and some of its properties at that time.
+/// The identity of a file, which is its device and inode, and some of its properties at that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileIdentity {
     device: libc::dev_t,

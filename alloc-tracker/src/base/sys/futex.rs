@@ -1,7 +1,8 @@
 //! A lock of one word, on the kernel's futex.
 //!
-//! Application code can never hold it, it allocates nothing, and it shares no table with any other
-//! lock. `parking_lot` does share one, and in the hook that would hang the process:
+//! In: a value. Out: access to the value for one thread at a time. Application code can never hold
+//! such a lock; the lock allocates nothing, and shares no table with any other lock. The locks of
+//! `parking_lot` share a table, which in the hook would hang the process:
 //!
 //! ```text
 //! host thread     parks; its parking table has to grow, so it locks all buckets
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const FREE: u32 = 0;
 /// A thread has the lock, and no thread sleeps on it.
 const HELD: u32 = 1;
-/// A thread has the lock, and others may sleep on it. Giving it back wakes one of them.
+/// A thread has the lock, and others may sleep on it. Releasing the lock wakes one of them.
 const CONTENDED: u32 = 2;
 
 /// Mutual exclusion for `T`, without poisoning.
@@ -89,7 +90,7 @@ impl<T> FutexLock<T> {
         self.try_lock()
     }
 
-    /// Makes the lock a new, free one with this value. The previous value is forgotten, not
+    /// Replaces the lock by a free one with this value. The previous value is forgotten, not
     /// dropped.
     ///
     /// A forked child needs this. Only the thread that forked exists there, so a lock that another
@@ -169,7 +170,7 @@ fn futex(word: &AtomicU32, operation: i32, value: u32, at_most_ns: Option<u64>) 
     }
 }
 
-/// Access to the value of a locked [`FutexLock`]; gives the lock back when dropped.
+/// Access to the value of a locked [`FutexLock`]; releases the lock when dropped.
 pub(crate) struct FutexGuard<'a, T>(&'a FutexLock<T>);
 
 impl<T> Deref for FutexGuard<'_, T> {

@@ -1,4 +1,4 @@
-//! Memory straight from the kernel, so that the tracker's tables never touch the heap that they
+//! Memory directly from the kernel, so that the tracker's tables never touch the heap that they
 //! describe.
 //!
 //! In: sizes, files. Out: mappings, which unmap themselves, and the number of bytes that are
@@ -36,7 +36,7 @@ impl Mapping {
     /// Maps zeroed memory of this process alone, in huge pages if `len` fills at least one and the
     /// kernel gives them to programs that ask. The length is rounded up to whole huge pages then.
     ///
-    /// One huge page more than needed is mapped, and both ends are given back, so that the rest is
+    /// One huge page more than needed is mapped. Then both ends are unmapped, so that the rest is
     /// aligned:
     ///
     /// ```text
@@ -66,7 +66,7 @@ impl Mapping {
         }
     }
 
-    /// A mapping of length 0, for which the kernel is not asked.
+    /// Returns a mapping of length 0, which needs no system call.
     pub(crate) const fn empty() -> Mapping {
         // SAFETY: the address is not null. It is aligned as a page is, as empty slices of any
         // `Plain` type need.
@@ -118,15 +118,15 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
-    /// The mapping as an array of plain values; see [`slice_mut`](Mapping::slice_mut).
+    /// Returns the mapping as an array of plain values; see [`slice_mut`](Mapping::slice_mut).
     #[inline]
     pub(crate) fn slice<T: Plain>(&self) -> &[T] {
         // SAFETY: as in `slice_mut`; `self` is borrowed for as long as the slice lives.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len / size_of::<T>()) }
     }
 
-    /// The mapping as a mutable array of plain values. Bytes behind the last whole value are left
-    /// out.
+    /// Returns the mapping as a mutable array of plain values, without the bytes behind the last
+    /// whole value.
     #[inline]
     pub(crate) fn slice_mut<T: Plain>(&mut self) -> &mut [T] {
         // SAFETY: pages are aligned for every `Plain` type, any bytes are a value of it, and the
@@ -197,7 +197,7 @@ pub(crate) fn discard_resident(start: u64, len: usize) {
 const HUGE_PAGE: usize = 2 << 20;
 const PAGE: usize = 4096;
 
-/// A type that any bytes are a value of, with an alignment of at most a page.
+/// A type for which any bytes are a valid value, with an alignment of at most a page.
 ///
 /// # Safety
 /// Only integers, and `repr(C)` structs of integers without padding, may implement it.

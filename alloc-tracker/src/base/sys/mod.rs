@@ -1,4 +1,5 @@
-//! What the crate needs from the operating system: memory, files, locks, a thread, the clock.
+//! The services of the operating system that the crate uses: memory, files, locks, a thread, the
+//! clock.
 //!
 //! In: plain numbers and byte strings. Out: plain numbers and [`Errno`]. Nothing here panics or
 //! allocates through the global allocator. Calls may change `errno`, so callers inside of the hook

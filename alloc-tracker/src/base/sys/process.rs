@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use super::{Errno, File, PathBuffer, Text, file};
 
-/// Returns the time of a clock in nanoseconds.
+/// Returns the time that a clock of the kernel shows, in nanoseconds.
 pub(crate) fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is valid for the write of a `timespec`.
@@ -97,11 +97,11 @@ pub(crate) fn remove_file(path: &CStr) {
 
 /// Makes a symbolic link at `path` that leads to `target`; false if that fails.
 pub(crate) fn make_symlink(target: &CStr, path: &CStr) -> bool {
-    // SAFETY: both are C strings.
+    // SAFETY: `target` and `path` are C strings.
     unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) == 0 }
 }
 
-/// Appends the target of a symbolic link to `into`; nothing if `path` is no link.
+/// Appends the target of a symbolic link to `into`. Appends nothing if `path` is no link.
 pub(crate) fn read_link(path: &CStr, into: &mut PathBuffer) {
     let mut buffer = [0u8; 4096];
     // SAFETY: `path` is a C string, and the buffer is valid for writes of its length.

@@ -1,11 +1,11 @@
-//! Blocking signals in the calling thread for some time.
+//! Blocks signals in the calling thread for a limited time.
 //!
 //! In: which signals. Out: a guard. Never allocates.
 
 use super::Errno;
 
-/// Blocks some signals in the calling thread until it is dropped. Threads that the calling thread
-/// starts in the meantime inherit the blocked signals for good.
+/// Blocks some signals in the calling thread until this guard is dropped. Threads that the calling
+/// thread starts in the meantime inherit the blocked signals for good.
 pub(super) struct BlockedSignals {
     /// The signals that were blocked before.
     before: libc::sigset_t,

@@ -1,7 +1,7 @@
 //! Strings of a fixed capacity, for messages and paths where nothing may allocate.
 //!
-//! In: bytes. Out: bytes, C strings, and text that is safe to show on a terminal. What does not fit
-//! is cut.
+//! In: bytes. Out: bytes, C strings, and text that is safe to show on a terminal. A text that does
+//! not fit is cut.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -23,7 +23,7 @@ pub(crate) struct PathBuffer {
     len: usize,
 }
 
-/// Bytes for the longest path (4096), a suffix of ours and the terminating zero.
+/// Bytes for the longest path (4096), a suffix that the tracker adds and the terminating zero.
 const PATH_CAPACITY: usize = 4352;
 
 impl PathBuffer {
@@ -79,8 +79,8 @@ impl PathBuffer {
 }
 
 impl fmt::Display for PathBuffer {
-    /// Writes the path for a terminal. With a precision, as in `{path:.600}`, at most so many bytes
-    /// of it: the rest of the message must fit into the line as well.
+    /// Writes the path for a terminal. With a precision, as in `{path:.600}`, writes at most that
+    /// many bytes of it: the rest of the message must fit into the line as well.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match f.precision().and_then(|max| self.as_bytes().get(..max)) {
             Some(start) if start.len() < self.len => {
@@ -107,7 +107,7 @@ impl<const N: usize> Text<N> {
         }
     }
 
-    /// Ends a message with a newline, in place of its last byte if there is no room.
+    /// Ends a message with a newline. If there is no room, the newline replaces the last byte.
     pub(crate) fn end_line(&mut self) {
         self.len = self.len.min(N - 2);
         self.push(b"\n");

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! The frame's bytes behind the committed length do not count. Released entries do not count
-//! either: no commit that is valid, and none that is to come, says that they are not taken.
+//! either: the valid commit and all later commits say that they are taken.
 //!
 //! A full frame is committed before it is written to the dump, under its number, and again
 //! afterwards, as an empty frame with the next number. If the process is killed in between, the
@@ -33,7 +33,7 @@ use crate::output::{Sink, sidecar};
 
 impl<S: Sink> Stream<S> {
     /// Makes everything that was appended and taken so far valid in one step, see the head of this
-    /// module. Then lets threads use again what was taken from their rings.
+    /// module. Then releases the taken entries, so that threads may overwrite them.
     pub(super) fn commit(&mut self) {
         let copy = self.sink.next_copy();
         let count = sidecar::ring_count();
@@ -57,9 +57,9 @@ impl<S: Sink> Stream<S> {
             }
             state.discard_if_idle(sidecar::ring(index));
         }
-        // Either this thread sees that a ring's thread waits, or that thread sees what was
-        // released. NOTE: other rings are not touched: the memory of rings without a thread is not
-        // resident.
+        // With this fence, either this thread sees that a ring's thread waits, or that thread sees
+        // the released entries. NOTE: other rings are not touched: the memory of rings without a
+        // thread is not resident.
         fence(Ordering::SeqCst);
         for (index, state) in self.ring_states.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
             if std::mem::take(&mut state.must_wake) != 0 {

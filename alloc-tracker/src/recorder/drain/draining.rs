@@ -2,14 +2,15 @@
 //!
 //! # Which entries may be taken
 //! The stream must be in order, so an entry may be taken only when no earlier one can still come
-//! from any ring. A thread stores an entry in this order (`output::thread_ring`):
+//! from any ring. A thread stores an entry in this order (`output::ring_protocol`):
 //!
 //! ```text
 //! thread:    INTENT = n + 1      timestamp = clock      the entry's words      STORED = n + 1
 //! ```
 //!
-//! The drainer takes a timestamp of its own, the *horizon*, makes everything visible that threads
-//! had stored by then (`membarrier`), and looks at every ring. For each ring there are three cases:
+//! The drainer takes a timestamp of its own, the *horizon*. Then it makes everything visible that
+//! threads had stored by then (`membarrier`), and looks at every ring. For each ring there are
+//! three cases:
 //!
 //! ```text
 //! 1. INTENT == STORED      Every entry that this ring gets from now on has a later timestamp than
@@ -30,8 +31,8 @@
 //! B:      12   ?                     taken: 10, 12.   14 waits: B's next entry may be a 13.
 //! ```
 //!
-//! With a single ring none of this is needed: its entries are in order, and a ring that is added
-//! now has later timestamps than everything that was just seen.
+//! With a single ring no horizon is needed: its entries are in order. A ring that is added
+//! meanwhile has later timestamps than all entries that were just seen.
 //!
 //! # Equal timestamps
 //! Entries with equal timestamps in different rings did not happen one before the other, except
@@ -60,14 +61,14 @@ use crate::output::sidecar;
 use crate::output::thread_ring::ThreadRing;
 
 impl<S: Sink> Stream<S> {
-    /// Takes what the rings hold, as far as nothing earlier can still come; with `everything` all
-    /// that is stored. Returns how many entries were taken.
+    /// Takes all entries of the rings before which no other entry can still come; with
+    /// `everything`, all entries that are stored. Returns how many entries were taken.
     pub(in crate::recorder) fn drain(&mut self, everything: bool) -> Result<u64, Failure> {
         self.scale.adjust();
         self.scale.write_to(&mut self.time);
         let (count, horizon) = self.find_horizon(everything);
-        // After the rings were looked at: by now all nodes of their entries are in the sidecar, and
-        // all events are counted that were lost before.
+        // Only now, after the rings were looked at: all nodes of their entries are in the sidecar,
+        // and all events that were lost before these entries are counted.
         self.write_nodes()?;
         self.write_lost()?;
         let taken = self.merge(count, horizon, everything)?;
@@ -86,8 +87,8 @@ impl<S: Sink> Stream<S> {
         };
         if sidecar::ring_count() <= 1 {
             take_all_stored(self, 1.min(sidecar::ring_count()));
-            // One ring is in order. A ring that is added now has later timestamps than everything
-            // that was just seen.
+            // If there still is one ring, its entries are in order, and a ring that is added from
+            // now on has later timestamps.
             if sidecar::ring_count() <= 1 {
                 return (sidecar::ring_count().min(1), u64::MAX);
             }
@@ -108,7 +109,7 @@ impl<S: Sink> Stream<S> {
     }
 
     /// Takes the entries of the first `count` rings that lie before the horizon, oldest first.
-    /// Returns how many these were.
+    /// Returns how many entries were taken.
     fn merge(&mut self, count: usize, horizon: u64, everything: bool) -> Result<u64, Failure> {
         let mut memory = std::mem::replace(&mut self.candidates, Mapping::empty());
         let mut candidates = Candidates::new(memory.slice_mut());
@@ -155,12 +156,14 @@ impl<S: Sink> Stream<S> {
         everything: bool,
     ) -> Result<(u64, Option<u64>), Failure> {
         let ring = sidecar::ring(index);
-        // PERF: not a copy of the whole state: where threads take turns a run is an entry or two.
+        // PERF: does not copy the whole state, because a run is an entry or two where threads take
+        // turns.
         let RingState { taken: begun, until, decoder: RingDecoder { mut thread, .. }, .. } =
             self.states()[index];
         let mut taken = begun;
         let next = loop {
-            // First, so that every entry that is taken has room in the dump frame.
+            // Checked before an entry is taken, so that every taken entry has room in the dump
+            // frame.
             if self.encoder.room(self.sink.frame()) < ROOM_FOR_THREE {
                 self.states()[index].taken = taken;
                 self.write_frame()?;
@@ -179,7 +182,7 @@ impl<S: Sink> Stream<S> {
             let mut at = taken;
             let following = key_at(at + 1, until, ring, horizon);
             if Entry::begins_realloc(words[0]) && following.is_none() && others.is_none() && !everything {
-                // The second half is most likely the very next entry of this ring.
+                // The second half is most likely the next entry of this ring, so wait for it.
                 break None;
             }
             let followed = Entry::begins_realloc(words[0])
@@ -268,7 +271,7 @@ impl<S: Sink> Stream<S> {
     }
 }
 
-/// After so many entries the draining commits, and looks at the other rings.
+/// After this many entries of one ring the drainer commits, and looks at the other rings.
 const LONGEST_RUN: u64 = RING_CAPACITY as u64 / 8;
 
 /// Returns the key of the ring's oldest entry that is not taken.
@@ -277,8 +280,8 @@ fn key_of(state: &RingState, ring: ThreadRing, horizon: u64) -> Option<u64> {
     key_at(state.taken, state.until, ring, horizon)
 }
 
-/// Returns what the entry is sorted by, if it may be taken: its timestamp, and then whether it
-/// gives an address back.
+/// Returns the key that the entry is sorted by, if the entry may be taken: its timestamp above one
+/// bit, which is 0 if the entry gives an address back.
 #[inline]
 fn key_at(at: u64, until: u64, ring: ThreadRing, horizon: u64) -> Option<u64> {
     if at >= until {

@@ -1,4 +1,4 @@
-//! One recording: the one ordered stream of records, into which the thread rings are drained. In:
+//! One recording: its ordered stream of records, into which the thread rings are drained. In:
 //! thread rings, changes of modules, definitions, samples. Out: records in the sink's dump frames.
 //! Used under the recorder's lock; never allocates, never calls the rest of the recorder.
 //!

@@ -1,13 +1,13 @@
-//! How soon the rings are to be drained again. In: how many entries were stored by which time. Out:
-//! how long to wait.
+//! How soon the rings are to be drained again. In: numbers of stored entries, and times. Out: how
+//! long to wait. Plain arithmetic: never locks, allocates or panics.
 
 use alloc_dump::sidecar::RING_CAPACITY;
 
 /// How fast the fullest ring is filled.
 ///
-/// PERF: derived from the speed, not from the entries since the last look. A look that comes just
-/// after another one finds few entries. If that were taken for calm, the drain thread would sleep
-/// while events pour in, and the program would drain its rings itself.
+/// PERF: the wait is derived from the speed, not from the number of entries since the last look. A
+/// look that comes just after another one finds few entries. If that were taken for calm, the drain
+/// thread would sleep while events pour in, and the program would drain its rings itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// Time of the last measurement.
@@ -29,20 +29,21 @@ impl Pace {
     /// Notes that `stored` entries were stored since the last call.
     pub(super) fn measure(&mut self, now_us: u64, stored: u64) {
         let passed_us = now_us.saturating_sub(self.measured_us).max(1);
-        // All of a quarter may have come within the last microseconds, after a calm.
+        // Even if the average is low, a whole quarter may have come within the last microseconds,
+        // after a calm.
         let at_least = if stored >= QUARTER { FLOOD } else { 0 };
         *self =
             Pace { measured_us: now_us, speed: (stored.saturating_mul(1_000_000) / passed_us).max(at_least) };
     }
 
-    /// Returns in how many microseconds a quarter of a ring is filled that holds `held` entries
-    /// now. `None` if that takes so long that the drain thread can as well sleep.
+    /// Returns after how many microseconds a ring that holds `held` entries now is a quarter full.
+    /// `None` if that takes so long that the drain thread can as well sleep.
     pub(super) fn quarter_us(&self, held: u64) -> Option<u64> {
         match QUARTER.checked_sub(held) {
             Some(missing) if self.speed >= FLOOD => Some(missing * 1_000_000 / self.speed),
             None if self.speed >= FLOOD => Some(0),
-            // The ring's thread may be waiting. If nothing could be taken, another thread is just
-            // storing an entry.
+            // The ring's thread may be waiting for room. If the drainer could take no entry,
+            // another thread is storing one at this moment.
             _ if held > RING_CAPACITY as u64 * 3 / 4 => Some(0),
             _ => None,
         }

@@ -1,5 +1,5 @@
-//! What the drainer knows of each thread ring. In: nothing but its own notes. Belongs to the holder
-//! of the recorder's lock.
+//! What the drainer notes of each thread ring. In: the steps of the drainer. Out: its notes. Only
+//! the thread that has the recorder's lock uses them; never allocates.
 
 use alloc_dump::sidecar::RING_LEN;
 use alloc_dump::thread_ring::RingDecoder;
@@ -7,23 +7,25 @@ use alloc_dump::thread_ring::RingDecoder;
 use crate::base::sys::{self, Plain};
 use crate::output::thread_ring::ThreadRing;
 
-/// What the drainer knows of a ring. It lives in mapped memory, so it is made of integers alone,
-/// and zeros mean an empty ring.
+/// The drainer's notes of one ring. They live in mapped memory, so they are integers only, and
+/// zeros mean an empty ring.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct RingState {
     /// Address of the ring's memory.
     pub(super) start: u64,
-    /// Entries that are in dump frames.
+    /// How many entries are in dump frames.
     pub(super) taken: u64,
-    /// Entries that this draining may take.
+    /// The drainer may take entries with an index below this one.
     pub(super) until: u64,
-    /// Entries that were stored when the pace was measured last.
+    /// How many entries were stored when the pace was measured last.
     pub(super) measured: u64,
-    /// What the ring says about `taken` and about its thread, for either of the two commits.
+    /// The values of `taken` and of the thread's number in the ring's header, for each of the two
+    /// commits.
     pub(super) committed_taken: [u64; 2],
     pub(super) committed_threads: [u64; 2],
-    /// The value of `taken` that the ring's thread knows of.
+    /// The value of `taken` that the ring's thread has been told: entries below it may be
+    /// overwritten.
     pub(super) released: u64,
     /// 1 if the ring's thread may be waiting for what was released, else 0.
     pub(super) must_wake: u64,
@@ -50,7 +52,7 @@ pub(super) enum RingUsage {
 }
 
 impl RingState {
-    /// A ring that a thread begins to use for the first time.
+    /// Returns the state of a ring that a thread begins to use, and that no thread has used before.
     pub(super) fn new(ring: ThreadRing, in_file: bool) -> RingState {
         RingState {
             start: ring.address(),

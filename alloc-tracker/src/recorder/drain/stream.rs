@@ -43,7 +43,7 @@ pub(in crate::recorder) struct Stream<S> {
     threads: u32,
     page_size: u64,
     pub(super) scale: Scale,
-    /// How the timestamps of this draining become times.
+    /// The conversion of the timestamps of this draining into times.
     pub(super) time: Commit,
     /// Time of the newest record.
     pub(super) now_us: u64,
@@ -62,15 +62,15 @@ pub(in crate::recorder) struct Stream<S> {
     functions: u32,
     /// Names of marks that have a number.
     mark_names: u32,
-    /// A [`RingState`] for each ring.
+    /// An array with a [`RingState`] for each ring.
     pub(super) ring_states: Mapping,
-    /// Room for the merge.
+    /// Memory for the merge: a [`Candidate`] for each ring.
     pub(super) candidates: Mapping,
-    /// Whether no thread is inside the hook, where it may use the rings.
+    /// Returns whether no thread is inside the hook, where it may use the rings.
     no_thread_in_hook: fn() -> bool,
 }
 
-/// What a thread gets that takes part in the recording from now on.
+/// What a thread gets when it begins to take part in the recording.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::recorder) struct EnteredRing {
     pub(in crate::recorder) recording: RecordingId,
@@ -94,7 +94,7 @@ pub(in crate::recorder) enum EnterError {
     NoMemory,
 }
 
-/// What the drain thread finds when it drains.
+/// The state of the program as [`Stream::tick`] finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::recorder) enum Tick {
     /// So many events come that a quarter of a ring is filled in `quarter_us` microseconds.
@@ -161,7 +161,7 @@ impl<S: Sink> Stream<S> {
         Ok(stream)
     }
 
-    /// Returns which recording of this process this is.
+    /// Returns the id of this recording.
     pub(in crate::recorder) fn recording(&self) -> RecordingId {
         self.recording
     }
@@ -171,7 +171,7 @@ impl<S: Sink> Stream<S> {
         &self.path
     }
 
-    /// Makes a thread take part: gives it a number and a ring.
+    /// Makes the calling thread take part: gives it a number and a ring.
     pub(in crate::recorder) fn enter_thread(&mut self) -> Result<EnteredRing, EnterError> {
         if epoch::recording() != Recording::Running(self.recording) {
             return Err(EnterError::RecordingOver);
@@ -199,8 +199,8 @@ impl<S: Sink> Stream<S> {
         Ok(EnteredRing { recording, thread, ring, index, stored, last_timestamp })
     }
 
-    /// Frees the ring of a thread that has ended. Everything in the ring is taken, so that its
-    /// memory need not stay resident.
+    /// Frees the ring of a thread that has ended. Takes the entries that may be taken, so that the
+    /// ring's memory need not stay resident.
     pub(in crate::recorder) fn free_ring(
         &mut self,
         recording: RecordingId,
@@ -218,8 +218,8 @@ impl<S: Sink> Stream<S> {
         Ok(())
     }
 
-    /// Records that a module appeared or vanished. Nodes that wait in the sidecar belong to the
-    /// modules that were there before.
+    /// Records that a module appeared or vanished. First writes the nodes that are only in the
+    /// sidecar, because they belong to the modules before the change.
     pub(in crate::recorder) fn record_module_change(
         &mut self,
         change: &ModuleChange<'_>,
@@ -260,7 +260,7 @@ impl<S: Sink> Stream<S> {
         Ok(self.mark_names)
     }
 
-    /// Writes the nodes that wait in the sidecar, so that there is room for new ones.
+    /// Writes the nodes that are only in the sidecar, so that there is room for new ones.
     pub(in crate::recorder) fn drain_nodes(&mut self) -> Result<(), Failure> {
         self.write_nodes()?;
         self.commit();
@@ -272,7 +272,7 @@ impl<S: Sink> Stream<S> {
         self.drain(false)?;
         let now_us = self.scale.now_us();
         let held = self.measure_pace(now_us);
-        // Includes what the program's own threads have drained.
+        // Includes the entries that the program's own threads have drained.
         let taken = std::mem::take(&mut self.taken_since_tick);
         let mut tick = match self.pace.quarter_us(held) {
             Some(quarter_us) => Tick::Flooded { quarter_us },
@@ -311,7 +311,8 @@ impl<S: Sink> Stream<S> {
         held
     }
 
-    /// Samples the state of the process now. Quiet if it is the same as in the last sample.
+    /// Samples the state of the process now. Returns [`Tick::Quiet`] if its memory sizes are those
+    /// of the last sample.
     pub(in crate::recorder) fn sample(&mut self) -> Result<Tick, Failure> {
         self.next_sample_us = self.now_us + samples::INTERVAL_US;
         let (stacks, different) = capture::take_check_counts();
@@ -369,7 +370,8 @@ impl<S: Sink> Stream<S> {
         self.ring_states.slice_mut()
     }
 
-    /// Returns the states of all rings; an address of 0 ends them.
+    /// Takes the states of all rings out of the stream. A state with the start address 0 marks the
+    /// end.
     fn take_ring_states(&mut self) -> Mapping {
         let count = sidecar::ring_count();
         let mut states = std::mem::replace(&mut self.ring_states, Mapping::empty());
@@ -379,7 +381,7 @@ impl<S: Sink> Stream<S> {
         states
     }
 
-    /// Appends the nodes that wait in the sidecar.
+    /// Appends the nodes that are only in the sidecar.
     pub(super) fn write_nodes(&mut self) -> Result<(), Failure> {
         let Some(stored) = sidecar::word(sidecar_format::NODE_COUNT_OFFSET) else { return Ok(()) };
         let stored = stored.load(Ordering::Acquire);
@@ -403,7 +405,8 @@ impl<S: Sink> Stream<S> {
         Ok(())
     }
 
-    /// Appends a record; a heap event is preceded by its thread.
+    /// Appends a record, preceded by its time and, if it belongs to a thread, by its thread, where
+    /// these have changed. Writes the current dump frame first if there is no room.
     pub(super) fn append(&mut self, thread: Option<u32>, record: &Record<'_>) -> Result<(), Failure> {
         if self.push(thread, record).is_err() {
             self.write_frame()?;
@@ -444,8 +447,8 @@ impl<S: Sink> Stream<S> {
         if self.encoder.is_empty() {
             return Ok(());
         }
-        // Before the frame is written: if the process is killed meanwhile or just afterwards, the
-        // reader sees that the frame in the dump is this one.
+        // Committed before the frame is written. If the process is killed meanwhile or just
+        // afterwards, the number in the commit tells the reader that the dump has this frame.
         self.commit();
         let seq = self.sink.seq();
         let len = self.encoder.seal(self.sink.frame(), seq);
@@ -455,15 +458,15 @@ impl<S: Sink> Stream<S> {
     }
 }
 
-/// A program in which nothing changes is sampled that often.
+/// The time between two samples of a program whose memory sizes do not change.
 const QUIET_SAMPLE_US: u64 = 1_000_000;
 
-/// Bytes of a thread, a time and a heap event.
+/// The most bytes that three records take: a thread, a time and a heap event.
 pub(super) const ROOM_FOR_THREE: usize = 3 * MAX_HOT_LEN;
 
-/// Unmaps the memory of a recording that is over, unless a thread may still be using it. That may
-/// even be the calling thread, which has met the failure that ends the recording on its way to
-/// storing an event.
+/// Unmaps the memory of a recording that is over, unless a thread may still be using it. That
+/// thread may even be the calling one: it may have met the failure that ends the recording while it
+/// was recording an event.
 fn unmap_if_unused(sidecar_memory: Mapping, mut rings: Mapping, no_thread_in_hook: fn() -> bool) {
     sidecar::detach();
     membarrier::synchronize();

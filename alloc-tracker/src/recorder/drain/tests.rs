@@ -1,4 +1,4 @@
-//! The drainer on a sink in memory, with threads that are played by the test.
+//! The drainer on a sink in memory, with threads that the test simulates.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -15,7 +15,7 @@ use crate::base::{ALONE, clock};
 use crate::output::memory::MemorySink;
 use crate::output::sidecar;
 
-/// A recording in memory, which the test has for itself.
+/// A recording in memory, while no other test uses the shared state.
 struct TestRecording {
     stream: Stream<MemorySink>,
     dump: Arc<Mutex<Vec<u8>>>,
@@ -51,7 +51,7 @@ impl TestRecording {
         entered
     }
 
-    /// Closes the dump and returns what it says.
+    /// Closes the dump and returns the facts in it.
     fn finish(mut self) -> Vec<Fact> {
         self.stream.finish().unwrap();
         epoch::set_recording(Recording::None);
@@ -81,7 +81,7 @@ impl TestThread {
         });
     }
 
-    /// Says that an entry is being stored, and does not store it.
+    /// Stores the intent of an entry, but not the entry.
     fn begin_to_store(&self) {
         self.ring.word(INTENT).store(self.stored + 1, std::sync::atomic::Ordering::Release);
     }
@@ -90,7 +90,8 @@ impl TestThread {
 /// Offset of the word that says which entry a thread is storing.
 const INTENT: usize = 8;
 
-/// What the tests look at in a dump: who allocated what, in order.
+/// The records of a dump that the tests compare: allocations with their threads, nodes and names of
+/// marks, in order.
 #[derive(Debug, PartialEq)]
 enum Fact {
     Alloc { thread: u32, addr: u64 },
@@ -145,8 +146,8 @@ fn an_entry_waits_while_another_thread_may_still_store_an_earlier_one() {
     b.begin_to_store();
     a.last_timestamp = b.last_timestamp;
     a.alloc(0x1000);
-    // Both starts of threads and B's event. A's event is later than that, and B's next one may lie
-    // in between.
+    // Taken are both thread starts and B's event. A's event is later than these, and B's next event
+    // may lie in between.
     assert_eq!(recording.stream.drain(false).unwrap(), 3);
     assert_eq!(recording.stream.drain(false).unwrap(), 0);
     b.last_timestamp = a.last_timestamp;
@@ -187,8 +188,8 @@ fn nodes_stand_before_the_events_that_use_them_also_when_their_ring_was_full() {
     let facts = recording.finish();
     let node = |index| Fact::Node { id: StackId::FIRST.0 + index, parent: 0, pc: u64::from(index) + 1 };
     let mut expected: Vec<Fact> = (0..nodes - 10).map(node).collect();
-    // The first nodes were written to make room for the others. The mark's name was appended at
-    // once, the others when the rings were drained.
+    // The first nodes were written to make room for the last ten. The mark's name was appended at
+    // once, the last nodes when the rings were drained.
     expected.push(Fact::MarkName(b"behind".to_vec()));
     expected.extend((nodes - 10..nodes).map(node));
     expected.push(Fact::Alloc { thread: 1, addr: 0x1000 });
