@@ -1,4 +1,6 @@
-//! What users call: the allocator, the profiler guard, the counts, the probes of `#[profile]`.
+//! The functions and types that users call: the allocator, the profiler guard, the counts, the
+//! probes of `#[profile]`. In: the program's calls. Out: calls of the hook and the recorder; no
+//! policy of their own.
 
 pub(crate) mod allocator;
 pub(crate) mod probe;

@@ -28,7 +28,7 @@ pub fn mark(name: &str) {
     }
 }
 
-/// What the compiler knows of an annotated function. Made by `#[profile]`.
+/// An annotated function: its path, file and lines, as `#[profile]` has found them in the source.
 #[derive(Debug)]
 pub struct Function(AnnotatedFunction);
 

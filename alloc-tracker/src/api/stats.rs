@@ -7,8 +7,8 @@ use std::marker::PhantomData;
 
 use crate::recorder::{self, Counts};
 
-/// What the process has allocated and freed through [`AllocTracker`](crate::AllocTracker) since
-/// counting began. All bytes are sizes that the program asked for.
+/// Counts of the allocations and frees of the process through [`AllocTracker`](crate::AllocTracker)
+/// since counting began. All bytes are sizes that the program asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -61,8 +61,8 @@ pub fn stats() -> Stats {
     }
 }
 
-/// What one thread allocated and freed between two moments. All bytes are sizes that the program
-/// asked for.
+/// Counts of the allocations and frees of one thread between two moments. All bytes are sizes that
+/// the program asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {

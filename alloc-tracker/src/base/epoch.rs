@@ -1,8 +1,9 @@
 //! The epoch: which recording runs and which generation of modules is current, in one word.
 //!
-//! Everything that a thread has learned about code addresses and call tree nodes is valid in one
-//! epoch. Every event compares its thread's epoch with the current one, so both facts are checked
-//! with one load and one comparison.
+//! In: beginnings and ends of recordings, new generations. Out: the current epoch. Everything that
+//! a thread has learned about code addresses and call tree nodes is valid in one epoch. Every event
+//! compares its thread's epoch with the current one, so both facts are checked with one load and
+//! one comparison.
 //!
 //! ```text
 //!  63                  32 31                   0
@@ -37,7 +38,7 @@ impl RecordingId {
     }
 }
 
-/// What the process records at the moment.
+/// The recording of the process at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recording {
     /// Nothing.

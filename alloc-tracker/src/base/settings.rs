@@ -18,7 +18,7 @@ use std::ffi::CStr;
 
 use crate::base::sys::{self, PathBuffer, Text, print_to_stderr};
 
-/// What the environment asks for.
+/// The request of the environment.
 pub(crate) enum Wanted {
     /// Neither a recording nor counts.
     Nothing,

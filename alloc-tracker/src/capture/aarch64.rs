@@ -40,7 +40,7 @@ pub(super) fn step(frame: &Frame, reader: &mut impl StackReader) -> Option<Unwin
     Some(UnwindStep::Caller(Frame::with_fp_value(pc, record + 16, fp).with_return_address_elsewhere()))
 }
 
-/// There are no full rules: a step by frame records never asks for one.
+/// Returns `None`: there are no full rules, and a step by frame records never asks for one.
 #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "tests have no use for it"))]
 pub(super) fn step_by_full_rule(_frame: &Frame, _reader: &mut impl StackReader) -> Option<UnwindStep> {
     None

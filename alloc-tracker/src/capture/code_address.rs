@@ -15,9 +15,9 @@
 /// 0x1006  g:  sub rsp, 24       rule C: canonical frame address = sp + 8
 /// ```
 ///
-/// While `abort` runs, the frame of `f` has the return address 0x1006. Looked up as it is, that
-/// would be the function `g` with rule C. The byte before, 0x1005, is the last one of the call: `f`
-/// with rule B. [`ReturnAddress::call_address`] returns that byte's address.
+/// While `abort` runs, the frame of `f` has the return address 0x1006. A look-up of that address
+/// itself would find the function `g` with rule C. The byte before, 0x1005, is the last one of the
+/// call: `f` with rule B. [`ReturnAddress::call_address`] returns that byte's address.
 ///
 /// The exception is a frame that a signal has interrupted. It has not called anything: its address
 /// is that of the instruction that runs next, and the byte before may belong to another rule. So

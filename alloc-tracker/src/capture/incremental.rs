@@ -302,7 +302,7 @@ mod tests {
         }
     }
 
-    /// The picture at [`RecordedWalk::move_fp_slot`], at 200 depths.
+    /// Tests the example at [`RecordedWalk::move_fp_slot`] at 200 depths.
     #[test]
     fn frames_are_shared_though_the_frame_pointer_is_saved_at_another_depth() {
         let (mut walker, mut stack) = (StackWalker::new(), [0; 1 << 12]);

@@ -19,7 +19,7 @@
 //! | `shortcut` | remembered paths from a leaf to a frame of the recorded walk |
 //! | `walker` | everything that a thread keeps between its walks |
 //! | `recorded_walk`, `new_walk` | the last walk on a stack, and the new one in the making |
-//! | `frame`, `stack_word`, `padded_array` | what walks are made of |
+//! | `frame`, `stack_word`, `padded_array` | the parts of a walk: frames, words, growing arrays of them |
 //! | `stack`, `registers` | stack memory; the registers that a walk begins with |
 
 #[cfg_attr(not(target_arch = "aarch64"), cfg(test))]

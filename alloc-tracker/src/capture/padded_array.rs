@@ -36,7 +36,7 @@ pub(super) struct PaddedArray<T, const PADDING: usize> {
 
 /// A type that can pad a [`PaddedArray`].
 pub(super) trait Padding {
-    /// The value that stands before the first value of an array.
+    /// Returns the value that stands before the first value of an array.
     fn padding() -> Self;
 }
 

@@ -5,7 +5,7 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-/// What the unwind tables say about one code address.
+/// The rule that the unwind tables give for one code address.
 ///
 /// The usual rule, [`UnwindRule::Cfa`], as a picture. The canonical frame address (CFA) is the
 /// stack pointer that the caller had before its call:

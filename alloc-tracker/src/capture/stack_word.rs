@@ -18,7 +18,7 @@ pub(super) struct StackWord {
 unsafe impl Plain for StackWord {}
 
 impl Padding for StackWord {
-    /// A word that never changes, so that comparing it never finds a difference.
+    /// Returns a word that never changes, so that comparing it never finds a difference.
     fn padding() -> StackWord {
         static WORD: u64 = 0;
         StackWord { address: (&raw const WORD).expose_provenance() as u64, value: WORD }

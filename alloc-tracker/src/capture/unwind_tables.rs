@@ -84,7 +84,7 @@ pub(super) fn function_at(address: CodeAddress) -> Option<Range<u64>> {
     with_unwind_info(address, |info| Some(info.function.clone()))
 }
 
-/// What the unwind tables say about one address.
+/// The contents of the unwind tables for one address.
 pub(super) struct UnwindInfo<'a> {
     /// The addresses of the function.
     function: Range<u64>,

@@ -1,5 +1,5 @@
-//! What a thread keeps between its walks: for each of its stacks the recorded walk, and the
-//! shortcuts.
+//! The state that a thread keeps between its walks: for each of its stacks the recorded walk, and
+//! the shortcuts.
 //!
 //! In: the registers that a walk begins with, the epoch, and the caller's function for interning.
 //! Out: call tree nodes. Walks and shortcuts of another epoch are forgotten before they can be
@@ -168,7 +168,7 @@ impl StackWalker {
 }
 
 impl WalkPair {
-    /// See [`StackWalker::take_addresses`].
+    /// Makes a new walk of return addresses, as [`StackWalker::take_addresses`] does.
     fn take_addresses(
         &mut self,
         walk: impl FnOnce(&mut dyn FnMut(ReturnAddress) -> bool) -> WalkEnd,

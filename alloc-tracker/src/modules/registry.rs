@@ -133,8 +133,8 @@ struct KnownModules {
     last_hit: (AddressRange, LoadIdentity),
 }
 
-/// An observer of changes of the modules. Called under the lock of the modules, so it
-/// must not call back.
+/// An observer of changes of the modules. Called under the lock of the modules, so it must not call
+/// functions of `modules`.
 pub(crate) trait ModuleObserver: Sync {
     /// Called when the same address may mean other code from now on, before the changes that are
     /// the reason.
@@ -187,7 +187,7 @@ impl KnownModules {
         if module.tables.segment_len == 0
             && let Some(elf) = read_elf(module.range.start, &mut [0; MAX_BUILD_ID])
         {
-            // The module may have been met while another thread was just loading it.
+            // The scan may have met the module while another thread was loading it.
             module.tables = elf.tables;
         }
         (module.tables.segment_len > 0).then_some(module.tables)
@@ -243,9 +243,9 @@ impl KnownModules {
         let same = |module: &&mut KnownModule| module.range == file.range && module.inode == file.inode;
         let loaded = loader::load_at(file.range.start).unwrap_or(LoadIdentity::NONE);
         if let Some(module) = self.all().iter_mut().find(same) {
-            // The same file at the same addresses is the same code, even if it was gone in between.
-            // But if the module was met while another thread was just loading it, its headers may
-            // not have been there yet.
+            // One file at the same addresses is the same code, even if it was unmapped in between.
+            // But if an earlier scan met the module while another thread was loading it, the
+            // headers may not have been readable yet.
             module.scan = scan;
             if module.loaded != loaded
                 && let Some(elf) = file.head.and_then(|head| read_elf(head, &mut [0; MAX_BUILD_ID]))
@@ -266,7 +266,8 @@ impl KnownModules {
         let Some(head) = file.head else { return };
         let elf = read_elf(head, &mut build_id);
         if elf.is_none() && loaded == LoadIdentity::NONE {
-            // Another thread is just loading the file; a later scan will meet it again.
+            // Another thread is loading the file at this moment; a later scan will meet the file
+            // again.
             return;
         }
         // PERF: not checked in the first scan, which finds many modules. At that time there is

@@ -1,5 +1,6 @@
-//! Who may store, read and overwrite which entry of a thread ring. In: the words of a ring. Out:
-//! the order of loads and stores that both sides keep to. Never locks, never allocates.
+//! The protocol of a thread ring: which side may store, read and overwrite which entry. In: the
+//! words of a ring. Out: the order of loads and stores that both sides keep to. Never locks, never
+//! allocates.
 //!
 //! A ring has one writer, its thread, and one reader, the drainer. Three words of its header tell
 //! them what they need; each word is written by one of them:

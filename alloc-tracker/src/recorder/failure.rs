@@ -1,5 +1,5 @@
-//! Why a recording cannot go on, and which recording failed last. Plain values: never locks, never
-//! allocates.
+//! Why a recording cannot go on, and which recording failed last. In: failures. Out: error numbers.
+//! Never locks, never allocates.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

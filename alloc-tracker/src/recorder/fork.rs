@@ -32,6 +32,8 @@ pub(super) fn is_recorders_process() -> bool {
     mark.load(Ordering::Relaxed) != 0
 }
 
+/// Whether the process id is that of the recording process: for kernels without such pages.
+///
 /// PERF: not inlined, so that the check needs no additional register in the code around it.
 #[cold]
 #[inline(never)]

@@ -66,12 +66,12 @@ impl RingWriter {
         }
     }
 
-    /// Index of the ring.
+    /// Returns the index of the ring among all rings.
     pub(super) fn index(&self) -> usize {
         self.index
     }
 
-    /// The recording that the ring belongs to.
+    /// Returns the recording that the ring belongs to.
     pub(super) fn recording(&self) -> RecordingId {
         self.recording
     }

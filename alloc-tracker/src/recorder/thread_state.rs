@@ -1,5 +1,7 @@
-//! What the recorder keeps for each thread: the payload of the thread's state. In: a thread. Out:
-//! its part in the recording, its recorded walks, the activations that run on it, its counters.
+//! The state that the recorder keeps for each thread, as payload of the thread's state in `thread`.
+//! In: a thread. Out: its part in the recording, its recorded walks, the activations that run on
+//! it, its counters. Never allocates through the global allocator; only the end of a thread takes
+//! the recorder's lock.
 
 use super::activations::RunningActivations;
 use super::counters::{Counters, Counts, REENTRANT};

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the C library calls when a thread ends, with the thread's value.
+/// A function that the C library calls when a thread ends, with the thread's value.
 pub(super) type Destructor = unsafe extern "C" fn(*mut libc::c_void);
 
 /// The thread-specific key whose destructor runs when a thread ends.

@@ -398,7 +398,8 @@ const LAST_MARKER: *const () = ENDED;
 /// other three to hand its state on.
 const ROUNDS_WITH_OWN_STATE: u32 = 3;
 
-/// The C library calls this when a thread ends, after the destructors of thread-locals.
+/// Notes a round of the thread's end, and hands the state on in the last. The C library calls this
+/// function when a thread ends, after the destructors of thread-locals.
 unsafe extern "C" fn thread_ends<P: Payload>(thread: *mut libc::c_void) {
     let threads = P::threads();
     let thread = thread.cast_const().cast::<ThreadState<P>>();

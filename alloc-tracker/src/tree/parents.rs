@@ -1,6 +1,6 @@
-//! The way back: from a node to its parent and its return address. In: the nodes, as they are
-//! inserted. Out: what a node's id means, to any code that has the id, signal handlers included: a
-//! look-up takes no lock and allocates nothing.
+//! The table from a node's id back to its parent and its return address. In: the nodes, as they are
+//! inserted. Out: parent and return address, for any code that has the id, signal handlers
+//! included: a look-up takes no lock and allocates nothing.
 //!
 //! The other two tables are searched by (parent, return address), so neither can answer this. This
 //! table is indexed by id, and grows by chunks: the first chunk is for 4,096 nodes, each later
@@ -26,7 +26,7 @@ use alloc_dump::layout::StackId;
 use super::Parent;
 use crate::base::sys::{Errno, Mapping};
 
-/// What a node's id means.
+/// The parent and the return address that a node's id stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TreeNode {
     /// The caller's node, or a root.
@@ -61,7 +61,7 @@ impl Parents {
         Parents { chunks: [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS] }
     }
 
-    /// Returns what this id means; `None` if the recording that runs has no such node.
+    /// Returns the node with this id; `None` if the recording that runs has no such node.
     pub(super) fn get(&self, id: StackId) -> Option<TreeNode> {
         let ordinal = ordinal_of(id)?;
         let chunk = NonNull::new(self.chunks[chunk_of(ordinal)].load(Ordering::Acquire))?;

@@ -168,7 +168,7 @@ mod tests {
         RUNS_AT.store(here(), Ordering::Relaxed);
     }
 
-    /// An address on the calling thread's stack.
+    /// Returns an address on the calling thread's stack.
     #[inline(never)]
     fn here() -> u64 {
         let local = 0u8;

@@ -1,4 +1,6 @@
-//! Draining: the entries of all rings, in the order of their timestamps, into the stream.
+//! Draining: moves the entries of all rings, in the order of their timestamps, into the stream. In:
+//! thread rings. Out: records, then a commit. Runs under the recorder's lock; never allocates,
+//! never waits for a thread.
 //!
 //! # Which entries may be taken
 //! The stream must be in order, so an entry may be taken only when no earlier one can still come
@@ -13,12 +15,12 @@
 //! three cases:
 //!
 //! ```text
-//! 1. INTENT == STORED      Every entry that this ring gets from now on has a later timestamp than
-//!                          the horizon: the thread sets INTENT first, and takes the timestamp
-//!                          after that. All entries below the horizon may be taken.
-//! 2. INTENT == STORED + 1  The thread is storing an entry. It may have the timestamp already, and
+//! 1. INTENT == STORED      Every entry that this ring gets from now on has a timestamp that is not
+//!                          below the horizon: the thread sets INTENT first, and takes the
+//!                          timestamp after that. All entries below the horizon may be taken.
+//! 2. INTENT != STORED      The thread is storing an entry. It may have the timestamp already, and
 //!                          that may lie below the horizon. But it is later than the ring's last
-//!                          entry, so the horizon goes down to the last timestamp + 1.
+//!                          entry, so the horizon is lowered to the last timestamp + 1.
 //! 3. no such ring yet      The thread takes its first timestamp after it has added the ring,
 //!                          hence after the horizon.
 //! ```

@@ -1,5 +1,6 @@
-//! Which ring's entry comes next: a binary heap with the oldest entry of each ring, in memory of
-//! the caller. Never allocates.
+//! Finds the ring with the oldest entry, by a binary heap with the oldest entry of each ring. In:
+//! rings, with keys of their oldest entries. Out: the ring with the smallest key. The heap is in
+//! memory of the caller; never allocates.
 
 use crate::base::sys::Plain;
 

@@ -6,7 +6,7 @@ use alloc_dump::sidecar::RING_CAPACITY;
 /// How fast the fullest ring is filled.
 ///
 /// PERF: the wait is derived from the speed, not from the number of entries since the last look. A
-/// look that comes just after another one finds few entries. If that were taken for calm, the drain
+/// look that comes just after another one finds few entries. If few entries meant calm, the drain
 /// thread would sleep while events pour in, and the program would drain its rings itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {

@@ -29,7 +29,7 @@ pub(super) struct RingState {
     pub(super) released: u64,
     /// 1 if the ring's thread may be waiting for what was released, else 0.
     pub(super) must_wake: u64,
-    /// Who uses the ring: see [`RingUsage`].
+    /// Whether a thread uses the ring: see [`RingUsage`].
     usage: u64,
     /// 1 if the ring is in the sidecar's file, which keeps memory that is not resident, else 0.
     in_file: u64,
@@ -40,7 +40,7 @@ pub(super) struct RingState {
 // SAFETY: integers without padding; so are the fields of `RingDecoder`.
 unsafe impl Plain for RingState {}
 
-/// Who uses a ring.
+/// Whether a thread uses a ring, and whether its memory is resident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RingUsage {
     /// A thread.
@@ -69,7 +69,7 @@ impl RingState {
         }
     }
 
-    /// Returns who uses the ring.
+    /// Returns the usage of the ring.
     #[inline]
     pub(super) fn usage(&self) -> RingUsage {
         match self.usage {
@@ -79,7 +79,7 @@ impl RingState {
         }
     }
 
-    /// Sets who uses the ring.
+    /// Sets the usage of the ring.
     pub(super) fn set_usage(&mut self, usage: RingUsage) {
         self.usage = match usage {
             RingUsage::Thread => USED_BY_THREAD,

@@ -97,7 +97,7 @@ pub(in crate::recorder) enum EnterError {
 /// The state of the program as [`Stream::tick`] finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::recorder) enum Tick {
-    /// So many events come that a quarter of a ring is filled in `quarter_us` microseconds.
+    /// Events pour in: the fullest ring will be a quarter full in `quarter_us` microseconds.
     Flooded { quarter_us: u64 },
     /// Something has happened since the last tick.
     Busy,
@@ -107,8 +107,8 @@ pub(in crate::recorder) enum Tick {
     ProcessOver,
 }
 
-/// What the records of the current dump frame have stated already. A frame is decoded without any
-/// other frame, so a new one begins with nothing stated.
+/// The thread and the time that records of the current dump frame have stated last. A frame is
+/// decoded without any other frame, so a new one begins with nothing stated.
 #[derive(Clone, Copy, Debug, Default)]
 struct FrameContext {
     thread: Option<u32>,
