@@ -1,5 +1,5 @@
-//! Closes the dump of a process that could not do so: takes the last records over from the sidecar
-//! and writes the trailer. In: a path, and how the process ended. Out: what was done.
+//! Closes the dump of a process that ended without closing it: appends the last records, which the
+//! sidecar holds, and the trailer. In: a path, and how the process ended. Out: a [`CloseOutcome`].
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -20,18 +20,18 @@ use super::sidecar::{read_sidecar, remove_sidecar, sidecar_path};
 pub enum CloseOutcome {
     /// Nothing: the dump had its trailer already.
     WasClosed,
-    /// The dump has its trailer now; this many bytes of frames came from the sidecar.
+    /// The dump has its trailer now. This many bytes of frames were appended from the sidecar.
     ClosedNow(usize),
     /// Nothing: its process is still writing it.
     StillWritten,
-    /// Nothing: the sidecar is missing, has lost something, or says that the recording had stopped
-    /// before. The end of the recording is not known, so the dump must not look complete.
+    /// Nothing: the sidecar is missing, it lacks records, or the recording had stopped with an
+    /// error. The end of the recording is not known, so the dump must not look complete.
     EndUnknown,
 }
 
 /// Closes the dump at `path` if its process did not. `ended` is the id of a process that is known
-/// to have ended; other processes may still be writing. `end` returns, for the process id in the
-/// dump, how that process ended.
+/// to have ended; other processes may still be writing. `end` gets the process id of the dump's
+/// writer, which the sidecar names, and returns how that process ended.
 ///
 /// # Errors
 /// If the dump cannot be read or written.

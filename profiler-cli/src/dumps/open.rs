@@ -1,4 +1,5 @@
-//! Opens dumps for reading. In: a path. Out: a reader at the first frame, or an error of one line.
+//! Opens dumps for reading. In: a path. Out: a reader at the first frame, or an error with a text
+//! of one line.
 
 use std::fs::File;
 use std::io;
