@@ -98,7 +98,7 @@ impl DefaultsFile<'_> {
             command = match value {
                 Value::Table(options) => {
                     if command.find_subcommand(key).is_none() {
-                        bail!("there is no command '{key}'");
+                        bail!("there is no command '{key}'; name the table after a command");
                     }
                     let mut outcome = Ok(());
                     command = command.mut_subcommand(key, |mut command| {
@@ -148,7 +148,7 @@ impl DefaultsFile<'_> {
         let (id, is_path) =
             (arg.get_id().clone(), matches!(arg.get_value_hint(), ValueHint::DirPath | ValueHint::FilePath));
         let Some(mut texts) = option_texts(value) else {
-            return (command, Err(anyhow::anyhow!("'{key}' has a value of the wrong kind")));
+            return (command, Err(anyhow::anyhow!("'{key}' {WRONG_KIND}")));
         };
         if command.get_name() == chosen && contradicted.contains(&id) {
             return (command, Ok(true));
@@ -166,6 +166,9 @@ impl DefaultsFile<'_> {
     }
 }
 
+const WRONG_KIND: &str =
+    "has a value of the wrong kind: give a text, a whole number, true, false, or a list of these";
+
 /// Returns a value as texts for the command line; `None` for a kind that no option has.
 fn option_texts(value: &Value) -> Option<Vec<String>> {
     match value {
@@ -181,7 +184,7 @@ fn option_texts(value: &Value) -> Option<Vec<String>> {
 
 /// Fails if no command has the option.
 fn require_known(is_known: bool, key: &str) -> anyhow::Result<()> {
-    if is_known { Ok(()) } else { bail!("there is no option '{key}'") }
+    if is_known { Ok(()) } else { bail!("there is no option '{key}'; a key is the long name of an option") }
 }
 
 /// Returns the folder where the search for the file starts.
@@ -273,10 +276,10 @@ mod tests {
     #[test]
     fn an_error_names_the_file() {
         let said = |file| format!("{:#}", parse(file, &["profiler-cli", "leaks", "x"]).unwrap_err());
-        assert!(said("tpo = 1").ends_with("profiler.toml: there is no option 'tpo'"));
-        assert!(said("[leks]\ntop = 1").ends_with("there is no command 'leks'"));
-        assert!(said("[leaks]\nmetric = 'peak'").ends_with("there is no option 'metric'"));
-        assert!(said("top = 1.5").ends_with("'top' has a value of the wrong kind"));
+        assert!(said("tpo = 1").contains("profiler.toml: there is no option 'tpo'"));
+        assert!(said("[leks]\ntop = 1").contains("profiler.toml: there is no command 'leks'"));
+        assert!(said("[leaks]\nmetric = 'peak'").contains("profiler.toml: there is no option 'metric'"));
+        assert!(said("top = 1.5").contains("profiler.toml: 'top' has a value of the wrong kind"));
         assert!(said("a = 1\n= 2").contains("profiler.toml:2: "));
         assert!(said("[leaks]\ntop = 'many'").contains("invalid value 'many'"));
     }

@@ -180,13 +180,13 @@ impl Tree {
             }
         };
         let id = StackId(StackId::FIRST.0 + *nodes as u32);
-        self.parents.reserve(parents, id).map_err(InternError::Memory)?;
+        let slot = self.parents.slot(parents, *nodes as u32).map_err(InternError::Memory)?;
         // In this order: a thread that finds the id relies on the node being in the journal, and on
         // its parent being known.
         if !journal.append(id, parent.recorded(), pc) {
             return Err(InternError::RecordingOver);
         }
-        self.parents.set(id, parent, pc);
+        slot.fill(parent, pc);
         match empty {
             Some(empty) => empty.fill(id),
             None => self.hashed.insert(hashed, parent, pc, id),

@@ -1,8 +1,10 @@
-//! `profiler-cli compress`: its arguments, the signals that interrupt it, and the lines that it
-//! prints. The compression itself is in [`dumps::compress`](crate::dumps::compress).
+//! `profiler-cli compress`: compresses dumps in place.
+//!
+//! In: dumps. Out: the same files, smaller, and one line on stdout for each. A signal that asks
+//! this program to end must leave no half-written file.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -44,10 +46,7 @@ pub fn run(args: &CompressArgs) -> Result<ExitCode, Failure> {
     let mut printed = Ok(());
     for dump in &args.dumps {
         let name = dump.to_string_lossy();
-        let progress = ProgressLine::of_bytes("compressing");
-        let result = compress_dump(dump, &stop, &mut |done, total| progress.update(done, total));
-        drop(progress);
-        let message = match result {
+        let message = match compress_with_progress(dump, &stop) {
             Ok(outcome) => {
                 // If stdout is closed, the remaining dumps are still compressed.
                 printed = printed.and(print_outcome(&name, outcome));
@@ -66,6 +65,18 @@ pub fn run(args: &CompressArgs) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Compresses a dump in place, and shows the progress.
+///
+/// # Errors
+/// See [`CompressDumpError`]; the dump is then as it was.
+pub(super) fn compress_with_progress(
+    dump: &Path,
+    stop: &AtomicBool,
+) -> Result<CompressOutcome, CompressDumpError> {
+    let progress = ProgressLine::of_bytes("compressing");
+    compress_dump(dump, stop, &mut |done, total| progress.update(done, total))
+}
+
 fn print_outcome(name: &str, outcome: CompressOutcome) -> io::Result<()> {
     let mut out = anstream::stdout();
     match outcome {
@@ -81,7 +92,7 @@ const INTERRUPTED_STATUS: u8 = 130;
 
 /// Returns a flag that is set by SIGINT, SIGTERM and SIGHUP. From then on these signals do nothing
 /// else, so that a file that is half written can be removed.
-pub fn stop_on_signals() -> Arc<AtomicBool> {
+pub(super) fn stop_on_signals() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // If this fails, the signal keeps its previous effect.

@@ -5,7 +5,6 @@
 //! that are sent to this process alone are passed on to the program. Nothing here may write to
 //! stdout, which belongs to the program.
 
-mod collect;
 mod report;
 
 use std::ffi::{OsStr, OsString};
@@ -16,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::atomic::AtomicBool;
 
+use alloc_dump::trailer::EndReason;
 use anyhow::Context;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum, ValueHint};
@@ -25,14 +25,13 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
-use self::collect::close_dumps;
 use self::report::print_report;
-use super::compress::stop_on_signals;
+use super::compress::{compress_with_progress, stop_on_signals};
 use super::input::SymbolArgs;
-use super::progress::ProgressLine;
 use super::{Failure, print_message};
-use crate::dumps::compress::{CompressDumpError, compress_dump};
-use crate::dumps::find::has_pid_placeholder;
+use crate::dumps::close::{CloseOutcome, close};
+use crate::dumps::compress::CompressDumpError;
+use crate::dumps::find::{dumps_of_run, has_pid_placeholder};
 use crate::dumps::place::{Reservation, new_run_token};
 use crate::io_error::plain;
 use crate::units::Safe;
@@ -213,10 +212,7 @@ fn recorder_names(lines: &[LineUsage]) -> String {
 /// Compresses a dump. A dump that is not complete or not readable stays as it is without a message,
 /// because the report has said so already.
 fn compress_finished_dump(dump: &Path, stop: &AtomicBool) {
-    let progress = ProgressLine::of_bytes("compressing");
-    let result = compress_dump(dump, stop, &mut |done, total| progress.update(done, total));
-    drop(progress);
-    let Err(error) = result else { return };
+    let Err(error) = compress_with_progress(dump, stop) else { return };
     if !matches!(error, CompressDumpError::Incomplete | CompressDumpError::Dump(_)) {
         let dump = dump.to_string_lossy();
         print_message(format_args!("cannot compress {}: {error}", Safe(&dump)));
@@ -259,4 +255,31 @@ fn wait(child: &mut Child) -> io::Result<ExitStatus> {
             other => return other,
         }
     }
+}
+
+/// Closes the dumps of this run and returns their paths, sorted. `pid` and `status` are those of
+/// the program itself; the end of its forked children is not known.
+///
+/// # Errors
+/// If the folder of the dumps cannot be read.
+fn close_dumps(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> anyhow::Result<Vec<PathBuf>> {
+    let dumps = dumps_of_run(pattern, token)?;
+    let end = |writer: u32| match (status.code(), status.signal()) {
+        _ if writer != pid => EndReason::Vanished,
+        (Some(code), _) => EndReason::Exited(code as u8),
+        (None, signal) => EndReason::Signalled(signal.unwrap_or(0) as u8),
+    };
+    for dump in &dumps {
+        match close(dump, pid, end) {
+            Ok(CloseOutcome::StillWritten) => print_message(format_args!(
+                "{}: its process is still running; the report covers what is in the dump so far",
+                dump.display()
+            )),
+            Ok(_) => {}
+            Err(error) => {
+                print_message(format_args!("cannot close {}: {}", dump.display(), plain(&error)));
+            }
+        }
+    }
+    Ok(dumps)
 }

@@ -2,7 +2,7 @@
 //! whole frame is in the file.
 //!
 //! For the reader of `alloc-dump` the end of its input is the end of the dump, and a frame that is
-//! cut short there is damage. So it reads from a [`GrowingFile`], which hands out whole frames
+//! cut short there is damage. So it reads from a `GrowingFile`, which hands out whole frames
 //! only. After the last whole frame it returns the error [`WouldBlock`](io::ErrorKind::WouldBlock)
 //! instead of the end of the file. After this error the reader can be asked again.
 //!

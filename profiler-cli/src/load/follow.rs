@@ -56,7 +56,8 @@ impl FollowedDump {
     /// Reads on, and returns the profile of everything that was recorded so far: the frames of the
     /// dump, then what the sidecar holds beyond them. Takes a copy of the live set for it.
     ///
-    /// The sidecar stays as it is. The events in it are replayed again when they have become frames.
+    /// The sidecar stays as it is. The events in it are replayed again when they have become
+    /// frames.
     ///
     /// # Errors
     /// See [`FollowError`].

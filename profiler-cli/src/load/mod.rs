@@ -6,12 +6,12 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | [`heap`] | the live set, and what one event does to it |
-//! | [`call_tree`], [`modules`] | the nodes of the call tree and the modules that contain them |
-//! | [`threads`] | the threads, and which of them are selected |
-//! | [`observers`] | one file for each analysis that sees the events and the live set |
-//! | [`replay`] | hands each record to those that it concerns |
-//! | [`follow`] | loads a dump that is still being written |
+//! | `heap` | the live set, and what one event does to it |
+//! | `call_tree`, `modules` | the nodes of the call tree and the modules that contain them |
+//! | `threads` | the threads, and which of them are selected |
+//! | `observers` | one file for each analysis that sees the events and the live set |
+//! | `replay` | hands each record to those that it concerns |
+//! | `follow` | loads a dump that is still being written |
 
 mod call_tree;
 mod follow;

@@ -35,20 +35,23 @@ pub(super) fn print_report(dumps: &[PathBuf], pid: u32, recording: &RecordingArg
         |dump: &&PathBuf| writer_of(dump).is_ok_and(|writer| writer.is_some_and(|writer| writer.pid == pid));
     let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
+    let options = recording.symbols.options();
+    let cache_dir = options.cache_dir.clone();
+    let mut reported = None;
     if recording.report != Report::None {
-        let options = recording.symbols.options();
-        let cache_dir = options.cache_dir.clone();
         let loaded = LoadedDump::open(main, None, options)?;
         let sources = SourceFiles::of(&loaded.profile, SourceSearch::default());
         write_report(&mut out, &loaded, &sources, main, recording.report)?;
-        if let Some(dir) = cache_dir {
-            keep_evidence(&loaded, &sources, &dir);
-        }
+        reported = Some((loaded, sources));
     }
     for dump in dumps {
         writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()))?;
     }
     out.flush()?;
+    // Last, so that the report does not wait for the source to be parsed.
+    if let (Some((loaded, sources)), Some(dir)) = (reported, cache_dir) {
+        keep_evidence(&loaded, &sources, &dir);
+    }
     Ok(())
 }
 
@@ -58,8 +61,7 @@ fn keep_evidence(LoadedDump { profile, stacks }: &LoadedDump, sources: &SourceFi
     let build_ids = profile.modules.iter().map(|module| module.build_id.as_slice());
     let mut kept = KeptEvidence::load(dir, build_ids);
     add_evidence(profile, stacks, sources, &mut kept);
-    // If the folder cannot be written, the symbols were not cached either, and the report has said
-    // so.
+    // If the folder cannot be written, the symbols were not cached either. The report says so.
     let _ = kept.store(dir);
 }
 

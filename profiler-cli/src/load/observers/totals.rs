@@ -1,6 +1,7 @@
 //! Totals of the process, whichever threads are selected: events by kind, bytes, temporary blocks.
 //!
-//! PERF: the events of each thread are counted anyway, so only their sums are made here, at the end.
+//! PERF: the events of each thread are counted anyway, so only their sums are made here, at the
+//! end.
 
 use super::{Observer, ReplayEnd, add_to};
 use crate::load::heap::{Heap, HeapEvent};

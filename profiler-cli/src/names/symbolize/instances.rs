@@ -1,9 +1,10 @@
 //! The types of the instances of generic functions. In: the entries of functions in the debug info.
 //! Out: the types, by symbol.
 //!
-//! A legacy symbol (`_ZN…17h…E`) names no types. Its hash differs for each instance, and the debug
-//! info has the types in the name that belongs to the symbol: `push<u8, alloc::alloc::Global>`.
-//! Symbols of the newer mangling (`_R…`) name their types themselves.
+//! A legacy symbol (`_ZN…17h…E`) names no types. Its hash differs for each instance, and the
+//! debug info has the types in the name that belongs to the symbol:
+//! `push<u8, alloc::alloc::Global>`. Symbols of the newer mangling (`_R…`) name their types
+//! themselves.
 
 use std::borrow::Cow;
 

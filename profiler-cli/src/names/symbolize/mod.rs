@@ -58,8 +58,8 @@ pub struct SymbolizeOptions {
     /// Folders with copies of recorded programs or with their debug files (`--symbols DIR`). They
     /// are searched by file name and, with all folders below them, by build-id.
     pub symbol_dirs: Vec<PathBuf>,
-    /// The system's folders of debug files, in the layout that debuggers expect: `.build-id/xx/…`,
-    /// and mirrors of the programs' folders.
+    /// The system's folders of debug files, in the layout that debuggers expect:
+    /// `.build-id/xx/…`, and mirrors of the programs' folders.
     pub debug_roots: Vec<PathBuf>,
     /// Folder of the cache, by build-id; `None` caches nothing. It is created when needed, readable
     /// by the user alone.

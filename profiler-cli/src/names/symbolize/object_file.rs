@@ -2,8 +2,8 @@
 //! may be.
 //!
 //! In: paths. Out: [`ObjectFacts`], sections, checksums. [`ObjectFacts::read`] reads headers and
-//! small sections only, never the whole file. A malformed file gives an error text and must never
-//! be a panic.
+//! small sections only, never the whole file. A malformed file gives an error text and must
+//! never be a panic.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
