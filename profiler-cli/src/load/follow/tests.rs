@@ -199,7 +199,7 @@ fn a_frame_that_was_cut_short_and_truncated_away_is_read_when_it_is_written_agai
     fs::write(&path, [&whole[..], &second[..second.len() / 2]].concat()).unwrap();
     let mut followed = FollowedDump::open(&path, KeepBlocks::AtEnd).unwrap();
     assert_eq!(followed.read_on().unwrap(), 1);
-    // The disk was full: the recorder has taken the first half back.
+    // The disk was full, so the recorder has truncated the first half away.
     OpenOptions::new().write(true).open(&path).unwrap().set_len(whole.len() as u64).unwrap();
     assert_eq!(followed.read_on().unwrap(), 0);
     append(&path, &second);
