@@ -1,5 +1,5 @@
-//! JSON. In: the result of an analysis. Out: indented JSON with a fixed order of fields, and a
-//! newline at the end.
+//! Writes results as JSON. In: the result of an analysis. Out: indented JSON with a fixed order of
+//! fields, and a newline at the end.
 
 use std::io::{self, Write};
 

@@ -44,7 +44,7 @@ svg { --paper: #0d1117; --ink: #e6edf3; --grid: #30363d; --heap: #58a6ff; --seco
 .end { text-anchor: end; } .middle { text-anchor: middle; }
 ";
 
-/// The horizontal scale: from times to positions.
+/// The horizontal scale, which turns times into positions.
 struct TimeScale {
     duration: f64,
 }
@@ -93,7 +93,7 @@ fn draw(timeline: &Timeline, series: &[Series]) -> String {
     svg
 }
 
-/// Draws a panel. `(top, height)` are those of the plot in it.
+/// Draws a panel. `(top, height)` are the position and the height of the plot inside the panel.
 fn draw_panel(
     svg: &mut String,
     timeline: &Timeline,
@@ -198,7 +198,8 @@ fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, (top, bo
             Xml(&about)
         );
         let name: String = mark.name.chars().take(24).collect();
-        // A name that would cover another one is only in the title of the line.
+        // A name that would cover the name before it is left out. The title of the line still has
+        // it.
         if x >= free {
             let width = 7.0 * name.chars().count() as f64;
             let (at, class) = if x + width > WIDTH { (x - 4.0, "name end") } else { (x + 4.0, "name") };
