@@ -7,9 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod analyze;
-pub mod cli;
 pub mod command;
-pub mod config;
 pub mod dumps;
 mod io_error;
 pub mod load;
