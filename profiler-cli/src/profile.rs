@@ -84,13 +84,13 @@ impl Profile {
 /// The process that was recorded.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
-    /// Its process id.
+    /// Process id of the recorded process.
     pub pid: u32,
     /// Absolute path of the program.
     pub exe: PathBuf,
     /// Program name and arguments. Bytes that are not UTF-8 are replaced.
     pub args: Vec<String>,
-    /// Its working directory when the recording began.
+    /// Working directory of the process when the recording began.
     pub cwd: PathBuf,
     /// Whether the recording began with the first heap event of the process. If not, some frees
     /// concern blocks that the dump has never seen.
@@ -122,16 +122,15 @@ impl Process {
 /// A file with code that was mapped into the process.
 #[derive(Clone, Debug, Default)]
 pub struct Module {
-    /// Its path when it was mapped, or a name in brackets such as `[vdso]`.
+    /// Path of the file when it was mapped, or a name in brackets such as `[vdso]`.
     pub path: PathBuf,
-    /// Its GNU build-id; empty if it has none.
+    /// GNU build-id of the file; empty if the file has none.
     pub build_id: Vec<u8>,
-    /// What to subtract from an address in the process to get the address that the file's own
-    /// tables use.
+    /// Load bias: an address in the process minus the same address in the file's own tables.
     pub bias: u64,
-    /// First address of its mappings.
+    /// First address of the file's mappings.
     pub start: u64,
-    /// First address after its mappings.
+    /// First address after the file's mappings.
     pub end: u64,
 }
 
@@ -262,9 +261,10 @@ pub struct MarkedBlocks {
 /// A block that was live at some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeapBlock {
-    /// Its address in the process. In the middle of a realloc, the address before it.
+    /// Address of the block in the process. In the middle of a realloc, the address before the
+    /// realloc.
     pub address: u64,
-    /// Its bytes, as the program asked for them.
+    /// Size of the block in bytes, as the program asked for them.
     pub size: u64,
     /// The stack that gave the block its size at that moment.
     pub stack: StackId,
@@ -275,13 +275,14 @@ pub struct HeapBlock {
 /// A function that reports which line it has reached: a function with `#[profile]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotated {
-    /// Its path, such as `demo::Parser::next`.
+    /// Path of the function, such as `demo::Parser::next`.
     pub name: String,
-    /// Its source file, as the compiler was given it: mostly relative to the workspace.
+    /// Source file of the function, by the path that was given to the compiler: mostly relative to
+    /// the workspace.
     pub file: String,
-    /// Its first line.
+    /// First line of the function.
     pub start_line: u32,
-    /// Its last line.
+    /// Last line of the function.
     pub end_line: u32,
     /// Figures by line number, for the lines that a selected thread has reached.
     pub lines: std::collections::BTreeMap<u32, AnnotatedLine>,
@@ -327,25 +328,26 @@ pub struct AnnotatedLine {
 /// A thread of the recorded process.
 #[derive(Clone, Debug, Default)]
 pub struct RecordedThread {
-    /// Its number in the dump.
+    /// Number of the thread in the dump.
     pub id: u32,
     /// The system's thread id; 0 if the dump does not have it.
     pub os_tid: u32,
-    /// Its last known name; empty if it had none.
+    /// Last known name of the thread; empty if the thread had none.
     pub name: String,
-    /// When its first record was made, in microseconds.
+    /// When the first record of the thread was made, in microseconds.
     pub start_us: u64,
-    /// When it ended, in microseconds; `None` if it was running at the end of the recording.
+    /// When the thread ended, in microseconds; `None` if it was running at the end of the
+    /// recording.
     pub end_us: Option<u64>,
-    /// Number of its allocations, without reallocations.
+    /// Number of allocations on the thread, without reallocations.
     pub allocations: u64,
-    /// Number of its reallocations.
+    /// Number of reallocations on the thread.
     pub reallocations: u64,
-    /// Number of its deallocations.
+    /// Number of deallocations on the thread.
     pub deallocations: u64,
-    /// Bytes of its allocations and the new sizes of its reallocations.
+    /// Bytes of the thread's allocations, and the new sizes of its reallocations.
     pub allocated: u64,
-    /// Bytes of its deallocations and the old sizes of its reallocations.
+    /// Bytes of the thread's deallocations, and the old sizes of its reallocations.
     pub freed: u64,
 }
 

@@ -44,7 +44,7 @@ impl Sources for SourcesInMemory {
     }
 }
 
-/// The text of one source file, and what is known about its origin.
+/// The text of one source file, and the facts about its origin.
 #[derive(Debug, Default)]
 pub struct SourceText {
     lines: Vec<String>,

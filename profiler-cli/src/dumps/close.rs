@@ -15,7 +15,7 @@ use alloc_dump::write::seal_trailer;
 use super::open::writer_of;
 use super::sidecar::{read_sidecar, remove_sidecar, sidecar_path};
 
-/// What closing a dump did.
+/// The result of closing a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseOutcome {
     /// Nothing: the dump had its trailer already.
@@ -63,7 +63,7 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
         return Ok(CloseOutcome::EndUnknown);
     };
     let frames = sidecar.recover_frames(seq, seq);
-    // The same frames as a dump of their own, to count them and to find the time of the last one.
+    // These frames once more, as a dump of their own, to count them and to find their latest time.
     let mut rest = reader.header().encode().to_vec();
     rest.extend_from_slice(&sidecar.recover_frames(seq, 0));
     let mut trailer_seq = seq;

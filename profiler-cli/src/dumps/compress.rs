@@ -18,7 +18,7 @@ use super::OnProgress;
 use super::open::DumpError;
 use crate::io_error::plain;
 
-/// What compressing a dump did.
+/// The result of compressing a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressOutcome {
     /// The dump is smaller now.

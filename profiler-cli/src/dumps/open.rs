@@ -28,7 +28,7 @@ pub enum DumpError {
     Read {
         /// Path of the file.
         path: PathBuf,
-        /// What is wrong with its content.
+        /// The problem with the content of the file.
         cause: ReadError,
     },
 }
@@ -75,9 +75,10 @@ pub(crate) fn open_dump(path: &Path) -> Result<(Reader<File>, u64), DumpError> {
 /// The process that writes, or wrote, a dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpWriter {
-    /// Its process id.
+    /// Process id of the writer.
     pub pid: u32,
-    /// The token that `profiler-cli run` had put into its environment; empty if there was none.
+    /// The token that `profiler-cli run` had put into the environment of the writer; empty if there
+    /// was none.
     pub run_token: Vec<u8>,
 }
 

@@ -51,9 +51,9 @@ impl BlockOwner {
 /// A thread of the dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ThreadRef {
-    /// Its number in the dump.
+    /// Number of the thread in the dump.
     pub(super) id: u32,
-    /// Its index in the order in which threads appear.
+    /// Index of the thread in the order in which threads appear.
     pub(super) index: usize,
     /// Whether stacks and lines count the events of this thread.
     pub(super) is_selected: bool,
@@ -111,7 +111,7 @@ pub(super) struct HeapPeak {
     pub(super) bytes: u64,
     /// Blocks that were live at the first instant of the peak.
     pub(super) blocks: u64,
-    /// That instant, in microseconds.
+    /// The first instant of the peak, in microseconds.
     pub(super) us: u64,
 }
 

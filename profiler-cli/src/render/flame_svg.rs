@@ -20,7 +20,7 @@ const SPACE: char = '\u{e001}';
 /// Draws the flamegraph.
 ///
 /// # Errors
-/// Those of `out`, and inferno's.
+/// Returns the first error of `out` or of inferno.
 pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
     if flame.total == 0 {
         // inferno draws an error message for a profile without weight. But an empty profile is a

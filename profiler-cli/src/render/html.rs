@@ -23,7 +23,7 @@ impl Page<'_> {
     /// Writes the shell, and between its two halves the body by `write_body`.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Returns the first error of `out`.
     pub(super) fn write(
         &self,
         out: &mut dyn Write,

@@ -9,7 +9,7 @@ use crate::units::{Safe, bytes_exactly, more, plural, time};
 /// Writes the report.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
     if leaks.total_blocks == 0 {
         let what = if leaks.filtered { "Nothing that the filter lets through" } else { "Nothing" };

@@ -12,7 +12,7 @@ use crate::analyze::lines::{FunctionLines, LineRow, Lines};
 /// no line.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
     let mut out = csv::Writer::from_writer(out);
     let rows =

@@ -15,7 +15,7 @@ use crate::units::{bytes, count, more};
 /// Writes the page. `command` is the command line of the recorded program.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()> {
     let page = Page {
         title: &format!("Memory by line: {command}"),

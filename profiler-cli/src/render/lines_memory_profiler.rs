@@ -11,7 +11,7 @@ use crate::units::Safe;
 /// default.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines, precision: usize) -> io::Result<()> {
     lines.functions.iter().try_for_each(|function| write_function(out, function, precision))
 }

@@ -29,7 +29,7 @@ impl Default for Shape {
 /// Writes all tables.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines, shape: &Shape) -> io::Result<()> {
     if lines.functions.is_empty() && lines.omitted == 0 {
         writeln!(out, "{}", super::no_function(lines))?;
@@ -57,7 +57,7 @@ pub fn write(out: &mut dyn Write, lines: &Lines, shape: &Shape) -> io::Result<()
 /// Writes one table.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -> io::Result<()> {
     if let Some(file) = &function.file {
         writeln!(out, "Filename: {}", Safe(file))?;

@@ -9,7 +9,7 @@ use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 /// Writes the summary.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     match summary.pid {
         // No process has the id 0.

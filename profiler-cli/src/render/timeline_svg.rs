@@ -13,7 +13,7 @@ use crate::units::{bytes_exactly, plural, time};
 /// Draws the timeline with these series.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series]) -> io::Result<()> {
     out.write_all(draw(timeline, series).as_bytes())
 }

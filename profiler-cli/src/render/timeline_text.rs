@@ -20,7 +20,7 @@ pub struct PlotSize {
 /// Draws the timeline with these series.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: PlotSize) -> io::Result<()> {
     writeln!(
         out,

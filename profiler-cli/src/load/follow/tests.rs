@@ -269,7 +269,7 @@ fn a_dump_that_shrank_or_was_replaced_is_an_error_of_one_line() {
     fs::write(&path, &dump[..dump.len() - 1]).unwrap();
     assert!(error_of(followed).contains("became shorter"));
 
-    // A recorder that uses the same file again, and has already written as much.
+    // Another recorder reuses the file, and has already written as many bytes.
     let followed = follow();
     fs::write(&path, [&header([8; 16]), &dump[64..]].concat()).unwrap();
     assert!(error_of(followed).contains("another recording has replaced it"));
