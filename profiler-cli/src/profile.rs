@@ -292,8 +292,8 @@ pub struct Annotated {
 /// everything that the line called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnnotatedLine {
-    /// How often the line was reached. The return to the line after it has called a closure that
-    /// has lines of its own does not count.
+    /// How often the line was reached. If the line calls a closure that has lines of its own, the
+    /// return from the closure does not count.
     pub occurrences: u64,
     /// Bytes of the allocations and the new sizes of the reallocations.
     pub allocated: u64,

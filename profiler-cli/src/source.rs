@@ -106,13 +106,15 @@ impl SourceText {
         self.lines.len() < line as usize
     }
 
-    /// Whether this file is certainly not the file that a function was compiled from. The function
-    /// has this short name, and code at the lines from `first` to `last`.
+    /// Whether this file looks like another file than the one that a function was compiled from.
+    /// The function has this short name, and code at the lines from `first` to `last`; 0 means that
+    /// no line is known.
     ///
-    /// False for every file that was found at the path where it was compiled. True for a file that
-    /// was found by the end of its path, if the file ends before `last`. Also true for such a file
-    /// if the lines are neither in a function of that name nor in an item that functions are
-    /// generated from.
+    /// A file that was found at the path where it was compiled is never another file. A file that
+    /// was found by the end of its path is another file if it ends before `last`. It is also
+    /// another file if the lines are neither in a function of that name nor in an item that
+    /// functions are generated from. This second rule needs known lines, and at least one known
+    /// function in the file.
     pub fn is_another(&self, name: &str, first: u32, last: u32) -> bool {
         let lines = LineRange { first, last };
         let has_function = || {

@@ -72,8 +72,8 @@ impl Filter {
     /// patterns.
     ///
     /// # Errors
-    /// [`NoMatch`] for the first pattern that matches no name. If each pattern matches some name,
-    /// but no frame fits all patterns, for all patterns together.
+    /// Returns [`NoMatch`] for the first pattern that matches no name. If each pattern matches some
+    /// name, but no frame fits all patterns, the error names all patterns.
     pub fn check(&self, stacks: &Stacks, annotated: &[Annotated]) -> Result<(), NoMatch> {
         if self.is_empty()
             || stacks.all_frames().any(|frame| self.accepts_frame(frame))

@@ -3,7 +3,7 @@
 //! In: the call tree, and for every frame the index of its function. Out: for each node the
 //! functions on its stack, each with its innermost call.
 //!
-//! PERF: the tree is traversed once, and the open calls are kept meanwhile. To walk each stack by
+//! PERF: the tree is traversed once, and the open calls are kept meanwhile. To follow each stack by
 //! itself would take time quadratic in the depth of a recursion, because each of its stacks repeats
 //! all frames of the stack before it.
 

@@ -132,8 +132,8 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
     }
 }
 
-/// The most innermost and the most outermost frames that a row has. Rows with all frames of a deep
-/// recursion would need memory quadratic in its depth.
+/// Limits of the innermost and of the outermost frames that a row has. Rows with all frames of a
+/// deep recursion would need memory quadratic in its depth.
 const INNERMOST: usize = 900;
 const OUTERMOST: u32 = 100;
 

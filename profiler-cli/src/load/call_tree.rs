@@ -77,8 +77,8 @@ impl CallTree {
         }
     }
 
-    /// Adds a module that was mapped. Its nodes may have been added earlier, so it is searched for
-    /// among the nodes without a module.
+    /// Adds a module that was mapped. Records of its nodes may come before its own record, so every
+    /// node without a module whose return address is in its range gets this module.
     pub(super) fn add_module(&mut self, module: &record::Module<'_>) {
         let index = self.modules.add(module);
         let range = (module.start, 0)..(module.end.max(module.start), 0);

@@ -1,8 +1,8 @@
 //! Makes a [`Profile`] of records: hands each record to the parts of the replay that use it.
 //!
-//! In: the records of a dump, in order. Out: a profile. The [live set](super::heap), the [call
-//! tree](super::call_tree) and the [observers](super::observers) do the work. Never keeps an event,
-//! and never reserves memory because of a mere number in the file.
+//! In: the records of a dump, in order. Out: a profile. [`heap`](super::heap),
+//! [`call_tree`](super::call_tree) and [`observers`](super::observers) do the work. Never keeps an
+//! event, and never reserves memory because of a mere number in the file.
 
 use std::os::unix::ffi::OsStrExt;
 

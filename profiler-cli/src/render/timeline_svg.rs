@@ -18,6 +18,8 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series]) -> io:
     out.write_all(draw(timeline, series).as_bytes())
 }
 
+/// Width of the picture. Like all lengths here it is in user units of SVG, which are pixels unless
+/// the picture is scaled.
 const WIDTH: f64 = 1200.0;
 const LEFT: f64 = 100.0;
 const RIGHT: f64 = 24.0;

@@ -1,4 +1,6 @@
 //! Totals of the process, whichever threads are selected: events by kind, bytes, temporary blocks.
+//! In: heap events, and the figures of the threads. Out: a part of
+//! [`HeapTotals`](crate::profile::HeapTotals).
 //!
 //! PERF: the observer of threads counts the events of each thread anyway. So this observer only
 //! adds these counts up, at the end.
