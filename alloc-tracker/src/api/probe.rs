@@ -153,7 +153,7 @@ impl Drop for Activation {
     }
 }
 
-/// What [`Function::at`] returns.
+/// A line that was reached; [`At::of`] hands a value through after that. Made by [`Function::at`].
 #[derive(Debug)]
 pub struct At;
 
@@ -165,7 +165,7 @@ impl At {
     }
 }
 
-/// What [`Function::aside`] returns.
+/// Brings the activation back to its line when it is dropped. Made by [`Function::aside`].
 #[derive(Debug)]
 #[must_use = "the activation goes back to its line when this is dropped"]
 pub struct Aside {
@@ -183,7 +183,7 @@ impl Drop for Aside {
     }
 }
 
-/// What [`Function::closes`] returns.
+/// Reaches the line of a closing brace when it is dropped. Made by [`Function::closes`].
 #[derive(Debug)]
 #[must_use = "the line is reached when this is dropped"]
 pub struct Closing {
@@ -224,7 +224,7 @@ impl Drop for Closing {
     }
 }
 
-/// What [`Function::each`] returns.
+/// An iterator that reaches a line before each item. Made by [`Function::each`].
 #[derive(Debug)]
 pub struct Each<I> {
     iterator: I,
@@ -246,7 +246,7 @@ impl<I: Iterator> Iterator for Each<I> {
     }
 }
 
-/// What [`Function::polled`] returns.
+/// The body of an async function, with its activation. Made by [`Function::polled`].
 #[derive(Debug)]
 pub struct Polled<F> {
     /// `None` once the future is over.

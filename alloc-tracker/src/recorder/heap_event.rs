@@ -107,7 +107,7 @@ pub(crate) fn walk(local: &mut ThreadLocal, registers: &Registers) -> Option<Wal
     walk_in_full(local, pc, sp, fp)
 }
 
-/// Does the same where no shortcut leads to the stack's node, or where the shortcut is to be
+/// Walks the stack where no shortcut leads to its node, or where the shortcut is to be
 /// checked.
 ///
 /// PERF: apart from the code that every event runs. That code needs few registers as long as this
