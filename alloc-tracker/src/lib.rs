@@ -16,8 +16,8 @@
 //! A program that links this crate is not profiled until the user asks:
 //!
 //! - with the command line: `profiler-cli run -- PROGRAM ARGS…`,
-//! - with the environment: `ALLOC_TRACKER=trace ALLOC_TRACKER_OUT=FILE PROGRAM ARGS…`, where `%p` in
-//!   `FILE` is the process id,
+//! - with the environment: `ALLOC_TRACKER=trace ALLOC_TRACKER_OUT=FILE PROGRAM ARGS…`, where `%p`
+//!   in `FILE` is the process id,
 //! - in code: with a [`Profiler`] guard around the part that matters.
 //!
 //! Until then every call costs one relaxed load, a branch and a jump on top of the inner allocator.

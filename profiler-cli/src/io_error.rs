@@ -1,4 +1,4 @@
-//! How an error of the operating system reads in a message of this program.
+//! The text of operating system errors in the messages of this program.
 
 use std::io;
 

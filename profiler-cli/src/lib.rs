@@ -1,14 +1,13 @@
 //! Reads the dumps of alloc-tracker.
 //!
-//! Each command takes the same steps: [`load`] a dump into a [`profile`], give [`names`] to its
-//! stacks, [`analyze`], [`render`]. Analyses are pure functions over a loaded profile. Renderers
-//! are pure functions over an analysis. Nothing below [`command`] prints.
+//! Every command that reports on a dump takes the same steps: [`load`] the dump into a [`profile`],
+//! give [`names`] to its stacks, [`analyze`] them, [`render`] the result. Analyses are pure
+//! functions over a loaded profile. Renderers are pure functions over an analysis. Only [`command`]
+//! prints.
 #![forbid(unsafe_code)]
 
 pub mod analyze;
-pub mod cli;
 pub mod command;
-pub mod config;
 pub mod dumps;
 mod io_error;
 pub mod load;

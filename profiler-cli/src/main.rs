@@ -6,9 +6,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-use profiler_cli::cli::{Cli, ColorWhen, Command};
+use profiler_cli::command::cli::{Cli, ColorWhen, Command};
+use profiler_cli::command::config;
 use profiler_cli::command::{self, Failure};
-use profiler_cli::config;
 use profiler_cli::units::Safe;
 
 fn main() -> ExitCode {

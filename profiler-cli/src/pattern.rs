@@ -1,11 +1,12 @@
 //! Patterns of `--function`, `--file`, `--thread` and `--crate`. In: a pattern and names. Out:
-//! which names match, or which are the most similar.
+//! which names match the pattern, or which names are the most similar to it.
 
 use std::fmt;
 
 use wildmatch::WildMatch;
 
-/// A pattern for names: a part of the name, or the whole name with `*` and `?`.
+/// A pattern for names. Plain text matches every name that contains it. Text with `*` or `?` must
+/// match the whole name.
 ///
 /// ```
 /// use profiler_cli::pattern::Pattern;
@@ -20,8 +21,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Makes a pattern. Without `*` and `?` a name matches if it contains `text`; with them, if the
-    /// whole name fits.
+    /// Makes a pattern from `text`; see [`Pattern`].
     pub fn new(text: &str) -> Pattern {
         let wild = text.contains(['*', '?']).then(|| WildMatch::new(text));
         Pattern { text: text.to_owned(), wild }
@@ -34,7 +34,7 @@ impl Pattern {
 
     /// Returns the `most` names that are most similar to this pattern, the best first.
     pub fn nearest<'a>(&self, names: impl Iterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
-        // A pattern is usually meant for the last part of a path, of modules or of a file.
+        // Users usually mean the last part of a module path or of a file path.
         let last_part = |name: &str| name.rsplit(['/', ':']).next().unwrap_or(name).len();
         let score = |name: &str| {
             let last = &name[name.len() - last_part(name)..];

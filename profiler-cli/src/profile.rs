@@ -1,7 +1,8 @@
 //! A loaded dump: everything that analyses read.
 //!
 //! Plain values, without input or output. [`load`](crate::load) makes them, and tests make them by
-//! hand. Memory follows distinct stacks, threads and samples, never events.
+//! hand. Their memory grows with the number of distinct stacks, threads and samples, never with the
+//! number of events.
 
 use std::path::PathBuf;
 
@@ -23,13 +24,13 @@ pub struct Profile {
     pub modules: Vec<Module>,
     /// The call tree: the node of a [`StackId`] is at that index.
     pub nodes: Vec<CallNode>,
-    /// What happened at each stack, at the index of its [`StackId`]. As long as `nodes`.
+    /// Figures of each stack, at the index of its [`StackId`]. As long as `nodes`.
     pub stacks: Vec<StackStats>,
-    /// All threads, whether selected or not, in the order of their first record.
+    /// All threads, selected or not, in the order of their first record.
     pub threads: Vec<RecordedThread>,
-    /// Samples of the process: the time, and what the kernel reported then. If there were too many,
-    /// an entry stands for several samples: its sizes are the largest among them, its counts and
-    /// its time those of the last.
+    /// Samples of the process: the time in microseconds, and the kernel's figures at that time. If
+    /// there were too many, an entry stands for several samples: its sizes are the largest among
+    /// them, its counts and its time those of the last.
     pub timeline: Vec<(u64, Sample)>,
     /// Number of samples in the dump; `timeline` may have fewer entries.
     pub samples: u64,
@@ -43,7 +44,7 @@ pub struct Profile {
     pub spans_dropped: u64,
     /// Annotated functions, in the order in which the dump defines them.
     pub annotated: Vec<Annotated>,
-    /// Marks of all threads, in the order in which the threads came to them.
+    /// Marks of all threads, in the order in which the threads reached them.
     pub marks: Vec<Mark>,
     /// Number of marks that `marks` lacks because there were too many. They came after those in
     /// `marks`.
@@ -60,7 +61,7 @@ pub struct Profile {
     /// Length of the recording in microseconds: up to its end if the dump has one, else up to the
     /// last record.
     pub duration_us: u64,
-    /// Whether all of this can be trusted.
+    /// How far these figures can be trusted.
     pub trust: Trust,
 }
 
@@ -83,13 +84,13 @@ impl Profile {
 /// The process that was recorded.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
-    /// Its process id.
+    /// Process id of the recorded process.
     pub pid: u32,
     /// Absolute path of the program.
     pub exe: PathBuf,
     /// Program name and arguments. Bytes that are not UTF-8 are replaced.
     pub args: Vec<String>,
-    /// Its working directory when the recording began.
+    /// Working directory of the process when the recording began.
     pub cwd: PathBuf,
     /// Whether the recording began with the first heap event of the process. If not, some frees
     /// concern blocks that the dump has never seen.
@@ -121,16 +122,15 @@ impl Process {
 /// A file with code that was mapped into the process.
 #[derive(Clone, Debug, Default)]
 pub struct Module {
-    /// Its path when it was mapped, or a name in brackets such as `[vdso]`.
+    /// Path of the file when it was mapped, or a name in brackets such as `[vdso]`.
     pub path: PathBuf,
-    /// Its GNU build-id; empty if it has none.
+    /// GNU build-id of the file; empty if the file has none.
     pub build_id: Vec<u8>,
-    /// What to subtract from an address in the process to get the address that the file's own
-    /// tables use.
+    /// Load bias: an address in the process minus the same address in the file's own tables.
     pub bias: u64,
-    /// First address of its mappings.
+    /// First address of the file's mappings.
     pub start: u64,
-    /// First address after its mappings.
+    /// First address after the file's mappings.
     pub end: u64,
 }
 
@@ -148,7 +148,7 @@ pub struct CallNode {
     pub truncated: bool,
 }
 
-/// What happened at one stack, on the selected threads.
+/// The figures of one stack, for the selected threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackStats {
     /// Number of allocations made here, without reallocations.
@@ -211,8 +211,8 @@ pub struct HeapInterval {
     pub last: u64,
 }
 
-/// A thread ran an annotated function: from the outermost call to its end, or a future from one
-/// await to the next.
+/// A period in which a thread ran an annotated function: from the beginning of the outermost call
+/// to its end, or, for a future, from one await to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActivationSpan {
     /// Index of the function in [`Profile::annotated`].
@@ -230,7 +230,7 @@ pub struct ActivationSpan {
 pub struct Mark {
     /// The name. Bytes that are not UTF-8 are replaced.
     pub name: String,
-    /// Number, in the dump, of the thread that came to the mark.
+    /// Number, in the dump, of the thread that reached the mark.
     pub thread: u32,
     /// The moment, in microseconds since time zero.
     pub us: u64,
@@ -261,9 +261,10 @@ pub struct MarkedBlocks {
 /// A block that was live at some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeapBlock {
-    /// Its address in the process. In the middle of a realloc, the address before it.
+    /// Address of the block in the process. In the middle of a realloc, the address before the
+    /// realloc.
     pub address: u64,
-    /// Its bytes, as the program asked for them.
+    /// Size of the block in bytes, as the program asked for them.
     pub size: u64,
     /// The stack that gave the block its size at that moment.
     pub stack: StackId,
@@ -274,24 +275,25 @@ pub struct HeapBlock {
 /// A function that reports which line it has reached: a function with `#[profile]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotated {
-    /// Its path, such as `demo::Parser::next`.
+    /// Path of the function, such as `demo::Parser::next`.
     pub name: String,
-    /// Its source file, as the compiler was given it: mostly relative to the workspace.
+    /// Source file of the function, by the path that was given to the compiler: mostly relative to
+    /// the workspace.
     pub file: String,
-    /// Its first line.
+    /// First line of the function.
     pub start_line: u32,
-    /// Its last line.
+    /// Last line of the function.
     pub end_line: u32,
     /// Figures by line number, for the lines that a selected thread has reached.
     pub lines: std::collections::BTreeMap<u32, AnnotatedLine>,
 }
 
-/// What happened on the selected threads while a function was at one of its lines, in everything
-/// that the line called.
+/// The figures of one line of an annotated function, for the selected threads. They include
+/// everything that the line called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnnotatedLine {
-    /// How often the line was reached. Going back to it after a closure that has lines of its own
-    /// does not count.
+    /// How often the line was reached. If the line calls a closure that has lines of its own, the
+    /// return from the closure does not count.
     pub occurrences: u64,
     /// Bytes of the allocations and the new sizes of the reallocations.
     pub allocated: u64,
@@ -299,7 +301,7 @@ pub struct AnnotatedLine {
     pub freed: u64,
     /// Number of blocks allocated minus number of blocks freed.
     pub blocks: i64,
-    /// Live bytes of the process when the line was last left; 0 if it never was.
+    /// Live bytes of the process when the line was last left; 0 if the line was never left.
     pub mem_usage: u64,
     /// The most live bytes of the process at any of the times when the line was left.
     pub max: u64,
@@ -315,36 +317,37 @@ pub struct AnnotatedLine {
     /// thread.
     pub temporary: Option<u64>,
     /// Bytes by which the resident set of the process has grown, or shrunk if negative. `None` if
-    /// the recorder was not told to ask the kernel.
+    /// the recorder was not asked for it.
     pub rss: Option<i64>,
-    /// Minor page faults of the thread. `None` if the recorder was not told to ask the kernel.
+    /// Minor page faults of the thread. `None` if the recorder was not asked for them.
     pub minor_faults: Option<u64>,
-    /// Major page faults of the thread. `None` if the recorder was not told to ask the kernel.
+    /// Major page faults of the thread. `None` if the recorder was not asked for them.
     pub major_faults: Option<u64>,
 }
 
 /// A thread of the recorded process.
 #[derive(Clone, Debug, Default)]
 pub struct RecordedThread {
-    /// Its number in the dump.
+    /// Number of the thread in the dump.
     pub id: u32,
     /// The system's thread id; 0 if the dump does not have it.
     pub os_tid: u32,
-    /// Its last known name; empty if it had none.
+    /// Last known name of the thread; empty if the thread had none.
     pub name: String,
-    /// When its first record was made, in microseconds.
+    /// When the first record of the thread was made, in microseconds.
     pub start_us: u64,
-    /// When it ended, in microseconds; `None` if it was running at the end of the recording.
+    /// When the thread ended, in microseconds; `None` if it was running at the end of the
+    /// recording.
     pub end_us: Option<u64>,
-    /// Number of its allocations, without reallocations.
+    /// Number of allocations on the thread, without reallocations.
     pub allocations: u64,
-    /// Number of its reallocations.
+    /// Number of reallocations on the thread.
     pub reallocations: u64,
-    /// Number of its deallocations.
+    /// Number of deallocations on the thread.
     pub deallocations: u64,
-    /// Bytes of its allocations and the new sizes of its reallocations.
+    /// Bytes of the thread's allocations, and the new sizes of its reallocations.
     pub allocated: u64,
-    /// Bytes of its deallocations and the old sizes of its reallocations.
+    /// Bytes of the thread's deallocations, and the old sizes of its reallocations.
     pub freed: u64,
 }
 
@@ -377,13 +380,13 @@ pub struct HeapTotals {
     /// Number of deallocations and reallocations of blocks that are older than the recording. 0 if
     /// the recording began with the first event.
     pub foreign_frees: u64,
-    /// Bytes of those older blocks, as far as their size was recorded.
+    /// Bytes of the blocks that `foreign_frees` counts, as far as their size was recorded.
     pub foreign_bytes: u64,
     /// Number of different stacks at which there were events.
     pub stacks: u64,
 }
 
-/// Whether a profile can be trusted.
+/// How far a profile can be trusted.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     /// How the recording ended; `None` if the dump lacks its end.
@@ -398,15 +401,15 @@ pub struct Trust {
     pub different_stacks: u64,
     /// The parts of the dump that the reader could not use.
     pub loss: Damage,
-    /// Whether the dump lacks its end and its sidecar was in the memory of the machine that
-    /// recorded, from which it is gone.
+    /// Whether the dump lacks its end, and its sidecar is gone because it was in the memory of the
+    /// machine that recorded.
     pub sidecar_gone: bool,
     /// Bytes of the frames that came from the sidecar and not from the dump.
     pub recovered_bytes: u64,
     /// The text of the error at which the recording stopped; `None` if no error stopped it.
     pub stopped: Option<String>,
-    /// Number of events that contradict the events before them. Lost events and lost frames have
-    /// such consequences.
+    /// Number of events that contradict the events before them. Lost events and lost frames are the
+    /// usual cause.
     pub inconsistent_events: u64,
     /// The totals that the recorder counted, if they differ from those of the replay.
     pub disagreement: Option<Totals>,
@@ -418,8 +421,8 @@ impl Trust {
         self.end.is_some() && self.loss == Damage::default() && self.stopped.is_none()
     }
 
-    /// Whether every figure is exact: the dump is complete, no event was lost, and nothing
-    /// contradicts anything else.
+    /// Whether every figure is exact: the dump is complete, no event was lost, no event contradicts
+    /// another, and the totals are those of the recorder.
     pub fn exact(&self) -> bool {
         self.complete()
             && self.lost_events == 0

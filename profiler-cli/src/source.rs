@@ -1,8 +1,8 @@
-//! Source text as analyses read it: the lines of a file, and where the functions in it begin and
-//! end.
+//! Source text as analyses read it: the lines of a file, and the first and last lines of its
+//! functions.
 //!
-//! In: text that somebody else has read ([`crate::command::sources`] reads files). Out:
-//! [`SourceText`]. Nothing here touches a file. No text is trusted: nesting is bounded, and text
+//! In: text that the caller has read ([`crate::command::sources`] reads files). Out:
+//! [`SourceText`]. Nothing here touches a file. No text is trusted: its nesting is bounded. A text
 //! that does not parse has lines but no functions.
 
 mod functions;
@@ -17,13 +17,13 @@ use functions::{LineRange, WrittenFunctions};
 pub(crate) use search::SourceCandidate;
 pub use search::{PathMap, SourceSearch};
 
-/// Where analyses get source text from. The caller of an analysis hands it in.
+/// The source texts that an analysis may ask for. The caller of the analysis provides them.
 pub trait Sources {
     /// Returns the file that was compiled at `path`, or [`SourceText::missing`] if there is none.
     fn file(&self, path: &str) -> Arc<SourceText>;
 }
 
-/// Source text that is in memory already. The default holds no file.
+/// Source texts that are already in memory. The default holds no file.
 #[derive(Debug, Default)]
 pub struct SourcesInMemory {
     files: HashMap<String, Arc<SourceText>>,
@@ -44,13 +44,13 @@ impl Sources for SourcesInMemory {
     }
 }
 
-/// The text of one source file, and what is known about its origin.
+/// The text of one source file, and the facts about its origin.
 #[derive(Debug, Default)]
 pub struct SourceText {
     lines: Vec<String>,
     functions: Vec<FunctionExtent>,
-    /// Items from which the compiler may generate functions that do not stand in the text: macros,
-    /// attributes, and types that may derive something.
+    /// Items from which the compiler may generate functions that are not in the text: macros,
+    /// attributes, and types, which may derive traits.
     generators: Vec<LineRange>,
     is_missing: bool,
     is_guess: bool,
@@ -69,18 +69,18 @@ impl SourceText {
         }
     }
 
-    /// Returns a file that could not be read: it has no line.
+    /// Returns the text of a file that could not be read. It has no lines.
     pub fn missing() -> SourceText {
         SourceText { is_missing: true, ..SourceText::default() }
     }
 
-    /// Records whether the file was only found by the end of its path, so that it may be another
-    /// file of the same name.
+    /// Records whether the file was found by the end of its path only. Then it may be another file
+    /// of the same name.
     pub fn with_guess(self, is_guess: bool) -> SourceText {
         SourceText { is_guess, ..self }
     }
 
-    /// Records whether the file was changed after the program was built, so that its lines may have
+    /// Records whether the file was changed after the program was built. Then its lines may have
     /// moved.
     pub fn with_newer_than_program(self, is_newer_than_program: bool) -> SourceText {
         SourceText { is_newer_than_program, ..self }
@@ -106,12 +106,15 @@ impl SourceText {
         self.lines.len() < line as usize
     }
 
-    /// Whether this is not the file that a function was compiled from. The function has this short
-    /// name, and code at the lines from `first` to `last`.
+    /// Whether this file looks like another file than the one that a function was compiled from.
+    /// The function has this short name, and code at the lines from `first` to `last`; 0 means that
+    /// no line is known.
     ///
-    /// A file at the path where it was compiled is never another file. A file that was found by the
-    /// end of its path is another one if it ends before `last`, or if those lines lie neither in a
-    /// function of that name nor in something that functions are generated from.
+    /// A file that was found at the path where it was compiled is never another file. A file that
+    /// was found by the end of its path is another file if it ends before `last`. It is also
+    /// another file if the lines are neither in a function of that name nor in an item that
+    /// functions are generated from. This second rule needs known lines, and at least one known
+    /// function in the file.
     pub fn is_another(&self, name: &str, first: u32, last: u32) -> bool {
         let lines = LineRange { first, last };
         let has_function = || {

@@ -1,4 +1,4 @@
-//! Numbers and names for people. In: bytes, counts, times, names. Out: short text.
+//! Formats numbers and names for people. In: bytes, counts, times, names. Out: short text.
 //!
 //! A rounded number must always show its unit, so that no rounding is hidden. A name must never
 //! control the terminal.
@@ -23,7 +23,7 @@ pub enum SizeUnit {
 }
 
 impl SizeUnit {
-    /// Returns the largest unit of which this many bytes are at least one.
+    /// Returns the largest unit that is not larger than this many bytes; for 0 bytes, the byte.
     pub fn fitting(bytes: u64) -> SizeUnit {
         match bytes {
             0..1024 => SizeUnit::B,
@@ -68,11 +68,12 @@ impl SizeUnit {
     }
 }
 
-/// Parses an amount of memory as people write it: a number with B, KiB, MiB or GiB after it, or a
-/// number of bytes. Upper and lower case are the same, so `64kib` is valid too.
+/// Parses an amount of memory as people write it: a number with B, KiB, MiB or GiB after it.
+/// Without a unit the number counts bytes. Upper and lower case do not matter: `64kib` is valid
+/// too.
 ///
 /// # Errors
-/// A text that says what is expected.
+/// If the text is no amount of memory. The error text says what is expected.
 ///
 /// ```
 /// use profiler_cli::units::parse_bytes;
@@ -93,7 +94,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Removes the minus sign of a number that has only zeros as digits.
+/// Returns a number without its minus sign if all its digits are zeros.
 ///
 /// ```
 /// use profiler_cli::units::without_negative_zero;
@@ -114,7 +115,7 @@ pub fn bytes(bytes: u64) -> String {
     SizeUnit::fitting(bytes).show(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
-/// Returns bytes in the unit that fits them, and the exact number if it was rounded.
+/// Returns bytes in the largest unit that fits, and the exact number if it was rounded.
 ///
 /// ```
 /// use profiler_cli::units::bytes_exactly;
@@ -155,12 +156,12 @@ pub fn time(ns: u64) -> String {
     }
 }
 
-/// Returns a count and its word: `1 block`, `2 blocks`.
+/// Returns a count with its noun: `1 block`, `2 blocks`.
 pub fn plural(number: u64, word: &str) -> String {
     format!("{} {word}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-/// Returns a count of further things: `1 more block`, `2 more blocks`.
+/// Returns the count of what is not shown, with its noun: `1 more block`, `2 more blocks`.
 pub fn more(number: u64, word: &str) -> String {
     plural(number, &format!("more {word}"))
 }

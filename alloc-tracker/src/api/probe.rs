@@ -155,7 +155,7 @@ impl Drop for Activation {
     }
 }
 
-/// Evaluates a value whose line was just reached; made by [`Function::at`].
+/// A line that was reached; [`At::of`] hands a value through after that. Made by [`Function::at`].
 #[derive(Debug)]
 pub struct At;
 
@@ -167,7 +167,7 @@ impl At {
     }
 }
 
-/// Returns the activation to its line when dropped; made by [`Function::aside`].
+/// Brings the activation back to its line when it is dropped. Made by [`Function::aside`].
 #[derive(Debug)]
 #[must_use = "the activation goes back to its line when this is dropped"]
 pub struct Aside {
@@ -185,7 +185,7 @@ impl Drop for Aside {
     }
 }
 
-/// Reaches the closing line of a block when dropped; made by [`Function::closes`].
+/// Reaches the line of a closing brace when it is dropped. Made by [`Function::closes`].
 #[derive(Debug)]
 #[must_use = "the line is reached when this is dropped"]
 pub struct Closing {
@@ -227,7 +227,7 @@ impl Drop for Closing {
     }
 }
 
-/// The iterator of a `for` loop whose head reaches a line; made by [`Function::each`].
+/// An iterator that reaches a line before each item. Made by [`Function::each`].
 #[derive(Debug)]
 pub struct Each<I> {
     iterator: I,
@@ -249,7 +249,7 @@ impl<I: Iterator> Iterator for Each<I> {
     }
 }
 
-/// A future that is an activation of an async function; made by [`Function::polled`].
+/// The body of an async function, with its activation. Made by [`Function::polled`].
 #[derive(Debug)]
 pub struct Polled<F> {
     /// `None` once the future is ready or dropped.

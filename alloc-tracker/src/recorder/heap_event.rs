@@ -108,8 +108,8 @@ pub(crate) fn walk(local: &mut ThreadLocal, registers: &Registers) -> Option<Wal
     walk_in_full(local, pc, sp, fp)
 }
 
-/// Walks the stack as [`walk`] does, if no shortcut leads to the stack's node or if the shortcut is
-/// to be checked.
+/// Walks the stack where no shortcut leads to its node, or where the shortcut is to be
+/// checked.
 ///
 /// PERF: not inlined into the code that every event runs. So that code needs few registers, and the
 /// three registers that are passed here need not be in memory.

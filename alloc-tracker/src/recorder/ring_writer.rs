@@ -17,15 +17,15 @@ use crate::output::thread_ring::ThreadRing;
 
 /// A thread's ring, and how far the ring is filled.
 ///
-/// PERF: `pause_at` is the one number that every event compares. It is reached before the ring is
-/// full and before the thread's name is due to be read.
+/// PERF: `due_at` is the one number that every event compares. It stands for whatever is due first:
+/// the ring is full, or the thread's name is to be read.
 ///
 /// ```text
 /// entries   0 ........ released ............ stored ............ released + capacity = room_until
 ///           may be     |    in the ring      |     room
 ///           overwritten
 ///
-/// pause_at = min(room_until - 1, name_at):  the last entry with room for two, or the name's turn
+/// due_at = min(room_until - 1, name_at):  the last entry with room for two, or the name's turn
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -33,8 +33,8 @@ pub(super) struct RingWriter {
     ring: ThreadRing,
     /// Entries stored in the ring, ever.
     stored: u64,
-    /// Before this entry the thread has to check what is due.
-    pause_at: u64,
+    /// The entry before which the thread has something else to do.
+    due_at: u64,
     /// The timestamp of the last entry.
     last_timestamp: u64,
     /// Entries before this one have room.
@@ -56,7 +56,7 @@ impl RingWriter {
         RingWriter {
             ring,
             stored,
-            pause_at: 0,
+            due_at: 0,
             last_timestamp,
             room_until: 0,
             name_at: stored + 1,
@@ -76,10 +76,11 @@ impl RingWriter {
         self.recording
     }
 
-    /// Whether `ThreadRecorder::pause` must be called before the next entry.
+    /// Whether something is due before the next entry: there may be no room, or it is the name's
+    /// turn.
     #[inline(always)]
-    pub(super) fn must_pause(&self) -> bool {
-        self.stored >= self.pause_at
+    pub(super) fn has_due_work(&self) -> bool {
+        self.stored >= self.due_at
     }
 
     /// Stores an entry, whose words `entry` makes of a timestamp.
@@ -106,9 +107,9 @@ impl RingWriter {
         is_due
     }
 
-    /// Computes the entry before which the thread has to check again what is due.
-    pub(super) fn schedule_pause(&mut self) {
-        self.pause_at = (self.room_until - 1).min(self.name_at);
+    /// Computes before which entry the thread has something else to do.
+    pub(super) fn schedule_due_work(&mut self) {
+        self.due_at = (self.room_until - 1).min(self.name_at);
     }
 
     /// Waits for the drain thread, or drains the rings itself, until there is room for two entries.

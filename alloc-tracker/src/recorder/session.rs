@@ -112,7 +112,7 @@ pub(crate) fn finish(recording: RecordingId) -> Result<(), Errno> {
     finish_locked(recording)
 }
 
-/// Ends the recording as [`finish`] does. The caller has the session's lock.
+/// Ends a recording as [`finish`] does, for a caller that holds the session's lock.
 fn finish_locked(recording: RecordingId) -> Result<(), Errno> {
     if epoch::replace_recording(Recording::Running(recording), Recording::None) {
         mode::switch_off(RECORD | WHOLE);

@@ -97,22 +97,22 @@ impl ThreadRecorder {
         self.epoch
     }
 
-    /// Stores the entry that `entry` makes of a size. False if there is no room for it; the event
-    /// is then counted as lost, unless the recording is over.
+    /// Stores the entry that `entry` makes of a size. False if the recording is over, or if there
+    /// is no room and the user prefers losing events to waiting; the loss is counted then.
     #[inline(always)]
     pub(super) fn store(&mut self, size: u64, entry: impl FnOnce(u32) -> Entry) -> bool {
         self.store_words(size, |size, timestamp| entry(size).encode(timestamp))
     }
 
-    /// Stores an entry as [`store`](ThreadRecorder::store) does, whose words `entry` makes of a
-    /// size and a timestamp.
+    /// Stores the entry whose words `entry` makes of a size and a timestamp. Returns what
+    /// [`store`](ThreadRecorder::store) returns.
     #[inline(always)]
     pub(super) fn store_words(
         &mut self,
         size: u64,
         entry: impl FnOnce(u32, u64) -> [u64; ENTRY_WORDS],
     ) -> bool {
-        if self.writer.as_ref().is_none_or(RingWriter::must_pause) && !self.pause() {
+        if self.writer.as_ref().is_none_or(RingWriter::has_due_work) && !self.do_due_work() {
             return false;
         }
         let Some(writer) = &mut self.writer else { return false };
@@ -127,24 +127,24 @@ impl ThreadRecorder {
         true
     }
 
-    /// Does what is due between two entries: makes room, reads the thread's name. False if the next
-    /// entry cannot be stored.
+    /// Does what is due between two entries: waits for room, reads the thread's name. False if the
+    /// next entry cannot be stored, see [`store`](ThreadRecorder::store).
     #[cold]
     #[inline(never)]
-    fn pause(&mut self) -> bool {
+    fn do_due_work(&mut self) -> bool {
         let Some(writer) = &mut self.writer else { return false };
         if !writer.has_room() {
             return false;
         }
         let name_due = writer.take_name_due();
-        writer.schedule_pause();
+        writer.schedule_due_work();
         if name_due {
             self.record_name();
         }
         // The name may have taken the room for one of the two entries.
         self.writer.as_mut().is_some_and(|writer| {
             let has_room = writer.has_room();
-            writer.schedule_pause();
+            writer.schedule_due_work();
             has_room
         })
     }

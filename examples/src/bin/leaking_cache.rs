@@ -1,13 +1,13 @@
 //! A cache that is never emptied: one entry for every request id, and no request id comes twice.
 //!
 //! What a profile must show:
-//! - `leaks`: the first row is `ENTRIES` blocks of together `ENTRIES * ENTRY_BYTES` = 4,096,000 bytes
+//! - `leaks`: the first row is `ENTRIES` blocks, together `ENTRIES * ENTRY_BYTES` = 4,096,000 bytes
 //!   from the line marked `PLANTED: leak` in `render`. They are still reachable, through the static
 //!   `CACHE`: a leak by neglect.
 //! - A smaller row is the tree of the cache itself, from `store`. There are as many request lines
 //!   (`PLANTED: freed`), and none of them is left.
 //!
-//! With `rounds` as first argument: `ENTRIES * rounds` entries. README.md shows lines by their numbers.
+//! With `rounds` as first argument: `ENTRIES * rounds` entries. README.md names lines by number.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;

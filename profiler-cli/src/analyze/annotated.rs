@@ -1,5 +1,5 @@
 //! Line tables of annotated functions, which report their lines. In: a profile, its named stacks
-//! and the sources. Out: [`FunctionLines`] whose occurrences are executions.
+//! and the sources. Out: [`FunctionLines`], in which an occurrence is one execution of the line.
 
 use std::cmp::Reverse;
 
@@ -12,8 +12,8 @@ use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Annotated, AnnotatedLine, Profile};
 use crate::source::Sources;
 
-/// Makes a table for each annotated function that ran and that the filter accepts. Functions that
-/// allocated most come first.
+/// Makes a table for each annotated function that ran and that the filter accepts. The functions
+/// that allocated most come first.
 pub(super) fn tables(
     profile: &Profile,
     stacks: &Stacks,
@@ -36,16 +36,16 @@ pub(super) fn tables(
     tables
 }
 
-/// Returns the index of the table that is about a function on recorded stacks. The stacks have the
-/// function in this file, at these lines.
+/// Returns the index of the table of a function that recorded stacks have in this file at these
+/// lines; `None` if the function is not annotated.
 pub(super) fn covering(
     tables: &[FunctionLines],
     function: &str,
     file: Option<&str>,
     lines: impl Iterator<Item = u32> + Clone,
 ) -> Option<usize> {
-    // The compiler gives the code that frees the arguments the line of the attribute, which stands
-    // above the first line of the function.
+    // The code that frees the arguments has the line of the attribute, which is above the first
+    // line of the function.
     let is_at_attribute = |table: &FunctionLines| {
         table.function == function && lines.clone().all(|line| line <= table.end_line)
     };
@@ -54,7 +54,7 @@ pub(super) fn covering(
         lines.clone().any(|line| extent.contains(&line)) || is_at_attribute(table)
     };
     tables.iter().position(|table| {
-        // Without line tables only the name is known.
+        // Without line tables, only the name of the function is known.
         let Some(file) = file else { return table.function == function };
         table.file.as_deref() == Some(file)
             && last_name(&table.function) == last_name(function)
@@ -62,18 +62,18 @@ pub(super) fn covering(
     })
 }
 
-/// Returns the path of a function's file in the debug info, or the function's own path if no frame
-/// has it.
+/// Returns the path of a function's file as the debug info has it. If no frame is in that file,
+/// returns the path as the function reports it.
 ///
-/// An annotated function knows its file by the path that was given to the compiler. That path is
-/// mostly relative to a folder which only the debug info names, so the stacks are searched for a
-/// file with that end.
+/// An annotated function reports the path that was given to the compiler. Mostly it is relative to
+/// a folder that only the debug info names. So the stacks are searched for a file whose path ends
+/// in it.
 fn file_of(function: &Annotated, stacks: &Stacks) -> String {
     if function.file.starts_with('/') {
         return function.file.clone();
     }
     let suffix = format!("/{}", function.file.trim_start_matches("./"));
-    // Every package has a `src/lib.rs`, so the crate must fit too.
+    // Every package has a `src/lib.rs`, so the crate must be the same too.
     let fits = |frame: &&NamedFrame| {
         frame.file.as_deref().is_some_and(|file| file.ends_with(&suffix))
             && crate_of(&frame.function) == crate_of(&function.name)
@@ -121,8 +121,8 @@ fn table(function: &Annotated, path: String, sources: &dyn Sources) -> FunctionL
     }
 }
 
-/// Lines of a function between its first and its last. A longer one has rows only for lines that
-/// ran.
+/// The most lines of a function for which every line has a row. A longer function has rows only for
+/// lines that ran.
 const MOST_LINES: u32 = 20_000;
 
 fn row(line: u32, figures: Option<&AnnotatedLine>, text: Option<String>) -> LineRow {

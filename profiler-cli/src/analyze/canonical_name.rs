@@ -1,7 +1,7 @@
 //! Names of functions that survive a new build. In: a demangled symbol. Out: its canonical name.
 
-/// Returns a function's name without what differs between builds or between instances of one
-/// function.
+/// Returns a function's name without the parts that differ between builds, or between instances of
+/// one function.
 ///
 /// | taken off | example | becomes |
 /// | --- | --- | --- |
@@ -10,9 +10,9 @@
 /// | generic arguments | `<app::List<u8>>::push::<u16>` | `<app::List>::push` |
 /// | numbers of closures and `impl` blocks | `app::main::{closure#2}` | `app::main::{closure}` |
 ///
-/// A closure stays apart from its function. In the names of legacy symbols `{{closure}}` is
-/// `{closure}` too. A name whose brackets do not match keeps everything from the first of these
-/// brackets on.
+/// A closure keeps a name of its own, apart from that of its function. In the names of legacy
+/// symbols `{{closure}}` is `{closure}` too. A name whose brackets do not match keeps everything
+/// from the first of these brackets on.
 ///
 /// ```
 /// use profiler_cli::analyze::canonical_name::canonical_function;
@@ -58,16 +58,16 @@ pub fn canonical_function(symbol: &str) -> String {
     name
 }
 
-/// Takes `::h` and 16 hexadecimal digits off the end of a legacy symbol.
+/// Returns a legacy symbol without `::h` and 16 hexadecimal digits at its end.
 fn without_symbol_hash(symbol: &str) -> &str {
     let hash = |(name, hash)| is_hexadecimal(hash, 16..=16).then_some(name);
     symbol.rsplit_once("::h").and_then(hash).unwrap_or(symbol)
 }
 
-/// Whether a `<` behind `name` opens generic arguments: it follows a word (`List<u8>`) or a path
-/// (`push::<u8>`). It does not if it opens a type (`<List as Trait>`), an `impl` block of a legacy
-/// symbol (`app::<impl app::Trait for u8>::go`), or belongs to the name of an operator of C++
-/// (`operator<`).
+/// Whether a `<` after `name` opens generic arguments. It does if it follows a word (`List<u8>`) or
+/// a path (`push::<u8>`). It does not if it opens a type (`<List as Trait>`) or an `impl` block of
+/// a legacy symbol (`app::<impl app::Trait for u8>::go`), or if it belongs to the name of a C++
+/// operator (`operator<`).
 fn opens_generics(name: &str, behind: &str) -> bool {
     let is_operator = name.ends_with("operator") || name.ends_with("operator<");
     let is_impl = name.ends_with("::") && behind.starts_with("impl ");
@@ -93,7 +93,7 @@ fn length_of_brackets(text: &str) -> Option<usize> {
     None
 }
 
-/// Returns the length of the hash of a crate, with its brackets, with which a text starts.
+/// Returns the length of the hash of a crate, with its brackets, if the text starts with one.
 fn length_of_crate_hash(text: &str) -> Option<usize> {
     let (hash, _) = text.strip_prefix('[')?.split_once(']')?;
     is_hexadecimal(hash, 1..=16).then_some(hash.len() + 2)

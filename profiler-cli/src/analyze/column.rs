@@ -1,7 +1,8 @@
-//! The figures of a line table, each described in one place.
+//! The figures of a line table. Each figure is described in one place.
 //!
-//! In: a [`LineRow`]. Out: what text, CSV, JSON, HTML, `--columns` and `--sort` need to know about
-//! each of its figures. A new figure is one entry in [`COLUMNS`] and one field of [`LineRow`].
+//! In: a [`LineRow`]. Out: the names, values and texts of its figures, for text, CSV, JSON, HTML,
+//! `--columns` and `--sort`. A new figure is one entry in [`COLUMNS`], one field of [`LineRow`],
+//! the code that computes the field, and a row in `docs/LINES.md`.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -138,15 +139,14 @@ pub struct LineColumn {
     pub option: &'static str,
     /// Title in text and HTML.
     pub title: &'static str,
-    /// What the figure measures, which decides how it is printed.
+    /// The kind of quantity, which decides how the figure is printed.
     pub kind: FigureKind,
     /// Returns the figure of a row: `None` where the line has none. `i128` holds every `u64` and
     /// `i64`.
     pub figure: fn(&LineRow) -> Option<i128>,
-    /// What the figure means, for people: one sentence.
+    /// Meaning of the figure, for people: one sentence.
     pub help: &'static str,
-    /// Whether the text has the column without being asked. The usual columns are those of
-    /// memory_profiler.
+    /// Whether the text always has the column. The usual columns are those of memory_profiler.
     pub is_usual: bool,
     /// Whether `--sort` can order tables by the sum of the column.
     pub orders_tables: bool,
@@ -168,7 +168,7 @@ impl LineColumn {
     }
 }
 
-/// What a figure measures, and in which unit.
+/// The kind of quantity that a figure measures, with its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FigureKind {
     /// An amount of memory, in bytes.
@@ -184,8 +184,8 @@ pub enum FigureKind {
 }
 
 impl FigureKind {
-    /// Prints a figure for people, with the sign of a change. Each figure has the unit that fits
-    /// it, so that no figure is rounded to zero.
+    /// Returns the text of a figure for people, with the sign of a change. Each figure has the unit
+    /// that fits it, so that no figure is rounded to zero.
     pub fn show(self, figure: i128) -> String {
         let amount = magnitude(figure);
         match self {
@@ -197,7 +197,7 @@ impl FigureKind {
         }
     }
 
-    /// Prints a figure without rounding; `None` if [`FigureKind::show`] never rounds.
+    /// Returns the text of a figure without rounding; `None` if [`FigureKind::show`] never rounds.
     pub fn show_exactly(self, figure: i128) -> Option<String> {
         let amount = count(magnitude(figure));
         match self {
@@ -208,8 +208,8 @@ impl FigureKind {
         }
     }
 
-    /// Prints a figure for a column of text: a minus sign, but no plus sign, and sizes in this unit
-    /// or in the one that fits.
+    /// Returns the text of a figure for a column: with a minus sign but without a plus sign. Sizes
+    /// are in the given unit, or else in the unit that fits.
     pub fn show_in_text(self, figure: i128, unit: Option<SizeUnit>, precision: usize) -> String {
         match self {
             FigureKind::Bytes | FigureKind::ByteChange => {
@@ -224,7 +224,7 @@ impl FigureKind {
     }
 }
 
-/// Returns the absolute value of a figure; one that no `u64` holds becomes the largest `u64`.
+/// Returns the absolute value of a figure, at most the largest `u64`.
 pub fn magnitude(figure: i128) -> u64 {
     u64::try_from(figure.unsigned_abs()).unwrap_or(u64::MAX)
 }
@@ -237,7 +237,7 @@ fn sign(figure: i128) -> &'static str {
     }
 }
 
-/// A column that the text has only if `--columns` names it.
+/// A column that is in the text only if `--columns` names it.
 #[derive(Clone, Copy)]
 pub struct OptionalColumn(pub &'static LineColumn);
 
@@ -259,7 +259,7 @@ impl ValueEnum for OptionalColumn {
     }
 }
 
-/// What line tables are ordered by.
+/// The order of line tables.
 #[derive(Clone, Copy, Debug)]
 pub enum TableOrder {
     /// By the sum of a column, largest first.
@@ -286,7 +286,7 @@ impl ValueEnum for TableOrder {
 }
 
 /// Writes the line's number, all figures in the order of [`COLUMNS`], and the text. A figure that
-/// the line has not is null.
+/// the line lacks is null.
 impl Serialize for LineRow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_map(Some(COLUMNS.len() + 2))?;

@@ -1,5 +1,5 @@
-//! The stacks that an analysis looks at. In: the patterns of the command line. Out: whether a stack
-//! counts.
+//! Selects the stacks that an analysis counts. In: the patterns of the command line. Out: for each
+//! stack, whether it counts.
 
 use alloc_dump::layout::StackId;
 
@@ -20,8 +20,8 @@ pub struct Filter {
     pub krate: Option<Pattern>,
 }
 
-/// The stacks that a [`Filter`] accepts: for every stack whether it does, or `None` if it accepts
-/// all.
+/// The stacks that a [`Filter`] accepts: for every stack, whether it is accepted; `None` if all
+/// are.
 #[derive(Clone, Debug)]
 pub struct AcceptedStacks(Option<Vec<bool>>);
 
@@ -32,15 +32,15 @@ impl AcceptedStacks {
     }
 }
 
-/// The error of a pattern that fits nothing, with the names that come nearest to it.
+/// The error of a pattern that matches no name, with the names that are most similar to it.
 #[derive(Debug, thiserror::Error)]
 #[error("no {kind} matches '{pattern}'{}", suggestion(nearest))]
 pub struct NoMatch {
-    /// What the pattern is for, such as `function`.
+    /// The kind of name that the pattern is for, such as `function`.
     pub kind: &'static str,
     /// Text of the pattern.
     pub pattern: String,
-    /// Names that look like the pattern, nearest first.
+    /// Names that look like the pattern, the most similar first.
     pub nearest: Vec<String>,
 }
 
@@ -72,8 +72,8 @@ impl Filter {
     /// patterns.
     ///
     /// # Errors
-    /// [`NoMatch`] for the first pattern that fits nothing, or for all patterns together if each
-    /// fits something and nothing fits them all.
+    /// Returns [`NoMatch`] for the first pattern that matches no name. If each pattern matches some
+    /// name, but no frame fits all patterns, the error names all patterns.
     pub fn check(&self, stacks: &Stacks, annotated: &[Annotated]) -> Result<(), NoMatch> {
         if self.is_empty()
             || stacks.all_frames().any(|frame| self.accepts_frame(frame))

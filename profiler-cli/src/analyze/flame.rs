@@ -10,7 +10,7 @@ use crate::analyze::summary::with_ids;
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
 
-/// What the width of a frame stands for.
+/// The figure that the width of a frame stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Metric {
     /// Bytes live at the end
@@ -60,7 +60,7 @@ impl Metric {
 /// Stacks with weights, from which a flamegraph is drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flame {
-    /// What the weights stand for.
+    /// The figure that the weights stand for.
     pub metric: Metric,
     /// Command line of the recorded program.
     pub command: String,
@@ -82,13 +82,13 @@ impl Flame {
     }
 }
 
-/// Frames of a stack that are drawn; of a deeper stack the outermost and the innermost half of this
-/// number. Nobody looks at a picture of more. It would also be huge, because every stack of a deep
-/// recursion has all frames of the stack before.
+/// The most frames of a stack that are drawn. A deeper stack keeps half of this number at each end.
+/// A deeper picture is of no use to anybody, and huge: each stack of a deep recursion repeats all
+/// frames of the stack before it.
 const MAX_DEPTH: u32 = 160;
 
 /// Collects the weights of the stacks that the filter accepts. Frames of the runtime are left out
-/// unless `full`. With `top` only that many of the heaviest stacks stay, and the others become one
+/// unless `full`. With `top`, only that many of the heaviest stacks stay, and all others become one
 /// stack.
 pub fn flame(
     profile: &Profile,

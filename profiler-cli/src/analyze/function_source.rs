@@ -1,5 +1,5 @@
-//! The source text of one function. In: its name, file and lines, and the sources. Out: the text of
-//! lines, and a note for people if the text may be wrong.
+//! The source text of one function. In: the function's name, file and lines, and the sources. Out:
+//! the text of lines, and a note for people if the text is missing or may be wrong.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use crate::source::{FunctionExtent, SourceText, Sources};
 
 /// The source text of a function.
 pub(super) struct FunctionSource {
-    /// `None` if the function has no file, or if the file at hand is another one.
+    /// `None` if the function has no known file, or if the file at hand is another file.
     file: Option<Arc<SourceText>>,
-    /// Why the text is missing or may be wrong; `None` if nothing speaks against it.
+    /// Why the text is missing or may be wrong; `None` if there is no doubt about it.
     pub(super) note: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl FunctionSource {
         self.file.as_ref()?.line(line).map(str::to_owned)
     }
 
-    /// Returns where the function stands in its file: see [`SourceText::function`].
+    /// Returns the lines of the function in its file: see [`SourceText::function`].
     pub(super) fn extent(&self, name: &str, first: u32, last: u32) -> Option<&FunctionExtent> {
         self.file.as_ref()?.function(name, first, last)
     }

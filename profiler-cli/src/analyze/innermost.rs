@@ -1,19 +1,19 @@
 //! The innermost call of each function on every stack.
 //!
-//! In: the call tree, and for every frame the function that it belongs to. Out: for each node the
+//! In: the call tree, and for every frame the index of its function. Out: for each node the
 //! functions on its stack, each with its innermost call.
 //!
-//! PERF: the tree is walked once, and the open calls are kept on the way. Walking each stack by
-//! itself would take time quadratic in the depth of a recursion, because each of its stacks has all
-//! frames of the stack before.
+//! PERF: the tree is traversed once, and the open calls are kept meanwhile. To follow each stack by
+//! itself would take time quadratic in the depth of a recursion, because each of its stacks repeats
+//! all frames of the stack before it.
 
 use alloc_dump::layout::StackId;
 
 use crate::names::stacks::{FrameId, Stacks, TreeStep};
 
-/// Visits every stack of the tree. `count` is the number of functions, and `functions` says for
-/// every frame which of them it belongs to. Callers are looked for among the frames that `is_own`
-/// accepts.
+/// Visits every stack of the tree. `count` is the number of functions. `functions` has for every
+/// frame the index of its function; `None` for a frame of no function. Only frames that `is_own`
+/// accepts are callers.
 pub(super) fn on_every_stack(
     stacks: &Stacks,
     (count, functions): (usize, &[Option<usize>]),
@@ -36,7 +36,7 @@ pub(super) fn on_every_stack(
     });
 }
 
-/// The functions on a stack.
+/// The functions on a stack, with their calls.
 #[derive(Debug)]
 pub(super) struct FunctionsOnStack {
     /// The open calls of each function, outermost first.

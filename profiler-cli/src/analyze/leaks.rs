@@ -22,7 +22,7 @@ pub struct Leaks {
     /// Whether the whole recording was read. If not, the program may have freed some of these
     /// blocks later.
     pub complete: bool,
-    /// Whether a filter or a choice of threads left some live blocks out.
+    /// Whether a filter or a selection of threads may have left out some live blocks.
     pub filtered: bool,
     /// Number of rows that `--top` cut off.
     pub omitted: usize,
@@ -52,7 +52,8 @@ pub struct Leak {
     /// The stack, innermost frame first: of more than 1,000 frames the innermost 900 and the
     /// outermost 100.
     pub stack: Vec<StackFrame>,
-    /// Number of frames that are left out between those two parts; 0 if the stack is whole.
+    /// Number of frames that are left out between the innermost and the outermost part; 0 if the
+    /// stack is whole.
     pub omitted_frames: usize,
 }
 
@@ -131,12 +132,12 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
     }
 }
 
-/// Frames that a row has at most: the innermost and the outermost of its stack. Rows with all
-/// frames of a deep recursion would need memory quadratic in its depth.
+/// Limits of the innermost and of the outermost frames that a row has. Rows with all frames of a
+/// deep recursion would need memory quadratic in its depth.
 const INNERMOST: usize = 900;
 const OUTERMOST: u32 = 100;
 
-/// What is live of one shown stack.
+/// The live blocks of one shown stack.
 #[derive(Clone, Copy, Debug, Default)]
 struct LeakTotals {
     site: Option<FrameId>,

@@ -1,4 +1,4 @@
-//! Line tables in the manner of memory_profiler, from annotated functions and from recorded stacks.
+//! Line tables like those of memory_profiler, from annotated functions and from recorded stacks.
 //!
 //! In: a profile, its named stacks and the sources. Out: [`Lines`].
 //!
@@ -50,11 +50,11 @@ pub struct FunctionLines {
     pub start_line: u32,
     /// Last line of the table.
     pub end_line: u32,
-    /// Where the figures come from: `annotation` if the function itself has reported its lines,
-    /// `stacks` if they were found on the recorded stacks of heap events.
+    /// Origin of the figures: `annotation` if the function itself has reported its lines, `stacks`
+    /// if the lines are those of frames on the recorded stacks of heap events.
     pub source: &'static str,
-    /// Why the source text is missing or may be wrong, or what the rows leave out. Null if nothing
-    /// is wrong.
+    /// A sentence that says why the source text is missing or may be wrong, or which bytes the rows
+    /// leave out. Null if there is nothing to say.
     pub note: Option<String>,
     /// Sum of the increments of all lines, in bytes.
     pub increment: i64,
@@ -65,13 +65,13 @@ pub struct FunctionLines {
     /// One row for each source line. Figures are null for lines that had no heap event, or were
     /// never reached.
     pub lines: Vec<LineRow>,
-    /// The calls of the function during which the heap changed, those first that allocated most.
-    /// Null unless callers were asked for, and for an annotated function that no recorded stack
-    /// has.
+    /// The call sites of the function, for calls during which the heap changed. The call sites that
+    /// allocated most come first. Null unless callers were asked for. Also null for an annotated
+    /// function that is on no recorded stack.
     pub callers: Option<Vec<CallerRow>>,
 }
 
-/// One call site of a function, and what happened during its calls from there.
+/// One call site of a function, with the heap events during the calls from there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CallerRow {
     /// Path of the calling function. Without generic arguments, unless instances are split.
@@ -101,7 +101,7 @@ pub struct Selection {
     pub min_increment: u64,
     /// Whether each instance of a generic function has a table of its own.
     pub split_generics: bool,
-    /// Whether tables say from where the function was called.
+    /// Whether tables have the call sites of their function.
     pub callers: bool,
 }
 
@@ -154,12 +154,12 @@ pub struct LineRow {
 }
 
 /// Makes a table for every annotated function that ran, and for every other function of the user's
-/// that has heap events. The filter selects among them.
+/// own code that has heap events. The filter selects among these functions.
 ///
 /// Functions of the runtime have tables only with `full`, or if the filter selects no other
 /// function. Annotated functions come first, then the user's other functions, then those of
-/// packages from a registry. Within the last two groups, the functions come first that allocate
-/// most by themselves.
+/// packages from a registry. Within the last two groups, functions are ordered by the bytes that
+/// they allocate themselves, without their callees; the largest come first.
 pub fn lines(
     profile: &Profile,
     stacks: &Stacks,
@@ -172,7 +172,7 @@ pub fn lines(
     if found.is_empty() && functions.is_empty() && !filter.is_empty() {
         found = collect(profile, stacks, filter, true, selection);
     }
-    // A function has one table. That of its annotation is better than that of the stacks.
+    // A function has one table. A table of its annotation replaces the table of its stacks.
     let mut tables: Vec<(FunctionKey<'_>, FunctionTotals<'_>)> = found.into_iter().collect();
     tables.sort_by_key(|(key, _)| *key);
     let mut by_stacks: BTreeMap<usize, u64> = BTreeMap::new();
@@ -198,7 +198,7 @@ pub fn lines(
     let top = selection.top.unwrap_or(usize::MAX);
     let mut all = functions.len() + tables.len();
     if selection.sort.is_none() && selection.min_increment == 0 {
-        // Tables that will be cut off need no source.
+        // Source is not needed for tables that `top` cuts off.
         tables.truncate(top.saturating_sub(functions.len()));
     }
     functions.extend(tables.iter().map(|(key, rows)| table(key, rows, sources, selection)));
@@ -221,7 +221,7 @@ pub fn lines(
     }
 }
 
-/// Orders tables. Tables that are equal keep their order.
+/// Orders tables. Tables with equal keys keep their order.
 fn order(functions: &mut [FunctionLines], order: TableOrder) {
     match order {
         TableOrder::Column(column) => {
@@ -231,7 +231,7 @@ fn order(functions: &mut [FunctionLines], order: TableOrder) {
     }
 }
 
-/// Returns the call sites of a function, those first that allocated most.
+/// Returns the call sites of a function. The call sites that allocated most come first.
 fn caller_rows(rows: &FunctionTotals<'_>) -> Vec<CallerRow> {
     let mut callers: Vec<CallerRow> = rows
         .callers
@@ -249,7 +249,7 @@ fn caller_rows(rows: &FunctionTotals<'_>) -> Vec<CallerRow> {
     callers
 }
 
-/// Sorts call sites: those first that allocated most, then those that freed most.
+/// Sorts call sites by the bytes allocated, then by the bytes freed; the largest come first.
 fn sort_callers(callers: &mut [CallerRow]) {
     callers.sort_by(|a, b| {
         let rank = |caller: &CallerRow| (Reverse(caller.allocated), Reverse(caller.freed));
@@ -261,9 +261,9 @@ fn sort_callers(callers: &mut [CallerRow]) {
     });
 }
 
-/// Notes the bytes that the stacks of a function have and its own rows have not: its closures
-/// allocated them on other threads, or after the function had returned, so they belong to no
-/// activation of it.
+/// Notes the bytes that are on the stacks of an annotated function and not in its rows. Its
+/// closures allocated these bytes on other threads, or after the function had returned, so the
+/// bytes belong to no activation of the function.
 fn note_what_is_outside(function: &mut FunctionLines, allocated_by_stacks: u64) {
     let more = allocated_by_stacks.saturating_sub(function.allocated);
     if more > 0 && function.note.is_none() {
@@ -274,7 +274,7 @@ fn note_what_is_outside(function: &mut FunctionLines, allocated_by_stacks: u64) 
     }
 }
 
-/// Adds call sites to a table that may have some already: the stacks may have several instances of
+/// Adds call sites to a table, which may have some already: stacks may have several instances of
 /// one annotated function.
 fn add_callers(function: &mut FunctionLines, more: Vec<CallerRow>) {
     let callers = function.callers.get_or_insert_default();
@@ -282,7 +282,8 @@ fn add_callers(function: &mut FunctionLines, more: Vec<CallerRow>) {
     sort_callers(callers);
 }
 
-/// A function with all its closures and, unless they are split, all its instances.
+/// Identity of a function, with all its closures and, unless instances are split, all its
+/// instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct FunctionKey<'a> {
     function: &'a str,
@@ -294,9 +295,10 @@ struct FunctionKey<'a> {
 struct FunctionTotals<'a> {
     /// Figures of each line. Line 0 has the events for which the debug info has no line.
     by_line: BTreeMap<u32, LineTotals>,
-    /// Bytes allocated on stacks whose site is in the function, so without those of its callees.
+    /// Bytes allocated on stacks whose site is in the function, so without the bytes that its
+    /// callees allocate.
     allocated_as_site: u64,
-    /// Figures by calling function and by the line of the call in it.
+    /// Figures by the calling function, and by the line of the call in that function.
     callers: HashMap<(FunctionKey<'a>, Option<u32>), LineTotals>,
 }
 
@@ -396,9 +398,9 @@ fn key_of<'a>(frame: &'a NamedFrame, selection: &Selection) -> FunctionKey<'a> {
     FunctionKey { function: function(&frame.function), file: frame.file.as_deref() }
 }
 
-/// Whether a filter selects the function of a frame. In line tables the patterns name the function
-/// itself, not some frame of its stacks. If instances are split, a pattern may name the function or
-/// an instance of it.
+/// Whether a filter selects the function of a frame. In line tables the patterns apply to the
+/// function itself, not to any frame of its stacks. If instances are split, a pattern may name the
+/// function or an instance of it.
 fn selects(filter: &Filter, frame: &NamedFrame, selection: &Selection) -> bool {
     let accepts = |name: &str| filter.accepts_name(name, frame.file.as_deref());
     accepts(function_of(&frame.function)) || selection.split_generics && accepts(instance_of(&frame.function))
@@ -422,13 +424,15 @@ fn table(
     let source = FunctionSource::of(key.file, sources, name, (first, last));
     let extent = source.extent(name, first, last);
     let (start_line, end_line) = extent.map_or((first, last), |extent| (extent.start, extent.end));
-    // Events without a line count at the first line of the function, so that the rows add up.
+    // Events without a line count at the first line of the function, so that the rows add up to the
+    // total.
     if let Some(unplaced) = rows.by_line.remove(&0) {
         rows.by_line.entry(start_line).or_default().merge(&unplaced);
     }
     let sum = |figure: fn(&LineTotals) -> u64| rows.by_line.values().map(figure).sum::<u64>();
     let (allocated, freed) = (sum(|row| row.allocated), sum(|row| row.freed));
-    // Without the extent of the function its lines may lie far apart, because those of a macro do.
+    // If the function was not found in its source, its lines may be far apart: code of a macro has
+    // the lines of the macro.
     let gaps = extent.is_some() || end_line - start_line <= MAX_GUESSED_LINES;
     let numbers: Vec<u32> =
         if gaps { (start_line..=end_line).collect() } else { rows.by_line.keys().copied().collect() };
@@ -450,8 +454,8 @@ fn table(
     }
 }
 
-/// Lines between the first and the last of a function that was not found in its source, beyond
-/// which lines without events have no row.
+/// The most lines of a function that was not found in its source for which every line has a row. A
+/// longer function has rows only for lines with events.
 const MAX_GUESSED_LINES: u32 = 500;
 
 fn line_row(line: u32, row: Option<&LineTotals>, text: Option<String>) -> LineRow {

@@ -1,5 +1,5 @@
-//! Analyses: pure functions from a loaded profile, its named stacks and source text to what a
-//! renderer shows. Nothing here opens a file or prints.
+//! Analyses: pure functions. In: a loaded profile, its named stacks and source text. Out: the
+//! values that a renderer shows. Nothing here opens a file or prints.
 
 mod annotated;
 pub mod canonical_name;

@@ -1,17 +1,18 @@
 //! Stacks as reports show them: without frames of the runtime, unless the user asks for all frames.
 //!
-//! In: the call tree. Out: an id for each stack, which stacks that look alike share, and its
-//! frames.
+//! In: the call tree. Out: an id for each stack, and the frames of each id. Stacks that look alike
+//! share one id.
 //!
-//! PERF: the shown stacks are a tree again. Lists of frames would take time and memory quadratic in
-//! the depth of a recursion, because each of its stacks has all frames of the stack before.
+//! PERF: the shown stacks are stored as a tree again. Lists of frames would take time and memory
+//! quadratic in the depth of a recursion, because each of its stacks repeats all frames of the
+//! stack before it.
 
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
 use crate::names::stacks::{FrameId, Stacks};
 
-/// Id of a stack as it is shown: 0 for the empty stack, otherwise the index of a node plus 1.
+/// Id of a stack as a report shows it: 0 for the empty stack, otherwise the index of a node plus 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ShownStackId(u32);
 
@@ -30,7 +31,7 @@ struct ShownNode {
     frame: FrameId,
     /// Number of frames.
     frames: u32,
-    /// The outermost part of the stack, which stays if the stack is cut.
+    /// The outermost part of the stack, which stays if the middle of the stack is cut out.
     outer: ShownStackId,
 }
 
@@ -68,9 +69,9 @@ impl ShownStacks {
             let own = stacks.frames_of_node(node).iter().filter(|id| full || !stacks.frame(**id).runtime);
             by_stack[at] = own.rev().fold(caller, |caller, frame| builder.number(caller, *frame));
         }
-        // After the loop above, which adds own frames to the caller's shown stack: the runtime
-        // frames of a stack without own frames must not stand outside of the own frames of its
-        // callees.
+        // This must come after the loop above. That loop adds the own frames of a node to the shown
+        // stack of its caller. If the caller already had the runtime frames that are added here,
+        // they would become part of the stacks of its callees.
         for at in wanted {
             if by_stack[at.0 as usize] == EMPTY {
                 let site = stacks.site(at);
@@ -82,7 +83,7 @@ impl ShownStacks {
         ShownStacks { nodes: builder.nodes, by_stack }
     }
 
-    /// Returns how a wanted stack is shown.
+    /// Returns the shown stack of a wanted stack; the empty stack for any other stack.
     pub(super) fn stack(&self, stack: StackId) -> ShownStackId {
         self.by_stack.get(stack.0 as usize).copied().unwrap_or(EMPTY)
     }
@@ -97,8 +98,8 @@ impl ShownStacks {
         })
     }
 
-    /// Returns the frames of a shown stack: at most this many of the `innermost`, and the
-    /// outermost.
+    /// Returns the frames of a shown stack. If there are too many, returns the given number of
+    /// `innermost` frames, and the outermost part.
     pub(super) fn cut(&self, id: ShownStackId, innermost: usize) -> CutStack {
         let Some(node) = self.node(id) else { return CutStack::default() };
         let outer = self.node(node.outer).map_or(0, |outer| outer.frames as usize);

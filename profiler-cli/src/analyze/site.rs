@@ -1,8 +1,8 @@
 //! The identity of a site across edits, builds and machines.
 //!
-//! In: a profile, its stacks, and source text. Out: for each site a [`SiteKey`], and beside the key
-//! its [`SiteEvidence`]. A key never contains an absolute line: every edit above a site moves the
-//! site.
+//! In: a profile, its stacks, and source text. Out: for each site a [`SiteKey`] and, apart from the
+//! key, its [`SiteEvidence`]. A key never contains an absolute line: every edit above a site moves
+//! the site.
 //!
 //! ```text
 //! 10  fn load(path: &Path) {            15  // New comment.
@@ -33,11 +33,11 @@ pub struct SiteKey {
     /// [`canonical_function`].
     pub function: String,
     /// Rank of the call among the sites of that function in the profile, in the order of their
-    /// lines, from
-    /// 0. Calls on one line are one site. A site without a line ranks behind all others.
+    /// lines. The first rank is 0. Calls on one line are one site. A site without a line ranks
+    /// after all others.
     ///
-    /// A call that is added above, or that did not allocate in one of two recordings, shifts the
-    /// ordinals behind it. The evidence beside the keys shows such a shift.
+    /// If a call is added above, or if a call did not allocate in one of two recordings, all
+    /// ordinals after it shift. The evidence of the sites shows such a shift.
     pub ordinal: u32,
 }
 
@@ -76,8 +76,9 @@ impl SiteKeys {
     }
 }
 
-/// Where a site stands, ordered as the sites of a function rank. A function has lines of several
-/// files if it uses a macro from another file.
+/// Position of a site, in the order in which the sites of a function rank: without a line last,
+/// then by line, then by file. A function has lines of several files if it uses a macro from
+/// another file.
 type Position<'a> = (bool, Option<u32>, Option<&'a str>);
 
 fn position(frame: &NamedFrame) -> Position<'_> {
@@ -95,15 +96,15 @@ fn sites(profile: &Profile, stacks: &Stacks) -> BTreeMap<FrameId, Option<u32>> {
     sites
 }
 
-/// Returns the module of a frame on a stack: that of the node whose address has the frame.
+/// Returns the module of a frame on a stack: the module of the node whose address has the frame.
 fn module_of(profile: &Profile, stacks: &Stacks, stack: StackId, frame: FrameId) -> Option<u32> {
     let mut nodes = std::iter::successors(Some(stack), |node| stacks.parent(*node));
     let node = nodes.find(|node| stacks.frames_of_node(*node).contains(&frame))?;
     profile.nodes.get(node.0 as usize)?.module
 }
 
-/// Adds the evidence of the user's sites whose source is at hand to what is kept of their builds.
-/// Source of sites that are known already is not read.
+/// Adds to `kept` the evidence of the user's sites whose source is at hand. Does not read the
+/// source of a site whose evidence is kept already.
 ///
 /// PERF: files of packages from a registry are left out. Their paths name the version and their
 /// text never changes, so today's source gives the same evidence. Parsing them took most of the
@@ -122,8 +123,8 @@ pub fn add_evidence(profile: &Profile, stacks: &Stacks, sources: &dyn Sources, k
     }
 }
 
-/// Returns the evidence of a site, kept evidence before that of today's source, by the site's key.
-/// Sites with one key have the evidence of the first of them.
+/// Returns the evidence of all sites by their keys. Kept evidence is preferred to evidence from
+/// today's source. If several sites share a key, the key has the evidence of the first site.
 pub fn evidence(
     profile: &Profile,
     stacks: &Stacks,
@@ -150,14 +151,14 @@ fn build_of(profile: &Profile, module: Option<u32>) -> Option<&[u8]> {
     Some(&module.build_id)
 }
 
-/// Returns where a frame stands in its build; `None` without a line.
+/// Returns the position of a frame in its build; `None` without a file or a line.
 fn site_in_build(frame: &NamedFrame) -> Option<SiteInBuild> {
     let (file, line) = frame.file.as_deref().zip(frame.line)?;
     Some(SiteInBuild { function: canonical_function(&frame.function), file: file.to_owned(), line })
 }
 
-/// Takes the evidence of a site from the source. `None` if the source is not the one that was
-/// compiled, as far as that can be seen.
+/// Returns the evidence of a site from the source; `None` if the source is missing, or is visibly
+/// not the source that was compiled.
 fn evidence_in_source(site: &SiteInBuild, sources: &dyn Sources) -> Option<SiteEvidence> {
     let name = short_name(&site.function);
     let file = sources.file(&site.file);
@@ -169,7 +170,7 @@ fn evidence_in_source(site: &SiteInBuild, sources: &dyn Sources) -> Option<SiteE
     Some(SiteEvidence { relative_line: extent.map(|extent| site.line - extent.start), text })
 }
 
-/// Returns the name that a function has in its source: the last part of the path that is no
+/// Returns the name that a function has in its source: the last part of its path that is not a
 /// closure.
 fn short_name(function: &str) -> &str {
     let mut parts = function.rsplit("::");
@@ -184,7 +185,8 @@ mod tests {
 
     const FILE: &str = "/app/src/main.rs";
 
-    /// A recording with one stack for each call: function, file and line.
+    /// Returns a recording with one stack for each call, which is a function, a file and a line;
+    /// line 0 means that the line is not known.
     fn recording(calls: &[(&str, &str, u32)]) -> (Profile, Stacks) {
         let frame = |(function, file, line): &(&str, &str, u32)| NamedFrame {
             function: (*function).into(),
@@ -206,7 +208,7 @@ mod tests {
         (profile, Stacks::from_frames(&frames))
     }
 
-    /// The keys of the calls, in the order of the calls.
+    /// Returns the keys of the calls, in the order of the calls.
     fn keys(calls: &[(&str, &str, u32)]) -> Vec<(String, u32)> {
         let (profile, stacks) = recording(calls);
         let keys = SiteKeys::of(&profile, &stacks);

@@ -1,4 +1,4 @@
-//! The profile at a glance. In: a profile and its named stacks. Out: [`Summary`].
+//! The most important figures of a profile. In: a profile and its named stacks. Out: [`Summary`].
 
 use alloc_dump::layout::StackId;
 use alloc_dump::trailer::EndReason;
@@ -11,8 +11,8 @@ use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
 use crate::units::plural;
 
-/// The profile at a glance. ARCHITECTURE.md defines the words. Bytes of blocks are the sizes that
-/// the program asked for; times are nanoseconds since the recording began.
+/// The most important figures of a profile. ARCHITECTURE.md defines the terms. Bytes of blocks are
+/// the sizes that the program asked for; times are nanoseconds since the recording began.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Name and version of this layout.
@@ -49,7 +49,8 @@ pub struct Summary {
     pub foreign_frees: u64,
     /// Bytes of the blocks that `foreign_frees` counts.
     pub foreign_freed_bytes: u64,
-    /// Number of threads that had any heap event.
+    /// Number of threads in the dump: each had a heap event, a mark or a probe of an annotated
+    /// function.
     pub threads: usize,
     /// Number of distinct stacks that had any heap event.
     pub stacks: u64,
@@ -58,7 +59,7 @@ pub struct Summary {
     /// Number of events whose stack does not reach a known root.
     pub truncated_stacks: u64,
     /// Number of stacks that the recorder compared with an independent full walk
-    /// (`ALLOC_TRACKER_CHECK=1`); 0 if it was not told to compare.
+    /// (`ALLOC_TRACKER_CHECK=1`); 0 if it was not asked to compare.
     pub checked_stacks: u64,
     /// Number of compared stacks that differed from the full walk.
     pub different_stacks: u64,
@@ -77,7 +78,7 @@ pub struct Summary {
     pub recovered_bytes: u64,
     /// How the recording ended, in words.
     pub end: String,
-    /// What is wrong with the profile, one sentence each; empty if nothing is wrong.
+    /// One sentence for each problem of the profile; empty if there is none.
     pub warnings: Vec<String>,
     /// The highest figures of the kernel for the process.
     pub process: ProcessPeaks,
@@ -93,7 +94,7 @@ pub struct Summary {
     pub top_allocated: Vec<SiteRow>,
     /// The sites with the most allocations.
     pub top_allocations: Vec<SiteRow>,
-    /// The threads, in the order of their first event.
+    /// The threads, in the order of their first record.
     pub thread_list: Vec<ThreadRow>,
 }
 
@@ -128,7 +129,7 @@ pub struct SizeClass {
     pub allocations: u64,
 }
 
-/// What happened at one site.
+/// The figures of one site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SiteRow {
     /// Function of the site; `(no stack)` for events without a stack.
@@ -139,7 +140,7 @@ pub struct SiteRow {
     pub line: Option<u32>,
     /// Bytes of the blocks that had got their size here and were live at the peak.
     pub peak_bytes: u64,
-    /// Number of those blocks.
+    /// Number of the blocks that had got their size here and were live at the peak.
     pub peak_blocks: u64,
     /// Bytes allocated, new sizes of reallocations included.
     pub allocated_bytes: u64,
@@ -153,7 +154,7 @@ pub struct SiteRow {
     pub live_bytes: u64,
 }
 
-/// What one thread did.
+/// The figures of one thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ThreadRow {
     /// Thread id of the operating system.
@@ -170,7 +171,7 @@ pub struct ThreadRow {
     pub allocated_bytes: u64,
     /// Bytes freed, old sizes of reallocations included.
     pub freed_bytes: u64,
-    /// When the first event of the thread happened.
+    /// When the first record of the thread was made.
     pub start_ns: u64,
     /// When the thread ended. Null if it was alive at the end of the recording.
     pub end_ns: Option<u64>,
@@ -249,8 +250,8 @@ impl From<&crate::profile::RecordedThread> for ThreadRow {
 /// Adds the stacks up by site. The rows are sorted by location, so that rows with equal figures
 /// have a fixed order.
 fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<SiteRow> {
-    // NOTE: not by frame. One location is several frames if the code was inlined at one call and
-    // not at another.
+    // NOTE: by location and not by frame. One location is several frames if its code was inlined at
+    // one call and not at another.
     let mut sites: HashMap<Option<SiteLocation<'_>>, SiteRow> = HashMap::default();
     let accepted = filter.accepted(stacks);
     for (stack, stats) in with_ids(profile) {
@@ -274,7 +275,7 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<SiteRow
     sites
 }
 
-/// Function, file and line: stacks with an equal location are one site.
+/// Function, file and line. Stacks with an equal location are one site.
 type SiteLocation<'a> = (&'a str, Option<&'a str>, Option<u32>);
 
 /// Returns the row of a site without figures.
@@ -325,15 +326,14 @@ fn describe_end(end: Option<EndReason>) -> String {
     }
 }
 
-/// Says what is wrong with a profile or with its names, one sentence each; empty if nothing is
-/// wrong.
+/// Returns one sentence for each problem of a profile or of its names; empty if there is none.
 pub fn warnings(profile: &Profile, stacks: &Stacks) -> Vec<String> {
     let mut warnings = warnings_of_recording(profile);
     warnings.extend(stacks.hints.iter().cloned());
     warnings
 }
 
-/// Says what is wrong with a profile, names aside.
+/// Returns one sentence for each problem of a profile. Does not look at names.
 pub fn warnings_of_recording(profile: &Profile) -> Vec<String> {
     let trust = &profile.trust;
     let mut warnings = Vec::new();

@@ -33,7 +33,7 @@ pub struct Timeline {
     pub marks: Vec<MarkPoint>,
     /// Number of later marks that are not kept, because there were too many.
     pub marks_dropped: u64,
-    /// Annotated functions that ran, those first that ran longest in total.
+    /// Annotated functions that ran. The functions that ran longest in total come first.
     pub functions: Vec<FunctionSpans>,
     /// Number of calls that `functions` leaves out, because there were too many. Each is shorter
     /// than every call that is kept.
@@ -55,8 +55,8 @@ pub struct HeapPoint {
     pub last: u64,
 }
 
-/// One sample: what the kernel said about the process at one moment. Page faults are counted from
-/// the beginning of the process.
+/// One sample: the kernel's figures for the process at one moment. Page faults are counted from the
+/// beginning of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SamplePoint {
     /// When the sample was taken.
@@ -93,8 +93,8 @@ pub struct MarkPoint {
 pub struct FunctionSpans {
     /// Path of the function, such as `app::load`.
     pub function: String,
-    /// Source file of the function, as the compiler was told of it: mostly relative to the
-    /// workspace.
+    /// Source file of the function, by the path that was given to the compiler: mostly relative to
+    /// the workspace.
     pub file: String,
     /// First line of the function.
     pub start_line: u32,
@@ -151,7 +151,7 @@ pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
     }
 }
 
-/// Returns the moments that the program named, in the order of time.
+/// Returns the marks of the program, in the order of time.
 pub fn marks(profile: &Profile) -> Vec<MarkPoint> {
     let names = ThreadNames::of(profile);
     let point = |mark: &Mark| MarkPoint {
@@ -166,7 +166,8 @@ pub fn marks(profile: &Profile) -> Vec<MarkPoint> {
 /// Checks that an annotated function ran whose name matches the pattern.
 ///
 /// # Errors
-/// A sentence for people, with the names that look like the pattern.
+/// If no annotated function matches. The error is a sentence for people, with the names that look
+/// like the pattern.
 pub fn check(profile: &Profile, pattern: &Pattern) -> Result<(), String> {
     let names: Vec<&str> = profile.annotated.iter().map(|function| function.name.as_str()).collect();
     if names.iter().any(|name| pattern.matches(name)) {

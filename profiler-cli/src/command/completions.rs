@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use super::Failure;
 use super::output::{Audience, Target};
-use crate::cli::Cli;
+use crate::command::cli::Cli;
 
 const EXAMPLES: &str = "\
 Examples:

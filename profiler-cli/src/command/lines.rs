@@ -14,7 +14,7 @@ use super::output::{Audience, DEFAULT_TOP, JsonArg, Target};
 use super::sources::SourceFiles;
 use crate::analyze::column::{OptionalColumn, TableOrder};
 use crate::analyze::lines::{Selection, lines};
-use crate::cli::Cli;
+use crate::command::cli::Cli;
 use crate::names::symbolize::SymbolizeOptions;
 use crate::render::lines_text::Shape;
 use crate::render::{json, lines_csv, lines_html, lines_memory_profiler, lines_text};

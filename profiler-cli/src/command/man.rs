@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, ValueHint};
 
 use super::Failure;
 use super::output::{Audience, Target};
-use crate::cli::Cli;
+use crate::command::cli::Cli;
 use crate::io_error::plain;
 
 const EXAMPLES: &str = "\

@@ -4,8 +4,10 @@
 //! [`input`] opens the dump for all commands, and [`output`] writes the result for all commands.
 
 pub mod cargo;
+pub mod cli;
 pub mod completions;
 pub mod compress;
+pub mod config;
 pub mod flamegraph;
 pub mod input;
 pub mod leaks;

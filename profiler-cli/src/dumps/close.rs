@@ -1,5 +1,5 @@
-//! Closes the dump of a process that could not do so: takes the last records over from the sidecar
-//! and writes the trailer. In: a path, and how the process ended. Out: what was done.
+//! Closes the dump of a process that ended without closing it: appends the last records, which the
+//! sidecar holds, and the trailer. In: a path, and how the process ended. Out: a [`CloseOutcome`].
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -15,23 +15,23 @@ use alloc_dump::write::seal_trailer;
 use super::open::writer_of;
 use super::sidecar::{read_sidecar, remove_sidecar, sidecar_path};
 
-/// What closing a dump did.
+/// The result of closing a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseOutcome {
     /// Nothing: the dump had its trailer already.
     WasClosed,
-    /// The dump has its trailer now; this many bytes of frames came from the sidecar.
+    /// The dump has its trailer now. This many bytes of frames were appended from the sidecar.
     ClosedNow(usize),
     /// Nothing: its process is still writing it.
     StillWritten,
-    /// Nothing: the sidecar is missing, has lost something, or says that the recording had stopped
-    /// before. The end of the recording is not known, so the dump must not look complete.
+    /// Nothing: the sidecar is missing, it lacks records, or the recording had stopped with an
+    /// error. The end of the recording is not known, so the dump must not look complete.
     EndUnknown,
 }
 
 /// Closes the dump at `path` if its process did not. `ended` is the id of a process that is known
-/// to have ended; other processes may still be writing. `end` returns, for the process id in the
-/// dump, how that process ended.
+/// to have ended; other processes may still be writing. `end` gets the process id of the dump's
+/// writer, which the sidecar names, and returns how that process ended.
 ///
 /// # Errors
 /// If the dump cannot be read or written.
@@ -63,7 +63,7 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
         return Ok(CloseOutcome::EndUnknown);
     };
     let frames = sidecar.recover_frames(seq, seq);
-    // The same frames as a dump of their own, to count them and to find the time of the last one.
+    // These frames once more, as a dump of their own, to count them and to find their latest time.
     let mut rest = reader.header().encode().to_vec();
     rest.extend_from_slice(&sidecar.recover_frames(seq, 0));
     let mut trailer_seq = seq;

@@ -1,7 +1,8 @@
-//! Compresses a finished dump in its place: the same records in fewer bytes.
+//! Compresses a finished dump in its place: the same records in fewer bytes. In: a path. Out: a
+//! [`CompressOutcome`].
 //!
 //! The new file is written beside the dump, read back, and only then renamed over it. The dump
-//! stays as it was until that rename, so an error or an interruption at any moment loses nothing.
+//! stays as it was until that rename, so no error and no interruption can lose a record.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read};
@@ -17,21 +18,21 @@ use super::OnProgress;
 use super::open::DumpError;
 use crate::io_error::plain;
 
-/// What compressing a dump did.
+/// The result of compressing a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressOutcome {
     /// The dump is smaller now.
     Smaller {
-        /// Its bytes before.
+        /// Length of the file before, in bytes.
         before: u64,
-        /// Its bytes after.
+        /// Length of the file now, in bytes.
         after: u64,
     },
     /// The dump stays as it is: it was compressed before, or is so small that nothing is gained.
     Unchanged,
 }
 
-/// Why a dump was not compressed. The dump is then as it was.
+/// Why a dump was not compressed. The dump has not changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum CompressDumpError {
     /// The dump cannot be read. The message names its path.
@@ -60,10 +61,10 @@ pub enum CompressDumpError {
     Io(io::Error),
 }
 
-/// Compresses the dump at `path` in its place, unless `stop` is set before that is done.
+/// Compresses the dump at `path` in its place. If `stop` is set meanwhile, the dump stays as it is.
 ///
 /// # Errors
-/// See [`CompressDumpError`]; the dump is then as it was.
+/// See [`CompressDumpError`]. After an error the dump is unchanged.
 pub fn compress_dump(
     path: &Path,
     stop: &AtomicBool,
@@ -106,8 +107,8 @@ pub fn compress_dump(
     Ok(CompressOutcome::Smaller { before: before.len(), after: done.bytes })
 }
 
-/// Creates a temporary file in the same folder, which only its owner can read. Dropping it removes
-/// it.
+/// Creates a temporary file in the folder of the dump, readable by its owner only. Dropping the
+/// value removes the file.
 fn create_beside(target: &Path, folder: &Path) -> io::Result<NamedTempFile> {
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(target.file_name().unwrap_or_default());

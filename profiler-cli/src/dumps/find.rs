@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use super::open::writer_of;
 use crate::io_error::plain;
 
-/// Whether the name contains the process id, so that each process of a run writes a file of its
-/// own.
+/// Whether the pattern contains `%p`, so that each process of a run writes a file of its own.
 pub fn has_pid_placeholder(pattern: &Path) -> bool {
     pattern.as_os_str().as_bytes().windows(2).any(|pair| pair == b"%p")
 }
@@ -27,7 +26,7 @@ pub fn dumps_of_run(pattern: &Path, token: &str) -> anyhow::Result<Vec<PathBuf>>
     Ok(dumps)
 }
 
-/// Files whose name fits the pattern, with any process id in it.
+/// Returns the files whose name fits the pattern, whatever process id it contains.
 fn files_that_fit(pattern: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if !has_pid_placeholder(pattern) {
         return Ok(if pattern.is_file() { vec![pattern.to_owned()] } else { Vec::new() });

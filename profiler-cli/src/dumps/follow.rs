@@ -1,18 +1,18 @@
-//! Follows a dump that is still being written. In: a path. Out: each frame once, as soon as all of
-//! it is in the file.
+//! Follows a dump that is still being written. In: a path. Out: each frame once, as soon as the
+//! whole frame is in the file.
 //!
-//! The reader of `alloc-dump` takes the end of its input for the end of the dump, and a frame that
-//! is cut short there for damage. So it reads from a `GrowingFile`, which hands out whole frames
-//! only, and then says [`WouldBlock`](io::ErrorKind::WouldBlock) instead of being at its end. The
-//! reader may be asked again after that.
+//! For the reader of `alloc-dump` the end of its input is the end of the dump, and a frame that is
+//! cut short there is damage. So it reads from a `GrowingFile`, which hands out whole frames
+//! only. After the last whole frame it returns the error [`WouldBlock`](io::ErrorKind::WouldBlock)
+//! instead of the end of the file. After this error the reader can be asked again.
 //!
 //! ```text
 //! file        | header | frame 0 | frame 1 | first half of frame 2
 //! handed out  | header | frame 0 | frame 1 |
 //! ```
 //!
-//! The recorder may still truncate that first half away (when the disk is full); as it was never
-//! handed out, that goes unnoticed, as it should.
+//! If the disk is full, the recorder truncates the first half of frame 2 away. The reader never saw
+//! that half, so nothing needs to be undone.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -63,7 +63,8 @@ impl DumpFollower {
     pub(crate) fn open(path: &Path) -> Result<DumpFollower, FollowError> {
         let (file, _) = open_file(path)?;
         let read_error = DumpError::reading(path);
-        // The plain reader says what is wrong with a header that is cut short.
+        // A reader of the file itself reports a header that is cut short. Its position is the end
+        // of the header.
         let header_len = Reader::new(&file).map_err(&read_error)?.position();
         let file = Arc::new(GrowingFile {
             file,
@@ -92,8 +93,8 @@ impl DumpFollower {
         Ok(())
     }
 
-    /// Looks for all that is there, as if nothing more were to come. Returns the length of the
-    /// file.
+    /// Hands out the rest of the file, as if the process had ended: a frame that is cut short is
+    /// damage now. Returns the length of the file in bytes.
     pub(crate) fn look_for_the_last_time(&self) -> Result<u64, FollowError> {
         let size = self.check()?;
         self.file.limit.store(size, Ordering::Relaxed);
@@ -101,7 +102,8 @@ impl DumpFollower {
         Ok(size)
     }
 
-    /// Returns the next frame of records; `None` if there is none before the next look.
+    /// Returns the next frame of records; `None` if the frames that the last look found were all
+    /// returned.
     ///
     /// NOTE: a run of damaged bytes that arrives in two pieces counts as two dropped frames.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Records<'_>>, FollowError> {
@@ -116,26 +118,27 @@ impl DumpFollower {
         }
     }
 
-    /// Reads what the sidecar holds beyond the frames that were handed out. `None` without a
+    /// Reads the frames that the sidecar holds beyond those that were handed out. `None` without a
     /// sidecar.
     pub(crate) fn sidecar_rest(&self) -> Option<SidecarRest> {
         SidecarRest::read(&self.path, self.reader.header(), self.reader.next_seq())
     }
 
-    /// Checks that the file is still the one that was opened, and returns its length.
+    /// Checks that the file and its path still belong to the dump that was opened, and returns the
+    /// length of the file in bytes.
     fn check(&self) -> Result<u64, FollowError> {
         let metadata = self.file.file.metadata().map_err(|error| self.read_error(error))?;
         let replaced = || FollowError::Replaced { path: self.path.clone() };
-        // A recorder that uses the file of an earlier dump truncates it and writes a header of its
-        // own.
+        // A recorder that reuses the file of an earlier dump truncates it and writes a new header.
         if metadata.len() >= HEADER_LEN as u64 && !self.has_our_session(&self.file.file) {
             return Err(replaced());
         }
         if metadata.len() < self.file.limit.load(Ordering::Relaxed) {
             return Err(FollowError::Shrank { path: self.path.clone() });
         }
-        // Another file may have the path now. If it has the same session, it is this dump,
-        // compressed: then the opened file is complete, and reading it to its end is as good.
+        // Another file may have the path now. If its session id is the same, it is this dump in
+        // compressed form. Then the opened file is complete, and it is enough to read it to its
+        // end.
         let identity = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
         if let Ok(now) = std::fs::metadata(&self.path)
             && identity(&now) != identity(&metadata)
@@ -167,12 +170,13 @@ struct GrowingFile {
     /// Bytes that may be handed out: the end of the last whole frame. If the file is damaged, the
     /// end of the file, in which the reader then looks for the next frame.
     limit: AtomicU64,
-    /// Whether the file has its end where `limit` is.
+    /// Whether `limit` is the end of the dump. Otherwise the process may append more frames.
     is_final: AtomicBool,
 }
 
 impl GrowingFile {
-    /// Returns where the last whole frame of a file of this length ends, going on from the limit.
+    /// Returns the offset at which the last whole frame ends, in a file of `size` bytes. Starts at
+    /// `limit`, which is the end of a whole frame.
     fn end_of_whole_frames(&self, size: u64) -> io::Result<u64> {
         let mut end = self.limit.load(Ordering::Relaxed);
         let mut header = [0; FRAME_HEADER_LEN];
@@ -205,7 +209,7 @@ impl Read for FollowedInput {
         let len = into.len().min(left);
         let got = file.read_at(&mut into[..len], at)?;
         if got == 0 && len > 0 {
-            // The file was as long as the limit when it was looked at.
+            // The file has shrunk: when `limit` was set, the file had at least that many bytes.
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         handed_out.store(at + got as u64, Ordering::Relaxed);

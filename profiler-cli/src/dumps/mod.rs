@@ -11,5 +11,5 @@ pub mod open;
 pub mod place;
 pub(crate) mod sidecar;
 
-/// Called from time to time with the bytes that have been read and the bytes that there are.
+/// Called from time to time with the number of bytes read so far, and the number of all bytes.
 pub type OnProgress<'a> = &'a mut dyn FnMut(u64, u64);

@@ -1,4 +1,5 @@
-//! Opens dumps for reading. In: a path. Out: a reader at the first frame, or an error of one line.
+//! Opens dumps for reading. In: a path. Out: a reader at the first frame, or an error with a text
+//! of one line.
 
 use std::fs::File;
 use std::io;
@@ -27,7 +28,7 @@ pub enum DumpError {
     Read {
         /// Path of the file.
         path: PathBuf,
-        /// What is wrong with its content.
+        /// The problem with the content of the file.
         cause: ReadError,
     },
 }
@@ -74,9 +75,10 @@ pub(crate) fn open_dump(path: &Path) -> Result<(Reader<File>, u64), DumpError> {
 /// The process that writes, or wrote, a dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpWriter {
-    /// Its process id.
+    /// Process id of the writer.
     pub pid: u32,
-    /// The token that `profiler-cli run` had put into its environment; empty if there was none.
+    /// The token that `profiler-cli run` had put into the environment of the writer; empty if there
+    /// was none.
     pub run_token: Vec<u8>,
 }
 

@@ -1,8 +1,8 @@
 //! Reserves the path to which a run writes its dump. In: the path. Out: a [`Reservation`], or the
 //! reason why no dump can be written there.
 //!
-//! An earlier dump at that path is renamed, and removed only when the new dump exists. So a program
-//! that cannot be started costs nobody a dump.
+//! An earlier dump at that path is renamed first, and removed only when the new dump exists. So no
+//! dump is lost if the program cannot be started.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -20,16 +20,16 @@ use super::open::writer_of;
 use super::sidecar::{remove_sidecar, sidecar_path};
 use crate::io_error::plain;
 
-/// A path that is free for a new dump. Dropping the reservation puts the earlier files back, unless
-/// the new dump [was written](Reservation::discard_replaced).
+/// A path that is free for a new dump. Dropping the reservation renames the earlier files back,
+/// unless [`discard_replaced`](Reservation::discard_replaced) has removed them.
 #[derive(Debug)]
 pub struct Reservation {
-    /// The files that were renamed: the path that each had, and the path that it has now.
+    /// The files that were renamed: their original path, and their present path.
     aside: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Checks that the folder of the dump exists. A build that takes minutes can then fail at its
-/// start.
+/// Checks that the folder of the dump exists, so that the user learns of a wrong path before a
+/// build of several minutes.
 ///
 /// # Errors
 /// If there is no such folder, or it cannot be listed.
@@ -40,7 +40,8 @@ pub fn check_folder_exists(pattern: &Path) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("cannot write {}: {}", pattern.display(), plain(&error)))
 }
 
-/// Returns a name that no other run has: this process's id and the time, in hexadecimal digits.
+/// Returns a token that no other run has: the id of this process and the time, in hexadecimal
+/// digits.
 pub fn new_run_token() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{:x}-{:x}", std::process::id(), now.as_nanos())
@@ -54,8 +55,8 @@ fn pid_of_token(token: &[u8]) -> Option<Pid> {
 }
 
 impl Reservation {
-    /// Checks, before the program runs, that a dump can be written there, and renames the dump and
-    /// the sidecar that are there. `token` is the token of this run.
+    /// Checks, before the program runs, that a dump can be written at the path `pattern`. Renames
+    /// the dump and the sidecar that already have this path. `token` is the token of this run.
     ///
     /// # Errors
     /// If the folder cannot be written, or the path has a file that must not be replaced.
@@ -92,10 +93,11 @@ impl Reservation {
         }
     }
 
-    /// Removes the earlier files: the new dump exists.
+    /// Removes the earlier files. To be called when the new dump exists.
     pub fn discard_replaced(mut self) {
         for (_, aside) in self.aside.drain(..) {
-            // A file that cannot be removed stays under its new name, where it is in nobody's way.
+            // A file that cannot be removed stays under its new name, where it blocks no later
+            // dump.
             let _ = remove_sidecar(&aside);
         }
     }
@@ -112,15 +114,16 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // A file that is there now is no dump of this run. At most it is one that a recorder has
-        // created and could not write to.
+        // This replaces whatever file has the original path now. No dump of this run can be lost:
+        // at most a recorder has created the file and could not write to it.
         for (original, aside) in self.aside.drain(..) {
             let _ = fs::rename(&aside, &original);
         }
     }
 }
 
-/// A file that was set aside is called `.NAME.TOKEN.before`.
+/// Returns the first part of the name of a file that is set aside, `.NAME.`. The whole name is
+/// `.NAME.TOKEN.before`.
 fn aside_prefix(file: &Path) -> OsString {
     let mut name = OsString::from(".");
     name.push(file.file_name().unwrap_or_default());
@@ -130,8 +133,8 @@ fn aside_prefix(file: &Path) -> OsString {
 
 const ASIDE_SUFFIX: &str = ".before";
 
-/// Puts back the files that earlier runs had set aside and, because they were killed, could not put
-/// back themselves. If a newer file is there, removes the one that was set aside.
+/// Renames the files back that earlier runs had set aside and that these runs could not rename back
+/// because they were killed. If a newer file has the path, removes the file that was set aside.
 fn put_back_files_of_killed_runs(folder: &Path, pattern: &Path) {
     for file in [pattern.to_owned(), sidecar_path(pattern)] {
         let prefix = aside_prefix(&file);
@@ -158,7 +161,7 @@ fn is_dump(path: &Path) -> bool {
     matches!(read, Ok(0)) || (read.is_ok() && first == MAGIC)
 }
 
-/// Whether the process that writes the dump still runs. Its lock alone does not tell: a forked
+/// Whether the process that writes the dump still runs. Its lock is not enough to know: a forked
 /// child of that process shares the lock, and keeps it.
 fn is_being_written(path: &Path) -> bool {
     let is_locked =
@@ -216,7 +219,7 @@ mod tests {
         std::mem::forget(Reservation::make(&path, token).unwrap());
         assert!(!path.exists());
         let reservation = Reservation::make(&path, "t").unwrap();
-        // A recorder that could not even write its header.
+        // An empty file, as of a recorder that could not even write its header.
         fs::write(&path, "").unwrap();
         drop(reservation);
         assert!(fs::read(&path).unwrap().ends_with(b"before"));

@@ -1,8 +1,8 @@
 //! The sidecar of a dump, `DUMP.tail`, which holds everything that was recorded and is not yet in
 //! the dump. In: the path of the dump. Out: the sidecar's bytes, or the frames that the dump lacks.
 //!
-//! Reading a sidecar never changes it. [`remove_sidecar`] is for those who have put its content
-//! elsewhere, or replace the dump.
+//! Reading a sidecar never changes it. Only a caller that has appended its content to the dump, or
+//! that replaces the dump, may call [`remove_sidecar`].
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,14 +15,15 @@ use alloc_dump::sidecar::{COMMITS_OFFSET, MAX_RINGS, RING_LEN, RINGS_START, Side
 
 use crate::io_error::plain;
 
-/// What the sidecar of a dump holds and the dump lacks.
+/// The records that the sidecar of a dump holds and the dump lacks.
 pub(crate) struct SidecarRest {
-    /// A dump of its own: a header, then frames numbered from 0.
+    /// These records as a dump of their own: a header, then frames numbered from 0.
     pub(crate) dump: Vec<u8>,
-    /// Sequence number, in the dump, of the frame that the sidecar is about.
+    /// Sequence number that the current frame of the sidecar will have in the dump.
     pub(crate) frame_seq: u32,
-    /// Frames that belong between the end of the dump and the sidecar, and are in neither. Includes
-    /// thread rings that the recorder could not keep in the sidecar.
+    /// Number of frames between the end of the dump and the first frame of the sidecar, which are
+    /// in neither file. Also counts each thread ring that the recorder could not keep in the
+    /// sidecar.
     pub(crate) missing_frames: u64,
     /// Bytes of the frames in `dump`.
     pub(crate) payload_bytes: u64,
@@ -31,8 +32,8 @@ pub(crate) struct SidecarRest {
 }
 
 impl SidecarRest {
-    /// Reads the rest of the dump at `path`, whose next frame has the number `next_seq`. `None` if
-    /// the dump has no sidecar.
+    /// Reads the rest of the dump at `path`, whose next frame has the sequence number `next_seq`.
+    /// `None` if the dump has no sidecar.
     pub(crate) fn read(path: &Path, header: &Header, next_seq: u32) -> Option<SidecarRest> {
         let bytes = read_sidecar(path, &header.session)?;
         let sidecar = Sidecar::parse(&bytes, &header.session)?;
@@ -73,9 +74,10 @@ pub(crate) fn read_sidecar(path: &Path, session: &[u8; 16]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A process may drain faster than this machine reads; the reader does not wait for it for ever.
+/// Most attempts to read a sidecar. The process may drain faster than this machine reads, and the
+/// reader must not wait for ever.
 const MAX_READINGS: u32 = 10;
-/// No recorder makes a longer sidecar.
+/// Bytes of the longest sidecar that a recorder makes.
 const MAX_SIDECAR: u64 = (RINGS_START + MAX_RINGS * RING_LEN) as u64;
 
 /// Returns the path of the sidecar of the dump at `path`.
@@ -85,15 +87,15 @@ pub(crate) fn sidecar_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Whether the dump at `path` has a link for a sidecar, but the file that the link names is gone:
-/// the sidecar was in the memory of the machine that recorded.
+/// Whether the sidecar of the dump at `path` is a link to a file that is gone: the sidecar was in
+/// the memory of the machine that recorded.
 pub(crate) fn is_sidecar_gone(path: &Path) -> bool {
     let link = sidecar_path(path);
     link.is_symlink() && !link.exists()
 }
 
-/// Removes the sidecar at this path. If it is a link that a recorder made, removes the file that
-/// the link names as well.
+/// Removes the file at this path: a sidecar, or a dump. If it is a link that a recorder made,
+/// removes the file that the link names as well.
 ///
 /// # Errors
 /// If there is no such file, or it cannot be removed.
@@ -102,7 +104,7 @@ pub(crate) fn remove_sidecar(path: &Path) -> io::Result<()> {
     std::fs::remove_file(path)?;
     // Somebody else may have put a link there: only a path that recorders use is followed.
     if let Some(target) = target.filter(|target| is_memory_path(target.as_os_str().as_bytes())) {
-        // It may have been removed already.
+        // The recorder may have removed the target already.
         let _ = std::fs::remove_file(target);
     }
     Ok(())

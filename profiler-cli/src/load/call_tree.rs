@@ -1,8 +1,8 @@
 //! The call tree of a dump, and the module of each of its nodes. In: records of nodes and modules.
 //! Out: one [`CallNode`] for each [`StackId`].
 //!
-//! Nothing in the file is trusted: a node makes no more room than its bytes in the file have paid
-//! for.
+//! Nothing in the file is trusted. The table of nodes never grows beyond the number of nodes whose
+//! records the file can hold, so a forged id cannot exhaust the memory.
 
 use std::collections::BTreeSet;
 
@@ -19,32 +19,33 @@ pub(super) struct CallTree {
     modules: ModuleMap,
     /// Return address and id of each node that no known module covers.
     unplaced: BTreeSet<(u64, u32)>,
-    /// Nodes that may have been in the bytes that the reader could not use: no more than these.
+    /// The most nodes whose records can have been in the bytes that the reader could not use.
     missing_nodes: u64,
-    /// Nodes that gaps in the ids have claimed to be missing.
+    /// Number of nodes in all gaps between ids that were accepted so far.
     excused_nodes: u64,
     contradictions: u64,
 }
 
 impl CallTree {
-    /// Number of nodes, the named roots of [`StackId`] included.
+    /// Returns the number of nodes, the named roots of [`StackId`] included.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Returns the stack if the tree has it, else the one of events without a stack.
+    /// Returns the stack if the tree has it, else [`StackId::NONE`].
     #[inline]
     pub(super) fn known(&self, stack: StackId) -> StackId {
         if (stack.0 as usize) < self.nodes.len() { stack } else { StackId::NONE }
     }
 
-    /// The reader could not use this many bytes so far. Records of nodes may have been in them.
+    /// Takes the number of bytes that the reader could not use so far. Records of nodes may have
+    /// been in them, so that many nodes may be missing.
     pub(super) fn set_dropped_bytes(&mut self, bytes: u64) {
         self.missing_nodes = bytes / MIN_NODE_BYTES;
     }
 
-    /// Makes room for the nodes below this id. Their records may be missing.
+    /// Grows the table to this many nodes. A node without a record stays unknown.
     pub(super) fn grow_to(&mut self, nodes: usize) {
         let unknown = CallNode { parent: StackId::NONE, pc: 0, module: None, truncated: false };
         self.nodes.resize(nodes, unknown);
@@ -63,7 +64,7 @@ impl CallTree {
         }
         let at = id.0 as usize;
         if at >= self.nodes.len() {
-            // Bytes that have excused one gap do not excuse another.
+            // The same lost bytes cannot explain two gaps.
             self.excused_nodes += u64::from(id.0) - next;
             self.grow_to(at + 1);
         }
@@ -76,7 +77,8 @@ impl CallTree {
         }
     }
 
-    /// A module was mapped. A node may come before the module that contains its return address.
+    /// Adds a module that was mapped. Records of its nodes may come before its own record, so every
+    /// node without a module whose return address is in its range gets this module.
     pub(super) fn add_module(&mut self, module: &record::Module<'_>) {
         let index = self.modules.add(module);
         let range = (module.start, 0)..(module.end.max(module.start), 0);
@@ -87,16 +89,17 @@ impl CallTree {
         }
     }
 
-    /// The module with this number was unmapped.
+    /// Removes the module with this number, which was unmapped.
     pub(super) fn remove_module(&mut self, id: u32) {
         self.modules.remove(id);
     }
 
-    /// The nodes, the modules, and the number of nodes that contradict the tree.
+    /// Returns the nodes, the modules, and the number of nodes that contradict the tree.
     pub(super) fn finish(self) -> (Vec<CallNode>, Vec<Module>, u64) {
         (self.nodes, self.modules.into_all(), self.contradictions)
     }
 }
 
-/// The record of a node has a tag and three numbers. Compressed it seldom takes less than one byte.
+/// The fewest bytes that the record of a node takes: it has a tag and three numbers, and even
+/// compressed it is seldom shorter than one byte.
 const MIN_NODE_BYTES: u64 = 1;

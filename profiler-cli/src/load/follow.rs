@@ -1,5 +1,6 @@
-//! Loads a dump that is still being written: reads the frames that were appended since the last
-//! call, and makes a [`Profile`] of everything that was recorded so far whenever one is wanted.
+//! Loads a dump that is still being written. In: a path. Out: at any moment, a [`Profile`] of
+//! everything that was recorded so far. Each call reads only the frames that were appended since
+//! the last call.
 
 use std::path::Path;
 
@@ -9,8 +10,8 @@ use crate::dumps::follow::{DumpFollower, FollowError};
 use crate::profile::Profile;
 
 /// A dump that is being followed. Keeps the replay of the frames that were read, so its memory
-/// follows live blocks and distinct stacks. The events of all threads count: a thread may get its
-/// name only after its events, when it is too late to select it.
+/// grows with the number of live blocks and of distinct stacks. The events of all threads count: a
+/// thread may get its name only after its events, which is too late to select them.
 #[derive(Debug)]
 pub struct FollowedDump {
     follower: DumpFollower,
@@ -54,7 +55,8 @@ impl FollowedDump {
     }
 
     /// Reads on, and returns the profile of everything that was recorded so far: the frames of the
-    /// dump, then what the sidecar holds beyond them. Takes a copy of the live set for it.
+    /// dump, then what the sidecar holds beyond them. Copies the whole replay for this, the live
+    /// set included.
     ///
     /// The sidecar stays as it is. The events in it are replayed again when they have become
     /// frames.
@@ -63,8 +65,8 @@ impl FollowedDump {
     /// See [`FollowError`].
     pub fn profile_now(&mut self) -> Result<Profile, FollowError> {
         let mut rest = None;
-        // The process may append a frame between the reading of the dump and that of the sidecar.
-        // The two fit together if the sidecar's frame is the next one of the dump.
+        // The process may append a frame after the dump was read and before the sidecar is. The two
+        // fit together if the sidecar's frame is the next frame of the dump.
         for _ in 0..MAX_ATTEMPTS {
             self.read_on()?;
             if self.is_ended() {
@@ -87,7 +89,7 @@ impl FollowedDump {
         Ok(super::finish(self.follower.path(), size, reader, self.replay.clone(), rest)?)
     }
 
-    /// Reads what is left, as if the process had ended, and returns the same profile as
+    /// Reads the rest of the dump, as if the process had ended, and returns the same profile as
     /// [`load`](super::load). A frame that is cut short at the end counts as damage, unless the
     /// sidecar has the whole of it.
     ///
@@ -111,8 +113,9 @@ impl FollowedDump {
     }
 }
 
-/// A process may append frames faster than this machine reads; the profile then misses what lies
-/// between the dump and the sidecar, and says so.
+/// Most attempts to read a dump and a sidecar that fit together. A process may append frames faster
+/// than this machine reads. Then the profile lacks the frames between the dump and the sidecar, and
+/// counts them as missing.
 const MAX_ATTEMPTS: u32 = 10;
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The live set: which blocks are live, and what one heap event does to them.
 //!
 //! In: the heap records of a dump, in order. Out: for each completed event a [`HeapEvent`], which
-//! says what was added and what was removed. Observers compute everything else from those.
+//! names the block that was added and the block that was removed. Observers compute everything else
+//! from these events.
 //!
 //! Nothing in the file is trusted. An event that contradicts the live set is counted, and changes
-//! the set in the way that the record says. Sums wrap, so that even in a dump that lies every byte
-//! that was added can be taken away again. Memory follows live blocks, never events.
+//! the set as the record demands. Sums wrap on overflow, so that even with false sizes every byte
+//! that was added can be subtracted again. Memory grows with the number of live blocks, never with
+//! the number of events.
 
 use std::num::NonZeroU64;
 
@@ -34,7 +36,7 @@ pub(super) struct LiveBlock {
 /// totals of the process only. No node has this id, so a table of stacks has no row for it.
 pub(super) const UNSELECTED: StackId = StackId(u32::MAX - 1);
 
-/// To whom a new block belongs.
+/// The stack and the line context that a new block belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BlockOwner {
     pub(super) stack: StackId,
@@ -49,9 +51,9 @@ impl BlockOwner {
 /// A thread of the dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ThreadRef {
-    /// Its number in the dump.
+    /// Number of the thread in the dump.
     pub(super) id: u32,
-    /// Its index in the order in which threads appear.
+    /// Index of the thread in the order in which threads appear.
     pub(super) index: usize,
     /// Whether stacks and lines count the events of this thread.
     pub(super) is_selected: bool,
@@ -92,14 +94,14 @@ pub(super) struct HeapEvent {
     pub(super) added: Option<LiveBlock>,
     /// The block that was freed or reallocated; `None` if the dump has no allocation of it.
     pub(super) removed: Option<LiveBlock>,
-    /// Whether `removed` was allocated by the event before, among the events of this thread.
+    /// Whether the previous event of this thread was the allocation of `removed`.
     pub(super) is_temporary: bool,
     /// Whether the process now holds more bytes than ever before.
     pub(super) is_peak: bool,
 }
 
-/// A live block at the address of a block that is added: its dealloc was lost, and it is live no
-/// more.
+/// A block that was live at the address of a newly added block. Its dealloc was lost, so it is no
+/// longer live.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LostBlock(pub(super) LiveBlock);
 
@@ -109,7 +111,7 @@ pub(super) struct HeapPeak {
     pub(super) bytes: u64,
     /// Blocks that were live at the first instant of the peak.
     pub(super) blocks: u64,
-    /// That instant, in microseconds.
+    /// The first instant of the peak, in microseconds.
     pub(super) us: u64,
 }
 
@@ -133,11 +135,11 @@ pub(super) struct Heap {
     foreign_bytes: u64,
 }
 
-/// What the heap remembers for each thread.
+/// The state of one thread that heap events depend on.
 #[derive(Clone, Debug, Default)]
 struct ThreadHeap {
-    /// Number of the thread's last event, if that was an alloc. NOTE: the block's address would not
-    /// do, because by now the address may hold a block of another thread.
+    /// Number of the thread's last event, if that was an alloc. NOTE: not the block's address,
+    /// because by now a block of another thread may have that address.
     just_allocated: Option<NonZeroU64>,
     /// Blocks whose realloc has begun and not ended, innermost last.
     moving: Vec<MovingBlock>,
@@ -179,13 +181,14 @@ impl Heap {
         self.contradictions
     }
 
-    /// Number of frees of blocks that are older than the recording, and the bytes of those blocks.
+    /// Returns the number of frees of blocks that are older than the recording, and the recorded
+    /// bytes of these blocks.
     pub(super) fn foreign(&self) -> (u64, u64) {
         (self.foreign_frees, self.foreign_bytes)
     }
 
-    /// All live blocks with their addresses, in no order. A block in the middle of a realloc comes
-    /// with its old address.
+    /// Returns all live blocks with their addresses, in no particular order. A block in the middle
+    /// of a realloc has its old address.
     pub(super) fn blocks(&self) -> impl Iterator<Item = (u64, &LiveBlock)> {
         let moving =
             self.threads.iter().flat_map(|thread| &thread.moving).filter_map(|moving| match moving {
@@ -195,8 +198,8 @@ impl Heap {
         self.blocks.iter().map(|(address, block)| (*address, block)).chain(moving)
     }
 
-    /// A block was allocated. Returns the event, and the live block that was at that address if
-    /// there was one.
+    /// Adds a block that was allocated. Returns the event, and the live block that had this address
+    /// if there was one.
     #[inline]
     pub(super) fn alloc(
         &mut self,
@@ -228,7 +231,7 @@ impl Heap {
         (event, lost)
     }
 
-    /// A block is freed. `recorded` is its size if the record has one.
+    /// Removes a block that was freed. `recorded` is its size if the record has one.
     #[inline]
     pub(super) fn dealloc(&mut self, origin: EventOrigin, address: u64, recorded: Option<u64>) -> HeapEvent {
         self.events += 1;
@@ -251,8 +254,8 @@ impl Heap {
         }
     }
 
-    /// A block got another size, and no event of another thread came in between. Returns what
-    /// [`alloc`](Heap::alloc) does.
+    /// Replaces a block by its reallocated one in one step: no event of another thread happened in
+    /// between. Returns the same values as [`alloc`](Heap::alloc).
     #[inline]
     pub(super) fn realloc(
         &mut self,
@@ -265,7 +268,8 @@ impl Heap {
         self.complete_realloc(origin, owner, (removed, recorded), (new, size))
     }
 
-    /// A realloc begins: from now on another thread may get the block's address.
+    /// Begins a realloc: sets the block aside, because from now on another thread may get its
+    /// address.
     pub(super) fn begin_realloc(&mut self, thread: ThreadRef, old: u64, recorded: Option<u64>) {
         let moving = match self.blocks.remove(&old) {
             Some(block) => MovingBlock::Live(old, block),
@@ -276,7 +280,7 @@ impl Heap {
         }
     }
 
-    /// The realloc that the thread began last has succeeded.
+    /// Completes the realloc that the thread began last, which has succeeded.
     pub(super) fn end_realloc(
         &mut self,
         origin: EventOrigin,
@@ -292,7 +296,8 @@ impl Heap {
         self.complete_realloc(origin, owner, before, (new, size))
     }
 
-    /// The realloc that the thread began last has failed: the block is what it was.
+    /// Undoes the realloc that the thread began last, which has failed: the block has its old
+    /// address and size again.
     pub(super) fn cancel_realloc(&mut self, thread: ThreadRef) {
         if let Some(MovingBlock::Live(old, block)) = self.take_moving(thread) {
             let overwritten = self.blocks.insert(old, block);
@@ -305,7 +310,7 @@ impl Heap {
         self.threads.get_mut(thread.index)?.moving.pop()
     }
 
-    /// Ends a realloc whose old block is no longer in `blocks`, but still in the sums.
+    /// Completes a realloc. Its old block is no longer in `blocks`, but still counts in the sums.
     #[inline]
     fn complete_realloc(
         &mut self,
@@ -341,7 +346,7 @@ impl Heap {
         (event, lost)
     }
 
-    /// Adds a block, and returns the live block that was at its address.
+    /// Adds a block, and returns the live block that had its address.
     #[inline]
     fn add_live(&mut self, address: u64, block: LiveBlock) -> Option<LostBlock> {
         let lost = self.blocks.insert(address, block);
@@ -360,8 +365,8 @@ impl Heap {
         self.live_blocks -= 1;
     }
 
-    /// Notes a new peak if there is one, and returns whether there is. The first instant of a peak
-    /// counts.
+    /// Records a new peak if more bytes are live than ever before, and returns whether that is so.
+    /// If the same peak is reached again, its first instant stays.
     #[inline]
     fn note_peak(&mut self, us: u64) -> bool {
         let is_peak = self.live_bytes > self.peak.bytes;
@@ -371,8 +376,8 @@ impl Heap {
         is_peak
     }
 
-    /// Returns the size if a block can have it. A size that no block can have is counted, and
-    /// becomes 0.
+    /// Returns the size if a block can have it. An impossible size is counted as a contradiction,
+    /// and becomes 0.
     #[inline]
     fn plausible(&mut self, size: u64) -> u64 {
         if size <= MAX_SIZE {
@@ -382,9 +387,9 @@ impl Heap {
         0
     }
 
-    /// Returns the size of a block that was removed. A block that the live set does not have is
-    /// either older than the recording, or its allocation was lost: then `recorded` is all there
-    /// is.
+    /// Returns the size of a block that was removed. If the live set does not have the block, the
+    /// block is older than the recording, or its allocation was lost. Then `recorded` is the only
+    /// known size.
     #[inline]
     fn freed_bytes(&mut self, block: Option<LiveBlock>, recorded: Option<u64>) -> u64 {
         match block {
@@ -410,7 +415,7 @@ fn new_block(owner: BlockOwner, size: u64, born_us: u64, event: u64) -> LiveBloc
     LiveBlock { size, stack: owner.stack, context: owner.context, born_us, event }
 }
 
-/// No address space has room for a larger block.
+/// Bytes of the largest plausible block: no address space has room for a larger one.
 const MAX_SIZE: u64 = 1 << 57;
 
 #[cfg(test)]

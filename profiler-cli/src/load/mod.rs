@@ -1,8 +1,10 @@
-//! From a dump file to a [`Profile`]. In: a path. Out: a loaded profile, or an error of one line.
+//! Loads a dump file into a [`Profile`]. In: a path. Out: a loaded profile, or an error with a text
+//! of one line.
 //!
-//! Streams: memory follows live blocks and distinct stacks, never events. Nothing in the file is
-//! trusted. Addresses and ids from the file are looked up in hash tables whose seed the file cannot
-//! know: else values chosen to collide would make each look-up compare with all of them.
+//! The records are streamed: memory grows with the number of live blocks and of distinct stacks,
+//! never with the number of events. Nothing in the file is trusted. Addresses and ids from the file
+//! are keys of hash tables with a random seed. Without the seed, a file could choose keys that
+//! collide, and each look-up would compare with all of them.
 //!
 //! | module | idea |
 //! | --- | --- |
@@ -10,7 +12,7 @@
 //! | `call_tree`, `modules` | the nodes of the call tree and the modules that contain them |
 //! | `threads` | the threads, and which of them are selected |
 //! | `observers` | one file for each analysis that sees the events and the live set |
-//! | `replay` | hands each record to those that it concerns |
+//! | `replay` | hands each record to the modules that use it |
 //! | `follow` | loads a dump that is still being written |
 
 mod call_tree;
@@ -65,7 +67,7 @@ pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Res
     let Some(pattern) = &options.threads else {
         return Ok(replay_all(path, None, options.blocks.clone(), progress)?);
     };
-    // The first pass is for the names: a thread may get its name long after its first event.
+    // The first pass only finds the names: a thread may get its name long after its first event.
     let whole = replay_all(path, None, KeepBlocks::Nothing, progress)?;
     let selected = threads_named(path, &whole, pattern)?;
     let profile = replay_all(path, Some(selected), options.blocks.clone(), progress)?;
@@ -93,8 +95,8 @@ fn replay_all(
     finish(path, size, &reader, replay, rest)
 }
 
-/// Adds the rest that the sidecar holds, and finishes the replay. `size` is the length of the dump
-/// that the reader has read, in bytes.
+/// Replays the rest of the records, which the sidecar holds, and finishes the replay. `size` is the
+/// length of the dump that the reader has read, in bytes.
 fn finish<R: Read>(
     path: &Path,
     size: u64,

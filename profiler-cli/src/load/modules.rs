@@ -1,5 +1,6 @@
-//! Which module contains an address, at the moment that the replay has reached. In: records of
-//! modules that are mapped and unmapped. Out: the index of a module.
+//! The modules that are mapped at the moment that the replay has reached. In: records of modules
+//! that are mapped and unmapped, and an address. Out: the index of the module that contains the
+//! address.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,13 +18,13 @@ pub(super) struct ModuleMap {
     all: Vec<Module>,
     /// Index of each module by its number in the dump.
     by_id: HashMap<u32, u32>,
-    /// From the first address of a mapping to the address after its last, and the module's index.
+    /// By the first address of each mapping: the address after its last, and the module's index.
     mapped: BTreeMap<u64, (u64, u32)>,
 }
 
 impl ModuleMap {
-    /// A module was mapped: a module that was at its addresses before no longer is. Returns its
-    /// index.
+    /// Adds a module that was mapped, and returns its index. Removes the modules that had any of
+    /// its addresses before.
     pub(super) fn add(&mut self, module: &record::Module<'_>) -> u32 {
         let index = self.all.len() as u32;
         self.all.push(Module {
@@ -46,12 +47,12 @@ impl ModuleMap {
         index
     }
 
-    /// The module with this number was unmapped.
+    /// Removes the mapping of the module with this number, which was unmapped.
     pub(super) fn remove(&mut self, id: u32) {
         let Some(index) = self.by_id.get(&id).copied() else { return };
         let Some(module) = self.all.get(index as usize) else { return };
-        // The recorder may say that the next module at these addresses was mapped before it says
-        // that this one was unmapped.
+        // The recorder may record that the next module was mapped at these addresses before it
+        // records that this module was unmapped.
         if self.mapped.get(&module.start).is_some_and(|(_, mapped)| *mapped == index) {
             self.mapped.remove(&module.start);
         }

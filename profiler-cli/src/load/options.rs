@@ -1,8 +1,9 @@
-//! What a caller asks for when it loads a dump.
+//! The options of loading a dump. Plain values, without behaviour.
 
 use crate::pattern::Pattern;
 
-/// What to load. By default: the events of all threads, and no blocks.
+/// Which threads count, and which blocks are kept. By default all threads count, and no blocks are
+/// kept.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// Stacks and lines count only the events of threads whose name matches; `None` for all
@@ -12,7 +13,7 @@ pub struct LoadOptions {
     pub blocks: KeepBlocks,
 }
 
-/// The moments at which the live blocks are kept. Only blocks of the selected threads are.
+/// The moments at which the live blocks are kept. Only blocks of selected threads are kept.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum KeepBlocks {
     /// At no moment; this costs nothing.

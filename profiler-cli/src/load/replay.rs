@@ -1,8 +1,8 @@
-//! From records to a [`Profile`]: hands each record to the parts that it concerns.
+//! Makes a [`Profile`] of records: hands each record to the parts of the replay that use it.
 //!
-//! In: the records of a dump, in order. Out: a profile. The [live set](super::heap), the
-//! [call tree](super::call_tree) and the [observers](super::observers) do the work. Never holds an
-//! event; believes no number that the file has not paid for with bytes.
+//! In: the records of a dump, in order. Out: a profile. [`heap`](super::heap),
+//! [`call_tree`](super::call_tree) and [`observers`](super::observers) do the work. Never keeps an
+//! event, and never reserves memory because of a mere number in the file.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -57,26 +57,26 @@ impl Replay {
         replay
     }
 
-    /// A frame begins: what records say about the current thread holds to the end of a frame only.
-    /// `dropped_bytes` are the bytes that the reader could not use so far.
+    /// Begins a dump frame. Each frame names its threads anew, so there is no current thread yet.
+    /// `dropped_bytes` is the number of bytes that the reader could not use so far.
     pub(super) fn begin_frame(&mut self, dropped_bytes: u64) {
         self.has_current = false;
         self.tree.set_dropped_bytes(dropped_bytes);
     }
 
-    /// The dump had a sidecar in memory, which is gone.
+    /// Notes that the sidecar of the dump was in memory, and is gone.
     pub(super) fn note_sidecar_gone(&mut self) {
         self.trust.sidecar_gone = true;
     }
 
-    /// The sidecar had this many bytes of frames. `stopped` is the error at which the recording
-    /// stopped.
+    /// Notes that the sidecar had this many bytes of frames. `stopped` is the error at which the
+    /// recording stopped; `None` if no error stopped it.
     pub(super) fn note_recovered(&mut self, bytes: u64, stopped: Option<String>) {
         self.trust.recovered_bytes = bytes;
         self.trust.stopped = stopped;
     }
 
-    /// Takes the next record.
+    /// Replays the next record. Handles the frequent kinds of records itself.
     #[inline]
     pub(super) fn record(&mut self, record: &Record<'_>) {
         match *record {
@@ -103,7 +103,8 @@ impl Replay {
         }
     }
 
-    /// Takes a record that is neither a whole heap event nor one that comes before most of them.
+    /// Replays a record of a rare kind. The frequent kinds are whole heap events, times and changes
+    /// of the current thread.
     fn rare_record(&mut self, record: &Record<'_>) {
         match *record {
             Record::ReallocBegin { old, old_size } => {
@@ -141,7 +142,7 @@ impl Replay {
         }
     }
 
-    /// Hands a record to the observers.
+    /// Hands a record to the observers, which alone use it.
     fn observed_record(&mut self, record: &Record<'_>) {
         match *record {
             Record::ThreadStart { id, .. } | Record::ThreadName { id, .. } | Record::ThreadEnd { id } => {
@@ -166,8 +167,8 @@ impl Replay {
         EventOrigin { us: self.now_us, thread: self.current_thread(), stack }
     }
 
-    /// Returns the owner of a block that gets its size now: the stack and the lines of its thread,
-    /// or nobody if that thread is not selected.
+    /// Returns the owner of a block that gets its size now: the present stack and line context of
+    /// its thread, or [`BlockOwner::UNSELECTED`] if the thread is not selected.
     #[inline]
     fn owner(&mut self, origin: &EventOrigin) -> BlockOwner {
         if !origin.thread.is_selected {
@@ -197,7 +198,7 @@ impl Replay {
         self.has_current = true;
     }
 
-    /// Returns the thread with this number; if it is new, tells the heap and the observers.
+    /// Returns the thread with this number. Adds it to the heap and to the observers if it is new.
     fn thread(&mut self, id: u32) -> ThreadRef {
         let (thread, is_new) = self.threads.find_or_add(id);
         if is_new {
@@ -237,9 +238,11 @@ impl Replay {
     }
 }
 
-/// The number of the thread of records that name none. No thread of a recorder has it.
+/// Stands for the thread of records before any record that names a thread. No thread of a recorder
+/// has this number.
 const NO_THREAD: u32 = 0;
-/// Times stop here, so that they still fit in nanoseconds: more than five hundred years.
+/// The largest time; later times become this one, so that times still fit in nanoseconds. It is
+/// more than five hundred years.
 const MAX_US: u64 = u64::MAX / 1000;
 
 fn owned_process(process: &record::Process<'_>, started_unix_ns: u64) -> Process {

@@ -1,4 +1,5 @@
-//! The threads of a dump, in the order in which they appear, and which of them are selected.
+//! The threads of a dump, in the order in which they appear, and which of them are selected. In:
+//! the number of a thread in the dump. Out: a [`ThreadRef`].
 
 use foldhash::{HashMap, HashSet};
 

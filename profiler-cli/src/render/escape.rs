@@ -22,7 +22,7 @@ impl Display for Html<'_> {
     }
 }
 
-/// A path of names for the contents of an HTML element. A browser may break the line behind each
+/// A path of names for the contents of an HTML element. A browser may break the line after each
 /// `::`.
 pub(super) struct BreakablePath<'a>(pub(super) &'a str);
 
@@ -60,8 +60,8 @@ impl Display for XmlContent<'_> {
     }
 }
 
-/// Text for a field of CSV, in case the file is shown on a terminal. Tabs stay tabs. The CSV writer
-/// quotes.
+/// Text for a field of CSV. Characters that control a terminal are replaced, because the file may
+/// be shown on one. Tabs stay tabs. The CSV writer adds the quotes.
 pub(super) struct CsvText<'a>(pub(super) &'a str);
 
 impl Display for CsvText<'_> {
@@ -76,7 +76,8 @@ impl Serialize for CsvText<'_> {
     }
 }
 
-/// Returns the character, or a replacement for one that XML does not have.
+/// Returns the character, or the replacement character if XML does not have it or if it is not
+/// [`harmless`].
 pub(super) fn xml_character(c: char) -> char {
     if matches!(c, '\u{fffe}' | '\u{ffff}') { char::REPLACEMENT_CHARACTER } else { harmless(c) }
 }
@@ -85,7 +86,7 @@ fn harmless_but_tab(c: char) -> char {
     if c == '\t' { c } else { harmless(c) }
 }
 
-/// Returns what stands for a character that means something in HTML and XML.
+/// Returns the entity for a character that has a meaning in HTML and XML.
 fn entity(c: char) -> Option<&'static str> {
     match c {
         '&' => Some("&amp;"),
@@ -101,7 +102,7 @@ fn entity(c: char) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// Markup, a tab, a control character, an override of the direction, and no character of
+    /// Markup, a tab, a control character, an override of the direction, and a noncharacter of
     /// Unicode.
     const HOSTILE: &str = "<a b=\"c\" d='e'>&\t\u{1b}\u{202e}\u{ffff}";
 

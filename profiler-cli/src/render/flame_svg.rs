@@ -11,16 +11,16 @@ use crate::analyze::flame::Flame;
 use crate::units::{bytes_exactly, plural};
 
 /// Replaces `;` in names while inferno draws, because `;` separates frames in its input. The
-/// character is in a private range, so no name has it.
+/// character is in a private range of Unicode. [`printable`] removes it from names beforehand.
 const SEMICOLON: char = '\u{e000}';
-/// Replaces a space before a number at the end of a name, because inferno takes that number for a
-/// count.
+/// Replaces the space before a number at the end of a name, because inferno would take that number
+/// for a count.
 const SPACE: char = '\u{e001}';
 
 /// Draws the flamegraph.
 ///
 /// # Errors
-/// Those of `out`, and inferno's.
+/// Returns the first error of `out` or of inferno.
 pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
     if flame.total == 0 {
         // inferno draws an error message for a profile without weight. But an empty profile is a
@@ -67,11 +67,11 @@ fn subtitle(flame: &Flame) -> String {
 }
 
 const INCOMPLETE: &str = " · the recording is not complete";
-/// Characters of the command line that are shown at most.
+/// The most characters of the command line that are shown.
 const MAX_COMMAND: usize = 120;
 
-/// Returns a name that inferno takes for one frame. A semicolon would split it, and a number at its
-/// end would be taken for a count.
+/// Returns a name that inferno reads as one frame. Without the replacements, inferno would split
+/// the name at a semicolon, and would take a number at its end for a count.
 fn one_frame_name(name: &str) -> String {
     let mut text: String = name.chars().map(|c| if c == ';' { SEMICOLON } else { printable(c) }).collect();
     if let Some(at) = text.rfind(' ')
@@ -82,13 +82,12 @@ fn one_frame_name(name: &str) -> String {
     text
 }
 
-/// Replaces characters that XML does not have, and the two characters that stand for others while
-/// inferno draws.
+/// Replaces characters that XML does not have, and the characters [`SEMICOLON`] and [`SPACE`].
 fn printable(c: char) -> char {
     if matches!(c, SEMICOLON | SPACE) { char::REPLACEMENT_CHARACTER } else { xml_character(c) }
 }
 
-/// Writes a picture that says that nothing is there.
+/// Writes the picture of a profile without weight: a title, and no frames.
 fn write_empty(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
     let command: String = flame.command.chars().take(MAX_COMMAND).map(printable).collect();
     writeln!(

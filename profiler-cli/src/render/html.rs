@@ -1,29 +1,29 @@
 //! The shell of every HTML page: head, style, script and keys.
 //!
-//! In: a title and what writes the body. Out: one file that asks the network for nothing. The
-//! content security policy lets the embedded style and script through and nothing else. A page
-//! works without its script, except for the filter and the keys. All text goes through
+//! In: a title, and a function that writes the body. Out: one file, which never makes a browser use
+//! the network. The content security policy lets the embedded style and script through and nothing
+//! else. A page works without its script, except for the filter and the keys. All text goes through
 //! [`escape`](super::escape).
 
 use std::io::{self, Write};
 
 use super::escape::Html;
 
-/// What the shell of a page needs to know.
+/// The parts of the shell that differ between pages.
 pub(super) struct Page<'a> {
     /// Title of the window. The shell escapes it.
     pub(super) title: &'a str,
     /// Id of the element with the content: the first link of the page skips the navigation.
     pub(super) content_id: &'static str,
-    /// What that link calls the content, such as `the tables`.
+    /// Name of the content in the text of that link, such as `the tables`.
     pub(super) content_name: &'static str,
 }
 
 impl Page<'_> {
-    /// Writes the page around what `write_body` writes.
+    /// Writes the shell, and between its two halves the body by `write_body`.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Returns the first error of `out`.
     pub(super) fn write(
         &self,
         out: &mut dyn Write,
@@ -50,8 +50,8 @@ const SCRIPT: &str = include_str!("html/script.js");
 /// The dialog that explains the keys.
 const KEYS: &str = include_str!("html/keys.html");
 
-/// Hashes by which the policy knows the style and the script. When a file has changed, a test says
-/// which hash belongs here.
+/// Hashes by which the content security policy recognises the style and the script. After a change
+/// of these files, a test fails and prints the new hash.
 const STYLE_HASH: &str = "sha256-v11GeCZc43IB4YcUVwGjjsNJ+0sheNMl2E/ZoO3ettY=";
 const SCRIPT_HASH: &str = "sha256-H3cExvMZcUeLUoaEa4dz8um/olNtC76wScm8fmIlsGQ=";
 

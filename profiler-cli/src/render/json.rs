@@ -1,5 +1,5 @@
-//! JSON. In: the result of an analysis. Out: indented JSON with a fixed order of fields, and a
-//! newline at the end.
+//! Writes results as JSON. In: the result of an analysis. Out: indented JSON with a fixed order of
+//! fields, and a newline at the end.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use crate::analyze::flame::Flame;
 /// Writes the result of an analysis.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, analysis: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, analysis)?;
     out.write_all(b"\n")
@@ -19,7 +19,7 @@ pub fn write(out: &mut dyn Write, analysis: &impl Serialize) -> io::Result<()> {
 /// Writes the stacks of a flamegraph.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write_flame<'a>(out: &mut dyn Write, flame: &'a Flame) -> io::Result<()> {
     let named = |(frames, value): &'a (Vec<u32>, u64)| {
         let frames = frames.iter().map(|label| flame.labels[*label as usize].as_str()).collect();

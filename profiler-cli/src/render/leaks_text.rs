@@ -9,7 +9,7 @@ use crate::units::{Safe, bytes_exactly, more, plural, time};
 /// Writes the report.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
     if leaks.total_blocks == 0 {
         let what = if leaks.filtered { "Nothing that the filter lets through" } else { "Nothing" };
@@ -71,7 +71,7 @@ fn write_frame(out: &mut dyn Write, frame: &StackFrame) -> io::Result<()> {
     writeln!(out, "       {}  {FAINT}{}{inlined}{FAINT:#}", Safe(&frame.function), Safe(&place))
 }
 
-/// Frames shown at the leaf end of a long stack, where the allocation happens.
+/// Number of frames shown at the leaf end of a long stack, where the allocation happens.
 const INNERMOST: usize = 20;
-/// Frames shown at the root end of a long stack, where the calls come from.
+/// Number of frames shown at the root end of a long stack.
 const OUTERMOST: usize = 4;

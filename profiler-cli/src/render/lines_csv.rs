@@ -1,5 +1,5 @@
-//! Line tables as CSV (RFC 4180): a row for each line of each function, empty where a line has no
-//! figure.
+//! Line tables as CSV (RFC 4180). In: [`Lines`]. Out: one row for each line of each function, with
+//! an empty field for each figure that the line lacks.
 
 use std::io::{self, Write};
 
@@ -8,10 +8,11 @@ use super::escape::CsvText;
 use crate::analyze::column::COLUMNS;
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
 
-/// Writes all tables as one, with a header. Writes nothing at all if there is no line.
+/// Writes all tables as one table with a header. Writes nothing, not even the header, if there is
+/// no line.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines) -> io::Result<()> {
     let mut out = csv::Writer::from_writer(out);
     let rows =

@@ -15,7 +15,7 @@ use crate::units::{bytes, count, more};
 /// Writes the page. `command` is the command line of the recorded program.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<()> {
     let page = Page {
         title: &format!("Memory by line: {command}"),
@@ -193,7 +193,7 @@ fn heat(increment: i64, largest: u64) -> u64 {
 /// content security policy.
 const HEAT_STEPS: u64 = 20;
 
-/// Returns the class of an increment.
+/// Returns the class by which the style colours an increment.
 fn direction(increment: i64) -> &'static str {
     match increment {
         1.. => "growth",

@@ -1,17 +1,17 @@
-//! Line tables byte for byte in the shape that Python's memory_profiler 0.61 prints
-//! (`show_results`), for scripts that read its output. The titles are fixed by that shape. The
-//! figures are those of this project: exact heap bytes, in MiB.
+//! Line tables byte for byte in the format that Python's memory_profiler 0.61 prints
+//! (`show_results`), for scripts that read its output. In: [`Lines`]. Out: text. The format
+//! determines the titles. The figures are those of this project: exact heap bytes, in MiB.
 
 use std::io::{self, Write};
 
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
 use crate::units::Safe;
 
-/// Writes all tables, with `precision` digits behind the point; the default of memory_profiler is
-/// 1.
+/// Writes all tables, with `precision` digits after the decimal point; memory_profiler has 1 by
+/// default.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines, precision: usize) -> io::Result<()> {
     lines.functions.iter().try_for_each(|function| write_function(out, function, precision))
 }
@@ -38,7 +38,7 @@ fn row(line: &str, usage: &str, increment: &str, occurrences: &str, text: &str) 
     format!("{line:>6} {usage:>12} {increment:>12}  {occurrences:>10}   {text}")
 }
 
-/// Prints a size as Python's `'{0:5.1f} MiB'` does for a precision of 1.
+/// Returns a size as Python's `'{0:5.1f} MiB'` prints it, if the precision is 1.
 fn mebibytes(bytes: i64, precision: usize) -> String {
     let number = format!("{:.precision$}", bytes as f64 / f64::from(1 << 20));
     format!("{:>width$} MiB", crate::units::without_negative_zero(&number), width = precision + 4)

@@ -1,4 +1,5 @@
-//! Line tables for people, in the shape of memory_profiler. In: [`Lines`]. Out: text with colours.
+//! Line tables for people, in a layout like that of memory_profiler. In: [`Lines`]. Out: text with
+//! colours.
 
 use std::io::{self, Write};
 
@@ -7,15 +8,15 @@ use crate::analyze::column::{COLUMNS, FigureKind, LineColumn, OptionalColumn, ma
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
 use crate::units::{Safe, SizeUnit, count, more};
 
-/// How the text looks.
+/// The columns, units and precision of the text.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Columns that follow the usual ones, in this order.
+    /// Columns after the usual columns, in this order.
     pub columns: Vec<OptionalColumn>,
-    /// SizeUnit of all sizes. `None`: the largest figure of a usual column chooses the unit of that
-    /// column, and every other figure has the unit that fits it.
+    /// Unit of all sizes. With `None`, each usual column has the unit that fits its largest figure,
+    /// and every other figure has the unit that fits it.
     pub unit: Option<SizeUnit>,
-    /// Digits of sizes behind the point.
+    /// Number of digits of sizes after the decimal point.
     pub precision: usize,
 }
 
@@ -28,7 +29,7 @@ impl Default for Shape {
 /// Writes all tables.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, lines: &Lines, shape: &Shape) -> io::Result<()> {
     if lines.functions.is_empty() && lines.omitted == 0 {
         writeln!(out, "{}", super::no_function(lines))?;
@@ -56,7 +57,7 @@ pub fn write(out: &mut dyn Write, lines: &Lines, shape: &Shape) -> io::Result<()
 /// Writes one table.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -> io::Result<()> {
     if let Some(file) = &function.file {
         writeln!(out, "Filename: {}", Safe(file))?;
@@ -96,30 +97,31 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     write_callers(out, function, shape)
 }
 
-/// The usual columns, then those that were asked for, in the order in which they were.
+/// Returns the usual columns, then the columns that `shape` names, in its order.
 fn columns(shape: &Shape) -> impl Iterator<Item = &'static LineColumn> {
     let usual = COLUMNS.iter().filter(|column| column.is_usual);
     usual.chain(shape.columns.iter().map(|OptionalColumn(column)| *column))
 }
 
-/// A column of one table: its cells, and how wide they are.
+/// A column of one table: its cells and their width.
 struct TextColumn {
     column: &'static LineColumn,
-    /// What stands in each row; empty where a line has no figure.
+    /// Text of the cell in each row; empty if the line has no figure.
     cells: Vec<String>,
     width: usize,
 }
 
 impl TextColumn {
-    /// Prints the cells of a column. `sum` is what stands below the increments.
+    /// Makes the cells of a column. `sum` is the text below the column of increments, which must
+    /// fit too.
     fn of(column: &'static LineColumn, function: &FunctionLines, shape: &Shape, sum: &str) -> TextColumn {
         let figures = || function.lines.iter().map(column.figure);
-        // The usual columns have one unit for all rows, in others each figure has the unit that
-        // fits it.
+        // A usual column has one unit for all its rows. In any other column, each figure has the
+        // unit that fits it.
         let largest = || figures().flatten().map(magnitude).max().unwrap_or(0);
         let unit = shape.unit.or_else(|| column.is_usual.then(|| SizeUnit::fitting(largest())));
         let show = |figure: i128| match column.kind {
-            // As memory_profiler prints occurrences: without separators.
+            // Without separators, as memory_profiler prints occurrences.
             FigureKind::Count if column.is_usual => figure.to_string(),
             kind => kind.show_in_text(figure, unit, shape.precision),
         };
@@ -127,7 +129,7 @@ impl TextColumn {
         let mut text = TextColumn { column, cells, width: 0 };
         let longest = text.cells.iter().map(String::len).max().unwrap_or(0);
         text.width = match column.kind {
-            // memory_profiler has two blanks before its occurrences.
+            // One more, because memory_profiler has two blanks before its occurrences.
             FigureKind::Count if column.is_usual => longest.max(11) + 1,
             _ if text.is_increment() => longest.max(12).max(sum.len()),
             _ => longest.max(12),
@@ -139,7 +141,7 @@ impl TextColumn {
         self.column.is_usual && self.column.kind == FigureKind::ByteChange
     }
 
-    /// Returns a text at the right end of the column, with a blank before the column.
+    /// Returns a text that is right-aligned in the column, with a blank before it.
     fn padded(&self, text: &str) -> String {
         format!(" {text:>width$}", width = self.width)
     }
@@ -178,7 +180,7 @@ fn write_callers(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -
     }
 }
 
-/// Call sites that are shown below a table.
+/// The most call sites that are shown below a table.
 const MOST_CALLERS: usize = 5;
 
 /// Returns the colour of an increment.
@@ -190,7 +192,7 @@ fn style(row: &LineRow) -> anstyle::Style {
     }
 }
 
-/// Prints a size in the unit that was asked for, or in the one that fits.
+/// Returns a size in the unit of `shape`, or in the unit that fits it.
 fn size(shape: &Shape, bytes: i64) -> String {
     fitting(shape, bytes.unsigned_abs()).show_to(bytes, shape.precision)
 }

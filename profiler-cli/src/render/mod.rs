@@ -26,21 +26,23 @@ use crate::analyze::lines::Lines;
 
 /// Style of headings.
 const HEADING: Style = Style::new().bold();
-/// Style of growth, and of what a person should look at.
+/// Style of growth, and of text that needs attention.
 const GROWTH: Style = AnsiColor::Red.on_default();
 /// Style of released memory, and of good results.
 const RELEASE: Style = AnsiColor::Green.on_default();
 /// Style of text that only gives context.
 const FAINT: Style = Style::new().dimmed();
 
-/// Returns the line below the first `shown` of `all` marks; `None` if all are shown.
+/// Returns the line below a list of the first `shown` of `all` marks. It says how many more there
+/// are. `None` if all marks are shown, and `dropped`, the number of marks that the profile lacks,
+/// is 0.
 fn marks_left_out(shown: usize, all: usize, dropped: u64) -> Option<String> {
     let left_out = all.saturating_sub(shown) as u64 + dropped;
     let where_they_are = if dropped > 0 { "; the last ones are not kept" } else { "; --json has all" };
     (left_out > 0).then(|| format!("  … {}{where_they_are}", crate::units::more(left_out, "mark")))
 }
 
-/// Returns the reason why there is no table.
+/// Returns a sentence with the reason why there is no table.
 fn no_function(lines: &Lines) -> &'static str {
     if lines.filtered {
         "No function that the filter lets through has heap events."
@@ -58,8 +60,8 @@ fn source_position(file: Option<&str>, line: Option<u32>) -> String {
     }
 }
 
-/// Returns a source path without the folder of the registry or of the compiler, which says nothing
-/// about the file.
+/// Returns a source path without the leading folders of the registry or of the compiler, which are
+/// the same for many files.
 fn short_source_path(file: &str) -> &str {
     if let Some(at) = file.find("/registry/src/") {
         let rest = &file[at + "/registry/src/".len()..];
@@ -71,7 +73,8 @@ fn short_source_path(file: &str) -> &str {
     file
 }
 
-/// Returns the error of the writer below, so that a closed pipe is still recognised as one.
+/// Returns the I/O error that a CSV error contains, so that a closed pipe is still recognised as
+/// one.
 fn csv_cause(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,

@@ -1,5 +1,5 @@
-//! The parts that all pictures of a timeline share. In: the series that were asked for. Out: panels
-//! of series with one scale, and axes with round numbers.
+//! The parts that all pictures of a timeline share. In: a timeline, and the series to draw. Out:
+//! panels, each of series with one scale, and axes with round numbers.
 
 use clap::ValueEnum;
 
@@ -36,7 +36,7 @@ impl Series {
         }
     }
 
-    /// Returns the value of one sample. The heap is not sampled.
+    /// Returns the value of one sample; 0 for the heap, which is not sampled.
     fn value(self, sample: &SamplePoint) -> u64 {
         match self {
             Series::Heap => 0,
@@ -64,7 +64,8 @@ impl Series {
     fn panel(self) -> usize {
         match self {
             Series::Heap | Series::Rss | Series::Swap => 0,
-            // Virtual memory is so large that beside it every other series would lie on the axis.
+            // The virtual size is so large that every other series in its panel would lie on the
+            // axis.
             Series::Vsz => 1,
             Series::MinorFaults | Series::MajorFaults => 2,
         }
@@ -78,7 +79,7 @@ pub(super) struct Panel {
     pub(super) axis: Axis,
 }
 
-/// Returns the panels that these series need.
+/// Returns the panels for these series. A panel without a series is left out.
 pub(super) fn panels(timeline: &Timeline, series: &[Series]) -> Vec<Panel> {
     let mut wanted = series.to_vec();
     wanted.sort_unstable();
@@ -139,7 +140,7 @@ impl Axis {
     }
 }
 
-/// Returns 1, 2 or 5 times a power of ten, so that three to six steps reach `largest`.
+/// Returns 1, 2 or 5 times a power of ten, such that three to five steps reach `largest`.
 fn round_step(largest: f64) -> f64 {
     let rough = (largest / 4.0).max(1e-9);
     let power = 10f64.powf(rough.log10().floor());
@@ -147,7 +148,8 @@ fn round_step(largest: f64) -> f64 {
     factor.unwrap_or(10.0) * power
 }
 
-/// Returns the label of a number: at most three digits after the point, and no zeros at the end.
+/// Returns the label of a number: at most three digits after the decimal point, without trailing
+/// zeros.
 fn short(value: f64) -> String {
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

@@ -9,7 +9,7 @@ use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 /// Writes the summary.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     match summary.pid {
         // No process has the id 0.
@@ -222,7 +222,7 @@ fn write_threads(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     Ok(())
 }
 
-/// Threads that are shown at most.
+/// The most threads that are shown.
 const MAX_THREADS: usize = 10;
-/// Marks that are shown at most.
+/// The most marks that are shown.
 const MAX_MARKS: usize = 20;

@@ -13,7 +13,7 @@ use crate::analyze::timeline::Timeline;
 /// Writes the whole timeline, with a header.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
     let mut out = csv::Writer::from_writer(out);
     let mut row = |row: TimelineCsvRow<'_>| out.serialize(row).map_err(csv_cause);

@@ -13,11 +13,13 @@ use crate::units::{bytes_exactly, plural, time};
 /// Draws the timeline with these series.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series]) -> io::Result<()> {
     out.write_all(draw(timeline, series).as_bytes())
 }
 
+/// Width of the picture. Like all lengths here it is in user units of SVG, which are pixels unless
+/// the picture is scaled.
 const WIDTH: f64 = 1200.0;
 const LEFT: f64 = 100.0;
 const RIGHT: f64 = 24.0;
@@ -44,7 +46,7 @@ svg { --paper: #0d1117; --ink: #e6edf3; --grid: #30363d; --heap: #58a6ff; --seco
 .end { text-anchor: end; } .middle { text-anchor: middle; }
 ";
 
-/// The horizontal scale: from times to positions.
+/// The horizontal scale, which turns times into positions.
 struct TimeScale {
     duration: f64,
 }
@@ -93,7 +95,7 @@ fn draw(timeline: &Timeline, series: &[Series]) -> String {
     svg
 }
 
-/// Draws a panel. `(top, height)` are those of the plot in it.
+/// Draws a panel. `(top, height)` are the position and the height of the plot inside the panel.
 fn draw_panel(
     svg: &mut String,
     timeline: &Timeline,
@@ -198,7 +200,8 @@ fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, (top, bo
             Xml(&about)
         );
         let name: String = mark.name.chars().take(24).collect();
-        // A name that would cover another one is only in the title of the line.
+        // A name that would cover the name before it is left out. The title of the line still has
+        // it.
         if x >= free {
             let width = 7.0 * name.chars().count() as f64;
             let (at, class) = if x + width > WIDTH { (x - 4.0, "name end") } else { (x + 4.0, "name") };

@@ -20,7 +20,7 @@ pub struct PlotSize {
 /// Draws the timeline with these series.
 ///
 /// # Errors
-/// Those of `out`.
+/// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: PlotSize) -> io::Result<()> {
     writeln!(
         out,
@@ -52,7 +52,7 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: 
     Ok(())
 }
 
-/// Columns of the labels on the left.
+/// Width of the labels on the left, in columns.
 const LABEL: usize = 12;
 /// Characters for the upper end of an area, in eighths of a row.
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -115,7 +115,7 @@ fn label_of_row(axis: &Axis, row: usize, rows: usize) -> &str {
     tick.map_or("", |(_, label)| label)
 }
 
-/// Returns for each column the most bytes that were live at any instant of it.
+/// Returns for each column the most bytes that were live at any instant that it covers.
 fn heap_columns(timeline: &Timeline, columns: usize) -> Vec<Option<u64>> {
     let mut most = vec![None; columns];
     for point in &timeline.heap {
@@ -128,7 +128,8 @@ fn heap_columns(timeline: &Timeline, columns: usize) -> Vec<Option<u64>> {
     most
 }
 
-/// Returns for each column its largest sample, or else the value of the column before it.
+/// Returns for each column the largest sample in it; without a sample, the value of the column
+/// before.
 fn sample_columns(timeline: &Timeline, series: Series, columns: usize) -> Vec<Option<u64>> {
     let mut most = vec![None; columns];
     for (ns, value) in series.values(timeline) {
@@ -171,7 +172,7 @@ fn write_marks(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::
     let mut text = vec![' '; columns];
     for (number, mark) in timeline.marks.iter().enumerate() {
         let column = &mut text[column_of(timeline, mark.ns, columns)];
-        // Of several marks in one column, the first one is shown.
+        // Of several marks in one column, only the first mark is shown.
         if *column == ' ' {
             *column = mark_sign(number);
         }
@@ -196,9 +197,9 @@ fn write_marks(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::
     Ok(())
 }
 
-/// Marks that are listed at most: as many as have a sign of their own.
+/// The most marks that are listed: as many as have a sign of their own.
 const MOST_MARKS: usize = 35;
-/// Functions that are shown at most.
+/// The most functions that are shown.
 const MOST_FUNCTIONS: usize = 12;
 
 /// Returns the sign of a mark: 1 to 9, a to z, and `*` for all later ones.
@@ -255,7 +256,8 @@ mod tests {
     use super::*;
     use crate::analyze::timeline::{HeapPoint, MarkPoint, SamplePoint, SpanPoint};
 
-    /// Returns ten milliseconds: 0, then 8 B, then 4 B live; RSS 2 B; one call in the middle.
+    /// Returns a timeline of ten milliseconds: 0 B live, then 8 B, then 4 B; RSS 2 B; one call in
+    /// the middle.
     fn timeline() -> Timeline {
         let point = |start_ns, end_ns, max| HeapPoint { start_ns, end_ns, min: 0, max, last: max };
         let sample = SamplePoint {

@@ -5,13 +5,12 @@
 use syn::spanned::Spanned;
 use syn::visit::Visit;
 
-/// Where a function stands in its file, from the line of its signature to the line of its closing
-/// brace.
+/// The lines of a function in its file, from its signature to its closing brace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionExtent {
     /// Name of the function, without path.
     pub name: String,
-    /// Line of the first attribute; without any attribute, the first line.
+    /// Line of the first attribute; equal to `start` if there is no attribute.
     first_attribute: u32,
     /// Line of the signature; the first line of a file is 1.
     pub start: u32,
@@ -34,17 +33,17 @@ pub(super) struct LineRange {
 }
 
 impl LineRange {
-    /// Whether all lines of the other range are in this one.
+    /// Whether this range contains all lines of the other range.
     pub(super) fn contains(self, other: LineRange) -> bool {
         self.first <= other.first && other.last <= self.last
     }
 }
 
-/// The functions that a text has, and what may generate more.
+/// The functions in a text, and the items that may generate more functions.
 #[derive(Default)]
 pub(super) struct WrittenFunctions {
     pub(super) functions: Vec<FunctionExtent>,
-    /// Items from which the compiler may generate functions that do not stand in the text.
+    /// Items from which the compiler may generate functions that are not in the text.
     pub(super) generators: Vec<LineRange>,
 }
 
@@ -78,12 +77,13 @@ const PARSER_STACK: usize = 16 << 20;
 /// Bytes of stack that parsing, visiting and dropping take for each link of a chain, with room to
 /// spare.
 const STACK_PER_LINK: usize = 4 << 10;
-/// Bounds the recursion of the parser, so that no text leads it to the end of its stack.
+/// The deepest nesting that is parsed. It bounds the recursion of the parser, so that no text
+/// overflows the parser's stack.
 const MAX_NESTING: usize = 256;
 
 /// Returns the deepest nesting of brackets, and of operators that nest without brackets (`&&&x`,
-/// `!!x`, `a<a<a<…`). Characters in strings and comments count too: that can only refuse more
-/// texts.
+/// `!!x`, `a<a<a<…`). Characters in strings and comments count too. So some harmless texts are
+/// refused, but no harmful text is accepted.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut deepest, mut unclosed) = (0usize, 0, 0usize);
     for byte in text.bytes() {
@@ -166,7 +166,8 @@ impl<'ast> Visit<'ast> for WrittenFunctions {
     }
 }
 
-/// Returns the span in which the head of a function begins: its visibility if that is written.
+/// Returns the span in which the head of a function begins: the visibility if the text has one,
+/// else the signature.
 fn first_span(visibility: &syn::Visibility, signature: &syn::Signature) -> proc_macro2::Span {
     match visibility {
         syn::Visibility::Inherited => signature.span(),

@@ -1,16 +1,16 @@
-//! Where source files may be. In: a path from debug info, and folders that a person named. Out:
-//! paths to try, likeliest first. Nothing here looks whether a path exists.
+//! Finds the paths at which a source file may be. In: a path from debug info, and folders that the
+//! user named. Out: paths to try, likeliest first. Nothing here checks whether a path exists.
 
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-/// Where to search for sources that do not lie where they were compiled. The default searches
-/// nowhere else.
+/// Where to search for sources that are no longer at the path where they were compiled. The default
+/// searches only that path.
 #[derive(Clone, Debug, Default)]
 pub struct SourceSearch {
     /// Folders in which to look for the longest end of a path.
     pub roots: Vec<PathBuf>,
-    /// Beginnings of paths to replace; the first one that fits counts.
+    /// Prefixes of paths to replace; the first map whose prefix fits is used.
     pub maps: Vec<PathMap>,
 }
 
@@ -35,15 +35,16 @@ impl FromStr for PathMap {
 /// A path at which a source file may be.
 pub(crate) struct SourceCandidate {
     pub(crate) path: PathBuf,
-    /// Whether the file there may be another one of the same name.
+    /// Whether the file at that path may be another file of the same name.
     pub(crate) is_guess: bool,
 }
 
 impl SourceSearch {
-    /// Returns where the file that was compiled at `path` may be, likeliest first.
+    /// Returns the paths at which the file that was compiled at `path` may be, likeliest first.
     pub(crate) fn candidates(&self, path: &Path) -> Vec<SourceCandidate> {
         let mapped = self.maps.iter().find_map(|map| Some(map.new.join(path.strip_prefix(&map.old).ok()?)));
-        // A relative path starts at the compiler's working directory, which need not be this one.
+        // A relative path starts at the compiler's working directory, which may differ from that of
+        // this process.
         let is_guess = mapped.is_none() && path.is_relative();
         let mut candidates =
             vec![SourceCandidate { path: mapped.unwrap_or_else(|| path.to_owned()), is_guess }];
@@ -63,9 +64,10 @@ impl SourceSearch {
     }
 }
 
-/// Returns the index of the part at which the shortest end of a path begins that tells its file
-/// from others. Every package has a `src/lib.rs`. So the end must contain the package's own folder
-/// if the package came from a registry or with the compiler, and at least one folder otherwise.
+/// Returns the index of the part at which the shortest usable end of a path begins. A usable end is
+/// long enough to tell the file from other files: every package has a `src/lib.rs`. So the end must
+/// contain the package's own folder if the package came from a registry or with the compiler, and
+/// at least one folder otherwise.
 fn shortest_end(parts: &[&str]) -> usize {
     let behind = |folders: &[&str], more: usize| {
         let at = parts.windows(folders.len()).position(|window| window == folders)?;

@@ -32,6 +32,7 @@ fn dependencies_run_one_way() {
             "alloc-oracle",
             "alloc-tracker",
             "alloc-tracker-macros",
+            "alloc-tracker-models",
             "benchmarks",
             "examples",
             "profiler-cli",
@@ -63,14 +64,29 @@ const RECORDER_ROOMS: &[(&str, &[&str])] = &[
     ("modules", &["base"]),
     ("thread", &["base"]),
     ("output", &["base"]),
-    ("capture", &["base", "tree", "modules"]),
+    ("capture", &["base", "tree", "modules", "thread"]),
     ("recorder", &["base", "tree", "modules", "thread", "output", "capture"]),
-    ("hook", &["base", "thread", "capture", "recorder"]),
-    ("api", &["base", "thread", "capture", "recorder", "hook"]),
+    ("hook", &["base", "capture", "recorder"]),
+    ("api", &["base", "capture", "recorder", "hook"]),
 ];
 
 /// The same for `profiler-cli/src`.
-const READER_ROOMS: &[(&str, &[&str])] = &[];
+const READER_ROOMS: &[(&str, &[&str])] = &[
+    ("units", &[]),
+    ("io_error", &[]),
+    ("pattern", &[]),
+    ("profile", &[]),
+    ("source", &[]),
+    ("dumps", &["io_error"]),
+    ("load", &["profile", "pattern", "dumps"]),
+    ("names", &["profile"]),
+    ("analyze", &["units", "pattern", "profile", "source", "names"]),
+    ("render", &["units", "analyze"]),
+    (
+        "command",
+        &["units", "io_error", "pattern", "profile", "source", "dumps", "load", "names", "analyze", "render"],
+    ),
+];
 
 #[test]
 fn imports_between_rooms_run_one_way() {

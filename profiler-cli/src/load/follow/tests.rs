@@ -199,7 +199,7 @@ fn a_frame_that_was_cut_short_and_truncated_away_is_read_when_it_is_written_agai
     fs::write(&path, [&whole[..], &second[..second.len() / 2]].concat()).unwrap();
     let mut followed = FollowedDump::open(&path, KeepBlocks::AtEnd).unwrap();
     assert_eq!(followed.read_on().unwrap(), 1);
-    // The disk was full: the recorder has taken the first half back.
+    // The disk was full, so the recorder has truncated the first half away.
     OpenOptions::new().write(true).open(&path).unwrap().set_len(whole.len() as u64).unwrap();
     assert_eq!(followed.read_on().unwrap(), 0);
     append(&path, &second);
@@ -269,7 +269,7 @@ fn a_dump_that_shrank_or_was_replaced_is_an_error_of_one_line() {
     fs::write(&path, &dump[..dump.len() - 1]).unwrap();
     assert!(error_of(followed).contains("became shorter"));
 
-    // A recorder that uses the same file again, and has already written as much.
+    // Another recorder reuses the file, and has already written as many bytes.
     let followed = follow();
     fs::write(&path, [&header([8; 16]), &dump[64..]].concat()).unwrap();
     assert!(error_of(followed).contains("another recording has replaced it"));

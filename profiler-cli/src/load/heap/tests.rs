@@ -16,7 +16,7 @@ fn at(us: u64) -> EventOrigin {
     EventOrigin { us, thread: THREAD, stack: STACK }
 }
 
-/// Address, size and birth of every live block, by address.
+/// Returns address, size and birth of every live block, by address.
 fn live(heap: &Heap) -> Vec<(u64, u64, u64)> {
     let mut live: Vec<_> = heap.blocks().map(|(at, block)| (at, block.size, block.born_us)).collect();
     live.sort_unstable();

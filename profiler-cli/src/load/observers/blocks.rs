@@ -1,7 +1,9 @@
-//! The live blocks themselves, at the end and at marks, for those who asked for them when loading.
+//! The live blocks themselves, at the end and at marks, if the caller of the loader asked for them.
+//! In: marks, and the live set. Out: copies of the live blocks.
 //!
-//! Does nothing for events: the live set has the blocks anyway, and they are copied at the moments
-//! that were asked for. Memory follows live blocks; for all marks together there is a bound.
+//! Does nothing for events: the live set has the blocks anyway, and this observer copies them at
+//! the moments that the caller asked for. Its memory grows with the number of live blocks. For all
+//! marks together there is a bound.
 
 use alloc_dump::record::Record;
 use foldhash::HashMap;
@@ -19,7 +21,7 @@ pub(in crate::load) struct BlocksObserver {
     /// Names of the marks at which blocks are kept, by their number in the dump.
     names: HashMap<u32, String>,
     at_marks: Vec<MarkedBlocks>,
-    /// Blocks in `at_marks`.
+    /// Number of all blocks in `at_marks`.
     count: usize,
     marks_dropped: u64,
 }
@@ -31,8 +33,8 @@ impl BlocksObserver {
 
     #[cold]
     fn keep_at_mark(&mut self, name: String, moment: &Moment<'_>) {
-        // Blocks of threads that are not selected count here too: the bound is on the copies at
-        // most.
+        // This number includes the blocks of unselected threads, which are not copied. So the
+        // copies may stay below the bound, but never exceed it.
         let count = usize::try_from(moment.heap.live_blocks()).unwrap_or(usize::MAX);
         if self.at_marks.len() == MAX_MARKS || self.count.saturating_add(count) > MAX_MARK_BLOCKS {
             self.marks_dropped += 1;
@@ -94,7 +96,7 @@ fn blocks_of(heap: &Heap) -> Vec<HeapBlock> {
     blocks
 }
 
-/// No more blocks are kept for all marks together: half a gigabyte.
+/// The most blocks that are kept for all marks together: half a gigabyte.
 const MAX_MARK_BLOCKS: usize = 1 << 24;
 
 #[cfg(test)]

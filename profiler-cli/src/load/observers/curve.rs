@@ -1,8 +1,8 @@
-//! The exact live heap over time, in bounded memory.
+//! The exact live heap over time, in bounded memory. In: heap events. Out: a [`HeapCurve`].
 //!
-//! The live heap goes into intervals of equal length. When there would be too many, each two
-//! neighbours become one interval of twice the length. So the lowest and the highest value of each
-//! interval are exact, however long the program ran.
+//! Time is cut into intervals of equal length, and each interval keeps its lowest and its highest
+//! value. When there would be too many intervals, each pair of neighbours becomes one interval of
+//! twice the length. So both values stay exact, however long the program ran.
 
 use super::{Observer, ReplayEnd};
 use crate::load::heap::{Heap, HeapEvent};
@@ -12,7 +12,7 @@ use crate::profile::{HeapCurve, HeapInterval, Profile};
 #[derive(Clone, Debug)]
 pub(in crate::load) struct CurveObserver {
     width_us: u64,
-    /// First microsecond after the interval that is under way.
+    /// First microsecond after the current interval.
     end_us: u64,
     current: HeapInterval,
     done: Vec<HeapInterval>,
@@ -36,7 +36,7 @@ impl Observer for CurveObserver {
 }
 
 impl CurveObserver {
-    /// This many bytes are live from now on.
+    /// Notes that this many bytes are live from now on.
     #[inline]
     fn note(&mut self, us: u64, live: u64) {
         if us >= self.end_us {
@@ -63,7 +63,7 @@ impl CurveObserver {
         let at = us / self.width_us;
         while (self.done.len() as u64) < at {
             self.done.push(self.current);
-            // Until the next event the live heap stays what it is.
+            // The live heap stays the same until the next event.
             let live = self.current.last;
             self.current = HeapInterval { min: live, max: live, last: live };
         }
@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_long_run_has_wider_intervals_and_the_same_extremes() {
-        // A million microseconds with one value each; a tall and a deep one among them.
+        // A million microseconds with one value each, among them one very large and one very small
+        // value.
         let live = |us: u64| match us {
             333_333 => 1_000_000,
             777_777 => 1,
@@ -115,8 +116,8 @@ mod tests {
         let mut curve = CurveObserver::default();
         (0..1_000_000).for_each(|us| curve.note(us, live(us)));
         let curve = curve.curve_until(999_999);
-        // 2^20 is the first power of two behind the end: 4096 intervals of 256, as far as they were
-        // needed.
+        // 2^20 is the first power of two beyond the end. That makes 4096 intervals of 256
+        // microseconds, of which the curve has those up to its end.
         assert_eq!((curve.width_us, curve.intervals.len()), (256, 999_999 / 256 + 1));
         for (at, interval) in curve.intervals.iter().enumerate() {
             let first = at as u64 * 256;

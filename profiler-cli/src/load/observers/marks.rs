@@ -1,4 +1,5 @@
-//! The moments that the program gave a name, and the live bytes at each.
+//! The marks of the program. In: records of marks and their names. Out: each mark with its thread,
+//! its time and the live bytes. Their number is bounded.
 
 use alloc_dump::record::Record;
 use foldhash::HashMap;
@@ -13,9 +14,9 @@ pub(in crate::load) struct MarksObserver {
     marks: Vec<Mark>,
     /// Bytes of the names of `marks`.
     name_bytes: usize,
-    /// Marks that came after `marks` was full.
+    /// Number of marks that came after `marks` was full.
     dropped: u64,
-    /// Marks whose name the dump does not have.
+    /// Number of marks whose name the dump does not have.
     contradictions: u64,
 }
 
@@ -53,6 +54,6 @@ impl MarksObserver {
     }
 }
 
-/// A dump may say anything, so there is a bound on what is kept.
+/// The most marks that are kept. A damaged or forged dump may have any number of them.
 pub(in crate::load) const MAX_MARKS: usize = 1 << 16;
 const MAX_NAME_BYTES: usize = 64 << 20;

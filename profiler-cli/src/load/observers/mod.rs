@@ -1,8 +1,8 @@
-//! Observers: each sees the heap events and the live set, and computes one analysis.
+//! Observers: each observer sees the heap events and the live set, and computes one analysis.
 //!
 //! In: a [`HeapEvent`] for each completed event, and the records that are no heap events. Out: a
-//! part of the [`Profile`]. The memory of an observer follows live blocks, distinct stacks, threads
-//! or a fixed bound, never events.
+//! part of the [`Profile`]. The memory of an observer grows with the number of live blocks,
+//! distinct stacks or threads, or has a fixed bound. It never grows with the number of events.
 //!
 //! A new analysis is a new file here, an implementation of [`Observer`], and a line in the list of
 //! [`Observers`]. The calls are static: the compiler inlines those of all observers into the
@@ -30,9 +30,9 @@ use crate::profile::Profile;
 pub(super) struct Moment<'a> {
     /// Microseconds since time zero.
     pub(super) us: u64,
-    /// The thread whose record it is.
+    /// Number, in the dump, of the thread that the record belongs to.
     pub(super) thread_id: u32,
-    /// Whether stacks and lines count what this thread does.
+    /// Whether stacks and lines count the events of this thread.
     pub(super) is_selected: bool,
     /// The live set.
     pub(super) heap: &'a Heap,
@@ -47,29 +47,31 @@ pub(super) struct ReplayEnd<'a> {
     pub(super) heap: &'a Heap,
 }
 
-/// One analysis. A method that is not implemented ignores what it is given.
+/// One analysis. A method that an observer does not implement does nothing.
 pub(super) trait Observer {
-    /// A thread has its first record.
+    /// Called at the first record of a thread.
     fn thread_begins(&mut self, _thread: ThreadRef, _us: u64) {}
 
-    /// From now on there may be events at all stacks whose id is below `nodes`.
+    /// Called when the call tree has grown to `nodes` nodes: from now on there may be events at all
+    /// stacks whose id is below that number.
     fn tree_grows(&mut self, _nodes: usize) {}
 
-    /// A block is live no more, because the event that follows puts another block at its address:
-    /// its own dealloc was lost.
+    /// Called for a live block whose dealloc was lost: the next event puts another block at its
+    /// address, so it is no longer live.
     fn block_lost(&mut self, _block: &LiveBlock) {}
 
-    /// A heap event is complete. `heap` is the live set after it.
+    /// Called for each completed heap event. `heap` is the live set after the event.
     fn event(&mut self, _event: &HeapEvent, _heap: &Heap) {}
 
-    /// A record that is no heap event, and not one of the call tree.
+    /// Called for each record that the replay does not use itself: threads, samples, marks,
+    /// annotated functions and their probes. Never called for heap events, nodes and modules.
     fn record(&mut self, _record: &Record<'_>, _moment: &Moment<'_>) {}
 
-    /// The records have ended: writes the result into the profile.
+    /// Writes the result into the profile, after the last record.
     ///
     /// The profile has its nodes, its modules, its duration, and the totals that the heap counts.
-    /// The results of the observers that come before this one in the list of [`Observers`] are
-    /// there too.
+    /// It also has the results of the observers that stand before this one in the list of
+    /// [`Observers`].
     fn finish(self, end: &ReplayEnd<'_>, profile: &mut Profile);
 }
 
@@ -96,8 +98,9 @@ macro_rules! observers {
                 $(self.$name.block_lost(block);)*
             }
 
-            // PERF: inlined wherever an event is made, so that the compiler knows its kind, and
-            // which of its blocks there are, and leaves out what an observer does for other events.
+            // PERF: inlined at every place that makes an event. There the compiler knows the kind
+            // of the event and which of its blocks exist, so it removes the code of the observers
+            // for other events.
             #[inline(always)]
             fn event(&mut self, event: &HeapEvent, heap: &Heap) {
                 $(self.$name.event(event, heap);)*
@@ -118,10 +121,10 @@ observers! {
     lines: lines::LinesObserver,
     sizes: sizes::SizesObserver,
     threads: threads::ThreadsObserver,
-    // After `threads`: adds up its rows.
+    // After `threads`, because it adds up the rows of that observer.
     totals: totals::TotalsObserver,
     stacks: stacks::StacksObserver,
-    // After `stacks`: adds to its rows.
+    // After `stacks`, because it adds figures to the rows of that observer.
     peak: peak::PeakObserver,
     curve: curve::CurveObserver,
     samples: samples::SamplesObserver,
@@ -129,7 +132,8 @@ observers! {
     blocks: blocks::BlocksObserver,
 }
 
-/// Adds to a sum. The sums of a dump that lies stay at the maximum instead of starting anew.
+/// Adds to a sum, which stays at the maximum on overflow. Only a dump with false sizes gets that
+/// far.
 #[inline]
 fn add_to(sum: &mut u64, more: u64) {
     *sum = sum.saturating_add(more);

@@ -1,9 +1,10 @@
-//! What each stack held at the global peak, in one pass, and what it holds at the end.
+//! The bytes and blocks that each stack held at the global peak, and those that it holds at the
+//! end. In: heap events. Out: figures by stack, in one pass.
 //!
 //! Copying the live bytes of every stack at each new peak would cost stacks times peaks. Instead
-//! every stack notes what it held at the last peak that it has seen pass, and does so late: when a
-//! block comes to a stack or leaves it, and there was a peak since the last such change, then the
-//! stack holds right now what it held at that peak.
+//! each stack copies its own figures, and as late as possible: just before its next change. If
+//! there was a peak since its last change, the stack still holds the blocks that it held at that
+//! peak.
 //!
 //! ```text
 //! event                process  peak number   stack A: holds, at peak (noted at)   stack B
@@ -13,7 +14,8 @@
 //! end                                                   0     10                     20    20
 //! ```
 //!
-//! At the end B has not changed since peak 2, so it held at that peak the 20 that it holds.
+//! B has not changed since peak 2. So the 20 bytes that B holds at the end are also what it held at
+//! that peak.
 
 use super::{Observer, ReplayEnd};
 use crate::load::heap::{Heap, HeapEvent, LiveBlock};
@@ -59,7 +61,8 @@ impl Observer for PeakObserver {
             stats.live_last_us = stats.live_last_us.max(block.born_us);
         }
         if end.heap.contradictions() > 0 {
-            // A dump that contradicts itself may leave a stack with bytes and without a block.
+            // A dump that contradicts itself may leave a stack with a count of blocks and without
+            // any block.
             for stats in profile.stacks.iter_mut().filter(|stats| stats.live_first_us == u64::MAX) {
                 stats.live_first_us = 0;
             }
@@ -67,29 +70,31 @@ impl Observer for PeakObserver {
     }
 }
 
-/// What each of many owners of blocks holds, and held at the peak of the process. An owner is known
-/// by its index; one for which there is no room is ignored.
+/// The blocks that each of many owners holds, and held at the peak of the process. An owner is a
+/// stack or a line context, and is known by its index. Changes of an owner beyond the last row are
+/// ignored, such as those of [`UNSELECTED`](crate::load::heap::UNSELECTED).
 ///
-/// Sums wrap, so that even in a dump that lies every byte that was added can be taken away again.
+/// Sums wrap on overflow, so that even with false sizes every byte that was added can be subtracted
+/// again.
 #[derive(Clone, Debug, Default)]
 pub(in crate::load) struct PeakShares {
     held: Vec<HeldShare>,
-    /// Counts the peaks; 0 before the first.
+    /// Number of peaks so far.
     peak_number: u64,
 }
 
-/// What one owner holds.
+/// The blocks that one owner holds.
 #[derive(Clone, Copy, Debug, Default)]
 struct HeldShare {
     bytes: u64,
     blocks: u64,
-    /// What it held at the peak with the number `noted_at`.
+    /// Bytes that the owner held at the peak with the number `noted_at`.
     peak_bytes: u64,
     peak_blocks: u64,
     noted_at: u64,
 }
 
-/// What one owner held at the peak, and holds at the end.
+/// The blocks that one owner held at the peak, and those that it holds at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::load) struct FinalShare {
     pub(in crate::load) peak_bytes: u64,
@@ -99,13 +104,13 @@ pub(in crate::load) struct FinalShare {
 }
 
 impl PeakShares {
-    /// Makes room for this many owners.
+    /// Changes the number of owners.
     #[inline]
     pub(in crate::load) fn resize(&mut self, owners: usize) {
         self.held.resize(owners, HeldShare::default());
     }
 
-    /// An owner gets a block.
+    /// Adds a block to an owner.
     #[inline]
     pub(in crate::load) fn add(&mut self, owner: usize, bytes: u64) {
         if let Some(held) = self.owner_before_change(owner) {
@@ -114,7 +119,7 @@ impl PeakShares {
         }
     }
 
-    /// An owner loses a block.
+    /// Removes a block from an owner.
     #[inline]
     pub(in crate::load) fn remove(&mut self, owner: usize, bytes: u64) {
         if let Some(held) = self.owner_before_change(owner) {
@@ -123,7 +128,8 @@ impl PeakShares {
         }
     }
 
-    /// The process has a new peak: what every owner holds now is what it held at the peak.
+    /// Notes a new peak of the process: the blocks that every owner holds now are those of the
+    /// peak.
     #[inline]
     pub(in crate::load) fn pass_peak(&mut self) {
         self.peak_number += 1;
@@ -152,7 +158,7 @@ impl PeakShares {
 }
 
 impl HeldShare {
-    /// If there was a peak since the last change, what is held now is what was held at that peak.
+    /// Copies the present figures to those of the peak, if there was a peak since the last change.
     #[inline]
     fn note(&mut self, peak_number: u64) {
         if self.noted_at != peak_number {

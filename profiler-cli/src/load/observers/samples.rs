@@ -1,5 +1,5 @@
-//! Samples of the process over time, in bounded memory. When there would be too many, each two
-//! neighbours become one.
+//! Samples of the process over time, in bounded memory. In: records of samples. Out: the samples;
+//! when there would be too many, each pair of neighbours becomes one entry.
 
 use alloc_dump::record::{Record, Sample};
 
@@ -9,13 +9,13 @@ use crate::profile::Profile;
 /// The samples so far.
 #[derive(Clone, Debug, Default)]
 pub(in crate::load) struct SamplesObserver {
-    /// Microseconds since time zero, and what the kernel said then.
+    /// Microseconds since time zero, and the kernel's figures at that time.
     kept: Vec<(u64, Sample)>,
-    /// How many samples one entry of `kept` stands for; 0 and 1 mean the same.
+    /// Number of samples that one entry of `kept` stands for; the initial 0 means 1.
     stride: u64,
-    /// How many samples the last entry stands for so far.
+    /// Number of samples that the last entry stands for so far.
     in_last: u64,
-    /// Samples in the dump.
+    /// Number of samples in the dump.
     count: u64,
 }
 

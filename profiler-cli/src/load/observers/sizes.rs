@@ -1,4 +1,5 @@
-//! How many allocations asked for how many bytes, by powers of two. Reallocs are not counted.
+//! The number of allocations by size, in classes of powers of two. In: heap events. Out: one count
+//! for each class. Reallocations are not counted.
 
 use super::{Observer, ReplayEnd};
 use crate::load::heap::{EventKind, Heap, HeapEvent};

@@ -1,12 +1,12 @@
-//! The longest calls of annotated functions, in bounded memory. [`lines`](super::lines) knows when
-//! they begin and end, and puts them here.
+//! The longest calls of annotated functions, in bounded memory. In: calls that have ended, which
+//! [`lines`](super::lines) adds. Out: the longest of them, in the order in which they began.
 
 use std::cmp::Reverse;
 
 use crate::profile::ActivationSpan;
 
-/// The calls so far. When there would be too many, the shorter half is dropped, and from then on
-/// every call that is shorter than the shortest of the others.
+/// The longest calls so far. When there are too many, the shorter half is dropped. From then on, a
+/// call that is shorter than all calls of the longer half is dropped at once.
 #[derive(Clone, Debug, Default)]
 pub(in crate::load) struct LongestSpans {
     kept: Vec<ActivationSpan>,
@@ -16,7 +16,7 @@ pub(in crate::load) struct LongestSpans {
 }
 
 impl LongestSpans {
-    /// A call is over.
+    /// Adds a call that has ended.
     pub(in crate::load) fn add(&mut self, span: ActivationSpan) {
         if length(&span) < self.shortest_us {
             self.dropped += 1;
@@ -31,7 +31,7 @@ impl LongestSpans {
         }
     }
 
-    /// Returns the calls in the order in which they began, and how many others there were.
+    /// Returns the calls in the order in which they began, and the number of dropped calls.
     pub(in crate::load) fn finish(mut self) -> (Vec<ActivationSpan>, u64) {
         self.kept
             .sort_unstable_by_key(|span| (span.start_us, Reverse(span.end_us), span.thread, span.function));

@@ -1,5 +1,5 @@
-//! What happened at each stack: events, bytes, temporary blocks. Counts the events of selected
-//! threads; the events of other threads only add to the totals of the process.
+//! Events, bytes and temporary blocks of each stack. In: heap events. Out: [`StackStats`], for the
+//! events of selected threads. The events of other threads only count in the totals of the process.
 
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
@@ -13,7 +13,7 @@ use crate::profile::{Profile, StackStats};
 pub(in crate::load) struct StacksObserver {
     /// At the index of the [`StackId`].
     counts: Vec<StackCounts>,
-    /// Events of threads that are not selected.
+    /// Number of events of unselected threads, by stack.
     unselected: HashMap<StackId, u64>,
 }
 
@@ -71,7 +71,8 @@ impl Observer for StacksObserver {
 
     fn finish(self, _end: &ReplayEnd<'_>, profile: &mut Profile) {
         profile.stacks = self.counts.iter().map(StackCounts::stats).collect();
-        // These two are figures of the process, whichever threads are selected.
+        // The number of stacks and that of truncated stacks are figures of the process, whichever
+        // threads are selected.
         let unselected = |at: usize| self.unselected.get(&StackId(at as u32)).copied().unwrap_or(0);
         for (at, stats) in profile.stacks.iter().enumerate() {
             let events = stats.events() + unselected(at);

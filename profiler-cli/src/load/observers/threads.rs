@@ -1,5 +1,5 @@
-//! Events and bytes of each thread, its name, and when it ran. Threads that are not selected count
-//! too.
+//! Events and bytes of each thread, its name, and when it ran. In: heap events and records of
+//! threads. Out: a [`RecordedThread`] for each thread, selected or not.
 
 use alloc_dump::record::Record;
 use foldhash::HashMap;

@@ -1,13 +1,15 @@
 //! Totals of the process, whichever threads are selected: events by kind, bytes, temporary blocks.
+//! In: heap events, and the figures of the threads. Out: a part of
+//! [`HeapTotals`](crate::profile::HeapTotals).
 //!
-//! PERF: the events of each thread are counted anyway, so only their sums are made here, at the
-//! end.
+//! PERF: the observer of threads counts the events of each thread anyway. So this observer only
+//! adds these counts up, at the end.
 
 use super::{Observer, ReplayEnd, add_to};
 use crate::load::heap::{Heap, HeapEvent};
 use crate::profile::Profile;
 
-/// Counts what no other observer counts for the whole process.
+/// Counts temporary blocks of the whole process, which no other observer counts.
 #[derive(Clone, Debug, Default)]
 pub(in crate::load) struct TotalsObserver {
     temporary: u64,

@@ -161,8 +161,8 @@ fn a_block_at_an_address_whose_free_was_lost_is_not_temporary() {
     assert_eq!((stats(&first, LEAF).live_bytes, stats(&first, MAIN).freed), (0, 50));
 }
 
-/// Thread 2 frees the block of thread 1 and gets its address again. For thread 1, the block at that
-/// address is another one than it has allocated.
+/// Thread 2 frees the block of thread 1 and gets its address again. So the block that thread 1 then
+/// frees is not the block that it has allocated.
 #[test]
 fn a_block_of_another_thread_at_the_same_address_is_not_temporary() {
     let profile = replay(
@@ -206,8 +206,8 @@ fn a_node_belongs_to_the_module_that_came_next_at_its_address() {
         node(6, 150),
         module(1, 100, 200),
         node(7, 160),
-        // Another module takes its addresses. The dump may say so before it says that the first is
-        // gone.
+        // Another module gets the addresses of the first. The dump may record that before it
+        // records that the first was unmapped.
         module(2, 100, 200),
         Record::ModuleEnd { id: 1 },
         node(8, 160),
@@ -249,8 +249,8 @@ fn contradictions_are_counted_and_survived() {
         ],
     );
     assert_eq!(profile.totals.live_bytes, 20 + 5 + 1);
-    // The block under the reused address, the unknown free, two impossible nodes, the realloc of
-    // nothing.
+    // The five contradictions: the block at the reused address, the unknown free, two impossible
+    // nodes, and a realloc without a begin.
     assert_eq!(profile.trust.inconsistent_events, 5);
     assert_eq!(profile.nodes.len(), 6, "an id whose nodes are not in the file makes no room");
     assert_eq!(stats(&profile, StackId::NONE).live_bytes, 5);

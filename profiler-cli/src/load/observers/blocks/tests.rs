@@ -63,7 +63,7 @@ fn a_block_in_the_middle_of_a_realloc_is_live_at_its_old_address() {
         Record::Thread { id: 1 },
         alloc(0x10, 10, LEAF),
         Record::ReallocBegin { old: 0x10, old_size: None },
-        // The recording has not seen this one.
+        // The dump has no allocation of this block.
         Record::ReallocBegin { old: 0x50, old_size: Some(7) },
     ];
     let kept = replay(KeepBlocks::AtEnd, None, &records).blocks.unwrap();

@@ -1,5 +1,5 @@
-//! Which activations of annotated functions run on which thread, and at which line each of them is.
-//! In: the records of lines, and what each heap event changed. Out: figures for the lines, and the
+//! The running activations of annotated functions, by thread, each with its present line. In: the
+//! records of probes, and the change that each heap event made. Out: figures for the lines, and the
 //! times at which the functions ran.
 
 use alloc_dump::record::{Function, LINE_AGAIN};
@@ -16,38 +16,38 @@ use crate::profile::{ActivationSpan, Annotated};
 pub(super) struct Activations {
     table: LineTable,
     threads: HashMap<u32, ThreadActivations>,
-    /// Activations that are not over and run on no thread: futures between two polls.
+    /// Activations that have not ended and run on no thread: futures between two polls.
     suspended: HashMap<u64, RunningActivation>,
     spans: LongestSpans,
-    /// Which blocks belong to which lines.
+    /// The line contexts, which know the lines that each block belongs to.
     pub(super) contexts: LineContexts,
     /// A buffer for the lines of a context.
     lines_now: Vec<u32>,
 }
 
-/// What one thread runs.
+/// The activations that run on one thread.
 #[derive(Clone, Debug, Default)]
 struct ThreadActivations {
     /// Outermost first.
     stack: Vec<RunningActivation>,
     /// Index in `stack` of the innermost activation of each function.
     innermost: Vec<usize>,
-    /// The context of what the thread allocates now; `None` if nobody has asked since it reached
-    /// its line.
+    /// The line context of the thread now; `None` if no event has needed it since the last probe.
     context: Option<ContextId>,
-    /// What the next [`UsageReading`] of this thread concerns.
+    /// The lines and activations that the next [`UsageReading`] of this thread belongs to.
     pending: Vec<PendingReading>,
     /// Whether the thread is selected.
     is_selected: bool,
 }
 
-/// An activation has left a line, and a reading may follow that tells what the line has cost.
+/// A change of lines that waits for the reading that may follow the probe. The reading ends the
+/// measurement of the line that was left, and begins that of the next line.
 #[derive(Clone, Copy, Debug)]
 struct PendingReading {
     line: Option<usize>,
-    /// The reading at which the stay at that line began.
+    /// The reading at which the measurement of `line` began.
     before: Option<UsageReading>,
-    /// Index in the thread's stack of the activation whose next stay begins with the reading.
+    /// Index in the thread's stack of the activation whose next line begins with the reading.
     next: Option<usize>,
 }
 
@@ -55,19 +55,19 @@ struct PendingReading {
 struct RunningActivation {
     number: u64,
     function: usize,
-    /// The line that it is at; `None` if it has reached none and no event has happened in it.
+    /// The present line; `None` if the activation has reached no line yet and has had no event.
     line: Option<usize>,
     /// Index in the thread's stack of the next outer activation of the same function.
     outer: Option<usize>,
-    /// When it began to run on this thread.
+    /// When the activation began to run on this thread.
     entered_us: u64,
-    /// Since when its time counts for its present line.
+    /// The moment from which time is still to be added to the present line.
     since_us: u64,
-    /// The reading at which its stay at its present line began.
+    /// The reading at which the measurement of the present line began.
     used: Option<UsageReading>,
 }
 
-/// The moment of a line record.
+/// The moment of a probe's record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProbeMoment {
     /// The thread whose record it is.
@@ -76,12 +76,12 @@ pub(super) struct ProbeMoment {
     pub(super) us: u64,
     /// Live bytes of the process.
     pub(super) live: u64,
-    /// Whether the thread is selected. Other threads are followed as well, without figures, because
-    /// a future may go on from one of them to a thread that is selected.
+    /// Whether the thread is selected. Probes of other threads are replayed too, without figures,
+    /// because a future may continue on a selected thread later.
     pub(super) counts: bool,
 }
 
-/// What an event has changed.
+/// The change that a heap event made.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HeapChange {
     /// Bytes allocated.
@@ -93,18 +93,19 @@ pub(super) struct HeapChange {
 }
 
 impl Activations {
-    /// Whether no function is annotated: then events need not be counted here.
+    /// Whether no function is annotated, so that events need not be counted here.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 
-    /// A function is defined; false if there are too many.
+    /// Defines a function. Returns false if there are too many.
     pub(super) fn define(&mut self, function: &Function<'_>) -> bool {
         self.table.define(function)
     }
 
-    /// An activation begins, or goes on; false if the function is not known or there are too many.
+    /// Begins an activation, or continues a suspended one, on this thread. Returns false if the
+    /// function is not known or if too many activations run.
     pub(super) fn enter(&mut self, now: ProbeMoment, function: u32, number: u64) -> bool {
         let Some(function) = self.table.function(function) else { return false };
         let thread = self.threads.entry(now.thread_id).or_default();
@@ -137,7 +138,7 @@ impl Activations {
         thread.pending.clear();
         thread.pending.push(PendingReading { line: None, before: None, next: Some(at) });
         if let Some(outer) = outer {
-            // The time of the outer activation goes on when this one is over.
+            // While the inner activation runs, no time counts for the outer one.
             let outer = &mut thread.stack[outer];
             spend_time(&mut self.table, outer, now);
             thread.pending.push(PendingReading { line: outer.line, before: outer.used, next: None });
@@ -145,7 +146,8 @@ impl Activations {
         true
     }
 
-    /// An activation reaches a line; false if it does not run on this thread.
+    /// Moves an activation to a line. Returns false if it does not run on this thread, or if there
+    /// are too many lines.
     pub(super) fn reach(&mut self, now: ProbeMoment, number: u64, line: u32) -> bool {
         let Some(thread) = self.threads.get_mut(&now.thread_id) else { return false };
         let Some(at) = thread.stack.iter().rposition(|activation| activation.number == number) else {
@@ -169,8 +171,8 @@ impl Activations {
         true
     }
 
-    /// An activation, and all activations within it, stop to run on this thread; false if it did
-    /// not run.
+    /// Ends or suspends an activation, and ends all activations that it contains, on this thread.
+    /// Returns false if it did not run here.
     pub(super) fn leave(&mut self, now: ProbeMoment, number: u64, ended: bool) -> bool {
         let Some(thread) = self.threads.get_mut(&now.thread_id) else { return false };
         let Some(last) = thread.stack.iter().rposition(|activation| activation.number == number) else {
@@ -205,7 +207,8 @@ impl Activations {
         true
     }
 
-    /// Counts a heap event of a thread at the line of the innermost activation of each function.
+    /// Counts a heap event of a thread. It counts once for each function that the thread runs, at
+    /// the line of the innermost activation of that function.
     pub(super) fn count_event(&mut self, thread_id: u32, change: HeapChange) {
         let Some(thread) = self.threads.get_mut(&thread_id) else { return };
         for at in &thread.innermost {
@@ -217,7 +220,7 @@ impl Activations {
         }
     }
 
-    /// Returns the context of what a thread allocates now.
+    /// Returns the present line context of a thread.
     pub(super) fn context_of(&mut self, thread_id: u32) -> ContextId {
         let Some(thread) = self.threads.get_mut(&thread_id) else { return ContextId::NONE };
         if let Some(context) = thread.context {
@@ -234,7 +237,8 @@ impl Activations {
         context
     }
 
-    /// Takes the kernel's figures at the thread's last line record; false if it had none.
+    /// Takes the kernel's figures at the last probe of the thread. Returns false if the thread had
+    /// no probe before, or a reading already.
     pub(super) fn read_usage(&mut self, thread_id: u32, reading: UsageReading) -> bool {
         let Some(thread) = self.threads.get_mut(&thread_id) else { return false };
         let is_expected = !thread.pending.is_empty();
@@ -249,8 +253,8 @@ impl Activations {
         is_expected
     }
 
-    /// Returns when the functions ran, and the number of calls that were dropped. A function that
-    /// still runs does so until `us`.
+    /// Returns when the functions ran, and the number of calls that were dropped. The calls that
+    /// still run end at `us`.
     pub(super) fn take_spans(&mut self, us: u64) -> (Vec<ActivationSpan>, u64) {
         let mut threads: Vec<_> = self.threads.iter().filter(|(_, thread)| thread.is_selected).collect();
         threads.sort_unstable_by_key(|(id, _)| **id);
@@ -262,7 +266,7 @@ impl Activations {
         std::mem::take(&mut self.spans).finish()
     }
 
-    /// Returns the functions and their lines. An activation that still runs is at its line until
+    /// Returns the functions and their lines. The activations that still run leave their lines at
     /// `us`.
     pub(super) fn finish(mut self, us: u64, live: u64) -> Vec<Annotated> {
         let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
@@ -282,8 +286,8 @@ fn span_of(activation: &RunningActivation, thread: u32, end_us: u64) -> Activati
     ActivationSpan { function: activation.function, thread, start_us: activation.entered_us, end_us }
 }
 
-/// The line that an activation is at ends now. Its time counts only if the activation is the
-/// innermost one of its function.
+/// Ends the time of an activation at its present line. The time counts only if the activation is
+/// the innermost one of its function.
 fn leave_line(
     table: &mut LineTable,
     activation: &mut RunningActivation,
@@ -300,7 +304,7 @@ fn leave_line(
     }
 }
 
-/// Adds the time since the last such call to the activation's line.
+/// Adds the time that has passed since `since_us` to the activation's present line.
 fn spend_time(table: &mut LineTable, activation: &mut RunningActivation, now: ProbeMoment) {
     if let Some(line) = activation.line.filter(|_| now.counts) {
         table.figures(line).time_us += now.us.saturating_sub(activation.since_us);
@@ -308,8 +312,8 @@ fn spend_time(table: &mut LineTable, activation: &mut RunningActivation, now: Pr
     activation.since_us = now.us;
 }
 
-/// Returns the line that an activation is at. Before it reaches one that is its function's first
-/// line.
+/// Returns the present line of an activation. Before it has reached any line, that is the first
+/// line of its function.
 #[inline]
 fn line_now(activation: &mut RunningActivation, table: &mut LineTable) -> Option<usize> {
     if activation.line.is_none() {
@@ -318,7 +322,7 @@ fn line_now(activation: &mut RunningActivation, table: &mut LineTable) -> Option
     activation.line
 }
 
-/// Activations that run on one thread, or that are suspended.
+/// The most activations that run on one thread, and the most that are suspended.
 const MAX_ACTIVATIONS: usize = 1 << 20;
 
 #[cfg(test)]

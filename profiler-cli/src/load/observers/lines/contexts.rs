@@ -1,6 +1,6 @@
-//! Which blocks belong to which annotated lines. In: blocks that are added and removed, each with
-//! its line context. Out: for each line, what was allocated there and is live at the global peak or
-//! at the end, and how many of its blocks were temporary.
+//! The blocks of annotated lines. In: blocks that are added and removed, each with its line
+//! context. Out: for each line context, the bytes of its blocks that were live at the global peak
+//! and at the end, and how many of its blocks were temporary.
 //!
 //! A *line context* is the set of lines that the annotated functions of a thread are at, one line
 //! for each function. A block keeps the id of its context, so its lines are known when it is freed.
@@ -22,13 +22,13 @@ impl ContextId {
     }
 }
 
-/// All line contexts. The one at index 0 is [`ContextId::NONE`], which holds nothing.
+/// All line contexts. Index 0 is [`ContextId::NONE`], which has no lines and no figures.
 #[derive(Clone, Debug)]
 pub(super) struct LineContexts {
     ids: HashMap<Box<[u32]>, ContextId>,
     /// The lines of each context, as sorted indices.
     lines: Vec<Box<[u32]>>,
-    /// Lines in all contexts together.
+    /// Number of lines in all contexts together.
     entries: usize,
     /// Whether there were too many contexts or lines to keep.
     is_full: bool,
@@ -36,7 +36,7 @@ pub(super) struct LineContexts {
     temporary: Vec<u64>,
 }
 
-/// What the blocks of a context come to.
+/// Totals of the blocks of a line context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ContextTotals {
     /// Bytes that were live at the global peak.
@@ -63,7 +63,8 @@ impl Default for LineContexts {
 }
 
 impl LineContexts {
-    /// Returns the id of a set of lines.
+    /// Returns the id of a set of lines, which are sorted. If there are too many contexts, it is
+    /// [`ContextId::NONE`].
     pub(super) fn id_of(&mut self, lines: &[u32]) -> ContextId {
         if lines.is_empty() {
             return ContextId::NONE;
@@ -84,7 +85,7 @@ impl LineContexts {
         id
     }
 
-    /// A block of this context is added.
+    /// Adds a block of this context.
     #[inline]
     pub(super) fn add(&mut self, context: ContextId, bytes: u64) {
         if context != ContextId::NONE {
@@ -92,7 +93,7 @@ impl LineContexts {
         }
     }
 
-    /// A block of this context is removed.
+    /// Removes a block of this context.
     #[inline]
     pub(super) fn remove(&mut self, context: ContextId, bytes: u64) {
         if context != ContextId::NONE {
@@ -100,7 +101,7 @@ impl LineContexts {
         }
     }
 
-    /// A block of this context was temporary.
+    /// Counts a block of this context as temporary.
     #[inline]
     pub(super) fn count_temporary(&mut self, context: ContextId) {
         if context != ContextId::NONE
@@ -110,7 +111,7 @@ impl LineContexts {
         }
     }
 
-    /// The process has a new peak.
+    /// Notes a new peak of the process: the blocks that are live now are those of the peak.
     #[inline]
     pub(super) fn pass_peak(&mut self) {
         self.shares.pass_peak();

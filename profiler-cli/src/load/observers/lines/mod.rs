@@ -1,12 +1,12 @@
-//! What annotated functions report about their lines. In: the records of lines, and the heap events
-//! between them. Out: figures for every line that was reached, and when the functions ran.
+//! The lines of annotated functions. In: the records of probes, and the heap events between them.
+//! Out: figures for every line that was reached, and when the functions ran.
 //!
 //! An event counts once for each annotated function that its thread runs: on the innermost
 //! activation of that function. So the increments of a function's lines add up to the change of the
 //! thread's heap over the outermost calls.
 //!
-//! Memory follows functions, lines and running activations, never events, and is bounded whatever a
-//! dump says.
+//! Memory grows with the number of functions, lines and running activations, never with the number
+//! of events. It is bounded, whatever is in the dump.
 
 mod activations;
 mod contexts;
@@ -27,12 +27,12 @@ pub(in crate::load) use self::contexts::ContextId;
 #[derive(Clone, Debug, Default)]
 pub(in crate::load) struct LinesObserver {
     activations: Activations,
-    /// Records that name an unknown function or activation, or are too many.
+    /// Number of records that name an unknown function or activation, or that exceed a limit.
     contradictions: u64,
 }
 
 impl LinesObserver {
-    /// Returns the lines at which a thread allocates now.
+    /// Returns the present line context of a thread.
     #[inline]
     pub(in crate::load) fn context_of(&mut self, thread_id: u32) -> ContextId {
         if self.activations.is_empty() { ContextId::NONE } else { self.activations.context_of(thread_id) }

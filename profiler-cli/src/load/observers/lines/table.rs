@@ -1,4 +1,6 @@
-//! The annotated functions, and the figures of those of their lines that were reached.
+//! The annotated functions, and the figures of their lines. In: definitions of functions, and
+//! numbers of lines. Out: each line's index, its figures, and in the end [`Annotated`] functions.
+//! The number of functions and lines is bounded.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +10,7 @@ use foldhash::HashMap;
 use super::contexts::ContextTotals;
 use crate::profile::{Annotated, AnnotatedLine};
 
-/// Functions and lines. A line is known by its index here.
+/// Functions and lines. Other modules refer to a line by its index in this table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LineTable {
     functions: Vec<Annotated>,
@@ -25,7 +27,7 @@ struct CountedLine {
     function: usize,
     number: u32,
     figures: AnnotatedLine,
-    /// Whether a selected thread was there.
+    /// Whether a selected thread has reached the line. If not, the line is not part of the result.
     is_counted: bool,
 }
 
@@ -63,7 +65,8 @@ impl LineTable {
         self.line(function, self.functions.get(function)?.start_line)
     }
 
-    /// Returns the index of a line; `None` if there are too many.
+    /// Returns the index of a line, which is added if it is new; `None` if there are too many
+    /// lines.
     pub(super) fn line(&mut self, function: usize, number: u32) -> Option<usize> {
         if let Some(line) = self.line_of.get(&(function, number)) {
             return Some(*line);
@@ -77,20 +80,20 @@ impl LineTable {
         Some(self.lines.len() - 1)
     }
 
-    /// Returns the figures of a line, which count from now on.
+    /// Returns the figures of a line, and makes the line part of the result.
     pub(super) fn count(&mut self, line: usize) -> &mut AnnotatedLine {
         let line = &mut self.lines[line];
         line.is_counted = true;
         &mut line.figures
     }
 
-    /// Returns the figures of a line.
+    /// Returns the figures of a line. Does not make the line part of the result.
     pub(super) fn figures(&mut self, line: usize) -> &mut AnnotatedLine {
         &mut self.lines[line].figures
     }
 
-    /// Adds what the blocks of each context come to. `None`: there were too many contexts to keep,
-    /// and the three figures stay unknown.
+    /// Adds the totals of each line context to its lines. With `None` there were too many contexts
+    /// to keep, so the three figures stay unknown.
     pub(super) fn add_contexts(&mut self, contexts: Option<Vec<(Box<[u32]>, ContextTotals)>>) {
         let Some(contexts) = contexts else { return };
         for CountedLine { figures, .. } in &mut self.lines {
@@ -107,7 +110,7 @@ impl LineTable {
         }
     }
 
-    /// Returns the functions, with the lines at which a selected thread was.
+    /// Returns the functions, with the lines that a selected thread has reached.
     pub(super) fn finish(mut self) -> Vec<Annotated> {
         for line in self.lines.into_iter().filter(|line| line.is_counted) {
             self.functions[line.function].lines.insert(line.number, line.figures);

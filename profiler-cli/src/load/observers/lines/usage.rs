@@ -1,6 +1,6 @@
-//! What lines cost beside the heap, where the recorder was told to ask the kernel at each line. In:
-//! the kernel's figures at one probe of a thread and at its next. Out: the difference, added to the
-//! line between the two.
+//! Resident set and page faults by line, if the recorder was asked to read them at each probe. In:
+//! the kernel's figures at one probe of a thread and at its next probe. Out: the difference, added
+//! to the line between the two probes.
 
 use alloc_dump::record::{PageFaults, ResidentBytes};
 

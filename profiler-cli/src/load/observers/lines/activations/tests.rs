@@ -1,4 +1,4 @@
-//! Line records and heap events by hand.
+//! Hand-made probes and heap events.
 
 use alloc_dump::record::{PageFaults, ResidentBytes};
 

@@ -196,7 +196,7 @@ pub fn start_folder() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command as Chosen};
+    use crate::command::cli::{Cli, Command as Chosen};
     use crate::command::lines::LinesFormat;
     use clap::{CommandFactory, FromArgMatches};
 
