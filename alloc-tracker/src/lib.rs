@@ -29,6 +29,7 @@
 //! | `ALLOC_TRACKER_ON_FULL` | what a thread does when its ring buffer is full: `block` (default): it waits; `drop`: its event is counted as lost |
 //! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a drain thread writes the dump; `caller`: the program's own threads do |
 //! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar, with everything that is not in the dump yet, is a file beside the dump; `memory`: it is in `/dev/shm`, as it always is on copy-on-write file systems such as btrfs |
+//! | `ALLOC_TRACKER_LINES` | what annotated functions also record at each line: `rss`, `faults`, or both with a comma between |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count the stacks that differ |
 //!

@@ -175,10 +175,9 @@ fn releasing_before_reading_loses_an_entry() {
 }
 
 /// A thread ends and hands its ring on, under a lock, to the next thread, which may begin before,
-/// during or after that.
-#[test]
-fn a_ring_is_handed_to_the_next_thread() {
-    model(|| {
+/// during or after that. With `too_early` it does so before it has stored its entry.
+fn hand_the_ring_on(too_early: bool) {
+    model(move || {
         let (clock, ring) = (Clock::new(), Arc::new(Ring::new()));
         let free = Arc::new(Mutex::new(None));
         let next = |is_first: bool| {
@@ -186,8 +185,13 @@ fn a_ring_is_handed_to_the_next_thread() {
             thread::spawn(move || {
                 let begun = if is_first { Some(0) } else { free.lock().unwrap().take() };
                 if let Some(index) = begun {
+                    if too_early {
+                        *free.lock().unwrap() = Some(index + 1);
+                    }
                     store(&*ring, index, true, || clock.read(), words);
-                    *free.lock().unwrap() = Some(index + 1);
+                    if !too_early {
+                        *free.lock().unwrap() = Some(index + 1);
+                    }
                 }
                 begun.is_some()
             })
@@ -202,9 +206,21 @@ fn a_ring_is_handed_to_the_next_thread() {
             .collect();
         let came = threads.map(|thread| thread.join().unwrap());
         let all: Vec<u64> = (0..stored(&*ring)).map(|index| timestamp_of(entry(&*ring, index))).collect();
-        assert_eq!(all.len(), came.iter().filter(|came| **came).count());
-        assert!(all.is_sorted());
+        let expected = came.iter().filter(|came| **came).count();
+        assert_eq!(all.len(), expected, "an entry was lost or counted twice");
+        assert!(all.is_sorted(), "an entry is out of order");
         let late = all[below.len()..].iter().any(|timestamp| *timestamp < horizon);
         assert!(!late, "an entry came below the horizon");
     });
+}
+
+#[test]
+fn a_ring_is_handed_to_the_next_thread() {
+    hand_the_ring_on(false);
+}
+
+#[test]
+#[should_panic(expected = "entry")]
+fn a_ring_handed_on_too_early_has_two_writers() {
+    hand_the_ring_on(true);
 }
