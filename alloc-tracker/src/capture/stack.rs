@@ -193,7 +193,7 @@ fn stack_within(mapping: StackBounds, sp: u64) -> RecentStack {
     let StackBounds { mut start, end } = mapping;
     // SAFETY: `getauxval` has no preconditions: it reads a table that the kernel has made.
     let start_data = unsafe { libc::getauxval(libc::AT_RANDOM) };
-    for anchor in [thread::address_of_local(), start_data].map(|anchor| anchor & !7) {
+    for anchor in thread::address_of_local().into_iter().chain([start_data]).map(|anchor| anchor & !7) {
         if sp < anchor && start <= sp && anchor < end {
             return RecentStack { bounds: StackBounds { start, end: anchor }, is_own: true };
         }
@@ -251,7 +251,7 @@ mod tests {
             let sp = &raw const *word as u64;
             stacks.switch_to(sp, &mut mappings).unwrap();
             let CurrentStack { bounds, is_own } = stacks.current_from(sp);
-            (is_own, bounds.contains(thread::address_of_local()))
+            (is_own, bounds.contains(thread::address_of_local().unwrap()))
         };
         for _ in 0..2 {
             assert_eq!(inspect(&local), (true, false));

@@ -371,9 +371,10 @@ struct Chunk<P: Payload> {
     slots: [UnsafeCell<MaybeUninit<ThreadState<P>>>; 16],
 }
 
-/// Returns the address of a thread-local of the calling thread; 0 if the thread has none any more.
-pub(crate) fn address_of_local() -> u64 {
-    CURRENT.try_with(|current| ptr::from_ref(current).addr() as u64).unwrap_or(0)
+/// Returns the address of a thread-local of the calling thread; `None` if the thread has none any
+/// more.
+pub(crate) fn address_of_local() -> Option<u64> {
+    CURRENT.try_with(|current| ptr::from_ref(current).addr() as u64).ok()
 }
 
 #[inline(always)]
