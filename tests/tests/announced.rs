@@ -31,11 +31,13 @@ fn expectations(text: &str) -> Vec<(i64, i64, Expected)> {
     parsed.collect()
 }
 
-#[test]
-fn every_line_shows_what_arithmetic_says() {
-    let run = Run::traced("announced", &[]);
-    let source = std::fs::read_to_string(workspace().join("tests/src/bin/announced.rs")).unwrap();
-    let lines = run.json("lines", &["--file", "announced.rs"]);
+/// Compares every line of a program with the comment behind it. Returns how many comments there
+/// are.
+fn compare_with_comments(program: &str) -> usize {
+    let run = Run::traced(program, &[]);
+    let file = format!("{program}.rs");
+    let source = std::fs::read_to_string(workspace().join("tests/src/bin").join(&file)).unwrap();
+    let lines = run.json("lines", &["--file", &file]);
     let tables: Vec<&Value> = lines["functions"]
         .as_array()
         .unwrap()
@@ -62,7 +64,17 @@ fn every_line_shows_what_arithmetic_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(expected.len() > 50);
+    expected.len()
+}
+
+#[test]
+fn every_line_shows_what_arithmetic_says() {
+    assert!(compare_with_comments("announced") > 50);
+}
+
+#[test]
+fn a_method_whose_form_is_prescribed_shows_what_arithmetic_says() {
+    assert_eq!(compare_with_comments("canonical"), 11);
 }
 
 #[test]
