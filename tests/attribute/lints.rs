@@ -286,7 +286,7 @@ async fn needs_its_parentheses(choice: bool) -> Option<u32> {
     let first = (if choice { Some(1) } else { None })?;
     match choice {
         true => Some(first + (&mut future).await),
-        false => (if choice { Some(1) } else { None })?.checked_add(1),
+        false => (if choice { Some(1u32) } else { None })?.checked_add(1),
     }
 }
 
