@@ -1,6 +1,6 @@
 //! Annotated methods whose form clippy prescribes. A comment `//= OCCURRENCES INCREMENT` behind a
-//! line says what the table must show for it, as in the program of the other annotated functions.
-//! The method `clone` has no such comment, because it has no table.
+//! line says what the table must show for it, as in the program `annotated`. The
+//! method `clone` has no such comment, because it has no table.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::needless_return, reason = "clippy prescribes the form with a `return` as well")]
