@@ -286,7 +286,7 @@ async fn needs_its_parentheses(choice: bool) -> Option<u32> {
     let first = (if choice { Some(1) } else { None })?;
     match choice {
         true => Some(first + (&mut future).await),
-        false => (if choice { Some(1) } else { None })?.checked_add(1),
+        false => (if choice { Some(1u32) } else { None })?.checked_add(1),
     }
 }
 
@@ -540,6 +540,71 @@ impl Copy for Copied {}
 impl Clone for Copied {
     fn clone(&self) -> Self {
         *self
+    }
+}
+
+#[derive(PartialEq, Eq)]
+struct Returned(u8);
+
+impl Copy for Returned {}
+
+impl Clone for Returned {
+    #[alloc_tracker::profile]
+    fn clone(&self) -> Self {
+        return *self;
+    }
+}
+
+impl Ord for Returned {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Returned {
+    #[alloc_tracker::profile]
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        return Some(Ord::cmp(self, other));
+    }
+}
+
+#[derive(PartialEq, Eq)]
+struct Converted(u8);
+
+impl Ord for Converted {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+#[alloc_tracker::profile]
+impl PartialOrd for Converted {
+    #[rustfmt::skip]
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> { self.cmp(other).into() }
+}
+
+#[derive(PartialEq, Eq)]
+struct InItsOwnForm(u8);
+
+impl Copy for InItsOwnForm {}
+
+impl Clone for InItsOwnForm {
+    #[alloc_tracker::profile]
+    fn clone(&self) -> Self {
+        Self(self.0)
+    }
+}
+
+impl Ord for InItsOwnForm {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for InItsOwnForm {
+    #[alloc_tracker::profile]
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        self.0.partial_cmp(&other.0)
     }
 }
 

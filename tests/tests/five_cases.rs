@@ -91,9 +91,9 @@ fn the_head_of_a_loop_is_reached_once_more_than_its_body() {
 fn the_example_of_the_course_is_the_same_by_annotations_and_by_stacks() {
     const BUFFER: i64 = 79_360 << 10;
     let tables = Tables::of("course");
-    let (annotated, recorded) = (tables.table("::announced"), tables.table("::recorded"));
+    let (annotated, recorded) = (tables.table("::annotated"), tables.table("::recorded"));
     assert_eq!((&annotated["source"], &recorded["source"]), (&"annotation".into(), &"stacks".into()));
-    for (function, allocates, sums) in [("::announced", 1, Some((1, 0))), ("::recorded", 1, None)] {
+    for (function, allocates, sums) in [("::annotated", 1, Some((1, 0))), ("::recorded", 1, None)] {
         assert_eq!(tables.row(function, "let x"), (allocates, BUFFER), "{function}");
         assert_eq!(tables.row(function, "let y"), (allocates, BUFFER), "{function}");
         if let Some(sums) = sums {

@@ -208,7 +208,7 @@ fn compare(tables: &Value, json: &Value) {
 #[test]
 fn a_browser_shows_the_figures_of_the_json() {
     let Some(browser) = browser() else { return };
-    for program in ["announced", "parser_temporaries"] {
+    for program in ["annotated", "parser_temporaries"] {
         let page = Page::of(program);
         let loaded = page.load(browser);
         assert_eq!(loaded.complaints, Vec::<String>::new());
@@ -239,7 +239,7 @@ fn a_browser_executes_no_source_text() {
 #[test]
 fn keys_move_between_lines_and_between_functions() {
     let Some(browser) = browser() else { return };
-    let page = Page::of("announced");
+    let page = Page::of("annotated");
     let went = page.eval(
         browser,
         "const went = (key) => {
@@ -288,7 +288,7 @@ fn keys_move_between_lines_and_between_functions() {
 #[test]
 fn filter_and_key_dialog_and_columns_and_theme_work() {
     let Some(browser) = browser() else { return };
-    let page = Page::of("announced");
+    let page = Page::of("annotated");
     let seen = page.eval(
         browser,
         "const press = (key, target = document.activeElement) =>

@@ -33,20 +33,20 @@ fn callers(run: &Run, function: &str) -> Vec<(String, i64, i64, i64)> {
 
 #[test]
 fn callers_are_the_lines_of_the_calls() {
-    let run = Run::traced("announced", &[]);
-    let line = |ending: &str| i64::from(line_of(&source("announced.rs"), ending));
+    let run = Run::traced("annotated", &[]);
+    let line = |ending: &str| i64::from(line_of(&source("annotated.rs"), ending));
     // `inner` allocates 500 and 3000 bytes, and frees the 500 when it returns.
     let outer = line("let more = inner(); //= 1 3000");
-    assert_eq!(callers(&run, "announced::inner"), [("announced::outer".to_owned(), outer, 3500, 500)]);
+    assert_eq!(callers(&run, "annotated::inner"), [("annotated::outer".to_owned(), outer, 3500, 500)]);
     // The call at depth d allocates 100 * (d + 1) bytes, and frees them when it returns. `main`
     // calls at depth 4: 500 bytes. The calls at the depths 3 to 0 come from `recurses` itself:
     // 400 + 300 + 200 + 100 bytes.
     let (by_main, by_itself) = (line("recurses(4);"), line("let below = recurses(depth - 1); //= 4 0"));
     let expected = [
-        ("announced::recurses".to_owned(), by_itself, 1000, 1000),
-        ("announced::main".to_owned(), by_main, 500, 500),
+        ("annotated::recurses".to_owned(), by_itself, 1000, 1000),
+        ("annotated::main".to_owned(), by_main, 500, 500),
     ];
-    assert_eq!(callers(&run, "announced::recurses"), expected);
+    assert_eq!(callers(&run, "annotated::recurses"), expected);
 }
 
 #[test]
@@ -60,14 +60,14 @@ fn tables_are_in_the_requested_order() {
         assert!(sums.is_sorted_by(|a, b| a >= b), "{field}: {sums:?}");
         assert!(sums.first() > sums.last(), "{field}: equal sums prove nothing: {sums:?}");
     };
-    let run = Run::traced("announced", &[]);
+    let run = Run::traced("annotated", &[]);
     for field in ["allocated", "increment", "peak"] {
-        in_order(&run, field, "announced.rs");
+        in_order(&run, field, "annotated.rs");
     }
-    let lines = run.json("lines", &["--sort", "name", "--file", "announced.rs"]);
+    let lines = run.json("lines", &["--sort", "name", "--file", "annotated.rs"]);
     let names: Vec<&str> = tables(&lines).iter().map(|table| table["function"].as_str().unwrap()).collect();
     assert!(names.len() > 10 && names.is_sorted(), "{names:?}");
-    // How many bytes of `announced` are live at its end depends on the C library. `leaking_cache`
+    // How many bytes of `annotated` are live at its end depends on the C library. `leaking_cache`
     // keeps a cache.
     in_order(&Run::traced("leaking_cache", &[]), "live", "leaking_cache.rs");
 }

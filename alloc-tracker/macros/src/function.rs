@@ -12,7 +12,8 @@ use syn::{
 };
 
 use crate::attributes::is_profile;
-use crate::extent::{FUNCTION, hygienic_span, hygienic_span_at, last_line};
+use crate::canonical::{Comparison, copies_self};
+use crate::extent::{Extent, FUNCTION, hygienic_span, hygienic_span_at, last_line};
 use crate::{arguments, lines};
 
 /// Expands `#[profile(arguments)] item`.
@@ -34,7 +35,7 @@ fn expand_item(item: TokenStream) -> Result<TokenStream, Error> {
         Ok(Item::Fn(mut function)) => {
             check(&function.sig, &function.attrs)?;
             let ItemFn { attrs, sig, block, .. } = &mut function;
-            attrs.extend(allowed_lints(sig, block));
+            attrs.extend(allowed_lints(block));
             annotate(sig, block, "");
             Ok(function.into_token_stream())
         }
@@ -44,7 +45,7 @@ fn expand_item(item: TokenStream) -> Result<TokenStream, Error> {
         Err(error) => match syn::parse2::<ImplItem>(item) {
             Ok(ImplItem::Fn(mut method)) => {
                 check(&method.sig, &method.attrs)?;
-                method.attrs.extend(allowed_lints(&method.sig, &method.block));
+                method.attrs.extend(allowed_lints(&method.block));
                 annotate(&mut method.sig, &mut method.block, "");
                 Ok(method.into_token_stream())
             }
@@ -95,7 +96,7 @@ fn annotate_impl(mut item: ItemImpl) -> ItemImpl {
         {
             // Two attributes would report every line twice.
             method.attrs.retain(|attribute| !is_profile(attribute));
-            method.attrs.extend(allowed_lints(&method.sig, &method.block));
+            method.attrs.extend(allowed_lints(&method.block));
             annotate(&mut method.sig, &mut method.block, &format!("{ty}::"));
         }
     }
@@ -103,11 +104,11 @@ fn annotate_impl(mut item: ItemImpl) -> ItemImpl {
 }
 
 /// Returns `allow` attributes for those lints of clippy's that would report the form of the
-/// expansion. They are about a branch with one statement, which has two now; about statements
-/// before an item; and about methods that are to be written in one certain way.
+/// expansion. They are about a branch with one statement, which has two now, and about statements
+/// before an item.
 ///
 /// Only lints that the code can be about are named: a crate that forbids a lint cannot allow it.
-fn allowed_lints(signature: &Signature, body: &Block) -> Vec<Attribute> {
+fn allowed_lints(body: &Block) -> Vec<Attribute> {
     let words = identifiers(body.to_token_stream());
     let has = |any: &[&str]| words.iter().any(|word| any.contains(&word.as_str()));
     let mut lints = Vec::new();
@@ -122,11 +123,6 @@ fn allowed_lints(signature: &Signature, body: &Block) -> Vec<Attribute> {
     }
     if has(&["use", "fn", "struct", "enum", "const", "static", "impl", "trait", "mod", "type"]) {
         lints.push(parse_quote!(#[allow(clippy::items_after_statements)]));
-    }
-    match signature.ident.to_string().as_str() {
-        "clone" => lints.push(parse_quote!(#[allow(clippy::non_canonical_clone_impl)])),
-        "partial_cmp" => lints.push(parse_quote!(#[allow(clippy::non_canonical_partial_ord_impl)])),
-        _ => {}
     }
     lints
 }
@@ -165,19 +161,17 @@ fn type_name(ty: &Type) -> String {
 ///     { the user's statements and their probes }
 /// }
 /// ```
+///
+/// A method that clippy wants in one certain form (`canonical.rs`) keeps it.
 fn annotate(signature: &mut Signature, block: &mut Block, parent: &str) {
+    if copies_self(signature, block) {
+        return;
+    }
     let site = hygienic_span();
     let end_brace = block.brace_token.span.close();
     let (start, end) = (signature.span().start().line as u32, last_line(end_brace));
     let file = file_of(end_brace);
     let name = format!("::{parent}{}", signature.ident);
-    let moved = arguments::move_into_body(signature, block);
-    lines::insert_probes(block, !signature.inputs.is_empty());
-    // NOTE: the user's statements keep the user's braces, and the arguments are locals of new
-    // braces around them. Before Rust 2024, temporaries in the value of a block outlive the block's
-    // locals, but not the arguments of the function. The new braces have this crate's edition,
-    // 2024, and so end the temporaries before the arguments.
-    let body = block.clone();
     let function = Ident::new(FUNCTION, site);
     // The static is a reference: its inherent methods are then found before any method of a trait
     // of the user's that every type implements.
@@ -188,6 +182,18 @@ fn annotate(signature: &mut Signature, block: &mut Block, parent: &str) {
             &MADE
         };
     };
+    let code = Extent::of(&block.stmts.first());
+    if let Some(comparison) = Comparison::of(signature, block) {
+        probe_comparison(comparison, &function_static, code.first_line(), end);
+        return;
+    }
+    let moved = arguments::move_into_body(signature, block);
+    lines::insert_probes(block, !signature.inputs.is_empty());
+    // NOTE: the user's statements keep the user's braces, and the arguments are locals of new
+    // braces around them. Before Rust 2024, temporaries in the value of a block outlive the block's
+    // locals, but not the arguments of the function. The new braces have this crate's edition,
+    // 2024, and so end the temporaries before the arguments.
+    let body = block.clone();
     let whole = if signature.asyncness.is_some() {
         let hint = output_hint(&signature.output);
         let polled = quote_spanned!(site=> #function.polled(async move { #hint #(#moved)* #body }).await);
@@ -204,6 +210,37 @@ fn annotate(signature: &mut Signature, block: &mut Block, parent: &str) {
     let mut whole: ExprBlock = parse_quote!(#whole);
     whole.block.brace_token = Brace(hygienic_span_at(end_brace));
     block.stmts = vec![Stmt::Expr(Expr::Block(whole), None)];
+}
+
+/// Puts all probes of a `partial_cmp` into the operand of its `cmp`, since nothing else of the body
+/// may change. The guards are temporaries there: they are dropped after `cmp`, when the method is
+/// over, and the first one of a tuple is dropped first.
+///
+/// ```text
+/// Some(self.cmp(({
+///     static __ALLOC_TRACKER_FUNCTION: &Function = …;
+///     let activation = __ALLOC_TRACKER_FUNCTION.enter();
+///     __ALLOC_TRACKER_FUNCTION.line(3);
+///     (__ALLOC_TRACKER_FUNCTION.closes(4), activation)
+/// }, other).1))
+/// ```
+fn probe_comparison(comparison: Comparison<'_>, function_static: &TokenStream, line: u32, end: u32) {
+    let site = hygienic_span();
+    let Comparison { operand, returns } = comparison;
+    let function = Ident::new(FUNCTION, site);
+    let guards = if returns || line == end {
+        quote_spanned!(site=> activation)
+    } else {
+        quote_spanned!(site=> (#function.closes(#end), activation))
+    };
+    *operand = parse_quote_spanned! {site=>
+        ({
+            #function_static
+            let activation = #function.enter();
+            #function.line(#line);
+            #guards
+        }, #operand).1
+    };
 }
 
 /// Returns the path of the file that the lines belong to. If another macro has made the function,

@@ -12,13 +12,13 @@ static ALLOC: AllocTracker = AllocTracker::system();
 const BUFFER_BYTES: usize = 79_360 << 10;
 
 fn main() {
-    black_box(announced());
+    black_box(annotated());
     black_box(recorded());
 }
 
 #[inline(never)]
 #[alloc_tracker::profile]
-fn announced() -> usize {
+fn annotated() -> usize {
     let x = black_box(vec![1u8; BUFFER_BYTES]);
     let y = black_box(vec![2u8; BUFFER_BYTES]);
     x.len() + y.len()

@@ -1,4 +1,4 @@
-//! Annotated functions in the program `announced`. Every line shows the figures in the comment
+//! Annotated functions in the program `annotated`. Every line shows the figures in the comment
 //! behind it, and the lines of a function add up to what an independent counter measured.
 
 use serde_json::Value;
@@ -31,11 +31,13 @@ fn expectations(text: &str) -> Vec<(i64, i64, Expected)> {
     parsed.collect()
 }
 
-#[test]
-fn every_line_shows_what_arithmetic_says() {
-    let run = Run::traced("announced", &[]);
-    let source = std::fs::read_to_string(workspace().join("tests/src/bin/announced.rs")).unwrap();
-    let lines = run.json("lines", &["--file", "announced.rs"]);
+/// Compares every line of a program with the comment behind it. Returns how many comments there
+/// are.
+fn compare_with_comments(program: &str) -> usize {
+    let run = Run::traced(program, &[]);
+    let file = format!("{program}.rs");
+    let source = std::fs::read_to_string(workspace().join("tests/src/bin").join(&file)).unwrap();
+    let lines = run.json("lines", &["--file", &file]);
     let tables: Vec<&Value> = lines["functions"]
         .as_array()
         .unwrap()
@@ -62,13 +64,23 @@ fn every_line_shows_what_arithmetic_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(expected.len() > 50);
+    expected.len()
+}
+
+#[test]
+fn every_line_shows_what_arithmetic_says() {
+    assert!(compare_with_comments("annotated") > 50);
+}
+
+#[test]
+fn a_method_whose_form_is_prescribed_shows_what_arithmetic_says() {
+    assert_eq!(compare_with_comments("canonical"), 11);
 }
 
 #[test]
 fn lines_add_up_to_what_a_counter_measured() {
-    let run = Run::traced("announced", &[]);
-    let lines = run.json("lines", &["--file", "announced.rs"]);
+    let run = Run::traced("annotated", &[]);
+    let lines = run.json("lines", &["--file", "annotated.rs"]);
     let measured = String::from_utf8_lossy(&run.output.stdout).into_owned();
     let measured: Vec<(&str, i64)> = measured
         .lines()
@@ -81,7 +93,7 @@ fn lines_add_up_to_what_a_counter_measured() {
             .as_array()
             .unwrap()
             .iter()
-            .find(|table| table["function"] == format!("announced::{name}"))
+            .find(|table| table["function"] == format!("annotated::{name}"))
             .unwrap();
         assert_eq!(
             (table["increment"].as_i64(), &table["source"]),
@@ -92,28 +104,28 @@ fn lines_add_up_to_what_a_counter_measured() {
 
 #[test]
 fn a_function_has_one_table_also_for_one_thread() {
-    let run = Run::traced("announced", &[]);
-    let lines = run.json("lines", &["--function", "announced::outer"]);
+    let run = Run::traced("annotated", &[]);
+    let lines = run.json("lines", &["--function", "annotated::outer"]);
     assert_eq!(lines["functions"].as_array().unwrap().len(), 1, "{lines}");
-    // The first thread, whose name is `announced`, ran `outer`.
-    let of_main = run.json("lines", &["--file", "announced.rs", "--thread", "announced"]);
+    // The first thread, whose name is `annotated`, ran `outer`.
+    let of_main = run.json("lines", &["--file", "annotated.rs", "--thread", "annotated"]);
     let names = |lines: &Value| lines["functions"].to_string();
-    assert!(names(&of_main).contains("announced::outer"), "{of_main}");
+    assert!(names(&of_main).contains("annotated::outer"), "{of_main}");
 }
 
 /// The arguments of a function are freed when it ends. These frees are in its annotated table only,
 /// and do not make a second table from stacks.
 #[test]
 fn no_annotated_function_has_a_second_table_from_stacks() {
-    let run = Run::traced("announced", &[]);
-    let lines = run.json("lines", &["--file", "announced.rs"]);
+    let run = Run::traced("annotated", &[]);
+    let lines = run.json("lines", &["--file", "annotated.rs"]);
     let names = |source: &str| {
         let tables = lines["functions"].as_array().unwrap().iter();
         let from_source = tables.filter(|table| table["source"] == source);
         from_source.map(|table| table["function"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let (annotated, recorded) = (names("annotation"), names("stacks"));
-    assert!(annotated.contains(&"announced::Twice::len".to_owned()), "{annotated:?}");
+    assert!(annotated.contains(&"annotated::Twice::len".to_owned()), "{annotated:?}");
     let both: Vec<_> = annotated.iter().filter(|name| recorded.contains(name)).collect();
     assert!(both.is_empty(), "{both:?}");
 }
@@ -121,8 +133,8 @@ fn no_annotated_function_has_a_second_table_from_stacks() {
 /// The lines of such a function are lines of the file that defines the macro.
 #[test]
 fn a_function_made_by_a_macro_of_another_file_is_in_that_file() {
-    let run = Run::traced("announced", &[]);
-    let lines = run.json("lines", &["--function", "announced::made_elsewhere"]);
+    let run = Run::traced("annotated", &[]);
+    let lines = run.json("lines", &["--function", "annotated::made_elsewhere"]);
     let table = &lines["functions"][0];
     assert!(table["file"].as_str().unwrap().ends_with("tests/src/elsewhere.rs"), "{table}");
     let rows: Vec<_> = table["lines"]
@@ -138,9 +150,9 @@ fn a_function_made_by_a_macro_of_another_file_is_in_that_file() {
 
 #[test]
 fn the_summary_lists_the_marks() {
-    let summary = Run::traced("announced", &[]).json("summary", &[]);
+    let summary = Run::traced("annotated", &[]).json("summary", &[]);
     let [mark] = summary["marks"].as_array().unwrap().as_slice() else { panic!("{}", summary["marks"]) };
-    assert_eq!((&mark["name"], &mark["thread"]), (&Value::from("all is done"), &Value::from("announced")));
+    assert_eq!((&mark["name"], &mark["thread"]), (&Value::from("all is done"), &Value::from("annotated")));
     assert!(mark["ns"].as_u64().unwrap() <= summary["duration_ns"].as_u64().unwrap());
 }
 
@@ -156,8 +168,8 @@ fn printed(run: &Run, args: &[&str]) -> String {
 /// '{0:>6} {1:>12} {2:>12}  {3:>10}   {4:<}'.
 #[test]
 fn the_memory_profiler_format_follows_memory_profilers_template() {
-    let run = Run::traced("announced", &[]);
-    let filter = ["--function", "announced::outer"];
+    let run = Run::traced("annotated", &[]);
+    let filter = ["--function", "annotated::outer"];
     let table = &run.json("lines", &filter)["functions"][0];
     let mib = |value: &Value| {
         value.as_i64().map_or(String::new(), |bytes| {
@@ -182,9 +194,9 @@ fn the_memory_profiler_format_follows_memory_profilers_template() {
 
 #[test]
 fn csv_has_the_figures_of_the_json() {
-    let run = Run::traced("announced", &[]);
-    let csv = printed(&run, &["--function", "announced::inner", "--csv"]);
-    assert_eq!(csv, printed(&run, &["--function", "announced::inner", "--format", "csv"]));
+    let run = Run::traced("annotated", &[]);
+    let csv = printed(&run, &["--function", "annotated::inner", "--csv"]);
+    assert_eq!(csv, printed(&run, &["--function", "annotated::inner", "--format", "csv"]));
     let mut lines = csv.lines();
     let header: Vec<&str> = lines.next().unwrap().split(',').collect();
     assert_eq!(header[..7], ["function", "file", "source", "line", "mem_usage", "increment", "occurrences"]);
@@ -193,7 +205,7 @@ fn csv_has_the_figures_of_the_json() {
     // The scratch buffer has 500 bytes, the result 3000, and the closing brace frees the scratch
     // buffer.
     assert_eq!(increments.collect::<Vec<_>>(), [500, 3000, -500]);
-    let columns = printed(&run, &["--function", "announced::inner", "--columns", "allocated,freed,blocks"]);
+    let columns = printed(&run, &["--function", "annotated::inner", "--columns", "allocated,freed,blocks"]);
     let header = columns.lines().find(|line| line.starts_with("Line #")).unwrap();
     let titles: Vec<&str> = header.split_whitespace().collect();
     assert_eq!(titles[5..], ["Occurrences", "Allocated", "Freed", "Blocks", "Line", "Contents"]);
