@@ -3,7 +3,7 @@
 
 use alloc_dump::record::Sample;
 
-use crate::base::sys::{self, RereadFile};
+use crate::base::sys::{self, FaultsOf, ProcessSize, RereadFile};
 
 /// The files that a sample is read from.
 pub(super) struct SampleSources {
@@ -27,35 +27,27 @@ impl SampleSources {
 /// mapped, because it is part of the program's image.
 pub(super) fn take(
     sources: &mut SampleSources,
-    page_size: u64,
     table_bytes: u64,
     buffer: &mut [u8],
 ) -> (Sample, ProcessLife) {
-    // statm: total and resident size, in pages.
-    let statm = sources.statm.read(buffer);
-    let mut pages = statm.split(|byte| *byte == b' ').map(|field| first_number(field) * page_size);
-    let (vsz, rss) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+    let size = ProcessSize::of_statm(sources.statm.read(buffer));
+    let (vsz, rss) = (size.virtual_bytes, size.resident_bytes);
     let status = sources.status.read(buffer);
     let kilobytes = |name: &[u8]| {
         let mut lines = status.split(|byte| *byte == b'\n');
-        lines.find_map(|line| line.strip_prefix(name)).map_or(0, first_number) * 1024
+        lines.find_map(|line| line.strip_prefix(name)).map_or(0, sys::first_number) * 1024
     };
     // The first thread has ended without ending the process, and the only other thread takes this
     // sample: it is the drain thread.
     let is_over = status.windows(b"\nState:\tZ".len()).any(|text| text == b"\nState:\tZ")
         && status.windows(b"\nThreads:\t2\n".len()).any(|text| text == b"\nThreads:\t2\n");
-    // SAFETY: all-zero is a valid `rusage`, and the call writes one to where the pointer leads.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
-        usage
-    };
+    let (minor_faults, major_faults) = sys::page_faults(FaultsOf::Process);
     let sample = Sample {
         vsz,
         rss,
         swap: kilobytes(b"VmSwap:"),
-        minor_faults: usage.ru_minflt as u64,
-        major_faults: usage.ru_majflt as u64,
+        minor_faults,
+        major_faults,
         tracker_bytes: sys::mapped_bytes() + table_bytes,
         // The kernel keeps these two maxima, so they include a peak between two samples.
         peak_vsz: kilobytes(b"VmPeak:").max(vsz),
@@ -78,13 +70,6 @@ pub(super) const SCRATCH: usize = 8192;
 /// The timeline has at most one sample in this time.
 pub(super) const INTERVAL_US: u64 = 10_000;
 
-/// Returns the first number in `text`.
-fn first_number(text: &[u8]) -> u64 {
-    let digits =
-        text.iter().skip_while(|byte| !byte.is_ascii_digit()).take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,7 +84,7 @@ mod tests {
         let page = sys::page_size();
         let mut buffer = vec![0; SCRATCH];
         let mut sources = SampleSources::new();
-        let mut take = || take(&mut sources, page, 0, &mut buffer).0;
+        let mut take = || take(&mut sources, 0, &mut buffer).0;
         let before = take();
         let mut memory = vec![0u8; MAPPED];
         let mapped = take();

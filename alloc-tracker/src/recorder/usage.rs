@@ -9,7 +9,7 @@ use alloc_dump::thread_ring::Entry;
 
 use super::thread_recorder::ThreadRecorder;
 use crate::base::settings::LineUsage;
-use crate::base::sys::{self, ErrnoGuard};
+use crate::base::sys::{self, ErrnoGuard, FaultsOf, ProcessSize};
 
 /// Sets what the probes of the recording that begins ask the kernel for.
 pub(super) fn set_wanted(wanted: LineUsage) {
@@ -37,27 +37,18 @@ fn record(recorder: &mut ThreadRecorder, wanted: u8) {
     recorder.store(0, |_| Entry::Usage { rss, minor_faults, major_faults });
 }
 
-/// Returns the resident set of the process. The kernel counts it in batches of some pages for each
-/// processor.
+/// Returns the resident set of the process.
 fn resident_bytes() -> ResidentBytes {
     let mut buffer = [0; 128];
     let statm = sys::read_file(c"/proc/self/statm", &mut buffer).unwrap_or_default();
-    let field = statm.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    let digits = field.iter().take_while(|byte| byte.is_ascii_digit());
-    let pages = digits.fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0'));
-    ResidentBytes::new(pages * sys::page_size())
+    ResidentBytes::new(ProcessSize::of_statm(statm).resident_bytes)
 }
 
 /// Returns the minor and major page faults of this thread.
 fn page_faults() -> (PageFaults, PageFaults) {
-    // SAFETY: all-zero is a valid `rusage`, and the call writes one to where the pointer leads.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
-        usage
-    };
-    let number = |count: i64| PageFaults::new(count as u32);
-    (number(usage.ru_minflt), number(usage.ru_majflt))
+    let (minor, major) = sys::page_faults(FaultsOf::Thread);
+    // Readers take differences only, so the lower half of a count is enough.
+    (PageFaults::new(minor as u32), PageFaults::new(major as u32))
 }
 
 const RSS: u8 = 1;

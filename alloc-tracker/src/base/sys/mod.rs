@@ -11,11 +11,11 @@ mod bare_thread;
 mod errno;
 mod file;
 mod futex;
-
 mod mapping;
 mod process;
 mod signals;
 mod text;
+mod usage;
 
 pub(crate) use background_thread::BackgroundThread;
 pub(crate) use errno::{Errno, ErrnoGuard, describe_errno};
@@ -27,3 +27,4 @@ pub(crate) use process::{
     read_link, remove_file, thread_name, tid, yield_now,
 };
 pub(crate) use text::{PathBuffer, Text};
+pub(crate) use usage::{FaultsOf, ProcessSize, first_number, page_faults};

@@ -41,7 +41,6 @@ pub(in crate::recorder) struct Stream<S> {
     pub(super) partial: bool,
     /// Threads that have ever taken part.
     threads: u32,
-    page_size: u64,
     pub(super) scale: Scale,
     /// The conversion of the timestamps of this draining into times.
     pub(super) time: Commit,
@@ -136,7 +135,6 @@ impl<S: Sink> Stream<S> {
             totals: Totals::default(),
             partial: !process.from_first_event,
             threads: 0,
-            page_size: process.page_size,
             scale: Scale::new(),
             time: Commit::default(),
             now_us: 0,
@@ -319,12 +317,8 @@ impl<S: Sink> Stream<S> {
         if stacks > 0 {
             self.append(None, &Record::Checked { stacks, different })?;
         }
-        let (sample, life) = samples::take(
-            &mut self.sample_sources,
-            self.page_size,
-            capture::RULE_TABLE_BYTES,
-            self.scratch.bytes_mut(),
-        );
+        let (sample, life) =
+            samples::take(&mut self.sample_sources, capture::RULE_TABLE_BYTES, self.scratch.bytes_mut());
         let before = std::mem::replace(&mut self.latest_sample, sample);
         let same = before.rss == sample.rss && before.vsz == sample.vsz && before.swap == sample.swap;
         if !same || self.next_quiet_sample_us <= self.now_us {
