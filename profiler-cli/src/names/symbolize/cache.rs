@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -16,19 +15,12 @@ use serde::{Deserialize, Serialize};
 use super::SymbolFrame;
 use super::demangle::NameInterner;
 use super::locate::ModuleFiles;
-use super::status::BuildId;
+use crate::names::build_file::BuildFileKind;
 
-/// Version of the format. It is raised when the format changes, and when the same debug info gives
-/// other frames than before.
-const VERSION: u32 = 2;
-const MAGIC: &[u8; 8] = b"ATSYMBOL";
-/// Bytes of the header: magic, version, CRC-32 of the rest.
-const HEADER: usize = MAGIC.len() + 8;
-/// Bytes of the largest file that is read.
-const MAX_FILE: u64 = 1 << 30;
-/// Bytes of the longest build-id that is used as a file name. Most have 20 or 16 bytes, but the
-/// linker accepts any number.
-const MAX_BUILD_ID: usize = 64;
+/// The file with the frames of one build. The version is raised when the format changes, and when the
+/// same debug info gives other frames than before.
+const SYMBOL_FILE: BuildFileKind =
+    BuildFileKind { magic: *b"ATSYMBOL", version: 2, extension: "symbols", max_bytes: 1 << 30 };
 
 /// The frames of a module, by address.
 pub(super) type FrameMap = BTreeMap<u64, Arc<[SymbolFrame]>>;
@@ -92,16 +84,7 @@ pub(super) fn load(
 }
 
 fn read(dir: &Path, build_id: &[u8], sources: &[FileVersion], names: &NameInterner) -> Option<CachedFrames> {
-    let path = file_path(dir, build_id)?;
-    if fs::metadata(&path).ok()?.len() > MAX_FILE {
-        return None;
-    }
-    let bytes = fs::read(path).ok()?;
-    let (header, body) = bytes.split_at_checked(HEADER)?;
-    if header != header_of(body) {
-        return None;
-    }
-    let stored: StoredModule = postcard::from_bytes(body).ok()?;
+    let stored: StoredModule = SYMBOL_FILE.read(dir, build_id)?;
     let holds = stored.build_id == build_id
         && stored.sources == sources
         && stored.split.iter().all(|source| FileVersion::read(&source.path) == *source);
@@ -124,7 +107,6 @@ pub(super) fn store(
     sources: Vec<FileVersion>,
     cached: CachedFrames,
 ) -> Result<(), std::io::Error> {
-    let Some(path) = file_path(dir, build_id) else { return Ok(()) };
     let mut strings = StringTable::default();
     let addresses = cached.frames.iter().map(|(&address, frames)| StoredAddress {
         address,
@@ -138,36 +120,7 @@ pub(super) fn store(
         strings: strings.list,
         addresses,
     };
-    let body = postcard::to_stdvec(&stored).map_err(std::io::Error::other)?;
-    make_private_dir(dir)?;
-    // A temporary file is readable by the user alone, and the rename is atomic.
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(&header_of(&body))?;
-    file.write_all(&body)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// Returns the path of the cache file; `None` if the build-id cannot be used as a file name.
-fn file_path(dir: &Path, build_id: &[u8]) -> Option<PathBuf> {
-    let usable = !build_id.is_empty() && build_id.len() <= MAX_BUILD_ID;
-    usable.then(|| dir.join(format!("{}.symbols", BuildId(build_id))))
-}
-
-fn header_of(body: &[u8]) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
-    header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header[12..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
-    header
-}
-
-fn make_private_dir(dir: &Path) -> Result<(), std::io::Error> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
+    SYMBOL_FILE.write(dir, build_id, &stored)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -245,6 +198,7 @@ impl StringTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::build_file::HEADER_LEN;
 
     fn frame(function: &str, file: Option<&str>, inlined: bool) -> SymbolFrame {
         SymbolFrame {
@@ -352,21 +306,14 @@ mod tests {
         let fixture = Fixture::new();
         fixture.store(&[]);
         let whole = fs::read(fixture.file()).expect("it was stored");
-        for index in HEADER..whole.len() {
+        for index in HEADER_LEN..whole.len() {
             for value in [0, 1, 0x7f, 0xff] {
-                let mut body = whole[HEADER..].to_vec();
-                body[index - HEADER] = value;
-                let bytes = [&header_of(&body)[..], &body].concat();
+                let mut body = whole[HEADER_LEN..].to_vec();
+                body[index - HEADER_LEN] = value;
+                let bytes = [&SYMBOL_FILE.header_of(&body)[..], &body].concat();
                 fs::write(fixture.file(), bytes).expect("a file");
                 assert!(fixture.load().values().all(|frames| !frames.is_empty()));
             }
         }
-    }
-
-    #[test]
-    fn an_unusable_build_id_is_never_a_file_name() {
-        assert_eq!(file_path(Path::new("c"), &[]), None);
-        assert_eq!(file_path(Path::new("c"), &[0; 65]), None);
-        assert_eq!(file_path(Path::new("c"), &[0xab]), Some(PathBuf::from("c/ab.symbols")));
     }
 }
