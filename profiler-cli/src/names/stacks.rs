@@ -397,16 +397,7 @@ fn may_be_another_build(module: &Module, started_unix_ns: u64) -> bool {
 
 /// Returns the frame of code outside any file: its address is its name.
 fn unresolved_frame(pc: u64) -> SymbolFrame {
-    let function = format!("{pc:#x}").into();
-    SymbolFrame {
-        function,
-        generics: None,
-        file: None,
-        line: None,
-        column: None,
-        inlined: false,
-        resolved: false,
-    }
+    SymbolFrame::unresolved(format!("{pc:#x}").into())
 }
 
 #[cfg(test)]

@@ -100,16 +100,7 @@ impl AddressLookup<'_> {
             Some(symbol) => self.names.function(symbol),
             None => self.names.intern(&format!("{}+{address:#x}", self.module_name)),
         };
-        let resolved = symbol.is_some();
-        SymbolFrame {
-            function,
-            generics: None,
-            file: None,
-            line: None,
-            column: None,
-            inlined: false,
-            resolved,
-        }
+        SymbolFrame { resolved: symbol.is_some(), ..SymbolFrame::unresolved(function) }
     }
 
     fn frame(&self, name: FunctionName, location: Option<Location<'_>>, inlined: bool) -> SymbolFrame {

@@ -202,6 +202,22 @@ pub struct SymbolFrame {
     pub resolved: bool,
 }
 
+impl SymbolFrame {
+    /// Returns the frame of an address about which nothing is known. `function` stands for its
+    /// name.
+    pub(super) fn unresolved(function: Arc<str>) -> Self {
+        Self {
+            function,
+            generics: None,
+            file: None,
+            line: None,
+            column: None,
+            inlined: false,
+            resolved: false,
+        }
+    }
+}
+
 /// The frames of all addresses that were asked for.
 pub struct Symbols {
     modules: Vec<ModuleSymbols>,

@@ -265,7 +265,8 @@ fn finish(
         Ok(files) => status(files, damage, &frames, located),
         Err(problem) => problem.clone(),
     };
-    (ModuleSymbols { addresses: wanted, frames, fallback: unresolved(&located.name, names), status }, warning)
+    let fallback = SymbolFrame::unresolved(names.intern(&located.name));
+    (ModuleSymbols { addresses: wanted, frames, fallback, status }, warning)
 }
 
 fn status(
@@ -297,23 +298,11 @@ fn only_runtime_has_lines(frames: &[Arc<[SymbolFrame]>], located: &LocatedModule
     of_user.peek().is_some() && of_user.all(|frame| frame.line.is_none())
 }
 
-fn unresolved(name: &str, names: &NameInterner) -> SymbolFrame {
-    SymbolFrame {
-        function: names.intern(name),
-        generics: None,
-        file: None,
-        line: None,
-        column: None,
-        inlined: false,
-        resolved: false,
-    }
-}
-
 fn unknown_module(names: &NameInterner) -> ModuleSymbols {
     ModuleSymbols {
         addresses: Vec::new(),
         frames: Vec::new(),
-        fallback: unresolved("[unknown]", names),
+        fallback: SymbolFrame::unresolved(names.intern("[unknown]")),
         status: ModuleStatus::Missing {
             path: "[unknown]".into(),
             reason: "no such module in the dump".to_owned(),
