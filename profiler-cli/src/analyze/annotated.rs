@@ -7,7 +7,7 @@ use crate::analyze::filter::Filter;
 use crate::analyze::function_source::FunctionSource;
 use crate::analyze::lines::{FunctionLines, LineRow};
 use crate::names::function_name::function_of;
-use crate::names::rust_path::crate_of;
+use crate::names::rust_path::{crate_of, last_name};
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Annotated, AnnotatedLine, Profile};
 use crate::source::Sources;
@@ -84,11 +84,6 @@ fn file_of(function: &Annotated, stacks: &Stacks) -> String {
     };
     let frame = stacks.all_frames().filter(fits).find(own).or_else(|| stacks.all_frames().find(fits));
     frame.and_then(|frame| frame.file.as_deref()).unwrap_or(&function.file).to_owned()
-}
-
-/// Returns the last part of a path of names.
-fn last_name(function: &str) -> &str {
-    function.rsplit("::").next().unwrap_or_default()
 }
 
 fn table(function: &Annotated, path: String, sources: &dyn Sources) -> FunctionLines {

@@ -19,6 +19,7 @@ use crate::analyze::filter::Filter;
 use crate::analyze::function_source::FunctionSource;
 use crate::analyze::innermost::{OpenCall, on_every_stack};
 use crate::names::function_name::{function_of, instance_of};
+use crate::names::rust_path::last_name;
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
 use crate::source::Sources;
@@ -420,7 +421,7 @@ fn table(
     };
     let with_events = lines(&rows);
     let (first, last) = (with_events.first().copied().unwrap_or(0), with_events.last().copied().unwrap_or(0));
-    let name = function_of(key.function).rsplit("::").next().unwrap_or_default();
+    let name = last_name(function_of(key.function));
     let source = FunctionSource::of(key.file, sources, name, (first, last));
     let extent = source.extent(name, first, last);
     let (start_line, end_line) = extent.map_or((first, last), |extent| (extent.start, extent.end));

@@ -22,6 +22,7 @@ use crate::analyze::canonical_name::canonical_function;
 use crate::analyze::lines::is_foreign;
 use crate::analyze::summary::with_ids;
 use crate::names::evidence::{KeptEvidence, LineHash, SiteEvidence, SiteInBuild};
+use crate::names::rust_path::source_name;
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::Profile;
 use crate::source::Sources;
@@ -160,7 +161,7 @@ fn site_in_build(frame: &NamedFrame) -> Option<SiteInBuild> {
 /// Returns the evidence of a site from the source; `None` if the source is missing, or is visibly
 /// not the source that was compiled.
 fn evidence_in_source(site: &SiteInBuild, sources: &dyn Sources) -> Option<SiteEvidence> {
-    let name = short_name(&site.function);
+    let name = source_name(&site.function);
     let file = sources.file(&site.file);
     if file.is_missing() || file.is_newer_than_program() || file.is_another(name, site.line, site.line) {
         return None;
@@ -168,13 +169,6 @@ fn evidence_in_source(site: &SiteInBuild, sources: &dyn Sources) -> Option<SiteE
     let text = LineHash::of(file.line(site.line)?);
     let extent = file.function(name, site.line, site.line);
     Some(SiteEvidence { relative_line: extent.map(|extent| site.line - extent.start), text })
-}
-
-/// Returns the name that a function has in its source: the last part of its path that is not a
-/// closure.
-fn short_name(function: &str) -> &str {
-    let mut parts = function.rsplit("::");
-    parts.find(|part| !part.starts_with('{')).unwrap_or(function)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use super::escape::Xml;
 use super::plot::{Axis, Panel, Series, panels};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
+use crate::names::rust_path::last_name;
 use crate::units::{bytes_exactly, plural, time};
 
 /// Draws the timeline with these series.
@@ -212,7 +213,7 @@ fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, (top, bo
 }
 
 fn draw_calls(svg: &mut String, function: &FunctionSpans, scale: &TimeScale, top: f64) {
-    let last = function.function.rsplit("::").next().unwrap_or_default();
+    let last = last_name(&function.function);
     let name: String = last.chars().take(14).collect();
     let calls = plural(function.spans.len() as u64, "call");
     let about = format!("{} · {calls} · {}", function.function, time(function.total_ns));

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use super::plot::{Axis, Panel, Series, panels};
 use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
+use crate::names::rust_path::last_name;
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 
 /// Size of the plot in characters.
@@ -214,7 +215,7 @@ fn write_functions(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> 
     writeln!(out, "\nAnnotated functions, when they ran:")?;
     let shown = timeline.functions.iter().take(MOST_FUNCTIONS);
     for function in shown.clone() {
-        let name = Safe(&short_name(&function.function)).to_string();
+        let name = Safe(&label(&function.function)).to_string();
         writeln!(out, "{name:>LABEL$} │{}", bar(timeline, function, columns).trim_end())?;
     }
     for function in shown {
@@ -241,9 +242,9 @@ fn bar(timeline: &Timeline, function: &FunctionSpans, columns: usize) -> String 
     bar.into_iter().collect()
 }
 
-/// Returns the last segment of a path, cut to the width of the labels.
-fn short_name(path: &str) -> String {
-    let last = path.rsplit("::").next().unwrap_or_default();
+/// Returns the name of a function without its path, cut to the width of the labels.
+fn label(function: &str) -> String {
+    let last = last_name(function);
     if last.chars().count() <= LABEL {
         last.to_owned()
     } else {
