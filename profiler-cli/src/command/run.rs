@@ -32,7 +32,7 @@ use super::{Failure, print_message};
 use crate::dumps::close::{CloseOutcome, close};
 use crate::dumps::compress::CompressDumpError;
 use crate::dumps::find::{dumps_of_run, has_pid_placeholder};
-use crate::dumps::place::{Reservation, new_run_token};
+use crate::dumps::reserve::{Reservation, new_run_token};
 use crate::io_error::plain;
 use crate::units::Safe;
 
