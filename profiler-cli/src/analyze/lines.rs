@@ -91,7 +91,7 @@ pub struct CallerRow {
 
 /// The tables to make, and their order.
 #[derive(Clone, Debug, Default)]
-pub struct Selection {
+pub struct LineSelection {
     /// Whether functions of the runtime have tables as well.
     pub full: bool,
     /// At most this many tables; `None` for all.
@@ -166,7 +166,7 @@ pub fn lines(
     stacks: &Stacks,
     sources: &dyn Sources,
     filter: &Filter,
-    selection: &Selection,
+    selection: &LineSelection,
 ) -> Lines {
     let mut functions = annotated::tables(profile, stacks, sources, filter);
     let mut found = collect(profile, stacks, filter, selection.full, selection);
@@ -188,11 +188,13 @@ pub fn lines(
         false
     });
     for (function, allocated) in by_stacks {
-        note_what_is_outside(&mut functions[function], allocated);
+        let table = &mut functions[function];
+        let note = table.note.take();
+        table.note = note.or_else(|| bytes_outside_note(allocated.saturating_sub(table.allocated)));
     }
     tables.sort_by(|(a_key, a), (b_key, b)| {
         let rank = |key: &FunctionKey<'_>, rows: &FunctionTotals<'_>| {
-            (is_foreign(key.file), Reverse(rows.allocated_as_site), Reverse(rows.allocated()))
+            (is_from_package(key.file), Reverse(rows.allocated_as_site), Reverse(rows.allocated()))
         };
         rank(a_key, a).cmp(&rank(b_key, b)).then(a_key.cmp(b_key))
     });
@@ -215,8 +217,8 @@ pub fn lines(
     functions.truncate(top);
     Lines {
         schema: "alloc-tracker/lines/1",
-        complete: profile.trust.complete(),
-        filtered: !filter.is_empty() || profile.some_threads || selection.min_increment > 0,
+        complete: profile.trust.is_complete(),
+        filtered: !filter.is_empty() || profile.counts_only_selected_threads || selection.min_increment > 0,
         omitted: all - functions.len(),
         functions,
     }
@@ -254,25 +256,26 @@ fn caller_rows(rows: &FunctionTotals<'_>) -> Vec<CallerRow> {
 fn sort_callers(callers: &mut [CallerRow]) {
     callers.sort_by(|a, b| {
         let rank = |caller: &CallerRow| (Reverse(caller.allocated), Reverse(caller.freed));
-        let place = |caller: &CallerRow| (caller.line, caller.events);
+        let line_and_events = |caller: &CallerRow| (caller.line, caller.events);
         rank(a)
             .cmp(&rank(b))
             .then_with(|| (&a.function, &a.file).cmp(&(&b.function, &b.file)))
-            .then(place(a).cmp(&place(b)))
+            .then(line_and_events(a).cmp(&line_and_events(b)))
     });
 }
 
-/// Notes the bytes that are on the stacks of an annotated function and not in its rows. Its
-/// closures allocated these bytes on other threads, or after the function had returned, so the
-/// bytes belong to no activation of the function.
-fn note_what_is_outside(function: &mut FunctionLines, allocated_by_stacks: u64) {
-    let more = allocated_by_stacks.saturating_sub(function.allocated);
-    if more > 0 && function.note.is_none() {
-        let more = bytes_exactly(more);
-        function.note = Some(format!(
-            "not in these rows: {more} that closures of it allocated on other threads, or after it had returned"
-        ));
-    }
+/// Returns the note under the table of an annotated function of which `outside` bytes were allocated
+/// on its stacks and are not in its rows; `None` if there are no such bytes.
+///
+/// Closures of the function allocated these bytes on other threads, or after the function had
+/// returned, so the bytes belong to no activation of the function.
+fn bytes_outside_note(outside: u64) -> Option<String> {
+    (outside > 0).then(|| {
+        let outside = bytes_exactly(outside);
+        format!(
+            "not in these rows: {outside} that closures of it allocated on other threads, or after it had returned"
+        )
+    })
 }
 
 /// Adds call sites to a table, which may have some already: stacks may have several instances of
@@ -361,14 +364,15 @@ fn collect<'a>(
     stacks: &'a Stacks,
     filter: &Filter,
     full: bool,
-    selection: &Selection,
+    selection: &LineSelection,
 ) -> HashMap<FunctionKey<'a>, FunctionTotals<'a>> {
     // PERF: each distinct frame is matched with its function once, not once for each stack.
     let mut indices: HashMap<FunctionKey<'a>, usize> = HashMap::default();
     let functions: Vec<Option<usize>> = stacks
         .all_frames()
         .map(|frame| {
-            let wanted = (full || !frame.runtime) && (filter.is_empty() || selects(filter, frame, selection));
+            let wanted =
+                (full || !frame.is_runtime) && (filter.is_empty() || selects(filter, frame, selection));
             wanted.then(|| {
                 let next = indices.len();
                 *indices.entry(key_of(frame, selection)).or_insert(next)
@@ -376,8 +380,8 @@ fn collect<'a>(
         })
         .collect();
     let mut rows = vec![FunctionTotals::default(); indices.len()];
-    let is_own = |frame: FrameId| full || !stacks.frame(frame).runtime;
-    on_every_stack(stacks, (indices.len(), &functions), is_own, |stack, running| {
+    let is_shown = |frame: FrameId| full || !stacks.frame(frame).is_runtime;
+    on_every_stack(stacks, (indices.len(), &functions), is_shown, |stack, running| {
         let stats = profile.stacks.get(stack.0 as usize).filter(|stats| stats.events() > 0);
         let Some(stats) = stats else { return };
         let site = stacks.site(stack);
@@ -394,7 +398,7 @@ fn collect<'a>(
     tables.filter(|(_, rows)| !rows.by_line.is_empty()).collect()
 }
 
-fn key_of<'a>(frame: &'a NamedFrame, selection: &Selection) -> FunctionKey<'a> {
+fn key_of<'a>(frame: &'a NamedFrame, selection: &LineSelection) -> FunctionKey<'a> {
     let function = if selection.split_generics { instance_of } else { function_of };
     FunctionKey { function: function(&frame.function), file: frame.file.as_deref() }
 }
@@ -402,7 +406,7 @@ fn key_of<'a>(frame: &'a NamedFrame, selection: &Selection) -> FunctionKey<'a> {
 /// Whether a filter selects the function of a frame. In line tables the patterns apply to the
 /// function itself, not to any frame of its stacks. If instances are split, a pattern may name the
 /// function or an instance of it.
-fn selects(filter: &Filter, frame: &NamedFrame, selection: &Selection) -> bool {
+fn selects(filter: &Filter, frame: &NamedFrame, selection: &LineSelection) -> bool {
     let accepts = |name: &str| filter.accepts_name(name, frame.file.as_deref());
     accepts(function_of(&frame.function)) || selection.split_generics && accepts(instance_of(&frame.function))
 }
@@ -412,7 +416,7 @@ fn table(
     key: &FunctionKey<'_>,
     rows: &FunctionTotals<'_>,
     sources: &dyn Sources,
-    selection: &Selection,
+    selection: &LineSelection,
 ) -> FunctionLines {
     let callers = selection.callers.then(|| caller_rows(rows));
     let mut rows = rows.clone();
@@ -427,8 +431,8 @@ fn table(
     let (start_line, end_line) = extent.map_or((first, last), |extent| (extent.start, extent.end));
     // Events without a line count at the first line of the function, so that the rows add up to the
     // total.
-    if let Some(unplaced) = rows.by_line.remove(&0) {
-        rows.by_line.entry(start_line).or_default().merge(&unplaced);
+    if let Some(without_line) = rows.by_line.remove(&0) {
+        rows.by_line.entry(start_line).or_default().merge(&without_line);
     }
     let sum = |figure: fn(&LineTotals) -> u64| rows.by_line.values().map(figure).sum::<u64>();
     let (allocated, freed) = (sum(|row| row.allocated), sum(|row| row.freed));
@@ -477,8 +481,8 @@ fn line_row(line: u32, row: Option<&LineTotals>, text: Option<String>) -> LineRo
 }
 
 /// Whether a file belongs to a package from a registry or from cargo's git cache, or came with the
-/// compiler. A function without file counts as foreign.
-pub(super) fn is_foreign(file: Option<&str>) -> bool {
+/// compiler. A function without file counts as one of a package.
+pub(super) fn is_from_package(file: Option<&str>) -> bool {
     file.is_none_or(|file| {
         file.contains("/registry/src/") || file.contains("/git/checkouts/") || file.starts_with("/rustc/")
     })

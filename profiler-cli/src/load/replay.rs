@@ -219,7 +219,7 @@ impl Replay {
             process: self.process,
             modules,
             nodes,
-            some_threads: self.threads.is_selective(),
+            counts_only_selected_threads: self.threads.is_selective(),
             duration_us: until.max(self.now_us),
             trust: self.trust,
             ..Profile::default()
@@ -257,7 +257,7 @@ fn owned_process(process: &record::Process<'_>, started_unix_ns: u64) -> Process
         args: args.split(|byte| *byte == 0).map(text).filter(|_| !args.is_empty()).collect(),
         cwd: path(process.cwd),
         from_first_event: process.from_first_event,
-        run: text(process.run),
+        run_token: text(process.run),
         debug_assertions: process.debug_assertions,
         started_unix_ns,
     }

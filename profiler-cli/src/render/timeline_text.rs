@@ -181,7 +181,7 @@ fn write_marks(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::
     let text: String = text.into_iter().collect();
     writeln!(out, "{:>LABEL$}  {RELEASE}{}{RELEASE:#}", "marks", text.trim_end())?;
     writeln!(out, "\nMarks:")?;
-    for (number, mark) in timeline.marks.iter().enumerate().take(MOST_MARKS) {
+    for (number, mark) in timeline.marks.iter().enumerate().take(MAX_MARKS) {
         writeln!(
             out,
             "  {RELEASE}{}{RELEASE:#} {:>12}  {:>10} live  {}  {FAINT}{}{FAINT:#}",
@@ -192,16 +192,16 @@ fn write_marks(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::
             Safe(&mark.thread)
         )?;
     }
-    if let Some(text) = marks_left_out(MOST_MARKS, timeline.marks.len(), timeline.marks_dropped) {
+    if let Some(text) = marks_left_out(MAX_MARKS, timeline.marks.len(), timeline.marks_dropped) {
         writeln!(out, "{text}")?;
     }
     Ok(())
 }
 
 /// The most marks that are listed: as many as have a sign of their own.
-const MOST_MARKS: usize = 35;
+const MAX_MARKS: usize = 35;
 /// The most functions that are shown.
-const MOST_FUNCTIONS: usize = 12;
+const MAX_FUNCTIONS: usize = 12;
 
 /// Returns the sign of a mark: 1 to 9, a to z, and `*` for all later ones.
 fn mark_sign(number: usize) -> char {
@@ -213,7 +213,7 @@ fn write_functions(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> 
         return Ok(());
     }
     writeln!(out, "\nAnnotated functions, when they ran:")?;
-    let shown = timeline.functions.iter().take(MOST_FUNCTIONS);
+    let shown = timeline.functions.iter().take(MAX_FUNCTIONS);
     for function in shown.clone() {
         let name = Safe(&label(&function.function)).to_string();
         writeln!(out, "{name:>LABEL$} │{}", bar(timeline, function, columns).trim_end())?;
@@ -223,8 +223,8 @@ fn write_functions(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> 
         let total = time(function.total_ns);
         writeln!(out, "  {total:>12} in {calls:<12} {}", Safe(&function.function))?;
     }
-    if timeline.functions.len() > MOST_FUNCTIONS {
-        writeln!(out, "  … {} more; --function picks", timeline.functions.len() - MOST_FUNCTIONS)?;
+    if timeline.functions.len() > MAX_FUNCTIONS {
+        writeln!(out, "  … {} more; --function picks", timeline.functions.len() - MAX_FUNCTIONS)?;
     }
     if timeline.spans_dropped > 0 {
         writeln!(out, "  {} shorter calls are left out", count(timeline.spans_dropped))?;

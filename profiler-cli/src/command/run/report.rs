@@ -10,7 +10,7 @@ use super::{RecordingArgs, Report};
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
-use crate::analyze::lines::{Selection, lines};
+use crate::analyze::lines::{LineSelection, lines};
 use crate::analyze::site::add_evidence;
 use crate::analyze::summary::summary;
 use crate::command::Failure;
@@ -87,7 +87,7 @@ fn write_report(
     if report != Report::Full {
         return Ok(());
     }
-    let largest = Selection { top: Some(1), ..Selection::default() };
+    let largest = LineSelection { top: Some(1), ..LineSelection::default() };
     let table = lines(profile, stacks, sources, &filter, &largest);
     if let Some(function) = table.functions.first() {
         lines_text::write_function(out, function, &Shape::default())?;

@@ -50,7 +50,7 @@ impl FileVersion {
 }
 
 /// Returns the state of the files that decide whether cached frames are still valid.
-pub(super) fn sources(files: &ModuleFiles) -> Vec<FileVersion> {
+pub(super) fn file_versions(files: &ModuleFiles) -> Vec<FileVersion> {
     let debug = files.debug.iter();
     let debug =
         debug.flat_map(|debug| [Some(&debug.path), debug.shared.as_ref(), debug.package.as_ref()]).flatten();
@@ -61,7 +61,7 @@ pub(super) fn sources(files: &ModuleFiles) -> Vec<FileVersion> {
 }
 
 /// Returns the state of files that were found only by reading the debug info.
-pub(super) fn split_sources(paths: &[PathBuf]) -> Vec<FileVersion> {
+pub(super) fn split_file_versions(paths: &[PathBuf]) -> Vec<FileVersion> {
     paths.iter().map(|path| FileVersion::read(path)).collect()
 }
 
@@ -77,17 +77,17 @@ pub(super) struct CachedFrames {
 pub(super) fn load(
     dir: &Path,
     build_id: &[u8],
-    sources: &[FileVersion],
+    versions: &[FileVersion],
     names: &NameInterner,
 ) -> CachedFrames {
-    read(dir, build_id, sources, names).unwrap_or_default()
+    read(dir, build_id, versions, names).unwrap_or_default()
 }
 
-fn read(dir: &Path, build_id: &[u8], sources: &[FileVersion], names: &NameInterner) -> Option<CachedFrames> {
+fn read(dir: &Path, build_id: &[u8], versions: &[FileVersion], names: &NameInterner) -> Option<CachedFrames> {
     let stored: StoredModule = SYMBOL_FILE.read(dir, build_id)?;
     let holds = stored.build_id == build_id
-        && stored.sources == sources
-        && stored.split.iter().all(|source| FileVersion::read(&source.path) == *source);
+        && stored.versions == versions
+        && stored.split.iter().all(|version| FileVersion::read(&version.path) == *version);
     if !holds {
         return None;
     }
@@ -104,7 +104,7 @@ fn read(dir: &Path, build_id: &[u8], sources: &[FileVersion], names: &NameIntern
 pub(super) fn store(
     dir: &Path,
     build_id: &[u8],
-    sources: Vec<FileVersion>,
+    versions: Vec<FileVersion>,
     cached: CachedFrames,
 ) -> Result<(), std::io::Error> {
     let mut strings = StringTable::default();
@@ -115,7 +115,7 @@ pub(super) fn store(
     let addresses = addresses.collect();
     let stored = StoredModule {
         build_id: build_id.to_vec(),
-        sources,
+        versions,
         split: cached.split,
         strings: strings.list,
         addresses,
@@ -126,7 +126,7 @@ pub(super) fn store(
 #[derive(Serialize, Deserialize)]
 struct StoredModule {
     build_id: Vec<u8>,
-    sources: Vec<FileVersion>,
+    versions: Vec<FileVersion>,
     split: Vec<FileVersion>,
     strings: Vec<String>,
     addresses: Vec<StoredAddress>,
@@ -145,8 +145,8 @@ struct StoredFrame {
     file: Option<u32>,
     line: Option<u32>,
     column: Option<u32>,
-    inlined: bool,
-    resolved: bool,
+    is_inlined: bool,
+    is_resolved: bool,
 }
 
 impl StoredFrame {
@@ -157,8 +157,8 @@ impl StoredFrame {
             file: frame.file.as_ref().map(|file| strings.index(file)),
             line: frame.line,
             column: frame.column,
-            inlined: frame.inlined,
-            resolved: frame.resolved,
+            is_inlined: frame.is_inlined,
+            is_resolved: frame.is_resolved,
         }
     }
 
@@ -174,8 +174,8 @@ impl StoredFrame {
             file: optional(self.file)?,
             line: self.line,
             column: self.column,
-            inlined: self.inlined,
-            resolved: self.resolved,
+            is_inlined: self.is_inlined,
+            is_resolved: self.is_resolved,
         })
     }
 }
@@ -200,15 +200,15 @@ mod tests {
     use super::*;
     use crate::names::build_file::HEADER_LEN;
 
-    fn frame(function: &str, file: Option<&str>, inlined: bool) -> SymbolFrame {
+    fn frame(function: &str, file: Option<&str>, is_inlined: bool) -> SymbolFrame {
         SymbolFrame {
             function: function.into(),
-            generics: inlined.then(|| "<u8>".into()),
+            generics: is_inlined.then(|| "<u8>".into()),
             file: file.map(Arc::from),
             line: file.map(|_| 7),
             column: None,
-            inlined,
-            resolved: true,
+            is_inlined,
+            is_resolved: true,
         }
     }
 
@@ -235,17 +235,17 @@ mod tests {
             self.dir.path().join("cache/symbols")
         }
 
-        fn sources(&self) -> Vec<FileVersion> {
+        fn versions(&self) -> Vec<FileVersion> {
             vec![FileVersion::read(&self.source)]
         }
 
         fn store(&self, split: &[PathBuf]) {
-            let cached = CachedFrames { frames: frames(), split: split_sources(split) };
-            store(&self.cache(), &[1, 2], self.sources(), cached).expect("a writable folder");
+            let cached = CachedFrames { frames: frames(), split: split_file_versions(split) };
+            store(&self.cache(), &[1, 2], self.versions(), cached).expect("a writable folder");
         }
 
         fn load(&self) -> FrameMap {
-            load(&self.cache(), &[1, 2], &self.sources(), &NameInterner::default()).frames
+            load(&self.cache(), &[1, 2], &self.versions(), &NameInterner::default()).frames
         }
 
         fn file(&self) -> PathBuf {
@@ -259,7 +259,9 @@ mod tests {
         assert!(fixture.load().is_empty());
         fixture.store(&[]);
         assert_eq!(fixture.load(), frames());
-        assert!(load(&fixture.cache(), &[3], &fixture.sources(), &NameInterner::default()).frames.is_empty());
+        assert!(
+            load(&fixture.cache(), &[3], &fixture.versions(), &NameInterner::default()).frames.is_empty()
+        );
     }
 
     #[cfg(unix)]

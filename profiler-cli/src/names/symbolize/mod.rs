@@ -196,10 +196,10 @@ pub struct SymbolFrame {
     /// Column in bytes, from 1.
     pub column: Option<u32>,
     /// Whether the function was inlined into the function of the next frame.
-    pub inlined: bool,
+    pub is_inlined: bool,
     /// `false` if nothing is known about the address. Then `function` consists of the module and
     /// the address (`libfoo.so+0x1234`).
-    pub resolved: bool,
+    pub is_resolved: bool,
 }
 
 impl SymbolFrame {
@@ -212,8 +212,8 @@ impl SymbolFrame {
             file: None,
             line: None,
             column: None,
-            inlined: false,
-            resolved: false,
+            is_inlined: false,
+            is_resolved: false,
         }
     }
 }
