@@ -33,7 +33,7 @@ pub struct Profile {
     /// them, its counts and its time those of the last.
     pub timeline: Vec<(u64, Sample)>,
     /// Number of samples in the dump; `timeline` may have fewer entries.
-    pub samples: u64,
+    pub sample_count: u64,
     /// The live heap over time.
     pub heap: HeapCurve,
     /// When annotated functions ran on selected threads, in the order in which the calls began.
@@ -52,7 +52,7 @@ pub struct Profile {
     /// The live blocks that were [asked for](crate::load::KeepBlocks); `None` if none were.
     pub blocks: Option<KeptBlocks>,
     /// Whether `stacks`, `annotated`, `spans` and `blocks` count a part of the threads only.
-    pub some_threads: bool,
+    pub counts_only_selected_threads: bool,
     /// Totals over all stacks and threads, whichever threads are selected.
     pub totals: HeapTotals,
     /// Number of allocations by size: index i counts those of more than 2^(i-1) and at most 2^i
@@ -96,7 +96,7 @@ pub struct Process {
     /// concern blocks that the dump has never seen.
     pub from_first_event: bool,
     /// Token of the `profiler-cli run` that started the process; empty if none did.
-    pub run: String,
+    pub run_token: String,
     /// Whether the recorder was built with debug assertions, and so very likely without
     /// optimization.
     pub debug_assertions: bool,
@@ -417,14 +417,14 @@ pub struct Trust {
 
 impl Trust {
     /// Whether the dump has its end, and all of it could be used.
-    pub fn complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.end.is_some() && self.loss == Damage::default() && self.stopped.is_none()
     }
 
     /// Whether every figure is exact: the dump is complete, no event was lost, no event contradicts
     /// another, and the totals are those of the recorder.
-    pub fn exact(&self) -> bool {
-        self.complete()
+    pub fn is_exact(&self) -> bool {
+        self.is_complete()
             && self.lost_events == 0
             && self.inconsistent_events == 0
             && self.disagreement.is_none()

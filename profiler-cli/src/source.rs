@@ -115,7 +115,7 @@ impl SourceText {
     /// another file if the lines are neither in a function of that name nor in an item that
     /// functions are generated from. This second rule needs known lines, and at least one known
     /// function in the file.
-    pub fn is_another(&self, name: &str, first: u32, last: u32) -> bool {
+    pub fn is_another_file(&self, name: &str, first: u32, last: u32) -> bool {
         let lines = LineRange { first, last };
         let has_function = || {
             let named = |function: &&FunctionExtent| function.name == name;
@@ -180,11 +180,11 @@ trait T {
     fn a_guessed_file_must_have_the_function() {
         let text = "fn main() {\n    run();\n}\n";
         let guess = SourceText::parse(text).with_guess(true);
-        assert!(!guess.is_another("main", 2, 2));
-        assert!(guess.is_another("main", 2, 4) && guess.is_another("run", 2, 2));
-        assert!(!guess.is_another("init", 0, 0), "the function has no known line");
+        assert!(!guess.is_another_file("main", 2, 2));
+        assert!(guess.is_another_file("main", 2, 4) && guess.is_another_file("run", 2, 2));
+        assert!(!guess.is_another_file("init", 0, 0), "the function has no known line");
         let own = SourceText::parse(text);
-        assert!(!own.is_another("run", 2, 2) && own.is_shorter_than(4) && !own.is_shorter_than(3));
+        assert!(!own.is_another_file("run", 2, 2) && own.is_shorter_than(4) && !own.is_shorter_than(3));
     }
 
     #[test]
@@ -196,13 +196,13 @@ trait T {
         for (name, first, last) in
             [("clone", 1, 1), ("clone", 1, 3), ("f", 6, 6), ("b", 9, 11), ("profile", 9, 9)]
         {
-            assert!(!file.is_another(name, first, last), "{name} {first} {last}");
+            assert!(!file.is_another_file(name, first, last), "{name} {first} {last}");
         }
         for (name, first, last) in [("other", 10, 12), ("b", 8, 11), ("f", 8, 8), ("clone", 1, 6)] {
-            assert!(file.is_another(name, first, last), "{name} {first} {last}");
+            assert!(file.is_another_file(name, first, last), "{name} {first} {last}");
         }
         let c = SourceText::parse("int main() {\n}\n").with_guess(true);
-        assert!(!c.is_another("main", 1, 2) && c.is_another("main", 2, 3));
+        assert!(!c.is_another_file("main", 1, 2) && c.is_another_file("main", 2, 3));
     }
 
     #[test]

@@ -52,14 +52,14 @@ fn work(n: u32) {
 
 /// Returns a frame of the program, or of the standard library by its name.
 fn frame(function: &str, line: u32) -> NamedFrame {
-    let runtime = function.starts_with("alloc::") || function.starts_with("std::");
-    let file = if runtime { "/rustc/0/library/alloc/src/vec.rs" } else { "/app/src/main.rs" };
+    let is_runtime = function.starts_with("alloc::") || function.starts_with("std::");
+    let file = if is_runtime { "/rustc/0/library/alloc/src/vec.rs" } else { "/app/src/main.rs" };
     NamedFrame {
         function: function.into(),
         file: Some(file.into()),
         line: Some(line),
-        inlined: false,
-        runtime,
+        is_inlined: false,
+        is_runtime,
         module: "app".into(),
     }
 }
@@ -153,7 +153,7 @@ fn a_note_gives_the_bytes_outside_of_an_annotated_functions_activations() {
     let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let mut note = |allocated| {
         profile.annotated = vec![annotated(allocated)];
-        let all = lines::Selection::default();
+        let all = lines::LineSelection::default();
         let tables = lines::lines(&profile, &stacks, &sources, &Filter::default(), &all);
         let work = tables.functions.iter().find(|table| table.function == "app::work").unwrap();
         assert_eq!(work.source, "annotation");
@@ -169,7 +169,8 @@ fn a_note_gives_the_bytes_outside_of_an_annotated_functions_activations() {
 fn an_event_counts_for_the_innermost_activation_of_a_function() {
     let (profile, stacks) = recording();
     let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
-    let tables = lines::lines(&profile, &stacks, &sources, &Filter::default(), &lines::Selection::default());
+    let tables =
+        lines::lines(&profile, &stacks, &sources, &Filter::default(), &lines::LineSelection::default());
     let names: Vec<&str> = tables.functions.iter().map(|table| table.function.as_str()).collect();
     // `work` allocates itself. `main` allocates only through `work`, so it comes second.
     assert_eq!(names, ["app::work", "app::main"]);
@@ -193,10 +194,10 @@ fn an_event_counts_for_the_innermost_activation_of_a_function() {
 fn lines_have_peak_and_live_bytes_and_tables_have_callers() {
     let (profile, stacks) = recording();
     let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
-    let tables = |selection: &lines::Selection| {
+    let tables = |selection: &lines::LineSelection| {
         lines::lines(&profile, &stacks, &sources, &Filter::default(), selection).functions
     };
-    let with_callers = tables(&lines::Selection { callers: true, ..lines::Selection::default() });
+    let with_callers = tables(&lines::LineSelection { callers: true, ..lines::LineSelection::default() });
     let alloc = with_callers[0].lines.iter().find(|row| row.line == 21).unwrap();
     assert_eq!((alloc.peak, alloc.live, alloc.temporary), (Some(3000), Some(2000), Some(1)));
     let callers: Vec<_> = with_callers[0].callers.as_ref().unwrap().iter().collect();
@@ -207,7 +208,7 @@ fn lines_have_peak_and_live_bytes_and_tables_have_callers() {
     let expected = [("app::work", Some(24), 3, 2000, 1000), ("app::main", Some(11), 1, 1000, 0)];
     assert_eq!(shown, expected);
     assert_eq!(with_callers[1].callers.as_deref(), Some(&[][..]));
-    assert!(tables(&lines::Selection::default())[0].callers.is_none());
+    assert!(tables(&lines::LineSelection::default())[0].callers.is_none());
     let text = plain(|out| lines_text::write_function(out, &with_callers[0], &lines_text::Shape::default()));
     assert!(
         text.contains("2.0 KiB allocated,       1000 B increment  app::work  /app/src/main.rs:24"),
@@ -218,22 +219,22 @@ fn lines_have_peak_and_live_bytes_and_tables_have_callers() {
 #[test]
 fn tables_are_in_the_requested_order_without_the_small_ones() {
     let (profile, stacks) = recording();
-    let names = |selection: lines::Selection| {
+    let names = |selection: lines::LineSelection| {
         let tables =
             lines::lines(&profile, &stacks, &SourcesInMemory::default(), &Filter::default(), &selection);
         let names = tables.functions.iter().map(|table| table.function.clone()).collect::<Vec<_>>();
         (names.join(" "), tables.omitted)
     };
-    let default = lines::Selection::default;
+    let default = lines::LineSelection::default;
     assert_eq!(names(default()).0, "app::work app::main");
-    let by = |sort| lines::Selection { sort: Some(sort), ..default() };
+    let by = |sort| lines::LineSelection { sort: Some(sort), ..default() };
     assert_eq!(names(by(TableOrder::FunctionName)).0, "app::main app::work");
     assert_eq!(
-        names(lines::Selection { top: Some(1), ..by(TableOrder::FunctionName) }),
+        names(lines::LineSelection { top: Some(1), ..by(TableOrder::FunctionName) }),
         ("app::main".to_owned(), 1)
     );
     // The largest increment of a line is 3000 in `work` and 2000 in `main`.
-    let least = |min_increment| names(lines::Selection { min_increment, ..default() });
+    let least = |min_increment| names(lines::LineSelection { min_increment, ..default() });
     assert_eq!(least(3000), ("app::work".to_owned(), 0));
     assert_eq!(least(3001), (String::new(), 0));
 }
@@ -243,7 +244,7 @@ fn a_requested_unit_and_precision_apply_to_all_sizes() {
     let (profile, stacks) = recording();
     let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
-    let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::Selection::default());
+    let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::LineSelection::default());
     let columns = vec![OptionalColumn::from_str("live", false).unwrap()];
     let shape = lines_text::Shape { columns, unit: Some(SizeUnit::KiB), precision: 3 };
     let text = plain(|out| lines_text::write(out, &tables, &shape));
@@ -257,7 +258,7 @@ fn line_tables_have_the_columns_of_memory_profiler() {
     let (profile, stacks) = recording();
     let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
-    let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::Selection::default());
+    let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::LineSelection::default());
     insta::assert_snapshot!(plain(|out| lines_text::write(out, &tables, &lines_text::Shape::default())), @r"
     Filename: /app/src/main.rs
     Function: app::work
@@ -417,7 +418,7 @@ fn a_recursion_of_a_hundred_thousand_frames_is_analyzed_exactly() {
         &stacks,
         &SourcesInMemory::default(),
         &Filter::default(),
-        &lines::Selection::default(),
+        &lines::LineSelection::default(),
     );
     let [table] = &tables.functions[..] else { panic!("one function: {tables:?}") };
     let with_events: Vec<_> = table.lines.iter().filter(|row| row.occurrences.is_some()).collect();

@@ -7,7 +7,7 @@ use crate::analyze::filter::Filter;
 use crate::analyze::function_source::FunctionSource;
 use crate::analyze::lines::{FunctionLines, LineRow};
 use crate::names::function_name::function_of;
-use crate::names::rust_path::crate_of;
+use crate::names::rust_path::{crate_of, last_name};
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Annotated, AnnotatedLine, Profile};
 use crate::source::Sources;
@@ -78,17 +78,12 @@ fn file_of(function: &Annotated, stacks: &Stacks) -> String {
         frame.file.as_deref().is_some_and(|file| file.ends_with(&suffix))
             && crate_of(&frame.function) == crate_of(&function.name)
     };
-    let own = |frame: &&NamedFrame| {
+    let is_function = |frame: &&NamedFrame| {
         last_name(function_of(&frame.function)) == last_name(&function.name)
             && frame.line.is_some_and(|line| (function.start_line..=function.end_line).contains(&line))
     };
-    let frame = stacks.all_frames().filter(fits).find(own).or_else(|| stacks.all_frames().find(fits));
+    let frame = stacks.all_frames().filter(fits).find(is_function).or_else(|| stacks.all_frames().find(fits));
     frame.and_then(|frame| frame.file.as_deref()).unwrap_or(&function.file).to_owned()
-}
-
-/// Returns the last part of a path of names.
-fn last_name(function: &str) -> &str {
-    function.rsplit("::").next().unwrap_or_default()
 }
 
 fn table(function: &Annotated, path: String, sources: &dyn Sources) -> FunctionLines {
@@ -99,11 +94,11 @@ fn table(function: &Annotated, path: String, sources: &dyn Sources) -> FunctionL
     let (allocated, freed) = (sum(|line| line.allocated), sum(|line| line.freed));
     // NOTE: the dump is not trusted. It may claim that a function has a billion lines, or report
     // lines that lie outside of the function.
-    let whole = function.end_line - function.start_line <= MOST_LINES;
+    let whole = function.end_line - function.start_line <= MAX_LINES;
     let inside = function.start_line..=function.end_line;
     let gaps = inside.clone().filter(|_| whole).filter(|line| !function.lines.contains_key(line));
     let mut numbers: Vec<u32> =
-        gaps.take(MOST_LINES as usize + 1).chain(function.lines.keys().copied()).collect();
+        gaps.take(MAX_LINES as usize + 1).chain(function.lines.keys().copied()).collect();
     numbers.sort_unstable();
     let row = |line: u32| row(line, function.lines.get(&line), source.text(line));
     FunctionLines {
@@ -123,7 +118,7 @@ fn table(function: &Annotated, path: String, sources: &dyn Sources) -> FunctionL
 
 /// The most lines of a function for which every line has a row. A longer function has rows only for
 /// lines that ran.
-const MOST_LINES: u32 = 20_000;
+const MAX_LINES: u32 = 20_000;
 
 fn row(line: u32, figures: Option<&AnnotatedLine>, text: Option<String>) -> LineRow {
     LineRow {

@@ -1,5 +1,7 @@
 //! Names of functions that survive a new build. In: a demangled symbol. Out: its canonical name.
 
+use crate::names::rust_path::closing_bracket;
+
 /// Returns a function's name without the parts that differ between builds, or between instances of
 /// one function.
 ///
@@ -26,12 +28,12 @@ pub fn canonical_function(symbol: &str) -> String {
         let behind = &rest[c.len_utf8()..];
         match c {
             '<' if opens_generics(&name, behind) => {
-                let Some(length) = length_of_brackets(rest) else {
+                let Some(closing) = closing_bracket(rest) else {
                     name.push_str(rest);
                     return name;
                 };
                 name.truncate(name.strip_suffix("::").unwrap_or(&name).len());
-                rest = &rest[length..];
+                rest = &rest[closing + 1..];
                 continue;
             }
             '[' if name.ends_with(is_part_of_a_word) => {
@@ -72,25 +74,6 @@ fn opens_generics(name: &str, behind: &str) -> bool {
     let is_operator = name.ends_with("operator") || name.ends_with("operator<");
     let is_impl = name.ends_with("::") && behind.starts_with("impl ");
     !is_operator && !is_impl && (name.ends_with("::") || name.ends_with(is_part_of_a_word))
-}
-
-/// Returns the length of a text from the `<` with which it starts to the `>` that closes it.
-fn length_of_brackets(text: &str) -> Option<usize> {
-    let mut depth = 0_usize;
-    let mut previous = ' ';
-    for (at, c) in text.char_indices() {
-        match c {
-            '<' => depth += 1,
-            // The arrow of a function type closes nothing.
-            '>' if previous != '-' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some(at + 1);
-        }
-        previous = c;
-    }
-    None
 }
 
 /// Returns the length of the hash of a crate, with its brackets, if the text starts with one.

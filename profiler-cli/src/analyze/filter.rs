@@ -27,7 +27,7 @@ pub struct AcceptedStacks(Option<Vec<bool>>);
 
 impl AcceptedStacks {
     /// Whether a stack is accepted.
-    pub fn has(&self, stack: StackId) -> bool {
+    pub fn accepts(&self, stack: StackId) -> bool {
         self.0.as_ref().is_none_or(|accepted| accepted.get(stack.0 as usize) == Some(&true))
     }
 }

@@ -100,7 +100,7 @@ pub fn flame(
 ) -> Flame {
     let accepted = filter.accepted(stacks);
     let weight_of = |stack: StackId| {
-        let stats = profile.stacks.get(stack.0 as usize).filter(|_| accepted.has(stack));
+        let stats = profile.stacks.get(stack.0 as usize).filter(|_| accepted.accepts(stack));
         stats.map_or(0, |stats| metric.of(stats))
     };
     let shown = ShownStacks::of(stacks, full, MAX_DEPTH / 2, |stack| weight_of(stack) > 0);
@@ -137,7 +137,7 @@ pub fn flame(
     Flame {
         metric,
         command: profile.process.command(),
-        complete: profile.trust.complete(),
+        complete: profile.trust.is_complete(),
         total,
         labels: labels.names,
         stacks: sorted,

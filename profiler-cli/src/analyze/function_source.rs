@@ -26,7 +26,7 @@ impl FunctionSource {
         let note = match file.as_deref() {
             None => Some("no line tables: build with debug info to see lines"),
             Some(file) if file.is_missing() => Some("the source file is not here"),
-            Some(file) if file.is_another(name, first, last) => {
+            Some(file) if file.is_another_file(name, first, last) => {
                 let note = "a file of this name is here, but these lines of it are something else";
                 return FunctionSource { file: None, note: Some(note.to_owned()) };
             }

@@ -12,25 +12,25 @@ use alloc_dump::layout::StackId;
 use crate::names::stacks::{FrameId, Stacks, TreeStep};
 
 /// Visits every stack of the tree. `count` is the number of functions. `functions` has for every
-/// frame the index of its function; `None` for a frame of no function. Only frames that `is_own`
+/// frame the index of its function; `None` for a frame of no function. Only frames that `is_shown`
 /// accepts are callers.
 pub(super) fn on_every_stack(
     stacks: &Stacks,
     (count, functions): (usize, &[Option<usize>]),
-    is_own: impl Fn(FrameId) -> bool,
+    is_shown: impl Fn(FrameId) -> bool,
     mut visit: impl FnMut(StackId, &FunctionsOnStack),
 ) {
     let mut running = FunctionsOnStack::new(count);
     stacks.traverse(|step| match step {
         TreeStep::Enter(node) => {
             for &frame in stacks.frames_of_node(node).iter().rev() {
-                running.enter(frame, functions[frame.index()], is_own(frame));
+                running.enter(frame, functions[frame.index()], is_shown(frame));
             }
             visit(node, &running);
         }
         TreeStep::Leave(node) => {
             for &frame in stacks.frames_of_node(node) {
-                running.leave(functions[frame.index()], is_own(frame));
+                running.leave(functions[frame.index()], is_shown(frame));
             }
         }
     });
@@ -43,8 +43,8 @@ pub(super) struct FunctionsOnStack {
     calls: Vec<Vec<OpenCall>>,
     /// Functions that have an open call, in the order of their outermost calls.
     functions: Vec<usize>,
-    /// The user's own frames, outermost first.
-    own: Vec<FrameId>,
+    /// The frames that can be callers, outermost first.
+    shown: Vec<FrameId>,
 }
 
 /// One call of a function that has not returned.
@@ -52,33 +52,33 @@ pub(super) struct FunctionsOnStack {
 pub(super) struct OpenCall {
     /// Frame of the function.
     pub(super) frame: FrameId,
-    /// The next frame outwards that is the user's own.
+    /// The next frame outwards that is shown.
     pub(super) caller: Option<FrameId>,
 }
 
 impl FunctionsOnStack {
     fn new(functions: usize) -> FunctionsOnStack {
-        FunctionsOnStack { calls: vec![Vec::new(); functions], functions: Vec::new(), own: Vec::new() }
+        FunctionsOnStack { calls: vec![Vec::new(); functions], functions: Vec::new(), shown: Vec::new() }
     }
 
     /// Adds the next frame inwards, which may belong to one of the functions.
-    fn enter(&mut self, frame: FrameId, function: Option<usize>, is_own: bool) {
+    fn enter(&mut self, frame: FrameId, function: Option<usize>, is_shown: bool) {
         if let Some(function) = function {
             let calls = &mut self.calls[function];
             if calls.is_empty() {
                 self.functions.push(function);
             }
-            calls.push(OpenCall { frame, caller: self.own.last().copied() });
+            calls.push(OpenCall { frame, caller: self.shown.last().copied() });
         }
-        if is_own {
-            self.own.push(frame);
+        if is_shown {
+            self.shown.push(frame);
         }
     }
 
     /// Removes the innermost frame.
-    fn leave(&mut self, function: Option<usize>, is_own: bool) {
-        if is_own {
-            self.own.pop();
+    fn leave(&mut self, function: Option<usize>, is_shown: bool) {
+        if is_shown {
+            self.shown.pop();
         }
         if let Some(function) = function {
             let calls = &mut self.calls[function];
@@ -102,12 +102,12 @@ mod tests {
 
     #[test]
     fn each_function_stands_at_its_innermost_call() {
-        let frame = |function: &str, line, runtime| NamedFrame {
+        let frame = |function: &str, line, is_runtime| NamedFrame {
             function: function.into(),
             file: None,
             line: Some(line),
-            inlined: false,
-            runtime,
+            is_inlined: false,
+            is_runtime,
             module: "app".into(),
         };
         // Innermost first: b calls a by way of the runtime; a is running further out as well.
@@ -123,7 +123,7 @@ mod tests {
         on_every_stack(
             &stacks,
             (names.len(), &functions),
-            |id| !stacks.frame(id).runtime,
+            |id| !stacks.frame(id).is_runtime,
             |stack, running| {
                 let line = |id| stacks.frame(id).line.unwrap_or(0);
                 let found = running.innermost().map(|(function, OpenCall { frame, caller })| {

@@ -78,7 +78,7 @@ impl From<&NamedFrame> for StackFrame {
             function: frame.function.to_string(),
             file: frame.file.as_deref().map(str::to_owned),
             line: frame.line,
-            inlined: frame.inlined,
+            inlined: frame.is_inlined,
             module: frame.module.to_string(),
         }
     }
@@ -90,7 +90,7 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
     let accepted = filter.accepted(stacks);
     let is_live = |stack: StackId| {
         let stats = profile.stacks.get(stack.0 as usize);
-        stats.is_some_and(|stats| stats.live_blocks > 0) && accepted.has(stack)
+        stats.is_some_and(|stats| stats.live_blocks > 0) && accepted.accepts(stack)
     };
     let shown = ShownStacks::of(stacks, full, OUTERMOST, is_live);
     let mut rows: HashMap<ShownStackId, LeakTotals> = HashMap::default();
@@ -125,8 +125,8 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
         schema: "alloc-tracker/leaks/1",
         total_bytes,
         total_blocks,
-        complete: profile.trust.complete(),
-        filtered: !filter.is_empty() || profile.some_threads,
+        complete: profile.trust.is_complete(),
+        filtered: !filter.is_empty() || profile.counts_only_selected_threads,
         omitted: all - leaks.len(),
         leaks,
     }

@@ -59,15 +59,16 @@ impl ShownStacks {
         outermost: u32,
         wanted: impl Fn(StackId) -> bool,
     ) -> ShownStacks {
-        let mut builder = ShownStacksBuilder { nodes: Vec::new(), numbers: HashMap::default(), outermost };
+        let mut builder = ShownStacksBuilder { nodes: Vec::new(), ids: HashMap::default(), outermost };
         let (wanted, needed) = needed(stacks, wanted);
         let mut by_stack = vec![EMPTY; stacks.len()];
         // The id of a caller is smaller, so it is known already.
         for at in needed.iter().enumerate().filter(|(_, needed)| **needed).map(|(at, _)| at) {
             let node = StackId(at as u32);
             let caller = stacks.parent(node).map_or(EMPTY, |parent| by_stack[parent.0 as usize]);
-            let own = stacks.frames_of_node(node).iter().filter(|id| full || !stacks.frame(**id).runtime);
-            by_stack[at] = own.rev().fold(caller, |caller, frame| builder.number(caller, *frame));
+            let shown =
+                stacks.frames_of_node(node).iter().filter(|id| full || !stacks.frame(**id).is_runtime);
+            by_stack[at] = shown.rev().fold(caller, |caller, frame| builder.intern(caller, *frame));
         }
         // This must come after the loop above. That loop adds the own frames of a node to the shown
         // stack of its caller. If the caller already had the runtime frames that are added here,
@@ -77,7 +78,7 @@ impl ShownStacks {
                 let site = stacks.site(at);
                 let frames: Vec<FrameId> = stacks.frames(at).skip_while(|id| Some(*id) != site).collect();
                 by_stack[at.0 as usize] =
-                    frames.iter().rev().fold(EMPTY, |caller, frame| builder.number(caller, *frame));
+                    frames.iter().rev().fold(EMPTY, |caller, frame| builder.intern(caller, *frame));
             }
         }
         ShownStacks { nodes: builder.nodes, by_stack }
@@ -135,21 +136,22 @@ fn needed(stacks: &Stacks, wanted: impl Fn(StackId) -> bool) -> (Vec<StackId>, V
 
 struct ShownStacksBuilder {
     nodes: Vec<ShownNode>,
-    numbers: HashMap<(ShownStackId, FrameId), ShownStackId>,
+    ids: HashMap<(ShownStackId, FrameId), ShownStackId>,
     outermost: u32,
 }
 
 impl ShownStacksBuilder {
-    fn number(&mut self, caller: ShownStackId, frame: FrameId) -> ShownStackId {
+    /// Returns the id of the stack that has `frame` inside of the stack `caller`.
+    fn intern(&mut self, caller: ShownStackId, frame: FrameId) -> ShownStackId {
         let next = ShownStackId(self.nodes.len() as u32 + 1);
-        let number = *self.numbers.entry((caller, frame)).or_insert(next);
-        if number == next {
+        let id = *self.ids.entry((caller, frame)).or_insert(next);
+        if id == next {
             let outside = (caller.0 as usize).checked_sub(1).map(|at| self.nodes[at]);
             let frames = outside.map_or(0, |outside| outside.frames) + 1;
             let outer = outside.filter(|_| frames > self.outermost).map_or(next, |outside| outside.outer);
             self.nodes.push(ShownNode { caller, frame, frames, outer });
         }
-        number
+        id
     }
 }
 
@@ -158,13 +160,13 @@ mod tests {
     use super::*;
     use crate::names::stacks::NamedFrame;
 
-    fn frame(function: &str, runtime: bool) -> NamedFrame {
+    fn frame(function: &str, is_runtime: bool) -> NamedFrame {
         NamedFrame {
             function: function.into(),
             file: None,
             line: None,
-            inlined: false,
-            runtime,
+            is_inlined: false,
+            is_runtime,
             module: "app".into(),
         }
     }

@@ -19,9 +19,10 @@ use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
 use crate::analyze::canonical_name::canonical_function;
-use crate::analyze::lines::is_foreign;
+use crate::analyze::lines::is_from_package;
 use crate::analyze::summary::with_ids;
 use crate::names::evidence::{KeptEvidence, LineHash, SiteEvidence, SiteInBuild};
+use crate::names::rust_path::source_name;
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::Profile;
 use crate::source::Sources;
@@ -113,7 +114,7 @@ pub fn add_evidence(profile: &Profile, stacks: &Stacks, sources: &dyn Sources, k
     for (site, module) in sites(profile, stacks) {
         let frame = stacks.frame(site);
         let Some((build_id, site)) = build_of(profile, module).zip(site_in_build(frame)) else { continue };
-        if !is_foreign(Some(&site.file))
+        if !is_from_package(Some(&site.file))
             && kept.get(build_id, &site).is_none()
             && kept.has_room(build_id)
             && let Some(evidence) = evidence_in_source(&site, sources)
@@ -160,21 +161,14 @@ fn site_in_build(frame: &NamedFrame) -> Option<SiteInBuild> {
 /// Returns the evidence of a site from the source; `None` if the source is missing, or is visibly
 /// not the source that was compiled.
 fn evidence_in_source(site: &SiteInBuild, sources: &dyn Sources) -> Option<SiteEvidence> {
-    let name = short_name(&site.function);
+    let name = source_name(&site.function);
     let file = sources.file(&site.file);
-    if file.is_missing() || file.is_newer_than_program() || file.is_another(name, site.line, site.line) {
+    if file.is_missing() || file.is_newer_than_program() || file.is_another_file(name, site.line, site.line) {
         return None;
     }
     let text = LineHash::of(file.line(site.line)?);
     let extent = file.function(name, site.line, site.line);
     Some(SiteEvidence { relative_line: extent.map(|extent| site.line - extent.start), text })
-}
-
-/// Returns the name that a function has in its source: the last part of its path that is not a
-/// closure.
-fn short_name(function: &str) -> &str {
-    let mut parts = function.rsplit("::");
-    parts.find(|part| !part.starts_with('{')).unwrap_or(function)
 }
 
 #[cfg(test)]
@@ -192,8 +186,8 @@ mod tests {
             function: (*function).into(),
             file: Some((*file).into()),
             line: Some(*line).filter(|line| *line > 0),
-            inlined: false,
-            runtime: false,
+            is_inlined: false,
+            is_runtime: false,
             module: "app".into(),
         };
         let frames: Vec<Vec<NamedFrame>> = calls.iter().map(|call| vec![frame(call)]).collect();

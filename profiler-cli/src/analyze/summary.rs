@@ -209,8 +209,8 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         different_stacks: trust.different_stacks,
         unresolved_frames: stacks.unresolved,
         recorder_debug_assertions: profile.process.debug_assertions,
-        complete: trust.complete(),
-        exact: trust.exact(),
+        complete: trust.is_complete(),
+        exact: trust.is_exact(),
         dropped_frames: trust.loss.dropped_frames + trust.loss.malformed_frames + trust.loss.missing_frames,
         recovered_bytes: trust.recovered_bytes,
         end: describe_end(trust.end),
@@ -256,7 +256,7 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<SiteRow
     let accepted = filter.accepted(stacks);
     for (stack, stats) in with_ids(profile) {
         let silent = stats.events() == 0 && stats.peak_blocks == 0 && stats.live_blocks == 0;
-        if silent || !accepted.has(stack) {
+        if silent || !accepted.accepts(stack) {
             continue;
         }
         let frame = stacks.site(stack).map(|id| stacks.frame(id));
@@ -304,7 +304,7 @@ fn size_classes(counts: &[u64]) -> Vec<SizeClass> {
 }
 
 fn process_peaks(profile: &Profile) -> ProcessPeaks {
-    let mut peaks = ProcessPeaks { samples: profile.samples, ..ProcessPeaks::default() };
+    let mut peaks = ProcessPeaks { samples: profile.sample_count, ..ProcessPeaks::default() };
     for (_, sample) in &profile.timeline {
         peaks.vsz = peaks.vsz.max(sample.vsz).max(sample.peak_vsz);
         peaks.rss = peaks.rss.max(sample.rss).max(sample.peak_rss);

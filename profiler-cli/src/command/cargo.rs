@@ -20,7 +20,7 @@ use self::build::{DebugInfo, build};
 use self::environment::surroundings;
 use super::Failure;
 use super::run::{RecordingArgs, profile_program};
-use crate::dumps::place::check_folder_exists;
+use crate::dumps::reserve::check_folder_exists;
 
 const EXAMPLES: &str = "\
 Examples:

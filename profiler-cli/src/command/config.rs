@@ -251,7 +251,7 @@ mod tests {
         let Chosen::Lines(args) = parse("[lines]\nformat = 'csv'\n", &args).unwrap().command else {
             panic!("another command")
         };
-        assert_eq!(args.format(), LinesFormat::Text);
+        assert_eq!(args.chosen_format(), LinesFormat::Text);
     }
 
     #[test]
@@ -275,12 +275,12 @@ mod tests {
 
     #[test]
     fn an_error_names_the_file() {
-        let said = |file| format!("{:#}", parse(file, &["profiler-cli", "leaks", "x"]).unwrap_err());
-        assert!(said("tpo = 1").contains("profiler.toml: there is no option 'tpo'"));
-        assert!(said("[leks]\ntop = 1").contains("profiler.toml: there is no command 'leks'"));
-        assert!(said("[leaks]\nmetric = 'peak'").contains("profiler.toml: there is no option 'metric'"));
-        assert!(said("top = 1.5").contains("profiler.toml: 'top' has a value of the wrong kind"));
-        assert!(said("a = 1\n= 2").contains("profiler.toml:2: "));
-        assert!(said("[leaks]\ntop = 'many'").contains("invalid value 'many'"));
+        let message = |file| format!("{:#}", parse(file, &["profiler-cli", "leaks", "x"]).unwrap_err());
+        assert!(message("tpo = 1").contains("profiler.toml: there is no option 'tpo'"));
+        assert!(message("[leks]\ntop = 1").contains("profiler.toml: there is no command 'leks'"));
+        assert!(message("[leaks]\nmetric = 'peak'").contains("profiler.toml: there is no option 'metric'"));
+        assert!(message("top = 1.5").contains("profiler.toml: 'top' has a value of the wrong kind"));
+        assert!(message("a = 1\n= 2").contains("profiler.toml:2: "));
+        assert!(message("[leaks]\ntop = 'many'").contains("invalid value 'many'"));
     }
 }

@@ -75,6 +75,6 @@ fn complaint(leaks: &Leaks, profile: &Profile, limit: u64) -> Option<String> {
         let bytes = leaks.total_bytes;
         return Some(format!("{bytes} bytes are live at the end; --fail-on-leak allows {limit}"));
     }
-    let exact = profile.trust.exact();
+    let exact = profile.trust.is_exact();
     (!exact).then(|| "--fail-on-leak fails because the recording is not exact: see the summary".to_owned())
 }

@@ -13,7 +13,7 @@ use super::input::{InputArgs, LoadedDump};
 use super::output::{Audience, DEFAULT_TOP, JsonArg, Target};
 use super::sources::SourceFiles;
 use crate::analyze::column::{OptionalColumn, TableOrder};
-use crate::analyze::lines::{Selection, lines};
+use crate::analyze::lines::{LineSelection, lines};
 use crate::command::cli::Cli;
 use crate::names::symbolize::SymbolizeOptions;
 use crate::render::lines_text::Shape;
@@ -126,7 +126,7 @@ pub const TEXT_OPTIONS: [&str; 4] = ["columns", "unit", "precision", "callers"];
 
 impl LinesArgs {
     /// Returns the format that the options `--html`, `--json`, `--csv` and `--format` ask for.
-    pub fn format(&self) -> LinesFormat {
+    pub fn chosen_format(&self) -> LinesFormat {
         match (&self.html, self.json.json, self.csv) {
             (Some(_), _, _) => LinesFormat::Html,
             (None, true, _) => LinesFormat::Json,
@@ -140,7 +140,7 @@ impl LinesArgs {
     /// # Errors
     /// An error like those for the definitions, ready to be printed.
     pub(crate) fn reject_ignored_options(&self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        let ignored: &[&str] = match self.format() {
+        let ignored: &[&str] = match self.chosen_format() {
             // The definitions reject what `--json` and `--html` would ignore.
             LinesFormat::Text | LinesFormat::Json | LinesFormat::Html => &[],
             LinesFormat::Csv => &TEXT_OPTIONS,
@@ -148,8 +148,10 @@ impl LinesArgs {
         };
         let given = |option: &&&str| matches.value_source(option) == Some(ValueSource::CommandLine);
         let Some(option) = ignored.iter().find(given) else { return Ok(()) };
-        let format =
-            self.format().to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let format = self
+            .chosen_format()
+            .to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned());
         let text = format!("the argument '--{option}' cannot be used with '--format {format}'");
         Err(Cli::command().error(ErrorKind::ArgumentConflict, text))
     }
@@ -176,7 +178,7 @@ pub fn run(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let filter = input.filter_for(&dump, &dump.profile.annotated)?;
     let (roots, maps) = (args.source_root.clone(), args.path_map.clone());
     let sources = SourceFiles::of(&dump.profile, SourceSearch { roots, maps });
-    let selection = Selection {
+    let selection = LineSelection {
         full: args.full,
         top: args.limit(!filter.is_empty() || input.thread.is_some() || args.min_increment.is_some()),
         sort: args.sort,
@@ -185,7 +187,7 @@ pub fn run(args: &LinesArgs) -> Result<ExitCode, Failure> {
         callers: args.callers,
     };
     let lines = lines(&dump.profile, &dump.stacks, &sources, &filter, &selection);
-    let format = args.format();
+    let format = args.chosen_format();
     let audience = match format {
         LinesFormat::Text | LinesFormat::MemoryProfiler => Audience::People,
         LinesFormat::Csv | LinesFormat::Json | LinesFormat::Html => Audience::Programs,

@@ -32,7 +32,7 @@ use super::{Failure, print_message};
 use crate::dumps::close::{CloseOutcome, close};
 use crate::dumps::compress::CompressDumpError;
 use crate::dumps::find::{dumps_of_run, has_pid_placeholder};
-use crate::dumps::place::{Reservation, new_run_token};
+use crate::dumps::reserve::{Reservation, new_run_token};
 use crate::io_error::plain;
 use crate::units::Safe;
 
@@ -190,8 +190,15 @@ pub fn profile_program(
         return Ok(if status.success() { ExitCode::from(2) } else { exit_code(status) });
     }
     reservation.discard_replaced();
-    if let Err(Failure::Input(error)) = print_report(&dumps, pid, recording) {
-        print_message(format_args!("{error:#}"));
+    match print_report(&dumps, pid, recording) {
+        // After the report, so that the report does not wait for the source to be parsed.
+        Ok(Some(reported)) => {
+            if let Some(dir) = recording.symbols.options().cache_dir {
+                reported.keep_evidence(&dir);
+            }
+        }
+        Ok(None) | Err(Failure::ClosedPipe) => {}
+        Err(Failure::Input(error)) => print_message(format_args!("{error:#}")),
     }
     if !recording.no_compress {
         let stop = stop_on_signals();

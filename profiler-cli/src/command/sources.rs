@@ -118,10 +118,10 @@ mod tests {
         std::fs::write(folder.path().join("src/main.rs"), "fn main() {\n    run();\n}\n").unwrap();
         let roots = vec![folder.path().to_owned()];
         let guess = searching(SourceSearch { roots, maps: Vec::new() }).file("/build/src/main.rs");
-        assert!(!guess.is_another("main", 2, 2) && guess.is_another("run", 2, 2));
+        assert!(!guess.is_another_file("main", 2, 2) && guess.is_another_file("run", 2, 2));
         let path = folder.path().join("src/main.rs");
         let own = SourceFiles::default().file(path.to_str().unwrap());
-        assert!(!own.is_missing() && !own.is_another("run", 2, 2));
+        assert!(!own.is_missing() && !own.is_another_file("run", 2, 2));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use alloc_dump::trailer::{EndReason, Trailer};
 use alloc_dump::write::seal_trailer;
 
 use super::open::writer_of;
-use super::sidecar::{read_sidecar, remove_sidecar, sidecar_path};
+use super::sidecar::{read_sidecar, remove_file_and_target, sidecar_path};
 
 /// The result of closing a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
     let mut room = [0u8; FRAME_HEADER_LEN + 256];
     let len = seal_trailer(&mut room, trailer_seq, &trailer).ok_or(io::ErrorKind::InvalidData)?;
     append(&mut file, whole, &[&frames, &room[..len]])?;
-    remove_sidecar(&sidecar_path(path))?;
+    remove_file_and_target(&sidecar_path(path))?;
     Ok(CloseOutcome::ClosedNow(frames.len()))
 }
 

@@ -1,4 +1,4 @@
-//! Every operation on dump files: open, follow, close, place, find, compress, and their sidecars.
+//! Every operation on dump files: open, follow, close, reserve, find, compress, and their sidecars.
 //!
 //! This module knows files, not profiles: `load` builds a profile on top of it, and nothing here
 //! imports `load` or `command`. Only this module renames, truncates or deletes dumps and sidecars.
@@ -8,7 +8,7 @@ pub mod compress;
 pub mod find;
 pub mod follow;
 pub mod open;
-pub mod place;
+pub mod reserve;
 pub(crate) mod sidecar;
 
 /// Called from time to time with the number of bytes read so far, and the number of all bytes.

@@ -2,7 +2,7 @@
 //! the dump. In: the path of the dump. Out: the sidecar's bytes, or the frames that the dump lacks.
 //!
 //! Reading a sidecar never changes it. Only a caller that has appended its content to the dump, or
-//! that replaces the dump, may call [`remove_sidecar`].
+//! that replaces the dump, may call [`remove_file_and_target`].
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -99,7 +99,7 @@ pub(crate) fn is_sidecar_gone(path: &Path) -> bool {
 ///
 /// # Errors
 /// If there is no such file, or it cannot be removed.
-pub(crate) fn remove_sidecar(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_file_and_target(path: &Path) -> io::Result<()> {
     let target = std::fs::read_link(path).ok();
     std::fs::remove_file(path)?;
     // Somebody else may have put a link there: only a path that recorders use is followed.

@@ -18,7 +18,7 @@ pub(super) struct CallTree {
     nodes: Vec<CallNode>,
     modules: ModuleMap,
     /// Return address and id of each node that no known module covers.
-    unplaced: BTreeSet<(u64, u32)>,
+    nodes_without_module: BTreeSet<(u64, u32)>,
     /// The most nodes whose records can have been in the bytes that the reader could not use.
     missing_nodes: u64,
     /// Number of nodes in all gaps between ids that were accepted so far.
@@ -73,7 +73,7 @@ impl CallTree {
         let module = self.modules.find(pc);
         self.nodes[at] = CallNode { parent, pc, module, truncated };
         if module.is_none() {
-            self.unplaced.insert((pc, id.0));
+            self.nodes_without_module.insert((pc, id.0));
         }
     }
 
@@ -82,9 +82,9 @@ impl CallTree {
     pub(super) fn add_module(&mut self, module: &record::Module<'_>) {
         let index = self.modules.add(module);
         let range = (module.start, 0)..(module.end.max(module.start), 0);
-        let placed: Vec<(u64, u32)> = self.unplaced.range(range).copied().collect();
-        for node in placed {
-            self.unplaced.remove(&node);
+        let covered: Vec<(u64, u32)> = self.nodes_without_module.range(range).copied().collect();
+        for node in covered {
+            self.nodes_without_module.remove(&node);
             self.nodes[node.1 as usize].module = Some(index);
         }
     }

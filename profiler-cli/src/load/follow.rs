@@ -105,8 +105,7 @@ impl FollowedDump {
     fn replay_frames(&mut self) -> Result<u64, FollowError> {
         let mut frames = 0;
         while let Some(records) = self.follower.next_frame()? {
-            self.replay.begin_frame(records.damage().dropped_bytes);
-            records.visit(|record| self.replay.record(record));
+            self.replay.replay_frame(records.damage().dropped_bytes, records);
             frames += 1;
         }
         Ok(frames)

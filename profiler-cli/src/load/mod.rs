@@ -84,8 +84,7 @@ fn replay_all(
     let mut replay = Replay::new(reader.header(), selected, keep);
     let read_error = DumpError::reading(path);
     while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
-        replay.begin_frame(records.damage().dropped_bytes);
-        records.visit(|record| replay.record(record));
+        replay.replay_frame(records.damage().dropped_bytes, records);
         progress(reader.position(), size);
     }
     let rest = match reader.trailer() {
@@ -112,8 +111,7 @@ fn finish<R: Read>(
         let read_error = DumpError::reading(path);
         let mut frames = Reader::new(rest.dump.as_slice()).map_err(&read_error)?;
         while let Some(records) = frames.next_frame().map_err(|error| read_error(error.into()))? {
-            replay.begin_frame(reader.damage().dropped_bytes);
-            records.visit(|record| replay.record(record));
+            replay.replay_frame(reader.damage().dropped_bytes, records);
         }
         replay.note_recovered(rest.payload_bytes, rest.stopped);
         // A frame that is cut short at the end of the dump is not lost: the sidecar has the whole

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use alloc_dump::header::Header;
 use alloc_dump::layout::StackId;
-use alloc_dump::read::Damage;
+use alloc_dump::read::{Damage, Records};
 use alloc_dump::record::{self, Record};
 use alloc_dump::trailer::{Totals, Trailer};
 use foldhash::HashSet;
@@ -57,11 +57,13 @@ impl Replay {
         replay
     }
 
-    /// Begins a dump frame. Each frame names its threads anew, so there is no current thread yet.
-    /// `dropped_bytes` is the number of bytes that the reader could not use so far.
-    pub(super) fn begin_frame(&mut self, dropped_bytes: u64) {
+    /// Replays the records of a dump frame. `dropped_bytes` is the number of bytes of the dump that
+    /// the reader could not use so far.
+    pub(super) fn replay_frame(&mut self, dropped_bytes: u64, records: Records<'_>) {
+        // Each frame names its threads anew, so there is no current thread yet.
         self.has_current = false;
         self.tree.set_dropped_bytes(dropped_bytes);
+        records.visit(|record| self.record(record));
     }
 
     /// Notes that the sidecar of the dump was in memory, and is gone.
@@ -217,7 +219,7 @@ impl Replay {
             process: self.process,
             modules,
             nodes,
-            some_threads: self.threads.is_selective(),
+            counts_only_selected_threads: self.threads.is_selective(),
             duration_us: until.max(self.now_us),
             trust: self.trust,
             ..Profile::default()
@@ -255,7 +257,7 @@ fn owned_process(process: &record::Process<'_>, started_unix_ns: u64) -> Process
         args: args.split(|byte| *byte == 0).map(text).filter(|_| !args.is_empty()).collect(),
         cwd: path(process.cwd),
         from_first_event: process.from_first_event,
-        run: text(process.run),
+        run_token: text(process.run),
         debug_assertions: process.debug_assertions,
         started_unix_ns,
     }

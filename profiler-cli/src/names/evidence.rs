@@ -9,26 +9,22 @@
 //! file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Raised whenever the format changes, or the same source would give other evidence.
-const VERSION: u32 = 1;
-const MAGIC: &[u8; 8] = b"ATEVIDEN";
-/// Magic, version, CRC-32 of the rest.
-const HEADER: usize = MAGIC.len() + 8;
-/// Bytes of a file that are read; a larger file is not used.
-const MAX_FILE: u64 = 16 << 20;
-/// Bytes of names that are kept of one build, so that its file stays well below [`MAX_FILE`].
+use super::build_file::{BuildFileKind, is_usable};
+
+/// The file with the evidence of one build. The version is raised when the format changes, and when
+/// the same source gives other evidence than before.
+const EVIDENCE_FILE: BuildFileKind =
+    BuildFileKind { magic: *b"ATEVIDEN", version: 1, extension: "evidence", max_bytes: 16 << 20 };
+/// Bytes of all names that are kept of one build. The limit keeps the file of the build well below
+/// the size that is still read.
 const MAX_NAMES: usize = 8 << 20;
-/// Sites that are kept of one build.
+/// Number of sites that are kept of one build.
 const MAX_SITES: usize = 1 << 16;
-/// A build-id becomes a file name, so it has to be short. Usual are 20 bytes and 16 bytes.
-const MAX_BUILD_ID: usize = 64;
 
 /// Where a site stands in one build: this never changes, because a new build has another build-id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -111,8 +107,8 @@ impl KeptEvidence {
     /// Those of the file system.
     pub fn store(&self, dir: &Path) -> io::Result<()> {
         for build_id in &self.changed {
-            if let (Some(path), Some(build)) = (file_path(dir, build_id), self.builds.get(build_id)) {
-                build.write(dir, &path, build_id)?;
+            if let Some(build) = self.builds.get(build_id) {
+                build.write(dir, build_id)?;
             }
         }
         Ok(())
@@ -138,16 +134,7 @@ impl BuildEvidence {
     }
 
     fn read(dir: &Path, build_id: &[u8]) -> Option<BuildEvidence> {
-        let path = file_path(dir, build_id)?;
-        // Opening a pipe would wait for a writer.
-        fs::metadata(&path).ok().filter(|file| file.is_file() && file.len() <= MAX_FILE)?;
-        let mut bytes = Vec::new();
-        fs::File::open(path).ok()?.take(MAX_FILE + 1).read_to_end(&mut bytes).ok()?;
-        let (header, body) = bytes.split_at_checked(HEADER)?;
-        if header != header_of(body) {
-            return None;
-        }
-        let stored: StoredEvidence = postcard::from_bytes(body).ok()?;
+        let stored: StoredEvidence = EVIDENCE_FILE.read(dir, build_id)?;
         if stored.build_id != build_id || stored.sites.len() > MAX_SITES {
             return None;
         }
@@ -156,17 +143,10 @@ impl BuildEvidence {
         Some(build)
     }
 
-    fn write(&self, dir: &Path, path: &Path, build_id: &[u8]) -> io::Result<()> {
+    fn write(&self, dir: &Path, build_id: &[u8]) -> io::Result<()> {
         let sites = self.sites.iter().map(|(site, evidence)| (site.clone(), *evidence)).collect();
         let stored = StoredEvidence { build_id: build_id.to_vec(), sites };
-        let body = postcard::to_stdvec(&stored).map_err(io::Error::other)?;
-        make_private_dir(dir)?;
-        // A temporary file is made for the user alone, and renaming it is all or nothing.
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(&header_of(&body))?;
-        file.write_all(&body)?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        EVIDENCE_FILE.write(dir, build_id, &stored)
     }
 }
 
@@ -176,36 +156,13 @@ struct StoredEvidence {
     sites: Vec<(SiteInBuild, SiteEvidence)>,
 }
 
-fn is_usable(build_id: &[u8]) -> bool {
-    !build_id.is_empty() && build_id.len() <= MAX_BUILD_ID
-}
-
-/// Returns the file of a build; `None` if its build-id is not usable as a file name.
-fn file_path(dir: &Path, build_id: &[u8]) -> Option<PathBuf> {
-    let mut name = String::new();
-    build_id.iter().for_each(|byte| write!(name, "{byte:02x}").expect("a string takes all text"));
-    is_usable(build_id).then(|| dir.join(name + ".evidence"))
-}
-
-fn header_of(body: &[u8]) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
-    header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header[12..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
-    header
-}
-
-fn make_private_dir(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::names::build_file::{HEADER_LEN, MAX_BUILD_ID};
 
     const BUILD: &[u8] = &[1, 0xab];
 
@@ -293,11 +250,11 @@ mod tests {
         let (_parent, dir) = stored();
         let path = dir.join("01ab.evidence");
         let whole = fs::read(&path).expect("it was stored");
-        for index in HEADER..whole.len() {
+        for index in HEADER_LEN..whole.len() {
             for value in [0, 1, 0x7f, 0xff] {
-                let mut body = whole[HEADER..].to_vec();
-                body[index - HEADER] = value;
-                fs::write(&path, [&header_of(&body)[..], &body].concat()).expect("a file");
+                let mut body = whole[HEADER_LEN..].to_vec();
+                body[index - HEADER_LEN] = value;
+                fs::write(&path, [&EVIDENCE_FILE.header_of(&body)[..], &body].concat()).expect("a file");
                 assert!(load(&dir).builds.values().all(|build| build.sites.len() <= MAX_SITES));
             }
         }
@@ -326,7 +283,7 @@ mod tests {
         let mut kept = KeptEvidence::default();
         for build_id in [&[][..], &[0; MAX_BUILD_ID + 1]] {
             kept.insert(build_id, site(1), evidence(""));
-            assert_eq!(file_path(Path::new("c"), build_id), None);
+            assert_eq!(EVIDENCE_FILE.path(Path::new("c"), build_id), None);
         }
         assert!(kept.builds.is_empty());
     }

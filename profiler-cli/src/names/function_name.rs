@@ -4,6 +4,8 @@
 //! between instances of one function, and without the closures inside the function. Any text has an
 //! answer; none is a panic.
 
+use crate::names::rust_path::{closing_bracket, opening_bracket};
+
 /// Removes from a symbol the generic arguments at its end and the closures inside the function.
 ///
 /// ```
@@ -53,36 +55,14 @@ fn without_generics(name: &str) -> &str {
     if !name.ends_with('>') || name.ends_with("->") || name.starts_with('<') && closes_at_end(name) {
         return name;
     }
-    let mut depth = 0usize;
-    for (at, c) in name.char_indices().rev() {
-        match c {
-            // The `>` of an arrow, as in `fn(u8) -> u8`, closes no bracket.
-            '>' if !name[..at].ends_with('-') => depth += 1,
-            '<' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            let shorter = name[..at].strip_suffix("::").unwrap_or(&name[..at]);
-            return if shorter.is_empty() { name } else { shorter };
-        }
-    }
-    name
+    let Some(at) = opening_bracket(name) else { return name };
+    let shorter = name[..at].strip_suffix("::").unwrap_or(&name[..at]);
+    if shorter.is_empty() { name } else { shorter }
 }
 
 /// Whether the last `>` closes the `<` that opens the name. Such a name is a type without a method.
 fn closes_at_end(name: &str) -> bool {
-    let mut depth = 0usize;
-    for (at, c) in name.char_indices() {
-        match c {
-            '<' => depth += 1,
-            '>' if !name[..at].ends_with('-') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth == 0 {
-            return at + 1 == name.len();
-        }
-    }
-    false
+    closing_bracket(name).is_some_and(|at| at + 1 == name.len())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! which of them are the user's own code. Nothing that a file says is trusted: damage costs names,
 //! and must never be a panic.
 
+mod build_file;
 pub mod evidence;
 pub mod function_name;
 pub(crate) mod own_crates;

@@ -59,34 +59,96 @@ fn without_wrappers(mut path: &str) -> &str {
     }
 }
 
+/// Returns the last segment of a path, without generic arguments: `work` of
+/// `app::inner::work::<u8>`, `push` of `<alloc::vec::Vec<u8>>::push`.
+pub(super) fn last_segment(path: &str) -> &str {
+    let (mut start, mut end) = (0, path.len());
+    for (index, byte) in positions_at_depth(path, 0) {
+        match byte {
+            b'<' if index > start => end = end.min(index),
+            b':' => match path[index..].strip_prefix("::") {
+                Some(rest) if rest.starts_with('<') => end = end.min(index),
+                Some(rest) if !rest.is_empty() => (start, end) = (index + 2, path.len()),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    &path[start..end]
+}
+
+/// Splits a path at its last `::`: everything up to and including the `::`, and the part after it.
+/// The first part is empty if there is no `::`.
+///
+/// Does not look at brackets: the name of `app::run::<a::B>` is `B>`. To be used for the names of
+/// functions, from which [`function_of`](super::function_name::function_of) has removed the
+/// generic arguments.
+pub fn split_name(path: &str) -> (&str, &str) {
+    path.split_at(path.rfind("::").map_or(0, |at| at + 2))
+}
+
+/// Returns the part of a path after the last `::`; see [`split_name`].
+pub fn last_name(path: &str) -> &str {
+    split_name(path).1
+}
+
+/// Returns the name that a function has in its source: the last part of its path that is not a
+/// closure.
+pub fn source_name(function: &str) -> &str {
+    let mut parts = function.rsplit("::");
+    parts.find(|part| !part.starts_with('{')).unwrap_or(function)
+}
+
 /// Returns the position of the `>` that closes the `<` at the start of `text`.
-fn closing_bracket(text: &str) -> Option<usize> {
+pub(crate) fn closing_bracket(text: &str) -> Option<usize> {
     if !text.starts_with('<') {
         return None;
     }
-    top_positions(text, 1).find(|&(_, byte)| byte == b'>').map(|(index, _)| index)
+    positions_at_depth(text, 1).find(|&(_, byte)| byte == b'>').map(|(index, _)| index)
+}
+
+/// Returns the position of the `<` that the `>` at the end of `text` closes.
+pub(super) fn opening_bracket(text: &str) -> Option<usize> {
+    let mut depth = 0;
+    for index in (0..text.len()).rev() {
+        depth -= depth_change(text, index);
+        match depth {
+            // The text does not end with a closing bracket.
+            0 if index + 1 == text.len() => return None,
+            0 => return Some(index),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Returns the position of `wanted` in `text` outside all angle brackets.
 fn find_at_top(text: &str, wanted: &str) -> Option<usize> {
-    top_positions(text, 0).map(|(index, _)| index).find(|&index| text[index..].starts_with(wanted))
+    positions_at_depth(text, 0).map(|(index, _)| index).find(|&index| text[index..].starts_with(wanted))
 }
 
-/// Returns the positions in `text` that are exactly `level` angle brackets deep, each with its
-/// byte. An opening bracket counts as outside itself, a closing bracket as inside.
-fn top_positions(text: &str, level: i32) -> impl Iterator<Item = (usize, u8)> {
+/// Returns the positions in `text` that are inside exactly `wanted` pairs of angle brackets, each
+/// with its byte. An opening bracket counts as outside itself, a closing bracket as inside. The `>`
+/// of an arrow is left out.
+fn positions_at_depth(text: &str, wanted: i32) -> impl Iterator<Item = (usize, u8)> {
     let mut depth = 0;
-    let mut previous = 0;
     text.bytes().enumerate().filter(move |&(index, byte)| {
-        let opens = byte == b'<';
-        // The `>` of an arrow, as in `fn(u8) -> u8`, closes no bracket.
-        let closes = byte == b'>' && previous != b'-';
         let before = depth;
-        depth += i32::from(opens) - i32::from(closes);
-        previous = byte;
-        let arrow = byte == b'>' && !closes;
-        text.is_char_boundary(index) && !arrow && before == level
+        let change = depth_change(text, index);
+        depth += change;
+        let is_arrow = byte == b'>' && change == 0;
+        text.is_char_boundary(index) && !is_arrow && before == wanted
     })
+}
+
+/// Returns the change of the depth of angle brackets at this byte of `text`: 1 for `<`, -1 for `>`,
+/// and 0 for any other byte. The `>` of an arrow, as in `fn(u8) -> u8`, closes no bracket.
+fn depth_change(text: &str, index: usize) -> i32 {
+    match text.as_bytes()[index] {
+        b'<' => 1,
+        b'>' if index == 0 || text.as_bytes()[index - 1] != b'-' => -1,
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -129,5 +191,50 @@ mod tests {
         for other in ["app::main", "<app::Foo>::new", "<", "<a as b", "<a> as b"] {
             assert!(ImplName::parse(other).is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn the_last_segment_has_no_generics() {
+        let cases = [
+            ("main", "main"),
+            ("app::inner::work", "work"),
+            ("app::inner::work::<app::Foo>", "work"),
+            ("work<app::Foo>", "work"),
+            ("<alloc::vec::Vec<u8>>::push", "push"),
+            ("<app::Foo as core::ops::drop::Drop>::drop", "drop"),
+            ("app::apply::<fn(u8) -> alloc::vec::Vec<u8>>", "apply"),
+            ("app::main::{closure#0}", "{closure#0}"),
+            ("", ""),
+            ("<", "<"),
+            (">", ">"),
+            ("::", "::"),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(last_segment(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_last_bracket_has_its_opening_one() {
+        for (text, expected) in [
+            ("app::run::<fn(u8) -> u8>", Some(10)),
+            ("push<Vec<u8>>", Some(4)),
+            ("<u8>", Some(0)),
+            ("operator>", None),
+            ("operator->", None),
+            ("<u8>::push", None),
+            ("", None),
+        ] {
+            assert_eq!(opening_bracket(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_the_last_part_of_its_path() {
+        assert_eq!(split_name("app::inner::work"), ("app::inner::", "work"));
+        assert_eq!(split_name("main"), ("", "main"));
+        assert_eq!(last_name("app::main::{closure#0}"), "{closure#0}");
+        assert_eq!(source_name("app::main::{closure#0}"), "main");
+        assert_eq!(source_name("{closure#0}"), "{closure#0}");
     }
 }

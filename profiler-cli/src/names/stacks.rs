@@ -39,10 +39,10 @@ pub struct NamedFrame {
     /// The line of the call or allocation, if known.
     pub line: Option<u32>,
     /// Whether the function was inlined into the next frame towards the root.
-    pub inlined: bool,
+    pub is_inlined: bool,
     /// Whether the function belongs to the runtime (the allocator, `alloc`, `core`, `std`, this
     /// project) and not to the user's own code.
-    pub runtime: bool,
+    pub is_runtime: bool,
     /// File name of the module, without its folder.
     pub module: Arc<str>,
 }
@@ -262,7 +262,7 @@ impl Stacks {
     /// frame that does more than allocate for its caller, or else the innermost frame.
     pub fn site(&self, stack: StackId) -> Option<FrameId> {
         let find = |fits: fn(&NamedFrame) -> bool| self.frames(stack).find(|id| fits(self.frame(*id)));
-        find(|frame| !frame.runtime)
+        find(|frame| !frame.is_runtime)
             .or_else(|| find(|frame| !only_allocates(frame)))
             .or_else(|| find(|_| true))
     }
@@ -314,11 +314,11 @@ impl StackBuilder {
         }
         let (frames, module_path) = look_up();
         let module: Arc<str> = module_path.rsplit('/').next().unwrap_or_default().into();
-        stacks.unresolved += u64::from(frames.iter().any(|frame| !frame.resolved));
+        stacks.unresolved += u64::from(frames.iter().any(|frame| !frame.is_resolved));
         let start = stacks.lists.len() as u32;
         for frame in frames {
-            let runtime = is_runtime(&frame.function, frame.file.as_deref(), &module_path);
-            let SymbolFrame { function, generics, file, line, inlined, .. } = frame;
+            let is_runtime = is_runtime(&frame.function, frame.file.as_deref(), &module_path);
+            let SymbolFrame { function, generics, file, line, is_inlined, .. } = frame;
             let (outer, closure) = function.split_at(instance_of(&function).len());
             // Some symbols name their types already, such as `drop_in_place<T>`.
             let generics = generics.filter(|_| self.name_instances && function_of(outer) == outer);
@@ -328,7 +328,7 @@ impl StackBuilder {
             };
             let id = self.intern(
                 stacks,
-                NamedFrame { function, file, line, inlined, runtime, module: module.clone() },
+                NamedFrame { function, file, line, is_inlined, is_runtime, module: module.clone() },
             );
             stacks.lists.push(id);
         }
@@ -352,7 +352,7 @@ fn only_allocates(frame: &NamedFrame) -> bool {
         // With line tables alone, an inlined function has a short name without a path.
         None => matches!(frame.function.split('<').next(), Some("alloc" | "__rust_alloc")),
     };
-    frame.runtime && is_allocating
+    frame.is_runtime && is_allocating
 }
 
 /// Returns the module and the address of every node; `None` for code outside any file.
@@ -397,16 +397,7 @@ fn may_be_another_build(module: &Module, started_unix_ns: u64) -> bool {
 
 /// Returns the frame of code outside any file: its address is its name.
 fn unresolved_frame(pc: u64) -> SymbolFrame {
-    let function = format!("{pc:#x}").into();
-    SymbolFrame {
-        function,
-        generics: None,
-        file: None,
-        line: None,
-        column: None,
-        inlined: false,
-        resolved: false,
-    }
+    SymbolFrame::unresolved(format!("{pc:#x}").into())
 }
 
 #[cfg(test)]

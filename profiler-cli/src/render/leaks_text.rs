@@ -65,10 +65,10 @@ fn write_leak(out: &mut dyn Write, number: usize, leak: &Leak) -> io::Result<()>
 }
 
 fn write_frame(out: &mut dyn Write, frame: &StackFrame) -> io::Result<()> {
-    let place = source_position(frame.file.as_deref(), frame.line);
-    let place = if place.is_empty() { frame.module.clone() } else { place };
+    let position = source_position(frame.file.as_deref(), frame.line);
+    let position = if position.is_empty() { frame.module.clone() } else { position };
     let inlined = if frame.inlined { " (inlined)" } else { "" };
-    writeln!(out, "       {}  {FAINT}{}{inlined}{FAINT:#}", Safe(&frame.function), Safe(&place))
+    writeln!(out, "       {}  {FAINT}{}{inlined}{FAINT:#}", Safe(&frame.function), Safe(&position))
 }
 
 /// Number of frames shown at the leaf end of a long stack, where the allocation happens.

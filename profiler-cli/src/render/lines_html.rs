@@ -10,6 +10,7 @@ use super::escape::{BreakablePath, Html};
 use super::html::Page;
 use crate::analyze::column::{COLUMNS, FigureKind, LineColumn};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
+use crate::names::rust_path::split_name;
 use crate::units::{bytes, count, more};
 
 /// Writes the page. `command` is the command line of the recorded program.
@@ -200,9 +201,4 @@ fn direction(increment: i64) -> &'static str {
         0 => "level",
         _ => "release",
     }
-}
-
-/// Splits a function's path into everything up to the last `::`, and the name.
-fn split_name(function: &str) -> (&str, &str) {
-    function.split_at(function.rfind("::").map_or(0, |at| at + 2))
 }

@@ -161,8 +161,8 @@ fn fitting(shape: &Shape, bytes: u64) -> SizeUnit {
 fn write_callers(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -> io::Result<()> {
     let Some(callers) = &function.callers else { return Ok(()) };
     writeln!(out, "\nCalled from:")?;
-    for caller in callers.iter().take(MOST_CALLERS) {
-        let place = super::source_position(caller.file.as_deref(), caller.line);
+    for caller in callers.iter().take(MAX_CALLERS) {
+        let position = super::source_position(caller.file.as_deref(), caller.line);
         let increment = caller.allocated.wrapping_sub(caller.freed) as i64;
         writeln!(
             out,
@@ -170,18 +170,18 @@ fn write_callers(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -
             size(shape, caller.allocated as i64),
             size(shape, increment),
             Safe(&caller.function),
-            Safe(&place)
+            Safe(&position)
         )?;
     }
     match callers.len() {
         0 => writeln!(out, "  nobody, as far as recorded stacks tell"),
-        all if all > MOST_CALLERS => writeln!(out, "  … {} more; --json has all", all - MOST_CALLERS),
+        all if all > MAX_CALLERS => writeln!(out, "  … {} more; --json has all", all - MAX_CALLERS),
         _ => Ok(()),
     }
 }
 
 /// The most call sites that are shown below a table.
-const MOST_CALLERS: usize = 5;
+const MAX_CALLERS: usize = 5;
 
 /// Returns the colour of an increment.
 fn style(row: &LineRow) -> anstyle::Style {

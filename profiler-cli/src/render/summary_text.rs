@@ -191,8 +191,8 @@ fn write_sites(
     }
     writeln!(out, "\n{HEADING}{title}{HEADING:#}")?;
     for site in sites {
-        let place = source_position(site.file.as_deref(), site.line);
-        writeln!(out, "  {}  {}  {FAINT}{}{FAINT:#}", figures(site), Safe(&site.function), Safe(&place))?;
+        let position = source_position(site.file.as_deref(), site.line);
+        writeln!(out, "  {}  {}  {FAINT}{}{FAINT:#}", figures(site), Safe(&site.function), Safe(&position))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use super::escape::Xml;
 use super::plot::{Axis, Panel, Series, panels};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
+use crate::names::rust_path::last_name;
 use crate::units::{bytes_exactly, plural, time};
 
 /// Draws the timeline with these series.
@@ -28,9 +29,9 @@ const PANEL: f64 = 320.0;
 const SMALL_PANEL: f64 = 130.0;
 const GAP: f64 = 44.0;
 const BAR: f64 = 18.0;
-const MOST_FUNCTIONS: usize = 16;
-const MOST_SPANS: usize = 2000;
-const MOST_MARKS: usize = 200;
+const MAX_FUNCTIONS: usize = 16;
+const MAX_SPANS: usize = 2000;
+const MAX_MARKS: usize = 200;
 
 const STYLE: &str = "\
 text { font: 12px system-ui, sans-serif; fill: var(--ink); }
@@ -61,7 +62,7 @@ impl TimeScale {
 fn draw(timeline: &Timeline, series: &[Series]) -> String {
     let panels = panels(timeline, series);
     let scale = TimeScale { duration: timeline.duration_ns.max(1) as f64 };
-    let functions = timeline.functions.len().min(MOST_FUNCTIONS);
+    let functions = timeline.functions.len().min(MAX_FUNCTIONS);
     let heights: Vec<f64> =
         (0..panels.len()).map(|number| if number == 0 { PANEL } else { SMALL_PANEL }).collect();
     let plots = TOP + heights.iter().map(|height| height + GAP).sum::<f64>();
@@ -183,7 +184,7 @@ fn sample_path(timeline: &Timeline, series: Series, scale: &TimeScale, y: &impl 
 /// Draws the marks as lines from `top` to `bottom`.
 fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, (top, bottom): (f64, f64)) {
     let mut free = 0.0;
-    for mark in timeline.marks.iter().take(MOST_MARKS) {
+    for mark in timeline.marks.iter().take(MAX_MARKS) {
         let x = scale.x(mark.ns);
         let about = format!(
             "{} · {} live · {} · {}",
@@ -212,7 +213,7 @@ fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, (top, bo
 }
 
 fn draw_calls(svg: &mut String, function: &FunctionSpans, scale: &TimeScale, top: f64) {
-    let last = function.function.rsplit("::").next().unwrap_or_default();
+    let last = last_name(&function.function);
     let name: String = last.chars().take(14).collect();
     let calls = plural(function.spans.len() as u64, "call");
     let about = format!("{} · {calls} · {}", function.function, time(function.total_ns));
@@ -220,7 +221,7 @@ fn draw_calls(svg: &mut String, function: &FunctionSpans, scale: &TimeScale, top
     text(svg, (LEFT - 8.0, top + 13.0), "end", &name);
     let mut longest: Vec<_> = function.spans.iter().collect();
     longest.sort_by_key(|span| std::cmp::Reverse(span.end_ns.saturating_sub(span.start_ns)));
-    longest.truncate(MOST_SPANS);
+    longest.truncate(MAX_SPANS);
     for span in longest {
         let (x, end) = (scale.x(span.start_ns), scale.x(span.end_ns));
         let _ = writeln!(

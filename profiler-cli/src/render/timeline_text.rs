@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use super::plot::{Axis, Panel, Series, panels};
 use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
+use crate::names::rust_path::last_name;
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 
 /// Size of the plot in characters.
@@ -180,7 +181,7 @@ fn write_marks(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::
     let text: String = text.into_iter().collect();
     writeln!(out, "{:>LABEL$}  {RELEASE}{}{RELEASE:#}", "marks", text.trim_end())?;
     writeln!(out, "\nMarks:")?;
-    for (number, mark) in timeline.marks.iter().enumerate().take(MOST_MARKS) {
+    for (number, mark) in timeline.marks.iter().enumerate().take(MAX_MARKS) {
         writeln!(
             out,
             "  {RELEASE}{}{RELEASE:#} {:>12}  {:>10} live  {}  {FAINT}{}{FAINT:#}",
@@ -191,16 +192,16 @@ fn write_marks(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::
             Safe(&mark.thread)
         )?;
     }
-    if let Some(text) = marks_left_out(MOST_MARKS, timeline.marks.len(), timeline.marks_dropped) {
+    if let Some(text) = marks_left_out(MAX_MARKS, timeline.marks.len(), timeline.marks_dropped) {
         writeln!(out, "{text}")?;
     }
     Ok(())
 }
 
 /// The most marks that are listed: as many as have a sign of their own.
-const MOST_MARKS: usize = 35;
+const MAX_MARKS: usize = 35;
 /// The most functions that are shown.
-const MOST_FUNCTIONS: usize = 12;
+const MAX_FUNCTIONS: usize = 12;
 
 /// Returns the sign of a mark: 1 to 9, a to z, and `*` for all later ones.
 fn mark_sign(number: usize) -> char {
@@ -212,9 +213,9 @@ fn write_functions(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> 
         return Ok(());
     }
     writeln!(out, "\nAnnotated functions, when they ran:")?;
-    let shown = timeline.functions.iter().take(MOST_FUNCTIONS);
+    let shown = timeline.functions.iter().take(MAX_FUNCTIONS);
     for function in shown.clone() {
-        let name = Safe(&short_name(&function.function)).to_string();
+        let name = Safe(&label(&function.function)).to_string();
         writeln!(out, "{name:>LABEL$} │{}", bar(timeline, function, columns).trim_end())?;
     }
     for function in shown {
@@ -222,8 +223,8 @@ fn write_functions(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> 
         let total = time(function.total_ns);
         writeln!(out, "  {total:>12} in {calls:<12} {}", Safe(&function.function))?;
     }
-    if timeline.functions.len() > MOST_FUNCTIONS {
-        writeln!(out, "  … {} more; --function picks", timeline.functions.len() - MOST_FUNCTIONS)?;
+    if timeline.functions.len() > MAX_FUNCTIONS {
+        writeln!(out, "  … {} more; --function picks", timeline.functions.len() - MAX_FUNCTIONS)?;
     }
     if timeline.spans_dropped > 0 {
         writeln!(out, "  {} shorter calls are left out", count(timeline.spans_dropped))?;
@@ -241,9 +242,9 @@ fn bar(timeline: &Timeline, function: &FunctionSpans, columns: usize) -> String 
     bar.into_iter().collect()
 }
 
-/// Returns the last segment of a path, cut to the width of the labels.
-fn short_name(path: &str) -> String {
-    let last = path.rsplit("::").next().unwrap_or_default();
+/// Returns the name of a function without its path, cut to the width of the labels.
+fn label(function: &str) -> String {
+    let last = last_name(function);
     if last.chars().count() <= LABEL {
         last.to_owned()
     } else {

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shortest_end_contains_the_folder_of_a_foreign_package() {
+    fn the_shortest_end_contains_the_folder_of_a_package() {
         let end = |path: &str| {
             let parts: Vec<&str> = path.split('/').collect();
             parts[shortest_end(&parts)..].join("/")

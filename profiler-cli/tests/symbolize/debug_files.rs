@@ -55,7 +55,7 @@ fn a_linked_debug_file_with_another_checksum_is_not_used() {
     bytes.push(0);
     fs::write(built.file("app.debug"), bytes).expect("a writable folder");
     let symbols = symbolize(&built.spec(), &addresses, options());
-    assert!(!symbols.frames(0, addresses[0])[0].resolved);
+    assert!(!symbols.frames(0, addresses[0])[0].is_resolved);
 }
 
 #[test]

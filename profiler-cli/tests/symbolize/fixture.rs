@@ -203,7 +203,7 @@ pub(crate) fn symbolize(spec: &ModuleSpec, addresses: &[CodeAddress], options: S
 pub(crate) fn chains(symbols: &Symbols, addresses: &[CodeAddress]) -> BTreeSet<Vec<SourceFrame>> {
     let chain = |&address| {
         let frames = symbols.frames(0, address).iter();
-        frames.map(|frame| SourceFrame::new(&frame.function, frame.line, frame.inlined)).collect()
+        frames.map(|frame| SourceFrame::new(&frame.function, frame.line, frame.is_inlined)).collect()
     };
     addresses.iter().map(chain).collect()
 }

@@ -93,7 +93,7 @@ fn without_any_symbols_an_address_stays_an_address() {
     let symbols = symbolize(&built.spec(), &[address], options());
     let [frame] = symbols.frames(0, address) else { panic!("an address without symbols has one frame") };
     assert_eq!(&*frame.function, format!("app+{:#x}", address.lookup()));
-    assert!(!frame.resolved && !frame.inlined && frame.file.is_none() && frame.line.is_none());
+    assert!(!frame.is_resolved && !frame.is_inlined && frame.file.is_none() && frame.line.is_none());
     assert_eq!(symbols.status(0), &ModuleStatus::NoSymbols { path: built.path.clone() });
 }
 
@@ -184,7 +184,7 @@ fn a_rebuilt_program_gives_no_names_until_the_recorded_build_is_found() {
     let symbols =
         modules.symbolize(std::slice::from_ref(&addresses), &|_, _| {}).expect("one list for one module");
     assert_eq!(symbols.status(0), problem);
-    assert!(addresses.iter().all(|&address| !symbols.frames(0, address)[0].resolved));
+    assert!(addresses.iter().all(|&address| !symbols.frames(0, address)[0].is_resolved));
 
     let symbols = symbolize(&recorded.spec(), &addresses, with_dirs(&[&kept]));
     assert!(chains(&symbols, &addresses).contains(&inlined_chain(FULL_PATHS)));
@@ -209,7 +209,7 @@ fn modules_keep_their_own_addresses_and_a_missing_one_its_reason() {
     };
     assert_eq!(&*frame.function, format!("libgone.so+{:#x}", addresses[0].lookup()));
     assert!(matches!(symbols.status(0), ModuleStatus::Missing { .. }));
-    assert!(symbols.frames(1, addresses[0])[0].resolved);
+    assert!(symbols.frames(1, addresses[0])[0].is_resolved);
     // Addresses and modules that were not symbolized.
     assert_eq!(&*symbols.frames(0, CodeAddress::exact(1))[0].function, "libgone.so");
     assert_eq!(&*symbols.frames(9, CodeAddress::exact(1))[0].function, "[unknown]");

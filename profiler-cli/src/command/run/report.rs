@@ -10,7 +10,7 @@ use super::{RecordingArgs, Report};
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::leaks;
-use crate::analyze::lines::{Selection, lines};
+use crate::analyze::lines::{LineSelection, lines};
 use crate::analyze::site::add_evidence;
 use crate::analyze::summary::summary;
 use crate::command::Failure;
@@ -25,44 +25,51 @@ use crate::render::{flame_svg, leaks_text, lines_text, summary_text};
 use crate::source::SourceSearch;
 use crate::units::Safe;
 
+/// A dump that was reported on, with the sources of its program.
+pub(super) struct ReportedDump {
+    loaded: LoadedDump,
+    sources: SourceFiles,
+}
+
 /// Reports on the program's own dump, or on the first dump if the program has none. Prints the
-/// names of all dumps.
+/// names of all dumps. Returns the dump, unless the user wants no report.
 ///
 /// # Errors
 /// If the dump cannot be read, or if stderr or the flamegraph cannot be written.
-pub(super) fn print_report(dumps: &[PathBuf], pid: u32, recording: &RecordingArgs) -> Result<(), Failure> {
+pub(super) fn print_report(
+    dumps: &[PathBuf],
+    pid: u32,
+    recording: &RecordingArgs,
+) -> Result<Option<ReportedDump>, Failure> {
     let of_program =
         |dump: &&PathBuf| writer_of(dump).is_ok_and(|writer| writer.is_some_and(|writer| writer.pid == pid));
     let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
-    let options = recording.symbols.options();
-    let cache_dir = options.cache_dir.clone();
     let mut reported = None;
     if recording.report != Report::None {
-        let loaded = LoadedDump::open(main, None, options)?;
+        let loaded = LoadedDump::open(main, None, recording.symbols.options())?;
         let sources = SourceFiles::of(&loaded.profile, SourceSearch::default());
         write_report(&mut out, &loaded, &sources, main, recording.report)?;
-        reported = Some((loaded, sources));
+        reported = Some(ReportedDump { loaded, sources });
     }
     for dump in dumps {
         writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()))?;
     }
     out.flush()?;
-    // Last, so that the report does not wait for the source to be parsed.
-    if let (Some((loaded, sources)), Some(dir)) = (reported, cache_dir) {
-        keep_evidence(&loaded, &sources, &dir);
-    }
-    Ok(())
+    Ok(reported)
 }
 
-/// Keeps evidence of the program's sites now, because the source is most likely still the one that
-/// was compiled.
-fn keep_evidence(LoadedDump { profile, stacks }: &LoadedDump, sources: &SourceFiles, dir: &Path) {
-    let build_ids = profile.modules.iter().map(|module| module.build_id.as_slice());
-    let mut kept = KeptEvidence::load(dir, build_ids);
-    add_evidence(profile, stacks, sources, &mut kept);
-    // If the folder cannot be written, the symbols were not cached either. The report says so.
-    let _ = kept.store(dir);
+impl ReportedDump {
+    /// Keeps evidence of the program's sites in the cache folder `dir`: now the source is most
+    /// likely still the one that was compiled.
+    pub(super) fn keep_evidence(&self, dir: &Path) {
+        let LoadedDump { profile, stacks } = &self.loaded;
+        let build_ids = profile.modules.iter().map(|module| module.build_id.as_slice());
+        let mut kept = KeptEvidence::load(dir, build_ids);
+        add_evidence(profile, stacks, &self.sources, &mut kept);
+        // If the folder cannot be written, the symbols were not cached either. The report says so.
+        let _ = kept.store(dir);
+    }
 }
 
 fn write_report(
@@ -80,7 +87,7 @@ fn write_report(
     if report != Report::Full {
         return Ok(());
     }
-    let largest = Selection { top: Some(1), ..Selection::default() };
+    let largest = LineSelection { top: Some(1), ..LineSelection::default() };
     let table = lines(profile, stacks, sources, &filter, &largest);
     if let Some(function) = table.functions.first() {
         lines_text::write_function(out, function, &Shape::default())?;

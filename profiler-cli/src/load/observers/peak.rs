@@ -45,7 +45,7 @@ impl Observer for PeakObserver {
             self.shares.add(block.stack.0 as usize, block.size);
         }
         if event.is_peak {
-            self.shares.pass_peak();
+            self.shares.note_peak();
         }
     }
 
@@ -131,7 +131,7 @@ impl PeakShares {
     /// Notes a new peak of the process: the blocks that every owner holds now are those of the
     /// peak.
     #[inline]
-    pub(in crate::load) fn pass_peak(&mut self) {
+    pub(in crate::load) fn note_peak(&mut self) {
         self.peak_number += 1;
     }
 
@@ -185,7 +185,7 @@ mod tests {
             live += change;
             if live > peak {
                 peak = live;
-                shares.pass_peak();
+                shares.note_peak();
             }
         }
         shares.finish().collect()

@@ -29,7 +29,7 @@ impl Observer for SamplesObserver {
     }
 
     fn finish(self, _end: &ReplayEnd<'_>, profile: &mut Profile) {
-        (profile.samples, profile.timeline) = (self.count, self.kept);
+        (profile.sample_count, profile.timeline) = (self.count, self.kept);
     }
 }
 

@@ -80,7 +80,7 @@ fn an_address_may_be_reused_in_the_middle_of_a_realloc() {
     );
     assert_eq!((profile.totals.live_bytes, profile.totals.peak_bytes), (7, 207));
     assert_eq!((profile.totals.reallocations, profile.trust.inconsistent_events), (1, 0));
-    assert!(profile.trust.exact());
+    assert!(profile.trust.is_exact());
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn stacks_hold_the_blocks_of_selected_threads_and_totals_those_of_the_process() 
     let (first, second, all) = (of(&[1]), of(&[2]), replay(true, &records));
     for profile in [&first, &second] {
         assert_eq!(profile.totals, all.totals);
-        assert!(profile.trust.exact());
+        assert!(profile.trust.is_exact());
     }
     // Live: 100, 107, 1107, 1137, 1130, 1140. At the peak, the last value, only the second thread
     // has blocks.
@@ -228,10 +228,10 @@ fn blocks_older_than_the_recording_are_counted_apart() {
     let late = replay(false, &records);
     assert_eq!((late.totals.foreign_frees, late.totals.foreign_bytes), (2, 130));
     assert_eq!((late.totals.freed_bytes, late.totals.live_bytes), (130, 50));
-    assert!(late.trust.exact());
+    assert!(late.trust.is_exact());
     // In a recording that began with the first event such frees are contradictions.
     let whole = replay(true, &records);
-    assert_eq!((whole.trust.inconsistent_events, whole.trust.exact()), (2, false));
+    assert_eq!((whole.trust.inconsistent_events, whole.trust.is_exact()), (2, false));
 }
 
 #[test]
@@ -278,6 +278,6 @@ fn too_many_marks_are_no_contradiction() {
     records.extend(std::iter::repeat_n(Record::Mark { id: 1 }, MAX_MARKS + 3));
     let profile = replay(true, &records);
     assert_eq!((profile.marks.len(), profile.marks_dropped), (MAX_MARKS, 3));
-    assert!(profile.trust.exact());
+    assert!(profile.trust.is_exact());
     assert_eq!(replay(true, &[Record::Mark { id: 7 }]).trust.inconsistent_events, 1);
 }

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -16,19 +15,12 @@ use serde::{Deserialize, Serialize};
 use super::SymbolFrame;
 use super::demangle::NameInterner;
 use super::locate::ModuleFiles;
-use super::status::BuildId;
+use crate::names::build_file::BuildFileKind;
 
-/// Version of the format. It is raised when the format changes, and when the same debug info gives
-/// other frames than before.
-const VERSION: u32 = 2;
-const MAGIC: &[u8; 8] = b"ATSYMBOL";
-/// Bytes of the header: magic, version, CRC-32 of the rest.
-const HEADER: usize = MAGIC.len() + 8;
-/// Bytes of the largest file that is read.
-const MAX_FILE: u64 = 1 << 30;
-/// Bytes of the longest build-id that is used as a file name. Most have 20 or 16 bytes, but the
-/// linker accepts any number.
-const MAX_BUILD_ID: usize = 64;
+/// The file with the frames of one build. The version is raised when the format changes, and when the
+/// same debug info gives other frames than before.
+const SYMBOL_FILE: BuildFileKind =
+    BuildFileKind { magic: *b"ATSYMBOL", version: 2, extension: "symbols", max_bytes: 1 << 30 };
 
 /// The frames of a module, by address.
 pub(super) type FrameMap = BTreeMap<u64, Arc<[SymbolFrame]>>;
@@ -58,7 +50,7 @@ impl FileVersion {
 }
 
 /// Returns the state of the files that decide whether cached frames are still valid.
-pub(super) fn sources(files: &ModuleFiles) -> Vec<FileVersion> {
+pub(super) fn file_versions(files: &ModuleFiles) -> Vec<FileVersion> {
     let debug = files.debug.iter();
     let debug =
         debug.flat_map(|debug| [Some(&debug.path), debug.shared.as_ref(), debug.package.as_ref()]).flatten();
@@ -69,7 +61,7 @@ pub(super) fn sources(files: &ModuleFiles) -> Vec<FileVersion> {
 }
 
 /// Returns the state of files that were found only by reading the debug info.
-pub(super) fn split_sources(paths: &[PathBuf]) -> Vec<FileVersion> {
+pub(super) fn split_file_versions(paths: &[PathBuf]) -> Vec<FileVersion> {
     paths.iter().map(|path| FileVersion::read(path)).collect()
 }
 
@@ -85,26 +77,17 @@ pub(super) struct CachedFrames {
 pub(super) fn load(
     dir: &Path,
     build_id: &[u8],
-    sources: &[FileVersion],
+    versions: &[FileVersion],
     names: &NameInterner,
 ) -> CachedFrames {
-    read(dir, build_id, sources, names).unwrap_or_default()
+    read(dir, build_id, versions, names).unwrap_or_default()
 }
 
-fn read(dir: &Path, build_id: &[u8], sources: &[FileVersion], names: &NameInterner) -> Option<CachedFrames> {
-    let path = file_path(dir, build_id)?;
-    if fs::metadata(&path).ok()?.len() > MAX_FILE {
-        return None;
-    }
-    let bytes = fs::read(path).ok()?;
-    let (header, body) = bytes.split_at_checked(HEADER)?;
-    if header != header_of(body) {
-        return None;
-    }
-    let stored: StoredModule = postcard::from_bytes(body).ok()?;
+fn read(dir: &Path, build_id: &[u8], versions: &[FileVersion], names: &NameInterner) -> Option<CachedFrames> {
+    let stored: StoredModule = SYMBOL_FILE.read(dir, build_id)?;
     let holds = stored.build_id == build_id
-        && stored.sources == sources
-        && stored.split.iter().all(|source| FileVersion::read(&source.path) == *source);
+        && stored.versions == versions
+        && stored.split.iter().all(|version| FileVersion::read(&version.path) == *version);
     if !holds {
         return None;
     }
@@ -121,10 +104,9 @@ fn read(dir: &Path, build_id: &[u8], sources: &[FileVersion], names: &NameIntern
 pub(super) fn store(
     dir: &Path,
     build_id: &[u8],
-    sources: Vec<FileVersion>,
+    versions: Vec<FileVersion>,
     cached: CachedFrames,
 ) -> Result<(), std::io::Error> {
-    let Some(path) = file_path(dir, build_id) else { return Ok(()) };
     let mut strings = StringTable::default();
     let addresses = cached.frames.iter().map(|(&address, frames)| StoredAddress {
         address,
@@ -133,47 +115,18 @@ pub(super) fn store(
     let addresses = addresses.collect();
     let stored = StoredModule {
         build_id: build_id.to_vec(),
-        sources,
+        versions,
         split: cached.split,
         strings: strings.list,
         addresses,
     };
-    let body = postcard::to_stdvec(&stored).map_err(std::io::Error::other)?;
-    make_private_dir(dir)?;
-    // A temporary file is readable by the user alone, and the rename is atomic.
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(&header_of(&body))?;
-    file.write_all(&body)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// Returns the path of the cache file; `None` if the build-id cannot be used as a file name.
-fn file_path(dir: &Path, build_id: &[u8]) -> Option<PathBuf> {
-    let usable = !build_id.is_empty() && build_id.len() <= MAX_BUILD_ID;
-    usable.then(|| dir.join(format!("{}.symbols", BuildId(build_id))))
-}
-
-fn header_of(body: &[u8]) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
-    header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header[12..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
-    header
-}
-
-fn make_private_dir(dir: &Path) -> Result<(), std::io::Error> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
+    SYMBOL_FILE.write(dir, build_id, &stored)
 }
 
 #[derive(Serialize, Deserialize)]
 struct StoredModule {
     build_id: Vec<u8>,
-    sources: Vec<FileVersion>,
+    versions: Vec<FileVersion>,
     split: Vec<FileVersion>,
     strings: Vec<String>,
     addresses: Vec<StoredAddress>,
@@ -192,8 +145,8 @@ struct StoredFrame {
     file: Option<u32>,
     line: Option<u32>,
     column: Option<u32>,
-    inlined: bool,
-    resolved: bool,
+    is_inlined: bool,
+    is_resolved: bool,
 }
 
 impl StoredFrame {
@@ -204,8 +157,8 @@ impl StoredFrame {
             file: frame.file.as_ref().map(|file| strings.index(file)),
             line: frame.line,
             column: frame.column,
-            inlined: frame.inlined,
-            resolved: frame.resolved,
+            is_inlined: frame.is_inlined,
+            is_resolved: frame.is_resolved,
         }
     }
 
@@ -221,8 +174,8 @@ impl StoredFrame {
             file: optional(self.file)?,
             line: self.line,
             column: self.column,
-            inlined: self.inlined,
-            resolved: self.resolved,
+            is_inlined: self.is_inlined,
+            is_resolved: self.is_resolved,
         })
     }
 }
@@ -245,16 +198,17 @@ impl StringTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::build_file::HEADER_LEN;
 
-    fn frame(function: &str, file: Option<&str>, inlined: bool) -> SymbolFrame {
+    fn frame(function: &str, file: Option<&str>, is_inlined: bool) -> SymbolFrame {
         SymbolFrame {
             function: function.into(),
-            generics: inlined.then(|| "<u8>".into()),
+            generics: is_inlined.then(|| "<u8>".into()),
             file: file.map(Arc::from),
             line: file.map(|_| 7),
             column: None,
-            inlined,
-            resolved: true,
+            is_inlined,
+            is_resolved: true,
         }
     }
 
@@ -281,17 +235,17 @@ mod tests {
             self.dir.path().join("cache/symbols")
         }
 
-        fn sources(&self) -> Vec<FileVersion> {
+        fn versions(&self) -> Vec<FileVersion> {
             vec![FileVersion::read(&self.source)]
         }
 
         fn store(&self, split: &[PathBuf]) {
-            let cached = CachedFrames { frames: frames(), split: split_sources(split) };
-            store(&self.cache(), &[1, 2], self.sources(), cached).expect("a writable folder");
+            let cached = CachedFrames { frames: frames(), split: split_file_versions(split) };
+            store(&self.cache(), &[1, 2], self.versions(), cached).expect("a writable folder");
         }
 
         fn load(&self) -> FrameMap {
-            load(&self.cache(), &[1, 2], &self.sources(), &NameInterner::default()).frames
+            load(&self.cache(), &[1, 2], &self.versions(), &NameInterner::default()).frames
         }
 
         fn file(&self) -> PathBuf {
@@ -305,7 +259,9 @@ mod tests {
         assert!(fixture.load().is_empty());
         fixture.store(&[]);
         assert_eq!(fixture.load(), frames());
-        assert!(load(&fixture.cache(), &[3], &fixture.sources(), &NameInterner::default()).frames.is_empty());
+        assert!(
+            load(&fixture.cache(), &[3], &fixture.versions(), &NameInterner::default()).frames.is_empty()
+        );
     }
 
     #[cfg(unix)]
@@ -352,21 +308,14 @@ mod tests {
         let fixture = Fixture::new();
         fixture.store(&[]);
         let whole = fs::read(fixture.file()).expect("it was stored");
-        for index in HEADER..whole.len() {
+        for index in HEADER_LEN..whole.len() {
             for value in [0, 1, 0x7f, 0xff] {
-                let mut body = whole[HEADER..].to_vec();
-                body[index - HEADER] = value;
-                let bytes = [&header_of(&body)[..], &body].concat();
+                let mut body = whole[HEADER_LEN..].to_vec();
+                body[index - HEADER_LEN] = value;
+                let bytes = [&SYMBOL_FILE.header_of(&body)[..], &body].concat();
                 fs::write(fixture.file(), bytes).expect("a file");
                 assert!(fixture.load().values().all(|frames| !frames.is_empty()));
             }
         }
-    }
-
-    #[test]
-    fn an_unusable_build_id_is_never_a_file_name() {
-        assert_eq!(file_path(Path::new("c"), &[]), None);
-        assert_eq!(file_path(Path::new("c"), &[0; 65]), None);
-        assert_eq!(file_path(Path::new("c"), &[0xab]), Some(PathBuf::from("c/ab.symbols")));
     }
 }

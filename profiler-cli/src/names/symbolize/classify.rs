@@ -9,9 +9,8 @@
 //! compiled into the user's crate, but its file shows where it was written. Without a file the name
 //! decides: the code belongs to the crate that must contain the `impl`. That is a guess.
 
-use super::demangle::last_segment;
 use crate::names::own_crates::{is_recorder_crate, is_recorder_folder, is_runtime_crate};
-use crate::names::rust_path::{ImplName, crate_of};
+use crate::names::rust_path::{ImplName, crate_of, last_segment};
 
 /// Whether a frame belongs to the runtime rather than to the user's own code.
 ///

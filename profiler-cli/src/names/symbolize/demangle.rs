@@ -75,32 +75,6 @@ pub(super) fn demangle(raw: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns the last path segment of a readable name, without generic arguments: `work` of
-/// `app::inner::work::<u8>`, `push` of `<alloc::vec::Vec<u8>>::push`.
-pub(super) fn last_segment(name: &str) -> &str {
-    let mut depth = 0_i32;
-    let (mut start, mut end) = (0, name.len());
-    for (index, character) in name.char_indices() {
-        match character {
-            '<' => {
-                if depth == 0 && index > start {
-                    end = end.min(index);
-                }
-                depth += 1;
-            }
-            // The `>` of an arrow, as in `fn(u8) -> u8`, closes no bracket.
-            '>' if !name[..index].ends_with('-') => depth -= 1,
-            ':' if depth == 0 => match name[index..].strip_prefix("::") {
-                Some(rest) if rest.starts_with('<') => end = end.min(index),
-                Some(rest) if !rest.is_empty() => (start, end) = (index + 2, name.len()),
-                _ => {}
-            },
-            _ => {}
-        }
-    }
-    &name[start..end]
-}
-
 /// Cuts `text` to [`MAX_NAME_BYTES`] and replaces control characters, which could control a
 /// terminal.
 fn presentable(text: &str) -> Cow<'_, str> {
@@ -181,27 +155,6 @@ mod tests {
         let first = names.function("_RNvC3app4main");
         let second = names.intern("app::main");
         assert!(Arc::ptr_eq(&first, &second));
-    }
-
-    #[test]
-    fn the_last_segment_has_no_generics() {
-        let cases = [
-            ("main", "main"),
-            ("app::inner::work", "work"),
-            ("app::inner::work::<app::Foo>", "work"),
-            ("work<app::Foo>", "work"),
-            ("<alloc::vec::Vec<u8>>::push", "push"),
-            ("<app::Foo as core::ops::drop::Drop>::drop", "drop"),
-            ("app::apply::<fn(u8) -> alloc::vec::Vec<u8>>", "apply"),
-            ("app::main::{closure#0}", "{closure#0}"),
-            ("", ""),
-            ("<", "<"),
-            (">", ">"),
-            ("::", "::"),
-        ];
-        for (name, expected) in cases {
-            assert_eq!(last_segment(name), expected, "{name}");
-        }
     }
 
     /// Writes a number as back references have it: `_` alone is 0, so `n` is written as `n - 1`.

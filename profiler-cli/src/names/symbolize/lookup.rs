@@ -65,7 +65,8 @@ impl AddressLookup<'_> {
         let Some(outermost) = held else { return false };
         let raw = outermost.function.as_ref().and_then(|function| function.raw_name().ok());
         let mut frame = self.frame(self.outermost_name(raw.as_deref(), address), outermost.location, false);
-        frame.resolved = raw.is_some() || frame.line.is_some() || self.symbols.find(address, None).is_some();
+        frame.is_resolved =
+            raw.is_some() || frame.line.is_some() || self.symbols.find(address, None).is_some();
         frames.push(frame);
         true
     }
@@ -100,19 +101,10 @@ impl AddressLookup<'_> {
             Some(symbol) => self.names.function(symbol),
             None => self.names.intern(&format!("{}+{address:#x}", self.module_name)),
         };
-        let resolved = symbol.is_some();
-        SymbolFrame {
-            function,
-            generics: None,
-            file: None,
-            line: None,
-            column: None,
-            inlined: false,
-            resolved,
-        }
+        SymbolFrame { is_resolved: symbol.is_some(), ..SymbolFrame::unresolved(function) }
     }
 
-    fn frame(&self, name: FunctionName, location: Option<Location<'_>>, inlined: bool) -> SymbolFrame {
+    fn frame(&self, name: FunctionName, location: Option<Location<'_>>, is_inlined: bool) -> SymbolFrame {
         let location = location.unwrap_or(Location { file: None, line: None, column: None });
         let line = location.line.filter(|&line| line != 0);
         // Code without a line may have the compilation unit as its file, `name.0123-cgu.0`, which
@@ -124,8 +116,8 @@ impl AddressLookup<'_> {
             file: file.map(|file| self.names.intern(file)),
             line,
             column: location.column.filter(|&column| column != 0),
-            inlined,
-            resolved: true,
+            is_inlined,
+            is_resolved: true,
         }
     }
 }

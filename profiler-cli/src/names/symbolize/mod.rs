@@ -196,10 +196,26 @@ pub struct SymbolFrame {
     /// Column in bytes, from 1.
     pub column: Option<u32>,
     /// Whether the function was inlined into the function of the next frame.
-    pub inlined: bool,
+    pub is_inlined: bool,
     /// `false` if nothing is known about the address. Then `function` consists of the module and
     /// the address (`libfoo.so+0x1234`).
-    pub resolved: bool,
+    pub is_resolved: bool,
+}
+
+impl SymbolFrame {
+    /// Returns the frame of an address about which nothing is known. `function` stands for its
+    /// name.
+    pub(super) fn unresolved(function: Arc<str>) -> Self {
+        Self {
+            function,
+            generics: None,
+            file: None,
+            line: None,
+            column: None,
+            is_inlined: false,
+            is_resolved: false,
+        }
+    }
 }
 
 /// The frames of all addresses that were asked for.

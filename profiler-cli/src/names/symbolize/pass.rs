@@ -111,7 +111,8 @@ impl ProgressCounter<'_> {
 #[derive(Default)]
 struct PreparedModule {
     cached: CachedFrames,
-    sources: Vec<FileVersion>,
+    /// The files that decide whether cached frames are still valid.
+    versions: Vec<FileVersion>,
     missing: Vec<u64>,
     symbols: SymbolTable,
     instances: Instances,
@@ -126,11 +127,11 @@ impl PreparedModule {
         cache_dir: Option<&Path>,
         names: &NameInterner,
     ) -> Self {
-        let Ok(files) = &located.files else { return Self::damaged(wanted, String::new()) };
+        let Ok(files) = &located.files else { return Self::without_file(wanted) };
         let mut prepared = Self::default();
         if let Some(dir) = cache_dir {
-            prepared.sources = cache::sources(files);
-            prepared.cached = cache::load(dir, &files.build_id, &prepared.sources, names);
+            prepared.versions = cache::file_versions(files);
+            prepared.cached = cache::load(dir, &files.build_id, &prepared.versions, names);
         }
         let wanted = wanted.iter().map(|address| address.lookup());
         prepared.missing = wanted.filter(|address| !prepared.cached.frames.contains_key(address)).collect();
@@ -141,7 +142,7 @@ impl PreparedModule {
         if let Some(debug) = &files.debug {
             match debug_info::inspect(debug) {
                 Ok(inspected) => {
-                    prepared.cached.split = cache::split_sources(&inspected.split_files);
+                    prepared.cached.split = cache::split_file_versions(&inspected.split_files);
                     prepared.instances = inspected.instances;
                 }
                 Err(reason) => prepared.damage = Some(reason),
@@ -150,9 +151,14 @@ impl PreparedModule {
         prepared
     }
 
+    /// Returns a module whose file was not found or is another build.
+    fn without_file(wanted: &[CodeAddress]) -> Self {
+        Self { missing: wanted.iter().map(|address| address.lookup()).collect(), ..Self::default() }
+    }
+
+    /// Returns a module whose file cannot be read for this reason.
     fn damaged(wanted: &[CodeAddress], reason: String) -> Self {
-        let missing = wanted.iter().map(|address| address.lookup()).collect();
-        Self { missing, damage: Some(reason), ..Self::default() }
+        Self { damage: Some(reason), ..Self::without_file(wanted) }
     }
 
     fn debug_files<'a>(&self, located: &'a LocatedModule) -> Option<&'a DebugFiles> {
@@ -257,7 +263,7 @@ fn finish(
         && !fresh.is_empty()
     {
         prepared.cached.frames.append(&mut fresh);
-        if let Err(error) = cache::store(dir, &files.build_id, prepared.sources, prepared.cached) {
+        if let Err(error) = cache::store(dir, &files.build_id, prepared.versions, prepared.cached) {
             warning = Some(format!("cannot keep symbols in {}: {error}", dir.display()));
         }
     }
@@ -265,7 +271,8 @@ fn finish(
         Ok(files) => status(files, damage, &frames, located),
         Err(problem) => problem.clone(),
     };
-    (ModuleSymbols { addresses: wanted, frames, fallback: unresolved(&located.name, names), status }, warning)
+    let fallback = SymbolFrame::unresolved(names.intern(&located.name));
+    (ModuleSymbols { addresses: wanted, frames, fallback, status }, warning)
 }
 
 fn status(
@@ -291,29 +298,18 @@ fn status(
 /// still have none about the user's code.
 fn only_runtime_has_lines(frames: &[Arc<[SymbolFrame]>], located: &LocatedModule) -> bool {
     let module = located.spec.path.to_string_lossy();
-    let of_user =
-        |frame: &&SymbolFrame| frame.resolved && !is_runtime(&frame.function, frame.file.as_deref(), &module);
+    let of_user = |frame: &&SymbolFrame| {
+        frame.is_resolved && !is_runtime(&frame.function, frame.file.as_deref(), &module)
+    };
     let mut of_user = frames.iter().flat_map(|frames| frames.iter()).filter(of_user).peekable();
     of_user.peek().is_some() && of_user.all(|frame| frame.line.is_none())
-}
-
-fn unresolved(name: &str, names: &NameInterner) -> SymbolFrame {
-    SymbolFrame {
-        function: names.intern(name),
-        generics: None,
-        file: None,
-        line: None,
-        column: None,
-        inlined: false,
-        resolved: false,
-    }
 }
 
 fn unknown_module(names: &NameInterner) -> ModuleSymbols {
     ModuleSymbols {
         addresses: Vec::new(),
         frames: Vec::new(),
-        fallback: unresolved("[unknown]", names),
+        fallback: SymbolFrame::unresolved(names.intern("[unknown]")),
         status: ModuleStatus::Missing {
             path: "[unknown]".into(),
             reason: "no such module in the dump".to_owned(),

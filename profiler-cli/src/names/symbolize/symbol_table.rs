@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use object::{Object as _, ObjectSymbol as _, ReadCache, SymbolKind};
 
-use super::demangle::{demangle, last_segment};
+use super::demangle::demangle;
 use super::object_file::open_regular;
+use crate::names::rust_path::last_segment;
 
 /// Ranges before an address that are searched for it. Few functions are nested in the range of
 /// another one, as hand-written assembly does it.

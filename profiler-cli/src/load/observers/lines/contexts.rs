@@ -113,8 +113,8 @@ impl LineContexts {
 
     /// Notes a new peak of the process: the blocks that are live now are those of the peak.
     #[inline]
-    pub(super) fn pass_peak(&mut self) {
-        self.shares.pass_peak();
+    pub(super) fn note_peak(&mut self) {
+        self.shares.note_peak();
     }
 
     /// Returns the lines of each context and its totals. `None` if there were too many contexts to
@@ -145,9 +145,9 @@ mod tests {
         let (both, one) = (contexts.id_of(&[3, 5]), contexts.id_of(&[3]));
         assert_eq!((contexts.id_of(&[3, 5]), contexts.id_of(&[])), (both, ContextId::NONE));
         contexts.add(both, 10);
-        contexts.pass_peak();
+        contexts.note_peak();
         contexts.add(one, 20);
-        contexts.pass_peak();
+        contexts.note_peak();
         contexts.remove(both, 10);
         contexts.count_temporary(both);
         contexts.add(one, 1);

@@ -87,7 +87,7 @@ impl LinesObserver {
             contexts.add(block.context, block.size);
         }
         if event.is_peak {
-            contexts.pass_peak();
+            contexts.note_peak();
         }
         let thread = event.origin.thread;
         if !thread.is_selected {

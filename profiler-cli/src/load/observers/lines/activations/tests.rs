@@ -96,7 +96,7 @@ fn a_block_belongs_to_the_line_of_every_function_that_its_thread_ran() {
     let both = all.context_of(1);
     all.contexts.add(outer, 100);
     all.contexts.add(both, 10);
-    all.contexts.pass_peak();
+    all.contexts.note_peak();
     all.contexts.remove(outer, 100);
     assert_eq!(all.context_of(9), ContextId::NONE, "another thread");
     let functions = all.finish(0, 0);

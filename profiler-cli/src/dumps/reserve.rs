@@ -17,7 +17,7 @@ use rustix::process::{Pid, test_kill_process};
 
 use super::find::has_pid_placeholder;
 use super::open::writer_of;
-use super::sidecar::{remove_sidecar, sidecar_path};
+use super::sidecar::{remove_file_and_target, sidecar_path};
 use crate::io_error::plain;
 
 /// A path that is free for a new dump. Dropping the reservation renames the earlier files back,
@@ -98,7 +98,7 @@ impl Reservation {
         for (_, aside) in self.aside.drain(..) {
             // A file that cannot be removed stays under its new name, where it blocks no later
             // dump.
-            let _ = remove_sidecar(&aside);
+            let _ = remove_file_and_target(&aside);
         }
     }
 
@@ -147,7 +147,7 @@ fn put_back_files_of_killed_runs(folder: &Path, pattern: &Path) {
                 continue;
             }
             let _ = match fs::symlink_metadata(&file) {
-                Ok(_) => remove_sidecar(&entry.path()),
+                Ok(_) => remove_file_and_target(&entry.path()),
                 Err(_) => fs::rename(entry.path(), &file),
             };
         }
