@@ -81,7 +81,7 @@ const READER_ROOMS: &[(&str, &[&str])] = &[
     ("load", &["profile", "pattern", "dumps"]),
     ("names", &["profile"]),
     ("analyze", &["units", "pattern", "profile", "source", "names"]),
-    ("render", &["units", "analyze"]),
+    ("render", &["units", "names", "analyze"]),
     (
         "command",
         &["units", "io_error", "pattern", "profile", "source", "dumps", "load", "names", "analyze", "render"],

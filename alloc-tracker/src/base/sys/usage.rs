@@ -13,8 +13,8 @@ pub(crate) struct ProcessSize {
 }
 
 impl ProcessSize {
-    /// Reads the text of `/proc/self/statm`: numbers of pages, of which the first is the virtual size
-    /// and the second the resident set. A number that is not there counts as 0.
+    /// Reads the text of `/proc/self/statm`: numbers of pages, of which the first is the virtual
+    /// size and the second the resident set. A number that is not there counts as 0.
     pub(crate) fn of_statm(text: &[u8]) -> ProcessSize {
         let mut bytes = text.split(|byte| *byte == b' ').map(|field| first_number(field) * page_size());
         let mut next = || bytes.next().unwrap_or(0);

@@ -17,8 +17,8 @@ use super::demangle::NameInterner;
 use super::locate::ModuleFiles;
 use crate::names::build_file::BuildFileKind;
 
-/// The file with the frames of one build. The version is raised when the format changes, and when the
-/// same debug info gives other frames than before.
+/// The file with the frames of one build. The version is raised when the format changes, and when
+/// the same debug info gives other frames than before.
 const SYMBOL_FILE: BuildFileKind =
     BuildFileKind { magic: *b"ATSYMBOL", version: 2, extension: "symbols", max_bytes: 1 << 30 };
 
