@@ -87,7 +87,8 @@ impl<A: GlobalAlloc> AllocTracker<A> {
 
     // PERF: the tracked calls are functions of their own, so that the four methods of `GlobalAlloc`
     // need no stack frame while nothing is on: each is then a load, a branch and a jump. The
-    // allocator itself is the last argument, so that the other arguments stay in their registers.
+    // allocator itself is the last argument: `size`, `align` and `block` then stay in the registers
+    // in which the compiler's own functions (`__rust_alloc` and its like) have passed them.
 
     entry! {
         fn tracked_alloc(size: usize, align: usize, this: &Self; "rcx", "x3") -> *mut u8 => alloc_for

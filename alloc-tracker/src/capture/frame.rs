@@ -233,9 +233,14 @@ impl Frame {
         Frame { packed: self.packed & ALL_FLAGS | (words as u64) << FLAG_BITS, ..self }
     }
 
-    /// Returns the recorded frame with this node and word count, and the order of its words. The
-    /// words must be compared in the order of reading if those of the frames outside must, or if
-    /// the return address lies elsewhere.
+    /// Returns this frame as a recorded frame with this node and word count. Also returns the order
+    /// in which the words from this frame to the root must be compared, for the next frame inwards.
+    ///
+    /// One frame of the remaining walk is enough to demand the order of reading: a frame outside
+    /// of this one (`outside`), or this one. Its return address lies elsewhere if the step to it
+    /// was not an ordinary one: out of a signal handler, onto another stack, by a frame record. On
+    /// such a walk the address of a word may come from a word before it. If that word has changed,
+    /// the address is out of date and may not be readable.
     ///
     /// PERF: the order is a bit that is shifted into its position, so that no branch depends on it.
     #[inline(always)]

@@ -1,5 +1,5 @@
-//! A signal handler on a stack of its own allocates a thousand times a second, whichever
-//! instruction it interrupts.
+//! A signal handler runs a thousand times a second on a stack of its own, and allocates each time,
+//! whichever instruction it has interrupted.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
