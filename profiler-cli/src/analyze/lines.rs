@@ -1,8 +1,8 @@
 //! Line tables like those of memory_profiler, from annotated functions and from recorded stacks.
 //!
-//! In: a profile, its named stacks and the sources. Out: [`Lines`]. This file has the tables and the
-//! whole way to them; `selection` chooses the functions, `totals` adds up their stacks, `order` sorts
-//! the tables, and `rows` makes them.
+//! In: a profile, its named stacks and the sources. Out: [`Lines`]. This file has the tables and
+//! the whole way to them; `selection` chooses the functions, `totals` adds up their stacks, `order`
+//! sorts the tables, and `rows` makes them.
 //!
 //! An event counts once for each function on its stack, at the line of the innermost call of that
 //! function. So the increments of a function's lines add up to the change of the heap during its

@@ -1,9 +1,9 @@
 //! A versioned file for each build-id in the cache folder. In: any value that serde can write, and
 //! a build-id. Out: the same value on a later run.
 //!
-//! A file is written atomically, and readable by the user alone. It is used only if it is whole: the
-//! kind, the version and the CRC are right, and it is not too large. Any other file counts as no
-//! file. Nothing in it is trusted, so the caller checks the value.
+//! A file is written atomically, and readable by the user alone. It is used only if it is whole:
+//! the kind, the version and the CRC are right, and it is not too large. Any other file counts as
+//! no file. Nothing in it is trusted, so the caller checks the value.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -50,7 +50,7 @@ impl BuildFileKind {
     /// Writes a value for this build-id. Does nothing if the build-id is not usable as a file name.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// If the folder or the file cannot be written.
     pub(super) fn write(&self, dir: &Path, build_id: &[u8], value: &impl Serialize) -> io::Result<()> {
         let Some(path) = self.path(dir, build_id) else { return Ok(()) };
         let body = postcard::to_stdvec(value).map_err(io::Error::other)?;

@@ -105,8 +105,8 @@ pub(super) fn add_callers(function: &mut FunctionLines, more: Vec<CallerRow>) {
     sort_callers(callers);
 }
 
-/// Returns the note under the table of an annotated function of which `outside` bytes were allocated
-/// on its stacks and are not in its rows; `None` if there are no such bytes.
+/// Returns the note under the table of an annotated function of which `outside` bytes were
+/// allocated on its stacks and are not in its rows; `None` if there are no such bytes.
 ///
 /// Closures of the function allocated these bytes on other threads, or after the function had
 /// returned, so the bytes belong to no activation of the function.
