@@ -1,8 +1,9 @@
 //! `profiler-cli cargo`: builds one target with debug info, then profiles it as `run` does.
 //!
-//! In: cargo's own options that choose a target. Out: what `run` gives. The program is started
-//! where cargo would start it, with the variables of its package and of its build script. The code
-//! of the program itself must be built as its profile says; only the recorder is always optimized.
+//! In: cargo's own options that choose a target. Out: dumps, a report and an exit status, as from
+//! `run`. The program is started where cargo would start it, with the variables of its package and
+//! of its build script. The code of the program itself must be built as its profile says; only the
+//! recorder is always optimized.
 
 mod build;
 mod config_env;

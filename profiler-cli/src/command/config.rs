@@ -87,7 +87,8 @@ fn contradicted_options(command: &Command, arguments: &[OsString]) -> (String, V
 struct DefaultsFile<'a> {
     /// The folder of the file.
     folder: &'a Path,
-    /// See [`contradicted_options`].
+    /// The chosen command, and those of its options whose defaults are ignored; see
+    /// [`contradicted_options`].
     contradicted: (String, Vec<Id>),
 }
 

@@ -90,7 +90,7 @@ impl InputArgs {
 }
 
 impl SymbolArgs {
-    /// Returns where the symbolizer searches, and where it keeps what it found.
+    /// Returns the options of the symbolizer: the folders that it searches, and its cache folder.
     pub fn options(&self) -> SymbolizeOptions {
         SymbolizeOptions {
             symbol_dirs: self.symbols.clone(),
@@ -109,7 +109,7 @@ fn cache_dir() -> Option<PathBuf> {
 
 /// A dump, loaded and symbolized.
 pub struct LoadedDump {
-    /// What was recorded.
+    /// The recording.
     pub profile: Profile,
     /// The stacks of the profile, with names.
     pub stacks: Stacks,

@@ -1,5 +1,5 @@
 //! `profiler-cli lines`: loads a dump, computes memory line by line, and prints tables in one of
-//! five formats: text, JSON, CSV, HTML, and that of Python's memory_profiler.
+//! five formats: text, JSON, CSV, HTML, and the format of Python's memory_profiler.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -156,7 +156,7 @@ impl LinesArgs {
         Err(Cli::command().error(ErrorKind::ArgumentConflict, text))
     }
 
-    /// Returns how many functions are shown at most; `None` is all of them.
+    /// Returns the number of functions that are shown at most; `None` for all functions.
     fn limit(&self, filtered: bool) -> Option<usize> {
         let shows_all = self.json.json || self.csv || self.format == LinesFormat::Csv || filtered;
         let default = if self.html.is_some() { DEFAULT_TOP_OF_PAGE } else { DEFAULT_TOP };
@@ -164,7 +164,8 @@ impl LinesArgs {
     }
 }
 
-/// Functions on an HTML page, which has links and a search box.
+/// Number of functions on an HTML page by default: more than in the text, because the page has
+/// links and a search box.
 const DEFAULT_TOP_OF_PAGE: usize = 50;
 
 /// Runs `profiler-cli lines`.

@@ -16,7 +16,7 @@ use super::Failure;
 use crate::io_error::plain;
 use crate::units::Safe;
 
-/// Rows that a person is shown unless they ask for more.
+/// Number of rows that are shown to a person who does not ask for more.
 pub const DEFAULT_TOP: usize = 10;
 
 /// The choice of JSON instead of text.
@@ -27,7 +27,7 @@ pub struct JsonArg {
     pub json: bool,
 }
 
-/// Who reads a format, which decides about colours.
+/// The readers of a format, on whom its colours depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// People: with colours on a terminal, unless `--color` says otherwise.

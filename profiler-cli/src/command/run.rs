@@ -99,7 +99,7 @@ pub enum LineUsage {
     Faults,
 }
 
-/// What to print when the program has ended.
+/// The report that is printed when the program has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Report {
     /// Summary, lines of the function that allocates most, leaks, and a flamegraph beside the dump
@@ -122,7 +122,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
 /// process.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// The program's working directory; `None` is that of this process.
+    /// The program's working directory; `None` for the working directory of this process.
     pub folder: Option<PathBuf>,
     /// Environment variables to set, besides those of this process.
     pub variables: Vec<(OsString, OsString)>,
@@ -150,8 +150,8 @@ pub fn profile_program(
         return Err(anyhow::anyhow!("{pattern}: {reason}").into());
     }
     let token = new_run_token();
-    // First of all: from here on these signals do not end this process. It may have set an earlier
-    // dump aside, which it has to put back.
+    // This must come first. From here on these signals do not end this process, because it may have
+    // to put an earlier dump back that it has set aside.
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
         .map_err(|error| anyhow::anyhow!("cannot watch for signals: {}", plain(&error)))?;
     let reservation = Reservation::make(&pattern, &token)?;
@@ -264,8 +264,8 @@ fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     }
 }
 
-/// Closes the dumps of this run and returns their paths, sorted. `pid` and `status` are those of
-/// the program itself; the end of its forked children is not known.
+/// Closes the dumps of this run and returns their paths, sorted. `pid` and `status` are the process
+/// id and the exit status of the program itself; the end of its forked children is not known.
 ///
 /// # Errors
 /// If the folder of the dumps cannot be read.

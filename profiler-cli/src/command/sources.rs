@@ -21,13 +21,13 @@ use crate::source::{SourceCandidate, SourceSearch, SourceText, Sources};
 #[derive(Debug, Default)]
 pub struct SourceFiles {
     files: Mutex<HashMap<String, Arc<SourceText>>>,
-    /// When the program was built, at the latest.
+    /// The latest time at which the program can have been built.
     built: Option<SystemTime>,
     search: SourceSearch,
 }
 
 impl SourceFiles {
-    /// Returns the source files of the program that a profile is of.
+    /// Returns the source files of the recorded program.
     ///
     /// The program was built before its file was last written, and before the recording began.
     pub fn of(profile: &Profile, search: SourceSearch) -> SourceFiles {
@@ -39,7 +39,7 @@ impl SourceFiles {
         SourceFiles { built, search, ..SourceFiles::default() }
     }
 
-    /// Reads the first of the candidates for a path that can be read.
+    /// Reads the first readable candidate for a path.
     fn find(&self, path: &str) -> SourceText {
         let mut candidates = self.search.candidates(Path::new(path)).into_iter();
         candidates.find_map(|candidate| self.read(&candidate)).unwrap_or_else(SourceText::missing)

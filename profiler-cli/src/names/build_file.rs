@@ -50,7 +50,7 @@ impl BuildFileKind {
     /// Writes a value for this build-id. Does nothing if the build-id is not usable as a file name.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// If the folder or the file cannot be written.
     pub(super) fn write(&self, dir: &Path, build_id: &[u8], value: &impl Serialize) -> io::Result<()> {
         let Some(path) = self.path(dir, build_id) else { return Ok(()) };
         let body = postcard::to_stdvec(value).map_err(io::Error::other)?;

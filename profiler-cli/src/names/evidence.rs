@@ -1,12 +1,11 @@
 //! Evidence of sites on disk, one file per build-id, beside the symbols of the build.
 //!
-//! `run` takes the evidence at its end, when the source is most likely still the one that was
-//! compiled. Later the source changes, and only what was kept says what a site looked like. In:
-//! evidence. Out: the same evidence on a later run.
+//! In: evidence. Out: the same evidence on a later run. `run` takes the evidence at its end, when
+//! the source is most likely still the one that was compiled. Later the source changes, and only
+//! the kept evidence tells how a site looked when the program was built.
 //!
 //! A file is used only if it is whole (version, CRC) and of the same build. Nothing in it is
-//! trusted: its size and the number of its sites are bounded, and any damage makes it as good as no
-//! file.
+//! trusted: its size and the number of its sites are bounded, and a damaged file counts as no file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -26,7 +25,7 @@ const MAX_NAMES: usize = 8 << 20;
 /// Number of sites that are kept of one build.
 const MAX_SITES: usize = 1 << 16;
 
-/// Where a site stands in one build: this never changes, because a new build has another build-id.
+/// Position of a site in one build. It never changes, because a new build has another build-id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SiteInBuild {
     /// Canonical name of the function.
@@ -37,7 +36,7 @@ pub struct SiteInBuild {
     pub line: u32,
 }
 
-/// What tells a site from others after an edit.
+/// The facts that identify a site after its source was edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteEvidence {
     /// Lines from the first line of the function to the site. `None` if the function was not found
@@ -69,7 +68,7 @@ impl LineHash {
 #[derive(Debug, Default)]
 pub struct KeptEvidence {
     builds: BTreeMap<Vec<u8>, BuildEvidence>,
-    /// Builds that have more evidence than their files.
+    /// Builds with evidence that is not in their files yet.
     changed: BTreeSet<Vec<u8>>,
 }
 
@@ -85,8 +84,8 @@ impl KeptEvidence {
         self.builds.get(build_id)?.sites.get(site).copied()
     }
 
-    /// Whether evidence of the build can be kept: its build-id is usable, and it has fewer sites
-    /// than the limit.
+    /// Whether more evidence of the build can be kept: its build-id is usable, and neither the
+    /// number of its sites nor the bytes of their names have reached the limit.
     pub fn has_room(&self, build_id: &[u8]) -> bool {
         is_usable(build_id) && self.builds.get(build_id).is_none_or(BuildEvidence::has_room)
     }
@@ -101,10 +100,11 @@ impl KeptEvidence {
         self.changed.insert(build_id.to_vec());
     }
 
-    /// Writes the builds to which evidence was added: each atomically, readable by the user alone.
+    /// Writes the file of each build to which evidence was added. Each file is written atomically,
+    /// and is readable by the user alone.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// If the folder or a file in it cannot be written.
     pub fn store(&self, dir: &Path) -> io::Result<()> {
         for build_id in &self.changed {
             if let Some(build) = self.builds.get(build_id) {
@@ -119,7 +119,7 @@ impl KeptEvidence {
 #[derive(Debug, Default)]
 struct BuildEvidence {
     sites: BTreeMap<SiteInBuild, SiteEvidence>,
-    /// Bytes of all names.
+    /// Bytes of the function names and the file names of all sites.
     name_bytes: usize,
 }
 
@@ -174,7 +174,8 @@ mod tests {
         SiteEvidence { relative_line: Some(2), text: LineHash::of(text) }
     }
 
-    /// A folder for evidence below a temporary folder, which need not exist yet.
+    /// Stores the evidence of two sites in a new folder below a temporary folder. Returns both
+    /// folders.
     fn stored() -> (tempfile::TempDir, PathBuf) {
         let parent = tempfile::tempdir().expect("a temporary folder");
         let dir = parent.path().join("cache");

@@ -1,8 +1,8 @@
 //! The function that a symbol belongs to, as a person would name it.
 //!
 //! In: demangled symbols. Out: a part of the symbol, without the generic arguments that differ
-//! between instances of one function, and without the closures inside the function. Any text has an
-//! answer; none is a panic.
+//! between instances of one function, and without the closures inside the function. Every text
+//! gives a result, and none causes a panic.
 
 use crate::names::rust_path::{closing_bracket, opening_bracket};
 

@@ -2,7 +2,7 @@
 //!
 //! In: a profile and the files of its modules. Out: functions, files and lines for every node, and
 //! which of them are the user's own code. Nothing that a file says is trusted: damage costs names,
-//! and must never be a panic.
+//! and must never cause a panic.
 
 mod build_file;
 pub mod evidence;

@@ -9,7 +9,8 @@ struct RecorderPackage {
     crate_name: &'static str,
     /// The package's name, as its source folder is named.
     package: &'static str,
-    /// The folder inside the folder of `alloc-tracker`, for the packages that lie there.
+    /// Name of the package's folder inside that of `alloc-tracker`; `None` if it does not lie
+    /// there.
     subfolder: Option<&'static str>,
 }
 
@@ -20,7 +21,7 @@ const RECORDER_PACKAGES: &[RecorderPackage] = &[
     RecorderPackage { crate_name: "backtrace", package: "backtrace", subfolder: None },
 ];
 
-/// Crates of the standard library, and what the compiler adds to every program.
+/// Crates of the standard library, and crates that the compiler adds to every program.
 const STANDARD_CRATES: &[&str] = &[
     "alloc",
     "core",
@@ -38,8 +39,9 @@ const STANDARD_CRATES: &[&str] = &[
     "unwind",
 ];
 
-/// Crates of the runtime whose functions only allocate for their caller, and do not say what for.
-/// `hashbrown` is a runtime crate only where `std` was built from it.
+/// Crates of the runtime whose functions only allocate on behalf of their caller. Such a function
+/// does not tell what the memory is for. `hashbrown` is a runtime crate only where `std` was built
+/// from it.
 const ALLOCATING_CRATES: &[&str] =
     &["alloc", "core", "alloc_tracker", "alloc_oracle", "__rustc", "hashbrown"];
 
@@ -61,8 +63,8 @@ pub(crate) fn is_allocating_crate(name: &str) -> bool {
     ALLOCATING_CRATES.contains(&name)
 }
 
-/// Whether the source folder `folder` inside the folder `parent` is that of a package that a
-/// process links only for being profiled. A version after the name, as registries add it, is
+/// Whether `folder`, which lies inside the folder `parent`, is the source folder of a package that
+/// a process links only for being profiled. A version after the name, which registries add, is
 /// ignored.
 pub(crate) fn is_recorder_folder(folder: &str, parent: Option<&str>) -> bool {
     RECORDER_PACKAGES.iter().any(|package| {

@@ -1,8 +1,9 @@
 //! The structure of readable Rust paths.
 //!
-//! In: the name of a function or type. Out: its crate, and the `impl` that a method belongs to.
-//! Names come from files that are not trusted: any text has an answer or gives `None`, and none is
-//! a panic.
+//! In: the name of a function or type. Out: its crate, the `impl` that a method belongs to, or its
+//! last part. Names come from files that are not trusted: every text gives a result or `None`, and
+//! none causes a panic. All code that counts angle brackets is here, because the `>` of an arrow
+//! must never count.
 
 /// A method of a trait: `<SELF as TRAIT>::method`.
 pub(crate) struct ImplName<'a> {
@@ -19,9 +20,9 @@ impl<'a> ImplName<'a> {
     }
 }
 
-/// Returns the crate at the root of a path or type. For a method that is the crate of its type.
+/// Returns the crate at the root of a path or type. For a method, returns the crate of its type.
 ///
-/// The result is `None` if no crate is there: for a generic parameter, a primitive, a tuple, or a
+/// Returns `None` if the path names no crate: for a generic parameter, a primitive, a tuple, or a
 /// function that is known by its short name only.
 ///
 /// ```
@@ -42,8 +43,8 @@ pub fn crate_of(path: &str) -> Option<&str> {
     (!first.is_empty() && rest.starts_with("::")).then_some(first)
 }
 
-/// Removes references, slices, pointers and `dyn` from a type. The crate of a type is that of the
-/// type which these wrap.
+/// Removes references, slices, pointers, lifetimes and `dyn` from the start of a type, so that its
+/// path comes first: `&'a mut [app::Foo]` becomes `app::Foo]`.
 fn without_wrappers(mut path: &str) -> &str {
     const WRAPPERS: &[&str] = &["&", "mut ", "*const ", "*mut ", "dyn ", "impl ", "[", "(", " "];
     loop {

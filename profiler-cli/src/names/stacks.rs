@@ -63,7 +63,7 @@ pub struct Stacks {
     pub hints: Vec<String>,
 }
 
-/// One step of a walk through the call tree.
+/// One step of the traversal of the call tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TreeStep {
     /// From a node to a node that it calls.
@@ -91,8 +91,8 @@ impl Stacks {
     /// Looks up all code addresses of the profile.
     ///
     /// # Errors
-    /// If the file of the recorded program is another build: every name would be wrong. Another
-    /// build of a library is only a hint.
+    /// If the file of the recorded program is another build, because every name would be wrong.
+    /// Another build of a library only gives a hint.
     pub fn resolve(
         profile: &Profile,
         options: SymbolizeOptions,
@@ -193,7 +193,8 @@ impl Stacks {
         self.parents.is_empty()
     }
 
-    /// Returns the node that calls `node`; `None` for the roots. Its number is always smaller.
+    /// Returns the node that calls `node`; `None` for the roots. A caller's number is always
+    /// smaller than the number of the node that it calls.
     pub fn parent(&self, node: StackId) -> Option<StackId> {
         self.parents.get(node.0 as usize).copied().filter(|_| node >= StackId::FIRST)
     }
@@ -211,7 +212,7 @@ impl Stacks {
     }
 
     /// Returns the frames of one node, innermost first: the functions inlined at its address, then
-    /// the function whose code it is.
+    /// the function that contains the address.
     pub fn frames_of_node(&self, node: StackId) -> &[FrameId] {
         let range = self.by_node.get(node.0 as usize);
         range.and_then(|(start, end)| self.lists.get(*start as usize..*end as usize)).unwrap_or_default()
@@ -345,7 +346,8 @@ impl StackBuilder {
     }
 }
 
-/// Whether a frame of the runtime only allocates for its caller, and so does not say what for.
+/// Whether a frame belongs to the runtime and only allocates on behalf of its caller, so that it
+/// does not tell what the memory is for.
 fn only_allocates(frame: &NamedFrame) -> bool {
     let is_allocating = match crate_of(&frame.function) {
         Some(crate_name) => is_allocating_crate(crate_name),
@@ -387,8 +389,8 @@ fn node_addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, Code
 }
 
 /// Whether a module's file may be another build than the one that ran: it has no build-id, and it
-/// was written after the recording began. A copy of the right build is newer too, so this is a
-/// doubt only.
+/// was written after the recording began. A copy of the right build is newer too, so the answer is
+/// only a doubt.
 fn may_be_another_build(module: &Module, started_unix_ns: u64) -> bool {
     let started = SystemTime::UNIX_EPOCH + Duration::from_nanos(started_unix_ns);
     let written = || std::fs::metadata(&module.path).and_then(|metadata| metadata.modified());
@@ -407,7 +409,7 @@ mod tests {
 
     #[test]
     fn the_call_tree_is_traversed_from_callers_to_callees() {
-        // 3 calls 4 and 6, 4 calls 5; 7 hangs under the root of stacks that were cut.
+        // 3 calls 4 and 6, 4 calls 5; 7 is called by the root of truncated stacks.
         let parents = [0, 0, 0, 0, 3, 4, 3, StackId::TRUNCATED.0].map(StackId).to_vec();
         let stacks = Stacks { parents, ..Stacks::default() };
         let (mut entered, mut steps) = (Vec::new(), Vec::new());

@@ -1,5 +1,5 @@
 //! Building one target with cargo. In: the options of `cargo`. Out: the one program that was built,
-//! and what build scripts printed.
+//! and the output of its build scripts.
 
 use std::ffi::OsString;
 use std::io::BufReader;
@@ -25,7 +25,7 @@ pub(super) struct BuiltProgram {
 pub(super) enum DebugInfo {
     /// For all but `dev` and `test`, which have debug info by default.
     IfOptimized,
-    /// For whichever profile is used.
+    /// For every profile.
     Always,
 }
 
@@ -89,8 +89,8 @@ fn default_programs(cargo: &OsString, built: &[Artifact]) -> Vec<(PackageId, Str
     defaults
 }
 
-/// Returns what cargo knows of the package of a target. Without it the program only lacks some of
-/// its environment variables.
+/// Returns cargo's description of the package of a target. If cargo gives none, the program only
+/// lacks some of its environment variables.
 pub(super) fn package_of(cargo: &OsString, artifact: &Artifact) -> Option<Package> {
     let metadata = MetadataCommand::new()
         .cargo_path(cargo)

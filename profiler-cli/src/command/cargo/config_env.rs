@@ -1,8 +1,9 @@
 //! Variables that cargo's configuration gives to programs: the table `[env]` of
 //! `.cargo/config.toml`.
 //!
-//! In: the configuration files from the working directory upwards, then that in cargo's home. Out:
-//! names and values. A file that cannot be read is skipped, because cargo has complained about it.
+//! In: the configuration files from the working directory upwards, then the file in cargo's home.
+//! Out: names and values. A file that cannot be read is skipped, because cargo has complained about
+//! it.
 //!
 //! <https://doc.rust-lang.org/cargo/reference/config.html#env>
 

@@ -1,5 +1,5 @@
-//! What cargo gives to the programs that it starts. In: a built target. Out: its working directory
-//! and its environment variables.
+//! The surroundings that cargo gives to a program that it starts. In: a built target. Out: its
+//! working directory and its environment variables.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -63,8 +63,9 @@ fn configured_variables() -> Vec<(OsString, OsString)> {
     config_env::variables(&here, home, |name| std::env::var_os(name).is_some())
 }
 
-/// Returns the folders of libraries that the program may be linked to: libraries that build scripts
-/// made, its own, and those of the compiler (for the tests of a procedural macro).
+/// Returns the folders of libraries that the program may be linked to: the libraries that build
+/// scripts made, the program's own libraries, and the compiler's libraries (for the tests of a
+/// procedural macro).
 fn library_path(artifact: &Artifact, scripts: &[BuildScript]) -> Option<OsString> {
     let program = artifact.executable.as_ref()?.as_std_path();
     let folder = program.parent()?;

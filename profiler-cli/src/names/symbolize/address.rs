@@ -1,10 +1,10 @@
 //! The address under which code is looked up. In: addresses from stacks. Out: [`CodeAddress`].
 //!
-//! The "minus one" of return addresses is here, and must be nowhere else in this package.
+//! Only this module subtracts one from a return address. No other code of this package may do so.
 
 /// An address in a module's code, as the file counts it (`pc - bias`), ready to be looked up.
 ///
-/// Most addresses on a stack are return addresses. A return address is that of the instruction
+/// Most addresses on a stack are return addresses. A return address points to the instruction
 /// *after* the call, which may belong to the next line, to another inlined function, or to another
 /// function:
 ///
@@ -14,9 +14,9 @@
 /// ```
 ///
 /// The stack holds 1235. So the look-up uses the byte before the return address, 1234, which is
-/// always inside the call. Two kinds of addresses are exact and must not be moved: the one that a
-/// signal interrupted, and that of the signal return trampoline, which the kernel pushed as if the
-/// trampoline had made a call (see
+/// always inside the call. Two kinds of addresses are exact and must not be moved: the address at
+/// which a signal interrupted the code, and the address of the signal return trampoline. The kernel
+/// pushes the latter as if the trampoline had made a call (see
 /// [`Modules::is_signal_trampoline`](super::Modules::is_signal_trampoline)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CodeAddress(u64);

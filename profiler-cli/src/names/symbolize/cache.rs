@@ -1,8 +1,8 @@
 //! The symbol cache: one file for each build-id. In: frames. Out: the same frames on a later run.
 //!
 //! A file is used only if it is whole (version, CRC), belongs to the same build, and was made from
-//! the same debug files that would be read now. Any other file counts as no file. A damaged cache
-//! must never be an error, a wrong name or a panic.
+//! the debug files that a look-up would read now, in their present state. Any other file counts as
+//! no file. A damaged cache must never cause an error, a wrong name or a panic.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -25,8 +25,8 @@ const SYMBOL_FILE: BuildFileKind =
 /// The frames of a module, by address.
 pub(super) type FrameMap = BTreeMap<u64, Arc<[SymbolFrame]>>;
 
-/// The state of a file from which frames were made. A later run compares it with the file as it is
-/// then.
+/// The state of a file when frames were made from it. The frames are valid as long as the file has
+/// the same state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileVersion {
     path: PathBuf,

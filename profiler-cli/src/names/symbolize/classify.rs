@@ -1,4 +1,5 @@
-//! Whose code a frame is. In: its function, file and module. Out: "runtime" or "the user's own".
+//! Tells the runtime from the user's own code. In: the function, file and module of a frame. Out:
+//! "runtime" or "the user's own".
 //!
 //! Runtime is code that the user did not choose to call and cannot change: the allocator and this
 //! project's own crates, `alloc`, `core`, `std` and the crates that `std` is built from, the panic
@@ -7,7 +8,7 @@
 //!
 //! A known file decides first. `Vec::push`, for example, has the user's types in its name and is
 //! compiled into the user's crate, but its file shows where it was written. Without a file the name
-//! decides: the code belongs to the crate that must contain the `impl`. That is a guess.
+//! decides: the code belongs to the crate that must contain the `impl`. This answer is a guess.
 
 use crate::names::own_crates::{is_recorder_crate, is_recorder_folder, is_runtime_crate};
 use crate::names::rust_path::{ImplName, crate_of, last_segment};
@@ -176,9 +177,9 @@ fn is_runtime_path(function: &str) -> bool {
     }
 }
 
-/// Whether an `impl` belongs to the runtime. An `impl` is in the crate of its type or in that of
-/// its trait. If only one of the two is the user's, the `impl` is the user's too, except for those
-/// that the standard library has for every type at once.
+/// Whether an `impl` belongs to the runtime. An `impl` is in the crate of its type or in the crate
+/// of its trait. If only one of the two is the user's, the `impl` is the user's too. Exception: an
+/// `impl` that the standard library has for every type at once belongs to the runtime.
 fn is_runtime_impl(name: &ImplName<'_>) -> bool {
     if crate_of(name.trait_path).is_some_and(|name| !is_runtime_crate(name)) {
         return false;

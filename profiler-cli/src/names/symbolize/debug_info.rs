@@ -20,7 +20,7 @@ use super::object_file::{open_regular, path_from_bytes, section_bytes};
 /// The deepest nesting of entries that is accepted. Compilers reach a few hundred.
 pub(super) const MAX_ENTRY_DEPTH: isize = 8192;
 
-/// The number of `.dwo` files that are read at most; no program has as many.
+/// The most `.dwo` files that are read; no program has as many.
 const MAX_SPLIT_FILES: usize = 100_000;
 
 type DwarfSlice<'a> = EndianSlice<'a, RunTimeEndian>;
@@ -34,7 +34,7 @@ pub(super) struct Inspection {
     pub(super) instances: Instances,
 }
 
-/// Reads all entries once.
+/// Reads all entries of the debug info once.
 ///
 /// PERF: takes about 0.1 s for the debug info of a 100 MB program, and runs only if an address is
 /// not in the cache.
@@ -69,8 +69,9 @@ pub(super) fn inspect(files: &DebugFiles) -> Result<Inspection, String> {
 
 /// Opens debug info that [`inspect`] has accepted.
 pub(super) fn open(files: &DebugFiles) -> Result<Loader, String> {
-    // NOTE: the loader finds a package only beside the file that it opens. So both are linked into
-    // one folder, which can be removed as soon as the files are mapped.
+    // NOTE: the loader finds a package only beside the file that it opens. So links to the file and
+    // to its package are put into one folder. The folder can be removed as soon as the files are
+    // mapped.
     let staged = match &files.package {
         Some(package) if *package != package_name(&files.path) => {
             Some(link_side_by_side(&files.path, package)?)
@@ -169,8 +170,8 @@ fn inspect_units<'a>(
     Ok(())
 }
 
-/// Returns the deepest nesting of a unit; as `Err` the deepest nesting before the first unreadable
-/// entry.
+/// Returns the deepest nesting of a unit. If an entry is unreadable, the `Err` has the deepest
+/// nesting before that entry.
 fn read_entries<'a>(
     dwarf: &Dwarf<DwarfSlice<'a>>,
     header: &UnitHeader<DwarfSlice<'a>>,

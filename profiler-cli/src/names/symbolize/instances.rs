@@ -85,9 +85,9 @@ pub(super) fn is_legacy(symbol: &str) -> bool {
     symbol.starts_with("_ZN") && is_mangled(symbol)
 }
 
-/// Instances that are kept at most; no program has as many.
+/// The most instances that are kept; no program has as many.
 const MAX_INSTANCES: usize = 4_000_000;
-/// Bytes of the longest name that is used; a longer one tells a person nothing.
+/// Bytes of the longest name that is used; a longer name tells a person nothing.
 const MAX_NAME: usize = 64 << 10;
 
 #[cfg(test)]

@@ -84,8 +84,8 @@ impl FileSearch<'_> {
         })
     }
 
-    /// Searches the recorded build at other paths than the recorded one: the file itself, or else
-    /// its debug file.
+    /// Searches for the recorded build at other paths than the recorded path. Returns the file with
+    /// the code, or else a debug file.
     fn find_elsewhere(&self) -> Option<(PathBuf, ObjectFacts)> {
         let build_id = &self.spec.build_id;
         let by_name =
@@ -219,7 +219,7 @@ impl FileSearch<'_> {
     }
 
     /// Returns `FILE.dwp` beside the program, beside its debug file, or in the symbol folders. A
-    /// stale one does no harm: its units have ids, which the reader compares.
+    /// stale package does no harm: its units have ids, which the reader compares.
     fn find_package(&self, path: &Path, debug_path: &Path) -> Option<PathBuf> {
         let beside = [path, debug_path, &self.spec.path].map(package_name);
         let in_dirs = beside.iter().filter_map(|package| package.file_name()).map(Path::new);

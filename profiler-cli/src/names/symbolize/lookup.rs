@@ -1,8 +1,8 @@
 //! Looking up one address. In: debug info and symbol table. Out: frames.
 //!
-//! Frames are innermost first: the functions inlined at the address, then the function whose code
-//! it is. There is always at least one. A broken part of the debug info costs only the frames that
-//! it describes.
+//! Frames are innermost first: the functions inlined at the address, then the function that
+//! contains the address. There is always at least one frame. A broken part of the debug info costs
+//! only the frames that it describes.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use super::demangle::{NameInterner, is_mangled};
 use super::instances::{Instances, generics_of, is_legacy};
 use super::symbol_table::SymbolTable;
 
-/// Frames at one address at most; no compiler inlines as many calls. The function whose code it is
-/// is never left out.
+/// The most frames at one address; no compiler inlines as many calls. The function that contains
+/// the address is never left out.
 const MAX_FRAMES: usize = 1000;
 
 /// Everything that is known about the code of one module.
@@ -71,8 +71,8 @@ impl AddressLookup<'_> {
         true
     }
 
-    /// Returns the name of the function whose code it is. With line tables alone, the debug info
-    /// names it `push<u8>`, and the linker's symbol has the full path.
+    /// Returns the name of the function that contains the address. With line tables alone, the
+    /// debug info names it `push<u8>`, and the linker's symbol has the full path.
     fn outermost_name(&self, raw: Option<&str>, address: u64) -> FunctionName {
         match raw {
             Some(raw) if is_mangled(raw) => self.name(raw),

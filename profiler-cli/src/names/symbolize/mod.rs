@@ -66,7 +66,7 @@ pub struct SymbolizeOptions {
     pub cache_dir: Option<PathBuf>,
     /// Whether the names of generic functions include their types, even where symbols omit them.
     pub name_instances: bool,
-    /// Number of threads at most; `None` is one for each processor.
+    /// The most threads that symbolize; `None` means one for each processor.
     pub max_workers: Option<NonZeroUsize>,
 }
 
@@ -162,8 +162,8 @@ impl Modules {
 
     /// Finds the frames of all `wanted` addresses, given per module in any order.
     ///
-    /// `progress` is called with the number of addresses that are done, and the number of all.
-    /// Several threads call it.
+    /// `progress` is called with the number of addresses that are done, and the number of all
+    /// addresses. Several threads call it.
     ///
     /// # Errors
     ///
@@ -180,7 +180,8 @@ impl Modules {
     }
 }
 
-/// One function at an address: the one whose code it is, or one that was inlined there.
+/// One function at an address: the function that contains the address, or a function that was
+/// inlined there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SymbolFrame {
     /// The demangled name, without hash. It is the full path, with one exception: with line tables
@@ -197,7 +198,7 @@ pub struct SymbolFrame {
     pub column: Option<u32>,
     /// Whether the function was inlined into the function of the next frame.
     pub is_inlined: bool,
-    /// `false` if nothing is known about the address. Then `function` consists of the module and
+    /// Whether anything is known about the address. If not, `function` consists of the module and
     /// the address (`libfoo.so+0x1234`).
     pub is_resolved: bool,
 }
@@ -226,8 +227,8 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Returns the functions at an address, innermost first: those inlined there, then the function
-    /// whose code it is. Never empty.
+    /// Returns the functions at an address, innermost first: the functions inlined there, then the
+    /// function that contains the address. Never empty.
     ///
     /// An address that was not asked for gives one unresolved frame that names the module.
     #[must_use]
@@ -245,8 +246,8 @@ impl Symbols {
         &self.modules.get(module).unwrap_or(&self.unknown_module).status
     }
 
-    /// Returns failures that did not make the result worse, one line each: a cache that cannot be
-    /// written.
+    /// Returns one line for each failure that did not make the result worse, such as a cache that
+    /// cannot be written.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings

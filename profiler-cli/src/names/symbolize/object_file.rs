@@ -2,8 +2,8 @@
 //! may be.
 //!
 //! In: paths. Out: [`ObjectFacts`], sections, checksums. [`ObjectFacts::read`] reads headers and
-//! small sections only, never the whole file. A malformed file gives an error text and must
-//! never be a panic.
+//! small sections only, never the whole file. A malformed file gives an error text, and must never
+//! cause a panic.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, ReadCache, Sect
 pub(super) struct ObjectFacts {
     /// The build-id; empty if the file has none.
     pub(super) build_id: Vec<u8>,
-    /// Whether the file has machine code. A separate debug file has only its addresses.
+    /// Whether the file has machine code. A separate debug file has only the addresses of the code.
     pub(super) has_code: bool,
     pub(super) has_debug_info: bool,
     pub(super) has_symbols: bool,
@@ -87,14 +87,16 @@ pub(super) fn section_bytes<'data, R: object::ReadRef<'data>>(
     }
 }
 
-/// Converts a file name in an object file, which is bytes. On Unix any bytes are a path.
+/// Converts a file name in an object file, which is a string of bytes, into a path. On Unix any
+/// bytes are a path.
 #[cfg(unix)]
 pub(super) fn path_from_bytes(bytes: &[u8]) -> Option<&Path> {
     use std::os::unix::ffi::OsStrExt as _;
     Some(Path::new(std::ffi::OsStr::from_bytes(bytes)))
 }
 
-/// Converts a file name in an object file, which is bytes. Elsewhere only text is a path.
+/// Converts a file name in an object file, which is a string of bytes, into a path. On other
+/// systems only text is a path.
 #[cfg(not(unix))]
 pub(super) fn path_from_bytes(bytes: &[u8]) -> Option<&Path> {
     std::str::from_utf8(bytes).ok().map(Path::new)

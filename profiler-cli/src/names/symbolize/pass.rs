@@ -26,8 +26,9 @@ use super::{
     CodeAddress, ModuleStatus, ModuleSymbols, SymbolFrame, SymbolizeOptions, Symbols, debug_info, workers,
 };
 
-/// Addresses in a slice, at least. PERF: each slice opens the debug info for itself, which takes
-/// tens of milliseconds for a large program, so a slice must be worth that.
+/// The fewest addresses in a slice, unless the module has fewer left. PERF: each slice opens the
+/// debug info for itself, which takes tens of milliseconds for a large program, so a slice must be
+/// worth that.
 const MIN_SLICE: usize = 2048;
 
 /// Addresses between two reports of progress.
@@ -116,7 +117,7 @@ struct PreparedModule {
     missing: Vec<u64>,
     symbols: SymbolTable,
     instances: Instances,
-    /// Why the debug info must not be opened, if so.
+    /// Why the debug info must not be opened; `None` if it may be opened.
     damage: Option<String>,
 }
 

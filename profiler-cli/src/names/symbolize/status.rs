@@ -1,12 +1,12 @@
-//! How well the symbols of a module are known. In: what was found. Out: one line for a person that
-//! says what is wrong, and what to do.
+//! How well the symbols of a module are known. In: the files that were found for the module. Out:
+//! one line for a person, which names the problem and the remedy.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// How well a module could be symbolized, and the reason if it could not.
 ///
-/// `Display` gives one line that says what is wrong and what to do.
+/// `Display` gives one line, which names the problem and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModuleStatus {

@@ -1,7 +1,8 @@
 //! The folders of `--symbols`. In: folders. Out: files by name and by build-id.
 //!
-//! Look-ups by name come first, because they are cheap. All files are read at most once, when no
-//! name led to a wanted build-id. That search must not follow a link to a folder, so that it ends.
+//! Look-ups by name come first, because they are cheap. If no name leads to a wanted build-id, all
+//! files are read, at most once. This search must not follow a link to a folder, so that the search
+//! ends.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,10 +13,10 @@ use std::sync::OnceLock;
 use super::object_file::ObjectFacts;
 use super::status::BuildId;
 
-/// Files and folders that a search visits at most, so that `--symbols /` does not read a whole
+/// The most files and folders that a search visits, so that `--symbols /` does not read a whole
 /// disk.
 const MAX_FILES: usize = 100_000;
-/// Folders inside each other that a search enters at most.
+/// The deepest level of nested folders that a search enters.
 const MAX_DEPTH: usize = 16;
 
 pub(super) struct SymbolDirs {
@@ -69,7 +70,7 @@ fn index(dirs: &[PathBuf]) -> HashMap<Vec<u8>, Vec<PathBuf>> {
     let mut found: HashMap<Vec<u8>, Vec<PathBuf>> = HashMap::new();
     let mut left = MAX_FILES;
     for dir in dirs {
-        walk(dir, 0, &mut left, &mut |path| {
+        visit_files(dir, 0, &mut left, &mut |path| {
             if is_elf(path)
                 && let Ok(facts) = ObjectFacts::read(path)
                 && !facts.build_id.is_empty()
@@ -81,7 +82,9 @@ fn index(dirs: &[PathBuf]) -> HashMap<Vec<u8>, Vec<PathBuf>> {
     found
 }
 
-fn walk(dir: &Path, depth: usize, left: &mut usize, visit: &mut dyn FnMut(&Path)) {
+/// Visits the files in a folder and in all folders below it, sorted by path. `left` is the number
+/// of files and folders that may still be visited.
+fn visit_files(dir: &Path, depth: usize, left: &mut usize, visit: &mut dyn FnMut(&Path)) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
@@ -92,7 +95,7 @@ fn walk(dir: &Path, depth: usize, left: &mut usize, visit: &mut dyn FnMut(&Path)
         *left -= 1;
         if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
             if depth < MAX_DEPTH {
-                walk(&path, depth + 1, left, visit);
+                visit_files(&path, depth + 1, left, visit);
             }
         } else if path.is_file() {
             visit(&path);

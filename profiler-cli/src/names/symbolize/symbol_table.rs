@@ -11,8 +11,8 @@ use super::demangle::demangle;
 use super::object_file::open_regular;
 use crate::names::rust_path::last_segment;
 
-/// Ranges before an address that are searched for it. Few functions are nested in the range of
-/// another one, as hand-written assembly does it.
+/// The most ranges before an address that are searched for the range that contains it. Few
+/// functions are nested in the range of another function; hand-written assembly does so.
 const MAX_STEPS_BACK: usize = 64;
 
 #[derive(Debug, Default)]

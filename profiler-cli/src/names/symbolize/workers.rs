@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 
 /// Bytes of a worker's stack. The reader of debug info recurses once for each nested inlined call.
 /// The nesting is checked before against [`MAX_ENTRY_DEPTH`](super::debug_info::MAX_ENTRY_DEPTH),
-/// and this stack is large enough for that many levels even in an unoptimised build. It is only
-/// address space: pages that are never touched cost nothing.
+/// and this stack is large enough for that many levels even in an unoptimised build. The stack is
+/// only reserved address space: pages that are never touched cost nothing.
 const WORKER_STACK: usize = 128 << 20;
 
 /// Runs `job(0)`, … `job(jobs - 1)` on at most `max_workers` threads (by default one for each
