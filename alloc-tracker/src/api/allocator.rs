@@ -85,10 +85,11 @@ impl<A: GlobalAlloc> AllocTracker<A> {
         if self.counting { hook::COUNTING } else { 0 }
     }
 
-    // PERF: the tracked calls are functions of their own, so that the four methods of `GlobalAlloc`
-    // need no stack frame while nothing is on: each is then a load, a branch and a jump. The
-    // allocator itself is the last argument: `size`, `align` and `block` then stay in the registers
-    // in which the compiler's own functions (`__rust_alloc` and its like) have passed them.
+    // PERF: each tracked call is a function of its own, which is never inlined. So the four methods
+    // of `GlobalAlloc` need no stack frame on the way on which nothing is recorded or counted: a
+    // load, a branch and a jump to the inner allocator. `this` is the last argument: where a method
+    // is inlined into `__rust_alloc` or its like, all other arguments are in the right registers
+    // already.
 
     entry! {
         fn tracked_alloc(size: usize, align: usize, this: &Self; "rcx", "x3") -> *mut u8 => alloc_for

@@ -234,13 +234,15 @@ impl Frame {
     }
 
     /// Returns this frame as a recorded frame with this node and word count. Also returns the order
-    /// in which the words from this frame to the root must be compared, for the next frame inwards.
+    /// in which the words from this frame to the root must be compared; the next frame inwards
+    /// gets that order as `outside`.
     ///
-    /// One frame of the remaining walk is enough to demand the order of reading: a frame outside
-    /// of this one (`outside`), or this one. Its return address lies elsewhere if the step to it
-    /// was not an ordinary one: out of a signal handler, onto another stack, by a frame record. On
-    /// such a walk the address of a word may come from a word before it. If that word has changed,
-    /// the address is out of date and may not be readable.
+    /// Words on the thread's own stack may be compared in any order, because that stack is
+    /// readable throughout. An ordinary step stays on the stack that it is on: it finds the return
+    /// address just below the caller's stack pointer. After any other step, such as one out of a
+    /// signal handler, the words may lie on another stack, which may be gone by now. So one such
+    /// step between this frame and the root is enough: the words are then compared in the order in
+    /// which the walk read them, and no word behind a changed one is read.
     ///
     /// PERF: the order is a bit that is shifted into its position, so that no branch depends on it.
     #[inline(always)]

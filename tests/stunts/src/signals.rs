@@ -1,5 +1,6 @@
-//! A signal handler runs a thousand times a second on a stack of its own, and allocates each time,
-//! whichever instruction it has interrupted.
+//! A signal handler runs every millisecond on an alternate signal stack and allocates, whichever
+//! instruction it has interrupted. The stacks of its events lead from that stack to the
+//! interrupted function's. The test compares them with those of a full walk.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
