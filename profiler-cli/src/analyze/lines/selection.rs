@@ -14,7 +14,7 @@ pub struct LineSelection {
     pub full: bool,
     /// At most this many tables; `None` for all.
     pub top: Option<usize>,
-    /// Order of the tables; `None` for the order that [`lines`] describes.
+    /// Order of the tables; `None` for the order that [`lines`](super::lines) describes.
     pub sort: Option<TableOrder>,
     /// Only functions of which some line changed the heap by at least this many bytes, up or down.
     pub min_increment: u64,
