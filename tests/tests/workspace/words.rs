@@ -20,14 +20,17 @@ fn comments_and_prose_fit_into_a_hundred_columns() {
         let is_page = path.extension().is_some_and(|extension| extension == "md");
         let mut in_code = false;
         for (number, line) in text.lines().enumerate() {
-            in_code ^= is_page && line.starts_with("```");
+            let comment = comment_text(line);
+            // A fence in a comment reaches no further than the comment.
+            in_code &= is_page || comment.is_some();
+            let text = if is_page { Some(line) } else { comment };
+            in_code ^= text.is_some_and(|text| text.starts_with("```"));
             // Tables, code and lines that are one link cannot be wrapped.
-            let is_prose = match is_page {
-                true => {
-                    !in_code && !line.starts_with('|') && !line.starts_with("    ") && !line.contains("](")
-                }
-                false => is_comment(line.trim_start()),
-            };
+            let is_prose = text.is_some_and(|text| {
+                let is_indented_code = is_page && text.starts_with("    ");
+                let is_link = is_page && text.contains("](");
+                !in_code && !text.starts_with('|') && !is_indented_code && !is_link
+            });
             if is_prose && line.chars().count() > COLUMNS {
                 wide.push(format!("{}:{}", path.display(), number + 1));
             }
@@ -36,10 +39,10 @@ fn comments_and_prose_fit_into_a_hundred_columns() {
     assert!(wide.is_empty(), "beyond {COLUMNS} columns:\n{}", wide.join("\n"));
 }
 
-/// Whether a line is prose in a comment: no row of a table, and no code of an example.
-fn is_comment(line: &str) -> bool {
-    let text = line.trim_start_matches(['/', '!']).trim_start();
-    line.starts_with("//") && !text.starts_with('|') && !text.ends_with(';')
+/// Returns the text of a line that is a comment; `None` for any other line.
+fn comment_text(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    line.starts_with("//").then(|| line.trim_start_matches(['/', '!']).trim_start())
 }
 
 #[test]
