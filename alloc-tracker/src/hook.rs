@@ -124,8 +124,8 @@ fn handle(
 #[cold]
 #[inline(never)]
 fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
-    let _errno = ErrnoGuard::new();
     decide_mode(flags);
+    recorder::print_left_message();
     if mode::is_undecided() {
         // Another thread is reading the environment just now. If it starts a recording, this event
         // came before the first event of the recording, so it is lost.
@@ -161,8 +161,8 @@ fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
 /// Reads the environment if this is the first event of the process.
 #[cold]
 fn decide_mode(flags: usize) {
-    let _errno = ErrnoGuard::new();
     if mode::is_undecided() {
+        let _errno = ErrnoGuard::new();
         recorder::decide(flags & COUNTING != 0, true);
     }
 }

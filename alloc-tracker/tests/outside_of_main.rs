@@ -78,7 +78,7 @@ const CANCELLED: usize = 7_777;
 const CANCELLED_EVENTS: usize = 20_000;
 
 fn check_cancelled(name: &'static str) {
-    for drainer in ["thread", "caller"] {
+    for drainer in ["process", "caller"] {
         let replay = exact_replay(&Run::of(name).traced().env("ALLOC_TRACKER_DRAINER", drainer).finish());
         assert_eq!(replay.allocs(CANCELLED as u64).count(), CANCELLED_EVENTS);
     }

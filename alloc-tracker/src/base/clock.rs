@@ -62,6 +62,7 @@ pub(crate) fn order_after_reads() {
 /// Chooses the source of timestamps, once in a process, and makes the present moment timestamp 0.
 /// Called once for each recording, before its first event.
 pub(crate) fn start() {
+    sys::prepare_clock();
     if SOURCE.load(Ordering::Relaxed) == UNDECIDED {
         SOURCE.store(if counter::is_reliable() { COUNTER } else { KERNEL }, Ordering::Relaxed);
     }
@@ -87,7 +88,11 @@ impl Scale {
     pub(crate) fn new() -> Scale {
         let origin = moment();
         let mut scale = Scale { origin, latest: origin, rate: 0 };
-        while sys::clock_ns(libc::CLOCK_MONOTONIC) < origin.1 + FIRST_MEASUREMENT_NS {}
+        // The clock of a virtual machine may stand still, so the wait ends by count.
+        let mut looks = 0;
+        while sys::clock_ns(libc::CLOCK_MONOTONIC) < origin.1 + FIRST_MEASUREMENT_NS && looks < MOST_LOOKS {
+            looks += 1;
+        }
         scale.adjust();
         scale
     }
@@ -141,6 +146,8 @@ fn continue_from(timestamp: u64) {
 }
 
 const FIRST_MEASUREMENT_NS: u64 = 30_000;
+/// A look takes tens of nanoseconds.
+const MOST_LOOKS: u32 = 10_000;
 
 #[unsafe(link_section = "alloc_tracker_hot")]
 static SOURCE: AtomicU8 = AtomicU8::new(UNDECIDED);

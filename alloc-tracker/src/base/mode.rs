@@ -9,6 +9,8 @@ pub(crate) const RECORD: u8 = 1;
 pub(crate) const COUNT: u8 = 2;
 /// The environment asked for a recording of the whole process.
 pub(crate) const WHOLE: u8 = 8;
+/// The drain process has left a message for stderr.
+pub(crate) const REPORT: u8 = 16;
 /// The environment has not been read yet, because there was no event yet.
 const UNDECIDED: u8 = 4;
 
@@ -36,6 +38,12 @@ pub(crate) fn switch_on(bits: u8) {
 /// Removes these bits from the mode.
 pub(crate) fn switch_off(bits: u8) {
     MODE.fetch_and(!bits, Ordering::Relaxed);
+}
+
+/// Removes this bit from the mode. False if the mode did not have it, because another thread was
+/// faster.
+pub(crate) fn switch_off_if_on(bit: u8) -> bool {
+    MODE.fetch_and(!bit, Ordering::Relaxed) & bit != 0
 }
 
 /// Whether the environment has not been read yet, or is just being read.

@@ -8,7 +8,7 @@
 //! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory; an existing dump is replaced, any other file is left alone |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count the stacks that differ |
 //! | `ALLOC_TRACKER_ON_FULL` | what a thread does when its ring is full: `block` (default): it waits; `drop`: its event is counted as lost |
-//! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a drain thread writes the dump; `caller`: the program's own threads do |
+//! | `ALLOC_TRACKER_DRAINER` | `process` (default): a process beside the program writes the dump; `caller`: the program's own threads do |
 //! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar is a file beside the dump; `memory`: it is in `/dev/shm`, and a link is beside the dump. On copy-on-write file systems (btrfs, bcachefs, ZFS, F2FS, NILFS), which may refuse to change a file when the disk is full, it is always in `/dev/shm` |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own, under the same name with its own `%p`, or with `.PID` behind it |
 //! | `ALLOC_TRACKER_LINES` | which figures of the kernel annotated functions record at each line: `rss`, `faults`, or both with a comma between |
@@ -38,7 +38,7 @@ pub(crate) struct Settings {
     pub(crate) check: bool,
     /// What a thread does when its ring is full.
     pub(crate) on_full: OnFull,
-    /// Which threads write the dump.
+    /// Who writes the dump.
     pub(crate) drainer: Drainer,
     /// Where the sidecar is.
     pub(crate) sidecar: SidecarLocation,
@@ -82,11 +82,11 @@ impl LineUsage {
     }
 }
 
-/// Which threads drain the rings into the dump.
+/// Who drains the rings into the dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drainer {
-    /// The drain thread.
-    Thread,
+    /// The drain process.
+    Process,
     /// The program's own threads, each when its ring is full.
     Caller,
 }
@@ -106,7 +106,7 @@ impl Settings {
     pub(crate) fn for_pattern(pattern: &[u8]) -> Settings {
         let mut path = PathBuffer::new();
         if pattern.first() != Some(&b'/') {
-            working_directory(&mut path);
+            sys::working_directory(&mut path);
             path.push(b"/");
         }
         expand(pattern, sys::pid(), &mut path);
@@ -115,7 +115,7 @@ impl Settings {
             run: Text::new(),
             check: false,
             on_full: OnFull::Block,
-            drainer: Drainer::Thread,
+            drainer: Drainer::Process,
             sidecar: SidecarLocation::Beside,
             lines: LineUsage::default(),
             children: PathBuffer::new(),
@@ -126,7 +126,7 @@ impl Settings {
     fn follow(&mut self, pattern: &[u8]) {
         if pattern.windows(2).any(|pair| pair == b"%p") {
             if pattern.first() != Some(&b'/') {
-                working_directory(&mut self.children);
+                sys::working_directory(&mut self.children);
                 self.children.push(b"/");
             }
             self.children.push(pattern);
@@ -187,10 +187,14 @@ pub(crate) fn wanted() -> Wanted {
             settings.check = sys::env_var(c"ALLOC_TRACKER_CHECK") == Some(b"1");
             settings.on_full =
                 choose(c"ALLOC_TRACKER_ON_FULL", [(b"block", OnFull::Block), (b"drop", OnFull::Drop)]);
-            settings.drainer = choose(
-                c"ALLOC_TRACKER_DRAINER",
-                [(b"thread", Drainer::Thread), (b"caller", Drainer::Caller)],
-            );
+            settings.drainer = match sys::env_var(c"ALLOC_TRACKER_DRAINER") {
+                // The name that the default had in version 0.1.
+                Some(b"thread") => Drainer::Process,
+                _ => choose(
+                    c"ALLOC_TRACKER_DRAINER",
+                    [(b"process", Drainer::Process), (b"caller", Drainer::Caller)],
+                ),
+            };
             settings.sidecar = choose(
                 c"ALLOC_TRACKER_SIDECAR",
                 [(b"beside", SidecarLocation::Beside), (b"memory", SidecarLocation::Memory)],
@@ -249,17 +253,6 @@ fn line_usage() -> LineUsage {
 /// Appends the absolute path of the running program; nothing if /proc cannot be read.
 pub(crate) fn executable(into: &mut PathBuffer) {
     sys::read_link(c"/proc/self/exe", into);
-}
-
-/// Appends the working directory, if there is one.
-pub(crate) fn working_directory(into: &mut PathBuffer) {
-    let mut buffer = [0u8; 4096];
-    // SAFETY: the buffer is valid for its length; a non-null result is a zero-ended string in it.
-    unsafe {
-        if !libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()).is_null() {
-            into.push(CStr::from_ptr(buffer.as_ptr().cast()).to_bytes());
-        }
-    }
 }
 
 fn expand(pattern: &[u8], pid: u32, into: &mut PathBuffer) {

@@ -2,7 +2,7 @@
 //! locks; takes memory only from the kernel.
 
 use crate::base::loader::{self, LoadIdentity};
-use crate::base::sys::{Errno, File, Mapping};
+use crate::base::sys::{self, Errno, File, FutexLock, Mapping};
 
 use super::elf::end_of_load;
 
@@ -14,7 +14,7 @@ pub(crate) fn mapping_around(address: u64) -> Option<(u64, u64)> {
             found = Some((region.range.start, region.range.end));
         }
     };
-    for_each_line(c"/proc/self/maps", look).ok()?;
+    for_each_line(look).ok()?;
     found
 }
 
@@ -117,7 +117,7 @@ impl LoadedFile {
                 inode = Some(region.inode);
             }
         };
-        for_each_line(c"/proc/self/maps", look).is_ok()
+        for_each_line(look).is_ok()
             && inode == Some(self.inode)
             && loader::load_at(self.range.start).unwrap_or(LoadIdentity::NONE) == loaded
     }
@@ -132,18 +132,22 @@ impl LoadedFile {
     }
 }
 
-/// Calls `f` with every line of a file, without its newline. Of a line that is longer than the
+/// Calls `f` with every line of `/proc/self/maps`, without its newline. Of a line that is longer than the
 /// buffer (16 KiB) the beginning is dropped.
-pub(super) fn for_each_line(path: &std::ffi::CStr, mut f: impl FnMut(&[u8])) -> Result<(), Errno> {
-    let file = File::open(path, libc::O_RDONLY, 0)?;
+pub(super) fn for_each_line(mut f: impl FnMut(&[u8])) -> Result<(), Errno> {
+    let kept = KEPT.lock().filter(|kept| kept.process == sys::pid());
+    let opened = if kept.is_some() { None } else { Some(File::open(PATH, libc::O_RDONLY, 0)?) };
+    let fd = kept.map_or(opened.as_ref().map_or(-1, File::fd), |kept| kept.fd);
+    let mut offset = 0;
     let mut memory = Mapping::anonymous(LINES_BUFFER)?;
     let buffer = memory.bytes_mut();
     let mut len = 0;
     loop {
-        let got = file.read(buffer.get_mut(len..).unwrap_or_default())?;
+        let got = sys::read_at(fd, buffer.get_mut(len..).unwrap_or_default(), offset)?;
         if got == 0 {
             return Ok(());
         }
+        offset += got as u64;
         len += got;
         let mut start = 0;
         while let Some(end) = buffer[start..len].iter().position(|byte| *byte == b'\n') {
@@ -158,6 +162,24 @@ pub(super) fn for_each_line(path: &std::ffi::CStr, mut f: impl FnMut(&[u8])) -> 
     }
 }
 
+/// Opens the list of mappings for good, in a process that will not be able to open files. Returns
+/// the descriptor.
+pub(crate) fn keep_maps_open() -> Option<i32> {
+    let file = File::open(PATH, libc::O_RDONLY, 0).ok()?.move_to_high_fd();
+    let fd = file.into_fd();
+    *KEPT.lock() = Some(KeptMaps { fd, process: sys::pid() });
+    Some(fd)
+}
+
+/// The list of mappings, open in one process.
+#[derive(Clone, Copy)]
+struct KeptMaps {
+    fd: i32,
+    process: u32,
+}
+
+static KEPT: FutexLock<Option<KeptMaps>> = FutexLock::new(None);
+const PATH: &std::ffi::CStr = c"/proc/self/maps";
 const LINES_BUFFER: usize = 16 << 10;
 
 fn number(digits: &[u8], radix: u32) -> Option<u64> {

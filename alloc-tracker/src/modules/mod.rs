@@ -16,8 +16,8 @@ mod maps;
 mod registry;
 
 pub(crate) use elf::read_memory;
-pub(crate) use maps::mapping_around;
+pub(crate) use maps::{keep_maps_open, mapping_around};
 pub(crate) use registry::{
     ModuleChange, ModuleObserver, ensure_known, notice_replaced, report_all, reset_after_fork, scan_if_due,
-    with_unwind_tables,
+    scan_now, with_unwind_tables,
 };

@@ -10,7 +10,7 @@ use alloc_dump::record::Module;
 use super::elf::{ElfHeaders, MAX_BUILD_ID, UnwindTables, read_elf};
 use super::maps::{AddressRange, LoadedFile, MappedRegion, for_each_line};
 use crate::base::loader::{self, LoadIdentity};
-use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, Plain};
+use crate::base::sys::{self, Errno, FutexGuard, FutexLock, Mapping, PathBuffer, Plain};
 
 /// Makes sure that the module of this address is known and reported, if the address has one.
 ///
@@ -18,14 +18,37 @@ use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, Plain};
 /// a scan that did not find the address, the next scan is made 100 ms later at the earliest, or
 /// when the recording ends.
 pub(crate) fn ensure_known(pc: u64) {
-    REGISTRY.lock().ensure_known(pc);
+    lock_knowing(pc);
+}
+
+/// Returns the registry, locked, once the module of this address is known, if it can be.
+fn lock_knowing(pc: u64) -> FutexGuard<'static, Registry> {
+    let mut registry = REGISTRY.lock();
+    if registry.must_scan_for(pc) {
+        let observer = registry.observer;
+        drop(registry);
+        // Without the lock, which whoever scans needs.
+        let scanned = observer.is_some_and(ModuleObserver::scan_elsewhere);
+        registry = REGISTRY.lock();
+        if !scanned {
+            registry.scan();
+        }
+        if !registry.modules.covers(pc) {
+            registry.next_scan_ns = sys::clock_ns(libc::CLOCK_MONOTONIC) + SCAN_INTERVAL_NS;
+        }
+    }
+    registry
+}
+
+/// Reads the mappings and reports changes. For the process that scans on behalf of another.
+pub(crate) fn scan_now() {
+    REGISTRY.lock().scan();
 }
 
 /// Calls `f` with the unwind tables of the module that this address lies in, under the lock of the
 /// modules. `None` if there are no such tables.
 pub(crate) fn with_unwind_tables<R>(address: u64, f: impl FnOnce(UnwindTables) -> Option<R>) -> Option<R> {
-    let mut registry = REGISTRY.lock();
-    registry.ensure_known(address);
+    let mut registry = lock_knowing(address);
     let tables = registry.modules.unwind_tables(address)?;
     f(tables)
 }
@@ -87,19 +110,13 @@ impl Registry {
         Registry { modules: KnownModules::new(), next_scan_ns: 0, scan_due: false, observer: None }
     }
 
-    fn ensure_known(&mut self, pc: u64) {
+    /// Whether the mappings must be read to know the module of this address.
+    fn must_scan_for(&mut self, pc: u64) -> bool {
         if self.modules.covers(pc) {
-            return;
+            return false;
         }
-        let now = sys::clock_ns(libc::CLOCK_MONOTONIC);
-        self.scan_due = now < self.next_scan_ns;
-        if self.scan_due {
-            return;
-        }
-        self.scan();
-        if !self.modules.covers(pc) {
-            self.next_scan_ns = now + SCAN_INTERVAL_NS;
-        }
+        self.scan_due = sys::clock_ns(libc::CLOCK_MONOTONIC) < self.next_scan_ns;
+        !self.scan_due
     }
 
     fn scan(&mut self) {
@@ -139,6 +156,10 @@ pub(crate) trait ModuleObserver: Sync {
     /// Called when the same address may mean other code from now on, before the changes that are
     /// the reason.
     fn generation_begins(&self);
+
+    /// Has another process scan, by [`scan_now`], and waits for that. False if there is none.
+    /// Called without the lock of the modules.
+    fn scan_elsewhere(&self) -> bool;
 
     /// Called when a module has appeared or vanished.
     fn module_changed(&self, change: &ModuleChange<'_>);
@@ -210,7 +231,7 @@ impl KnownModules {
         self.last_hit = (AddressRange::EMPTY, LoadIdentity::NONE);
         let mut file = LoadedFile::default();
         let mut path = PathBuffer::new();
-        for_each_line(c"/proc/self/maps", |line| {
+        for_each_line(|line| {
             let Some(region) = MappedRegion::parse(line) else { return };
             if file.continues_with(&region) {
                 file.extend(&region);

@@ -36,8 +36,9 @@ pub(crate) struct DumpFile {
     /// all rings are the process's own memory.
     sidecar_file: Option<(File, FileIdentity)>,
     sidecar_path: PathBuffer,
-    /// The link to the sidecar beside the dump, if the sidecar itself is elsewhere.
-    sidecar_link: PathBuffer,
+    /// The entries to be removed at the end: the sidecar, and the link to it if it is not beside the
+    /// dump.
+    at_the_end: [Option<FolderEntry>; 2],
     /// Rings that are not in the sidecar's file.
     unprotected: u64,
 }
@@ -76,7 +77,7 @@ impl DumpFile {
         let file = file.move_to_high_fd();
         let identity = file.identity().map_err(OpenError::System)?;
         // A device or a pipe may well have several writers.
-        if identity.is_regular && !file.try_lock() {
+        if identity.is_regular && !lock_patiently(&file) {
             return Err(OpenError::Locked);
         }
         if identity.is_regular {
@@ -120,6 +121,7 @@ impl DumpFile {
                 (Mapping::anonymous(RINGS_START).map_err(OpenError::System)?, None)
             }
         };
+        let at_the_end = [&sidecar_path, &sidecar_link].map(FolderEntry::of);
         if let Some(start) = buffer.bytes_mut().get_mut(..sidecar_format::IDENTITY_LEN) {
             start.copy_from_slice(&sidecar_format::encode_identity(&header.session));
         }
@@ -133,7 +135,7 @@ impl DumpFile {
             buffer,
             sidecar_file,
             sidecar_path,
-            sidecar_link,
+            at_the_end,
             unprotected: 0,
         };
         sink.word(sidecar_format::PID_OFFSET).store(u64::from(sys::pid()), Ordering::Relaxed);
@@ -179,6 +181,7 @@ impl DumpFile {
         {
             std::mem::forget(file);
         }
+        self.at_the_end.into_iter().flatten().for_each(FolderEntry::close);
         self.buffer
     }
 
@@ -244,18 +247,62 @@ impl Sink for DumpFile {
         Ok(RingMemory { memory, in_file: false })
     }
 
+    fn for_each_descriptor(&self, f: &mut dyn FnMut(i32)) {
+        let sidecar = self.sidecar_file.iter().map(|(file, _)| file.fd());
+        let folders = self.at_the_end.iter().flatten().map(|entry| entry.folder.fd());
+        std::iter::once(self.file.fd()).chain(sidecar).chain(folders).for_each(f);
+    }
+
     fn finish(self) -> Mapping {
-        for path in [&self.sidecar_path, &self.sidecar_link] {
-            if let Some(path) = path.as_c_str() {
-                sys::remove_file(path);
-            }
-        }
+        self.at_the_end.iter().flatten().for_each(FolderEntry::remove);
         self.close()
     }
 
     fn abandon(self, errno: Errno) -> Mapping {
         self.word(sidecar_format::STATE_OFFSET).store(errno.0 as u64, Ordering::Release);
         self.close()
+    }
+}
+
+/// An entry of a folder that is held open: the entry can be removed even if the program has changed
+/// its root or its working directory meanwhile.
+struct FolderEntry {
+    folder: File,
+    identity: FileIdentity,
+    name: PathBuffer,
+}
+
+impl FolderEntry {
+    /// Opens the folder of this path; `None` if the path is empty or the folder cannot be opened.
+    fn of(path: &PathBuffer) -> Option<FolderEntry> {
+        let bytes = path.as_bytes();
+        let name_at = bytes.iter().rposition(|byte| *byte == b'/')? + 1;
+        let (folder, name) = bytes.split_at_checked(name_at)?;
+        let folder = PathBuffer::of(folder);
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let folder = File::open(folder.as_c_str()?, flags, 0).ok()?.move_to_high_fd();
+        let identity = folder.identity().ok()?;
+        Some(FolderEntry { folder, identity, name: PathBuffer::of(name) })
+    }
+
+    /// Removes the entry, unless the host has closed the folder meanwhile and has opened a file of
+    /// its own under the same descriptor.
+    fn remove(&self) {
+        if let Some(name) = self.name.as_c_str()
+            && self.has_its_descriptor()
+        {
+            self.folder.remove_entry(name);
+        }
+    }
+
+    fn close(self) {
+        if !self.has_its_descriptor() {
+            std::mem::forget(self.folder);
+        }
+    }
+
+    fn has_its_descriptor(&self) -> bool {
+        self.folder.identity().is_ok_and(|now| now.is_same_file(&self.identity))
     }
 }
 
@@ -270,6 +317,23 @@ fn is_dump(path: &CStr, identity: &FileIdentity) -> bool {
         && file.read(&mut first).is_ok_and(|read| read == MAGIC.len())
         && first == MAGIC
 }
+
+/// Takes the lock of a dump. A process that wrote the dump may have ended just now: its drain
+/// process then holds the lock for some milliseconds more.
+fn lock_patiently(file: &File) -> bool {
+    for _ in 0..LOCK_ATTEMPTS {
+        if file.try_lock() {
+            return true;
+        }
+        sys::nap(LOCK_NAP_NS);
+    }
+    false
+}
+
+/// As long as the drain process may need to notice that the host executes another program, and some
+/// more.
+const LOCK_ATTEMPTS: u32 = 50;
+const LOCK_NAP_NS: u64 = 10_000_000;
 
 const SIDECAR_FLAGS: i32 = libc::O_RDWR | libc::O_NOFOLLOW;
 
@@ -306,7 +370,8 @@ fn create_sidecar(path: &PathBuffer) -> Option<(Mapping, File, FileIdentity)> {
         File::open(c_path, SIDECAR_FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600).ok()?.move_to_high_fd();
     let mapping =
         file.write_zeros(0, RINGS_START as u64).and_then(|()| Mapping::shared(&file, 0, RINGS_START));
-    match (mapping, file.identity()) {
+    // The program's umask must not take the permissions away.
+    match (mapping, file.set_mode(0o600).and_then(|()| file.identity())) {
         (Ok(mapping), Ok(identity)) => Some((mapping, file, identity)),
         _ => {
             sys::remove_file(c_path);

@@ -59,6 +59,8 @@ impl Sink for MemorySink {
         Ok(RingMemory { memory: Mapping::anonymous(RING_LEN)?, in_file: false })
     }
 
+    fn for_each_descriptor(&self, _f: &mut dyn FnMut(i32)) {}
+
     fn finish(self) -> Mapping {
         self.buffer
     }

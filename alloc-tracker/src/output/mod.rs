@@ -60,6 +60,9 @@ pub(crate) trait Sink {
     /// Returns memory for the ring with this index.
     fn map_ring(&mut self, index: usize) -> Result<RingMemory, Errno>;
 
+    /// Calls `f` with each descriptor that the sink has open.
+    fn for_each_descriptor(&self, f: &mut dyn FnMut(i32));
+
     /// Closes a dump that is complete, and removes the sidecar. Returns the sidecar's memory.
     fn finish(self) -> Mapping;
 

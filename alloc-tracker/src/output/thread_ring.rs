@@ -91,22 +91,21 @@ impl ThreadRing {
         }
     }
 
-    /// Waits, without sleeping, until more entries are released than `released`. Gives up after
-    /// `at_most_ns`, and as soon as `is_draining` returns false.
+    /// Waits, awake or in short sleeps, until more entries are released than `released`. Gives up
+    /// after about `at_most_ns`, and as soon as `is_draining` returns false.
     pub(crate) fn spin_for_release(&self, released: u64, at_most_ns: u64, is_draining: impl Fn() -> bool) {
-        let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + at_most_ns;
-        loop {
+        for _ in 0..at_most_ns / NAP_NS {
             for _ in 0..SPINS {
                 if self.word(RELEASED).load(Ordering::Acquire) != released {
                     return;
                 }
                 std::hint::spin_loop();
             }
-            if !is_draining() || sys::clock_ns(libc::CLOCK_MONOTONIC) >= until {
+            if !is_draining() {
                 return;
             }
-            // The draining thread may be waiting for this very processor.
-            sys::yield_now();
+            // The drainer may be waiting for this very processor. It does not wake this thread.
+            sys::futex_wait(self.released_half(), released as u32, NAP_NS);
         }
     }
 
@@ -117,6 +116,16 @@ impl ThreadRing {
             sys::futex_wait(self.released_half(), released as u32, at_most_ns);
         }
         self.word(WAITS).store(0, Ordering::Relaxed);
+    }
+
+    /// Notes whether a thread uses the ring. The thread that ends calls this after its last entry.
+    pub(crate) fn set_has_no_thread(&self, none: bool) {
+        self.word(NO_THREAD).store(u64::from(none), Ordering::Release);
+    }
+
+    /// Whether the ring's thread has ended. Then its last entry is stored.
+    pub(crate) fn has_no_thread(&self) -> bool {
+        self.word(NO_THREAD).load(Ordering::Acquire) != 0
     }
 
     /// Returns the lower half of the word that counts released entries: the kernel compares 32
@@ -191,11 +200,14 @@ fn prefetch_for_writing(word: &AtomicU64) {
 /// Where the processors share a cache there is no difference.
 const AHEAD: u64 = 64;
 
-/// How often the released entries are checked before the clock is: this takes some microseconds.
-const SPINS: u32 = 100;
+/// How often the released entries are checked between two naps: this takes tens of microseconds.
+const SPINS: u32 = 1000;
+/// How long a waiting thread sleeps so that another one may have its processor.
+const NAP_NS: u64 = 20_000;
 
 /// Offsets in a ring's header. Readers of a sidecar use `STORED` alone of these words.
 const STORED: usize = 0;
 const INTENT: usize = 8;
 const RELEASED: usize = 64;
 const WAITS: usize = 72;
+const NO_THREAD: usize = 80;

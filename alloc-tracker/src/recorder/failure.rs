@@ -15,13 +15,15 @@ pub(super) enum Failure {
     Memory(Errno),
     /// A record does not fit into an empty dump frame. No record is that large.
     Record,
+    /// No failure yet: the drain process must do this, because it alone has the files.
+    NeedsDrainer,
 }
 
 impl From<Failure> for Errno {
     fn from(failure: Failure) -> Errno {
         match failure {
             Failure::Write(errno) | Failure::Memory(errno) => errno,
-            Failure::Record => Errno(libc::EOVERFLOW),
+            Failure::Record | Failure::NeedsDrainer => Errno(libc::EOVERFLOW),
         }
     }
 }

@@ -15,7 +15,6 @@ use super::thread_recorder::ThreadRecorder;
 use super::thread_state::ThreadLocal;
 use crate::base::clock;
 use crate::base::epoch::{Epoch, RecordingId};
-use crate::base::sys::ErrnoGuard;
 use crate::capture::{self, Registers, ReturnAddress, StackWalker, WalkEnd};
 use crate::output::sidecar;
 use crate::tree::InternError;
@@ -140,7 +139,6 @@ fn walk_in_full(local: &mut ThreadLocal, pc: ReturnAddress, sp: u64, fp: u64) ->
     match stack {
         Ok(id) => Some(WalkedStack { id, truncated: end == WalkEnd::Truncated }),
         Err(InternError::Memory(errno)) => {
-            let _errno = ErrnoGuard::new();
             fail(Failure::Memory(errno));
             None
         }

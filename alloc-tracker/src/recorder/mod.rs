@@ -2,7 +2,7 @@
 //! any thread. Out: records in the sink's dump frames.
 //!
 //! A thread timestamps its entries and stores them in a ring of its own, without waiting for any
-//! other thread. The drain thread, or a thread whose ring is full, drains all rings into one
+//! other thread. The drain process, or a thread whose ring is full, drains all rings into one
 //! ordered stream. A failure of the recorder ends the recording with one line on stderr and never
 //! reaches the host.
 //!
@@ -16,9 +16,10 @@
 //! | `heap_event`, `probes`, `usage` | what the hook and the probes record |
 //! | `thread_state` | what the recorder keeps for each thread |
 //! | `thread_recorder`, `ring_writer` | a thread's part in the recording, its ring |
-//! | `drain_thread` | the thread that drains the rings |
+//! | `drain_process` | the process that drains the rings |
 //! | `call_tree`, `module_changes` | new nodes and changes of modules on their way into the recording |
 //! | `current` | the recording that runs, and how it fails |
+//! | `drainer` | the host's side of the drain process: asking it for work |
 //! | `drain` | the ordered stream of records |
 //! | `samples` | the state of the process |
 //! | `activations`, `functions` | annotated functions |
@@ -29,7 +30,8 @@ mod call_tree;
 mod counters;
 mod current;
 mod drain;
-mod drain_thread;
+mod drain_process;
+mod drainer;
 mod failure;
 mod fork;
 mod functions;
@@ -47,6 +49,7 @@ mod usage;
 
 pub(crate) use activations::ActivationId;
 pub(crate) use counters::{Counts, REENTRANT, is_counted_from_first_event, live_bytes, peak_bytes};
+pub(crate) use current::print_left_message;
 pub(crate) use functions::AnnotatedFunction;
 pub(crate) use heap_event::{
     BeginEntry, HeapEvent, ReallocBegin, order_after_reads, record_event, record_realloc_begin,

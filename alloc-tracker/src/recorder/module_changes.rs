@@ -3,6 +3,7 @@
 //! `modules`.
 
 use super::current::with_stream;
+use super::drainer::{self, Request};
 use crate::base::epoch;
 use crate::capture;
 use crate::modules::{ModuleChange, ModuleObserver};
@@ -16,6 +17,11 @@ impl ModuleObserver for ModuleRecorder {
         // and must then find no old unwind rule.
         capture::forget_rules();
         epoch::next_generation();
+    }
+
+    fn scan_elsewhere(&self) -> bool {
+        // The program may have forbidden itself to open files, or have left the root of `/proc`.
+        drainer::is_running() && drainer::ask(Request::ScanModules)
     }
 
     fn module_changed(&self, change: &ModuleChange<'_>) {

@@ -18,7 +18,6 @@ use super::lost::count_lost;
 use super::thread_state::{THREADS, ThreadLocal};
 use super::{session, usage};
 use crate::base::epoch::RecordingId;
-use crate::base::sys::ErrnoGuard;
 
 /// Records that an activation of a function begins on this thread, or that the activation `resumed`
 /// continues there. `None` if nothing was recorded.
@@ -135,7 +134,6 @@ fn leave_on(local: &mut ThreadLocal, activation: ActivationId, ended: bool) {
 }
 
 fn mark_on(local: &mut ThreadLocal, name: &[u8]) {
-    let _errno = ErrnoGuard::new();
     if prepare(local).is_some()
         && let Some(id) = with_stream(|stream| stream.define_mark_name(name))
     {
@@ -157,6 +155,5 @@ fn prepare(local: &mut ThreadLocal) -> Option<RecordingId> {
 
 #[cold]
 fn define(function: &AnnotatedFunction) -> Option<u32> {
-    let _errno = ErrnoGuard::new();
     with_stream(|stream| stream.define_function(function))
 }

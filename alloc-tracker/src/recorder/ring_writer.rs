@@ -7,7 +7,7 @@ use alloc_dump::thread_ring::ENTRY_WORDS;
 
 use super::current::{LONGEST_WORK_NS, RECORDER, with_stream};
 use super::drain::EnteredRing;
-use super::drain_thread;
+use super::drainer;
 use super::lost::{count_lost, drops_when_full};
 use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::sys;
@@ -43,8 +43,6 @@ pub(super) struct RingWriter {
     name_at: u64,
     /// The thread's first entry.
     first: u64,
-    /// Index of the ring.
-    index: usize,
     /// The recording that the ring belongs to.
     recording: RecordingId,
 }
@@ -52,28 +50,23 @@ pub(super) struct RingWriter {
 impl RingWriter {
     /// Returns a writer for a ring that other threads may have used before.
     pub(super) fn new(recording: RecordingId, entered: &EnteredRing) -> RingWriter {
-        let EnteredRing { ring, index, stored, last_timestamp, .. } = *entered;
+        let EnteredRing { ring, thread, stored, last_timestamp, .. } = *entered;
         RingWriter {
             ring,
             stored,
             due_at: 0,
             last_timestamp,
             room_until: 0,
-            name_at: stored + 1,
+            // The first thread's name is read when it begins.
+            name_at: if thread == 1 { NEVER } else { stored + 1 },
             first: stored,
-            index,
             recording,
         }
     }
 
-    /// Returns the index of the ring among all rings.
-    pub(super) fn index(&self) -> usize {
-        self.index
-    }
-
-    /// Returns the recording that the ring belongs to.
-    pub(super) fn recording(&self) -> RecordingId {
-        self.recording
+    /// Gives the ring back, for the next thread.
+    pub(super) fn leave(self) {
+        self.ring.set_has_no_thread(true);
     }
 
     /// Whether something is due before the next entry: there may be no room, or it is the name's
@@ -97,12 +90,17 @@ impl RingWriter {
     }
 
     /// Whether the thread's name is due to be read. If it is, notes when it will be due again:
-    /// after as many entries as the thread has stored so far. A thread usually gets its name a few
-    /// events after its first.
+    /// after as many entries as the thread has stored so far, up to [`LAST_NAME`]. A thread usually
+    /// gets its name a few events after its first.
+    ///
+    /// NOTE: reading the name is a system call. A program that forbids itself system calls mostly
+    /// does so in its first thread, or when a thread has begun. So the first thread's name is read
+    /// once, and no name is read later.
     pub(super) fn take_name_due(&mut self) -> bool {
         let is_due = self.stored >= self.name_at;
         if is_due {
-            self.name_at = self.stored + (self.stored - self.first).max(1);
+            let entries = self.stored - self.first;
+            self.name_at = if entries < LAST_NAME { self.stored + entries.max(1) } else { NEVER };
         }
         is_due
     }
@@ -112,13 +110,12 @@ impl RingWriter {
         self.due_at = (self.room_until - 1).min(self.name_at);
     }
 
-    /// Waits for the drain thread, or drains the rings itself, until there is room for two entries.
+    /// Waits for the drain process, or drains the rings itself, until there is room for two entries.
     /// False if the recording is over. Also false if the user prefers losing events to waiting:
     /// then one event is counted as lost.
     #[cold]
     fn wait_for_room(&mut self) -> bool {
-        let _errno = sys::ErrnoGuard::new();
-        let (mut has_waited, mut has_spun) = (false, false);
+        let mut has_spun = false;
         loop {
             if epoch::recording() != Recording::Running(self.recording) {
                 return false;
@@ -134,16 +131,20 @@ impl RingWriter {
                 self.ring.spin_for_release(released, LONGEST_WORK_NS, || RECORDER.is_locked());
                 continue;
             }
-            if sidecar::ring_count() > 1
-                && drain_thread::is_about_to_drain()
-                && !drops_when_full()
-                && !std::mem::replace(&mut has_waited, true)
-            {
-                // PERF: the other threads of the program need the processor more than a second
-                // drainer does. A thread that is alone can as well drain by itself, and so can any
-                // thread while the drain thread sleeps.
-                drain_thread::end_short_pause();
+            if drainer::is_running() && sidecar::ring_count() > 1 {
+                // The order of several rings needs a fence of the kernel, so the drain process
+                // drains. PERF: the other threads of the program need the processor more than a
+                // second drainer does. A thread that is alone can as well drain by itself.
+                drainer::wake();
+                if drops_when_full() {
+                    count_lost(1);
+                    return false;
+                }
                 self.ring.wait_for_release(released, LONGEST_WAIT_NS);
+                if drainer::was_killed() {
+                    // Ends the recording.
+                    with_stream(|_| Ok(()));
+                }
                 continue;
             }
             if drops_when_full() && RECORDER.is_locked() {
@@ -155,11 +156,11 @@ impl RingWriter {
                 Drained::Entries(0) if self.ring.released() + (RING_CAPACITY as u64) < self.stored + 2 => {
                     // Another thread is storing an entry, which holds up the draining of all rings.
                     // That thread must get the processor.
-                    sys::yield_now();
+                    sys::nap(NAP_NS);
                 }
                 Drained::Entries(_) => {}
             }
-            if !drain_thread::is_running() {
+            if !drainer::is_running() {
                 modules::notice_replaced();
             }
         }
@@ -189,6 +190,11 @@ enum Drained {
     Entries(u64),
 }
 
-/// How long a thread waits for the drain thread, which gets the processor late if there are more
+/// How long a thread waits for the drain process, which gets the processor late if there are more
 /// threads than processors.
 const LONGEST_WAIT_NS: u64 = 20_000_000;
+/// How long a thread sleeps so that another one may have the processor.
+const NAP_NS: u64 = 20_000;
+/// The thread's name is not read any more after this many entries.
+const LAST_NAME: u64 = 64;
+const NEVER: u64 = u64::MAX;

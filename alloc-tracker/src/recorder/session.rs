@@ -9,12 +9,16 @@ use alloc_dump::header::Header;
 use alloc_dump::record::Process;
 
 use super::call_tree::TREE;
-use super::current::{RECORDER, close_failed, wait_for_failure_of, wait_while_ending, with_stream};
+use super::current::{
+    KILLED, RECORDER, close_failed, forget_stream_of_killed, give_up_after_kill, print_left_message,
+    wait_for_failure_of, wait_while_ending, with_stream,
+};
 use super::drain::Stream;
+use super::drain_process::DrainerEnd;
 use super::failure::Failure;
 use super::module_changes::ModuleRecorder;
 use super::thread_state::THREADS;
-use super::{drain_thread, fork, lost, usage};
+use super::{drain_process, fork, lost, usage};
 use crate::base::clock;
 use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::loader;
@@ -41,6 +45,8 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
     if epoch::recording() != Recording::None {
         return Err(Errno(libc::EALREADY));
     }
+    drain_process::join_ended();
+    forget_stream_of_killed();
     fork::set_recording_process();
     loader::prepare();
     capture::warm_up();
@@ -60,13 +66,11 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
             }
             usage::set_wanted(settings.lines);
             lost::set_drops_when_full(settings.on_full == OnFull::Drop);
-            // This comes before `drain_thread::start`: the drain thread of an earlier recording may
-            // be about to end, and continues if it finds a newer recording.
+            if settings.drainer == Drainer::Process {
+                drain_process::start();
+            }
             epoch::set_recording(Recording::Running(id));
             mode::switch_on(RECORD);
-            if settings.drainer == Drainer::Thread {
-                drain_thread::start();
-            }
             Ok(id)
         }
         Err(error) => {
@@ -116,13 +120,31 @@ pub(crate) fn finish(recording: RecordingId) -> Result<(), Errno> {
 fn finish_locked(recording: RecordingId) -> Result<(), Errno> {
     if epoch::replace_recording(Recording::Running(recording), Recording::None) {
         mode::switch_off(RECORD | WHOLE);
-        drain_thread::stop();
-        modules::scan_if_due();
+        return match drain_process::finish() {
+            DrainerEnd::Closed(outcome) => outcome,
+            DrainerEnd::Killed => {
+                give_up_after_kill(recording);
+                Err(KILLED)
+            }
+            DrainerEnd::NoProcess => close_recording(recording),
+        };
     }
-    // The recording may have failed just now, and another thread may be closing its dump.
+    // The recording has failed, maybe just now, and another thread or the drain process may be
+    // closing its dump.
+    wait_for_failure_of(recording).map_or(Ok(()), Err)
+}
+
+/// Writes the rest of a recording that has ended, and closes its dump. Called by the process that
+/// has the recording's files.
+///
+/// # Errors
+/// As for [`finish`].
+pub(super) fn close_recording(recording: RecordingId) -> Result<(), Errno> {
+    modules::scan_if_due();
     let Some(mut stream) = RECORDER.lock().take_if(|stream| stream.recording() == recording) else {
         return wait_for_failure_of(recording).map_or(Ok(()), Err);
     };
+    stream.set_has_files(true);
     match stream.finish() {
         Ok(()) => {
             stream.close();
@@ -174,7 +196,7 @@ fn record_child() {
         TREE.reset_after_fork();
         modules::reset_after_fork();
         capture::renew_after_fork();
-        drain_thread::reset_after_fork();
+        drain_process::reset_after_fork();
         CHILD_SETTINGS.force_unlock();
         CHILD_SETTINGS.lock().as_ref().map(Settings::of_child)
     };
@@ -204,7 +226,7 @@ fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<
     let mut exe = PathBuffer::new();
     settings::executable(&mut exe);
     let mut cwd = PathBuffer::new();
-    settings::working_directory(&mut cwd);
+    sys::working_directory(&mut cwd);
     let mut memory = Mapping::anonymous(MAX_ARGUMENTS).map_err(OpenError::System)?;
     let process = Process {
         pid: sys::pid(),
@@ -240,6 +262,10 @@ const MAX_ARGUMENTS: usize = alloc_dump::layout::MAX_TEXT;
 /// beginning of the recording, this very thread may hold the locks. Then the recording is left as
 /// it is, and the sidecar has everything.
 extern "C" fn finish_at_exit() {
+    // A program that never records makes no system call here.
+    if RECORDINGS.load(Ordering::Relaxed) == 0 {
+        return THREADS.stop_watching();
+    }
     if !THREADS.is_busy() && !mode::is_undecided() && fork::is_recorders_process() {
         // The handler may also have interrupted the beginning or the end of a `Profiler`'s
         // recording. Then the lock is never released, so the wait is bounded.
@@ -250,10 +276,11 @@ extern "C" fn finish_at_exit() {
                 // An error has been reported on stderr already.
                 Recording::Running(recording) => _ = finish_locked(recording),
             }
-            // A recording that has failed has left the drain thread running.
-            drain_thread::stop();
+            // A recording that has failed has left its drain process to be waited for.
+            drain_process::finish();
         }
     }
+    print_left_message();
     THREADS.stop_watching();
 }
 

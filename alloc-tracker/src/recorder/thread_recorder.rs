@@ -152,10 +152,9 @@ impl ThreadRecorder {
     /// Records that the thread has ended, and gives its ring to the next thread.
     pub(super) fn end(&mut self) {
         if self.current().is_some() {
-            self.record_name();
             self.store(0, |_| Entry::ThreadEnd);
             if let Some(writer) = self.writer.take() {
-                current::with_stream(|stream| stream.free_ring(writer.recording(), writer.index()));
+                writer.leave();
             }
         }
         *self = ThreadRecorder::new();
@@ -163,7 +162,6 @@ impl ThreadRecorder {
 
     #[cold]
     fn begin(&mut self) -> bool {
-        let _errno = sys::ErrnoGuard::new();
         if epoch::recording() == Recording::None {
             return false;
         }
@@ -174,7 +172,7 @@ impl ThreadRecorder {
                 count_lost(1);
                 return false;
             }
-            Err(EnterError::RecordingOver) => return false,
+            Err(EnterError::RecordingOver | EnterError::NeedsDrainer) => return false,
         };
         let id = entered.thread;
         *self = ThreadRecorder {
@@ -183,12 +181,15 @@ impl ThreadRecorder {
             writer: Some(RingWriter::new(entered.recording, &entered)),
             ..ThreadRecorder::new()
         };
-        self.store(0, |_| Entry::ThreadStart { id, os_tid: sys::tid() })
+        let stored = self.store(0, |_| Entry::ThreadStart { id, os_tid: sys::tid() });
+        if id == 1 {
+            self.record_name();
+        }
+        stored
     }
 
     #[cold]
     fn record_name(&mut self) {
-        let _errno = sys::ErrnoGuard::new();
         let name = sys::thread_name();
         if name != self.name {
             self.name = name;

@@ -9,7 +9,7 @@ use alloc_dump::thread_ring::Entry;
 
 use super::thread_recorder::ThreadRecorder;
 use crate::base::settings::LineUsage;
-use crate::base::sys::{self, ErrnoGuard, FaultsOf, ProcessSize};
+use crate::base::sys::{self, FaultsOf, ProcessSize};
 
 /// Sets what the probes of the recording that begins ask the kernel for.
 pub(super) fn set_wanted(wanted: LineUsage) {
@@ -30,7 +30,6 @@ pub(super) fn record_if_wanted(recorder: &mut ThreadRecorder) {
 #[cold]
 #[inline(never)]
 fn record(recorder: &mut ThreadRecorder, wanted: u8) {
-    let _errno = ErrnoGuard::new();
     let rss = if wanted & RSS == 0 { ResidentBytes::UNKNOWN } else { resident_bytes() };
     let (minor_faults, major_faults) =
         if wanted & FAULTS == 0 { (PageFaults::UNKNOWN, PageFaults::UNKNOWN) } else { page_faults() };

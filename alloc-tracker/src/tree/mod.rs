@@ -27,7 +27,7 @@ mod regions;
 use alloc_dump::layout::StackId;
 
 use crate::base::epoch::RecordingId;
-use crate::base::sys::{Errno, ErrnoGuard, FutexLock};
+use crate::base::sys::{Errno, FutexLock};
 
 use hashed::Hashed;
 use nearby::{Nearby, NodeSlot};
@@ -157,7 +157,6 @@ impl Tree {
     #[cold]
     #[inline(never)]
     fn insert(&self, parent: Parent, pc: u64, journal: &impl Journal) -> Result<StackId, InternError> {
-        let _errno = ErrnoGuard::new();
         let mut inserter = self.inserter.lock();
         let Inserter { recording, nodes, nearby, hashed, parents } = &mut *inserter;
         if journal.recording() != *recording {

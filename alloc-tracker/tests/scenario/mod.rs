@@ -11,6 +11,7 @@ pub(crate) mod noted;
 pub(crate) mod replay;
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -124,6 +125,11 @@ impl Run {
         self.traced().env("ALLOC_TRACKER_CHECK", "1")
     }
 
+    /// Has the program's own threads write the dump.
+    pub(crate) fn drained_by_caller(self) -> Run {
+        self.env("ALLOC_TRACKER_DRAINER", "caller")
+    }
+
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
         self.command.env(name, value);
         self
@@ -197,8 +203,20 @@ impl Running {
             self.check_time();
             std::thread::sleep(Duration::from_millis(2));
         };
+        self.wait_for_drain_process();
         let (stdout, stderr) = (self.words("stdout"), self.words("stderr"));
         Outcome { status, stdout, stderr, pid: self.child.id(), folder: self.folder }
+    }
+
+    /// Waits until no process has the dump locked any more. The drain process of a program that ends
+    /// in an unusual way needs some milliseconds to notice.
+    fn wait_for_drain_process(&mut self) {
+        let Ok(dump) = std::fs::File::open(self.folder.path().join("dump.alloc")) else { return };
+        // SAFETY: `flock` takes two numbers. The lock ends with the descriptor.
+        while unsafe { libc::flock(dump.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } != 0 {
+            assert!(Instant::now() < self.deadline, "the dump stays locked");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn check_time(&mut self) {

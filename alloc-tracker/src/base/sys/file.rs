@@ -2,14 +2,15 @@
 //!
 //! In: paths, bytes. Out: [`Errno`]. Never allocates; an interrupted call is made again.
 //!
-//! NOTE: opening, reading, writing and closing are bare system calls. The C library's functions for
-//! them are cancellation points: a thread that was cancelled with `pthread_cancel` ends there. That
-//! would unwind through the hook with locks held. A bare system call is no cancellation point.
+//! NOTE: the C library's functions for files are cancellation points: a thread that was cancelled
+//! with `pthread_cancel` ends there. That would unwind through the hook with locks held. A system
+//! call of our own is no cancellation point.
 
 use std::ffi::CStr;
 
 use super::Errno;
 use super::signals::BlockedSignals;
+use super::system_call::{retry_interrupted, system_call};
 
 /// An open file; closed when dropped.
 #[derive(Debug)]
@@ -19,20 +20,21 @@ impl File {
     /// Opens a file with these flags and O_CLOEXEC; `mode` has the permissions of a file that is
     /// created.
     pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<File, Errno> {
-        loop {
-            // SAFETY: `path` is a C string.
-            let fd = unsafe {
-                libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_CLOEXEC, mode)
-            };
-            if fd >= 0 {
-                return Ok(File(fd as i32));
-            }
-            if Errno::last().0 != libc::EINTR {
-                return Err(Errno::last());
-            }
-        }
+        // SAFETY: `path` is a C string.
+        let open = || unsafe {
+            let flags = flags | libc::O_CLOEXEC;
+            system_call!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, mode)
+        };
+        retry_interrupted(open).map(|fd| File(fd as i32))
     }
 
+    /// Opens a process of this machine, so that its end can be waited for.
+    pub(crate) fn of_process(pid: u32) -> Result<File, Errno> {
+        // SAFETY: `pidfd_open` takes two numbers and touches no memory.
+        unsafe { system_call!(libc::SYS_pidfd_open, pid, 0) }.map(|fd| File(fd as i32))
+    }
+
+    /// Returns the file's descriptor.
     pub(crate) fn fd(&self) -> i32 {
         self.0
     }
@@ -43,47 +45,30 @@ impl File {
     pub(crate) fn move_to_high_fd(self) -> File {
         for least in [HIGH_FD, HIGH_FD / 4] {
             // SAFETY: F_DUPFD_CLOEXEC takes two numbers and touches no memory.
-            let fd = unsafe { libc::syscall(libc::SYS_fcntl, self.0, libc::F_DUPFD_CLOEXEC, least) };
-            if fd >= 0 {
+            let fd = unsafe { system_call!(libc::SYS_fcntl, self.0, libc::F_DUPFD_CLOEXEC, least) };
+            if let Ok(fd) = fd {
                 return File(fd as i32);
             }
         }
         self
     }
 
+    /// Returns the descriptor, which nobody closes from now on.
+    pub(crate) fn into_fd(self) -> i32 {
+        std::mem::ManuallyDrop::new(self).0
+    }
+
     /// Reads from the file's beginning, as much as one call gives. Returns the number of bytes.
     pub(crate) fn read_from_start(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        loop {
-            // SAFETY: the buffer is valid for writes of its length.
-            #[cfg(target_pointer_width = "64")]
-            let got =
-                unsafe { libc::syscall(libc::SYS_pread64, self.0, buffer.as_mut_ptr(), buffer.len(), 0u64) };
-            // A function of the C library here, for the reason that `write_zeros` gives.
-            #[cfg(not(target_pointer_width = "64"))]
-            // SAFETY: the buffer is valid for writes of its length.
-            let got = unsafe { libc::pread(self.0, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-            if got >= 0 {
-                return Ok(got as usize);
-            }
-            if Errno::last().0 != libc::EINTR {
-                return Err(Errno::last());
-            }
-        }
+        read_at(self.0, buffer, 0)
     }
 
     /// Reads from the file's position, as much as one call gives. Returns the number of bytes, 0 at
     /// the end.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        loop {
-            // SAFETY: the buffer is valid for writes of its length.
-            let got = unsafe { libc::syscall(libc::SYS_read, self.0, buffer.as_mut_ptr(), buffer.len()) };
-            if got >= 0 {
-                return Ok(got as usize);
-            }
-            if Errno::last().0 != libc::EINTR {
-                return Err(Errno::last());
-            }
-        }
+        // SAFETY: the buffer is valid for writes of its length.
+        let read = || unsafe { system_call!(libc::SYS_read, self.0, buffer.as_mut_ptr(), buffer.len()) };
+        retry_interrupted(read)
     }
 
     /// Writes all of `bytes`. A limit on file sizes and a closed pipe raise no signal in the host:
@@ -92,14 +77,11 @@ impl File {
         let signals = BlockedSignals::of_failing_writes();
         while !bytes.is_empty() {
             // SAFETY: the buffer is valid for reads of its length.
-            let put = unsafe { libc::syscall(libc::SYS_write, self.0, bytes.as_ptr(), bytes.len()) };
-            if put > 0 {
-                bytes = bytes.get(put as usize..).unwrap_or_default();
-            } else if put == 0 {
-                return Err(Errno(libc::ENOSPC));
-            } else {
-                let errno = Errno::last();
-                if errno.0 != libc::EINTR {
+            match unsafe { system_call!(libc::SYS_write, self.0, bytes.as_ptr(), bytes.len()) } {
+                Ok(0) => return Err(Errno(libc::ENOSPC)),
+                Ok(put) => bytes = bytes.get(put..).unwrap_or_default(),
+                Err(Errno(libc::EINTR)) => {}
+                Err(errno) => {
                     signals.take_pending(errno);
                     return Err(errno);
                 }
@@ -108,10 +90,23 @@ impl File {
         Ok(())
     }
 
+    /// Removes the entry with this name from the folder that this file is.
+    pub(crate) fn remove_entry(&self, name: &CStr) {
+        // SAFETY: `name` is a C string.
+        let _ = unsafe { system_call!(libc::SYS_unlinkat, self.0, name.as_ptr(), 0) };
+    }
+
     /// Sets the length of the file.
     pub(crate) fn truncate(&self, len: u64) -> Result<(), Errno> {
+        #[cfg(target_pointer_width = "64")]
         // SAFETY: `ftruncate` takes two numbers and touches no memory.
-        result_of(unsafe { libc::ftruncate(self.0, len as libc::off_t) })
+        return unsafe { system_call!(libc::SYS_ftruncate, self.0, len) }.map(|_| ());
+        #[cfg(not(target_pointer_width = "64"))]
+        // SAFETY: `ftruncate` takes two numbers and touches no memory.
+        match unsafe { libc::ftruncate(self.0, len as libc::off_t) } {
+            0 => Ok(()),
+            _ => Err(Errno::last()),
+        }
     }
 
     /// Writes `len` zeros from `offset` on, so that the file system has room for them. A store into
@@ -129,21 +124,24 @@ impl File {
             let count = ZEROS.len().min((end - offset) as usize);
             // SAFETY: the buffer is valid for reads of `count` bytes, which is at most its length.
             #[cfg(target_pointer_width = "64")]
-            let put = unsafe { libc::syscall(libc::SYS_pwrite64, self.0, ZEROS.as_ptr(), count, offset) };
+            let put = unsafe { system_call!(libc::SYS_pwrite64, self.0, ZEROS.as_ptr(), count, offset) };
             // On these processors the system call takes the offset as two words, in an order that
             // depends on the processor. The C library's function knows the order.
             #[cfg(not(target_pointer_width = "64"))]
             // SAFETY: the buffer is valid for reads of `count` bytes, which is at most its length.
-            let put = unsafe { libc::pwrite(self.0, ZEROS.as_ptr().cast(), count, offset as libc::off_t) };
+            let put = unsafe {
+                match libc::pwrite(self.0, ZEROS.as_ptr().cast(), count, offset as libc::off_t) {
+                    -1 => Err(Errno::last()),
+                    put => Ok(put as usize),
+                }
+            };
             match put {
-                0 => return Err(Errno(libc::ENOSPC)),
-                1.. => offset += put as u64,
-                _ => {
-                    let errno = Errno::last();
-                    if errno.0 != libc::EINTR {
-                        signals.take_pending(errno);
-                        return Err(errno);
-                    }
+                Ok(0) => return Err(Errno(libc::ENOSPC)),
+                Ok(put) => offset += put as u64,
+                Err(Errno(libc::EINTR)) => {}
+                Err(errno) => {
+                    signals.take_pending(errno);
+                    return Err(errno);
                 }
             }
         }
@@ -153,22 +151,21 @@ impl File {
     /// Sets the file's permissions.
     pub(crate) fn set_mode(&self, mode: u32) -> Result<(), Errno> {
         // SAFETY: `fchmod` takes two numbers and touches no memory.
-        result_of(unsafe { libc::fchmod(self.0, mode) })
+        unsafe { system_call!(libc::SYS_fchmod, self.0, mode) }.map(|_| ())
     }
 
     /// Takes the advisory lock that marks a dump as being written; false if another process has it.
     /// On a file system without such locks the result is true.
     pub(crate) fn try_lock(&self) -> bool {
         // SAFETY: `flock` takes two numbers and touches no memory.
-        unsafe {
-            libc::flock(self.0, libc::LOCK_EX | libc::LOCK_NB) == 0 || Errno::last().0 != libc::EWOULDBLOCK
-        }
+        let locked = unsafe { system_call!(libc::SYS_flock, self.0, libc::LOCK_EX | libc::LOCK_NB) };
+        locked != Err(Errno(libc::EWOULDBLOCK))
     }
 
     /// Gives the advisory lock back.
     pub(crate) fn unlock(&self) {
         // SAFETY: `flock` takes two numbers and touches no memory.
-        unsafe { libc::flock(self.0, libc::LOCK_UN) };
+        let _ = unsafe { system_call!(libc::SYS_flock, self.0, libc::LOCK_UN) };
     }
 
     /// Whether the file system is copy-on-write: it writes changed data to another part of the
@@ -179,7 +176,10 @@ impl File {
         // is valid for the write of one.
         let kind = unsafe {
             let mut system: libc::statfs = std::mem::zeroed();
-            if libc::fstatfs(self.0, &raw mut system) == 0 { system.f_type as u64 } else { 0 }
+            match system_call!(libc::SYS_fstatfs, self.0, &raw mut system) {
+                Ok(_) => system.f_type as u64,
+                Err(_) => 0,
+            }
         };
         // The field is wider than the number on some processors.
         COPY_ON_WRITE.contains(&(kind & 0xFFFF_FFFF))
@@ -191,7 +191,7 @@ impl File {
         // is valid for the write of one.
         let stat = unsafe {
             let mut stat: libc::stat = std::mem::zeroed();
-            result_of(libc::fstat(self.0, &raw mut stat))?;
+            file_status(self.0, &raw mut stat)?;
             stat
         };
         let is_regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
@@ -206,10 +206,31 @@ impl File {
     }
 }
 
+/// Reads from this offset of an open file, as much as one call gives. Returns the number of bytes, 0
+/// at the end.
+pub(crate) fn read_at(fd: i32, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    // SAFETY: the buffer is valid for writes of its length.
+    #[cfg(target_pointer_width = "64")]
+    let read = || unsafe { system_call!(libc::SYS_pread64, fd, buffer.as_mut_ptr(), buffer.len(), offset) };
+    // A function of the C library here, for the reason that `write_zeros` gives.
+    #[cfg(not(target_pointer_width = "64"))]
+    // SAFETY: the buffer is valid for writes of its length.
+    let read = || unsafe {
+        let got = libc::pread(fd, buffer.as_mut_ptr().cast(), buffer.len(), offset as libc::off_t);
+        if got < 0 { Err(Errno::last()) } else { Ok(got as usize) }
+    };
+    retry_interrupted(read)
+}
+
+/// Closes a descriptor of the calling process, whose number another process goes on to use.
+pub(crate) fn close_descriptor(fd: i32) {
+    drop(File(fd));
+}
+
 impl Drop for File {
     fn drop(&mut self) {
         // SAFETY: the descriptor is owned by this value, which is gone afterwards.
-        unsafe { libc::syscall(libc::SYS_close, self.0) };
+        let _ = unsafe { system_call!(libc::SYS_close, self.0) };
     }
 }
 
@@ -231,6 +252,26 @@ impl RereadFile {
         RereadFile { path, open: None }
     }
 
+    /// Opens the file, unless it is open already.
+    pub(crate) fn open(&mut self) {
+        if self.open.is_none()
+            && let Ok(file) = File::open(self.path, libc::O_RDONLY, 0)
+        {
+            let file = file.move_to_high_fd();
+            self.open = file.identity().ok().map(|identity| (file, identity));
+        }
+    }
+
+    /// Closes the file until it is opened or read again.
+    pub(crate) fn close(&mut self) {
+        *self = RereadFile::new(self.path);
+    }
+
+    /// Returns the descriptor, if the file is open.
+    pub(crate) fn fd(&self) -> Option<i32> {
+        self.open.as_ref().map(|(file, _)| file.fd())
+    }
+
     /// Reads the file as it is now. Returns the part of `buffer` that was filled, which is empty if
     /// reading fails.
     pub(crate) fn read<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8] {
@@ -241,12 +282,7 @@ impl RereadFile {
         {
             std::mem::forget(file);
         }
-        if self.open.is_none()
-            && let Ok(file) = File::open(self.path, libc::O_RDONLY, 0)
-        {
-            let file = file.move_to_high_fd();
-            self.open = file.identity().ok().map(|identity| (file, identity));
-        }
+        self.open();
         let len = self.open.as_ref().and_then(|(file, _)| file.read_from_start(buffer).ok()).unwrap_or(0);
         buffer.get(..len).unwrap_or_default()
     }
@@ -290,6 +326,21 @@ pub(super) fn write_to_stderr(bytes: &[u8]) {
     let _ = stderr.write_all(bytes);
 }
 
-fn result_of(status: libc::c_int) -> Result<(), Errno> {
-    if status == 0 { Ok(()) } else { Err(Errno::last()) }
+/// Reads the properties of an open file.
+///
+/// # Safety
+/// `stat` must be valid for writes.
+unsafe fn file_status(fd: i32, stat: *mut libc::stat) -> Result<(), Errno> {
+    // The structs of the kernel and of the C library are the same on these processors.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        system_call!(libc::SYS_fstat, fd, stat).map(|_| ())
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    // SAFETY: the caller's promise.
+    match unsafe { libc::fstat(fd, stat) } {
+        0 => Ok(()),
+        _ => Err(Errno::last()),
+    }
 }

@@ -15,6 +15,8 @@ use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::system_call::system_call;
+
 /// No thread has the lock.
 const FREE: u32 = 0;
 /// A thread has the lock, and no thread sleeps on it.
@@ -47,28 +49,37 @@ impl<T> FutexLock<T> {
         FutexGuard(self)
     }
 
-    /// Takes the lock. Waits awake for up to `ns` nanoseconds, then asleep.
+    /// Takes the lock. Waits awake for up to `ns` nanoseconds, then asleep. Gives up, with `None`,
+    /// once `is_hopeless` returns true: the process that has the lock may have been killed.
     ///
     /// PERF: the kernel tends to run a woken thread on the processor of the thread that woke it, in
     /// a virtual machine even if all other processors are idle. The two threads may then share that
-    /// processor for milliseconds.
-    pub(crate) fn lock_awake_for(&self, ns: u64) -> FutexGuard<'_, T> {
+    /// processor for milliseconds. So a waiting thread wakes by itself, after short sleeps.
+    pub(crate) fn lock_awake_for(
+        &self,
+        ns: u64,
+        is_hopeless: impl Fn() -> bool,
+    ) -> Option<FutexGuard<'_, T>> {
         if let Some(guard) = self.try_lock() {
-            return guard;
+            return Some(guard);
         }
-        let until = super::clock_ns(libc::CLOCK_MONOTONIC) + ns;
-        loop {
-            for _ in 0..SPINS {
+        for _ in 0..ns / NAP_NS {
+            for _ in 0..SPINS_AWAKE {
                 if let Some(guard) = (!self.is_locked()).then(|| self.try_lock()).flatten() {
-                    return guard;
+                    return Some(guard);
                 }
                 std::hint::spin_loop();
             }
-            if super::clock_ns(libc::CLOCK_MONOTONIC) >= until {
-                return self.lock();
-            }
-            super::yield_now();
+            // The thread that has the lock may be waiting for this very processor.
+            futex_wait(&self.word, HELD, NAP_NS);
         }
+        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+            if is_hopeless() {
+                return None;
+            }
+            futex_wait(&self.word, CONTENDED, RETRY_NS);
+        }
+        Some(FutexGuard(self))
     }
 
     /// Takes the lock if it is free.
@@ -156,6 +167,11 @@ pub(crate) fn futex_wake(word: &AtomicU32) {
     futex(word, libc::FUTEX_WAKE, 1, None);
 }
 
+/// Wakes all threads that sleep on the word.
+pub(crate) fn futex_wake_all(word: &AtomicU32) {
+    futex(word, libc::FUTEX_WAKE, i32::MAX as u32, None);
+}
+
 fn futex(word: &AtomicU32, operation: i32, value: u32, at_most_ns: Option<u64>) {
     let time = at_most_ns.map(|ns| libc::timespec {
         // The types of these fields differ between C libraries.
@@ -165,9 +181,10 @@ fn futex(word: &AtomicU32, operation: i32, value: u32, at_most_ns: Option<u64>) 
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: the word and the time are valid for reads during the call; a null time means no
     // limit. Callers look at the word again after every outcome: woken, changed, interrupted, over.
-    unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), operation | libc::FUTEX_PRIVATE_FLAG, value, time);
-    }
+    let _ = unsafe {
+        let operation = operation | libc::FUTEX_PRIVATE_FLAG;
+        system_call!(libc::SYS_futex, word.as_ptr(), operation, value, time)
+    };
 }
 
 /// Access to the value of a locked [`FutexLock`]; releases the lock when dropped.
@@ -199,6 +216,11 @@ impl<T> Drop for FutexGuard<'_, T> {
     }
 }
 
+/// How often a lock is tried between two naps of a thread that waits awake: for tens of
+/// microseconds.
+const SPINS_AWAKE: u32 = 1000;
+/// How long a thread sleeps that waits awake, so that another thread may have its processor.
+const NAP_NS: u64 = 20_000;
 /// How long a limited wait sleeps before it tries to take the lock again.
 const RETRY_NS: u64 = 1_000_000;
 /// How often a lock is tried before the thread sleeps.

@@ -7,6 +7,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::system_call::system_call;
 use super::{Errno, File};
 
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
@@ -57,11 +58,11 @@ impl Mapping {
         unsafe {
             let start = all.add(before);
             if before > 0 {
-                libc::munmap(all.cast(), before);
+                let _ = system_call!(libc::SYS_munmap, all, before);
             }
-            libc::munmap(start.add(len).cast(), HUGE_PAGE - before);
+            let _ = system_call!(libc::SYS_munmap, start.add(len), HUGE_PAGE - before);
             MAPPED.fetch_sub(HUGE_PAGE, Ordering::Relaxed);
-            libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE);
+            let _ = system_call!(libc::SYS_madvise, start, len, libc::MADV_HUGEPAGE);
             Ok(Mapping { start: NonNull::new_unchecked(start), len })
         }
     }
@@ -84,12 +85,8 @@ impl Mapping {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: without MAP_FIXED the kernel chooses an unused range of addresses, so no existing
         // memory changes.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset as libc::off_t) };
-        if start == libc::MAP_FAILED {
-            return Err(Errno::last());
-        }
-        let start = NonNull::new(start.cast::<u8>()).ok_or(Errno(libc::ENOMEM))?;
+        let start = unsafe { map(len, protection, flags, fd, offset) }?;
+        let start = NonNull::new(std::ptr::with_exposed_provenance_mut(start)).ok_or(Errno(libc::ENOMEM))?;
         MAPPED.fetch_add(len, Ordering::Relaxed);
         Ok(Mapping { start, len })
     }
@@ -97,7 +94,9 @@ impl Mapping {
     /// Makes a forked child find zeros here; false if the kernel cannot (before 4.14).
     pub(crate) fn wipe_on_fork(&self) -> bool {
         // SAFETY: the range is this mapping, and the advice changes nothing in this process.
-        unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_WIPEONFORK) == 0 }
+        unsafe {
+            system_call!(libc::SYS_madvise, self.start.as_ptr(), self.len, libc::MADV_WIPEONFORK).is_ok()
+        }
     }
 
     #[inline]
@@ -141,9 +140,8 @@ impl Mapping {
         // SAFETY: the range is this mapping, private and anonymous: its pages become zeros and stay
         // readable. Other threads that still read there read whole words atomically, and zeros are
         // values that they expect.
-        unsafe {
-            libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_DONTNEED);
-        }
+        let _ =
+            unsafe { system_call!(libc::SYS_madvise, self.start.as_ptr(), self.len, libc::MADV_DONTNEED) };
         #[cfg(miri)]
         for index in 0..self.len / 8 {
             // SAFETY: the word lies within this mapping and is aligned. Other threads that still
@@ -170,8 +168,28 @@ impl Drop for Mapping {
             return;
         }
         // SAFETY: the range is this mapping. All references into it have ended: they borrow `self`.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+        let _ = unsafe { system_call!(libc::SYS_munmap, self.start.as_ptr(), self.len) };
         MAPPED.fetch_sub(self.len, Ordering::Relaxed);
+    }
+}
+
+/// Maps memory at an address that the kernel chooses, and returns the address.
+///
+/// # Safety
+/// As for `mmap`: without MAP_FIXED no existing memory changes.
+unsafe fn map(len: usize, protection: i32, flags: i32, fd: i32, offset: u64) -> Result<usize, Errno> {
+    #[cfg(target_pointer_width = "64")]
+    // SAFETY: the caller's promise.
+    unsafe {
+        system_call!(libc::SYS_mmap, 0, len, protection, flags, fd, offset)
+    }
+    // The system call of these processors counts the offset in pages. The C library's function
+    // knows that.
+    #[cfg(not(target_pointer_width = "64"))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        let start = libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset as libc::off_t);
+        if start == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(start.expose_provenance()) }
     }
 }
 
@@ -179,7 +197,7 @@ impl Drop for Mapping {
 pub(crate) fn unmap_leaked(start: u64, len: usize) {
     // SAFETY: the range must be a mapping without references. Callers know that it was leaked with
     // this length, and that no thread uses it any more.
-    unsafe { libc::munmap(std::ptr::with_exposed_provenance_mut(start as usize), len) };
+    let _ = unsafe { system_call!(libc::SYS_munmap, start, len) };
     MAPPED.fetch_sub(len, Ordering::Relaxed);
 }
 
@@ -188,9 +206,7 @@ pub(crate) fn unmap_leaked(start: u64, len: usize) {
 pub(crate) fn discard_resident(start: u64, len: usize) {
     // SAFETY: no byte may change. Callers know that the range is a shared mapping of a file: the
     // kernel forgets that the process has touched the pages, and keeps the file's own copy of them.
-    unsafe {
-        libc::madvise(std::ptr::with_exposed_provenance_mut(start as usize), len, libc::MADV_DONTNEED);
-    }
+    let _ = unsafe { system_call!(libc::SYS_madvise, start, len, libc::MADV_DONTNEED) };
 }
 
 /// The size of a huge page on x86-64 and on most other processors.

@@ -1,30 +1,34 @@
-//! The services of the operating system that the crate uses: memory, files, locks, a thread, the
+//! The services of the operating system that the crate uses: memory, files, locks, a process, the
 //! clock.
 //!
 //! In: plain numbers and byte strings. Out: plain numbers and [`Errno`]. Nothing here panics or
-//! allocates through the global allocator. Calls may change `errno`, so callers inside of the hook
-//! hold an [`ErrnoGuard`].
+//! allocates through the global allocator. Nothing here calls a function of the C library once a
+//! recording has begun, because the program may have replaced that function (`system_call`). So
+//! `errno` stays as it is.
 
-mod background_thread;
-#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
-mod bare_thread;
+mod companion;
+mod confinement;
 mod errno;
 mod file;
 mod futex;
 mod mapping;
 mod process;
 mod signals;
+pub(crate) mod system_call;
 mod text;
 mod usage;
+mod vdso;
 
-pub(crate) use background_thread::BackgroundThread;
+pub(crate) use companion::{Companion, companion_lives, forget_companion_after_fork, watch_end};
+pub(crate) use confinement::{close_all_but, drop_rights, forbid_calls_but};
 pub(crate) use errno::{Errno, ErrnoGuard, describe_errno};
-pub(crate) use file::{File, FileIdentity, RereadFile};
-pub(crate) use futex::{FutexLock, futex_wait, futex_wake};
+pub(crate) use file::{File, FileIdentity, RereadFile, close_descriptor, read_at};
+pub(crate) use futex::{FutexGuard, FutexLock, futex_wait, futex_wake, futex_wake_all};
 pub(crate) use mapping::{Mapping, Plain, discard_resident, mapped_bytes, unmap_leaked};
 pub(crate) use process::{
-    clock_ns, env_var, fill_random, is_privileged, make_symlink, page_size, pid, print_to_stderr, read_file,
-    read_link, remove_file, thread_name, tid, yield_now,
+    env_var, fill_random, is_privileged, make_symlink, nap, page_size, pid, print_to_stderr, read_file,
+    read_link, remove_file, thread_name, tid, working_directory, yield_now,
 };
 pub(crate) use text::{PathBuffer, Text};
 pub(crate) use usage::{FaultsOf, ProcessSize, first_number, page_faults};
+pub(crate) use vdso::{clock_ns, prepare as prepare_clock};

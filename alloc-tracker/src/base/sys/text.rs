@@ -116,6 +116,11 @@ impl<const N: usize> Text<N> {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
+
+    /// Returns the text for the kernel; `None` if it has a zero byte inside.
+    pub(crate) fn as_c_str(&self) -> Option<&CStr> {
+        CStr::from_bytes_with_nul(self.bytes.get(..=self.len)?).ok()
+    }
 }
 
 impl<const N: usize> fmt::Write for Text<N> {

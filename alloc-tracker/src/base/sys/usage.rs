@@ -2,6 +2,7 @@
 //! `/proc/self/statm`, `getrusage`. Out: bytes and counts. Never allocates.
 
 use super::process::page_size;
+use super::system_call::system_call;
 
 /// The sizes of the process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub(crate) fn page_faults(of: FaultsOf) -> (u64, u64) {
     // SAFETY: all-zero is a valid `rusage`, and the call writes one to where the pointer leads.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(who, &raw mut usage);
+        let _ = system_call!(libc::SYS_getrusage, who, &raw mut usage);
         usage
     };
     (usage.ru_minflt as u64, usage.ru_majflt as u64)

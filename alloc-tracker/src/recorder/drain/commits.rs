@@ -34,7 +34,7 @@ use crate::output::{Sink, sidecar};
 impl<S: Sink> Stream<S> {
     /// Makes everything that was appended and taken so far valid in one step, see the head of this
     /// module. Then releases the taken entries, so that threads may overwrite them.
-    pub(super) fn commit(&mut self) {
+    pub(in crate::recorder) fn commit(&mut self) {
         let copy = self.sink.next_copy();
         let count = sidecar::ring_count();
         for (index, state) in self.ring_states.slice_mut::<RingState>().iter_mut().enumerate().take(count) {

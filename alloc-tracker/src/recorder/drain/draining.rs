@@ -68,20 +68,33 @@ impl<S: Sink> Stream<S> {
     pub(in crate::recorder) fn drain(&mut self, everything: bool) -> Result<u64, Failure> {
         self.scale.adjust();
         self.scale.write_to(&mut self.time);
-        let (count, horizon) = self.find_horizon(everything);
+        let (count, horizon) = self.find_horizon(everything)?;
         // Only now, after the rings were looked at: all nodes of their entries are in the sidecar,
         // and all events that were lost before these entries are counted.
         self.write_nodes()?;
         self.write_lost()?;
         let taken = self.merge(count, horizon, everything)?;
         self.taken_since_tick += taken;
+        self.free_rings_of_ended_threads(count);
         self.commit();
         Ok(taken)
     }
 
+    /// Frees the rings whose threads have ended, once everything in them is taken.
+    fn free_rings_of_ended_threads(&mut self, count: usize) {
+        for (index, state) in self.states().iter_mut().enumerate().take(count) {
+            if state.usage() == RingUsage::Thread {
+                let ring = sidecar::ring(index);
+                if ring.has_no_thread() && ring.stored() == state.taken {
+                    state.set_usage(RingUsage::Free);
+                }
+            }
+        }
+    }
+
     /// Notes how far each ring may be drained. Returns the number of rings, and the timestamp
     /// before which no more entry can come.
-    fn find_horizon(&mut self, everything: bool) -> (usize, u64) {
+    fn find_horizon(&mut self, everything: bool) -> Result<(usize, u64), Failure> {
         let take_all_stored = |stream: &mut Stream<S>, count: usize| {
             for (index, state) in stream.states().iter_mut().enumerate().take(count) {
                 state.until = sidecar::ring(index).stored();
@@ -92,8 +105,12 @@ impl<S: Sink> Stream<S> {
             // If there still is one ring, its entries are in order, and a ring that is added from
             // now on has later timestamps.
             if sidecar::ring_count() <= 1 {
-                return (sidecar::ring_count().min(1), u64::MAX);
+                return Ok((sidecar::ring_count().min(1), u64::MAX));
             }
+        }
+        if !self.has_files {
+            // The host's threads make no system call for a fence.
+            return Err(Failure::NeedsDrainer);
         }
         clock::order_after_reads();
         let mut horizon = clock::timestamp();
@@ -107,7 +124,7 @@ impl<S: Sink> Stream<S> {
             let ring = sidecar::ring(index);
             (state.until, horizon) = ring.limit(horizon);
         }
-        (count, if everything { u64::MAX } else { horizon })
+        Ok((count, if everything { u64::MAX } else { horizon }))
     }
 
     /// Takes the entries of the first `count` rings that lie before the horizon, oldest first.

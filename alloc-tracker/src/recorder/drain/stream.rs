@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use alloc_dump::record::{MAX_HOT_LEN, Process, Record, Sample};
-use alloc_dump::sidecar::{self as sidecar_format, Commit, MAX_RINGS, RING_LEN};
+use alloc_dump::sidecar::{self as sidecar_format, Commit, FRAME_CAPACITY, MAX_RINGS, RING_LEN};
 use alloc_dump::thread_ring::Entry;
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, FrameFull, seal_trailer};
@@ -67,6 +67,12 @@ pub(in crate::recorder) struct Stream<S> {
     pub(super) candidates: Mapping,
     /// Returns whether no thread is inside the hook, where it may use the rings.
     no_thread_in_hook: fn() -> bool,
+    /// Whether the calling process has the descriptors of the recording's files.
+    pub(super) has_files: bool,
+    /// Rings that are mapped for the next threads, in the order of their indices.
+    spare_rings: [Option<RingMemory>; MAX_SPARE_RINGS],
+    /// Whether the last attempt to map a ring has failed.
+    lacks_memory: bool,
 }
 
 /// What a thread gets when it begins to take part in the recording.
@@ -77,7 +83,6 @@ pub(in crate::recorder) struct EnteredRing {
     pub(in crate::recorder) thread: u32,
     /// The thread's ring, which other threads may have used before.
     pub(in crate::recorder) ring: ThreadRing,
-    pub(in crate::recorder) index: usize,
     /// Entries that were ever stored in the ring.
     pub(in crate::recorder) stored: u64,
     /// Timestamp of the last of them; 0 if there is none.
@@ -91,6 +96,8 @@ pub(in crate::recorder) enum EnterError {
     RecordingOver,
     /// There is no memory for a ring.
     NoMemory,
+    /// The drain process must map a ring first.
+    NeedsDrainer,
 }
 
 /// The state of the program as [`Stream::tick`] finds it.
@@ -102,8 +109,8 @@ pub(in crate::recorder) enum Tick {
     Busy,
     /// Nothing has happened since the last tick.
     Quiet,
-    /// All threads of the program have ended.
-    ProcessOver,
+    /// The host executes another program.
+    HostReplaced,
 }
 
 /// The thread and the time that records of the current dump frame have stated last. A frame is
@@ -151,10 +158,14 @@ impl<S: Sink> Stream<S> {
             ring_states: mapping(MAX_RINGS * size_of::<RingState>())?,
             candidates: mapping(MAX_RINGS * size_of::<Candidate>())?,
             no_thread_in_hook,
+            has_files: true,
+            spare_rings: [const { None }; MAX_SPARE_RINGS],
+            lacks_memory: false,
         };
         if stream.partial {
             stream.sink.set_partial();
         }
+        stream.map_spare_rings();
         stream.append(None, &Record::Process(*process))?;
         Ok(stream)
     }
@@ -174,45 +185,103 @@ impl<S: Sink> Stream<S> {
         if epoch::recording() != Recording::Running(self.recording) {
             return Err(EnterError::RecordingOver);
         }
-        let count = sidecar::ring_count();
-        let free = self.states().iter().take(count).position(|state| state.usage() != RingUsage::Thread);
-        let index = match free {
+        let index = match self.free_ring() {
             Some(index) => index,
-            None if count == MAX_RINGS => return Err(EnterError::NoMemory),
-            None => {
-                let RingMemory { memory, in_file } =
-                    self.sink.map_ring(count).map_err(|_| EnterError::NoMemory)?;
-                let ring = ThreadRing::new(memory);
-                self.states()[count] = RingState::new(ring, in_file);
-                sidecar::add_ring(ring);
-                count
-            }
+            None => self.add_ring()?,
         };
         self.threads += 1;
         self.states()[index].set_usage(RingUsage::Thread);
         let ring = sidecar::ring(index);
+        ring.set_has_no_thread(false);
         let stored = ring.stored();
         let last_timestamp = stored.checked_sub(1).map_or(0, |last| Entry::timestamp(ring.first_word(last)));
         let (recording, thread) = (self.recording, self.threads);
-        Ok(EnteredRing { recording, thread, ring, index, stored, last_timestamp })
+        Ok(EnteredRing { recording, thread, ring, stored, last_timestamp })
     }
 
-    /// Frees the ring of a thread that has ended. Takes the entries that may be taken, so that the
-    /// ring's memory need not stay resident.
-    pub(in crate::recorder) fn free_ring(
-        &mut self,
-        recording: RecordingId,
-        index: usize,
-    ) -> Result<(), Failure> {
-        if recording != self.recording {
-            // The thread was stopped while its recording ended and this one began.
-            return Ok(());
+    /// Returns a ring that no thread uses.
+    fn free_ring(&mut self) -> Option<usize> {
+        let count = sidecar::ring_count();
+        self.states().iter().take(count).position(|state| state.usage() != RingUsage::Thread)
+    }
+
+    /// Adds a ring, and returns its index.
+    fn add_ring(&mut self) -> Result<usize, EnterError> {
+        let count = sidecar::ring_count();
+        if count == MAX_RINGS {
+            return Err(EnterError::NoMemory);
         }
-        self.states()[index].set_usage(RingUsage::Free);
-        self.drain(false)?;
-        // Draining has committed once. A ring is idle when both commits say that everything is
-        // taken.
-        self.commit();
+        if self.spare_rings[0].is_none() && self.has_files {
+            let has_ended_thread = (0..count).any(|index| sidecar::ring(index).has_no_thread());
+            if has_ended_thread
+                && self.drain(false).is_ok()
+                && let Some(index) = self.free_ring()
+            {
+                return Ok(index);
+            }
+            self.map_spare_rings();
+        }
+        let Some(RingMemory { memory, in_file }) = self.spare_rings[0].take() else {
+            return Err(if self.has_files || self.lacks_memory {
+                EnterError::NoMemory
+            } else {
+                EnterError::NeedsDrainer
+            });
+        };
+        self.spare_rings.rotate_left(1);
+        let ring = ThreadRing::new(memory);
+        self.states()[count] = RingState::new(ring, in_file);
+        sidecar::add_ring(ring);
+        Ok(count)
+    }
+
+    /// Maps rings for threads that will take part, so that none of them has to wait: a quarter as
+    /// many as there are rings, and at least one. Only for a process that has the files.
+    pub(in crate::recorder) fn map_spare_rings(&mut self) {
+        let count = sidecar::ring_count();
+        let wanted = (count / 4).clamp(1, MAX_SPARE_RINGS).min(MAX_RINGS - count);
+        for index in 0..wanted {
+            if self.spare_rings[index].is_none() {
+                self.spare_rings[index] = self.sink.map_ring(count + index).ok();
+                self.lacks_memory = self.spare_rings[index].is_none();
+                if self.lacks_memory {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Notes whether the calling process has the descriptors of the recording's files.
+    pub(in crate::recorder) fn set_has_files(&mut self, has_files: bool) {
+        self.has_files = has_files;
+    }
+
+    /// Closes the files of /proc, before another process opens its own.
+    pub(in crate::recorder) fn close_process_files(&mut self) {
+        self.sample_sources.close();
+    }
+
+    /// Opens the files of /proc in the drain process of this host.
+    pub(in crate::recorder) fn open_process_files(&mut self, host: u32) {
+        self.sample_sources.open_for_drain_process(host);
+    }
+
+    /// Calls `f` with each descriptor of the dump and its sidecar.
+    pub(in crate::recorder) fn for_each_file(&self, f: &mut dyn FnMut(i32)) {
+        self.sink.for_each_descriptor(f);
+    }
+
+    /// Calls `f` with each descriptor of a file of /proc.
+    pub(in crate::recorder) fn for_each_process_file(&self, f: &mut dyn FnMut(i32)) {
+        self.sample_sources.for_each_descriptor(f);
+    }
+
+    /// Writes the current dump frame if little room is left in it, so that the program's threads
+    /// need not wait for that later. With `at_once`, writes it however full it is.
+    pub(in crate::recorder) fn write_full_frame(&mut self, at_once: bool) -> Result<(), Failure> {
+        if at_once || self.encoder.room(self.sink.frame()) < FRAME_CAPACITY / 4 {
+            self.write_frame()?;
+        }
         Ok(())
     }
 
@@ -243,19 +312,21 @@ impl<S: Sink> Stream<S> {
         if let Some(number) = function.number_in(self.recording) {
             return Ok(number);
         }
-        self.functions += 1;
-        self.append(None, &Record::Function(function.record(self.functions)))?;
+        let number = self.functions + 1;
+        self.append(None, &Record::Function(function.record(number)))?;
+        self.functions = number;
         self.commit();
-        function.set_number(self.recording, self.functions);
-        Ok(self.functions)
+        function.set_number(self.recording, number);
+        Ok(number)
     }
 
     /// Defines a name for marks. Returns the name's number.
     pub(in crate::recorder) fn define_mark_name(&mut self, name: &[u8]) -> Result<u32, Failure> {
-        self.mark_names += 1;
-        self.append(None, &Record::MarkName { id: self.mark_names, name })?;
+        let number = self.mark_names + 1;
+        self.append(None, &Record::MarkName { id: number, name })?;
+        self.mark_names = number;
         self.commit();
-        Ok(self.mark_names)
+        Ok(number)
     }
 
     /// Writes the nodes that are only in the sidecar, so that there is room for new ones.
@@ -280,7 +351,7 @@ impl<S: Sink> Stream<S> {
         if now_us >= self.next_sample_us {
             self.now_us = self.now_us.max(now_us);
             match self.sample()? {
-                Tick::ProcessOver => tick = Tick::ProcessOver,
+                Tick::HostReplaced => tick = Tick::HostReplaced,
                 Tick::Busy if tick == Tick::Quiet => tick = Tick::Busy,
                 _ => {}
             }
@@ -326,7 +397,7 @@ impl<S: Sink> Stream<S> {
             self.append(None, &Record::Sample(sample))?;
         }
         Ok(match life {
-            ProcessLife::Over => Tick::ProcessOver,
+            ProcessLife::Replaced => Tick::HostReplaced,
             ProcessLife::Running if same => Tick::Quiet,
             ProcessLife::Running => Tick::Busy,
         })
@@ -436,7 +507,15 @@ impl<S: Sink> Stream<S> {
     }
 
     /// Writes the current dump frame to the dump and begins the next one.
+    ///
+    /// # Errors
+    /// [`Failure::NeedsDrainer`] if the calling process does not have the dump's descriptor.
+    /// Nothing has changed then, so the caller may try again once the drain process has written the
+    /// frame.
     pub(super) fn write_frame(&mut self) -> Result<(), Failure> {
+        if !self.has_files {
+            return Err(Failure::NeedsDrainer);
+        }
         self.context = FrameContext::default();
         if self.encoder.is_empty() {
             return Ok(());
@@ -451,6 +530,9 @@ impl<S: Sink> Stream<S> {
         Ok(())
     }
 }
+
+/// The most rings that are mapped for threads to come.
+const MAX_SPARE_RINGS: usize = 16;
 
 /// The time between two samples of a program whose memory sizes do not change.
 const QUIET_SAMPLE_US: u64 = 1_000_000;

@@ -44,9 +44,8 @@ impl TestRecording {
     }
 
     fn thread(&mut self) -> TestThread {
-        let EnteredRing { ring, thread, index, stored, last_timestamp, .. } =
-            self.stream.enter_thread().unwrap();
-        let mut entered = TestThread { ring, index, stored, last_timestamp };
+        let EnteredRing { ring, thread, stored, last_timestamp, .. } = self.stream.enter_thread().unwrap();
+        let mut entered = TestThread { ring, stored, last_timestamp };
         entered.store(|timestamp| Entry::ThreadStart { id: thread, os_tid: 100 + thread }.encode(timestamp));
         entered
     }
@@ -63,7 +62,6 @@ impl TestRecording {
 /// A thread of the program, with its ring.
 struct TestThread {
     ring: crate::output::thread_ring::ThreadRing,
-    index: usize,
     stored: u64,
     last_timestamp: u64,
 }
@@ -163,11 +161,11 @@ fn a_ring_goes_from_a_thread_that_has_ended_to_the_next_one() {
     let mut first = recording.thread();
     first.alloc(0x1000);
     first.store(|timestamp| Entry::ThreadEnd.encode(timestamp));
-    let id = recording.stream.recording();
-    recording.stream.free_ring(id, first.index).unwrap();
+    first.ring.set_has_no_thread(true);
+    recording.stream.drain(false).unwrap();
     assert_eq!(first.ring.released(), first.stored, "everything is taken");
     let mut second = recording.thread();
-    assert_eq!((second.index, second.stored), (first.index, first.stored + 1));
+    assert_eq!((second.ring.address(), second.stored), (first.ring.address(), first.stored + 1));
     second.alloc(0x1000);
     let alloc = |thread| Fact::Alloc { thread, addr: 0x1000 };
     assert_eq!(recording.finish(), [alloc(1), alloc(2)]);

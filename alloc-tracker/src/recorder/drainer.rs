@@ -1,0 +1,166 @@
+//! The host's side of the drain process: what state the process is in, and asking it for work that
+//! only it may do.
+//!
+//! In: requests of the program's threads. Out: the outcome, once the drain process has done the
+//! work. The words here are in memory that both processes share. Never allocates; a thread that
+//! asks for work waits for it, as long as the drain process lives.
+//!
+//! Only the drain process has the descriptors of the dump and the sidecar, so only it writes a full
+//! dump frame, maps a ring of the sidecar's file, or reads `/proc`. The program's threads make no
+//! system call for that but `futex`.
+//!
+//! ```text
+//!              start            flood: sleeps for microseconds
+//! NOT_RUNNING -------> AWAKE <---------------------------------> SHORT_PAUSE
+//!      ^               ^   |                                        |
+//!      |               |   v  calm: sleeps for milliseconds         | a thread waits for room:
+//!      |               ASLEEP                                       v wake()
+//!      |               (a request wakes it)                       AWAKE
+//!      `---- finish(), or the recording has ended
+//! ```
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::base::sys::{self, Errno};
+
+/// Work that only the drain process may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Request {
+    /// Drain all rings, and write the current dump frame if it is nearly full.
+    Drain = 1,
+    /// Map rings for threads that begin to take part.
+    MapRings = 2,
+    /// Read the mappings of the process again.
+    ScanModules = 4,
+    /// End the recording and close the dump.
+    Finish = 8,
+}
+
+/// Whether a drain process serves this recording.
+#[inline]
+pub(super) fn is_running() -> bool {
+    STATE.load(Ordering::Relaxed) != NOT_RUNNING
+}
+
+/// Whether the drain process was killed while it served the recording.
+pub(super) fn was_killed() -> bool {
+    is_running() && !sys::companion_lives()
+}
+
+/// Wakes the drain process, if it sleeps.
+#[cold]
+pub(super) fn wake() {
+    let state = STATE.load(Ordering::SeqCst);
+    if matches!(state, ASLEEP | SHORT_PAUSE)
+        && STATE.compare_exchange(state, AWAKE, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    {
+        sys::futex_wake(&STATE);
+    }
+}
+
+/// Asks the drain process for work, and waits until it is done. False if the process has ended
+/// before. Must be called without the recorder's lock and without the modules' lock.
+#[cold]
+#[inline(never)]
+pub(super) fn ask(request: Request) -> bool {
+    let bit = request as u32;
+    REQUESTS.fetch_or(bit, Ordering::SeqCst);
+    wake();
+    loop {
+        let open = REQUESTS.load(Ordering::Acquire);
+        if open & bit == 0 {
+            return true;
+        }
+        if !is_running() || !sys::companion_lives() {
+            return false;
+        }
+        sys::futex_wait(&REQUESTS, open, REQUEST_NS);
+        // The process may have gone to sleep before it saw the request.
+        wake();
+    }
+}
+
+/// Returns the requests that are open, as bits. For the drain process.
+pub(super) fn open_requests() -> u32 {
+    REQUESTS.load(Ordering::SeqCst)
+}
+
+/// Notes that these requests are done, and wakes the threads that wait for them.
+pub(super) fn close_requests(done: u32) {
+    REQUESTS.fetch_and(!done, Ordering::AcqRel);
+    sys::futex_wake_all(&REQUESTS);
+}
+
+/// Whether the calling process is the host, and not its drain process.
+pub(super) fn is_host() -> bool {
+    !is_running() || sys::pid() == HOST.load(Ordering::Relaxed)
+}
+
+/// Returns the process id of the host. For the drain process.
+pub(super) fn host() -> u32 {
+    HOST.load(Ordering::Relaxed)
+}
+
+/// Makes the state that of a drain process which begins. The calling process is its host.
+pub(super) fn set_started() {
+    HOST.store(sys::pid(), Ordering::Relaxed);
+    REQUESTS.store(0, Ordering::Relaxed);
+    OUTCOME.store(NO_OUTCOME, Ordering::Relaxed);
+    STATE.store(AWAKE, Ordering::SeqCst);
+}
+
+/// Makes the state that of no drain process, and wakes all threads that wait for one.
+pub(super) fn set_ended() {
+    STATE.store(NOT_RUNNING, Ordering::SeqCst);
+    sys::futex_wake_all(&REQUESTS);
+}
+
+/// Notes how the recording was closed.
+pub(super) fn set_outcome(outcome: Result<(), Errno>) {
+    OUTCOME.store(outcome.map_or_else(|errno| u64::from(errno.0.unsigned_abs()), |()| 0), Ordering::Release);
+}
+
+/// Returns how the recording was closed; `None` if the drain process was killed before.
+pub(super) fn outcome() -> Option<Result<(), Errno>> {
+    match OUTCOME.load(Ordering::Acquire) {
+        NO_OUTCOME => None,
+        0 => Some(Ok(())),
+        errno => Some(Err(Errno(errno as i32))),
+    }
+}
+
+/// Sleeps for at most `at_most_ns`, in a flood or not, until the process is woken. Returns at once
+/// if a request is open. For the drain process.
+pub(super) fn sleep(in_flood: bool, at_most_ns: u64) {
+    let state = if in_flood { SHORT_PAUSE } else { ASLEEP };
+    if STATE.compare_exchange(AWAKE, state, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+        return;
+    }
+    // A thread that asks stores its request first and reads the state afterwards. Here the order is
+    // the other way round, so one of both sees the other.
+    if open_requests() == 0 {
+        sys::futex_wait(&STATE, state, at_most_ns);
+    }
+    // Fails if the process was woken.
+    let _ = STATE.compare_exchange(state, AWAKE, Ordering::SeqCst, Ordering::Relaxed);
+}
+
+/// The state of the process, see the head of this module. It is a word and not an enum, because the
+/// kernel compares it when the process sleeps.
+static STATE: AtomicU32 = AtomicU32::new(NOT_RUNNING);
+const NOT_RUNNING: u32 = 0;
+const AWAKE: u32 = 1;
+const ASLEEP: u32 = 2;
+/// Asleep for microseconds only, because there will be entries to drain soon.
+const SHORT_PAUSE: u32 = 3;
+
+/// The process id of the host.
+static HOST: AtomicU32 = AtomicU32::new(0);
+/// The bits of all requests that are not done yet.
+static REQUESTS: AtomicU32 = AtomicU32::new(0);
+/// How the recording was closed: 0 if without an error, else the error number.
+static OUTCOME: AtomicU64 = AtomicU64::new(NO_OUTCOME);
+const NO_OUTCOME: u64 = u64::MAX;
+/// How long a thread that has asked sleeps before it looks whether the process still lives.
+const REQUEST_NS: u64 = 10_000_000;
