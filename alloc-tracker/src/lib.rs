@@ -27,7 +27,7 @@
 //! | `ALLOC_TRACKER` | `trace`: record a dump; `count`: only keep [`stats`]; `off` or unset: nothing |
 //! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory |
 //! | `ALLOC_TRACKER_ON_FULL` | what a thread does when its ring buffer is full: `block` (default): it waits; `drop`: its event is counted as lost |
-//! | `ALLOC_TRACKER_DRAINER` | `thread` (default): a drain thread writes the dump; `caller`: the program's own threads do |
+//! | `ALLOC_TRACKER_DRAINER` | `process` (default): a process beside the program writes the dump; `caller`: the program's own threads do |
 //! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar, with everything that is not in the dump yet, is a file beside the dump; `memory`: it is in `/dev/shm`, as it always is on copy-on-write file systems such as btrfs |
 //! | `ALLOC_TRACKER_LINES` | what annotated functions also record at each line: `rss`, `faults`, or both with a comma between |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own |
@@ -41,7 +41,7 @@
 //! The allocator (`api`) forwards to the `hook`, which counts, walks the stack (`capture`) and
 //! records. The `recorder` stores the event, with a timestamp, in the thread's own ring buffer
 //! (`output`). New frames are interned in the call `tree`; `modules` knows which files have code
-//! where. A drain thread moves the entries of all rings, in the order of their timestamps, into the
+//! where. A drain process moves the entries of all rings, in the order of their timestamps, into the
 //! dump. None of these steps allocates through the global allocator, takes a lock that application
 //! code can hold, panics or unwinds. The tracker's own tables are in mapped memory (`base::sys`).
 //! Linux only, for now.

@@ -224,7 +224,7 @@ fn check_cannot_be_created(name: &'static str) {
     outcome.whole_replay().only_alloc(MARK as u64);
 }
 
-/// A recording that fails is over for its guard. The next recording has a drain thread, and the
+/// A recording that fails is over for its guard. The next recording has a drain process, and the
 /// guard of the failed one does not end it.
 fn after_a_failure() {
     let limit = |bytes: libc::rlim_t| {
@@ -241,7 +241,7 @@ fn after_a_failure() {
     let profiler = record("dump.alloc");
     assert!(failing.finish().is_err());
     mark(0);
-    // The drain thread takes samples of the process from time to time, and these show that it
+    // The drain process takes samples of the process from time to time, and these show that it
     // grows.
     for _ in 0..5 {
         std::mem::forget(black_box(vec![1u8; 4 << 20]));
@@ -258,7 +258,7 @@ fn check_after_a_failure(name: &'static str) {
     for number in [0, 1] {
         replay.only_alloc((MARK + number) as u64);
     }
-    // Without a drain thread there would be one sample at the beginning and one at the end.
+    // Without a drain process there would be one sample at the beginning and one at the end.
     assert!(replay.samples.len() >= 4, "{}", replay.samples.len());
 }
 

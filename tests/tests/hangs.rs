@@ -31,7 +31,7 @@ fn a_thousand_forks_beside_threads_end_and_stay_out_of_the_parents_dump() {
     assert_eq!(number(&summary, "threads"), 5, "the five threads of the parent, and no thread of a child");
 }
 
-/// The drain thread must not keep a process alive whose own threads have all ended.
+/// The drain process must not keep a program alive whose own threads have all ended.
 #[test]
 fn a_process_ends_with_its_last_thread() {
     let run = Run::of(Command::new(RELEASE.program()).arg("leader"), LIMIT);

@@ -129,7 +129,7 @@ fn a_recording_killed_at_any_instant_loses_nothing() {
             assert_eq!(heap_events(&recovered(dump, sidecar)), expected(number + 1), "event {number}");
         };
         killed(&dump, &sidecar);
-        // The drain thread takes the event.
+        // The drain process takes the event.
         let record = Record::Dealloc { addr: 16 * number, size: None, stack };
         // Small frames: most of the frame's memory stays unused.
         if encoder.len() > 40 {

@@ -132,8 +132,8 @@ impl LoadedFile {
     }
 }
 
-/// Calls `f` with every line of `/proc/self/maps`, without its newline. Of a line that is longer than the
-/// buffer (16 KiB) the beginning is dropped.
+/// Calls `f` with every line of `/proc/self/maps`, without its newline. Of a line that is longer
+/// than the buffer (16 KiB) the beginning is dropped.
 pub(super) fn for_each_line(mut f: impl FnMut(&[u8])) -> Result<(), Errno> {
     let kept = KEPT.lock().filter(|kept| kept.process == sys::pid());
     let opened = if kept.is_some() { None } else { Some(File::open(PATH, libc::O_RDONLY, 0)?) };

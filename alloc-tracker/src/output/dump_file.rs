@@ -36,8 +36,8 @@ pub(crate) struct DumpFile {
     /// all rings are the process's own memory.
     sidecar_file: Option<(File, FileIdentity)>,
     sidecar_path: PathBuffer,
-    /// The entries to be removed at the end: the sidecar, and the link to it if it is not beside the
-    /// dump.
+    /// The entries to be removed at the end: the sidecar, and the link to it if it is not beside
+    /// the dump.
     at_the_end: [Option<FolderEntry>; 2],
     /// Rings that are not in the sidecar's file.
     unprotected: u64,

@@ -4,11 +4,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
+use crate::base::sys;
+
 /// Makes everything visible to this thread that any other thread had stored before the call.
 pub(crate) fn synchronize() {
     if NEEDS_FENCE.load(Ordering::Relaxed) {
         fence(Ordering::SeqCst);
-    } else if membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0 {
+    } else if !sys::membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
         // This failure was never seen after a successful registration. From now on threads execute
         // the fence themselves.
         NEEDS_FENCE.store(true, Ordering::SeqCst);
@@ -18,13 +20,8 @@ pub(crate) fn synchronize() {
 /// Registers with the kernel for [`synchronize`]. Where the kernel has no such call, every entry of
 /// every thread costs a fence.
 pub(crate) fn prepare() {
-    let registered = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
+    let registered = sys::membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
     NEEDS_FENCE.store(!registered, Ordering::SeqCst);
-}
-
-fn membarrier(command: i32) -> i64 {
-    // SAFETY: a system call on plain numbers.
-    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }
 }
 
 const MEMBARRIER_CMD_PRIVATE_EXPEDITED: i32 = 1 << 3;

@@ -109,7 +109,8 @@ fn run() {
     }
 }
 
-/// Opens what the process needs, and gives up everything else. Returns the recording that it serves.
+/// Opens what the process needs, and gives up everything else. Returns the recording that it
+/// serves.
 ///
 /// # Errors
 /// The kernel cannot tell the end of a process (before 5.3), or close all descriptors (before 5.9).

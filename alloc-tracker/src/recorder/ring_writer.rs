@@ -110,9 +110,9 @@ impl RingWriter {
         self.due_at = (self.room_until - 1).min(self.name_at);
     }
 
-    /// Waits for the drain process, or drains the rings itself, until there is room for two entries.
-    /// False if the recording is over. Also false if the user prefers losing events to waiting:
-    /// then one event is counted as lost.
+    /// Waits for the drain process, or drains the rings itself, until there is room for two
+    /// entries. False if the recording is over. Also false if the user prefers losing events to
+    /// waiting: then one event is counted as lost.
     #[cold]
     fn wait_for_room(&mut self) -> bool {
         let mut has_spun = false;

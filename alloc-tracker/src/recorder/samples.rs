@@ -74,8 +74,8 @@ impl HostFiles {
         Some((minor, fields.nth(1).map(sys::first_number)?))
     }
 
-    /// Whether the host executes another program, so that the drain process is alone with the memory
-    /// of the old one.
+    /// Whether the host executes another program, so that the drain process is alone with the
+    /// memory of the old one.
     ///
     /// The sizes of the host and those of the calling process are the same as long as they share
     /// their memory. The host may map memory between two looks, so the own size is read twice. A

@@ -63,8 +63,8 @@ impl Companion {
         // Until the kernel stores the id, the word must not look like that of a process that has
         // ended.
         TID.store(1, Ordering::Relaxed);
-        // SAFETY: both stacks end where this memory is mapped, which stays until `join` has seen the
-        // end of the companion. The intermediate process ends before `start` is gone.
+        // SAFETY: both stacks end where this memory is mapped, which stays until `join` has seen
+        // the end of the companion. The intermediate process ends before `start` is gone.
         let started = unsafe {
             if is_child {
                 start.start_companion().is_ok()

@@ -33,14 +33,14 @@ fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     unsafe { system_call!(libc::SYS_close_range, first, last, 0) }.map(|_| ())
 }
 
-/// Gives up all capabilities and the right to gain any, makes a crash write no core file, and leaves
-/// the host's working directory.
+/// Gives up all capabilities and the right to gain any, makes a crash write no core file, and
+/// leaves the host's working directory.
 pub(crate) fn drop_rights() {
     let header = [CAPABILITY_VERSION, 0];
     let none = [0u32; 6];
     let no_core = [0u64; 2];
-    // SAFETY: the structs are arrays of integers of the sizes that the kernel reads, and the path is
-    // a C string.
+    // SAFETY: the structs are arrays of integers of the sizes that the kernel reads, and the path
+    // is a C string.
     unsafe {
         let _ = system_call!(libc::SYS_chdir, c"/".as_ptr());
         let _ = system_call!(libc::SYS_prlimit64, 0, libc::RLIMIT_CORE, no_core.as_ptr(), 0);

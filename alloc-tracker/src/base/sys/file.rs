@@ -206,8 +206,8 @@ impl File {
     }
 }
 
-/// Reads from this offset of an open file, as much as one call gives. Returns the number of bytes, 0
-/// at the end.
+/// Reads from this offset of an open file, as much as one call gives. Returns the number of bytes,
+/// 0 at the end.
 pub(crate) fn read_at(fd: i32, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
     // SAFETY: the buffer is valid for writes of its length.
     #[cfg(target_pointer_width = "64")]

@@ -26,11 +26,17 @@ pub(crate) fn yield_now() {
     let _ = unsafe { system_call!(libc::SYS_sched_yield) };
 }
 
+/// Makes the kernel execute a fence in other threads, as the command says; false if it refuses.
+pub(crate) fn membarrier(command: i32) -> bool {
+    // SAFETY: the call takes numbers and touches no memory.
+    unsafe { system_call!(libc::SYS_membarrier, command, 0, 0) }.is_ok()
+}
+
 /// Sleeps for about this long.
 pub(crate) fn nap(ns: u64) {
     static NOBODY_WAKES: AtomicU32 = AtomicU32::new(0);
-    // PERF: `futex` and not a call for sleeping: programs that forbid themselves system calls mostly
-    // need `futex` themselves.
+    // PERF: `futex` and not a call for sleeping: programs that forbid themselves system calls
+    // mostly need `futex` themselves.
     futex_wait(&NOBODY_WAKES, 0, ns);
 }
 

@@ -7,7 +7,7 @@ use alloc_dump::sidecar::RING_CAPACITY;
 ///
 /// PERF: the wait is derived from the speed, not from the number of entries since the last look. A
 /// look that comes just after another one finds few entries. If few entries meant calm, the drain
-/// thread would sleep while events pour in, and the program would drain its rings itself.
+/// process would sleep while events pour in, and the program would drain its rings itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// Time of the last measurement.
@@ -37,7 +37,7 @@ impl Pace {
     }
 
     /// Returns after how many microseconds a ring that holds `held` entries now is a quarter full.
-    /// `None` if that takes so long that the drain thread can as well sleep.
+    /// `None` if that takes so long that the drain process can as well sleep.
     pub(super) fn quarter_us(&self, held: u64) -> Option<u64> {
         match QUARTER.checked_sub(held) {
             Some(missing) if self.speed >= FLOOD => Some(missing * 1_000_000 / self.speed),

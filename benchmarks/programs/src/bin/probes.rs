@@ -2,7 +2,7 @@
 //! It prints medians of rounds in which the compared functions alternate.
 //!
 //! - `in bursts`: while the thread ring has room, which is the usual case. A longer series is
-//!   limited by the speed of the drain thread.
+//!   limited by the speed of the drain process.
 //! - `with 8 threads`: while seven other threads are alive and have been recorded.
 //! - `parser`: a parser whose ten functions are all annotated, as a ratio to the same parser that
 //!   is recorded without annotations.
