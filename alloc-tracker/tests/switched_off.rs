@@ -53,8 +53,9 @@ fn check_off(name: &'static str) {
     unset.assert_code(0);
     assert!(unset.stderr.is_empty() && unset.files().is_empty(), "{:?}", unset.files());
     // The figures do show a recording. It takes a key (the first one, which std then does without).
-    // The drain process has the descriptors. Without it the program has five: those of the dump, its
-    // sidecar and its folder, and two of /proc. None of them is one that the program would get next.
+    // The drain process has the descriptors. Without it the program has five: those of the dump,
+    // its sidecar and its folder, and two of /proc. None of them is one that the program would get
+    // next.
     for (run, descriptors) in [(Run::of(name).traced(), 0), (Run::of(name).traced().drained_by_caller(), 5)] {
         let traced = run.finish();
         traced.assert_quiet(0);

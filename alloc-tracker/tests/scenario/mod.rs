@@ -148,6 +148,11 @@ impl Run {
         self.folder.path().join("dump.alloc")
     }
 
+    /// Returns the command, for a caller that starts the process itself, and the scenario's folder.
+    pub(crate) fn into_command(self) -> (Command, tempfile::TempDir) {
+        (self.command, self.folder)
+    }
+
     /// Starts the process and waits for its end.
     pub(crate) fn finish(self) -> Outcome {
         self.start().wait()
