@@ -12,6 +12,7 @@ use super::call_tree::TREE;
 use super::current::{RECORDER, close_failed, wait_for_failure_of, wait_while_ending, with_stream};
 use super::drain::Stream;
 use super::failure::Failure;
+use super::installation::installation_of_recording;
 use super::module_changes::ModuleRecorder;
 use super::thread_state::THREADS;
 use super::{drain_thread, fork, lost, usage};
@@ -221,7 +222,8 @@ fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<
         lost::reset_lost_events();
     }
     let no_thread_in_hook = || THREADS.all_are_outside();
-    let stream = Stream::begin(id, &settings.path, sink, &process, no_thread_in_hook).map_err(failed)?;
+    let mut stream = Stream::begin(id, &settings.path, sink, &process, no_thread_in_hook).map_err(failed)?;
+    stream.record_installation(installation_of_recording()).map_err(failed)?;
     *RECORDER.lock() = Some(stream);
     modules::report_all(&ModuleRecorder);
     let sampled = with_stream(|stream| stream.sample());

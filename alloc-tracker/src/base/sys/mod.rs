@@ -26,5 +26,6 @@ pub(crate) use process::{
     clock_ns, env_var, fill_random, is_privileged, make_symlink, page_size, pid, print_to_stderr, read_file,
     read_link, remove_file, thread_name, tid, yield_now,
 };
+pub(crate) use signals::BlockedSignals;
 pub(crate) use text::{PathBuffer, Text};
 pub(crate) use usage::{FaultsOf, ProcessSize, first_number, page_faults};

@@ -6,7 +6,7 @@ use super::Errno;
 
 /// Blocks some signals in the calling thread until this guard is dropped. Threads that the calling
 /// thread starts in the meantime inherit the blocked signals for good.
-pub(super) struct BlockedSignals {
+pub(crate) struct BlockedSignals {
     /// The signals that were blocked before.
     before: libc::sigset_t,
     blocked: libc::sigset_t,
@@ -14,7 +14,7 @@ pub(super) struct BlockedSignals {
 
 impl BlockedSignals {
     /// Blocks all signals.
-    pub(super) fn all() -> BlockedSignals {
+    pub(crate) fn all() -> BlockedSignals {
         // SAFETY: `block` passes a valid signal set.
         BlockedSignals::block(|set| unsafe { _ = libc::sigfillset(set) })
     }
