@@ -37,7 +37,7 @@ pub(crate) const COUNTING: usize = 2;
 /// PERF: the result fits into two registers; [`after_realloc`] puts the old size beside it.
 #[inline(never)]
 pub(crate) fn before_realloc(block: *mut u8, old_size: usize, flags: usize) -> BeginEntry {
-    if mode::is_undecided_or_probing() && before_unusual_realloc(flags) {
+    if mode::is_undecided_or_probing() && is_probe_or_first(flags, None) {
         return BeginEntry::NotRecorded;
     }
     if mode::current() & RECORD == 0 || recorder::is_left_behind_by_fork() {
@@ -46,18 +46,6 @@ pub(crate) fn before_realloc(block: *mut u8, old_size: usize, flags: usize) -> B
     let begin =
         |mut busy: BusyThread<'_>| recorder::record_realloc_begin(busy.own(), block as u64, old_size as u64);
     THREADS.enter_hook(begin).unwrap_or(BeginEntry::NotRecorded)
-}
-
-/// Handles the first half of a realloc that is the first event of the process, or that happens while
-/// a thread makes a probe. True if the realloc is part of a probe.
-#[cold]
-#[inline(never)]
-fn before_unusual_realloc(flags: usize) -> bool {
-    let is_probe = mode::is_probing() && recorder::take_probe();
-    if !is_probe {
-        decide_mode(flags);
-    }
-    is_probe
 }
 
 /// Called after a block was allocated. `flags` may have [`ZEROED`] and [`COUNTING`].
@@ -137,17 +125,15 @@ fn handle(
 #[inline(never)]
 fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
     let _errno = ErrnoGuard::new();
-    if mode::is_probing() && recorder::take_probe() {
-        return;
-    }
-    if mode::is_undecided() {
-        recorder::note_first_event(entered.caller());
-    }
-    decide_mode(flags);
-    if mode::is_undecided() {
-        // Another thread is reading the environment just now. If it starts a recording, this event
-        // came before the first event of the recording, so it is lost.
-        recorder::count_lost(1);
+    if mode::is_undecided_or_probing() {
+        if is_probe_or_first(flags, Some(entered)) {
+            return;
+        }
+        if mode::is_undecided() {
+            // Another thread is reading the environment just now. If it starts a recording, this
+            // event came before the first event of the recording, so it is lost.
+            recorder::count_lost(1);
+        }
     }
     if mode::current() & RECORD != 0 {
         // Before `enter_hook`: in a forked child this call may begin a recording of the child's
@@ -176,13 +162,22 @@ fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
     }
 }
 
-/// Reads the environment if this is the first event of the process.
+/// Returns true if the event is part of a probe, which is neither counted nor recorded. If it is the
+/// first event of the process, notes where it came from and reads the environment.
 #[cold]
-fn decide_mode(flags: usize) {
+#[inline(never)]
+fn is_probe_or_first(flags: usize, entered: Option<&EntryFrame>) -> bool {
     let _errno = ErrnoGuard::new();
+    if mode::is_probing() && recorder::take_probe() {
+        return true;
+    }
     if mode::is_undecided() {
+        if let Some(entered) = entered {
+            recorder::note_first_event(entered.caller());
+        }
         recorder::decide(flags & COUNTING != 0, true);
     }
+    false
 }
 
 #[inline(always)]
