@@ -37,8 +37,8 @@ pub(crate) const COUNTING: usize = 2;
 /// PERF: the result fits into two registers; [`after_realloc`] puts the old size beside it.
 #[inline(never)]
 pub(crate) fn before_realloc(block: *mut u8, old_size: usize, flags: usize) -> BeginEntry {
-    if mode::is_undecided() {
-        decide_mode(flags);
+    if mode::is_undecided_or_probing() && is_probe_or_first(flags, None) {
+        return BeginEntry::NotRecorded;
     }
     if mode::current() & RECORD == 0 || recorder::is_left_behind_by_fork() {
         return BeginEntry::NotRecorded;
@@ -124,13 +124,17 @@ fn handle(
 #[cold]
 #[inline(never)]
 fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
-    decide_mode(flags);
-    recorder::print_left_message();
-    if mode::is_undecided() {
-        // Another thread is reading the environment just now. If it starts a recording, this event
-        // came before the first event of the recording, so it is lost.
-        recorder::count_lost(1);
+    if mode::is_undecided_or_probing() {
+        if is_probe_or_first(flags, Some(entered)) {
+            return;
+        }
+        if mode::is_undecided() {
+            // Another thread is reading the environment just now. If it starts a recording, this
+            // event came before the first event of the recording, so it is lost.
+            recorder::count_lost(1);
+        }
     }
+    recorder::print_left_message();
     if mode::current() & RECORD != 0 {
         // Before `enter_hook`: in a forked child this call may begin a recording of the child's
         // own, which is not possible while the thread is in the hook.
@@ -158,13 +162,22 @@ fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
     }
 }
 
-/// Reads the environment if this is the first event of the process.
+/// Returns true if the event is part of a probe, which is neither counted nor recorded. If it is the
+/// first event of the process, notes where it came from and reads the environment.
 #[cold]
-fn decide_mode(flags: usize) {
+#[inline(never)]
+fn is_probe_or_first(flags: usize, entered: Option<&EntryFrame>) -> bool {
+    let _errno = ErrnoGuard::new();
+    if mode::is_probing() && recorder::take_probe() {
+        return true;
+    }
     if mode::is_undecided() {
-        let _errno = ErrnoGuard::new();
+        if let Some(entered) = entered {
+            recorder::note_first_event(entered.caller());
+        }
         recorder::decide(flags & COUNTING != 0, true);
     }
+    false
 }
 
 #[inline(always)]

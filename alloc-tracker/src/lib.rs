@@ -74,6 +74,7 @@ mod thread;
 mod tree;
 
 pub use api::allocator::AllocTracker;
+pub use api::installation::{Installation, installation, is_installed};
 pub use api::probe::mark;
 pub use api::profiler::{Profiler, ProfilerBuilder, StartError};
 pub use api::stats::{Change, Region, Stats, measure, stats};

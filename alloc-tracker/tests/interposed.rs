@@ -25,7 +25,7 @@ fn work() {
     let calls = calls();
     let before = calls(std::ptr::null_mut());
     for _ in 0..20 {
-        allocate(20_000);
+        allocate(6_000);
         // The drain process becomes calm, takes samples, and is flooded again.
         for _ in 0..400_000 {
             std::hint::spin_loop();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use alloc_dump::layout::StackId;
-use alloc_tracker::AllocTracker;
+use alloc_tracker::{AllocTracker, Installation};
 use object::{Object, ObjectSymbol};
 use scenario::{Run, Scenario};
 use symbols::Symbols;
@@ -383,5 +383,7 @@ fn check_only_the_library(name: &'static str) {
     assert_eq!(replay.allocs(MARK as u64).count(), 0);
     assert_eq!(replay.allocs(MARK as u64 + 1).count(), 2 * BLOCKS + 1);
     assert_eq!((replay.lost, replay.foreign_frees), (0, 0));
+    // The library's own code and its own copy of std, and not the program's.
+    assert_eq!(replay.installation, Some(Installation::Complete));
     assert!(replay.nodes.values().all(|node| node.module.is_some()));
 }

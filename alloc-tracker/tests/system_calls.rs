@@ -182,8 +182,7 @@ mod traced {
     fn check_recorded(name: &'static str) {
         let between = |run: Run| {
             let calls = calls_of(run);
-            let marks: Vec<usize> =
-                (0..calls.len()).filter(|at| calls[*at].1 == libc::SYS_getppid).collect();
+            let marks: Vec<usize> = (0..calls.len()).filter(|at| calls[*at].1 == libc::SYS_getppid).collect();
             let main = calls[0].0;
             // The drain process is no thread of the program: it has begun before the first mark.
             let before: BTreeSet<libc::pid_t> = calls[..marks[0]].iter().map(|call| call.0).collect();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use alloc_dump::layout::StackId;
 use alloc_dump::read::Damage;
-use alloc_dump::record::Sample;
+use alloc_dump::record::{Installation, Sample};
 use alloc_dump::trailer::{EndReason, Totals};
 
 /// A loaded dump.
@@ -363,8 +363,15 @@ pub struct HeapTotals {
     /// Bytes of the allocations and the new sizes of the reallocations.
     pub allocated_bytes: u64,
     /// Bytes of the deallocations and the old sizes of the reallocations.
+    ///
+    /// Of blocks that were [allocated elsewhere](Trust::allocated_elsewhere) only the recorder may
+    /// know the sizes. Then this is its own sum, and the sum over all stacks or threads is less.
     pub freed_bytes: u64,
     /// Bytes of the blocks that are live at the end.
+    ///
+    /// Only blocks whose allocation is in the dump count: a free of a block that was [allocated
+    /// elsewhere](Trust::allocated_elsewhere) changes nothing here. A block that was [freed
+    /// elsewhere](Trust::freed_elsewhere) counts until its address is handed out again.
     pub live_bytes: u64,
     /// Number of the blocks that are live at the end.
     pub live_blocks: u64,
@@ -408,9 +415,22 @@ pub struct Trust {
     pub recovered_bytes: u64,
     /// The text of the error at which the recording stopped; `None` if no error stopped it.
     pub stopped: Option<String>,
-    /// Number of events that contradict the events before them. Lost events and lost frames are the
-    /// usual cause.
+    /// Number of events that contradict the events before them, without those that the next two
+    /// fields count. Lost events and lost frames are the usual cause.
     pub inconsistent_events: u64,
+    /// Number of frees and reallocs of blocks whose address was not live, in a recording that began
+    /// with the first event: code that the recorder does not serve has allocated them. Where events
+    /// or frames were lost, the allocation may also be among these.
+    pub allocated_elsewhere: u64,
+    /// Number of blocks whose address was handed out again while they were live: code that the
+    /// recorder does not serve has freed them. Where events or frames were lost, the free may also
+    /// be among these.
+    pub freed_elsewhere: u64,
+    /// How much of the program's code the recorder served; `None` if it has not said.
+    pub installation: Option<Installation>,
+    /// Whether the dump has no heap event and does not say that the recorder served all code. Then
+    /// nothing shows that any event could have been recorded.
+    pub is_unproven: bool,
     /// The totals that the recorder counted, if they differ from those of the replay.
     pub disagreement: Option<Totals>,
 }
@@ -422,12 +442,21 @@ impl Trust {
     }
 
     /// Whether every figure is exact: the dump is complete, no event was lost, no event contradicts
-    /// another, and the totals are those of the recorder.
+    /// another, the totals are those of the recorder, and the recorder served all code.
     pub fn is_exact(&self) -> bool {
+        let all_code_served = matches!(self.installation, None | Some(Installation::Complete));
         self.is_complete()
             && self.lost_events == 0
-            && self.inconsistent_events == 0
+            && self.inconsistent_events + self.allocated_elsewhere + self.freed_elsewhere == 0
             && self.disagreement.is_none()
+            && all_code_served
+            && !self.is_unproven
+    }
+
+    /// Whether events or parts of the dump are missing, so that other events may be in contradiction
+    /// to what is there.
+    pub fn has_loss(&self) -> bool {
+        self.lost_events > 0 || self.loss != Damage::default()
     }
 }
 

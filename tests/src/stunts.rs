@@ -28,6 +28,10 @@ pub const FAT: Variant =
 pub const SMALL: Variant =
     Variant { name: "small", settings: &["opt-level=\"z\"", "panic=\"abort\""], rustflags: "", features: "" };
 
+/// With the standard library in a file of its own. The program must be told where that is.
+pub const DYNAMIC: Variant =
+    Variant { name: "dynamic", settings: &[], rustflags: "-Cprefer-dynamic", features: "" };
+
 impl Variant {
     /// Builds the program if needed, and returns its path.
     pub fn program(&self) -> PathBuf {
@@ -65,4 +69,10 @@ impl Variant {
 pub fn libraries() -> [PathBuf; 2] {
     RELEASE.build(&["--examples"]);
     ["one", "two"].map(|name| RELEASE.folder().join("examples").join(format!("libplug_{name}.so")))
+}
+
+/// Builds the library that exchanges blocks with the program, and returns its path.
+pub fn exchanging_library() -> PathBuf {
+    RELEASE.build(&["--example", "plug_exchange"]);
+    RELEASE.folder().join("examples/libplug_exchange.so")
 }

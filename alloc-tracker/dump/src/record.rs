@@ -200,6 +200,9 @@ pub enum Record<'a> {
         /// Number of the name.
         id: u32,
     },
+    /// How much of the program's code the recorder serves. The last record counts. Without any, the
+    /// recorder has not said.
+    Installation(Installation),
 }
 
 impl Record<'_> {
@@ -243,6 +246,19 @@ pub struct Process<'a> {
     /// optimization. Each event then costs the process many times as much. Always false in dumps of
     /// version 1.0, which do not have the flag.
     pub debug_assertions: bool,
+}
+
+/// How much of the Rust code of a process has the tracker as its global allocator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Installation {
+    /// No code: the tracker is not the global allocator, and no allocation reaches it.
+    Missing,
+    /// Some code. Allocations made by other code, in most cases by the standard library in a file
+    /// of its own, do not reach the tracker.
+    Partial,
+    /// All code that is linked into the program: the program's own, and the standard library.
+    Complete,
 }
 
 /// A file with code, mapped into the process.

@@ -3,6 +3,7 @@
 //! policy of their own.
 
 pub(crate) mod allocator;
+pub(crate) mod installation;
 pub(crate) mod probe;
 pub(crate) mod profiler;
 pub(crate) mod stats;

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::installation::{self, Installation, installation};
 use crate::base::epoch::RecordingId;
 use crate::base::mode::{self, WHOLE};
 use crate::base::settings::Settings;
@@ -89,10 +90,17 @@ impl ProfilerBuilder {
     /// counted separately. If the whole process is being recorded already, the guard does nothing
     /// (see [`Profiler::owns_recording`]).
     ///
+    /// If [`AllocTracker`](crate::AllocTracker) is the global allocator of a part of the program's
+    /// code only (see [`Installation::Partial`]), the recording begins all the same. Its dump then
+    /// says that it is not exact.
+    ///
     /// # Errors
-    /// [`StartError`] if the dump cannot be created, or if another guard's recording is still
-    /// running.
+    /// [`StartError`] if [`AllocTracker`](crate::AllocTracker) is not the global allocator, if the
+    /// dump cannot be created, or if another guard's recording is still running.
     pub fn start(self) -> Result<Profiler, StartError> {
+        if installation() == Installation::Missing {
+            return Err(StartError::NotInstalled);
+        }
         if mode::is_undecided() {
             recorder::decide(false, false);
         }
@@ -116,6 +124,9 @@ impl ProfilerBuilder {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
+    /// The program has no [`AllocTracker`](crate::AllocTracker) as its global allocator, so there
+    /// is nothing to record.
+    NotInstalled,
     /// Another [`Profiler`] of this process is still recording.
     AlreadyRecording,
     /// This process is a fork of one that has recorded; only a new program can record again.
@@ -132,6 +143,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            StartError::NotInstalled => f.write_str(installation::MISSING),
             StartError::AlreadyRecording => {
                 f.write_str("another Profiler of this process is still recording")
             }
@@ -144,7 +156,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            StartError::AlreadyRecording | StartError::Forked => None,
+            StartError::NotInstalled | StartError::AlreadyRecording | StartError::Forked => None,
             StartError::Create { source, .. } => Some(source),
         }
     }

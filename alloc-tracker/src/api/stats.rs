@@ -1,10 +1,11 @@
 //! Exact counts without a dump, for tests and services. In: the counters of all threads. Out:
 //! [`Stats`] and [`Change`]. Reading the counts never allocates through the global allocator and
-//! never waits for another thread. Only the first use of the process may do more: it reads the
-//! environment, which may ask for a recording.
+//! never waits for another thread. Only the first use of the process may do more: it finds out
+//! whether the tracker is installed, and reads the environment, which may ask for a recording.
 
 use std::marker::PhantomData;
 
+use super::installation::require_complete;
 use crate::recorder::{self, Counts};
 
 /// Counts of the allocations and frees of the process through [`AllocTracker`](crate::AllocTracker)
@@ -36,6 +37,10 @@ pub struct Stats {
 
 /// Returns the counts of all threads so far. Switches counting on if it is off.
 ///
+/// # Panics
+/// If [`AllocTracker`](crate::AllocTracker) is not the global allocator of all code in this program
+/// (see [`installation`](crate::installation)): the counts would be zero, or too low.
+///
 /// ```
 /// # #[global_allocator]
 /// # static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
@@ -45,7 +50,9 @@ pub struct Stats {
 /// assert_eq!(after.live_bytes - before.live_bytes, 1000);
 /// # drop(kept);
 /// ```
+#[track_caller]
 pub fn stats() -> Stats {
+    require_complete();
     recorder::start_counting();
     let sum = recorder::counts_of_all_threads();
     Stats {
@@ -119,8 +126,16 @@ pub struct Region {
 
 impl Region {
     /// Begins a region here. Switches counting on if it is off.
+    ///
+    /// A signal handler may call this once the program has allocated, or has begun a region.
+    ///
+    /// # Panics
+    /// If [`AllocTracker`](crate::AllocTracker) is not the global allocator of all code in this
+    /// program, as [`stats`] does.
     #[allow(clippy::new_without_default, reason = "where a region begins is not a default")]
+    #[track_caller]
     pub fn new() -> Region {
+        require_complete();
         recorder::start_counting();
         let begin = recorder::counts_of_this_thread().unwrap_or_default();
         Region { begin, _this_thread: PhantomData }
@@ -137,12 +152,17 @@ impl Region {
 /// Calls `f` and returns its result, with what `f` and its callees have allocated and freed on this
 /// thread.
 ///
+/// # Panics
+/// If [`AllocTracker`](crate::AllocTracker) is not the global allocator of all code in this
+/// program, as [`stats`] does. So a test of a budget cannot pass because nothing was counted.
+///
 /// ```
 /// # #[global_allocator]
 /// # static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
 /// let (sum, change) = alloc_tracker::measure(|| [1, 2, 3].iter().sum::<i32>());
 /// assert_eq!((sum, change.allocations), (6, 0));
 /// ```
+#[track_caller]
 pub fn measure<T>(f: impl FnOnce() -> T) -> (T, Change) {
     let region = Region::new();
     let result = f();

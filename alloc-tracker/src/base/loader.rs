@@ -57,6 +57,18 @@ pub(crate) fn load_at(address: u64) -> Option<LoadIdentity> {
     Some(LoadIdentity { link_map: object.link_map as u64, unwind_tables: object.eh_frame as u64 })
 }
 
+/// Returns the address at which the file with this code or data is mapped; 0 if the loader knows no
+/// such file. NOTE: takes the loader's lock.
+pub(crate) fn module_base(address: u64) -> u64 {
+    let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: any address may be asked for. The pointer is valid for the result, and zeros are a
+    // value of it.
+    unsafe {
+        let known = libc::dladdr(std::ptr::without_provenance(address as usize), info.as_mut_ptr()) != 0;
+        if known { info.assume_init().dli_fbase.addr() as u64 } else { 0 }
+    }
+}
+
 static FIND_OBJECT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
 type FindObject = unsafe extern "C" fn(*mut c_void, *mut Object) -> c_int;

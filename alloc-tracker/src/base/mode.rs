@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::base::sys::yield_now;
+
 /// Events are written into a dump.
 pub(crate) const RECORD: u8 = 1;
 /// Events are counted for [`stats`](crate::stats) and [`Region`](crate::Region).
@@ -13,6 +15,9 @@ pub(crate) const WHOLE: u8 = 8;
 pub(crate) const REPORT: u8 = 16;
 /// The environment has not been read yet, because there was no event yet.
 const UNDECIDED: u8 = 4;
+/// The upper three bits count the threads that make a probe: an allocation that tells whether it
+/// reaches the hook.
+const ONE_PROBE: u8 = 32;
 
 #[unsafe(link_section = "alloc_tracker_hot")]
 static MODE: AtomicU8 = AtomicU8::new(UNDECIDED);
@@ -54,4 +59,32 @@ pub(crate) fn is_undecided() -> bool {
 /// Notes that the environment has been read.
 pub(crate) fn set_decided() {
     switch_off(UNDECIDED);
+}
+
+/// Makes all events reach the hook until [`end_probing`]. Waits while seven threads make probes.
+///
+/// NOTE: a child that is forked meanwhile keeps this count. Its events take the unusual way through
+/// the hook, which is correct and slower.
+pub(crate) fn begin_probing() {
+    let one_more = |mode: u8| mode.checked_add(ONE_PROBE);
+    while MODE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+        yield_now();
+    }
+}
+
+/// Ends what [`begin_probing`] has begun.
+pub(crate) fn end_probing() {
+    MODE.fetch_sub(ONE_PROBE, Ordering::Relaxed);
+}
+
+/// Whether a thread makes a probe.
+#[inline]
+pub(crate) fn is_probing() -> bool {
+    current() >= ONE_PROBE
+}
+
+/// Whether an event must not be handled as usual, whatever is on. PERF: one mask for both reasons.
+#[inline]
+pub(crate) fn is_undecided_or_probing() -> bool {
+    current() & !(RECORD | COUNT | WHOLE | REPORT) != 0
 }

@@ -53,6 +53,12 @@ pub(crate) struct EntryFrame {
 }
 
 impl EntryFrame {
+    /// Returns an address in the code that called the function defined by [`entry!`]; 0 if it is
+    /// not known.
+    pub(crate) fn caller(&self) -> u64 {
+        self.pc.0
+    }
+
     /// Returns the registers of the function that called the one defined by [`entry!`].
     #[inline(always)]
     pub(crate) fn registers(&self) -> Registers {

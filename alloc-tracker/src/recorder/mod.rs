@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | `startup` | what the first event of a process starts |
 //! | `session` | how a recording begins and ends; forked children |
+//! | `installation` | whether the tracker is the global allocator, and of which code |
 //! | `heap_event`, `probes`, `usage` | what the hook and the probes record |
 //! | `thread_state` | what the recorder keeps for each thread |
 //! | `thread_recorder`, `ring_writer` | a thread's part in the recording, its ring |
@@ -36,6 +37,7 @@ mod failure;
 mod fork;
 mod functions;
 mod heap_event;
+mod installation;
 mod lost;
 mod module_changes;
 mod probes;
@@ -54,6 +56,9 @@ pub(crate) use functions::AnnotatedFunction;
 pub(crate) use heap_event::{
     BeginEntry, HeapEvent, ReallocBegin, order_after_reads, record_event, record_realloc_begin,
     record_realloc_failed, walk,
+};
+pub(crate) use installation::{
+    ProbingThread, find_installation, is_installation_complete, note_first_event, take_probe,
 };
 pub(crate) use lost::count_lost;
 pub(crate) use probes::{enter_function, leave_function, line_now, mark, reach_line};

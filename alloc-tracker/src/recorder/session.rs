@@ -16,6 +16,7 @@ use super::current::{
 use super::drain::Stream;
 use super::drain_process::DrainerEnd;
 use super::failure::Failure;
+use super::installation::installation_of_recording;
 use super::module_changes::ModuleRecorder;
 use super::thread_state::THREADS;
 use super::{drain_process, fork, lost, usage};
@@ -243,7 +244,8 @@ fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<
         lost::reset_lost_events();
     }
     let no_thread_in_hook = || THREADS.all_are_outside();
-    let stream = Stream::begin(id, &settings.path, sink, &process, no_thread_in_hook).map_err(failed)?;
+    let mut stream = Stream::begin(id, &settings.path, sink, &process, no_thread_in_hook).map_err(failed)?;
+    stream.record_installation(installation_of_recording()).map_err(failed)?;
     *RECORDER.lock() = Some(stream);
     modules::report_all(&ModuleRecorder);
     let sampled = with_stream(|stream| stream.sample());

@@ -11,7 +11,7 @@ use std::path::Path;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{SIDECAR_SUFFIX, StackId};
 use alloc_dump::read::{Reader, Records};
-use alloc_dump::record::{Record, Sample};
+use alloc_dump::record::{Installation, Record, Sample};
 use alloc_dump::sidecar::Sidecar;
 use alloc_dump::trailer::{EndReason, Trailer};
 
@@ -29,6 +29,8 @@ pub(crate) struct Replay {
     pub(crate) modules: Vec<Module>,
     pub(crate) samples: Vec<Sample>,
     pub(crate) lost: u64,
+    /// What the recorder has said last about its installation.
+    pub(crate) installation: Option<Installation>,
     /// How many stacks the tracker has compared with those of an independent walk.
     pub(crate) checked: u64,
     /// How many of the checked stacks were different.
@@ -341,6 +343,7 @@ impl Replay {
                 _ => self.note_impossible(format!("thread {id} ends and was not there")),
             },
             Record::Sample(sample) => self.samples.push(sample),
+            Record::Installation(installation) => self.installation = Some(installation),
             Record::Lost { events } => {
                 self.lost += events;
                 self.sizes_known = false;

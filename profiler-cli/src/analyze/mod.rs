@@ -10,6 +10,7 @@ mod function_source;
 mod innermost;
 pub mod leaks;
 pub mod lines;
+mod other_code;
 mod shown;
 pub mod site;
 pub mod summary;

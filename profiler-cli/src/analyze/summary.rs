@@ -6,6 +6,7 @@ use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::filter::Filter;
+use crate::analyze::other_code::{name_of_installation, warnings_of_other_code};
 use crate::analyze::timeline::{self, MarkPoint};
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
@@ -49,6 +50,15 @@ pub struct Summary {
     pub foreign_frees: u64,
     /// Bytes of the blocks that `foreign_frees` counts.
     pub foreign_freed_bytes: u64,
+    /// Number of frees and reallocs of blocks that code without the recorder has allocated. Live
+    /// bytes never contain these blocks.
+    pub blocks_allocated_elsewhere: u64,
+    /// Number of blocks that code without the recorder has freed, as far as their addresses were
+    /// handed out again. Until then live bytes contain such blocks.
+    pub blocks_freed_elsewhere: u64,
+    /// How much of the program's Rust code the recorder served: `complete`, `partial` or `missing`.
+    /// Null if the dump does not say, as those of earlier versions.
+    pub installation: Option<&'static str>,
     /// Number of threads in the dump: each had a heap event, a mark or a probe of an annotated
     /// function.
     pub threads: usize,
@@ -115,7 +125,8 @@ pub struct ProcessPeaks {
     pub minor_faults: u64,
     /// Number of major page faults, from the beginning of the process to the last sample.
     pub major_faults: u64,
-    /// The most bytes that the tracker itself had mapped; the sizes above contain them.
+    /// The most bytes that the tracker itself had mapped. Virtual size contains them; the resident
+    /// set contains at most these.
     pub tracker_bytes: u64,
 }
 
@@ -201,6 +212,9 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         temporary_allocations: totals.temporary,
         foreign_frees: totals.foreign_frees,
         foreign_freed_bytes: totals.foreign_bytes,
+        blocks_allocated_elsewhere: trust.allocated_elsewhere,
+        blocks_freed_elsewhere: trust.freed_elsewhere,
+        installation: trust.installation.and_then(name_of_installation),
         threads: profile.threads.len(),
         stacks: totals.stacks,
         lost_events: trust.lost_events,
@@ -360,6 +374,7 @@ pub fn warnings_of_recording(profile: &Profile) -> Vec<String> {
     if trust.lost_events > 0 {
         warnings.push(format!("{} lost; figures are not exact", plural(trust.lost_events, "event")));
     }
+    warnings.extend(warnings_of_other_code(trust));
     if trust.inconsistent_events > 0 {
         warnings.push(format!(
             "{} in contradiction to the ones before",
@@ -368,8 +383,8 @@ pub fn warnings_of_recording(profile: &Profile) -> Vec<String> {
     }
     if let Some(own) = &trust.disagreement {
         warnings.push(format!(
-            "the recorder counted {} allocations, {} deallocations and {} reallocations",
-            own.allocations, own.deallocations, own.reallocations
+            "the recorder counted {} allocations, {} deallocations and {} reallocations, {} bytes allocated and {} freed",
+            own.allocations, own.deallocations, own.reallocations, own.allocated_bytes, own.freed_bytes
         ));
     }
     if trust.truncated_stacks > 0 {

@@ -9,6 +9,7 @@ use super::input::InputArgs;
 use super::output::{Audience, DEFAULT_TOP, JsonArg, Target};
 use super::{Failure, print_message};
 use crate::analyze::leaks::{Leaks, leaks};
+use crate::analyze::summary::warnings_of_recording;
 use crate::profile::Profile;
 use crate::render::{json, leaks_text};
 use crate::units::parse_bytes;
@@ -36,6 +37,10 @@ pub struct LeaksArgs {
     #[arg(long)]
     pub full: bool,
     /// Exit with 1 if more than SIZE is live at the end, or if the recording is not exact.
+    ///
+    /// A recording is not exact if events are missing, if code such as a dynamically linked libstd
+    /// did not call alloc-tracker, or if it has no event and does not say that alloc-tracker was
+    /// the program's global allocator.
     ///
     /// The standard library itself keeps a few hundred bytes. With a filter such as --crate, only
     /// the stacks that the filter accepts count.
@@ -76,5 +81,9 @@ fn complaint(leaks: &Leaks, profile: &Profile, limit: u64) -> Option<String> {
         return Some(format!("{bytes} bytes are live at the end; --fail-on-leak allows {limit}"));
     }
     let exact = profile.trust.is_exact();
-    (!exact).then(|| "--fail-on-leak fails because the recording is not exact: see the summary".to_owned())
+    (!exact).then(|| {
+        let reasons = warnings_of_recording(profile);
+        let reason = reasons.first().map_or("see the summary", String::as_str);
+        format!("--fail-on-leak fails because the recording is not exact: {reason}")
+    })
 }

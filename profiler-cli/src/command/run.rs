@@ -182,9 +182,8 @@ pub fn profile_program(
     })?;
     let dumps = close_dumps(&pattern, &token, pid, status)?;
     if dumps.is_empty() {
-        let hint = "add `#[global_allocator] static ALLOC: AllocTracker = AllocTracker::system();` to it";
         print_message(format_args!(
-            "no dump: {} does not use alloc-tracker, or never allocated; {hint}",
+            "no dump: {} never called alloc-tracker; {NO_DUMP_HINT}",
             program.display()
         ));
         return Ok(if status.success() { ExitCode::from(2) } else { exit_code(status) });
@@ -206,6 +205,10 @@ pub fn profile_program(
     }
     Ok(exit_code(status))
 }
+
+/// What keeps a program from calling the tracker, and what to do about each cause.
+const NO_DUMP_HINT: &str = "either the attribute is missing: add `#[global_allocator] static ALLOC: AllocTracker = \
+     AllocTracker::system();`, or libstd is linked dynamically: build without `-C prefer-dynamic`";
 
 /// Returns the names by which the recorder knows these values, separated by commas.
 fn recorder_names(lines: &[LineUsage]) -> String {

@@ -5,7 +5,15 @@
 //! from these events.
 //!
 //! Nothing in the file is trusted. An event that contradicts the live set is counted, and changes
-//! the set as the record demands. Sums wrap on overflow, so that even with false sizes every byte
+//! the set as the record demands. Two kinds are usual in programs whose blocks cross a border, such
+//! as that of a library with an allocator of its own, and are counted apart:
+//!
+//! ```text
+//! free(A), A not live    the block was allocated elsewhere: nothing is subtracted
+//! alloc(A), A live       the block at A was freed elsewhere: it is subtracted now, not earlier
+//! ```
+//!
+//! Where events were lost, both may also be the traces of these. Sums wrap on overflow, so that even with false sizes every byte
 //! that was added can be subtracted again. Memory grows with the number of live blocks, never with
 //! the number of events.
 
@@ -100,8 +108,8 @@ pub(super) struct HeapEvent {
     pub(super) is_peak: bool,
 }
 
-/// A block that was live at the address of a newly added block. Its dealloc was lost, so it is no
-/// longer live.
+/// A block that was live at the address of a newly added block. It was freed elsewhere, or its
+/// dealloc was lost, so it is no longer live.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LostBlock(pub(super) LiveBlock);
 
@@ -127,10 +135,12 @@ pub(super) struct Heap {
     peak: HeapPeak,
     events: u64,
     /// Whether the dump has every event from the first one on. If so, a block without an allocation
-    /// is a contradiction; if not, the block is older than the recording.
+    /// was allocated elsewhere; if not, the block may be older than the recording.
     pub(super) from_first_event: bool,
-    /// Events that contradict the live set.
+    /// Events that contradict the live set in another way than the next two counts.
     contradictions: u64,
+    allocated_elsewhere: u64,
+    freed_elsewhere: u64,
     foreign_frees: u64,
     foreign_bytes: u64,
 }
@@ -176,9 +186,30 @@ impl Heap {
         self.peak
     }
 
-    /// Number of events that contradict the live set.
+    /// Number of events that contradict the live set, and are in neither of the next two counts.
     pub(super) fn contradictions(&self) -> u64 {
         self.contradictions
+    }
+
+    /// Number of frees and reallocs of blocks that were not live, in a dump that has every event
+    /// from the first one on.
+    pub(super) fn allocated_elsewhere(&self) -> u64 {
+        self.allocated_elsewhere
+    }
+
+    /// Number of blocks that were live when their address was handed out again.
+    pub(super) fn freed_elsewhere(&self) -> u64 {
+        self.freed_elsewhere
+    }
+
+    /// Whether every block was added and removed in the order in which that can happen.
+    pub(super) fn is_consistent(&self) -> bool {
+        self.contradictions + self.allocated_elsewhere + self.freed_elsewhere == 0
+    }
+
+    /// Number of events that were completed.
+    pub(super) fn events(&self) -> u64 {
+        self.events
     }
 
     /// Returns the number of frees of blocks that are older than the recording, and the recorded
@@ -265,7 +296,8 @@ impl Heap {
         (new, size): (u64, u64),
     ) -> (HeapEvent, Option<LostBlock>) {
         let removed = self.blocks.remove(&old);
-        self.complete_realloc(origin, owner, (removed, recorded), (new, size))
+        let freed = self.freed_bytes(removed, recorded);
+        self.complete_realloc(origin, owner, (removed, freed), (new, size))
     }
 
     /// Begins a realloc: sets the block aside, because from now on another thread may get its
@@ -289,9 +321,14 @@ impl Heap {
         size: u64,
     ) -> (HeapEvent, Option<LostBlock>) {
         let before = match self.take_moving(origin.thread) {
-            Some(MovingBlock::Live(_, block)) => (Some(block), None),
-            Some(MovingBlock::Unknown(recorded)) => (None, recorded),
-            None => (None, None),
+            Some(MovingBlock::Live(_, block)) => (Some(block), block.size),
+            Some(MovingBlock::Unknown(recorded)) => (None, self.freed_bytes(None, recorded)),
+            None if self.from_first_event => {
+                // The dump lacks the first half, so it does not say which block was moved.
+                self.contradictions += 1;
+                (None, 0)
+            }
+            None => (None, self.freed_bytes(None, None)),
         };
         self.complete_realloc(origin, owner, before, (new, size))
     }
@@ -316,7 +353,7 @@ impl Heap {
         &mut self,
         origin: EventOrigin,
         owner: BlockOwner,
-        (removed, recorded): (Option<LiveBlock>, Option<u64>),
+        (removed, freed): (Option<LiveBlock>, u64),
         (new, size): (u64, u64),
     ) -> (HeapEvent, Option<LostBlock>) {
         let size = self.plausible(size);
@@ -324,7 +361,6 @@ impl Heap {
         if let Some(block) = removed {
             self.subtract(&block);
         }
-        let freed = self.freed_bytes(removed, recorded);
         let born_us = removed.map_or(origin.us, |block| block.born_us);
         if let Some(thread) = self.threads.get_mut(origin.thread.index) {
             thread.just_allocated = None;
@@ -351,7 +387,7 @@ impl Heap {
     fn add_live(&mut self, address: u64, block: LiveBlock) -> Option<LostBlock> {
         let lost = self.blocks.insert(address, block);
         if let Some(lost) = lost {
-            self.contradictions += 1;
+            self.freed_elsewhere += 1;
             self.subtract(&lost);
         }
         self.live_bytes = self.live_bytes.wrapping_add(block.size);
@@ -388,8 +424,8 @@ impl Heap {
     }
 
     /// Returns the size of a block that was removed. If the live set does not have the block, the
-    /// block is older than the recording, or its allocation was lost. Then `recorded` is the only
-    /// known size.
+    /// block is older than the recording, was allocated elsewhere, or its allocation was lost. Then
+    /// `recorded` is the only known size.
     #[inline]
     fn freed_bytes(&mut self, block: Option<LiveBlock>, recorded: Option<u64>) -> u64 {
         match block {
@@ -401,7 +437,7 @@ impl Heap {
     #[cold]
     fn freed_bytes_of_unknown(&mut self, recorded: u64) -> u64 {
         if self.from_first_event {
-            self.contradictions += 1;
+            self.allocated_elsewhere += 1;
         } else {
             self.foreign_frees += 1;
             self.foreign_bytes = self.foreign_bytes.saturating_add(recorded);

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use alloc_dump::header::Header;
 use alloc_dump::layout::StackId;
 use alloc_dump::read::{Damage, Records};
-use alloc_dump::record::{self, Record};
+use alloc_dump::record::{self, Installation, Record};
 use alloc_dump::trailer::{Totals, Trailer};
 use foldhash::HashSet;
 
@@ -136,6 +136,7 @@ impl Replay {
                 self.trust.checked_stacks = self.trust.checked_stacks.saturating_add(stacks);
                 self.trust.different_stacks = self.trust.different_stacks.saturating_add(different);
             }
+            Record::Installation(installation) => self.trust.installation = Some(installation),
             Record::Process(process) => {
                 self.process = owned_process(&process, self.process.started_unix_ns);
                 self.heap.from_first_event = process.from_first_event;
@@ -230,12 +231,23 @@ impl Replay {
         (totals.peak_bytes, totals.peak_blocks, totals.peak_us) = (peak.bytes, peak.blocks, peak.us);
         (totals.foreign_frees, totals.foreign_bytes) = heap.foreign();
         profile.trust.inconsistent_events = contradictions + heap.contradictions();
+        profile.trust.allocated_elsewhere = heap.allocated_elsewhere();
+        profile.trust.freed_elsewhere = heap.freed_elsewhere();
+        let is_complete = profile.trust.installation == Some(Installation::Complete);
+        profile.trust.is_unproven = heap.events() == 0 && !is_complete;
         self.observers.finish(&ReplayEnd { us: self.now_us, heap }, &mut profile);
         profile.trust.loss = loss;
         profile.trust.end = trailer.map(|trailer| trailer.end);
-        profile.trust.disagreement = trailer
-            .and_then(|trailer| trailer.totals)
-            .filter(|recorded| disagree(recorded, &profile.totals, &profile.trust));
+        let recorded = trailer.and_then(|trailer| trailer.totals);
+        if let Some(recorded) = &recorded
+            && profile.trust.allocated_elsewhere + profile.trust.freed_elsewhere > 0
+            && !profile.trust.has_loss()
+        {
+            // The records lack sizes that only an allocation would have told.
+            profile.totals.freed_bytes = recorded.freed_bytes;
+        }
+        profile.trust.disagreement =
+            recorded.filter(|recorded| disagree(recorded, &profile.totals, &profile.trust));
         profile
     }
 }

@@ -131,13 +131,13 @@ fn write_process(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         "\n{HEADING}Process{HEADING:#} {FAINT}(at its highest; {}){FAINT:#}",
         plural(process.samples, "sample")
     )?;
+    writeln!(out, "  VSZ {}, RSS {}, swap {}", bytes(process.vsz), bytes(process.rss), bytes(process.swap))?;
+    // The samples say what the tracker has mapped, and not how much of that was resident.
     writeln!(
         out,
-        "  VSZ {}, RSS {}, swap {}; of these the tracker's own tables {}",
-        bytes(process.vsz),
-        bytes(process.rss),
-        bytes(process.swap),
-        bytes(process.tracker_bytes)
+        "  the tracker's own tables: at most {} of the VSZ, at most {} of the RSS",
+        bytes(process.tracker_bytes.min(process.vsz)),
+        bytes(process.tracker_bytes.min(process.rss))
     )?;
     writeln!(
         out,

@@ -48,7 +48,7 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: 
     if !timeline.complete {
         writeln!(out, "The recording is not complete: see the summary.")?;
     } else if !timeline.exact {
-        writeln!(out, "Events were lost, so the live heap is not exact: see the summary.")?;
+        writeln!(out, "The live heap is not exact: see the summary.")?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Libraries are loaded and unloaded in turn, so that the same addresses hold different code at
 //! different times.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -63,10 +63,10 @@ extern "C" fn allocate(size: usize) {
 }
 
 /// A library that is loaded until [`Library::close`].
-struct Library(*mut libc::c_void);
+pub(crate) struct Library(*mut libc::c_void);
 
 impl Library {
-    fn open(path: &str) -> Library {
+    pub(crate) fn open(path: &str) -> Library {
         let path = CString::new(path).unwrap();
         // SAFETY: the path is a C string, and the library's initialisers are those of std.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
@@ -74,11 +74,16 @@ impl Library {
         Library(handle)
     }
 
-    /// Returns the address of the library's function.
+    /// Returns the address of the library's function that calls back.
     fn function(&self) -> *mut libc::c_void {
+        self.symbol(c"plug_calls")
+    }
+
+    /// Returns the address of a function of the library.
+    pub(crate) fn symbol(&self, name: &CStr) -> *mut libc::c_void {
         // SAFETY: the library is open, and the name is a C string.
-        let symbol = unsafe { libc::dlsym(self.0, c"plug_calls".as_ptr()) };
-        assert!(!symbol.is_null());
+        let symbol = unsafe { libc::dlsym(self.0, name.as_ptr()) };
+        assert!(!symbol.is_null(), "{name:?}");
         symbol
     }
 
@@ -90,7 +95,7 @@ impl Library {
         calls(allocate, size);
     }
 
-    fn close(self) {
+    pub(crate) fn close(self) {
         // SAFETY: the library was opened once, and no call of its function is active.
         assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
     }

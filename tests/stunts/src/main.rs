@@ -4,12 +4,14 @@
 //!
 //! Besides `alloc-tracker` and its oracle, this is the only package with `unsafe` code.
 
+mod exchange;
 mod fibers;
 mod forks;
 mod inner;
 mod leaps;
 mod libraries;
 mod lineage;
+mod linkage;
 mod panics;
 mod parsing;
 mod recursion;
@@ -32,11 +34,14 @@ fn main() {
     let rest: Vec<String> = args.collect();
     match stunt.as_str() {
         "nothing" => {}
+        "exchange" => exchange::stunt(&rest[0]),
         "fibers" => fibers::stunt(),
         "forks" => forks::stunt(),
         "leader" => threads::first_thread_ends_first(),
         "leaps" => leaps::stunt(),
         "lineage" => lineage::stunt(&rest[0]),
+        "measures" => linkage::measures(),
+        "records" => linkage::records(&rest[0]),
         "libraries" => libraries::one_after_the_other(&rest),
         "loads" => libraries::beside_threads(&rest),
         "panics" => panics::stunt(),

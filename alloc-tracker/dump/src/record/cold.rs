@@ -2,7 +2,7 @@
 
 use super::context::put_tag;
 use super::tags::*;
-use super::{Function, Module, PageFaults, Process, Record, ResidentBytes, Sample};
+use super::{Function, Installation, Module, PageFaults, Process, Record, ResidentBytes, Sample};
 use crate::layout::MAX_TEXT;
 use crate::varint;
 
@@ -26,6 +26,7 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
         Record::Usage { .. } => USAGE,
         Record::MarkName { .. } => MARK_NAME,
         Record::Mark { .. } => MARK,
+        Record::Installation(_) => INSTALLATION,
         _ => return None,
     };
     put_tag(buf, at, kind)?;
@@ -96,6 +97,14 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             put_text(buf, at, name)?;
         }
         Record::Mark { id } => varint::put(buf, at, u64::from(*id))?,
+        Record::Installation(installation) => {
+            let number = match installation {
+                Installation::Missing => 0,
+                Installation::Partial => 1,
+                Installation::Complete => 2,
+            };
+            varint::put(buf, at, number)?;
+        }
         _ => return None,
     }
     let len = *at - length_at - 3;
@@ -162,6 +171,13 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
         },
         MARK_NAME => Record::MarkName { id: id(at)?, name: get_text(payload, at)? },
         MARK => Record::Mark { id: id(at)? },
+        INSTALLATION => Record::Installation(match word(at)? {
+            0 => Installation::Missing,
+            1 => Installation::Partial,
+            2 => Installation::Complete,
+            // A newer minor version knows another answer.
+            _ => return Some(None),
+        }),
         _ => return Some(None),
     }))
 }

@@ -1,7 +1,9 @@
 //! Generators of any records, for property tests.
 
 use alloc_dump::layout::{MAX_TEXT, StackId};
-use alloc_dump::record::{Function, Module, PageFaults, Process, Record, ResidentBytes, Sample};
+use alloc_dump::record::{
+    Function, Installation, Module, PageFaults, Process, Record, ResidentBytes, Sample,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -78,6 +80,11 @@ impl Draft {
             },
             22 => Record::MarkName { id: a as u32, name: t0 },
             23 => Record::Mark { id: a as u32 },
+            24 => Record::Installation(match a % 3 {
+                0 => Installation::Missing,
+                1 => Installation::Partial,
+                _ => Installation::Complete,
+            }),
             _ => Record::Lost { events: a },
         }
     }
@@ -91,7 +98,7 @@ fn page_faults(word: u32) -> PageFaults {
 /// Any record.
 pub(crate) fn draft() -> impl Strategy<Value = Draft> {
     let words = [edges(), edges(), edges(), edges(), edges(), edges()];
-    (0u8..25, words, any::<bool>(), [text(), text(), text(), text()])
+    (0u8..26, words, any::<bool>(), [text(), text(), text(), text()])
         .prop_map(|(kind, words, flag, texts)| Draft { kind, words, flag, texts })
 }
 

@@ -10,7 +10,9 @@ use alloc_dump::frame::FrameHeader;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
 use alloc_dump::read::{Damage, ReadError, Reader};
-use alloc_dump::record::{Function, LINE_AGAIN, Module, PageFaults, Process, Record, ResidentBytes, Sample};
+use alloc_dump::record::{
+    Function, Installation, LINE_AGAIN, Module, PageFaults, Process, Record, ResidentBytes, Sample,
+};
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, seal_trailer};
 
@@ -90,6 +92,7 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
         Record::Leave { activation: 1 << 33, ended: true },
         Record::MarkName { id: 1, name: b"parsed" },
         Record::Mark { id: 1 },
+        Record::Installation(Installation::Partial),
         Record::ThreadEnd { id: 1 },
         Record::ModuleEnd { id: 1 },
     ]

@@ -26,9 +26,10 @@ pub(crate) use file::{File, FileIdentity, RereadFile, close_descriptor, read_at}
 pub(crate) use futex::{FutexGuard, FutexLock, futex_wait, futex_wake, futex_wake_all};
 pub(crate) use mapping::{Mapping, Plain, discard_resident, mapped_bytes, unmap_leaked};
 pub(crate) use process::{
-    env_var, fill_random, is_privileged, make_symlink, membarrier, nap, page_size, pid, print_to_stderr, read_file,
-    read_link, remove_file, thread_name, tid, working_directory, yield_now,
+    env_var, fill_random, is_privileged, make_symlink, membarrier, nap, page_size, pid, print_to_stderr,
+    read_file, read_link, remove_file, thread_name, tid, working_directory, yield_now,
 };
+pub(crate) use signals::BlockedSignals;
 pub(crate) use text::{PathBuffer, Text};
 pub(crate) use usage::{FaultsOf, ProcessSize, first_number, page_faults};
 pub(crate) use vdso::{clock_ns, prepare as prepare_clock};

@@ -7,7 +7,7 @@ use super::system_call::system_call;
 
 /// Blocks some signals in the calling thread until this guard is dropped. Processes that the
 /// calling thread starts in the meantime inherit the blocked signals for good.
-pub(super) struct BlockedSignals {
+pub(crate) struct BlockedSignals {
     /// The signals that were blocked before.
     before: SignalSet,
     blocked: SignalSet,
@@ -18,7 +18,7 @@ type SignalSet = u64;
 
 impl BlockedSignals {
     /// Blocks all signals.
-    pub(super) fn all() -> BlockedSignals {
+    pub(crate) fn all() -> BlockedSignals {
         BlockedSignals::block(SignalSet::MAX)
     }
 

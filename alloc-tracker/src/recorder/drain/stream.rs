@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use alloc_dump::record::{MAX_HOT_LEN, Process, Record, Sample};
+use alloc_dump::record::{Installation, MAX_HOT_LEN, Process, Record, Sample};
 use alloc_dump::sidecar::{self as sidecar_format, Commit, FRAME_CAPACITY, MAX_RINGS, RING_LEN};
 use alloc_dump::thread_ring::Entry;
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
@@ -327,6 +327,21 @@ impl<S: Sink> Stream<S> {
         self.mark_names = number;
         self.commit();
         Ok(number)
+    }
+
+    /// Records how far the tracker is installed. In a program where it does not serve all code, a
+    /// reader may not have seen the allocation of a block that is freed.
+    pub(in crate::recorder) fn record_installation(
+        &mut self,
+        installation: Installation,
+    ) -> Result<(), Failure> {
+        if installation != Installation::Complete && !self.partial {
+            self.partial = true;
+            self.sink.set_partial();
+        }
+        self.append(None, &Record::Installation(installation))?;
+        self.commit();
+        Ok(())
     }
 
     /// Writes the nodes that are only in the sidecar, so that there is room for new ones.

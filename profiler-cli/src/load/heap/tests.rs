@@ -64,14 +64,27 @@ fn a_block_at_the_address_of_a_failed_realloc_is_a_contradiction() {
 }
 
 #[test]
-fn a_block_whose_free_was_lost_is_returned() {
+fn a_block_that_was_freed_elsewhere_is_returned() {
     let mut heap = heap();
     heap.alloc(at(1), OWNER, 0x10, 100);
     let (event, lost) = heap.alloc(at(2), OWNER, 0x10, 7);
     assert_eq!(lost.map(|LostBlock(block)| (block.size, block.born_us)), Some((100, 1)));
     // 7 bytes are live, not 107, so this is no peak.
     assert_eq!((event.is_peak, heap.live_bytes(), heap.live_blocks()), (false, 7, 1));
-    assert_eq!(heap.contradictions(), 1);
+    assert_eq!((heap.freed_elsewhere(), heap.contradictions(), heap.is_consistent()), (1, 0, false));
+}
+
+#[test]
+fn a_free_of_a_block_that_was_allocated_elsewhere_subtracts_nothing() {
+    let mut heap = heap();
+    heap.alloc(at(1), OWNER, 0x10, 100);
+    let event = heap.dealloc(at(2), 0x20, Some(30));
+    assert_eq!((event.freed, event.removed, heap.live_bytes(), heap.live_blocks()), (30, None, 100, 1));
+    // Moved by a realloc, such a block is a block of the recording from then on.
+    heap.begin_realloc(THREAD, 0x30, Some(8));
+    let (event, _) = heap.end_realloc(at(3), OWNER, 0x40, 9);
+    assert_eq!((event.freed, heap.live_bytes(), heap.live_blocks()), (8, 109, 2));
+    assert_eq!((heap.allocated_elsewhere(), heap.contradictions(), heap.is_consistent()), (2, 0, false));
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Observer for PeakObserver {
             stats.live_first_us = stats.live_first_us.min(block.born_us);
             stats.live_last_us = stats.live_last_us.max(block.born_us);
         }
-        if end.heap.contradictions() > 0 {
+        if !end.heap.is_consistent() {
             // A dump that contradicts itself may leave a stack with a count of blocks and without
             // any block.
             for stats in profile.stacks.iter_mut().filter(|stats| stats.live_first_us == u64::MAX) {

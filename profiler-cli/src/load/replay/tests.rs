@@ -14,6 +14,15 @@ fn replay(from_first_event: bool, records: &[Record<'_>]) -> Profile {
 }
 
 fn replay_of(selected: Option<&[u32]>, from_first_event: bool, records: &[Record<'_>]) -> Profile {
+    replay_with(selected, from_first_event, records, None)
+}
+
+fn replay_with(
+    selected: Option<&[u32]>,
+    from_first_event: bool,
+    records: &[Record<'_>],
+    totals: Option<Totals>,
+) -> Profile {
     let selected = selected.map(|ids| ids.iter().copied().collect());
     let mut replay =
         Replay::new(&Header { session: [0; 16], created_unix_ns: 0 }, selected, KeepBlocks::Nothing);
@@ -22,7 +31,7 @@ fn replay_of(selected: Option<&[u32]>, from_first_event: bool, records: &[Record
         replay.record(&Record::Node { id, parent, pc: u64::from(id.0) });
     }
     records.iter().for_each(|record| replay.record(record));
-    replay.finish(Some(&Trailer::new(EndReason::Finished, 0)), Damage::default())
+    replay.finish(Some(&Trailer { totals, ..Trailer::new(EndReason::Finished, 0) }), Damage::default())
 }
 
 fn alloc(addr: u64, size: u64, stack: StackId) -> Record<'static> {
@@ -229,9 +238,45 @@ fn blocks_older_than_the_recording_are_counted_apart() {
     assert_eq!((late.totals.foreign_frees, late.totals.foreign_bytes), (2, 130));
     assert_eq!((late.totals.freed_bytes, late.totals.live_bytes), (130, 50));
     assert!(late.trust.is_exact());
-    // In a recording that began with the first event such frees are contradictions.
+    // In a recording that began with the first event no block is older.
     let whole = replay(true, &records);
-    assert_eq!((whole.trust.inconsistent_events, whole.trust.is_exact()), (2, false));
+    assert_eq!((whole.trust.inconsistent_events, whole.trust.allocated_elsewhere), (0, 2));
+    assert_eq!((whole.totals.foreign_frees, whole.totals.freed_bytes), (0, 130));
+    assert!(!whole.trust.is_exact());
+}
+
+/// The records of frees have no sizes where the recorder expects that readers have seen every
+/// allocation. The recorder's own sum has the sizes.
+#[test]
+fn bytes_of_blocks_that_were_allocated_elsewhere_are_those_of_the_recorder() {
+    let mut recorded = Totals { allocations: 1, deallocations: 2, ..Totals::default() };
+    (recorded.allocated_bytes, recorded.freed_bytes) = (100, 100 + 30);
+    let records = |elsewhere| [alloc(1, 100, LEAF), free(elsewhere, LEAF), free(1, LEAF)];
+    let profile = replay_with(None, true, &records(9), Some(recorded));
+    assert_eq!((profile.totals.freed_bytes, profile.totals.live_bytes), (130, 0));
+    assert_eq!((profile.trust.allocated_elsewhere, profile.trust.disagreement), (1, None));
+    // Another number of events is a disagreement all the same.
+    recorded.deallocations = 3;
+    let profile = replay_with(None, true, &records(9), Some(recorded));
+    assert_eq!(profile.trust.disagreement, Some(recorded));
+}
+
+#[test]
+fn a_recording_without_events_proves_nothing_unless_all_code_was_served() {
+    let of = |installation: Option<Installation>, records: &[Record<'_>]| {
+        let said = installation.map(Record::Installation);
+        let all: Vec<Record<'_>> = said.iter().chain(records).copied().collect();
+        replay(true, &all).trust
+    };
+    assert!(of(None, &[]).is_unproven && !of(None, &[]).is_exact());
+    assert!(of(None, &[alloc(1, 1, LEAF)]).is_exact());
+    assert!(of(Some(Installation::Complete), &[]).is_exact());
+    for some in [Installation::Partial, Installation::Missing] {
+        assert!(!of(Some(some), &[]).is_exact() && !of(Some(some), &[alloc(1, 1, LEAF)]).is_exact());
+    }
+    // The last statement counts.
+    let complete = [Record::Installation(Installation::Complete)];
+    assert!(of(Some(Installation::Partial), &complete).is_exact());
 }
 
 #[test]
@@ -249,9 +294,10 @@ fn contradictions_are_counted_and_survived() {
         ],
     );
     assert_eq!(profile.totals.live_bytes, 20 + 5 + 1);
-    // The five contradictions: the block at the reused address, the unknown free, two impossible
-    // nodes, and a realloc without a begin.
-    assert_eq!(profile.trust.inconsistent_events, 5);
+    // The three contradictions: two impossible nodes, and a realloc without a begin.
+    assert_eq!(profile.trust.inconsistent_events, 3);
+    // The unknown free, and the block at the reused address.
+    assert_eq!((profile.trust.allocated_elsewhere, profile.trust.freed_elsewhere), (1, 1));
     assert_eq!(profile.nodes.len(), 6, "an id whose nodes are not in the file makes no room");
     assert_eq!(stats(&profile, StackId::NONE).live_bytes, 5);
 }
@@ -274,7 +320,7 @@ fn truncated_stacks_are_counted_by_event() {
 
 #[test]
 fn too_many_marks_are_no_contradiction() {
-    let mut records = vec![Record::MarkName { id: 1, name: b"round" }];
+    let mut records = vec![alloc(1, 1, LEAF), Record::MarkName { id: 1, name: b"round" }];
     records.extend(std::iter::repeat_n(Record::Mark { id: 1 }, MAX_MARKS + 3));
     let profile = replay(true, &records);
     assert_eq!((profile.marks.len(), profile.marks_dropped), (MAX_MARKS, 3));
