@@ -58,7 +58,8 @@ pub struct RunArgs {
 /// options.
 #[derive(Debug, Args)]
 pub struct RecordingArgs {
-    /// Name of the dump; %p is replaced by the process id. [default: PROGRAM.%p.alloc]
+    /// Path of the dump; %p in the file's name is replaced by the process id, folders are taken as
+    /// they are. [default: PROGRAM.%p.alloc]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
     /// What to print to stderr after the program has ended.
@@ -67,7 +68,7 @@ pub struct RecordingArgs {
     /// What a thread does when events come faster than they can be written.
     #[arg(long, value_enum, default_value_t = OnFull::Block, env = "PROFILER_ON_FULL")]
     pub on_full: OnFull,
-    /// Record forked children too, each into its own dump; the dump's name must contain %p.
+    /// Record forked children too, each into its own dump; the dump's file name must contain %p.
     #[arg(long)]
     pub follow_forks: bool,
     /// What annotated functions also record at each line; costs some microseconds a line.

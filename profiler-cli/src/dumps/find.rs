@@ -1,5 +1,6 @@
-//! Finds the dumps that a run of a program has written. In: the name pattern that the run gave to
-//! its recorders, in which each `%p` stands for a process id. Out: paths.
+//! Finds the dumps that a run of a program has written. In: the path that the run gave to its
+//! recorders; each `%p` in the file's name stands for a process id, and folders are taken as they
+//! are. Out: paths.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -7,9 +8,18 @@ use std::path::{Path, PathBuf};
 use super::open::writer_of;
 use crate::io_error::plain;
 
-/// Whether the pattern contains `%p`, so that each process of a run writes a file of its own.
+/// Whether the file's name in the pattern contains `%p`, so that each process of a run writes a
+/// file of its own. A `%p` in the name of a folder is nothing special.
+///
+/// ```
+/// use profiler_cli::dumps::find::has_pid_placeholder;
+/// assert!(has_pid_placeholder("/srv/a.%p.alloc".as_ref()));
+/// assert!(!has_pid_placeholder("/srv/100%peak/a.alloc".as_ref()));
+/// ```
 pub fn has_pid_placeholder(pattern: &Path) -> bool {
-    pattern.as_os_str().as_bytes().windows(2).any(|pair| pair == b"%p")
+    let pattern = pattern.as_os_str().as_bytes();
+    let name = pattern.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    name.windows(2).any(|pair| pair == b"%p")
 }
 
 /// Returns the dumps whose name fits the pattern and whose process was started with this run token,
