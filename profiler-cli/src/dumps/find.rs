@@ -5,8 +5,19 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::open::writer_of;
+use super::open::{DumpError, writer_of};
+use super::writing::wait_while_closing;
 use crate::io_error::plain;
+
+/// The dumps of a run.
+#[derive(Debug, Default)]
+pub struct FoundDumps {
+    /// The dumps whose process was started by the run, sorted by path.
+    pub of_run: Vec<PathBuf>,
+    /// Errors of further dumps with a fitting name: their run is not known, because it is in a
+    /// sidecar that cannot be read.
+    pub unreadable: Vec<DumpError>,
+}
 
 /// Whether the file's name in the pattern contains `%p`, so that each process of a run writes a
 /// file of its own. A `%p` in the name of a folder is nothing special.
@@ -22,18 +33,30 @@ pub fn has_pid_placeholder(pattern: &Path) -> bool {
     name.windows(2).any(|pair| pair == b"%p")
 }
 
-/// Returns the dumps whose name fits the pattern and whose process was started with this run token,
-/// sorted by path.
+/// Returns the dumps whose name fits the pattern and whose process was started with this run token.
 ///
 /// # Errors
 /// If the folder cannot be listed.
-pub fn dumps_of_run(pattern: &Path, token: &str) -> anyhow::Result<Vec<PathBuf>> {
-    let mut dumps = files_that_fit(pattern)?;
-    dumps.retain(|path| {
-        writer_of(path).is_ok_and(|writer| writer.is_some_and(|writer| writer.run_token == token.as_bytes()))
-    });
-    dumps.sort();
-    Ok(dumps)
+pub fn dumps_of_run(pattern: &Path, token: &str) -> anyhow::Result<FoundDumps> {
+    let mut found = FoundDumps::default();
+    let mut files = files_that_fit(pattern)?;
+    files.sort();
+    for path in files {
+        let writer = match writer_of(&path) {
+            Ok(Some(writer)) => Ok(Some(writer)),
+            // While a dump is being closed, its first record may be in neither file for a moment.
+            Ok(None) | Err(_) => {
+                wait_while_closing(&path);
+                writer_of(&path)
+            }
+        };
+        match writer {
+            Ok(Some(writer)) if writer.run_token == token.as_bytes() => found.of_run.push(path),
+            Err(error @ DumpError::Sidecar { .. }) => found.unreadable.push(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(found)
 }
 
 /// Returns the files whose name fits the pattern, whatever process id it contains.
