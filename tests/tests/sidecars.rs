@@ -6,9 +6,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
-use tests::{cli, json, number, profiler_cli, program, send, wait_for_line, wait_until};
+use tests::stunts::RELEASE;
+use tests::{cli, json, number, output_within, profiler_cli, program, send, wait_for_line, wait_until};
 
 /// Records `unruly` until it is killed, and hides its sidecar meanwhile. Returns the dump.
 fn killed(folder: &Path, work: &str, least_len: u64) -> PathBuf {
@@ -92,4 +94,23 @@ fn run_says_that_it_cannot_read_what_the_program_left() {
     assert_eq!(output.status.code(), Some(128 + 9), "{stderr}");
     assert!(stderr.lines().count() == 1 && stderr.contains("x.alloc.tail, which cannot be read"), "{stderr}");
     assert!(dump.is_file() && dump.with_extension("hidden").is_file());
+}
+
+/// The program cannot remove its sidecar at its end, because it has another root by then.
+#[test]
+fn run_removes_what_the_program_could_not_remove() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("x.alloc");
+    let mut run = profiler_cli();
+    run.args(["run", "--report", "none", "-o"]).arg(&dump).arg("--");
+    run.arg(RELEASE.program_named("ends")).arg("another root");
+    let output = output_within(&mut run, Duration::from_secs(60));
+    if output.status.code() == Some(77) {
+        println!("skipped: no right to change the root");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(14), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!dump.with_extension("alloc.tail").exists());
+    assert_eq!(json("summary", &dump, &[])["exact"], true);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
