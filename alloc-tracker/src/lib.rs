@@ -17,7 +17,7 @@
 //!
 //! - with the command line: `profiler-cli run -- PROGRAM ARGS…`,
 //! - with the environment: `ALLOC_TRACKER=trace ALLOC_TRACKER_OUT=FILE PROGRAM ARGS…`, where `%p`
-//!   in `FILE` is the process id,
+//!   in the file's name (not in a folder's) is the process id,
 //! - in code: with a [`Profiler`] guard around the part that matters.
 //!
 //! Until then every call costs one relaxed load, a branch and a jump on top of the inner allocator.
@@ -25,7 +25,7 @@
 //! | variable | meaning |
 //! | --- | --- |
 //! | `ALLOC_TRACKER` | `trace`: record a dump; `count`: only keep [`stats`]; `off` or unset: nothing |
-//! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory |
+//! | `ALLOC_TRACKER_OUT` | the dump; `%p` in the file's name is the process id, in a folder's name it is nothing special; default `PROGRAM.PID.alloc` in the working directory |
 //! | `ALLOC_TRACKER_ON_FULL` | what a thread does when its ring buffer is full: `block` (default): it waits; `drop`: its event is counted as lost |
 //! | `ALLOC_TRACKER_DRAINER` | `process` (default): a process beside the program writes the dump; `caller`: the program's own threads do |
 //! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar, with everything that is not in the dump yet, is a file beside the dump; `memory`: it is in `/dev/shm`, as it always is on copy-on-write file systems such as btrfs |

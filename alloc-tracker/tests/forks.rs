@@ -277,7 +277,15 @@ fn check_run_token(name: &'static str) {
     let outcome = run.finish();
     outcome.assert_quiet(0);
     outcome.whole_replay();
-    let outcome =
-        Run::of(name).env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", "%p/../%p.alloc").finish();
-    outcome.assert_one_line(0, &[&format!("{}/../{}.alloc", outcome.pid, outcome.pid), "No such file"]);
+    let elsewhere =
+        || Run::of(name).env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", "100%peak/%p.alloc");
+    let outcome = elsewhere().finish();
+    outcome.assert_one_line(0, &[&format!("100%peak/{}.alloc", outcome.pid), "No such file"]);
+    // A folder's name is taken as it is.
+    let run = elsewhere();
+    std::fs::create_dir(run.folder().join("100%peak")).unwrap();
+    let outcome = run.finish();
+    outcome.assert_quiet(0);
+    assert_eq!(outcome.files(), ["100%peak"]);
+    assert!(outcome.folder().join(format!("100%peak/{}.alloc", outcome.pid)).is_file());
 }

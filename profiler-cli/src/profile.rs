@@ -411,6 +411,11 @@ pub struct Trust {
     /// Whether the dump lacks its end, and its sidecar is gone because it was in the memory of the
     /// machine that recorded.
     pub sidecar_gone: bool,
+    /// The sidecar that the last records are in and that could not be read, with the reason; `None`
+    /// if there is no such sidecar.
+    pub unread_sidecar: Option<String>,
+    /// Whether a process was still writing the dump while it was read.
+    pub is_being_written: bool,
     /// Bytes of the frames that came from the sidecar and not from the dump.
     pub recovered_bytes: u64,
     /// The text of the error at which the recording stopped; `None` if no error stopped it.

@@ -1,4 +1,5 @@
-//! The program `stunts`, built with different settings, which change what a stack looks like.
+//! The programs of the package `stunts`, built with different settings, which change what a stack
+//! looks like.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -27,16 +28,34 @@ pub const FAT: Variant =
 /// Optimized for size, and without unwinding.
 pub const SMALL: Variant =
     Variant { name: "small", settings: &["opt-level=\"z\"", "panic=\"abort\""], rustflags: "", features: "" };
+/// The usual release build, with the debug info that `profiler-cli cargo` switches on.
+pub const LIMITED: Variant =
+    Variant { name: "limited", settings: &["debug=\"limited\""], rustflags: "", features: "" };
+/// With the least debug info that has lines.
+pub const LINE_TABLES: Variant =
+    Variant { name: "tables", settings: &["debug=\"line-tables-only\""], rustflags: "", features: "" };
+/// Without optimization.
+pub const UNOPTIMIZED: Variant = Variant {
+    name: "unoptimized",
+    settings: &["opt-level=0", "debug=\"full\""],
+    rustflags: "",
+    features: "",
+};
 
 /// With the standard library in a file of its own. The program must be told where that is.
 pub const DYNAMIC: Variant =
     Variant { name: "dynamic", settings: &[], rustflags: "-Cprefer-dynamic", features: "" };
 
 impl Variant {
-    /// Builds the program if needed, and returns its path.
+    /// Builds the program `stunts` if needed, and returns its path.
     pub fn program(&self) -> PathBuf {
-        self.build(&["--bin", "stunts"]);
-        self.folder().join("stunts")
+        self.program_named("stunts")
+    }
+
+    /// Builds a program of the package if needed, and returns its path.
+    pub fn program_named(&self, name: &str) -> PathBuf {
+        self.build(&["--bin", name]);
+        self.folder().join(name)
     }
 
     fn build(&self, targets: &[&str]) {

@@ -79,8 +79,9 @@ pub struct ProfilerBuilder {
 }
 
 impl ProfilerBuilder {
-    /// Sets the path of the dump; `%p` in it becomes the process id. An existing dump is replaced,
-    /// any other file is left alone. The default is `PROGRAM.PID.alloc` in the working directory.
+    /// Sets the path of the dump; `%p` in the file's name becomes the process id, and folders are
+    /// taken as they are. An existing dump is replaced, any other file is left alone. The default
+    /// is `PROGRAM.PID.alloc` in the working directory.
     pub fn output(mut self, path: impl AsRef<Path>) -> ProfilerBuilder {
         self.output = Some(path.as_ref().to_path_buf());
         self

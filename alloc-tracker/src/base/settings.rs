@@ -5,7 +5,7 @@
 //! | variable | meaning |
 //! | --- | --- |
 //! | `ALLOC_TRACKER` | `trace`: record a dump; `count`: only keep [`stats`](crate::stats); `off` or unset: nothing |
-//! | `ALLOC_TRACKER_OUT` | the dump; `%p` is the process id; default `PROGRAM.PID.alloc` in the working directory; an existing dump is replaced, any other file is left alone |
+//! | `ALLOC_TRACKER_OUT` | the dump; `%p` in the file's name, not in its folder, is the process id; default `PROGRAM.PID.alloc` in the working directory; an existing dump is replaced, any other file is left alone |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count the stacks that differ |
 //! | `ALLOC_TRACKER_ON_FULL` | what a thread does when its ring is full: `block` (default): it waits; `drop`: its event is counted as lost |
 //! | `ALLOC_TRACKER_DRAINER` | `process` (default): a process beside the program writes the dump; `caller`: the program's own threads do |
@@ -101,8 +101,8 @@ pub(crate) enum SidecarLocation {
 }
 
 impl Settings {
-    /// Returns settings for the dump at `pattern`, relative to the working directory; `%p` becomes
-    /// the process id.
+    /// Returns settings for the dump at `pattern`, relative to the working directory; `%p` in the
+    /// file's name becomes the process id.
     pub(crate) fn for_pattern(pattern: &[u8]) -> Settings {
         let mut path = PathBuffer::new();
         if pattern.first() != Some(&b'/') {
@@ -124,7 +124,7 @@ impl Settings {
 
     /// Lets forked children write dumps of their own, under names that follow from this pattern.
     fn follow(&mut self, pattern: &[u8]) {
-        if pattern.windows(2).any(|pair| pair == b"%p") {
+        if split_folder(pattern).1.windows(2).any(|pair| pair == b"%p") {
             if pattern.first() != Some(&b'/') {
                 sys::working_directory(&mut self.children);
                 self.children.push(b"/");
@@ -255,8 +255,13 @@ pub(crate) fn executable(into: &mut PathBuffer) {
     sys::read_link(c"/proc/self/exe", into);
 }
 
+/// Appends the pattern, with the process id for each `%p` in the file's name.
+///
+/// A `%p` in a folder stays. Folders exist before the process does, so none can be named after the
+/// process; but users have folders with percent signs in their names.
 fn expand(pattern: &[u8], pid: u32, into: &mut PathBuffer) {
-    let mut rest = pattern;
+    let (folder, mut rest) = split_folder(pattern);
+    into.push(folder);
     while let Some(at) = rest.windows(2).position(|pair| pair == b"%p") {
         into.push(&rest[..at]);
         let mut number = Text::<16>::new();
@@ -267,15 +272,37 @@ fn expand(pattern: &[u8], pid: u32, into: &mut PathBuffer) {
     into.push(rest);
 }
 
+/// Splits a path into its folder, with the slash, and the name of the file.
+fn split_folder(path: &[u8]) -> (&[u8], &[u8]) {
+    path.split_at(path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_pid_is_put_in_everywhere() {
-        let mut path = PathBuffer::new();
-        expand(b"/a/%p/b.%p.alloc%", 42, &mut path);
-        assert_eq!(path.as_bytes(), b"/a/42/b.42.alloc%");
+    fn the_pid_is_put_into_the_files_name_and_not_into_its_folders() {
+        let expanded = |pattern: &[u8]| {
+            let mut path = PathBuffer::new();
+            expand(pattern, 42, &mut path);
+            path.as_bytes().to_vec()
+        };
+        assert_eq!(expanded(b"/a/%p/b.%p.%p.alloc%"), b"/a/%p/b.42.42.alloc%");
+        assert_eq!((expanded(b"%p"), expanded(b"100%peak/")), (b"42".to_vec(), b"100%peak/".to_vec()));
+    }
+
+    #[test]
+    fn children_have_names_of_their_own_whatever_the_folder_is_called() {
+        for (pattern, own, childs) in [
+            ("/100%peak/a.alloc", "/100%peak/a.alloc".to_owned(), "/100%peak/a.alloc.%p"),
+            ("/100%peak/%p.alloc", format!("/100%peak/{}.alloc", sys::pid()), "/100%peak/%p.alloc"),
+        ] {
+            let mut settings = Settings::for_pattern(pattern.as_bytes());
+            settings.follow(pattern.as_bytes());
+            assert_eq!(settings.path.as_bytes(), own.as_bytes());
+            assert_eq!(settings.children.as_bytes(), childs.as_bytes());
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::thread_ring::ThreadRing;
 pub(crate) fn attach(start: *mut u8) {
     NODES_RELEASED.store(0, Ordering::Relaxed);
     RING_COUNT.store(0, Ordering::Relaxed);
+    LEFT_RINGS.store(0, Ordering::Relaxed);
     SHARED.store(start, Ordering::Release);
 }
 
@@ -106,6 +107,23 @@ pub(crate) fn add_ring(ring: ThreadRing) {
     }
 }
 
+/// Returns how many rings a thread has left and no drain has freed yet.
+pub(crate) fn left_rings() -> usize {
+    LEFT_RINGS.load(Ordering::Relaxed)
+}
+
+/// Notes that a thread has left its ring, after its last entry.
+pub(crate) fn leave_ring(ring: ThreadRing) {
+    ring.set_has_no_thread(true);
+    LEFT_RINGS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Notes that a ring which a thread has left is free for another one.
+pub(crate) fn free_ring(ring: ThreadRing) {
+    ring.set_has_no_thread(false);
+    LEFT_RINGS.fetch_sub(1, Ordering::Relaxed);
+}
+
 /// The mapping; null if there is no recording.
 static SHARED: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 /// How many nodes may be overwritten.
@@ -113,5 +131,6 @@ static NODES_RELEASED: AtomicU64 = AtomicU64::new(0);
 static RINGS: [AtomicPtr<u8>; MAX_RINGS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_RINGS];
 #[unsafe(link_section = "alloc_tracker_hot")]
 static RING_COUNT: AtomicUsize = AtomicUsize::new(0);
+static LEFT_RINGS: AtomicUsize = AtomicUsize::new(0);
 /// Stands in for a word of a mapping that was detached meanwhile.
 static NOWHERE: AtomicU64 = AtomicU64::new(0);

@@ -118,8 +118,8 @@ impl ThreadRing {
         self.word(WAITS).store(0, Ordering::Relaxed);
     }
 
-    /// Notes whether a thread uses the ring. The thread that ends calls this after its last entry.
-    pub(crate) fn set_has_no_thread(&self, none: bool) {
+    /// Notes whether the ring's thread has ended, after its last entry.
+    pub(super) fn set_has_no_thread(&self, none: bool) {
         self.word(NO_THREAD).store(u64::from(none), Ordering::Release);
     }
 

@@ -66,7 +66,7 @@ impl RingWriter {
 
     /// Gives the ring back, for the next thread.
     pub(super) fn leave(self) {
-        self.ring.set_has_no_thread(true);
+        sidecar::leave_ring(self.ring);
     }
 
     /// Whether something is due before the next entry: there may be no room, or it is the name's

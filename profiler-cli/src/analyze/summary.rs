@@ -353,10 +353,15 @@ pub fn warnings_of_recording(profile: &Profile) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(reason) = &trust.stopped {
         warnings.push(format!("the recording stopped before the program did: {reason}"));
+    } else if trust.end.is_none() && trust.is_being_written {
+        warnings.push("the dump is still being written: figures are those of this moment".to_owned());
     } else if trust.end.is_none() && trust.recovered_bytes > 0 {
         warnings.push("the recording has no end: the program was killed, or is still running".to_owned());
     } else if trust.end.is_none() {
         warnings.push("the recording has no end: what happened after the last frame is missing".to_owned());
+    }
+    if let Some(sidecar) = &trust.unread_sidecar {
+        warnings.push(format!("the last records are in {sidecar}; make it readable and read the dump again"));
     }
     if trust.sidecar_gone {
         warnings.push(

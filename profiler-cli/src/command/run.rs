@@ -31,7 +31,7 @@ use super::input::SymbolArgs;
 use super::{Failure, print_message};
 use crate::dumps::close::{CloseOutcome, close};
 use crate::dumps::compress::CompressDumpError;
-use crate::dumps::find::{dumps_of_run, has_pid_placeholder};
+use crate::dumps::find::{FoundDumps, dumps_of_run, has_pid_placeholder};
 use crate::dumps::reserve::{Reservation, new_run_token};
 use crate::io_error::plain;
 use crate::units::Safe;
@@ -58,7 +58,8 @@ pub struct RunArgs {
 /// options.
 #[derive(Debug, Args)]
 pub struct RecordingArgs {
-    /// Name of the dump; %p is replaced by the process id. [default: PROGRAM.%p.alloc]
+    /// Path of the dump; %p in the file's name is replaced by the process id, folders are taken as
+    /// they are. [default: PROGRAM.%p.alloc]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
     /// What to print to stderr after the program has ended.
@@ -67,7 +68,7 @@ pub struct RecordingArgs {
     /// What a thread does when events come faster than they can be written.
     #[arg(long, value_enum, default_value_t = OnFull::Block, env = "PROFILER_ON_FULL")]
     pub on_full: OnFull,
-    /// Record forked children too, each into its own dump; the dump's name must contain %p.
+    /// Record forked children too, each into its own dump; the dump's file name must contain %p.
     #[arg(long)]
     pub follow_forks: bool,
     /// What annotated functions also record at each line; costs some microseconds a line.
@@ -180,7 +181,14 @@ pub fn profile_program(
     let status = status.map_err(|error| {
         anyhow::anyhow!("cannot wait for {} (process {pid}): {}", program.display(), plain(&error))
     })?;
-    let dumps = close_dumps(&pattern, &token, pid, status)?;
+    let FoundDumps { of_run: dumps, unreadable } = dumps_of_run(&pattern, &token)?;
+    close_dumps(&dumps, pid, status);
+    if let (true, Some(error)) = (dumps.is_empty(), unreadable.first()) {
+        // The new dump stays, because its records may be readable for somebody else.
+        reservation.discard_replaced();
+        print_message(Safe(&error.to_string()));
+        return Ok(if status.success() { ExitCode::from(2) } else { exit_code(status) });
+    }
     if dumps.is_empty() {
         print_message(format_args!(
             "no dump: {} never called alloc-tracker; {NO_DUMP_HINT}",
@@ -267,19 +275,15 @@ fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     }
 }
 
-/// Closes the dumps of this run and returns their paths, sorted. `pid` and `status` are the process
-/// id and the exit status of the program itself; the end of its forked children is not known.
-///
-/// # Errors
-/// If the folder of the dumps cannot be read.
-fn close_dumps(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> anyhow::Result<Vec<PathBuf>> {
-    let dumps = dumps_of_run(pattern, token)?;
+/// Closes the dumps of this run. `pid` and `status` are the process id and the exit status of the
+/// program itself; the end of its forked children is not known.
+fn close_dumps(dumps: &[PathBuf], pid: u32, status: ExitStatus) {
     let end = |writer: u32| match (status.code(), status.signal()) {
         _ if writer != pid => EndReason::Vanished,
         (Some(code), _) => EndReason::Exited(code as u8),
         (None, signal) => EndReason::Signalled(signal.unwrap_or(0) as u8),
     };
-    for dump in &dumps {
+    for dump in dumps {
         match close(dump, pid, end) {
             Ok(CloseOutcome::StillWritten) => print_message(format_args!(
                 "{}: its process is still running; the report covers what is in the dump so far",
@@ -291,5 +295,4 @@ fn close_dumps(pattern: &Path, token: &str, pid: u32, status: ExitStatus) -> any
             }
         }
     }
-    Ok(dumps)
 }

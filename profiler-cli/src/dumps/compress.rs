@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 
 use super::OnProgress;
 use super::open::DumpError;
+use super::writing::wait_while_closing;
 use crate::io_error::plain;
 
 /// The result of compressing a dump.
@@ -73,6 +74,7 @@ pub fn compress_dump(
     let open_error = |cause| CompressDumpError::Dump(DumpError::opening(path)(cause));
     // A link stays a link: the file that it names is replaced.
     let target = path.canonicalize().map_err(open_error)?;
+    wait_while_closing(&target);
     let before = std::fs::metadata(&target).map_err(open_error)?;
     match before.file_type() {
         kind if kind.is_file() => {}

@@ -1,29 +1,62 @@
-//! Finds the dumps that a run of a program has written. In: the name pattern that the run gave to
-//! its recorders, in which each `%p` stands for a process id. Out: paths.
+//! Finds the dumps that a run of a program has written. In: the path that the run gave to its
+//! recorders; each `%p` in the file's name stands for a process id, and folders are taken as they
+//! are. Out: paths.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::open::writer_of;
+use super::open::{DumpError, writer_of};
+use super::writing::wait_while_closing;
 use crate::io_error::plain;
 
-/// Whether the pattern contains `%p`, so that each process of a run writes a file of its own.
-pub fn has_pid_placeholder(pattern: &Path) -> bool {
-    pattern.as_os_str().as_bytes().windows(2).any(|pair| pair == b"%p")
+/// The dumps of a run.
+#[derive(Debug, Default)]
+pub struct FoundDumps {
+    /// The dumps whose process was started by the run, sorted by path.
+    pub of_run: Vec<PathBuf>,
+    /// Errors of further dumps with a fitting name: their run is not known, because it is in a
+    /// sidecar that cannot be read.
+    pub unreadable: Vec<DumpError>,
 }
 
-/// Returns the dumps whose name fits the pattern and whose process was started with this run token,
-/// sorted by path.
+/// Whether the file's name in the pattern contains `%p`, so that each process of a run writes a
+/// file of its own. A `%p` in the name of a folder is nothing special.
+///
+/// ```
+/// use profiler_cli::dumps::find::has_pid_placeholder;
+/// assert!(has_pid_placeholder("/srv/a.%p.alloc".as_ref()));
+/// assert!(!has_pid_placeholder("/srv/100%peak/a.alloc".as_ref()));
+/// ```
+pub fn has_pid_placeholder(pattern: &Path) -> bool {
+    let pattern = pattern.as_os_str().as_bytes();
+    let name = pattern.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    name.windows(2).any(|pair| pair == b"%p")
+}
+
+/// Returns the dumps whose name fits the pattern and whose process was started with this run token.
 ///
 /// # Errors
 /// If the folder cannot be listed.
-pub fn dumps_of_run(pattern: &Path, token: &str) -> anyhow::Result<Vec<PathBuf>> {
-    let mut dumps = files_that_fit(pattern)?;
-    dumps.retain(|path| {
-        writer_of(path).is_ok_and(|writer| writer.is_some_and(|writer| writer.run_token == token.as_bytes()))
-    });
-    dumps.sort();
-    Ok(dumps)
+pub fn dumps_of_run(pattern: &Path, token: &str) -> anyhow::Result<FoundDumps> {
+    let mut found = FoundDumps::default();
+    let mut files = files_that_fit(pattern)?;
+    files.sort();
+    for path in files {
+        let writer = match writer_of(&path) {
+            Ok(Some(writer)) => Ok(Some(writer)),
+            // While a dump is being closed, its first record may be in neither file for a moment.
+            Ok(None) | Err(_) => {
+                wait_while_closing(&path);
+                writer_of(&path)
+            }
+        };
+        match writer {
+            Ok(Some(writer)) if writer.run_token == token.as_bytes() => found.of_run.push(path),
+            Err(error @ DumpError::Sidecar { .. }) => found.unreadable.push(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(found)
 }
 
 /// Returns the files whose name fits the pattern, whatever process id it contains.

@@ -120,7 +120,10 @@ impl DumpFollower {
 
     /// Reads the frames that the sidecar holds beyond those that were handed out. `None` without a
     /// sidecar.
-    pub(crate) fn sidecar_rest(&self) -> Option<SidecarRest> {
+    ///
+    /// # Errors
+    /// If there is a sidecar and it cannot be read.
+    pub(crate) fn sidecar_rest(&self) -> io::Result<Option<SidecarRest>> {
         SidecarRest::read(&self.path, self.reader.header(), self.reader.next_seq())
     }
 

@@ -10,6 +10,7 @@ pub mod follow;
 pub mod open;
 pub mod reserve;
 pub(crate) mod sidecar;
+pub(crate) mod writing;
 
 /// Called from time to time with the number of bytes read so far, and the number of all bytes.
 pub type OnProgress<'a> = &'a mut dyn FnMut(u64, u64);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use alloc_dump::read::{ReadError, Reader, Records};
 use alloc_dump::record::Record;
 
-use super::sidecar::SidecarRest;
+use super::sidecar::{SidecarRest, sidecar_path};
 use crate::io_error::plain;
 
 /// Why a dump cannot be read.
@@ -19,6 +19,18 @@ pub enum DumpError {
     #[error("cannot open {path}: {}", plain(cause))]
     Open {
         /// Path of the file.
+        path: PathBuf,
+        /// The error that the system returned.
+        cause: io::Error,
+    },
+    /// The dump has no record itself, and its sidecar, which has them all, cannot be read.
+    #[error(
+        "{path}: all its records are in {}, which cannot be read: {}; make that file readable",
+        sidecar_path(path).display(),
+        plain(cause)
+    )]
+    Sidecar {
+        /// Path of the dump.
         path: PathBuf,
         /// The error that the system returned.
         cause: io::Error,
@@ -92,7 +104,8 @@ pub fn writer_of(path: &Path) -> Result<Option<DumpWriter>, DumpError> {
     if let Ok(Some(records)) = reader.next_frame() {
         return Ok(writer_in(records));
     }
-    let rest = SidecarRest::read(path, reader.header(), reader.next_seq());
+    let rest = SidecarRest::read(path, reader.header(), reader.next_seq())
+        .map_err(|cause| DumpError::Sidecar { path: path.to_owned(), cause })?;
     let mut rest = rest.as_ref().and_then(|rest| Reader::new(rest.dump.as_slice()).ok());
     let first = rest.as_mut().and_then(|rest| rest.next_frame().ok().flatten());
     Ok(first.and_then(writer_in))

@@ -5,7 +5,7 @@
 //! dump is lost if the program cannot be started.
 
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use anyhow::bail;
 use rustix::process::{Pid, test_kill_process};
 
 use super::find::has_pid_placeholder;
-use super::open::writer_of;
 use super::sidecar::{remove_file_and_target, sidecar_path};
+use super::writing::{WriterState, wait_while_closing};
 use crate::io_error::plain;
 
 /// A path that is free for a new dump. Dropping the reservation renames the earlier files back,
@@ -164,13 +164,7 @@ fn is_dump(path: &Path) -> bool {
 /// Whether the process that writes the dump still runs. Its lock is not enough to know: a forked
 /// child of that process shares the lock, and keeps it.
 fn is_being_written(path: &Path) -> bool {
-    let is_locked =
-        File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
-    let writer = || {
-        let writer = writer_of(path).ok().flatten()?;
-        Pid::from_raw(i32::try_from(writer.pid).ok()?)
-    };
-    is_locked && writer().is_none_or(|pid| test_kill_process(pid).is_ok())
+    wait_while_closing(path) == WriterState::Running
 }
 
 #[cfg(test)]

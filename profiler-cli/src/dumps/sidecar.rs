@@ -34,9 +34,12 @@ pub(crate) struct SidecarRest {
 impl SidecarRest {
     /// Reads the rest of the dump at `path`, whose next frame has the sequence number `next_seq`.
     /// `None` if the dump has no sidecar.
-    pub(crate) fn read(path: &Path, header: &Header, next_seq: u32) -> Option<SidecarRest> {
-        let bytes = read_sidecar(path, &header.session)?;
-        let sidecar = Sidecar::parse(&bytes, &header.session)?;
+    ///
+    /// # Errors
+    /// If there is a sidecar and it cannot be read. Then the dump lacks its last records.
+    pub(crate) fn read(path: &Path, header: &Header, next_seq: u32) -> io::Result<Option<SidecarRest>> {
+        let Some(bytes) = read_sidecar(path, &header.session)? else { return Ok(None) };
+        let Some(sidecar) = Sidecar::parse(&bytes, &header.session) else { return Ok(None) };
         // NOTE: the process may append frames to the dump after the reader has reached its end.
         // These frames are not lost, but they count as missing, because this sidecar begins after
         // them.
@@ -46,32 +49,40 @@ impl SidecarRest {
         let payload_bytes = frames.len() as u64;
         let mut dump = header.encode().to_vec();
         dump.extend_from_slice(&frames);
-        Some(SidecarRest { dump, frame_seq: sidecar.seq(), missing_frames, payload_bytes, stopped })
+        let frame_seq = sidecar.seq();
+        Ok(Some(SidecarRest { dump, frame_seq, missing_frames, payload_bytes, stopped }))
     }
 }
 
 /// Returns the bytes of the sidecar of the dump at `path`. `None` if there is no sidecar of this
 /// session.
 ///
+/// # Errors
+/// If there is a sidecar and it cannot be read.
+///
 /// The process may still drain its thread rings while the sidecar is read. Each drain raises the
 /// count of commits, so the bytes are of one moment if the count is the same after reading. Else
 /// the sidecar is read again, at most [`MAX_READINGS`] times.
-pub(crate) fn read_sidecar(path: &Path, session: &[u8; 16]) -> Option<Vec<u8>> {
+pub(crate) fn read_sidecar(path: &Path, session: &[u8; 16]) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     for _ in 0..MAX_READINGS {
         bytes.clear();
-        let mut file = File::open(sidecar_path(path)).ok()?;
-        (&mut file).take(MAX_SIDECAR).read_to_end(&mut bytes).ok()?;
+        let mut file = match File::open(sidecar_path(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        (&mut file).take(MAX_SIDECAR).read_to_end(&mut bytes)?;
+        if Sidecar::parse(&bytes, session).is_none() {
+            return Ok(None);
+        }
         let mut again = vec![0; SIDECAR_HEADER_LEN];
-        file.seek(SeekFrom::Start(0)).ok()?;
-        let is_unchanged = file.read_exact(&mut again).is_ok()
-            && again[COMMITS_OFFSET..COMMITS_OFFSET + 8] == *bytes.get(COMMITS_OFFSET..COMMITS_OFFSET + 8)?;
-        Sidecar::parse(&bytes, session)?;
-        if is_unchanged {
+        file.seek(SeekFrom::Start(0))?;
+        let commits = |bytes: &[u8]| bytes.get(COMMITS_OFFSET..COMMITS_OFFSET + 8).map(<[u8]>::to_vec);
+        if file.read_exact(&mut again).is_ok() && commits(&again) == commits(&bytes) {
             break;
         }
     }
-    Some(bytes)
+    Ok(Some(bytes))
 }
 
 /// Most attempts to read a sidecar. The process may drain faster than this machine reads, and the

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::options::KeepBlocks;
 use super::replay::Replay;
 use crate::dumps::follow::{DumpFollower, FollowError};
+use crate::dumps::writing::wait_while_closing;
 use crate::profile::Profile;
 
 /// A dump that is being followed. Keeps the replay of the frames that were read, so its memory
@@ -51,7 +52,7 @@ impl FollowedDump {
     pub fn profile_of_frames(&self) -> Result<Profile, FollowError> {
         let reader = self.follower.reader();
         let size = reader.end_of_whole_frames();
-        Ok(super::finish(self.follower.path(), size, reader, self.replay.clone(), None)?)
+        Ok(super::finish(self.follower.path(), size, reader, self.replay.clone(), Ok(None))?)
     }
 
     /// Reads on, and returns the profile of everything that was recorded so far: the frames of the
@@ -64,24 +65,25 @@ impl FollowedDump {
     /// # Errors
     /// See [`FollowError`].
     pub fn profile_now(&mut self) -> Result<Profile, FollowError> {
-        let mut rest = None;
+        let mut rest = Ok(None);
         // The process may append a frame after the dump was read and before the sidecar is. The two
         // fit together if the sidecar's frame is the next frame of the dump.
         for _ in 0..MAX_ATTEMPTS {
             self.read_on()?;
             if self.is_ended() {
-                rest = None;
+                rest = Ok(None);
                 break;
             }
             rest = self.follower.sidecar_rest();
             let next_seq = self.follower.reader().next_seq();
             match &rest {
-                Some(rest) if rest.frame_seq == next_seq => break,
-                Some(_) => {}
+                Ok(Some(rest)) if rest.frame_seq == next_seq => break,
+                Err(_) => break,
+                Ok(Some(_)) => {}
                 // Either there never was a sidecar, or the recording has ended since the dump was
                 // read.
-                None if self.read_on()? == 0 => break,
-                None => {}
+                Ok(None) if self.read_on()? == 0 => break,
+                Ok(None) => {}
             }
         }
         let reader = self.follower.reader();
@@ -96,9 +98,10 @@ impl FollowedDump {
     /// # Errors
     /// See [`FollowError`].
     pub fn finish(mut self) -> Result<Profile, FollowError> {
+        wait_while_closing(self.follower.path());
         let size = self.follower.look_for_the_last_time()?;
         self.replay_frames()?;
-        let rest = if self.is_ended() { None } else { self.follower.sidecar_rest() };
+        let rest = if self.is_ended() { Ok(None) } else { self.follower.sidecar_rest() };
         Ok(super::finish(self.follower.path(), size, self.follower.reader(), self.replay, rest)?)
     }
 

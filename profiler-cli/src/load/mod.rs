@@ -24,7 +24,7 @@ mod options;
 mod replay;
 mod threads;
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use alloc_dump::read::Reader;
@@ -33,7 +33,9 @@ use foldhash::HashSet;
 use self::replay::Replay;
 use crate::dumps::OnProgress;
 use crate::dumps::open::{DumpError, open_dump};
-use crate::dumps::sidecar::{SidecarRest, is_sidecar_gone};
+use crate::dumps::sidecar::{SidecarRest, is_sidecar_gone, sidecar_path};
+use crate::dumps::writing::{WriterState, wait_while_closing};
+use crate::io_error::plain;
 use crate::pattern::Pattern;
 use crate::profile::Profile;
 
@@ -65,45 +67,76 @@ pub enum LoadError {
 /// See [`LoadError`]. Damage inside a dump is not an error: it is counted in [`Profile::trust`].
 pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Result<Profile, LoadError> {
     let Some(pattern) = &options.threads else {
-        return Ok(replay_all(path, None, options.blocks.clone(), progress)?);
+        return Ok(replay_all(path, None, &options.blocks, progress)?);
     };
     // The first pass only finds the names: a thread may get its name long after its first event.
-    let whole = replay_all(path, None, KeepBlocks::Nothing, progress)?;
+    let whole = replay_all(path, None, &KeepBlocks::Nothing, progress)?;
     let selected = threads_named(path, &whole, pattern)?;
-    let profile = replay_all(path, Some(selected), options.blocks.clone(), progress)?;
+    let profile = replay_all(path, Some(&selected), &options.blocks, progress)?;
     Ok(Profile { trust: whole.trust, ..profile })
 }
 
 fn replay_all(
     path: &Path,
-    selected: Option<HashSet<u32>>,
-    keep: KeepBlocks,
+    selected: Option<&HashSet<u32>>,
+    keep: &KeepBlocks,
     progress: OnProgress<'_>,
 ) -> Result<Profile, DumpError> {
-    let (mut reader, size) = open_dump(path)?;
-    let mut replay = Replay::new(reader.header(), selected, keep);
-    let read_error = DumpError::reading(path);
-    while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
-        replay.replay_frame(records.damage().dropped_bytes, records);
-        progress(reader.position(), size);
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let state = wait_while_closing(path);
+        let (mut reader, size) = open_dump(path)?;
+        let mut replay = Replay::new(reader.header(), selected.cloned(), keep.clone());
+        let read_error = DumpError::reading(path);
+        while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
+            replay.replay_frame(records.damage().dropped_bytes, records);
+            progress(reader.position(), size);
+        }
+        let rest = match reader.trailer() {
+            Some(_) => Ok(None),
+            None => SidecarRest::read(path, reader.header(), reader.next_seq()),
+        };
+        if state != WriterState::Done && reader.trailer().is_none() {
+            // Without a sidecar the recording has ended since the dump was read.
+            if matches!(rest, Ok(None)) && attempt < MAX_ATTEMPTS {
+                continue;
+            }
+            replay.note_being_written();
+        }
+        return finish(path, size, &reader, replay, rest);
     }
-    let rest = match reader.trailer() {
-        Some(_) => None,
-        None => SidecarRest::read(path, reader.header(), reader.next_seq()),
-    };
-    finish(path, size, &reader, replay, rest)
 }
 
+/// Most attempts to read a dump that is closed meanwhile.
+const MAX_ATTEMPTS: u32 = 3;
+
 /// Replays the rest of the records, which the sidecar holds, and finishes the replay. `size` is the
-/// length of the dump that the reader has read, in bytes.
+/// length of the dump that the reader has read, in bytes. If the rest cannot be read, the profile
+/// says so; if there is nothing but the rest, that is an error.
 fn finish<R: Read>(
     path: &Path,
     size: u64,
     reader: &Reader<R>,
     mut replay: Replay,
-    rest: Option<SidecarRest>,
+    rest: io::Result<Option<SidecarRest>>,
 ) -> Result<Profile, DumpError> {
     let mut loss = reader.damage();
+    let rest = match rest {
+        Err(cause) if reader.next_seq() == 0 => {
+            return Err(DumpError::Sidecar { path: path.to_owned(), cause });
+        }
+        Err(cause) => {
+            let sidecar = sidecar_path(path);
+            replay.note_unread_sidecar(format!(
+                "{}, which cannot be read: {}",
+                sidecar.display(),
+                plain(&cause)
+            ));
+            None
+        }
+        Ok(rest) => rest,
+    };
     if reader.trailer().is_none() && is_sidecar_gone(path) {
         replay.note_sidecar_gone();
     }

@@ -71,6 +71,16 @@ impl Replay {
         self.trust.sidecar_gone = true;
     }
 
+    /// Notes that the dump has a sidecar that cannot be read. The text names the file and the reason.
+    pub(super) fn note_unread_sidecar(&mut self, problem: String) {
+        self.trust.unread_sidecar = Some(problem);
+    }
+
+    /// Notes that the dump was being written while it was read.
+    pub(super) fn note_being_written(&mut self) {
+        self.trust.is_being_written = true;
+    }
+
     /// Notes that the sidecar had this many bytes of frames. `stopped` is the error at which the
     /// recording stopped; `None` if no error stopped it.
     pub(super) fn note_recovered(&mut self, bytes: u64, stopped: Option<String>) {

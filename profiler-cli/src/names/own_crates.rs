@@ -45,6 +45,9 @@ const STANDARD_CRATES: &[&str] = &[
 const ALLOCATING_CRATES: &[&str] =
     &["alloc", "core", "alloc_tracker", "alloc_oracle", "__rustc", "hashbrown"];
 
+/// Crates of the standard library that are built on the global allocator.
+const COLLECTIONS_CRATES: [&str; 2] = ["alloc", "hashbrown"];
+
 /// The packages of this project whose code runs for each heap event.
 pub(crate) const EVENT_PACKAGES: [&str; 2] = ["alloc-tracker", "alloc-dump"];
 
@@ -61,6 +64,12 @@ pub(crate) fn is_recorder_crate(name: &str) -> bool {
 /// Whether the functions of the runtime in this crate only allocate for their caller.
 pub(crate) fn is_allocating_crate(name: &str) -> bool {
     ALLOCATING_CRATES.contains(&name)
+}
+
+/// Whether the functions of this crate of the standard library call the global allocator, and are
+/// not called by it.
+pub(crate) fn is_collections_crate(name: &str) -> bool {
+    COLLECTIONS_CRATES.contains(&name)
 }
 
 /// Whether `folder`, which lies inside the folder `parent`, is the source folder of a package that

@@ -3,6 +3,8 @@
 //! In: a [`Profile`] and the files of its modules. Out: for every node of the call tree a list of
 //! named frames. Each distinct frame is kept once. Only the symbolizer reads files.
 
+mod allocator_part;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -41,7 +43,8 @@ pub struct NamedFrame {
     /// Whether the function was inlined into the next frame towards the root.
     pub is_inlined: bool,
     /// Whether the function belongs to the runtime (the allocator, `alloc`, `core`, `std`, this
-    /// project) and not to the user's own code.
+    /// project) and not to the user's own code. A function of the user's that the allocator has
+    /// called counts as the allocator.
     pub is_runtime: bool,
     /// File name of the module, without its folder.
     pub module: Arc<str>,
@@ -57,6 +60,9 @@ pub struct Stacks {
     by_node: Vec<(u32, u32)>,
     /// For each node the node that calls it.
     parents: Vec<StackId>,
+    /// For each stack with a function of the user's inside of the allocator: the number of its
+    /// innermost frames that are the allocator's.
+    users_allocators: HashMap<StackId, usize>,
     /// Number of distinct code addresses that have no name.
     pub unresolved: u64,
     /// Hints for a person about missing or doubtful symbols, one line each.
@@ -141,6 +147,7 @@ impl Stacks {
             stacks.by_node.push(range);
             stacks.parents.push(node.parent);
         }
+        allocator_part::hide_users_allocators(&mut stacks, &mut builder);
         stacks.hints = symbols.warnings().to_vec();
         for (index, module) in profile.modules.iter().enumerate() {
             let main = module.path == profile.process.exe;
@@ -262,10 +269,12 @@ impl Stacks {
     /// A stack without own code, such as one from before `main`, has another site: the innermost
     /// frame that does more than allocate for its caller, or else the innermost frame.
     pub fn site(&self, stack: StackId) -> Option<FrameId> {
-        let find = |fits: fn(&NamedFrame) -> bool| self.frames(stack).find(|id| fits(self.frame(*id)));
+        let allocators = self.users_allocators.get(&stack).copied().unwrap_or(0);
+        let outside = || self.frames(stack).skip(allocators);
+        let find = |fits: fn(&NamedFrame) -> bool| outside().find(|id| fits(self.frame(*id)));
         find(|frame| !frame.is_runtime)
             .or_else(|| find(|frame| !only_allocates(frame)))
-            .or_else(|| find(|_| true))
+            .or_else(|| self.frames(stack).next())
     }
 
     /// Makes stacks for tests: `stacks[0]` becomes the stack [`StackId::FIRST`]. Frames are from
@@ -290,6 +299,7 @@ impl Stacks {
             made.by_node.push((start, made.lists.len() as u32));
             made.parents.push(parent);
         }
+        allocator_part::hide_users_allocators(&mut made, &mut builder);
         made
     }
 }

@@ -13,7 +13,8 @@ use crate::units::{Safe, bytes_exactly, more, plural, time};
 pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
     if leaks.total_blocks == 0 {
         let what = if leaks.filtered { "Nothing that the filter lets through" } else { "Nothing" };
-        writeln!(out, "{what} is live at the end.")?;
+        let until = if leaks.complete { "at the end" } else { "where the records end" };
+        writeln!(out, "{what} is live {until}.")?;
     } else {
         writeln!(
             out,
@@ -30,7 +31,9 @@ pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
         let all = leaks.leaks.len() + leaks.omitted;
         writeln!(out, "\n{}; --top {all} shows all.", more(leaks.omitted as u64, "stack"))?;
     }
-    if !leaks.complete {
+    if !leaks.complete && leaks.total_blocks == 0 {
+        writeln!(out, "\nThe recording is not complete: what happened after its end is not known.")?;
+    } else if !leaks.complete {
         writeln!(out, "\nThe recording is not complete: some of these may have been freed after its end.")?;
     }
     Ok(())

@@ -86,6 +86,7 @@ impl<S: Sink> Stream<S> {
             if state.usage() == RingUsage::Thread {
                 let ring = sidecar::ring(index);
                 if ring.has_no_thread() && ring.stored() == state.taken {
+                    sidecar::free_ring(ring);
                     state.set_usage(RingUsage::Free);
                 }
             }

@@ -192,7 +192,6 @@ impl<S: Sink> Stream<S> {
         self.threads += 1;
         self.states()[index].set_usage(RingUsage::Thread);
         let ring = sidecar::ring(index);
-        ring.set_has_no_thread(false);
         let stored = ring.stored();
         let last_timestamp = stored.checked_sub(1).map_or(0, |last| Entry::timestamp(ring.first_word(last)));
         let (recording, thread) = (self.recording, self.threads);
@@ -211,9 +210,14 @@ impl<S: Sink> Stream<S> {
         if count == MAX_RINGS {
             return Err(EnterError::NoMemory);
         }
-        if self.spare_rings[0].is_none() && self.has_files {
-            let has_ended_thread = (0..count).any(|index| sidecar::ring(index).has_no_thread());
-            if has_ended_thread
+        // Rings that threads have left are freed before more rings are added, or a program that
+        // starts one thread after the other would add rings for ever. PERF: some at a time, because
+        // the drain process has to be woken for it.
+        if !self.has_files && sidecar::left_rings() > MOST_LEFT_RINGS {
+            return Err(EnterError::NeedsDrainer);
+        }
+        if self.has_files && (self.spare_rings[0].is_none() || sidecar::left_rings() > MOST_LEFT_RINGS) {
+            if sidecar::left_rings() > 0
                 && self.drain(false).is_ok()
                 && let Some(index) = self.free_ring()
             {
@@ -546,6 +550,8 @@ impl<S: Sink> Stream<S> {
     }
 }
 
+/// With more rings than these left by their threads, rings are drained before one is added.
+const MOST_LEFT_RINGS: usize = 8;
 /// The most rings that are mapped for threads to come.
 const MAX_SPARE_RINGS: usize = 16;
 

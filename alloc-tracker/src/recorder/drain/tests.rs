@@ -161,7 +161,7 @@ fn a_ring_goes_from_a_thread_that_has_ended_to_the_next_one() {
     let mut first = recording.thread();
     first.alloc(0x1000);
     first.store(|timestamp| Entry::ThreadEnd.encode(timestamp));
-    first.ring.set_has_no_thread(true);
+    sidecar::leave_ring(first.ring);
     recording.stream.drain(false).unwrap();
     assert_eq!(first.ring.released(), first.stored, "everything is taken");
     let mut second = recording.thread();

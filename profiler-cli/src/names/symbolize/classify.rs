@@ -44,7 +44,7 @@ pub fn is_runtime(function: &str, file: Option<&str>, module_path: &str) -> bool
 /// Whether a function is one of the shims through which the compiler calls the allocator. They are
 /// generated in the user's crate, at the line of the `#[global_allocator]`, so the name must decide
 /// before the file does.
-fn is_allocator_shim(function: &str) -> bool {
+pub(crate) fn is_allocator_shim(function: &str) -> bool {
     const SHIMS: &[&str] = &["alloc", "dealloc", "realloc", "alloc_zeroed", "no_alloc_shim_is_unstable"];
     if function.starts_with("__rustc::") {
         return true;
