@@ -37,7 +37,7 @@ pub(crate) const COUNTING: usize = 2;
 /// PERF: the result fits into two registers; [`after_realloc`] puts the old size beside it.
 #[inline(never)]
 pub(crate) fn before_realloc(block: *mut u8, old_size: usize, flags: usize) -> BeginEntry {
-    if mode::is_undecided_or_probing() && is_probe_or_first(flags, None) {
+    if mode::is_undecided_or_in_trial() && is_trial_or_first(flags, None) {
         return BeginEntry::NotRecorded;
     }
     if mode::current() & RECORD == 0 || recorder::is_left_behind_by_fork() {
@@ -124,8 +124,8 @@ fn handle(
 #[cold]
 #[inline(never)]
 fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
-    if mode::is_undecided_or_probing() {
-        if is_probe_or_first(flags, Some(entered)) {
+    if mode::is_undecided_or_in_trial() {
+        if is_trial_or_first(flags, Some(entered)) {
             return;
         }
         if mode::is_undecided() {
@@ -162,13 +162,13 @@ fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
     }
 }
 
-/// Returns true if the event is part of a probe, which is neither counted nor recorded. If it is the
-/// first event of the process, notes where it came from and reads the environment.
+/// Returns true if the event is part of a trial, which is neither counted nor recorded. If the event
+/// is the first one of the process, notes where it came from and reads the environment.
 #[cold]
 #[inline(never)]
-fn is_probe_or_first(flags: usize, entered: Option<&EntryFrame>) -> bool {
+fn is_trial_or_first(flags: usize, entered: Option<&EntryFrame>) -> bool {
     let _errno = ErrnoGuard::new();
-    if mode::is_probing() && recorder::take_probe() {
+    if mode::is_in_trial() && recorder::take_trial() {
         return true;
     }
     if mode::is_undecided() {

@@ -34,7 +34,8 @@
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count the stacks that differ |
 //!
 //! For tests and services there are exact counts without a dump: [`measure`], [`Region`] and
-//! [`stats`].
+//! [`stats`]. They panic in a program without the attribute, where they would count nothing;
+//! [`is_installed`] and [`installation`] tell.
 //!
 //! # Implementation
 //!

@@ -18,7 +18,7 @@ static ALLOC: Counting<AllocTracker> = Counting::new(AllocTracker::system());
 
 fn main() -> ExitCode {
     scenario::main(&[
-        Scenario { name: "no_probe", child: no_probe, check: check_everywhere },
+        Scenario { name: "no_trial", child: no_trial, check: check_everywhere },
         Scenario { name: "before_any_event", child: before_any_event, check: check_before_any_event },
         Scenario { name: "threads", child: threads, check: check_everywhere },
         Scenario { name: "nothing_recorded", child: nothing_recorded, check: check_nothing_recorded },
@@ -39,7 +39,7 @@ fn check_everywhere(name: &'static str) {
 
 /// The events before `main` prove everything, so there is nothing to see for an allocator that is
 /// wrapped around the tracker.
-fn no_probe() {
+fn no_trial() {
     report_at_exit();
     let before = snapshot();
     assert!(is_installed());
@@ -73,7 +73,7 @@ extern "C" fn ask_before_main() {
 #[unsafe(link_section = ".init_array")]
 static ASK_BEFORE_MAIN: extern "C" fn() = ask_before_main;
 
-/// Then a probe was needed. The oracle saw it, and the tracker did not count it.
+/// Then a trial was needed. The oracle saw it, and the tracker did not count it.
 fn before_any_event() {
     report_at_exit();
     assert!(IS_COMPLETE.load(SeqCst));
@@ -88,13 +88,13 @@ fn check_before_any_event(name: &'static str) {
     outcome.assert_quiet(0);
     let (replay, oracle) = (outcome.whole_replay(), outcome.oracle());
     assert_eq!(replay.installation, Some(Installation::Complete));
-    // The probe is a block of eight bytes, allocated and freed.
-    let probe = [1, 1, 0, 8, 8];
+    // The trial is a block of eight bytes, allocated and freed.
+    let trial = [1, 1, 0, 8, 8];
     let counts = |of: scenario::Counts| {
         [of.allocations, of.deallocations, of.reallocations, of.allocated_bytes, of.freed_bytes]
     };
     let all = counts(replay.counts);
-    assert_eq!(std::array::from_fn::<u64, 5, _>(|at| all[at] + probe[at]), counts(oracle));
+    assert_eq!(std::array::from_fn::<u64, 5, _>(|at| all[at] + trial[at]), counts(oracle));
     assert_eq!(replay.counts.live_bytes, oracle.live_bytes);
 }
 

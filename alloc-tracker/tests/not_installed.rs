@@ -86,7 +86,7 @@ fn annotated(size: usize) -> usize {
     list.len()
 }
 
-/// More threads than may make a probe at the same time ask first.
+/// More threads than may make a trial at the same time ask first.
 fn threads() {
     const THREADS: usize = 40;
     let barrier = Barrier::new(THREADS);

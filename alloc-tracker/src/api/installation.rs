@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 pub use alloc_dump::record::Installation;
 
-use crate::recorder::{self, ProbingThread};
+use crate::recorder::{self, TrialThread};
 
 /// Whether the allocations of all code that is linked into this program reach an
 /// [`AllocTracker`](crate::AllocTracker): those of the program's own code, and those of the
@@ -90,7 +90,7 @@ const PARTIAL: &str = "alloc-tracker sees only a part of this program's allocati
 
 /// Allocates and frees a block in code of this crate. NOTE: these two functions are always compiled
 /// into their caller. `Box` and `Vec` may be the standard library's own copies in debug builds.
-fn allocate_here(_thread: &ProbingThread) {
+fn allocate_here(_thread: &TrialThread) {
     let layout = Layout::new::<u64>();
     // SAFETY: the layout is not empty, and the block is freed with the layout it was allocated
     // with. `black_box` keeps the compiler from removing both calls.
@@ -103,7 +103,7 @@ fn allocate_here(_thread: &ProbingThread) {
 }
 
 /// Has the standard library allocate a block, in a function that is compiled there.
-fn allocate_in_std(thread: &ProbingThread) {
+fn allocate_in_std(thread: &TrialThread) {
     let text = std::fmt::format(format_args!("{}", black_box(1u8)));
     if !thread.has_reached_hook() {
         // The block came from another allocator than the one that this code would free it with. So

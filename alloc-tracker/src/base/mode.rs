@@ -15,9 +15,9 @@ pub(crate) const WHOLE: u8 = 8;
 pub(crate) const REPORT: u8 = 16;
 /// The environment has not been read yet, because there was no event yet.
 const UNDECIDED: u8 = 4;
-/// The upper three bits count the threads that make a probe: an allocation that tells whether it
-/// reaches the hook.
-const ONE_PROBE: u8 = 32;
+/// The upper three bits count the threads that make a trial: an allocation that tells by its way
+/// whether the tracker is installed.
+const ONE_TRIAL: u8 = 32;
 
 #[unsafe(link_section = "alloc_tracker_hot")]
 static MODE: AtomicU8 = AtomicU8::new(UNDECIDED);
@@ -61,30 +61,30 @@ pub(crate) fn set_decided() {
     switch_off(UNDECIDED);
 }
 
-/// Makes all events reach the hook until [`end_probing`]. Waits while seven threads make probes.
+/// Makes all events reach the hook until [`end_trial`]. Waits while seven threads make trials.
 ///
 /// NOTE: a child that is forked meanwhile keeps this count. Its events take the unusual way through
 /// the hook, which is correct and slower.
-pub(crate) fn begin_probing() {
-    let one_more = |mode: u8| mode.checked_add(ONE_PROBE);
+pub(crate) fn begin_trial() {
+    let one_more = |mode: u8| mode.checked_add(ONE_TRIAL);
     while MODE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
         yield_now();
     }
 }
 
-/// Ends what [`begin_probing`] has begun.
-pub(crate) fn end_probing() {
-    MODE.fetch_sub(ONE_PROBE, Ordering::Relaxed);
+/// Ends what [`begin_trial`] has begun.
+pub(crate) fn end_trial() {
+    MODE.fetch_sub(ONE_TRIAL, Ordering::Relaxed);
 }
 
-/// Whether a thread makes a probe.
+/// Whether any thread makes a trial.
 #[inline]
-pub(crate) fn is_probing() -> bool {
-    current() >= ONE_PROBE
+pub(crate) fn is_in_trial() -> bool {
+    current() >= ONE_TRIAL
 }
 
 /// Whether an event must not be handled as usual, whatever is on. PERF: one mask for both reasons.
 #[inline]
-pub(crate) fn is_undecided_or_probing() -> bool {
+pub(crate) fn is_undecided_or_in_trial() -> bool {
     current() & !(RECORD | COUNT | WHOLE | REPORT) != 0
 }

@@ -1,7 +1,7 @@
 //! Whether the tracker is the global allocator of the program, and of which part of its code.
 //!
-//! In: the first event of the process, and the allocations that `api` makes as probes. Out: an
-//! [`Installation`]. The hook only calls [`note_first_event`] and [`take_probe`], which neither
+//! In: the first event of the process, and the allocations that `api` makes as trials. Out: an
+//! [`Installation`]. The hook only calls [`note_first_event`] and [`take_trial`], which neither
 //! lock nor allocate; everything else runs outside of the hook.
 //!
 //! All code that is linked into one file calls the same allocator, because the linker binds
@@ -15,9 +15,10 @@
 //!                    An event from the program says nothing about std.
 //! ```
 //!
-//! Where the first event proves nothing, the caller allocates, and looks whether that allocation
-//! reaches the hook. Such a probe is neither counted nor recorded. Most programs never need one: it
-//! would be seen by an allocator that is wrapped around the tracker.
+//! Where the first event proves nothing, `api` makes a *trial*: it allocates a block, looks whether
+//! that allocation reaches the hook, and frees the block. A trial is neither counted nor recorded.
+//! Most programs never need one, which matters to an allocator that is wrapped around the tracker:
+//! that allocator counts the trial.
 
 use std::cell::Cell;
 use std::fmt::Write;
@@ -33,7 +34,7 @@ use crate::base::sys::{BlockedSignals, ErrnoGuard};
 
 /// An allocation that tells by its way whether a part of the code is served by the tracker. It may
 /// ask whether an allocation has reached the hook already.
-type Probe = fn(&ProbingThread);
+type Trial = fn(&TrialThread);
 
 /// Whether the tracker is known to be the global allocator of all code. One relaxed load.
 #[inline]
@@ -43,7 +44,7 @@ pub(crate) fn is_installation_complete() -> bool {
 
 /// Finds out how far the tracker is installed, unless that is known. `here` allocates in code of
 /// this crate, `in_std` in code of the standard library.
-pub(crate) fn find_installation(here: Probe, in_std: Probe) -> Installation {
+pub(crate) fn find_installation(here: Trial, in_std: Trial) -> Installation {
     if let Some(installation) = known_installation() {
         return installation;
     }
@@ -67,7 +68,7 @@ pub(crate) fn find_installation(here: Probe, in_std: Probe) -> Installation {
     installation
 }
 
-/// Returns what a recording that begins now says about the installation. Makes no probe: it may be
+/// Returns what a recording that begins now says about the installation. Makes no trial: it may be
 /// the first event of the process that begins the recording.
 pub(super) fn installation_of_recording() -> Installation {
     known_installation().unwrap_or(Installation::Partial)
@@ -79,50 +80,50 @@ pub(crate) fn note_first_event(caller: u64) {
     let _ = FIRST_CALLER.compare_exchange(NO_EVENT, caller, Ordering::Relaxed, Ordering::Relaxed);
 }
 
-/// Whether the calling thread is making a probe, so that its events are not to be counted. Notes
-/// that the probe has reached the hook. Called by the hook.
+/// Whether the calling thread is making a trial, so that its events are not to be counted. Notes
+/// that the trial has reached the hook. Called by the hook.
 #[cold]
-pub(crate) fn take_probe() -> bool {
-    let is_probing = |state: &Cell<u8>| {
-        let probes = state.get() != NOT_PROBING;
-        if probes {
+pub(crate) fn take_trial() -> bool {
+    let note = |state: &Cell<u8>| {
+        let is_in_trial = state.get() != NOT_IN_TRIAL;
+        if is_in_trial {
             state.set(HAS_REACHED_HOOK);
         }
-        probes
+        is_in_trial
     };
-    PROBE_STATE.try_with(is_probing).unwrap_or(false)
+    TRIAL_STATE.try_with(note).unwrap_or(false)
 }
 
-/// Proof that the calling thread is making a probe.
-pub(crate) struct ProbingThread {
-    // NOTE: an event of a signal handler would be taken for the probe.
+/// Proof that the calling thread is making a trial.
+pub(crate) struct TrialThread {
+    // NOTE: an event of a signal handler would be taken for the trial.
     _no_handler_runs: BlockedSignals,
 }
 
-impl ProbingThread {
-    fn begin() -> ProbingThread {
-        let probing = ProbingThread { _no_handler_runs: BlockedSignals::all() };
-        PROBE_STATE.with(|state| state.set(IS_PROBING));
-        mode::begin_probing();
-        probing
+impl TrialThread {
+    fn begin() -> TrialThread {
+        let trial = TrialThread { _no_handler_runs: BlockedSignals::all() };
+        TRIAL_STATE.with(|state| state.set(IN_TRIAL));
+        mode::begin_trial();
+        trial
     }
 
-    /// Whether an allocation of the probe has reached the hook.
+    /// Whether an allocation of the trial has reached the hook.
     pub(crate) fn has_reached_hook(&self) -> bool {
-        PROBE_STATE.with(Cell::get) == HAS_REACHED_HOOK
+        TRIAL_STATE.with(Cell::get) == HAS_REACHED_HOOK
     }
 }
 
-impl Drop for ProbingThread {
+impl Drop for TrialThread {
     fn drop(&mut self) {
-        mode::end_probing();
-        PROBE_STATE.with(|state| state.set(NOT_PROBING));
+        mode::end_trial();
+        TRIAL_STATE.with(|state| state.set(NOT_IN_TRIAL));
     }
 }
 
-fn reaches_hook(probe: Probe) -> bool {
-    let thread = ProbingThread::begin();
-    probe(&thread);
+fn reaches_hook(trial: Trial) -> bool {
+    let thread = TrialThread::begin();
+    trial(&thread);
     thread.has_reached_hook()
 }
 
@@ -132,7 +133,7 @@ fn known_installation() -> Option<Installation> {
         COMPLETE => return Some(Installation::Complete),
         PARTIAL => return Some(Installation::Partial),
         MISSING if FIRST_CALLER.load(Ordering::Relaxed) == NO_EVENT => return Some(Installation::Missing),
-        // A tracker that serves single collections may have its first event after the probes.
+        // A tracker that serves single collections may have its first event after the trials.
         _ => {}
     }
     let _errno = ErrnoGuard::new();
@@ -195,11 +196,11 @@ fn address_in_std() -> u64 {
 }
 
 thread_local! {
-    static PROBE_STATE: Cell<u8> = const { Cell::new(NOT_PROBING) };
+    static TRIAL_STATE: Cell<u8> = const { Cell::new(NOT_IN_TRIAL) };
 }
 
-const NOT_PROBING: u8 = 0;
-const IS_PROBING: u8 = 1;
+const NOT_IN_TRIAL: u8 = 0;
+const IN_TRIAL: u8 = 1;
 const HAS_REACHED_HOOK: u8 = 2;
 
 /// An address in the code that the first event of the process came from, or [`NO_EVENT`].
@@ -227,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_seen_by_the_thread_that_makes_it_alone() {
-        assert!(!take_probe());
+    fn a_trial_is_seen_by_the_thread_that_makes_it_alone() {
+        assert!(!take_trial());
         let seen = reaches_hook(|thread| {
             assert!(!thread.has_reached_hook());
-            assert!(!std::thread::scope(|scope| scope.spawn(take_probe).join().unwrap()));
-            assert!(mode::is_probing() && take_probe() && thread.has_reached_hook());
+            assert!(!std::thread::scope(|scope| scope.spawn(take_trial).join().unwrap()));
+            assert!(mode::is_in_trial() && take_trial() && thread.has_reached_hook());
         });
-        assert!(seen && !take_probe());
+        assert!(seen && !take_trial());
         assert!(!reaches_hook(|_| {}));
     }
 }

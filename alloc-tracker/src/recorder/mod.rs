@@ -58,7 +58,7 @@ pub(crate) use heap_event::{
     record_realloc_failed, walk,
 };
 pub(crate) use installation::{
-    ProbingThread, find_installation, is_installation_complete, note_first_event, take_probe,
+    TrialThread, find_installation, is_installation_complete, note_first_event, take_trial,
 };
 pub(crate) use lost::count_lost;
 pub(crate) use probes::{enter_function, leave_function, line_now, mark, reach_line};
