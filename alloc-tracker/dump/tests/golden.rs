@@ -17,7 +17,7 @@ use alloc_dump::sidecar::{
     self, COMMIT_OFFSETS, COMMITS_OFFSET, IDENTITY_LEN, PAYLOAD_OFFSET, PID_OFFSET, Sidecar,
 };
 
-use made::{Dump, SESSION, one_of_each, payload, read, texts, trailer};
+use made::{Dump, SESSION, one_of_each_1_0, payload, read, texts, trailer};
 
 #[test]
 fn version_1_0_loads() {
@@ -27,7 +27,7 @@ fn version_1_0_loads() {
     assert_eq!(*reader.header(), header);
 
     let outcome = read(bytes.as_slice()).unwrap();
-    assert_eq!(outcome.records, texts(&one_of_each()));
+    assert_eq!(outcome.records, texts(&one_of_each_1_0()));
     assert_eq!(outcome.trailer, Some(trailer()));
     assert!(outcome.complete);
 }
@@ -96,7 +96,7 @@ fn version_1_1() -> Vec<u8> {
 }
 
 fn one_of_each_1_1() -> Vec<Record<'static>> {
-    let mut records = one_of_each();
+    let mut records = one_of_each_1_0();
     for record in &mut records {
         if let Record::Process(process) = record {
             process.debug_assertions = true;
@@ -109,9 +109,9 @@ fn one_of_each_1_1() -> Vec<Record<'static>> {
 /// goes back.
 #[cfg(feature = "compression")]
 fn again_and_again() -> Vec<Record<'static>> {
-    let mut again = one_of_each();
+    let mut again = one_of_each_1_0();
     again.retain(|record| !matches!(record, Record::Time { .. }));
-    [one_of_each(), again.repeat(30)].concat()
+    [one_of_each_1_0(), again.repeat(30)].concat()
 }
 
 fn sidecar_1_1() -> Vec<u8> {

@@ -22,6 +22,11 @@ pub(crate) fn prepare() {
     NEEDS_FENCE.store(!registered, Ordering::SeqCst);
 }
 
+/// Whether the kernel has refused the registration, so that every entry costs a fence.
+pub(crate) fn is_missing() -> bool {
+    NEEDS_FENCE.load(Ordering::Relaxed)
+}
+
 fn membarrier(command: i32) -> i64 {
     // SAFETY: a system call on plain numbers.
     unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }

@@ -3,6 +3,7 @@
 //! In: a [`Profile`] and the files of its modules. Out: for every node of the call tree a list of
 //! named frames. Each distinct frame is kept once. Only the symbolizer reads files.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +15,7 @@ use crate::names::own_crates::is_allocating_crate;
 use crate::names::rust_path::crate_of;
 use crate::names::symbolize::classify::is_runtime;
 use crate::names::symbolize::{
-    CodeAddress, ModuleSpec, ModuleStatus, Modules, SymbolFrame, SymbolizeError, SymbolizeOptions,
+    CodeAddress, ModuleSpec, ModuleStatus, Modules, SymbolFrame, SymbolizeError, SymbolizeOptions, Symbols,
 };
 use crate::profile::{Module, Profile};
 
@@ -101,12 +102,16 @@ impl Stacks {
         let specs: Vec<ModuleSpec> = profile
             .modules
             .iter()
-            .map(|module| ModuleSpec { path: module.path.clone(), build_id: module.build_id.clone() })
+            .map(|module| ModuleSpec {
+                path: module.path.clone(),
+                build_id: module.build_id.clone(),
+                code: module.code,
+            })
             .collect();
         let name_instances = options.name_instances;
         let modules = Modules::open(&specs, options)?;
         for (index, module) in profile.modules.iter().enumerate() {
-            if let Some(status @ ModuleStatus::WrongBuild { .. }) = modules.problem(index)
+            if let Some(status) = modules.problem(index).filter(|status| status.is_other_build())
                 && module.path == profile.process.exe
             {
                 return Err(StacksError::WrongBuild(status.clone()));
@@ -141,30 +146,7 @@ impl Stacks {
             stacks.by_node.push(range);
             stacks.parents.push(node.parent);
         }
-        stacks.hints = symbols.warnings().to_vec();
-        for (index, module) in profile.modules.iter().enumerate() {
-            let main = module.path == profile.process.exe;
-            match symbols.status(index) {
-                status @ (ModuleStatus::SymbolTableOnly { .. } | ModuleStatus::NoSymbols { .. }) if main => {
-                    stacks.hints.push(status.to_string());
-                }
-                status @ ModuleStatus::Missing { .. } if main => stacks.hints.push(status.to_string()),
-                status @ (ModuleStatus::WrongBuild { .. } | ModuleStatus::DamagedDebugInfo { .. }) => {
-                    stacks.hints.push(status.to_string());
-                }
-                _ => {}
-            }
-            if !wanted[index].is_empty()
-                && symbols.status(index).is_trusted()
-                && may_be_another_build(module, profile.process.started_unix_ns)
-            {
-                let path = module.path.display();
-                stacks.hints.push(format!(
-                    "{path} has no build-id and was written after the recording began: if it was rebuilt, names and \
-                     lines are wrong; link it with -Wl,--build-id, and record a new dump"
-                ));
-            }
-        }
+        stacks.hints = hints(profile, &modules, &symbols, &wanted);
         Ok(stacks)
     }
 
@@ -346,6 +328,90 @@ impl StackBuilder {
     }
 }
 
+/// Returns one line for each reason why names are missing, or may be wrong. `wanted` has the
+/// addresses of each module.
+fn hints(
+    profile: &Profile,
+    modules: &Modules,
+    symbols: &Symbols,
+    wanted: &[Vec<CodeAddress>],
+) -> Vec<String> {
+    let mut hints = symbols.warnings().to_vec();
+    for ((index, module), wanted) in profile.modules.iter().enumerate().zip(wanted) {
+        let (is_program, is_on_stacks) = (module.path == profile.process.exe, !wanted.is_empty());
+        let status = symbols.status(index);
+        let is_told = match status {
+            ModuleStatus::SymbolTableOnly { .. } => is_program,
+            ModuleStatus::NoSymbols { .. } | ModuleStatus::Missing { .. } => is_program || is_on_stacks,
+            ModuleStatus::LineTables { .. } => false,
+            _ => true,
+        };
+        let is_nameless =
+            |address: &CodeAddress| symbols.frames(index, *address).iter().all(|frame| !frame.is_resolved);
+        if is_told {
+            hints.push(status.to_string());
+        } else if is_on_stacks && wanted.iter().all(is_nameless) {
+            hints.push(format!(
+                "{} has symbols, but none for the {} on the stacks",
+                module.path.display(),
+                plural_addresses(wanted.len()),
+            ));
+        }
+        if is_on_stacks && status.is_trusted() {
+            hints.extend(doubt(module, modules.code_file(index), profile.process.started_unix_ns));
+        }
+    }
+    let first = StackId::FIRST.0 as usize;
+    let of_no_module = profile.nodes.iter().skip(first).filter(|node| node.module.is_none());
+    let mut outside: Vec<u64> = of_no_module.map(|node| node.pc).collect();
+    outside.sort_unstable();
+    outside.dedup();
+    if !outside.is_empty() {
+        hints.push(format!(
+            "{} on the stacks {} in no file with code: what a program makes at run time has no names",
+            plural_addresses(outside.len()),
+            if outside.len() == 1 { "is" } else { "are" },
+        ));
+    }
+    // A file may be mapped several times.
+    let mut told = std::collections::HashSet::new();
+    hints.retain(|hint| told.insert(hint.clone()));
+    hints
+}
+
+fn plural_addresses(count: usize) -> String {
+    format!("{count} code {}", if count == 1 { "address" } else { "addresses" })
+}
+
+/// Returns a line if the file that a module's names come from may be another build than the one that
+/// ran: it has no build-id, and something about it has changed.
+fn doubt(module: &Module, file: Option<&Path>, started_unix_ns: u64) -> Option<String> {
+    if !module.build_id.is_empty() {
+        return None;
+    }
+    let path = module.path.display();
+    match module.code {
+        Some(code) => {
+            // A copy elsewhere may have been stripped, or have got debug info.
+            let file = file.filter(|file| *file == module.path)?;
+            let now = std::fs::metadata(file).ok()?.len();
+            (code.file_bytes != 0 && now != code.file_bytes).then(|| {
+                format!(
+                    "{path} has no build-id, and had {} bytes when it ran and {now} now: its code is the same, but \
+                     lines may be wrong; link it with -Wl,--build-id, and record a new dump",
+                    code.file_bytes
+                )
+            })
+        }
+        None => may_be_another_build(module, started_unix_ns).then(|| {
+            format!(
+                "{path} has no build-id and was written after the recording began: if it was rebuilt, names and \
+                 lines are wrong; link it with -Wl,--build-id, and record a new dump"
+            )
+        }),
+    }
+}
+
 /// Whether a frame belongs to the runtime and only allocates on behalf of its caller, so that it
 /// does not tell what the memory is for.
 fn only_allocates(frame: &NamedFrame) -> bool {
@@ -434,7 +500,7 @@ mod tests {
         let written = written.duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_nanos() as u64;
         let hints = |build_id: &[u8], started_unix_ns: u64, module: Option<u32>| {
             let file =
-                Module { path: path.clone(), build_id: build_id.to_vec(), bias: 0, start: 0, end: 1 << 30 };
+                Module { path: path.clone(), build_id: build_id.to_vec(), end: 1 << 30, ..Module::default() };
             let mut profile = Profile { modules: vec![file], ..Profile::default() };
             profile.process.started_unix_ns = started_unix_ns;
             profile.nodes = vec![CallNode::default(); StackId::FIRST.0 as usize];

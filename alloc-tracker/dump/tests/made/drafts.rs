@@ -1,7 +1,8 @@
 //! Generators of any records, for property tests.
 
+use alloc_dump::code::CodeIdentity;
 use alloc_dump::layout::{MAX_TEXT, StackId};
-use alloc_dump::record::{Function, Module, PageFaults, Process, Record, ResidentBytes, Sample};
+use alloc_dump::record::{Function, Module, PageFaults, Process, Record, ResidentBytes, Sample, SlowReason};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -78,6 +79,12 @@ impl Draft {
             },
             22 => Record::MarkName { id: a as u32, name: t0 },
             23 => Record::Mark { id: a as u32 },
+            24 => Record::ModuleCode {
+                id: a as u32,
+                code: CodeIdentity { code_bytes: b, crc: c as u32, file_bytes: d },
+            },
+            25 => Record::Slow(SlowReason::PortableWalks { stacks: a }),
+            26 => Record::Slow(SlowReason::NoUnwindTables { module: a as u32 }),
             _ => Record::Lost { events: a },
         }
     }
@@ -91,7 +98,7 @@ fn page_faults(word: u32) -> PageFaults {
 /// Any record.
 pub(crate) fn draft() -> impl Strategy<Value = Draft> {
     let words = [edges(), edges(), edges(), edges(), edges(), edges()];
-    (0u8..25, words, any::<bool>(), [text(), text(), text(), text()])
+    (0u8..28, words, any::<bool>(), [text(), text(), text(), text()])
         .prop_map(|(kind, words, flag, texts)| Draft { kind, words, flag, texts })
 }
 

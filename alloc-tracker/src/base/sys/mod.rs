@@ -11,6 +11,7 @@ mod bare_thread;
 mod errno;
 mod file;
 mod futex;
+mod inspect;
 mod mapping;
 mod process;
 mod signals;
@@ -21,6 +22,7 @@ pub(crate) use background_thread::BackgroundThread;
 pub(crate) use errno::{Errno, ErrnoGuard, describe_errno};
 pub(crate) use file::{File, FileIdentity, RereadFile};
 pub(crate) use futex::{FutexLock, futex_wait, futex_wake};
+pub(crate) use inspect::{FileStatus, copy_own_memory, is_readable};
 pub(crate) use mapping::{Mapping, Plain, discard_resident, mapped_bytes, unmap_leaked};
 pub(crate) use process::{
     clock_ns, env_var, fill_random, is_privileged, make_symlink, page_size, pid, print_to_stderr, read_file,
