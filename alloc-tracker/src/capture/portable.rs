@@ -5,9 +5,9 @@
 //! check the other walks. It costs some microseconds. It needs unwind tables, not frame pointers.
 //! With glibc 2.35 and libgcc 12 or newer it takes no lock; with older ones it takes the loader's.
 //!
-//! In: the registers of the leaf. Out: return addresses, leaf first. Must not run for the first time in an
-//! event (see `warm_up`). The unwinder begins in this function itself, so the walk skips the frames
-//! of this crate by their addresses:
+//! In: the registers of the leaf. Out: return addresses, leaf first. Must not run for the first
+//! time in an event (see `warm_up`). The unwinder begins in this function itself, so the walk skips
+//! the frames of this crate by their addresses:
 //!
 //! ```text
 //!   higher addresses

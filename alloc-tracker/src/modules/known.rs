@@ -56,9 +56,9 @@ impl KnownModules {
         now.is_none_or(|now| now == loaded)
     }
 
-    /// Returns what is known of the unwind tables of the module that this address lies in. `None` if
-    /// there is no such module, or if the loader does not confirm that the module is still there:
-    /// its tables may then be anything, or not mapped.
+    /// Returns what is known of the unwind tables of the module that this address lies in. `None`
+    /// if there is no such module, or if the loader does not confirm that the module is still
+    /// there: its tables may then be anything, or not mapped.
     pub(super) fn unwind_tables(&mut self, pc: u64) -> Option<ModuleTables> {
         let now = loader::load_at(pc)?;
         let module =

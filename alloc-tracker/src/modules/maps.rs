@@ -120,8 +120,8 @@ impl LoadedFile {
         !self.vdso
     }
 
-    /// Whether this region of other memory directly follows the load and lies, by the file's program
-    /// headers, where the load goes on.
+    /// Whether this region of other memory directly follows the load and lies where the load goes
+    /// on, by the file's program headers.
     pub(super) fn is_followed_inside_by(&self, region: &MappedRegion<'_>) -> bool {
         self.range.end == region.range.start
             && self.head.and_then(end_of_load).is_some_and(|end| region.range.start < end)

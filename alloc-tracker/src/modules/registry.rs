@@ -28,7 +28,7 @@ pub(crate) fn with_unwind_tables<R>(address: u64, f: impl FnOnce(UnwindTables) -
 }
 
 /// Calls `f` with the unwind tables of the module that this address lies in, or with `None` if that
-/// module has none, under the lock of the modules. Returns `None` without a call if the address lies
+/// module has none, under the lock of the modules. Returns `None` without a call if the address is
 /// in no known module.
 pub(crate) fn with_module_tables<R>(
     address: u64,

@@ -12,5 +12,6 @@ pub mod leaks;
 pub mod lines;
 mod shown;
 pub mod site;
+pub mod slow;
 pub mod summary;
 pub mod timeline;

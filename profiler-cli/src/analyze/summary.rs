@@ -6,6 +6,7 @@ use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::filter::Filter;
+use crate::analyze::slow::{SlowCause, slow_causes};
 use crate::analyze::timeline::{self, MarkPoint};
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
@@ -119,16 +120,6 @@ pub struct ProcessPeaks {
     pub major_faults: u64,
     /// The most bytes that the tracker itself had mapped; the sizes above contain them.
     pub tracker_bytes: u64,
-}
-
-/// Something that made the recording slower than usual.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SlowCause {
-    /// A word for programs: `no-loader-lookup`, `no-membarrier`, `platform-unwinder` or
-    /// `no-unwind-tables`.
-    pub cause: &'static str,
-    /// One sentence for people.
-    pub text: String,
 }
 
 /// The allocations of one class of sizes.
@@ -315,49 +306,6 @@ fn size_classes(counts: &[u64]) -> Vec<SizeClass> {
         .map(|(class, allocations)| SizeClass { up_to_bytes: bound(class), allocations: *allocations })
         .collect()
 }
-
-fn slow_causes(profile: &Profile) -> Vec<SlowCause> {
-    let (slowdown, totals) = (&profile.slowdown, &profile.totals);
-    let mut causes = Vec::new();
-    let mut add = |cause, text: String| causes.push(SlowCause { cause, text });
-    if slowdown.no_loader_lookup {
-        let text = "the C library cannot tell which module is at an address (glibc can from 2.35 on), so the \
-                    platform's unwinder walks every stack";
-        add("no-loader-lookup", text.to_owned());
-    }
-    if slowdown.no_membarrier {
-        let text = "the kernel refuses the call membarrier, so every event costs a memory fence";
-        add("no-membarrier", text.to_owned());
-    }
-    let events = totals.allocations + totals.deallocations + totals.reallocations;
-    if slowdown.portable_walks.saturating_mul(FEW_WALKS) > events && slowdown.portable_walks > 0 {
-        let stacks = plural(slowdown.portable_walks, "stack");
-        add(
-            "platform-unwinder",
-            format!("the platform's unwinder walked {stacks}, at some microseconds each"),
-        );
-    }
-    let mut is_on_stacks = vec![false; profile.modules.len()];
-    for module in profile.nodes.iter().filter_map(|node| node.module) {
-        if let Some(is_on_stacks) = is_on_stacks.get_mut(module as usize) {
-            *is_on_stacks = true;
-        }
-    }
-    for (module, is_on_stacks) in profile.modules.iter().zip(is_on_stacks) {
-        if module.lacks_unwind_tables && is_on_stacks {
-            let path = module.path.display();
-            add(
-                "no-unwind-tables",
-                format!("{path} has no unwind tables (.eh_frame), so stacks are cut off at its code"),
-            );
-        }
-    }
-    causes.dedup();
-    causes
-}
-
-/// One walk in as many may be made by the platform's unwinder without being worth a word.
-const FEW_WALKS: u64 = 100;
 
 fn process_peaks(profile: &Profile) -> ProcessPeaks {
     let mut peaks = ProcessPeaks { samples: profile.sample_count, ..ProcessPeaks::default() };

@@ -145,8 +145,8 @@ impl Modules {
     }
 
     /// Returns why a module's file cannot be used: it is [missing](ModuleStatus::Missing), or
-    /// [of another build](ModuleStatus::is_other_build). This is known before symbolizing, so that the
-    /// caller can refuse early.
+    /// [of another build](ModuleStatus::is_other_build). This is known before symbolizing, so that
+    /// the caller can refuse early.
     #[must_use]
     pub fn problem(&self, module: usize) -> Option<&ModuleStatus> {
         self.located.get(module)?.files.as_ref().err()
