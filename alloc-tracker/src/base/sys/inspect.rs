@@ -48,7 +48,7 @@ impl FileStatus {
             (stat, failed)
         };
         let is_regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
-        let (inode, len) = (stat.st_ino as u64, stat.st_size as u64);
+        let (inode, len) = (stat.st_ino, stat.st_size as u64);
         (!failed).then_some(FileStatus { inode, len, is_regular })
     }
 }
