@@ -10,7 +10,7 @@ use alloc_dump::code::{CodeIdentity, CodeSamples, SAMPLE_LEN};
 
 use super::elf::CodeSegment;
 use super::memory::read_memory;
-use crate::base::sys::{File, FileStatus, PathBuffer};
+use crate::base::sys::{File, FileStatus, Mapping, PathBuffer};
 
 /// A file that is mapped into this process.
 pub(super) struct MappedFile<'a> {
@@ -68,19 +68,12 @@ fn checksum(len: u64, read: impl Fn(u64, &mut [u8]) -> Option<()>) -> Option<u32
     if len == 0 {
         return None;
     }
-    // NOTE: a part of a sample at a time: threads of the host may have little stack.
-    let mut buffer = [0; PART];
+    // NOTE: not on the stack, because threads of the host may have little of it.
+    let mut buffer = Mapping::anonymous(SAMPLE_LEN).ok()?;
     while let Some((offset, sample_len)) = samples.next_range() {
-        let mut done = 0;
-        while done < sample_len {
-            let part = buffer.get_mut(..(sample_len - done).min(PART))?;
-            read(offset + done as u64, part)?;
-            samples.add(part);
-            done += part.len();
-        }
+        let sample = buffer.bytes_mut().get_mut(..sample_len)?;
+        read(offset, sample)?;
+        samples.add(sample);
     }
     Some(samples.checksum())
 }
-
-const PART: usize = 512;
-const _: () = assert!(SAMPLE_LEN.is_multiple_of(PART));
