@@ -1,18 +1,18 @@
 //! The modules that the addresses of a dump belong to: they have the right build-id and bias, and
 //! come before their nodes.
 
+#[path = "scenario/libraries.rs"]
+mod libraries;
 mod scenario;
 #[path = "scenario/symbols.rs"]
 mod symbols;
 
-use std::ffi::CString;
 use std::hint::black_box;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use alloc_dump::layout::StackId;
 use alloc_tracker::{AllocTracker, Installation};
+use libraries::{Library, build_library, plugin};
 use object::{Object, ObjectSymbol};
 use scenario::{Run, Scenario};
 use symbols::Symbols;
@@ -75,55 +75,6 @@ fn check_own_file(name: &'static str) {
     let mut ranges: Vec<_> = replay.modules.iter().map(|module| (module.start, module.end)).collect();
     ranges.sort_unstable();
     assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{ranges:x?}");
-}
-
-/// Returns the library that is built from `tests/plugin` beside this test.
-fn plugin() -> Option<PathBuf> {
-    let target = std::env::current_exe().unwrap().parent()?.parent()?.to_path_buf();
-    let built = target.join("examples").join("libplugin.so");
-    built.exists().then_some(built)
-}
-
-struct Library(*mut libc::c_void);
-
-impl Library {
-    fn open() -> Library {
-        Library::open_at(&plugin().unwrap())
-    }
-
-    fn open_at(path: &Path) -> Library {
-        let path = CString::new(path.as_os_str().as_bytes()).unwrap();
-        // SAFETY: the path is a C string, and the library's initialisers are those of std.
-        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        assert!(!handle.is_null());
-        Library(handle)
-    }
-
-    fn symbol(&self, name: &std::ffi::CStr) -> *mut libc::c_void {
-        // SAFETY: the library is open, and the name is a C string.
-        let symbol = unsafe { libc::dlsym(self.0, name.as_ptr()) };
-        assert!(!symbol.is_null());
-        symbol
-    }
-
-    fn call(&self, function: extern "C" fn()) {
-        // SAFETY: the function of `tests/plugin` has this type.
-        let calls: extern "C" fn(extern "C" fn()) =
-            unsafe { std::mem::transmute(self.symbol(c"plugin_calls")) };
-        calls(function);
-    }
-
-    fn work(&self, blocks: usize, size: usize) {
-        // SAFETY: the function of `tests/plugin` has this type.
-        let work: extern "C" fn(usize, usize) = unsafe { std::mem::transmute(self.symbol(c"plugin_work")) };
-        work(blocks, size);
-    }
-
-    fn close(self) {
-        // SAFETY: the library was opened once and is closed once, and none of its functions is
-        // running.
-        assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
-    }
 }
 
 /// Loads a library and calls it at once, when the tracker has looked at the modules only a moment
@@ -189,26 +140,6 @@ fn check_loaded_again(name: &'static str) {
             |pc: &u64| replay.modules.iter().filter(is_plugin).any(|m| (m.start..m.end).contains(pc));
         assert!(chain.iter().any(inside), "{chain:x?}");
     }
-}
-
-/// Builds a library whose only function calls another one. Its stack frame has room for `frame`
-/// bytes, and its file contains `padding` more bytes.
-fn build_library(folder: &Path, name: &str, frame: usize, padding: usize) -> bool {
-    let source = format!(
-        "#![no_std]
-        #[panic_handler] fn panic(_: &core::panic::PanicInfo<'_>) -> ! {{ loop {{}} }}
-        #[used] static mut PADDING: [u8; {padding}] = [1; {padding}];
-        #[unsafe(no_mangle)] pub extern \"C\" fn plugin_calls(function: extern \"C\" fn()) {{
-            let room = core::hint::black_box([0u8; {frame}]);
-            function();
-            core::hint::black_box(&room);
-        }}"
-    );
-    std::fs::write(folder.join("library.rs"), source).unwrap();
-    let mut rustc = Command::new("rustc");
-    rustc.args(["--edition=2024", "--crate-type=cdylib", "-Cpanic=abort", "-Cforce-unwind-tables=yes", "-o"]);
-    rustc.arg(folder.join(name)).arg(folder.join("library.rs"));
-    rustc.output().is_ok_and(|output| output.status.success())
 }
 
 const TINY: [&str; 2] = ["tiny.so", "tiny_too.so"];

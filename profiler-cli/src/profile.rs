@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use alloc_dump::code::CodeIdentity;
 use alloc_dump::layout::StackId;
 use alloc_dump::read::Damage;
 use alloc_dump::record::{Installation, Sample};
@@ -63,6 +64,8 @@ pub struct Profile {
     pub duration_us: u64,
     /// How far these figures can be trusted.
     pub trust: Trust,
+    /// What made the recording slower than usual.
+    pub slowdown: Slowdown,
 }
 
 impl Profile {
@@ -132,6 +135,11 @@ pub struct Module {
     pub start: u64,
     /// First address after the file's mappings.
     pub end: u64,
+    /// What tells the code that ran from other code; `None` in older dumps, and if the recorder
+    /// could not read the code.
+    pub code: Option<CodeIdentity>,
+    /// Whether the module has no unwind tables, so that stacks end at its code.
+    pub lacks_unwind_tables: bool,
 }
 
 /// A node of the call tree.
@@ -391,6 +399,18 @@ pub struct HeapTotals {
     pub foreign_bytes: u64,
     /// Number of different stacks at which there were events.
     pub stacks: u64,
+}
+
+/// What made events cost the program more than usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slowdown {
+    /// Whether the C library could not tell which module is at an address, so that the platform's
+    /// unwinder made every walk.
+    pub no_loader_lookup: bool,
+    /// Whether the kernel refused `membarrier`, so that every event cost a fence.
+    pub no_membarrier: bool,
+    /// Number of stacks that the platform's unwinder has walked, at some microseconds each.
+    pub portable_walks: u64,
 }
 
 /// How far a profile can be trusted.

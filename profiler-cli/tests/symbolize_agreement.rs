@@ -57,7 +57,7 @@ fn sample_addresses(program: &Path) -> Vec<u64> {
 
 /// Symbolizes the addresses with our symbolizer.
 fn our_frames(program: &Path, addresses: &[u64]) -> Vec<Frames> {
-    let spec = ModuleSpec { path: program.to_owned(), build_id: Vec::new() };
+    let spec = ModuleSpec { path: program.to_owned(), ..ModuleSpec::default() };
     let modules = Modules::open(&[spec], SymbolizeOptions::default()).expect("no symbol folders to fail");
     let wanted: Vec<CodeAddress> = addresses.iter().map(|&address| CodeAddress::exact(address)).collect();
     let symbols =

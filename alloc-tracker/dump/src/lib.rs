@@ -8,6 +8,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`layout`] | the constants of the format, and the ids of the call tree |
+//! | [`code`] | what tells a module's code from other code |
 //! | [`varint`] | numbers of variable length: LEB128 and zigzag |
 //! | [`header`] | the file header: the first 64 bytes |
 //! | [`frame`] | the dump frames: length-prefixed, checksummed units |
@@ -55,6 +56,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod code;
 #[cfg(feature = "compression")]
 mod columns;
 #[cfg(feature = "compression")]

@@ -12,12 +12,15 @@
 
 mod cold;
 mod context;
+mod slow;
 pub(crate) mod tags;
 
 pub use context::DeltaContext;
 #[cfg(feature = "compression")]
 pub(crate) use context::to_u32;
+pub use slow::SlowReason;
 
+use crate::code::CodeIdentity;
 use crate::layout::StackId;
 use crate::varint;
 
@@ -119,6 +122,16 @@ pub enum Record<'a> {
         /// Number of the module.
         id: u32,
     },
+    /// What tells the code of a module from other code. Follows the record of the module, unless
+    /// the code could not be read.
+    ModuleCode {
+        /// Number of the module.
+        id: u32,
+        /// The identity of the module's code.
+        code: CodeIdentity,
+    },
+    /// Why events cost the program more than they usually do.
+    Slow(SlowReason),
     /// A thread begins; its first event follows.
     ThreadStart {
         /// Number of the thread.

@@ -17,7 +17,7 @@ use alloc_dump::sidecar::{
     self, COMMIT_OFFSETS, COMMITS_OFFSET, IDENTITY_LEN, PAYLOAD_OFFSET, PID_OFFSET, Sidecar,
 };
 
-use made::{Dump, SESSION, one_of_each, payload, read, texts, trailer};
+use made::{Dump, SESSION, one_of_each, one_of_each_1_0, payload, read, texts, trailer};
 
 #[test]
 fn version_1_0_loads() {
@@ -108,13 +108,6 @@ fn version_1_2() -> Vec<u8> {
 fn one_of_each_1_2() -> Vec<Record<'static>> {
     let mut records = one_of_each();
     set_debug_assertions(&mut records);
-    records
-}
-
-/// Returns the records of every kind that version 1.0 knew.
-fn one_of_each_1_0() -> Vec<Record<'static>> {
-    let mut records = one_of_each();
-    records.retain(|record| !matches!(record, Record::Installation(_)));
     records
 }
 

@@ -16,7 +16,7 @@
 
 use std::ffi::CStr;
 
-use crate::base::sys::{self, PathBuffer, Text, print_to_stderr};
+use crate::base::sys::{self, FileStatus, PathBuffer, Text, print_to_stderr};
 
 /// The request of the environment.
 pub(crate) enum Wanted {
@@ -250,10 +250,21 @@ fn line_usage() -> LineUsage {
     })
 }
 
-/// Appends the absolute path of the running program; nothing if /proc cannot be read.
+/// Appends the absolute path of the running program; nothing if /proc cannot be read. If the file
+/// was removed, this is the path that it had.
 pub(crate) fn executable(into: &mut PathBuffer) {
-    sys::read_link(c"/proc/self/exe", into);
+    let mut link = PathBuffer::new();
+    sys::read_link(PROGRAM, &mut link);
+    // The kernel appends this text for a removed file. But a file may have such a name.
+    let without_ending = link.as_bytes().strip_suffix(b" (deleted)").filter(|_| {
+        let named = link.as_c_str().and_then(FileStatus::of_path);
+        named.is_none() || named != FileStatus::of_path(PROGRAM)
+    });
+    into.push(without_ending.unwrap_or(link.as_bytes()));
 }
+
+/// The running program, also if its file was removed.
+const PROGRAM: &CStr = c"/proc/self/exe";
 
 /// Appends the pattern, with the process id for each `%p` in the file's name.
 ///

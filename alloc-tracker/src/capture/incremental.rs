@@ -111,6 +111,10 @@ pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) 
                 writer.write_back();
                 return Some(WalkEnd::Root);
             }
+            UnwindStep::CallerUnknown => {
+                writer.write_back();
+                return Some(WalkEnd::Truncated);
+            }
         }
     }
 }
@@ -143,6 +147,8 @@ pub(super) enum UnwindStep {
     Outermost,
     /// The frame's rule is not packed: see [`step_by_full_rule`].
     RuleNotPacked,
+    /// There may be a caller, but neither unwind tables nor the platform's unwinder know it.
+    CallerUnknown,
 }
 
 /// Reads the stack for a step, and notes the words that it reads.

@@ -106,8 +106,28 @@ pub(crate) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) 
 #[inline(never)]
 fn walk_portably(walker: &mut StackWalker, registers: &Registers, epoch: u64) -> WalkEnd {
     let _errno = ErrnoGuard::new();
-    walker.take_addresses(epoch, |push| portable::walk(registers.sp - 1, push))
+    PORTABLE_WALKS.fetch_add(1, Ordering::Relaxed);
+    let mut outermost = ReturnAddress::NONE;
+    let end = walker.take_addresses(epoch, |push| {
+        portable::walk(registers, |pc| {
+            outermost = pc;
+            push(pc)
+        })
+    });
+    #[cfg(target_arch = "x86_64")]
+    if end == WalkEnd::Truncated {
+        unwind_tables::note_end_of_walk(outermost);
+    }
+    end
 }
+
+/// Returns how many walks the platform's unwinder has made since the last call, apart from those
+/// for checking.
+pub(crate) fn take_portable_walks() -> u64 {
+    PORTABLE_WALKS.swap(0, Ordering::Relaxed)
+}
+
+static PORTABLE_WALKS: AtomicU64 = AtomicU64::new(0);
 
 impl WalkEnd {
     /// Returns the root of the call tree below which the nodes of such a walk are.
@@ -124,7 +144,8 @@ impl WalkEnd {
 /// that take kilobytes of stack. They must not happen in an event, which may come from a signal
 /// handler on a small stack.
 pub(crate) fn warm_up() {
-    portable::walk(0, |_| true);
+    let nowhere = Registers { pc: ReturnAddress::NONE, sp: 1, fp: 0 };
+    portable::walk(&nowhere, |_| true);
 }
 
 /// Makes the state of walks usable in a forked child, whatever the parent's other threads were
@@ -191,7 +212,7 @@ pub(crate) fn check_node(
     intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
 ) {
     let _errno = ErrnoGuard::new();
-    let walk = |push: &mut dyn FnMut(ReturnAddress) -> bool| portable::walk(registers.sp - 1, push);
+    let walk = |push: &mut dyn FnMut(ReturnAddress) -> bool| portable::walk(registers, push);
     let other = walker.node_of_addresses(generation, walk, intern);
     CHECKED.fetch_add(1, Ordering::Relaxed);
     DIFFERENT.fetch_add(u64::from(other != Ok(node)), Ordering::Relaxed);

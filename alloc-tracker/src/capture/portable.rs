@@ -5,9 +5,9 @@
 //! check the other walks. It costs some microseconds. It needs unwind tables, not frame pointers.
 //! With glibc 2.35 and libgcc 12 or newer it takes no lock; with older ones it takes the loader's.
 //!
-//! In: a stack address. Out: return addresses, leaf first. Must not run for the first time in an
-//! event (see `warm_up`). The unwinder begins in this function itself, so the walk skips the frames
-//! of this crate by their addresses:
+//! In: the registers of the leaf. Out: return addresses, leaf first. Must not run for the first
+//! time in an event (see `warm_up`). The unwinder begins in this function itself, so the walk skips
+//! the frames of this crate by their addresses:
 //!
 //! ```text
 //!   higher addresses
@@ -21,10 +21,15 @@
 
 use super::WalkEnd;
 use super::code_address::ReturnAddress;
+use super::registers::Registers;
 
-/// Calls `push` with the return address of every frame above the stack address `above`, innermost
-/// first, until `push` returns false. Returns whether the walk reached the root.
-pub(super) fn walk(above: u64, mut push: impl FnMut(ReturnAddress) -> bool) -> WalkEnd {
+/// Calls `push` with the return address of every frame from the one with these registers on,
+/// innermost first, until `push` returns false. Returns whether the walk reached the root.
+///
+/// The first frame is there in any case, because its registers are known. Without unwind tables for
+/// the hook itself the unwinder finds nothing.
+pub(super) fn walk(registers: &Registers, mut push: impl FnMut(ReturnAddress) -> bool) -> WalkEnd {
+    let above = registers.sp.wrapping_sub(1);
     let mut end = WalkEnd::Truncated;
     let mut is_in_hook = true;
     // SAFETY: tracing without a lock must not race with other users of the same unwinder state.
@@ -44,6 +49,10 @@ pub(super) fn walk(above: u64, mut push: impl FnMut(ReturnAddress) -> bool) -> W
             is_in_hook = is_in_hook && frame.sp() as u64 <= above;
             is_in_hook || push(ReturnAddress(pc))
         });
+    }
+    if is_in_hook {
+        push(registers.pc);
+        return WalkEnd::Truncated;
     }
     end
 }

@@ -36,8 +36,10 @@ pub(super) enum UnwindRule {
     /// The outermost frame of its thread: there is no caller.
     Outermost,
     /// A rule that does not fit into a word (an expression, another register, a signal frame), or
-    /// no rule at all.
+    /// no rule that is known.
     Unpackable,
+    /// There is no rule, and the platform's unwinder has found no caller either.
+    Missing,
 }
 
 /// The register that a canonical frame address counts from.
@@ -57,7 +59,8 @@ pub(super) enum CfaBase {
 /// +-------------------+-----------+------+------+
 /// ```
 ///
-/// - kind: 1 for [`UnwindRule::Cfa`], 2 for `Outermost`, 3 for `Unpackable`. Never 0, so a word of
+/// - kind: 1 for [`UnwindRule::Cfa`], 2 for `Outermost`, 3 for `Unpackable`; 3 for `Missing` as
+///   well, with base 1. Never 0, so a word of
 ///   zeros is no rule.
 /// - base: 1 for the frame pointer.
 /// - saved fp: how many words below the CFA the frame pointer was saved; 0 if it was not.
@@ -73,6 +76,7 @@ impl PackedRule {
     const CFA: NonZeroU64 = NonZeroU64::new(1).unwrap();
     const OUTERMOST: NonZeroU64 = NonZeroU64::new(2).unwrap();
     const UNPACKABLE: NonZeroU64 = NonZeroU64::new(3).unwrap();
+    const MISSING: NonZeroU64 = NonZeroU64::new(7).unwrap();
     const BASE_IS_FP: u64 = 4;
     const SAVED_FP_MASK: u32 = 0x7F8;
     const OFFSET_SHIFT: u32 = 8;
@@ -105,6 +109,8 @@ impl PackedRule {
             }
         } else if self.0 == PackedRule::OUTERMOST {
             UnwindRule::Outermost
+        } else if self.0 == PackedRule::MISSING {
+            UnwindRule::Missing
         } else {
             UnwindRule::Unpackable
         }
@@ -128,6 +134,7 @@ impl UnwindRule {
             }
             UnwindRule::Outermost => PackedRule(PackedRule::OUTERMOST),
             UnwindRule::Unpackable => PackedRule(PackedRule::UNPACKABLE),
+            UnwindRule::Missing => PackedRule(PackedRule::MISSING),
         }
     }
 }
@@ -151,7 +158,9 @@ mod tests {
                 }
             }
         }
-        assert_eq!(UnwindRule::Outermost.pack().unpack(), UnwindRule::Outermost);
+        for rule in [UnwindRule::Outermost, UnwindRule::Unpackable, UnwindRule::Missing] {
+            assert_eq!((rule.pack().unpack(), rule.pack().is_cfa()), (rule, false));
+        }
         for (offset, below) in [(1 << 22, 0), (12, 0), (16, 2048), (16, 12)] {
             assert_eq!(rule(CfaBase::StackPointer, offset, below).pack().unpack(), UnwindRule::Unpackable);
         }

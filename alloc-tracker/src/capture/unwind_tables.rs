@@ -18,7 +18,7 @@ use super::code_address::{CodeAddress, ReturnAddress};
 use super::rule::{CfaBase, PackedRule, UnwindRule};
 use super::rule_table::RuleTable;
 use crate::base::sys::{ErrnoGuard, FutexLock};
-use crate::modules;
+use crate::modules::{self, UnwindTables};
 
 static RULES: RuleTable = RuleTable::new();
 /// Working memory for gimli: more than a kilobyte, which a signal handler's stack may not have.
@@ -108,32 +108,59 @@ pub(super) fn with_unwind_info<R>(
     if address == ReturnAddress::NONE.call_address() {
         return None;
     }
-    modules::with_unwind_tables(address.0, |tables| {
-        let mut context = CONTEXT.lock();
-        let context = context.get_or_insert_with(UnwindContext::new_in);
-        // SAFETY: the bytes must be readable and stay unchanged while the slice lives. The table of
-        // modules says that they are one readable segment of a mapped module. The address is on
-        // this thread's stack of calls, or is that of a function of this crate, so the program is
-        // not unmapping the module.
-        let segment = unsafe {
-            let start = std::ptr::with_exposed_provenance::<u8>(tables.segment_start as usize);
-            std::slice::from_raw_parts(start, tables.segment_len as usize)
-        };
-        let offset_of = |address: u64| usize::try_from(address.checked_sub(tables.segment_start)?).ok();
-        let bases = BaseAddresses::default().set_eh_frame_hdr(tables.header);
-        let header = EhFrameHdr::new(segment.get(offset_of(tables.header)?..)?, NativeEndian);
-        let header = header.parse(&bases, 8).ok()?;
-        let Pointer::Direct(frames_start) = header.eh_frame_ptr() else { return None };
-        let frames = EhFrame::new(segment.get(offset_of(frames_start)?..)?, NativeEndian);
-        let bases = bases.set_eh_frame(frames_start);
-        let find_cie = EhFrame::cie_from_offset;
-        let entry = header.table()?.fde_for_address(&frames, &bases, address.0, find_cie).ok()?;
-        let row = entry.unwind_info_for_address(&frames, &bases, context, address.0).ok()?;
-        let (encoding, is_signal_trampoline) = (entry.cie().encoding(), entry.is_signal_trampoline());
-        let start = entry.initial_address();
-        let function = start..start.wrapping_add(entry.len());
-        f(&UnwindInfo { function, row, frames, encoding, is_signal_trampoline })
-    })
+    modules::with_unwind_tables(address.0, |tables| look_up(tables, address, f))
+}
+
+/// Notes that the walk of the platform's unwinder ended at the call that returns to `pc`, which is
+/// not in the outermost function. If the unwind tables have nothing about the call either, all
+/// later walks end there at once.
+///
+/// PERF: the platform's unwinder takes microseconds for a stack whose end is known in advance. In
+/// code without unwind tables it had taken up to 95 us an event.
+pub(super) fn note_end_of_walk(pc: ReturnAddress) {
+    let address = pc.call_address();
+    if pc == ReturnAddress::NONE {
+        return;
+    }
+    modules::with_module_tables(address.0, |tables| {
+        let is_known = tables.is_some_and(|tables| look_up(tables, address, |_| Some(())).is_some());
+        if !is_known {
+            RULES.put(address, UnwindRule::Missing.pack());
+        }
+        Some(())
+    });
+}
+
+/// Calls `f` with what these tables say about an address; `None` as in [`with_unwind_info`].
+fn look_up<R>(
+    tables: UnwindTables,
+    address: CodeAddress,
+    f: impl FnOnce(&UnwindInfo<'_>) -> Option<R>,
+) -> Option<R> {
+    let mut context = CONTEXT.lock();
+    let context = context.get_or_insert_with(UnwindContext::new_in);
+    // SAFETY: the bytes must be readable and stay unchanged while the slice lives. The table of
+    // modules says that they are one readable segment of a mapped module. The address is on
+    // this thread's stack of calls, or is that of a function of this crate, so the program is
+    // not unmapping the module.
+    let segment = unsafe {
+        let start = std::ptr::with_exposed_provenance::<u8>(tables.segment_start as usize);
+        std::slice::from_raw_parts(start, tables.segment_len as usize)
+    };
+    let offset_of = |address: u64| usize::try_from(address.checked_sub(tables.segment_start)?).ok();
+    let bases = BaseAddresses::default().set_eh_frame_hdr(tables.header);
+    let header = EhFrameHdr::new(segment.get(offset_of(tables.header)?..)?, NativeEndian);
+    let header = header.parse(&bases, 8).ok()?;
+    let Pointer::Direct(frames_start) = header.eh_frame_ptr() else { return None };
+    let frames = EhFrame::new(segment.get(offset_of(frames_start)?..)?, NativeEndian);
+    let bases = bases.set_eh_frame(frames_start);
+    let find_cie = EhFrame::cie_from_offset;
+    let entry = header.table()?.fde_for_address(&frames, &bases, address.0, find_cie).ok()?;
+    let row = entry.unwind_info_for_address(&frames, &bases, context, address.0).ok()?;
+    let (encoding, is_signal_trampoline) = (entry.cie().encoding(), entry.is_signal_trampoline());
+    let start = entry.initial_address();
+    let function = start..start.wrapping_add(entry.len());
+    f(&UnwindInfo { function, row, frames, encoding, is_signal_trampoline })
 }
 
 impl UnwindInfo<'_> {

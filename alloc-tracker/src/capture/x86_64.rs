@@ -27,6 +27,7 @@ pub(super) fn step(frame: &Frame, reader: &mut impl StackReader) -> Option<Unwin
         UnwindRule::Cfa { base, offset, fp_saved_below_cfa } => (base, offset, fp_saved_below_cfa),
         UnwindRule::Outermost => return Some(UnwindStep::Outermost),
         UnwindRule::Unpackable => return Some(UnwindStep::RuleNotPacked),
+        UnwindRule::Missing => return Some(UnwindStep::CallerUnknown),
     };
     let base = match base {
         CfaBase::StackPointer => frame.sp,
@@ -60,10 +61,11 @@ pub(super) fn frame_size_of_function_called_by(
     let len = usize::try_from(caller.end.wrapping_sub(caller.start)).ok()?;
     let mut code = [0; MAX_CODE_LEN];
     let code = code.get_mut(..len)?;
-    modules::read_memory(caller.start, code)?;
+    // The module is running: it is that of this crate, and `caller` is one of its functions.
+    modules::read_running_module(caller.start, code)?;
     let read_word = |address| {
         let mut bytes = [0; 8];
-        modules::read_memory(address, &mut bytes).map(|()| u64::from_le_bytes(bytes))
+        modules::read_running_module(address, &mut bytes).map(|()| u64::from_le_bytes(bytes))
     };
     if !calls(code, caller.start, called, read_word) {
         return None;

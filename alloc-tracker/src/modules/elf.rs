@@ -1,6 +1,8 @@
 //! The ELF headers of a mapped file. In: the address of the mapping. Out: load bias, build-id,
-//! unwind tables. Reads the host's memory only through the kernel: if the file is being unmapped
+//! unwind tables, and where the code is. Reads memory by `memory`: if the file is being unmapped
 //! meanwhile, the result is an error and not a fault. Never locks, never allocates.
+
+use super::memory::read_memory;
 
 /// Where the unwind tables of a module are mapped.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +23,19 @@ pub(super) struct ElfHeaders {
     /// Bytes of the build-id; 0 if there is none.
     pub(super) build_id_len: usize,
     pub(super) tables: UnwindTables,
+    pub(super) code: CodeSegment,
+}
+
+/// The first segment with code: where it is in the file and in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(super) struct CodeSegment {
+    /// Its first address, as the file counts addresses.
+    pub(super) address: u64,
+    /// Offset of its first byte in the file.
+    pub(super) offset: u64,
+    /// Bytes that the file has of it; 0 if the file has no code.
+    pub(super) len: u64,
 }
 
 /// Reads the headers of the file that is mapped from `head` on, and its build-id into `build_id`.
@@ -38,11 +53,15 @@ pub(super) fn read_elf(head: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Option<E
         let mut entry = [0u8; 56];
         read_memory(head.checked_add(program_headers)?.checked_add(index * entry_size)?, &mut entry)?;
         let (kind, offset, address) = (word32(&entry, 0)?, word64(&entry, 8)?, word64(&entry, 16)?);
-        Some((kind, offset, address, word64(&entry, 40)?))
+        let code = CodeSegment { address, offset, len: word64(&entry, 32)? };
+        let is_code = kind == PT_LOAD && word32(&entry, 4)? & PF_X != 0 && code.len > 0;
+        Some((kind, offset, address, word64(&entry, 40)?, is_code.then_some(code)))
     };
     let (mut bias, mut build_id_len, mut tables_at) = (None, None, None);
+    let mut code = None;
     for index in 0..entries {
-        let (kind, offset, address, size) = header(index)?;
+        let (kind, offset, address, size, segment) = header(index)?;
+        code = code.or(segment);
         match kind {
             PT_LOAD if offset == 0 && bias.is_none() => bias = Some(head.wrapping_sub(address)),
             PT_NOTE if build_id_len.is_none() => {
@@ -54,7 +73,7 @@ pub(super) fn read_elf(head: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Option<E
     }
     let (bias, mut tables) = (bias?, UnwindTables::default());
     for index in 0..entries {
-        let (kind, _, start, size) = header(index)?;
+        let (kind, _, start, size, _) = header(index)?;
         if let Some(at) =
             tables_at.filter(|at| kind == PT_LOAD && (start..start.saturating_add(size)).contains(at))
         {
@@ -65,7 +84,7 @@ pub(super) fn read_elf(head: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Option<E
             };
         }
     }
-    Some(ElfHeaders { bias, build_id_len: build_id_len.unwrap_or(0), tables })
+    Some(ElfHeaders { bias, build_id_len: build_id_len.unwrap_or(0), tables, code: code.unwrap_or_default() })
 }
 
 /// Returns the first address behind all segments of the file that is mapped from `head` on.
@@ -91,6 +110,7 @@ pub(super) fn end_of_load(head: u64) -> Option<u64> {
 pub(super) const MAX_BUILD_ID: usize = 64;
 const MAX_PROGRAM_HEADERS: u64 = 128;
 const PT_LOAD: u32 = 1;
+const PF_X: u32 = 1;
 const PT_NOTE: u32 = 4;
 const PT_GNU_EH_FRAME: u32 = 0x6474_E550;
 const NT_GNU_BUILD_ID: u32 = 3;
@@ -118,15 +138,6 @@ fn find_build_id(at: u64, size: u64, build_id: &mut [u8; MAX_BUILD_ID]) -> Optio
         }
         rest = content.get(content_len.checked_next_multiple_of(4)?..)?;
     }
-}
-
-/// Copies memory of this process through the kernel; `None` if any of it is not readable.
-pub(crate) fn read_memory(at: u64, into: &mut [u8]) -> Option<()> {
-    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-    let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(at as usize), iov_len: into.len() };
-    // SAFETY: the kernel checks the remote range, and the local one is ours.
-    let got = unsafe { libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0) };
-    (got == into.len() as isize).then_some(())
 }
 
 fn word16(bytes: &[u8], at: usize) -> Option<u16> {

@@ -33,14 +33,20 @@ impl AddressRange {
     pub(super) fn contains(&self, address: u64) -> bool {
         (self.start..self.end).contains(&address)
     }
+
+    /// Whether the other range lies within this one.
+    pub(super) fn covers(&self, other: &AddressRange) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
 }
 
 /// One line of `/proc/self/maps`: a mapping.
 pub(super) struct MappedRegion<'a> {
     pub(super) range: AddressRange,
-    executable: bool,
+    pub(super) executable: bool,
     offset: u64,
-    inode: u64,
+    pub(super) inode: u64,
+    /// The path as the kernel shows it.
     pub(super) path: &'a [u8],
 }
 
@@ -71,7 +77,8 @@ impl<'a> MappedRegion<'a> {
     }
 }
 
-/// Neighbouring regions of one file: one load of the file.
+/// Neighbouring regions of one file: one load of the file, or a part of one. Other memory may lie
+/// between two parts, in a gap between the file's segments.
 #[derive(Default)]
 pub(super) struct LoadedFile {
     pub(super) range: AddressRange,
@@ -83,11 +90,14 @@ pub(super) struct LoadedFile {
 }
 
 impl LoadedFile {
-    /// Returns a load that begins with this region.
-    pub(super) fn starting_with(region: &MappedRegion<'_>) -> LoadedFile {
+    /// Returns a load that begins with this region, or that continues one of `heads` with it.
+    pub(super) fn starting_with(region: &MappedRegion<'_>, heads: &RecentHeads) -> LoadedFile {
         let vdso = region.path == b"[vdso]";
         let mut file = LoadedFile { range: region.range, inode: region.inode, vdso, ..LoadedFile::default() };
         file.extend(region);
+        if file.head.is_none() && region.inode != 0 {
+            file.head = heads.head_of(region);
+        }
         file
     }
 
@@ -103,6 +113,18 @@ impl LoadedFile {
             Some(head) => end_of_load(head).is_some_and(|end| region.range.start < end),
             None => true,
         }
+    }
+
+    /// Whether the load has a file, which a reader may find; the kernel's own code has none.
+    pub(super) fn is_on_disk(&self) -> bool {
+        !self.vdso
+    }
+
+    /// Whether this region of other memory directly follows the load and lies where the load goes
+    /// on, by the file's program headers.
+    pub(super) fn is_followed_inside_by(&self, region: &MappedRegion<'_>) -> bool {
+        self.range.end == region.range.start
+            && self.head.and_then(end_of_load).is_some_and(|end| region.range.start < end)
     }
 
     /// Whether the file is still mapped there, and the loader still has this load there. If both
@@ -122,6 +144,12 @@ impl LoadedFile {
             && loader::load_at(self.range.start).unwrap_or(LoadIdentity::NONE) == loaded
     }
 
+    /// Adds a region of other memory that has the load's code.
+    pub(super) fn extend_by_copy(&mut self, region: &MappedRegion<'_>) {
+        self.range.end = region.range.end;
+        self.executable = true;
+    }
+
     /// Adds a region that continues the load.
     pub(super) fn extend(&mut self, region: &MappedRegion<'_>) {
         self.range.end = region.range.end;
@@ -131,6 +159,45 @@ impl LoadedFile {
         }
     }
 }
+
+/// The heads of the loads that a scan has met last: inode, and address of the file's first byte.
+///
+/// A load has a head only in its first part. A program that was linked statically may have unmapped
+/// pages between its segments, and any other memory may be mapped there, also the recorder's own:
+///
+/// ```text
+/// 7f00-7f01 r--p  program       the head
+/// 7f01-7f02 rw-p                memory in the gap
+/// 7f02-7f09 r-xp  program       belongs to the head above, because the program headers say so
+/// ```
+#[derive(Default)]
+pub(super) struct RecentHeads {
+    heads: [(u64, u64); HEADS],
+    next: usize,
+}
+
+impl RecentHeads {
+    /// Notes the head of a load, if it has one.
+    pub(super) fn note(&mut self, file: &LoadedFile) {
+        if let Some(head) = file.head.filter(|_| file.inode != 0)
+            && let Some(slot) = self.heads.get_mut(self.next)
+        {
+            *slot = (file.inode, head);
+            self.next = (self.next + 1) % HEADS;
+        }
+    }
+
+    /// Returns the head of the load that this region belongs to by the program headers.
+    fn head_of(&self, region: &MappedRegion<'_>) -> Option<u64> {
+        let of_file = self.heads.iter().filter(|(inode, _)| *inode == region.inode).map(|(_, head)| *head);
+        of_file
+            .filter(|head| *head < region.range.start)
+            .find(|head| end_of_load(*head).is_some_and(|end| region.range.start < end))
+    }
+}
+
+/// More loads than can lie between two parts of another one.
+const HEADS: usize = 8;
 
 /// Calls `f` with every line of `/proc/self/maps`, without its newline. Of a line that is longer
 /// than the buffer (16 KiB) the beginning is dropped.

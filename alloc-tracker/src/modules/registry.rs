@@ -5,12 +5,12 @@
 //! Has a lock of its own. Never takes a lock of the dynamic loader, because an event may come from
 //! inside `dlopen`. Never allocates through the global allocator.
 
+use alloc_dump::code::CodeIdentity;
 use alloc_dump::record::Module;
 
-use super::elf::{ElfHeaders, MAX_BUILD_ID, UnwindTables, read_elf};
-use super::maps::{AddressRange, LoadedFile, MappedRegion, for_each_line};
-use crate::base::loader::{self, LoadIdentity};
-use crate::base::sys::{self, Errno, FutexGuard, FutexLock, Mapping, PathBuffer, Plain};
+use super::elf::UnwindTables;
+use super::known::{KnownModules, ModuleTables};
+use crate::base::sys::{self, FutexGuard, FutexLock};
 
 /// Makes sure that the module of this address is known and reported, if the address has one.
 ///
@@ -48,17 +48,29 @@ pub(crate) fn scan_now() {
 /// Calls `f` with the unwind tables of the module that this address lies in, under the lock of the
 /// modules. `None` if there are no such tables.
 pub(crate) fn with_unwind_tables<R>(address: u64, f: impl FnOnce(UnwindTables) -> Option<R>) -> Option<R> {
+    with_module_tables(address, |tables| f(tables?))
+}
+
+/// Calls `f` with the unwind tables of the module that this address lies in, or with `None` if that
+/// module has none, under the lock of the modules. Returns `None` without a call if the address is
+/// in no known module.
+pub(crate) fn with_module_tables<R>(
+    address: u64,
+    f: impl FnOnce(Option<UnwindTables>) -> Option<R>,
+) -> Option<R> {
     let mut registry = lock_knowing(address);
-    let tables = registry.modules.unwind_tables(address)?;
-    f(tables)
+    match registry.modules.unwind_tables(address)? {
+        ModuleTables::Mapped(tables) => f(Some(tables)),
+        ModuleTables::None => f(None),
+    }
 }
 
 /// Reports all modules to the observer of a recording that has just begun, and every change from
 /// now on.
 pub(crate) fn report_all(observer: &'static dyn ModuleObserver) {
     let mut registry = REGISTRY.lock();
-    let next_id = registry.modules.next_id;
-    *registry = Registry { modules: KnownModules { next_id, ..KnownModules::new() }, ..Registry::new() };
+    let modules = KnownModules::after(&registry.modules);
+    *registry = Registry { modules, ..Registry::new() };
     registry.observer = Some(observer);
     observer.generation_begins();
     registry.scan();
@@ -138,18 +150,6 @@ impl Registry {
 
 const SCAN_INTERVAL_NS: u64 = 100_000_000;
 
-/// The modules that have been reported, by address.
-#[derive(Debug)]
-struct KnownModules {
-    /// An array of [`KnownModule`]s; `None` before the first scan.
-    table: Option<Mapping>,
-    len: usize,
-    next_id: u32,
-    /// The number of the scan that is under way or was the last one.
-    scan: u32,
-    last_hit: (AddressRange, LoadIdentity),
-}
-
 /// An observer of changes of the modules. Called under the lock of the modules, so it must not call
 /// functions of `modules`.
 pub(crate) trait ModuleObserver: Sync {
@@ -168,222 +168,13 @@ pub(crate) trait ModuleObserver: Sync {
 /// A difference between two scans.
 pub(crate) enum ModuleChange<'a> {
     /// The module was mapped since the last scan.
-    Appeared(Module<'a>),
+    Appeared {
+        module: Module<'a>,
+        /// The identity of its code; `None` if the code cannot be read.
+        code: Option<CodeIdentity>,
+        /// Whether stacks end at its code, because it has no unwind tables.
+        lacks_unwind_tables: bool,
+    },
     /// The module is no longer mapped, or was mapped again.
     Vanished { id: u32 },
-}
-
-impl KnownModules {
-    const fn new() -> KnownModules {
-        KnownModules {
-            table: None,
-            len: 0,
-            next_id: 0,
-            scan: 0,
-            last_hit: (AddressRange::EMPTY, LoadIdentity::NONE),
-        }
-    }
-
-    /// Whether this address lies in a module that has been reported, and that the loader still has
-    /// there. If the loader cannot be asked, the module counts as still there.
-    #[inline]
-    fn covers(&mut self, pc: u64) -> bool {
-        let now = loader::load_at(pc);
-        let (range, loaded) = self.last_hit;
-        if range.contains(pc) {
-            return now.is_none_or(|now| now == loaded);
-        }
-        let Some(known) = self.all().iter().find(|module| module.range.contains(pc)) else { return false };
-        let (range, loaded) = (known.range, known.loaded);
-        self.last_hit = (range, loaded);
-        now.is_none_or(|now| now == loaded)
-    }
-
-    /// Returns the unwind tables of the module that this address lies in. `None` if the loader does
-    /// not confirm that the module is still there: its tables may then be anything, or not mapped.
-    fn unwind_tables(&mut self, pc: u64) -> Option<UnwindTables> {
-        let now = loader::load_at(pc)?;
-        let module =
-            self.all().iter_mut().find(|module| module.range.contains(pc) && module.loaded == now)?;
-        if module.tables.segment_len == 0
-            && let Some(elf) = read_elf(module.range.start, &mut [0; MAX_BUILD_ID])
-        {
-            // The scan may have met the module while another thread was loading it.
-            module.tables = elf.tables;
-        }
-        (module.tables.segment_len > 0).then_some(module.tables)
-    }
-
-    /// Whether the loader has replaced any module. PERF: costs nanoseconds for each module.
-    fn any_replaced(&mut self) -> bool {
-        let replaced = |module: &KnownModule| {
-            loader::load_at(module.range.start).is_some_and(|now| now != module.loaded)
-        };
-        self.all().iter().any(replaced)
-    }
-
-    /// Reads the process's mappings and reports what has changed since the last scan.
-    fn scan(&mut self, report: &mut dyn FnMut(ModuleChange<'_>)) -> Result<(), Errno> {
-        if self.table.is_none() {
-            self.table = Some(Mapping::anonymous(MAX_MODULES * size_of::<KnownModule>())?);
-        }
-        self.scan += 1;
-        self.last_hit = (AddressRange::EMPTY, LoadIdentity::NONE);
-        let mut file = LoadedFile::default();
-        let mut path = PathBuffer::new();
-        for_each_line(|line| {
-            let Some(region) = MappedRegion::parse(line) else { return };
-            if file.continues_with(&region) {
-                file.extend(&region);
-                return;
-            }
-            self.add_if_new(&file, &path, report);
-            file = LoadedFile::starting_with(&region);
-            path.clear();
-            path.push(region.path.strip_suffix(b" (deleted)").unwrap_or(region.path));
-        })?;
-        self.add_if_new(&file, &path, report);
-        self.remove_stale(report);
-        Ok(())
-    }
-
-    fn all(&mut self) -> &mut [KnownModule] {
-        let len = self.len;
-        self.table
-            .as_mut()
-            .and_then(|table| table.slice_mut::<KnownModule>().get_mut(..len))
-            .unwrap_or_default()
-    }
-
-    /// Notes that this scan has met the load, and reports the load if it is new.
-    fn add_if_new(&mut self, file: &LoadedFile, path: &PathBuffer, report: &mut dyn FnMut(ModuleChange<'_>)) {
-        if !file.executable || path.is_empty() {
-            return;
-        }
-        let scan = self.scan;
-        let same = |module: &&mut KnownModule| module.range == file.range && module.inode == file.inode;
-        let loaded = loader::load_at(file.range.start).unwrap_or(LoadIdentity::NONE);
-        if let Some(module) = self.all().iter_mut().find(same) {
-            // One file at the same addresses is the same code, even if it was unmapped in between.
-            // But if an earlier scan met the module while another thread was loading it, the
-            // headers may not have been readable yet.
-            module.scan = scan;
-            if module.loaded != loaded
-                && let Some(elf) = file.head.and_then(|head| read_elf(head, &mut [0; MAX_BUILD_ID]))
-                && file.is_still_there(loaded)
-            {
-                (module.tables, module.loaded) = (elf.tables, loaded);
-            }
-            return;
-        }
-        // Vanished modules are reported before the new one.
-        self.remove_overlapping(file.range, report);
-        if self.len == MAX_MODULES {
-            return;
-        }
-        let mut build_id = [0u8; MAX_BUILD_ID];
-        // The kernel may forbid to read the headers. Then `head` serves as the load bias, below, so
-        // that addresses in position-independent files can still be resolved.
-        let Some(head) = file.head else { return };
-        let elf = read_elf(head, &mut build_id);
-        if elf.is_none() && loaded == LoadIdentity::NONE {
-            // Another thread is loading the file at this moment; a later scan will meet the file
-            // again.
-            return;
-        }
-        // PERF: not checked in the first scan, which finds many modules. At that time there is
-        // mostly no other thread that could unload a module.
-        if scan > 1 && !file.is_still_there(loaded) {
-            // A later scan will meet the file again, or the one that has replaced it.
-            return;
-        }
-        let elf = elf.unwrap_or(ElfHeaders { bias: head, build_id_len: 0, tables: UnwindTables::default() });
-        let id = self.next_id;
-        self.next_id += 1;
-        self.len += 1;
-        if let Some(slot) = self.all().last_mut() {
-            let tables = elf.tables;
-            *slot = KnownModule { range: file.range, inode: file.inode, id, scan, tables, loaded };
-        }
-        report(ModuleChange::Appeared(Module {
-            id,
-            start: file.range.start,
-            end: file.range.end,
-            bias: elf.bias,
-            build_id: build_id.get(..elf.build_id_len).unwrap_or_default(),
-            path: path.as_bytes(),
-        }));
-    }
-
-    /// Removes all modules that overlap this range, because they are no longer mapped.
-    fn remove_overlapping(&mut self, range: AddressRange, report: &mut dyn FnMut(ModuleChange<'_>)) {
-        self.keep(|module| module.range.end <= range.start || range.end <= module.range.start, report);
-    }
-
-    /// Removes all modules that this scan has not met.
-    fn remove_stale(&mut self, report: &mut dyn FnMut(ModuleChange<'_>)) {
-        let scan = self.scan;
-        self.keep(|module| module.scan == scan, report);
-    }
-
-    /// Removes all modules for which `wanted` returns false, and reports each as vanished.
-    fn keep(&mut self, wanted: impl Fn(&KnownModule) -> bool, report: &mut dyn FnMut(ModuleChange<'_>)) {
-        let known = self.all();
-        let mut kept = 0;
-        for index in 0..known.len() {
-            let module = known[index];
-            if wanted(&module) {
-                known[kept] = module;
-                kept += 1;
-            } else {
-                report(ModuleChange::Vanished { id: module.id });
-            }
-        }
-        self.len = kept;
-    }
-}
-
-/// More modules than this are not reported; their frames stay unresolved.
-const MAX_MODULES: usize = 4096;
-
-/// A module that has been reported.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct KnownModule {
-    range: AddressRange,
-    inode: u64,
-    id: u32,
-    /// The number of the last scan that has met the module.
-    scan: u32,
-    tables: UnwindTables,
-    loaded: LoadIdentity,
-}
-
-// SAFETY: integers without padding.
-unsafe impl Plain for KnownModule {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_scan_finds_the_running_program_with_its_own_code() {
-        let mut modules = KnownModules::new();
-        let exe = std::env::current_exe().unwrap();
-        let mut own = None;
-        modules
-            .scan(&mut |change| {
-                if let ModuleChange::Appeared(module) = change
-                    && module.path == exe.to_str().unwrap().as_bytes()
-                {
-                    own = Some((module.start, module.end, module.build_id.len()));
-                }
-            })
-            .unwrap();
-        let here = ensure_known as fn(u64) as usize as u64;
-        let (start, end, build_id_len) = own.expect("the test program is among the modules");
-        assert!((start..end).contains(&here) && modules.covers(here) && build_id_len >= 8);
-        // Nothing has changed since.
-        modules.scan(&mut |_| panic!("a second scan reports nothing")).unwrap();
-    }
 }

@@ -24,6 +24,11 @@ pub(crate) fn prepare() {
     NEEDS_FENCE.store(!registered, Ordering::SeqCst);
 }
 
+/// Whether the kernel has refused the registration, so that every entry costs a fence.
+pub(crate) fn is_missing() -> bool {
+    NEEDS_FENCE.load(Ordering::Relaxed)
+}
+
 const MEMBARRIER_CMD_PRIVATE_EXPEDITED: i32 = 1 << 3;
 const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
 

@@ -235,13 +235,14 @@ const PREPARING: u32 = 0;
 const READY: u32 = 1;
 const NOT_READY: u32 = 2;
 
-/// The system calls that the process makes once it is ready.
-const ALLOWED_CALLS: [libc::c_long; 25] = [
+/// The system calls that the process makes once it is ready. None opens a file.
+const ALLOWED_CALLS: [libc::c_long; 26] = [
     libc::SYS_read,
     libc::SYS_pread64,
     libc::SYS_write,
     libc::SYS_pwrite64,
     libc::SYS_fstat,
+    libc::SYS_newfstatat,
     libc::SYS_ftruncate,
     libc::SYS_flock,
     libc::SYS_close,

@@ -2,7 +2,7 @@
 //! Out: records, and a new generation. Called under the lock of the modules, so it must not call
 //! `modules`.
 
-use super::current::with_stream;
+use super::current::{with_stream, with_stream_as_drainer};
 use super::drainer::{self, Request};
 use crate::base::epoch;
 use crate::capture;
@@ -25,6 +25,10 @@ impl ModuleObserver for ModuleRecorder {
     }
 
     fn module_changed(&self, change: &ModuleChange<'_>) {
-        with_stream(|stream| stream.record_module_change(change));
+        if drainer::is_host() {
+            with_stream(|stream| stream.record_module_change(change));
+        } else {
+            with_stream_as_drainer(|stream| stream.record_module_change(change));
+        }
     }
 }

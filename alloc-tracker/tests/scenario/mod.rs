@@ -84,6 +84,11 @@ impl Run {
         Run::with_program(name, itself.as_os_str(), &[])
     }
 
+    /// Returns a run of the scenario in another build of the test program.
+    pub(crate) fn of_program(name: &str, program: &Path) -> Run {
+        Run::with_program(name, program.as_os_str(), &[])
+    }
+
     /// Returns a run of the scenario in a shell that first runs `script`, such as `ulimit -f 8`.
     pub(crate) fn through_shell(name: &str, script: &str) -> Run {
         let itself = std::env::current_exe().expect("the path of this test");

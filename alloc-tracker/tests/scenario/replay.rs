@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 
+use alloc_dump::code::CodeIdentity;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{SIDECAR_SUFFIX, StackId};
 use alloc_dump::read::{Reader, Records};
-use alloc_dump::record::{Installation, Record, Sample};
+use alloc_dump::record::{Installation, Record, Sample, SlowReason};
 use alloc_dump::sidecar::Sidecar;
 use alloc_dump::trailer::{EndReason, Trailer};
 
@@ -31,6 +32,8 @@ pub(crate) struct Replay {
     pub(crate) lost: u64,
     /// What the recorder has said last about its installation.
     pub(crate) installation: Option<Installation>,
+    /// Why events cost more than usual.
+    pub(crate) slow: Vec<SlowReason>,
     /// How many stacks the tracker has compared with those of an independent walk.
     pub(crate) checked: u64,
     /// How many of the checked stacks were different.
@@ -111,6 +114,7 @@ pub(crate) struct Module {
     pub(crate) build_id: Vec<u8>,
     pub(crate) path: String,
     pub(crate) mapped: bool,
+    pub(crate) code: Option<CodeIdentity>,
     /// How many nodes the dump defines before the module.
     pub(crate) nodes_before: usize,
 }
@@ -202,6 +206,15 @@ impl Replay {
     /// Returns the nodes of a stack, leaf first.
     pub(crate) fn nodes_of(&self, stack: StackId) -> impl Iterator<Item = &Node> {
         std::iter::successors(self.nodes.get(&stack), |node| self.nodes.get(&node.parent))
+    }
+
+    /// Returns how many walks the platform's unwinder has made.
+    pub(crate) fn portable_walks(&self) -> u64 {
+        let stacks = self.slow.iter().map(|reason| match reason {
+            SlowReason::PortableWalks { stacks } => *stacks,
+            _ => 0,
+        });
+        stacks.sum()
     }
 
     /// Returns the module that contains this address at the end of the recording.
@@ -318,6 +331,7 @@ impl Replay {
                 build_id: module.build_id.to_vec(),
                 path: String::from_utf8_lossy(module.path).into_owned(),
                 mapped: true,
+                code: None,
                 nodes_before: self.nodes.len(),
             }),
             Record::ModuleEnd { id } => {
@@ -326,6 +340,13 @@ impl Replay {
                     None => self.note_impossible(format!("module {id} ends and was not there")),
                 }
             }
+            Record::ModuleCode { id, code } => {
+                match self.modules.iter_mut().find(|module| module.id == id && module.mapped) {
+                    Some(module) => module.code = Some(code),
+                    None => self.note_impossible(format!("module {id} has code and was not there")),
+                }
+            }
+            Record::Slow(reason) => self.slow.push(reason),
             Record::ThreadStart { id, os_tid } => {
                 if self.threads.insert(id, Thread { os_tid, ..Thread::default() }).is_some() {
                     self.note_impossible(format!("thread {id} starts twice"));

@@ -13,5 +13,6 @@ pub mod lines;
 mod other_code;
 mod shown;
 pub mod site;
+pub mod slow;
 pub mod summary;
 pub mod timeline;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::analyze::filter::Filter;
 use crate::analyze::other_code::{name_of_installation, warnings_of_other_code};
+use crate::analyze::slow::{SlowCause, slow_causes};
 use crate::analyze::timeline::{self, MarkPoint};
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
@@ -78,6 +79,8 @@ pub struct Summary {
     /// Whether the recorder was built with debug assertions. Such a build is very likely not
     /// optimized, which makes the program slower.
     pub recorder_debug_assertions: bool,
+    /// What made the recording slower than usual; empty if nothing did.
+    pub slowed_by: Vec<SlowCause>,
     /// Whether the recording was read to its end.
     pub complete: bool,
     /// Whether every figure is exact: complete, and nothing lost.
@@ -223,6 +226,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         different_stacks: trust.different_stacks,
         unresolved_frames: stacks.unresolved,
         recorder_debug_assertions: profile.process.debug_assertions,
+        slowed_by: slow_causes(profile),
         complete: trust.is_complete(),
         exact: trust.is_exact(),
         dropped_frames: trust.loss.dropped_frames + trust.loss.malformed_frames + trust.loss.missing_frames,

@@ -89,6 +89,11 @@ impl CallTree {
         }
     }
 
+    /// Returns the module with this number.
+    pub(super) fn module(&mut self, id: u32) -> Option<&mut Module> {
+        self.modules.by_id(id)
+    }
+
     /// Removes the module with this number, which was unmapped.
     pub(super) fn remove_module(&mut self, id: u32) {
         self.modules.remove(id);

@@ -33,6 +33,8 @@ impl ModuleMap {
             bias: module.bias,
             start: module.start,
             end: module.end,
+            code: None,
+            lacks_unwind_tables: false,
         });
         self.by_id.insert(module.id, index);
         let overlapping =
@@ -45,6 +47,11 @@ impl ModuleMap {
             self.mapped.insert(module.start, (module.end, index));
         }
         index
+    }
+
+    /// Returns the module with this number, which may not be mapped any more.
+    pub(super) fn by_id(&mut self, id: u32) -> Option<&mut Module> {
+        self.all.get_mut(*self.by_id.get(&id)? as usize)
     }
 
     /// Removes the mapping of the module with this number, which was unmapped.

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use alloc_dump::header::Header;
 use alloc_dump::layout::StackId;
 use alloc_dump::read::{Damage, Records};
-use alloc_dump::record::{self, Installation, Record};
+use alloc_dump::record::{self, Installation, Record, SlowReason};
 use alloc_dump::trailer::{Totals, Trailer};
 use foldhash::HashSet;
 
@@ -19,13 +19,14 @@ use super::observers::blocks::BlocksObserver;
 use super::observers::{Moment, Observer, Observers, ReplayEnd};
 use super::options::KeepBlocks;
 use super::threads::ThreadTable;
-use crate::profile::{HeapTotals, Process, Profile, Trust};
+use crate::profile::{HeapTotals, Process, Profile, Slowdown, Trust};
 
 /// A replay under way.
 #[derive(Clone, Debug)]
 pub(super) struct Replay {
     process: Process,
     trust: Trust,
+    slowdown: Slowdown,
     tree: CallTree,
     heap: Heap,
     observers: Observers,
@@ -44,6 +45,7 @@ impl Replay {
         let mut replay = Replay {
             process: Process { started_unix_ns: header.created_unix_ns, ..Process::default() },
             trust: Trust::default(),
+            slowdown: Slowdown::default(),
             tree: CallTree::default(),
             heap: Heap::default(),
             observers: Observers { blocks: BlocksObserver::new(keep), ..Observers::default() },
@@ -139,6 +141,12 @@ impl Replay {
             }
             Record::Module(module) => self.tree.add_module(&module),
             Record::ModuleEnd { id } => self.tree.remove_module(id),
+            Record::ModuleCode { id, code } => {
+                if let Some(module) = self.tree.module(id) {
+                    module.code = Some(code);
+                }
+            }
+            Record::Slow(reason) => self.slow(reason),
             Record::Lost { events } => {
                 self.trust.lost_events = self.trust.lost_events.saturating_add(events);
             }
@@ -152,6 +160,23 @@ impl Replay {
                 self.heap.from_first_event = process.from_first_event;
             }
             _ => self.observed_record(record),
+        }
+    }
+
+    fn slow(&mut self, reason: SlowReason) {
+        let slowdown = &mut self.slowdown;
+        match reason {
+            SlowReason::NoLoaderLookup => slowdown.no_loader_lookup = true,
+            SlowReason::NoMembarrier => slowdown.no_membarrier = true,
+            SlowReason::PortableWalks { stacks } => {
+                slowdown.portable_walks = slowdown.portable_walks.saturating_add(stacks);
+            }
+            SlowReason::NoUnwindTables { module } => {
+                if let Some(module) = self.tree.module(module) {
+                    module.lacks_unwind_tables = true;
+                }
+            }
+            _ => {}
         }
     }
 
@@ -233,6 +258,7 @@ impl Replay {
             counts_only_selected_threads: self.threads.is_selective(),
             duration_us: until.max(self.now_us),
             trust: self.trust,
+            slowdown: self.slowdown,
             ..Profile::default()
         };
         let (heap, peak) = (&self.heap, self.heap.peak());

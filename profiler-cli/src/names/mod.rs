@@ -7,6 +7,7 @@
 mod build_file;
 pub mod evidence;
 pub mod function_name;
+mod hints;
 pub(crate) mod own_crates;
 pub mod rust_path;
 pub mod stacks;

@@ -6,19 +6,19 @@
 mod allocator_part;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
 use crate::names::function_name::{function_of, instance_of};
+use crate::names::hints::hints;
 use crate::names::own_crates::is_allocating_crate;
 use crate::names::rust_path::crate_of;
 use crate::names::symbolize::classify::is_runtime;
 use crate::names::symbolize::{
     CodeAddress, ModuleSpec, ModuleStatus, Modules, SymbolFrame, SymbolizeError, SymbolizeOptions,
 };
-use crate::profile::{Module, Profile};
+use crate::profile::Profile;
 
 /// Index of a distinct frame in [`Stacks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,12 +107,16 @@ impl Stacks {
         let specs: Vec<ModuleSpec> = profile
             .modules
             .iter()
-            .map(|module| ModuleSpec { path: module.path.clone(), build_id: module.build_id.clone() })
+            .map(|module| ModuleSpec {
+                path: module.path.clone(),
+                build_id: module.build_id.clone(),
+                code: module.code,
+            })
             .collect();
         let name_instances = options.name_instances;
         let modules = Modules::open(&specs, options)?;
         for (index, module) in profile.modules.iter().enumerate() {
-            if let Some(status @ ModuleStatus::WrongBuild { .. }) = modules.problem(index)
+            if let Some(status) = modules.problem(index).filter(|status| status.is_other_build())
                 && module.path == profile.process.exe
             {
                 return Err(StacksError::WrongBuild(status.clone()));
@@ -148,30 +152,7 @@ impl Stacks {
             stacks.parents.push(node.parent);
         }
         allocator_part::hide_users_allocators(&mut stacks, &mut builder);
-        stacks.hints = symbols.warnings().to_vec();
-        for (index, module) in profile.modules.iter().enumerate() {
-            let main = module.path == profile.process.exe;
-            match symbols.status(index) {
-                status @ (ModuleStatus::SymbolTableOnly { .. } | ModuleStatus::NoSymbols { .. }) if main => {
-                    stacks.hints.push(status.to_string());
-                }
-                status @ ModuleStatus::Missing { .. } if main => stacks.hints.push(status.to_string()),
-                status @ (ModuleStatus::WrongBuild { .. } | ModuleStatus::DamagedDebugInfo { .. }) => {
-                    stacks.hints.push(status.to_string());
-                }
-                _ => {}
-            }
-            if !wanted[index].is_empty()
-                && symbols.status(index).is_trusted()
-                && may_be_another_build(module, profile.process.started_unix_ns)
-            {
-                let path = module.path.display();
-                stacks.hints.push(format!(
-                    "{path} has no build-id and was written after the recording began: if it was rebuilt, names and \
-                     lines are wrong; link it with -Wl,--build-id, and record a new dump"
-                ));
-            }
-        }
+        stacks.hints = hints(profile, &modules, &symbols, &wanted);
         Ok(stacks)
     }
 
@@ -398,15 +379,6 @@ fn node_addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, Code
     (0..profile.nodes.len()).map(address_of).collect()
 }
 
-/// Whether a module's file may be another build than the one that ran: it has no build-id, and it
-/// was written after the recording began. A copy of the right build is newer too, so the answer is
-/// only a doubt.
-fn may_be_another_build(module: &Module, started_unix_ns: u64) -> bool {
-    let started = SystemTime::UNIX_EPOCH + Duration::from_nanos(started_unix_ns);
-    let written = || std::fs::metadata(&module.path).and_then(|metadata| metadata.modified());
-    module.build_id.is_empty() && written().is_ok_and(|written| written > started)
-}
-
 /// Returns the frame of code outside any file: its address is its name.
 fn unresolved_frame(pc: u64) -> SymbolFrame {
     SymbolFrame::unresolved(format!("{pc:#x}").into())
@@ -415,7 +387,6 @@ fn unresolved_frame(pc: u64) -> SymbolFrame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::CallNode;
 
     #[test]
     fn the_call_tree_is_traversed_from_callers_to_callees() {
@@ -435,26 +406,5 @@ mod tests {
             }
         });
         assert_eq!(steps, [3, 4, 5, -5, -4, 6, -6, -3, 7, -7]);
-    }
-
-    #[test]
-    fn a_file_without_build_id_is_doubted_if_it_is_newer_than_the_recording() {
-        let path = std::env::current_exe().expect("a test has a path");
-        let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a file");
-        let written = written.duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_nanos() as u64;
-        let hints = |build_id: &[u8], started_unix_ns: u64, module: Option<u32>| {
-            let file =
-                Module { path: path.clone(), build_id: build_id.to_vec(), bias: 0, start: 0, end: 1 << 30 };
-            let mut profile = Profile { modules: vec![file], ..Profile::default() };
-            profile.process.started_unix_ns = started_unix_ns;
-            profile.nodes = vec![CallNode::default(); StackId::FIRST.0 as usize];
-            profile.nodes.push(CallNode { pc: 0x1000, module, ..CallNode::default() });
-            Stacks::resolve(&profile, SymbolizeOptions::default(), &|_, _| {}).expect("no wrong build").hints
-        };
-        let doubt = |hints: Vec<String>| hints.iter().any(|hint| hint.contains("if it was rebuilt"));
-        assert!(doubt(hints(&[], written - 1, Some(0))));
-        assert!(!doubt(hints(&[], written, Some(0))), "it was there when the recording began");
-        assert!(!doubt(hints(&[7; 20], written - 1, Some(0))), "another build-id is another hint");
-        assert!(!doubt(hints(&[], written - 1, None)), "no stack is in it");
     }
 }

@@ -115,6 +115,9 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     if summary.recorder_debug_assertions {
         row(out, "recorder", UNOPTIMIZED.to_owned())?;
     }
+    for cause in &summary.slowed_by {
+        row(out, "slowed by", Safe(&cause.text).to_string())?;
+    }
     Ok(())
 }
 

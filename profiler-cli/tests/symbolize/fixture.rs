@@ -125,7 +125,7 @@ impl Built {
 
     /// Returns the module as a dump would describe it.
     pub(crate) fn spec(&self) -> ModuleSpec {
-        ModuleSpec { path: self.path.clone(), build_id: self.build_id.clone() }
+        ModuleSpec { path: self.path.clone(), build_id: self.build_id.clone(), code: None }
     }
 
     /// Returns every address of the function whose symbol contains `name`.

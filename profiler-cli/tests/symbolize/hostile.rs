@@ -33,7 +33,7 @@ fn damaged_files_lose_names_and_cause_no_other_harm() {
         usize::try_from(start).expect("a small file")..usize::try_from(start + size).expect("a small file")
     };
     // Without a recorded build-id any file is accepted, so the damaged bytes are really read.
-    let spec = ModuleSpec { path: built.file("damaged.so"), build_id: Vec::new() };
+    let spec = ModuleSpec { path: built.file("damaged.so"), ..ModuleSpec::default() };
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for round in 0..1500 {
         let mut bytes = whole.clone();

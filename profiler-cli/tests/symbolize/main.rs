@@ -193,7 +193,7 @@ fn a_rebuilt_program_gives_no_names_until_the_recorded_build_is_found() {
 #[test]
 fn modules_keep_their_own_addresses_and_a_missing_one_its_reason() {
     let built = Built::program(&["-Cdebuginfo=2"]);
-    let gone = ModuleSpec { path: "/nowhere/libgone.so".into(), build_id: vec![1; 20] };
+    let gone = ModuleSpec { path: "/nowhere/libgone.so".into(), build_id: vec![1; 20], code: None };
     let modules = Modules::open(&[gone, built.spec()], options()).expect("no symbol folders");
     let addresses = built.addresses_of("4work");
     let (done, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));

@@ -2,7 +2,10 @@
 
 use super::context::put_tag;
 use super::tags::*;
-use super::{Function, Installation, Module, PageFaults, Process, Record, ResidentBytes, Sample};
+use super::{
+    Function, Installation, Module, PageFaults, Process, Record, ResidentBytes, Sample, SlowReason,
+};
+use crate::code::CodeIdentity;
 use crate::layout::MAX_TEXT;
 use crate::varint;
 
@@ -16,6 +19,8 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
         Record::Process(_) => PROCESS,
         Record::Module(_) => MODULE,
         Record::ModuleEnd { .. } => MODULE_END,
+        Record::ModuleCode { .. } => MODULE_CODE,
+        Record::Slow(_) => SLOW,
         Record::ThreadStart { .. } => THREAD_START,
         Record::ThreadName { .. } => THREAD_NAME,
         Record::ThreadEnd { .. } => THREAD_END,
@@ -53,6 +58,16 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             put_text(buf, at, module.path)?;
         }
         Record::ModuleEnd { id } | Record::ThreadEnd { id } => varint::put(buf, at, u64::from(*id))?,
+        Record::ModuleCode { id, code } => {
+            for word in [u64::from(*id), code.code_bytes, u64::from(code.crc), code.file_bytes] {
+                varint::put(buf, at, word)?;
+            }
+        }
+        Record::Slow(reason) => {
+            let (reason, number) = reason.to_numbers();
+            varint::put(buf, at, reason)?;
+            varint::put(buf, at, number)?;
+        }
         Record::ThreadStart { id, os_tid } => {
             varint::put(buf, at, u64::from(*id))?;
             varint::put(buf, at, u64::from(*os_tid))?;
@@ -142,6 +157,14 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
             path: get_text(payload, at)?,
         }),
         MODULE_END => Record::ModuleEnd { id: id(at)? },
+        MODULE_CODE => Record::ModuleCode {
+            id: id(at)?,
+            code: CodeIdentity { code_bytes: word(at)?, crc: id(at)?, file_bytes: word(at)? },
+        },
+        SLOW => match SlowReason::from_numbers(word(at)?, word(at)?) {
+            Some(reason) => Record::Slow(reason),
+            None => return Some(None),
+        },
         THREAD_START => Record::ThreadStart { id: id(at)?, os_tid: id(at)? },
         THREAD_NAME => Record::ThreadName { id: id(at)?, name: get_text(payload, at)? },
         THREAD_END => Record::ThreadEnd { id: id(at)? },

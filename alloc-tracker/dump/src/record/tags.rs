@@ -36,3 +36,5 @@ pub(crate) const USAGE: u8 = 0x4A;
 pub(crate) const MARK_NAME: u8 = 0x4B;
 pub(crate) const MARK: u8 = 0x4C;
 pub(crate) const INSTALLATION: u8 = 0x4D;
+pub(crate) const MODULE_CODE: u8 = 0x4E;
+pub(crate) const SLOW: u8 = 0x4F;

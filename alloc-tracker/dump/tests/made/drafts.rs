@@ -1,8 +1,9 @@
 //! Generators of any records, for property tests.
 
+use alloc_dump::code::CodeIdentity;
 use alloc_dump::layout::{MAX_TEXT, StackId};
 use alloc_dump::record::{
-    Function, Installation, Module, PageFaults, Process, Record, ResidentBytes, Sample,
+    Function, Installation, Module, PageFaults, Process, Record, ResidentBytes, Sample, SlowReason,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -85,6 +86,12 @@ impl Draft {
                 1 => Installation::Partial,
                 _ => Installation::Complete,
             }),
+            25 => Record::ModuleCode {
+                id: a as u32,
+                code: CodeIdentity { code_bytes: b, crc: c as u32, file_bytes: d },
+            },
+            26 => Record::Slow(SlowReason::PortableWalks { stacks: a }),
+            27 => Record::Slow(SlowReason::NoUnwindTables { module: a as u32 }),
             _ => Record::Lost { events: a },
         }
     }
@@ -98,7 +105,7 @@ fn page_faults(word: u32) -> PageFaults {
 /// Any record.
 pub(crate) fn draft() -> impl Strategy<Value = Draft> {
     let words = [edges(), edges(), edges(), edges(), edges(), edges()];
-    (0u8..26, words, any::<bool>(), [text(), text(), text(), text()])
+    (0u8..29, words, any::<bool>(), [text(), text(), text(), text()])
         .prop_map(|(kind, words, flag, texts)| Draft { kind, words, flag, texts })
 }
 

@@ -6,12 +6,14 @@ pub(crate) mod drafts;
 
 use std::io::Read;
 
+use alloc_dump::code::CodeIdentity;
 use alloc_dump::frame::FrameHeader;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
 use alloc_dump::read::{Damage, ReadError, Reader};
 use alloc_dump::record::{
     Function, Installation, LINE_AGAIN, Module, PageFaults, Process, Record, ResidentBytes, Sample,
+    SlowReason,
 };
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, seal_trailer};
@@ -20,6 +22,23 @@ pub(crate) const SESSION: [u8; 16] = *b"session of tests";
 
 /// Returns records of every kind, in an order that a writer could have made.
 pub(crate) fn one_of_each() -> Vec<Record<'static>> {
+    let mut records = one_of_each_1_0();
+    records.extend([
+        Record::Installation(Installation::Partial),
+        Record::ModuleCode {
+            id: 1,
+            code: CodeIdentity { code_bytes: 0x8_1234, crc: 0xFEDC_BA98, file_bytes: 5 << 20 },
+        },
+        Record::Slow(SlowReason::NoUnwindTables { module: 1 }),
+        Record::Slow(SlowReason::NoLoaderLookup),
+        Record::Slow(SlowReason::NoMembarrier),
+        Record::Slow(SlowReason::PortableWalks { stacks: 3 << 40 }),
+    ]);
+    records
+}
+
+/// Returns records of every kind that version 1.0 has, in an order that a writer could have made.
+pub(crate) fn one_of_each_1_0() -> Vec<Record<'static>> {
     let stack = StackId::FIRST;
     vec![
         Record::Time { us: 1 },
@@ -92,7 +111,6 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
         Record::Leave { activation: 1 << 33, ended: true },
         Record::MarkName { id: 1, name: b"parsed" },
         Record::Mark { id: 1 },
-        Record::Installation(Installation::Partial),
         Record::ThreadEnd { id: 1 },
         Record::ModuleEnd { id: 1 },
     ]

@@ -11,6 +11,7 @@ mod confinement;
 mod errno;
 mod file;
 mod futex;
+mod inspect;
 mod mapping;
 mod process;
 mod signals;
@@ -24,6 +25,7 @@ pub(crate) use confinement::{close_all_but, drop_rights, forbid_calls_but};
 pub(crate) use errno::{Errno, ErrnoGuard, describe_errno};
 pub(crate) use file::{File, FileIdentity, RereadFile, close_descriptor, read_at};
 pub(crate) use futex::{FutexGuard, FutexLock, futex_wait, futex_wake, futex_wake_all};
+pub(crate) use inspect::{FileStatus, copy_own_memory, is_readable};
 pub(crate) use mapping::{Mapping, Plain, discard_resident, mapped_bytes, unmap_leaked};
 pub(crate) use process::{
     env_var, fill_random, is_privileged, make_symlink, membarrier, nap, page_size, pid, print_to_stderr,

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use alloc_dump::record::{Installation, MAX_HOT_LEN, Process, Record, Sample};
+use alloc_dump::record::{Installation, MAX_HOT_LEN, Process, Record, Sample, SlowReason};
 use alloc_dump::sidecar::{self as sidecar_format, Commit, FRAME_CAPACITY, MAX_RINGS, RING_LEN};
 use alloc_dump::thread_ring::Entry;
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
@@ -18,6 +18,7 @@ use super::pace::Pace;
 use super::ring_state::{RingState, RingUsage};
 use crate::base::clock::Scale;
 use crate::base::epoch::{self, Recording, RecordingId};
+use crate::base::loader;
 use crate::base::sys::{self, Errno, Mapping, PathBuffer};
 use crate::capture;
 use crate::modules::ModuleChange;
@@ -167,6 +168,14 @@ impl<S: Sink> Stream<S> {
         }
         stream.map_spare_rings();
         stream.append(None, &Record::Process(*process))?;
+        for (is_so, reason) in [
+            (!loader::is_answering(), SlowReason::NoLoaderLookup),
+            (membarrier::is_missing(), SlowReason::NoMembarrier),
+        ] {
+            if is_so {
+                stream.append(None, &Record::Slow(reason))?;
+            }
+        }
         Ok(stream)
     }
 
@@ -296,13 +305,19 @@ impl<S: Sink> Stream<S> {
         change: &ModuleChange<'_>,
     ) -> Result<(), Failure> {
         self.write_nodes()?;
-        self.append(
-            None,
-            &match change {
-                ModuleChange::Appeared(module) => Record::Module(*module),
-                ModuleChange::Vanished { id } => Record::ModuleEnd { id: *id },
-            },
-        )?;
+        match change {
+            ModuleChange::Appeared { module, code, lacks_unwind_tables } => {
+                self.append(None, &Record::Module(*module))?;
+                if let Some(code) = code {
+                    self.append(None, &Record::ModuleCode { id: module.id, code: *code })?;
+                }
+                if *lacks_unwind_tables {
+                    let reason = SlowReason::NoUnwindTables { module: module.id };
+                    self.append(None, &Record::Slow(reason))?;
+                }
+            }
+            ModuleChange::Vanished { id } => self.append(None, &Record::ModuleEnd { id: *id })?,
+        }
         self.commit();
         Ok(())
     }
@@ -406,6 +421,10 @@ impl<S: Sink> Stream<S> {
         let (stacks, different) = capture::take_check_counts();
         if stacks > 0 {
             self.append(None, &Record::Checked { stacks, different })?;
+        }
+        let stacks = capture::take_portable_walks();
+        if stacks > 0 {
+            self.append(None, &Record::Slow(SlowReason::PortableWalks { stacks }))?;
         }
         let (sample, life) =
             samples::take(&mut self.sample_sources, capture::RULE_TABLE_BYTES, self.scratch.bytes_mut());

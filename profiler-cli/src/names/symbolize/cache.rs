@@ -20,7 +20,7 @@ use crate::names::build_file::BuildFileKind;
 /// The file with the frames of one build. The version is raised when the format changes, and when
 /// the same debug info gives other frames than before.
 const SYMBOL_FILE: BuildFileKind =
-    BuildFileKind { magic: *b"ATSYMBOL", version: 2, extension: "symbols", max_bytes: 1 << 30 };
+    BuildFileKind { magic: *b"ATSYMBOL", version: 3, extension: "symbols", max_bytes: 1 << 30 };
 
 /// The frames of a module, by address.
 pub(super) type FrameMap = BTreeMap<u64, Arc<[SymbolFrame]>>;
@@ -29,10 +29,30 @@ pub(super) type FrameMap = BTreeMap<u64, Arc<[SymbolFrame]>>;
 /// the same state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileVersion {
+    #[serde(with = "path_as_bytes")]
     path: PathBuf,
     /// Length in bytes, and time of the last change in nanoseconds of the Unix epoch; `None` if the
     /// file does not exist (yet).
     state: Option<(u64, i128)>,
+}
+
+/// Paths as bytes: a path need not be text, and serde writes only paths that are.
+mod path_as_bytes {
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::super::object_file::path_from_bytes;
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(path.as_os_str().as_encoded_bytes())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        let bytes = Vec::<u8>::deserialize(from)?;
+        let path = path_from_bytes(&bytes).ok_or_else(|| serde::de::Error::custom("no path"))?;
+        Ok(path.to_owned())
+    }
 }
 
 impl FileVersion {
@@ -262,6 +282,17 @@ mod tests {
         assert!(
             load(&fixture.cache(), &[3], &fixture.versions(), &NameInterner::default()).frames.is_empty()
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_no_text_is_kept_as_it_is() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let mut fixture = Fixture::new();
+        fixture.source = fixture.dir.path().join(std::ffi::OsStr::from_bytes(b"no\xfftext"));
+        fs::write(&fixture.source, "debug info").expect("a file");
+        fixture.store(&[]);
+        assert_eq!(fixture.load(), frames());
     }
 
     #[cfg(unix)]

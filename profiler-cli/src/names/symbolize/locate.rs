@@ -1,12 +1,13 @@
 //! Finding the files of a module. In: path and build-id from the dump. Out: the program file and
 //! its debug files.
 //!
-//! A file is used only if it is known to belong to the recorded build: by build-id, or, without a
-//! build-id, by the CRC that the program file has for its debug file. Nothing here opens debug
-//! info.
+//! A file is used only if it is known to belong to the recorded build: by build-id and by its code
+//! ([`CodeIdentity`](alloc_dump::code::CodeIdentity)), or, without a build-id, by the CRC that the
+//! program file has for its debug file. Nothing here opens debug info.
 
 use std::path::{Path, PathBuf};
 
+use super::code::code_identity;
 use super::object_file::{ObjectFacts, file_crc, path_from_bytes};
 use super::status::ModuleStatus;
 use super::symbol_dirs::{SymbolDirs, debug_file_name};
@@ -64,9 +65,13 @@ struct FileSearch<'a> {
 
 impl FileSearch<'_> {
     fn run(&self) -> Result<ModuleFiles, ModuleStatus> {
-        let at_path = ObjectFacts::read(&self.spec.path);
+        let at_path = if self.spec.path.is_absolute() {
+            ObjectFacts::read(&self.spec.path)
+        } else {
+            Err("it is no file".to_owned())
+        };
         if let Ok(facts) = &at_path
-            && (self.spec.build_id.is_empty() || facts.build_id == self.spec.build_id)
+            && self.is_recorded_build(&self.spec.path, facts)
         {
             return Ok(self.files_of(self.spec.path.clone(), facts));
         }
@@ -74,6 +79,9 @@ impl FileSearch<'_> {
             return Ok(self.files_of(path, &facts));
         }
         Err(match at_path {
+            Ok(facts) if self.spec.build_id.is_empty() || facts.build_id == self.spec.build_id => {
+                ModuleStatus::OtherCode { build_id: self.spec.build_id.clone(), path: self.spec.path.clone() }
+            }
             Ok(facts) => ModuleStatus::WrongBuild {
                 recorded_id: self.spec.build_id.clone(),
                 found_id: facts.build_id,
@@ -84,6 +92,16 @@ impl FileSearch<'_> {
         })
     }
 
+    /// Whether a file has the recorded build-id, if there is one, and the recorded code, if that is
+    /// known. A file of debug info has no code to compare.
+    fn is_recorded_build(&self, path: &Path, facts: &ObjectFacts) -> bool {
+        let same_id = self.spec.build_id.is_empty() || facts.build_id == self.spec.build_id;
+        let recorded = self.spec.code.filter(|_| facts.has_code);
+        same_id
+            && recorded
+                .is_none_or(|recorded| code_identity(path).is_ok_and(|found| recorded.is_same_code(&found)))
+    }
+
     /// Searches for the recorded build at other paths than the recorded path. Returns the file with
     /// the code, or else a debug file.
     fn find_elsewhere(&self) -> Option<(PathBuf, ObjectFacts)> {
@@ -91,12 +109,21 @@ impl FileSearch<'_> {
         let by_name =
             self.spec.path.file_name().into_iter().flat_map(|name| self.dirs.by_name(Path::new(name)));
         let mut debug_only = None;
-        for path in
-            by_name.chain(self.dirs.by_build_id(build_id)).chain(self.candidates_in_debug_roots(build_id))
+        // Without a build-id the code tells whether a file is the right one, whatever its name is.
+        let by_code = if build_id.is_empty() && self.spec.code.is_some() {
+            self.dirs.without_build_id()
+        } else {
+            Vec::new()
+        };
+        for path in by_name
+            .chain(self.dirs.by_build_id(build_id))
+            .chain(self.candidates_in_debug_roots(build_id))
+            .chain(by_code)
         {
             let Ok(facts) = ObjectFacts::read(&path) else { continue };
-            // Without a recorded build-id, a file in the user's symbol folder is taken on trust.
-            if facts.build_id != *build_id && !build_id.is_empty() {
+            // With neither a build-id nor its code recorded, a file in the user's symbol folder is
+            // taken on trust.
+            if !self.is_recorded_build(&path, &facts) {
                 continue;
             }
             if facts.has_code {
@@ -237,12 +264,47 @@ pub(super) fn package_name(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use object::{Object as _, ObjectSegment as _};
+
     use super::*;
 
     fn locate_one(path: &Path, build_id: &[u8], dirs: &[&Path]) -> LocatedModule {
         let options = SymbolizeOptions { debug_roots: Vec::new(), ..SymbolizeOptions::default() };
         let dirs = SymbolDirs::new(dirs.iter().map(|&dir| dir.to_owned()).collect());
-        locate(&ModuleSpec { path: path.to_owned(), build_id: build_id.to_vec() }, &options, &dirs)
+        let spec = ModuleSpec { path: path.to_owned(), build_id: build_id.to_vec(), code: None };
+        locate(&spec, &options, &dirs)
+    }
+
+    /// A file of the same name and without a build-id is compared by its code, and the right file
+    /// is found in the folders whatever its name is.
+    #[test]
+    fn other_code_is_refused_and_the_recorded_code_is_found() {
+        let this = std::env::current_exe().expect("a test has a path");
+        let build_id = ObjectFacts::read(&this).expect("an object file").build_id;
+        let code = code_identity(&this).expect("a test has code");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (program, kept) = (folder.path().join("program"), folder.path().join("kept"));
+        let mut changed = std::fs::read(&this).expect("this test");
+        // The first bytes of the code, wherever that is in the file.
+        let start = {
+            let file = object::File::parse(&*changed).expect("an object file");
+            let mut code = file.segments().filter(|segment| segment.permissions().executable());
+            code.next().expect("code").file_range().0 as usize
+        };
+        changed[start] ^= 1;
+        std::fs::write(&program, changed).expect("a file");
+        std::fs::create_dir(&kept).expect("a folder");
+        let options = SymbolizeOptions { debug_roots: Vec::new(), ..SymbolizeOptions::default() };
+        let dirs = SymbolDirs::new(vec![kept.clone()]);
+        let spec = ModuleSpec { path: program.clone(), build_id: build_id.clone(), code: Some(code) };
+        let refused = locate(&spec, &options, &dirs).files;
+        let expected = ModuleStatus::OtherCode { build_id: build_id.clone(), path: program };
+        assert_eq!(refused.err(), Some(expected));
+
+        std::fs::copy(&this, kept.join("program")).expect("a copy");
+        let dirs = SymbolDirs::new(vec![kept.clone()]);
+        let found = locate(&spec, &options, &dirs).files.expect("the recorded code");
+        assert_eq!(found.binary, Some(kept.join("program")));
     }
 
     #[test]

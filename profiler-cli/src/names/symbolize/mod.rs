@@ -5,7 +5,7 @@
 //! no part in it.
 //!
 //! ```text
-//! Modules::open             locate, symbol_dirs: find the files of each module
+//! Modules::open             locate, code, symbol_dirs: find the files of each module
 //!   is_signal_trampoline    trampoline: which addresses are exact?
 //!   symbolize               cache, debug_info, instances, symbol_table, lookup
 //!     Symbols::frames       the answers
@@ -19,6 +19,7 @@
 mod address;
 mod cache;
 pub mod classify;
+mod code;
 mod debug_info;
 mod demangle;
 mod instances;
@@ -33,8 +34,10 @@ mod trampoline;
 mod workers;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use alloc_dump::code::CodeIdentity;
 
 pub use address::CodeAddress;
 pub use status::ModuleStatus;
@@ -44,12 +47,14 @@ use symbol_dirs::SymbolDirs;
 use trampoline::Trampolines;
 
 /// A module as the dump names it: a file with code.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModuleSpec {
     /// Path of the file when it ran.
     pub path: PathBuf,
     /// The build-id that was in memory; empty if the module had none.
     pub build_id: Vec<u8>,
+    /// What tells the code that ran from other code; `None` if that is not known.
+    pub code: Option<CodeIdentity>,
 }
 
 /// Where the symbolizer searches, and where it keeps its results.
@@ -140,11 +145,17 @@ impl Modules {
     }
 
     /// Returns why a module's file cannot be used: it is [missing](ModuleStatus::Missing), or
-    /// [of another build](ModuleStatus::WrongBuild). This is known before symbolizing, so that the
-    /// caller can refuse early.
+    /// [of another build](ModuleStatus::is_other_build). This is known before symbolizing, so that
+    /// the caller can refuse early.
     #[must_use]
     pub fn problem(&self, module: usize) -> Option<&ModuleStatus> {
         self.located.get(module)?.files.as_ref().err()
+    }
+
+    /// Returns the file that a module's code comes from, if it was found.
+    #[must_use]
+    pub fn code_file(&self, module: usize) -> Option<&Path> {
+        self.located.get(module)?.files.as_ref().ok()?.binary.as_deref()
     }
 
     /// Whether the kernel's signal return trampoline starts at `address` (unadjusted, `pc - bias`)

@@ -50,13 +50,26 @@ pub enum ModuleStatus {
         /// The file that was compared.
         found_path: PathBuf,
     },
+    /// The file has other code than the one that ran, though its build-id does not tell.
+    OtherCode {
+        /// The build-id in the dump, which is also that of the file; empty if there is none.
+        build_id: Vec<u8>,
+        /// The path that the dump names.
+        path: PathBuf,
+    },
 }
 
 impl ModuleStatus {
     /// Whether the module's file was found and is the build that ran.
     #[must_use]
     pub fn is_trusted(&self) -> bool {
-        !matches!(self, Self::Missing { .. } | Self::WrongBuild { .. })
+        !matches!(self, Self::Missing { .. }) && !self.is_other_build()
+    }
+
+    /// Whether a file was found that is not the one that ran.
+    #[must_use]
+    pub fn is_other_build(&self) -> bool {
+        matches!(self, Self::WrongBuild { .. } | Self::OtherCode { .. })
     }
 }
 
@@ -82,6 +95,10 @@ impl fmt::Display for ModuleStatus {
                     debug_file.display()
                 )
             }
+            // The kernel's own code.
+            Self::Missing { path, .. } if path.to_string_lossy().starts_with('[') => {
+                write!(f, "{} is in no file, so its code has no names", path.display())
+            }
             Self::Missing { path, reason } => {
                 write!(
                     f,
@@ -98,6 +115,14 @@ impl fmt::Display for ModuleStatus {
                 recorded_path.display(),
                 found_path.display(),
                 BuildId(found_id),
+            ),
+            Self::OtherCode { build_id, path } => write!(
+                f,
+                "{} is not the file that was recorded: the code of {} differs, and its build-id does not tell ({}); \
+                 record a new dump, or pass --symbols DIR with the recorded build",
+                name_of(path),
+                path.display(),
+                BuildId(build_id),
             ),
         }
     }
@@ -137,6 +162,17 @@ mod tests {
         }
         assert_eq!(text.lines().count(), 1);
         assert!(!status.is_trusted());
+    }
+
+    #[test]
+    fn the_text_of_other_code_names_the_file_and_the_remedy() {
+        let status = ModuleStatus::OtherCode { build_id: Vec::new(), path: "/srv/app".into() };
+        let text = status.to_string();
+        for part in ["/srv/app", "no build-id", "--symbols", "record a new dump"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(text.lines().count(), 1);
+        assert!(status.is_other_build() && !status.is_trusted());
     }
 
     #[test]

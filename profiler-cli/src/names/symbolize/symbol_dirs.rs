@@ -53,6 +53,15 @@ impl SymbolDirs {
         if !direct.is_empty() {
             return direct;
         }
+        self.indexed(build_id)
+    }
+
+    /// Returns the files that have no build-id, in the same order.
+    pub(super) fn without_build_id(&self) -> Vec<PathBuf> {
+        if self.is_empty() { Vec::new() } else { self.indexed(&[]) }
+    }
+
+    fn indexed(&self, build_id: &[u8]) -> Vec<PathBuf> {
         self.by_build_id.get_or_init(|| index(&self.dirs)).get(build_id).cloned().unwrap_or_default()
     }
 }
@@ -73,7 +82,6 @@ fn index(dirs: &[PathBuf]) -> HashMap<Vec<u8>, Vec<PathBuf>> {
         visit_files(dir, 0, &mut left, &mut |path| {
             if is_elf(path)
                 && let Ok(facts) = ObjectFacts::read(path)
-                && !facts.build_id.is_empty()
             {
                 found.entry(facts.build_id).or_default().push(path.to_owned());
             }
