@@ -16,7 +16,6 @@ mod maps;
 mod registry;
 
 pub(crate) use elf::read_memory;
-pub(crate) use maps::mapping_around;
 pub(crate) use registry::{
     ModuleChange, ModuleObserver, ensure_known, notice_replaced, report_all, reset_after_fork, scan_if_due,
     with_unwind_tables,

@@ -13,6 +13,7 @@ mod file;
 mod futex;
 mod mapping;
 mod process;
+mod readable;
 mod signals;
 mod text;
 mod usage;
@@ -26,5 +27,6 @@ pub(crate) use process::{
     clock_ns, env_var, fill_random, is_privileged, make_symlink, page_size, pid, print_to_stderr, read_file,
     read_link, remove_file, thread_name, tid, yield_now,
 };
+pub(crate) use readable::{SMALLEST_PAGE, is_readable, readable_until};
 pub(crate) use text::{PathBuffer, Text};
 pub(crate) use usage::{FaultsOf, ProcessSize, first_number, page_faults};
