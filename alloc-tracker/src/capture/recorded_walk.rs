@@ -256,10 +256,15 @@ impl RecordedWalk {
     #[cold]
     #[inline(never)]
     unsafe fn first_changed_frame_as_read(&self, index: usize) -> Option<usize> {
-        // SAFETY: the iteration stops at the first changed word, so all words before this one are
+        let words = self.words.as_slice().get(..self.frames.get(index)?.word_count())?;
+        // SAFETY: the words stand in the opposite order of reading. The search begins at the end and
+        // stops at the first changed word, so all words that were read before this one are
         // unchanged.
         let has_changed = |word: &StackWord| unsafe { read_word(word.address) } != word.value;
-        (0..=index).rev().find(|&index| self.words_of(index).iter().rev().any(has_changed))
+        let changed = words.iter().rposition(has_changed)?;
+        // The changed word led out of the outermost frame that counts more words than stand before
+        // it.
+        Some(self.frames.as_slice().partition_point(|frame| frame.word_count() <= changed))
     }
 
     /// Returns how many frames, from the outermost one inwards, have the same return addresses as
