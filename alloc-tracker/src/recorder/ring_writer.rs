@@ -37,7 +37,7 @@ pub(super) struct RingWriter {
     due_at: u64,
     /// The timestamp of the last entry.
     last_timestamp: u64,
-    /// Entries before this one have room.
+    /// Entries before this one have room: released ones lie there, and memory was granted.
     room_until: u64,
     /// The entry before which the thread's name is read.
     name_at: u64,
@@ -123,10 +123,16 @@ impl RingWriter {
             if epoch::recording() != Recording::Running(self.recording) {
                 return false;
             }
-            let released = self.ring.released();
-            self.room_until = released + RING_CAPACITY as u64;
+            let (released, granted) = (self.ring.released(), self.ring.granted());
+            self.room_until = granted.min(released + RING_CAPACITY as u64);
             if self.stored + 2 <= self.room_until {
                 return true;
+            }
+            if granted < self.stored + 2 {
+                if !self.extend_ring() {
+                    return false;
+                }
+                continue;
             }
             if !drops_when_full() && RECORDER.is_locked() && !std::mem::replace(&mut has_spun, true) {
                 // PERF: the thread that has the lock is most likely draining, and releases entries
@@ -163,6 +169,12 @@ impl RingWriter {
                 modules::notice_replaced();
             }
         }
+    }
+
+    /// Has more memory granted to the ring; false if the recording is over.
+    fn extend_ring(&self) -> bool {
+        let needed = self.stored + 2;
+        with_stream(|stream| stream.extend_ring(self.recording, self.index, needed)).unwrap_or(false)
     }
 
     fn drain_all_rings(&self) -> Drained {

@@ -23,7 +23,7 @@ use crate::capture;
 use crate::modules::ModuleChange;
 use crate::output::membarrier;
 use crate::output::sidecar;
-use crate::output::thread_ring::ThreadRing;
+use crate::output::thread_ring::{FIRST_GRANT, ThreadRing, entries_in, next_grant};
 use crate::output::{RingMemory, Sink};
 
 /// The stream of records of one recording, into a sink.
@@ -61,6 +61,10 @@ pub(in crate::recorder) struct Stream<S> {
     functions: u32,
     /// Names of marks that have a number.
     mark_names: u32,
+    /// Rings that no thread uses.
+    free_rings: usize,
+    /// Threads that have ended since the last end that drained.
+    ends_since_drain: usize,
     /// An array with a [`RingState`] for each ring.
     pub(super) ring_states: Mapping,
     /// Memory for the merge: a [`Candidate`] for each ring.
@@ -148,6 +152,8 @@ impl<S: Sink> Stream<S> {
             lost: 0,
             functions: 0,
             mark_names: 0,
+            free_rings: 0,
+            ends_since_drain: 0,
             ring_states: mapping(MAX_RINGS * size_of::<RingState>())?,
             candidates: mapping(MAX_RINGS * size_of::<Candidate>())?,
             no_thread_in_hook,
@@ -175,15 +181,18 @@ impl<S: Sink> Stream<S> {
             return Err(EnterError::RecordingOver);
         }
         let count = sidecar::ring_count();
-        let free = self.states().iter().take(count).position(|state| state.usage() != RingUsage::Thread);
-        let index = match free {
+        let index = match self.take_free_ring() {
             Some(index) => index,
             None if count == MAX_RINGS => return Err(EnterError::NoMemory),
             None => {
-                let RingMemory { memory, in_file } =
-                    self.sink.map_ring(count).map_err(|_| EnterError::NoMemory)?;
+                // The first thread's ring is whole at once: a program with one thread may forbid
+                // itself to write files.
+                let len = if count == 0 { RING_LEN } else { FIRST_GRANT };
+                let RingMemory { memory, in_file, granted } =
+                    self.sink.map_ring(count, len).map_err(|_| EnterError::NoMemory)?;
                 let ring = ThreadRing::new(memory);
-                self.states()[count] = RingState::new(ring, in_file);
+                ring.grant(granted);
+                self.states()[count] = RingState::new(ring, in_file, granted);
                 sidecar::add_ring(ring);
                 count
             }
@@ -197,8 +206,58 @@ impl<S: Sink> Stream<S> {
         Ok(EnteredRing { recording, thread, ring, index, stored, last_timestamp })
     }
 
+    /// Returns the index of a ring that no thread uses.
+    fn take_free_ring(&mut self) -> Option<usize> {
+        // PERF: while many threads live, no new one looks at the rings of all others.
+        if self.free_rings == 0 {
+            return None;
+        }
+        let count = sidecar::ring_count();
+        let index =
+            self.states().iter().take(count).position(|state| state.usage() != RingUsage::Thread)?;
+        self.free_rings -= 1;
+        Some(index)
+    }
+
+    /// Makes a ring have memory for at least `entries` entries. False if the recording is over.
+    pub(in crate::recorder) fn extend_ring(
+        &mut self,
+        recording: RecordingId,
+        index: usize,
+        entries: u64,
+    ) -> Result<bool, Failure> {
+        if recording != self.recording {
+            return Ok(false);
+        }
+        let RingState { start, granted, .. } = self.states()[index];
+        let mut granted = granted as usize;
+        while entries_in(granted) < entries {
+            let extended = self.sink.extend_ring(index, start, granted..next_grant(granted));
+            granted = extended.map_err(Failure::Memory)?;
+        }
+        self.states()[index].granted = granted as u64;
+        sidecar::ring(index).grant(granted);
+        Ok(true)
+    }
+
+    /// Extends the rings that are half full, so that their threads need not do it.
+    fn extend_rings(&mut self) -> Result<(), Failure> {
+        for index in 0..sidecar::ring_count() {
+            let RingState { taken, granted, .. } = self.states()[index];
+            if (granted as usize) < RING_LEN && taken >= entries_in(granted as usize) / 2 {
+                let next = entries_in(next_grant(granted as usize));
+                self.extend_ring(self.recording, index, next)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Frees the ring of a thread that has ended. Takes the entries that may be taken, so that the
     /// ring's memory need not stay resident.
+    ///
+    /// PERF: draining looks at every ring. If there are many, only every so-manieth end of a thread
+    /// drains, and the drain thread does the rest. Otherwise the ends of many threads would cost the
+    /// square of their number.
     pub(in crate::recorder) fn free_ring(
         &mut self,
         recording: RecordingId,
@@ -209,6 +268,12 @@ impl<S: Sink> Stream<S> {
             return Ok(());
         }
         self.states()[index].set_usage(RingUsage::Free);
+        self.free_rings += 1;
+        self.ends_since_drain += 1;
+        if self.ends_since_drain * RINGS_PER_END < sidecar::ring_count() {
+            return Ok(());
+        }
+        self.ends_since_drain = 0;
         self.drain(false)?;
         // Draining has committed once. A ring is idle when both commits say that everything is
         // taken.
@@ -268,6 +333,7 @@ impl<S: Sink> Stream<S> {
     /// Drains the rings, and samples the state of the process if that is due.
     pub(in crate::recorder) fn tick(&mut self) -> Result<Tick, Failure> {
         self.drain(false)?;
+        self.extend_rings()?;
         let now_us = self.scale.now_us();
         let held = self.measure_pace(now_us);
         // Includes the entries that the program's own threads have drained.
@@ -451,6 +517,9 @@ impl<S: Sink> Stream<S> {
         Ok(())
     }
 }
+
+/// How many rings there may be for each end of a thread that has not been followed by a draining.
+const RINGS_PER_END: usize = 8;
 
 /// The time between two samples of a program whose memory sizes do not change.
 const QUIET_SAMPLE_US: u64 = 1_000_000;
