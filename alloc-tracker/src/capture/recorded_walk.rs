@@ -48,6 +48,11 @@ impl RecordedWalk {
         }
     }
 
+    /// Returns the arrays of the walk, for a walk that has no memory yet.
+    pub(super) fn arrays(&mut self) -> (&mut PaddedArray<Frame, 8>, &mut PaddedArray<StackWord, 32>) {
+        (&mut self.frames, &mut self.words)
+    }
+
     /// Forgets the walk: its addresses may mean other code by now.
     pub(super) fn forget(&mut self) {
         (self.frames.len, self.words.len, self.sharable) = (0, 0, 0);

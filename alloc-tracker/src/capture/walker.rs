@@ -5,17 +5,23 @@
 //! Out: call tree nodes. Walks and shortcuts of another epoch are forgotten before they can be
 //! used. Allocates nothing; may ask the kernel which memory below the known stack is readable.
 
+use std::ptr::NonNull;
+
 use alloc_dump::layout::StackId;
 
 use super::WalkEnd;
 use super::code_address::ReturnAddress;
+use super::frame::Frame;
 use super::new_walk::NewWalk;
 use super::other_walks::OtherWalks;
+use super::padded_array::PaddedArray;
 use super::recorded_walk::RecordedWalk;
 use super::registers::Registers;
 use super::shortcut::ShortcutTable;
 use super::stack::{OwnStack, StackBounds};
+use super::stack_word::StackWord;
 use super::without_signature;
+use crate::base::sys::{ErrnoGuard, Mapping};
 use crate::tree::{InternError, Parent};
 
 /// The walks of one thread.
@@ -33,6 +39,8 @@ pub(crate) struct StackWalker {
     new: NewWalk,
     /// The last walks that began on other stacks.
     others: OtherWalks,
+    /// The memory that the arrays of `recorded` and `new` begin in.
+    first_memory: Mapping,
 }
 
 /// The state that one walk works with.
@@ -54,6 +62,7 @@ impl StackWalker {
             recorded: RecordedWalk::new(),
             new: NewWalk::new(),
             others: OtherWalks::new(),
+            first_memory: Mapping::empty(),
         }
     }
 
@@ -91,11 +100,41 @@ impl StackWalker {
     #[inline(never)]
     fn switch_to(&mut self, sp: u64, epoch: u64) -> bool {
         self.forget_unless_of(epoch);
+        if self.first_memory.bytes().is_empty() {
+            self.map_first_memory();
+        }
         let is_own = self.own.contains(sp) || self.own.prove(sp);
         if !is_own {
             self.others.switch_to(sp);
         }
         is_own
+    }
+
+    /// Maps the memory that the arrays of walks begin in. If the kernel gives none, each array asks
+    /// for memory of its own when it needs some.
+    ///
+    /// PERF: two pages for all arrays of a thread. With a mapping for each array, thousands of
+    /// threads with small stacks would cost twice as much.
+    #[cold]
+    fn map_first_memory(&mut self) {
+        let _errno = ErrnoGuard::new();
+        let Ok(memory) = Mapping::anonymous(FIRST_MEMORY) else { return };
+        let Some(start) = NonNull::new(memory.start()) else { return };
+        let (frames, words) = self.recorded.arrays();
+        // SAFETY: the four arrays are empty and have no memory yet, because the walker has made no
+        // walk. Their parts of the new mapping follow each other, and their sizes add up to the
+        // mapping's. The types have an alignment of eight, and all sizes are multiples of that. The
+        // mapping is unmapped with the arrays.
+        unsafe {
+            frames.begin_in(start, FIRST_FRAMES);
+            let next = start.add(PaddedArray::<Frame, 8>::len_in_bytes(FIRST_FRAMES));
+            words.begin_in(next, FIRST_WORDS);
+            let next = next.add(PaddedArray::<StackWord, 32>::len_in_bytes(FIRST_WORDS));
+            self.new.frames.begin_in(next, FIRST_FRAMES);
+            let next = next.add(PaddedArray::<Frame, 48>::len_in_bytes(FIRST_FRAMES));
+            self.new.words.begin_in(next, FIRST_WORDS);
+        }
+        self.first_memory = memory;
     }
 
     /// Forgets everything that belongs to another epoch.
@@ -171,9 +210,20 @@ impl StackWalker {
     }
 }
 
+/// The capacities of the first arrays, which fill the first memory.
+const FIRST_FRAMES: usize = 30;
+const FIRST_WORDS: usize = 60;
+const FIRST_MEMORY: usize = 2 * 4096;
+const _: () = assert!(
+    PaddedArray::<Frame, 8>::len_in_bytes(FIRST_FRAMES)
+        + PaddedArray::<StackWord, 32>::len_in_bytes(FIRST_WORDS)
+        + PaddedArray::<Frame, 48>::len_in_bytes(FIRST_FRAMES)
+        + PaddedArray::<StackWord, 128>::len_in_bytes(FIRST_WORDS)
+        == FIRST_MEMORY
+);
+
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Frame;
     use super::super::new_walk::MAX_FRAMES;
     use super::super::other_walks::SLOTS;
     use super::*;

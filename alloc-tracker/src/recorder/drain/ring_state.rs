@@ -33,6 +33,8 @@ pub(super) struct RingState {
     usage: u64,
     /// 1 if the ring is in the sidecar's file, which keeps memory that is not resident, else 0.
     in_file: u64,
+    /// While no thread uses the ring: the index of the next such ring, plus 1; 0 if there is none.
+    pub(super) next_free: u64,
     /// How many bytes of the ring have memory: see [`thread_ring`](crate::output::thread_ring).
     pub(super) granted: u64,
     /// The thread that the ring belongs to, and what its next entry continues.
@@ -67,6 +69,7 @@ impl RingState {
             must_wake: 0,
             usage: USED_BY_THREAD,
             in_file: u64::from(in_file),
+            next_free: 0,
             granted: granted as u64,
             decoder: RingDecoder::for_thread(0),
         }

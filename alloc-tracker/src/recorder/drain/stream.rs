@@ -61,8 +61,8 @@ pub(in crate::recorder) struct Stream<S> {
     functions: u32,
     /// Names of marks that have a number.
     mark_names: u32,
-    /// Rings that no thread uses.
-    free_rings: usize,
+    /// The index of a ring that no thread uses, plus 1; 0 if there is none.
+    first_free: u64,
     /// Threads that have ended since the last end that drained.
     ends_since_drain: usize,
     /// An array with a [`RingState`] for each ring.
@@ -152,7 +152,7 @@ impl<S: Sink> Stream<S> {
             lost: 0,
             functions: 0,
             mark_names: 0,
-            free_rings: 0,
+            first_free: 0,
             ends_since_drain: 0,
             ring_states: mapping(MAX_RINGS * size_of::<RingState>())?,
             candidates: mapping(MAX_RINGS * size_of::<Candidate>())?,
@@ -206,16 +206,12 @@ impl<S: Sink> Stream<S> {
         Ok(EnteredRing { recording, thread, ring, index, stored, last_timestamp })
     }
 
-    /// Returns the index of a ring that no thread uses.
+    /// Takes a ring that no thread uses, the one that was freed last.
+    ///
+    /// PERF: a list, so that a new thread does not look at the rings of all others.
     fn take_free_ring(&mut self) -> Option<usize> {
-        // PERF: while many threads live, no new one looks at the rings of all others.
-        if self.free_rings == 0 {
-            return None;
-        }
-        let count = sidecar::ring_count();
-        let index =
-            self.states().iter().take(count).position(|state| state.usage() != RingUsage::Thread)?;
-        self.free_rings -= 1;
+        let index = usize::try_from(self.first_free.checked_sub(1)?).ok()?;
+        self.first_free = std::mem::take(&mut self.states()[index].next_free);
         Some(index)
     }
 
@@ -267,8 +263,10 @@ impl<S: Sink> Stream<S> {
             // The thread was stopped while its recording ended and this one began.
             return Ok(());
         }
-        self.states()[index].set_usage(RingUsage::Free);
-        self.free_rings += 1;
+        let next_free = std::mem::replace(&mut self.first_free, index as u64 + 1);
+        let state = &mut self.states()[index];
+        state.set_usage(RingUsage::Free);
+        state.next_free = next_free;
         self.ends_since_drain += 1;
         if self.ends_since_drain * RINGS_PER_END < sidecar::ring_count() {
             return Ok(());
