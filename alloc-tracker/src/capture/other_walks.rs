@@ -75,11 +75,8 @@ impl OtherWalks {
         self.misses += 1;
         let unused = self.slots.iter().position(|slot| slot.highest == 0);
         let renewed = self.misses.is_multiple_of(MISSES_PER_RENEWAL);
-        let index = unused.unwrap_or(if renewed {
-            self.misses / MISSES_PER_RENEWAL % SLOTS
-        } else {
-            self.current
-        });
+        let index =
+            unused.unwrap_or(if renewed { self.misses / MISSES_PER_RENEWAL % SLOTS } else { self.current });
         (self.slots[index].lowest, self.slots[index].highest) = (sp, sp);
         index
     }

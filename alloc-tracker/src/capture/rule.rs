@@ -132,8 +132,8 @@ impl PackedRule {
     /// Returns the switch to another stack, if the rule is one.
     pub(super) fn stack_switch(self) -> Option<StackSwitch> {
         let word = self.0.get();
-        let is_switch = word & PackedRule::KIND_MASK == PackedRule::UNPACKABLE.get()
-            && word & PackedRule::IS_SWITCH != 0;
+        let is_switch =
+            word & PackedRule::KIND_MASK == PackedRule::UNPACKABLE.get() && word & PackedRule::IS_SWITCH != 0;
         let bytes = |shift: u32| ((word >> shift) as u32 & 0xFF) * 8;
         is_switch.then(|| StackSwitch {
             offset: bytes(4),

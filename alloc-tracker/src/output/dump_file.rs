@@ -248,8 +248,7 @@ impl Sink for DumpFile {
     }
 
     fn map_ring(&mut self, index: usize, len: usize) -> Result<RingMemory, Errno> {
-        let mapped =
-            self.write_ring(index, 0..len, |file, offset| Mapping::shared(file, offset, RING_LEN));
+        let mapped = self.write_ring(index, 0..len, |file, offset| Mapping::shared(file, offset, RING_LEN));
         if let Some(memory) = mapped {
             return Ok(RingMemory { memory, granted: len, in_file: true });
         }

@@ -15,6 +15,7 @@ mod parsing;
 mod recursion;
 #[cfg(feature = "runtime")]
 mod runtime;
+mod segments;
 mod signals;
 mod threads;
 
@@ -33,6 +34,7 @@ fn main() {
     match stunt.as_str() {
         "nothing" => {}
         "fibers" => fibers::stunt(),
+        "many-fibers" => fibers::many_in_turn(),
         "forks" => forks::stunt(),
         "leader" => threads::first_thread_ends_first(),
         "leaps" => leaps::stunt(),
@@ -44,6 +46,7 @@ fn main() {
         "recursion" => recursion::stunt(),
         #[cfg(feature = "runtime")]
         "runtime" => runtime::stunt(),
+        "segments" => segments::stunt(),
         "signals" => signals::stunt(),
         other => panic!("unknown stunt {other:?}"),
     }

@@ -22,9 +22,7 @@ pub(crate) use background_thread::BackgroundThread;
 pub(crate) use errno::{Errno, ErrnoGuard, describe_errno};
 pub(crate) use file::{File, FileIdentity, RereadFile};
 pub(crate) use futex::{FutexLock, futex_wait, futex_wake};
-pub(crate) use mapping::{
-    Mapping, Plain, discard_resident, mapped_bytes, replace_leaked, unmap_leaked,
-};
+pub(crate) use mapping::{Mapping, Plain, discard_resident, mapped_bytes, replace_leaked, unmap_leaked};
 pub(crate) use process::{
     clock_ns, env_var, fill_random, is_privileged, make_symlink, page_size, pid, print_to_stderr, read_file,
     read_link, remove_file, thread_name, tid, yield_now,

@@ -95,7 +95,8 @@ mod tests {
         for protection in [libc::PROT_NONE, libc::PROT_READ] {
             // SAFETY: a new mapping, of which nothing else knows.
             let start = unsafe {
-                let (len, flags) = ((PAGES * SMALLEST_PAGE) as usize, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+                let (len, flags) =
+                    ((PAGES * SMALLEST_PAGE) as usize, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
                 let start = libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, flags, -1, 0);
                 assert_ne!(start, libc::MAP_FAILED);
                 let third = start.byte_add(2 * SMALLEST_PAGE as usize);
