@@ -83,8 +83,9 @@ impl OtherWalks {
 }
 
 impl Slot {
-    /// Whether a stack pointer is less than a page away from those of the slot. So it is on the same
-    /// stack, if there is a page between two stacks that may not be touched, as there should be.
+    /// Whether a stack pointer is less than a page away from those of the slot. So it is on the
+    /// same stack, if there is a page between two stacks that may not be touched, as there should
+    /// be.
     fn is_near(&self, sp: u64) -> bool {
         sp.saturating_add(SMALLEST_PAGE) > self.lowest && sp < self.highest.saturating_add(SMALLEST_PAGE)
     }

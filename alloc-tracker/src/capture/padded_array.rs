@@ -54,8 +54,8 @@ impl<T: Plain + Padding, const PADDING: usize> PaddedArray<T, PADDING> {
     ///
     /// # Safety
     /// `memory` must be aligned for `T` and have
-    /// [`len_in_bytes(capacity)`](PaddedArray::len_in_bytes) initialised bytes. Nothing else may use
-    /// them as long as the array lives.
+    /// [`len_in_bytes(capacity)`](PaddedArray::len_in_bytes) initialised bytes. Nothing else may
+    /// use them as long as the array lives.
     pub(super) unsafe fn begin_in(&mut self, memory: NonNull<u8>, capacity: usize) {
         let first = memory.cast::<T>();
         for index in 0..PADDING {

@@ -96,9 +96,9 @@ impl RecordedWalk {
         (*candidates > index).then_some(index)
     }
 
-    /// Returns how many of the outermost frames may have the state of a new frame, now that the walk
-    /// has come to `frame` on another stack: the frames up to the recorded one with that state,
-    /// among the outermost `limit` frames.
+    /// Returns how many of the outermost frames may have the state of a new frame, now that the
+    /// walk has come to `frame` on another stack: the frames up to the recorded one with that
+    /// state, among the outermost `limit` frames.
     ///
     /// On one stack, stack pointers say which recorded frames have returned. From one stack to
     /// another they say nothing, because an outer stack may have lower addresses. If no recorded
@@ -262,8 +262,8 @@ impl RecordedWalk {
     #[inline(never)]
     unsafe fn first_changed_frame_as_read(&self, index: usize) -> Option<usize> {
         let words = self.words.as_slice().get(..self.frames.get(index)?.word_count())?;
-        // SAFETY: the words stand in the opposite order of reading. The search begins at the end and
-        // stops at the first changed word, so all words that were read before this one are
+        // SAFETY: the words stand in the opposite order of reading. The search begins at the end
+        // and stops at the first changed word, so all words that were read before this one are
         // unchanged.
         let has_changed = |word: &StackWord| unsafe { read_word(word.address) } != word.value;
         let changed = words.iter().rposition(has_changed)?;

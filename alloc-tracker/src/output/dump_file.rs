@@ -257,13 +257,13 @@ impl Sink for DumpFile {
         Ok(RingMemory { memory, granted: RING_LEN, in_file: false })
     }
 
-    fn extend_ring(&mut self, index: usize, start: u64, touchable: Range<usize>) -> Result<usize, Errno> {
-        if self.write_ring(index, touchable.clone(), |_, _| Ok(())).is_some() {
-            return Ok(touchable.end);
+    fn extend_ring(&mut self, index: usize, start: u64, part: Range<usize>) -> Result<usize, Errno> {
+        if self.write_ring(index, part.clone(), |_, _| Ok(())).is_some() {
+            return Ok(part.end);
         }
         // There is no room in the file. No entry was stored in the rest of the ring yet, so it can
         // become memory of the process alone.
-        sys::replace_leaked(start + touchable.start as u64, RING_LEN - touchable.start)?;
+        sys::replace_leaked(start + part.start as u64, RING_LEN - part.start)?;
         self.count_unprotected();
         Ok(RING_LEN)
     }

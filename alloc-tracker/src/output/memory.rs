@@ -60,8 +60,8 @@ impl Sink for MemorySink {
         Ok(RingMemory { memory: Mapping::anonymous(RING_LEN)?, granted: len, in_file: false })
     }
 
-    fn extend_ring(&mut self, _index: usize, _start: u64, touchable: Range<usize>) -> Result<usize, Errno> {
-        Ok(touchable.end)
+    fn extend_ring(&mut self, _index: usize, _start: u64, part: Range<usize>) -> Result<usize, Errno> {
+        Ok(part.end)
     }
 
     fn finish(self) -> Mapping {

@@ -63,10 +63,9 @@ pub(crate) trait Sink {
     /// the first `len` bytes may be touched.
     fn map_ring(&mut self, index: usize, len: usize) -> Result<RingMemory, Errno>;
 
-    /// Makes the bytes `touchable` of the ring with this index, which begins at the address `start`,
-    /// such as may be touched. Returns how many bytes of the ring may be touched from now on, which
-    /// may be more.
-    fn extend_ring(&mut self, index: usize, start: u64, touchable: Range<usize>) -> Result<usize, Errno>;
+    /// Gives memory to the bytes `part` of the ring with this index, which begins at the address
+    /// `start`. Returns how many bytes of the ring may be touched from now on, which may be more.
+    fn extend_ring(&mut self, index: usize, start: u64, part: Range<usize>) -> Result<usize, Errno>;
 
     /// Closes a dump that is complete, and removes the sidecar. Returns the sidecar's memory.
     fn finish(self) -> Mapping;

@@ -4,7 +4,8 @@
 //!
 //! [`ring_protocol`](super::ring_protocol) defines the order of loads and stores that both sides
 //! keep to. One more word, `WAITS`, is for sleeping: the thread sets it and sleeps until `RELEASED`
-//! grows; either side clears it. Another one, `GRANTED`, counts the entries that have memory so far.
+//! grows; either side clears it. Another one, `GRANTED`, counts the entries that have memory so
+//! far.
 //!
 //! # Grants
 //! A thread that records little needs a few entries only. So a new ring has addresses for all of

@@ -189,8 +189,8 @@ pub(crate) fn replace_leaked(start: u64, len: usize) -> Result<(), Errno> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let place = std::ptr::with_exposed_provenance_mut(start as usize);
-    // SAFETY: callers know that the range is a part of a mapping of this crate, made of whole pages,
-    // and that no thread has stored anything there. So nothing is lost.
+    // SAFETY: callers know that the range is a part of a mapping of this crate, that it consists of
+    // whole pages, and that no thread has stored anything there. So nothing is lost.
     let mapped = unsafe { libc::mmap(place, len, protection, flags, -1, 0) };
     if mapped == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
 }

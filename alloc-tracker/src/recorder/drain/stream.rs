@@ -187,7 +187,7 @@ impl<S: Sink> Stream<S> {
             None => {
                 // The first thread's ring is whole at once: a program with one thread may forbid
                 // itself to write files.
-                let len = if count == 0 { RING_LEN } else { FIRST_GRANT };
+                let len = if count == 0 { RING_LEN } else { FIRST_GRANT.max(sys::page_size() as usize) };
                 let RingMemory { memory, in_file, granted } =
                     self.sink.map_ring(count, len).map_err(|_| EnterError::NoMemory)?;
                 let ring = ThreadRing::new(memory);
@@ -251,8 +251,8 @@ impl<S: Sink> Stream<S> {
     /// Frees the ring of a thread that has ended. Takes the entries that may be taken, so that the
     /// ring's memory need not stay resident.
     ///
-    /// PERF: draining looks at every ring. If there are many, only every so-manieth end of a thread
-    /// drains, and the drain thread does the rest. Otherwise the ends of many threads would cost the
+    /// PERF: draining looks at every ring. If there are many, not every end of a thread drains,
+    /// and the drain thread does the rest. Otherwise the ends of many threads would cost the
     /// square of their number.
     pub(in crate::recorder) fn free_ring(
         &mut self,
