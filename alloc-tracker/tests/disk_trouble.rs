@@ -11,7 +11,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::ExitCode;
 
-use alloc_oracle::Counting;
+use alloc_dump::sidecar::{RING_CAPACITY, RING_HEADER_LEN, RING_LEN, RINGS_START};
+use alloc_oracle::{Counting, report_at_exit};
 use alloc_tracker::AllocTracker;
 use scenario::noted::{self, Noted};
 use scenario::replay::Replay;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Scenario { name: "file_size_limit", child: work_and_leave, check: check_file_size_limit },
         Scenario { name: "no_byte_at_all", child: work_without_a_word, check: check_no_byte_at_all },
         Scenario { name: "full_disk", child: work_and_leave, check: check_full_disk },
+        Scenario { name: "rings_cannot_grow", child: rings_cannot_grow, check: check_rings_cannot_grow },
         Scenario { name: "descriptors_closed", child: descriptors_closed, check: check_descriptors_closed },
         Scenario { name: "first_descriptors", child: first_descriptors, check: check_first_descriptors },
         Scenario { name: "descriptor_taken_over", child: descriptor_taken_over, check: check_taken_over },
@@ -122,6 +124,36 @@ fn assert_stopped(outcome: &Outcome, errno: i32, sidecar: bool) -> Replay {
     while reader.next_frame().unwrap().is_some() {}
     assert_eq!(reader.end_of_whole_frames(), len, "half a frame stands in the dump");
     replay
+}
+
+/// The sidecar has room for the first part of a second thread's ring, and no more. The thread fills
+/// its ring twice.
+fn rings_cannot_grow() {
+    report_at_exit();
+    let work = || {
+        // The thread's first event has made its ring.
+        drop(black_box(vec![1u8; MARK]));
+        let room = (RINGS_START + RING_LEN + 2 * RING_HEADER_LEN) as libc::rlim_t;
+        let limit = libc::rlimit { rlim_cur: room, rlim_max: room };
+        // SAFETY: the limit is valid.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+        for round in 0..RING_CAPACITY {
+            drop(black_box(Vec::<u8>::with_capacity(1 + round % 300)));
+        }
+    };
+    std::thread::spawn(work).join().unwrap();
+    std::process::exit(CODE);
+}
+
+fn check_rings_cannot_grow(name: &'static str) {
+    for drainer in ["thread", "caller"] {
+        let outcome = Run::of(name).traced().env("ALLOC_TRACKER_DRAINER", drainer).finish();
+        outcome.assert_quiet(CODE);
+        let replay = outcome.whole_replay();
+        assert_eq!(replay.counts.without_peak(), outcome.oracle().without_peak());
+        assert_eq!((replay.lost, replay.foreign_frees), (0, 0));
+        assert!(replay.counts.events() > 2 * RING_CAPACITY as u64);
+    }
 }
 
 fn check_file_size_limit(name: &'static str) {

@@ -1,13 +1,16 @@
-//! Ten thousand threads come and go. The dump has the events and the name of each, and the tracker
-//! keeps no memory for them.
+//! Many threads. Ten thousand come and go: the dump has the events and the name of each, and the
+//! tracker keeps no memory for them. A thousand live at the same time: each costs a few pages.
 
 mod scenario;
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use alloc_dump::sidecar::{RING_CAPACITY, RING_LEN, RINGS_START};
 use alloc_oracle::{Counting, report_at_exit};
 use alloc_tracker::AllocTracker;
 use scenario::replay::EventKind;
@@ -17,7 +20,11 @@ use scenario::{Run, Scenario};
 static ALLOC: Counting<AllocTracker> = Counting::new(AllocTracker::system());
 
 fn main() -> ExitCode {
-    scenario::main(&[Scenario { name: "ten_thousand", child: ten_thousand, check: check_ten_thousand }])
+    scenario::main(&[
+        Scenario { name: "ten_thousand", child: ten_thousand, check: check_ten_thousand },
+        Scenario { name: "all_alive", child: all_alive, check: check_all_alive },
+        Scenario { name: "after_the_first_lap", child: after_the_first_lap, check: check_first_lap },
+    ])
 }
 
 const THREADS: usize = 10_000;
@@ -98,4 +105,96 @@ fn check_ten_thousand(name: &'static str) {
         |samples: &[alloc_dump::record::Sample]| samples.iter().map(|sample| sample.tracker_bytes).max();
     let (early, late) = (most(early).unwrap(), most(late).unwrap());
     assert!(late < early + BATCH as u64 * of_a_thread, "{early} {late}");
+}
+
+/// Threads that are alive before the resident set is read the first time, and how many more there
+/// are the second time.
+const BEFORE: usize = 100;
+const ALIVE: usize = 1_000;
+const BLOCKS: usize = 10;
+
+fn all_alive() {
+    report_at_exit();
+    let mut resident_after = [BEFORE, ALIVE].map(|count| {
+        start_and_wait(count);
+        // The tracker drains the rings of the new threads.
+        std::thread::sleep(Duration::from_millis(50));
+        resident()
+    });
+    resident_after.reverse();
+    let [late, early] = resident_after;
+    println!("grown={}", late.saturating_sub(early));
+    if let Ok(sidecar) = std::fs::metadata(scenario::folder().join("dump.alloc.tail")) {
+        println!("sidecar={}", sidecar.blocks() * 512);
+    }
+    std::process::exit(0);
+}
+
+/// Starts threads that keep a few blocks and never end.
+fn start_and_wait(count: usize) {
+    static READY: AtomicUsize = AtomicUsize::new(0);
+    let before = READY.load(Ordering::Acquire);
+    for _ in 0..count {
+        let work = || {
+            for _ in 0..BLOCKS {
+                std::mem::forget(black_box(vec![1u8; 100]));
+            }
+            READY.fetch_add(1, Ordering::Release);
+            loop {
+                std::thread::park();
+            }
+        };
+        std::thread::Builder::new().stack_size(128 << 10).spawn(work).unwrap();
+    }
+    while READY.load(Ordering::Acquire) < before + count {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn check_all_alive(name: &'static str) {
+    let plain = Run::of(name).finish();
+    plain.assert_quiet(0);
+    let outcome = Run::of(name).traced().finish();
+    outcome.assert_quiet(0);
+    let replay = outcome.whole_replay();
+    assert_eq!(replay.counts.without_peak(), outcome.oracle().without_peak());
+    assert_eq!((replay.lost, replay.threads.len()), (0, 1 + BEFORE + ALIVE));
+    assert_eq!(replay.allocs(100).count(), (BEFORE + ALIVE) * BLOCKS);
+
+    // A thread has two pages of a ring, two for its walks, at most one for its state, and the hook
+    // touches at most two pages of the thread's stack that the thread itself does not.
+    let grown = outcome.number("grown").saturating_sub(plain.number("grown"));
+    assert!(grown < ALIVE as u64 * 7 * 4096, "{} B for each thread", grown / ALIVE as u64);
+    // The sidecar has its fixed part, the whole ring of the first thread, and two pages for each
+    // other thread. The file system may need a little to find them.
+    let expected = (RINGS_START + RING_LEN + (BEFORE + ALIVE) * 2 * 4096) as u64;
+    let sidecar = outcome.number("sidecar");
+    assert!(sidecar < expected + expected / 8, "{sidecar} B, {expected} B expected");
+}
+
+/// Each round has two events, so the second thread fills its ring five times.
+const ROUNDS: usize = 5 * RING_CAPACITY / 2;
+
+fn after_the_first_lap() {
+    report_at_exit();
+    let work = || {
+        for round in 0..ROUNDS {
+            drop(black_box(Vec::<u8>::with_capacity(MARK + round)));
+        }
+    };
+    std::thread::spawn(work).join().unwrap();
+}
+
+/// A thread's ring grows in its first lap. No event is lost or recorded twice where it does.
+fn check_first_lap(name: &'static str) {
+    for drainer in ["thread", "caller"] {
+        let outcome = Run::of(name).traced().env("ALLOC_TRACKER_DRAINER", drainer).finish();
+        outcome.assert_quiet(0);
+        let replay = outcome.whole_replay();
+        assert_eq!(replay.counts.without_peak(), outcome.oracle().without_peak());
+        let allocs = replay.events.iter().filter(|event| event.kind == EventKind::Alloc);
+        let sizes: Vec<u64> = allocs.map(|event| event.size).filter(|size| *size >= MARK as u64).collect();
+        let expected: Vec<u64> = (0..ROUNDS as u64).map(|round| MARK as u64 + round).collect();
+        assert!(sizes == expected, "with {drainer} as drainer");
+    }
 }

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     scenario::main(&[
         Scenario { name: "in_order", child: in_order, check: check_in_order },
         Scenario { name: "while_unwinding", child: while_unwinding, check: check_while_unwinding },
+        Scenario { name: "without_proc", child: without_proc, check: check_without_proc },
         Scenario { name: "deep_recursion", child: deep_recursion, check: check_deep_recursion },
     ])
 }
@@ -112,6 +113,48 @@ fn check_while_unwinding(name: &'static str) {
     let names = symbols.names(&replay, &chain);
     let place = |function| names.iter().position(|name| name.contains(function)).expect(function);
     assert!(place("function_that_panics") < place("while_unwinding"), "{names:#?}");
+}
+
+const THREADS: usize = 20;
+
+/// Hides `/proc` and then starts threads.
+fn without_proc() {
+    println!("hidden={}", u8::from(hide_proc()));
+    for number in 0..THREADS {
+        let work = move || {
+            outer_function();
+            drop(black_box(vec![1u8; 3 * MARK + number]));
+        };
+        std::thread::spawn(work).join().unwrap();
+    }
+}
+
+/// Mounts an empty file system over `/proc`, which this thread and those that it starts see; false
+/// if the program may not.
+fn hide_proc() -> bool {
+    // SAFETY: the strings are C strings, and nothing else is passed by address.
+    unsafe {
+        let (none, flags) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), flags, none) == 0
+            && libc::mount(c"none".as_ptr(), c"/proc".as_ptr(), c"tmpfs".as_ptr(), 0, none) == 0
+    }
+}
+
+/// New threads need no file to find out where their stacks are. A stack that the platform's
+/// unwinder walks is not compared, so all are compared exactly if the tracker has walked all.
+fn check_without_proc(name: &'static str) {
+    let outcome = Run::of(name).checked().finish();
+    outcome.assert_quiet(0);
+    if outcome.number("hidden") == 0 {
+        println!("skipped: hiding /proc needs root");
+    }
+    let replay = outcome.whole_replay();
+    assert_eq!(replay.threads.len(), 1 + THREADS);
+    assert_eq!(replay.checked, replay.counts.events());
+    for number in 0..THREADS {
+        assert_eq!(replay.allocs((3 * MARK + number) as u64).count(), 1);
+    }
 }
 
 const DEPTH: usize = 50_000;

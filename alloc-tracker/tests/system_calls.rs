@@ -199,6 +199,7 @@ mod traced {
             libc::SYS_madvise,
             libc::SYS_rt_sigprocmask,
             libc::SYS_gettid,
+            libc::SYS_getpid,
             libc::SYS_prctl,
         ]);
         let added: Vec<i64> = recorded.difference(&own).copied().collect();

@@ -162,6 +162,10 @@ fn patterns_that_match_nothing_are_refused_with_similar_names() {
     assert!(message.contains("leaking_cache.rs"), "{message}");
     let message = refusal(&["summary", dump, "--thread", "worker"]);
     assert!(message.contains("no thread matches 'worker'") && message.contains("leaking_cache"), "{message}");
+    assert!(!message.contains("15 bytes"), "{message}");
+    // The program may have given a thread this name. The kernel has cut it.
+    let message = refusal(&["leaks", dump, "--thread", "leaking_cache-handler-0002"]);
+    assert!(message.contains("first 15 bytes") && message.contains("'leaking_cache'"), "{message}");
     let message = refusal(&["flamegraph", dump, "--crate", "leaking_cach?x", "-o", "-"]);
     assert!(message.contains("no crate matches"), "{message}");
 }

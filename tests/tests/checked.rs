@@ -28,14 +28,20 @@ const ALL: Expected = Expected { checked: 0, all: true, losses: false };
 
 /// The lower bounds of compared stacks come from arithmetic on the source of each stunt. What a
 /// stunt calls has events, too.
-const STUNTS: [(&str, Expected); 7] = [
+const STUNTS: [(&str, Expected); 9] = [
     ("parsing", Expected { checked: 100_000, ..ALL }),
     // 600 panics, each through several frames with an event on the way in and on the way out.
     ("panics", Expected { checked: 20_000, ..ALL }),
     // 5,000 calls, most of which end by a jump over frames. Each has two blocks outside of these
     // frames, and one to nine blocks inside.
     ("leaps", Expected { checked: 50_000, ..ALL }),
-    ("fibers", Expected { checked: 5_000, all: false, losses: false }),
+    // Three times sixty fibers, each with 36 to 40 levels of two blocks: 180 * 36 * 2 * 2 events.
+    ("fibers", Expected { checked: 25_000, ..ALL }),
+    // Two threads with a thousand fibers, each with five blocks: 2 * 1,000 * 5 * 2 events.
+    ("many-fibers", Expected { checked: 20_000, ..ALL }),
+    // Twelve recursions over 200 stacks, with six calls of two blocks each and a block behind the
+    // return to the stack before: 12 * 200 * (6 * 2 + 1) * 2 events.
+    ("segments", Expected { checked: 62_400, ..ALL }),
     // 200 recursions to depth 300 with 9 + 20 blocks each: 200 * 29 * 2 events, and some of a
     // deeper one.
     ("recursion", Expected { checked: 10_000, ..ALL }),

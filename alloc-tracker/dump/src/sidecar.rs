@@ -69,8 +69,8 @@ pub const NODE_COUNT_OFFSET: usize = 72;
 /// Offset in bytes of a flag: not 0 if records of freed blocks need sizes, because readers may not
 /// have seen all allocations.
 pub const PARTIAL_OFFSET: usize = 80;
-/// Offset in bytes of the number of thread rings that are not in the sidecar, because it could not
-/// grow. If the process is killed, their entries are lost.
+/// Offset in bytes of the number of thread rings that are not in the sidecar, or only in part,
+/// because it could not grow. If the process is killed, the entries outside of it are lost.
 pub const UNPROTECTED_OFFSET: usize = 88;
 /// Offsets in bytes of the two commits: of the one that is valid if the number of commits is even,
 /// and of the other.
@@ -223,7 +223,8 @@ pub struct Sidecar<'a> {
     /// number before and after reading the bytes: if it has changed, the bytes are not of one
     /// moment.
     pub commits: u64,
-    /// Number of thread rings that are not in the sidecar. Their entries are lost.
+    /// Number of thread rings that are not in the sidecar, or only in part. The entries outside of
+    /// it are lost.
     pub unprotected: u64,
     /// The valid commit; all zeros before the first.
     pub commit: Commit,

@@ -2,8 +2,9 @@
 //!
 //! Two kinds of rules do not fit into a word: those of signal trampolines, whose caller is the
 //! interrupted code, and DWARF expressions, which fibers have where they switch stacks. Evaluating
-//! one costs a microsecond or two. The words that the rule reads are noted like all others, so the
-//! next walk need only compare them.
+//! one costs a microsecond or two, except for the expression that corosensei's fibers have (see
+//! [`StackSwitch`]). The words that the rule reads are noted like all others, so the next walk need
+//! only compare them.
 //!
 //! In: a frame. Out: its caller's frame. Takes the locks of the unwind tables; never allocates.
 
@@ -14,18 +15,45 @@ use gimli::{
 use super::code_address::ReturnAddress;
 use super::frame::Frame;
 use super::incremental::{StackReader, UnwindStep};
+use super::rule::StackSwitch;
 use super::unwind_tables::{
-    FRAME_POINTER, InPlace, RETURN_ADDRESS, STACK_POINTER, Slice, UnwindInfo, with_unwind_info,
+    FRAME_POINTER, InPlace, RETURN_ADDRESS, STACK_POINTER, Slice, UnwindInfo, stack_switch_at,
+    with_unwind_info,
 };
-use crate::base::sys::ErrnoGuard;
 
 /// Steps from a frame to its caller; `None` if the unwind tables have no rule for the frame, or a
 /// rule that this module does not evaluate.
 #[cold]
 #[inline(never)]
 pub(super) fn step_by_full_rule(frame: &Frame, reader: &mut impl StackReader) -> Option<UnwindStep> {
-    let _errno = ErrnoGuard::new();
+    if let Some(switch) = stack_switch_at(frame.rule_address()) {
+        return step_to_other_stack(frame, switch, reader);
+    }
     with_unwind_info(frame.rule_address(), |info| FullRule { frame, reader, info }.step())
+}
+
+/// Steps from the outermost frame of a fiber to the frame that has resumed the fiber.
+fn step_to_other_stack(
+    frame: &Frame,
+    switch: StackSwitch,
+    reader: &mut impl StackReader,
+) -> Option<UnwindStep> {
+    let fp = match frame.fp_slot() {
+        Some(slot) => reader.read(slot)?,
+        None => {
+            reader.note_fp_register();
+            frame.fp
+        }
+    };
+    let cfa = reader.read(fp)?.wrapping_add(u64::from(switch.offset));
+    let pc = ReturnAddress(reader.read(cfa.wrapping_sub(u64::from(switch.pc_below_cfa)))?);
+    if pc == ReturnAddress::NONE {
+        return None;
+    }
+    let slot = cfa.wrapping_sub(u64::from(switch.fp_below_cfa));
+    reader.continue_at(cfa)?;
+    let caller = Frame::with_fp_slot(pc, cfa, slot).with_return_address_elsewhere();
+    Some(UnwindStep::Caller(if switch.is_interrupted { caller.interrupted() } else { caller }))
 }
 
 /// The rule of one frame while it is evaluated.

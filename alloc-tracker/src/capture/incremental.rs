@@ -40,17 +40,19 @@ use super::frame::Frame;
 use super::new_walk::{NewWalk, WalkWriter};
 use super::recorded_walk::RecordedWalk;
 use super::registers::Registers;
-use super::stack::{StackBounds, StackMappings};
+use super::stack::{OwnStack, StackBounds};
 use super::stack_word::StackWord;
 use super::walker::{StackWalker, WalkState};
 
 /// Walks from the frame that has these registers. `None` if the stack has a frame that only a full
-/// unwinder understands, or if its bounds cannot be found out.
+/// unwinder understands, or a word that is not known to be readable.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) -> Option<WalkEnd> {
-    let WalkState { recorded, new, mut bounds, mappings } = walker.start_walk(registers, epoch)?;
+    let WalkState { recorded, new, mut bounds, own } = walker.start_walk(registers, epoch);
     // The outermost recorded frames, without those that have returned since.
     let mut candidates = recorded.sharable();
+    // The same, whatever stack pointers say.
+    let mut unchanged_frames = candidates;
     let mut differences = 0;
     let mut writer = WalkWriter::new(new);
     let mut frame = Frame::with_fp_value(registers.pc, registers.sp, registers.fp);
@@ -73,35 +75,41 @@ pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) 
                 return Some(WalkEnd::Truncated);
             }
             frame = *recorded.frame(changed)?;
-            if !bounds.contains(frame.sp) {
+            if !bounds.may_hold_frame_at(frame.sp) {
                 new.note_stack_switch();
-                bounds = mappings.find(frame.sp)?;
+                bounds = own.bounds_at(frame.sp, &{ bounds });
             }
             writer.reload();
-            candidates = changed;
+            (candidates, unchanged_frames) = (changed, changed);
             differences += 1;
         }
         if !writer.ensure_room() {
             writer.write_back();
             return Some(WalkEnd::Truncated);
         }
-        let step = match arch::step(&frame, &mut SameStackReader { writer: &mut writer, bounds })? {
-            UnwindStep::RuleNotPacked => {
+        let step = match arch::step(&frame, &mut SameStackReader { writer: &mut writer, bounds }) {
+            Some(step) if step != UnwindStep::RuleNotPacked => {
+                // SAFETY: `ensure_room` has returned true above, and this is the only frame that is
+                // pushed since.
+                unsafe { writer.push(frame) };
+                step
+            }
+            // A rule that is not packed, or a word outside of the bounds.
+            _ => {
                 // PERF: copies, so that the originals can stay in registers.
                 let new = writer.write_back();
-                let mut reader = AnyStackReader { new, mappings: &mut *mappings, bounds: { bounds } };
-                let step = step_by_full_rule(&{ frame }, &mut reader)?;
+                let mut reader = AnyStackReader { new, own, bounds: { bounds }, has_switched: false };
+                let step = step_on_any_stack(&{ frame }, &mut reader)?;
+                if let UnwindStep::Caller(caller) = &step
+                    && reader.has_switched
+                {
+                    candidates = recorded.count_up_to_state(caller, unchanged_frames);
+                }
                 bounds = reader.bounds;
                 if !reader.new.push(frame) {
                     return Some(WalkEnd::Truncated);
                 }
                 writer.reload();
-                step
-            }
-            step => {
-                // SAFETY: `ensure_room` has returned true above, and this is the only frame that is
-                // pushed since.
-                unsafe { writer.push(frame) };
                 step
             }
         };
@@ -132,10 +140,16 @@ fn copy_recorded_frames(new: &mut NewWalk, recorded: &RecordedWalk, frames: Rang
     frames.rev().all(|index| new.push_recorded(recorded, index))
 }
 
+/// Steps to the frame's caller by any rule, on whatever stack the caller is. `None` if only a full
+/// unwinder can tell.
 #[cold]
 #[inline(never)]
-fn step_by_full_rule(frame: &Frame, reader: &mut AnyStackReader<'_>) -> Option<UnwindStep> {
-    arch::step_by_full_rule(frame, reader)
+fn step_on_any_stack(frame: &Frame, reader: &mut AnyStackReader<'_>) -> Option<UnwindStep> {
+    reader.new.begin_step_again();
+    match arch::step(frame, reader)? {
+        UnwindStep::RuleNotPacked => arch::step_by_full_rule(frame, reader),
+        step => Some(step),
+    }
 }
 
 /// The outcome of a step outwards from a frame.
@@ -145,7 +159,7 @@ pub(super) enum UnwindStep {
     Caller(Frame),
     /// There is no caller: the thread began at this frame.
     Outermost,
-    /// The frame's rule is not packed: see [`step_by_full_rule`].
+    /// The frame's rule is not packed: see [`step_on_any_stack`].
     RuleNotPacked,
     /// There may be a caller, but neither unwind tables nor the platform's unwinder know it.
     CallerUnknown,
@@ -205,21 +219,46 @@ impl StackReader for SameStackReader<'_, '_> {
     }
 }
 
-/// Reads for steps by full rules, which may lead to another stack.
+/// Reads for steps that may lead to another stack, or to the next page of a stack that is not the
+/// thread's own.
 struct AnyStackReader<'a> {
     new: &'a mut NewWalk,
-    mappings: &'a mut StackMappings,
+    own: &'a OwnStack,
     bounds: StackBounds,
+    /// Whether the walk has come to another stack.
+    has_switched: bool,
+}
+
+impl AnyStackReader<'_> {
+    /// Makes the bounds hold an address, if it is readable.
+    fn move_bounds_to(&mut self, address: u64) {
+        let before = self.bounds;
+        self.bounds = self.own.bounds_at(address, &before);
+        self.has_switched |= !self.bounds.may_hold_frame_at(before.start());
+        self.new.note_stack_switch();
+    }
 }
 
 impl StackReader for AnyStackReader<'_> {
     fn read_return_address(&mut self, cfa: u64, sp: u64) -> Option<ReturnAddress> {
-        let pc = self.bounds.read_return_address(cfa, sp)?;
-        self.new.note_word(StackWord { address: cfa.wrapping_sub(8), value: pc.0 });
+        let address = cfa.wrapping_sub(8);
+        let pc = match self.bounds.read_return_address(cfa, sp) {
+            Some(pc) => pc,
+            // On its own stack a caller lies outside of the frame that it has called.
+            None if self.bounds.contains(address) => return None,
+            None => {
+                self.move_bounds_to(address);
+                ReturnAddress(self.bounds.read(address)?)
+            }
+        };
+        self.new.note_word(StackWord { address, value: pc.0 });
         Some(pc)
     }
 
     fn read(&mut self, address: u64) -> Option<u64> {
+        if !self.bounds.contains(address) {
+            self.move_bounds_to(address);
+        }
         let value = self.bounds.read(address)?;
         self.new.note_word(StackWord { address, value });
         Some(value)
@@ -231,11 +270,11 @@ impl StackReader for AnyStackReader<'_> {
 
     fn continue_at(&mut self, sp: u64) -> Option<()> {
         self.new.note_full_rule();
-        if !self.bounds.contains(sp) {
-            self.new.note_stack_switch();
-            self.bounds = self.mappings.find(sp)?;
+        if self.bounds.may_hold_frame_at(sp) {
+            return Some(());
         }
-        Some(())
+        self.move_bounds_to(sp);
+        self.bounds.contains(sp).then_some(())
     }
 }
 

@@ -19,6 +19,7 @@
 //! | `shortcut` | remembered paths from a leaf to a frame of the recorded walk |
 //! | `walker` | everything that a thread keeps between its walks |
 //! | `recorded_walk`, `new_walk` | the last walk on a stack, and the new one in the making |
+//! | `other_walks` | which recorded walk a walk on another stack is compared with |
 //! | `frame`, `stack_word`, `padded_array` | the parts of a walk: frames, words, growing arrays of them |
 //! | `stack`, `registers` | stack memory; the registers that a walk begins with |
 
@@ -32,6 +33,7 @@ mod incremental;
 mod new_walk;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod other;
+mod other_walks;
 mod padded_array;
 mod portable;
 mod recorded_walk;
@@ -108,7 +110,7 @@ fn walk_portably(walker: &mut StackWalker, registers: &Registers, epoch: u64) ->
     let _errno = ErrnoGuard::new();
     PORTABLE_WALKS.fetch_add(1, Ordering::Relaxed);
     let mut outermost = ReturnAddress::NONE;
-    let end = walker.take_addresses(epoch, |push| {
+    let end = walker.take_addresses(registers, epoch, |push| {
         portable::walk(registers, |pc| {
             outermost = pc;
             push(pc)
@@ -144,6 +146,7 @@ impl WalkEnd {
 /// that take kilobytes of stack. They must not happen in an event, which may come from a signal
 /// handler on a small stack.
 pub(crate) fn warm_up() {
+    stack::prepare();
     let nowhere = Registers { pc: ReturnAddress::NONE, sp: 1, fp: 0 };
     portable::walk(&nowhere, |_| true);
 }

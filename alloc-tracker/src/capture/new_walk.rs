@@ -4,6 +4,8 @@
 //! over and for a shortcut to remember. Never allocates through the global allocator. If there is
 //! no memory for the lists, methods return false and the walk ends as truncated.
 
+use alloc_dump::layout::StackId;
+
 use super::WalkEnd;
 use super::code_address::ReturnAddress;
 use super::frame::Frame;
@@ -71,6 +73,15 @@ impl NewWalk {
         walk(&mut |pc| self.push(Frame::without_state(pc)))
     }
 
+    /// Shares the frames of the recorded walk that have the same return addresses, from the
+    /// outermost one inwards, if the nodes of both walks are below `root`.
+    pub(super) fn share_addresses_with(&mut self, recorded: &RecordedWalk, root: StackId) {
+        if recorded.is_below(root) {
+            self.shared = recorded.count_common_addresses(self);
+            self.frames.len -= self.shared;
+        }
+    }
+
     /// Notes that the frames depend on the value that was in the frame pointer register.
     #[inline(always)]
     pub(super) fn note_fp_register(&mut self) {
@@ -112,6 +123,12 @@ impl NewWalk {
     #[inline(always)]
     pub(super) fn note_word(&mut self, word: StackWord) {
         self.has_all_words &= self.words.push(word);
+    }
+
+    /// Forgets the words that were noted since the last frame was pushed: the step that has read
+    /// them is made once more.
+    pub(super) fn begin_step_again(&mut self) {
+        self.words.len = self.words_before_next;
     }
 
     /// Adds the next frame outwards. The words that lead out of it have been noted before. False if

@@ -6,7 +6,7 @@
 
 use std::ptr::NonNull;
 
-use crate::base::sys::{ErrnoGuard, Mapping, Plain};
+use crate::base::sys::{Mapping, Plain};
 
 /// A growing array with `PADDING` values of padding before its first value.
 ///
@@ -30,7 +30,7 @@ pub(super) struct PaddedArray<T, const PADDING: usize> {
     start: NonNull<T>,
     pub(super) len: usize,
     capacity: usize,
-    /// The mapping that `start` points into.
+    /// The mapping that `start` points into, unless that is memory of another owner.
     memory: Mapping,
 }
 
@@ -43,6 +43,27 @@ pub(super) trait Padding {
 impl<T: Plain + Padding, const PADDING: usize> PaddedArray<T, PADDING> {
     pub(super) const fn new() -> PaddedArray<T, PADDING> {
         PaddedArray { start: NonNull::dangling(), len: 0, capacity: 0, memory: Mapping::empty() }
+    }
+
+    /// Returns how many bytes an array of this capacity takes.
+    pub(super) const fn len_in_bytes(capacity: usize) -> usize {
+        (PADDING + capacity) * size_of::<T>()
+    }
+
+    /// Makes an empty array without memory begin in memory of another owner, until it grows.
+    ///
+    /// # Safety
+    /// `memory` must be aligned for `T` and have
+    /// [`len_in_bytes(capacity)`](PaddedArray::len_in_bytes) initialised bytes. Nothing else may
+    /// use them as long as the array lives.
+    pub(super) unsafe fn begin_in(&mut self, memory: NonNull<u8>, capacity: usize) {
+        let first = memory.cast::<T>();
+        for index in 0..PADDING {
+            // SAFETY: the padding lies within the memory that the caller has promised.
+            unsafe { first.add(index).write(T::padding()) };
+        }
+        // SAFETY: as above; the values begin behind the padding.
+        (self.start, self.capacity) = (unsafe { first.add(PADDING) }, capacity);
     }
 
     #[inline(always)]
@@ -142,7 +163,6 @@ impl<T: Plain + Padding, const PADDING: usize> PaddedArray<T, PADDING> {
     #[cold]
     #[inline(never)]
     fn grow(&mut self, more: usize) -> bool {
-        let _errno = ErrnoGuard::new();
         let capacity = (self.capacity * 2).max(self.len + more).max(FIRST_CAPACITY);
         let Ok(mut memory) = Mapping::anonymous((PADDING + capacity) * size_of::<T>()) else { return false };
         let values = memory.slice_mut::<T>();

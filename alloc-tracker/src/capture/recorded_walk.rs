@@ -36,8 +36,6 @@ pub(super) struct RecordedWalk {
     words: PaddedArray<StackWord, 32>,
     /// The root of the call tree that the outermost frame's node is a child of.
     root: StackId,
-    /// The end of the stack that the walk was on.
-    stack_end: u64,
 }
 
 impl RecordedWalk {
@@ -47,22 +45,17 @@ impl RecordedWalk {
             frames: PaddedArray::new(),
             words: PaddedArray::new(),
             root: StackId::ROOT,
-            stack_end: 0,
         }
+    }
+
+    /// Returns the arrays of the walk, for a walk that has no memory yet.
+    pub(super) fn arrays(&mut self) -> (&mut PaddedArray<Frame, 8>, &mut PaddedArray<StackWord, 32>) {
+        (&mut self.frames, &mut self.words)
     }
 
     /// Forgets the walk: its addresses may mean other code by now.
     pub(super) fn forget(&mut self) {
         (self.frames.len, self.words.len, self.sharable) = (0, 0, 0);
-    }
-
-    /// Forgets the walk unless it was on a stack with this end. Below another end there may be
-    /// fewer readable words than the walk has read.
-    pub(super) fn forget_unless_stack_ends_at(&mut self, end: u64) {
-        if self.stack_end != end {
-            self.stack_end = end;
-            self.forget();
-        }
     }
 
     /// Whether the walk's nodes are below this root.
@@ -101,6 +94,23 @@ impl RecordedWalk {
         // PERF: copies, so that the originals can stay in registers.
         *candidates = self.move_fp_slot(index, *frame, *bounds);
         (*candidates > index).then_some(index)
+    }
+
+    /// Returns how many of the outermost frames may have the state of a new frame, now that the
+    /// walk has come to `frame` on another stack: the frames up to the recorded one with that
+    /// state, among the outermost `limit` frames.
+    ///
+    /// On one stack, stack pointers say which recorded frames have returned. From one stack to
+    /// another they say nothing, because an outer stack may have lower addresses. If no recorded
+    /// frame has the state, the frames are counted as if `frame` were on the outermost stack.
+    #[cold]
+    pub(super) fn count_up_to_state(&self, frame: &Frame, limit: usize) -> usize {
+        let frames = self.frames.as_slice().get(..limit).unwrap_or_default();
+        let same = frames.iter().rposition(|recorded| recorded.has_state_of(frame));
+        same.map_or_else(
+            || frames.iter().take_while(|recorded| recorded.sp >= frame.sp).count(),
+            |index| index + 1,
+        )
     }
 
     /// Gives the recorded frame at `index` the state of `frame`, if both differ in the frame
@@ -251,10 +261,15 @@ impl RecordedWalk {
     #[cold]
     #[inline(never)]
     unsafe fn first_changed_frame_as_read(&self, index: usize) -> Option<usize> {
-        // SAFETY: the iteration stops at the first changed word, so all words before this one are
+        let words = self.words.as_slice().get(..self.frames.get(index)?.word_count())?;
+        // SAFETY: the words stand in the opposite order of reading. The search begins at the end
+        // and stops at the first changed word, so all words that were read before this one are
         // unchanged.
         let has_changed = |word: &StackWord| unsafe { read_word(word.address) } != word.value;
-        (0..=index).rev().find(|&index| self.words_of(index).iter().rev().any(has_changed))
+        let changed = words.iter().rposition(has_changed)?;
+        // The changed word led out of the outermost frame that counts more words than stand before
+        // it.
+        Some(self.frames.as_slice().partition_point(|frame| frame.word_count() <= changed))
     }
 
     /// Returns how many frames, from the outermost one inwards, have the same return addresses as

@@ -49,6 +49,30 @@ pub(super) enum CfaBase {
     FramePointer,
 }
 
+/// The rule of a function that runs a fiber: its caller is on another stack, at an address that the
+/// function keeps where its frame pointer points.
+///
+/// ```text
+///   the fiber's stack                the caller's stack
+///                                    +----------------------+ <-- CFA = link + offset
+///   |                |               | return address       | <-- CFA - pc_below_cfa
+///   +----------------+               | saved frame pointer  | <-- CFA - fp_below_cfa
+///   | link           | ------------> +----------------------+
+///   +----------------+ <-- frame pointer
+/// ```
+///
+/// Unwind tables say this by an expression. Evaluating the expression takes a microsecond, and
+/// programs with fibers switch all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StackSwitch {
+    pub(super) offset: u32,
+    pub(super) pc_below_cfa: u32,
+    pub(super) fp_below_cfa: u32,
+    /// Whether the caller's address is that of its next instruction, as after a signal, and not a
+    /// return address.
+    pub(super) is_interrupted: bool,
+}
+
 /// An unwind rule in the lower [`PackedRule::BITS`] bits of a word.
 ///
 /// ```text
@@ -65,6 +89,16 @@ pub(super) enum CfaBase {
 /// - base: 1 for the frame pointer.
 /// - saved fp: how many words below the CFA the frame pointer was saved; 0 if it was not.
 ///
+/// A [`StackSwitch`] is a rule of the kind `Unpackable` with more bits:
+///
+/// ```text
+///  27           20 19           12 11      4      3        2      1  0
+/// +---------------+---------------+---------+-------------+---+------+
+/// | saved fp      | return address| offset  | interrupted | 1 | kind |
+/// | below, words  | below, words  | in words|             |   |      |
+/// +---------------+---------------+---------+-------------+---+------+
+/// ```
+///
 /// Packing and unpacking need no division by eight. A distance is stored in bytes; its lowest three
 /// bits, which are zero in a multiple of eight, overlap the field below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +114,8 @@ impl PackedRule {
     const BASE_IS_FP: u64 = 4;
     const SAVED_FP_MASK: u32 = 0x7F8;
     const OFFSET_SHIFT: u32 = 8;
+    const IS_SWITCH: u64 = 4;
+    const IS_INTERRUPTED: u64 = 8;
 
     /// Returns the rule in this word; `None` if the word is 0.
     #[inline(always)]
@@ -95,6 +131,20 @@ impl PackedRule {
     #[inline(always)]
     pub(super) fn is_cfa(self) -> bool {
         self.0.get() & PackedRule::KIND_MASK == PackedRule::CFA.get()
+    }
+
+    /// Returns the switch to another stack, if the rule is one.
+    pub(super) fn stack_switch(self) -> Option<StackSwitch> {
+        let word = self.0.get();
+        let is_switch =
+            word & PackedRule::KIND_MASK == PackedRule::UNPACKABLE.get() && word & PackedRule::IS_SWITCH != 0;
+        let bytes = |shift: u32| ((word >> shift) as u32 & 0xFF) * 8;
+        is_switch.then(|| StackSwitch {
+            offset: bytes(4),
+            pc_below_cfa: bytes(12),
+            fp_below_cfa: bytes(20),
+            is_interrupted: word & PackedRule::IS_INTERRUPTED != 0,
+        })
     }
 
     #[inline(always)]
@@ -114,6 +164,19 @@ impl PackedRule {
         } else {
             UnwindRule::Unpackable
         }
+    }
+}
+
+impl StackSwitch {
+    /// Packs the rule; `None` if a distance does not fit: it must be less than 2 KiB, and whole
+    /// words.
+    pub(super) fn pack(self) -> Option<PackedRule> {
+        let word = |bytes: u32, shift: u32| {
+            (bytes.is_multiple_of(8) && bytes < 1 << 11).then(|| u64::from(bytes / 8) << shift)
+        };
+        let distances = word(self.offset, 4)? | word(self.pc_below_cfa, 12)? | word(self.fp_below_cfa, 20)?;
+        let interrupted = u64::from(self.is_interrupted) * PackedRule::IS_INTERRUPTED;
+        Some(PackedRule(PackedRule::UNPACKABLE | PackedRule::IS_SWITCH | interrupted | distances))
     }
 }
 
@@ -161,8 +224,26 @@ mod tests {
         for rule in [UnwindRule::Outermost, UnwindRule::Unpackable, UnwindRule::Missing] {
             assert_eq!((rule.pack().unpack(), rule.pack().is_cfa()), (rule, false));
         }
+        for usual in [UnwindRule::Outermost, UnwindRule::Unpackable, rule(CfaBase::FramePointer, 8, 2040)] {
+            assert_eq!(usual.pack().stack_switch(), None);
+        }
         for (offset, below) in [(1 << 22, 0), (12, 0), (16, 2048), (16, 12)] {
             assert_eq!(rule(CfaBase::StackPointer, offset, below).pack().unpack(), UnwindRule::Unpackable);
+        }
+    }
+
+    #[test]
+    fn stack_switches_survive_packing_and_are_no_usual_rules() {
+        for (offset, pc_below_cfa, fp_below_cfa) in [(24, 16, 24), (0, 8, 2040), (2040, 2040, 0)] {
+            for is_interrupted in [false, true] {
+                let switch = StackSwitch { offset, pc_below_cfa, fp_below_cfa, is_interrupted };
+                let packed = switch.pack().unwrap();
+                assert_eq!(packed.stack_switch(), Some(switch));
+                assert_eq!(packed.unpack(), UnwindRule::Unpackable);
+                assert!(!packed.is_cfa() && packed.to_word() < 1 << PackedRule::BITS);
+                assert_eq!(StackSwitch { offset: offset + 4, ..switch }.pack(), None);
+                assert_eq!(StackSwitch { pc_below_cfa: 2048, ..switch }.pack(), None);
+            }
         }
     }
 }

@@ -31,7 +31,6 @@ use alloc_dump::thread_ring::HeapEventKind;
 
 use super::code_address::{CodeAddress, ReturnAddress};
 use super::registers::Registers;
-use crate::base::sys::ErrnoGuard;
 
 /// The shim of one kind of event.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +63,6 @@ impl Shim {
     #[cold]
     #[inline(never)]
     fn learn(self, pc: ReturnAddress) {
-        let _errno = ErrnoGuard::new();
         let ShimCall { returns_to, frame_size, tries } = self.call();
         let found = frame_size_of_function_called_by(self.known_caller(), pc);
         if let Some(bytes) = found.and_then(|bytes| u32::try_from(bytes).ok()) {

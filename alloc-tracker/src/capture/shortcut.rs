@@ -32,7 +32,7 @@ use super::new_walk::NewWalk;
 use super::recorded_walk::RecordedWalk;
 use super::registers::Registers;
 use super::stack_word::{StackWord, read_word};
-use crate::base::sys::{ErrnoGuard, Mapping, Plain};
+use crate::base::sys::{Mapping, Plain};
 
 /// The shortcuts of one thread: a hash table in which a new shortcut replaces the one in its slot.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(super) struct ShortcutTable {
     spare: Mapping,
     /// Whether the kernel was asked for the memory already, which happens once.
     was_requested: bool,
+    /// How many stacks were walked without a table.
+    walks: u32,
 }
 
 /// A slot of the table.
@@ -92,7 +94,7 @@ const _: () = assert!(size_of::<Shortcut>() == 3 * 64);
 
 impl ShortcutTable {
     pub(super) const fn new() -> ShortcutTable {
-        ShortcutTable { table: Mapping::empty(), spare: Mapping::empty(), was_requested: false }
+        ShortcutTable { table: Mapping::empty(), spare: Mapping::empty(), was_requested: false, walks: 0 }
     }
 
     /// Forgets all shortcuts, because the numbers of nodes or code addresses mean something else
@@ -143,6 +145,10 @@ impl ShortcutTable {
     ) {
         let Some((join_index, join_frame)) = new.join_frame(recorded) else { return };
         if self.table.bytes().is_empty() {
+            self.walks = self.walks.saturating_add(1);
+            if self.walks < WALKS_WITHOUT_TABLE {
+                return;
+            }
             self.create_table();
         }
         let index = slot_index(registers);
@@ -160,7 +166,6 @@ impl ShortcutTable {
     #[cold]
     #[inline(never)]
     fn create_table(&mut self) {
-        let _errno = ErrnoGuard::new();
         if !std::mem::replace(&mut self.was_requested, true) {
             // If there is no memory for the table, every stack is walked.
             self.table = Mapping::anonymous(SLOTS * size_of::<Shortcut>()).unwrap_or(Mapping::empty());
@@ -242,6 +247,11 @@ pub(super) const MAX_PATH_WORDS: usize = GROUP_LEN * MAX_GROUPS;
 /// several, the processor could not predict which of them matches; a wrong prediction costs more
 /// than the step or two that the shortcut saves.
 const SLOTS: usize = 1 << SLOT_BITS;
+/// A thread that walks fewer stacks needs no table.
+///
+/// PERF: a walk costs less than touching a page of the table for the first time. And a program with
+/// thousands of threads, each of which records little, must not pay 192 KiB for each of them.
+const WALKS_WITHOUT_TABLE: u32 = 256;
 const SLOT_BITS: u32 = 10;
 
 #[inline(always)]

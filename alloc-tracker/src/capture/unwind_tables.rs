@@ -10,14 +10,14 @@ use std::ops::Range;
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, Encoding, EndianSlice, EvaluationStorage, NativeEndian,
-    Piece, Pointer, Register, RegisterRule, UnwindContext, UnwindContextStorage, UnwindSection,
+    Operation, Piece, Pointer, Register, RegisterRule, UnwindContext, UnwindContextStorage, UnwindSection,
     UnwindTableRow, Value,
 };
 
 use super::code_address::{CodeAddress, ReturnAddress};
-use super::rule::{CfaBase, PackedRule, UnwindRule};
+use super::rule::{CfaBase, PackedRule, StackSwitch, UnwindRule};
 use super::rule_table::RuleTable;
-use crate::base::sys::{ErrnoGuard, FutexLock};
+use crate::base::sys::FutexLock;
 use crate::modules::{self, UnwindTables};
 
 static RULES: RuleTable = RuleTable::new();
@@ -57,6 +57,12 @@ pub(super) fn rule_at(address: CodeAddress) -> UnwindRule {
     }
 }
 
+/// Returns the switch to another stack that is the rule for the instruction at `address`. `None` if
+/// the rule is another one, or was not compiled yet.
+pub(super) fn stack_switch_at(address: CodeAddress) -> Option<StackSwitch> {
+    RULES.get(address)?.stack_switch()
+}
+
 /// Makes `rule` the rule of the call that returns to `pc`.
 #[cfg(test)]
 pub(super) fn set_rule_of_call(pc: ReturnAddress, rule: UnwindRule) {
@@ -68,11 +74,12 @@ pub(super) fn set_rule_of_call(pc: ReturnAddress, rule: UnwindRule) {
 #[cold]
 #[inline(never)]
 fn compile_and_store(address: CodeAddress) -> Option<PackedRule> {
-    let _errno = ErrnoGuard::new();
     // NOTE: the rule is stored under the lock of the modules, so that no module is unloaded, and no
     // rules are forgotten, between compiling and storing.
     with_unwind_info(address, |info| {
-        let rule = info.rule().unwrap_or(UnwindRule::Unpackable).pack();
+        let switch = || info.stack_switch().and_then(StackSwitch::pack);
+        let rule = info.rule().map(UnwindRule::pack).or_else(switch);
+        let rule = rule.unwrap_or(UnwindRule::Unpackable.pack());
         RULES.put(address, rule);
         Some(rule)
     })
@@ -190,6 +197,28 @@ impl UnwindInfo<'_> {
             Some(_) => return None,
         };
         Some(UnwindRule::Cfa { base, offset: u32::try_from(offset).ok()?, fp_saved_below_cfa })
+    }
+
+    /// Returns the rule of the address if it is a switch to another stack.
+    fn stack_switch(&self) -> Option<StackSwitch> {
+        let below_cfa = |register| match self.row.register(register) {
+            Some(RegisterRule::Offset(offset)) if offset < 0 => u32::try_from(offset.unsigned_abs()).ok(),
+            _ => None,
+        };
+        let CfaRule::Expression(expression) = self.row.cfa() else { return None };
+        let mut operations = expression.get(&self.frames).ok()?.operations(self.encoding);
+        let mut next = || operations.next().ok();
+        let Operation::RegisterOffset { register: FRAME_POINTER, offset: 0, .. } = next()?? else {
+            return None;
+        };
+        let Operation::Deref { size: 8, space: false, .. } = next()?? else { return None };
+        let Operation::PlusConstant { value } = next()?? else { return None };
+        next()?.is_none().then_some(StackSwitch {
+            offset: u32::try_from(value).ok()?,
+            pc_below_cfa: below_cfa(RETURN_ADDRESS)?,
+            fp_below_cfa: below_cfa(FRAME_POINTER)?,
+            is_interrupted: self.is_signal_trampoline,
+        })
     }
 }
 

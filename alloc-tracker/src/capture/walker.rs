@@ -3,19 +3,25 @@
 //!
 //! In: the registers that a walk begins with, the epoch, and the caller's function for interning.
 //! Out: call tree nodes. Walks and shortcuts of another epoch are forgotten before they can be
-//! used. Allocates nothing; may ask the kernel about a stack that the thread has not used before.
+//! used. Allocates nothing; may ask the kernel which memory below the known stack is readable.
+
+use std::ptr::NonNull;
 
 use alloc_dump::layout::StackId;
 
 use super::WalkEnd;
 use super::code_address::ReturnAddress;
+use super::frame::Frame;
 use super::new_walk::NewWalk;
+use super::other_walks::OtherWalks;
+use super::padded_array::PaddedArray;
 use super::recorded_walk::RecordedWalk;
 use super::registers::Registers;
 use super::shortcut::ShortcutTable;
-use super::stack::{CurrentStack, RecentStacks, STACKS, StackBounds, StackMappings};
+use super::stack::{OwnStack, StackBounds};
+use super::stack_word::StackWord;
 use super::without_signature;
-use crate::base::sys::ErrnoGuard;
+use crate::base::sys::Mapping;
 use crate::tree::{InternError, Parent};
 
 /// The walks of one thread.
@@ -27,26 +33,24 @@ pub(crate) struct StackWalker {
     /// The epoch that all code addresses and nodes in here belong to.
     epoch: u64,
     shortcuts: ShortcutTable,
-    stacks: RecentStacks,
-    /// The walks on `stacks`, in the same order.
-    walks: [WalkPair; STACKS],
-    mappings: StackMappings,
-}
-
-/// The last walk on one stack, and the new one.
-#[derive(Debug)]
-struct WalkPair {
+    own: OwnStack,
+    /// The last walk that began on the own stack.
     recorded: RecordedWalk,
     new: NewWalk,
+    /// The last walks that began on other stacks.
+    others: OtherWalks,
+    /// The memory that the arrays of `recorded` and `new` begin in.
+    first_memory: Mapping,
 }
 
-/// The state that one walk works with: the recorded and the new walk of its stack, the bounds of
-/// that stack, and the other stacks that the walk may switch to.
+/// The state that one walk works with.
 pub(super) struct WalkState<'a> {
+    /// The recorded walk to compare with.
     pub(super) recorded: &'a mut RecordedWalk,
     pub(super) new: &'a mut NewWalk,
+    /// Readable memory from the stack pointer on.
     pub(super) bounds: StackBounds,
-    pub(super) mappings: &'a mut StackMappings,
+    pub(super) own: &'a OwnStack,
 }
 
 impl StackWalker {
@@ -54,9 +58,11 @@ impl StackWalker {
         StackWalker {
             epoch: 0,
             shortcuts: ShortcutTable::new(),
-            stacks: RecentStacks::new(),
-            walks: [const { WalkPair { recorded: RecordedWalk::new(), new: NewWalk::new() } }; STACKS],
-            mappings: StackMappings::new(),
+            own: OwnStack::new(),
+            recorded: RecordedWalk::new(),
+            new: NewWalk::new(),
+            others: OtherWalks::new(),
+            first_memory: Mapping::empty(),
         }
     }
 
@@ -66,41 +72,68 @@ impl StackWalker {
         if !self.prepare_for(registers.sp, epoch) {
             return None;
         }
-        self.shortcuts.find_node(registers, &self.walks[0].recorded)
+        self.shortcuts.find_node(registers, &self.recorded)
     }
 
-    /// Begins a walk from the frame with these registers. `None` if the stack that they are on
-    /// cannot be found out.
+    /// Begins a walk from the frame with these registers.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn start_walk(&mut self, registers: &Registers, epoch: u64) -> Option<WalkState<'_>> {
-        if !self.prepare_for(registers.sp, epoch) {
-            return None;
-        }
-        let CurrentStack { bounds, is_own } = self.stacks.current_from(registers.sp);
-        let WalkPair { recorded, new } = &mut self.walks[0];
-        new.restart(!is_own);
-        Some(WalkState { recorded, new, bounds, mappings: &mut self.mappings })
+    pub(super) fn start_walk(&mut self, registers: &Registers, epoch: u64) -> WalkState<'_> {
+        let is_own = self.prepare_for(registers.sp, epoch);
+        self.new.restart(!is_own);
+        let StackWalker { own, recorded, new, others, .. } = self;
+        let (recorded, bounds) = if is_own {
+            (recorded, own.from(registers.sp))
+        } else {
+            (others.current(), StackBounds::in_page_above(registers.sp))
+        };
+        WalkState { recorded, new, bounds, own }
     }
 
-    /// Forgets all walks and shortcuts of another epoch, and makes the first pair of walks that of
-    /// the stack with this stack pointer. False if that stack cannot be found out.
+    /// Forgets all walks and shortcuts of another epoch. Returns whether this stack pointer is on
+    /// the thread's own stack; if not, chooses the recorded walk to compare with.
     #[inline(always)]
     fn prepare_for(&mut self, sp: u64, epoch: u64) -> bool {
-        (self.epoch == epoch && self.stacks.is_current(sp)) || self.switch_to(sp, epoch)
+        (self.epoch == epoch && self.own.contains(sp)) || self.switch_to(sp, epoch)
     }
 
     #[cold]
     #[inline(never)]
     fn switch_to(&mut self, sp: u64, epoch: u64) -> bool {
-        let _errno = ErrnoGuard::new();
         self.forget_unless_of(epoch);
-        if !self.stacks.is_current(sp) {
-            let Some(index) = self.stacks.switch_to(sp, &mut self.mappings) else { return false };
-            self.walks[..=index].rotate_right(1);
-            let end = self.stacks.current_from(sp).bounds.end();
-            self.walks[0].recorded.forget_unless_stack_ends_at(end);
+        if self.first_memory.bytes().is_empty() {
+            self.map_first_memory();
         }
-        true
+        let is_own = self.own.contains(sp) || self.own.prove(sp);
+        if !is_own {
+            self.others.switch_to(sp);
+        }
+        is_own
+    }
+
+    /// Maps the memory that the arrays of walks begin in. If the kernel gives none, each array asks
+    /// for memory of its own when it needs some.
+    ///
+    /// PERF: two pages for all arrays of a thread. With a mapping for each array, thousands of
+    /// threads with small stacks would cost twice as much.
+    #[cold]
+    fn map_first_memory(&mut self) {
+        let Ok(memory) = Mapping::anonymous(FIRST_MEMORY) else { return };
+        let Some(start) = NonNull::new(memory.start()) else { return };
+        let (frames, words) = self.recorded.arrays();
+        // SAFETY: the four arrays are empty and have no memory yet, because the walker has made no
+        // walk. Their parts of the new mapping follow each other, and their sizes add up to the
+        // mapping's. The types have an alignment of eight, and all sizes are multiples of that. The
+        // mapping is unmapped with the arrays.
+        unsafe {
+            frames.begin_in(start, FIRST_FRAMES);
+            let next = start.add(PaddedArray::<Frame, 8>::len_in_bytes(FIRST_FRAMES));
+            words.begin_in(next, FIRST_WORDS);
+            let next = next.add(PaddedArray::<StackWord, 32>::len_in_bytes(FIRST_WORDS));
+            self.new.frames.begin_in(next, FIRST_FRAMES);
+            let next = next.add(PaddedArray::<Frame, 48>::len_in_bytes(FIRST_FRAMES));
+            self.new.words.begin_in(next, FIRST_WORDS);
+        }
+        self.first_memory = memory;
     }
 
     /// Forgets everything that belongs to another epoch.
@@ -108,7 +141,8 @@ impl StackWalker {
         if self.epoch != epoch {
             self.epoch = epoch;
             self.shortcuts.forget_all();
-            self.walks.iter_mut().for_each(|walk| walk.recorded.forget());
+            self.recorded.forget();
+            self.others.forget();
         }
     }
 
@@ -117,11 +151,18 @@ impl StackWalker {
     /// with the recorded one.
     pub(super) fn take_addresses(
         &mut self,
+        registers: &Registers,
         epoch: u64,
         walk: impl FnOnce(&mut dyn FnMut(ReturnAddress) -> bool) -> WalkEnd,
     ) -> WalkEnd {
         self.forget_unless_of(epoch);
-        self.walks[0].take_addresses(walk)
+        let end = self.new.collect_addresses(walk);
+        if self.own.contains(registers.sp) {
+            self.new.share_addresses_with(&self.recorded, end.root());
+        } else {
+            self.new.share_addresses_with(self.others.current(), end.root());
+        }
+        end
     }
 
     /// Returns the node of the stack that `walk` finds, interning every frame. Neither uses nor
@@ -132,7 +173,7 @@ impl StackWalker {
         walk: impl FnOnce(&mut dyn FnMut(ReturnAddress) -> bool) -> WalkEnd,
         mut intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
     ) -> Result<StackId, InternError> {
-        let new = &mut self.walks[0].new;
+        let new = &mut self.new;
         let root = new.collect_addresses(walk).root();
         new.frames.as_slice().iter().rev().try_fold(root, |parent, frame| {
             intern(Parent::of(parent, generation), without_signature(frame.pc))
@@ -141,7 +182,7 @@ impl StackWalker {
 
     /// Whether the last walk was made by the platform's unwinder.
     pub(crate) fn last_walk_was_portable(&self) -> bool {
-        !self.walks[0].new.has_states
+        !self.new.has_states
     }
 
     /// Gives every frame of the new walk a node: shared frames keep their nodes, and `intern` gives
@@ -159,54 +200,55 @@ impl StackWalker {
         generation: u32,
         mut intern: impl FnMut(Parent, u64) -> Result<StackId, InternError>,
     ) -> Result<StackId, InternError> {
-        let WalkPair { recorded, new } = &mut self.walks[0];
+        let StackWalker { shortcuts, own, recorded, new, others, .. } = self;
+        let recorded = if own.contains(registers.sp) { recorded } else { others.current() };
         let intern = |parent, pc| intern(Parent::of(parent, generation), pc);
         let node = recorded.become_new_walk(new, end.root(), intern)?;
-        self.shortcuts.remember(registers, new, recorded, node);
+        shortcuts.remember(registers, new, recorded, node);
         Ok(node)
     }
 }
 
-impl WalkPair {
-    /// Makes a new walk of return addresses, as [`StackWalker::take_addresses`] does.
-    fn take_addresses(
-        &mut self,
-        walk: impl FnOnce(&mut dyn FnMut(ReturnAddress) -> bool) -> WalkEnd,
-    ) -> WalkEnd {
-        let WalkPair { recorded, new } = self;
-        let end = new.collect_addresses(walk);
-        if recorded.is_below(end.root()) {
-            new.shared = recorded.count_common_addresses(new);
-            new.frames.len -= new.shared;
-        }
-        end
-    }
-}
+/// The capacities of the first arrays, which fill the first memory.
+const FIRST_FRAMES: usize = 30;
+const FIRST_WORDS: usize = 60;
+const FIRST_MEMORY: usize = 2 * 4096;
+const _: () = assert!(
+    PaddedArray::<Frame, 8>::len_in_bytes(FIRST_FRAMES)
+        + PaddedArray::<StackWord, 32>::len_in_bytes(FIRST_WORDS)
+        + PaddedArray::<Frame, 48>::len_in_bytes(FIRST_FRAMES)
+        + PaddedArray::<StackWord, 128>::len_in_bytes(FIRST_WORDS)
+        == FIRST_MEMORY
+);
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Frame;
     use super::super::new_walk::MAX_FRAMES;
+    use super::super::other_walks::SLOTS;
     use super::*;
+
+    /// Registers on no stack: walks from there are compared with walks on other stacks.
+    const ELSEWHERE: Registers = Registers { pc: ReturnAddress(1), sp: 64, fp: 0 };
 
     /// Records a walk of return addresses. Returns the leaf's node and how many frames were
     /// interned.
     fn record(
-        walk: &mut WalkPair,
+        walker: &mut StackWalker,
         (leaf_to_root, end): (&[u64], WalkEnd),
-        tree: &mut Vec<(StackId, u64)>,
+        epoch: u64,
+        tree: &mut Vec<(Parent, u64)>,
     ) -> (StackId, usize) {
-        walk.take_addresses(|push| {
+        walker.take_addresses(&ELSEWHERE, epoch, |push| {
             assert!(leaf_to_root.iter().all(|pc| push(ReturnAddress(*pc))));
             end
         });
         let mut interned = 0;
-        let WalkPair { recorded, new } = walk;
-        let node = recorded.become_new_walk(new, end.root(), |parent, pc| {
+        let node = walker.intern_new_frames(&ELSEWHERE, end, 1, |parent, pc| {
             interned += 1;
-            let known = tree.iter().position(|node| *node == (parent, pc));
+            let node = (parent, pc);
+            let known = tree.iter().position(|other| *other == node);
             let index = known.unwrap_or_else(|| {
-                tree.push((parent, pc));
+                tree.push(node);
                 tree.len() - 1
             });
             Ok(StackId(index as u32 + 10))
@@ -214,14 +256,10 @@ mod tests {
         (node.unwrap(), interned)
     }
 
-    const fn walk() -> WalkPair {
-        WalkPair { recorded: RecordedWalk::new(), new: NewWalk::new() }
-    }
-
     #[test]
     fn only_frames_that_changed_are_interned() {
-        let (mut walk, mut tree) = (walk(), Vec::new());
-        let mut record = |stack: &[u64]| record(&mut walk, (stack, WalkEnd::Root), &mut tree);
+        let (mut walker, mut tree) = (StackWalker::new(), Vec::new());
+        let mut record = |stack: &[u64]| record(&mut walker, (stack, WalkEnd::Root), 1, &mut tree);
         assert_eq!(record(&[3, 2, 1]), (StackId(12), 3));
         assert_eq!(record(&[3, 2, 1]), (StackId(12), 0));
         assert_eq!(record(&[9, 2, 1]), (StackId(13), 1));
@@ -232,22 +270,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_with_another_end_forgets_its_walk() {
-        let (mut walk, mut tree) = (walk(), Vec::new());
-        for (end, interned) in [(0, 3), (0, 0), (64, 3), (64, 0)] {
-            walk.recorded.forget_unless_stack_ends_at(end);
-            let recorded = record(&mut walk, (&[3, 2, 1], WalkEnd::Root), &mut tree);
-            assert_eq!(recorded, (StackId(12), interned), "{end}");
-        }
-    }
-
-    #[test]
     fn another_epoch_forgets_the_walks_of_all_stacks() {
         let mut walker = StackWalker::new();
         for (epoch, interned) in [(1, 3), (1, 0), (2, 3), (2, 0)] {
-            for stack in 0..STACKS {
-                walker.forget_unless_of(epoch);
-                let recorded = record(&mut walker.walks[stack], (&[3, 2, 1], WalkEnd::Root), &mut Vec::new());
+            for stack in 1..=SLOTS as u64 {
+                walker.others.switch_to(stack << 20);
+                let recorded = record(&mut walker, (&[3, 2, 1], WalkEnd::Root), epoch, &mut Vec::new());
                 assert_eq!(recorded.1, interned, "{epoch} {stack}");
             }
         }
@@ -255,28 +283,32 @@ mod tests {
 
     #[test]
     fn another_root_means_other_nodes() {
-        let (mut walk, mut tree) = (walk(), Vec::new());
-        assert_eq!(record(&mut walk, (&[3, 2, 1], WalkEnd::Root), &mut tree), (StackId(12), 3));
-        assert_eq!(record(&mut walk, (&[3, 2, 1], WalkEnd::Truncated), &mut tree), (StackId(15), 3));
-        assert_eq!(tree[3..], [(StackId::TRUNCATED, 1), (StackId(13), 2), (StackId(14), 3)]);
-        assert!(walk.recorded.sharable() == 0, "a truncated walk is not shared by its states");
-        assert_eq!(record(&mut walk, (&[3, 2, 1], WalkEnd::Root), &mut tree), (StackId(12), 3));
+        let (mut walker, mut tree) = (StackWalker::new(), Vec::new());
+        let mut record = |end| record(&mut walker, (&[3, 2, 1], end), 1, &mut tree);
+        assert_eq!(record(WalkEnd::Root), (StackId(12), 3));
+        assert_eq!(record(WalkEnd::Truncated), (StackId(15), 3));
+        assert_eq!(record(WalkEnd::Root), (StackId(12), 3));
+        assert_eq!(record(WalkEnd::Truncated), (StackId(15), 3));
+        assert!(walker.others.current().sharable() == 0, "a truncated walk is not shared by its states");
+        let parents = [StackId::TRUNCATED, StackId(13), StackId(14)].map(|parent| Parent::of(parent, 1));
+        assert_eq!(tree[3..], [(parents[0], 1), (parents[1], 2), (parents[2], 3)]);
     }
 
     #[test]
     fn deep_stacks_grow_the_arrays_and_keep_the_recorded_walk() {
-        let (mut walk, mut tree) = (walk(), Vec::new());
+        let (mut walker, mut tree) = (StackWalker::new(), Vec::new());
         let deep: Vec<u64> = (1..=5000).rev().collect();
-        assert_eq!(record(&mut walk, (&[1], WalkEnd::Root), &mut tree).1, 1);
-        assert_eq!(record(&mut walk, (&deep, WalkEnd::Root), &mut tree), (StackId(10 + 4999), 4999));
-        assert_eq!(record(&mut walk, (&deep, WalkEnd::Root), &mut tree).1, 0);
+        let mut record = |stack: &[u64]| record(&mut walker, (stack, WalkEnd::Root), 1, &mut tree);
+        assert_eq!(record(&[1]).1, 1);
+        assert_eq!(record(&deep), (StackId(10 + 4999), 4999));
+        assert_eq!(record(&deep).1, 0);
     }
 
     #[test]
     fn a_walk_has_at_most_max_frames() {
-        let mut walk = walk();
-        walk.new.restart(true);
-        let pushed = (0..).take_while(|pc| walk.new.push(Frame::without_state(ReturnAddress(*pc)))).count();
+        let mut new = NewWalk::new();
+        new.restart(true);
+        let pushed = (0..).take_while(|pc| new.push(Frame::without_state(ReturnAddress(*pc)))).count();
         assert_eq!(pushed, MAX_FRAMES);
     }
 }

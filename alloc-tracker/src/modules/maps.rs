@@ -6,18 +6,6 @@ use crate::base::sys::{self, Errno, File, FutexLock, Mapping};
 
 use super::elf::end_of_load;
 
-/// Returns the mapping that an address lies in: its first address, and the first address behind it.
-pub(crate) fn mapping_around(address: u64) -> Option<(u64, u64)> {
-    let mut found = None;
-    let look = |line: &[u8]| {
-        if let Some(region) = MappedRegion::parse(line).filter(|region| region.range.contains(address)) {
-            found = Some((region.range.start, region.range.end));
-        }
-    };
-    for_each_line(look).ok()?;
-    found
-}
-
 /// A range of addresses; `end` is the first address behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]

@@ -47,7 +47,7 @@ fn read_after_asking(at: u64, into: &mut [u8]) -> Option<()> {
     let end = at.checked_add(into.len() as u64)?;
     let mut page = at / PAGE * PAGE;
     while page < end {
-        if sys::is_readable(page) != Some(true) {
+        if !sys::is_readable(page) {
             return None;
         }
         page += PAGE;

@@ -8,6 +8,7 @@
 
 use std::ffi::CStr;
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloc_dump::header::Header;
@@ -39,7 +40,7 @@ pub(crate) struct DumpFile {
     /// The entries to be removed at the end: the sidecar, and the link to it if it is not beside
     /// the dump.
     at_the_end: [Option<FolderEntry>; 2],
-    /// Rings that are not in the sidecar's file.
+    /// Rings of which at least a part is not in the sidecar's file.
     unprotected: u64,
 }
 
@@ -142,9 +143,15 @@ impl DumpFile {
         Ok(sink)
     }
 
-    /// Extends the sidecar's file by the ring with this index and maps the ring; `None` if that is
-    /// not possible.
-    fn map_ring_in_file(&mut self, index: usize) -> Option<Mapping> {
+    /// Writes zeros into the bytes `part` of the ring with this index, in the sidecar's file. Then
+    /// calls `then` with the file and the ring's offset there. `None` if the file cannot be written
+    /// or `then` fails.
+    fn write_ring<R>(
+        &mut self,
+        index: usize,
+        part: Range<usize>,
+        then: impl FnOnce(&File, u64) -> Result<R, Errno>,
+    ) -> Option<R> {
         let offset = (RINGS_START + index * RING_LEN) as u64;
         let (file, identity) = self.sidecar_file.take()?;
         let is_ours = |file: &File| file.identity().is_ok_and(|now| now.is_same_file(&identity));
@@ -157,10 +164,16 @@ impl DumpFile {
                 .filter(is_ours)?
                 .move_to_high_fd()
         };
-        let ring =
-            file.write_zeros(offset, RING_LEN as u64).and_then(|()| Mapping::shared(&file, offset, RING_LEN));
+        let written = file.write_zeros(offset + part.start as u64, part.len() as u64);
+        let result = written.and_then(|()| then(&file, offset));
         self.sidecar_file = Some((file, identity));
-        ring.ok()
+        result.ok()
+    }
+
+    /// Notes that a ring is, at least in part, memory of the process alone.
+    fn count_unprotected(&mut self) {
+        self.unprotected += 1;
+        self.word(sidecar_format::UNPROTECTED_OFFSET).store(self.unprotected, Ordering::Relaxed);
     }
 
     /// Whether the descriptor still leads to the dump.
@@ -237,14 +250,25 @@ impl Sink for DumpFile {
         Ok(())
     }
 
-    fn map_ring(&mut self, index: usize) -> Result<RingMemory, Errno> {
-        if let Some(memory) = self.map_ring_in_file(index) {
-            return Ok(RingMemory { memory, in_file: true });
+    fn map_ring(&mut self, index: usize, len: usize) -> Result<RingMemory, Errno> {
+        let mapped = self.write_ring(index, 0..len, |file, offset| Mapping::shared(file, offset, RING_LEN));
+        if let Some(memory) = mapped {
+            return Ok(RingMemory { memory, granted: len, in_file: true });
         }
         let memory = Mapping::anonymous(RING_LEN)?;
-        self.unprotected += 1;
-        self.word(sidecar_format::UNPROTECTED_OFFSET).store(self.unprotected, Ordering::Relaxed);
-        Ok(RingMemory { memory, in_file: false })
+        self.count_unprotected();
+        Ok(RingMemory { memory, granted: RING_LEN, in_file: false })
+    }
+
+    fn extend_ring(&mut self, index: usize, start: u64, part: Range<usize>) -> Result<usize, Errno> {
+        if self.write_ring(index, part.clone(), |_, _| Ok(())).is_some() {
+            return Ok(part.end);
+        }
+        // There is no room in the file. No entry was stored in the rest of the ring yet, so it can
+        // become memory of the process alone.
+        sys::replace_leaked(start + part.start as u64, RING_LEN - part.start)?;
+        self.count_unprotected();
+        Ok(RING_LEN)
     }
 
     fn for_each_descriptor(&self, f: &mut dyn FnMut(i32)) {

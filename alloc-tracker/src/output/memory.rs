@@ -1,6 +1,7 @@
 //! A sink in memory, for tests of the drainer: the dump is a vector of bytes, the sidecar is memory
 //! of this process.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use alloc_dump::header::Header;
@@ -55,8 +56,12 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    fn map_ring(&mut self, _index: usize) -> Result<RingMemory, Errno> {
-        Ok(RingMemory { memory: Mapping::anonymous(RING_LEN)?, in_file: false })
+    fn map_ring(&mut self, _index: usize, len: usize) -> Result<RingMemory, Errno> {
+        Ok(RingMemory { memory: Mapping::anonymous(RING_LEN)?, granted: len, in_file: false })
+    }
+
+    fn extend_ring(&mut self, _index: usize, _start: u64, part: Range<usize>) -> Result<usize, Errno> {
+        Ok(part.end)
     }
 
     fn for_each_descriptor(&self, _f: &mut dyn FnMut(i32)) {}

@@ -24,6 +24,8 @@ pub(crate) mod ring_protocol;
 pub(crate) mod sidecar;
 pub(crate) mod thread_ring;
 
+use std::ops::Range;
+
 use alloc_dump::sidecar::Commit;
 
 use crate::base::sys::{Errno, Mapping};
@@ -57,8 +59,13 @@ pub(crate) trait Sink {
     /// describes the next frame.
     fn write_frame(&mut self, len: usize) -> Result<(), Errno>;
 
-    /// Returns memory for the ring with this index.
-    fn map_ring(&mut self, index: usize) -> Result<RingMemory, Errno>;
+    /// Returns memory for the ring with this index: addresses for the whole ring, of which at least
+    /// the first `len` bytes may be touched.
+    fn map_ring(&mut self, index: usize, len: usize) -> Result<RingMemory, Errno>;
+
+    /// Gives memory to the bytes `part` of the ring with this index, which begins at the address
+    /// `start`. Returns how many bytes of the ring may be touched from now on, which may be more.
+    fn extend_ring(&mut self, index: usize, start: u64, part: Range<usize>) -> Result<usize, Errno>;
 
     /// Calls `f` with each descriptor that the sink has open.
     fn for_each_descriptor(&self, f: &mut dyn FnMut(i32));
@@ -74,6 +81,8 @@ pub(crate) trait Sink {
 /// Memory for a thread ring.
 pub(crate) struct RingMemory {
     pub(crate) memory: Mapping,
+    /// How many bytes may be touched.
+    pub(crate) granted: usize,
     /// Whether the memory is a part of the sidecar's file, so that its contents survive the
     /// process. Otherwise it is the process's own memory.
     pub(crate) in_file: bool,

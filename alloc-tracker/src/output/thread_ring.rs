@@ -4,13 +4,27 @@
 //!
 //! [`ring_protocol`](super::ring_protocol) defines the order of loads and stores that both sides
 //! keep to. One more word, `WAITS`, is for sleeping: the thread sets it and sleeps until `RELEASED`
-//! grows; either side clears it.
+//! grows; either side clears it. Another one, `GRANTED`, counts the entries that have memory so
+//! far.
+//!
+//! # Grants
+//! A thread that records little needs a few entries only. So a new ring has addresses for all of
+//! its entries, but memory for its header and the first few:
+//!
+//! ```text
+//! entries of the ring     0 ........ granted ........................ capacity
+//!                         |  in the file  |  neither in the file nor ever touched  |
+//! ```
+//!
+//! When the thread comes to the end of the granted part, that part is doubled, until the ring is
+//! whole. Before a part is granted, zeros are written into the file, so that the file system has
+//! room for it. Readers of a sidecar look at stored entries only, and those have been granted.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use alloc_dump::sidecar::{RING_CAPACITY, RING_HEADER_LEN};
-use alloc_dump::thread_ring::{ENTRY_WORDS, Entry};
+use alloc_dump::sidecar::{RING_CAPACITY, RING_HEADER_LEN, RING_LEN};
+use alloc_dump::thread_ring::{ENTRY_LEN, ENTRY_WORDS, Entry};
 
 use super::membarrier;
 use super::ring_protocol::{self, HeaderWord, RingWords};
@@ -81,6 +95,18 @@ impl ThreadRing {
     /// Allows the first `count` entries to be overwritten. Does not wake the ring's thread.
     pub(crate) fn release(&self, count: u64) {
         ring_protocol::release(self, count);
+    }
+
+    /// Returns how many entries have memory: the thread may store entries with an index below that.
+    /// If all have memory, the number is larger than any index.
+    #[inline(always)]
+    pub(crate) fn granted(&self) -> u64 {
+        self.word(GRANTED).load(Ordering::Acquire)
+    }
+
+    /// Grants the entries that lie in the first `len` bytes of the ring, which have memory.
+    pub(crate) fn grant(&self, len: usize) {
+        self.word(GRANTED).store(entries_in(len), Ordering::Release);
     }
 
     /// Wakes the ring's thread if it waits for room. To be called after a
@@ -205,9 +231,24 @@ const SPINS: u32 = 1000;
 /// How long a waiting thread sleeps so that another one may have its processor.
 const NAP_NS: u64 = 20_000;
 
+/// How many bytes of a new ring have memory: the header and the first entries.
+pub(crate) const FIRST_GRANT: usize = 2 * RING_HEADER_LEN;
+
+/// Returns how many bytes of a ring have memory after the next grant.
+pub(crate) fn next_grant(len: usize) -> usize {
+    (2 * len).min(RING_LEN)
+}
+
+/// Returns how many entries lie in the first `len` bytes of a ring; more than any index if these
+/// are all of its bytes.
+pub(crate) fn entries_in(len: usize) -> u64 {
+    if len < RING_LEN { (len.saturating_sub(RING_HEADER_LEN) / ENTRY_LEN) as u64 } else { u64::MAX }
+}
+
 /// Offsets in a ring's header. Readers of a sidecar use `STORED` alone of these words.
 const STORED: usize = 0;
 const INTENT: usize = 8;
 const RELEASED: usize = 64;
 const WAITS: usize = 72;
-const NO_THREAD: usize = 80;
+const GRANTED: usize = 80;
+const NO_THREAD: usize = 88;

@@ -37,12 +37,14 @@ pub(super) struct RingWriter {
     due_at: u64,
     /// The timestamp of the last entry.
     last_timestamp: u64,
-    /// Entries before this one have room.
+    /// Entries before this one have room: released ones lie there, and memory was granted.
     room_until: u64,
     /// The entry before which the thread's name is read.
     name_at: u64,
     /// The thread's first entry.
     first: u64,
+    /// Index of the ring.
+    index: usize,
     /// The recording that the ring belongs to.
     recording: RecordingId,
 }
@@ -50,7 +52,7 @@ pub(super) struct RingWriter {
 impl RingWriter {
     /// Returns a writer for a ring that other threads may have used before.
     pub(super) fn new(recording: RecordingId, entered: &EnteredRing) -> RingWriter {
-        let EnteredRing { ring, thread, stored, last_timestamp, .. } = *entered;
+        let EnteredRing { ring, thread, index, stored, last_timestamp, .. } = *entered;
         RingWriter {
             ring,
             stored,
@@ -60,6 +62,7 @@ impl RingWriter {
             // The first thread's name is read when it begins.
             name_at: if thread == 1 { NEVER } else { stored + 1 },
             first: stored,
+            index,
             recording,
         }
     }
@@ -120,10 +123,16 @@ impl RingWriter {
             if epoch::recording() != Recording::Running(self.recording) {
                 return false;
             }
-            let released = self.ring.released();
-            self.room_until = released + RING_CAPACITY as u64;
+            let (released, granted) = (self.ring.released(), self.ring.granted());
+            self.room_until = granted.min(released + RING_CAPACITY as u64);
             if self.stored + 2 <= self.room_until {
                 return true;
+            }
+            if granted < self.stored + 2 {
+                if !self.extend_ring() {
+                    return false;
+                }
+                continue;
             }
             if !drops_when_full() && RECORDER.is_locked() && !std::mem::replace(&mut has_spun, true) {
                 // PERF: the thread that has the lock is most likely draining, and releases entries
@@ -164,6 +173,12 @@ impl RingWriter {
                 modules::notice_replaced();
             }
         }
+    }
+
+    /// Has more memory granted to the ring; false if the recording is over.
+    fn extend_ring(&self) -> bool {
+        let needed = self.stored + 2;
+        with_stream(|stream| stream.extend_ring(self.recording, self.index, needed)).unwrap_or(false)
     }
 
     fn drain_all_rings(&self) -> Drained {

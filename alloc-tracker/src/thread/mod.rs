@@ -78,7 +78,10 @@ pub(crate) struct Threads<P: Payload> {
     /// All states, newest first.
     states: AtomicPtr<ThreadState<P>>,
     newest_chunk: AtomicPtr<Chunk<P>>,
-    /// How many states no thread uses.
+    /// States that no thread uses, as a list. PERF: so a new thread does not look at the states of
+    /// all others.
+    free_list: FutexLock<FreeList<P>>,
+    /// How many states are free and not in that list, because another thread had its lock.
     free_states: AtomicUsize,
     /// Serves threads whose own state has been handed on already: events in the very last
     /// destructors.
@@ -96,7 +99,15 @@ pub(crate) struct ThreadState<P: Payload> {
     own: UnsafeCell<OwnPart<P>>,
     shared: P::Shared,
     next: *mut ThreadState<P>,
+    /// The next state in the list of free ones.
+    next_free: AtomicPtr<ThreadState<P>>,
 }
+
+/// The first of the states that no thread uses; null if there is none.
+struct FreeList<P: Payload>(*mut ThreadState<P>);
+
+// SAFETY: the pointer leads to a state, which is never unmapped and which all threads may share.
+unsafe impl<P: Payload> Send for FreeList<P> {}
 
 // SAFETY: `next` is written before the state is published. `own` is reached only through `Busy`, by
 // the thread that uses the state, or under the lock of the orphan state. Everything else may be
@@ -139,6 +150,7 @@ impl<P: Payload> Threads<P> {
         Threads {
             states: AtomicPtr::new(ptr::null_mut()),
             newest_chunk: AtomicPtr::new(ptr::null_mut()),
+            free_list: FutexLock::new(FreeList(ptr::null_mut())),
             free_states: AtomicUsize::new(0),
             orphan: ThreadState::new(ptr::null_mut()),
             orphan_lock: FutexLock::new(()),
@@ -234,6 +246,8 @@ impl<P: Payload> Threads<P> {
     pub(crate) fn reset_after_fork(&'static self) {
         // SAFETY: the calling thread is the only one, and it is not in the hook.
         unsafe { self.orphan_lock.force_unlock() };
+        // SAFETY: as above. The list is whole: it changes by one store.
+        unsafe { self.free_list.force_unlock() };
         for thread in self.all() {
             thread.busy.store(false, Ordering::Relaxed);
         }
@@ -270,6 +284,13 @@ impl<P: Payload> Threads<P> {
     }
 
     fn take_free_state(&'static self) -> Option<&'static ThreadState<P>> {
+        if let Some(mut list) = self.free_list.try_lock()
+            // SAFETY: states are never unmapped.
+            && let Some(first) = unsafe { list.0.as_ref() }
+        {
+            list.0 = first.next_free.load(Ordering::Relaxed);
+            return Some(first);
+        }
         if self.free_states.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -279,6 +300,17 @@ impl<P: Payload> Threads<P> {
         })?;
         self.free_states.fetch_sub(1, Ordering::Relaxed);
         Some(taken)
+    }
+
+    /// Hands the state of a thread that has ended to the next thread.
+    fn put_free_state(&'static self, state: &'static ThreadState<P>) {
+        if let Some(mut list) = self.free_list.try_lock() {
+            state.next_free.store(list.0, Ordering::Relaxed);
+            list.0 = ptr::from_ref(state).cast_mut();
+        } else {
+            state.in_use.store(false, Ordering::Release);
+            self.free_states.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Makes a new state and publishes it.
@@ -330,6 +362,7 @@ impl<P: Payload> ThreadState<P> {
             own: UnsafeCell::new(OwnPart::new()),
             shared: P::NEW_SHARED,
             next,
+            next_free: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -422,7 +455,6 @@ unsafe extern "C" fn thread_ends<P: Payload>(thread: *mut libc::c_void) {
         *own = OwnPart::new();
     });
     if CURRENT.try_with(|current| current.set(ENDED)).is_ok() {
-        state.in_use.store(false, Ordering::Release);
-        threads.free_states.fetch_add(1, Ordering::Relaxed);
+        threads.put_free_state(state);
     }
 }

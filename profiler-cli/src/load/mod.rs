@@ -50,13 +50,17 @@ pub enum LoadError {
     #[error(transparent)]
     Dump(#[from] DumpError),
     /// No thread has a name that matches.
-    #[error("{path}: no thread matches '{pattern}'; there are: {names}")]
+    #[error("{path}: no thread matches '{pattern}'{hint}; there are: {names}")]
     NoThread {
         /// Path of the dump.
         path: PathBuf,
         /// The pattern for names of threads.
         pattern: String,
-        /// Names of threads in the dump, separated by commas; at most 20.
+        /// Why a thread that the program has named so may have another name in the dump; empty if
+        /// there is no reason.
+        hint: &'static str,
+        /// Names of threads in the dump, in quotes and separated by commas, the most similar ones
+        /// first; at most 20.
         names: String,
     },
 }
@@ -163,12 +167,15 @@ fn threads_named(path: &Path, profile: &Profile, pattern: &Pattern) -> Result<Ha
     let matching = profile.threads.iter().filter(|thread| pattern.matches(&thread.name));
     let selected: HashSet<u32> = matching.map(|thread| thread.id).collect();
     if selected.is_empty() {
-        let mut names: Vec<&str> = profile.threads.iter().map(|thread| thread.name.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.truncate(20);
+        let all = profile.threads.iter().map(|thread| thread.name.as_str());
+        let names: Vec<String> = pattern.nearest(all, 20).iter().map(|name| format!("'{name}'")).collect();
         let (path, pattern, names) = (path.to_owned(), pattern.to_string(), names.join(", "));
-        return Err(LoadError::NoThread { path, pattern, names });
+        let is_long = pattern.replace('*', "").len() > LONGEST_THREAD_NAME;
+        let hint = if is_long { " (the kernel keeps the first 15 bytes of a thread's name)" } else { "" };
+        return Err(LoadError::NoThread { path, pattern, hint, names });
     }
     Ok(selected)
 }
+
+/// The bytes of a thread's name that the kernel keeps.
+const LONGEST_THREAD_NAME: usize = 15;

@@ -15,6 +15,46 @@ pub(crate) fn stunt() {
     run(7);
 }
 
+/// Many more fibers than a recorder remembers stacks, all at different depths and in turn: on the
+/// first thread, whose own stack lies above those of its fibers, and on a thread whose stack was
+/// mapped after the fibers' stacks.
+pub(crate) fn many_in_turn() {
+    let stacks = |first: usize| (first..first + MANY).map(|_| DefaultStack::new(64 << 10).unwrap());
+    let (own, for_thread): (Vec<_>, Vec<_>) = (stacks(0).collect(), stacks(MANY).collect());
+    take_turns(own);
+    std::thread::spawn(move || take_turns(for_thread)).join().unwrap();
+}
+
+const MANY: usize = 1000;
+const TURNS: usize = 5;
+
+fn take_turns(stacks: Vec<DefaultStack>) {
+    let fiber = |(number, stack)| {
+        Coroutine::with_stack(stack, move |yielder: &Yielder<usize, usize>, _| {
+            descend(yielder, 3 + number % 20)
+        })
+    };
+    let mut fibers: Vec<Coroutine<usize, usize, usize>> = stacks.into_iter().enumerate().map(fiber).collect();
+    for turn in 0..=TURNS {
+        for fiber in &mut fibers {
+            black_box(fiber.resume(turn));
+        }
+    }
+    assert!(fibers.iter().all(Coroutine::done));
+}
+
+#[inline(never)]
+fn descend(yielder: &Yielder<usize, usize>, depth: usize) -> usize {
+    if depth > 0 {
+        return black_box(descend(yielder, depth - 1)) + 1;
+    }
+    for _ in 0..TURNS {
+        black_box(vec![1u8; 40]);
+        black_box(yielder.suspend(0));
+    }
+    0
+}
+
 fn run(seed: usize) {
     let fiber = |number: usize| {
         let stack = DefaultStack::new(128 << 10).unwrap();

@@ -17,6 +17,7 @@ mod parsing;
 mod recursion;
 #[cfg(feature = "runtime")]
 mod runtime;
+mod segments;
 mod signals;
 mod threads;
 
@@ -36,6 +37,7 @@ fn main() {
         "nothing" => {}
         "exchange" => exchange::stunt(&rest[0]),
         "fibers" => fibers::stunt(),
+        "many-fibers" => fibers::many_in_turn(),
         "forks" => forks::stunt(),
         "leader" => threads::first_thread_ends_first(),
         "leaps" => leaps::stunt(),
@@ -49,6 +51,7 @@ fn main() {
         "recursion" => recursion::stunt(),
         #[cfg(feature = "runtime")]
         "runtime" => runtime::stunt(),
+        "segments" => segments::stunt(),
         "signals" => signals::stunt(),
         other => panic!("unknown stunt {other:?}"),
     }

@@ -2,9 +2,7 @@
 
 use super::context::put_tag;
 use super::tags::*;
-use super::{
-    Function, Installation, Module, PageFaults, Process, Record, ResidentBytes, Sample, SlowReason,
-};
+use super::{Function, Installation, Module, PageFaults, Process, Record, ResidentBytes, Sample, SlowReason};
 use crate::code::CodeIdentity;
 use crate::layout::MAX_TEXT;
 use crate::varint;

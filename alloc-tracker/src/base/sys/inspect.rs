@@ -86,37 +86,19 @@ pub(crate) fn copy_own_memory(at: u64, into: &mut [u8]) -> Result<usize, Errno> 
     }
 }
 
-/// Whether the eight bytes at this address are readable now; `None` if the kernel does not tell.
-///
-/// The kernel reads the new signal mask from the address before it looks at the first argument,
-/// which says what to do with the mask. That argument is wrong here, so the mask stays as it is.
-/// Nearly every filter of system calls allows the call, because C libraries make it all the time.
-pub(crate) fn is_readable(address: u64) -> Option<bool> {
-    const NO_CHANGE: i32 = -1;
-    const MASK_LEN: usize = 8;
-    // SAFETY: the kernel checks the address, and changes nothing because the first argument is
-    // wrong.
-    match unsafe { system_call!(libc::SYS_rt_sigprocmask, NO_CHANGE, address, 0, MASK_LEN) } {
-        Err(Errno(libc::EINVAL)) => Some(true),
-        Err(Errno(libc::EFAULT)) => Some(false),
-        _ => None,
-    }
-}
-
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
     use crate::base::sys::Mapping;
 
     #[test]
-    fn memory_is_readable_as_long_as_it_is_mapped() {
+    fn memory_is_copied_as_long_as_it_is_mapped() {
         let memory = Mapping::anonymous(4096).unwrap();
         let at = memory.start() as u64;
         let mut bytes = [1; 8];
-        assert_eq!((is_readable(at), copy_own_memory(at, &mut bytes)), (Some(true), Ok(8)));
+        assert_eq!(copy_own_memory(at, &mut bytes), Ok(8));
         assert_eq!(bytes, [0; 8]);
         drop(memory);
-        assert_eq!(is_readable(at), Some(false));
         assert_eq!(copy_own_memory(at, &mut bytes), Err(Errno(libc::EFAULT)));
     }
 

@@ -201,6 +201,18 @@ pub(crate) fn unmap_leaked(start: u64, len: usize) {
     MAPPED.fetch_sub(len, Ordering::Relaxed);
 }
 
+/// Replaces a part of a leaked mapping, which nobody has touched, by zeroed memory of this process
+/// alone.
+pub(crate) fn replace_leaked(start: u64, len: usize) -> Result<(), Errno> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let place = std::ptr::with_exposed_provenance_mut(start as usize);
+    // SAFETY: callers know that the range is a part of a mapping of this crate, that it consists of
+    // whole pages, and that no thread has stored anything there. So nothing is lost.
+    let mapped = unsafe { libc::mmap(place, len, protection, flags, -1, 0) };
+    if mapped == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
+}
+
 /// Takes a leaked mapping of a file out of the process's resident set. The file's bytes stay as
 /// they are.
 pub(crate) fn discard_resident(start: u64, len: usize) {

@@ -14,6 +14,7 @@ mod futex;
 mod inspect;
 mod mapping;
 mod process;
+mod readable;
 mod signals;
 pub(crate) mod system_call;
 mod text;
@@ -25,12 +26,13 @@ pub(crate) use confinement::{close_all_but, drop_rights, forbid_calls_but};
 pub(crate) use errno::{Errno, ErrnoGuard, describe_errno};
 pub(crate) use file::{File, FileIdentity, RereadFile, close_descriptor, read_at};
 pub(crate) use futex::{FutexGuard, FutexLock, futex_wait, futex_wake, futex_wake_all};
-pub(crate) use inspect::{FileStatus, copy_own_memory, is_readable};
-pub(crate) use mapping::{Mapping, Plain, discard_resident, mapped_bytes, unmap_leaked};
+pub(crate) use inspect::{FileStatus, copy_own_memory};
+pub(crate) use mapping::{Mapping, Plain, discard_resident, mapped_bytes, replace_leaked, unmap_leaked};
 pub(crate) use process::{
     env_var, fill_random, is_privileged, make_symlink, membarrier, nap, page_size, pid, print_to_stderr,
     read_file, read_link, remove_file, thread_name, tid, working_directory, yield_now,
 };
+pub(crate) use readable::{SMALLEST_PAGE, is_readable, readable_until};
 pub(crate) use signals::BlockedSignals;
 pub(crate) use text::{PathBuffer, Text};
 pub(crate) use usage::{FaultsOf, ProcessSize, first_number, page_faults};

@@ -82,12 +82,13 @@ impl<S: Sink> Stream<S> {
 
     /// Frees the rings whose threads have ended, once everything in them is taken.
     fn free_rings_of_ended_threads(&mut self, count: usize) {
-        for (index, state) in self.states().iter_mut().enumerate().take(count) {
+        for index in 0..count {
+            let state = &self.states()[index];
             if state.usage() == RingUsage::Thread {
                 let ring = sidecar::ring(index);
                 if ring.has_no_thread() && ring.stored() == state.taken {
                     sidecar::free_ring(ring);
-                    state.set_usage(RingUsage::Free);
+                    self.add_free_ring(index);
                 }
             }
         }

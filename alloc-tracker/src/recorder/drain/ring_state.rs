@@ -33,6 +33,10 @@ pub(super) struct RingState {
     usage: u64,
     /// 1 if the ring is in the sidecar's file, which keeps memory that is not resident, else 0.
     in_file: u64,
+    /// While no thread uses the ring: the index of the next such ring, plus 1; 0 if there is none.
+    pub(super) next_free: u64,
+    /// How many bytes of the ring have memory: see [`thread_ring`](crate::output::thread_ring).
+    pub(super) granted: u64,
     /// The thread that the ring belongs to, and what its next entry continues.
     pub(super) decoder: RingDecoder,
 }
@@ -53,7 +57,7 @@ pub(super) enum RingUsage {
 
 impl RingState {
     /// Returns the state of a ring that a thread begins to use, and that no thread has used before.
-    pub(super) fn new(ring: ThreadRing, in_file: bool) -> RingState {
+    pub(super) fn new(ring: ThreadRing, in_file: bool, granted: usize) -> RingState {
         RingState {
             start: ring.address(),
             taken: 0,
@@ -65,6 +69,8 @@ impl RingState {
             must_wake: 0,
             usage: USED_BY_THREAD,
             in_file: u64::from(in_file),
+            next_free: 0,
+            granted: granted as u64,
             decoder: RingDecoder::for_thread(0),
         }
     }

@@ -24,7 +24,7 @@ use crate::capture;
 use crate::modules::ModuleChange;
 use crate::output::membarrier;
 use crate::output::sidecar;
-use crate::output::thread_ring::ThreadRing;
+use crate::output::thread_ring::{FIRST_GRANT, ThreadRing, entries_in, next_grant};
 use crate::output::{RingMemory, Sink};
 
 /// The stream of records of one recording, into a sink.
@@ -62,6 +62,8 @@ pub(in crate::recorder) struct Stream<S> {
     functions: u32,
     /// Names of marks that have a number.
     mark_names: u32,
+    /// The index of a ring that no thread uses, plus 1; 0 if there is none.
+    first_free: u64,
     /// An array with a [`RingState`] for each ring.
     pub(super) ring_states: Mapping,
     /// Memory for the merge: a [`Candidate`] for each ring.
@@ -84,6 +86,8 @@ pub(in crate::recorder) struct EnteredRing {
     pub(in crate::recorder) thread: u32,
     /// The thread's ring, which other threads may have used before.
     pub(in crate::recorder) ring: ThreadRing,
+    /// Index of the ring among all rings.
+    pub(in crate::recorder) index: usize,
     /// Entries that were ever stored in the ring.
     pub(in crate::recorder) stored: u64,
     /// Timestamp of the last of them; 0 if there is none.
@@ -156,6 +160,7 @@ impl<S: Sink> Stream<S> {
             lost: 0,
             functions: 0,
             mark_names: 0,
+            first_free: 0,
             ring_states: mapping(MAX_RINGS * size_of::<RingState>())?,
             candidates: mapping(MAX_RINGS * size_of::<Candidate>())?,
             no_thread_in_hook,
@@ -194,7 +199,7 @@ impl<S: Sink> Stream<S> {
         if epoch::recording() != Recording::Running(self.recording) {
             return Err(EnterError::RecordingOver);
         }
-        let index = match self.free_ring() {
+        let index = match self.take_free_ring() {
             Some(index) => index,
             None => self.add_ring()?,
         };
@@ -204,13 +209,7 @@ impl<S: Sink> Stream<S> {
         let stored = ring.stored();
         let last_timestamp = stored.checked_sub(1).map_or(0, |last| Entry::timestamp(ring.first_word(last)));
         let (recording, thread) = (self.recording, self.threads);
-        Ok(EnteredRing { recording, thread, ring, stored, last_timestamp })
-    }
-
-    /// Returns a ring that no thread uses.
-    fn free_ring(&mut self) -> Option<usize> {
-        let count = sidecar::ring_count();
-        self.states().iter().take(count).position(|state| state.usage() != RingUsage::Thread)
+        Ok(EnteredRing { recording, thread, ring, index, stored, last_timestamp })
     }
 
     /// Adds a ring, and returns its index.
@@ -228,13 +227,13 @@ impl<S: Sink> Stream<S> {
         if self.has_files && (self.spare_rings[0].is_none() || sidecar::left_rings() > MOST_LEFT_RINGS) {
             if sidecar::left_rings() > 0
                 && self.drain(false).is_ok()
-                && let Some(index) = self.free_ring()
+                && let Some(index) = self.take_free_ring()
             {
                 return Ok(index);
             }
             self.map_spare_rings();
         }
-        let Some(RingMemory { memory, in_file }) = self.spare_rings[0].take() else {
+        let Some(RingMemory { memory, in_file, granted }) = self.spare_rings[0].take() else {
             return Err(if self.has_files || self.lacks_memory {
                 EnterError::NoMemory
             } else {
@@ -243,7 +242,8 @@ impl<S: Sink> Stream<S> {
         };
         self.spare_rings.rotate_left(1);
         let ring = ThreadRing::new(memory);
-        self.states()[count] = RingState::new(ring, in_file);
+        ring.grant(granted);
+        self.states()[count] = RingState::new(ring, in_file, granted);
         sidecar::add_ring(ring);
         Ok(count)
     }
@@ -255,7 +255,11 @@ impl<S: Sink> Stream<S> {
         let wanted = (count / 4).clamp(1, MAX_SPARE_RINGS).min(MAX_RINGS - count);
         for index in 0..wanted {
             if self.spare_rings[index].is_none() {
-                self.spare_rings[index] = self.sink.map_ring(count + index).ok();
+                // The first thread's ring is whole at once: a program with one thread need not ask
+                // for more.
+                let is_first = count + index == 0;
+                let len = if is_first { RING_LEN } else { FIRST_GRANT.max(sys::page_size() as usize) };
+                self.spare_rings[index] = self.sink.map_ring(count + index, len).ok();
                 self.lacks_memory = self.spare_rings[index].is_none();
                 if self.lacks_memory {
                     return;
@@ -294,6 +298,59 @@ impl<S: Sink> Stream<S> {
     pub(in crate::recorder) fn write_full_frame(&mut self, at_once: bool) -> Result<(), Failure> {
         if at_once || self.encoder.room(self.sink.frame()) < FRAME_CAPACITY / 4 {
             self.write_frame()?;
+        }
+        Ok(())
+    }
+
+    /// Notes that no thread uses this ring any more, and that everything in it is taken.
+    pub(super) fn add_free_ring(&mut self, index: usize) {
+        let next_free = std::mem::replace(&mut self.first_free, index as u64 + 1);
+        let state = &mut self.states()[index];
+        state.set_usage(RingUsage::Free);
+        state.next_free = next_free;
+    }
+
+    /// Takes a ring that no thread uses, the one that was freed last.
+    ///
+    /// PERF: a list, so that a new thread does not look at the rings of all others.
+    fn take_free_ring(&mut self) -> Option<usize> {
+        let index = usize::try_from(self.first_free.checked_sub(1)?).ok()?;
+        self.first_free = std::mem::take(&mut self.states()[index].next_free);
+        Some(index)
+    }
+
+    /// Makes a ring have memory for at least `entries` entries. False if the recording is over.
+    pub(in crate::recorder) fn extend_ring(
+        &mut self,
+        recording: RecordingId,
+        index: usize,
+        entries: u64,
+    ) -> Result<bool, Failure> {
+        if recording != self.recording {
+            return Ok(false);
+        }
+        let RingState { start, granted, .. } = self.states()[index];
+        let mut granted = granted as usize;
+        if entries_in(granted) < entries && !self.has_files {
+            return Err(Failure::NeedsDrainer);
+        }
+        while entries_in(granted) < entries {
+            let extended = self.sink.extend_ring(index, start, granted..next_grant(granted));
+            granted = extended.map_err(Failure::Memory)?;
+        }
+        self.states()[index].granted = granted as u64;
+        sidecar::ring(index).grant(granted);
+        Ok(true)
+    }
+
+    /// Extends the rings that are half full, so that their threads need not do it.
+    fn extend_rings(&mut self) -> Result<(), Failure> {
+        for index in 0..sidecar::ring_count() {
+            let RingState { taken, granted, .. } = self.states()[index];
+            if (granted as usize) < RING_LEN && taken >= entries_in(granted as usize) / 2 {
+                let next = entries_in(next_grant(granted as usize));
+                self.extend_ring(self.recording, index, next)?;
+            }
         }
         Ok(())
     }
@@ -373,6 +430,7 @@ impl<S: Sink> Stream<S> {
     /// Drains the rings, and samples the state of the process if that is due.
     pub(in crate::recorder) fn tick(&mut self) -> Result<Tick, Failure> {
         self.drain(false)?;
+        self.extend_rings()?;
         let now_us = self.scale.now_us();
         let held = self.measure_pace(now_us);
         // Includes the entries that the program's own threads have drained.
