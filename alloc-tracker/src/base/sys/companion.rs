@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::signals::BlockedSignals;
 use super::system_call::system_call;
+use super::valgrind::is_in_valgrind;
 use super::{Errno, File, Mapping, pid};
 
 /// The companion of this process, and the memory that it needs.
@@ -46,12 +47,12 @@ pub(crate) struct Companion {
 }
 
 impl Companion {
-    /// Starts `run` in a companion. `None` if the kernel gives no process, or on processors for
-    /// which there is no code here.
+    /// Starts `run` in a companion. `None` if the kernel gives no process, in Valgrind, and on
+    /// processors for which there is no code here.
     ///
     /// There is one companion at a time: the one before must have ended.
     pub(crate) fn start(run: fn()) -> Option<Companion> {
-        if !IS_SUPPORTED || TID.load(Ordering::Relaxed) != 0 {
+        if !IS_SUPPORTED || is_in_valgrind() || TID.load(Ordering::Relaxed) != 0 {
             return None;
         }
         let mut memory = Mapping::anonymous(LOCALS_LEN + INTERMEDIATE_STACK_LEN + STACK_LEN).ok()?;

@@ -19,6 +19,7 @@ mod signals;
 pub(crate) mod system_call;
 mod text;
 mod usage;
+mod valgrind;
 mod vdso;
 
 pub(crate) use companion::{Companion, companion_lives, forget_companion_after_fork, watch_end};
