@@ -42,7 +42,7 @@ fn run_on_stream<R>(
     has_files: impl Fn() -> bool,
 ) -> Option<R> {
     loop {
-        let mut recorder = lock()?;
+        let mut recorder = lock(LONGEST_WORK_NS)?;
         let stream = recorder.as_mut()?;
         stream.set_has_files(has_files());
         match f(stream) {
@@ -72,11 +72,17 @@ fn run_on_stream<R>(
 /// Makes the calling thread take part in the current recording.
 pub(super) fn enter_thread() -> Result<EnteredRing, EnterError> {
     loop {
-        let mut recorder = lock().ok_or(EnterError::RecordingOver)?;
+        // PERF: a thread that begins sleeps at once while the lock is taken. Thousands of threads
+        // that begin at the same time and wait awake would take the processors from the drainer.
+        let mut recorder = lock(0).ok_or(EnterError::RecordingOver)?;
         let stream = recorder.as_mut().ok_or(EnterError::RecordingOver)?;
         stream.set_has_files(!drainer::is_running());
         let entered = stream.enter_thread();
+        let is_short_of_rings = stream.is_short_of_rings();
         drop(recorder);
+        if is_short_of_rings {
+            drainer::wake();
+        }
         match entered {
             Err(EnterError::NeedsDrainer) => _ = drainer::ask(Request::MapRings),
             entered => return entered,
@@ -84,14 +90,14 @@ pub(super) fn enter_thread() -> Result<EnteredRing, EnterError> {
     }
 }
 
-/// Takes the recorder's lock. `None` in a forked child, and if the drain process was killed: it may
+/// Takes the recorder's lock. Waits awake for at most `awake_ns`. `None` in a forked child, and if the drain process was killed: it may
 /// have had the lock.
-fn lock() -> Option<FutexGuard<'static, Option<CurrentStream>>> {
+fn lock(awake_ns: u64) -> Option<FutexGuard<'static, Option<CurrentStream>>> {
     if !fork::is_recorders_process() {
         return None;
     }
     if !drainer::was_killed() {
-        let guard = RECORDER.lock_awake_for(LONGEST_WORK_NS, drainer::was_killed);
+        let guard = RECORDER.lock_awake_for(awake_ns, drainer::was_killed);
         if guard.is_some() && !drainer::was_killed() {
             return guard;
         }
@@ -134,7 +140,7 @@ pub(super) fn forget_stream_of_killed() {
 
 /// Closes the host's descriptors of the recording's files, because the drain process has its own.
 pub(super) fn close_descriptors_of_host() {
-    if let Some(mut recorder) = lock()
+    if let Some(mut recorder) = lock(LONGEST_WORK_NS)
         && let Some(stream) = recorder.as_mut()
     {
         stream.for_each_file(&mut sys::close_descriptor);

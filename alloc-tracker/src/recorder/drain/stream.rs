@@ -252,8 +252,7 @@ impl<S: Sink> Stream<S> {
     /// many as there are rings, and at least one. Only for a process that has the files.
     pub(in crate::recorder) fn map_spare_rings(&mut self) {
         let count = sidecar::ring_count();
-        let wanted = (count / 4).clamp(1, MAX_SPARE_RINGS).min(MAX_RINGS - count);
-        for index in 0..wanted {
+        for index in 0..self.wanted_spare_rings() {
             if self.spare_rings[index].is_none() {
                 // The first thread's ring is whole at once: a program with one thread need not ask
                 // for more.
@@ -266,6 +265,18 @@ impl<S: Sink> Stream<S> {
                 }
             }
         }
+    }
+
+    /// Whether less than half of the rings that threads to come need are mapped.
+    pub(in crate::recorder) fn is_short_of_rings(&self) -> bool {
+        self.spare_rings[self.wanted_spare_rings() / 2].is_none()
+    }
+
+    /// A program with one thread needs one ring more at the most, and one that starts many threads
+    /// starts more.
+    fn wanted_spare_rings(&self) -> usize {
+        let count = sidecar::ring_count();
+        (count / 4).clamp(1, MAX_SPARE_RINGS).min(MAX_RINGS - count)
     }
 
     /// Notes whether the calling process has the descriptors of the recording's files.
@@ -630,7 +641,7 @@ impl<S: Sink> Stream<S> {
 /// With more rings than these left by their threads, rings are drained before one is added.
 const MOST_LEFT_RINGS: usize = 8;
 /// The most rings that are mapped for threads to come.
-const MAX_SPARE_RINGS: usize = 16;
+const MAX_SPARE_RINGS: usize = 64;
 
 /// The time between two samples of a program whose memory sizes do not change.
 const QUIET_SAMPLE_US: u64 = 1_000_000;
