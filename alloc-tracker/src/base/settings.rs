@@ -301,12 +301,12 @@ mod tests {
 
     #[test]
     fn children_have_names_of_their_own_whatever_the_folder_is_called() {
+        let own = format!("/100%peak/{}.alloc", sys::pid());
         for (pattern, own, childs) in [
-            (b"/100%peak/a.alloc", "/100%peak/a.alloc".to_owned(), "/100%peak/a.alloc.%p"),
-            (b"/100%peak/%p.alloc", format!("/100%peak/{}.alloc", sys::pid()), "/100%peak/%p.alloc"),
-        ]
-        .map(|(pattern, own, childs): (&[u8], _, _)| (pattern, own, childs))
-        {
+            ("/100%peak/a.alloc", "/100%peak/a.alloc", "/100%peak/a.alloc.%p"),
+            ("/100%peak/%p.alloc", &*own, "/100%peak/%p.alloc"),
+        ] {
+            let pattern = pattern.as_bytes();
             let mut settings = Settings::for_pattern(pattern);
             settings.follow(pattern);
             assert_eq!(settings.path.as_bytes(), own.as_bytes());
