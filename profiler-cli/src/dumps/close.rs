@@ -15,9 +15,8 @@ use alloc_dump::trailer::{EndReason, Trailer};
 use alloc_dump::write::seal_trailer;
 
 use super::open::writer_of;
-use super::sidecar::{read_sidecar, remove_file_and_target, sidecar_path};
+use super::sidecar::{read_sidecar, remove_file_and_target, sidecar_path, unread_sidecar};
 use super::writing::wait_while_closing;
-use crate::io_error::plain;
 
 /// The result of closing a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +63,7 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
     }
     let (whole, seq, session) = (reader.end_of_whole_frames(), reader.next_seq(), reader.header().session);
     let unreadable = |error: io::Error| {
-        let sidecar = sidecar_path(path);
-        io::Error::new(error.kind(), format!("cannot read {}: {}", sidecar.display(), plain(&error)))
+        io::Error::new(error.kind(), format!("its last records are in {}", unread_sidecar(path, &error)))
     };
     let Some(bytes) = read_sidecar(path, &session).map_err(unreadable)? else {
         return Ok(CloseOutcome::EndUnknown);
@@ -95,8 +93,8 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
     Ok(CloseOutcome::ClosedNow(frames.len()))
 }
 
-/// Removes the sidecar of a dump that has its trailer. The process could not remove it, for instance
-/// because it had changed its root or its user.
+/// Removes the sidecar of a dump that has its trailer. The process could not remove it, for
+/// instance because it had changed its root or its user.
 fn remove_left_sidecar(path: &Path, session: &[u8; 16]) {
     // A sidecar that cannot be read has no records that the dump lacks.
     if read_sidecar(path, session).is_ok_and(|sidecar| sidecar.is_none()) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use alloc_dump::read::{ReadError, Reader, Records};
 use alloc_dump::record::Record;
 
-use super::sidecar::{SidecarRest, sidecar_path};
+use super::sidecar::{SidecarRest, unread_sidecar};
 use crate::io_error::plain;
 
 /// Why a dump cannot be read.
@@ -24,11 +24,7 @@ pub enum DumpError {
         cause: io::Error,
     },
     /// The dump has no record itself, and its sidecar, which has them all, cannot be read.
-    #[error(
-        "{path}: all its records are in {}, which cannot be read: {}; make that file readable",
-        sidecar_path(path).display(),
-        plain(cause)
-    )]
+    #[error("{path}: all its records are in {}; make that file readable", unread_sidecar(path, cause))]
     Sidecar {
         /// Path of the dump.
         path: PathBuf,

@@ -98,6 +98,11 @@ pub(crate) fn sidecar_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Returns a text that names the sidecar of the dump at `path`, and why it cannot be read.
+pub(crate) fn unread_sidecar(path: &Path, error: &io::Error) -> String {
+    format!("{}, which cannot be read: {}", sidecar_path(path).display(), plain(error))
+}
+
 /// Whether the sidecar of the dump at `path` is a link to a file that is gone: the sidecar was in
 /// the memory of the machine that recorded.
 pub(crate) fn is_sidecar_gone(path: &Path) -> bool {

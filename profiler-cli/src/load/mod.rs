@@ -33,9 +33,8 @@ use foldhash::HashSet;
 use self::replay::Replay;
 use crate::dumps::OnProgress;
 use crate::dumps::open::{DumpError, open_dump};
-use crate::dumps::sidecar::{SidecarRest, is_sidecar_gone, sidecar_path};
+use crate::dumps::sidecar::{SidecarRest, is_sidecar_gone, unread_sidecar};
 use crate::dumps::writing::{WriterState, wait_while_closing};
-use crate::io_error::plain;
 use crate::pattern::Pattern;
 use crate::profile::Profile;
 
@@ -131,12 +130,7 @@ fn finish<R: Read>(
             return Err(DumpError::Sidecar { path: path.to_owned(), cause });
         }
         Err(cause) => {
-            let sidecar = sidecar_path(path);
-            replay.note_unread_sidecar(format!(
-                "{}, which cannot be read: {}",
-                sidecar.display(),
-                plain(&cause)
-            ));
+            replay.note_unread_sidecar(unread_sidecar(path, &cause));
             None
         }
         Ok(rest) => rest,

@@ -73,7 +73,8 @@ impl Replay {
         self.trust.sidecar_gone = true;
     }
 
-    /// Notes that the dump has a sidecar that cannot be read. The text names the file and the reason.
+    /// Notes that the dump has a sidecar that cannot be read. The text names the file and the
+    /// reason.
     pub(super) fn note_unread_sidecar(&mut self, problem: String) {
         self.trust.unread_sidecar = Some(problem);
     }
