@@ -20,6 +20,8 @@ fn main() -> ExitCode {
         Scenario { name: "killed", child: kill_drain_process, check: check_killed },
         Scenario { name: "killed_at_the_end", child: kill_at_the_end, check: check_killed_at_the_end },
         Scenario { name: "executes_another", child: execute_another, check: check_executes_another },
+        Scenario { name: "records_again", child: record_again, check: check_records_again },
+        Scenario { name: "maps_all_the_time", child: map_all_the_time, check: check_maps_all_the_time },
         Scenario { name: "ends_with_the_host", child: wait_to_be_killed, check: check_ends_with_the_host },
     ])
 }
@@ -107,6 +109,53 @@ fn check_executes_another(name: &'static str) {
     outcome.assert_quiet(0);
     let replay = outcome.whole_replay();
     assert_eq!(replay.allocs(MARK as u64).count(), BEFORE);
+}
+
+/// Begins a second recording after the drain process of the first one was killed.
+fn record_again() {
+    let start = |name: &str| {
+        let path = scenario::folder().join(name);
+        alloc_tracker::Profiler::builder().output(path).start().unwrap()
+    };
+    let first = start("first.alloc");
+    allocate(BEFORE);
+    let drain_process = drain_process_of(std::process::id()).expect("a drain process");
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::kill(drain_process, libc::SIGKILL) }, 0);
+    allocate(AFTER);
+    assert!(first.finish().is_err());
+    let second = start("dump.alloc");
+    allocate(BEFORE);
+    second.finish().unwrap();
+}
+
+fn check_records_again(name: &'static str) {
+    let outcome = Run::of(name).finish();
+    outcome.assert_one_line(0, &["drain process was killed"]);
+    assert_eq!(outcome.whole_replay().allocs(MARK as u64).count(), BEFORE);
+}
+
+/// The sizes of the process change between any two looks of the drain process.
+fn map_all_the_time() {
+    report_at_exit();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(400) {
+        drop(black_box(vec![1u8; 1 << 20]));
+        // SAFETY: a new mapping that nothing else knows of, unmapped as a whole.
+        unsafe {
+            let (protection, flags) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            let start = libc::mmap(std::ptr::null_mut(), 1 << 20, protection, flags, -1, 0);
+            assert_eq!(libc::munmap(start, 1 << 20), 0);
+        }
+    }
+}
+
+fn check_maps_all_the_time(name: &'static str) {
+    for _ in 0..5 {
+        let outcome = Run::of(name).traced().finish();
+        outcome.assert_quiet(0);
+        assert_eq!(outcome.whole_replay().counts.events(), outcome.oracle().events());
+    }
 }
 
 fn wait_to_be_killed() {

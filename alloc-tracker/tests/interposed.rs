@@ -24,7 +24,7 @@ fn work() {
     allocate(1000);
     let calls = calls();
     let before = calls(std::ptr::null_mut());
-    for _ in 0..20 {
+    for _ in 0..5 {
         allocate(6_000);
         // The drain process becomes calm, takes samples, and is flooded again.
         for _ in 0..400_000 {

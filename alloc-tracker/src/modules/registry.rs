@@ -5,6 +5,8 @@
 //! Has a lock of its own. Never takes a lock of the dynamic loader, because an event may come from
 //! inside `dlopen`. Never allocates through the global allocator.
 
+use std::sync::OnceLock;
+
 use alloc_dump::code::CodeIdentity;
 use alloc_dump::record::Module;
 
@@ -21,28 +23,51 @@ pub(crate) fn ensure_known(pc: u64) {
     lock_knowing(pc);
 }
 
-/// Returns the registry, locked, once the module of this address is known, if it can be.
-fn lock_knowing(pc: u64) -> FutexGuard<'static, Registry> {
-    let mut registry = REGISTRY.lock();
-    if registry.must_scan_for(pc) {
+/// Returns the registry, locked, once the module of this address is known, if it can be. `None` if
+/// the process that scans was killed: it may have had the lock.
+fn lock_knowing(pc: u64) -> Option<FutexGuard<'static, Registry>> {
+    let mut registry = lock()?;
+    // Twice, because the answer to a first request may be that of a scan which had begun before.
+    for _ in 0..2 {
+        if !registry.must_scan_for(pc) {
+            return Some(registry);
+        }
         let observer = registry.observer;
         drop(registry);
-        // Without the lock, which whoever scans needs.
+        // Without the lock, which the scan needs.
         let scanned = observer.is_some_and(ModuleObserver::scan_elsewhere);
-        registry = REGISTRY.lock();
+        registry = lock()?;
         if !scanned {
             registry.scan();
-        }
-        if !registry.modules.covers(pc) {
-            registry.next_scan_ns = sys::clock_ns(libc::CLOCK_MONOTONIC) + SCAN_INTERVAL_NS;
+            break;
         }
     }
-    registry
+    if !registry.modules.covers(pc) {
+        registry.next_scan_ns = sys::clock_ns(libc::CLOCK_MONOTONIC) + SCAN_INTERVAL_NS;
+    }
+    Some(registry)
 }
 
-/// Reads the mappings and reports changes. For the process that scans on behalf of another.
-pub(crate) fn scan_now() {
-    REGISTRY.lock().scan();
+/// Takes the lock. `None` if the process that scans on behalf of this one was killed.
+fn lock() -> Option<FutexGuard<'static, Registry>> {
+    REGISTRY.lock_awake_for(0, || OBSERVER.get().is_some_and(|observer| observer.scanner_was_killed()))
+}
+
+/// Makes the lock free if a process that was killed has it. Called before a recording begins.
+pub(crate) fn replace_if_abandoned() {
+    if REGISTRY.try_lock_for(PATIENCE_NS).is_none() {
+        // SAFETY: no thread works on the modules for so long, so a killed process had the lock.
+        // Threads that waited for it have given up.
+        unsafe { REGISTRY.reset(Registry::new()) };
+    }
+}
+
+/// Reads the mappings and reports changes. For the process that scans on behalf of another. Gives up
+/// once `is_hopeless` returns true: the other process may have ended while it had the lock.
+pub(crate) fn scan_now(is_hopeless: impl Fn() -> bool) {
+    if let Some(mut registry) = REGISTRY.lock_awake_for(0, is_hopeless) {
+        registry.scan();
+    }
 }
 
 /// Calls `f` with the unwind tables of the module that this address lies in, under the lock of the
@@ -58,7 +83,7 @@ pub(crate) fn with_module_tables<R>(
     address: u64,
     f: impl FnOnce(Option<UnwindTables>) -> Option<R>,
 ) -> Option<R> {
-    let mut registry = lock_knowing(address);
+    let mut registry = lock_knowing(address)?;
     match registry.modules.unwind_tables(address)? {
         ModuleTables::Mapped(tables) => f(Some(tables)),
         ModuleTables::None => f(None),
@@ -68,7 +93,9 @@ pub(crate) fn with_module_tables<R>(
 /// Reports all modules to the observer of a recording that has just begun, and every change from
 /// now on.
 pub(crate) fn report_all(observer: &'static dyn ModuleObserver) {
-    let mut registry = REGISTRY.lock();
+    // All recordings have the same observer.
+    let _ = OBSERVER.set(observer);
+    let Some(mut registry) = lock() else { return };
     let modules = KnownModules::after(&registry.modules);
     *registry = Registry { modules, ..Registry::new() };
     registry.observer = Some(observer);
@@ -87,9 +114,11 @@ pub(crate) fn notice_replaced() {
 }
 
 /// Scans once more if an address outside of all known modules was met since the last scan.
-pub(crate) fn scan_if_due() {
-    let mut registry = REGISTRY.lock();
-    if registry.scan_due {
+/// Gives up as [`scan_now`] does.
+pub(crate) fn scan_if_due(is_hopeless: impl Fn() -> bool) {
+    if let Some(mut registry) = REGISTRY.lock_awake_for(0, is_hopeless)
+        && registry.scan_due
+    {
         registry.scan();
     }
 }
@@ -104,6 +133,8 @@ pub(crate) unsafe fn reset_after_fork() {
     unsafe { REGISTRY.reset(Registry::new()) };
 }
 
+/// The observer, for threads that wait for the lock.
+static OBSERVER: OnceLock<&'static dyn ModuleObserver> = OnceLock::new();
 static REGISTRY: FutexLock<Registry> = FutexLock::new(Registry::new());
 
 /// The state of this module, which all threads share.
@@ -149,6 +180,7 @@ impl Registry {
 }
 
 const SCAN_INTERVAL_NS: u64 = 100_000_000;
+const PATIENCE_NS: u64 = 2_000_000_000;
 
 /// An observer of changes of the modules. Called under the lock of the modules, so it must not call
 /// functions of `modules`.
@@ -160,6 +192,9 @@ pub(crate) trait ModuleObserver: Sync {
     /// Has another process scan, by [`scan_now`], and waits for that. False if there is none.
     /// Called without the lock of the modules.
     fn scan_elsewhere(&self) -> bool;
+
+    /// Whether the other process was killed: it may have had the lock of the modules.
+    fn scanner_was_killed(&self) -> bool;
 
     /// Called when a module has appeared or vanished.
     fn module_changed(&self, change: &ModuleChange<'_>);

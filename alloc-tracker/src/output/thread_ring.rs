@@ -131,7 +131,7 @@ impl ThreadRing {
                 return;
             }
             // The drainer may be waiting for this very processor. It does not wake this thread.
-            sys::futex_wait(self.released_half(), released as u32, NAP_NS);
+            sys::nap(NAP_NS);
         }
     }
 

@@ -7,12 +7,13 @@ use std::fmt::Write;
 use super::drain::{EnterError, EnteredRing, Stream};
 use super::drainer::{self, Request};
 use super::failure::{Failure, LastFailure};
-use super::fork;
+use super::{fork, host};
 use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::mode::{self, RECORD, REPORT, WHOLE};
 use crate::base::sys::{
     self, Errno, FutexGuard, FutexLock, PathBuffer, Text, describe_errno, print_to_stderr,
 };
+use crate::modules;
 use crate::output::dump_file::DumpFile;
 
 /// The recording that runs, or one that is just being begun or ended.
@@ -27,18 +28,19 @@ pub(super) type CurrentStream = Stream<DumpFile>;
 /// If `f` needs the drain process ([`Failure::NeedsDrainer`]), this thread waits for it and calls
 /// `f` again.
 pub(super) fn with_stream<R>(f: impl FnMut(&mut CurrentStream) -> Result<R, Failure>) -> Option<R> {
-    run_on_stream(f, || !drainer::is_running())
+    run_on_stream(f, lock, || !drainer::is_running())
 }
 
 /// Runs `f` as [`with_stream`] does, for the drain process, which has the recording's files.
 pub(super) fn with_stream_as_drainer<R>(
     f: impl FnMut(&mut CurrentStream) -> Result<R, Failure>,
 ) -> Option<R> {
-    run_on_stream(f, || true)
+    run_on_stream(f, |ns| RECORDER.lock_awake_for(ns, host::has_left_program), || true)
 }
 
 fn run_on_stream<R>(
     mut f: impl FnMut(&mut CurrentStream) -> Result<R, Failure>,
+    lock: impl Fn(u64) -> Option<FutexGuard<'static, Option<CurrentStream>>>,
     has_files: impl Fn() -> bool,
 ) -> Option<R> {
     loop {
@@ -90,8 +92,8 @@ pub(super) fn enter_thread() -> Result<EnteredRing, EnterError> {
     }
 }
 
-/// Takes the recorder's lock. Waits awake for at most `awake_ns`. `None` in a forked child, and if the drain process was killed: it may
-/// have had the lock.
+/// Takes the recorder's lock, and waits awake for at most `awake_ns`. Returns `None` in a forked
+/// child. Returns `None` if the drain process was killed, because the lock may then stay taken.
 fn lock(awake_ns: u64) -> Option<FutexGuard<'static, Option<CurrentStream>>> {
     if !fork::is_recorders_process() {
         return None;
@@ -112,7 +114,7 @@ fn lock(awake_ns: u64) -> Option<FutexGuard<'static, Option<CurrentStream>>> {
 /// dump, and stays.
 #[cold]
 pub(super) fn give_up_after_kill(recording: RecordingId) {
-    // One of the threads that notice it reports it.
+    // The first thread that notices the kill reports it.
     if LAST_FAILURE.of(recording).is_none() {
         LAST_FAILURE.set(recording, KILLED);
         epoch::replace_recording(Recording::Running(recording), Recording::None);
@@ -129,6 +131,7 @@ pub(super) const KILLED: Errno = Errno(libc::ECHILD);
 /// Forgets the stream of an earlier recording whose drain process was killed. Called before a
 /// recording begins, when no drain process lives.
 pub(super) fn forget_stream_of_killed() {
+    modules::replace_if_abandoned();
     match RECORDER.try_lock_for(PATIENCE_NS) {
         // The files were open in the killed process alone, so nothing must be closed.
         Some(mut recorder) => std::mem::forget(recorder.take()),

@@ -20,11 +20,12 @@
 //!                                        removes the sidecar, ends
 //! ```
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::current::{self, with_stream, with_stream_as_drainer};
 use super::drain::Tick;
 use super::drainer::{self, Request};
+use super::host;
 use super::samples;
 use super::session;
 use crate::base::epoch::RecordingId;
@@ -40,7 +41,6 @@ pub(super) fn start() {
         stream.close_process_files();
         Ok(())
     });
-    HOST_IS_GONE.store(false, Ordering::Relaxed);
     READINESS.store(PREPARING, Ordering::Relaxed);
     drainer::set_started();
     *companion = Companion::start(run);
@@ -61,6 +61,7 @@ pub(super) fn start() {
 pub(super) fn join_ended() {
     if let Some(ended) = COMPANION.lock().take() {
         ended.join();
+        drainer::set_ended();
     }
 }
 
@@ -84,7 +85,12 @@ pub(super) fn finish() -> DrainerEnd {
     }
     companion.join();
     drainer::set_ended();
-    drainer::outcome().map_or(DrainerEnd::Killed, DrainerEnd::Closed)
+    match drainer::outcome() {
+        Some(outcome) => DrainerEnd::Closed(outcome),
+        // It writes to a disk that does not answer, or was stopped.
+        None if sys::companion_lives() => DrainerEnd::Closed(Err(Errno(libc::EBUSY))),
+        None => DrainerEnd::Killed,
+    }
 }
 
 /// Notes that there is no drain process, in a forked child.
@@ -115,14 +121,13 @@ fn run() {
 /// # Errors
 /// The kernel cannot tell the end of a process (before 5.3), or close all descriptors (before 5.9).
 fn prepare() -> Result<RecordingId, Errno> {
-    let host = drainer::host();
-    let end_of_host = File::of_process(host)?.move_to_high_fd();
+    let end_of_host = File::of_process(host::id())?.move_to_high_fd();
     let watch_stack = Mapping::anonymous(WATCH_STACK_LEN)?;
     let mut kept = [i32::MAX; MAX_KEPT];
     kept[0] = end_of_host.fd();
     let maps = modules::keep_maps_open();
     let opened = with_stream_as_drainer(|stream| {
-        stream.open_process_files(host);
+        stream.open_process_files();
         let mut count = 1;
         let mut keep = |fd| {
             if let Some(slot) = kept.get_mut(count) {
@@ -130,6 +135,7 @@ fn prepare() -> Result<RecordingId, Errno> {
             }
         };
         maps.into_iter().for_each(&mut keep);
+        host::open_files(&mut keep);
         stream.for_each_file(&mut keep);
         stream.for_each_process_file(&mut keep);
         Ok((count, stream.recording()))
@@ -138,6 +144,7 @@ fn prepare() -> Result<RecordingId, Errno> {
     let kept = kept.get_mut(..count).unwrap_or_default();
     kept.sort_unstable();
     sys::close_all_but(kept)?;
+    sys::end_on_faults();
     sys::drop_rights();
     sys::watch_end(end_of_host, watch_stack, note_end_of_host)?;
     sys::forbid_calls_but(&ALLOWED_CALLS);
@@ -146,14 +153,14 @@ fn prepare() -> Result<RecordingId, Errno> {
 
 /// Called by the thread that waits for the end of the host.
 fn note_end_of_host() {
-    HOST_IS_GONE.store(true, Ordering::SeqCst);
+    host::set_gone();
     drainer::wake();
 }
 
 /// Drains until the recording or the host has ended.
 fn drain_until_the_end(recording: RecordingId) {
     let (mut quiet_ns, mut calm_ns) = (0, u64::MAX);
-    while !HOST_IS_GONE.load(Ordering::SeqCst) {
+    while !host::is_gone() {
         let requests = drainer::open_requests();
         if requests & Request::Finish as u32 != 0 {
             drainer::set_outcome(session::close_recording(recording));
@@ -161,7 +168,7 @@ fn drain_until_the_end(recording: RecordingId) {
             return;
         }
         if requests & Request::ScanModules as u32 != 0 {
-            modules::scan_now();
+            modules::scan_now(host::has_left_program);
         }
         let tick = with_stream_as_drainer(|stream| {
             let tick = stream.tick()?;
@@ -228,7 +235,6 @@ fn pause_in_flood(quarter_us: u64) {
 }
 
 static COMPANION: FutexLock<Option<Companion>> = FutexLock::new(None);
-static HOST_IS_GONE: AtomicBool = AtomicBool::new(false);
 /// Whether the process is ready: a word, because the kernel compares it when the host waits.
 static READINESS: AtomicU32 = AtomicU32::new(PREPARING);
 const PREPARING: u32 = 0;

@@ -21,6 +21,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::{fork, host};
 use crate::base::sys::{self, Errno};
 
 /// Work that only the drain process may do.
@@ -35,6 +36,8 @@ pub(super) enum Request {
     ScanModules = 4,
     /// End the recording and close the dump.
     Finish = 8,
+    /// Drain: a thread waits for room in its ring.
+    MakeRoom = 16,
 }
 
 /// Whether a drain process serves this recording.
@@ -60,25 +63,35 @@ pub(super) fn wake() {
 }
 
 /// Asks the drain process for work, and waits until it is done. False if the process has ended
-/// before. Must be called without the recorder's lock and without the modules' lock.
+/// before. Must be called without the recorder's lock, and outside of the drain process.
 #[cold]
 #[inline(never)]
 pub(super) fn ask(request: Request) -> bool {
     let bit = request as u32;
-    REQUESTS.fetch_or(bit, Ordering::SeqCst);
-    wake();
+    request_soon(request);
+    let mut looks = 0;
     loop {
         let open = REQUESTS.load(Ordering::Acquire);
         if open & bit == 0 {
             return true;
         }
-        if !is_running() || !sys::companion_lives() {
+        // In a forked child of a signal handler nobody serves requests. At its end the program waits
+        // for a limited time: the drain process may have been stopped.
+        looks += 1;
+        let is_over = request == Request::Finish && looks > MOST_LOOKS_AT_END;
+        if is_over || !is_running() || !sys::companion_lives() || !fork::is_recorders_process() {
             return false;
         }
         sys::futex_wait(&REQUESTS, open, REQUEST_NS);
         // The process may have gone to sleep before it saw the request.
         wake();
     }
+}
+
+/// Asks the drain process for work without waiting for it.
+pub(super) fn request_soon(request: Request) {
+    REQUESTS.fetch_or(request as u32, Ordering::SeqCst);
+    wake();
 }
 
 /// Returns the requests that are open, as bits. For the drain process.
@@ -94,17 +107,12 @@ pub(super) fn close_requests(done: u32) {
 
 /// Whether the calling process is the host, and not its drain process.
 pub(super) fn is_host() -> bool {
-    !is_running() || sys::pid() == HOST.load(Ordering::Relaxed)
-}
-
-/// Returns the process id of the host. For the drain process.
-pub(super) fn host() -> u32 {
-    HOST.load(Ordering::Relaxed)
+    !is_running() || sys::pid() == host::id()
 }
 
 /// Makes the state that of a drain process which begins. The calling process is its host.
 pub(super) fn set_started() {
-    HOST.store(sys::pid(), Ordering::Relaxed);
+    host::set_host();
     REQUESTS.store(0, Ordering::Relaxed);
     OUTCOME.store(NO_OUTCOME, Ordering::Relaxed);
     STATE.store(AWAKE, Ordering::SeqCst);
@@ -112,6 +120,7 @@ pub(super) fn set_started() {
 
 /// Makes the state that of no drain process, and wakes all threads that wait for one.
 pub(super) fn set_ended() {
+    host::forget_files();
     STATE.store(NOT_RUNNING, Ordering::SeqCst);
     sys::futex_wake_all(&REQUESTS);
 }
@@ -155,8 +164,6 @@ const ASLEEP: u32 = 2;
 /// Asleep for microseconds only, because there will be entries to drain soon.
 const SHORT_PAUSE: u32 = 3;
 
-/// The process id of the host.
-static HOST: AtomicU32 = AtomicU32::new(0);
 /// The bits of all requests that are not done yet.
 static REQUESTS: AtomicU32 = AtomicU32::new(0);
 /// How the recording was closed: 0 if without an error, else the error number.
@@ -164,3 +171,5 @@ static OUTCOME: AtomicU64 = AtomicU64::new(NO_OUTCOME);
 const NO_OUTCOME: u64 = u64::MAX;
 /// How long a thread that has asked sleeps before it looks whether the process still lives.
 const REQUEST_NS: u64 = 10_000_000;
+/// Ten seconds.
+const MOST_LOOKS_AT_END: u32 = 1000;

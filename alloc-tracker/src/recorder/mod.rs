@@ -21,6 +21,7 @@
 //! | `call_tree`, `module_changes` | new nodes and changes of modules on their way into the recording |
 //! | `current` | the recording that runs, and how it fails |
 //! | `drainer` | the host's side of the drain process: asking it for work |
+//! | `host` | the drain process's side: whether its host still runs the program |
 //! | `drain` | the ordered stream of records |
 //! | `samples` | the state of the process |
 //! | `activations`, `functions` | annotated functions |
@@ -37,6 +38,7 @@ mod failure;
 mod fork;
 mod functions;
 mod heap_event;
+mod host;
 mod installation;
 mod lost;
 mod module_changes;

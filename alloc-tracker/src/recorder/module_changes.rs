@@ -1,6 +1,6 @@
 //! What the recorder does when code appears or vanishes. In: changes, from the scan of the modules.
-//! Out: records, and a new generation. Called under the lock of the modules, so it must not call
-//! `modules`.
+//! Out: records, and a new generation. Called under the lock of the modules, except `scan_elsewhere`,
+//! so it must not call `modules`.
 
 use super::current::{with_stream, with_stream_as_drainer};
 use super::drainer::{self, Request};
@@ -22,6 +22,10 @@ impl ModuleObserver for ModuleRecorder {
     fn scan_elsewhere(&self) -> bool {
         // The program may have forbidden itself to open files, or have left the root of `/proc`.
         drainer::is_running() && drainer::ask(Request::ScanModules)
+    }
+
+    fn scanner_was_killed(&self) -> bool {
+        drainer::was_killed()
     }
 
     fn module_changed(&self, change: &ModuleChange<'_>) {

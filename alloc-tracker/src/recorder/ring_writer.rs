@@ -7,7 +7,8 @@ use alloc_dump::thread_ring::ENTRY_WORDS;
 
 use super::current::{LONGEST_WORK_NS, RECORDER, with_stream};
 use super::drain::EnteredRing;
-use super::drainer;
+use super::drainer::{self, Request};
+use super::fork;
 use super::lost::{count_lost, drops_when_full};
 use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::sys;
@@ -120,7 +121,8 @@ impl RingWriter {
     fn wait_for_room(&mut self) -> bool {
         let mut has_spun = false;
         loop {
-            if epoch::recording() != Recording::Running(self.recording) {
+            // A signal handler that has interrupted the hook may have forked: in the child nobody drains.
+            if epoch::recording() != Recording::Running(self.recording) || !fork::is_recorders_process() {
                 return false;
             }
             let (released, granted) = (self.ring.released(), self.ring.granted());
@@ -144,7 +146,7 @@ impl RingWriter {
                 // The order of several rings needs a fence of the kernel, so the drain process
                 // drains. PERF: the other threads of the program need the processor more than a
                 // second drainer does. A thread that is alone can as well drain by itself.
-                drainer::wake();
+                drainer::request_soon(Request::MakeRoom);
                 if drops_when_full() {
                     count_lost(1);
                     return false;

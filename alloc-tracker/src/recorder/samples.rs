@@ -1,11 +1,10 @@
 //! Samples: what the kernel says about the process at one moment. In: `/proc` and `getrusage`. Out:
 //! a [`Sample`]. Never allocates; a figure that the kernel does not give is 0.
 
-use std::fmt::Write;
-
 use alloc_dump::record::Sample;
 
-use crate::base::sys::{self, FaultsOf, File, ProcessSize, RereadFile, Text};
+use super::host;
+use crate::base::sys::{self, FaultsOf, ProcessSize, RereadFile};
 
 /// The files that a sample is read from.
 pub(super) struct SampleSources {
@@ -13,14 +12,6 @@ pub(super) struct SampleSources {
     /// are the host's.
     statm: RereadFile,
     status: RereadFile,
-    /// In the drain process: the host's own files.
-    host: Option<HostFiles>,
-}
-
-/// Files about the host, which the drain process reads.
-struct HostFiles {
-    statm: File,
-    stat: File,
 }
 
 impl SampleSources {
@@ -28,7 +19,6 @@ impl SampleSources {
         SampleSources {
             statm: RereadFile::new(c"/proc/self/statm"),
             status: RereadFile::new(c"/proc/self/status"),
-            host: None,
         }
     }
 
@@ -38,62 +28,15 @@ impl SampleSources {
         self.status.close();
     }
 
-    /// Opens the files in the drain process of this host.
-    pub(super) fn open_for_drain_process(&mut self, host: u32) {
+    /// Opens the files.
+    pub(super) fn open(&mut self) {
         self.statm.open();
         self.status.open();
-        self.host = HostFiles::open(host);
     }
 
     /// Calls `f` with the descriptor of each file that is open.
     pub(super) fn for_each_descriptor(&self, f: &mut dyn FnMut(i32)) {
-        let own = [self.statm.fd(), self.status.fd()].into_iter().flatten();
-        let hosts = self.host.iter().flat_map(|host| [host.statm.fd(), host.stat.fd()]);
-        own.chain(hosts).for_each(f);
-    }
-}
-
-impl HostFiles {
-    fn open(host: u32) -> Option<HostFiles> {
-        let open = |name: &str| {
-            let mut path = Text::<64>::new();
-            write!(path, "/proc/{host}/{name}").ok()?;
-            Some(File::open(path.as_c_str()?, libc::O_RDONLY, 0).ok()?.move_to_high_fd())
-        };
-        Some(HostFiles { statm: open("statm")?, stat: open("stat")? })
-    }
-
-    /// Returns the minor and major page faults of the host. They are the tenth and the twelfth
-    /// field, and the second field, a name in parentheses, may have spaces.
-    fn page_faults(&self, buffer: &mut [u8]) -> Option<(u64, u64)> {
-        let len = self.stat.read_from_start(buffer).ok()?;
-        let text = buffer.get(..len)?;
-        let name_end = text.iter().rposition(|byte| *byte == b')')?;
-        let mut fields = text.get(name_end + 1..)?.split(|byte| *byte == b' ').skip(1);
-        let minor = fields.nth(7).map(sys::first_number)?;
-        Some((minor, fields.nth(1).map(sys::first_number)?))
-    }
-
-    /// Whether the host executes another program, so that the drain process is alone with the
-    /// memory of the old one.
-    ///
-    /// The sizes of the host and those of the calling process are the same as long as they share
-    /// their memory. The host may map memory between two looks, so the own size is read twice. A
-    /// host whose first thread has ended shows no size.
-    fn executes_another_program(&self, own: &mut RereadFile, buffer: &mut [u8]) -> bool {
-        for _ in 0..LOOKS {
-            let before = ProcessSize::of_statm(own.read(buffer)).virtual_bytes;
-            let Ok(len) = self.statm.read_from_start(buffer) else { return false };
-            let host = ProcessSize::of_statm(buffer.get(..len).unwrap_or_default()).virtual_bytes;
-            let after = ProcessSize::of_statm(own.read(buffer)).virtual_bytes;
-            if host == 0 || host == before || host == after {
-                return false;
-            }
-            if before == after {
-                return true;
-            }
-        }
-        false
+        [self.statm.fd(), self.status.fd()].into_iter().flatten().for_each(f);
     }
 }
 
@@ -115,10 +58,9 @@ pub(super) fn take(
         lines.find_map(|line| line.strip_prefix(name)).map_or(0, sys::first_number) * 1024
     };
     let (swap, peak_vsz, peak_rss) = (kilobytes(b"VmSwap:"), kilobytes(b"VmPeak:"), kilobytes(b"VmHWM:"));
-    let (minor_faults, major_faults) = match &sources.host {
-        Some(host) => host.page_faults(buffer).unwrap_or_default(),
-        None => sys::page_faults(FaultsOf::Process),
-    };
+    // In the drain process the host's faults are in a file.
+    let (minor_faults, major_faults) =
+        host::page_faults().unwrap_or_else(|| sys::page_faults(FaultsOf::Process));
     let sample = Sample {
         vsz,
         rss,
@@ -130,9 +72,8 @@ pub(super) fn take(
         peak_vsz: peak_vsz.max(vsz),
         peak_rss: peak_rss.max(rss),
     };
-    let SampleSources { statm, host, .. } = sources;
-    let is_replaced = host.as_ref().is_some_and(|host| host.executes_another_program(statm, buffer));
-    (sample, if is_replaced { ProcessLife::Replaced } else { ProcessLife::Running })
+    let life = if host::executes_another_program() { ProcessLife::Replaced } else { ProcessLife::Running };
+    (sample, life)
 }
 
 /// Whether the recorded program still runs.
@@ -144,8 +85,6 @@ pub(super) enum ProcessLife {
     Replaced,
 }
 
-/// How often a host that maps memory all the time is compared.
-const LOOKS: u32 = 4;
 /// The most bytes that a file of a sample has.
 pub(super) const SCRATCH: usize = 8192;
 /// The timeline has at most one sample in this time.

@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::installation::installation_of_recording;
 use super::module_changes::ModuleRecorder;
 use super::thread_state::THREADS;
-use super::{drain_process, fork, lost, usage};
+use super::{drain_process, fork, host, lost, usage};
 use crate::base::clock;
 use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::loader;
@@ -47,6 +47,10 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
         return Err(Errno(libc::EALREADY));
     }
     drain_process::join_ended();
+    if sys::companion_lives() {
+        // The drain process of an earlier recording still writes to a disk that does not answer.
+        return Err(Errno(libc::EBUSY));
+    }
     forget_stream_of_killed();
     fork::set_recording_process();
     loader::prepare();
@@ -69,6 +73,10 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
             lost::set_drops_when_full(settings.on_full == OnFull::Drop);
             if settings.drainer == Drainer::Process {
                 drain_process::start();
+                // The drain process may have failed already, which has been reported.
+                if with_stream(|_| Ok(())).is_none() {
+                    return Err(Errno(libc::EIO));
+                }
             }
             epoch::set_recording(Recording::Running(id));
             mode::switch_on(RECORD);
@@ -141,10 +149,15 @@ fn finish_locked(recording: RecordingId) -> Result<(), Errno> {
 /// # Errors
 /// As for [`finish`].
 pub(super) fn close_recording(recording: RecordingId) -> Result<(), Errno> {
-    modules::scan_if_due();
-    let Some(mut stream) = RECORDER.lock().take_if(|stream| stream.recording() == recording) else {
+    modules::scan_if_due(host::has_left_program);
+    let Some(mut recorder) = RECORDER.lock_awake_for(0, host::has_left_program) else {
+        return Err(Errno(libc::ESRCH));
+    };
+    let Some(mut stream) = recorder.take_if(|stream| stream.recording() == recording) else {
+        drop(recorder);
         return wait_for_failure_of(recording).map_or(Ok(()), Err);
     };
+    drop(recorder);
     stream.set_has_files(true);
     match stream.finish() {
         Ok(()) => {

@@ -1,4 +1,5 @@
-//! A process beside the host's: it shares the host's memory, and nothing else of the host's.
+//! A process beside the host's, which shares the host's memory. It also keeps the host's user,
+//! process group and session. It has its own descriptors, working directory and signal handlers.
 //!
 //! In: a function to run. Out: a process that the host cannot tell from any other process of the
 //! machine, and a way to wait for its end. Never allocates through the global allocator.
@@ -10,7 +11,7 @@
 //! host               clone: an intermediate process, which shares the host's memory
 //!   |  waits           intermediate    clone: the companion, which shares the memory too
 //!   |                                  ends
-//!   |  reaps the intermediate          companion: a child of init from now on
+//!   |  reaps the intermediate          companion: a child of the nearest reaper of orphans
 //! ```
 //!
 //! A host that is itself the init process (process 1), or the reaper of orphans
@@ -31,19 +32,19 @@
 //!                                                +0x30         pointer guard
 //! ```
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::signals::BlockedSignals;
-use super::system_call::system_call;
+use super::system_call::{retry_interrupted, system_call};
 use super::valgrind::is_in_valgrind;
-use super::{Errno, File, Mapping, pid};
+use super::{Errno, File, Mapping, PathBuffer, pid, read_link};
 
 /// The companion of this process, and the memory that it needs.
 #[derive(Debug)]
 pub(crate) struct Companion {
     memory: Mapping,
-    /// Whether the host itself must reap it.
-    is_child: bool,
+    /// The companion's id, if the host itself must reap it.
+    child: Option<usize>,
 }
 
 impl Companion {
@@ -52,13 +53,13 @@ impl Companion {
     ///
     /// There is one companion at a time: the one before must have ended.
     pub(crate) fn start(run: fn()) -> Option<Companion> {
-        if !IS_SUPPORTED || is_in_valgrind() || TID.load(Ordering::Relaxed) != 0 {
+        if !IS_SUPPORTED || is_in_valgrind() || !children_share_namespace() || companion_lives() {
             return None;
         }
         let mut memory = Mapping::anonymous(LOCALS_LEN + INTERMEDIATE_STACK_LEN + STACK_LEN).ok()?;
         let thread_pointer = set_up_locals(&mut memory)?;
         let stack_top = memory.bytes().as_ptr_range().end.addr();
-        let start = Start { stack_top, thread_pointer, run };
+        let start = Start { stack_top, thread_pointer, run, started: AtomicUsize::new(0) };
         let is_child = pid() == 1 || is_reaper();
         let blocked = BlockedSignals::all();
         // Until the kernel stores the id, the word must not look like that of a process that has
@@ -68,28 +69,39 @@ impl Companion {
         // the end of the companion. The intermediate process ends before `start` is gone.
         let started = unsafe {
             if is_child {
-                start.start_companion().is_ok()
+                start.start_companion();
             } else {
                 let top = stack_top - STACK_LEN;
                 let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FS | libc::CLONE_FILES;
-                let intermediate = clone(flags, top, 0, run_intermediate, &raw const start as usize);
-                intermediate.is_ok_and(|id| reap(id, 0).is_ok_and(|status| status == 0))
+                if let Ok(id) = clone(flags, top, 0, run_intermediate, (&raw const start).expose_provenance())
+                {
+                    // Another thread of the host may have reaped it, which does no harm.
+                    let _ = reap(id);
+                }
             }
+            // With CLONE_VFORK the intermediate has stored the result before this thread goes on.
+            start.started.load(Ordering::Acquire)
         };
         drop(blocked);
-        if !started {
+        if started == 0 {
             TID.store(0, Ordering::Relaxed);
             return None;
         }
-        Some(Companion { memory, is_child })
+        Some(Companion { memory, child: is_child.then_some(started) })
     }
 
     /// Waits for the end of the companion. If it does not come within some seconds, the companion's
     /// memory stays mapped for good.
     pub(crate) fn join(self) {
+        // Signals would end the waits early.
+        let _blocked = BlockedSignals::all();
         for _ in 0..PATIENCE {
             let id = TID.load(Ordering::Acquire);
             if id == 0 {
+                if let Some(child) = self.child {
+                    // It has given its memory up and is about to end.
+                    let _ = reap(child);
+                }
                 return;
             }
             // NOTE: not a private futex, because the kernel's wake at the end of a thread is for a
@@ -98,9 +110,6 @@ impl Companion {
             // SAFETY: the word and the time are valid for reads during the call.
             let _ =
                 unsafe { system_call!(libc::SYS_futex, TID.as_ptr(), libc::FUTEX_WAIT, id, &raw const time) };
-            if self.is_child {
-                let _ = reap(id as usize, libc::WNOHANG);
-            }
         }
         self.memory.leak();
     }
@@ -146,7 +155,7 @@ pub(crate) fn watch_end(process: File, stack: Mapping, ended: fn()) -> Result<()
 }
 
 /// The word of the companion's id: 0 if there is none. The kernel sets it to 0 when the companion
-/// ends, however it ends.
+/// gives up the memory, however it ends. Its descriptors close a moment later.
 static TID: AtomicU32 = AtomicU32::new(0);
 /// The descriptor that [`wait_for_end`] waits for.
 static WATCHED: AtomicU32 = AtomicU32::new(0);
@@ -156,27 +165,28 @@ struct Start {
     stack_top: usize,
     thread_pointer: usize,
     run: fn(),
+    /// The companion's id; 0 if there is none.
+    started: AtomicUsize,
 }
 
 impl Start {
     /// # Safety
     /// The stack must stay mapped until the companion has ended.
-    unsafe fn start_companion(&self) -> Result<usize, Errno> {
+    unsafe fn start_companion(&self) {
         let flags =
             libc::CLONE_VM | libc::CLONE_SETTLS | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID;
         // SAFETY: the caller vouches for the stack. `run_companion` takes a function as its
         // argument.
-        unsafe { clone(flags, self.stack_top, self.thread_pointer, run_companion, self.run as usize) }
+        let id =
+            unsafe { clone(flags, self.stack_top, self.thread_pointer, run_companion, self.run as usize) };
+        self.started.store(id.unwrap_or(0), Ordering::Release);
     }
 }
 
 unsafe extern "C" fn run_intermediate(start: usize) -> ! {
     // SAFETY: `Companion::start` passes the address of a `Start`, and waits for this process.
-    let started = unsafe { (*std::ptr::with_exposed_provenance::<Start>(start)).start_companion() };
-    loop {
-        // SAFETY: the call does not return.
-        let _ = unsafe { system_call!(libc::SYS_exit_group, i32::from(started.is_err())) };
-    }
+    unsafe { (*std::ptr::with_exposed_provenance::<Start>(start)).start_companion() };
+    exit_companion()
 }
 
 unsafe extern "C" fn run_companion(run: usize) -> ! {
@@ -203,18 +213,10 @@ unsafe extern "C" fn wait_for_end(ended: usize) -> ! {
     }
 }
 
-/// Takes the exit status of a child that sends no signal at its end.
-fn reap(id: usize, options: i32) -> Result<i32, Errno> {
-    let mut status = 0i32;
-    loop {
-        // SAFETY: the pointer is valid for the write of a status.
-        let reaped = unsafe { system_call!(libc::SYS_wait4, id, &raw mut status, libc::__WALL | options, 0) };
-        match reaped {
-            Err(Errno(libc::EINTR)) => {}
-            Err(errno) => return Err(errno),
-            Ok(_) => return Ok(status),
-        }
-    }
+/// Waits for the end of a child that sends no signal at its end, and takes its exit status.
+fn reap(id: usize) -> Result<(), Errno> {
+    // SAFETY: no status is asked for.
+    retry_interrupted(|| unsafe { system_call!(libc::SYS_wait4, id, 0, libc::__WALL, 0) }).map(|_| ())
 }
 
 /// Whether orphans among the descendants of this process become its children.
@@ -223,6 +225,16 @@ fn is_reaper() -> bool {
     // SAFETY: the pointer is valid for the write of an `int`.
     let _ = unsafe { system_call!(libc::SYS_prctl, libc::PR_GET_CHILD_SUBREAPER, &raw mut is_reaper) };
     is_reaper != 0
+}
+
+/// Whether children of this process get into its own namespace of process ids. After
+/// `unshare(CLONE_NEWPID)` the first child becomes the init process of a new namespace. If that is a
+/// child of the tracker and ends, the kernel lets no other child begin.
+fn children_share_namespace() -> bool {
+    let (mut own, mut childrens) = (PathBuffer::new(), PathBuffer::new());
+    read_link(c"/proc/self/ns/pid", &mut own);
+    read_link(c"/proc/self/ns/pid_for_children", &mut childrens);
+    !own.is_empty() && own.as_bytes() == childrens.as_bytes()
 }
 
 /// Prepares the companion's thread-locals at the beginning of `memory`, and returns its thread
@@ -249,11 +261,12 @@ fn set_up_locals(memory: &mut Mapping) -> Option<usize> {
 }
 
 /// Starts `begin(argument)` on the stack that ends at `top`, in a process or thread as the flags
-/// say. The thread pointer is used with CLONE_SETTLS only, and [`TID`] with the flags for ids.
+/// say. The kernel uses the thread pointer only with CLONE_SETTLS, and [`TID`] only with the two
+/// flags for ids.
 ///
 /// # Safety
-/// The stack must be mapped as long as the new process or thread uses it. With CLONE_THREAD or
-/// without, all code that it runs must be ready to share this memory.
+/// The stack must be mapped as long as the new process or thread uses it. All code that the new
+/// process or thread runs must be ready to share this memory.
 #[cfg(target_arch = "x86_64")]
 unsafe fn clone(
     flags: i32,
@@ -316,7 +329,8 @@ unsafe fn clone(
             "mov x29, xzr",
             "mov x30, xzr",
             "ldp x0, x9, [sp], #16",
-            "br x9",
+            "blr x9",
+            "brk #1",
             "2:",
             in("x8") libc::SYS_clone as isize,
             inlateout("x0") flags as isize => result,

@@ -1,9 +1,8 @@
-//! What the companion gives up, so that it is no way out of a sandbox: all rights of its user
-//! beyond those of an ordinary one, all descriptors but those that it needs, and all system calls
-//! but a few.
+//! What the companion gives up, so that it is no way out of a sandbox: all capabilities, all
+//! descriptors that it does not need, and nearly all system calls.
 //!
-//! In: descriptors and system calls to keep. Out: nothing; a kernel that cannot confine a process
-//! leaves it as it was. Never allocates.
+//! In: descriptors and system calls to keep. Out: nothing. A kernel without `close_range` is an
+//! error; other refusals are ignored. Never allocates.
 //!
 //! A host may put itself into a sandbox after the companion was started. The companion shares the
 //! host's memory, so code that has taken over the host may take over the companion too. That code
@@ -49,6 +48,48 @@ pub(crate) fn drop_rights() {
     }
 }
 
+/// Makes a fault of the calling process end it without the kernel's own way to handle faults.
+///
+/// NOTE: before Linux 5.16 a signal that writes a core file ends all processes that share memory
+/// with the faulty one, so the host too.
+pub(crate) fn end_on_faults() {
+    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+    let action = SignalAction {
+        handler: end_at_once as extern "C" fn(i32) as usize,
+        flags: SA_RESTORER,
+        restorer: end_at_once as extern "C" fn(i32) as usize,
+        mask: 0,
+    };
+    let mut set = 0u64;
+    for fault in faults {
+        set |= 1 << (fault - 1);
+        // SAFETY: the action is valid for reads, and no old one is asked for.
+        let _ = unsafe { system_call!(libc::SYS_rt_sigaction, fault, &raw const action, 0, 8) };
+    }
+    // SAFETY: the set is valid for reads, and no old one is asked for.
+    let _ = unsafe { system_call!(libc::SYS_rt_sigprocmask, libc::SIG_UNBLOCK, &raw const set, 0, 8) };
+}
+
+extern "C" fn end_at_once(_signal: i32) {
+    loop {
+        // SAFETY: the call does not return.
+        let _ = unsafe { system_call!(libc::SYS_exit_group, 1) };
+    }
+}
+
+/// The kernel's own struct.
+#[repr(C)]
+struct SignalAction {
+    handler: usize,
+    flags: u64,
+    restorer: usize,
+    mask: u64,
+}
+
+/// The action has a restorer, without which x86-64 starts no handler. This one is never used: the
+/// handler does not return.
+const SA_RESTORER: u64 = 0x0400_0000;
+
 /// Makes every system call but these fail with EPERM, in all threads of the calling process.
 pub(crate) fn forbid_calls_but(allowed: &[libc::c_long]) {
     let mut steps = [Step::RETURN_ERROR; MAX_STEPS];
@@ -64,7 +105,7 @@ pub(crate) fn forbid_calls_but(allowed: &[libc::c_long]) {
     add(Step::RETURN_ERROR);
     add(Step::load(NUMBER_AT));
     for (index, call) in allowed.iter().enumerate() {
-        // Over the other calls and the error, to the step that allows.
+        // Jumps over the remaining calls and the error step, to the step that allows.
         let over = allowed.len() - index;
         add(Step::skip_if_equal(*call as u32, over as u8));
     }

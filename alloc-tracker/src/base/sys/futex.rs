@@ -70,8 +70,9 @@ impl<T> FutexLock<T> {
                 }
                 std::hint::spin_loop();
             }
-            // The thread that has the lock may be waiting for this very processor.
-            futex_wait(&self.word, HELD, NAP_NS);
+            // The thread that has the lock may be waiting for this very processor. The nap is not on
+            // the word of the lock, where it could take the wake that another thread waits for.
+            super::nap(NAP_NS);
         }
         while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
             if is_hopeless() {
@@ -96,7 +97,7 @@ impl<T> FutexLock<T> {
             if let Some(guard) = self.try_lock() {
                 return Some(guard);
             }
-            futex_wait(&self.word, self.word.load(Ordering::Relaxed), RETRY_NS);
+            super::nap(RETRY_NS);
         }
         self.try_lock()
     }

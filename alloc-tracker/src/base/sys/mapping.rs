@@ -85,7 +85,7 @@ impl Mapping {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: without MAP_FIXED the kernel chooses an unused range of addresses, so no existing
         // memory changes.
-        let start = unsafe { map(len, protection, flags, fd, offset) }?;
+        let start = unsafe { map(0, len, protection, flags, fd, offset) }?;
         let start = NonNull::new(std::ptr::with_exposed_provenance_mut(start)).ok_or(Errno(libc::ENOMEM))?;
         MAPPED.fetch_add(len, Ordering::Relaxed);
         Ok(Mapping { start, len })
@@ -173,22 +173,36 @@ impl Drop for Mapping {
     }
 }
 
-/// Maps memory at an address that the kernel chooses, and returns the address.
+/// Maps memory, at an address that the kernel chooses if `start` is 0, and returns the address.
 ///
 /// # Safety
-/// As for `mmap`: without MAP_FIXED no existing memory changes.
-unsafe fn map(len: usize, protection: i32, flags: i32, fd: i32, offset: u64) -> Result<usize, Errno> {
+/// As for `mmap`: with MAP_FIXED the memory in this range is replaced.
+unsafe fn map(
+    start: usize,
+    len: usize,
+    protection: i32,
+    flags: i32,
+    fd: i32,
+    offset: u64,
+) -> Result<usize, Errno> {
     #[cfg(target_pointer_width = "64")]
     // SAFETY: the caller's promise.
     unsafe {
-        system_call!(libc::SYS_mmap, 0, len, protection, flags, fd, offset)
+        system_call!(libc::SYS_mmap, start, len, protection, flags, fd, offset)
     }
     // The system call of these processors counts the offset in pages. The C library's function
     // knows that.
     #[cfg(not(target_pointer_width = "64"))]
     // SAFETY: the caller's promise.
     unsafe {
-        let start = libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset as libc::off_t);
+        let start = libc::mmap(
+            std::ptr::with_exposed_provenance_mut(start),
+            len,
+            protection,
+            flags,
+            fd,
+            offset as libc::off_t,
+        );
         if start == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(start.expose_provenance()) }
     }
 }
@@ -206,11 +220,9 @@ pub(crate) fn unmap_leaked(start: u64, len: usize) {
 pub(crate) fn replace_leaked(start: u64, len: usize) -> Result<(), Errno> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let place = std::ptr::with_exposed_provenance_mut(start as usize);
     // SAFETY: callers know that the range is a part of a mapping of this crate, that it consists of
     // whole pages, and that no thread has stored anything there. So nothing is lost.
-    let mapped = unsafe { libc::mmap(place, len, protection, flags, -1, 0) };
-    if mapped == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
+    unsafe { map(start as usize, len, protection, flags, -1, 0) }.map(|_| ())
 }
 
 /// Takes a leaked mapping of a file out of the process's resident set. The file's bytes stay as

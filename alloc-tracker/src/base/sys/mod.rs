@@ -23,7 +23,7 @@ mod valgrind;
 mod vdso;
 
 pub(crate) use companion::{Companion, companion_lives, forget_companion_after_fork, watch_end};
-pub(crate) use confinement::{close_all_but, drop_rights, forbid_calls_but};
+pub(crate) use confinement::{close_all_but, drop_rights, end_on_faults, forbid_calls_but};
 pub(crate) use errno::{Errno, ErrnoGuard, describe_errno};
 pub(crate) use file::{File, FileIdentity, RereadFile, close_descriptor, read_at};
 pub(crate) use futex::{FutexGuard, FutexLock, futex_wait, futex_wake, futex_wake_all};

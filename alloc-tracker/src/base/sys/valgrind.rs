@@ -1,4 +1,5 @@
-//! Whether the program runs in Valgrind, which runs no process that shares the memory of another.
+//! Whether the program runs in Valgrind, which cannot run a process that shares the memory of
+//! another one.
 //!
 //! In: nothing. Out: yes or no. Valgrind knows a request by a sequence of instructions that changes
 //! nothing on a processor. Source: "Client requests" in the manual of Valgrind.

@@ -289,9 +289,9 @@ impl<S: Sink> Stream<S> {
         self.sample_sources.close();
     }
 
-    /// Opens the files of /proc in the drain process of this host.
-    pub(in crate::recorder) fn open_process_files(&mut self, host: u32) {
-        self.sample_sources.open_for_drain_process(host);
+    /// Opens the files of /proc, in the drain process.
+    pub(in crate::recorder) fn open_process_files(&mut self) {
+        self.sample_sources.open();
     }
 
     /// Calls `f` with each descriptor of the dump and its sidecar.
