@@ -162,8 +162,8 @@ fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
     }
 }
 
-/// Returns true if the event is part of a trial, which is neither counted nor recorded. If the event
-/// is the first one of the process, notes where it came from and reads the environment.
+/// Returns true if the event is part of a trial, which is neither counted nor recorded. If the
+/// event is the first one of the process, notes where it came from and reads the environment.
 #[cold]
 #[inline(never)]
 fn is_trial_or_first(flags: usize, entered: Option<&EntryFrame>) -> bool {

@@ -42,10 +42,10 @@
 //! The allocator (`api`) forwards to the `hook`, which counts, walks the stack (`capture`) and
 //! records. The `recorder` stores the event, with a timestamp, in the thread's own ring buffer
 //! (`output`). New frames are interned in the call `tree`; `modules` knows which files have code
-//! where. A drain process moves the entries of all rings, in the order of their timestamps, into the
-//! dump. None of these steps allocates through the global allocator, takes a lock that application
-//! code can hold, panics or unwinds. The tracker's own tables are in mapped memory (`base::sys`).
-//! Linux only, for now.
+//! where. A drain process moves the entries of all rings, in the order of their timestamps, into
+//! the dump. None of these steps allocates through the global allocator, takes a lock that
+//! application code can hold, panics or unwinds. The tracker's own tables are in mapped memory
+//! (`base::sys`). Linux only, for now.
 //!
 //! The crate is cut into rooms whose imports point one way:
 //!

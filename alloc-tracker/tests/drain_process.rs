@@ -1,5 +1,5 @@
-//! The process that drains the rings: the program does not depend on it, and it does not outlive the
-//! program.
+//! The process that drains the rings: the program does not depend on it, and it does not outlive
+//! the program.
 
 mod scenario;
 

@@ -478,8 +478,8 @@ impl Trust {
             && !self.is_unproven
     }
 
-    /// Whether events or parts of the dump are missing, so that other events may be in contradiction
-    /// to what is there.
+    /// Whether events or parts of the dump are missing, so that other events may be in
+    /// contradiction to what is there.
     pub fn has_loss(&self) -> bool {
         self.lost_events > 0 || self.loss != Damage::default()
     }

@@ -87,8 +87,8 @@ pub const NODE_LEN: usize = 16;
 /// How many entries a thread ring has room for; a power of two. Readers refuse a sidecar that
 /// claims more.
 ///
-/// PERF: with half as many entries the drain process looks at the rings twice as often. The json and
-/// JavaScript benchmarks cost 5 to 8 % more then, syn costs the same.
+/// PERF: with half as many entries the drain process looks at the rings twice as often. The json
+/// and JavaScript benchmarks cost 5 to 8 % more then, syn costs the same.
 pub const RING_CAPACITY: usize = 8192;
 /// How many entries a thread ring has room for in sidecars that begin with [`SIDECAR_MAGIC_1`].
 const RING_CAPACITY_1: usize = 4096;

@@ -21,7 +21,7 @@ use crate::base::sys::SMALLEST_PAGE;
 /// The recorded walks on other stacks.
 #[derive(Debug)]
 pub(super) struct OtherWalks {
-    slots: [Slot; SLOTS],
+    slots: [OtherWalk; SLOTS],
     /// The slot that was used last.
     current: usize,
     /// How often no slot was near.
@@ -30,7 +30,7 @@ pub(super) struct OtherWalks {
 
 /// A recorded walk, and the stack pointers that walks in this slot began at.
 #[derive(Debug)]
-struct Slot {
+struct OtherWalk {
     lowest: u64,
     highest: u64,
     recorded: RecordedWalk,
@@ -44,7 +44,7 @@ const MISSES_PER_RENEWAL: usize = 16;
 
 impl OtherWalks {
     pub(super) const fn new() -> OtherWalks {
-        const UNUSED: Slot = Slot { lowest: 0, highest: 0, recorded: RecordedWalk::new() };
+        const UNUSED: OtherWalk = OtherWalk { lowest: 0, highest: 0, recorded: RecordedWalk::new() };
         OtherWalks { slots: [UNUSED; SLOTS], current: 0, misses: 0 }
     }
 
@@ -55,7 +55,7 @@ impl OtherWalks {
 
     /// Makes the recorded walk to compare with a walk that begins at `sp` the current one.
     pub(super) fn switch_to(&mut self, sp: u64) {
-        let is_near = |slot: &Slot| slot.is_near(sp);
+        let is_near = |slot: &OtherWalk| slot.is_near(sp);
         if !is_near(&self.slots[self.current]) {
             let near = self.slots.iter().position(is_near);
             self.current = near.unwrap_or_else(|| self.give_away(sp));
@@ -82,7 +82,7 @@ impl OtherWalks {
     }
 }
 
-impl Slot {
+impl OtherWalk {
     /// Whether a stack pointer is less than a page away from those of the slot. So it is on the
     /// same stack, if there is a page between two stacks that may not be touched, as there should
     /// be.

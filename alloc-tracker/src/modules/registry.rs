@@ -62,8 +62,8 @@ pub(crate) fn replace_if_abandoned() {
     }
 }
 
-/// Reads the mappings and reports changes. For the process that scans on behalf of another. Gives up
-/// once `is_hopeless` returns true: the other process may have ended while it had the lock.
+/// Reads the mappings and reports changes. For the process that scans on behalf of another. Gives
+/// up once `is_hopeless` returns true: the other process may have ended while it had the lock.
 pub(crate) fn scan_now(is_hopeless: impl Fn() -> bool) {
     if let Some(mut registry) = REGISTRY.lock_awake_for(0, is_hopeless) {
         registry.scan();

@@ -4,9 +4,9 @@
 //! drains when its ring is full.
 //!
 //! In: the speed at which rings are filled, and requests (`drainer`). Out: calls of the recording's
-//! `tick`, with pauses between. The process shares the host's memory and nothing else: no thread
-//! count, no descriptors, no rights. Never allocates through the global allocator, and uses no
-//! thread-locals.
+//! `tick`, with pauses between. The process shares the host's memory. It is no thread of the host,
+//! and it has its own descriptors and fewer rights. Never allocates through the global allocator,
+//! and uses no thread-locals.
 //!
 //! ```text
 //! host                                   drain process
@@ -205,8 +205,8 @@ fn drain_until_the_end(recording: RecordingId) {
 /// Returns how long to pause, in nanoseconds. Nothing has happened for `quiet_ns`, and no flood of
 /// events for `calm_ns`.
 ///
-/// The longer nothing has happened, the longer the pause: an eighth of that time, within bounds. So
-/// events after a quiet time are drained late by an eighth of it. After a flood the pauses begin
+/// A pause lasts an eighth of the quiet time, but 5 ms at least and 160 ms at most. So events after
+/// a quiet time are drained late by an eighth of it. After a flood the pauses begin
 /// short and grow in the same proportion, because events may pour in again.
 fn pause_after(quiet_ns: u64, calm_ns: u64) -> u64 {
     if calm_ns < LINGERING_NS {
@@ -280,11 +280,11 @@ const SLEEP_OVERHEAD_US: u64 = 55;
 const LONGEST_FLOOD_PAUSE_NS: u64 = 150_000;
 /// Ends a pause whose clock stands still.
 const MOST_YIELDS: u32 = 10_000;
-/// For this long after a flood has ended, the process drains as if it still went on.
+/// For this long after a flood, the process keeps the short pauses of the flood.
 const LINGERING_NS: u64 = 500_000;
 /// For a shorter pause the process can as well stay awake.
 const SHORTEST_SLEEP_NS: u64 = 1_000_000;
-/// While the state of the host changes, a sample is taken after every second pause of this length.
+/// A busy host is sampled after every second pause of this length.
 ///
 /// PERF: until this process looks, a thread that floods its ring drains the ring itself.
 const SHORTEST_PAUSE_NS: u64 = samples::INTERVAL_US * 1000 / 2;

@@ -1,5 +1,5 @@
-//! The host's side of the drain process: what state the process is in, and asking it for work that
-//! only it may do.
+//! The host's side of the drain process: its state, and requests. The host asks the process for
+//! work that needs its files.
 //!
 //! In: requests of the program's threads. Out: the outcome, once the drain process has done the
 //! work. The words here are in memory that both processes share. Never allocates; a thread that
@@ -75,8 +75,8 @@ pub(super) fn ask(request: Request) -> bool {
         if open & bit == 0 {
             return true;
         }
-        // In a forked child of a signal handler nobody serves requests. At its end the program waits
-        // for a limited time: the drain process may have been stopped.
+        // In a forked child of a signal handler nobody serves requests. At its end the program
+        // waits for a limited time: the drain process may have been stopped.
         looks += 1;
         let is_over = request == Request::Finish && looks > MOST_LOOKS_AT_END;
         if is_over || !is_running() || !sys::companion_lives() || !fork::is_recorders_process() {
@@ -146,8 +146,8 @@ pub(super) fn sleep(in_flood: bool, at_most_ns: u64) {
     if STATE.compare_exchange(AWAKE, state, Ordering::SeqCst, Ordering::Relaxed).is_err() {
         return;
     }
-    // A thread that asks stores its request first and reads the state afterwards. Here the order is
-    // the other way round, so one of both sees the other.
+    // The sleeper stores its state first and reads requests afterwards. A thread that asks does it
+    // the other way round. So the thread sees the state, or the sleeper sees the request.
     if open_requests() == 0 {
         sys::futex_wait(&STATE, state, at_most_ns);
     }

@@ -1,6 +1,6 @@
 //! What the recorder does when code appears or vanishes. In: changes, from the scan of the modules.
-//! Out: records, and a new generation. Called under the lock of the modules, except `scan_elsewhere`,
-//! so it must not call `modules`.
+//! Out: records, and a new generation. Called under the lock of the modules, except
+//! `scan_elsewhere`, so it must not call `modules`.
 
 use super::current::{with_stream, with_stream_as_drainer};
 use super::drainer::{self, Request};

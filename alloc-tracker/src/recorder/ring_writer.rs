@@ -121,7 +121,8 @@ impl RingWriter {
     fn wait_for_room(&mut self) -> bool {
         let mut has_spun = false;
         loop {
-            // A signal handler that has interrupted the hook may have forked: in the child nobody drains.
+            // A signal handler that has interrupted the hook may have forked: in the child nobody
+            // drains.
             if epoch::recording() != Recording::Running(self.recording) || !fork::is_recorders_process() {
                 return false;
             }

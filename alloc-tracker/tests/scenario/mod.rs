@@ -218,8 +218,8 @@ impl Running {
         Outcome { status, stdout, stderr, pid: self.child.id(), folder: self.folder }
     }
 
-    /// Waits until no process has the dump locked any more. The drain process of a program that ends
-    /// in an unusual way needs some milliseconds to notice.
+    /// Waits until no process has the dump locked any more. The drain process of a program that
+    /// ends in an unusual way needs some milliseconds to notice.
     fn wait_for_drain_process(&mut self) {
         let Ok(dump) = std::fs::File::open(self.folder.path().join("dump.alloc")) else { return };
         // SAFETY: `flock` takes two numbers. The lock ends with the descriptor.

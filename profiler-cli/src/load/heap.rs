@@ -13,9 +13,9 @@
 //! alloc(A), A live       the block at A was freed elsewhere: it is subtracted now, not earlier
 //! ```
 //!
-//! Where events were lost, both may also be the traces of these. Sums wrap on overflow, so that even with false sizes every byte
-//! that was added can be subtracted again. Memory grows with the number of live blocks, never with
-//! the number of events.
+//! Where events were lost, both may also be the traces of these. Sums wrap on overflow, so that
+//! even with false sizes every byte that was added can be subtracted again. Memory grows with the
+//! number of live blocks, never with the number of events.
 
 use std::num::NonZeroU64;
 

@@ -228,8 +228,8 @@ fn is_reaper() -> bool {
 }
 
 /// Whether children of this process get into its own namespace of process ids. After
-/// `unshare(CLONE_NEWPID)` the first child becomes the init process of a new namespace. If that is a
-/// child of the tracker and ends, the kernel lets no other child begin.
+/// `unshare(CLONE_NEWPID)` the first child becomes the init process of a new namespace. If that is
+/// a child of the tracker and ends, the kernel lets no other child begin.
 fn children_share_namespace() -> bool {
     let (mut own, mut childrens) = (PathBuffer::new(), PathBuffer::new());
     read_link(c"/proc/self/ns/pid", &mut own);

@@ -70,8 +70,8 @@ impl<T> FutexLock<T> {
                 }
                 std::hint::spin_loop();
             }
-            // The thread that has the lock may be waiting for this very processor. The nap is not on
-            // the word of the lock, where it could take the wake that another thread waits for.
+            // The thread that has the lock may be waiting for this very processor. The nap is not
+            // on the word of the lock, where it could take the wake that another thread waits for.
             super::nap(NAP_NS);
         }
         while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {

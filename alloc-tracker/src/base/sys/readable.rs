@@ -1,9 +1,9 @@
 //! Which memory is readable. In: addresses. Out: the kernel's word.
 //!
-//! The kernel copies the argument of a system call before it looks at the other arguments. So we make
-//! a call that always fails. Its error says whether the kernel could read the memory. The call is
-//! `rt_sigprocmask` with an operation that does not exist: it changes no mask, opens no file, needs
-//! no permission, and is allowed in nearly every sandbox, because every program makes it.
+//! The kernel copies the argument of a system call before it looks at the other arguments. So we
+//! make a call that always fails. Its error says whether the kernel could read the memory. The call
+//! is `rt_sigprocmask` with an operation that does not exist: it changes no mask, opens no file,
+//! needs no permission, and is allowed in nearly every sandbox, because every program makes it.
 //!
 //! Never allocates, never locks.
 
