@@ -24,14 +24,21 @@ use crate::tree::{InternError, Parent};
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct StackWalker {
-    /// The epoch that all code addresses and nodes in here belong to.
+    /// The epoch that all code addresses and nodes in here belong to. [`NO_EPOCH`] while the first
+    /// walk of `walks` is [deep](RecordedWalk::is_deep). So shortcuts and ordinary walks, which
+    /// compare this word anyway, need no branch of their own for deep stacks.
     epoch: u64,
     shortcuts: ShortcutTable,
     stacks: RecentStacks,
     /// The walks on `stacks`, in the same order.
     walks: [WalkPair; STACKS],
     mappings: StackMappings,
+    /// The epoch that all code addresses and nodes in here belong to, deep or not.
+    epoch_of_walks: u64,
 }
+
+/// Stands for no epoch: no recording has all of these bits.
+const NO_EPOCH: u64 = u64::MAX;
 
 /// The last walk on one stack, and the new one.
 #[derive(Debug)]
@@ -57,6 +64,7 @@ impl StackWalker {
             stacks: RecentStacks::new(),
             walks: [const { WalkPair { recorded: RecordedWalk::new(), new: NewWalk::new() } }; STACKS],
             mappings: StackMappings::new(),
+            epoch_of_walks: 0,
         }
     }
 
@@ -70,20 +78,51 @@ impl StackWalker {
     }
 
     /// Begins a walk from the frame with these registers. `None` if the stack that they are on
-    /// cannot be found out.
+    /// cannot be found out, or if its recorded walk is deep: see
+    /// [`start_deep_walk`](StackWalker::start_deep_walk).
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn start_walk(&mut self, registers: &Registers, epoch: u64) -> Option<WalkState<'_>> {
         if !self.prepare_for(registers.sp, epoch) {
             return None;
         }
+        Some(self.restart_walk(registers))
+    }
+
+    #[inline(always)]
+    fn restart_walk(&mut self, registers: &Registers) -> WalkState<'_> {
         let CurrentStack { bounds, is_own } = self.stacks.current_from(registers.sp);
         let WalkPair { recorded, new } = &mut self.walks[0];
         new.restart(!is_own);
-        Some(WalkState { recorded, new, bounds, mappings: &mut self.mappings })
+        WalkState { recorded, new, bounds, mappings: &mut self.mappings }
+    }
+
+    /// Begins a walk on a stack whose recorded walk is deep. `None` if that walk is not deep, or if
+    /// the stack cannot be found out. Call it where `start_walk` has returned `None`.
+    pub(super) fn start_deep_walk(&mut self, registers: &Registers) -> Option<WalkState<'_>> {
+        let is_deep = self.epoch == NO_EPOCH && self.stacks.is_current(registers.sp);
+        is_deep.then(|| self.restart_walk(registers))
+    }
+
+    /// Ends an event whose walk was interned: the next walk on a stack that is deep now takes the
+    /// way of deep stacks. Whether the words of this event's stack were compared in part only.
+    #[inline(always)]
+    pub(crate) fn ends_partly_verified(&mut self) -> bool {
+        self.walks[0].recorded.is_deep() && self.end_deep_walk()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_deep_walk(&mut self) -> bool {
+        let _errno = ErrnoGuard::new();
+        self.epoch = NO_EPOCH;
+        let WalkPair { recorded, new } = &mut self.walks[0];
+        new.give_memory_back();
+        recorded.take_partial_proof()
     }
 
     /// Forgets all walks and shortcuts of another epoch, and makes the first pair of walks that of
-    /// the stack with this stack pointer. False if that stack cannot be found out.
+    /// the stack with this stack pointer. False if that stack cannot be found out, or if its
+    /// recorded walk is deep.
     #[inline(always)]
     fn prepare_for(&mut self, sp: u64, epoch: u64) -> bool {
         (self.epoch == epoch && self.stacks.is_current(sp)) || self.switch_to(sp, epoch)
@@ -100,13 +139,19 @@ impl StackWalker {
             let end = self.stacks.current_from(sp).bounds.end();
             self.walks[0].recorded.forget_unless_stack_ends_at(end);
         }
-        true
+        let recorded = &mut self.walks[0].recorded;
+        let is_deep = recorded.is_deep();
+        if !is_deep && self.epoch == NO_EPOCH {
+            recorded.give_memory_back();
+        }
+        self.epoch = if is_deep { NO_EPOCH } else { epoch };
+        !is_deep
     }
 
     /// Forgets everything that belongs to another epoch.
     fn forget_unless_of(&mut self, epoch: u64) {
-        if self.epoch != epoch {
-            self.epoch = epoch;
+        if self.epoch_of_walks != epoch {
+            (self.epoch, self.epoch_of_walks) = (epoch, epoch);
             self.shortcuts.forget_all();
             self.walks.iter_mut().for_each(|walk| walk.recorded.forget());
         }
@@ -137,6 +182,17 @@ impl StackWalker {
         new.frames.as_slice().iter().rev().try_fold(root, |parent, frame| {
             intern(Parent::of(parent, generation), without_signature(frame.pc))
         })
+    }
+
+    /// Whether the recorded walk has the return addresses that `walk` finds, as far as both reach.
+    pub(super) fn has_addresses(
+        &mut self,
+        walk: impl FnOnce(&mut dyn FnMut(ReturnAddress) -> bool) -> WalkEnd,
+    ) -> bool {
+        let WalkPair { recorded, new } = &mut self.walks[0];
+        new.collect_addresses(walk);
+        let (recorded, new) = (recorded.frames.as_slice().iter().rev(), new.frames.as_slice().iter());
+        recorded.zip(new).all(|(recorded, new)| without_signature(recorded.pc) == without_signature(new.pc))
     }
 
     /// Whether the last walk was made by the platform's unwinder.
@@ -174,6 +230,7 @@ impl WalkPair {
         walk: impl FnOnce(&mut dyn FnMut(ReturnAddress) -> bool) -> WalkEnd,
     ) -> WalkEnd {
         let WalkPair { recorded, new } = self;
+        recorded.forget_if_fp_run();
         let end = new.collect_addresses(walk);
         if recorded.is_below(end.root()) {
             new.shared = recorded.count_common_addresses(new);

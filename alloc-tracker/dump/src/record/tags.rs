@@ -35,3 +35,4 @@ pub(crate) const FUNCTION: u8 = 0x49;
 pub(crate) const USAGE: u8 = 0x4A;
 pub(crate) const MARK_NAME: u8 = 0x4B;
 pub(crate) const MARK: u8 = 0x4C;
+pub(crate) const PARTLY_VERIFIED: u8 = 0x4D;

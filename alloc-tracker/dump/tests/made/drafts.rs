@@ -78,6 +78,7 @@ impl Draft {
             },
             22 => Record::MarkName { id: a as u32, name: t0 },
             23 => Record::Mark { id: a as u32 },
+            24 => Record::PartlyVerified { stacks: a },
             _ => Record::Lost { events: a },
         }
     }

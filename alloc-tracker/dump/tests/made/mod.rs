@@ -70,6 +70,7 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
         Record::Dealloc { addr: 0x9000, size: Some(5), stack },
         Record::Lost { events: 9 },
         Record::Checked { stacks: 500, different: 1 },
+        Record::PartlyVerified { stacks: 70_000 },
         Record::Function(Function {
             id: 1,
             name: b"demo::parse",
