@@ -42,11 +42,11 @@ use super::stack_word::{StackWord, have_changed, read_word};
 /// PERF: at this depth the whole comparison costs some four microseconds, and the partial one two.
 pub(super) const DEEP_FRAMES: usize = 8192;
 /// How many of the nearest words are compared at every event.
-const NEAR_WORDS: usize = 2048;
+pub(super) const NEAR_WORDS: usize = 2048;
 /// How many of the outermost words are compared at every event.
-const OUTER_WORDS: usize = 1024;
+pub(super) const OUTER_WORDS: usize = 512;
 /// How many words between these are compared at every event.
-const MIDDLE_WORDS: usize = 1024;
+pub(super) const MIDDLE_WORDS: usize = 512;
 // A deep frame has more words than are compared at one event, so its proof is never whole by
 // chance.
 const _: () = assert!(NEAR_WORDS + OUTER_WORDS + MIDDLE_WORDS < DEEP_FRAMES);
@@ -72,13 +72,7 @@ pub(super) struct DeepProof {
 
 impl DeepProof {
     pub(super) const fn new() -> DeepProof {
-        DeepProof {
-            middle: 0,
-            in_order: 0,
-            is_partial: false,
-            frames_outside: None,
-            fp_run: FpRun::NONE,
-        }
+        DeepProof { middle: 0, in_order: 0, is_partial: false, frames_outside: None, fp_run: FpRun::NONE }
     }
 }
 

@@ -18,7 +18,7 @@
 //! In: recorded walks and frames of new ones. Out: the recorded frame with the state of a new one.
 
 use super::deep_proof::DEEP_FRAMES;
-use super::frame::{Frame, FpSource};
+use super::frame::{FpSource, Frame};
 use super::padded_array::Padding;
 use super::recorded_walk::RecordedWalk;
 use super::stack::StackBounds;
@@ -147,9 +147,8 @@ impl RecordedWalk {
         // and not in each event.
         let frames = self.frames.as_slice();
         let outside_of_run = frames.iter().take(index + 1).enumerate().rev();
-        let added = outside_of_run
-            .take_while(|(at, frame)| !run.covers(*at) && frame.fp_source() == from)
-            .count();
+        let added =
+            outside_of_run.take_while(|(at, frame)| !run.covers(*at) && frame.fp_source() == from).count();
         let first_added = index + 1 - added;
         let extends = first_added > 0 && run.covers(first_added - 1) && run.source == from;
         if !run.is_none() && !extends {

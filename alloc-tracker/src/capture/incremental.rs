@@ -333,4 +333,6 @@ impl StackReader for PassingReader<'_> {
 }
 
 #[cfg(all(test, target_arch = "x86_64", not(miri)))]
+mod deep_tests;
+#[cfg(all(test, target_arch = "x86_64", not(miri)))]
 mod tests;

@@ -6,9 +6,9 @@
 
 use super::WalkEnd;
 use super::code_address::ReturnAddress;
+use super::deep_proof::MAX_SPARE;
 use super::frame::Frame;
 use super::padded_array::PaddedArray;
-use super::deep_proof::MAX_SPARE;
 use super::recorded_walk::RecordedWalk;
 use super::shortcut::MAX_PATH_WORDS;
 use super::stack_word::StackWord;

@@ -3,7 +3,9 @@
 //! In: a [`Profile`] and the files of its modules. Out: for every node of the call tree a list of
 //! named frames. Each distinct frame is kept once. Only the symbolizer reads files.
 
-use std::sync::Arc;
+mod sites;
+
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use alloc_dump::layout::StackId;
@@ -57,6 +59,8 @@ pub struct Stacks {
     by_node: Vec<(u32, u32)>,
     /// For each node the node that calls it.
     parents: Vec<StackId>,
+    /// For each node the site of its stack; found when the first site is asked for.
+    sites: OnceLock<Vec<Option<FrameId>>>,
     /// Number of distinct code addresses that have no name.
     pub unresolved: u64,
     /// Hints for a person about missing or doubtful symbols, one line each.
@@ -262,10 +266,7 @@ impl Stacks {
     /// A stack without own code, such as one from before `main`, has another site: the innermost
     /// frame that does more than allocate for its caller, or else the innermost frame.
     pub fn site(&self, stack: StackId) -> Option<FrameId> {
-        let find = |fits: fn(&NamedFrame) -> bool| self.frames(stack).find(|id| fits(self.frame(*id)));
-        find(|frame| !frame.is_runtime)
-            .or_else(|| find(|frame| !only_allocates(frame)))
-            .or_else(|| find(|_| true))
+        *self.sites.get_or_init(|| sites::sites_of(self)).get(stack.0 as usize)?
     }
 
     /// Makes stacks for tests: `stacks[0]` becomes the stack [`StackId::FIRST`]. Frames are from

@@ -8,31 +8,31 @@ use std::num::NonZeroU32;
 
 /// A function of a simulated program: what its frame looks like while it calls another one.
 #[derive(Clone, Copy)]
-struct SimulatedFunction {
+pub(super) struct SimulatedFunction {
     /// Where calls by this function return to.
-    returns_to: ReturnAddress,
+    pub(super) returns_to: ReturnAddress,
     /// Bytes from its stack pointer to its caller's.
-    size: u64,
+    pub(super) size: u64,
     /// Whether it saves the caller's frame pointer and puts a value of its own into the
     /// register.
-    saves_fp: bool,
+    pub(super) saves_fp: bool,
     /// Whether that value is its frame pointer, from which alone an unwinder finds its caller.
-    has_fp: bool,
+    pub(super) has_fp: bool,
 }
 
-fn rule(base: CfaBase, offset: u32, fp_saved_below_cfa: u32) -> UnwindRule {
+pub(super) fn rule(base: CfaBase, offset: u32, fp_saved_below_cfa: u32) -> UnwindRule {
     UnwindRule::Cfa { base, offset, fp_saved_below_cfa: NonZeroU32::new(fp_saved_below_cfa) }
 }
 
 /// A thread of a simulated program: its stack, its stack pointer and its frame pointer
 /// register.
-struct SimulatedThread<'a> {
-    stack: &'a mut [u64],
+pub(super) struct SimulatedThread<'a> {
+    pub(super) stack: &'a mut [u64],
     /// The functions that run, each with the frame pointer and the stack pointer before its
     /// call.
-    running: Vec<(SimulatedFunction, u64, u64)>,
-    sp: u64,
-    fp: u64,
+    pub(super) running: Vec<(SimulatedFunction, u64, u64)>,
+    pub(super) sp: u64,
+    pub(super) fp: u64,
 }
 
 impl SimulatedThread<'_> {
@@ -41,7 +41,7 @@ impl SimulatedThread<'_> {
         &mut self.stack[((address - start) / 8) as usize]
     }
 
-    fn call(&mut self, function: SimulatedFunction, value: u64) {
+    pub(super) fn call(&mut self, function: SimulatedFunction, value: u64) {
         let cfa = self.sp;
         if let Some((caller, ..)) = self.running.last() {
             let returns_to = caller.returns_to;
@@ -59,7 +59,7 @@ impl SimulatedThread<'_> {
         self.running.push((function, fp, cfa));
     }
 
-    fn ret(&mut self) {
+    pub(super) fn ret(&mut self) {
         let (_, fp, cfa) = self.running.pop().unwrap();
         (self.sp, self.fp) = (cfa, fp);
     }
