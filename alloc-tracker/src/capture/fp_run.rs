@@ -75,12 +75,12 @@ impl RecordedWalk {
         Some(if run.covers(index) { frame.with_fp_source(run.source) } else { frame })
     }
 
-    /// Returns a word of the walk as a new walk would read it: if it is the one that stands for the
-    /// frame pointer of the run, the word that holds that.
-    pub(super) fn current_word(&self, word: &StackWord) -> StackWord {
+    /// Returns a word of the frame at this index as a new walk would read it: if it is the one that
+    /// stands for the frame pointer of the run, the word that holds that.
+    pub(super) fn current_word(&self, index: usize, word: &StackWord) -> StackWord {
         match self.deep.fp_run {
-            FpRun { source: FpSource::Slot(address), value: Some(value), .. }
-                if *word == StackWord::padding() =>
+            run @ FpRun { source: FpSource::Slot(address), value: Some(value), .. }
+                if run.covers(index) && *word == StackWord::padding() =>
             {
                 StackWord { address, value }
             }
@@ -104,11 +104,15 @@ impl RecordedWalk {
             return None;
         }
         let run = self.deep.fp_run;
-        if run.covers(index) {
-            // Ordinary walks know of no runs. And if the value is another one, all frames of the
-            // run differ.
-            if index < DEEP_FRAMES || !has_value(frame.fp_source(), run.value, bounds) {
-                *candidates = run.first;
+        if !run.is_none() && index >= run.first {
+            // A frame inside of the run may have the run's frame pointer too. Otherwise a function
+            // in between has saved that.
+            let is_of_run = recorded.fp_source() == run.source;
+            let source = if is_of_run { frame.fp_source() } else { run.source };
+            // If the value is another one, all frames of the run differ. And ordinary walks know of
+            // no runs.
+            if index < DEEP_FRAMES || !has_value(source, run.value, bounds) {
+                *candidates = self.forget_fp_run();
                 return None;
             }
         }
@@ -152,9 +156,8 @@ impl RecordedWalk {
         let first_added = index + 1 - added;
         let extends = first_added > 0 && run.covers(first_added - 1) && run.source == from;
         if !run.is_none() && !extends {
-            // There can be one run. The walk goes on as far as the other one reaches, which ends
-            // that.
-            return run.first;
+            // There can be one run, so the walk goes on as far as the other one reaches.
+            return self.forget_fp_run().min(index);
         }
         let first = if extends { run.first } else { first_added };
         let mut value = match from {
@@ -185,6 +188,13 @@ impl RecordedWalk {
     /// many of the recorded frames.
     pub(super) fn end_fp_run_at(&mut self, shared: usize) {
         self.deep.fp_run.end_at(shared);
+    }
+
+    /// Forgets the run, its frames and those inside of it. Returns how many frames are left.
+    fn forget_fp_run(&mut self) -> usize {
+        let FpRun { first, .. } = std::mem::replace(&mut self.deep.fp_run, FpRun::NONE);
+        (self.words.len, self.frames.len) = (self.words_outside_of(first), first);
+        first
     }
 
     /// Forgets the walk if some frames have their frame pointer elsewhere than they say. For walks

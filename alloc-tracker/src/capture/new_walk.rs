@@ -132,7 +132,11 @@ impl NewWalk {
         // A recorded frame does not say whether it depends on that value, so this walk assumes that
         // it does.
         self.depends_on_fp_register = true;
-        recorded.words_of(index).iter().rev().for_each(|word| self.note_word(recorded.current_word(word)));
+        recorded
+            .words_of(index)
+            .iter()
+            .rev()
+            .for_each(|word| self.note_word(recorded.current_word(index, word)));
         self.push(frame)
     }
 

@@ -109,7 +109,7 @@ impl<'a> Recorded<'a> {
                 (walker.intern_new_frames(&registers, end, 1, intern).unwrap(), end)
             }
         };
-        assert!(!walker.last_walk_was_portable());
+        assert!(!walker.last_walk_was_portable(), "depth {} before {before}", self.nodes.len());
         let is_partly_verified = walker.ends_partly_verified();
         self.partly_verified += u64::from(is_partly_verified);
         let words_read = WORDS_READ.get() - before;
