@@ -422,6 +422,8 @@ pub struct Trust {
     pub lost_events: u64,
     /// Number of events whose stack does not reach a known root.
     pub truncated_stacks: u64,
+    /// Number of events of very deep stacks, of which the recorder has compared some words only.
+    pub partly_verified_stacks: u64,
     /// Number of stacks that the recorder compared with an independent full walk.
     pub checked_stacks: u64,
     /// Number of the checked stacks that differed from the full walk.

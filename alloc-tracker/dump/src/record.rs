@@ -165,6 +165,12 @@ pub enum Record<'a> {
         /// How many of these differed.
         different: u64,
     },
+    /// Stacks of events whose proof was partial: the recorder compared only some of the words that
+    /// tell that the outer part of a very deep stack is what it was.
+    PartlyVerified {
+        /// How many stacks there were since the last such record.
+        stacks: u64,
+    },
     /// Defines an annotated function. It comes before the first record that names the function.
     Function(Function<'a>),
     /// The current thread begins to run an activation of an annotated function, or continues one. A

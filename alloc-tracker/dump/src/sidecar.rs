@@ -20,7 +20,8 @@
 //! **Header**: magic (8 bytes), session (16), entries that each thread ring has room for (4),
 //! CRC-32 of these 28 bytes (4). Behind these stand words of 8 bytes, which the tracker stores one
 //! by one: [`STATE_OFFSET`], [`PID_OFFSET`], [`COMMITS_OFFSET`], [`LOST_OFFSET`],
-//! [`RING_COUNT_OFFSET`], [`NODE_COUNT_OFFSET`], [`PARTIAL_OFFSET`] and [`UNPROTECTED_OFFSET`].
+//! [`RING_COUNT_OFFSET`], [`NODE_COUNT_OFFSET`], [`PARTIAL_OFFSET`], [`UNPROTECTED_OFFSET`] and
+//! [`PARTLY_VERIFIED_OFFSET`].
 //!
 //! **Commits** state together what the current dump frame holds and what is left in the thread
 //! rings. There is room for two, each of [`COMMIT_WORDS`] words. The tracker publishes a commit in
@@ -72,11 +73,14 @@ pub const PARTIAL_OFFSET: usize = 80;
 /// Offset in bytes of the number of thread rings that are not in the sidecar, or only in part,
 /// because it could not grow. If the process is killed, the entries outside of it are lost.
 pub const UNPROTECTED_OFFSET: usize = 88;
+/// Offset in bytes of the number of [partly verified](crate::record::Record::PartlyVerified) stacks
+/// so far.
+pub const PARTLY_VERIFIED_OFFSET: usize = 96;
 /// Offsets in bytes of the two commits: of the one that is valid if the number of commits is even,
 /// and of the other.
 pub const COMMIT_OFFSETS: [usize; 2] = [128, 256];
 /// Words of a commit, in the order of the fields of [`Commit`].
-pub const COMMIT_WORDS: usize = 7;
+pub const COMMIT_WORDS: usize = 8;
 
 /// Size in bytes of the current dump frame's memory, header included.
 pub const FRAME_CAPACITY: usize = 256 << 10;
@@ -131,17 +135,20 @@ pub struct Commit {
     pub us: u64,
     /// Microseconds that one step of the timestamp takes, times 2^32.
     pub rate: u64,
+    /// How many of the partly verified stacks are in frames.
+    pub partly_verified: u64,
 }
 
 impl Commit {
     /// Returns the commit's words, in the order of the fields.
     pub fn words(&self) -> [u64; COMMIT_WORDS] {
-        [self.len, self.seq, self.nodes, self.lost, self.timestamp, self.us, self.rate]
+        let Commit { len, seq, nodes, lost, timestamp, us, rate, partly_verified } = *self;
+        [len, seq, nodes, lost, timestamp, us, rate, partly_verified]
     }
 
     fn from_words(words: [u64; COMMIT_WORDS]) -> Commit {
-        let [len, seq, nodes, lost, timestamp, us, rate] = words;
-        Commit { len, seq, nodes, lost, timestamp, us, rate }
+        let [len, seq, nodes, lost, timestamp, us, rate, partly_verified] = words;
+        Commit { len, seq, nodes, lost, timestamp, us, rate, partly_verified }
     }
 
     /// Returns the time that a timestamp stands for, in microseconds since time zero.
@@ -294,6 +301,10 @@ impl<'a> Sidecar<'a> {
             && lost > 0
         {
             rest.push(&Record::Lost { events: lost });
+        }
+        let all = word(self.bytes, PARTLY_VERIFIED_OFFSET).unwrap_or(0);
+        if let Some(stacks @ 1..) = all.checked_sub(self.commit.partly_verified) {
+            rest.push(&Record::PartlyVerified { stacks });
         }
         self.push_entries(&mut rest);
         rest.seal();

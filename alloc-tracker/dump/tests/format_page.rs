@@ -93,6 +93,7 @@ fn the_page_states_the_constants_of_the_code() {
         (sidecar::NODE_COUNT_OFFSET, "nodes:"),
         (sidecar::PARTIAL_OFFSET, "partial:"),
         (sidecar::UNPROTECTED_OFFSET, "unprotected:"),
+        (sidecar::PARTLY_VERIFIED_OFFSET, "partly verified:"),
     ] {
         says(&format!("| {offset} | 8 | {meaning}"));
     }

@@ -8,9 +8,9 @@ use alloc_dump::read::Damage;
 use alloc_dump::record::Record;
 use alloc_dump::sidecar::{
     self, COMMIT_OFFSETS, COMMITS_OFFSET, Commit, FRAME_CAPACITY, FRAME_OFFSET, IDENTITY_LEN, LOST_OFFSET,
-    NODE_COUNT_OFFSET, NODE_LEN, NODE_RING_CAPACITY, NODE_RING_OFFSET, PARTIAL_OFFSET, PAYLOAD_OFFSET,
-    PID_OFFSET, RING_CAPACITY, RING_COUNT_OFFSET, RING_HEADER_LEN, RING_LEN, RING_TAKEN_OFFSET,
-    RING_THREADS_OFFSET, RINGS_START, STATE_OFFSET, Sidecar,
+    NODE_COUNT_OFFSET, NODE_LEN, NODE_RING_CAPACITY, NODE_RING_OFFSET, PARTIAL_OFFSET,
+    PARTLY_VERIFIED_OFFSET, PAYLOAD_OFFSET, PID_OFFSET, RING_CAPACITY, RING_COUNT_OFFSET, RING_HEADER_LEN,
+    RING_LEN, RING_TAKEN_OFFSET, RING_THREADS_OFFSET, RINGS_START, STATE_OFFSET, Sidecar,
 };
 use alloc_dump::thread_ring::{ENTRY_LEN, Entry, WIDE};
 use alloc_dump::write::Encoder;
@@ -177,7 +177,11 @@ fn entries_of_all_rings_are_sorted_by_timestamp_and_keep_their_thread() {
     sidecar.ring(0, 4, &first);
     sidecar.ring(1, 1, &second);
     sidecar.set(LOST_OFFSET, 5);
-    sidecar.commit(1, Commit { lost: 2, timestamp: 100, us: 7, rate: 1 << 31, ..Commit::default() });
+    sidecar.set(PARTLY_VERIFIED_OFFSET, 10);
+    sidecar.commit(
+        1,
+        Commit { lost: 2, partly_verified: 6, timestamp: 100, us: 7, rate: 1 << 31, ..Commit::default() },
+    );
     sidecar.set_taken(0, 0, 4);
     let node = sidecar::node_words(stack, StackId::ROOT, 0x5555);
     sidecar.set(NODE_RING_OFFSET, node[0]);
@@ -186,6 +190,7 @@ fn entries_of_all_rings_are_sorted_by_timestamp_and_keep_their_thread() {
     let expected = [
         Record::Node { id: stack, parent: StackId::ROOT, pc: 0x5555 },
         Record::Lost { events: 3 },
+        Record::PartlyVerified { stacks: 4 },
         Record::Thread { id: 4 },
         Record::Time { us: 7 },
         Record::Alloc { addr: 0x10, size: 24, stack, zeroed: false },

@@ -7,6 +7,7 @@
 //! | `ALLOC_TRACKER` | `trace`: record a dump; `count`: only keep [`stats`](crate::stats); `off` or unset: nothing |
 //! | `ALLOC_TRACKER_OUT` | the dump; `%p` in the file's name, not in its folder, is the process id; default `PROGRAM.PID.alloc` in the working directory; an existing dump is replaced, any other file is left alone |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count the stacks that differ |
+//! | `ALLOC_TRACKER_VERIFY` | how much of a stack with more than 8,192 frames each event compares with the stack before it: `bounded` (default): some thousand words, and the stacks are counted; `all`: every word, in a time that grows with the depth |
 //! | `ALLOC_TRACKER_ON_FULL` | what a thread does when its ring is full: `block` (default): it waits; `drop`: its event is counted as lost |
 //! | `ALLOC_TRACKER_DRAINER` | `process` (default): a process beside the program writes the dump; `caller`: the program's own threads do |
 //! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar is a file beside the dump; `memory`: it is in `/dev/shm`, and a link is beside the dump. On copy-on-write file systems (btrfs, bcachefs, ZFS, F2FS, NILFS), which may refuse to change a file when the disk is full, it is always in `/dev/shm` |
@@ -36,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) run: Text<64>,
     /// Whether to compare every stack with an independent full walk.
     pub(crate) check: bool,
+    /// How much of a very deep stack each event compares.
+    pub(crate) verify: Verify,
     /// What a thread does when its ring is full.
     pub(crate) on_full: OnFull,
     /// Who writes the dump.
@@ -46,6 +49,15 @@ pub(crate) struct Settings {
     pub(crate) lines: LineUsage,
     /// Pattern for the paths of the dumps of forked children; empty if children do not record.
     pub(crate) children: PathBuffer,
+}
+
+/// How much of a very deep stack each event compares with the stack before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verify {
+    /// A bounded number of words; stacks that are compared in part are counted.
+    Bounded,
+    /// Every word.
+    All,
 }
 
 /// What a thread does when its ring is full.
@@ -114,6 +126,7 @@ impl Settings {
             path,
             run: Text::new(),
             check: false,
+            verify: Verify::Bounded,
             on_full: OnFull::Block,
             drainer: Drainer::Process,
             sidecar: SidecarLocation::Beside,
@@ -140,8 +153,8 @@ impl Settings {
     pub(crate) fn for_children(&self) -> Settings {
         let children = PathBuffer::of(self.children.as_bytes());
         let path = PathBuffer::new();
-        let Settings { run, check, on_full, drainer, sidecar, lines, .. } = *self;
-        Settings { path, run, check, on_full, drainer, sidecar, lines, children }
+        let Settings { run, check, verify, on_full, drainer, sidecar, lines, .. } = *self;
+        Settings { path, run, check, verify, on_full, drainer, sidecar, lines, children }
     }
 
     /// Returns settings for the dump of a forked child, which is this process.
@@ -149,8 +162,8 @@ impl Settings {
         let mut child = Settings::for_pattern(self.children.as_bytes());
         child.run = self.run;
         child.children.push(self.children.as_bytes());
-        let Settings { check, on_full, drainer, sidecar, lines, .. } = *self;
-        Settings { check, on_full, drainer, sidecar, lines, ..child }
+        let Settings { check, verify, on_full, drainer, sidecar, lines, .. } = *self;
+        Settings { check, verify, on_full, drainer, sidecar, lines, ..child }
     }
 
     /// Returns settings for `PROGRAM.PID.alloc` in the working directory.
@@ -185,6 +198,8 @@ pub(crate) fn wanted() -> Wanted {
                 Some(pattern) => Settings::for_pattern(pattern),
             };
             settings.check = sys::env_var(c"ALLOC_TRACKER_CHECK") == Some(b"1");
+            settings.verify =
+                choose(c"ALLOC_TRACKER_VERIFY", [(b"bounded", Verify::Bounded), (b"all", Verify::All)]);
             settings.on_full =
                 choose(c"ALLOC_TRACKER_ON_FULL", [(b"block", OnFull::Block), (b"drop", OnFull::Drop)]);
             settings.drainer = match sys::env_var(c"ALLOC_TRACKER_DRAINER") {

@@ -60,6 +60,15 @@ impl Padding for Frame {
     }
 }
 
+/// Where the frame pointer of a frame's function is: two parts of the unwinder state in one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FpSource {
+    /// It has this value.
+    Value(u64),
+    /// The stack slot at this address holds it.
+    Slot(u64),
+}
+
 /// In which order a walk's words may be compared with their noted values.
 ///
 /// Words on the thread's own stack may be compared in any order: that stack is mapped as long as
@@ -186,6 +195,20 @@ impl Frame {
     #[inline(always)]
     pub(super) fn fp_slot(&self) -> Option<u64> {
         (self.packed & FP_IN_SLOT != 0).then_some(self.fp)
+    }
+
+    /// Returns where the frame pointer of the frame's function is.
+    pub(super) fn fp_source(&self) -> FpSource {
+        self.fp_slot().map_or(FpSource::Value(self.fp), FpSource::Slot)
+    }
+
+    /// Returns this frame with the frame pointer of its function elsewhere.
+    pub(super) const fn with_fp_source(self, source: FpSource) -> Frame {
+        let (fp, flag) = match source {
+            FpSource::Value(fp) => (fp, 0),
+            FpSource::Slot(slot) => (slot, FP_IN_SLOT),
+        };
+        Frame { fp, packed: self.packed & !FP_IN_SLOT | flag, ..self }
     }
 
     /// Whether both frames have the same unwinder state.

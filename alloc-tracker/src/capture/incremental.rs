@@ -36,8 +36,9 @@ use std::ops::Range;
 use super::WalkEnd;
 use super::arch;
 use super::code_address::ReturnAddress;
+use super::deep_proof::NO_ROOT;
 use super::frame::Frame;
-use super::new_walk::{NewWalk, WalkWriter};
+use super::new_walk::{MAX_FRAMES, NewWalk, WalkWriter};
 use super::recorded_walk::RecordedWalk;
 use super::registers::Registers;
 use super::stack::{OwnStack, StackBounds};
@@ -45,12 +46,32 @@ use super::stack_word::StackWord;
 use super::walker::{StackWalker, WalkState};
 
 /// Walks from the frame that has these registers. `None` if the stack has a frame that only a full
-/// unwinder understands, or a word that is not known to be readable.
+/// unwinder understands, or a word that is not known to be readable, or if it is the thread's own
+/// stack and that is deep.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) -> Option<WalkEnd> {
-    let WalkState { recorded, new, mut bounds, own } = walker.start_walk(registers, epoch);
+    walk_from::<false>(walker.start_walk(registers, epoch)?, registers)
+}
+
+/// Walks the thread's own stack, which is deep, from the frame that has these registers, in bounded
+/// time: see `deep_proof`. `None` if the stack is not deep, or as in [`walk`].
+#[cold]
+#[inline(never)]
+pub(super) fn walk_deep(walker: &mut StackWalker, registers: &Registers) -> Option<WalkEnd> {
+    let WalkState { recorded, new, bounds, own } = walker.start_deep_walk(registers)?;
+    recorded.begin_deep_walk();
+    let state = WalkState { recorded: &mut *recorded, new: &mut *new, bounds, own };
+    let end = walk_from::<true>(state, registers)?;
+    recorded.end_fp_run_at(new.shared);
+    Some(end)
+}
+
+/// Walks in the given state. `DEEP`: the recorded walk is one of the thread's own stack, and deep.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn walk_from<const DEEP: bool>(state: WalkState<'_>, registers: &Registers) -> Option<WalkEnd> {
+    let WalkState { recorded, new, mut bounds, own } = state;
     // The outermost recorded frames, without those that have returned since.
-    let mut candidates = recorded.sharable();
+    let mut candidates = if DEEP { recorded.sharable_when_deep() } else { recorded.sharable() };
     // The same, whatever stack pointers say.
     let mut unchanged_frames = candidates;
     let mut differences = 0;
@@ -58,23 +79,45 @@ pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) 
     let mut frame = Frame::with_fp_value(registers.pc, registers.sp, registers.fp);
     loop {
         let spares_effort = differences > MANY_DIFFERENCES;
-        if let Some(same) = recorded.find_same_state(&frame, &bounds, &mut candidates, spares_effort) {
+        let same = if DEEP {
+            recorded.find_same_state_when_deep(&frame, &bounds, &mut candidates, spares_effort)
+        } else {
+            recorded.find_same_state(&frame, &bounds, &mut candidates, spares_effort)
+        };
+        if let Some(same) = same {
             // SAFETY: a walk from here must be able to read the recorded words. This walk is in the
             // recorded state, so it would read the same words, each after all words that led to it
             // are known to be unchanged. The thread's own stack is readable from its stack pointer
             // to its end.
-            let changed = unsafe { recorded.first_changed_frame(same, spares_effort) };
+            let changed = unsafe {
+                if DEEP {
+                    recorded.first_changed_frame_when_deep(same, spares_effort)
+                } else {
+                    recorded.first_changed_frame(same, spares_effort)
+                }
+            };
             let Some(changed) = changed else {
-                writer.write_back().share(same + 1);
-                return Some(WalkEnd::Root);
+                let new = writer.write_back();
+                if !DEEP {
+                    new.share(same + 1);
+                    return Some(WalkEnd::Root);
+                }
+                if let Some(end) = recorded.end_with(new.frames.len, same + 1) {
+                    new.share(same + 1);
+                    return Some(end);
+                }
+                writer.reload();
+                (candidates, unchanged_frames) = (0, 0);
+                continue;
             };
             // The recorded frames from the compared one to the changed one are valid. The changed
             // frame has another caller now.
             let (unchanged, new) = (changed + 1..same + 1, writer.write_back());
             if !copy_recorded_frames(new, recorded, unchanged) {
+                recorded.note_frames_outside(None);
                 return Some(WalkEnd::Truncated);
             }
-            frame = *recorded.frame(changed)?;
+            frame = if DEEP { recorded.current_frame(changed)? } else { *recorded.frame(changed)? };
             if !bounds.may_hold_frame_at(frame.sp) {
                 new.note_stack_switch();
                 bounds = own.bounds_at(frame.sp, &{ bounds });
@@ -84,7 +127,8 @@ pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) 
             differences += 1;
         }
         if !writer.ensure_room() {
-            writer.write_back();
+            let outside = frames_from(writer.write_back(), &frame, registers, own);
+            recorded.note_frames_outside(outside);
             return Some(WalkEnd::Truncated);
         }
         let step = match arch::step(&frame, &mut SameStackReader { writer: &mut writer, bounds }) {
@@ -107,6 +151,7 @@ pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) 
                 }
                 bounds = reader.bounds;
                 if !reader.new.push(frame) {
+                    recorded.note_frames_outside(None);
                     return Some(WalkEnd::Truncated);
                 }
                 writer.reload();
@@ -121,6 +166,7 @@ pub(super) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) 
             }
             UnwindStep::CallerUnknown => {
                 writer.write_back();
+                recorded.note_frames_outside(Some(NO_ROOT));
                 return Some(WalkEnd::Truncated);
             }
         }
@@ -139,6 +185,35 @@ const MANY_DIFFERENCES: u32 = 4;
 fn copy_recorded_frames(new: &mut NewWalk, recorded: &RecordedWalk, frames: Range<usize>) -> bool {
     frames.rev().all(|index| new.push_recorded(recorded, index))
 }
+
+/// Returns how many frames there are from this one to the root, for a walk of the thread's own
+/// stack that has as many as a walk may have. `None` if that cannot be found out, or if the walk
+/// ends for want of memory.
+///
+/// So a stack that is too deep is walked to its root again as soon as it has become shallow enough,
+/// and not before.
+#[cold]
+#[inline(never)]
+fn frames_from(new: &NewWalk, frame: &Frame, leaf: &Registers, own: &OwnStack) -> Option<usize> {
+    let is_own = own.contains(leaf.sp) && own.contains(frame.sp);
+    let mut frame = Some(*frame).filter(|_| is_own && new.frames.len == MAX_FRAMES)?;
+    let mut reader = PassingReader { bounds: own.from(frame.sp) };
+    for frames in 1..=MAX_FRAMES_OUTSIDE {
+        let step = match arch::step(&frame, &mut reader)? {
+            UnwindStep::RuleNotPacked => arch::step_by_full_rule(&frame, &mut reader)?,
+            step => step,
+        };
+        match step {
+            UnwindStep::Caller(caller) => frame = caller,
+            UnwindStep::Outermost | UnwindStep::RuleNotPacked => return Some(frames),
+            UnwindStep::CallerUnknown => return Some(frames + NO_ROOT),
+        }
+    }
+    None
+}
+
+/// More frames outside of a truncated walk are not counted.
+const MAX_FRAMES_OUTSIDE: usize = 64 * MAX_FRAMES;
 
 /// Steps to the frame's caller by any rule, on whatever stack the caller is. `None` if only a full
 /// unwinder can tell.
@@ -278,193 +353,28 @@ impl StackReader for AnyStackReader<'_> {
     }
 }
 
-#[cfg(all(test, target_arch = "x86_64", not(miri)))]
-mod tests {
-    use super::super::rule::{CfaBase, UnwindRule};
-    use super::super::unwind_tables::set_rule_of_call;
-    use super::*;
-    use crate::tree::Parent;
-    use alloc_dump::layout::StackId;
-    use std::collections::HashMap;
-    use std::num::NonZeroU32;
+/// Reads for steps on the thread's own stack, of which nothing is noted.
+struct PassingReader {
+    bounds: StackBounds,
+}
 
-    /// A function of a simulated program: what its frame looks like while it calls another one.
-    #[derive(Clone, Copy)]
-    struct SimulatedFunction {
-        /// Where calls by this function return to.
-        returns_to: ReturnAddress,
-        /// Bytes from its stack pointer to its caller's.
-        size: u64,
-        /// Whether it saves the caller's frame pointer and puts a value of its own into the
-        /// register.
-        saves_fp: bool,
-        /// Whether that value is its frame pointer, from which alone an unwinder finds its caller.
-        has_fp: bool,
+impl StackReader for PassingReader {
+    fn read_return_address(&mut self, cfa: u64, sp: u64) -> Option<ReturnAddress> {
+        self.bounds.read_return_address(cfa, sp)
     }
 
-    fn rule(base: CfaBase, offset: u32, fp_saved_below_cfa: u32) -> UnwindRule {
-        UnwindRule::Cfa { base, offset, fp_saved_below_cfa: NonZeroU32::new(fp_saved_below_cfa) }
+    fn read(&mut self, address: u64) -> Option<u64> {
+        self.bounds.read(address)
     }
 
-    /// A thread of a simulated program: its stack, its stack pointer and its frame pointer
-    /// register.
-    struct SimulatedThread<'a> {
-        stack: &'a mut [u64],
-        /// The functions that run, each with the frame pointer and the stack pointer before its
-        /// call.
-        running: Vec<(SimulatedFunction, u64, u64)>,
-        sp: u64,
-        fp: u64,
-    }
+    fn note_fp_register(&mut self) {}
 
-    impl SimulatedThread<'_> {
-        fn word(&mut self, address: u64) -> &mut u64 {
-            let start = self.stack.as_ptr().expose_provenance() as u64;
-            &mut self.stack[((address - start) / 8) as usize]
-        }
-
-        fn call(&mut self, function: SimulatedFunction, value: u64) {
-            let cfa = self.sp;
-            if let Some((caller, ..)) = self.running.last() {
-                let returns_to = caller.returns_to;
-                *self.word(cfa - 8) = returns_to.0;
-            }
-            let fp = self.fp;
-            if function.saves_fp {
-                *self.word(cfa - 16) = fp;
-                self.fp = if function.has_fp { cfa - 16 } else { value };
-            }
-            // A function with a frame pointer may move the stack pointer further than its unwind
-            // rule says.
-            let more = if function.has_fp { value % 3 * 16 } else { 0 };
-            self.sp = cfa - function.size - more;
-            self.running.push((function, fp, cfa));
-        }
-
-        fn ret(&mut self) {
-            let (_, fp, cfa) = self.running.pop().unwrap();
-            (self.sp, self.fp) = (cfa, fp);
-        }
-    }
-
-    /// Tests the example at [`RecordedWalk::move_fp_slot`] at 200 depths.
-    #[test]
-    fn frames_are_shared_though_the_frame_pointer_is_saved_at_another_depth() {
-        let (mut walker, mut stack) = (StackWalker::new(), [0; 1 << 12]);
-        let mut thread = SimulatedThread { stack: &mut stack, running: Vec::new(), sp: 0, fp: 0 };
-        thread.sp = thread.stack.as_ptr_range().end.expose_provenance() as u64;
-        let function = |returns_to, saves_fp, has_fp| {
-            let returns_to = ReturnAddress(returns_to);
-            SimulatedFunction { returns_to, size: 32, saves_fp, has_fp }
-        };
-        let [outermost, first, called, allocator] = [
-            function(0x2000, false, false),
-            function(0x2010, true, true),
-            function(0x2020, false, false),
-            function(0x2030, true, false),
-        ];
-        set_rule_of_call(outermost.returns_to, UnwindRule::Outermost);
-        set_rule_of_call(first.returns_to, rule(CfaBase::FramePointer, 16, 16));
-        set_rule_of_call(called.returns_to, rule(CfaBase::StackPointer, 32, 0));
-        set_rule_of_call(allocator.returns_to, rule(CfaBase::StackPointer, 32, 16));
-        thread.call(outermost, 0);
-        thread.call(first, 0);
-        let mut nodes = 0;
-        let mut new_frames = |thread: &SimulatedThread<'_>| {
-            let (before, registers) =
-                (nodes, Registers { pc: allocator.returns_to, sp: thread.sp, fp: thread.fp });
-            assert_eq!(walker.node_by_shortcut(&registers, 1), None);
-            assert_eq!(walk(&mut walker, &registers, 1), Some(WalkEnd::Root));
-            let number = |_, _| {
-                nodes += 1;
-                Ok(StackId(nodes))
-            };
-            assert!(walker.intern_new_frames(&registers, WalkEnd::Root, 1, number).is_ok());
-            nodes - before
-        };
-        for depth in 0..200 {
-            thread.call(called, 0);
-            thread.call(allocator, depth);
-            assert_eq!(new_frames(&thread), if depth == 0 { 4 } else { 2 }, "{depth}");
-            thread.ret();
-        }
-        // With another value in the slot the first function's frame is elsewhere: no frame can be
-        // shared.
-        thread.fp += 8;
-        *thread.word(thread.fp + 8) = outermost.returns_to.0;
-        thread.call(allocator, 0);
-        assert_eq!(new_frames(&thread), 203);
-    }
-
-    /// Every walk, incremental or by a shortcut, leads to the node of the functions that are on the
-    /// stack.
-    #[test]
-    fn walks_of_a_random_program_find_its_functions() {
-        let mut random = fastrand::Rng::with_seed(7);
-        let mut walker = StackWalker::new();
-        let outermost =
-            SimulatedFunction { returns_to: ReturnAddress(0x1000), size: 64, saves_fp: false, has_fp: false };
-        let functions: Vec<SimulatedFunction> = (1..12)
-            .map(|at| {
-                let has_fp = at % 4 == 0;
-                let saves_fp = has_fp || at % 3 == 0;
-                let returns_to = ReturnAddress(0x1000 + at * 37);
-                // Two neighbours have frames of one size, as two calls by one function have.
-                SimulatedFunction { returns_to, size: 32 + at / 2 * 16, saves_fp, has_fp }
-            })
-            .collect();
-        // A local array, because only the thread's own stack has shortcuts.
-        let mut stack = [0; 1 << 11];
-        let mut thread = SimulatedThread { stack: &mut stack, running: Vec::new(), sp: 0, fp: 77 };
-        thread.sp = thread.stack.as_ptr_range().end.expose_provenance() as u64;
-        thread.call(outermost, 0);
-        // This function is found by its frame pointer, which functions further in save.
-        thread.call(functions[3], 0);
-        let mut tree = HashMap::new();
-        let mut outcomes = [0; 2];
-        for step in 0..60_000u32 {
-            let epoch = 1 + u64::from(step / 20_000);
-            for _ in 0..random.u32(0..4) {
-                if thread.running.len() > 2 && (random.bool() || thread.running.len() > 40) {
-                    thread.ret();
-                } else {
-                    // Mostly the same few functions, so that walks have frames to share.
-                    let last = if random.u8(..) < 16 { functions.len() } else { 5 };
-                    thread.call(functions[random.usize(..last)], random.u64(..));
-                }
-            }
-            let innermost = thread.running.last().unwrap().0;
-            let registers = Registers { pc: innermost.returns_to, sp: thread.sp, fp: thread.fp };
-            set_rule_of_call(outermost.returns_to, UnwindRule::Outermost);
-            for function in &functions {
-                let (base, offset) = if function.has_fp {
-                    (CfaBase::FramePointer, 16)
-                } else {
-                    (CfaBase::StackPointer, function.size as u32)
-                };
-                set_rule_of_call(function.returns_to, rule(base, offset, u32::from(function.saves_fp) * 16));
-            }
-            let mut intern = |parent: Parent, pc: u64| {
-                let next = StackId(tree.len() as u32 + StackId::FIRST.0);
-                Ok(*tree.entry((parent, pc)).or_insert(next))
-            };
-            let expected = thread.running.iter().try_fold(StackId::ROOT, |parent, (function, ..)| {
-                intern(Parent::of(parent, epoch as u32), function.returns_to.0)
-            });
-            let node = match walker.node_by_shortcut(&registers, epoch) {
-                Some(node) => {
-                    outcomes[0] += 1;
-                    Ok(node)
-                }
-                None => {
-                    outcomes[1] += 1;
-                    let end = walk(&mut walker, &registers, epoch);
-                    assert_eq!(end, Some(WalkEnd::Root));
-                    walker.intern_new_frames(&registers, WalkEnd::Root, epoch as u32, intern)
-                }
-            };
-            assert_eq!(node, expected, "step {step}");
-        }
-        assert!(outcomes.iter().all(|count| *count > 5_000), "{outcomes:?}");
+    fn continue_at(&mut self, sp: u64) -> Option<()> {
+        self.bounds.may_hold_frame_at(sp).then_some(())
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64", not(miri)))]
+mod deep_tests;
+#[cfg(all(test, target_arch = "x86_64", not(miri)))]
+mod tests;

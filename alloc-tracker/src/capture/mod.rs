@@ -19,6 +19,7 @@
 //! | `shortcut` | remembered paths from a leaf to a frame of the recorded walk |
 //! | `walker` | everything that a thread keeps between its walks |
 //! | `recorded_walk`, `new_walk` | the last walk on a stack, and the new one in the making |
+//! | `deep_proof`, `fp_run` | deep stacks, in bounded time for each event |
 //! | `other_walks` | which recorded walk a walk on another stack is compared with |
 //! | `frame`, `stack_word`, `padded_array` | the parts of a walk: frames, words, growing arrays of them |
 //! | `stack`, `registers` | stack memory; the registers that a walk begins with |
@@ -26,6 +27,8 @@
 #[cfg_attr(not(target_arch = "aarch64"), cfg(test))]
 mod aarch64;
 mod code_address;
+mod deep_proof;
+mod fp_run;
 mod frame;
 #[cfg(target_arch = "x86_64")]
 mod full_rule;
@@ -60,6 +63,7 @@ use other as arch;
 use x86_64 as arch;
 
 pub(crate) use code_address::ReturnAddress;
+pub(crate) use deep_proof::set_compares_every_word;
 pub(crate) use registers::{EntryFrame, Registers, entry};
 pub(crate) use shim::Shim;
 pub(crate) use walker::StackWalker;
@@ -101,7 +105,15 @@ pub(crate) fn walk(walker: &mut StackWalker, registers: &Registers, epoch: u64) 
     if let Some(end) = incremental::walk(walker, registers, epoch) {
         return end;
     }
-    walk_portably(walker, registers, epoch)
+    walk_otherwise(walker, registers, epoch)
+}
+
+/// Walks where the ordinary way is not open: the stack is deep, or has a frame that only the
+/// platform's unwinder understands.
+#[cold]
+#[inline(never)]
+fn walk_otherwise(walker: &mut StackWalker, registers: &Registers, epoch: u64) -> WalkEnd {
+    incremental::walk_deep(walker, registers).unwrap_or_else(|| walk_portably(walker, registers, epoch))
 }
 
 #[cold]
@@ -202,6 +214,18 @@ pub(crate) fn take_check_counts() -> (u64, u64) {
 static CHECKING: AtomicBool = AtomicBool::new(false);
 static CHECKED: AtomicU64 = AtomicU64::new(0);
 static DIFFERENT: AtomicU64 = AtomicU64::new(0);
+
+/// Compares the last walk, which has too many frames, with a full walk by the platform's own
+/// unwinder, and counts the outcome. Both are cut at their outer ends, maybe not at the same frame.
+/// So they are compared from the leaf to the frame at which the shorter one ends.
+#[cold]
+#[inline(never)]
+pub(crate) fn check_cut_walk(walker: &mut StackWalker, registers: &Registers) {
+    let _errno = ErrnoGuard::new();
+    let same = walker.has_addresses(registers, |push| portable::walk(registers, push));
+    CHECKED.fetch_add(1, Ordering::Relaxed);
+    DIFFERENT.fetch_add(u64::from(!same), Ordering::Relaxed);
+}
 
 /// Compares `node`, the node of the frame with these registers, with that of a full walk by the
 /// platform's own unwinder, and counts the outcome.

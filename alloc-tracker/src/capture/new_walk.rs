@@ -8,6 +8,7 @@ use alloc_dump::layout::StackId;
 
 use super::WalkEnd;
 use super::code_address::ReturnAddress;
+use super::deep_proof::MAX_SPARE;
 use super::frame::Frame;
 use super::padded_array::PaddedArray;
 use super::recorded_walk::RecordedWalk;
@@ -142,14 +143,26 @@ impl NewWalk {
     /// Adds a copy of a frame of the recorded walk, with its words; false as in
     /// [`push`](NewWalk::push).
     pub(super) fn push_recorded(&mut self, recorded: &RecordedWalk, index: usize) -> bool {
-        let Some(frame) = recorded.frame(index).copied() else { return false };
+        let Some(frame) = recorded.current_frame(index) else { return false };
         self.must_compare_as_read |= frame.must_compare_as_read();
         self.has_full_rule |= frame.has_return_address_elsewhere();
         // A recorded frame does not say whether it depends on that value, so this walk assumes that
         // it does.
         self.depends_on_fp_register = true;
-        recorded.words_of(index).iter().rev().for_each(|word| self.note_word(*word));
+        recorded
+            .words_of(index)
+            .iter()
+            .rev()
+            .for_each(|word| self.note_word(recorded.current_word(index, word)));
         self.push(frame)
+    }
+
+    /// Gives memory back that only a deep walk needs. Call it when the recorded walk has taken this
+    /// walk over.
+    pub(super) fn give_memory_back(&mut self) {
+        (self.frames.len, self.words.len) = (0, 0);
+        self.frames.shrink_if_above(MAX_SPARE);
+        self.words.shrink_if_above(MAX_SPARE);
     }
 
     /// Notes that the walk continues on another stack than the one where it began.

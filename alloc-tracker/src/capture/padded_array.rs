@@ -152,6 +152,21 @@ impl<T: Plain + Padding, const PADDING: usize> PaddedArray<T, PADDING> {
         unsafe { self.start.add(index).write(value) };
     }
 
+    /// Gives the memory back if there is room for more than `most` values: moves the values into an
+    /// array without room to spare. Keeps the memory if the kernel gives no other.
+    pub(super) fn shrink_if_above(&mut self, most: usize) {
+        if self.capacity > most && self.len <= most {
+            let mut small = PaddedArray::new();
+            if small.grow(self.len)
+                && let Some(slots) = small.spare_slots(self.len)
+            {
+                slots.copy_from_slice(self.as_slice());
+                small.len = self.len;
+                *self = small;
+            }
+        }
+    }
+
     /// Grows an array of which the first `len` values are written.
     #[cold]
     #[inline(never)]

@@ -6,6 +6,7 @@
 
 use alloc_dump::layout::StackId;
 
+use super::deep_proof::DeepProof;
 use super::frame::{Frame, WordOrder};
 use super::new_walk::NewWalk;
 use super::padded_array::PaddedArray;
@@ -32,10 +33,12 @@ use crate::tree::InternError;
 pub(super) struct RecordedWalk {
     /// How many of the outermost frames a new walk may share. 0 for a truncated walk.
     sharable: usize,
-    frames: PaddedArray<Frame, 8>,
-    words: PaddedArray<StackWord, 32>,
+    pub(super) frames: PaddedArray<Frame, 8>,
+    pub(super) words: PaddedArray<StackWord, 32>,
     /// The root of the call tree that the outermost frame's node is a child of.
-    root: StackId,
+    pub(super) root: StackId,
+    /// What walks on a deep stack leave for the next one.
+    pub(super) deep: DeepProof,
 }
 
 impl RecordedWalk {
@@ -45,17 +48,14 @@ impl RecordedWalk {
             frames: PaddedArray::new(),
             words: PaddedArray::new(),
             root: StackId::ROOT,
+            deep: DeepProof::new(),
         }
-    }
-
-    /// Returns the arrays of the walk, for a walk that has no memory yet.
-    pub(super) fn arrays(&mut self) -> (&mut PaddedArray<Frame, 8>, &mut PaddedArray<StackWord, 32>) {
-        (&mut self.frames, &mut self.words)
     }
 
     /// Forgets the walk: its addresses may mean other code by now.
     pub(super) fn forget(&mut self) {
         (self.frames.len, self.words.len, self.sharable) = (0, 0, 0);
+        self.deep = DeepProof::new();
     }
 
     /// Whether the walk's nodes are below this root.
@@ -137,7 +137,7 @@ impl RecordedWalk {
     /// has called another function.)
     #[cold]
     #[inline(never)]
-    fn move_fp_slot(&mut self, index: usize, frame: Frame, bounds: StackBounds) -> usize {
+    pub(super) fn move_fp_slot(&mut self, index: usize, frame: Frame, bounds: StackBounds) -> usize {
         let from = self.frames.get(index).and_then(Frame::fp_slot);
         // The words of this frame and of those outside of it lie above its stack pointer, except
         // for the saved frame pointer. So a word below it is that frame pointer and nothing else.
@@ -175,7 +175,7 @@ impl RecordedWalk {
     /// PERF: how many frames have returned cannot be predicted, so they are counted in groups,
     /// without a branch for each.
     #[inline(always)]
-    fn count_not_inside(&self, sp: u64, mut frames: usize) -> usize {
+    pub(super) fn count_not_inside(&self, sp: u64, mut frames: usize) -> usize {
         while frames > 0 {
             let group = self.frames.last_group::<FRAME_GROUP>(frames);
             let inside: usize = group.iter().map(|frame| usize::from(frame.sp < sp)).sum();
@@ -260,7 +260,7 @@ impl RecordedWalk {
     /// Each word must be readable once all words that were read before it are found unchanged.
     #[cold]
     #[inline(never)]
-    unsafe fn first_changed_frame_as_read(&self, index: usize) -> Option<usize> {
+    pub(super) unsafe fn first_changed_frame_as_read(&self, index: usize) -> Option<usize> {
         let words = self.words.as_slice().get(..self.frames.get(index)?.word_count())?;
         // SAFETY: the words stand in the opposite order of reading. The search begins at the end
         // and stops at the first changed word, so all words that were read before this one are
@@ -340,7 +340,7 @@ impl RecordedWalk {
 
     /// Returns how many words were read to leave the frames outside of the one at `index`.
     #[inline(always)]
-    fn words_outside_of(&self, index: usize) -> usize {
+    pub(super) fn words_outside_of(&self, index: usize) -> usize {
         index.checked_sub(1).and_then(|outer| self.frames.get(outer)).map_or(0, Frame::word_count)
     }
 }

@@ -25,6 +25,15 @@ impl Padding for StackWord {
     }
 }
 
+/// Whether any of these words differs from its noted value.
+///
+/// # Safety
+/// All words must be readable, in any order.
+pub(super) unsafe fn have_changed(words: &[StackWord]) -> bool {
+    // SAFETY: the caller promises that each of these words is readable.
+    words.iter().fold(0, |changed, word| changed | unsafe { read_word(word.address) } ^ word.value) != 0
+}
+
 /// Returns the bits in which any of the words differs from its noted value; 0 if all are unchanged.
 ///
 /// # Safety
@@ -41,7 +50,15 @@ pub(super) unsafe fn changed_bits<const N: usize>(words: &[StackWord; N]) -> u64
 /// The address must be a multiple of eight, and its word must be readable.
 #[inline(always)]
 pub(super) unsafe fn read_word(address: u64) -> u64 {
+    #[cfg(test)]
+    WORDS_READ.set(WORDS_READ.get() + 1);
     // SAFETY: the caller promises an aligned, readable word. The read is volatile because the
     // memory belongs to other code, which writes it without the compiler's knowledge.
     unsafe { std::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many words this thread has read: the work of its walks.
+    pub(super) static WORDS_READ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }

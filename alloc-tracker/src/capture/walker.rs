@@ -30,7 +30,9 @@ use crate::tree::{InternError, Parent};
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct StackWalker {
-    /// The epoch that all code addresses and nodes in here belong to.
+    /// The epoch that all code addresses and nodes in here belong to. [`NO_EPOCH`] while the
+    /// recorded walk of the own stack is [deep](RecordedWalk::is_deep). So shortcuts and ordinary
+    /// walks, which compare this word anyway, need no branch of their own for deep stacks.
     epoch: u64,
     shortcuts: ShortcutTable,
     own: OwnStack,
@@ -41,6 +43,22 @@ pub(crate) struct StackWalker {
     others: OtherWalks,
     /// The memory that the arrays of `recorded` and `new` begin in.
     first_memory: Mapping,
+    /// The epoch that all code addresses and nodes in here belong to, deep or not.
+    epoch_of_walks: u64,
+}
+
+/// Stands for no epoch: no recording has all of these bits.
+const NO_EPOCH: u64 = u64::MAX;
+
+/// What a stack pointer says about the walk that begins there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It is on the thread's own stack, whose recorded walk is not deep.
+    Own,
+    /// It is on the thread's own stack, whose recorded walk is deep.
+    OwnDeep,
+    /// It is on another stack. The recorded walk to compare with is chosen.
+    Other,
 }
 
 /// The state that one walk works with.
@@ -63,51 +81,88 @@ impl StackWalker {
             new: NewWalk::new(),
             others: OtherWalks::new(),
             first_memory: Mapping::empty(),
+            epoch_of_walks: 0,
         }
     }
 
     /// Returns the node of the frame with these registers, if a shortcut leads to it.
     #[inline(always)]
     pub(crate) fn node_by_shortcut(&mut self, registers: &Registers, epoch: u64) -> Option<StackId> {
-        if !self.prepare_for(registers.sp, epoch) {
+        if self.prepare_for(registers.sp, epoch) != Place::Own {
             return None;
         }
         self.shortcuts.find_node(registers, &self.recorded)
     }
 
-    /// Begins a walk from the frame with these registers.
+    /// Begins a walk from the frame with these registers. `None` if they are on the own stack and
+    /// its recorded walk is deep: see [`start_deep_walk`](StackWalker::start_deep_walk).
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn start_walk(&mut self, registers: &Registers, epoch: u64) -> WalkState<'_> {
-        let is_own = self.prepare_for(registers.sp, epoch);
-        self.new.restart(!is_own);
+    pub(super) fn start_walk(&mut self, registers: &Registers, epoch: u64) -> Option<WalkState<'_>> {
+        let place = self.prepare_for(registers.sp, epoch);
+        self.new.restart(place != Place::Own);
         let StackWalker { own, recorded, new, others, .. } = self;
-        let (recorded, bounds) = if is_own {
-            (recorded, own.from(registers.sp))
-        } else {
-            (others.current(), StackBounds::in_page_above(registers.sp))
+        let (recorded, bounds) = match place {
+            Place::Own => (recorded, own.from(registers.sp)),
+            Place::Other => (others.current(), StackBounds::in_page_above(registers.sp)),
+            Place::OwnDeep => return None,
         };
-        WalkState { recorded, new, bounds, own }
+        Some(WalkState { recorded, new, bounds, own })
     }
 
-    /// Forgets all walks and shortcuts of another epoch. Returns whether this stack pointer is on
-    /// the thread's own stack; if not, chooses the recorded walk to compare with.
+    /// Begins a walk on the own stack, whose recorded walk is deep. `None` if that walk is not
+    /// deep, or if the registers are on another stack. Call it where `start_walk` has returned
+    /// `None`.
+    pub(super) fn start_deep_walk(&mut self, registers: &Registers) -> Option<WalkState<'_>> {
+        if self.epoch != NO_EPOCH || !self.own.contains(registers.sp) {
+            return None;
+        }
+        self.new.restart(false);
+        let StackWalker { own, recorded, new, .. } = self;
+        Some(WalkState { recorded, new, bounds: own.from(registers.sp), own })
+    }
+
+    /// Ends an event whose walk was interned: if the own stack is deep now, its next walk takes the
+    /// way of deep stacks. Whether the words of this event's stack were compared in part only.
     #[inline(always)]
-    fn prepare_for(&mut self, sp: u64, epoch: u64) -> bool {
-        (self.epoch == epoch && self.own.contains(sp)) || self.switch_to(sp, epoch)
+    pub(crate) fn ends_partly_verified(&mut self) -> bool {
+        self.recorded.is_deep() && self.end_deep_walk()
     }
 
     #[cold]
     #[inline(never)]
-    fn switch_to(&mut self, sp: u64, epoch: u64) -> bool {
+    fn end_deep_walk(&mut self) -> bool {
+        self.epoch = NO_EPOCH;
+        self.new.give_memory_back();
+        self.recorded.take_partial_proof()
+    }
+
+    /// Forgets all walks and shortcuts of another epoch. Returns where this stack pointer is. If it
+    /// is on another stack than the own one, chooses the recorded walk to compare with.
+    #[inline(always)]
+    fn prepare_for(&mut self, sp: u64, epoch: u64) -> Place {
+        if self.epoch == epoch && self.own.contains(sp) { Place::Own } else { self.switch_to(sp, epoch) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn switch_to(&mut self, sp: u64, epoch: u64) -> Place {
         self.forget_unless_of(epoch);
         if self.first_memory.bytes().is_empty() {
             self.map_first_memory();
         }
-        let is_own = self.own.contains(sp) || self.own.prove(sp);
-        if !is_own {
+        if !self.own.contains(sp) && !self.own.prove(sp) {
             self.others.switch_to(sp);
+            return Place::Other;
         }
-        is_own
+        if self.recorded.is_deep() {
+            self.epoch = NO_EPOCH;
+            return Place::OwnDeep;
+        }
+        if self.epoch == NO_EPOCH {
+            self.epoch = epoch;
+            self.recorded.give_memory_back();
+        }
+        Place::Own
     }
 
     /// Maps the memory that the arrays of walks begin in. If the kernel gives none, each array asks
@@ -119,7 +174,7 @@ impl StackWalker {
     fn map_first_memory(&mut self) {
         let Ok(memory) = Mapping::anonymous(FIRST_MEMORY) else { return };
         let Some(start) = NonNull::new(memory.start()) else { return };
-        let (frames, words) = self.recorded.arrays();
+        let RecordedWalk { frames, words, .. } = &mut self.recorded;
         // SAFETY: the four arrays are empty and have no memory yet, because the walker has made no
         // walk. Their parts of the new mapping follow each other, and their sizes add up to the
         // mapping's. The types have an alignment of eight, and all sizes are multiples of that. The
@@ -138,8 +193,8 @@ impl StackWalker {
 
     /// Forgets everything that belongs to another epoch.
     fn forget_unless_of(&mut self, epoch: u64) {
-        if self.epoch != epoch {
-            self.epoch = epoch;
+        if self.epoch_of_walks != epoch {
+            (self.epoch, self.epoch_of_walks) = (epoch, epoch);
             self.shortcuts.forget_all();
             self.recorded.forget();
             self.others.forget();
@@ -158,6 +213,7 @@ impl StackWalker {
         self.forget_unless_of(epoch);
         let end = self.new.collect_addresses(walk);
         if self.own.contains(registers.sp) {
+            self.recorded.begin_walk_of_addresses();
             self.new.share_addresses_with(&self.recorded, end.root());
         } else {
             self.new.share_addresses_with(self.others.current(), end.root());
@@ -178,6 +234,25 @@ impl StackWalker {
         new.frames.as_slice().iter().rev().try_fold(root, |parent, frame| {
             intern(Parent::of(parent, generation), without_signature(frame.pc))
         })
+    }
+
+    /// Whether the last walk has the return addresses that `walk` finds, as far as both reach. The
+    /// recorded walk must have taken it over.
+    pub(super) fn has_addresses(
+        &mut self,
+        registers: &Registers,
+        walk: impl FnOnce(&mut dyn FnMut(ReturnAddress) -> bool) -> WalkEnd,
+    ) -> bool {
+        let StackWalker { own, recorded, new, others, .. } = self;
+        let recorded = if own.contains(registers.sp) { recorded } else { others.current() };
+        new.collect_addresses(walk);
+        let (recorded, new) = (recorded.frames.as_slice().iter().rev(), new.frames.as_slice().iter());
+        recorded.zip(new).all(|(recorded, new)| without_signature(recorded.pc) == without_signature(new.pc))
+    }
+
+    /// Whether the recorded walk of the own stack lacks frames that another walk may have.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.recorded.is_cut()
     }
 
     /// Whether the last walk was made by the platform's unwinder.

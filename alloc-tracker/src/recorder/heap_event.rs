@@ -10,7 +10,7 @@ use alloc_dump::thread_ring::{Entry, HeapEventKind};
 use super::call_tree::interner;
 use super::current::fail;
 use super::failure::Failure;
-use super::lost::count_lost;
+use super::lost::{count_lost, count_partly_verified};
 use super::thread_recorder::ThreadRecorder;
 use super::thread_state::ThreadLocal;
 use crate::base::clock;
@@ -134,7 +134,14 @@ fn walk_in_full(local: &mut ThreadLocal, pc: ReturnAddress, sp: u64, fp: u64) ->
         && !walker.last_walk_was_portable()
         && let Ok(stack) = stack
     {
-        capture::check_node(walker, registers, stack, generation, intern);
+        if end == WalkEnd::Truncated && walker.is_cut() {
+            capture::check_cut_walk(walker, registers);
+        } else {
+            capture::check_node(walker, registers, stack, generation, intern);
+        }
+    }
+    if walker.ends_partly_verified() {
+        count_partly_verified();
     }
     match stack {
         Ok(id) => Some(WalkedStack { id, truncated: end == WalkEnd::Truncated }),

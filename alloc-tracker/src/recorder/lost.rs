@@ -1,5 +1,5 @@
 //! Events that reached the hook and could not be recorded, and whether a full thread ring loses
-//! them.
+//! them. Also the events whose stacks are partly verified.
 //!
 //! In: numbers of events that were lost. Out: their sum. The sum is kept twice: in this process for
 //! the drainer, and in the sidecar, where it survives the process. Never locks, never allocates.
@@ -33,6 +33,20 @@ pub(super) fn lost_events() -> u64 {
 /// events that were lost before are not lost in this recording.
 pub(super) fn reset_lost_events() {
     LOST.store(0, Ordering::Relaxed);
+}
+
+/// Counts an event of a very deep stack, of which the walk has compared some words only. The count
+/// is in the sidecar alone, where it survives the process.
+#[cold]
+pub(super) fn count_partly_verified() {
+    if let Some(count) = sidecar::word(sidecar_format::PARTLY_VERIFIED_OFFSET).filter(|_| !fork::is_fork()) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Returns how many stacks were partly verified in this recording.
+pub(super) fn partly_verified_stacks() -> u64 {
+    sidecar::word(sidecar_format::PARTLY_VERIFIED_OFFSET).map_or(0, |count| count.load(Ordering::Relaxed))
 }
 
 /// Whether a thread whose ring is full loses its event instead of waiting for room.

@@ -24,7 +24,7 @@ use crate::base::clock;
 use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::loader;
 use crate::base::mode::{self, RECORD, WHOLE};
-use crate::base::settings::{self, Drainer, OnFull, Settings};
+use crate::base::settings::{self, Drainer, OnFull, Settings, Verify};
 use crate::base::sys::{self, Errno, FutexLock, Mapping, PathBuffer, describe_errno, print_to_stderr};
 use crate::capture;
 use crate::modules;
@@ -69,6 +69,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
             if !settings.children.is_empty() {
                 *CHILD_SETTINGS.lock() = Some(settings.for_children());
             }
+            capture::set_compares_every_word(settings.verify == Verify::All);
             usage::set_wanted(settings.lines);
             lost::set_drops_when_full(settings.on_full == OnFull::Drop);
             if settings.drainer == Drainer::Process {

@@ -38,6 +38,8 @@ pub(crate) struct Replay {
     pub(crate) checked: u64,
     /// How many of the checked stacks were different.
     pub(crate) different: u64,
+    /// Stacks of which the recorder compared some words only.
+    pub(crate) partly_verified: u64,
     /// Frees of blocks whose allocation the dump does not have. Their records must have sizes.
     pub(crate) foreign_frees: u64,
     /// Reallocs whose two halves are separate records, because another record came in between.
@@ -373,6 +375,7 @@ impl Replay {
                 self.checked += stacks;
                 self.different += different;
             }
+            Record::PartlyVerified { stacks } => self.partly_verified += stacks,
             _ => self.note_impossible("a record of an unknown kind".into()),
         }
     }

@@ -1,6 +1,9 @@
 //! The blocks that are live at the end, by stack. In: a profile and its named stacks. Out:
 //! [`Leaks`], largest first.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 use serde::Serialize;
@@ -28,6 +31,29 @@ pub struct Leaks {
     pub omitted: usize,
     /// One row for each stack, most bytes first.
     pub leaks: Vec<Leak>,
+    /// The same blocks by site, most bytes first. Not more than `leaks` may have.
+    pub sites: Vec<LeakSite>,
+    /// Whether the rows of `leaks` hide a site: it has a tenth of all bytes or more, in so many
+    /// stacks that the rows have less than a tenth of it.
+    #[serde(skip)]
+    pub hides_site: bool,
+}
+
+/// The live blocks that got their present size at one site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LeakSite {
+    /// Bytes of the blocks, as they were asked for.
+    pub bytes: u64,
+    /// Number of the blocks.
+    pub blocks: u64,
+    /// Number of stacks, that is of rows without `--top`.
+    pub stacks: u64,
+    /// Source file of the site. Null if it is not known.
+    pub file: Option<String>,
+    /// Line of the site. Null if it is not known.
+    pub line: Option<u32>,
+    /// Function of the site; `(no stack)` for blocks without a stack.
+    pub function: String,
 }
 
 /// The live blocks that got their present size at one stack.
@@ -118,7 +144,9 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
     let all = rows.len();
     let (total_bytes, total_blocks) =
         rows.iter().fold((0, 0), |(bytes, blocks), (_, row)| (bytes + row.bytes, blocks + row.blocks));
-    rows.truncate(top.unwrap_or(usize::MAX));
+    let top = top.unwrap_or(usize::MAX);
+    let (sites, hides_site) = sites(stacks, &rows, top);
+    rows.truncate(top);
     let leaks: Vec<Leak> =
         rows.into_iter().map(|(id, row)| row.into_leak(stacks, shown.cut(id, INNERMOST))).collect();
     Leaks {
@@ -129,8 +157,52 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
         filtered: !filter.is_empty() || profile.counts_only_selected_threads,
         omitted: all - leaks.len(),
         leaks,
+        sites,
+        hides_site,
     }
 }
+
+/// Adds the rows up by site. Returns at most `top` sites, and whether the first `top` rows hide
+/// one, see [`Leaks::hides_site`].
+fn sites(stacks: &Stacks, rows: &[(ShownStackId, LeakTotals)], top: usize) -> (Vec<LeakSite>, bool) {
+    // By location, as in the summary. Each site also has the bytes that the first rows have of it.
+    let mut sites: BTreeMap<SiteLocation<'_>, (LeakSite, u64)> = BTreeMap::new();
+    for (at, (_, row)) in rows.iter().enumerate() {
+        let frame = row.site.map(|id| stacks.frame(id));
+        let location = frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line));
+        let (site, shown) = sites.entry(location).or_default();
+        site.bytes += row.bytes;
+        site.blocks += row.blocks;
+        site.stacks += 1;
+        *shown += if at < top { row.bytes } else { 0 };
+    }
+    let all: u64 = sites.values().map(|(site, _)| site.bytes).sum();
+    let hides = |(site, shown): &(LeakSite, u64)| {
+        site.bytes > 0 && site.bytes >= all / HIDDEN_PART && *shown < site.bytes / HIDDEN_PART
+    };
+    let hides_site = sites.values().any(hides);
+    let mut sites: Vec<LeakSite> = sites
+        .into_iter()
+        .map(|(location, (site, _))| {
+            let Some((function, file, line)) = location else {
+                return LeakSite { function: NO_STACK.to_owned(), ..site };
+            };
+            LeakSite { function: function.to_owned(), file: file.map(str::to_owned), line, ..site }
+        })
+        .collect();
+    // The sort is stable, so equal sites stay in the order of their locations.
+    sites.sort_by_key(|site| Reverse(site.bytes));
+    sites.truncate(top);
+    (sites, hides_site)
+}
+
+/// Function, file and line of a site; `None` for blocks without a stack.
+type SiteLocation<'a> = Option<(&'a str, Option<&'a str>, Option<u32>)>;
+/// The name of the site of blocks without a stack.
+const NO_STACK: &str = "(no stack)";
+/// A site with at least this part of all bytes should be seen, in rows with at least this part of
+/// it.
+const HIDDEN_PART: u64 = 10;
 
 /// Limits of the innermost and of the outermost frames that a row has. Rows with all frames of a
 /// deep recursion would need memory quadratic in its depth.
@@ -155,7 +227,7 @@ impl LeakTotals {
             blocks: self.blocks,
             file: site.and_then(|frame| frame.file.as_deref()).map(str::to_owned),
             line: site.and_then(|frame| frame.line),
-            function: site.map_or_else(|| "(no stack)".to_owned(), |frame| frame.function.to_string()),
+            function: site.map_or_else(|| NO_STACK.to_owned(), |frame| frame.function.to_string()),
             first_ns: self.first_us * 1000,
             last_ns: self.last_us * 1000,
             stack: inner.into_iter().chain(outer).map(|id| StackFrame::from(stacks.frame(id))).collect(),

@@ -60,10 +60,12 @@ impl ShownStacks {
         wanted: impl Fn(StackId) -> bool,
     ) -> ShownStacks {
         let mut builder = ShownStacksBuilder { nodes: Vec::new(), ids: HashMap::default(), outermost };
-        let (wanted, needed) = needed(stacks, wanted);
+        let wanted: Vec<StackId> =
+            (0..stacks.len() as u32).map(StackId).filter(|stack| wanted(*stack)).collect();
+        let on_path = needed(stacks, &wanted);
         let mut by_stack = vec![EMPTY; stacks.len()];
         // The id of a caller is smaller, so it is known already.
-        for at in needed.iter().enumerate().filter(|(_, needed)| **needed).map(|(at, _)| at) {
+        for at in on_path.iter().enumerate().filter(|(_, needed)| **needed).map(|(at, _)| at) {
             let node = StackId(at as u32);
             let caller = stacks.parent(node).map_or(EMPTY, |parent| by_stack[parent.0 as usize]);
             let shown =
@@ -73,12 +75,17 @@ impl ShownStacks {
         // This must come after the loop above. That loop adds the own frames of a node to the shown
         // stack of its caller. If the caller already had the runtime frames that are added here,
         // they would become part of the stacks of its callees.
-        for at in wanted {
-            if by_stack[at.0 as usize] == EMPTY {
+        let without_own: Vec<StackId> =
+            wanted.into_iter().filter(|at| by_stack[at.0 as usize] == EMPTY).collect();
+        if !without_own.is_empty() {
+            let whole = builder.whole_stacks(stacks, &without_own);
+            for at in without_own {
+                let mut id = whole[at.0 as usize];
                 let site = stacks.site(at);
-                let frames: Vec<FrameId> = stacks.frames(at).skip_while(|id| Some(*id) != site).collect();
-                by_stack[at.0 as usize] =
-                    frames.iter().rev().fold(EMPTY, |caller, frame| builder.intern(caller, *frame));
+                while let Some(node) = builder.node(id).filter(|node| Some(node.frame) != site) {
+                    id = node.caller;
+                }
+                by_stack[at.0 as usize] = id;
             }
         }
         ShownStacks { nodes: builder.nodes, by_stack }
@@ -119,10 +126,9 @@ impl ShownStacks {
     }
 }
 
-/// Returns the wanted stacks, and for each node whether it is on one of them.
-fn needed(stacks: &Stacks, wanted: impl Fn(StackId) -> bool) -> (Vec<StackId>, Vec<bool>) {
+/// Returns for each node whether it is on one of these stacks.
+fn needed(stacks: &Stacks, wanted: &[StackId]) -> Vec<bool> {
     let mut needed = vec![false; stacks.len()];
-    let wanted: Vec<StackId> = (0..stacks.len() as u32).map(StackId).filter(|stack| wanted(*stack)).collect();
     wanted.iter().for_each(|stack| needed[stack.0 as usize] = true);
     for at in (0..stacks.len()).rev() {
         if needed[at]
@@ -131,7 +137,7 @@ fn needed(stacks: &Stacks, wanted: impl Fn(StackId) -> bool) -> (Vec<StackId>, V
             needed[parent.0 as usize] = true;
         }
     }
-    (wanted, needed)
+    needed
 }
 
 struct ShownStacksBuilder {
@@ -141,6 +147,23 @@ struct ShownStacksBuilder {
 }
 
 impl ShownStacksBuilder {
+    /// Makes these stacks with all of their frames. Returns the id for each node that is on one.
+    fn whole_stacks(&mut self, stacks: &Stacks, wanted: &[StackId]) -> Vec<ShownStackId> {
+        let mut whole = vec![EMPTY; stacks.len()];
+        let on_path = needed(stacks, wanted);
+        for at in on_path.iter().enumerate().filter(|(_, needed)| **needed).map(|(at, _)| at) {
+            let node = StackId(at as u32);
+            let caller = stacks.parent(node).map_or(EMPTY, |parent| whole[parent.0 as usize]);
+            let frames = stacks.frames_of_node(node).iter().rev();
+            whole[at] = frames.fold(caller, |caller, frame| self.intern(caller, *frame));
+        }
+        whole
+    }
+
+    fn node(&self, id: ShownStackId) -> Option<&ShownNode> {
+        self.nodes.get((id.0 as usize).checked_sub(1)?)
+    }
+
     /// Returns the id of the stack that has `frame` inside of the stack `caller`.
     fn intern(&mut self, caller: ShownStackId, frame: FrameId) -> ShownStackId {
         let next = ShownStackId(self.nodes.len() as u32 + 1);

@@ -69,6 +69,9 @@ pub struct Summary {
     pub lost_events: u64,
     /// Number of events whose stack does not reach a known root.
     pub truncated_stacks: u64,
+    /// Number of events of very deep stacks (more than 8,192 frames) whose stack was verified in
+    /// part: of the frames in the middle, a few are compared at each event.
+    pub partly_verified_stacks: u64,
     /// Number of stacks that the recorder compared with an independent full walk
     /// (`ALLOC_TRACKER_CHECK=1`); 0 if it was not asked to compare.
     pub checked_stacks: u64,
@@ -222,6 +225,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         stacks: totals.stacks,
         lost_events: trust.lost_events,
         truncated_stacks: trust.truncated_stacks,
+        partly_verified_stacks: trust.partly_verified_stacks,
         checked_stacks: trust.checked_stacks,
         different_stacks: trust.different_stacks,
         unresolved_frames: stacks.unresolved,

@@ -30,7 +30,7 @@ pub struct LeaksArgs {
     /// Text or JSON.
     #[command(flatten)]
     pub output: JsonArg,
-    /// At most this many stacks. [default: 10, with --json all]
+    /// At most this many stacks. [default: 10, with --json 10000]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
     /// Show the frames of the runtime too.
@@ -54,7 +54,8 @@ pub struct LeaksArgs {
 /// See [`Failure`].
 pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
     let (dump, filter) = args.input.load()?;
-    let top = args.top.or((!args.output.json).then_some(DEFAULT_TOP));
+    let default_top = if args.output.json { JSON_TOP } else { DEFAULT_TOP };
+    let top = Some(args.top.unwrap_or(default_top));
     let leaks = leaks(&dump.profile, &dump.stacks, &filter, args.full, top);
     let complaint = args.fail_on_leak.and_then(|limit| complaint(&leaks, &dump.profile, limit));
     let verdict = if complaint.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -73,6 +74,9 @@ pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
     }
     Ok(verdict)
 }
+
+/// The most stacks in JSON unless the user asks for more. A million stacks would be gigabytes.
+const JSON_TOP: usize = 10_000;
 
 /// Returns why `--fail-on-leak` fails, or `None` if it passes.
 fn complaint(leaks: &Leaks, profile: &Profile, limit: u64) -> Option<String> {

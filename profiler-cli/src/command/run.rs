@@ -68,6 +68,9 @@ pub struct RecordingArgs {
     /// What a thread does when events come faster than they can be written.
     #[arg(long, value_enum, default_value_t = OnFull::Block, env = "PROFILER_ON_FULL")]
     pub on_full: OnFull,
+    /// How much of a stack with more than 8,192 frames is compared at each event.
+    #[arg(long, value_enum, default_value_t = Verify::Bounded, env = "PROFILER_VERIFY")]
+    pub verify: Verify,
     /// Record forked children too, each into its own dump; the dump's file name must contain %p.
     #[arg(long)]
     pub follow_forks: bool,
@@ -89,6 +92,15 @@ pub enum OnFull {
     Block,
     /// The event is dropped, and counted as lost
     Drop,
+}
+
+/// How much of a very deep stack is compared at each event with the stack of the event before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Verify {
+    /// A bounded part; such stacks are counted as partly verified
+    Bounded,
+    /// Every frame, in a time that grows with the depth
+    All,
 }
 
 /// What annotated functions also record at each line.
@@ -159,6 +171,10 @@ pub fn profile_program(
     let mut started = Command::new(program);
     if let Some(folder) = &surroundings.folder {
         started.current_dir(folder);
+    }
+    // A variable that the user has set holds otherwise.
+    if recording.verify == Verify::All {
+        started.env("ALLOC_TRACKER_VERIFY", "all");
     }
     let mut child = started
         .args(arguments)

@@ -156,6 +156,9 @@ impl Replay {
                 self.trust.different_stacks = self.trust.different_stacks.saturating_add(different);
             }
             Record::Installation(installation) => self.trust.installation = Some(installation),
+            Record::PartlyVerified { stacks } => {
+                self.trust.partly_verified_stacks = self.trust.partly_verified_stacks.saturating_add(stacks);
+            }
             Record::Process(process) => {
                 self.process = owned_process(&process, self.process.started_unix_ns);
                 self.heap.from_first_event = process.from_first_event;

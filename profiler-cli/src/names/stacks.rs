@@ -4,8 +4,9 @@
 //! named frames. Each distinct frame is kept once. Only the symbolizer reads files.
 
 mod allocator_part;
+mod sites;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
@@ -63,6 +64,8 @@ pub struct Stacks {
     /// For each stack with a function of the user's inside of the allocator: the number of its
     /// innermost frames that are the allocator's.
     users_allocators: HashMap<StackId, usize>,
+    /// For each node the site of its stack; found when the first site is asked for.
+    sites: OnceLock<Vec<Option<FrameId>>>,
     /// Number of distinct code addresses that have no name.
     pub unresolved: u64,
     /// Hints for a person about missing or doubtful symbols, one line each.
@@ -250,12 +253,7 @@ impl Stacks {
     /// A stack without own code, such as one from before `main`, has another site: the innermost
     /// frame that does more than allocate for its caller, or else the innermost frame.
     pub fn site(&self, stack: StackId) -> Option<FrameId> {
-        let allocators = self.users_allocators.get(&stack).copied().unwrap_or(0);
-        let outside = || self.frames(stack).skip(allocators);
-        let find = |fits: fn(&NamedFrame) -> bool| outside().find(|id| fits(self.frame(*id)));
-        find(|frame| !frame.is_runtime)
-            .or_else(|| find(|frame| !only_allocates(frame)))
-            .or_else(|| self.frames(stack).next())
+        *self.sites.get_or_init(|| sites::sites_of(self)).get(stack.0 as usize)?
     }
 
     /// Makes stacks for tests: `stacks[0]` becomes the stack [`StackId::FIRST`]. Frames are from

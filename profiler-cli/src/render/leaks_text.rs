@@ -24,6 +24,9 @@ pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
             plural(leaks.total_blocks, "block")
         )?;
     }
+    if leaks.hides_site {
+        write_sites(out, leaks)?;
+    }
     for (at, leak) in leaks.leaks.iter().enumerate() {
         write_leak(out, at + 1, leak)?;
     }
@@ -38,6 +41,26 @@ pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Writes the largest sites, because their bytes are in more stacks than are shown.
+fn write_sites(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
+    writeln!(out, "\n{HEADING}By site{HEADING:#}")?;
+    for site in leaks.sites.iter().take(SITES) {
+        let (bytes, blocks) = (bytes_exactly(site.bytes), plural(site.blocks, "block"));
+        let position = source_position(site.file.as_deref(), site.line);
+        let stacks = plural(site.stacks, "stack");
+        writeln!(
+            out,
+            "     {GROWTH}{bytes}{GROWTH:#} in {blocks} from {stacks}: {}  {FAINT}{}{FAINT:#}",
+            Safe(&site.function),
+            Safe(&position)
+        )?;
+    }
+    writeln!(out, "\n{HEADING}By stack{HEADING:#}")
+}
+
+/// The most sites that are shown.
+const SITES: usize = 5;
 
 fn write_leak(out: &mut dyn Write, number: usize, leak: &Leak) -> io::Result<()> {
     let site = source_position(leak.file.as_deref(), leak.line);

@@ -108,6 +108,10 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
             summary.end
         ),
     )?;
+    if summary.partly_verified_stacks > 0 {
+        let stacks = plural(summary.partly_verified_stacks, "very deep stack");
+        row(out, "verified", format!("{stacks} in part only; {VERIFY_ALL} verifies every frame"))?;
+    }
     if summary.checked_stacks > 0 {
         let (stacks, different) = (plural(summary.checked_stacks, "stack"), summary.different_stacks);
         row(out, "checked", format!("{stacks}, {different} of them different"))?;
@@ -120,6 +124,9 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// How to record without partly verified stacks.
+const VERIFY_ALL: &str = "`--verify all` or ALLOC_TRACKER_VERIFY=all";
 
 const UNOPTIMIZED: &str =
     "a debug build, which makes the program many times slower; `profiler-cli cargo` optimizes it alone";

@@ -25,6 +25,7 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
         Record::Sample(_) => SAMPLE,
         Record::Lost { .. } => LOST,
         Record::Checked { .. } => CHECKED,
+        Record::PartlyVerified { .. } => PARTLY_VERIFIED,
         Record::Function(_) => FUNCTION,
         Record::Usage { .. } => USAGE,
         Record::MarkName { .. } => MARK_NAME,
@@ -89,6 +90,7 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             }
         }
         Record::Lost { events } => varint::put(buf, at, *events)?,
+        Record::PartlyVerified { stacks } => varint::put(buf, at, *stacks)?,
         Record::Checked { stacks, different } => {
             varint::put(buf, at, *stacks)?;
             varint::put(buf, at, *different)?;
@@ -176,6 +178,7 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
             peak_vsz: word(at)?,
             peak_rss: word(at)?,
         }),
+        PARTLY_VERIFIED => Record::PartlyVerified { stacks: word(at)? },
         LOST => Record::Lost { events: word(at)? },
         CHECKED => Record::Checked { stacks: word(at)?, different: word(at)? },
         FUNCTION => Record::Function(Function {

@@ -38,3 +38,4 @@ pub(crate) const MARK: u8 = 0x4C;
 pub(crate) const INSTALLATION: u8 = 0x4D;
 pub(crate) const MODULE_CODE: u8 = 0x4E;
 pub(crate) const SLOW: u8 = 0x4F;
+pub(crate) const PARTLY_VERIFIED: u8 = 0x50;

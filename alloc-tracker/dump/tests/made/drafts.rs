@@ -92,6 +92,7 @@ impl Draft {
             },
             26 => Record::Slow(SlowReason::PortableWalks { stacks: a }),
             27 => Record::Slow(SlowReason::NoUnwindTables { module: a as u32 }),
+            28 => Record::PartlyVerified { stacks: a },
             _ => Record::Lost { events: a },
         }
     }
@@ -105,7 +106,7 @@ fn page_faults(word: u32) -> PageFaults {
 /// Any record.
 pub(crate) fn draft() -> impl Strategy<Value = Draft> {
     let words = [edges(), edges(), edges(), edges(), edges(), edges()];
-    (0u8..29, words, any::<bool>(), [text(), text(), text(), text()])
+    (0u8..30, words, any::<bool>(), [text(), text(), text(), text()])
         .prop_map(|(kind, words, flag, texts)| Draft { kind, words, flag, texts })
 }
 

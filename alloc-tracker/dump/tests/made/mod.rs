@@ -33,6 +33,7 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
         Record::Slow(SlowReason::NoLoaderLookup),
         Record::Slow(SlowReason::NoMembarrier),
         Record::Slow(SlowReason::PortableWalks { stacks: 3 << 40 }),
+        Record::PartlyVerified { stacks: 70_000 },
     ]);
     records
 }

@@ -47,7 +47,8 @@ impl<S: Sink> Stream<S> {
             }
         }
         let len = self.encoder.len() as u64;
-        self.sink.commit(Commit { len, nodes: self.nodes, lost: self.lost, ..self.time });
+        let (nodes, lost, partly_verified) = (self.nodes, self.lost, self.partly_verified);
+        self.sink.commit(Commit { len, nodes, lost, partly_verified, ..self.time });
         sidecar::release_nodes(self.nodes);
         for (index, state) in self.ring_states.slice_mut::<RingState>().iter_mut().enumerate().take(count) {
             if state.released != state.taken {

@@ -73,6 +73,7 @@ impl<S: Sink> Stream<S> {
         // and all events that were lost before these entries are counted.
         self.write_nodes()?;
         self.write_lost()?;
+        self.write_partly_verified()?;
         let taken = self.merge(count, horizon, everything)?;
         self.taken_since_tick += taken;
         self.free_rings_of_ended_threads(count);

@@ -58,6 +58,8 @@ pub(in crate::recorder) struct Stream<S> {
     pub(super) nodes: u64,
     /// Lost events that are in dump frames.
     pub(super) lost: u64,
+    /// How many of the partly verified stacks are in the stream.
+    pub(super) partly_verified: u64,
     /// Annotated functions that have a number.
     functions: u32,
     /// Names of marks that have a number.
@@ -158,6 +160,7 @@ impl<S: Sink> Stream<S> {
             context: FrameContext::default(),
             nodes: 0,
             lost: 0,
+            partly_verified: 0,
             functions: 0,
             mark_names: 0,
             first_free: 0,
@@ -573,6 +576,16 @@ impl<S: Sink> Stream<S> {
             self.lost = lost;
             self.totals.lost_events += events;
             self.partial = true;
+        }
+        Ok(())
+    }
+
+    /// Appends how many stacks were partly verified since the last call.
+    pub(super) fn write_partly_verified(&mut self) -> Result<(), Failure> {
+        let all = lost::partly_verified_stacks();
+        if let stacks @ 1.. = all.saturating_sub(self.partly_verified) {
+            self.append(None, &Record::PartlyVerified { stacks })?;
+            self.partly_verified = all;
         }
         Ok(())
     }
