@@ -198,6 +198,31 @@ fn other_processes_of_a_run_do_not_touch_the_dump() {
     assert_eq!(String::from_utf8_lossy(&output.stderr).matches("dump: ").count(), 2);
 }
 
+/// Folders are taken as they are: whether the user names the folder, or it is the working directory.
+#[test]
+fn a_percent_sign_in_the_name_of_a_folder_is_nothing_special() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("100%peak");
+    std::fs::create_dir(&inner).unwrap();
+    let absolute = inner.join("y.alloc");
+    for output in [None, Some(Path::new("x.alloc")), Some(&absolute), Some(Path::new("../100%peak/%p.z"))] {
+        let mut command = profiler_cli();
+        command.args(["run", "--report", "none"]).current_dir(&inner);
+        output.into_iter().for_each(|output| _ = command.arg("-o").arg(output));
+        command.arg("--").arg(program("unruly")).arg("return");
+        let output = output_within(&mut command, Duration::from_secs(60));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let mut names: Vec<String> = std::fs::read_dir(&inner)
+        .unwrap()
+        .map(|entry| {
+            entry.unwrap().file_name().into_string().unwrap().replace(|c: char| c.is_ascii_digit(), "")
+        })
+        .collect();
+    names.sort();
+    assert_eq!(names, [".z", "unruly..alloc", "x.alloc", "y.alloc"]);
+}
+
 #[test]
 fn a_limit_on_file_size_stops_the_recording_and_not_the_program() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,15 +6,21 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use tests::output_within;
 use tests::stunts::RELEASE;
+use tests::{output_within, profiler_cli};
 
+/// The dump and its sidecar.
+const MORE_DESCRIPTORS: u64 = 2;
 /// Some tables, the sidecar and the ring of the only thread.
 const MORE_MAPPINGS: u64 = 16;
 
 /// Runs the program, recorded as this environment says.
 fn watch(folder: &Path, environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(RELEASE.program_named("watcher"));
+    watch_by(Command::new(RELEASE.program_named("watcher")), folder, environment)
+}
+
+/// Runs a command that runs the program.
+fn watch_by(mut command: Command, folder: &Path, environment: &[(&str, &str)]) -> Output {
     command.envs(environment.iter().copied()).env("ALLOC_TRACKER_OUT", folder.join("x.alloc"));
     let output = output_within(command.current_dir(folder), Duration::from_secs(60));
     assert!(output.status.success(), "{output:?}");
@@ -31,15 +37,25 @@ fn figure(output: &Output, name: &str) -> u64 {
 fn check_sees_the_same(alone: &Output, recorded: &Output) {
     let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(text(recorded), text(alone));
-    let [before, after] = [alone, recorded].map(|output| figure(output, "mappings"));
-    assert!((before..=before + MORE_MAPPINGS).contains(&after), "{before} mappings alone, {after} recorded");
+    for (name, more) in [("mappings", MORE_MAPPINGS), ("descriptors", MORE_DESCRIPTORS)] {
+        let [before, after] = [alone, recorded].map(|output| figure(output, name));
+        assert!((before..=before + more).contains(&after), "{name}: {before} alone, {after} recorded");
+    }
 }
 
+/// The program floods a ring of its own, so that the ring is drained while it runs.
 #[test]
-fn a_program_that_writes_its_dump_itself_sees_what_it_sees_alone() {
+fn a_recorded_program_sees_what_it_sees_alone() {
     let folder = tempfile::tempdir().unwrap();
     let alone = watch(folder.path(), &[]);
     assert!(String::from_utf8_lossy(&alone.stdout).contains("1 threads, 1 tasks"));
-    let recorded = watch(folder.path(), &[("ALLOC_TRACKER", "trace"), ("ALLOC_TRACKER_DRAINER", "caller")]);
-    check_sees_the_same(&alone, &recorded);
+    for drainer in ["thread", "caller"] {
+        let recorded =
+            watch(folder.path(), &[("ALLOC_TRACKER", "trace"), ("ALLOC_TRACKER_DRAINER", drainer)]);
+        check_sees_the_same(&alone, &recorded);
+    }
+    let mut run = profiler_cli();
+    run.args(["run", "--report", "none", "-o"]).arg(folder.path().join("y.alloc")).arg("--");
+    run.arg(RELEASE.program_named("watcher"));
+    check_sees_the_same(&alone, &watch_by(run, folder.path(), &[]));
 }
