@@ -39,9 +39,9 @@ const STUNTS: [(&str, Expected); 9] = [
     ("fibers", Expected { checked: 25_000, ..ALL }),
     // Two threads with a thousand fibers, each with five blocks: 2 * 1,000 * 5 * 2 events.
     ("many-fibers", Expected { checked: 20_000, ..ALL }),
-    // Twelve recursions over 200 stacks, with six calls of two blocks each and a block behind the
-    // return to the stack before: 12 * 200 * (6 * 2 + 1) * 2 events.
-    ("segments", Expected { checked: 62_400, ..ALL }),
+    // Twelve recursions over 60 stacks, with six calls of two blocks each and a block behind the
+    // return to the stack before: 12 * 60 * (6 * 2 + 1) * 2 events.
+    ("segments", Expected { checked: 18_720, ..ALL }),
     // 200 recursions to depth 300 with 9 + 20 blocks each: 200 * 29 * 2 events, and some of a
     // deeper one.
     ("recursion", Expected { checked: 10_000, ..ALL }),

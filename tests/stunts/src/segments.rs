@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 use std::hint::black_box;
 
-const SEGMENTS: usize = 200;
+const SEGMENTS: usize = 60;
 /// Calls on each stack.
 const CALLS: usize = 6;
 const ROUNDS: usize = 12;
