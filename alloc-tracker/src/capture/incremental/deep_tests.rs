@@ -11,6 +11,7 @@ use crate::capture::unwind_tables::set_rule_of_call;
 use crate::tree::Parent;
 use alloc_dump::layout::StackId;
 use std::collections::HashMap;
+use std::sync::Mutex;
 
 /// No event on a deep stack reads more words: those that are compared, and some for its new frames.
 const MOST_WORDS: u64 = (NEAR_WORDS + OUTER_WORDS + MIDDLE_WORDS + 64) as u64;
@@ -142,6 +143,10 @@ fn intern(tree: &mut HashMap<(Parent, u64), StackId>, parent: Parent, pc: u64) -
     *tree.entry((parent, pc)).or_insert(next)
 }
 
+/// Held by each of these tests: they give the outermost function different rules, and all threads
+/// share the rules.
+static RULES: Mutex<()> = Mutex::new(());
+
 /// Runs a simulated program on a thread of its own, whose stack is large enough to hold `WORDS`
 /// words of the simulated one. Only the thread's own stack can be compared in any order.
 fn on_own_stack<const WORDS: usize>(run: impl FnOnce(Recorded<'_>) + Send) {
@@ -150,6 +155,7 @@ fn on_own_stack<const WORDS: usize>(run: impl FnOnce(Recorded<'_>) + Send) {
         let mut stack = [0u64; WORDS];
         run(Recorded::begin(&mut stack));
     }
+    let _alone = RULES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().stack_size(WORDS * 8 + (8 << 20));
         builder.spawn_scoped(scope, || with_words::<WORDS>(run)).unwrap().join().unwrap();
