@@ -101,8 +101,8 @@ impl RecordedWalk {
         self.deep.frames_outside = frames;
     }
 
-    /// Whether the walk lacks frames that another walk of the same stack may have, because it has as
-    /// many as a walk may have.
+    /// Whether the walk lacks frames that another walk of the same stack may have, because it has
+    /// as many as a walk may have.
     pub(super) fn is_cut(&self) -> bool {
         let outside = self.deep.frames_outside.filter(|_| self.root == StackId::TRUNCATED);
         self.frames.len > MAX_FRAMES || outside.is_some_and(|frames| frames != NO_ROOT)

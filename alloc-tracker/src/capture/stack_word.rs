@@ -30,8 +30,12 @@ impl Padding for StackWord {
 /// # Safety
 /// All words must be readable, in any order.
 pub(super) unsafe fn have_changed(words: &[StackWord]) -> bool {
+    let (groups, rest) = words.as_chunks::<8>();
     // SAFETY: the caller promises that each of these words is readable.
-    words.iter().fold(0, |changed, word| changed | unsafe { read_word(word.address) } ^ word.value) != 0
+    let changed = groups.iter().fold(0, |changed, group| changed | unsafe { changed_bits(group) });
+    // SAFETY: as above.
+    rest.iter().fold(changed, |changed, word| changed | unsafe { changed_bits(std::array::from_ref(word)) })
+        != 0
 }
 
 /// Returns the bits in which any of the words differs from its noted value; 0 if all are unchanged.

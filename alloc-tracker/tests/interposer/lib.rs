@@ -19,10 +19,13 @@ thread_local! {
 }
 
 /// Returns how often any of the functions was called, and stores the name of the last one.
+///
+/// # Safety
+/// `last` must be null or valid for writes.
 #[unsafe(no_mangle)]
-pub extern "C" fn interposed_calls(last: *mut *const c_char) -> u64 {
+pub unsafe extern "C" fn interposed_calls(last: *mut *const c_char) -> u64 {
     if !last.is_null() {
-        // SAFETY: the caller passes a pointer that is valid for writes.
+        // SAFETY: the caller promises a pointer that is valid for writes.
         unsafe { *last = LAST.load(Ordering::Relaxed) };
     }
     CALLS.load(Ordering::SeqCst)
