@@ -31,6 +31,7 @@
 //! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar, with everything that is not in the dump yet, is a file beside the dump; `memory`: it is in `/dev/shm`, as it always is on copy-on-write file systems such as btrfs |
 //! | `ALLOC_TRACKER_LINES` | what annotated functions also record at each line: `rss`, `faults`, or both with a comma between |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own |
+//! | `ALLOC_TRACKER_VERIFY` | how much of a stack with more than 8,192 frames each event compares with the stack before: `bounded` (default): some thousand words, and the summary counts such stacks; `all`: every word |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count the stacks that differ |
 //!
 //! For tests and services there are exact counts without a dump: [`measure`], [`Region`] and
