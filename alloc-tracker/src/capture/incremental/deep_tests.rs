@@ -188,7 +188,7 @@ fn each_event_of_a_deep_recursion_reads_a_bounded_number_of_words() {
                 let place = format!("leaves {number}, level {level}");
                 assert!(event.is_right && event.end == WalkEnd::Root, "{place}");
                 // At each of these levels the walk shares all frames but a few.
-                if level < DEEP_FRAMES - 2 || level > 2 * DEEP_FRAMES {
+                if !(DEEP_FRAMES - 2..=2 * DEEP_FRAMES).contains(&level) {
                     assert_eq!(event.is_partly_verified, level > DEEP_FRAMES, "{place}");
                 }
                 // On a stack that is less deep, a frame pointer that is in the register and then in
