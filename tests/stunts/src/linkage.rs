@@ -26,5 +26,7 @@ pub(crate) fn records(dump: &str) {
 
 #[inline(never)]
 fn allocate_own() -> Vec<Box<[u8]>> {
-    (0..BLOCKS).map(|_| black_box(vec![1u8; 1000]).into_boxed_slice()).collect()
+    let list = (0..BLOCKS).map(|_| black_box(vec![1u8; 1000]).into_boxed_slice()).collect();
+    // Otherwise the call could be a jump, and this function have no frame.
+    black_box(list)
 }
