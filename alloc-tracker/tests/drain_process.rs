@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Scenario { name: "executes_another", child: execute_another, check: check_executes_another },
         Scenario { name: "records_again", child: record_again, check: check_records_again },
         Scenario { name: "maps_all_the_time", child: map_all_the_time, check: check_maps_all_the_time },
+        Scenario { name: "ends_with_a_flood", child: flood_for_ever, check: check_ends_with_a_flood },
         Scenario { name: "ends_with_the_host", child: wait_to_be_killed, check: check_ends_with_the_host },
     ])
 }
@@ -155,6 +156,29 @@ fn check_maps_all_the_time(name: &'static str) {
         let outcome = Run::of(name).traced().finish();
         outcome.assert_quiet(0);
         assert_eq!(outcome.whole_replay().counts.events(), outcome.oracle().events());
+    }
+}
+
+fn flood_for_ever() {
+    loop {
+        allocate(1000);
+    }
+}
+
+/// A host that is killed may have the recorder's lock, which it never releases.
+fn check_ends_with_a_flood(name: &'static str) {
+    for round in 0..20 {
+        let mut running = Run::of(name).traced().start();
+        let dump = running.folder().join("dump.alloc");
+        // The first frame is in the dump, so the flood is under way.
+        running.until(|| std::fs::metadata(&dump).is_ok_and(|file| file.len() > 1000));
+        std::thread::sleep(Duration::from_micros(700 * round));
+        running.signal(libc::SIGKILL);
+        let killed = Instant::now();
+        // Waits until the dump is not locked any more.
+        let outcome = running.wait();
+        assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+        outcome.replay().assert_sound();
     }
 }
 
