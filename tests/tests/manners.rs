@@ -198,7 +198,8 @@ fn other_processes_of_a_run_do_not_touch_the_dump() {
     assert_eq!(String::from_utf8_lossy(&output.stderr).matches("dump: ").count(), 2);
 }
 
-/// Folders are taken as they are: whether the user names the folder, or it is the working directory.
+/// Folders are taken as they are: whether the user names the folder, or it is the working
+/// directory.
 #[test]
 fn a_percent_sign_in_the_name_of_a_folder_is_nothing_special() {
     let folder = tempfile::tempdir().unwrap();
