@@ -651,8 +651,8 @@ impl<S: Sink> Stream<S> {
     }
 }
 
-/// With more rings than these left by their threads, rings are drained before one is added.
-const MOST_LEFT_RINGS: usize = 8;
+/// With more rings than this left by their threads, rings are drained before one is added.
+const MOST_LEFT_RINGS: usize = 1;
 /// The most rings that are mapped for threads to come.
 const MAX_SPARE_RINGS: usize = 64;
 
