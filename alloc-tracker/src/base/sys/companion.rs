@@ -267,7 +267,6 @@ fn set_up_locals(memory: &mut Mapping) -> Option<usize> {
 /// # Safety
 /// The stack must be mapped as long as the new process or thread uses it. All code that the new
 /// process or thread runs must be ready to share this memory.
-#[cfg(target_arch = "x86_64")]
 unsafe fn clone(
     flags: i32,
     top: usize,
@@ -275,15 +274,28 @@ unsafe fn clone(
     begin: unsafe extern "C" fn(usize) -> !,
     argument: usize,
 ) -> Result<usize, Errno> {
-    let result: isize;
-    // SAFETY: both words lie below the stack's end, where nothing else is. The kernel changes rax,
-    // rcx and r11 of the caller. The new process takes both words off its stack and calls `begin`,
-    // which does not return. Its stack pointer is then a multiple of 16 before the call, as the
-    // calling convention asks.
-    unsafe {
+    // SAFETY: both words lie below the stack's end, where nothing else is. The new process takes
+    // them off its stack and calls `begin`. The caller vouches for everything else.
+    let result = unsafe {
         let stack = std::ptr::with_exposed_provenance_mut::<usize>(top - 16);
         stack.write(argument);
         stack.add(1).write(begin as usize);
+        clone_onto(stack, flags, thread_pointer)
+    };
+    if result < 0 { Err(Errno(-result as i32)) } else { Ok(result as usize) }
+}
+
+/// Makes the system call. The new process takes an argument and a function off `stack`, and calls
+/// that function, which does not return. Returns the id of the new process, or a negated error.
+///
+/// # Safety
+/// `stack` must hold the argument and the function, at an address that is a multiple of 16, as the
+/// calling convention asks. Otherwise as for [`clone`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone_onto(stack: *mut usize, flags: i32, thread_pointer: usize) -> isize {
+    let result;
+    // SAFETY: the kernel changes rax, rcx and r11 of the caller, who vouches for the rest.
+    unsafe {
         std::arch::asm!(
             "syscall",
             "test rax, rax",
@@ -300,7 +312,7 @@ unsafe fn clone(
             lateout("rcx") _, lateout("r11") _,
         );
     }
-    if result < 0 { Err(Errno(-result as i32)) } else { Ok(result as usize) }
+    result
 }
 
 /// As on x86-64.
@@ -308,21 +320,10 @@ unsafe fn clone(
 /// # Safety
 /// As on x86-64.
 #[cfg(target_arch = "aarch64")]
-unsafe fn clone(
-    flags: i32,
-    top: usize,
-    thread_pointer: usize,
-    begin: unsafe extern "C" fn(usize) -> !,
-    argument: usize,
-) -> Result<usize, Errno> {
-    let result: isize;
-    // SAFETY: both words lie below the stack's end, where nothing else is. The kernel changes x0 of
-    // the caller. The new process takes both words off its stack and jumps to `begin`, which does
-    // not return.
+unsafe fn clone_onto(stack: *mut usize, flags: i32, thread_pointer: usize) -> isize {
+    let result;
+    // SAFETY: the kernel changes x0 of the caller, who vouches for the rest.
     unsafe {
-        let stack = std::ptr::with_exposed_provenance_mut::<usize>(top - 16);
-        stack.write(argument);
-        stack.add(1).write(begin as usize);
         std::arch::asm!(
             "svc 0",
             "cbnz x0, 2f",
@@ -338,18 +339,12 @@ unsafe fn clone(
             lateout("x9") _, lateout("x30") _,
         );
     }
-    if result < 0 { Err(Errno(-result as i32)) } else { Ok(result as usize) }
+    result
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-unsafe fn clone(
-    _flags: i32,
-    _top: usize,
-    _thread_pointer: usize,
-    _begin: unsafe extern "C" fn(usize) -> !,
-    _argument: usize,
-) -> Result<usize, Errno> {
-    Err(Errno(libc::ENOSYS))
+unsafe fn clone_onto(_stack: *mut usize, _flags: i32, _thread_pointer: usize) -> isize {
+    -(libc::ENOSYS as isize)
 }
 
 const IS_SUPPORTED: bool = cfg!(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)));
