@@ -438,3 +438,44 @@ fn a_recursion_of_a_hundred_thousand_frames_is_analyzed_exactly() {
     // Stacks of 2 to 160 frames stay separate. All longer ones become equal when they are cut.
     assert_eq!(flame.stacks.len(), 160);
 }
+
+/// A thousand stacks with a block each: none of them is large, and their site is.
+#[test]
+fn a_site_whose_stacks_are_all_small_is_shown() {
+    const STACKS: u32 = 1000;
+    let first = StackId::FIRST.0;
+    // Each stack has a caller at another line.
+    let stack = |at: u32| vec![frame("app::leaf", 3), frame("app::fork", 100 + at), frame("app::main", 11)];
+    let stacks = Stacks::from_frames(&(0..STACKS).map(stack).collect::<Vec<_>>());
+    let mut profile = Profile {
+        nodes: vec![Default::default(); (first + STACKS) as usize],
+        stacks: vec![StackStats::default(); (first + STACKS) as usize],
+        ..recording().0
+    };
+    for stats in &mut profile.stacks[first as usize..] {
+        *stats = StackStats { live_bytes: 16, live_blocks: 1, ..StackStats::default() };
+    }
+    let report = |top| leaks::leaks(&profile, &stacks, &Filter::default(), false, top);
+    let ten = report(Some(10));
+    let site = &ten.sites[0];
+    assert_eq!((ten.sites.len(), &*site.function, site.line), (1, "app::leaf", Some(3)));
+    assert_eq!((site.bytes, site.blocks, site.stacks), (16_000, 1000, 1000));
+    let text = plain(|out| leaks_text::write(out, &ten));
+    assert!(text.contains("15.6 KiB (16,000 B) in 1,000 blocks from 1,000 stacks: app::leaf"), "{text}");
+    // With all rows, nothing is hidden.
+    let text = plain(|out| leaks_text::write(out, &report(None)));
+    assert!(!text.contains("By site"), "{text}");
+}
+
+#[test]
+fn the_summary_tells_of_stacks_that_were_verified_in_part() {
+    let (mut profile, stacks) = recording();
+    let text = |profile: &Profile| {
+        let summary = summary::summary(profile, &stacks, &Filter::default(), 5);
+        assert_eq!(summary.partly_verified_stacks, profile.trust.partly_verified_stacks);
+        plain(|out| summary_text::write(out, &summary))
+    };
+    assert!(!text(&profile).contains("in part"));
+    profile.trust.partly_verified_stacks = 92_000;
+    assert!(text(&profile).contains("92,000 very deep stacks in part only"), "{}", text(&profile));
+}

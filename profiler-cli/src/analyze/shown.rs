@@ -238,4 +238,20 @@ mod tests {
         assert_eq!(cut(0, 6), ("012345".to_owned(), 1, "789".to_owned()));
         assert_eq!(cut(1, 2), ("01".to_owned(), 4, "678".to_owned()));
     }
+
+    /// A stack that was cut off may consist of one function of the runtime, a million times.
+    #[test]
+    fn stacks_of_a_deep_recursion_of_the_runtime_share_their_frames() {
+        const LEVELS: u32 = 300_000;
+        let level = |at: u32| {
+            let parent = if at == 0 { StackId::TRUNCATED } else { StackId(StackId::FIRST.0 + at - 1) };
+            (parent, vec![frame("core::ptr::drop_in_place", true)])
+        };
+        let stacks = Stacks::from_tree((0..LEVELS).map(level));
+        let shown = ShownStacks::of(&stacks, false, 3, |stack| stack >= StackId::FIRST);
+        assert_eq!(shown.nodes.len(), LEVELS as usize);
+        let CutStack { inner, omitted, outer } =
+            shown.cut(shown.stack(StackId(StackId::FIRST.0 + LEVELS - 1)), 5);
+        assert_eq!((inner.len(), omitted, outer.len()), (5, LEVELS as usize - 8, 3));
+    }
 }

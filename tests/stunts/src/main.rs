@@ -9,6 +9,7 @@ mod fibers;
 mod forks;
 mod inner;
 mod leaps;
+mod levels;
 mod libraries;
 mod lineage;
 mod linkage;
@@ -41,6 +42,7 @@ fn main() {
         "forks" => forks::stunt(),
         "leader" => threads::first_thread_ends_first(),
         "leaps" => leaps::stunt(),
+        "levels" => levels::stunt(&rest),
         "lineage" => lineage::stunt(&rest[0]),
         "measures" => linkage::measures(),
         "records" => linkage::records(&rest[0]),

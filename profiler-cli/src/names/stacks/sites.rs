@@ -30,3 +30,70 @@ pub(super) fn sites_of(stacks: &Stacks) -> Vec<Option<FrameId>> {
     let choices = own.into_iter().zip(more).zip(innermost);
     choices.map(|((own, more), innermost)| own.or(more).or(innermost)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::stacks::NamedFrame;
+
+    fn frame(function: &str, is_runtime: bool) -> NamedFrame {
+        NamedFrame {
+            function: function.into(),
+            file: None,
+            line: None,
+            is_inlined: false,
+            is_runtime,
+            module: "app".into(),
+        }
+    }
+
+    /// Frames of all three kinds: own code, code of the runtime that does more than to allocate,
+    /// and code that only allocates. None of them calls the global allocator, so no frame inside of
+    /// it belongs to a user's allocator.
+    fn frames() -> [NamedFrame; 3] {
+        [frame("app::main", false), frame("std::rt::start", true), frame("alloc::vec::Vec<T>::push", true)]
+    }
+
+    #[test]
+    fn the_site_of_every_stack_is_the_one_that_a_search_from_its_leaf_finds() {
+        let mut lcg = 7u64;
+        let mut random = |below: usize| {
+            lcg = lcg.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (lcg >> 33) as usize % below
+        };
+        let first = StackId::FIRST.0;
+        let nodes: Vec<(StackId, Vec<NamedFrame>)> = (0..2_000u32)
+            .map(|at| {
+                let parent = if at < 20 { 0 } else { first + random(at as usize) as u32 };
+                let frames = (0..random(3)).map(|_| frames()[random(3)].clone()).collect();
+                (StackId(parent), frames)
+            })
+            .collect();
+        let stacks = Stacks::from_tree(nodes);
+        let mut found = [0; 4];
+        for at in 0..stacks.len() as u32 {
+            let stack = StackId(at);
+            let find =
+                |fits: fn(&NamedFrame) -> bool| stacks.frames(stack).find(|id| fits(stacks.frame(*id)));
+            let choices =
+                [find(|frame| !frame.is_runtime), find(|frame| !only_allocates(frame)), find(|_| true)];
+            let kind = choices.iter().position(Option::is_some);
+            found[kind.unwrap_or(3)] += 1;
+            assert_eq!(stacks.site(stack), kind.and_then(|kind| choices[kind]), "{at}");
+        }
+        assert!(found.iter().all(|count| *count > 0), "{found:?}");
+    }
+
+    /// To search each of these stacks by itself would look at forty-five billion frames.
+    #[test]
+    fn the_sites_of_a_deep_recursion_take_one_pass() {
+        const LEVELS: u32 = 300_000;
+        let level = |at: u32| {
+            let parent = if at == 0 { StackId::ROOT } else { StackId(StackId::FIRST.0 + at - 1) };
+            (parent, vec![frames()[usize::from(at > 0)].clone()])
+        };
+        let stacks = Stacks::from_tree((0..LEVELS).map(level));
+        let outermost = stacks.site(StackId::FIRST);
+        assert!((0..LEVELS).all(|at| stacks.site(StackId(StackId::FIRST.0 + at)) == outermost));
+    }
+}
