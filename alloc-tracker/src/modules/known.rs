@@ -8,7 +8,7 @@ use alloc_dump::record::Module;
 use super::code::{MappedFile, checksum_in_memory};
 use super::elf::{CodeSegment, ElfHeaders, MAX_BUILD_ID, UnwindTables, read_elf};
 use super::file_name::path_of;
-use super::maps::{AddressRange, LoadedFile, MappedRegion, RecentHeads, for_each_line};
+use super::maps::{AddressRange, LoadedFile, MappedRegion, Reading, RecentHeads, for_each_line};
 use super::registry::ModuleChange;
 use crate::base::loader::{self, LoadIdentity};
 use crate::base::sys::{Errno, Mapping, PathBuffer, Plain};
@@ -92,7 +92,7 @@ impl KnownModules {
         self.last_hit = (AddressRange::EMPTY, LoadIdentity::NONE);
         let mut file = LoadedFile::default();
         let (mut path, mut heads) = (PathBuffer::new(), RecentHeads::default());
-        for_each_line(|line| {
+        for_each_line(Reading::Scan, |line| {
             let Some(region) = MappedRegion::parse(line) else { return };
             if file.continues_with(&region) {
                 file.extend(&region);

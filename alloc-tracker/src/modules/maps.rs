@@ -127,7 +127,7 @@ impl LoadedFile {
                 inode = Some(region.inode);
             }
         };
-        for_each_line(look).is_ok()
+        for_each_line(Reading::Check, look).is_ok()
             && inode == Some(self.inode)
             && loader::load_at(self.range.start).unwrap_or(LoadIdentity::NONE) == loaded
     }
@@ -189,10 +189,10 @@ const HEADS: usize = 8;
 
 /// Calls `f` with every line of `/proc/self/maps`, without its newline. Of a line that is longer
 /// than the buffer (16 KiB) the beginning is dropped.
-pub(super) fn for_each_line(mut f: impl FnMut(&[u8])) -> Result<(), Errno> {
+pub(super) fn for_each_line(reading: Reading, mut f: impl FnMut(&[u8])) -> Result<(), Errno> {
     let kept = KEPT.lock().filter(|kept| kept.process == sys::pid());
     let opened = if kept.is_some() { None } else { Some(File::open(PATH, libc::O_RDONLY, 0)?) };
-    let fd = kept.map_or(opened.as_ref().map_or(-1, File::fd), |kept| kept.fd);
+    let fd = kept.map_or(opened.as_ref().map_or(-1, File::fd), |kept| kept.fds[reading as usize]);
     let mut offset = 0;
     let mut memory = Mapping::anonymous(LINES_BUFFER)?;
     let buffer = memory.bytes_mut();
@@ -217,19 +217,34 @@ pub(super) fn for_each_line(mut f: impl FnMut(&[u8])) -> Result<(), Errno> {
     }
 }
 
+/// Why the list of mappings is read.
+///
+/// NOTE: each reading has an open file of its own. The kernel goes on where the file was read last.
+/// If a check read the file of a scan in between, the kernel would count the scan's bytes anew from
+/// the first mapping on. Another thread may have mapped a library there meanwhile, and the scan
+/// would miss lines.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reading {
+    /// For a scan of all modules.
+    Scan = 0,
+    /// For a question about one module, in the middle of a scan.
+    Check = 1,
+}
+
 /// Opens the list of mappings for good, in a process that will not be able to open files. Returns
-/// the descriptor.
-pub(crate) fn keep_maps_open() -> Option<i32> {
-    let file = File::open(PATH, libc::O_RDONLY, 0).ok()?.move_to_high_fd();
-    let fd = file.into_fd();
-    *KEPT.lock() = Some(KeptMaps { fd, process: sys::pid() });
-    Some(fd)
+/// the descriptors.
+pub(crate) fn keep_maps_open() -> Option<[i32; 2]> {
+    let open = || Some(File::open(PATH, libc::O_RDONLY, 0).ok()?.move_to_high_fd());
+    let fds = [open()?, open()?].map(File::into_fd);
+    *KEPT.lock() = Some(KeptMaps { fds, process: sys::pid() });
+    Some(fds)
 }
 
 /// The list of mappings, open in one process.
 #[derive(Clone, Copy)]
 struct KeptMaps {
-    fd: i32,
+    /// A descriptor for each [`Reading`].
+    fds: [i32; 2],
     process: u32,
 }
 

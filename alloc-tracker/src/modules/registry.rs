@@ -12,13 +12,14 @@ use alloc_dump::record::Module;
 
 use super::elf::UnwindTables;
 use super::known::{KnownModules, ModuleTables};
+use crate::base::loader::{self, LoadIdentity};
 use crate::base::sys::{self, FutexGuard, FutexLock};
 
 /// Makes sure that the module of this address is known and reported, if the address has one.
 ///
 /// Code that is in no file, such as a JIT's, must not cost a scan for each of its frames. So after
-/// a scan that did not find the address, the next scan is made 100 ms later at the earliest, or
-/// when the recording ends.
+/// a scan that did not find the address, the next scan for such an address is made 100 ms later at
+/// the earliest, or when the recording ends.
 pub(crate) fn ensure_known(pc: u64) {
     lock_knowing(pc);
 }
@@ -27,24 +28,18 @@ pub(crate) fn ensure_known(pc: u64) {
 /// the process that scans was killed: it may have had the lock.
 fn lock_knowing(pc: u64) -> Option<FutexGuard<'static, Registry>> {
     let mut registry = lock()?;
-    // Twice, because the answer to a first request may be that of a scan which had begun before.
-    for _ in 0..2 {
-        if !registry.must_scan_for(pc) {
-            return Some(registry);
-        }
-        let observer = registry.observer;
-        drop(registry);
-        // Without the lock, which the scan needs.
-        let scanned = observer.is_some_and(ModuleObserver::scan_elsewhere);
-        registry = lock()?;
-        if !scanned {
-            registry.scan();
-            break;
-        }
+    if !registry.must_scan_for(pc) {
+        return Some(registry);
     }
-    if !registry.modules.covers(pc) {
-        registry.next_scan_ns = sys::clock_ns(libc::CLOCK_MONOTONIC) + SCAN_INTERVAL_NS;
+    let observer = registry.observer;
+    drop(registry);
+    // Without the lock, which the scan needs.
+    let scanned = observer.is_some_and(ModuleObserver::scan_elsewhere);
+    registry = lock()?;
+    if !scanned {
+        registry.scan();
     }
+    registry.delay_next_scan_unless_found(pc);
     Some(registry)
 }
 
@@ -140,8 +135,13 @@ static REGISTRY: FutexLock<Registry> = FutexLock::new(Registry::new());
 /// The state of this module, which all threads share.
 struct Registry {
     modules: KnownModules,
-    /// No scan is made before this time. Set after a scan that did not find the address.
-    next_scan_ns: u64,
+    /// No scan is made before these times, for addresses that the loader has no module at, and for
+    /// addresses that it has one at. Set after a scan that did not find such an address.
+    ///
+    /// NOTE: two times, because a walk may take any number for a return address. It does so where
+    /// a library has taken the place of another one and the walk uses the other one's tables. That
+    /// must not delay the scan that finds the library.
+    next_scan_ns: [u64; 2],
     /// Whether an address outside of all known modules was met since the last scan.
     scan_due: bool,
     /// The observer that changes are reported to; `None` before the first recording.
@@ -150,7 +150,7 @@ struct Registry {
 
 impl Registry {
     const fn new() -> Registry {
-        Registry { modules: KnownModules::new(), next_scan_ns: 0, scan_due: false, observer: None }
+        Registry { modules: KnownModules::new(), next_scan_ns: [0; 2], scan_due: false, observer: None }
     }
 
     /// Whether the mappings must be read to know the module of this address.
@@ -158,8 +158,21 @@ impl Registry {
         if self.modules.covers(pc) {
             return false;
         }
-        self.scan_due = sys::clock_ns(libc::CLOCK_MONOTONIC) < self.next_scan_ns;
+        self.scan_due = sys::clock_ns(libc::CLOCK_MONOTONIC) < *self.next_scan_for(pc);
         !self.scan_due
+    }
+
+    /// Delays the next scan for addresses like this one if the last scan did not find it.
+    fn delay_next_scan_unless_found(&mut self, pc: u64) {
+        if !self.modules.covers(pc) {
+            *self.next_scan_for(pc) = sys::clock_ns(libc::CLOCK_MONOTONIC) + SCAN_INTERVAL_NS;
+        }
+    }
+
+    /// The time before which no scan is made for addresses like this one.
+    fn next_scan_for(&mut self, pc: u64) -> &mut u64 {
+        let is_loaded = loader::load_at(pc).is_some_and(|loaded| loaded != LoadIdentity::NONE);
+        &mut self.next_scan_ns[usize::from(is_loaded)]
     }
 
     fn scan(&mut self) {
@@ -174,7 +187,7 @@ impl Registry {
         self.scan_due = false;
         if scanned.is_err() {
             // If /proc cannot be read, frames stay unresolved, and the reader counts them.
-            self.next_scan_ns = sys::clock_ns(libc::CLOCK_MONOTONIC) + SCAN_INTERVAL_NS;
+            self.next_scan_ns = [sys::clock_ns(libc::CLOCK_MONOTONIC) + SCAN_INTERVAL_NS; 2];
         }
     }
 }
@@ -212,4 +225,29 @@ pub(crate) enum ModuleChange<'a> {
     },
     /// The module is no longer mapped, or was mapped again.
     Vanished { id: u32 },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_no_module_does_not_delay_the_scan_for_a_library() {
+        loader::prepare();
+        let mut registry = Registry::new();
+        registry.scan();
+        let nowhere = 1;
+        assert!(registry.must_scan_for(nowhere));
+        registry.delay_next_scan_unless_found(nowhere);
+        assert!(!registry.must_scan_for(nowhere));
+        // SAFETY: the name is a C string, and this library of glibc has no initialisers.
+        let library = unsafe { libc::dlopen(c"libresolv.so.2".as_ptr(), libc::RTLD_NOW) };
+        assert!(!library.is_null());
+        // SAFETY: the library is open, and the name is a C string.
+        let function = unsafe { libc::dlsym(library, c"ns_sprintrr".as_ptr()) } as u64;
+        assert!(function != 0 && registry.must_scan_for(function));
+        registry.scan();
+        registry.delay_next_scan_unless_found(function);
+        assert!(registry.modules.covers(function));
+    }
 }

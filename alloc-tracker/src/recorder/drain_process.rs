@@ -134,7 +134,7 @@ fn prepare() -> Result<RecordingId, Errno> {
                 (*slot, count) = (fd, count + 1);
             }
         };
-        maps.into_iter().for_each(&mut keep);
+        maps.into_iter().flatten().for_each(&mut keep);
         host::open_files(&mut keep);
         stream.for_each_file(&mut keep);
         stream.for_each_process_file(&mut keep);
@@ -161,10 +161,10 @@ fn note_end_of_host() {
 fn drain_until_the_end(recording: RecordingId) {
     let (mut quiet_ns, mut calm_ns) = (0, u64::MAX);
     while !host::is_gone() {
-        let requests = drainer::open_requests();
+        let requests = drainer::begin_pass();
         if requests & Request::Finish as u32 != 0 {
             drainer::set_outcome(session::close_recording(recording));
-            drainer::close_requests(requests);
+            drainer::end_pass(requests);
             return;
         }
         if requests & Request::ScanModules as u32 != 0 {
@@ -177,9 +177,7 @@ fn drain_until_the_end(recording: RecordingId) {
             Ok(tick)
         });
         modules::notice_replaced();
-        if requests != 0 {
-            drainer::close_requests(requests);
-        }
+        drainer::end_pass(requests);
         match tick {
             Some(Tick::Flooded { quarter_us }) => {
                 (quiet_ns, calm_ns) = (0, 0);
@@ -228,7 +226,7 @@ fn pause_in_flood(quarter_us: u64) {
     let until = sys::clock_ns(libc::CLOCK_MONOTONIC) + quarter_us * 1000;
     for _ in 0..MOST_YIELDS {
         sys::yield_now();
-        if drainer::open_requests() != 0 || sys::clock_ns(libc::CLOCK_MONOTONIC) >= until {
+        if drainer::has_requests() || sys::clock_ns(libc::CLOCK_MONOTONIC) >= until {
             return;
         }
     }

@@ -62,18 +62,33 @@ pub(super) fn wake() {
     }
 }
 
-/// Asks the drain process for work, and waits until it is done. False if the process has ended
-/// before. Must be called without the recorder's lock, and outside of the drain process.
+/// Asks the drain process for work, and waits until it is done: until a pass of the drain process
+/// has ended that began after this call. False if the process has ended before. Must be called
+/// without the recorder's lock, and outside of the drain process.
+///
+/// A pass takes all open requests when it begins. So a request belongs to the pass that follows it:
+///
+/// ```text
+/// drain process   pass 7 takes {scan}  reads the mappings           ends
+/// host                                          asks for a scan: open until pass 8 takes it
+/// ```
 #[cold]
 #[inline(never)]
 pub(super) fn ask(request: Request) -> bool {
     let bit = request as u32;
+    let before = PASSES_ENDED.load(Ordering::SeqCst);
     request_soon(request);
     let mut looks = 0;
     loop {
-        let open = REQUESTS.load(Ordering::Acquire);
-        if open & bit == 0 {
-            return true;
+        let ended = PASSES_ENDED.load(Ordering::SeqCst);
+        let is_open = REQUESTS.load(Ordering::SeqCst) & bit != 0;
+        let is_under_way = PASSES_BEGUN.load(Ordering::SeqCst) != ended;
+        match ended.wrapping_sub(before) {
+            0 => {}
+            1 if is_open || is_under_way => {}
+            // One pass was under way at most when this thread asked, so the second began
+            // afterwards.
+            _ => return true,
         }
         // In a forked child of a signal handler nobody serves requests. At its end the program
         // waits for a limited time: the drain process may have been stopped.
@@ -82,7 +97,7 @@ pub(super) fn ask(request: Request) -> bool {
         if is_over || !is_running() || !sys::companion_lives() || !fork::is_recorders_process() {
             return false;
         }
-        sys::futex_wait(&REQUESTS, open, REQUEST_NS);
+        sys::futex_wait(&PASSES_ENDED, ended, REQUEST_NS);
         // The process may have gone to sleep before it saw the request.
         wake();
     }
@@ -94,15 +109,23 @@ pub(super) fn request_soon(request: Request) {
     wake();
 }
 
-/// Returns the requests that are open, as bits. For the drain process.
-pub(super) fn open_requests() -> u32 {
-    REQUESTS.load(Ordering::SeqCst)
+/// Whether any request is open. For the drain process.
+pub(super) fn has_requests() -> bool {
+    REQUESTS.load(Ordering::SeqCst) != 0
 }
 
-/// Notes that these requests are done, and wakes the threads that wait for them.
-pub(super) fn close_requests(done: u32) {
-    REQUESTS.fetch_and(!done, Ordering::AcqRel);
-    sys::futex_wake_all(&REQUESTS);
+/// Begins a pass, and returns the requests that belong to it, as bits. For the drain process.
+pub(super) fn begin_pass() -> u32 {
+    PASSES_BEGUN.fetch_add(1, Ordering::SeqCst);
+    REQUESTS.swap(0, Ordering::SeqCst)
+}
+
+/// Ends a pass that has served these requests, and wakes the threads that wait for them.
+pub(super) fn end_pass(served: u32) {
+    PASSES_ENDED.fetch_add(1, Ordering::SeqCst);
+    if served != 0 {
+        sys::futex_wake_all(&PASSES_ENDED);
+    }
 }
 
 /// Whether the calling process is the host, and not its drain process.
@@ -113,7 +136,7 @@ pub(super) fn is_host() -> bool {
 /// Makes the state that of a drain process which begins. The calling process is its host.
 pub(super) fn set_started() {
     host::set_host();
-    REQUESTS.store(0, Ordering::Relaxed);
+    [&REQUESTS, &PASSES_BEGUN, &PASSES_ENDED].iter().for_each(|word| word.store(0, Ordering::Relaxed));
     OUTCOME.store(NO_OUTCOME, Ordering::Relaxed);
     STATE.store(AWAKE, Ordering::SeqCst);
 }
@@ -122,7 +145,7 @@ pub(super) fn set_started() {
 pub(super) fn set_ended() {
     host::forget_files();
     STATE.store(NOT_RUNNING, Ordering::SeqCst);
-    sys::futex_wake_all(&REQUESTS);
+    sys::futex_wake_all(&PASSES_ENDED);
 }
 
 /// Notes how the recording was closed.
@@ -148,7 +171,7 @@ pub(super) fn sleep(in_flood: bool, at_most_ns: u64) {
     }
     // The sleeper stores its state first and reads requests afterwards. A thread that asks does it
     // the other way round. So the thread sees the state, or the sleeper sees the request.
-    if open_requests() == 0 {
+    if !has_requests() {
         sys::futex_wait(&STATE, state, at_most_ns);
     }
     // Fails if the process was woken.
@@ -164,8 +187,11 @@ const ASLEEP: u32 = 2;
 /// Asleep for microseconds only, because there will be entries to drain soon.
 const SHORT_PAUSE: u32 = 3;
 
-/// The bits of all requests that are not done yet.
+/// The bits of all requests that no pass has taken yet.
 static REQUESTS: AtomicU32 = AtomicU32::new(0);
+/// How many passes of the drain process have begun and ended. The kernel compares the second word.
+static PASSES_BEGUN: AtomicU32 = AtomicU32::new(0);
+static PASSES_ENDED: AtomicU32 = AtomicU32::new(0);
 /// How the recording was closed: 0 if without an error, else the error number.
 static OUTCOME: AtomicU64 = AtomicU64::new(NO_OUTCOME);
 const NO_OUTCOME: u64 = u64::MAX;
