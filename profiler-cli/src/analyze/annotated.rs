@@ -104,6 +104,7 @@ fn table(function: &Annotated, path: String, sources: &dyn Sources) -> FunctionL
     FunctionLines {
         function: function.name.clone(),
         file: Some(path),
+        own: true,
         start_line: function.start_line,
         end_line: function.end_line,
         source: "annotation",

@@ -23,12 +23,12 @@ use self::rows::{add_callers, bytes_outside_note, caller_rows, table};
 use self::totals::{FunctionKey, FunctionTotals, collect};
 use crate::analyze::annotated;
 use crate::analyze::filter::Filter;
+use crate::analyze::source_paths::SourcePaths;
 use crate::names::function_name::function_of;
 use crate::names::stacks::Stacks;
 use crate::profile::Profile;
 use crate::source::Sources;
 
-pub(super) use self::order::is_from_package;
 pub use self::selection::LineSelection;
 
 /// Line tables.
@@ -42,6 +42,8 @@ pub struct Lines {
     pub filtered: bool,
     /// Number of functions that `--top` cut off.
     pub omitted: usize,
+    /// The folder that paths of own source files are relative to. Null if it is not known.
+    pub source_root: Option<String>,
     /// One table for each function.
     pub functions: Vec<FunctionLines>,
 }
@@ -53,6 +55,8 @@ pub struct FunctionLines {
     pub function: String,
     /// Source file of the function. Null if it has no line tables.
     pub file: Option<String>,
+    /// Whether the function is the user's own code, and not that of a dependency or the runtime.
+    pub own: bool,
     /// First line of the table.
     pub start_line: u32,
     /// Last line of the table.
@@ -197,11 +201,22 @@ pub fn lines(
         sort_tables(&mut functions, order);
     }
     functions.truncate(top);
+    let paths = SourcePaths::of(profile, stacks);
+    functions.iter_mut().for_each(|function| shorten_paths(function, &paths));
     Lines {
         schema: "alloc-tracker/lines/1",
         complete: profile.trust.is_complete(),
         filtered: !filter.is_empty() || profile.counts_only_selected_threads || selection.min_increment > 0,
         omitted: all - functions.len(),
+        source_root: paths.root(),
         functions,
+    }
+}
+
+/// Makes the paths of a table those that reports show.
+fn shorten_paths(function: &mut FunctionLines, paths: &SourcePaths) {
+    let callers = function.callers.iter_mut().flatten().map(|caller| &mut caller.file);
+    for file in callers.chain([&mut function.file]).flatten() {
+        *file = paths.shown(file).to_owned();
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::analyze::filter::Filter;
 use crate::analyze::other_code::{name_of_installation, warnings_of_other_code};
 use crate::analyze::slow::{SlowCause, slow_causes};
+use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::timeline::{self, MarkPoint};
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
@@ -25,6 +26,12 @@ pub struct Summary {
     pub pid: u32,
     /// Length of the recording, in nanoseconds.
     pub duration_ns: u64,
+    /// Whether a filter or a selection of threads left stacks out. Then `selected` and the tables of
+    /// sites have the figures of the stacks that are left; all other figures are those of the whole
+    /// process.
+    pub filtered: bool,
+    /// The figures of the stacks that the filter lets through. Null without a filter.
+    pub selected: Option<SelectedTotals>,
     /// Number of `alloc` and `alloc_zeroed` events.
     pub allocations: u64,
     /// Number of `dealloc` events.
@@ -104,6 +111,8 @@ pub struct Summary {
     pub marks_dropped: u64,
     /// Number of allocations by size.
     pub sizes: Vec<SizeClass>,
+    /// The folder that paths of own source files are relative to. Null if it is not known.
+    pub source_root: Option<String>,
     /// The sites with the most live bytes at the peak.
     pub top_peak: Vec<SiteRow>,
     /// The sites with the most bytes allocated.
@@ -112,6 +121,50 @@ pub struct Summary {
     pub top_allocations: Vec<SiteRow>,
     /// The threads, in the order of their first record.
     pub thread_list: Vec<ThreadRow>,
+}
+
+/// The figures of the stacks that a filter lets through, for the selected threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SelectedTotals {
+    /// Number of distinct stacks that had any heap event.
+    pub stacks: u64,
+    /// Number of `alloc` and `alloc_zeroed` events.
+    pub allocations: u64,
+    /// Number of `dealloc` events.
+    pub deallocations: u64,
+    /// Number of `realloc` events.
+    pub reallocations: u64,
+    /// Bytes of allocations and the new sizes of reallocations.
+    pub allocated_bytes: u64,
+    /// Bytes of deallocations and the old sizes of reallocations.
+    pub freed_bytes: u64,
+    /// Number of blocks whose free was the next heap event of the thread that had allocated them.
+    pub temporary_allocations: u64,
+    /// Bytes of the blocks that got their size at these stacks and were live at the peak of the
+    /// whole process.
+    pub peak_bytes: u64,
+    /// Number of the blocks that `peak_bytes` counts.
+    pub peak_blocks: u64,
+    /// Bytes of the blocks that got their size at these stacks and are live at the end.
+    pub live_bytes: u64,
+    /// Number of the blocks that `live_bytes` counts.
+    pub live_blocks: u64,
+}
+
+impl SelectedTotals {
+    fn add(&mut self, stats: &StackStats) {
+        self.stacks += u64::from(stats.events() > 0);
+        self.allocations += stats.allocations;
+        self.deallocations += stats.deallocations;
+        self.reallocations += stats.reallocations;
+        self.allocated_bytes += stats.allocated;
+        self.freed_bytes += stats.freed;
+        self.temporary_allocations += stats.temporary;
+        self.peak_bytes += stats.peak_bytes;
+        self.peak_blocks += stats.peak_blocks;
+        self.live_bytes += stats.live_bytes;
+        self.live_blocks += stats.live_blocks;
+    }
 }
 
 /// The highest figures of the kernel for the process. Sizes are bytes. Virtual size and resident
@@ -194,17 +247,21 @@ pub struct ThreadRow {
     pub end_ns: Option<u64>,
 }
 
-/// Makes the summary, with `top` rows in each table of sites. The filter applies to the sites;
-/// totals are always those of the whole process.
+/// Makes the summary, with `top` rows in each table of sites. The filter applies to the sites and to
+/// [`Summary::selected`]; the other figures are those of the whole process.
 pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) -> Summary {
     let totals = &profile.totals;
     let trust = &profile.trust;
-    let sites = site_rows(profile, stacks, filter);
+    let paths = SourcePaths::of(profile, stacks);
+    let sites = site_rows(profile, stacks, filter, &paths);
+    let filtered = !filter.is_empty() || profile.counts_only_selected_threads;
     Summary {
         schema: "alloc-tracker/summary/1",
         command: profile.process.command(),
         pid: profile.process.pid,
         duration_ns: profile.duration_us * 1000,
+        filtered,
+        selected: filtered.then(|| selected_totals(profile, stacks, filter)),
         allocations: totals.allocations,
         deallocations: totals.deallocations,
         reallocations: totals.reallocations,
@@ -241,6 +298,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         marks: timeline::marks(profile),
         marks_dropped: profile.marks_dropped,
         sizes: size_classes(&profile.sizes),
+        source_root: paths.root(),
         top_peak: top_by(&sites, top, |site| site.peak_bytes),
         top_allocated: top_by(&sites, top, |site| site.allocated_bytes),
         top_allocations: top_by(&sites, top, |site| site.allocations),
@@ -271,7 +329,7 @@ impl From<&crate::profile::RecordedThread> for ThreadRow {
 
 /// Adds the stacks up by site. The rows are sorted by location, so that rows with equal figures
 /// have a fixed order.
-fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<SiteRow> {
+fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter, paths: &SourcePaths) -> Vec<SiteRow> {
     // NOTE: by location and not by frame. One location is several frames if its code was inlined at
     // one call and not at another.
     let mut sites: HashMap<Option<SiteLocation<'_>>, SiteRow> = HashMap::default();
@@ -283,7 +341,7 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<SiteRow
         }
         let frame = stacks.site(stack).map(|id| stacks.frame(id));
         let location = frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line));
-        let site = sites.entry(location).or_insert_with(|| empty_row(frame));
+        let site = sites.entry(location).or_insert_with(|| empty_row(frame, paths));
         site.peak_bytes += stats.peak_bytes;
         site.peak_blocks += stats.peak_blocks;
         site.allocated_bytes += stats.allocated;
@@ -301,13 +359,22 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<SiteRow
 type SiteLocation<'a> = (&'a str, Option<&'a str>, Option<u32>);
 
 /// Returns the row of a site without figures.
-fn empty_row(frame: Option<&NamedFrame>) -> SiteRow {
+fn empty_row(frame: Option<&NamedFrame>, paths: &SourcePaths) -> SiteRow {
     SiteRow {
         function: frame.map_or_else(|| "(no stack)".to_owned(), |frame| frame.function.to_string()),
-        file: frame.and_then(|frame| frame.file.as_deref()).map(str::to_owned),
+        file: frame.and_then(|frame| frame.file.as_deref()).map(|file| paths.shown(file).to_owned()),
         line: frame.and_then(|frame| frame.line),
         ..SiteRow::default()
     }
+}
+
+fn selected_totals(profile: &Profile, stacks: &Stacks, filter: &Filter) -> SelectedTotals {
+    let accepted = filter.accepted(stacks);
+    let mut selected = SelectedTotals::default();
+    with_ids(profile)
+        .filter(|(stack, _)| accepted.accepts(*stack))
+        .for_each(|(_, stats)| selected.add(stats));
+    selected
 }
 
 /// Returns the rows with the largest figures; rows with the figure 0 are left out.

@@ -7,8 +7,9 @@ use clap::{Args, ValueHint};
 
 use super::Failure;
 use super::input::InputArgs;
-use super::output::{Audience, JsonArg, Target};
+use super::output::{Audience, FoldArgs, JsonArg, Target};
 use crate::analyze::flame::{Metric, flame};
+use crate::analyze::shown::Folding;
 use crate::render::{flame_svg, json};
 
 const EXAMPLES: &str = "\
@@ -36,9 +37,9 @@ pub struct FlamegraphArgs {
     /// Draw only the N widest stacks, and join all others into one. [default: all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
-    /// Show the frames of the runtime too.
-    #[arg(long)]
-    pub full: bool,
+    /// Frames that are left out or folded.
+    #[command(flatten)]
+    pub fold: FoldArgs,
 }
 
 /// Runs `profiler-cli flamegraph`.
@@ -47,7 +48,8 @@ pub struct FlamegraphArgs {
 /// See [`Failure`].
 pub fn run(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
     let (dump, filter) = args.input.load()?;
-    let flame = flame(&dump.profile, &dump.stacks, &filter, args.metric, args.full, args.top);
+    let folding = args.fold.folding(if args.json.json { Folding::Runtime } else { Folding::default() });
+    let flame = flame(&dump.profile, &dump.stacks, &filter, args.metric, folding, args.top);
     if args.json.json {
         Target::Stdout.write(Audience::Programs, |out| json::write_flame(out, &flame))?;
     }

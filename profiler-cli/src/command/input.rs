@@ -38,7 +38,7 @@ pub struct InputArgs {
     /// Only stacks with a function that matches: part of its name, or the whole name with * and ?.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub function: Option<Pattern>,
-    /// Only stacks with a source file that matches.
+    /// Only stacks with a source file that matches; of yours, unless none of them matches.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub file: Option<Pattern>,
     /// Only events of threads with a name that matches.
@@ -49,6 +49,10 @@ pub struct InputArgs {
     /// Only stacks with a function of a crate that matches.
     #[arg(long = "crate", value_name = "PATTERN", help_heading = "Filters")]
     pub krate: Option<Pattern>,
+    /// Leave out stacks with a function, source file or crate that matches; may be given several
+    /// times.
+    #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
+    pub exclude: Vec<Pattern>,
     /// Where names come from.
     #[command(flatten)]
     pub symbols: SymbolArgs,
@@ -61,6 +65,12 @@ pub struct SymbolArgs {
     /// times.
     #[arg(long, value_name = "DIR", env = "PROFILER_SYMBOLS", value_delimiter = ':', value_hint = ValueHint::DirPath, help_heading = "Symbols")]
     pub symbols: Vec<PathBuf>,
+    /// Treat crates that match as your own code too; may be given several times.
+    ///
+    /// Your own code is that of the packages of your workspace. Packages from a registry, from git
+    /// or in a folder such as vendor are dependencies.
+    #[arg(long, value_name = "CRATE", env = "PROFILER_OWN", value_delimiter = ',', help_heading = "Symbols")]
+    pub own: Vec<Pattern>,
     /// Neither read nor write the symbol cache ($XDG_CACHE_HOME/alloc-tracker).
     #[arg(long, env = "PROFILER_NO_CACHE", value_parser = FalseyValueParser::new(), help_heading = "Symbols")]
     pub no_cache: bool,
@@ -82,8 +92,14 @@ impl InputArgs {
     /// # Errors
     /// If the filter accepts nothing: no frame of the dump, and none of these annotated functions.
     pub fn filter_for(&self, dump: &LoadedDump, annotated: &[Annotated]) -> anyhow::Result<Filter> {
-        let filter =
-            Filter { function: self.function.clone(), file: self.file.clone(), krate: self.krate.clone() };
+        let mut filter = Filter {
+            function: self.function.clone(),
+            file: self.file.clone(),
+            own_files_only: false,
+            krate: self.krate.clone(),
+            exclude: self.exclude.clone(),
+        };
+        filter.prefer_own_files(&dump.stacks);
         filter.check(&dump.stacks, annotated).with_context(|| self.dump.path.display().to_string())?;
         Ok(filter)
     }
@@ -94,6 +110,7 @@ impl SymbolArgs {
     pub fn options(&self) -> SymbolizeOptions {
         SymbolizeOptions {
             symbol_dirs: self.symbols.clone(),
+            own_crates: self.own.clone(),
             cache_dir: if self.no_cache { None } else { cache_dir() },
             ..SymbolizeOptions::default()
         }

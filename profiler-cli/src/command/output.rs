@@ -13,7 +13,9 @@ use anyhow::bail;
 use clap::Args;
 
 use super::Failure;
+use crate::analyze::shown::Folding;
 use crate::io_error::plain;
+use crate::render::text_width::TextWidth;
 use crate::units::Safe;
 
 /// Number of rows that are shown to a person who does not ask for more.
@@ -25,6 +27,24 @@ pub struct JsonArg {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The choice of frames that are left out or folded.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct FoldArgs {
+    /// Show every frame: the same as --fold none.
+    #[arg(long, conflicts_with = "fold")]
+    pub full: bool,
+    /// Frames that are left out or folded. [default: dependencies; with --json runtime]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub fold: Option<Folding>,
+}
+
+impl FoldArgs {
+    /// Returns the choice; `default` if there is none.
+    pub fn folding(self, default: Folding) -> Folding {
+        if self.full { Folding::None } else { self.fold.unwrap_or(default) }
+    }
 }
 
 /// The readers of a format, on whom its colours depend.
@@ -110,6 +130,16 @@ pub(super) fn write_file(
         out.flush()
     };
     write().map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), plain(&error)))
+}
+
+/// Returns the width of the text on standard output, or on standard error: that of the terminal,
+/// or what the variable COLUMNS says. Text that goes into a file or a pipe may have any width.
+pub(super) fn text_width(stream: impl std::os::fd::AsFd) -> TextWidth {
+    let set = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let is_terminal = rustix::termios::isatty(&stream);
+    let of_terminal = || rustix::termios::tcgetwinsize(&stream).ok().map(|size| usize::from(size.ws_col));
+    let columns = set.or_else(|| of_terminal().filter(|columns| is_terminal && *columns > 0));
+    columns.map_or_else(TextWidth::default, TextWidth::of_columns)
 }
 
 fn stdout_for(audience: Audience) -> Box<dyn Write> {

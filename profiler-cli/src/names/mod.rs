@@ -5,6 +5,7 @@
 //! and must never cause a panic.
 
 mod build_file;
+pub mod code_owner;
 pub mod evidence;
 pub mod function_name;
 mod hints;

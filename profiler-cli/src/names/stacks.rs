@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
+use crate::names::code_owner::{self, CodeOwner};
 use crate::names::function_name::{function_of, instance_of};
 use crate::names::hints::hints;
 use crate::names::own_crates::is_allocating_crate;
@@ -43,12 +44,23 @@ pub struct NamedFrame {
     pub line: Option<u32>,
     /// Whether the function was inlined into the next frame towards the root.
     pub is_inlined: bool,
-    /// Whether the function belongs to the runtime (the allocator, `alloc`, `core`, `std`, this
-    /// project) and not to the user's own code. A function of the user's that the allocator has
-    /// called counts as the allocator.
-    pub is_runtime: bool,
+    /// Whose code the function is. A function of the user's that the allocator has called counts as
+    /// the runtime's.
+    pub owner: CodeOwner,
     /// File name of the module, without its folder.
     pub module: Arc<str>,
+}
+
+impl NamedFrame {
+    /// Whether the function belongs to the runtime.
+    pub fn is_runtime(&self) -> bool {
+        self.owner == CodeOwner::Runtime
+    }
+
+    /// Whether the function is the user's own code.
+    pub fn is_own(&self) -> bool {
+        self.owner == CodeOwner::Own
+    }
 }
 
 /// The frames of every stack of a profile.
@@ -116,7 +128,7 @@ impl Stacks {
                 code: module.code,
             })
             .collect();
-        let name_instances = options.name_instances;
+        let (name_instances, own_crates) = (options.name_instances, options.own_crates.clone());
         let modules = Modules::open(&specs, options)?;
         for (index, module) in profile.modules.iter().enumerate() {
             if let Some(status) = modules.problem(index).filter(|status| status.is_other_build())
@@ -155,6 +167,7 @@ impl Stacks {
             stacks.parents.push(node.parent);
         }
         allocator_part::hide_users_allocators(&mut stacks, &mut builder);
+        code_owner::assign(&mut stacks.frames, &profile.process.exe, &own_crates);
         stacks.hints = hints(profile, &modules, &symbols, &wanted);
         Ok(stacks)
     }
@@ -250,8 +263,9 @@ impl Stacks {
 
     /// Returns the site of a stack: its innermost frame that is the user's own code.
     ///
-    /// A stack without own code, such as one from before `main`, has another site: the innermost
-    /// frame that does more than allocate for its caller, or else the innermost frame.
+    /// A stack without own code has another site: the innermost frame of a dependency. A stack of
+    /// the runtime alone, such as one from before `main`, has as its site the innermost frame that
+    /// does more than allocate for its caller, or else the innermost frame.
     pub fn site(&self, stack: StackId) -> Option<FrameId> {
         *self.sites.get_or_init(|| sites::sites_of(self)).get(stack.0 as usize)?
     }
@@ -307,7 +321,8 @@ impl StackBuilder {
         stacks.unresolved += u64::from(frames.iter().any(|frame| !frame.is_resolved));
         let start = stacks.lists.len() as u32;
         for frame in frames {
-            let is_runtime = is_runtime(&frame.function, frame.file.as_deref(), &module_path);
+            let owner =
+                CodeOwner::runtime_if(is_runtime(&frame.function, frame.file.as_deref(), &module_path));
             let SymbolFrame { function, generics, file, line, is_inlined, .. } = frame;
             let (outer, closure) = function.split_at(instance_of(&function).len());
             // Some symbols name their types already, such as `drop_in_place<T>`.
@@ -318,7 +333,7 @@ impl StackBuilder {
             };
             let id = self.intern(
                 stacks,
-                NamedFrame { function, file, line, is_inlined, is_runtime, module: module.clone() },
+                NamedFrame { function, file, line, is_inlined, owner, module: module.clone() },
             );
             stacks.lists.push(id);
         }
@@ -343,7 +358,7 @@ fn only_allocates(frame: &NamedFrame) -> bool {
         // With line tables alone, an inlined function has a short name without a path.
         None => matches!(frame.function.split('<').next(), Some("alloc" | "__rust_alloc")),
     };
-    frame.is_runtime && is_allocating
+    frame.is_runtime() && is_allocating
 }
 
 /// Returns the module and the address of every node; `None` for code outside any file.

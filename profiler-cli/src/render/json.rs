@@ -35,6 +35,7 @@ pub fn write_flame<'a>(out: &mut dyn Write, flame: &'a Flame) -> io::Result<()> 
             metric,
             unit: flame.metric.unit(),
             complete: flame.complete,
+            filtered: flame.filtered,
             total: flame.total,
             stacks,
         },
@@ -48,6 +49,7 @@ struct FlameJson<'a> {
     metric: &'static str,
     unit: &'static str,
     complete: bool,
+    filtered: bool,
     total: u64,
     stacks: Vec<FlameStack<'a>>,
 }

@@ -62,6 +62,7 @@ mod tests {
         let function = FunctionLines {
             function: "f".to_owned(),
             file: None,
+            own: true,
             start_line: 7,
             end_line: 7,
             source: "stacks",
@@ -72,7 +73,14 @@ mod tests {
             lines: vec![line],
             callers: None,
         };
-        Lines { schema: "", complete: true, filtered: false, omitted: 0, functions: vec![function] }
+        Lines {
+            schema: "",
+            complete: true,
+            filtered: false,
+            omitted: 0,
+            source_root: None,
+            functions: vec![function],
+        }
     }
 
     #[test]

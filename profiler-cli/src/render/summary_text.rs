@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, source_position};
+use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, percent, source_position};
 use crate::analyze::summary::{SiteRow, Summary};
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 
@@ -18,6 +18,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     }
     write_trust(out, summary)?;
     writeln!(out)?;
+    write_selected(out, summary)?;
     write_totals(out, summary)?;
     write_process(out, summary)?;
     write_marks(out, summary)?;
@@ -59,6 +60,28 @@ fn write_trust(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         writeln!(out, "  - {}", summary.end)?;
     }
     Ok(())
+}
+
+/// Writes the figures of what the filter lets through, if there is one, and says that those after
+/// them are of the whole process.
+fn write_selected(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    let Some(selected) = &summary.selected else { return Ok(()) };
+    let row = |out: &mut dyn Write, name: &str, value: String| writeln!(out, "  {name:<14} {value}");
+    writeln!(out, "{HEADING}What the filter lets through{HEADING:#}")?;
+    let part = percent(selected.peak_bytes, summary.peak_bytes);
+    let peak = (bytes_exactly(selected.peak_bytes), plural(selected.peak_blocks, "block"));
+    row(out, "of the peak", format!("{} in {}, {part} of the process", peak.0, peak.1))?;
+    let part = percent(selected.live_bytes, summary.live_bytes);
+    let live = (bytes_exactly(selected.live_bytes), plural(selected.live_blocks, "block"));
+    row(out, "live at end", format!("{} in {}, {part} of the process", live.0, live.1))?;
+    let allocated = bytes(selected.allocated_bytes);
+    row(out, "allocations", format!("{} ({allocated} with reallocations)", count(selected.allocations)))?;
+    row(out, "reallocations", count(selected.reallocations))?;
+    let freed = bytes(selected.freed_bytes);
+    row(out, "deallocations", format!("{} ({freed})", count(selected.deallocations)))?;
+    row(out, "temporary", count(selected.temporary_allocations))?;
+    row(out, "stacks", count(selected.stacks))?;
+    writeln!(out, "\n{HEADING}The whole process{HEADING:#}")
 }
 
 fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {

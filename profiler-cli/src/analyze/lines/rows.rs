@@ -43,6 +43,7 @@ pub(super) fn table(
     FunctionLines {
         function: key.function.to_owned(),
         file: key.file.map(str::to_owned),
+        own: totals.is_own,
         start_line,
         end_line,
         source: "stacks",

@@ -25,6 +25,8 @@ pub(super) struct FunctionKey<'a> {
 pub(super) struct FunctionTotals<'a> {
     /// Figures of each line. Line 0 has the events for which the debug info has no line.
     pub(super) by_line: BTreeMap<u32, LineTotals>,
+    /// Whether the function is the user's own code.
+    pub(super) is_own: bool,
     /// Bytes allocated on stacks whose site is in the function, so without the bytes that its
     /// callees allocate.
     pub(super) allocated_as_site: u64,
@@ -105,13 +107,14 @@ pub(super) fn collect<'a>(
         })
         .collect();
     let mut totals = vec![FunctionTotals::default(); indices.len()];
-    let is_shown = |frame: FrameId| full || !stacks.frame(frame).is_runtime;
+    let is_shown = |frame: FrameId| full || !stacks.frame(frame).is_runtime();
     on_every_stack(stacks, (indices.len(), &functions), is_shown, |stack, running| {
         let stats = profile.stacks.get(stack.0 as usize).filter(|stats| stats.events() > 0);
         let Some(stats) = stats else { return };
         let site = stacks.site(stack);
         for (function, OpenCall { frame, caller }) in running.innermost() {
             let totals = &mut totals[function];
+            totals.is_own |= stacks.frame(frame).is_own();
             totals.by_line.entry(stacks.frame(frame).line.unwrap_or(0)).or_default().add(stats);
             totals.allocated_as_site += if Some(frame) == site { stats.allocated } else { 0 };
             if let Some(caller) = caller.filter(|_| selection.callers).map(|caller| stacks.frame(caller)) {

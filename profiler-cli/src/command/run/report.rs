@@ -9,14 +9,15 @@ use anyhow::Context;
 use super::{RecordingArgs, Report};
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
-use crate::analyze::leaks::leaks;
+use crate::analyze::leaks::{LeakSelection, leaks};
 use crate::analyze::lines::{LineSelection, lines};
+use crate::analyze::shown::Folding;
 use crate::analyze::site::add_evidence;
 use crate::analyze::summary::summary;
 use crate::command::Failure;
 use crate::command::flamegraph::default_svg_path;
 use crate::command::input::LoadedDump;
-use crate::command::output::{Audience, DEFAULT_TOP, write_file};
+use crate::command::output::{Audience, DEFAULT_TOP, text_width, write_file};
 use crate::command::sources::SourceFiles;
 use crate::dumps::open::writer_of;
 use crate::names::evidence::KeptEvidence;
@@ -93,10 +94,15 @@ fn write_report(
         lines_text::write_function(out, function, &Shape::default())?;
         writeln!(out)?;
     }
-    leaks_text::write(out, &leaks(profile, stacks, &filter, false, Some(DEFAULT_TOP / 2)))?;
+    let shortest = LeakSelection {
+        top: Some(DEFAULT_TOP / 2),
+        stacks: Some(leaks_text::STACKS),
+        ..LeakSelection::default()
+    };
+    leaks_text::write(out, &leaks(profile, stacks, &filter, shortest), text_width(io::stderr()))?;
     writeln!(out)?;
     let svg = default_svg_path(dump);
-    let flame = flame(profile, stacks, &filter, Metric::Peak, false, None);
+    let flame = flame(profile, stacks, &filter, Metric::Peak, Folding::default(), None);
     write_file(&svg, dump, Audience::Programs, |out| flame_svg::write(out, &flame))?;
     writeln!(out, "flamegraph: {}", Safe(&svg.to_string_lossy()))?;
     Ok(())

@@ -46,6 +46,8 @@ use locate::{LocatedModule, locate};
 use symbol_dirs::SymbolDirs;
 use trampoline::Trampolines;
 
+use crate::pattern::Pattern;
+
 /// A module as the dump names it: a file with code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModuleSpec {
@@ -71,6 +73,8 @@ pub struct SymbolizeOptions {
     pub cache_dir: Option<PathBuf>,
     /// Whether the names of generic functions include their types, even where symbols omit them.
     pub name_instances: bool,
+    /// Crates that are the user's own code, whatever the paths of their sources say (`--own`).
+    pub own_crates: Vec<Pattern>,
     /// The most threads that symbolize; `None` means one for each processor.
     pub max_workers: Option<NonZeroUsize>,
 }
@@ -82,6 +86,7 @@ impl Default for SymbolizeOptions {
             debug_roots: vec![PathBuf::from("/usr/lib/debug")],
             cache_dir: None,
             name_instances: false,
+            own_crates: Vec::new(),
             max_workers: None,
         }
     }
