@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Summary(args) => command::summary::run(&args),
         Command::Lines(args) => command::lines::run(&args),
         Command::Leaks(args) => command::leaks::run(&args),
+        Command::Tree(args) => command::tree::run(&args),
         Command::Flamegraph(args) => command::flamegraph::run(&args),
         Command::Timeline(args) => command::timeline::run(&args),
         Command::Compress(args) => command::compress::run(&args),

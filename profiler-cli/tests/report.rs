@@ -316,7 +316,7 @@ fn leaks_are_merged_by_the_users_own_frames() {
 fn the_summary_shows_totals_and_top_sites_and_warns_of_losses() {
     let (profile, stacks) = recording();
     let summary = summary::summary(&profile, &stacks, &Filter::default(), 3);
-    insta::assert_snapshot!(plain(|out| summary_text::write(out, &summary)), @r"
+    insta::assert_snapshot!(plain(|out| summary_text::write(out, &summary, TextWidth::default())), @r"
     app 'a b'  pid 7
     complete and exact: no event lost, no stack cut off
 
@@ -330,25 +330,30 @@ fn the_summary_shows_totals_and_top_sites_and_warns_of_losses() {
       threads        1, 3 distinct stacks
       trust          0 events lost, 0 stacks truncated, 0 frames unresolved; finished
 
-    Allocation sizes
-      up to    1.0 KiB             3  ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇
-
     Top sites by live bytes at the peak
-         2.9 KiB        3 blocks  app::work  src/main.rs:21
+         2.9 KiB  100.0 %        3 blocks  app::work  src/main.rs:21
 
     Top sites by bytes allocated
-         2.9 KiB         3 times  app::work  src/main.rs:21
+         2.9 KiB  100.0 %         3 times  app::work  src/main.rs:21
 
     Top sites by allocations
-               3     1 temporary  app::work  src/main.rs:21
+               3  100.0 %     1 temporary  app::work  src/main.rs:21
+
+    Allocation sizes
+      up to    1.0 KiB             3  ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇
     ");
     let mut broken = profile;
     broken.trust.lost_events = 2;
     let summary = summary::summary(&broken, &stacks, &Filter::default(), 3);
     assert!(summary.complete && !summary.exact && summary.warnings[0].starts_with("2 events lost"));
     broken.trust.end = None;
-    let text =
-        plain(|out| summary_text::write(out, &summary::summary(&broken, &stacks, &Filter::default(), 3)));
+    let text = plain(|out| {
+        summary_text::write(
+            out,
+            &summary::summary(&broken, &stacks, &Filter::default(), 3),
+            TextWidth::default(),
+        )
+    });
     assert!(text.contains("NOT COMPLETE") && text.contains("the recording has no end"), "{text}");
 }
 
@@ -496,7 +501,7 @@ fn the_summary_tells_of_stacks_that_were_verified_in_part() {
     let text = |profile: &Profile| {
         let summary = summary::summary(profile, &stacks, &Filter::default(), 5);
         assert_eq!(summary.partly_verified_stacks, profile.trust.partly_verified_stacks);
-        plain(|out| summary_text::write(out, &summary))
+        plain(|out| summary_text::write(out, &summary, TextWidth::default()))
     };
     assert!(!text(&profile).contains("in part"));
     profile.trust.partly_verified_stacks = 92_000;

@@ -99,7 +99,10 @@ fn fatal_signals_give_the_exit_status_of_a_shell_and_lose_no_event() {
         );
         let dump = folder.path().join("x.alloc");
         check_dump(&dump, true);
-        assert_eq!(json("summary", &dump, &[])["end"], format!("the process was killed by signal {signal}"));
+        assert_eq!(
+            json("summary", &dump, &[])["ending"],
+            format!("the process was killed by signal {signal}")
+        );
     }
 }
 

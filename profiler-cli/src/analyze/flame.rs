@@ -92,8 +92,8 @@ impl Flame {
 /// frames of the stack before it.
 const MAX_DEPTH: u32 = 160;
 
-/// Collects the weights of the stacks that the filter accepts. With `top`, only that many of the heaviest stacks stay, and all others become one
-/// stack.
+/// Collects the weights of the stacks that the filter accepts. With `top`, only that many of the
+/// heaviest stacks stay, and all others become one stack.
 pub fn flame(
     profile: &Profile,
     stacks: &Stacks,

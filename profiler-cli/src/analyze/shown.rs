@@ -53,12 +53,13 @@ pub(super) enum ShownFrame {
 }
 
 /// Neighbouring frames of dependencies that are shown as one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fold {
     /// The outermost of the frames, if own code calls it: the function that the user called.
     pub(super) entry: Option<FrameId>,
     /// The crates of the frames by their indices in [`ShownStacks::crates`], in the order from the
-    /// outermost frame inwards; at most [`MAX_CRATES`].
+    /// outermost frame inwards; at most [`MAX_CRATES`]. If own code calls the frames, those of all
+    /// stacks on which it calls the same function.
     crates: Vec<u32>,
 }
 
@@ -241,7 +242,8 @@ struct ShownStacksBuilder<'a> {
     nodes: Vec<ShownNode>,
     ids: HashMap<(ShownStackId, ShownFrame), ShownStackId>,
     folds: Vec<Fold>,
-    fold_ids: HashMap<Fold, u32>,
+    /// By the entry, or by the crates if own code does not call the frames.
+    fold_ids: HashMap<(Option<FrameId>, Vec<u32>), u32>,
     crates: Vec<String>,
     crate_ids: HashMap<String, u32>,
     /// The crate of each frame of a dependency that was asked for, by the frame's index.
@@ -325,17 +327,20 @@ impl<'a> ShownStacksBuilder<'a> {
         let Some((caller, fold)) = open else {
             self.close(end);
             let is_called_by_own = self.node(end.id).is_some_and(|node| node.has_own);
-            let fold = self.fold_id(Fold { entry: is_called_by_own.then_some(frame), crates: vec![krate] });
+            let fold = self.fold_id(is_called_by_own.then_some(frame), vec![krate]);
             let id = self.intern(end.id, ShownFrame::Folded(fold));
             return PathEnd { id, times: 1, cycle: end.cycle };
         };
-        let known = &self.folds[fold as usize];
-        if known.crates.contains(&krate) || known.crates.len() == MAX_CRATES {
+        let known = &mut self.folds[fold as usize];
+        let is_new = !known.crates.contains(&krate) && known.crates.len() < MAX_CRATES;
+        if is_new && known.entry.is_some() {
+            known.crates.push(krate);
+        }
+        if !is_new || known.entry.is_some() {
             return PathEnd { times: end.times + 1, ..end };
         }
-        let mut grown = known.clone();
-        grown.crates.push(krate);
-        let fold = self.fold_id(grown);
+        let crates = known.crates.iter().copied().chain([krate]).collect();
+        let fold = self.fold_id(None, crates);
         let id = self.intern(caller, ShownFrame::Folded(fold));
         PathEnd { id, times: end.times + 1, cycle: end.cycle }
     }
@@ -407,10 +412,11 @@ impl<'a> ShownStacksBuilder<'a> {
         id
     }
 
-    fn fold_id(&mut self, fold: Fold) -> u32 {
+    fn fold_id(&mut self, entry: Option<FrameId>, crates: Vec<u32>) -> u32 {
         let next = self.folds.len() as u32;
-        *self.fold_ids.entry(fold).or_insert_with_key(|fold| {
-            self.folds.push(fold.clone());
+        let key = (entry, if entry.is_some() { Vec::new() } else { crates.clone() });
+        *self.fold_ids.entry(key).or_insert_with(|| {
+            self.folds.push(Fold { entry, crates });
             next
         })
     }

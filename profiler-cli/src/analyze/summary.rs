@@ -6,6 +6,7 @@ use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::filter::Filter;
+use crate::analyze::groups::GroupTable;
 use crate::analyze::other_code::{name_of_installation, warnings_of_other_code};
 use crate::analyze::slow::{SlowCause, slow_causes};
 use crate::analyze::source_paths::SourcePaths;
@@ -26,9 +27,9 @@ pub struct Summary {
     pub pid: u32,
     /// Length of the recording, in nanoseconds.
     pub duration_ns: u64,
-    /// Whether a filter or a selection of threads left stacks out. Then `selected` and the tables of
-    /// sites have the figures of the stacks that are left; all other figures are those of the whole
-    /// process.
+    /// Whether a filter or a selection of threads left stacks out. Then `selected` and the tables
+    /// of sites have the figures of the stacks that are left; all other figures are those of the
+    /// whole process.
     pub filtered: bool,
     /// The figures of the stacks that the filter lets through. Null without a filter.
     pub selected: Option<SelectedTotals>,
@@ -100,7 +101,7 @@ pub struct Summary {
     /// Bytes of records that were found in the sidecar and not in the dump.
     pub recovered_bytes: u64,
     /// How the recording ended, in words.
-    pub end: String,
+    pub ending: String,
     /// One sentence for each problem of the profile; empty if there is none.
     pub warnings: Vec<String>,
     /// The highest figures of the kernel for the process.
@@ -121,6 +122,8 @@ pub struct Summary {
     pub top_allocations: Vec<SiteRow>,
     /// The threads, in the order of their first record.
     pub thread_list: Vec<ThreadRow>,
+    /// Figures by crate, module, file, function or thread. Null unless they were asked for.
+    pub groups: Option<GroupTable>,
 }
 
 /// The figures of the stacks that a filter lets through, for the selected threads.
@@ -247,8 +250,8 @@ pub struct ThreadRow {
     pub end_ns: Option<u64>,
 }
 
-/// Makes the summary, with `top` rows in each table of sites. The filter applies to the sites and to
-/// [`Summary::selected`]; the other figures are those of the whole process.
+/// Makes the summary, with `top` rows in each table of sites. The filter applies to the sites and
+/// to [`Summary::selected`]; the other figures are those of the whole process.
 pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) -> Summary {
     let totals = &profile.totals;
     let trust = &profile.trust;
@@ -256,7 +259,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
     let sites = site_rows(profile, stacks, filter, &paths);
     let filtered = !filter.is_empty() || profile.counts_only_selected_threads;
     Summary {
-        schema: "alloc-tracker/summary/1",
+        schema: "alloc-tracker/summary/2",
         command: profile.process.command(),
         pid: profile.process.pid,
         duration_ns: profile.duration_us * 1000,
@@ -292,7 +295,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         exact: trust.is_exact(),
         dropped_frames: trust.loss.dropped_frames + trust.loss.malformed_frames + trust.loss.missing_frames,
         recovered_bytes: trust.recovered_bytes,
-        end: describe_end(trust.end),
+        ending: describe_end(trust.end),
         warnings: warnings(profile, stacks),
         process: process_peaks(profile),
         marks: timeline::marks(profile),
@@ -303,6 +306,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         top_allocated: top_by(&sites, top, |site| site.allocated_bytes),
         top_allocations: top_by(&sites, top, |site| site.allocations),
         thread_list: profile.threads.iter().map(ThreadRow::from).collect(),
+        groups: None,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::command::man::ManArgs;
 use crate::command::run::RunArgs;
 use crate::command::summary::SummaryArgs;
 use crate::command::timeline::TimelineArgs;
+use crate::command::tree::TreeArgs;
 
 /// Memory profiler for programs that link alloc-tracker.
 #[derive(Debug, Parser)]
@@ -88,6 +89,8 @@ pub enum Command {
     Lines(LinesArgs),
     /// Show what is live at the end, by stack, largest first
     Leaks(LeaksArgs),
+    /// Show the call tree with figures, from callers to callees or the other way
+    Tree(TreeArgs),
     /// Draw a flamegraph
     Flamegraph(FlamegraphArgs),
     /// Show the process over time: live heap, RSS, VSZ, swap, page faults, marks, calls

@@ -9,7 +9,6 @@ use super::Failure;
 use super::input::InputArgs;
 use super::output::{Audience, FoldArgs, JsonArg, Target};
 use crate::analyze::flame::{Metric, flame};
-use crate::analyze::shown::Folding;
 use crate::render::{flame_svg, json};
 
 const EXAMPLES: &str = "\
@@ -48,7 +47,7 @@ pub struct FlamegraphArgs {
 /// See [`Failure`].
 pub fn run(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
     let (dump, filter) = args.input.load()?;
-    let folding = args.fold.folding(if args.json.json { Folding::Runtime } else { Folding::default() });
+    let folding = args.fold.folding_of(&args.json);
     let flame = flame(&dump.profile, &dump.stacks, &filter, args.metric, folding, args.top);
     if args.json.json {
         Target::Stdout.write(Audience::Programs, |out| json::write_flame(out, &flame))?;

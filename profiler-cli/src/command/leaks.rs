@@ -9,7 +9,6 @@ use super::input::InputArgs;
 use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width};
 use super::{Failure, print_message};
 use crate::analyze::leaks::{LeakSelection, Leaks, leaks};
-use crate::analyze::shown::Folding;
 use crate::analyze::summary::warnings_of_recording;
 use crate::profile::Profile;
 use crate::render::{json, leaks_text};
@@ -55,12 +54,12 @@ pub struct LeaksArgs {
 /// See [`Failure`].
 pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
     let (dump, filter) = args.input.load()?;
-    let (default_top, stacks, folding) = match args.output.json {
-        true => (JSON_TOP, JSON_STACKS, Folding::Runtime),
-        false => (DEFAULT_TOP, leaks_text::STACKS, Folding::default()),
+    let (default_top, stacks) = match args.output.json {
+        true => (JSON_TOP, JSON_STACKS),
+        false => (DEFAULT_TOP, leaks_text::STACKS),
     };
     let selection = LeakSelection {
-        folding: args.fold.folding(folding),
+        folding: args.fold.folding_of(&args.output),
         top: Some(args.top.unwrap_or(default_top)),
         stacks: Some(stacks),
     };

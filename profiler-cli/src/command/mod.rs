@@ -19,6 +19,7 @@ pub mod run;
 pub mod sources;
 pub mod summary;
 pub mod timeline;
+pub mod tree;
 
 use std::fmt;
 use std::io::{self, Write};

@@ -41,8 +41,9 @@ pub struct FoldArgs {
 }
 
 impl FoldArgs {
-    /// Returns the choice; `default` if there is none.
-    pub fn folding(self, default: Folding) -> Folding {
+    /// Returns the choice. Without one, JSON has the frames of dependencies, and text folds them.
+    pub fn folding_of(self, output: &JsonArg) -> Folding {
+        let default = if output.json { Folding::Runtime } else { Folding::default() };
         if self.full { Folding::None } else { self.fold.unwrap_or(default) }
     }
 }

@@ -3,9 +3,9 @@
 //! In: the distinct frames of a profile, and its program. Out: a [`CodeOwner`] for each frame that
 //! is not the runtime's; [`classify`](super::symbolize::classify) finds those of the runtime.
 //!
-//! The path of the source file decides: cargo unpacks packages into folders of its own, and vendored
-//! sources lie in folders with well-known names. All other sources are the user's own, so the
-//! members of a workspace and packages beside it are own code. A function without a source file
+//! The path of the source file decides: cargo unpacks packages into folders of its own, and
+//! vendored sources lie in folders with well-known names. All other sources are the user's own, so
+//! the members of a workspace and packages beside it are own code. A function without a source file
 //! goes by its crate.
 //!
 //! ```text

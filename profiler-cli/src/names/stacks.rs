@@ -270,6 +270,18 @@ impl Stacks {
         *self.sites.get_or_init(|| sites::sites_of(self)).get(stack.0 as usize)?
     }
 
+    /// Returns for every stack its innermost frame that is not the runtime's, if it has one.
+    pub fn allocating_frames(&self) -> Vec<Option<FrameId>> {
+        let mut found: Vec<Option<FrameId>> = vec![None; self.len()];
+        for at in StackId::FIRST.0 as usize..self.len() {
+            let frames = self.frames_of_node(StackId(at as u32)).iter().copied();
+            // A caller's number is smaller, so its frame is known already.
+            let of_caller = found[self.parents[at].0 as usize];
+            found[at] = frames.into_iter().find(|id| !self.frame(*id).is_runtime()).or(of_caller);
+        }
+        found
+    }
+
     /// Makes stacks for tests: `stacks[0]` becomes the stack [`StackId::FIRST`]. Frames are from
     /// leaf to root.
     pub fn from_frames(stacks: &[Vec<NamedFrame>]) -> Stacks {

@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::text_width::{TextWidth, cut_middle, cut_path};
-use super::{FAINT, GROWTH, HEADING, OWN, percent, source_position};
+use super::text_width::{TextWidth, fitting_names};
+use super::{FAINT, GROWTH, HEADING, OWN, frame_texts, percent, source_position};
 use crate::analyze::frame_table::StackFrame;
 use crate::analyze::leaks::{Leak, LeakStack, Leaks};
-use crate::units::{Safe, bytes, bytes_exactly, count, more, plural, time};
+use crate::units::{Safe, bytes, bytes_exactly, more, plural, time};
 
 /// Writes the report, with lines of at most `width` columns where names can be cut.
 ///
@@ -116,33 +116,17 @@ fn write_stack(out: &mut dyn Write, stack: &LeakStack, leaks: &Leaks, width: Tex
 fn write_frame(
     out: &mut dyn Write,
     frame: &StackFrame,
-    (fewest, most): (u32, u32),
+    times: (u32, u32),
     width: TextWidth,
 ) -> io::Result<()> {
-    let is_fold = !frame.folded_crates.is_empty() && most > 1;
-    let range = if fewest < most {
-        format!("{} to {}", count(fewest.into()), count(most.into()))
-    } else {
-        count(most.into())
-    };
-    let after = match (is_fold, most) {
-        (true, _) => format!("  … {range} frames of {}", frame.folded_crates.join(", ")),
-        (false, 0 | 1) => String::new(),
-        (false, _) => format!("  ({range} times)"),
-    };
-    if is_fold && frame.module.is_empty() {
-        return writeln!(out, "       {FAINT}{}{FAINT:#}", Safe(after.trim_start()));
+    let (function, position) = frame_texts(frame, times);
+    if function.is_empty() {
+        return writeln!(out, "       {FAINT}{}{FAINT:#}", Safe(&position));
     }
-    let position = if is_fold {
-        after.trim_start().to_owned()
-    } else {
-        let position = source_position(frame.file.as_deref(), frame.line);
-        let position = if position.is_empty() { frame.module.clone() } else { position };
-        format!("{position}{}{after}", if frame.inlined { " (inlined)" } else { "" })
-    };
+    let inlined = if frame.inlined && frame.folded_crates.is_empty() { " (inlined)" } else { "" };
+    let position = format!("{position}{inlined}");
     let room = width.columns().saturating_sub(MARGIN + 2);
-    let position = cut_path(&position, room.saturating_sub(frame.function.chars().count()).max(room / 2));
-    let function = cut_middle(&frame.function, room.saturating_sub(position.chars().count()));
+    let (function, position) = fitting_names(&function, &position, room);
     let style = if frame.own { OWN } else { FAINT };
     writeln!(out, "       {style}{}{style:#}  {FAINT}{}{FAINT:#}", Safe(&function), Safe(&position))
 }

@@ -2,15 +2,17 @@
 
 use std::io::{self, Write};
 
+use super::text_width::{TextWidth, cut_middle, fitting_names};
 use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, percent, source_position};
+use crate::analyze::groups::{GroupBy, GroupTable};
 use crate::analyze::summary::{SiteRow, Summary};
-use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
+use crate::units::{Safe, bytes, bytes_exactly, count, more, plural, time};
 
-/// Writes the summary.
+/// Writes the summary, with lines of at most `width` columns where names can be cut.
 ///
 /// # Errors
 /// Returns the first error of `out`.
-pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, summary: &Summary, width: TextWidth) -> io::Result<()> {
     match summary.pid {
         // No process has the id 0.
         0 => writeln!(out, "{HEADING}(a process whose record is missing){HEADING:#}")?,
@@ -20,26 +22,13 @@ pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     writeln!(out)?;
     write_selected(out, summary)?;
     write_totals(out, summary)?;
+    if let Some(groups) = &summary.groups {
+        return write_groups(out, groups, summary, width);
+    }
     write_process(out, summary)?;
     write_marks(out, summary)?;
+    write_top_sites(out, summary, width)?;
     write_sizes(out, summary)?;
-    write_sites(out, "Top sites by live bytes at the peak", &summary.top_peak, |site| {
-        format!("{:>10}  {:>14}", bytes(site.peak_bytes), plural(site.peak_blocks, "block"))
-    })?;
-    write_sites(out, "Top sites by bytes allocated", &summary.top_allocated, |site| {
-        format!(
-            "{:>10}  {:>14}",
-            bytes(site.allocated_bytes),
-            plural(site.allocations + site.reallocations, "time")
-        )
-    })?;
-    write_sites(out, "Top sites by allocations", &summary.top_allocations, |site| {
-        format!(
-            "{:>10}  {:>14}",
-            count(site.allocations),
-            format!("{} temporary", count(site.temporary_allocations))
-        )
-    })?;
     write_threads(out, summary)
 }
 
@@ -56,8 +45,8 @@ fn write_trust(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     for warning in &summary.warnings {
         writeln!(out, "  - {}", Safe(warning))?;
     }
-    if summary.end != "finished" && summary.complete {
-        writeln!(out, "  - {}", summary.end)?;
+    if summary.ending != "finished" && summary.complete {
+        writeln!(out, "  - {}", summary.ending)?;
     }
     Ok(())
 }
@@ -128,7 +117,7 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
             plural(summary.lost_events, "event"),
             plural(summary.truncated_stacks, "stack"),
             plural(summary.unresolved_frames, "frame"),
-            summary.end
+            summary.ending
         ),
     )?;
     if summary.partly_verified_stacks > 0 {
@@ -213,10 +202,32 @@ fn write_sizes(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     Ok(())
 }
 
+fn write_top_sites(out: &mut dyn Write, summary: &Summary, width: TextWidth) -> io::Result<()> {
+    let selected = summary.selected.as_ref();
+    let peak = selected.map_or(summary.peak_bytes, |selected| selected.peak_bytes);
+    write_sites(out, "Top sites by live bytes at the peak", &summary.top_peak, width, |site| {
+        let share = percent(site.peak_bytes, peak);
+        format!("{:>10}  {share:>7}  {:>14}", bytes(site.peak_bytes), plural(site.peak_blocks, "block"))
+    })?;
+    let allocated = selected.map_or(summary.allocated_bytes, |selected| selected.allocated_bytes);
+    write_sites(out, "Top sites by bytes allocated", &summary.top_allocated, width, |site| {
+        let share = percent(site.allocated_bytes, allocated);
+        let times = plural(site.allocations + site.reallocations, "time");
+        format!("{:>10}  {share:>7}  {times:>14}", bytes(site.allocated_bytes))
+    })?;
+    let allocations = selected.map_or(summary.allocations, |selected| selected.allocations);
+    write_sites(out, "Top sites by allocations", &summary.top_allocations, width, |site| {
+        let share = percent(site.allocations, allocations);
+        let temporary = format!("{} temporary", count(site.temporary_allocations));
+        format!("{:>10}  {share:>7}  {temporary:>14}", count(site.allocations))
+    })
+}
+
 fn write_sites(
     out: &mut dyn Write,
     title: &str,
     sites: &[SiteRow],
+    width: TextWidth,
     figures: impl Fn(&SiteRow) -> String,
 ) -> io::Result<()> {
     if sites.is_empty() {
@@ -224,8 +235,53 @@ fn write_sites(
     }
     writeln!(out, "\n{HEADING}{title}{HEADING:#}")?;
     for site in sites {
-        let position = source_position(site.file.as_deref(), site.line);
-        writeln!(out, "  {}  {}  {FAINT}{}{FAINT:#}", figures(site), Safe(&site.function), Safe(&position))?;
+        let (figures, position) = (figures(site), source_position(site.file.as_deref(), site.line));
+        let room = width.columns().saturating_sub(figures.chars().count() + 6);
+        let (function, position) = fitting_names(&site.function, &position, room);
+        writeln!(out, "  {figures}  {}  {FAINT}{}{FAINT:#}", Safe(&function), Safe(&position))?;
+    }
+    Ok(())
+}
+
+/// Writes the figures by crate, file, and so on.
+fn write_groups(
+    out: &mut dyn Write,
+    groups: &GroupTable,
+    summary: &Summary,
+    width: TextWidth,
+) -> io::Result<()> {
+    let name = match groups.by {
+        GroupBy::Crate => "crate",
+        GroupBy::Module => "module",
+        GroupBy::File => "file",
+        GroupBy::Function => "function",
+        GroupBy::Thread => "thread",
+    };
+    let titles = ["peak", "", "live", "allocated", "allocations", "temporary"];
+    let widths = [10, 7, 10, 10, 12, 10];
+    let row = |cells: [String; 6]| {
+        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("  {cell:>width$}"));
+        cells.collect::<String>()
+    };
+    writeln!(out, "\n{HEADING}{}  {name}{HEADING:#}", row(titles.map(str::to_owned)))?;
+    let peak = summary.selected.as_ref().map_or(summary.peak_bytes, |selected| selected.peak_bytes);
+    for group in &groups.rows {
+        let known =
+            |figure: Option<u64>, text: fn(u64) -> String| figure.map_or_else(|| "-".to_owned(), text);
+        let figures = row([
+            known(group.peak_bytes, bytes),
+            group.peak_bytes.map_or_else(String::new, |bytes| percent(bytes, peak)),
+            known(group.live_bytes, bytes),
+            bytes(group.allocated_bytes),
+            count(group.allocations),
+            known(group.temporary_allocations, count),
+        ]);
+        let room = width.columns().saturating_sub(figures.chars().count() + 2);
+        writeln!(out, "{figures}  {}", Safe(&cut_middle(&group.name, room)))?;
+    }
+    if groups.omitted > 0 {
+        let all = groups.rows.len() + groups.omitted;
+        writeln!(out, "  … {}; --top {all} shows all", more(groups.omitted as u64, name))?;
     }
     Ok(())
 }

@@ -56,3 +56,16 @@ pub fn cut_path(path: &str, most: usize) -> String {
     let whole = tail.find('/').filter(|at| *at > 0 && tail.len() - at > tail.len() / 2);
     format!("…{}", &tail[whole.unwrap_or(0)..])
 }
+
+/// Cuts a function and its position so that both fit into `room` columns: the position to half of
+/// it at least, and the function to what is left.
+///
+/// ```
+/// use profiler_cli::render::text_width::fitting_names;
+/// let (function, position) = fitting_names("shop::cart::Cart::add", "src/cart.rs:12", 30);
+/// assert_eq!((&*function, &*position), ("shop::c…art::add", "src/cart.rs:12"));
+/// ```
+pub fn fitting_names(function: &str, position: &str, room: usize) -> (String, String) {
+    let position = cut_path(position, room.saturating_sub(function.chars().count()).max(room / 2));
+    (cut_middle(function, room.saturating_sub(position.chars().count())), position)
+}

@@ -1,8 +1,8 @@
 use super::*;
 use crate::names::stacks::NamedFrame;
 
-/// Returns a frame: of the runtime if its crate is `std` or `alloc`, of a dependency if it is one of three
-/// others, and else of the user.
+/// Returns a frame: of the runtime if its crate is `std` or `alloc`, of a dependency if it is one
+/// of three others, and else of the user.
 fn frame(function: &str) -> NamedFrame {
     let owner = match function.split("::").next() {
         Some("std" | "alloc") => CodeOwner::Runtime,
@@ -90,6 +90,19 @@ fn neighbouring_frames_of_dependencies_are_folded() {
         ]
     );
     assert_eq!(shown(Folding::Runtime, &names)[1], "serde::grow serde::to_vec handle tokio::run");
+}
+
+#[test]
+fn a_function_that_own_code_calls_is_one_fold_whatever_it_calls() {
+    let names = ["serde::to_vec main", "tokio::read serde::to_vec main", "tokio::read main"];
+    assert_eq!(
+        shown(Folding::Dependencies, &names),
+        [
+            "serde::to_vec…serde+tokiox1-2 main",
+            "serde::to_vec…serde+tokiox1-2 main",
+            "tokio::read…tokio main"
+        ]
+    );
 }
 
 #[test]

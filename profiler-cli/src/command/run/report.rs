@@ -83,7 +83,7 @@ fn write_report(
     let LoadedDump { profile, stacks } = loaded;
     let filter = Filter::default();
     writeln!(out)?;
-    summary_text::write(out, &summary(profile, stacks, &filter, 5))?;
+    summary_text::write(out, &summary(profile, stacks, &filter, 5), text_width(io::stderr()))?;
     writeln!(out)?;
     if report != Report::Full {
         return Ok(());
