@@ -1,8 +1,11 @@
 //! Selects the stacks that an analysis counts. In: the patterns of the command line. Out: for each
 //! stack, whether it counts.
 
+use std::collections::BTreeSet;
+
 use alloc_dump::layout::StackId;
 
+use crate::names::code_owner::crate_of_frame;
 use crate::names::rust_path::crate_of;
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::pattern::Pattern;
@@ -73,20 +76,26 @@ impl Filter {
 
     /// Whether a frame fits all patterns, and is not excluded, if its function has this name.
     pub fn accepts_frame_as(&self, frame: &NamedFrame, function: &str) -> bool {
-        (frame.is_own() || !self.own_files_only) && self.accepts_name(function, frame.file.as_deref())
+        let krate = crate_of_frame(frame);
+        (frame.is_own() || !self.own_files_only)
+            && self.accepts_names(function, frame.file.as_deref(), &krate)
     }
 
     /// Whether a function in this file fits all patterns, and is not excluded.
     pub fn accepts_name(&self, function: &str, file: Option<&str>) -> bool {
+        self.accepts_names(function, file, crate_of(function).unwrap_or_default())
+    }
+
+    fn accepts_names(&self, function: &str, file: Option<&str>, krate: &str) -> bool {
         let fits = |pattern: &Option<Pattern>, name: &str| pattern.as_ref().is_none_or(|p| p.matches(name));
         fits(&self.function, function)
             && fits(&self.file, file.unwrap_or_default())
-            && fits(&self.krate, crate_of(function).unwrap_or_default())
-            && !self.excludes(function, file)
+            && fits(&self.krate, krate)
+            && !self.excludes(function, file, krate)
     }
 
-    fn excludes(&self, function: &str, file: Option<&str>) -> bool {
-        let names = || [Some(function), file, crate_of(function)].into_iter().flatten();
+    fn excludes(&self, function: &str, file: Option<&str>, krate: &str) -> bool {
+        let names = || [function, krate].into_iter().chain(file);
         self.exclude.iter().any(|pattern| names().any(|name| pattern.matches(name)))
     }
 
@@ -100,7 +109,9 @@ impl Filter {
             false => stacks.with_frame(|frame| self.accepts_frame(frame)),
         };
         if !self.exclude.is_empty() {
-            let excluded = stacks.with_frame(|frame| self.excludes(&frame.function, frame.file.as_deref()));
+            let excluded = stacks.with_frame(|frame| {
+                self.excludes(&frame.function, frame.file.as_deref(), &crate_of_frame(frame))
+            });
             accepted.iter_mut().zip(excluded).for_each(|(accepted, excluded)| *accepted &= !excluded);
         }
         AcceptedStacks(Some(accepted))
@@ -131,8 +142,8 @@ impl Filter {
             (_, Some(p), _) if !names.files(false).any(|name| p.matches(name)) => {
                 no_match("file", p, p.nearest(names.files(true), 3))
             }
-            (_, _, Some(p)) if !names.functions(false).filter_map(crate_of).any(|name| p.matches(name)) => {
-                no_match("crate", p, p.nearest(names.functions(false).filter_map(crate_of), 3))
+            (_, _, Some(p)) if !names.crates().iter().any(|name| p.matches(name)) => {
+                no_match("crate", p, p.nearest(names.crates().iter().map(String::as_str), 3))
             }
             (function, file, krate) => {
                 let all: Vec<String> =
@@ -160,6 +171,12 @@ impl<'a> Names<'a> {
     fn files(&self, own_only: bool) -> impl Iterator<Item = &'a str> {
         let annotated = self.annotated.iter().map(|function| function.file.as_str());
         annotated.chain(self.frames(own_only).filter_map(|frame| frame.file.as_deref()))
+    }
+
+    /// Returns the names of all crates.
+    fn crates(&self) -> BTreeSet<String> {
+        let annotated = self.annotated.iter().filter_map(|function| crate_of(&function.name));
+        annotated.map(str::to_owned).chain(self.frames(false).map(crate_of_frame)).collect()
     }
 
     /// Returns all frames, or the user's own if `own_only` and if there are any.

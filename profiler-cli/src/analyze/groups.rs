@@ -9,8 +9,9 @@ use serde::Serialize;
 use crate::analyze::filter::Filter;
 use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::summary::with_ids;
+use crate::names::code_owner::crate_of_frame;
 use crate::names::function_name::function_of;
-use crate::names::rust_path::{crate_of, split_name};
+use crate::names::rust_path::split_name;
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Profile, RecordedThread, StackStats};
 
@@ -94,27 +95,22 @@ fn rows_of_stacks(profile: &Profile, stacks: &Stacks, filter: &Filter, by: Group
             GroupBy::Crate => allocating[stack.0 as usize].or(stacks.site(stack)),
             _ => stacks.site(stack),
         };
-        let name = frame.map_or("(no stack)", |id| name_of(stacks.frame(id), by, &paths));
-        let name = if name.is_empty() { "(unknown)" } else { name };
-        if !rows.contains_key(name) {
-            rows.insert(name.to_owned(), GroupRow { name: name.to_owned(), ..GroupRow::default() });
-        }
-        if let Some(row) = rows.get_mut(name) {
-            row.add(stats);
-        }
+        let name = frame.map_or_else(|| "(no stack)".to_owned(), |id| name_of(stacks.frame(id), by, &paths));
+        rows.entry(name).or_default().add(stats);
     }
-    rows.into_values().collect()
+    rows.into_iter().map(|(name, row)| GroupRow { name, ..row }).collect()
 }
 
-/// Returns the name of the group that a frame belongs to; empty if it is not known.
-fn name_of<'a>(frame: &'a NamedFrame, by: GroupBy, paths: &SourcePaths) -> &'a str {
+/// Returns the name of the group that a frame belongs to; `(unknown)` if it has none.
+fn name_of(frame: &NamedFrame, by: GroupBy, paths: &SourcePaths) -> String {
     let function = function_of(&frame.function);
-    match by {
-        GroupBy::Crate => crate_of(&frame.function).unwrap_or(&frame.module),
+    let name = match by {
+        GroupBy::Crate => return crate_of_frame(frame),
         GroupBy::Module => split_name(function).0.trim_end_matches("::"),
         GroupBy::File => frame.file.as_deref().map_or("", |file| paths.shown(file)),
         GroupBy::Function | GroupBy::Thread => function,
-    }
+    };
+    if name.is_empty() { "(unknown)".to_owned() } else { name.to_owned() }
 }
 
 impl GroupRow {

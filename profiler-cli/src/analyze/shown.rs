@@ -23,8 +23,7 @@
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
-use crate::names::code_owner::CodeOwner;
-use crate::names::rust_path::crate_of;
+use crate::names::code_owner::{CodeOwner, crate_of_frame};
 use crate::names::stacks::{FrameId, Stacks};
 
 /// Which frames of a stack a report leaves out or folds.
@@ -428,27 +427,14 @@ impl<'a> ShownStacksBuilder<'a> {
             return known;
         }
         let frame = self.stacks.frame(id);
-        let name = frame.file.as_deref().and_then(package_of_file).or_else(|| crate_of(&frame.function));
-        let name = name.unwrap_or(&frame.module);
         let next = self.crates.len() as u32;
-        let index = *self.crate_ids.entry(name.to_owned()).or_insert(next);
-        if index == next {
-            self.crates.push(name.to_owned());
-        }
+        let index = *self.crate_ids.entry(crate_of_frame(frame)).or_insert_with_key(|name| {
+            self.crates.push(name.clone());
+            next
+        });
         self.crate_of_frame[id.index()] = Some(index);
         index
     }
-}
-
-/// Returns the package of a source file in a registry: `tokio` of
-/// `/c/registry/src/index-1/tokio-1.40.0/src/task.rs`. The file tells whose code it is, and the
-/// name of a function may begin with another crate: `<app::Cart as serde::Serialize>::serialize`.
-fn package_of_file(file: &str) -> Option<&str> {
-    let (_, rest) = file.split_once("/registry/src/")?;
-    let folder = rest.split('/').nth(1)?;
-    let is_version = |(at, _): &(usize, &str)| folder[at + 1..].starts_with(|c: char| c.is_ascii_digit());
-    let version = folder.match_indices('-').find(is_version);
-    Some(version.map_or(folder, |(at, _)| &folder[..at]))
 }
 
 #[cfg(test)]

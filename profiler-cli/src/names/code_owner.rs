@@ -91,13 +91,39 @@ pub fn is_package_file(file: &str) -> bool {
         || file.split_once('/').is_some_and(|(folder, _)| has_version(folder))
 }
 
+/// Returns the crate that the code of a frame was written in; of code in another language, the file
+/// name of its module.
+///
+/// The name of a function may begin with another crate: `<alloc::vec::Vec<T> as syn::Parse>::parse`
+/// is code of syn. So the folder of a file in a registry decides before the name does.
+pub fn crate_of_frame(frame: &NamedFrame) -> String {
+    match frame.file.as_deref().and_then(package_of_file) {
+        Some(package) => package.replace('-', "_"),
+        None => crate_of(&frame.function).unwrap_or(&frame.module).to_owned(),
+    }
+}
+
+/// Returns the package of a source file in a registry: `tokio-util` of
+/// `/c/registry/src/index-1/tokio-util-0.7.1/src/lib.rs`.
+fn package_of_file(file: &str) -> Option<&str> {
+    let (_, rest) = file.split_once("/registry/src/")?;
+    let folder = rest.split('/').nth(1)?;
+    let mut dashes = folder.match_indices('-').map(|(at, _)| at);
+    let before_version = dashes.find(|at| is_version(&folder[at + 1..]));
+    Some(before_version.map_or(folder, |at| &folder[..at]))
+}
+
 /// Names of folders in which build systems keep the sources of others.
 const VENDORED: [&str; 4] = ["vendor", "third_party", "third-party", "external"];
 
 /// Whether the name of a folder ends with a version: `tokio-1.40.0`.
 fn has_version(folder: &str) -> bool {
-    let version = folder.rsplit_once('-').map_or("", |(_, version)| version);
-    let mut numbers = version.split(['.', '+']);
+    folder.match_indices('-').any(|(at, _)| is_version(&folder[at + 1..]))
+}
+
+/// Whether a text is a version of a package: `1.40.0`, `0.3.0-rc.1` or `2.0.1+zstd.1.5`.
+fn is_version(text: &str) -> bool {
+    let mut numbers = text.split(['.', '+', '-']);
     let is_number = |number: Option<&str>| {
         number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
     };
@@ -188,6 +214,19 @@ mod tests {
         let other = format!("{REGISTRY}/shop-1.2.30/src/lib.rs");
         let frames = [("shop::main", own.as_str()), ("shop::work", &own), ("shop_other::work", &other)];
         assert_eq!(owners("/usr/bin/shop", &[], &frames), [Own, Own, Dependency]);
+    }
+
+    #[test]
+    fn the_package_of_a_file_is_known_without_its_version() {
+        let file = |folder: &str| format!("{REGISTRY}/{folder}/src/lib.rs");
+        for (folder, package) in [
+            ("tokio-util-0.7.1", "tokio-util"),
+            ("md-5-0.10.6", "md-5"),
+            ("zstd-sys-2.0.1+zstd.1.5", "zstd-sys"),
+        ] {
+            assert_eq!(package_of_file(&file(folder)), Some(package));
+        }
+        assert_eq!(package_of_file("/srv/app/src/lib.rs"), None);
     }
 
     #[test]

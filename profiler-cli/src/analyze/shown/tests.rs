@@ -169,11 +169,3 @@ fn stacks_of_a_deep_recursion_share_their_frames() {
     let deepest = text(&stacks, &shown, shown.frames(shown.stack(id(LEVELS - 1))));
     assert_eq!((shown.nodes.len(), deepest), (1, format!("walkx1-{LEVELS}")));
 }
-
-#[test]
-fn the_package_of_a_file_is_known_without_its_version() {
-    let file = |folder: &str| format!("/c/registry/src/index-1/{folder}/src/lib.rs");
-    assert_eq!(package_of_file(&file("tokio-util-0.7.1")), Some("tokio-util"));
-    assert_eq!(package_of_file(&file("md-5-0.10.6")), Some("md"));
-    assert_eq!(package_of_file("/srv/app/src/lib.rs"), None);
-}
