@@ -61,9 +61,9 @@ pub struct InputArgs {
 /// Where names come from.
 #[derive(Clone, Debug, Args)]
 pub struct SymbolArgs {
-    /// Folder with copies of the recorded binaries or their debug files; may be given several
+    /// Copy of a recorded binary, its debug file, or a folder with such files; may be given several
     /// times.
-    #[arg(long, value_name = "DIR", env = "PROFILER_SYMBOLS", value_delimiter = ':', value_hint = ValueHint::DirPath, help_heading = "Symbols")]
+    #[arg(long, value_name = "PATH", env = "PROFILER_SYMBOLS", value_delimiter = ':', value_hint = ValueHint::AnyPath, help_heading = "Symbols")]
     pub symbols: Vec<PathBuf>,
     /// Treat crates that match as your own code too; may be given several times.
     ///
@@ -106,7 +106,7 @@ impl InputArgs {
 }
 
 impl SymbolArgs {
-    /// Returns the options of the symbolizer: the folders that it searches, and its cache folder.
+    /// Returns the options of the symbolizer: the paths that it searches, and its cache folder.
     pub fn options(&self) -> SymbolizeOptions {
         SymbolizeOptions {
             symbol_dirs: self.symbols.clone(),
@@ -136,7 +136,8 @@ impl LoadedDump {
     /// Loads a dump and names its stacks.
     ///
     /// # Errors
-    /// If the file is not a readable dump, or if the recorded program was rebuilt since.
+    /// If the file is not a readable dump, or if a path with symbols cannot be read. Another build of
+    /// the recorded program is no error: its code has kept names or addresses.
     pub fn open(
         dump: &Path,
         thread: Option<&Pattern>,

@@ -25,8 +25,9 @@ pub(super) fn hints(
         let is_told = match status {
             ModuleStatus::SymbolTableOnly { .. } => is_program,
             ModuleStatus::NoSymbols { .. } | ModuleStatus::Missing { .. } => is_program || is_on_stacks,
-            ModuleStatus::LineTables { .. } => false,
-            _ => true,
+            ModuleStatus::LineTables { .. } | ModuleStatus::KeptNames => false,
+            ModuleStatus::DamagedDebugInfo { .. } => true,
+            _ => is_on_stacks,
         };
         let is_nameless =
             |address: &CodeAddress| symbols.frames(index, *address).iter().all(|frame| !frame.is_resolved);

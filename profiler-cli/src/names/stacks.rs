@@ -18,7 +18,7 @@ use crate::names::own_crates::is_allocating_crate;
 use crate::names::rust_path::crate_of;
 use crate::names::symbolize::classify::is_runtime;
 use crate::names::symbolize::{
-    CodeAddress, ModuleSpec, ModuleStatus, Modules, SymbolFrame, SymbolizeError, SymbolizeOptions,
+    CodeAddress, ModuleSpec, Modules, SymbolFrame, SymbolizeError, SymbolizeOptions,
 };
 use crate::profile::Profile;
 
@@ -96,29 +96,17 @@ pub enum TreeStep {
 /// Stands for no node in the tables of [`Stacks::traverse`].
 const NO_NODE: u32 = u32::MAX;
 
-/// Why the stacks of a profile cannot be named.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StacksError {
-    /// The recorded program was rebuilt since the recording.
-    #[error("{0}")]
-    WrongBuild(ModuleStatus),
-    /// The symbolizer failed.
-    #[error(transparent)]
-    Symbolize(#[from] SymbolizeError),
-}
-
 impl Stacks {
-    /// Looks up all code addresses of the profile.
+    /// Looks up all code addresses of the profile. An address for which nothing has a name is
+    /// printed as a number, and a hint says what is missing.
     ///
     /// # Errors
-    /// If the file of the recorded program is another build, because every name would be wrong.
-    /// Another build of a library only gives a hint.
+    /// See [`SymbolizeError`]. Another build of the recorded program is no error.
     pub fn resolve(
         profile: &Profile,
         options: SymbolizeOptions,
         progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<Stacks, StacksError> {
+    ) -> Result<Stacks, SymbolizeError> {
         let specs: Vec<ModuleSpec> = profile
             .modules
             .iter()
@@ -130,13 +118,6 @@ impl Stacks {
             .collect();
         let (name_instances, own_crates) = (options.name_instances, options.own_crates.clone());
         let modules = Modules::open(&specs, options)?;
-        for (index, module) in profile.modules.iter().enumerate() {
-            if let Some(status) = modules.problem(index).filter(|status| status.is_other_build())
-                && module.path == profile.process.exe
-            {
-                return Err(StacksError::WrongBuild(status.clone()));
-            }
-        }
         let addresses = node_addresses(profile, &modules);
         let mut wanted = vec![Vec::new(); specs.len()];
         for (module, address) in addresses.iter().flatten() {

@@ -7,11 +7,12 @@
 //! ```text
 //! Modules::open             locate, code, symbol_dirs: find the files of each module
 //!   is_signal_trampoline    trampoline: which addresses are exact?
-//!   symbolize               cache, debug_info, instances, symbol_table, lookup
+//!   symbolize               kept, cache, debug_info, instances, symbol_table, lookup
 //!     Symbols::frames       the answers
 //! ```
 //!
-//! A file that is not the recorded build gives no names at all, because they would be wrong.
+//! A file that is not the recorded build gives no names at all, because they would be wrong. Then
+//! the code has the names that the cache has kept, or else addresses.
 //! Nothing that a file says is trusted: names and inline depth are bounded, and damage costs names
 //! but must never panic in the caller. The result must not depend on the number of threads, nor on
 //! whether it came from the cache.
@@ -23,6 +24,7 @@ mod code;
 mod debug_info;
 mod demangle;
 mod instances;
+mod kept;
 mod locate;
 mod lookup;
 mod object_file;
@@ -62,8 +64,8 @@ pub struct ModuleSpec {
 /// Where the symbolizer searches, and where it keeps its results.
 #[derive(Clone, Debug)]
 pub struct SymbolizeOptions {
-    /// Folders with copies of recorded programs or with their debug files (`--symbols DIR`). They
-    /// are searched by file name and, with all folders below them, by build-id.
+    /// Copies of recorded programs, their debug files, and folders with such files (`--symbols`).
+    /// Folders are searched by file name and, with all folders below them, by build-id.
     pub symbol_dirs: Vec<PathBuf>,
     /// The system's folders of debug files, in the layout that debuggers expect:
     /// `.build-id/xx/…`, and mirrors of the programs' folders.
@@ -96,10 +98,10 @@ impl Default for SymbolizeOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SymbolizeError {
-    /// A folder that the user gave cannot be read.
-    #[error("cannot read the symbol folder {}", path.display())]
+    /// A folder or file that the user gave cannot be read.
+    #[error("cannot read the symbols in {}", path.display())]
     SymbolDir {
-        /// The folder.
+        /// The folder or file.
         path: PathBuf,
         /// Why it cannot be read.
         source: std::io::Error,
@@ -128,10 +130,14 @@ impl Modules {
     /// # Errors
     ///
     /// If one of the [symbol folders](SymbolizeOptions::symbol_dirs) cannot be read. A module
-    /// without a file is no error here: see [`Modules::problem`].
+    /// without a file is no error: see [`Modules::problem`].
     pub fn open(specs: &[ModuleSpec], options: SymbolizeOptions) -> Result<Self, SymbolizeError> {
         for path in &options.symbol_dirs {
-            if let Err(source) = std::fs::read_dir(path) {
+            let read = match path.is_file() {
+                true => std::fs::File::open(path).map(drop),
+                false => std::fs::read_dir(path).map(drop),
+            };
+            if let Err(source) = read {
                 return Err(SymbolizeError::SymbolDir { path: path.clone(), source });
             }
         }
@@ -143,6 +149,7 @@ impl Modules {
                 spec: spec.clone(),
                 name: spec.path.to_string_lossy().into_owned(),
                 files: Err(ModuleStatus::Missing { path: spec.path.clone(), reason }),
+                kept: Arc::default(),
             })
         });
         let trampolines = specs.iter().map(|_| Trampolines::default()).collect();
@@ -150,8 +157,7 @@ impl Modules {
     }
 
     /// Returns why a module's file cannot be used: it is [missing](ModuleStatus::Missing), or
-    /// [of another build](ModuleStatus::is_other_build). This is known before symbolizing, so that
-    /// the caller can refuse early.
+    /// [of another build](ModuleStatus::is_other_build).
     #[must_use]
     pub fn problem(&self, module: usize) -> Option<&ModuleStatus> {
         self.located.get(module)?.files.as_ref().err()
@@ -168,12 +174,17 @@ impl Modules {
     ///
     /// If it does, two frames of the stack are [exact](CodeAddress::exact): the frame of the
     /// trampoline, and the next one towards the root, whose code the signal interrupted. False for
-    /// a module whose file was not found.
+    /// a module whose file was not found, and of which no names were kept.
     #[must_use]
     pub fn is_signal_trampoline(&self, module: usize, address: u64) -> bool {
-        let binary =
-            self.located.get(module).and_then(|located| located.files.as_ref().ok()?.binary.as_ref());
-        binary.is_some_and(|binary| self.trampolines[module].starts_at(binary, address))
+        let Some(located) = self.located.get(module) else { return false };
+        match &located.files {
+            Ok(files) => files
+                .binary
+                .as_ref()
+                .is_some_and(|binary| self.trampolines[module].starts_at(binary, address)),
+            Err(_) => located.kept.is_trampoline(address),
+        }
     }
 
     /// Finds the frames of all `wanted` addresses, given per module in any order.
@@ -192,7 +203,7 @@ impl Modules {
         if wanted.len() != self.located.len() {
             return Err(SymbolizeError::WantedLists { modules: self.located.len(), lists: wanted.len() });
         }
-        Ok(pass::run(&self.located, &self.options, wanted, progress))
+        Ok(pass::run(&self.located, &self.trampolines, &self.options, wanted, progress))
     }
 }
 
