@@ -4,6 +4,8 @@
 //! hand. Their memory grows with the number of distinct stacks, threads and samples, never with the
 //! number of events.
 
+mod interval;
+
 use std::path::PathBuf;
 
 use alloc_dump::code::CodeIdentity;
@@ -11,6 +13,8 @@ use alloc_dump::layout::StackId;
 use alloc_dump::read::Damage;
 use alloc_dump::record::{Installation, Sample};
 use alloc_dump::trailer::{EndReason, Totals};
+
+pub use self::interval::{Interval, LiveHeap};
 
 /// A loaded dump.
 ///
@@ -20,6 +24,12 @@ use alloc_dump::trailer::{EndReason, Totals};
 pub struct Profile {
     /// The process that was recorded.
     pub process: Process,
+    /// The interval that all figures count; `None` for the whole recording. `trust`, `slowdown` and
+    /// `duration_us` are always those of the whole recording.
+    ///
+    /// In an interval, "live" means born in the interval and live at its end, and the peak is that
+    /// of the interval. Blocks that are older count in the peak only.
+    pub interval: Option<Interval>,
     /// Files with code, in the order in which they were mapped. A file that was mapped twice is
     /// there twice.
     pub modules: Vec<Module>,
@@ -33,6 +43,8 @@ pub struct Profile {
     /// there were too many, an entry stands for several samples: its sizes are the largest among
     /// them, its counts and its time those of the last.
     pub timeline: Vec<(u64, Sample)>,
+    /// The last sample before the interval; `None` if there is none.
+    pub sample_before: Option<Sample>,
     /// Number of samples in the dump; `timeline` may have fewer entries.
     pub sample_count: u64,
     /// The live heap over time.
@@ -199,9 +211,11 @@ impl StackStats {
     }
 }
 
-/// The exact live heap over time, in intervals of equal length from time zero on.
+/// The exact live heap over time, in intervals of equal length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeapCurve {
+    /// When the first interval begins, in microseconds since time zero.
+    pub start_us: u64,
     /// Length of an interval in microseconds.
     pub width_us: u64,
     /// The live heap during each interval, up to the end of the recording.
@@ -244,6 +258,8 @@ pub struct Mark {
     pub us: u64,
     /// Live bytes of the process at that moment.
     pub live_bytes: u64,
+    /// Number of heap events of the process before that moment.
+    pub events: u64,
 }
 
 /// The live blocks of the selected threads, at the moments that were asked for.
@@ -389,6 +405,9 @@ pub struct HeapTotals {
     pub peak_blocks: u64,
     /// The first instant of the peak, in microseconds.
     pub peak_us: u64,
+    /// Number of the event that reached the peak, counted from 1 over the whole process; 0 if there
+    /// was none.
+    pub peak_event: u64,
     /// Number of blocks that were freed by the next heap event of the thread that had allocated
     /// them.
     pub temporary: u64,
@@ -399,6 +418,13 @@ pub struct HeapTotals {
     pub foreign_bytes: u64,
     /// Number of different stacks at which there were events.
     pub stacks: u64,
+}
+
+impl HeapTotals {
+    /// Returns the number of heap events of all kinds.
+    pub fn events(&self) -> u64 {
+        self.allocations + self.deallocations + self.reallocations
+    }
 }
 
 /// What made events cost the program more than usual.

@@ -237,7 +237,11 @@ mod tests {
         let annotated = |name: &str| Annotated { name: name.to_owned(), ..Annotated::default() };
         let span = |function, thread, start_us, end_us| ActivationSpan { function, thread, start_us, end_us };
         Profile {
-            heap: HeapCurve { width_us: 4, intervals: vec![interval(0, 9, 5), interval(2, 5, 2)] },
+            heap: HeapCurve {
+                start_us: 0,
+                width_us: 4,
+                intervals: vec![interval(0, 9, 5), interval(2, 5, 2)],
+            },
             duration_us: 7,
             annotated: vec![annotated("app::short"), annotated("app::long"), annotated("app::short")],
             spans: vec![span(0, 1, 0, 1), span(1, 2, 1, 7), span(2, 9, 3, 5)],
@@ -245,7 +249,7 @@ mod tests {
                 RecordedThread { id: 1, name: "main".to_owned(), ..RecordedThread::default() },
                 RecordedThread { id: 2, name: "worker".to_owned(), ..RecordedThread::default() },
             ],
-            marks: vec![Mark { name: "loaded".to_owned(), thread: 2, us: 3, live_bytes: 9 }],
+            marks: vec![Mark { name: "loaded".to_owned(), thread: 2, us: 3, live_bytes: 9, events: 0 }],
             ..Profile::default()
         }
     }

@@ -14,7 +14,7 @@ use super::print_message;
 use super::progress::ProgressLine;
 use crate::analyze::filter::Filter;
 use crate::analyze::summary::{warnings, warnings_of_recording};
-use crate::load::{LoadOptions, load};
+use crate::load::{LoadOptions, MomentSpec, Period, load};
 use crate::names::stacks::Stacks;
 use crate::names::symbolize::SymbolizeOptions;
 use crate::pattern::Pattern;
@@ -53,9 +53,61 @@ pub struct InputArgs {
     /// times.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub exclude: Vec<Pattern>,
+    /// Which part of the recording.
+    #[command(flatten)]
+    pub time: TimeArgs,
     /// Where names come from.
     #[command(flatten)]
     pub symbols: SymbolArgs,
+}
+
+/// The interval of the recording that a report is about.
+#[derive(Clone, Debug, Default, Args)]
+pub struct IntervalArgs {
+    /// Only what happened after this moment: 30s, -30s, mark:NAME, mark:NAME#2, event:N, peak.
+    ///
+    /// `30s`, `1.5ms` and `2m` count from the start of the recording, `-30s` counts back from its
+    /// end. `mark:ready` is the first time that the program set the mark, `mark:ready#2` the second.
+    /// `event:N` is the moment after the N-th heap event of the process. The moment itself does not
+    /// belong to the interval: events after --from and up to --to count.
+    ///
+    /// Live then means: born in the interval and still live at its end. The peak is that of the
+    /// interval, with all blocks that were live then.
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, help_heading = "Time")]
+    pub from: Option<MomentSpec>,
+    /// Only what happened up to this moment; a moment as for --from, or end.
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, help_heading = "Time")]
+    pub to: Option<MomentSpec>,
+}
+
+/// The moment, or the interval, of the recording that a report is about.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TimeArgs {
+    /// What was live at this moment: 30s, -30s, mark:NAME, mark:NAME#2, event:N, peak, end.
+    ///
+    /// The report is that of a recording that ends there. For the moments, see --from.
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, conflicts_with_all = ["from", "to"], help_heading = "Time")]
+    pub at: Option<MomentSpec>,
+    /// The interval.
+    #[command(flatten)]
+    pub interval: IntervalArgs,
+}
+
+impl IntervalArgs {
+    /// Returns the period that the options name; `None` for the whole recording.
+    pub fn period(&self) -> Option<Period> {
+        let is_given = self.from.is_some() || self.to.is_some();
+        let to = || self.to.clone().unwrap_or_else(MomentSpec::end);
+        is_given.then(|| Period { from: self.from.clone(), to: to() })
+    }
+}
+
+impl TimeArgs {
+    /// Returns the period that the options name; `None` for the whole recording.
+    pub fn period(&self) -> Option<Period> {
+        let at = self.at.clone().map(|at| Period { from: None, to: at });
+        at.or_else(|| self.interval.period())
+    }
 }
 
 /// Where names come from.
@@ -82,9 +134,21 @@ impl InputArgs {
     /// # Errors
     /// If the dump cannot be read or symbolized, or if the filter accepts nothing.
     pub fn load(&self) -> anyhow::Result<(LoadedDump, Filter)> {
-        let dump = LoadedDump::open(&self.dump.path, self.thread.as_ref(), self.symbols.options())?;
+        let dump = self.open(self.symbols.options())?;
         let filter = self.filter_for(&dump, &[])?;
         Ok((dump, filter))
+    }
+
+    /// Loads the dump and names its stacks.
+    ///
+    /// # Errors
+    /// If the dump cannot be read or symbolized, or if it has no such thread or moment.
+    pub fn open(&self, options: SymbolizeOptions) -> anyhow::Result<LoadedDump> {
+        LoadedDump::open(&self.dump.path, self.load_options(), options)
+    }
+
+    fn load_options(&self) -> LoadOptions {
+        LoadOptions { threads: self.thread.clone(), period: self.time.period(), ..LoadOptions::default() }
     }
 
     /// Makes the filter that the options ask for.
@@ -138,12 +202,8 @@ impl LoadedDump {
     /// # Errors
     /// If the file is not a readable dump, or if a path with symbols cannot be read. Another build of
     /// the recorded program is no error: its code has kept names or addresses.
-    pub fn open(
-        dump: &Path,
-        thread: Option<&Pattern>,
-        options: SymbolizeOptions,
-    ) -> anyhow::Result<LoadedDump> {
-        let profile = load_profile(dump, thread)?;
+    pub fn open(dump: &Path, loading: LoadOptions, options: SymbolizeOptions) -> anyhow::Result<LoadedDump> {
+        let profile = load_profile(dump, &loading)?;
         let progress = ProgressLine::of_items("naming");
         let stacks =
             Stacks::resolve(&profile, options, &|done, total| progress.update(done as u64, total as u64))
@@ -162,10 +222,9 @@ impl LoadedDump {
 ///
 /// # Errors
 /// If the file is not a readable dump.
-pub fn load_profile(dump: &Path, thread: Option<&Pattern>) -> anyhow::Result<Profile> {
+pub fn load_profile(dump: &Path, options: &LoadOptions) -> anyhow::Result<Profile> {
     let progress = ProgressLine::of_bytes("reading");
-    let options = LoadOptions { threads: thread.cloned(), ..LoadOptions::default() };
-    let profile = load(dump, &options, &mut |done, total| progress.update(done, total))?;
+    let profile = load(dump, options, &mut |done, total| progress.update(done, total))?;
     drop(progress);
     if profile.trust.end.is_none() && profile.trust.recovered_bytes > 0 {
         print_message(format_args!(

@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, ValueEnum, ValueHint};
 
 use super::Failure;
-use super::input::{InputArgs, LoadedDump};
+use super::input::InputArgs;
 use super::output::{Audience, DEFAULT_TOP, JsonArg, Target};
 use super::sources::SourceFiles;
 use crate::analyze::column::{OptionalColumn, TableOrder};
@@ -175,7 +175,7 @@ const DEFAULT_TOP_OF_PAGE: usize = 50;
 pub fn run(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let input = &args.input;
     let options = SymbolizeOptions { name_instances: args.split_generics, ..input.symbols.options() };
-    let dump = LoadedDump::open(&input.dump.path, input.thread.as_ref(), options)?;
+    let dump = input.open(options)?;
     let filter = input.filter_for(&dump, &dump.profile.annotated)?;
     let (roots, maps) = (args.source_root.clone(), args.path_map.clone());
     let sources = SourceFiles::of(&dump.profile, SourceSearch { roots, maps });

@@ -12,13 +12,16 @@
 //! | `call_tree`, `modules` | the nodes of the call tree and the modules that contain them |
 //! | `threads` | the threads, and which of them are selected |
 //! | `observers` | one file for each analysis that sees the events and the live set |
+//! | `moment`, `gate` | the interval that is counted, as the user names it and as a place in the dump |
 //! | `replay` | hands each record to the modules that use it |
 //! | `follow` | loads a dump that is still being written |
 
 mod call_tree;
 mod follow;
+mod gate;
 mod heap;
 mod modules;
+mod moment;
 mod observers;
 mod options;
 mod replay;
@@ -27,10 +30,12 @@ mod threads;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use alloc_dump::read::Reader;
+use alloc_dump::read::{Damage, Reader};
+use alloc_dump::trailer::Trailer;
 use foldhash::HashSet;
 
-use self::replay::Replay;
+use self::gate::Gate;
+use self::replay::{Replay, ReplayScope};
 use crate::dumps::OnProgress;
 use crate::dumps::open::{DumpError, open_dump};
 use crate::dumps::sidecar::{SidecarRest, is_sidecar_gone, unread_sidecar};
@@ -39,7 +44,8 @@ use crate::pattern::Pattern;
 use crate::profile::Profile;
 
 pub use self::follow::FollowedDump;
-pub use self::options::{KeepBlocks, LoadOptions};
+pub use self::moment::{MOMENTS, MomentSpec};
+pub use self::options::{KeepBlocks, LoadOptions, Period};
 
 /// Why a dump cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +54,14 @@ pub enum LoadError {
     /// The file cannot be opened, or is not a dump that this release can read.
     #[error(transparent)]
     Dump(#[from] DumpError),
+    /// The recording has no such moment.
+    #[error("{path}: {problem}")]
+    NoMoment {
+        /// Path of the dump.
+        path: PathBuf,
+        /// What is wrong, and which moments there are.
+        problem: String,
+    },
     /// No thread has a name that matches.
     #[error("{path}: no thread matches '{pattern}'{hint}; there are: {names}")]
     NoThread {
@@ -69,32 +83,72 @@ pub enum LoadError {
 /// # Errors
 /// See [`LoadError`]. Damage inside a dump is not an error: it is counted in [`Profile::trust`].
 pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Result<Profile, LoadError> {
-    let Some(pattern) = &options.threads else {
-        return Ok(replay_all(path, None, &options.blocks, progress)?);
-    };
-    // The first pass only finds the names: a thread may get its name long after its first event.
-    let whole = replay_all(path, None, &KeepBlocks::Nothing, progress)?;
-    let selected = threads_named(path, &whole, pattern)?;
-    let profile = replay_all(path, Some(&selected), &options.blocks, progress)?;
-    Ok(Profile { trust: whole.trust, ..profile })
+    let keep = options.blocks.clone();
+    if options.threads.is_none() && options.period.is_none() {
+        return Ok(replay_all(path, &ReplayScope { keep, ..ReplayScope::default() }, progress)?);
+    }
+    // The first pass only finds names and moments: a thread may get its name long after its first
+    // event, and only the end of a recording tells where its peak was.
+    let whole = replay_all(path, &ReplayScope::default(), progress)?;
+    let threads = options.threads.as_ref();
+    let selected = threads.map(|pattern| threads_named(path, &whole, pattern)).transpose()?;
+    let scope = ReplayScope { selected, gate: None, keep };
+    match &options.period {
+        Some(period) => replay_period(path, period, whole, scope, progress),
+        None => Ok(Profile { trust: whole.trust, ..replay_all(path, &scope, progress)? }),
+    }
 }
 
-fn replay_all(
+/// Replays the dump up to the end of an interval of it. `whole` is the profile of the whole dump.
+fn replay_period(
     path: &Path,
-    selected: Option<&HashSet<u32>>,
-    keep: &KeepBlocks,
+    period: &Period,
+    whole: Profile,
+    scope: ReplayScope,
     progress: OnProgress<'_>,
-) -> Result<Profile, DumpError> {
+) -> Result<Profile, LoadError> {
+    let no_moment = |problem| LoadError::NoMoment { path: path.to_owned(), problem };
+    let gate = Gate::of(period, &whole).map_err(no_moment)?;
+    let scope = ReplayScope { gate: Some(gate), ..scope };
+    let names = (period.from.as_ref().map(MomentSpec::to_string), period.to.to_string());
+    let profile = replay_dump(path, &scope, progress)?.replay.finish_interval(whole, names);
+    match &profile.interval {
+        Some(interval) if interval.from_us > interval.to_us => Err(no_moment(period.reversed_error())),
+        _ => Ok(profile),
+    }
+}
+
+fn replay_all(path: &Path, scope: &ReplayScope, progress: OnProgress<'_>) -> Result<Profile, DumpError> {
+    let ReplayedDump { replay, trailer, loss } = replay_dump(path, scope, progress)?;
+    Ok(replay.finish(trailer.as_ref(), loss))
+}
+
+/// A dump whose records were replayed.
+struct ReplayedDump {
+    replay: Replay,
+    trailer: Option<Trailer>,
+    loss: Damage,
+}
+
+fn replay_dump(
+    path: &Path,
+    scope: &ReplayScope,
+    progress: OnProgress<'_>,
+) -> Result<ReplayedDump, DumpError> {
     let mut attempt = 0;
     loop {
         attempt += 1;
         let state = wait_while_closing(path);
         let (mut reader, size) = open_dump(path)?;
-        let mut replay = Replay::new(reader.header(), selected.cloned(), keep.clone());
+        let mut replay = Replay::new(reader.header(), scope.clone());
         let read_error = DumpError::reading(path);
         while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
             replay.replay_frame(records.damage().dropped_bytes, records);
             progress(reader.position(), size);
+            if replay.is_over() {
+                let (trailer, loss) = (None, Damage::default());
+                return Ok(ReplayedDump { replay, trailer, loss });
+            }
         }
         let rest = match reader.trailer() {
             Some(_) => Ok(None),
@@ -107,23 +161,35 @@ fn replay_all(
             }
             replay.note_being_written();
         }
-        return finish(path, size, &reader, replay, rest);
+        return replay_rest(path, size, &reader, replay, rest);
     }
 }
 
 /// Most attempts to read a dump that is closed meanwhile.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// Replays the rest of the records, which the sidecar holds, and finishes the replay. `size` is the
-/// length of the dump that the reader has read, in bytes. If the rest cannot be read, the profile
-/// says so; if there is nothing but the rest, that is an error.
+/// Replays the rest of the records and returns the profile, see [`replay_rest`].
 fn finish<R: Read>(
+    path: &Path,
+    size: u64,
+    reader: &Reader<R>,
+    replay: Replay,
+    rest: io::Result<Option<SidecarRest>>,
+) -> Result<Profile, DumpError> {
+    let ReplayedDump { replay, trailer, loss } = replay_rest(path, size, reader, replay, rest)?;
+    Ok(replay.finish(trailer.as_ref(), loss))
+}
+
+/// Replays the rest of the records, which the sidecar holds. `size` is the length of the dump that
+/// the reader has read, in bytes. If the rest cannot be read, the profile says so; if there is
+/// nothing but the rest, that is an error.
+fn replay_rest<R: Read>(
     path: &Path,
     size: u64,
     reader: &Reader<R>,
     mut replay: Replay,
     rest: io::Result<Option<SidecarRest>>,
-) -> Result<Profile, DumpError> {
+) -> Result<ReplayedDump, DumpError> {
     let mut loss = reader.damage();
     let rest = match rest {
         Err(cause) if reader.next_seq() == 0 => {
@@ -153,7 +219,7 @@ fn finish<R: Read>(
         loss.missing_frames += rest.missing_frames;
         loss.malformed_frames += frames.damage().malformed_frames;
     }
-    Ok(replay.finish(reader.trailer(), loss))
+    Ok(ReplayedDump { replay, trailer: reader.trailer().cloned(), loss })
 }
 
 /// Returns the numbers of the threads whose name matches.

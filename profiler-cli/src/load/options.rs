@@ -1,16 +1,36 @@
 //! The options of loading a dump. Plain values, without behaviour.
 
+use super::moment::MomentSpec;
 use crate::pattern::Pattern;
 
-/// Which threads count, and which blocks are kept. By default all threads count, and no blocks are
-/// kept.
+/// Which threads and which events count, and which blocks are kept. By default everything counts,
+/// and no blocks are kept.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// Stacks and lines count only the events of threads whose name matches; `None` for all
     /// threads. Totals are always those of the whole process.
     pub threads: Option<Pattern>,
+    /// The interval whose events count; `None` for the whole recording.
+    pub period: Option<Period>,
     /// Which live blocks to keep in [`Profile::blocks`](crate::profile::Profile::blocks).
     pub blocks: KeepBlocks,
+}
+
+/// An interval of a recording, as the user names it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Period {
+    /// The moment after which events count; `None` for the start of the recording.
+    pub from: Option<MomentSpec>,
+    /// The moment of the last event that counts.
+    pub to: MomentSpec,
+}
+
+impl Period {
+    /// Returns a sentence for a period whose end comes before its beginning.
+    pub(super) fn reversed_error(&self) -> String {
+        let from = self.from.as_ref().map_or_else(String::new, MomentSpec::to_string);
+        format!("--from {from} comes after --to {}", self.to)
+    }
 }
 
 /// The moments at which the live blocks are kept. Only blocks of selected threads are kept.
@@ -19,7 +39,7 @@ pub enum KeepBlocks {
     /// At no moment; this costs nothing.
     #[default]
     Nothing,
-    /// At the end of the recording.
+    /// At the end of the recording, or of the interval.
     AtEnd,
     /// At the end, and at each mark whose name matches.
     AtEndAndMarks(Pattern),

@@ -17,7 +17,7 @@
 //! B has not changed since peak 2. So the 20 bytes that B holds at the end are also what it held at
 //! that peak.
 
-use super::{Observer, ReplayEnd};
+use super::{IntervalStart, Observer, ReplayEnd};
 use crate::load::heap::{Heap, HeapEvent, LiveBlock};
 use crate::profile::Profile;
 
@@ -38,27 +38,40 @@ impl Observer for PeakObserver {
 
     #[inline]
     fn event(&mut self, event: &HeapEvent, _heap: &Heap) {
+        self.event_before(event);
+        if event.is_peak {
+            self.shares.note_peak();
+        }
+    }
+
+    #[inline]
+    fn event_before(&mut self, event: &HeapEvent) {
         if let Some(block) = &event.removed {
             self.shares.remove(block.stack.0 as usize, block.size);
         }
         if let Some(block) = &event.added {
             self.shares.add(block.stack.0 as usize, block.size);
         }
-        if event.is_peak {
-            self.shares.note_peak();
-        }
     }
 
-    fn finish(self, end: &ReplayEnd<'_>, profile: &mut Profile) {
+    fn interval_begins(&mut self, _start: &IntervalStart<'_>) {
+        self.shares.note_peak();
+    }
+
+    fn finish(mut self, end: &ReplayEnd<'_>, profile: &mut Profile) {
+        // They are part of the interval's peak, but are not live in the sense of an interval.
+        for block in end.heap.older_blocks() {
+            self.shares.remove(block.stack.0 as usize, block.size);
+        }
         for (share, stats) in self.shares.finish().zip(&mut profile.stacks) {
             (stats.live_bytes, stats.live_blocks) = (share.live_bytes, share.live_blocks);
             (stats.peak_bytes, stats.peak_blocks) = (share.peak_bytes, share.peak_blocks);
             stats.live_first_us = if share.live_blocks > 0 { u64::MAX } else { 0 };
         }
-        for (_, block) in end.heap.blocks() {
+        for (_, block) in end.heap.blocks().filter(|(_, block)| !block.birth.is_older()) {
             let Some(stats) = profile.stacks.get_mut(block.stack.0 as usize) else { continue };
-            stats.live_first_us = stats.live_first_us.min(block.born_us);
-            stats.live_last_us = stats.live_last_us.max(block.born_us);
+            stats.live_first_us = stats.live_first_us.min(block.birth.us());
+            stats.live_last_us = stats.live_last_us.max(block.birth.us());
         }
         if !end.heap.is_consistent() {
             // A dump that contradicts itself may leave a stack with a count of blocks and without

@@ -104,6 +104,17 @@ impl Activations {
         self.table.define(function)
     }
 
+    /// Begins the interval that is counted: what the running activations did before is forgotten.
+    pub(super) fn begin_interval(&mut self, us: u64, is_selected: impl Fn(u32) -> bool) {
+        for (id, thread) in &mut self.threads {
+            thread.is_selected = is_selected(*id);
+            thread.pending.clear();
+            for activation in &mut thread.stack {
+                (activation.entered_us, activation.since_us, activation.used) = (us, us, None);
+            }
+        }
+    }
+
     /// Begins an activation, or continues a suspended one, on this thread. Returns false if the
     /// function is not known or if too many activations run.
     pub(super) fn enter(&mut self, now: ProbeMoment, function: u32, number: u64) -> bool {

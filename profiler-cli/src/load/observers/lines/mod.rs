@@ -17,7 +17,7 @@ use alloc_dump::record::Record;
 
 use self::activations::{Activations, HeapChange, ProbeMoment};
 use self::usage::UsageReading;
-use super::{Moment, Observer, ReplayEnd};
+use super::{IntervalStart, Moment, Observer, ReplayEnd};
 use crate::load::heap::{EventKind, Heap, HeapEvent, LiveBlock};
 use crate::profile::Profile;
 
@@ -51,6 +51,15 @@ impl Observer for LinesObserver {
         }
     }
 
+    fn event_before(&mut self, event: &HeapEvent) {
+        self.follow_live_set(event);
+    }
+
+    fn interval_begins(&mut self, start: &IntervalStart<'_>) {
+        self.activations.contexts.note_peak();
+        self.activations.begin_interval(start.us, |thread| start.threads.is_selected(thread));
+    }
+
     #[inline]
     fn record(&mut self, record: &Record<'_>, moment: &Moment<'_>) {
         let (live, us) = (moment.heap.live_bytes(), moment.us);
@@ -72,13 +81,17 @@ impl Observer for LinesObserver {
     fn finish(mut self, end: &ReplayEnd<'_>, profile: &mut Profile) {
         profile.trust.inconsistent_events += self.contradictions;
         (profile.spans, profile.spans_dropped) = self.activations.take_spans(end.us);
+        // They are part of the interval's peak, but are not live in the sense of an interval.
+        for block in end.heap.older_blocks() {
+            self.activations.contexts.remove(block.context, block.size);
+        }
         profile.annotated = self.activations.finish(end.us, end.heap.live_bytes());
     }
 }
 
 impl LinesObserver {
     #[inline(always)]
-    fn count(&mut self, event: &HeapEvent) {
+    fn follow_live_set(&mut self, event: &HeapEvent) {
         let contexts = &mut self.activations.contexts;
         if let Some(block) = &event.removed {
             contexts.remove(block.context, block.size);
@@ -86,6 +99,12 @@ impl LinesObserver {
         if let Some(block) = &event.added {
             contexts.add(block.context, block.size);
         }
+    }
+
+    #[inline(always)]
+    fn count(&mut self, event: &HeapEvent) {
+        self.follow_live_set(event);
+        let contexts = &mut self.activations.contexts;
         if event.is_peak {
             contexts.note_peak();
         }
@@ -93,7 +112,7 @@ impl LinesObserver {
         if !thread.is_selected {
             return;
         }
-        if let Some(block) = event.removed.as_ref().filter(|_| event.is_temporary) {
+        if let Some(block) = event.removed.as_ref().filter(|_| event.is_temporary_of_interval()) {
             contexts.count_temporary(block.context);
         }
         let blocks = match event.kind {
