@@ -123,11 +123,13 @@ fn has_version(folder: &str) -> bool {
 
 /// Whether a text is a version of a package: `1.40.0`, `0.3.0-rc.1` or `2.0.1+zstd.1.5`.
 fn is_version(text: &str) -> bool {
-    let mut numbers = text.split(['.', '+', '-']);
+    let mut numbers = text.splitn(3, '.');
     let is_number = |number: Option<&str>| {
-        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+        number.is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    is_number(numbers.next()) && is_number(numbers.next()) && is_number(numbers.next())
+    is_number(numbers.next())
+        && is_number(numbers.next())
+        && is_number(numbers.next().and_then(|patch| patch.split(['.', '+', '-']).next()))
 }
 
 /// The program that ran.
