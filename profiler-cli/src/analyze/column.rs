@@ -300,6 +300,33 @@ impl Serialize for LineRow {
 }
 
 #[cfg(test)]
+impl schemars::JsonSchema for LineRow {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LineRow".into()
+    }
+
+    fn json_schema(_generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let figures = COLUMNS.iter().map(|column| {
+            let schema = serde_json::json!({"type": ["integer", "null"], "description": column.help});
+            (column.name.to_owned(), schema)
+        });
+        let integer = serde_json::json!({"type": "integer", "description": "Number of the line, from 1."});
+        let text = serde_json::json!({"type": ["string", "null"], "description": "Source text; null if it is not at hand."});
+        let line = [("line".to_owned(), integer)];
+        let fields: serde_json::Map<_, _> =
+            line.into_iter().chain(figures).chain([("text".to_owned(), text)]).collect();
+        let names: Vec<&String> = fields.keys().collect();
+        let schema = serde_json::json!({
+            "type": "object",
+            "description": "The figures of one source line.",
+            "required": names,
+            "properties": fields,
+        });
+        schema.try_into().unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 

@@ -13,6 +13,7 @@ use crate::names::stacks::Stacks;
 
 /// A frame of a reported stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StackFrame {
     /// Name of the function. Of folded frames the function that own code has called, or else the
     /// names of their crates.

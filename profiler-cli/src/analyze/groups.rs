@@ -17,6 +17,7 @@ use crate::profile::{Profile, RecordedThread, StackStats};
 
 /// What the figures are added up by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GroupBy {
     /// The crate of the innermost frame that is not the runtime's: the crate that allocates
@@ -33,6 +34,7 @@ pub enum GroupBy {
 
 /// Figures of groups.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GroupTable {
     /// What the figures are added up by.
     pub by: GroupBy,
@@ -44,6 +46,7 @@ pub struct GroupTable {
 
 /// The figures of one group. Those about live bytes are null for threads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GroupRow {
     /// Name of the group; `(no stack)` or `(unknown)` if there is none.
     pub name: String,

@@ -17,6 +17,7 @@ use crate::profile::Profile;
 
 /// The blocks that are live at the end of the recording.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Leaks {
     /// Name and version of this layout.
     pub schema: &'static str,
@@ -47,6 +48,7 @@ pub struct Leaks {
 
 /// The live blocks that got their present size at one site.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Leak {
     /// Bytes of the blocks, as they were asked for.
     pub bytes: u64,
@@ -72,6 +74,7 @@ pub struct Leak {
 
 /// The live blocks that got their present size at one stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LeakStack {
     /// Bytes of the blocks, as they were asked for.
     pub bytes: u64,

@@ -33,6 +33,7 @@ pub use self::selection::LineSelection;
 
 /// Line tables.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Lines {
     /// Name and version of this layout.
     pub schema: &'static str,
@@ -50,6 +51,7 @@ pub struct Lines {
 
 /// The lines of one function.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FunctionLines {
     /// Path of the function. Without generic arguments, unless instances are split.
     pub function: String,
@@ -84,6 +86,7 @@ pub struct FunctionLines {
 
 /// One call site of a function, with the heap events during the calls from there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CallerRow {
     /// Path of the calling function. Without generic arguments, unless instances are split.
     pub function: String,

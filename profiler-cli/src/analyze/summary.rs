@@ -18,6 +18,7 @@ use crate::units::plural;
 /// The most important figures of a profile. ARCHITECTURE.md defines the terms. Bytes of blocks are
 /// the sizes that the program asked for; times are nanoseconds since the recording began.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary {
     /// Name and version of this layout.
     pub schema: &'static str,
@@ -128,6 +129,7 @@ pub struct Summary {
 
 /// The figures of the stacks that a filter lets through, for the selected threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SelectedTotals {
     /// Number of distinct stacks that had any heap event.
     pub stacks: u64,
@@ -174,6 +176,7 @@ impl SelectedTotals {
 /// set are the kernel's own high-water marks where it has them, all other figures the highest of
 /// the samples.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProcessPeaks {
     /// Number of samples that were taken; the other figures are 0 without any.
     pub samples: u64,
@@ -194,6 +197,7 @@ pub struct ProcessPeaks {
 
 /// The allocations of one class of sizes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SizeClass {
     /// Largest size of the class in bytes: a power of two, or the largest number there is. The
     /// class begins above half of it.
@@ -204,6 +208,7 @@ pub struct SizeClass {
 
 /// The figures of one site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SiteRow {
     /// Function of the site; `(no stack)` for events without a stack.
     pub function: String,
@@ -229,6 +234,7 @@ pub struct SiteRow {
 
 /// The figures of one thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ThreadRow {
     /// Thread id of the operating system.
     pub tid: u32,

@@ -8,6 +8,7 @@ use crate::profile::{Annotated, Mark, Profile};
 
 /// The process over time. Times are nanoseconds since the recording began, sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Timeline {
     /// Name and version of this layout.
     pub schema: &'static str,
@@ -42,6 +43,7 @@ pub struct Timeline {
 
 /// The live heap during one interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HeapPoint {
     /// Beginning of the interval.
     pub start_ns: u64,
@@ -58,6 +60,7 @@ pub struct HeapPoint {
 /// One sample: the kernel's figures for the process at one moment. Page faults are counted from the
 /// beginning of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SamplePoint {
     /// When the sample was taken.
     pub ns: u64,
@@ -77,6 +80,7 @@ pub struct SamplePoint {
 
 /// A moment that the program named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MarkPoint {
     /// When the mark was set.
     pub ns: u64,
@@ -90,6 +94,7 @@ pub struct MarkPoint {
 
 /// When one annotated function ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FunctionSpans {
     /// Path of the function, such as `app::load`.
     pub function: String,
@@ -106,6 +111,7 @@ pub struct FunctionSpans {
 
 /// One outermost call of a function, or one poll of a future.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SpanPoint {
     /// Name of the thread; `#7` if the dump does not name thread 7.
     pub thread: String,

@@ -29,6 +29,7 @@ use crate::profile::Profile;
 
 /// A call tree with figures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tree {
     /// Name and version of this layout.
     pub schema: &'static str,
@@ -56,6 +57,7 @@ pub struct Tree {
 
 /// One call in the tree, or the sum of calls that have no rows of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TreeRow {
     /// Index of the frame in [`Tree::frames`]. Null for blocks without a stack, and for the sum of
     /// calls that are too small or too deep for rows of their own.

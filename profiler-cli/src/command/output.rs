@@ -137,9 +137,8 @@ pub(super) fn write_file(
 /// or what the variable COLUMNS says. Text that goes into a file or a pipe may have any width.
 pub(super) fn text_width(stream: impl std::os::fd::AsFd) -> TextWidth {
     let set = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    let is_terminal = rustix::termios::isatty(&stream);
-    let of_terminal = || rustix::termios::tcgetwinsize(&stream).ok().map(|size| usize::from(size.ws_col));
-    let columns = set.or_else(|| of_terminal().filter(|columns| is_terminal && *columns > 0));
+    let of_terminal = || terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0));
+    let columns = set.or_else(of_terminal);
     columns.map_or_else(TextWidth::default, TextWidth::of_columns)
 }
 
