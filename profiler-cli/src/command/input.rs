@@ -119,8 +119,8 @@ impl LoadedDump {
     /// Loads a dump and names its stacks.
     ///
     /// # Errors
-    /// If the file is not a readable dump, or if a path with symbols cannot be read. Another build of
-    /// the recorded program is no error: its code has kept names or addresses.
+    /// If the file is not a readable dump, or if a path with symbols cannot be read. Another build
+    /// of the recorded program is no error: its code has kept names or addresses.
     pub fn open(
         dump: &Path,
         thread: Option<&Pattern>,

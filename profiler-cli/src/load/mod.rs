@@ -10,12 +10,14 @@
 //! | --- | --- |
 //! | `heap` | the live set, and what one event does to it |
 //! | `call_tree`, `modules` | the nodes of the call tree and the modules that contain them |
+//! | `code` | loads the call tree and nothing else |
 //! | `threads` | the threads, and which of them are selected |
 //! | `observers` | one file for each analysis that sees the events and the live set |
 //! | `replay` | hands each record to the modules that use it |
 //! | `follow` | loads a dump that is still being written |
 
 mod call_tree;
+mod code;
 mod follow;
 mod heap;
 mod modules;
@@ -38,6 +40,7 @@ use crate::dumps::writing::{WriterState, wait_while_closing};
 use crate::pattern::Pattern;
 use crate::profile::Profile;
 
+pub use self::code::load_code;
 pub use self::follow::FollowedDump;
 pub use self::options::{KeepBlocks, LoadOptions};
 
@@ -90,6 +93,7 @@ fn replay_all(
         attempt += 1;
         let state = wait_while_closing(path);
         let (mut reader, size) = open_dump(path)?;
+        reader.keep_symbols();
         let mut replay = Replay::new(reader.header(), selected.cloned(), keep.clone());
         let read_error = DumpError::reading(path);
         while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
@@ -107,7 +111,8 @@ fn replay_all(
             }
             replay.note_being_written();
         }
-        return finish(path, size, &reader, replay, rest);
+        let symbols = reader.take_symbols();
+        return Ok(Profile { symbols, ..finish(path, size, &reader, replay, rest)? });
     }
 }
 

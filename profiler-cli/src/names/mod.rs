@@ -8,6 +8,7 @@ mod build_file;
 pub mod evidence;
 pub mod function_name;
 mod hints;
+pub mod keep;
 pub(crate) mod own_crates;
 pub mod rust_path;
 pub mod stacks;

@@ -6,6 +6,7 @@ mod debug_files;
 mod fixture;
 mod hostile;
 
+mod kept;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
