@@ -41,9 +41,11 @@ pub struct InputArgs {
     /// Only stacks with a source file that matches.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub file: Option<Pattern>,
-    /// Only events of threads with a name that matches.
+    /// Only events of threads with a name that matches, of the thread `tid:N`, or of all threads
+    /// without a name (`unnamed:`).
     ///
-    /// Live bytes belong to the thread that gave the block its present size.
+    /// The kernel keeps the first 15 bytes of a name. Live bytes belong to the thread that gave the
+    /// block its present size.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub thread: Option<Pattern>,
     /// Only stacks with a function of a crate that matches.

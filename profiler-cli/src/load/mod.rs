@@ -11,12 +11,14 @@
 //! | `heap` | the live set, and what one event does to it |
 //! | `call_tree`, `modules` | the nodes of the call tree and the modules that contain them |
 //! | `code` | loads the call tree and nothing else |
+//! | `chosen_threads` | the threads that `--thread` means |
 //! | `threads` | the threads, and which of them are selected |
 //! | `observers` | one file for each analysis that sees the events and the live set |
 //! | `replay` | hands each record to the modules that use it |
 //! | `follow` | loads a dump that is still being written |
 
 mod call_tree;
+mod chosen_threads;
 mod code;
 mod follow;
 mod heap;
@@ -32,12 +34,12 @@ use std::path::{Path, PathBuf};
 use alloc_dump::read::Reader;
 use foldhash::HashSet;
 
+use self::chosen_threads::chosen_threads;
 use self::replay::Replay;
 use crate::dumps::OnProgress;
 use crate::dumps::open::{DumpError, open_dump};
 use crate::dumps::sidecar::{SidecarRest, is_sidecar_gone, unread_sidecar};
 use crate::dumps::writing::{WriterState, wait_while_closing};
-use crate::pattern::Pattern;
 use crate::profile::Profile;
 
 pub use self::code::load_code;
@@ -51,7 +53,7 @@ pub enum LoadError {
     /// The file cannot be opened, or is not a dump that this release can read.
     #[error(transparent)]
     Dump(#[from] DumpError),
-    /// No thread has a name that matches.
+    /// No thread is meant by `--thread`.
     #[error("{path}: no thread matches '{pattern}'{hint}; there are: {names}")]
     NoThread {
         /// Path of the dump.
@@ -77,7 +79,7 @@ pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Res
     };
     // The first pass only finds the names: a thread may get its name long after its first event.
     let whole = replay_all(path, None, &KeepBlocks::Nothing, progress)?;
-    let selected = threads_named(path, &whole, pattern)?;
+    let selected = chosen_threads(path, &whole.threads, pattern)?;
     let profile = replay_all(path, Some(&selected), &options.blocks, progress)?;
     Ok(Profile { trust: whole.trust, ..profile })
 }
@@ -160,21 +162,3 @@ fn finish<R: Read>(
     }
     Ok(replay.finish(reader.trailer(), loss))
 }
-
-/// Returns the numbers of the threads whose name matches.
-fn threads_named(path: &Path, profile: &Profile, pattern: &Pattern) -> Result<HashSet<u32>, LoadError> {
-    let matching = profile.threads.iter().filter(|thread| pattern.matches(&thread.name));
-    let selected: HashSet<u32> = matching.map(|thread| thread.id).collect();
-    if selected.is_empty() {
-        let all = profile.threads.iter().map(|thread| thread.name.as_str());
-        let names: Vec<String> = pattern.nearest(all, 20).iter().map(|name| format!("'{name}'")).collect();
-        let (path, pattern, names) = (path.to_owned(), pattern.to_string(), names.join(", "));
-        let is_long = pattern.replace('*', "").len() > LONGEST_THREAD_NAME;
-        let hint = if is_long { " (the kernel keeps the first 15 bytes of a thread's name)" } else { "" };
-        return Err(LoadError::NoThread { path, pattern, hint, names });
-    }
-    Ok(selected)
-}
-
-/// The bytes of a thread's name that the kernel keeps.
-const LONGEST_THREAD_NAME: usize = 15;
