@@ -20,6 +20,7 @@
 mod address;
 mod cache;
 pub mod classify;
+mod closures;
 mod code;
 mod debug_info;
 mod demangle;
@@ -29,6 +30,7 @@ mod locate;
 mod lookup;
 mod object_file;
 mod pass;
+mod shortened;
 mod status;
 mod symbol_dirs;
 mod symbol_table;
@@ -42,9 +44,9 @@ use std::sync::Arc;
 use alloc_dump::code::CodeIdentity;
 
 pub use address::CodeAddress;
+pub use kept::KeptNames;
 pub use status::ModuleStatus;
 
-pub use kept::KeptNames;
 use locate::{LocatedModule, locate, locate_kept};
 use symbol_dirs::SymbolDirs;
 use trampoline::Trampolines;
@@ -118,9 +120,9 @@ pub struct Modules {
     located: Vec<LocatedModule>,
     trampolines: Vec<Trampolines>,
     options: SymbolizeOptions,
+    dirs: SymbolDirs,
 }
 
-    dirs: SymbolDirs,
 impl Modules {
     /// Finds the files of all modules. Reads only their headers, and no debug info.
     ///
@@ -129,8 +131,6 @@ impl Modules {
     /// If one of the [symbol folders](SymbolizeOptions::symbol_dirs) cannot be read. A module
     /// without a file is no error: see [`Modules::problem`].
     pub fn open(specs: &[ModuleSpec], options: SymbolizeOptions) -> Result<Self, SymbolizeError> {
-        for path in &options.symbol_dirs {
-            let read = match path.is_file() {
         Self::open_with_names(specs, &[], options)
     }
 
@@ -146,6 +146,8 @@ impl Modules {
         kept: &[Arc<KeptNames>],
         options: SymbolizeOptions,
     ) -> Result<Self, SymbolizeError> {
+        for path in &options.symbol_dirs {
+            let read = match path.is_file() {
                 true => std::fs::File::open(path).map(drop),
                 false => std::fs::read_dir(path).map(drop),
             };
@@ -271,7 +273,8 @@ impl Modules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SymbolFrame {
     /// The demangled name, without hash. It is the full path, with one exception: with line tables
-    /// alone, an inlined function has only its short name (`push<u8>`).
+    /// alone, an inlined function has only its short name (`push<u8>`). The body of an async
+    /// function has the name of the function, and closures are `{closure}` without a number.
     pub function: Arc<str>,
     /// The types of an instance of a generic function (`<u8>`), if the debug info has them and
     /// `function` does not: legacy symbols name no types.
