@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Flamegraph(args) => command::flamegraph::run(&args),
         Command::Timeline(args) => command::timeline::run(&args),
         Command::Compress(args) => command::compress::run(&args),
+        Command::Symbols(args) => command::symbols::run(&args),
         Command::Completions(args) => command::completions::run(&args),
         Command::Man(args) => command::man::run(&args),
     };

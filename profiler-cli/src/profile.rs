@@ -12,6 +12,7 @@ use alloc_dump::code::CodeIdentity;
 use alloc_dump::layout::StackId;
 use alloc_dump::read::Damage;
 use alloc_dump::record::{Installation, Sample};
+use alloc_dump::symbols::Symbols;
 use alloc_dump::trailer::{EndReason, Totals};
 
 pub use self::interval::{Interval, LiveHeap};
@@ -78,6 +79,8 @@ pub struct Profile {
     pub trust: Trust,
     /// What made the recording slower than usual.
     pub slowdown: Slowdown,
+    /// Names of the code that the dump itself has; empty if it has none.
+    pub symbols: Vec<Symbols>,
 }
 
 impl Profile {
@@ -137,6 +140,8 @@ impl Process {
 /// A file with code that was mapped into the process.
 #[derive(Clone, Debug, Default)]
 pub struct Module {
+    /// Number of the module in the dump.
+    pub id: u32,
     /// Path of the file when it was mapped, or a name in brackets such as `[vdso]`.
     pub path: PathBuf,
     /// GNU build-id of the file; empty if the file has none.

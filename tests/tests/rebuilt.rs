@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::fs::inotify;
 use serde_json::Value;
-use tests::{number, output_within, profiler_cli, program};
+use tests::stunts::RELEASE;
+use tests::{Run, number, output_within, profiler_cli, program};
 
 /// A program that was recorded and can be replaced, with its dump and a symbol cache of its own.
 struct Recorded {
@@ -135,4 +137,105 @@ fn the_symbol_cache_gives_names() {
     assert_eq!(recorded.named(&[]), before);
     recorded.install(OTHER_PROGRAM);
     assert_eq!(recorded.named(&[]), before);
+}
+
+/// A dump with names is read without opening the program, and is named when the program is gone.
+#[test]
+fn a_dump_with_names_never_opens_the_program() {
+    let recorded = Recorded::new();
+    let before = recorded.named(&["--no-cache"]);
+    let named = recorded.cli("symbols", &["--no-cache"]);
+    let line = String::from_utf8(named.stdout).unwrap();
+    assert!(named.status.success() && line.contains(": names of "), "{line}");
+
+    let opened = Watch::of(&recorded.program());
+    assert_eq!(recorded.named(&["--no-cache"]), before);
+    assert!(!opened.has_events(), "the program was opened");
+    // The watch works: without names in the dump the program is opened.
+    let other = Recorded::new();
+    let opened = Watch::of(&other.program());
+    other.named(&["--no-cache"]);
+    assert!(opened.has_events());
+
+    recorded.remove();
+    assert_eq!(recorded.named(&["--no-cache"]), before);
+    recorded.install(OTHER_PROGRAM);
+    assert_eq!(recorded.named(&["--no-cache"]), before);
+    // The names are in the dump already, so that nothing is written.
+    let (bytes, again) = (fs::read(recorded.dump()).unwrap(), recorded.cli("symbols", &["--no-cache"]));
+    assert!(again.status.success());
+    assert_eq!(fs::read(recorded.dump()).unwrap(), bytes);
+}
+
+/// Notices when a file is opened.
+struct Watch(rustix::fd::OwnedFd);
+
+impl Watch {
+    fn of(path: &Path) -> Watch {
+        let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+        let watch = Watch(inotify::init(flags).unwrap());
+        inotify::add_watch(&watch.0, path, inotify::WatchFlags::OPEN).unwrap();
+        watch
+    }
+
+    fn has_events(&self) -> bool {
+        let mut events = [0; 4096];
+        match rustix::io::read(&self.0, &mut events) {
+            Ok(len) => len > 0,
+            Err(error) => {
+                assert_eq!(error, rustix::io::Errno::AGAIN);
+                false
+            }
+        }
+    }
+}
+
+#[test]
+fn run_and_compress_keep_names_unless_told_otherwise() {
+    for (how, has_names) in [("run", true), ("run --no-compress", false), ("compress", true)] {
+        let recorded = Recorded::new();
+        match how {
+            "compress" => assert!(recorded.cli("compress", &["--no-cache"]).status.success()),
+            _ => {
+                let options = how.split(' ').skip(1);
+                let mut run = profiler_cli();
+                run.env("XDG_CACHE_HOME", recorded.folder.path().join("cache"));
+                run.args(["run", "--no-cache", "--report", "none"]).args(options).arg("-o");
+                run.arg(recorded.dump()).arg("--").arg(recorded.program());
+                assert!(output_within(&mut run, Duration::from_secs(60)).status.success());
+            }
+        }
+        let before = recorded.named(&["--no-cache"]);
+        recorded.remove();
+        assert_eq!(recorded.named(&["--no-cache"]) == before, has_names, "{how}");
+    }
+}
+
+#[test]
+fn names_of_another_build_are_never_kept() {
+    let recorded = Recorded::new();
+    recorded.install(OTHER_PROGRAM);
+    let output = recorded.cli("symbols", &["--no-cache"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("was rebuilt"), "{stderr}");
+    assert!(!recorded.json("leaks", &["--no-cache", "--full"]).to_string().contains(OTHER_PROGRAM));
+    // Libraries are as they were, so their names were kept; the program's come from a copy later.
+    let symbols = recorded.folder.path().join("old");
+    fs::copy(program(PROGRAM), &symbols).unwrap();
+    let named = recorded.cli("symbols", &["--no-cache", "--symbols", symbols.to_str().unwrap()]);
+    assert!(named.status.success(), "{}", String::from_utf8_lossy(&named.stderr));
+    recorded.remove();
+    let leaks = recorded.json("leaks", &["--no-cache"]);
+    assert_eq!(leaks["leaks"][0]["function"], "leaking_cache::render");
+}
+
+/// The stacks of a signal handler have exact addresses, which the code alone tells.
+#[test]
+fn stacks_of_signal_handlers_read_the_same_without_files() {
+    let run = Run::of(Command::new(RELEASE.program()).arg("signals"), Duration::from_secs(60));
+    let stacks = || run.json("flamegraph", &["--no-cache", "--full", "--metric", "allocated"]);
+    let before = stacks();
+    let compressed = tests::cli([OsStr::new("compress"), run.dump().as_os_str(), OsStr::new("--no-cache")]);
+    assert!(compressed.status.success());
+    assert_eq!(stacks(), before);
 }

@@ -15,6 +15,7 @@ use crate::command::lines::LinesArgs;
 use crate::command::man::ManArgs;
 use crate::command::run::RunArgs;
 use crate::command::summary::SummaryArgs;
+use crate::command::symbols::SymbolsArgs;
 use crate::command::timeline::TimelineArgs;
 use crate::command::tree::TreeArgs;
 
@@ -97,6 +98,8 @@ pub enum Command {
     Timeline(TimelineArgs),
     /// Make dumps smaller; every command reads them as before
     Compress(CompressArgs),
+    /// Put the names of their code into dumps, so that they outlive the program's build
+    Symbols(SymbolsArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page, or write one for each command into a folder

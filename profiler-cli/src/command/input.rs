@@ -41,9 +41,11 @@ pub struct InputArgs {
     /// Only stacks with a source file that matches; of yours, unless none of them matches.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub file: Option<Pattern>,
-    /// Only events of threads with a name that matches.
+    /// Only events of threads with a name that matches, of the thread `tid:N`, or of all threads
+    /// without a name (`unnamed:`).
     ///
-    /// Live bytes belong to the thread that gave the block its present size.
+    /// The kernel keeps the first 15 bytes of a name. Live bytes belong to the thread that gave the
+    /// block its present size.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub thread: Option<Pattern>,
     /// Only stacks with a function of a crate that matches.
@@ -200,8 +202,8 @@ impl LoadedDump {
     /// Loads a dump and names its stacks.
     ///
     /// # Errors
-    /// If the file is not a readable dump, or if a path with symbols cannot be read. Another build of
-    /// the recorded program is no error: its code has kept names or addresses.
+    /// If the file is not a readable dump, or if a path with symbols cannot be read. Another build
+    /// of the recorded program is no error: its code has kept names or addresses.
     pub fn open(dump: &Path, loading: LoadOptions, options: SymbolizeOptions) -> anyhow::Result<LoadedDump> {
         let profile = load_profile(dump, &loading)?;
         let progress = ProgressLine::of_items("naming");

@@ -18,6 +18,7 @@ pub mod progress;
 pub mod run;
 pub mod sources;
 pub mod summary;
+pub mod symbols;
 pub mod timeline;
 pub mod tree;
 

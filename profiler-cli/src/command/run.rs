@@ -1,5 +1,5 @@
 //! `profiler-cli run`: starts a program with the recorder switched on, waits for it, closes the
-//! dumps that it left, reports, and compresses the dumps.
+//! dumps that it left, reports, compresses the dumps, and puts the names of their code into them.
 //!
 //! In: a command line. Out: dumps, a report on stderr, and the exit status of the program. Signals
 //! that are sent to this process alone are passed on to the program. Nothing here may write to
@@ -26,11 +26,11 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
 use self::report::print_report;
-use super::compress::{compress_with_progress, stop_on_signals};
+use super::compress::{NotRewritten, compress_with_progress, stop_on_signals};
 use super::input::SymbolArgs;
+use super::symbols::find_names;
 use super::{Failure, print_message};
 use crate::dumps::close::{CloseOutcome, close};
-use crate::dumps::compress::CompressDumpError;
 use crate::dumps::find::{FoundDumps, dumps_of_run, has_pid_placeholder};
 use crate::dumps::reserve::{Reservation, new_run_token};
 use crate::io_error::plain;
@@ -77,7 +77,8 @@ pub struct RecordingArgs {
     /// What annotated functions also record at each line; costs some microseconds a line.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT", env = "PROFILER_LINES")]
     pub lines: Vec<LineUsage>,
-    /// Leave the dump as the program wrote it, several times as large.
+    /// Leave the dump as the program wrote it: several times as large, and without names of its
+    /// code.
     #[arg(long, env = "PROFILER_NO_COMPRESS", value_parser = FalseyValueParser::new())]
     pub no_compress: bool,
     /// Where names come from.
@@ -225,7 +226,7 @@ pub fn profile_program(
     }
     if !recording.no_compress {
         let stop = stop_on_signals();
-        dumps.iter().for_each(|dump| compress_finished_dump(dump, &stop));
+        dumps.iter().for_each(|dump| compress_finished_dump(dump, &recording.symbols, &stop));
     }
     Ok(exit_code(status))
 }
@@ -243,13 +244,19 @@ fn recorder_names(lines: &[LineUsage]) -> String {
     lines.iter().map(name).collect::<Vec<_>>().join(",")
 }
 
-/// Compresses a dump. A dump that is not complete or not readable stays as it is without a message,
-/// because the report has said so already.
-fn compress_finished_dump(dump: &Path, stop: &AtomicBool) {
-    let Err(error) = compress_with_progress(dump, stop) else { return };
-    if !matches!(error, CompressDumpError::Incomplete | CompressDumpError::Dump(_)) {
-        let dump = dump.to_string_lossy();
-        print_message(format_args!("cannot compress {}: {error}", Safe(&dump)));
+/// Compresses a dump, and puts the names of its code into it. A dump that is not complete or not
+/// readable stays as it is without a message, because the report has said so already.
+fn compress_finished_dump(dump: &Path, symbols: &SymbolArgs, stop: &AtomicBool) {
+    let symbols = match find_names(dump, symbols) {
+        Ok(names) => names.and_then(|names| names.symbols),
+        Err(NotRewritten::Because(message)) => {
+            print_message(format_args!("cannot keep names in {}", Safe(&message)));
+            None
+        }
+        Err(_) => None,
+    };
+    if let Err(NotRewritten::Because(message)) = compress_with_progress(dump, symbols.as_deref(), stop) {
+        print_message(format_args!("cannot compress {}", Safe(&message)));
     }
 }
 

@@ -10,6 +10,8 @@
 //! | --- | --- |
 //! | `heap` | the live set, and what one event does to it |
 //! | `call_tree`, `modules` | the nodes of the call tree and the modules that contain them |
+//! | `code` | loads the call tree and nothing else |
+//! | `chosen_threads` | the threads that `--thread` means |
 //! | `threads` | the threads, and which of them are selected |
 //! | `observers` | one file for each analysis that sees the events and the live set |
 //! | `moment`, `gate` | the interval that is counted, as the user names it and as a place in the dump |
@@ -17,6 +19,8 @@
 //! | `follow` | loads a dump that is still being written |
 
 mod call_tree;
+mod chosen_threads;
+mod code;
 mod follow;
 mod gate;
 mod heap;
@@ -31,18 +35,19 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use alloc_dump::read::{Damage, Reader};
+use alloc_dump::symbols::Symbols;
 use alloc_dump::trailer::Trailer;
-use foldhash::HashSet;
 
+use self::chosen_threads::chosen_threads;
 use self::gate::Gate;
 use self::replay::{Replay, ReplayScope};
 use crate::dumps::OnProgress;
 use crate::dumps::open::{DumpError, open_dump};
 use crate::dumps::sidecar::{SidecarRest, is_sidecar_gone, unread_sidecar};
 use crate::dumps::writing::{WriterState, wait_while_closing};
-use crate::pattern::Pattern;
 use crate::profile::Profile;
 
+pub use self::code::load_code;
 pub use self::follow::FollowedDump;
 pub use self::moment::{MOMENTS, MomentSpec};
 pub use self::options::{KeepBlocks, LoadOptions, Period};
@@ -62,7 +67,7 @@ pub enum LoadError {
         /// What is wrong, and which moments there are.
         problem: String,
     },
-    /// No thread has a name that matches.
+    /// No thread is meant by `--thread`.
     #[error("{path}: no thread matches '{pattern}'{hint}; there are: {names}")]
     NoThread {
         /// Path of the dump.
@@ -91,7 +96,7 @@ pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Res
     // event, and only the end of a recording tells where its peak was.
     let whole = replay_all(path, &ReplayScope::default(), progress)?;
     let threads = options.threads.as_ref();
-    let selected = threads.map(|pattern| threads_named(path, &whole, pattern)).transpose()?;
+    let selected = threads.map(|pattern| chosen_threads(path, &whole.threads, pattern)).transpose()?;
     let scope = ReplayScope { selected, gate: None, keep };
     match &options.period {
         Some(period) => replay_period(path, period, whole, scope, progress),
@@ -103,7 +108,7 @@ pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Res
 fn replay_period(
     path: &Path,
     period: &Period,
-    whole: Profile,
+    mut whole: Profile,
     scope: ReplayScope,
     progress: OnProgress<'_>,
 ) -> Result<Profile, LoadError> {
@@ -111,7 +116,10 @@ fn replay_period(
     let gate = Gate::of(period, &whole).map_err(no_moment)?;
     let scope = ReplayScope { gate: Some(gate), ..scope };
     let names = (period.from.as_ref().map(MomentSpec::to_string), period.to.to_string());
-    let profile = replay_dump(path, &scope, progress)?.replay.finish_interval(whole, names);
+    // The names are at the end of the dump, behind the interval.
+    let symbols = std::mem::take(&mut whole.symbols);
+    let replay = replay_dump(path, &scope, progress)?.replay;
+    let profile = Profile { symbols, ..replay.finish_interval(whole, names) };
     match &profile.interval {
         Some(interval) if interval.from_us > interval.to_us => Err(no_moment(period.reversed_error())),
         _ => Ok(profile),
@@ -119,8 +127,8 @@ fn replay_period(
 }
 
 fn replay_all(path: &Path, scope: &ReplayScope, progress: OnProgress<'_>) -> Result<Profile, DumpError> {
-    let ReplayedDump { replay, trailer, loss } = replay_dump(path, scope, progress)?;
-    Ok(replay.finish(trailer.as_ref(), loss))
+    let ReplayedDump { replay, trailer, loss, symbols } = replay_dump(path, scope, progress)?;
+    Ok(Profile { symbols, ..replay.finish(trailer.as_ref(), loss) })
 }
 
 /// A dump whose records were replayed.
@@ -128,6 +136,8 @@ struct ReplayedDump {
     replay: Replay,
     trailer: Option<Trailer>,
     loss: Damage,
+    /// The names that the dump has kept; empty if the replay did not reach the end of the dump.
+    symbols: Vec<Symbols>,
 }
 
 fn replay_dump(
@@ -140,6 +150,7 @@ fn replay_dump(
         attempt += 1;
         let state = wait_while_closing(path);
         let (mut reader, size) = open_dump(path)?;
+        reader.keep_symbols();
         let mut replay = Replay::new(reader.header(), scope.clone());
         let read_error = DumpError::reading(path);
         while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
@@ -147,7 +158,7 @@ fn replay_dump(
             progress(reader.position(), size);
             if replay.is_over() {
                 let (trailer, loss) = (None, Damage::default());
-                return Ok(ReplayedDump { replay, trailer, loss });
+                return Ok(ReplayedDump { replay, trailer, loss, symbols: Vec::new() });
             }
         }
         let rest = match reader.trailer() {
@@ -161,7 +172,8 @@ fn replay_dump(
             }
             replay.note_being_written();
         }
-        return replay_rest(path, size, &reader, replay, rest);
+        let symbols = reader.take_symbols();
+        return Ok(ReplayedDump { symbols, ..replay_rest(path, size, &reader, replay, rest)? });
     }
 }
 
@@ -176,7 +188,7 @@ fn finish<R: Read>(
     replay: Replay,
     rest: io::Result<Option<SidecarRest>>,
 ) -> Result<Profile, DumpError> {
-    let ReplayedDump { replay, trailer, loss } = replay_rest(path, size, reader, replay, rest)?;
+    let ReplayedDump { replay, trailer, loss, .. } = replay_rest(path, size, reader, replay, rest)?;
     Ok(replay.finish(trailer.as_ref(), loss))
 }
 
@@ -219,23 +231,6 @@ fn replay_rest<R: Read>(
         loss.missing_frames += rest.missing_frames;
         loss.malformed_frames += frames.damage().malformed_frames;
     }
-    Ok(ReplayedDump { replay, trailer: reader.trailer().cloned(), loss })
+    let trailer = reader.trailer().cloned();
+    Ok(ReplayedDump { replay, trailer, loss, symbols: Vec::new() })
 }
-
-/// Returns the numbers of the threads whose name matches.
-fn threads_named(path: &Path, profile: &Profile, pattern: &Pattern) -> Result<HashSet<u32>, LoadError> {
-    let matching = profile.threads.iter().filter(|thread| pattern.matches(&thread.name));
-    let selected: HashSet<u32> = matching.map(|thread| thread.id).collect();
-    if selected.is_empty() {
-        let all = profile.threads.iter().map(|thread| thread.name.as_str());
-        let names: Vec<String> = pattern.nearest(all, 20).iter().map(|name| format!("'{name}'")).collect();
-        let (path, pattern, names) = (path.to_owned(), pattern.to_string(), names.join(", "));
-        let is_long = pattern.replace('*', "").len() > LONGEST_THREAD_NAME;
-        let hint = if is_long { " (the kernel keeps the first 15 bytes of a thread's name)" } else { "" };
-        return Err(LoadError::NoThread { path, pattern, hint, names });
-    }
-    Ok(selected)
-}
-
-/// The bytes of a thread's name that the kernel keeps.
-const LONGEST_THREAD_NAME: usize = 15;

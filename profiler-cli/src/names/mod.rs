@@ -9,6 +9,7 @@ pub mod code_owner;
 pub mod evidence;
 pub mod function_name;
 mod hints;
+pub mod keep;
 pub(crate) mod own_crates;
 pub mod rust_path;
 pub mod stacks;

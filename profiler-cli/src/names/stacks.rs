@@ -18,9 +18,9 @@ use crate::names::own_crates::is_allocating_crate;
 use crate::names::rust_path::crate_of;
 use crate::names::symbolize::classify::is_runtime;
 use crate::names::symbolize::{
-    CodeAddress, ModuleSpec, Modules, SymbolFrame, SymbolizeError, SymbolizeOptions,
+    CodeAddress, KeptNames, ModuleSpec, Modules, SymbolFrame, SymbolizeError, SymbolizeOptions,
 };
-use crate::profile::Profile;
+use crate::profile::{Module, Profile};
 
 /// Index of a distinct frame in [`Stacks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,26 +107,10 @@ impl Stacks {
         options: SymbolizeOptions,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Stacks, SymbolizeError> {
-        let specs: Vec<ModuleSpec> = profile
-            .modules
-            .iter()
-            .map(|module| ModuleSpec {
-                path: module.path.clone(),
-                build_id: module.build_id.clone(),
-                code: module.code,
-            })
-            .collect();
         let (name_instances, own_crates) = (options.name_instances, options.own_crates.clone());
-        let modules = Modules::open(&specs, options)?;
+        let modules = open_modules(profile, options)?;
         let addresses = node_addresses(profile, &modules);
-        let mut wanted = vec![Vec::new(); specs.len()];
-        for (module, address) in addresses.iter().flatten() {
-            wanted[*module as usize].push(*address);
-        }
-        for list in &mut wanted {
-            list.sort_unstable();
-            list.dedup();
-        }
+        let wanted = addresses_by_module(&addresses, profile.modules.len());
         let symbols = modules.symbolize(&wanted, progress)?;
         let mut stacks = Stacks::default();
         let mut builder = StackBuilder { name_instances, ..StackBuilder::default() };
@@ -354,11 +338,41 @@ fn only_allocates(frame: &NamedFrame) -> bool {
     frame.is_runtime() && is_allocating
 }
 
+/// Finds the names that the dump has, and the files of the modules of which it has none.
+pub(super) fn open_modules(profile: &Profile, options: SymbolizeOptions) -> Result<Modules, SymbolizeError> {
+    let spec = |module: &Module| ModuleSpec {
+        path: module.path.clone(),
+        build_id: module.build_id.clone(),
+        code: module.code,
+    };
+    let specs: Vec<ModuleSpec> = profile.modules.iter().map(spec).collect();
+    let mut kept = KeptNames::of_dump(&profile.symbols);
+    let kept: Vec<Arc<KeptNames>> =
+        profile.modules.iter().map(|module| Arc::new(kept.remove(&module.id).unwrap_or_default())).collect();
+    Modules::open_with_names(&specs, &kept, options)
+}
+
+/// Returns the distinct addresses of each module, in order.
+pub(super) fn addresses_by_module(
+    addresses: &[Option<(u32, CodeAddress)>],
+    modules: usize,
+) -> Vec<Vec<CodeAddress>> {
+    let mut by_module = vec![Vec::new(); modules];
+    for (module, address) in addresses.iter().flatten() {
+        by_module[*module as usize].push(*address);
+    }
+    for list in &mut by_module {
+        list.sort_unstable();
+        list.dedup();
+    }
+    by_module
+}
+
 /// Returns the module and the address of every node; `None` for code outside any file.
 ///
 /// Nodes hold return addresses, with two exceptions: the signal return trampoline, and the frame
 /// that the signal interrupted. See [`CodeAddress`].
-fn node_addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddress)>> {
+pub(super) fn node_addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddress)>> {
     let module_address = |at: usize| {
         let node = &profile.nodes[at];
         let module = node.module.filter(|module| (*module as usize) < profile.modules.len())?;

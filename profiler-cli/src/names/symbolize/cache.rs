@@ -22,7 +22,7 @@ use crate::names::build_file::BuildFileKind;
 /// The file with the frames of one build. The version is raised when the format changes, and when
 /// the same debug info gives other frames than before.
 const SYMBOL_FILE: BuildFileKind =
-    BuildFileKind { magic: *b"ATSYMBOL", version: 4, extension: "symbols", max_bytes: 1 << 30 };
+    BuildFileKind { magic: *b"ATSYMBOL", version: 5, extension: "symbols", max_bytes: 1 << 30 };
 
 /// The frames of a module, by address.
 pub(super) type FrameMap = BTreeMap<u64, Arc<[SymbolFrame]>>;

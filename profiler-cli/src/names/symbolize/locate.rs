@@ -59,13 +59,36 @@ pub(super) struct DebugFiles {
 
 /// Searches the files of one module.
 pub(super) fn locate(spec: &ModuleSpec, options: &SymbolizeOptions, dirs: &SymbolDirs) -> LocatedModule {
-    let name = spec.path.file_name().unwrap_or(spec.path.as_os_str()).to_string_lossy().into_owned();
     let files = FileSearch { spec, options, dirs }.run();
     let kept = match (&files, &options.cache_dir) {
         (Err(_), Some(dir)) => Arc::new(cached_names(dir, spec)),
         _ => Arc::default(),
     };
-    LocatedModule { spec: spec.clone(), name, files, kept }
+    LocatedModule { spec: spec.clone(), name: file_name(spec), files, kept }
+}
+
+fn file_name(spec: &ModuleSpec) -> String {
+    spec.path.file_name().unwrap_or(spec.path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Returns a module whose names a dump has kept. Its files are searched only if the user names
+/// files that may know more.
+pub(super) fn locate_kept(
+    spec: &ModuleSpec,
+    kept: &Arc<KeptNames>,
+    options: &SymbolizeOptions,
+    dirs: &SymbolDirs,
+) -> LocatedModule {
+    let can_be_better = !dirs.is_empty() && kept.status(&spec.path) != ModuleStatus::KeptNames;
+    let better = can_be_better.then(|| locate(spec, options, dirs));
+    let has_debug_info =
+        |located: &LocatedModule| matches!(&located.files, Ok(files) if files.debug.is_some());
+    better.filter(has_debug_info).unwrap_or_else(|| LocatedModule {
+        spec: spec.clone(),
+        name: file_name(spec),
+        files: Err(ModuleStatus::KeptNames),
+        kept: Arc::clone(kept),
+    })
 }
 
 /// Returns the names of a module that the cache has, although its files are gone.

@@ -20,6 +20,7 @@
 mod address;
 mod cache;
 pub mod classify;
+mod closures;
 mod code;
 mod debug_info;
 mod demangle;
@@ -29,6 +30,7 @@ mod locate;
 mod lookup;
 mod object_file;
 mod pass;
+mod shortened;
 mod status;
 mod symbol_dirs;
 mod symbol_table;
@@ -42,9 +44,10 @@ use std::sync::Arc;
 use alloc_dump::code::CodeIdentity;
 
 pub use address::CodeAddress;
+pub use kept::KeptNames;
 pub use status::ModuleStatus;
 
-use locate::{LocatedModule, locate};
+use locate::{LocatedModule, locate, locate_kept};
 use symbol_dirs::SymbolDirs;
 use trampoline::Trampolines;
 
@@ -122,6 +125,7 @@ pub struct Modules {
     located: Vec<LocatedModule>,
     trampolines: Vec<Trampolines>,
     options: SymbolizeOptions,
+    dirs: SymbolDirs,
 }
 
 impl Modules {
@@ -132,6 +136,21 @@ impl Modules {
     /// If one of the [symbol folders](SymbolizeOptions::symbol_dirs) cannot be read. A module
     /// without a file is no error: see [`Modules::problem`].
     pub fn open(specs: &[ModuleSpec], options: SymbolizeOptions) -> Result<Self, SymbolizeError> {
+        Self::open_with_names(specs, &[], options)
+    }
+
+    /// Does the same as [`Modules::open`], for modules of which names were kept. `kept` has them in
+    /// the order of the modules. The files of a module that has such names are not even opened,
+    /// unless the [symbol folders](SymbolizeOptions::symbol_dirs) may have better ones.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Modules::open`].
+    pub fn open_with_names(
+        specs: &[ModuleSpec],
+        kept: &[Arc<KeptNames>],
+        options: SymbolizeOptions,
+    ) -> Result<Self, SymbolizeError> {
         for path in &options.symbol_dirs {
             let read = match path.is_file() {
                 true => std::fs::File::open(path).map(drop),
@@ -142,8 +161,10 @@ impl Modules {
             }
         }
         let dirs = SymbolDirs::new(options.symbol_dirs.clone());
-        let located =
-            workers::run(specs.len(), options.max_workers, |index| locate(&specs[index], &options, &dirs));
+        let located = workers::run(specs.len(), options.max_workers, |index| match kept.get(index) {
+            Some(kept) if !kept.is_empty() => locate_kept(&specs[index], kept, &options, &dirs),
+            _ => locate(&specs[index], &options, &dirs),
+        });
         let located = located.into_iter().zip(specs).map(|(located, spec)| {
             located.unwrap_or_else(|reason| LocatedModule {
                 spec: spec.clone(),
@@ -153,14 +174,37 @@ impl Modules {
             })
         });
         let trampolines = specs.iter().map(|_| Trampolines::default()).collect();
-        Ok(Self { located: located.collect(), trampolines, options })
+        Ok(Self { located: located.collect(), trampolines, options, dirs })
     }
 
     /// Returns why a module's file cannot be used: it is [missing](ModuleStatus::Missing), or
     /// [of another build](ModuleStatus::is_other_build).
     #[must_use]
     pub fn problem(&self, module: usize) -> Option<&ModuleStatus> {
-        self.located.get(module)?.files.as_ref().err()
+        self.located.get(module)?.files.as_ref().err().filter(|status| !status.is_trusted())
+    }
+
+    /// Whether the names of a module come from its files, and not from names that were kept.
+    #[must_use]
+    pub fn uses_files(&self, module: usize) -> bool {
+        self.located.get(module).is_some_and(|located| located.files.is_ok())
+    }
+
+    /// Whether the names of a module come from the dump alone.
+    #[must_use]
+    pub fn uses_dump_alone(&self, module: usize) -> bool {
+        let located = self.located.get(module);
+        located.is_some_and(|located| matches!(located.files, Err(ModuleStatus::KeptNames)))
+    }
+
+    /// Returns where signal return trampolines were found in a module so far, in order.
+    #[must_use]
+    pub fn trampolines(&self, module: usize) -> Vec<u64> {
+        match self.located.get(module) {
+            Some(located) if located.files.is_ok() => self.trampolines[module].found(),
+            Some(located) => located.kept.trampolines(),
+            None => Vec::new(),
+        }
     }
 
     /// Returns the file that a module's code comes from, if it was found.
@@ -203,7 +247,29 @@ impl Modules {
         if wanted.len() != self.located.len() {
             return Err(SymbolizeError::WantedLists { modules: self.located.len(), lists: wanted.len() });
         }
-        Ok(pass::run(&self.located, &self.trampolines, &self.options, wanted, progress))
+        // Names that were kept may be incomplete, because the dump was damaged.
+        let completed = workers::run(wanted.len(), self.options.max_workers, |index| {
+            let is_incomplete =
+                self.uses_dump_alone(index) && !self.located[index].kept.has_all(&wanted[index]);
+            is_incomplete.then(|| self.with_files(&self.located[index]))
+        });
+        let completed: Vec<Option<LocatedModule>> =
+            completed.into_iter().map(|completed| completed.ok().flatten()).collect();
+        let located: Vec<&LocatedModule> = self
+            .located
+            .iter()
+            .zip(&completed)
+            .map(|(located, completed)| completed.as_ref().unwrap_or(located))
+            .collect();
+        Ok(pass::run(&located, &self.trampolines, &self.options, wanted, progress))
+    }
+
+    /// Returns a module with its files, or the names in the cache, beside its kept names.
+    fn with_files(&self, module: &LocatedModule) -> LocatedModule {
+        let located = locate(&module.spec, &self.options, &self.dirs);
+        let mut kept = KeptNames::clone(&module.kept);
+        kept.add_missing(&located.kept);
+        LocatedModule { kept: Arc::new(kept), ..located }
     }
 }
 
@@ -212,7 +278,8 @@ impl Modules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SymbolFrame {
     /// The demangled name, without hash. It is the full path, with one exception: with line tables
-    /// alone, an inlined function has only its short name (`push<u8>`).
+    /// alone, an inlined function has only its short name (`push<u8>`). The body of an async
+    /// function has the name of the function, and closures are `{closure}` without a number.
     pub function: Arc<str>,
     /// The types of an instance of a generic function (`<u8>`), if the debug info has them and
     /// `function` does not: legacy symbols name no types.

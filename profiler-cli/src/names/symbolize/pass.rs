@@ -2,7 +2,8 @@
 //! files.
 //!
 //! There are three steps. The first two run in parallel:
-//! 1. For each module, take the names that were kept, read the cache, and prepare the look-up of the missing addresses.
+//! 1. For each module, take the names that were kept, read the cache, and prepare the look-up of the
+//!    missing addresses.
 //! 2. For each slice of a module's missing addresses, look them up.
 //! 3. For each module, put the frames together, and write the new ones into the cache.
 //!
@@ -36,7 +37,7 @@ const MIN_SLICE: usize = 2048;
 const PROGRESS_STEP: usize = 256;
 
 pub(super) fn run(
-    located: &[LocatedModule],
+    located: &[&LocatedModule],
     trampolines: &[Trampolines],
     options: &SymbolizeOptions,
     wanted: &[Vec<CodeAddress>],
@@ -53,7 +54,7 @@ pub(super) fn run(
     let cache_dir = options.cache_dir.as_deref();
 
     let prepared = workers::run(located.len(), options.max_workers, |module| {
-        let prepared = PreparedModule::new(&located[module], &wanted[module], cache_dir, &names);
+        let prepared = PreparedModule::new(located[module], &wanted[module], cache_dir, &names);
         progress.advance(wanted[module].len() - prepared.missing.len());
         prepared
     });
@@ -66,7 +67,7 @@ pub(super) fn run(
     let slices = slices(&prepared, options.max_workers);
     let found = workers::run(slices.len(), options.max_workers, |index| {
         let AddressSlice { module, range } = &slices[index];
-        look_up_slice(&located[*module], &prepared[*module], range.clone(), &names, &progress)
+        look_up_slice(located[*module], &prepared[*module], range.clone(), &names, &progress)
     });
     let found: Vec<SliceFrames> =
         found.into_iter().map(|found| found.unwrap_or_else(SliceFrames::failed)).collect();
@@ -78,7 +79,7 @@ pub(super) fn run(
     let jobs: Vec<_> = prepared.into_iter().zip(by_module).zip(wanted).collect();
     let finished: Vec<(ModuleSymbols, Option<String>)> = jobs
         .into_iter()
-        .zip(located.iter().zip(trampolines))
+        .zip(located.iter().copied().zip(trampolines))
         .map(|(((mut prepared, found), wanted), (located, trampolines))| {
             prepared.add_trampolines(trampolines);
             finish(located, prepared, found, wanted, cache_dir, &names)
@@ -295,8 +296,7 @@ fn build_of<'a>(located: &LocatedModule, files: &'a ModuleFiles) -> CachedBuild<
 
 /// Whether all addresses of a module have kept names.
 fn is_all_kept(located: &LocatedModule, wanted: &[CodeAddress]) -> bool {
-    let kept = &located.kept;
-    !kept.is_empty() && wanted.iter().all(|address| kept.frames.contains_key(&address.lookup()))
+    !located.kept.is_empty() && located.kept.has_all(wanted)
 }
 
 fn status(

@@ -20,7 +20,8 @@ pub enum ModuleStatus {
         /// The file that was read.
         path: PathBuf,
     },
-    /// The names come from an earlier look-up of the same build, and its file was not read.
+    /// Functions, files and lines come from an earlier look-up of the same build, which the dump or
+    /// the cache has kept. The file was not read.
     KeptNames,
     /// The module has neither debug info nor a symbol table.
     NoSymbols {
