@@ -335,7 +335,7 @@ fn the_summary_shows_totals_and_top_sites_and_warns_of_losses() {
          2.9 KiB         3 times  app::work  /app/src/main.rs:21
 
     Top sites by allocations
-               3     1 temporary  app::work  /app/src/main.rs:21
+               3          1 temporary  app::work  /app/src/main.rs:21
     ");
     let mut broken = profile;
     broken.trust.lost_events = 2;

@@ -9,6 +9,7 @@ use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::filter::Filter;
+use crate::analyze::interval::CountedInterval;
 use crate::analyze::shown::{CutStack, ShownStackId, ShownStacks};
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::Profile;
@@ -18,6 +19,8 @@ use crate::profile::Profile;
 pub struct Leaks {
     /// Name and version of this layout.
     pub schema: &'static str,
+    /// The interval that all figures count. Null for the whole recording.
+    pub interval: Option<CountedInterval>,
     /// Bytes of all rows, those that `--top` cut off included.
     pub total_bytes: u64,
     /// Blocks of all rows, those that `--top` cut off included.
@@ -151,6 +154,7 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, full: bool, to
         rows.into_iter().map(|(id, row)| row.into_leak(stacks, shown.cut(id, INNERMOST))).collect();
     Leaks {
         schema: "alloc-tracker/leaks/1",
+        interval: CountedInterval::of(profile),
         total_bytes,
         total_blocks,
         complete: profile.trust.is_complete(),

@@ -8,6 +8,7 @@ pub mod filter;
 pub mod flame;
 mod function_source;
 mod innermost;
+pub mod interval;
 pub mod leaks;
 pub mod lines;
 mod other_code;

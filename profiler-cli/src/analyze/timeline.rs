@@ -3,6 +3,7 @@
 use foldhash::HashMap;
 use serde::Serialize;
 
+use crate::analyze::interval::CountedInterval;
 use crate::pattern::Pattern;
 use crate::profile::{Annotated, Mark, Profile};
 
@@ -19,8 +20,10 @@ pub struct Timeline {
     pub complete: bool,
     /// Whether every figure of the live heap is exact.
     pub exact: bool,
-    /// Length of the recording.
+    /// Length of the whole recording.
     pub duration_ns: u64,
+    /// The interval that is shown. Null for the whole recording.
+    pub interval: Option<CountedInterval>,
     /// The most bytes that were live at one time.
     pub peak_bytes: u64,
     /// When the peak was first reached.
@@ -38,6 +41,13 @@ pub struct Timeline {
     /// Number of calls that `functions` leaves out, because there were too many. Each is shorter
     /// than every call that is kept.
     pub spans_dropped: u64,
+}
+
+impl Timeline {
+    /// Returns the times between which the timeline lies.
+    pub fn period_ns(&self) -> (u64, u64) {
+        self.interval.as_ref().map_or((0, self.duration_ns), |interval| (interval.from_ns, interval.to_ns))
+    }
 }
 
 /// The live heap during one interval.
@@ -118,9 +128,10 @@ pub struct SpanPoint {
 /// Makes the timeline, with all annotated functions or with those whose names match.
 pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
     let duration_us = profile.duration_us;
+    let until_us = profile.interval.as_ref().map_or(duration_us, |interval| interval.to_us);
     let heap = profile.heap.intervals.iter().enumerate().map(|(at, interval)| {
-        let start_us = at as u64 * profile.heap.width_us;
-        let end_us = (start_us + profile.heap.width_us).min(duration_us.max(start_us));
+        let start_us = profile.heap.start_us + at as u64 * profile.heap.width_us;
+        let end_us = (start_us + profile.heap.width_us).min(until_us.max(start_us));
         let (start_ns, end_ns) = (start_us * 1000, end_us * 1000);
         HeapPoint { start_ns, end_ns, min: interval.min, max: interval.max, last: interval.last }
     });
@@ -140,6 +151,7 @@ pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
         complete: profile.trust.is_complete(),
         exact: profile.trust.is_exact(),
         duration_ns: duration_us * 1000,
+        interval: CountedInterval::of(profile),
         peak_bytes: profile.totals.peak_bytes,
         peak_ns: profile.totals.peak_us * 1000,
         heap: heap.collect(),

@@ -18,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   profiler-cli leaks server.4711.alloc
   profiler-cli leaks server.4711.alloc --fail-on-leak 1000000
+  profiler-cli leaks server.4711.alloc --from mark:warm --to -1s
 ";
 
 /// Options of `leaks`.
@@ -53,7 +54,7 @@ pub struct LeaksArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
-    let (dump, filter) = args.input.load()?;
+    let (dump, filter) = args.input.load(None)?;
     let default_top = if args.output.json { JSON_TOP } else { DEFAULT_TOP };
     let top = Some(args.top.unwrap_or(default_top));
     let leaks = leaks(&dump.profile, &dump.stacks, &filter, args.full, top);
@@ -82,7 +83,11 @@ const JSON_TOP: usize = 10_000;
 fn complaint(leaks: &Leaks, profile: &Profile, limit: u64) -> Option<String> {
     if leaks.total_bytes > limit {
         let bytes = leaks.total_bytes;
-        return Some(format!("{bytes} bytes are live at the end; --fail-on-leak allows {limit}"));
+        let then = match &leaks.interval {
+            None => "at the end".to_owned(),
+            Some(interval) => format!("of those born {}", interval.name()),
+        };
+        return Some(format!("{bytes} bytes are live {then}; --fail-on-leak allows {limit}"));
     }
     let exact = profile.trust.is_exact();
     (!exact).then(|| {

@@ -30,7 +30,7 @@ pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
         return write_empty(out, flame);
     }
     let mut options = Options::default();
-    options.title = format!("{}: {}", flame.metric.title(), quantity(flame));
+    options.title = format!("{}: {}", flame.title(), quantity(flame));
     options.subtitle = Some(subtitle(flame));
     options.count_name = flame.metric.unit().to_owned();
     options.colors = Palette::Basic(BasicPalette::Mem);
@@ -170,7 +170,8 @@ mod tests {
             .collect();
         let total = stacks.iter().map(|(_, weight)| weight).sum();
         let command = "app <x>".to_owned();
-        let flame = Flame { metric: Metric::Live, command, complete: true, total, labels, stacks };
+        let flame =
+            Flame { metric: Metric::Live, command, complete: true, interval: None, total, labels, stacks };
         let mut out = Vec::new();
         write(&mut out, &flame).unwrap();
         String::from_utf8(out).unwrap()
@@ -197,8 +198,15 @@ mod tests {
         let mut stacks = vec![(vec![0, 1], 200_000)];
         stacks.extend((0..=MANY_STACKS as u32).map(|at| (vec![0, 2, 3 + at], 2)));
         let total = stacks.iter().map(|(_, weight)| weight).sum();
-        let flame =
-            Flame { metric: Metric::Live, command: "app".to_owned(), complete: true, total, labels, stacks };
+        let flame = Flame {
+            metric: Metric::Live,
+            command: "app".to_owned(),
+            complete: true,
+            interval: None,
+            total,
+            labels,
+            stacks,
+        };
         let drawn = drawn_stacks(&flame);
         assert_eq!(*drawn, [(vec![0, 1], 200_000), (vec![0, 2], 2 * (MANY_STACKS as u64 + 1))]);
         let mut out = Vec::new();
@@ -213,7 +221,15 @@ mod tests {
         for stacks in [vec![], vec![(vec![0], 1)]] {
             let (command, labels) = ("app".to_owned(), vec!["main".to_owned()]);
             let total = stacks.len() as u64;
-            let flame = Flame { metric: Metric::Live, command, complete: false, total, labels, stacks };
+            let flame = Flame {
+                metric: Metric::Live,
+                command,
+                complete: false,
+                interval: None,
+                total,
+                labels,
+                stacks,
+            };
             let mut out = Vec::new();
             write(&mut out, &flame).unwrap();
             assert!(String::from_utf8(out).unwrap().contains("the recording is not complete"));

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::analyze::flame::Flame;
+use crate::analyze::interval::CountedInterval;
 
 /// Writes the result of an analysis.
 ///
@@ -35,6 +36,7 @@ pub fn write_flame<'a>(out: &mut dyn Write, flame: &'a Flame) -> io::Result<()> 
             metric,
             unit: flame.metric.unit(),
             complete: flame.complete,
+            interval: flame.interval.as_ref(),
             total: flame.total,
             stacks,
         },
@@ -48,6 +50,7 @@ struct FlameJson<'a> {
     metric: &'static str,
     unit: &'static str,
     complete: bool,
+    interval: Option<&'a CountedInterval>,
     total: u64,
     stacks: Vec<FlameStack<'a>>,
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::{FAINT, GROWTH, HEADING, source_position};
+use crate::analyze::interval::live_title;
 use crate::analyze::leaks::{Leak, Leaks, StackFrame};
 use crate::units::{Safe, bytes_exactly, more, plural, time};
 
@@ -13,12 +14,21 @@ use crate::units::{Safe, bytes_exactly, more, plural, time};
 pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
     if leaks.total_blocks == 0 {
         let what = if leaks.filtered { "Nothing that the filter lets through" } else { "Nothing" };
-        let until = if leaks.complete { "at the end" } else { "where the records end" };
-        writeln!(out, "{what} is live {until}.")?;
+        match &leaks.interval {
+            Some(interval) if interval.from.is_none() => {
+                writeln!(out, "{what} is live at {}.", Safe(&interval.end_name()))?;
+            }
+            Some(interval) => {
+                writeln!(out, "{what} was born {} and is live then.", Safe(&interval.name()))?;
+            }
+            None if leaks.complete => writeln!(out, "{what} is live at the end.")?,
+            None => writeln!(out, "{what} is live where the records end.")?,
+        }
     } else {
         writeln!(
             out,
-            "{HEADING}Live at the end{}: {} in {}{HEADING:#}",
+            "{HEADING}{}{}: {} in {}{HEADING:#}",
+            Safe(&live_title(leaks.interval.as_ref())),
             if leaks.filtered { ", of what the filter lets through" } else { "" },
             bytes_exactly(leaks.total_bytes),
             plural(leaks.total_blocks, "block")

@@ -32,12 +32,13 @@ pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
             plural(site.allocations + site.reallocations, "time")
         )
     })?;
+    let has_lifetimes = summary.short_lived_within.is_some();
     write_sites(out, "Top sites by allocations", &summary.top_allocations, |site| {
-        format!(
-            "{:>10}  {:>14}",
-            count(site.allocations),
-            format!("{} temporary", count(site.temporary_allocations))
-        )
+        let (number, kind) = match has_lifetimes {
+            true => (site.short_lived_allocations, "short-lived"),
+            false => (site.temporary_allocations, "temporary"),
+        };
+        format!("{:>10}  {:>19}", count(site.allocations), format!("{} {kind}", count(number)))
     })?;
     write_threads(out, summary)
 }
@@ -64,6 +65,14 @@ fn write_trust(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
 fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     let row = |out: &mut dyn Write, name: &str, value: String| writeln!(out, "  {name:<14} {value}");
     row(out, "duration", time(summary.duration_ns))?;
+    if let Some(interval) = &summary.interval {
+        row(out, "interval", format!("{}: all figures below", Safe(&interval.name())))?;
+        let live = |bytes, blocks| format!("{} in {}", bytes_exactly(bytes), plural(blocks, "block"));
+        if interval.from.is_some() {
+            row(out, "live before", live(interval.live_bytes_before, interval.live_blocks_before))?;
+        }
+        row(out, "live after", live(interval.live_bytes_after, interval.live_blocks_after))?;
+    }
     row(
         out,
         "peak",
@@ -74,11 +83,13 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
             time(summary.peak_ns)
         ),
     )?;
-    row(
-        out,
-        "live at end",
-        format!("{} in {}", bytes_exactly(summary.live_bytes), plural(summary.live_blocks, "block")),
-    )?;
+    let live = format!("{} in {}", bytes_exactly(summary.live_bytes), plural(summary.live_blocks, "block"));
+    match &summary.interval {
+        None => row(out, "live at end", live)?,
+        // Without a beginning, all blocks that are live after the interval are born in it.
+        Some(interval) if interval.from.is_none() => {}
+        Some(_) => row(out, "born and live", live)?,
+    }
     row(
         out,
         "allocations",
@@ -92,6 +103,12 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         "temporary",
         format!("{} ({share:.1} % of allocations were freed at once)", count(summary.temporary_allocations)),
     )?;
+    if let Some(within) = &summary.short_lived_within {
+        let share = 100.0 * summary.short_lived_allocations as f64 / (summary.allocations.max(1)) as f64;
+        let within = within.replace("events", " heap events of their thread");
+        let number = count(summary.short_lived_allocations);
+        row(out, "short-lived", format!("{number} ({share:.1} %, freed within {within})"))?;
+    }
     row(
         out,
         "threads",

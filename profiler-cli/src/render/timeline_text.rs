@@ -31,6 +31,9 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: 
         time(timeline.duration_ns),
         plural(timeline.samples.len() as u64, "sample")
     )?;
+    if let Some(interval) = &timeline.interval {
+        writeln!(out, "Interval: {}", Safe(&interval.name()))?;
+    }
     let columns = size.width.saturating_sub(LABEL + 2).clamp(10, 1000);
     for (number, panel) in panels(timeline, series).iter().enumerate() {
         let rows = if number == 0 { size.height } else { size.height / 2 };
@@ -146,12 +149,14 @@ fn sample_columns(timeline: &Timeline, series: Series, columns: usize) -> Vec<Op
 }
 
 fn column_of(timeline: &Timeline, ns: u64, columns: usize) -> usize {
-    let column = u128::from(ns) * columns as u128 / u128::from(timeline.duration_ns.max(1));
+    let (from, to) = timeline.period_ns();
+    let length = to.saturating_sub(from).max(1);
+    let column = u128::from(ns.saturating_sub(from)) * columns as u128 / u128::from(length);
     usize::try_from(column).unwrap_or(usize::MAX).min(columns - 1)
 }
 
 fn write_time_axis(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::Result<()> {
-    let axis = Axis::of_time(timeline.duration_ns);
+    let axis = Axis::of_time(timeline.period_ns());
     let mut text = vec![' '; columns];
     let mut free = 0;
     for (value, label) in &axis.ticks {
@@ -285,6 +290,7 @@ mod tests {
             complete: true,
             exact: true,
             duration_ns: 10_000_000,
+            interval: None,
             peak_bytes: 8,
             peak_ns: 4_000_000,
             heap: vec![

@@ -10,6 +10,7 @@
 
 pub(super) mod blocks;
 pub(super) mod curve;
+pub(super) mod lifetimes;
 pub(super) mod lines;
 pub(super) mod marks;
 pub(super) mod peak;
@@ -157,6 +158,8 @@ observers! {
     stacks: stacks::StacksObserver,
     // After `stacks`, because it adds figures to the rows of that observer.
     peak: peak::PeakObserver,
+    // After `totals`, because it adds a figure to them.
+    lifetimes: lifetimes::LifetimesObserver,
     curve: curve::CurveObserver,
     samples: samples::SamplesObserver,
     marks: marks::MarksObserver,

@@ -37,7 +37,7 @@ fn function(name: &str, lines: Vec<LineRow>) -> FunctionLines {
 }
 
 fn page(functions: Vec<FunctionLines>) -> String {
-    let lines = Lines { schema: "", complete: true, filtered: false, omitted: 0, functions };
+    let lines = Lines { schema: "", complete: true, interval: None, filtered: false, omitted: 0, functions };
     let mut out = Vec::new();
     write(&mut out, &lines, HOSTILE).unwrap();
     String::from_utf8(out).unwrap()
@@ -164,6 +164,7 @@ fn the_page_says_what_it_lacks() {
     let lines = Lines {
         schema: "",
         complete: false,
+        interval: None,
         filtered: false,
         omitted: 7,
         functions: vec![function("f", Vec::new())],

@@ -90,6 +90,8 @@ pub(super) struct HeapChange {
     pub(super) freed: u64,
     /// Blocks allocated minus blocks freed.
     pub(super) blocks: i64,
+    /// Allocations, without reallocations.
+    pub(super) allocations: u64,
 }
 
 impl Activations {
@@ -106,6 +108,7 @@ impl Activations {
 
     /// Begins the interval that is counted: what the running activations did before is forgotten.
     pub(super) fn begin_interval(&mut self, us: u64, is_selected: impl Fn(u32) -> bool) {
+        self.table.begin_interval();
         for (id, thread) in &mut self.threads {
             thread.is_selected = is_selected(*id);
             thread.pending.clear();
@@ -228,6 +231,21 @@ impl Activations {
             figures.allocated = figures.allocated.saturating_add(change.allocated);
             figures.freed = figures.freed.saturating_add(change.freed);
             figures.blocks += change.blocks;
+            figures.allocations += change.allocations;
+        }
+    }
+
+    /// Adds a block to what the lines of its context hold.
+    pub(super) fn hold(&mut self, context: ContextId, bytes: u64) {
+        for line in self.contexts.lines_of(context) {
+            self.table.hold(*line as usize, bytes);
+        }
+    }
+
+    /// Removes a block from what the lines of its context hold.
+    pub(super) fn release(&mut self, context: ContextId, bytes: u64) {
+        for line in self.contexts.lines_of(context) {
+            self.table.release(*line as usize, bytes);
         }
     }
 
@@ -279,7 +297,7 @@ impl Activations {
 
     /// Returns the functions and their lines. The activations that still run leave their lines at
     /// `us`.
-    pub(super) fn finish(mut self, us: u64, live: u64) -> Vec<Annotated> {
+    pub(super) fn finish(mut self, us: u64, live: u64, has_lifetimes: bool) -> Vec<Annotated> {
         let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
         threads.sort_unstable_by_key(|(id, _)| *id);
         for (thread_id, thread) in threads {
@@ -288,7 +306,7 @@ impl Activations {
                 leave_line(&mut self.table, &mut activation, now, thread.innermost.contains(&at));
             }
         }
-        self.table.add_contexts(self.contexts.finish());
+        self.table.add_contexts(self.contexts.finish(), has_lifetimes);
         self.table.finish()
     }
 }
