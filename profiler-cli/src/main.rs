@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Lines(args) => command::lines::run(&args),
         Command::Leaks(args) => command::leaks::run(&args),
         Command::Flamegraph(args) => command::flamegraph::run(&args),
+        Command::Peaks(args) => command::peaks::run(&args),
         Command::Timeline(args) => command::timeline::run(&args),
         Command::Compress(args) => command::compress::run(&args),
         Command::Completions(args) => command::completions::run(&args),

@@ -56,6 +56,11 @@ pub struct Profile {
     pub sample_count: u64,
     /// The live heap over time.
     pub heap: HeapCurve,
+    /// The highest local peaks of the live heap, highest first; empty if they were not [asked
+    /// for](crate::load::LoadOptions::peaks).
+    pub local_peaks: Vec<LocalPeak>,
+    /// Number of local peaks that `local_peaks` lacks because there were too many.
+    pub local_peaks_dropped: u64,
     /// When annotated functions ran on selected threads, in the order in which the calls began.
     /// Only outermost calls: a recursive call is part of its outer one.
     pub spans: Vec<ActivationSpan>,
@@ -244,6 +249,19 @@ pub struct HeapInterval {
     pub last: u64,
 }
 
+/// A local peak of the live heap, at its first instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalPeak {
+    /// Live bytes of the process.
+    pub bytes: u64,
+    /// Number of live blocks of the process.
+    pub blocks: u64,
+    /// The first instant of the peak, in microseconds.
+    pub us: u64,
+    /// Number of the event that reached the peak, counted from 1 over the whole process.
+    pub event: u64,
+}
+
 /// A period in which a thread ran an annotated function: from the beginning of the outermost call
 /// to its end, or, for a future, from one await to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,6 +274,8 @@ pub struct ActivationSpan {
     pub start_us: u64,
     /// When the thread left the function, in microseconds; the last time in the dump if it did not.
     pub end_us: u64,
+    /// Whether the period continues a call after an await, and so is no call of its own.
+    pub is_resumed: bool,
 }
 
 /// A moment that the program gave a name (`alloc_tracker::mark`).

@@ -12,6 +12,7 @@ pub mod interval;
 pub mod leaks;
 pub mod lines;
 mod other_code;
+pub mod peaks;
 mod shown;
 pub mod site;
 pub mod slow;

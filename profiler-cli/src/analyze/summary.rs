@@ -133,6 +133,8 @@ pub struct ProcessPeaks {
     pub vsz: u64,
     /// Highest resident set of the process.
     pub rss: u64,
+    /// Resident set of the last sample. Null without samples.
+    pub rss_at_end: Option<u64>,
     /// The most memory that was swapped out.
     pub swap: u64,
     /// Number of minor page faults, from the beginning of the process, or the last sample before
@@ -383,6 +385,7 @@ fn size_classes(counts: &[u64]) -> Vec<SizeClass> {
 
 fn process_peaks(profile: &Profile) -> ProcessPeaks {
     let mut peaks = ProcessPeaks { samples: profile.sample_count, ..ProcessPeaks::default() };
+    peaks.rss_at_end = profile.timeline.last().map(|(_, sample)| sample.rss);
     // The kernel's own high-water marks are those of the whole life of the process.
     let is_whole = profile.interval.is_none();
     for (_, sample) in &profile.timeline {

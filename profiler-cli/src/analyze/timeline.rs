@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::analyze::interval::CountedInterval;
 use crate::pattern::Pattern;
 use crate::profile::{Annotated, Mark, Profile};
+use crate::units::plural;
 
 /// The process over time. Times are nanoseconds since the recording began, sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -96,6 +97,10 @@ pub struct MarkPoint {
     pub thread: String,
     /// Live bytes of the process at that moment.
     pub live_bytes: u64,
+    /// Resident set of the process, of the sample that is nearest in time. Null without samples.
+    pub rss: Option<u64>,
+    /// When that sample was taken. Null without samples.
+    pub rss_sample_ns: Option<u64>,
 }
 
 /// When one annotated function ran.
@@ -110,8 +115,18 @@ pub struct FunctionSpans {
     pub start_line: u32,
     /// Sum of the lengths of all calls, on all threads.
     pub total_ns: u64,
-    /// The outermost calls, in the order in which they began.
+    /// Number of calls in `spans`. A call of an async function has several spans if it awaits.
+    pub calls: u64,
+    /// The outermost calls, in the order in which they began; of an async function, its polls.
     pub spans: Vec<SpanPoint>,
+}
+
+impl FunctionSpans {
+    /// Returns the number of calls, and that of polls if a future was polled more than once.
+    pub fn how_often(&self) -> String {
+        let (calls, spans) = (plural(self.calls, "call"), self.spans.len() as u64);
+        if spans > self.calls { format!("{calls}, {}", plural(spans, "poll")) } else { calls }
+    }
 }
 
 /// One outermost call of a function, or one poll of a future.
@@ -123,6 +138,8 @@ pub struct SpanPoint {
     pub start_ns: u64,
     /// End of the call.
     pub end_ns: u64,
+    /// Whether the span is a poll that continues a call after an await.
+    pub resumed: bool,
 }
 
 /// Makes the timeline, with all annotated functions or with those whose names match.
@@ -166,11 +183,18 @@ pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
 /// Returns the marks of the program, in the order of time.
 pub fn marks(profile: &Profile) -> Vec<MarkPoint> {
     let names = ThreadNames::of(profile);
-    let point = |mark: &Mark| MarkPoint {
-        ns: mark.us * 1000,
-        name: mark.name.clone(),
-        thread: names.name_of(mark.thread),
-        live_bytes: mark.live_bytes,
+    let point = |mark: &Mark| {
+        let after = profile.timeline.partition_point(|(us, _)| *us < mark.us);
+        let around = &profile.timeline[after.saturating_sub(1)..profile.timeline.len().min(after + 1)];
+        let sample = around.iter().min_by_key(|(us, _)| us.abs_diff(mark.us));
+        MarkPoint {
+            ns: mark.us * 1000,
+            name: mark.name.clone(),
+            thread: names.name_of(mark.thread),
+            live_bytes: mark.live_bytes,
+            rss: sample.map(|(_, sample)| sample.rss),
+            rss_sample_ns: sample.map(|(us, _)| us * 1000),
+        }
     };
     profile.marks.iter().map(point).collect()
 }
@@ -209,8 +233,9 @@ fn functions(profile: &Profile, pattern: Option<&Pattern>) -> Vec<FunctionSpans>
             functions.len() - 1
         });
         functions[at].total_ns += span.end_us.saturating_sub(span.start_us) * 1000;
-        let (start_ns, end_ns) = (span.start_us * 1000, span.end_us * 1000);
-        functions[at].spans.push(SpanPoint { thread: names.name_of(span.thread), start_ns, end_ns });
+        let (start_ns, end_ns, resumed) = (span.start_us * 1000, span.end_us * 1000, span.is_resumed);
+        functions[at].calls += u64::from(!resumed);
+        functions[at].spans.push(SpanPoint { thread: names.name_of(span.thread), start_ns, end_ns, resumed });
     }
     functions.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then_with(|| a.function.cmp(&b.function)));
     functions
@@ -222,6 +247,7 @@ fn without_spans(function: &Annotated) -> FunctionSpans {
         file: function.file.clone(),
         start_line: function.start_line,
         total_ns: 0,
+        calls: 0,
         spans: Vec::new(),
     }
 }
@@ -242,12 +268,17 @@ impl ThreadNames<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc_dump::record::Sample;
+
     use crate::profile::{ActivationSpan, HeapCurve, HeapInterval, RecordedThread};
 
     fn profile() -> Profile {
         let interval = |min, max, last| HeapInterval { min, max, last };
         let annotated = |name: &str| Annotated { name: name.to_owned(), ..Annotated::default() };
-        let span = |function, thread, start_us, end_us| ActivationSpan { function, thread, start_us, end_us };
+        let span = |function, thread, start_us, end_us| {
+            let is_resumed = (function, start_us) == (2, 3);
+            ActivationSpan { function, thread, start_us, end_us, is_resumed }
+        };
         Profile {
             heap: HeapCurve {
                 start_us: 0,
@@ -277,10 +308,25 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_has_the_rss_of_the_nearest_sample() {
+        let mut profile = profile();
+        let rss = |profile: &Profile| (marks(profile)[0].rss, marks(profile)[0].rss_sample_ns);
+        assert_eq!(rss(&profile), (None, None));
+        // The mark is at 3 us.
+        for (times, expected) in [(&[0, 2, 5][..], 2), (&[0, 4], 4), (&[0, 1], 1), (&[9], 9), (&[3, 4], 3)] {
+            let sample = |us: &u64| (*us, Sample { rss: *us, ..Sample::default() });
+            profile.timeline = times.iter().map(sample).collect();
+            assert_eq!(rss(&profile), (Some(expected), Some(expected * 1000)));
+        }
+    }
+
+    #[test]
     fn the_longest_function_comes_first_and_instances_are_one() {
         let all = timeline(&profile(), None).functions;
         let shown: Vec<_> = all.iter().map(|f| (f.function.as_str(), f.total_ns, f.spans.len())).collect();
         assert_eq!(shown, [("app::long", 6000, 1), ("app::short", 3000, 2)]);
+        assert_eq!((all[1].calls, all[1].how_often()), (1, "1 call, 2 polls".to_owned()));
+        assert_eq!(all[0].how_often(), "1 call");
         assert_eq!(all[1].spans[1].thread, "#9", "a thread that the dump does not tell of");
         let one = timeline(&profile(), Some(&Pattern::new("long"))).functions;
         assert_eq!(one.len(), 1);

@@ -15,6 +15,8 @@ pub struct LoadOptions {
     pub period: Option<Period>,
     /// What short-lived means. With `None`, which is quicker, the profile has no lifetimes.
     pub short_lived: Option<ShortLivedWithin>,
+    /// Look for local peaks from which the heap falls by this share, in percent, on both sides.
+    pub peaks: Option<u8>,
     /// Which live blocks to keep in [`Profile::blocks`](crate::profile::Profile::blocks).
     pub blocks: KeepBlocks,
 }

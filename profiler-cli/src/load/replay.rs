@@ -19,6 +19,7 @@ use super::heap::{BlockOwner, EventOrigin, Heap, HeapEvent, LostBlock, ThreadRef
 use super::observers::blocks::BlocksObserver;
 use super::observers::lifetimes::LifetimesObserver;
 use super::observers::lines::LinesObserver;
+use super::observers::local_peaks::LocalPeaksObserver;
 use super::observers::{IntervalStart, Moment, Observer, Observers, ReplayEnd};
 use super::options::KeepBlocks;
 use super::threads::ThreadTable;
@@ -57,16 +58,19 @@ pub(super) struct ReplayScope {
     pub(super) keep: KeepBlocks,
     /// What short-lived means; `None` if lifetimes are not asked for.
     pub(super) short_lived: Option<ShortLivedWithin>,
+    /// The least drop beside a local peak, in percent; `None` if these are not asked for.
+    pub(super) peaks: Option<u8>,
 }
 
 impl Replay {
     /// Starts a replay.
     pub(super) fn new(header: &Header, scope: ReplayScope) -> Replay {
-        let ReplayScope { selected, gate, keep, short_lived } = scope;
+        let ReplayScope { selected, gate, keep, short_lived, peaks } = scope;
         let observers = Observers {
             blocks: BlocksObserver::new(keep),
             lifetimes: LifetimesObserver::new(short_lived),
             lines: LinesObserver::new(short_lived),
+            local_peaks: LocalPeaksObserver::new(peaks),
             ..Observers::default()
         };
         let mut replay = Replay {

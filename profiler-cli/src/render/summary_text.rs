@@ -159,6 +159,9 @@ fn write_process(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         plural(process.samples, "sample")
     )?;
     writeln!(out, "  VSZ {}, RSS {}, swap {}", bytes(process.vsz), bytes(process.rss), bytes(process.swap))?;
+    if let Some(rss) = process.rss_at_end {
+        writeln!(out, "  RSS at the last sample: {}", bytes(rss))?;
+    }
     // The samples say what the tracker has mapped, and not how much of that was resident.
     writeln!(
         out,
@@ -178,9 +181,13 @@ fn write_marks(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     if summary.marks.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n{HEADING}Marks{HEADING:#}")?;
+    let has_rss = summary.marks.iter().any(|mark| mark.rss.is_some());
+    let about = if has_rss { " (RSS of the nearest sample)" } else { "" };
+    writeln!(out, "\n{HEADING}Marks{HEADING:#}{FAINT}{about}{FAINT:#}")?;
     for mark in summary.marks.iter().take(MAX_MARKS) {
-        writeln!(out, "  {:>12}  {:>10} live  {}", time(mark.ns), bytes(mark.live_bytes), Safe(&mark.name))?;
+        let rss = mark.rss.map_or_else(String::new, |rss| format!("{:>10} RSS  ", bytes(rss)));
+        let live = bytes(mark.live_bytes);
+        writeln!(out, "  {:>12}  {live:>10} live  {rss}{}", time(mark.ns), Safe(&mark.name))?;
     }
     if let Some(text) = marks_left_out(MAX_MARKS, summary.marks.len(), summary.marks_dropped) {
         writeln!(out, "{text}")?;

@@ -9,7 +9,7 @@ use super::escape::Xml;
 use super::plot::{Axis, Panel, Series, panels};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
 use crate::names::rust_path::last_name;
-use crate::units::{bytes_exactly, plural, time};
+use crate::units::{bytes_exactly, time};
 
 /// Draws the timeline with these series.
 ///
@@ -217,7 +217,7 @@ fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, (top, bo
 fn draw_calls(svg: &mut String, function: &FunctionSpans, scale: &TimeScale, top: f64) {
     let last = last_name(&function.function);
     let name: String = last.chars().take(14).collect();
-    let calls = plural(function.spans.len() as u64, "call");
+    let calls = function.how_often();
     let about = format!("{} · {calls} · {}", function.function, time(function.total_ns));
     let _ = writeln!(svg, "<g><title>{}</title>", Xml(&about));
     text(svg, (LEFT - 8.0, top + 13.0), "end", &name);
@@ -270,12 +270,13 @@ mod tests {
             major_faults: 0,
             tracker_bytes: 0,
         };
-        let span = SpanPoint { thread: name.to_owned(), start_ns: 250, end_ns: 750 };
+        let span = SpanPoint { thread: name.to_owned(), start_ns: 250, end_ns: 750, resumed: false };
         let function = FunctionSpans {
             function: name.to_owned(),
             file: String::new(),
             start_line: 1,
             total_ns: 500,
+            calls: 1,
             spans: vec![span],
         };
         Timeline {
@@ -295,6 +296,8 @@ mod tests {
                 name: name.to_owned(),
                 thread: name.to_owned(),
                 live_bytes: 100,
+                rss: None,
+                rss_sample_ns: None,
             }],
             functions: vec![function],
             spans_dropped: 0,

@@ -224,7 +224,7 @@ fn write_functions(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> 
         writeln!(out, "{name:>LABEL$} │{}", bar(timeline, function, columns).trim_end())?;
     }
     for function in shown {
-        let calls = plural(function.spans.len() as u64, "call");
+        let calls = function.how_often();
         let total = time(function.total_ns);
         writeln!(out, "  {total:>12} in {calls:<12} {}", Safe(&function.function))?;
     }
@@ -275,12 +275,14 @@ mod tests {
             major_faults: 0,
             tracker_bytes: 0,
         };
-        let span = SpanPoint { thread: "main".to_owned(), start_ns: 4_000_000, end_ns: 6_000_000 };
+        let span =
+            SpanPoint { thread: "main".to_owned(), start_ns: 4_000_000, end_ns: 6_000_000, resumed: false };
         let function = FunctionSpans {
             function: "app::work".to_owned(),
             file: "main.rs".to_owned(),
             start_line: 1,
             total_ns: 2_000_000,
+            calls: 1,
             spans: vec![span],
         };
         Timeline {
@@ -304,6 +306,8 @@ mod tests {
                 name: "half\x1b[2J".to_owned(),
                 thread: "main".to_owned(),
                 live_bytes: 8,
+                rss: None,
+                rss_sample_ns: None,
             }],
             functions: vec![function],
             spans_dropped: 0,

@@ -12,6 +12,7 @@ pub(super) mod blocks;
 pub(super) mod curve;
 pub(super) mod lifetimes;
 pub(super) mod lines;
+pub(super) mod local_peaks;
 pub(super) mod marks;
 pub(super) mod peak;
 pub(super) mod samples;
@@ -161,6 +162,7 @@ observers! {
     // After `totals`, because it adds a figure to them.
     lifetimes: lifetimes::LifetimesObserver,
     curve: curve::CurveObserver,
+    local_peaks: local_peaks::LocalPeaksObserver,
     samples: samples::SamplesObserver,
     marks: marks::MarksObserver,
     blocks: blocks::BlocksObserver,

@@ -61,6 +61,8 @@ struct RunningActivation {
     outer: Option<usize>,
     /// When the activation began to run on this thread.
     entered_us: u64,
+    /// Whether it has run before: a future that was polled again.
+    is_resumed: bool,
     /// The moment from which time is still to be added to the present line.
     since_us: u64,
     /// The reading at which the measurement of the present line began.
@@ -129,6 +131,7 @@ impl Activations {
         }
         let suspended = self.suspended.remove(&number).filter(|before| before.function == function);
         let line = suspended.and_then(|before| before.line);
+        let is_resumed = suspended.is_some();
         let at = thread.stack.len();
         let same = thread.innermost.iter_mut().find(|at| thread.stack[**at].function == function);
         let outer = match same {
@@ -145,6 +148,7 @@ impl Activations {
             line,
             outer,
             entered_us,
+            is_resumed,
             since_us,
             used: None,
         });
@@ -312,7 +316,8 @@ impl Activations {
 }
 
 fn span_of(activation: &RunningActivation, thread: u32, end_us: u64) -> ActivationSpan {
-    ActivationSpan { function: activation.function, thread, start_us: activation.entered_us, end_us }
+    let RunningActivation { function, entered_us, is_resumed, .. } = *activation;
+    ActivationSpan { function, thread, start_us: entered_us, end_us, is_resumed }
 }
 
 /// Ends the time of an activation at its present line. The time counts only if the activation is

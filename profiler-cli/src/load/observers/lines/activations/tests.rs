@@ -38,7 +38,13 @@ fn an_event_counts_once_for_each_function_on_its_innermost_activation() {
     assert!(all.reach(at(70, 7), 100, 13) && all.leave(at(75, 7), 100, true));
     assert!(!all.reach(at(75, 7), 100, 13), "it is over");
     // The inner call of the first function is part of its outer call, so it has no span.
-    let span = |function, start_us, end_us| ActivationSpan { function, thread: 1, start_us, end_us };
+    let span = |function, start_us, end_us| ActivationSpan {
+        function,
+        thread: 1,
+        start_us,
+        end_us,
+        is_resumed: false,
+    };
     assert_eq!(all.take_spans(80), (vec![span(0, 0, 75), span(1, 20, 50)], 0));
     let functions = all.finish(80, 7, false);
     let rows = |at: usize| -> Vec<(u32, u64, u64, u64, u64, u64)> {
@@ -117,4 +123,16 @@ fn an_activation_that_was_never_left_ends_with_its_caller_and_unknown_ones_are_r
     assert!(!all.leave(at(9, 0), 3, true) && !all.leave(at(9, 0), 2, true));
     all.count_event(1, change(1, 0));
     assert!(all.finish(9, 0, false).iter().all(|function| function.lines.is_empty()));
+}
+
+#[test]
+fn a_poll_that_continues_a_future_is_no_new_call() {
+    let mut all = two_functions();
+    for (us, ended) in [(0, false), (10, false), (20, true)] {
+        assert!(all.enter(at(us, 0), 1, 7) && all.leave(at(us + 1, 0), 7, ended));
+    }
+    assert!(all.enter(at(30, 0), 1, 8) && all.leave(at(31, 0), 8, true));
+    let (spans, _) = all.take_spans(40);
+    let resumed: Vec<(u64, bool)> = spans.iter().map(|span| (span.start_us, span.is_resumed)).collect();
+    assert_eq!(resumed, [(0, false), (10, true), (20, true), (30, false)]);
 }
