@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Leaks(args) => command::leaks::run(&args),
         Command::Tree(args) => command::tree::run(&args),
         Command::Flamegraph(args) => command::flamegraph::run(&args),
+        Command::Peaks(args) => command::peaks::run(&args),
         Command::Timeline(args) => command::timeline::run(&args),
         Command::Compress(args) => command::compress::run(&args),
         Command::Symbols(args) => command::symbols::run(&args),

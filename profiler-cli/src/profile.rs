@@ -5,6 +5,7 @@
 //! number of events.
 
 mod interval;
+mod lifetimes;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use alloc_dump::symbols::Symbols;
 use alloc_dump::trailer::{EndReason, Totals};
 
 pub use self::interval::{Interval, LiveHeap};
+pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin};
 
 /// A loaded dump.
 ///
@@ -38,6 +40,11 @@ pub struct Profile {
     pub nodes: Vec<CallNode>,
     /// Figures of each stack, at the index of its [`StackId`]. As long as `nodes`.
     pub stacks: Vec<StackStats>,
+    /// Lifetimes of the blocks of each stack, at the index of its [`StackId`]; empty if they were
+    /// not [asked for](crate::load::LoadOptions::short_lived).
+    pub lifetimes: Vec<Lifetimes>,
+    /// What short-lived means in this profile; `None` if lifetimes were not asked for.
+    pub short_lived_within: Option<ShortLivedWithin>,
     /// All threads, selected or not, in the order of their first record.
     pub threads: Vec<RecordedThread>,
     /// Samples of the process: the time in microseconds, and the kernel's figures at that time. If
@@ -50,6 +57,11 @@ pub struct Profile {
     pub sample_count: u64,
     /// The live heap over time.
     pub heap: HeapCurve,
+    /// The highest local peaks of the live heap, highest first; empty if they were not [asked
+    /// for](crate::load::LoadOptions::peaks).
+    pub local_peaks: Vec<LocalPeak>,
+    /// Number of local peaks that `local_peaks` lacks because there were too many.
+    pub local_peaks_dropped: u64,
     /// When annotated functions ran on selected threads, in the order in which the calls began.
     /// Only outermost calls: a recursive call is part of its outer one.
     pub spans: Vec<ActivationSpan>,
@@ -203,6 +215,10 @@ pub struct StackStats {
     pub peak_bytes: u64,
     /// Number of the blocks that had got their size here and were live at the global peak.
     pub peak_blocks: u64,
+    /// The most bytes of blocks that had got their size here and were live at one time.
+    pub max_live_bytes: u64,
+    /// Number of these blocks when that was first so.
+    pub max_live_blocks: u64,
     /// Number of the last event made here, counted from 1 over the whole process; 0 for none.
     pub last_event: u64,
     /// Live bytes of the whole process after that event; 0 if there was none.
@@ -238,6 +254,19 @@ pub struct HeapInterval {
     pub last: u64,
 }
 
+/// A local peak of the live heap, at its first instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalPeak {
+    /// Live bytes of the process.
+    pub bytes: u64,
+    /// Number of live blocks of the process.
+    pub blocks: u64,
+    /// The first instant of the peak, in microseconds.
+    pub us: u64,
+    /// Number of the event that reached the peak, counted from 1 over the whole process.
+    pub event: u64,
+}
+
 /// A period in which a thread ran an annotated function: from the beginning of the outermost call
 /// to its end, or, for a future, from one await to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,6 +279,8 @@ pub struct ActivationSpan {
     pub start_us: u64,
     /// When the thread left the function, in microseconds; the last time in the dump if it did not.
     pub end_us: u64,
+    /// Whether the period continues a call after an await, and so is no call of its own.
+    pub is_resumed: bool,
 }
 
 /// A moment that the program gave a name (`alloc_tracker::mark`).
@@ -321,6 +352,8 @@ pub struct Annotated {
 /// everything that the line called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnnotatedLine {
+    /// Number of allocations, without reallocations.
+    pub allocations: u64,
     /// How often the line was reached. If the line calls a closure that has lines of its own, the
     /// return from the closure does not count.
     pub occurrences: u64,
@@ -345,6 +378,12 @@ pub struct AnnotatedLine {
     /// Number of blocks that were allocated at the line and freed by the next heap event of the
     /// thread.
     pub temporary: Option<u64>,
+    /// Number of blocks that got their last size at the line and were short-lived. `None` also if
+    /// lifetimes were not asked for.
+    pub short_lived: Option<u64>,
+    /// The most bytes of blocks that had got their size at the line and were live at one time.
+    /// `None` also if lifetimes were not asked for.
+    pub max_live: Option<u64>,
     /// Bytes by which the resident set of the process has grown, or shrunk if negative. `None` if
     /// the recorder was not asked for it.
     pub rss: Option<i64>,
@@ -416,6 +455,8 @@ pub struct HeapTotals {
     /// Number of blocks that were freed by the next heap event of the thread that had allocated
     /// them.
     pub temporary: u64,
+    /// Number of short-lived blocks; 0 if lifetimes were not asked for.
+    pub short_lived: u64,
     /// Number of deallocations and reallocations of blocks that are older than the recording. 0 if
     /// the recording began with the first event.
     pub foreign_frees: u64,

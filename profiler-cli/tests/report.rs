@@ -337,7 +337,7 @@ fn the_summary_shows_totals_and_top_sites_and_warns_of_losses() {
          2.9 KiB  100.0 %         3 times  app::work  src/main.rs:21
 
     Top sites by allocations
-               3  100.0 %     1 temporary  app::work  src/main.rs:21
+               3  100.0 %          1 temporary  app::work  src/main.rs:21
 
     Allocation sizes
       up to    1.0 KiB             3  ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇

@@ -60,6 +60,12 @@ pub const COLUMNS: &[LineColumn] = &[
         "Bytes freed, old sizes of reallocations included.",
     ),
     column(
+        ("count", "count", "Allocations"),
+        FigureKind::Count,
+        |row| row.count.map(i128::from),
+        "Number of allocations, without reallocations.",
+    ),
+    column(
         ("blocks", "blocks", "Blocks"),
         FigureKind::CountChange,
         |row| row.blocks.map(i128::from),
@@ -100,6 +106,18 @@ pub const COLUMNS: &[LineColumn] = &[
         FigureKind::Count,
         |row| row.temporary.map(i128::from),
         "Blocks that were allocated here and freed by the next heap event of their thread.",
+    ),
+    column(
+        ("short_lived", "short-lived", "Short-lived"),
+        FigureKind::Count,
+        |row| row.short_lived.map(i128::from),
+        "Blocks that got their last size here and were freed within --short-lived-within.",
+    ),
+    column(
+        ("max_live", "max-live", "Max live"),
+        FigureKind::Bytes,
+        |row| row.max_live.map(i128::from),
+        "The most bytes of blocks from here that were live at one time; from recorded stacks, an upper bound if the line has several stacks.",
     ),
     column(
         ("rss", "rss", "RSS"),

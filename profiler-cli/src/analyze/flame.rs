@@ -5,6 +5,7 @@ use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
 use crate::analyze::filter::Filter;
+use crate::analyze::interval::{CountedInterval, live_title};
 use crate::analyze::shown::{CutStack, Folding, ShownFrame, ShownStackId, ShownStacks, Times};
 use crate::analyze::summary::with_ids;
 use crate::names::code_owner::CodeOwner;
@@ -69,6 +70,8 @@ pub struct Flame {
     pub complete: bool,
     /// Whether a filter or a selection of threads left stacks out.
     pub filtered: bool,
+    /// The interval that all figures count. Null for the whole recording.
+    pub interval: Option<CountedInterval>,
     /// Sum of all weights, in the unit of the metric.
     pub total: u64,
     /// Labels of frames; `stacks` refers to them by index.
@@ -81,6 +84,15 @@ pub struct Flame {
 }
 
 impl Flame {
+    /// Returns the title: the metric, and the interval if the figures are of one.
+    pub fn title(&self) -> String {
+        match (&self.interval, self.metric) {
+            (None, metric) => metric.title().to_owned(),
+            (interval, Metric::Live) => live_title(interval.as_ref()),
+            (Some(interval), metric) => format!("{} {}", metric.title(), interval.name()),
+        }
+    }
+
     /// Returns the labels of a stack.
     pub fn labels_of<'a>(&'a self, stack: &'a [u32]) -> impl Iterator<Item = &'a str> {
         stack.iter().map(|label| self.labels[*label as usize].as_str())
@@ -148,6 +160,7 @@ pub fn flame(
         command: profile.process.command(),
         complete: profile.trust.is_complete(),
         filtered: !filter.is_empty() || profile.counts_only_selected_threads,
+        interval: CountedInterval::of(profile),
         total,
         labels: labels.names,
         owners: labels.owners,

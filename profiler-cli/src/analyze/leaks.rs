@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::analyze::filter::Filter;
 use crate::analyze::frame_table::{FrameTable, StackFrame};
+use crate::analyze::interval::CountedInterval;
 use crate::analyze::shown::{CutStack, Folding, ShownStackId, ShownStacks};
 use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::summary::with_ids;
@@ -21,6 +22,8 @@ use crate::profile::Profile;
 pub struct Leaks {
     /// Name and version of this layout.
     pub schema: &'static str,
+    /// The interval that all figures count. Null for the whole recording.
+    pub interval: Option<CountedInterval>,
     /// Bytes of all live blocks that the filter lets through, those of the runtime and of rows that
     /// `--top` cut off included.
     pub total_bytes: u64,
@@ -156,6 +159,7 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
     let leaks: Vec<Leak> = rows.collect();
     Leaks {
         schema: "alloc-tracker/leaks/2",
+        interval: CountedInterval::of(profile),
         total_bytes: total.bytes,
         total_blocks: total.blocks,
         complete: profile.trust.is_complete(),

@@ -23,6 +23,7 @@ use self::rows::{add_callers, bytes_outside_note, caller_rows, table};
 use self::totals::{FunctionKey, FunctionTotals, collect};
 use crate::analyze::annotated;
 use crate::analyze::filter::Filter;
+use crate::analyze::interval::CountedInterval;
 use crate::analyze::source_paths::SourcePaths;
 use crate::names::function_name::function_of;
 use crate::names::stacks::Stacks;
@@ -39,6 +40,8 @@ pub struct Lines {
     pub schema: &'static str,
     /// Whether the whole recording was read.
     pub complete: bool,
+    /// The interval that all figures count. Null for the whole recording.
+    pub interval: Option<CountedInterval>,
     /// Whether a filter or a choice of threads left functions or events out.
     pub filtered: bool,
     /// Number of functions that `--top` cut off.
@@ -120,6 +123,8 @@ pub struct LineRow {
     pub allocated: Option<u64>,
     /// Bytes freed, old sizes of reallocations included.
     pub freed: Option<u64>,
+    /// Number of allocations, without reallocations.
+    pub count: Option<u64>,
     /// Blocks allocated minus blocks freed.
     pub blocks: Option<i64>,
     /// The most live bytes of the whole process at any of the times when the line was left. Null
@@ -137,6 +142,12 @@ pub struct LineRow {
     /// Number of blocks that were allocated at the line and freed by the next heap event of their
     /// thread.
     pub temporary: Option<u64>,
+    /// Number of blocks that got their last size at the line and were short-lived.
+    pub short_lived: Option<u64>,
+    /// The most bytes of blocks that had got their size at the line and were live at one time. From
+    /// stacks, an upper bound: the sum of what each stack of the line held at most, which is exact
+    /// if there is one.
+    pub max_live: Option<u64>,
     /// Bytes by which the resident memory of the process changed at the line. Null from stacks, or
     /// if it was not recorded.
     pub rss: Option<i64>,
@@ -209,6 +220,7 @@ pub fn lines(
     Lines {
         schema: "alloc-tracker/lines/1",
         complete: profile.trust.is_complete(),
+        interval: CountedInterval::of(profile),
         filtered: !filter.is_empty() || profile.counts_only_selected_threads || selection.min_increment > 0,
         omitted: all - functions.len(),
         source_root: paths.root(),

@@ -7,12 +7,13 @@ use serde::Serialize;
 
 use crate::analyze::filter::Filter;
 use crate::analyze::groups::GroupTable;
+use crate::analyze::interval::CountedInterval;
 use crate::analyze::other_code::{name_of_installation, warnings_of_other_code};
 use crate::analyze::slow::{SlowCause, slow_causes};
 use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::timeline::{self, MarkPoint};
 use crate::names::stacks::{NamedFrame, Stacks};
-use crate::profile::{Profile, StackStats};
+use crate::profile::{Lifetimes, Profile, RecordedThread, StackStats};
 use crate::units::plural;
 
 /// The most important figures of a profile. ARCHITECTURE.md defines the terms. Bytes of blocks are
@@ -26,8 +27,10 @@ pub struct Summary {
     pub command: String,
     /// Process id of the recorded program.
     pub pid: u32,
-    /// Length of the recording, in nanoseconds.
+    /// Length of the whole recording, in nanoseconds.
     pub duration_ns: u64,
+    /// The interval that all figures count, except those of trust. Null for the whole recording.
+    pub interval: Option<CountedInterval>,
     /// Whether a filter or a selection of threads left stacks out. Then `selected` and the tables
     /// of sites have the figures of the stacks that are left; all other figures are those of the
     /// whole process.
@@ -56,6 +59,11 @@ pub struct Summary {
     pub live_blocks: u64,
     /// Number of blocks whose free was the next heap event of the thread that had allocated them.
     pub temporary_allocations: u64,
+    /// Number of blocks that were freed within `short_lived_within` after their allocation.
+    pub short_lived_allocations: u64,
+    /// What short-lived means: a number of heap events of the thread that allocated the block, such
+    /// as `1000events`, or a time, such as `10ms`. Null if it was not counted.
+    pub short_lived_within: Option<String>,
     /// Number of frees and reallocs of blocks that are older than the recording.
     pub foreign_frees: u64,
     /// Bytes of the blocks that `foreign_frees` counts.
@@ -70,7 +78,7 @@ pub struct Summary {
     /// Null if the dump does not say, as those of earlier versions.
     pub installation: Option<&'static str>,
     /// Number of threads in the dump: each had a heap event, a mark or a probe of an annotated
-    /// function.
+    /// function. In an interval, the threads that had a heap event in it.
     pub threads: usize,
     /// Number of distinct stacks that had any heap event.
     pub stacks: u64,
@@ -174,7 +182,7 @@ impl SelectedTotals {
 
 /// The highest figures of the kernel for the process. Sizes are bytes. Virtual size and resident
 /// set are the kernel's own high-water marks where it has them, all other figures the highest of
-/// the samples.
+/// the samples. In an interval, all are of the samples in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProcessPeaks {
@@ -184,11 +192,14 @@ pub struct ProcessPeaks {
     pub vsz: u64,
     /// Highest resident set of the process.
     pub rss: u64,
+    /// Resident set of the last sample. Null without samples.
+    pub rss_at_end: Option<u64>,
     /// The most memory that was swapped out.
     pub swap: u64,
-    /// Number of minor page faults, from the beginning of the process to the last sample.
+    /// Number of minor page faults, from the beginning of the process, or the last sample before
+    /// the interval, to the last sample.
     pub minor_faults: u64,
-    /// Number of major page faults, from the beginning of the process to the last sample.
+    /// Number of major page faults, over the same time.
     pub major_faults: u64,
     /// The most bytes that the tracker itself had mapped. Virtual size contains them; the resident
     /// set contains at most these.
@@ -228,6 +239,24 @@ pub struct SiteRow {
     pub reallocations: u64,
     /// Number of allocations whose block was freed by the next heap event of the thread.
     pub temporary_allocations: u64,
+    /// Number of blocks that got their last size here and were short-lived.
+    pub short_lived_allocations: u64,
+    /// Number of blocks that got their last size here and were freed. The next two figures are of
+    /// these blocks.
+    pub freed_blocks: u64,
+    /// Mean time from allocation to free. Null if no block was freed.
+    pub mean_lifetime_ns: Option<u64>,
+    /// Median time from allocation to free, estimated: it is off by at most a sixteenth. Null if no
+    /// block was freed.
+    pub median_lifetime_ns: Option<u64>,
+    /// The most bytes of blocks with a size from here that were live at one time. If
+    /// `max_live_is_exact` is false, the true figure may be lower.
+    pub max_live_bytes: u64,
+    /// Number of these blocks when that was first so; for several stacks the sum over them.
+    pub max_live_blocks: u64,
+    /// Whether `max_live_bytes` is exact: the site has one stack. Otherwise it is the sum of what
+    /// each of its stacks held at most, and these times may differ.
+    pub max_live_is_exact: bool,
     /// Bytes of the blocks that got their size here and are live at the end.
     pub live_bytes: u64,
 }
@@ -269,6 +298,7 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         command: profile.process.command(),
         pid: profile.process.pid,
         duration_ns: profile.duration_us * 1000,
+        interval: CountedInterval::of(profile),
         filtered,
         selected: filtered.then(|| selected_totals(profile, stacks, filter)),
         allocations: totals.allocations,
@@ -282,12 +312,14 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         live_bytes: totals.live_bytes,
         live_blocks: totals.live_blocks,
         temporary_allocations: totals.temporary,
+        short_lived_allocations: totals.short_lived,
+        short_lived_within: profile.short_lived_within.map(|within| within.to_string()),
         foreign_frees: totals.foreign_frees,
         foreign_freed_bytes: totals.foreign_bytes,
         blocks_allocated_elsewhere: trust.allocated_elsewhere,
         blocks_freed_elsewhere: trust.freed_elsewhere,
         installation: trust.installation.and_then(name_of_installation),
-        threads: profile.threads.len(),
+        threads: threads(profile).count(),
         stacks: totals.stacks,
         lost_events: trust.lost_events,
         truncated_stacks: trust.truncated_stacks,
@@ -311,9 +343,17 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         top_peak: top_by(&sites, top, |site| site.peak_bytes),
         top_allocated: top_by(&sites, top, |site| site.allocated_bytes),
         top_allocations: top_by(&sites, top, |site| site.allocations),
-        thread_list: profile.threads.iter().map(ThreadRow::from).collect(),
+        thread_list: threads(profile).map(ThreadRow::from).collect(),
         groups: None,
     }
+}
+
+/// Returns the threads of a profile; in an interval, those with events in it.
+fn threads(profile: &Profile) -> impl Iterator<Item = &RecordedThread> {
+    let counts = |thread: &&RecordedThread| {
+        profile.interval.is_none() || thread.allocations + thread.deallocations + thread.reallocations > 0
+    };
+    profile.threads.iter().filter(counts)
 }
 
 /// Returns every stack of a profile with its figures.
@@ -321,8 +361,8 @@ pub(crate) fn with_ids(profile: &Profile) -> impl Iterator<Item = (StackId, &Sta
     profile.stacks.iter().enumerate().map(|(at, stats)| (StackId(at as u32), stats))
 }
 
-impl From<&crate::profile::RecordedThread> for ThreadRow {
-    fn from(thread: &crate::profile::RecordedThread) -> ThreadRow {
+impl From<&RecordedThread> for ThreadRow {
+    fn from(thread: &RecordedThread) -> ThreadRow {
         ThreadRow {
             tid: thread.os_tid,
             name: thread.name.clone(),
@@ -342,7 +382,7 @@ impl From<&crate::profile::RecordedThread> for ThreadRow {
 fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter, paths: &SourcePaths) -> Vec<SiteRow> {
     // NOTE: by location and not by frame. One location is several frames if its code was inlined at
     // one call and not at another.
-    let mut sites: HashMap<Option<SiteLocation<'_>>, SiteRow> = HashMap::default();
+    let mut sites: HashMap<Option<SiteLocation<'_>>, (SiteRow, Lifetimes)> = HashMap::default();
     let accepted = filter.accepted(stacks);
     for (stack, stats) in with_ids(profile) {
         let silent = stats.events() == 0 && stats.peak_blocks == 0 && stats.live_blocks == 0;
@@ -351,7 +391,8 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter, paths: &Source
         }
         let frame = stacks.site(stack).map(|id| stacks.frame(id));
         let location = frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line));
-        let site = sites.entry(location).or_insert_with(|| empty_row(frame, paths));
+        let (site, lifetimes) =
+            sites.entry(location).or_insert_with(|| (empty_row(frame, paths), Lifetimes::default()));
         site.peak_bytes += stats.peak_bytes;
         site.peak_blocks += stats.peak_blocks;
         site.allocated_bytes += stats.allocated;
@@ -359,8 +400,23 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter, paths: &Source
         site.reallocations += stats.reallocations;
         site.temporary_allocations += stats.temporary;
         site.live_bytes += stats.live_bytes;
+        if stats.max_live_blocks > 0 {
+            site.max_live_is_exact = site.max_live_bytes == 0;
+            site.max_live_bytes += stats.max_live_bytes;
+            site.max_live_blocks += stats.max_live_blocks;
+        }
+        if let Some(more) = profile.lifetimes.get(stack.0 as usize) {
+            lifetimes.merge(more);
+        }
     }
-    let mut sites: Vec<SiteRow> = sites.into_values().collect();
+    let with_lifetimes = |(site, lifetimes): (SiteRow, Lifetimes)| SiteRow {
+        short_lived_allocations: lifetimes.short_lived,
+        freed_blocks: lifetimes.freed_blocks,
+        mean_lifetime_ns: lifetimes.mean_ns(),
+        median_lifetime_ns: lifetimes.median_ns(),
+        ..site
+    };
+    let mut sites: Vec<SiteRow> = sites.into_values().map(with_lifetimes).collect();
     sites.sort_by(|a, b| (&a.function, &a.file, a.line).cmp(&(&b.function, &b.file, b.line)));
     sites
 }
@@ -374,6 +430,8 @@ fn empty_row(frame: Option<&NamedFrame>, paths: &SourcePaths) -> SiteRow {
         function: frame.map_or_else(|| "(no stack)".to_owned(), |frame| frame.function.to_string()),
         file: frame.and_then(|frame| frame.file.as_deref()).map(|file| paths.shown(file).to_owned()),
         line: frame.and_then(|frame| frame.line),
+        // As long as there is no second stack.
+        max_live_is_exact: true,
         ..SiteRow::default()
     }
 }
@@ -404,13 +462,20 @@ fn size_classes(counts: &[u64]) -> Vec<SizeClass> {
 
 fn process_peaks(profile: &Profile) -> ProcessPeaks {
     let mut peaks = ProcessPeaks { samples: profile.sample_count, ..ProcessPeaks::default() };
+    peaks.rss_at_end = profile.timeline.last().map(|(_, sample)| sample.rss);
+    // The kernel's own high-water marks are those of the whole life of the process.
+    let is_whole = profile.interval.is_none();
     for (_, sample) in &profile.timeline {
-        peaks.vsz = peaks.vsz.max(sample.vsz).max(sample.peak_vsz);
-        peaks.rss = peaks.rss.max(sample.rss).max(sample.peak_rss);
+        peaks.vsz = peaks.vsz.max(sample.vsz).max(if is_whole { sample.peak_vsz } else { 0 });
+        peaks.rss = peaks.rss.max(sample.rss).max(if is_whole { sample.peak_rss } else { 0 });
         peaks.swap = peaks.swap.max(sample.swap);
         peaks.minor_faults = peaks.minor_faults.max(sample.minor_faults);
         peaks.major_faults = peaks.major_faults.max(sample.major_faults);
         peaks.tracker_bytes = peaks.tracker_bytes.max(sample.tracker_bytes);
+    }
+    if let Some(before) = &profile.sample_before {
+        peaks.minor_faults = peaks.minor_faults.saturating_sub(before.minor_faults);
+        peaks.major_faults = peaks.major_faults.saturating_sub(before.major_faults);
     }
     peaks
 }

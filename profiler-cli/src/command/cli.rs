@@ -13,6 +13,7 @@ use crate::command::flamegraph::FlamegraphArgs;
 use crate::command::leaks::LeaksArgs;
 use crate::command::lines::LinesArgs;
 use crate::command::man::ManArgs;
+use crate::command::peaks::PeaksArgs;
 use crate::command::run::RunArgs;
 use crate::command::summary::SummaryArgs;
 use crate::command::symbols::SymbolsArgs;
@@ -94,6 +95,8 @@ pub enum Command {
     Tree(TreeArgs),
     /// Draw a flamegraph
     Flamegraph(FlamegraphArgs),
+    /// List the highest local peaks of the live heap
+    Peaks(PeaksArgs),
     /// Show the process over time: live heap, RSS, VSZ, swap, page faults, marks, calls
     Timeline(TimelineArgs),
     /// Make dumps smaller; every command reads them as before

@@ -15,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   profiler-cli flamegraph server.4711.alloc -o peak.svg
   profiler-cli flamegraph server.4711.alloc -o leaks.svg --metric live --full
+  profiler-cli flamegraph server.4711.alloc -o ready.svg --at mark:ready
 ";
 
 /// Options of `flamegraph`.
@@ -30,9 +31,9 @@ pub struct FlamegraphArgs {
     /// File for the picture; - is stdout. [default: the dump's name with .svg]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
-    /// What the width of a frame means.
-    #[arg(long, value_enum, default_value_t = Metric::Peak)]
-    pub metric: Metric,
+    /// What the width of a frame means. [default: peak, with --at live]
+    #[arg(long, value_enum)]
+    pub metric: Option<Metric>,
     /// Draw only the N widest stacks, and join all others into one. [default: all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
@@ -46,9 +47,9 @@ pub struct FlamegraphArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
-    let (dump, filter) = args.input.load()?;
+    let (dump, filter) = args.input.load(None)?;
     let folding = args.fold.folding_of(&args.json);
-    let flame = flame(&dump.profile, &dump.stacks, &filter, args.metric, folding, args.top);
+    let flame = flame(&dump.profile, &dump.stacks, &filter, args.metric(), folding, args.top);
     if args.json.json {
         Target::Stdout.write(Audience::Programs, |out| json::write_flame(out, &flame))?;
     }
@@ -60,6 +61,14 @@ pub fn run(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
     }
     dump.print_warnings();
     Ok(ExitCode::SUCCESS)
+}
+
+impl FlamegraphArgs {
+    /// Returns the metric that the options ask for.
+    fn metric(&self) -> Metric {
+        let is_moment = self.input.time.at.is_some();
+        self.metric.unwrap_or(if is_moment { Metric::Live } else { Metric::Peak })
+    }
 }
 
 /// Returns the default file for the flamegraph of a dump.

@@ -14,11 +14,11 @@ use super::print_message;
 use super::progress::ProgressLine;
 use crate::analyze::filter::Filter;
 use crate::analyze::summary::{warnings, warnings_of_recording};
-use crate::load::{LoadOptions, MomentSpec, Period, load};
+use crate::load::{LoadOptions, MomentSpec, Period, load, parse_short_lived};
 use crate::names::stacks::Stacks;
 use crate::names::symbolize::SymbolizeOptions;
 use crate::pattern::Pattern;
-use crate::profile::{Annotated, Profile};
+use crate::profile::{Annotated, Profile, ShortLivedWithin};
 use crate::units::Safe;
 
 /// The dump to read.
@@ -82,6 +82,24 @@ pub struct IntervalArgs {
     pub to: Option<MomentSpec>,
 }
 
+/// What short-lived means.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ShortLivedArg {
+    /// How soon a block has to be freed to count as short-lived: 1000events, 10ms. [default:
+    /// 1000events]
+    ///
+    /// Events are the heap events of the thread that allocated the block.
+    #[arg(long, value_name = "SPAN", value_parser = parse_short_lived, help_heading = "Figures")]
+    pub short_lived_within: Option<ShortLivedWithin>,
+}
+
+impl ShortLivedArg {
+    /// Returns what the user asked for, or the default.
+    pub fn within(&self) -> ShortLivedWithin {
+        self.short_lived_within.unwrap_or_default()
+    }
+}
+
 /// The moment, or the interval, of the recording that a report is about.
 #[derive(Clone, Debug, Default, Args)]
 pub struct TimeArgs {
@@ -131,26 +149,29 @@ pub struct SymbolArgs {
 }
 
 impl InputArgs {
-    /// Loads the dump, names its stacks, and makes the filter.
+    /// Loads the dump, names its stacks, and makes the filter. With `short_lived`, the profile has
+    /// lifetimes.
     ///
     /// # Errors
     /// If the dump cannot be read or symbolized, or if the filter accepts nothing.
-    pub fn load(&self) -> anyhow::Result<(LoadedDump, Filter)> {
-        let dump = self.open(self.symbols.options())?;
+    pub fn load(&self, short_lived: Option<ShortLivedWithin>) -> anyhow::Result<(LoadedDump, Filter)> {
+        let dump = self.open(short_lived, self.symbols.options())?;
         let filter = self.filter_for(&dump, &[])?;
         Ok((dump, filter))
     }
 
-    /// Loads the dump and names its stacks.
+    /// Loads the dump and names its stacks. With `short_lived`, the profile has lifetimes.
     ///
     /// # Errors
     /// If the dump cannot be read or symbolized, or if it has no such thread or moment.
-    pub fn open(&self, options: SymbolizeOptions) -> anyhow::Result<LoadedDump> {
-        LoadedDump::open(&self.dump.path, self.load_options(), options)
-    }
-
-    fn load_options(&self) -> LoadOptions {
-        LoadOptions { threads: self.thread.clone(), period: self.time.period(), ..LoadOptions::default() }
+    pub fn open(
+        &self,
+        short_lived: Option<ShortLivedWithin>,
+        options: SymbolizeOptions,
+    ) -> anyhow::Result<LoadedDump> {
+        let (threads, period) = (self.thread.clone(), self.time.period());
+        let loading = LoadOptions { threads, period, short_lived, ..LoadOptions::default() };
+        LoadedDump::open(&self.dump.path, loading, options)
     }
 
     /// Makes the filter that the options ask for.

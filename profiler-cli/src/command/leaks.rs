@@ -18,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   profiler-cli leaks server.4711.alloc
   profiler-cli leaks server.4711.alloc --fail-on-leak 1000000
+  profiler-cli leaks server.4711.alloc --from mark:warm --to -1s
 ";
 
 /// Options of `leaks`.
@@ -53,7 +54,7 @@ pub struct LeaksArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
-    let (dump, filter) = args.input.load()?;
+    let (dump, filter) = args.input.load(None)?;
     let (default_top, stacks) = match args.output.json {
         true => (JSON_TOP, JSON_STACKS),
         false => (DEFAULT_TOP, leaks_text::STACKS),
@@ -92,7 +93,11 @@ const JSON_STACKS: usize = 100;
 fn complaint(leaks: &Leaks, profile: &Profile, limit: u64) -> Option<String> {
     if leaks.total_bytes > limit {
         let bytes = leaks.total_bytes;
-        return Some(format!("{bytes} bytes are live at the end; --fail-on-leak allows {limit}"));
+        let then = match &leaks.interval {
+            None => "at the end".to_owned(),
+            Some(interval) => format!("of those born {}", interval.name()),
+        };
+        return Some(format!("{bytes} bytes are live {then}; --fail-on-leak allows {limit}"));
     }
     let exact = profile.trust.is_exact();
     (!exact).then(|| {

@@ -14,6 +14,7 @@ pub mod leaks;
 pub mod lines;
 pub mod man;
 pub mod output;
+pub mod peaks;
 pub mod progress;
 pub mod run;
 pub mod sources;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Failure;
-use super::input::InputArgs;
+use super::input::{InputArgs, ShortLivedArg};
 use super::output::{Audience, JsonArg, Target, text_width};
 use crate::analyze::groups::{GroupBy, groups};
 use crate::analyze::summary::summary;
@@ -16,6 +16,7 @@ Examples:
   profiler-cli summary server.4711.alloc
   profiler-cli summary server.4711.alloc --by crate
   profiler-cli summary server.4711.alloc --json | jq .peak_bytes
+  profiler-cli summary server.4711.alloc --from mark:request#1 --to mark:request#2
 ";
 
 /// Options of `summary`.
@@ -28,6 +29,9 @@ pub struct SummaryArgs {
     /// Text or JSON.
     #[command(flatten)]
     pub output: JsonArg,
+    /// What short-lived means.
+    #[command(flatten)]
+    pub short_lived: ShortLivedArg,
     /// Rows in each table. [default: 5, with --by 20]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
@@ -41,7 +45,7 @@ pub struct SummaryArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &SummaryArgs) -> Result<ExitCode, Failure> {
-    let (dump, filter) = args.input.load()?;
+    let (dump, filter) = args.input.load(Some(args.short_lived.within()))?;
     let (profile, stacks) = (&dump.profile, &dump.stacks);
     let mut summary = summary(profile, stacks, &filter, args.top.unwrap_or(SITES));
     let rows = args.top.unwrap_or(GROUPS);

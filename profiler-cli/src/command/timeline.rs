@@ -20,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   profiler-cli timeline server.4711.alloc
   profiler-cli timeline server.4711.alloc -o memory.svg
+  profiler-cli timeline server.4711.alloc --from mark:warm --to -1s
   profiler-cli timeline server.4711.alloc --series heap,rss,vsz,minor-faults
   profiler-cli timeline server.4711.alloc --csv > memory.csv
 ";

@@ -57,7 +57,7 @@ fn parse_percent(text: &str) -> Result<f64, String> {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
-    let (dump, filter) = args.input.load()?;
+    let (dump, filter) = args.input.load(None)?;
     let default_depth = if args.callers { CALLER_LEVELS } else { u32::MAX };
     let selection = TreeSelection {
         metric: args.metric,

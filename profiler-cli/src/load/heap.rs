@@ -218,6 +218,14 @@ impl Heap {
         self.contradictions + self.allocated_elsewhere + self.freed_elsewhere == 0
     }
 
+    /// Number of heap events of the thread that allocated the block, from its allocation on.
+    #[inline]
+    pub(super) fn events_since(&self, block: &LiveBlock) -> u64 {
+        self.threads
+            .get(block.birth.thread())
+            .map_or(u64::MAX, |thread| block.birth.events_until(thread.events))
+    }
+
     /// Number of events that were completed.
     pub(super) fn events(&self) -> u64 {
         self.events

@@ -50,7 +50,7 @@ use crate::profile::Profile;
 pub use self::code::load_code;
 pub use self::follow::FollowedDump;
 pub use self::moment::{MOMENTS, MomentSpec};
-pub use self::options::{KeepBlocks, LoadOptions, Period};
+pub use self::options::{KeepBlocks, LoadOptions, Period, parse_short_lived};
 
 /// Why a dump cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -88,16 +88,17 @@ pub enum LoadError {
 /// # Errors
 /// See [`LoadError`]. Damage inside a dump is not an error: it is counted in [`Profile::trust`].
 pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Result<Profile, LoadError> {
-    let keep = options.blocks.clone();
+    let (keep, short_lived, peaks) = (options.blocks.clone(), options.short_lived, options.peaks);
     if options.threads.is_none() && options.period.is_none() {
-        return Ok(replay_all(path, &ReplayScope { keep, ..ReplayScope::default() }, progress)?);
+        let scope = ReplayScope { keep, short_lived, peaks, ..ReplayScope::default() };
+        return Ok(replay_all(path, &scope, progress)?);
     }
     // The first pass only finds names and moments: a thread may get its name long after its first
     // event, and only the end of a recording tells where its peak was.
     let whole = replay_all(path, &ReplayScope::default(), progress)?;
     let threads = options.threads.as_ref();
     let selected = threads.map(|pattern| chosen_threads(path, &whole.threads, pattern)).transpose()?;
-    let scope = ReplayScope { selected, gate: None, keep };
+    let scope = ReplayScope { selected, gate: None, keep, short_lived, peaks };
     match &options.period {
         Some(period) => replay_period(path, period, whole, scope, progress),
         None => Ok(Profile { trust: whole.trust, ..replay_all(path, &scope, progress)? }),

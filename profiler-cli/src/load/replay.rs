@@ -17,10 +17,13 @@ use super::call_tree::CallTree;
 use super::gate::{Gate, Passage};
 use super::heap::{BlockOwner, EventOrigin, Heap, HeapEvent, LostBlock, ThreadRef};
 use super::observers::blocks::BlocksObserver;
+use super::observers::lifetimes::LifetimesObserver;
+use super::observers::lines::LinesObserver;
+use super::observers::local_peaks::LocalPeaksObserver;
 use super::observers::{IntervalStart, Moment, Observer, Observers, ReplayEnd};
 use super::options::KeepBlocks;
 use super::threads::ThreadTable;
-use crate::profile::{HeapTotals, Interval, LiveHeap, Process, Profile, Slowdown, Trust};
+use crate::profile::{HeapTotals, Interval, LiveHeap, Process, Profile, ShortLivedWithin, Slowdown, Trust};
 
 /// A replay under way.
 #[derive(Clone, Debug)]
@@ -53,19 +56,30 @@ pub(super) struct ReplayScope {
     pub(super) gate: Option<Gate>,
     /// The blocks that are kept.
     pub(super) keep: KeepBlocks,
+    /// What short-lived means; `None` if lifetimes are not asked for.
+    pub(super) short_lived: Option<ShortLivedWithin>,
+    /// The least drop beside a local peak, in percent; `None` if these are not asked for.
+    pub(super) peaks: Option<u8>,
 }
 
 impl Replay {
     /// Starts a replay.
     pub(super) fn new(header: &Header, scope: ReplayScope) -> Replay {
-        let ReplayScope { selected, gate, keep } = scope;
+        let ReplayScope { selected, gate, keep, short_lived, peaks } = scope;
+        let observers = Observers {
+            blocks: BlocksObserver::new(keep),
+            lifetimes: LifetimesObserver::new(short_lived),
+            lines: LinesObserver::new(short_lived),
+            local_peaks: LocalPeaksObserver::new(peaks),
+            ..Observers::default()
+        };
         let mut replay = Replay {
             process: Process { started_unix_ns: header.created_unix_ns, ..Process::default() },
             trust: Trust::default(),
             slowdown: Slowdown::default(),
             tree: CallTree::default(),
             heap: Heap::default(),
-            observers: Observers { blocks: BlocksObserver::new(keep), ..Observers::default() },
+            observers,
             threads: ThreadTable::new(selected),
             current: ThreadRef { id: NO_THREAD, index: 0, is_selected: false },
             has_current: false,
@@ -335,6 +349,9 @@ impl Replay {
         self.now_us = to_us;
         let mut part = self.profile(Some(interval), to_us);
         part.stacks.resize(whole.stacks.len(), Default::default());
+        if part.short_lived_within.is_some() {
+            part.lifetimes.resize(whole.stacks.len(), Default::default());
+        }
         for (thread, known) in part.threads.iter_mut().zip(&whole.threads) {
             thread.name.clone_from(&known.name);
             (thread.os_tid, thread.end_us) = (known.os_tid, known.end_us);

@@ -31,7 +31,7 @@ pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
         return write_empty(out, flame);
     }
     let mut options = Options::default();
-    options.title = format!("{}: {}", flame.metric.title(), quantity(flame));
+    options.title = format!("{}: {}", flame.title(), quantity(flame));
     options.subtitle = Some(subtitle(flame));
     options.count_name = flame.metric.unit().to_owned();
     options.colors = Palette::Basic(BasicPalette::Mem);
@@ -198,7 +198,17 @@ mod tests {
         stacks: Vec<(Vec<u32>, u64)>,
     ) -> Flame {
         let owners = vec![CodeOwner::Own; labels.len()];
-        Flame { metric: Metric::Live, command, complete, filtered: false, total, labels, owners, stacks }
+        Flame {
+            metric: Metric::Live,
+            command,
+            complete,
+            interval: None,
+            filtered: false,
+            total,
+            labels,
+            owners,
+            stacks,
+        }
     }
 
     fn svg(stacks: &[(&[&str], u64)]) -> String {

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::analyze::flame::Flame;
+use crate::analyze::interval::CountedInterval;
 
 /// Writes the result of an analysis.
 ///
@@ -36,6 +37,7 @@ pub fn write_flame<'a>(out: &mut dyn Write, flame: &'a Flame) -> io::Result<()> 
             unit: flame.metric.unit(),
             complete: flame.complete,
             filtered: flame.filtered,
+            interval: flame.interval.as_ref(),
             total: flame.total,
             stacks,
         },
@@ -61,6 +63,8 @@ struct FlameJson<'a> {
     complete: bool,
     /// Whether a filter or a selection of threads left stacks out.
     filtered: bool,
+    /// The interval that all figures count. Null for the whole recording.
+    interval: Option<&'a CountedInterval>,
     /// Sum of all weights.
     total: u64,
     /// The stacks, sorted by the labels of their frames.

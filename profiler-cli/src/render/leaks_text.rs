@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::text_width::{TextWidth, fitting_names};
 use super::{FAINT, GROWTH, HEADING, OWN, frame_texts, percent, source_position};
 use crate::analyze::frame_table::StackFrame;
+use crate::analyze::interval::live_title;
 use crate::analyze::leaks::{Leak, LeakStack, Leaks};
 use crate::units::{Safe, bytes, bytes_exactly, more, plural, time};
 
@@ -33,17 +34,23 @@ pub fn write(out: &mut dyn Write, leaks: &Leaks, width: TextWidth) -> io::Result
 }
 
 fn write_headline(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
-    let until = if leaks.complete { "at the end" } else { "where the records end" };
+    let is_live = match &leaks.interval {
+        Some(interval) if interval.from.is_none() => format!("is live at {}", interval.end_name()),
+        Some(interval) => format!("was born {} and is live then", interval.name()),
+        None if leaks.complete => "is live at the end".to_owned(),
+        None => "is live where the records end".to_owned(),
+    };
     if leaks.total_blocks == 0 {
         let what = if leaks.filtered { "Nothing that the filter lets through" } else { "Nothing" };
-        return writeln!(out, "{what} is live {until}.");
+        return writeln!(out, "{what} {}.", Safe(&is_live));
     }
     if leaks.leaks.is_empty() && leaks.omitted == 0 {
-        return writeln!(out, "Nothing of the program's own is live {until}. {}", of_the_runtime(leaks));
+        return writeln!(out, "Nothing of the program's own {}. {}", Safe(&is_live), of_the_runtime(leaks));
     }
     writeln!(
         out,
-        "{HEADING}Live at the end{}: {} in {}{HEADING:#}",
+        "{HEADING}{}{}: {} in {}{HEADING:#}",
+        Safe(&live_title(leaks.interval.as_ref())),
         if leaks.filtered { ", of what the filter lets through" } else { "" },
         bytes_exactly(leaks.total_bytes),
         plural(leaks.total_blocks, "block")

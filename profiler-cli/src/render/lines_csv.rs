@@ -76,6 +76,7 @@ mod tests {
         Lines {
             schema: "",
             complete: true,
+            interval: None,
             filtered: false,
             omitted: 0,
             source_root: None,
@@ -88,7 +89,7 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out, &one_line("g(\"a, b\")")).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.lines().nth(1), Some("f,,stacks,7,10,-3,,,,,,,,,,,,,\"g(\"\"a, b\"\")\""));
+        assert_eq!(text.lines().nth(1), Some("f,,stacks,7,10,-3,,,,,,,,,,,,,,,,\"g(\"\"a, b\"\")\""));
     }
 
     #[test]

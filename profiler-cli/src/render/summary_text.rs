@@ -76,6 +76,14 @@ fn write_selected(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
 fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     let row = |out: &mut dyn Write, name: &str, value: String| writeln!(out, "  {name:<14} {value}");
     row(out, "duration", time(summary.duration_ns))?;
+    if let Some(interval) = &summary.interval {
+        row(out, "interval", format!("{}: all figures below", Safe(&interval.name())))?;
+        let live = |bytes, blocks| format!("{} in {}", bytes_exactly(bytes), plural(blocks, "block"));
+        if interval.from.is_some() {
+            row(out, "live before", live(interval.live_bytes_before, interval.live_blocks_before))?;
+        }
+        row(out, "live after", live(interval.live_bytes_after, interval.live_blocks_after))?;
+    }
     row(
         out,
         "peak",
@@ -86,11 +94,13 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
             time(summary.peak_ns)
         ),
     )?;
-    row(
-        out,
-        "live at end",
-        format!("{} in {}", bytes_exactly(summary.live_bytes), plural(summary.live_blocks, "block")),
-    )?;
+    let live = format!("{} in {}", bytes_exactly(summary.live_bytes), plural(summary.live_blocks, "block"));
+    match &summary.interval {
+        None => row(out, "live at end", live)?,
+        // Without a beginning, all blocks that are live after the interval are born in it.
+        Some(interval) if interval.from.is_none() => {}
+        Some(_) => row(out, "born and live", live)?,
+    }
     row(
         out,
         "allocations",
@@ -104,6 +114,12 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         "temporary",
         format!("{} ({share:.1} % of allocations were freed at once)", count(summary.temporary_allocations)),
     )?;
+    if let Some(within) = &summary.short_lived_within {
+        let share = 100.0 * summary.short_lived_allocations as f64 / (summary.allocations.max(1)) as f64;
+        let within = within.replace("events", " heap events of their thread");
+        let number = count(summary.short_lived_allocations);
+        row(out, "short-lived", format!("{number} ({share:.1} %, freed within {within})"))?;
+    }
     row(
         out,
         "threads",
@@ -154,6 +170,9 @@ fn write_process(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         plural(process.samples, "sample")
     )?;
     writeln!(out, "  VSZ {}, RSS {}, swap {}", bytes(process.vsz), bytes(process.rss), bytes(process.swap))?;
+    if let Some(rss) = process.rss_at_end {
+        writeln!(out, "  RSS at the last sample: {}", bytes(rss))?;
+    }
     // The samples say what the tracker has mapped, and not how much of that was resident.
     writeln!(
         out,
@@ -173,9 +192,13 @@ fn write_marks(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     if summary.marks.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n{HEADING}Marks{HEADING:#}")?;
+    let has_rss = summary.marks.iter().any(|mark| mark.rss.is_some());
+    let about = if has_rss { " (RSS of the nearest sample)" } else { "" };
+    writeln!(out, "\n{HEADING}Marks{HEADING:#}{FAINT}{about}{FAINT:#}")?;
     for mark in summary.marks.iter().take(MAX_MARKS) {
-        writeln!(out, "  {:>12}  {:>10} live  {}", time(mark.ns), bytes(mark.live_bytes), Safe(&mark.name))?;
+        let rss = mark.rss.map_or_else(String::new, |rss| format!("{:>10} RSS  ", bytes(rss)));
+        let live = bytes(mark.live_bytes);
+        writeln!(out, "  {:>12}  {live:>10} live  {rss}{}", time(mark.ns), Safe(&mark.name))?;
     }
     if let Some(text) = marks_left_out(MAX_MARKS, summary.marks.len(), summary.marks_dropped) {
         writeln!(out, "{text}")?;
@@ -218,8 +241,12 @@ fn write_top_sites(out: &mut dyn Write, summary: &Summary, width: TextWidth) -> 
     let allocations = selected.map_or(summary.allocations, |selected| selected.allocations);
     write_sites(out, "Top sites by allocations", &summary.top_allocations, width, |site| {
         let share = percent(site.allocations, allocations);
-        let temporary = format!("{} temporary", count(site.temporary_allocations));
-        format!("{:>10}  {share:>7}  {temporary:>14}", count(site.allocations))
+        let (number, kind) = match summary.short_lived_within {
+            Some(_) => (site.short_lived_allocations, "short-lived"),
+            None => (site.temporary_allocations, "temporary"),
+        };
+        let kind = format!("{} {kind}", count(number));
+        format!("{:>10}  {share:>7}  {kind:>19}", count(site.allocations))
     })
 }
 

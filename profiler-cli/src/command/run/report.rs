@@ -22,6 +22,7 @@ use crate::command::sources::SourceFiles;
 use crate::dumps::open::writer_of;
 use crate::load::LoadOptions;
 use crate::names::evidence::KeptEvidence;
+use crate::profile::ShortLivedWithin;
 use crate::render::lines_text::Shape;
 use crate::render::{flame_svg, leaks_text, lines_text, summary_text};
 use crate::source::SourceSearch;
@@ -49,7 +50,9 @@ pub(super) fn print_report(
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
     let mut reported = None;
     if recording.report != Report::None {
-        let loaded = LoadedDump::open(main, LoadOptions::default(), recording.symbols.options())?;
+        let short_lived = Some(ShortLivedWithin::default());
+        let loading = LoadOptions { short_lived, ..LoadOptions::default() };
+        let loaded = LoadedDump::open(main, loading, recording.symbols.options())?;
         let sources = SourceFiles::of(&loaded.profile, SourceSearch::default());
         write_report(&mut out, &loaded, &sources, main, recording.report)?;
         reported = Some(ReportedDump { loaded, sources });

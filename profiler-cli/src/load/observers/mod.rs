@@ -10,7 +10,9 @@
 
 pub(super) mod blocks;
 pub(super) mod curve;
+pub(super) mod lifetimes;
 pub(super) mod lines;
+pub(super) mod local_peaks;
 pub(super) mod marks;
 pub(super) mod peak;
 pub(super) mod samples;
@@ -157,7 +159,10 @@ observers! {
     stacks: stacks::StacksObserver,
     // After `stacks`, because it adds figures to the rows of that observer.
     peak: peak::PeakObserver,
+    // After `totals`, because it adds a figure to them.
+    lifetimes: lifetimes::LifetimesObserver,
     curve: curve::CurveObserver,
+    local_peaks: local_peaks::LocalPeaksObserver,
     samples: samples::SamplesObserver,
     marks: marks::MarksObserver,
     blocks: blocks::BlocksObserver,

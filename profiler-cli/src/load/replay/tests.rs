@@ -3,7 +3,7 @@
 use super::*;
 use crate::load::observers::marks::MAX_MARKS;
 use crate::load::options::Period;
-use crate::profile::StackStats;
+use crate::profile::{ShortLivedWithin, StackStats};
 use alloc_dump::trailer::EndReason;
 
 const MAIN: StackId = StackId(3);
@@ -539,4 +539,105 @@ fn lines_and_calls_are_cut_to_the_interval() {
     assert_eq!((two.peak, three.peak), (Some(107), Some(0)));
     let spans: Vec<(u64, u64)> = profile.spans.iter().map(|span| (span.start_us, span.end_us)).collect();
     assert_eq!(spans, [(20, 50)]);
+}
+
+/// Replays records with lifetimes.
+fn replay_lifetimes(within: ShortLivedWithin, records: &[Record<'_>]) -> Profile {
+    let mut replay =
+        Replay::new(&HEADER, ReplayScope { short_lived: Some(within), ..ReplayScope::default() });
+    for (id, parent) in [(MAIN, StackId::ROOT), (LEAF, MAIN), (OTHER, MAIN)] {
+        replay.record(&Record::Node { id, parent, pc: u64::from(id.0) });
+    }
+    records.iter().for_each(|record| replay.record(record));
+    replay.finish(None, Damage::default())
+}
+
+/// The blocks of LEAF live 0, 10 and 50 microseconds and 1, 3 and 5 events of their thread.
+fn three_lives() -> Vec<Record<'static>> {
+    vec![
+        Record::Thread { id: 1 },
+        Record::Time { us: 100 },
+        alloc(1, 10, LEAF),
+        free(1, MAIN),
+        alloc(2, 10, LEAF),
+        alloc(3, 10, LEAF),
+        alloc(4, 7, OTHER),
+        Record::Time { us: 110 },
+        free(2, MAIN),
+        // The events of another thread do not count.
+        Record::Thread { id: 2 },
+        alloc(8, 1, OTHER),
+        free(8, OTHER),
+        Record::Thread { id: 1 },
+        Record::Realloc { old: 4, old_size: None, new: 4, size: 9, stack: OTHER },
+        Record::Time { us: 150 },
+        alloc(5, 1, OTHER),
+        free(5, OTHER),
+        // Thread 2 frees it: five events of thread 1 came after its allocation.
+        Record::Thread { id: 2 },
+        free(3, MAIN),
+    ]
+}
+
+#[test]
+fn lifetimes_are_those_of_the_freed_blocks() {
+    for (within, short) in [
+        (ShortLivedWithin::Events(1), 1),
+        (ShortLivedWithin::Events(2), 1),
+        (ShortLivedWithin::Events(3), 2),
+        (ShortLivedWithin::Events(4), 2),
+        (ShortLivedWithin::Events(5), 3),
+        (ShortLivedWithin::Time(0), 1),
+        (ShortLivedWithin::Time(49), 2),
+        (ShortLivedWithin::Time(50), 3),
+    ] {
+        let profile = replay_lifetimes(within, &three_lives());
+        let leaf = &profile.lifetimes[LEAF.0 as usize];
+        assert_eq!((leaf.freed_blocks, leaf.short_lived), (3, short), "{within}");
+        // (0 + 10 + 50) / 3 microseconds; the second of three is 10.
+        assert_eq!((leaf.mean_ns(), leaf.median_ns()), (Some(20_000), Some(10_000)));
+        // The two blocks of OTHER that are freed live for one event and no time.
+        assert_eq!(profile.totals.short_lived, short + 2);
+        assert_eq!(stats(&profile, LEAF).temporary, 1, "its definition stays");
+    }
+    assert!(replay(true, &three_lives()).lifetimes.is_empty(), "only on request");
+}
+
+#[test]
+fn a_stack_knows_the_most_that_it_held() {
+    let profile = replay(true, &three_lives());
+    // LEAF holds 10, then twice 10. OTHER holds 7, then 7 and 1, then 9, then 9 and 1.
+    let most = |stack| (stats(&profile, stack).max_live_bytes, stats(&profile, stack).max_live_blocks);
+    assert_eq!((most(LEAF), most(OTHER), most(MAIN)), ((20, 2), (10, 2), (0, 0)));
+    // In an interval the blocks of before count too, as for the peak.
+    let late = replay_interval(Some("110us"), "end", &three_lives());
+    assert_eq!(stats(&late, LEAF).max_live_bytes, 10);
+}
+
+#[test]
+fn annotated_lines_know_allocations_short_lives_and_the_most_that_they_held() {
+    let function = record::Function { id: 1, start_line: 1, end_line: 9, name: b"f", file: b"f.rs" };
+    let records = [
+        Record::Thread { id: 1 },
+        Record::Function(function),
+        Record::Enter { function: 1, activation: 1 },
+        Record::Line { activation: 1, line: 2 },
+        alloc(1, 100, LEAF),
+        alloc(2, 50, LEAF),
+        free(1, LEAF),
+        Record::Line { activation: 1, line: 3 },
+        alloc(3, 120, LEAF),
+        free(3, LEAF),
+        free(2, LEAF),
+        Record::Leave { activation: 1, ended: true },
+    ];
+    let profile = replay_lifetimes(ShortLivedWithin::Events(2), &records);
+    let line = |number| profile.annotated[0].lines[&number];
+    let figures = |number| (line(number).allocations, line(number).short_lived, line(number).max_live);
+    // Block 1 lives for two events, block 2 for four, block 3 for one.
+    assert_eq!(figures(2), (2, Some(1), Some(150)));
+    assert_eq!(figures(3), (1, Some(1), Some(120)));
+    let without = replay(true, &records);
+    let line = without.annotated[0].lines[&2];
+    assert_eq!((line.allocations, line.short_lived, line.max_live), (2, None, None));
 }

@@ -38,8 +38,15 @@ fn function(name: &str, lines: Vec<LineRow>) -> FunctionLines {
 }
 
 fn page(functions: Vec<FunctionLines>) -> String {
-    let lines =
-        Lines { schema: "", complete: true, filtered: false, omitted: 0, source_root: None, functions };
+    let lines = Lines {
+        schema: "",
+        complete: true,
+        interval: None,
+        filtered: false,
+        omitted: 0,
+        source_root: None,
+        functions,
+    };
     let mut out = Vec::new();
     write(&mut out, &lines, HOSTILE).unwrap();
     String::from_utf8(out).unwrap()
@@ -166,6 +173,7 @@ fn the_page_says_what_it_lacks() {
     let lines = Lines {
         schema: "",
         complete: false,
+        interval: None,
         filtered: false,
         omitted: 7,
         source_root: None,

@@ -16,7 +16,7 @@ fn replay(keep: KeepBlocks, selected: Option<&[u32]>, records: &[Record<'_>]) ->
     let selected = selected.map(|ids| ids.iter().copied().collect());
     let mut replay = Replay::new(
         &Header { session: [0; 16], created_unix_ns: 0 },
-        ReplayScope { selected, gate: None, keep },
+        ReplayScope { selected, keep, ..ReplayScope::default() },
     );
     for (id, parent) in [(MAIN, StackId::ROOT), (LEAF, MAIN)] {
         replay.record(&Record::Node { id, parent, pc: u64::from(id.0) });
