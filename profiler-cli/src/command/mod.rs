@@ -17,6 +17,7 @@ pub mod output;
 pub mod progress;
 pub mod run;
 pub mod sources;
+pub mod start;
 pub mod summary;
 pub mod timeline;
 
