@@ -118,8 +118,12 @@ mod tests {
         let command = line.split("   ").next().unwrap_or_default();
         let command = command.split(['|', '>']).next().unwrap_or_default();
         let words = command.split_whitespace().map(|word| word.trim_matches('\''));
-        // There need not be a dump.
-        let words = words.map(|word| OsString::from(if word == "@last" { "last.alloc" } else { word }));
+        // There need not be a dump, nor a folder with sources.
+        let words = words.map(|word| match word {
+            "@last" => OsString::from("last.alloc"),
+            "../vendor" => OsString::from("."),
+            other => OsString::from(other),
+        });
         let words = split(&Cli::command(), words.collect());
         Cli::command().try_get_matches_from(words).err().map(|error| format!("{line}: {error}"))
     }
