@@ -7,12 +7,13 @@
 mod interval;
 mod lifetimes;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use alloc_dump::code::CodeIdentity;
 use alloc_dump::layout::StackId;
 use alloc_dump::read::Damage;
-use alloc_dump::record::{Installation, Sample};
+use alloc_dump::record::{Installation, RecordingLimit, Sample};
 use alloc_dump::symbols::Symbols;
 use alloc_dump::trailer::{EndReason, Totals};
 
@@ -132,6 +133,9 @@ pub struct Process {
     pub debug_assertions: bool,
     /// Wall-clock time at time zero, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
+    /// What is known about the recording: `host`, `commit`, and what the user has given. Bytes that
+    /// are not UTF-8 are replaced.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Process {
@@ -514,6 +518,8 @@ pub struct Trust {
     pub recovered_bytes: u64,
     /// The text of the error at which the recording stopped; `None` if no error stopped it.
     pub stopped: Option<String>,
+    /// The limit that has ended the recording before the program; `None` if none has.
+    pub limit: Option<RecordingLimit>,
     /// Number of events that contradict the events before them, without those that the next two
     /// fields count. Lost events and lost frames are the usual cause.
     pub inconsistent_events: u64,

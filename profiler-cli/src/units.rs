@@ -3,6 +3,9 @@
 //! A rounded number must always show its unit, so that no rounding is hidden. A name must never
 //! control the terminal.
 
+pub mod moment;
+pub mod signals;
+
 use std::fmt;
 
 /// A unit of sizes in memory.

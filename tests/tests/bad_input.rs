@@ -130,17 +130,17 @@ fn patterns_that_match_nothing_are_refused_with_similar_names() {
 fn outputs_that_cannot_be_written_are_refused() {
     let run = Run::traced("course_allocate", &[]);
     let dump = run.dump();
-    let message = refusal(&["flamegraph", dump.to_str().unwrap(), "-o", "/nonexistent/x.svg"]);
-    assert!(message.contains("/nonexistent/x.svg"), "{message}");
-    let message = refusal(&["run", "-o", "/nonexistent/x.alloc", "--", "/bin/true"]);
-    assert!(message.contains("/nonexistent/x.alloc"), "{message}");
+    let message = refusal(&["flamegraph", dump.to_str().unwrap(), "-o", "/proc/nonexistent/x.svg"]);
+    assert!(message.contains("/proc/nonexistent/x.svg"), "{message}");
+    let message = refusal(&["run", "-o", "/proc/nonexistent/x.alloc", "--", "/bin/true"]);
+    assert!(message.contains("/proc/nonexistent/x.alloc"), "{message}");
     // The CLI refuses the output before it builds anything.
     let message =
-        refusal(&["cargo", "-o", "/nonexistent/x.alloc", "--manifest-path", "/nonexistent/Cargo.toml"]);
-    assert!(message.contains("/nonexistent/x.alloc"), "{message}");
+        refusal(&["cargo", "-o", "/proc/nonexistent/x.alloc", "--manifest-path", "/nonexistent/Cargo.toml"]);
+    assert!(message.contains("/proc/nonexistent/x.alloc"), "{message}");
     assert!(refusal(&["run", "-o", "/", "--", "/bin/true"]).contains("folder"));
     assert!(refusal(&["run", "--", "/nonexistent/program"]).contains("/nonexistent/program"));
-    assert!(refusal(&["man", "-o", "/nonexistent"]).contains("/nonexistent"));
+    assert!(refusal(&["man", "-o", "/proc/nonexistent"]).contains("/proc/nonexistent"));
 }
 
 #[test]

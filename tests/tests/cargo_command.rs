@@ -154,16 +154,54 @@ fn benchmarks_get_the_argument_bench() {
     assert!(printed.contains(r#"["some", "--bench"]"#), "{printed}{error}");
 }
 
+/// Cargo itself says what it cannot do, and its status is passed on.
 #[test]
-fn several_programs_without_a_default_are_refused_with_the_choices() {
+fn several_programs_without_a_default_are_refused_by_cargo_with_the_choices() {
     let folder = package();
     let manifest = folder.path().join("parcel/Cargo.toml");
     fs::write(&manifest, MANIFEST.replace("default-run = \"chosen\"\n", "")).unwrap();
     let output = cargo(folder.path(), &[]);
     let (_, error) = texts(&output);
-    let line = error.lines().find(|line| line.starts_with("profiler-cli:")).unwrap_or_default();
-    assert!(line.contains("choose one of them with --bin: ") && line.contains("other"), "{error}");
-    assert_eq!(output.status.code(), Some(2));
+    assert!(error.contains("--bin") && error.contains("chosen") && error.contains("other"), "{error}");
+    assert_eq!(output.status.code(), Some(101));
+}
+
+/// All options before the dashes that are not this program's reach cargo, known or not.
+#[test]
+fn options_of_cargo_reach_cargo() {
+    let folder = package();
+    let output = cargo(folder.path(), &["--bin", "chosen", "--no-such-option", "3"]);
+    let (_, error) = texts(&output);
+    assert!(error.contains("unexpected argument '--no-such-option'"), "{error}");
+    assert_eq!(output.status.code(), Some(1), "as cargo exits");
+    let mut command = profiler_cli();
+    command
+        .args(["cargo", "-q", "--offline", "run", "-j", "1", "--config", "build.incremental=false"])
+        .args([
+            "--report",
+            "none",
+            "--bin",
+            "chosen",
+            "--manifest-path",
+            "parcel/Cargo.toml",
+            "--",
+            "x",
+            "-j",
+        ])
+        .env("CARGO", env!("CARGO"))
+        .env_remove("CARGO_TARGET_DIR")
+        .current_dir(folder.path());
+    let (printed, error) = texts(&output_within(&mut command, Duration::from_secs(300)));
+    assert!(printed.starts_with("chosen x-j\n"), "{printed}{error}");
+    assert!(!error.contains("Compiling") && !error.contains("Running"), "cargo was quiet: {error}");
+}
+
+#[test]
+fn commands_that_run_nothing_are_refused_in_one_line() {
+    let mut command = profiler_cli();
+    command.args(["cargo", "check"]).env("CARGO", env!("CARGO"));
+    let (_, error) = texts(&output_within(&mut command, Duration::from_secs(60)));
+    assert!(error.contains("cannot profile `cargo check`") && error.lines().count() == 1, "{error}");
 }
 
 /// A debug build of the recorder is slow, so the summary says when a recorder was one.

@@ -137,6 +137,40 @@ fn run_compresses_the_dump_of_a_killed_program_too() {
     assert!(size(&dump) < events as u64, "{} bytes for {events} events", size(&dump));
 }
 
+/// A service that was started by its environment and killed has left a dump without an end.
+#[test]
+fn the_dump_of_a_killed_program_is_closed_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dump, sidecar) = (folder.path().join("x.alloc"), folder.path().join("x.alloc.tail"));
+    let mut command = std::process::Command::new(program("unruly"));
+    command.arg("work").env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", &dump);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    wait_until("a few dump frames", || fs::metadata(&dump).is_ok_and(|metadata| metadata.len() > 1 << 20));
+    let close = || cli(["compress".as_ref(), "--close".as_ref(), dump.as_os_str()]);
+
+    // As long as the program runs, its dump is left alone.
+    let output = close();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && error.contains("its program still runs"), "{error}");
+    assert!(sidecar.exists());
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let killed = json("summary", &dump, &[]);
+    assert_eq!(killed["complete"], false);
+    assert!(killed["warnings"].to_string().contains("`profiler-cli compress --close`"), "{killed}");
+    let output = close();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(files_in(folder.path()), std::slice::from_ref(&dump));
+    let closed = json("summary", &dump, &[]);
+    assert_eq!((&closed["complete"], &closed["exact"]), (&Value::Bool(true), &Value::Bool(true)));
+    for figure in ["allocations", "deallocations", "live_bytes", "peak_bytes"] {
+        assert_eq!(closed[figure], killed[figure], "{figure}");
+    }
+    let events = number(&closed, "allocations") + number(&closed, "deallocations");
+    assert!(size(&dump) < events as u64, "{} bytes for {events} events", size(&dump));
+}
+
 #[test]
 fn files_that_cannot_be_compressed_stay_unchanged() {
     let run = Run::traced("leaking_cache", &[]);

@@ -37,7 +37,7 @@ fn one_command_builds_runs_and_reports() {
     ] {
         assert!(stderr.contains(part), "no {part:?} in {stderr}");
     }
-    let svg = std::fs::read_to_string(workspace().join("target/leaking_cache.svg")).unwrap();
+    let svg = std::fs::read_to_string(workspace().join("target/leaking_cache.peak.svg")).unwrap();
     assert!(svg.contains("leaking_cache::render") && svg.contains("Live at the peak"));
     let summary = tests::json("summary", &workspace().join("target/leaking_cache.alloc"), &[]);
     assert_eq!(summary["complete"], true);

@@ -12,12 +12,14 @@
 
 mod cold;
 mod context;
+mod limit;
 mod slow;
 pub(crate) mod tags;
 
 pub use context::DeltaContext;
 #[cfg(feature = "compression")]
 pub(crate) use context::to_u32;
+pub use limit::RecordingLimit;
 pub use slow::SlowReason;
 
 use crate::code::CodeIdentity;
@@ -171,6 +173,16 @@ pub enum Record<'a> {
         /// How many stacks there were since the last such record.
         stacks: u64,
     },
+    /// Something that is known about the recording, such as the machine or the commit. A name that
+    /// comes again replaces the value before.
+    Label {
+        /// The name, such as `host`.
+        name: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+    },
+    /// The recording ends here because it has reached a limit. The program goes on.
+    LimitReached(RecordingLimit),
     /// Defines an annotated function. It comes before the first record that names the function.
     Function(Function<'a>),
     /// The current thread begins to run an activation of an annotated function, or continues one. A

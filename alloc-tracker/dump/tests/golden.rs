@@ -17,7 +17,9 @@ use alloc_dump::sidecar::{
     self, COMMIT_OFFSETS, COMMITS_OFFSET, IDENTITY_LEN, PAYLOAD_OFFSET, PID_OFFSET, Sidecar,
 };
 
-use made::{Dump, SESSION, one_of_each, one_of_each_1_0, payload, read, texts, trailer};
+use made::{
+    Dump, SESSION, one_of_each, one_of_each_1_0, one_of_each_up_to_1_2, payload, read, texts, trailer,
+};
 
 #[test]
 fn version_1_0_loads() {
@@ -79,6 +81,15 @@ fn version_1_3_loads() {
     }
 }
 
+/// This version brought labels and limits.
+#[test]
+fn records_of_version_1_3_load() {
+    let outcome = read(golden("v1.3.records.alloc", records_1_3).as_slice()).unwrap();
+    assert_eq!(outcome.records, texts(&one_of_each()));
+    assert_eq!(outcome.trailer, Some(trailer()));
+    assert!(outcome.complete);
+}
+
 /// The bytes are not compared with the output of this compressor, because each version of Zstandard
 /// makes other bytes.
 #[test]
@@ -127,6 +138,7 @@ fn assert_loads_late(bytes: &[u8]) {
 #[test]
 fn this_writer_still_makes_version_1_3() {
     assert_eq!(golden("v1.3.alloc", version_1_3), version_1_3());
+    assert_eq!(golden("v1.3.records.alloc", records_1_3), records_1_3());
     assert_eq!(golden("v1.1.alloc.tail", sidecar_1_1), sidecar_1_1());
 }
 
@@ -151,8 +163,12 @@ fn version_1_3() -> Vec<u8> {
     records.with_frame(FRAME_SYMBOLS, CODEC_RAW, &symbols).with_trailer(&trailer()).bytes
 }
 
+fn records_1_3() -> Vec<u8> {
+    Dump::of(&one_of_each(), FRAME_HEADER_LEN + 128).with_trailer(&trailer()).bytes
+}
+
 fn one_of_each_1_2() -> Vec<Record<'static>> {
-    let mut records = one_of_each();
+    let mut records = one_of_each_up_to_1_2();
     set_debug_assertions(&mut records);
     records
 }

@@ -43,8 +43,8 @@ impl RecordingId {
 pub(crate) enum Recording {
     /// Nothing.
     None,
-    /// A recording has failed and its dump is just being closed. No other recording may begin
-    /// meanwhile.
+    /// A recording has failed or has reached a limit, and its dump is just being closed. No other
+    /// recording may begin meanwhile.
     Ending,
     /// This recording.
     Running(RecordingId),

@@ -4,6 +4,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod epoch;
+pub(crate) mod limits;
 pub(crate) mod loader;
 pub(crate) mod mode;
 pub(crate) mod primitive;

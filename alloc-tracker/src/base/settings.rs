@@ -13,10 +13,15 @@
 //! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar is a file beside the dump; `memory`: it is in `/dev/shm`, and a link is beside the dump. On copy-on-write file systems (btrfs, bcachefs, ZFS, F2FS, NILFS), which may refuse to change a file when the disk is full, it is always in `/dev/shm` |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own, under the same name with its own `%p`, or with `.PID` behind it |
 //! | `ALLOC_TRACKER_LINES` | which figures of the kernel annotated functions record at each line: `rss`, `faults`, or both with a comma between |
+//! | `ALLOC_TRACKER_MAX_DUMP` | the recording ends when the dump is this large: bytes, or a number with `KiB`, `MiB` or `GiB` behind it; the program goes on |
+//! | `ALLOC_TRACKER_FOR` | the recording ends after this time: seconds, or a number with `ms`, `s`, `m` or `h` behind it; the program goes on |
+//! | `ALLOC_TRACKER_LABELS` | what the dump shall say about the recording: `name=value`, one on a line |
+//! | `ALLOC_TRACKER_ARGV` | `0`: leave the command line out of the dump |
 //! | `ALLOC_TRACKER_RUN` | set by `profiler-cli run`: a token of this run; a file that exists is never replaced |
 
 use std::ffi::CStr;
 
+use crate::base::limits::Limits;
 use crate::base::sys::{self, FileStatus, PathBuffer, Text, print_to_stderr};
 
 /// The request of the environment.
@@ -49,6 +54,12 @@ pub(crate) struct Settings {
     pub(crate) lines: LineUsage,
     /// Pattern for the paths of the dumps of forked children; empty if children do not record.
     pub(crate) children: PathBuffer,
+    /// When the recording ends before the program does.
+    pub(crate) limits: Limits,
+    /// Lines `name=value`.
+    pub(crate) labels: PathBuffer,
+    /// Whether the command line is left out of the dump.
+    pub(crate) hides_arguments: bool,
 }
 
 /// How much of a very deep stack each event compares with the stack before it.
@@ -132,6 +143,9 @@ impl Settings {
             sidecar: SidecarLocation::Beside,
             lines: LineUsage::default(),
             children: PathBuffer::new(),
+            limits: Limits::NONE,
+            labels: PathBuffer::new(),
+            hides_arguments: false,
         }
     }
 
@@ -153,8 +167,24 @@ impl Settings {
     pub(crate) fn for_children(&self) -> Settings {
         let children = PathBuffer::of(self.children.as_bytes());
         let path = PathBuffer::new();
-        let Settings { run, check, verify, on_full, drainer, sidecar, lines, .. } = *self;
-        Settings { path, run, check, verify, on_full, drainer, sidecar, lines, children }
+        let labels = PathBuffer::of(self.labels.as_bytes());
+        let Settings {
+            run, check, verify, on_full, drainer, sidecar, lines, limits, hides_arguments, ..
+        } = *self;
+        Settings {
+            path,
+            run,
+            check,
+            verify,
+            on_full,
+            drainer,
+            sidecar,
+            lines,
+            children,
+            limits,
+            labels,
+            hides_arguments,
+        }
     }
 
     /// Returns settings for the dump of a forked child, which is this process.
@@ -162,8 +192,9 @@ impl Settings {
         let mut child = Settings::for_pattern(self.children.as_bytes());
         child.run = self.run;
         child.children.push(self.children.as_bytes());
-        let Settings { check, verify, on_full, drainer, sidecar, lines, .. } = *self;
-        Settings { check, verify, on_full, drainer, sidecar, lines, ..child }
+        child.labels.push(self.labels.as_bytes());
+        let Settings { check, verify, on_full, drainer, sidecar, lines, limits, hides_arguments, .. } = *self;
+        Settings { check, verify, on_full, drainer, sidecar, lines, limits, hides_arguments, ..child }
     }
 
     /// Returns settings for `PROGRAM.PID.alloc` in the working directory.
@@ -218,6 +249,9 @@ pub(crate) fn wanted() -> Wanted {
             if sys::env_var(c"ALLOC_TRACKER_FOLLOW") == Some(b"1") {
                 settings.follow(sys::env_var(c"ALLOC_TRACKER_OUT").unwrap_or_default());
             }
+            settings.limits = Limits::of_environment();
+            settings.labels.push(sys::env_var(c"ALLOC_TRACKER_LABELS").unwrap_or_default());
+            settings.hides_arguments = sys::env_var(c"ALLOC_TRACKER_ARGV") == Some(b"0");
             settings.run.push(sys::env_var(c"ALLOC_TRACKER_RUN").unwrap_or_default());
             Wanted::Trace(settings)
         }

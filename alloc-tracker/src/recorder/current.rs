@@ -187,7 +187,7 @@ pub(super) fn close_failed(stream: CurrentStream, failure: Failure) {
 }
 
 /// Leaves a message that the host's next thread with an event prints.
-fn leave_message(message: std::fmt::Arguments<'_>) {
+pub(super) fn leave_message(message: std::fmt::Arguments<'_>) {
     let mut left = MESSAGE.lock();
     *left = Text::new();
     // A message that is too long is cut.

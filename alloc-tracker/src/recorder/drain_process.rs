@@ -186,6 +186,13 @@ fn drain_until_the_end(recording: RecordingId) {
             }
             Some(Tick::Busy) => quiet_ns = 0,
             Some(Tick::Quiet) => {}
+            Some(Tick::LimitReached(limit)) => {
+                if session::end_at_limit(recording, limit) {
+                    return;
+                }
+                // The host is just ending the recording itself.
+                quiet_ns = 0;
+            }
             // The host executes another program, or the recording has failed.
             Some(Tick::HostReplaced) | None => return,
         }

@@ -3,15 +3,17 @@
 //! none. `start` and `finish` never run while the calling thread is in the hook, because they wait
 //! for locks.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use alloc_dump::header::Header;
-use alloc_dump::record::Process;
+use alloc_dump::record::{Process, RecordingLimit};
 
 use super::call_tree::TREE;
 use super::current::{
-    KILLED, RECORDER, close_failed, forget_stream_of_killed, give_up_after_kill, print_left_message,
-    wait_for_failure_of, wait_while_ending, with_stream,
+    CurrentStream, KILLED, RECORDER, close_failed, forget_stream_of_killed, give_up_after_kill,
+    leave_message, print_left_message, wait_for_failure_of, wait_while_ending, with_stream,
+    with_stream_as_drainer,
 };
 use super::drain::Stream;
 use super::drain_process::DrainerEnd;
@@ -19,9 +21,10 @@ use super::failure::Failure;
 use super::installation::installation_of_recording;
 use super::module_changes::ModuleRecorder;
 use super::thread_state::THREADS;
-use super::{drain_process, fork, host, lost, usage};
+use super::{drain_process, drainer, fork, host, lost, usage};
 use crate::base::clock;
 use crate::base::epoch::{self, Recording, RecordingId};
+use crate::base::limits::Limits;
 use crate::base::loader;
 use crate::base::mode::{self, RECORD, WHOLE};
 use crate::base::settings::{self, Drainer, OnFull, Settings, Verify};
@@ -78,6 +81,11 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
                 if with_stream(|_| Ok(())).is_none() {
                     return Err(Errno(libc::EIO));
                 }
+            }
+            if settings.limits != Limits::NONE && !drainer::is_running() {
+                print_to_stderr(format_args!(
+                    "there is no drain process, so no limit of the recording holds"
+                ));
             }
             epoch::set_recording(Recording::Running(id));
             mode::switch_on(RECORD);
@@ -142,6 +150,43 @@ fn finish_locked(recording: RecordingId) -> Result<(), Errno> {
     // The recording has failed, maybe just now, and another thread or the drain process may be
     // closing its dump.
     wait_for_failure_of(recording).map_or(Ok(()), Err)
+}
+
+/// Ends a recording that has reached a limit, and closes its dump. The program goes on. Called by
+/// the drain process. False if the host is ending the recording at this moment.
+pub(super) fn end_at_limit(recording: RecordingId, limit: RecordingLimit) -> bool {
+    if !epoch::replace_recording(Recording::Running(recording), Recording::Ending) {
+        return false;
+    }
+    mode::switch_off(RECORD | WHOLE);
+    // If one of these fails, the dump is closed as that of a recording that has failed.
+    let recorded = with_stream_as_drainer(|stream| {
+        stream.record_limit(limit)?;
+        Ok(PathBuffer::of(stream.path().as_bytes()))
+    });
+    if let Some(path) = recorded
+        && close_recording(recording).is_ok()
+    {
+        leave_message(format_args!(
+            "recording into {path:.600} ends here: it has reached its limit of {}; the program goes on",
+            ShownLimit(limit)
+        ));
+    }
+    epoch::replace_recording(Recording::Ending, Recording::None);
+    true
+}
+
+/// A limit as a text.
+struct ShownLimit(RecordingLimit);
+
+impl fmt::Display for ShownLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            RecordingLimit::DumpSize { bytes } => write!(f, "{bytes} bytes"),
+            RecordingLimit::Duration { us } => write!(f, "{} ms", us / 1000),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Writes the rest of a recording that has ended, and closes its dump. Called by the process that
@@ -248,7 +293,10 @@ fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<
         page_size: sys::page_size(),
         from_first_event,
         exe: exe.as_bytes(),
-        args: sys::read_file(c"/proc/self/cmdline", memory.bytes_mut()).unwrap_or_default(),
+        args: match settings.hides_arguments {
+            true => &[],
+            false => sys::read_file(c"/proc/self/cmdline", memory.bytes_mut()).unwrap_or_default(),
+        },
         cwd: cwd.as_bytes(),
         run: settings.run.as_bytes(),
         debug_assertions: cfg!(debug_assertions),
@@ -260,6 +308,8 @@ fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<
     let no_thread_in_hook = || THREADS.all_are_outside();
     let mut stream = Stream::begin(id, &settings.path, sink, &process, no_thread_in_hook).map_err(failed)?;
     stream.record_installation(installation_of_recording()).map_err(failed)?;
+    record_labels(&mut stream, settings.labels.as_bytes()).map_err(failed)?;
+    stream.set_limits(settings.limits);
     *RECORDER.lock() = Some(stream);
     modules::report_all(&ModuleRecorder);
     let sampled = with_stream(|stream| stream.sample());
@@ -267,6 +317,26 @@ fn open(settings: &Settings, from_first_event: bool, id: RecordingId) -> Result<
     // over.
     if sampled.is_some() { Ok(()) } else { Err(OpenError::System(Errno(libc::EIO))) }
 }
+
+/// Records the name of the machine, and the labels that the user has given: lines `name=value`.
+fn record_labels(stream: &mut CurrentStream, labels: &[u8]) -> Result<(), Failure> {
+    let mut room = [0; MAX_HOST_NAME];
+    let host = sys::read_file(c"/proc/sys/kernel/hostname", &mut room).unwrap_or_default().trim_ascii_end();
+    if !host.is_empty() {
+        stream.record_label(b"host", host)?;
+    }
+    for line in labels.split(|byte| *byte == b'\n') {
+        if let Some(at) = line.iter().position(|byte| *byte == b'=')
+            && at > 0
+        {
+            stream.record_label(&line[..at], &line[at + 1..])?;
+        }
+    }
+    Ok(())
+}
+
+/// Longer than the kernel's own limit.
+const MAX_HOST_NAME: usize = 128;
 
 /// A longer command line is cut.
 const MAX_ARGUMENTS: usize = alloc_dump::layout::MAX_TEXT;

@@ -1,6 +1,9 @@
 //! The most important figures of a profile. In: a profile and its named stacks. Out: [`Summary`].
 
+use std::collections::BTreeMap;
+
 use alloc_dump::layout::StackId;
+use alloc_dump::record::RecordingLimit;
 use alloc_dump::trailer::EndReason;
 use foldhash::HashMap;
 use serde::Serialize;
@@ -14,7 +17,8 @@ use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::timeline::{self, MarkPoint};
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{Lifetimes, Profile, RecordedThread, StackStats};
-use crate::units::plural;
+use crate::units::signals::{ended_by_signal, ended_with_status};
+use crate::units::{bytes_exactly, plural, time};
 
 /// The most important figures of a profile. ARCHITECTURE.md defines the terms. Bytes of blocks are
 /// the sizes that the program asked for; times are nanoseconds since the recording began.
@@ -27,6 +31,12 @@ pub struct Summary {
     pub command: String,
     /// Process id of the recorded program.
     pub pid: u32,
+    /// Wall-clock time when the recording began, in nanoseconds since 1970; 0 if it is not known.
+    pub recorded_unix_ns: u64,
+    /// What is known about the recording: `host`, `commit`, and what the user has given.
+    pub labels: BTreeMap<String, String>,
+    /// The limit that has ended the recording before the program. Null if none has.
+    pub limit: Option<LimitRow>,
     /// Length of the whole recording, in nanoseconds.
     pub duration_ns: u64,
     /// The interval that all figures count, except those of trust. Null for the whole recording.
@@ -180,6 +190,42 @@ impl SelectedTotals {
     }
 }
 
+/// A limit that has ended a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum LimitRow {
+    /// The size of the dump.
+    DumpSize {
+        /// The limit in bytes.
+        bytes: u64,
+    },
+    /// The duration of the recording.
+    Duration {
+        /// The limit in nanoseconds.
+        ns: u64,
+    },
+}
+
+impl LimitRow {
+    fn of(limit: RecordingLimit) -> Option<LimitRow> {
+        match limit {
+            RecordingLimit::DumpSize { bytes } => Some(LimitRow::DumpSize { bytes }),
+            RecordingLimit::Duration { us } => Some(LimitRow::Duration { ns: us.saturating_mul(1000) }),
+            _ => None,
+        }
+    }
+
+    fn describe(self) -> String {
+        match self {
+            LimitRow::DumpSize { bytes } => {
+                format!("the dump has reached its limit of {}", bytes_exactly(bytes))
+            }
+            LimitRow::Duration { ns } => format!("the recording has reached its limit of {}", time(ns)),
+        }
+    }
+}
+
 /// The highest figures of the kernel for the process. Sizes are bytes. Virtual size and resident
 /// set are the kernel's own high-water marks where it has them, all other figures the highest of
 /// the samples. In an interval, all are of the samples in it.
@@ -297,6 +343,9 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         schema: "alloc-tracker/summary/2",
         command: profile.process.command(),
         pid: profile.process.pid,
+        recorded_unix_ns: profile.process.started_unix_ns,
+        labels: profile.process.labels.clone(),
+        limit: trust.limit.and_then(LimitRow::of),
         duration_ns: profile.duration_us * 1000,
         interval: CountedInterval::of(profile),
         filtered,
@@ -483,8 +532,12 @@ fn process_peaks(profile: &Profile) -> ProcessPeaks {
 fn describe_end(end: Option<EndReason>) -> String {
     match end {
         Some(EndReason::Finished) => "finished".to_owned(),
-        Some(EndReason::Exited(code)) => format!("the process ended with status {code} without finishing it"),
-        Some(EndReason::Signalled(signal)) => format!("the process was killed by signal {signal}"),
+        Some(EndReason::Exited(code)) => {
+            format!("the process {} without finishing it", ended_with_status(i32::from(code)))
+        }
+        Some(EndReason::Signalled(signal)) => {
+            format!("the process was {}", ended_by_signal(i32::from(signal)))
+        }
         Some(EndReason::Vanished) => "the process is gone without having finished it".to_owned(),
         _ => "unknown: the end of the dump is missing".to_owned(),
     }
@@ -506,9 +559,17 @@ pub fn warnings_of_recording(profile: &Profile) -> Vec<String> {
     } else if trust.end.is_none() && trust.is_being_written {
         warnings.push("the dump is still being written: figures are those of this moment".to_owned());
     } else if trust.end.is_none() && trust.recovered_bytes > 0 {
-        warnings.push("the recording has no end: the program was killed, or is still running".to_owned());
+        warnings.push(
+            "the recording has no end: the program was killed, or the dump was copied while it ran; \
+             `profiler-cli compress --close` completes the dump"
+                .to_owned(),
+        );
     } else if trust.end.is_none() {
         warnings.push("the recording has no end: what happened after the last frame is missing".to_owned());
+    }
+    if let Some(limit) = trust.limit.and_then(LimitRow::of) {
+        let reached = limit.describe();
+        warnings.push(format!("{reached}: the program went on, and what it did then is not in the dump"));
     }
     if let Some(sidecar) = &trust.unread_sidecar {
         warnings.push(format!("the last records are in {sidecar}; make it readable and read the dump again"));

@@ -24,7 +24,6 @@ use crate::command::tree::TreeArgs;
 #[derive(Debug, Parser)]
 #[command(
     version,
-    disable_help_subcommand = true,
     before_help = EXAMPLES,
     after_help = EXIT_STATUS,
     propagate_version = true
@@ -41,17 +40,20 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   profiler-cli run -- ./server --port 80        profile a program, then print the report
-  profiler-cli cargo --release --bin server     build it with debug info first
-  profiler-cli leaks server.4711.alloc          what is live at the end, by stack
-  profiler-cli lines server.4711.alloc --function handle
+  profiler-cli cargo run --release              build it with debug info first
+  profiler-cli cargo test                       profile tests, each program into its own dump
+  profiler-cli leaks @last                      what is live at the end, by stack
+  profiler-cli lines @last --function handle
   profiler-cli flamegraph server.4711.alloc -o peak.svg --metric peak
   profiler-cli timeline server.4711.alloc       live heap and RSS over time
 ";
 
 const EXIT_STATUS: &str = "\
+@last is the newest dump of this workspace: dumps go into target/alloc-tracker by default, and into
+the working directory outside of a workspace.
 The nearest profiler.toml, from the working directory upwards, can set defaults for options.
-Exit status: 0 success, 1 a check failed, 2 wrong usage or unreadable input. `run` and `cargo` pass
-on the exit status of the program, or 128+N if signal N killed it.";
+Exit status: 0 success, 1 a check failed, 2 wrong usage or unreadable input. `run` passes on the exit
+status of the program, or 128+N if signal N killed it, and `cargo` passes on cargo's.";
 
 impl Cli {
     /// Rejects options that the chosen output format would ignore. The definitions of the options
@@ -83,7 +85,7 @@ pub enum ColorWhen {
 pub enum Command {
     /// Profile a program that links alloc-tracker
     Run(RunArgs),
-    /// Build a program with cargo and debug info, then profile it
+    /// Profile what cargo runs: run, test, bench, nextest; all of cargo's options are passed on
     Cargo(CargoArgs),
     /// Show totals, peak, sizes, top sites, threads, and whether the profile can be trusted
     Summary(SummaryArgs),
@@ -107,4 +109,75 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page, or write one for each command into a folder
     Man(ManArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::command::cargo::split;
+
+    /// Parses an example as a shell would give it to this program. Returns the error, if any.
+    fn refusal(line: &str) -> Option<String> {
+        // What stands behind several spaces explains the example.
+        let command = line.split("   ").next().unwrap_or_default();
+        let command = command.split(['|', '>']).next().unwrap_or_default();
+        let words = command.split_whitespace().map(|word| word.trim_matches('\''));
+        // There need not be a dump, nor a folder with sources.
+        let words = words.map(|word| match word {
+            "@last" => OsString::from("last.alloc"),
+            "../vendor" => OsString::from("."),
+            other => OsString::from(other),
+        });
+        let words = split(&Cli::command(), words.collect());
+        Cli::command().try_get_matches_from(words).err().map(|error| format!("{line}: {error}"))
+    }
+
+    fn examples_of(text: &str) -> impl Iterator<Item = &str> {
+        let lines = text.lines().map(|line| line.trim_start().trim_start_matches("$ "));
+        lines.filter(|line| line.starts_with("profiler-cli "))
+    }
+
+    #[test]
+    fn the_examples_of_every_help_are_valid() {
+        let mut cli = Cli::command();
+        cli.build();
+        let commands = cli.get_subcommands().chain([&cli]);
+        let helps = commands.filter_map(|command| command.get_before_help());
+        let helps: Vec<String> = helps.map(ToString::to_string).collect();
+        assert!(helps.len() > 9, "{helps:?}");
+        for line in helps.iter().flat_map(|help| examples_of(help)) {
+            assert_eq!(refusal(line), None);
+        }
+    }
+
+    /// Code blocks only: a line of a console, or one that is indented.
+    #[test]
+    fn the_commands_of_the_documentation_are_valid() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut count = 0;
+        for page in
+            ["README.md", "docs/LINES.md", "docs/LIMITS.md", "docs/PERFORMANCE.md", "examples/README.md"]
+        {
+            let text = std::fs::read_to_string(root.join(page)).unwrap();
+            for line in examples_of(&text) {
+                let line = line.split(" #").next().unwrap_or_default();
+                assert_eq!(refusal(line), None, "{page}");
+                count += 1;
+            }
+        }
+        assert!(count > 10, "{count}");
+    }
+
+    #[test]
+    fn help_is_also_a_command() {
+        for line in ["profiler-cli help run", "profiler-cli help"] {
+            let error = Cli::command().try_get_matches_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp, "{line}");
+        }
+    }
 }

@@ -13,31 +13,40 @@ use alloc_dump::symbols::EncodedSymbols;
 use clap::{Args, ValueHint};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::input::SymbolArgs;
+use super::input::{SymbolArgs, dump_path};
 use super::progress::ProgressLine;
 use super::symbols::find_names;
 use super::{Failure, print_message};
+use crate::dumps::close::{CloseOutcome, close_abandoned};
 use crate::dumps::compress::{CompressDumpError, CompressOutcome, compress_dump};
+use crate::io_error::plain;
 use crate::units::{Safe, bytes};
 
 const EXAMPLES: &str = "\
 Examples:
   profiler-cli compress server.4711.alloc
   profiler-cli compress *.alloc
+  profiler-cli compress --close server.4711.alloc     after the server was killed
 ";
 
 const NOTES: &str = "\
 `run` and `cargo` compress their dumps already; this command is for dumps of programs that were
 started without them. If the program is still as it ran, the dump also gets the names of its code,
-and can then be read when the program was built anew. A dump that is not complete stays as it is.";
+and can then be read when the program was built anew. A dump that is not complete stays as it is,
+unless --close can complete it.";
 
 /// Options of `compress`.
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES, after_help = NOTES)]
 pub struct CompressArgs {
     /// Dumps to compress in place.
-    #[arg(required = true, value_name = "DUMP", value_hint = ValueHint::FilePath)]
+    #[arg(required = true, value_name = "DUMP", value_parser = dump_path(), value_hint = ValueHint::FilePath)]
     pub dumps: Vec<PathBuf>,
+    /// First close dumps whose program was killed: take their last records over from DUMP.tail.
+    ///
+    /// A dump whose program still runs is left alone.
+    #[arg(long)]
+    pub close: bool,
     /// Where names come from.
     #[command(flatten)]
     pub symbols: SymbolArgs,
@@ -49,6 +58,10 @@ pub struct CompressArgs {
 /// See [`Failure`].
 pub fn run(args: &CompressArgs) -> Result<ExitCode, Failure> {
     rewrite_all(&args.dumps, &|dump, stop| {
+        if args.close {
+            let because = |reason| NotRewritten::Because(format!("{}: {reason}", dump.display()));
+            close_killed(dump).map_err(because)?;
+        }
         let symbols = find_names(dump, &args.symbols)?.and_then(|names| names.symbols);
         compress_with_progress(dump, symbols.as_deref(), stop).map(outcome_text)
     })
@@ -93,6 +106,22 @@ pub(super) fn rewrite_all(
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(status),
+    }
+}
+
+/// Closes a dump whose program was killed. Returns why that is not possible.
+fn close_killed(dump: &Path) -> Result<(), String> {
+    // A link stays a link, and the sidecar is beside the file that it names.
+    let file = dump.canonicalize().map_err(|error| plain(&error))?;
+    match close_abandoned(&file) {
+        Ok(CloseOutcome::WasClosed | CloseOutcome::ClosedNow(_)) => Ok(()),
+        Ok(CloseOutcome::StillWritten) => {
+            Err("its program still runs, and is still being recorded".to_owned())
+        }
+        Ok(CloseOutcome::EndUnknown) => {
+            Err("it cannot be closed: its last records are lost; `profiler-cli summary` says more".to_owned())
+        }
+        Err(error) => Err(format!("it cannot be closed: {}", plain(&error))),
     }
 }
 

@@ -244,17 +244,28 @@ mod tests {
         assert_eq!(shape(&["profiler-cli", "lines", "x", "--format", "text"]), (false, false, true));
         assert_eq!(shape(&["profiler-cli", "lines", "x", "--csv"]), (false, true, false));
         assert_eq!(shape(&["profiler-cli", "lines", "x", "--json"]), (true, false, false));
-        // The same holds for options of one group, and for options that only one format uses.
-        let args = ["profiler-cli", "cargo", "--test", "roundtrip"];
-        let Chosen::Cargo(args) = parse("[cargo]\nbin = 'server'\n", &args).unwrap().command else {
-            panic!("another command")
-        };
-        assert_eq!((args.bin, args.test.as_deref()), (None, Some("roundtrip")));
+        // The same holds for options that only one format uses.
         let args = ["profiler-cli", "lines", "x", "--columns", "peak"];
         let Chosen::Lines(args) = parse("[lines]\nformat = 'csv'\n", &args).unwrap().command else {
             panic!("another command")
         };
         assert_eq!(args.chosen_format(), LinesFormat::Text);
+    }
+
+    #[test]
+    fn a_default_gives_way_to_another_option_of_its_group() {
+        let option = |name: &'static str| Arg::new(name).long(name).group("one");
+        let command = Command::new("tool").subcommand(Command::new("go").args([option("a"), option("b")]));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE_NAME), "[go]\na = 'x'\n").unwrap();
+        let a_of = |arguments: &[&str]| {
+            let words: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+            let command = with_defaults(command.clone(), folder.path(), &words).unwrap();
+            let matches = command.get_matches_from(words);
+            matches.subcommand_matches("go").unwrap().get_one::<String>("a").cloned()
+        };
+        assert_eq!(a_of(&["tool", "go"]), Some("x".to_owned()));
+        assert_eq!(a_of(&["tool", "go", "--b", "y"]), None);
     }
 
     #[test]

@@ -1,21 +1,23 @@
-//! `profiler-cli flamegraph`: loads a dump, weighs its stacks by a metric, and draws an SVG.
+//! `profiler-cli flamegraph`: loads a dump, weighs its stacks by a metric, and draws an SVG, or
+//! writes collapsed stacks for other programs.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::Failure;
 use super::input::InputArgs;
-use super::output::{Audience, FoldArgs, JsonArg, Target};
+use super::output::{Audience, FoldArgs, JsonArg, Target, format_of_output};
 use crate::analyze::flame::{Metric, flame};
-use crate::render::{flame_svg, json};
+use crate::render::{flame_folded, flame_svg, json};
 
 const EXAMPLES: &str = "\
 Examples:
   profiler-cli flamegraph server.4711.alloc -o peak.svg
   profiler-cli flamegraph server.4711.alloc -o leaks.svg --metric live --full
   profiler-cli flamegraph server.4711.alloc -o ready.svg --at mark:ready
+  profiler-cli flamegraph @last -o peak.folded       collapsed stacks for other programs
 ";
 
 /// Options of `flamegraph`.
@@ -28,9 +30,12 @@ pub struct FlamegraphArgs {
     /// JSON; with `output` the picture too.
     #[command(flatten)]
     pub json: JsonArg,
-    /// File for the picture; - is stdout. [default: the dump's name with .svg]
+    /// File for the picture; - is stdout. [default: the dump's name with .METRIC.svg]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
+    /// Format of the output. [default: by the extension of the file: .svg, .folded; else svg]
+    #[arg(long, value_enum)]
+    pub format: Option<FlameFormat>,
     /// What the width of a frame means. [default: peak, with --at live]
     #[arg(long, value_enum)]
     pub metric: Option<Metric>,
@@ -42,11 +47,24 @@ pub struct FlamegraphArgs {
     pub fold: FoldArgs,
 }
 
+/// How `flamegraph` shows stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FlameFormat {
+    /// A picture
+    Svg,
+    /// Collapsed stacks: a line for each, with `;` between its frames
+    Folded,
+}
+
+/// The formats by the ending of the file's name; the first one is the default.
+const ENDINGS: [(&str, FlameFormat); 2] = [("svg", FlameFormat::Svg), ("folded", FlameFormat::Folded)];
+
 /// Runs `profiler-cli flamegraph`.
 ///
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
+    let format = format_of_output(args.format, args.output.as_deref(), &ENDINGS)?;
     let (dump, filter) = args.input.load(None)?;
     let folding = args.fold.folding_of(&args.json);
     let flame = flame(&dump.profile, &dump.stacks, &filter, args.metric(), folding, args.top);
@@ -55,9 +73,11 @@ pub fn run(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
     }
     if !args.json.json || args.output.is_some() {
         let dump_path = &args.input.dump.path;
-        let path = args.output.clone().unwrap_or_else(|| default_svg_path(dump_path));
-        Target::of_option(Some(&path), dump_path)
-            .write(Audience::Programs, |out| flame_svg::write(out, &flame))?;
+        let path = args.output.clone().unwrap_or_else(|| default_output(dump_path, args.metric(), format));
+        Target::of_option(Some(&path), dump_path).write(Audience::Programs, |out| match format {
+            FlameFormat::Svg => flame_svg::write(out, &flame),
+            FlameFormat::Folded => flame_folded::write(out, &flame),
+        })?;
     }
     dump.print_warnings();
     Ok(ExitCode::SUCCESS)
@@ -71,11 +91,24 @@ impl FlamegraphArgs {
     }
 }
 
-/// Returns the default file for the flamegraph of a dump.
-pub fn default_svg_path(dump: &Path) -> PathBuf {
-    let mut path = dump.with_extension("svg");
-    if path == dump {
-        path.as_mut_os_string().push(".svg");
+/// Returns the default file for the flamegraph of a dump: `server.4711.peak.svg` for
+/// `server.4711.alloc`. Pictures of several metrics have different names.
+pub fn default_output(dump: &Path, metric: Metric, format: FlameFormat) -> PathBuf {
+    let metric = metric.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    let ending = ENDINGS.iter().find(|(_, other)| *other == format).map_or("svg", |(ending, _)| ending);
+    dump.with_extension(format!("{metric}.{ending}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_name_has_the_metric() {
+        let name = |dump: &str, metric, format| default_output(dump.as_ref(), metric, format);
+        let peak = name("/d/server.4711.alloc", Metric::Peak, FlameFormat::Svg);
+        assert_eq!(peak, Path::new("/d/server.4711.peak.svg"));
+        let folded = name("a", Metric::Temporary, FlameFormat::Folded);
+        assert_eq!(folded, Path::new("a.temporary.folded"));
     }
-    path
 }

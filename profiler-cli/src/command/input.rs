@@ -7,13 +7,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::builder::FalseyValueParser;
+use clap::builder::{FalseyValueParser, PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueHint};
 
 use super::print_message;
 use super::progress::ProgressLine;
 use crate::analyze::filter::Filter;
 use crate::analyze::summary::{warnings, warnings_of_recording};
+use crate::dumps::place::resolve;
 use crate::load::{LoadOptions, MomentSpec, Period, load, parse_short_lived};
 use crate::names::stacks::Stacks;
 use crate::names::symbolize::SymbolizeOptions;
@@ -24,9 +25,14 @@ use crate::units::Safe;
 /// The dump to read.
 #[derive(Debug, Args)]
 pub struct DumpArg {
-    /// Dump to read, as written by `profiler-cli run`.
-    #[arg(id = "dump", value_name = "DUMP", value_hint = ValueHint::FilePath)]
+    /// Dump to read, as written by `profiler-cli run`; @last is the newest one of this workspace.
+    #[arg(id = "dump", value_name = "DUMP", value_parser = dump_path(), value_hint = ValueHint::FilePath)]
     pub path: PathBuf,
+}
+
+/// Parses the path of a dump, which may be `@last`.
+pub(super) fn dump_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| resolve(path).map_err(|error| format!("{error:#}")))
 }
 
 /// The dump to read, which part of it, and where names come from.

@@ -32,9 +32,13 @@ pub struct ManArgs {
 /// See [`Failure`].
 pub fn run(args: &ManArgs) -> Result<ExitCode, Failure> {
     match &args.output {
-        Some(folder) => clap_mangen::generate_to(Cli::command(), folder).map_err(|error| {
-            anyhow::anyhow!("cannot write the pages into {}: {}", folder.display(), plain(&error))
-        })?,
+        Some(folder) => {
+            let written = std::fs::create_dir_all(folder)
+                .and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+            written.map_err(|error| {
+                anyhow::anyhow!("cannot write the pages into {}: {}", folder.display(), plain(&error))
+            })?;
+        }
         None => {
             let page = clap_mangen::Man::new(Cli::command());
             Target::Stdout.write(Audience::Programs, |mut out| page.render(&mut out))?;

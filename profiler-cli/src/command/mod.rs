@@ -18,6 +18,7 @@ pub mod peaks;
 pub mod progress;
 pub mod run;
 pub mod sources;
+pub mod start;
 pub mod summary;
 pub mod symbols;
 pub mod timeline;

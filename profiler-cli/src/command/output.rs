@@ -14,6 +14,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::analyze::shown::Folding;
+use crate::dumps::reserve::make_folder_of;
 use crate::io_error::plain;
 use crate::render::text_width::TextWidth;
 use crate::units::Safe;
@@ -106,7 +107,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Writes a result into a file. Prints nothing.
+/// Writes a result into a file, whose folder is made if it is missing. Prints nothing.
 ///
 /// # Errors
 /// If the file cannot be written, or if it is the dump itself.
@@ -121,6 +122,7 @@ pub(super) fn write_file(
         bail!("cannot write {}: it is the dump itself; choose another file", path.display());
     }
     let write = || {
+        make_folder_of(path)?;
         let file = File::create(path)?;
         let mut out: Box<dyn Write> = match audience {
             // A file has no colours.
@@ -140,6 +142,37 @@ pub(super) fn text_width(stream: impl std::os::fd::AsFd) -> TextWidth {
     let of_terminal = || terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0));
     let columns = set.or_else(of_terminal);
     columns.map_or_else(TextWidth::default, TextWidth::of_columns)
+}
+
+/// Returns the format of an output: the one that an option asks for, or else the one that the ending
+/// of the file's name stands for. The first one of `formats` is the default for names without an
+/// ending, and for stdout.
+///
+/// This is the one place where an ending decides about a format.
+///
+/// # Errors
+/// If the option and the ending contradict each other, or if neither names a format.
+pub fn format_of_output<F: Copy + PartialEq>(
+    by_option: Option<F>,
+    output: Option<&Path>,
+    formats: &[(&str, F)],
+) -> anyhow::Result<F> {
+    let ending = output.and_then(Path::extension).map(|ending| ending.to_string_lossy().into_owned());
+    let by_name = ending.as_ref().and_then(|ending| formats.iter().find(|(name, _)| name == ending));
+    match (by_option, by_name, ending, formats.first()) {
+        (Some(by_option), Some((name, by_name)), ..) if by_option != *by_name => {
+            bail!("the file name ends in .{name}, but the options ask for another format: change one")
+        }
+        (Some(by_option), ..) => Ok(by_option),
+        (None, Some((_, by_name)), ..) => Ok(*by_name),
+        (None, None, None, Some((_, default))) => Ok(*default),
+        (None, None, ending, _) => {
+            let ending = ending.unwrap_or_default();
+            let known: Vec<String> = formats.iter().map(|(name, _)| format!(".{name}")).collect();
+            let known = known.join(", ");
+            bail!("cannot tell the format from the extension .{ending}: use one of {known}, or --format")
+        }
+    }
 }
 
 fn stdout_for(audience: Audience) -> Box<dyn Write> {
@@ -162,6 +195,32 @@ mod tests {
             write_file(&path, &dump, audience, |out| out.write_all(b"a\x1b[1mb")).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn the_ending_decides_unless_an_option_does() {
+        let format = |option: Option<char>, name: Option<&str>| {
+            let formats = [("txt", 't'), ("svg", 's')];
+            format_of_output(option, name.map(Path::new), &formats).map_err(|error| error.to_string())
+        };
+        assert_eq!(format(None, None), Ok('t'));
+        assert_eq!(format(None, Some("-")), Ok('t'));
+        assert_eq!(format(None, Some("a.b/x")), Ok('t'));
+        assert_eq!(format(None, Some("a.svg")), Ok('s'));
+        assert_eq!(format(Some('s'), Some("a.other")), Ok('s'));
+        assert_eq!(format(Some('s'), Some("a.svg")), Ok('s'));
+        assert!(format(Some('t'), Some("a.svg")).unwrap_err().contains("ends in .svg"));
+        assert!(format(None, Some("a.png")).unwrap_err().contains("use one of .txt, .svg"));
+    }
+
+    #[test]
+    fn missing_folders_are_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/out");
+        write_file(&path, Path::new("x.alloc"), Audience::Programs, |out| out.write_all(b"x")).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "x");
+        let error = write_file(&path.join("c"), Path::new("x.alloc"), Audience::Programs, |_| Ok(()));
+        assert!(error.unwrap_err().to_string().contains("cannot write"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `profiler-cli timeline`: loads a dump and draws the process over time as text, SVG, CSV or JSON.
 //! Symbols are not needed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum, ValueHint};
 
 use super::Failure;
 use super::input::{DumpArg, IntervalArgs, load_profile, print_recording_warnings};
-use super::output::{Audience, JsonArg, Target};
+use super::output::{Audience, JsonArg, Target, format_of_output};
 use crate::analyze;
 use crate::load::LoadOptions;
 use crate::pattern::Pattern;
@@ -119,38 +119,16 @@ impl TimelineArgs {
             (_, true) => Some(TimelineFormat::Csv),
             _ => self.format,
         };
-        let extension = extension_of(self.output.as_deref());
-        match (by_option, format_of(&extension)) {
-            (Some(by_option), Some(by_name)) if by_option != by_name && !extension.is_empty() => {
-                anyhow::bail!(
-                    "the file name ends in .{extension}, but the options ask for another format: change one"
-                )
-            }
-            (Some(by_option), _) => Ok(by_option),
-            (None, Some(by_name)) => Ok(by_name),
-            (None, None) => {
-                anyhow::bail!("cannot tell the format from the extension .{extension}: give it with --format")
-            }
-        }
+        format_of_output(by_option, self.output.as_deref(), &ENDINGS)
     }
 }
 
-/// Returns the format that a file extension stands for; `None` for an unknown extension.
-fn format_of(extension: &str) -> Option<TimelineFormat> {
-    match extension {
-        "" | "txt" => Some(TimelineFormat::Text),
-        "svg" => Some(TimelineFormat::Svg),
-        "csv" => Some(TimelineFormat::Csv),
-        "json" => Some(TimelineFormat::Json),
-        _ => None,
-    }
-}
-
-/// Returns the extension of a file without its dot; empty if there is none.
-fn extension_of(output: Option<&Path>) -> String {
-    let extension = output.and_then(Path::extension);
-    extension.map(|extension| extension.to_string_lossy().into_owned()).unwrap_or_default()
-}
+const ENDINGS: [(&str, TimelineFormat); 4] = [
+    ("txt", TimelineFormat::Text),
+    ("svg", TimelineFormat::Svg),
+    ("csv", TimelineFormat::Csv),
+    ("json", TimelineFormat::Json),
+];
 
 fn size(args: &TimelineArgs) -> timeline_text::PlotSize {
     let terminal = || terminal_size::terminal_size().map(|(width, _)| width.0.clamp(30, 1000));

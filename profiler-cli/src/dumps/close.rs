@@ -14,9 +14,9 @@ use alloc_dump::sidecar::Sidecar;
 use alloc_dump::trailer::{EndReason, Trailer};
 use alloc_dump::write::seal_trailer;
 
-use super::open::writer_of;
+use super::open::{DumpWriter, writer_of};
 use super::sidecar::{read_sidecar, remove_file_and_target, sidecar_path, unread_sidecar};
-use super::writing::wait_while_closing;
+use super::writing::{is_writer_running, wait_while_closing};
 
 /// The result of closing a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +32,17 @@ pub enum CloseOutcome {
     EndUnknown,
 }
 
-/// Closes the dump at `path` if its process did not. `ended` is the id of a process that is known
-/// to have ended; other processes may still be writing. `end` gets the process id of the dump's
+/// Closes the dump at `path` if its process did not. `has_ended` says whether a process is known to
+/// have ended; other processes may still be writing. `end` gets the process id of the dump's
 /// writer, which the sidecar names, and returns how that process ended.
 ///
 /// # Errors
 /// If the dump cannot be read or written.
-pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io::Result<CloseOutcome> {
+pub fn close(
+    path: &Path,
+    has_ended: impl Fn(&DumpWriter) -> bool,
+    end: impl FnOnce(u32) -> EndReason,
+) -> io::Result<CloseOutcome> {
     wait_while_closing(path);
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let is_locked = match file.try_lock() {
@@ -56,8 +60,7 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
         return Ok(CloseOutcome::WasClosed);
     }
     // A forked child shares its parent's lock, and keeps it long after the parent has ended.
-    let writer_ended =
-        || writer_of(path).is_ok_and(|writer| writer.is_some_and(|writer| writer.pid == ended));
+    let writer_ended = || writer_of(path).is_ok_and(|writer| writer.is_some_and(|writer| has_ended(&writer)));
     if is_locked && !writer_ended() {
         return Ok(CloseOutcome::StillWritten);
     }
@@ -91,6 +94,15 @@ pub fn close(path: &Path, ended: u32, end: impl FnOnce(u32) -> EndReason) -> io:
     append(&mut file, whole, &[&frames, &room[..len]])?;
     remove_file_and_target(&sidecar_path(path))?;
     Ok(CloseOutcome::ClosedNow(frames.len()))
+}
+
+/// Closes the dump at `path`, as [`close`] does, if nobody knows how its process ended. A process
+/// that still runs is left alone.
+///
+/// # Errors
+/// As for [`close`].
+pub fn close_abandoned(path: &Path) -> io::Result<CloseOutcome> {
+    close(path, |writer| !is_writer_running(writer), |_| EndReason::Vanished)
 }
 
 /// Removes the sidecar of a dump that has its trailer. The process could not remove it, for
@@ -160,12 +172,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = closed_dump(folder.path(), &sidecar_of(&SESSION));
         let before = fs::read(&path).unwrap();
-        assert_eq!(close(&path, 1, |_| unreachable!()).unwrap(), CloseOutcome::WasClosed);
+        assert_eq!(close(&path, |_| false, |_| unreachable!()).unwrap(), CloseOutcome::WasClosed);
         assert!(!sidecar_path(&path).exists());
         assert_eq!(fs::read(&path).unwrap(), before);
         // A sidecar of another recording may be in use.
         let path = closed_dump(folder.path(), &sidecar_of(&[8; 16]));
-        assert_eq!(close(&path, 1, |_| unreachable!()).unwrap(), CloseOutcome::WasClosed);
+        assert_eq!(close(&path, |_| false, |_| unreachable!()).unwrap(), CloseOutcome::WasClosed);
         assert!(sidecar_path(&path).exists());
     }
 
@@ -177,7 +189,7 @@ mod tests {
         let child = File::open(&path).unwrap();
         child.lock().unwrap();
         let begun = Instant::now();
-        assert_eq!(close(&path, 1, |_| unreachable!()).unwrap(), CloseOutcome::WasClosed);
+        assert_eq!(close(&path, |_| false, |_| unreachable!()).unwrap(), CloseOutcome::WasClosed);
         assert!(begun.elapsed() < Duration::from_secs(1) && !sidecar_path(&path).exists());
     }
 }

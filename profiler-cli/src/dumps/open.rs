@@ -88,6 +88,8 @@ pub struct DumpWriter {
     /// The token that `profiler-cli run` had put into the environment of the writer; empty if there
     /// was none.
     pub run_token: Vec<u8>,
+    /// When the recording began: nanoseconds since 1970. The writer is older.
+    pub begun_unix_ns: u64,
 }
 
 /// Returns the process that wrote a dump. Reads no more than the first frame. `None` if the dump
@@ -97,19 +99,22 @@ pub struct DumpWriter {
 /// See [`DumpError`].
 pub fn writer_of(path: &Path) -> Result<Option<DumpWriter>, DumpError> {
     let (mut reader, _) = open_dump(path)?;
+    let begun_unix_ns = reader.header().created_unix_ns;
     if let Ok(Some(records)) = reader.next_frame() {
-        return Ok(writer_in(records));
+        return Ok(writer_in(records, begun_unix_ns));
     }
     let rest = SidecarRest::read(path, reader.header(), reader.next_seq())
         .map_err(|cause| DumpError::Sidecar { path: path.to_owned(), cause })?;
     let mut rest = rest.as_ref().and_then(|rest| Reader::new(rest.dump.as_slice()).ok());
     let first = rest.as_mut().and_then(|rest| rest.next_frame().ok().flatten());
-    Ok(first.and_then(writer_in))
+    Ok(first.and_then(|records| writer_in(records, begun_unix_ns)))
 }
 
-fn writer_in(mut records: Records<'_>) -> Option<DumpWriter> {
+fn writer_in(mut records: Records<'_>, begun_unix_ns: u64) -> Option<DumpWriter> {
     records.find_map(|record| match record {
-        Record::Process(process) => Some(DumpWriter { pid: process.pid, run_token: process.run.to_vec() }),
+        Record::Process(process) => {
+            Some(DumpWriter { pid: process.pid, run_token: process.run.to_vec(), begun_unix_ns })
+        }
         _ => None,
     })
 }

@@ -28,16 +28,15 @@ pub struct Reservation {
     aside: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Checks that the folder of the dump exists, so that the user learns of a wrong path before a
-/// build of several minutes.
+/// Makes the folder of a file, and the folders above it, where they are missing.
 ///
 /// # Errors
-/// If there is no such folder, or it cannot be listed.
-pub fn check_folder_exists(pattern: &Path) -> anyhow::Result<()> {
-    let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::read_dir(folder)
-        .map(drop)
-        .map_err(|error| anyhow::anyhow!("cannot write {}: {}", pattern.display(), plain(&error)))
+/// If a folder cannot be made.
+pub fn make_folder_of(file: &Path) -> io::Result<()> {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => fs::create_dir_all(folder),
+        _ => Ok(()),
+    }
 }
 
 /// Returns a token that no other run has: the id of this process and the time, in hexadecimal
@@ -59,12 +58,13 @@ impl Reservation {
     /// the dump and the sidecar that already have this path. `token` is the token of this run.
     ///
     /// # Errors
-    /// If the folder cannot be written, or the path has a file that must not be replaced.
+    /// If the folder cannot be made or written, or the path has a file that must not be replaced.
     pub fn make(pattern: &Path, token: &str) -> anyhow::Result<Reservation> {
         let unwritable =
             |error: &io::Error| anyhow::anyhow!("cannot write {}: {}", pattern.display(), plain(error));
         let mut reservation = Reservation { aside: Vec::new() };
         let folder = pattern.parent().unwrap_or(Path::new("/"));
+        make_folder_of(pattern).map_err(|error| unwritable(&error))?;
         put_back_files_of_killed_runs(folder, pattern);
         if has_pid_placeholder(pattern) {
             tempfile::Builder::new().tempfile_in(folder).map_err(|error| unwritable(&error))?;

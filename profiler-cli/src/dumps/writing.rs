@@ -19,7 +19,7 @@ use alloc_dump::read::Reader;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use super::open::writer_of;
+use super::open::{DumpWriter, writer_of};
 
 /// What is known about the process that writes a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) fn wait_while_closing(path: &Path) -> WriterState {
             (grown_at, len) = (Instant::now(), locked.len);
         }
         match writer_of(path) {
-            Ok(Some(writer)) if !is_running(writer.pid) => {}
+            Ok(Some(writer)) if !is_writer_running(&writer) => {}
             Ok(Some(_)) => return WriterState::Running,
             _ if begun.elapsed() > NAMELESS => return WriterState::Running,
             _ => {}
@@ -100,6 +100,31 @@ fn has_trailer(file: &File, len: u64) -> bool {
     last_kind == Some(FRAME_TRAILER)
 }
 
+/// Whether the process that writes a dump still runs. Its id alone is not enough to know: another
+/// process may have the id by now. That process was started after the recording had begun.
+pub(crate) fn is_writer_running(writer: &DumpWriter) -> bool {
+    let is_older = |start: u64| start <= writer.begun_unix_ns.saturating_add(CLOCK_SLACK_NS);
+    // Where the start is not known, the process counts as the writer.
+    is_running(writer.pid) && start_of(writer.pid).is_none_or(is_older)
+}
+
+/// The kernel says in whole seconds when the machine was started, and in hundredths when a process
+/// was. No id is used again so soon after the recording began.
+const CLOCK_SLACK_NS: u64 = 3_000_000_000;
+
+/// Returns when a process was started, in nanoseconds since 1970. `None` if the system does not
+/// tell.
+fn start_of(pid: u32) -> Option<u64> {
+    let of_machine = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot: u64 = of_machine.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let of_process = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before the last bracket may have spaces. Field 22 is the start, and 3 is the first
+    // one behind the bracket.
+    let ticks: u64 = of_process.rsplit(')').next()?.split_whitespace().nth(22 - 3)?.parse().ok()?;
+    let ticks_per_second = rustix::param::clock_ticks_per_second();
+    Some(boot * 1_000_000_000 + ticks * (1_000_000_000 / ticks_per_second))
+}
+
 /// Whether a thread of this process still runs. A process that has ended keeps its id until its
 /// parent has asked for its status.
 pub(crate) fn is_running(pid: u32) -> bool {
@@ -120,6 +145,7 @@ pub(crate) fn is_running(pid: u32) -> bool {
 mod tests {
     use std::fs;
     use std::process::{Command, Stdio};
+    use std::time::{SystemTime, UNIX_EPOCH};
 
     use alloc_dump::header::Header;
     use alloc_dump::record::{Process, Record};
@@ -130,7 +156,8 @@ mod tests {
 
     /// Returns a dump whose only frame names its process, and its trailer.
     fn dump_of(pid: u32) -> (Vec<u8>, Vec<u8>) {
-        let mut bytes = Header { session: [7; 16], created_unix_ns: 0 }.encode().to_vec();
+        let created_unix_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let mut bytes = Header { session: [7; 16], created_unix_ns }.encode().to_vec();
         let (mut buffer, mut encoder) = (vec![0; 4096], Encoder::new());
         let process = Process {
             pid,
@@ -199,6 +226,21 @@ mod tests {
         }
         assert_eq!(wait_while_closing(&folder.path().join("missing")), WriterState::Done);
         assert_eq!(wait_while_closing(folder.path()), WriterState::Done);
+    }
+
+    /// Another process may have got the id of a writer that has ended.
+    #[test]
+    fn a_process_that_is_younger_than_the_recording_is_not_the_writer() {
+        let second = 1_000_000_000;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let writer =
+            |begun_unix_ns| DumpWriter { pid: std::process::id(), run_token: Vec::new(), begun_unix_ns };
+        let start = start_of(std::process::id()).unwrap();
+        assert!((now - 3600 * second..now + 2 * second).contains(&start), "{start} {now}");
+        assert!(is_writer_running(&writer(now)) && is_writer_running(&writer(start)));
+        assert!(!is_writer_running(&writer(start - 10 * second)));
+        assert!(!is_writer_running(&DumpWriter { pid: ENDED, ..writer(now) }));
+        assert_eq!(start_of(ENDED), None);
     }
 
     #[test]

@@ -239,8 +239,18 @@ impl Replay {
             Record::PartlyVerified { stacks } => {
                 self.trust.partly_verified_stacks = self.trust.partly_verified_stacks.saturating_add(stacks);
             }
+            Record::Label { name, value } => {
+                let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                // A damaged or hostile dump must not take memory without bound.
+                if self.process.labels.len() < MAX_LABELS {
+                    self.process.labels.insert(text(name), text(value));
+                }
+            }
+            Record::LimitReached(limit) => self.trust.limit = Some(limit),
             Record::Process(process) => {
-                self.process = owned_process(&process, self.process.started_unix_ns);
+                let labels = std::mem::take(&mut self.process.labels);
+                let started_unix_ns = self.process.started_unix_ns;
+                self.process = Process { started_unix_ns, labels, ..owned_process(&process) };
                 self.heap.from_first_event = process.from_first_event;
             }
             _ => self.observed_record(record),
@@ -424,11 +434,13 @@ impl Replay {
 /// Stands for the thread of records before any record that names a thread. No thread of a recorder
 /// has this number.
 const NO_THREAD: u32 = 0;
+/// The most labels of a recording that are kept.
+const MAX_LABELS: usize = 1000;
 /// The largest time; later times become this one, so that times still fit in nanoseconds. It is
 /// more than five hundred years.
 const MAX_US: u64 = u64::MAX / 1000;
 
-fn owned_process(process: &record::Process<'_>, started_unix_ns: u64) -> Process {
+fn owned_process(process: &record::Process<'_>) -> Process {
     let args = process.args.strip_suffix(b"\0").unwrap_or(process.args);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let path = |bytes: &[u8]| std::ffi::OsStr::from_bytes(bytes).into();
@@ -440,7 +452,7 @@ fn owned_process(process: &record::Process<'_>, started_unix_ns: u64) -> Process
         from_first_event: process.from_first_event,
         run_token: text(process.run),
         debug_assertions: process.debug_assertions,
-        started_unix_ns,
+        ..Process::default()
     }
 }
 

@@ -4,6 +4,7 @@
 //! Renderers are pure: the same input gives the same bytes. None may read files or print.
 
 mod escape;
+pub mod flame_folded;
 pub mod flame_svg;
 mod html;
 pub mod json;
@@ -30,15 +31,15 @@ use crate::analyze::lines::Lines;
 use crate::units::count;
 
 /// Style of headings.
-const HEADING: Style = Style::new().bold();
+pub(crate) const HEADING: Style = Style::new().bold();
 /// Style of growth, and of text that needs attention.
-const GROWTH: Style = AnsiColor::Red.on_default();
+pub(crate) const GROWTH: Style = AnsiColor::Red.on_default();
 /// Style of released memory, and of good results.
 const RELEASE: Style = AnsiColor::Green.on_default();
 /// Style of the user's own functions among those of others.
 const OWN: Style = AnsiColor::Cyan.on_default();
 /// Style of text that only gives context.
-const FAINT: Style = Style::new().dimmed();
+pub(crate) const FAINT: Style = Style::new().dimmed();
 
 /// Returns the line below a list of the first `shown` of `all` marks. It says how many more there
 /// are. `None` if all marks are shown, and `dropped`, the number of marks that the profile lacks,

@@ -6,6 +6,7 @@ use super::text_width::{TextWidth, cut_middle, fitting_names};
 use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, percent, source_position};
 use crate::analyze::groups::{GroupBy, GroupTable};
 use crate::analyze::summary::{SiteRow, Summary};
+use crate::units::moment::utc;
 use crate::units::{Safe, bytes, bytes_exactly, count, more, plural, time};
 
 /// Writes the summary, with lines of at most `width` columns where names can be cut.
@@ -75,6 +76,14 @@ fn write_selected(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
 
 fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     let row = |out: &mut dyn Write, name: &str, value: String| writeln!(out, "  {name:<14} {value}");
+    if summary.recorded_unix_ns > 0 {
+        row(out, "recorded", Safe(&origin(summary)).to_string())?;
+    }
+    let own = summary.labels.iter().filter(|(name, _)| !["host", "commit"].contains(&name.as_str()));
+    let labels: Vec<String> = own.map(|(name, value)| format!("{name}={value}")).collect();
+    if !labels.is_empty() {
+        row(out, "labels", Safe(&labels.join(", ")).to_string())?;
+    }
     row(out, "duration", time(summary.duration_ns))?;
     if let Some(interval) = &summary.interval {
         row(out, "interval", format!("{}: all figures below", Safe(&interval.name())))?;
@@ -151,6 +160,20 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         row(out, "slowed by", Safe(&cause.text).to_string())?;
     }
     Ok(())
+}
+
+/// Returns when and where the program was recorded, and from which commit.
+fn origin(summary: &Summary) -> String {
+    let mut text = utc(summary.recorded_unix_ns);
+    if let Some(host) = summary.labels.get("host") {
+        text.push_str(&format!(" on {host}"));
+    }
+    if let Some(commit) = summary.labels.get("commit") {
+        // A whole id is longer than anybody reads.
+        let short: String = commit.chars().take(12).collect();
+        text.push_str(&format!(", commit {short}"));
+    }
+    text
 }
 
 /// How to record without partly verified stacks.

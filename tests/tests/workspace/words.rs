@@ -39,6 +39,31 @@ fn comments_and_prose_fit_into_a_hundred_columns() {
     assert!(wide.is_empty(), "beyond {COLUMNS} columns:\n{}", wide.join("\n"));
 }
 
+/// Pages, comments and messages may only name commands that there are.
+#[test]
+fn every_command_that_is_named_exists() {
+    let help = String::from_utf8(tests::cli(["help"]).stdout).unwrap();
+    let list = help.split("\nCommands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let mut known: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(known.contains(&"leaks") && known.contains(&"help"), "{known:?}");
+    // Processes that the program starts for itself, and prose: "the profiler-cli of that release".
+    known.extend(["internal-record", "internal-report", "of"]);
+    let mut wrong = Vec::new();
+    for path in files(workspace(), &["rs", "md"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (line, number) in text.lines().zip(1..) {
+            for rest in line.split("profiler-cli ").skip(1) {
+                let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(rest.len());
+                let name = &rest[..end];
+                if name.starts_with(|c: char| c.is_ascii_lowercase()) && !known.contains(&name) {
+                    wrong.push(format!("{}:{number}: {name}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "no such command:\n{}", wrong.join("\n"));
+}
+
 /// Returns the text of a line that is a comment; `None` for any other line.
 fn comment_text(line: &str) -> Option<&str> {
     let line = line.trim_start();

@@ -2,7 +2,10 @@
 
 use super::context::put_tag;
 use super::tags::*;
-use super::{Function, Installation, Module, PageFaults, Process, Record, ResidentBytes, Sample, SlowReason};
+use super::{
+    Function, Installation, Module, PageFaults, Process, Record, RecordingLimit, ResidentBytes, Sample,
+    SlowReason,
+};
 use crate::code::CodeIdentity;
 use crate::layout::MAX_TEXT;
 use crate::varint;
@@ -31,6 +34,8 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
         Record::MarkName { .. } => MARK_NAME,
         Record::Mark { .. } => MARK,
         Record::Installation(_) => INSTALLATION,
+        Record::Label { .. } => LABEL,
+        Record::LimitReached(_) => LIMIT_REACHED,
         _ => return None,
     };
     put_tag(buf, at, kind)?;
@@ -66,6 +71,15 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             let (reason, number) = reason.to_numbers();
             varint::put(buf, at, reason)?;
             varint::put(buf, at, number)?;
+        }
+        Record::Label { name, value } => {
+            put_text(buf, at, name)?;
+            put_text(buf, at, value)?;
+        }
+        Record::LimitReached(limit) => {
+            let (limit, value) = limit.to_numbers();
+            varint::put(buf, at, limit)?;
+            varint::put(buf, at, value)?;
         }
         Record::ThreadStart { id, os_tid } => {
             varint::put(buf, at, u64::from(*id))?;
@@ -163,6 +177,11 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
         },
         SLOW => match SlowReason::from_numbers(word(at)?, word(at)?) {
             Some(reason) => Record::Slow(reason),
+            None => return Some(None),
+        },
+        LABEL => Record::Label { name: get_text(payload, at)?, value: get_text(payload, at)? },
+        LIMIT_REACHED => match RecordingLimit::from_numbers(word(at)?, word(at)?) {
+            Some(limit) => Record::LimitReached(limit),
             None => return Some(None),
         },
         THREAD_START => Record::ThreadStart { id: id(at)?, os_tid: id(at)? },

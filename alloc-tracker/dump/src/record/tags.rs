@@ -39,3 +39,5 @@ pub(crate) const INSTALLATION: u8 = 0x4D;
 pub(crate) const MODULE_CODE: u8 = 0x4E;
 pub(crate) const SLOW: u8 = 0x4F;
 pub(crate) const PARTLY_VERIFIED: u8 = 0x50;
+pub(crate) const LABEL: u8 = 0x51;
+pub(crate) const LIMIT_REACHED: u8 = 0x52;

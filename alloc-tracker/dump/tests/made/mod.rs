@@ -12,8 +12,8 @@ use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
 use alloc_dump::read::{Damage, ReadError, Reader};
 use alloc_dump::record::{
-    Function, Installation, LINE_AGAIN, Module, PageFaults, Process, Record, ResidentBytes, Sample,
-    SlowReason,
+    Function, Installation, LINE_AGAIN, Module, PageFaults, Process, Record, RecordingLimit, ResidentBytes,
+    Sample, SlowReason,
 };
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, seal_trailer};
@@ -22,6 +22,17 @@ pub(crate) const SESSION: [u8; 16] = *b"session of tests";
 
 /// Returns records of every kind, in an order that a writer could have made.
 pub(crate) fn one_of_each() -> Vec<Record<'static>> {
+    let mut records = one_of_each_up_to_1_2();
+    records.extend([
+        Record::Label { name: b"host", value: b"build-7" },
+        Record::LimitReached(RecordingLimit::DumpSize { bytes: 100 << 20 }),
+        Record::LimitReached(RecordingLimit::Duration { us: 30_000_000 }),
+    ]);
+    records
+}
+
+/// Returns records of every kind that version 1.2 has, in an order that a writer could have made.
+pub(crate) fn one_of_each_up_to_1_2() -> Vec<Record<'static>> {
     let mut records = one_of_each_1_0();
     records.extend([
         Record::Installation(Installation::Partial),

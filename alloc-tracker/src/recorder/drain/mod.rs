@@ -5,12 +5,14 @@
 //! | module | idea |
 //! | --- | --- |
 //! | `stream` | the records of a recording, in dump frames |
+//! | `about` | what the recording says about itself |
 //! | `commits` | what holds if the process is killed now |
 //! | `draining` | the entries of all rings, in order of their timestamps |
 //! | `merge` | which ring has the oldest entry |
 //! | `ring_state` | what the drainer knows of each ring |
 //! | `pace` | how soon the rings are to be drained again |
 
+mod about;
 mod commits;
 mod draining;
 mod merge;

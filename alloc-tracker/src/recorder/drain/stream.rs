@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use alloc_dump::record::{Installation, MAX_HOT_LEN, Process, Record, Sample, SlowReason};
+use alloc_dump::record::{MAX_HOT_LEN, Process, Record, RecordingLimit, Sample, SlowReason};
 use alloc_dump::sidecar::{self as sidecar_format, Commit, FRAME_CAPACITY, MAX_RINGS, RING_LEN};
 use alloc_dump::thread_ring::Entry;
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
@@ -18,6 +18,7 @@ use super::pace::Pace;
 use super::ring_state::{RingState, RingUsage};
 use crate::base::clock::Scale;
 use crate::base::epoch::{self, Recording, RecordingId};
+use crate::base::limits::Limits;
 use crate::base::loader;
 use crate::base::sys::{self, Errno, Mapping, PathBuffer};
 use crate::capture;
@@ -78,6 +79,9 @@ pub(in crate::recorder) struct Stream<S> {
     spare_rings: [Option<RingMemory>; MAX_SPARE_RINGS],
     /// Whether the last attempt to map a ring has failed.
     lacks_memory: bool,
+    /// Bytes of all dump frames that were written.
+    pub(super) written: u64,
+    pub(super) limits: Limits,
 }
 
 /// What a thread gets when it begins to take part in the recording.
@@ -118,6 +122,8 @@ pub(in crate::recorder) enum Tick {
     Quiet,
     /// The host executes another program.
     HostReplaced,
+    /// The recording has reached a limit that the user has set.
+    LimitReached(RecordingLimit),
 }
 
 /// The thread and the time that records of the current dump frame have stated last. A frame is
@@ -170,6 +176,8 @@ impl<S: Sink> Stream<S> {
             has_files: true,
             spare_rings: [const { None }; MAX_SPARE_RINGS],
             lacks_memory: false,
+            written: 0,
+            limits: Limits::NONE,
         };
         if stream.partial {
             stream.sink.set_partial();
@@ -419,21 +427,6 @@ impl<S: Sink> Stream<S> {
         Ok(number)
     }
 
-    /// Records how far the tracker is installed. In a program where it does not serve all code, a
-    /// reader may not have seen the allocation of a block that is freed.
-    pub(in crate::recorder) fn record_installation(
-        &mut self,
-        installation: Installation,
-    ) -> Result<(), Failure> {
-        if installation != Installation::Complete && !self.partial {
-            self.partial = true;
-            self.sink.set_partial();
-        }
-        self.append(None, &Record::Installation(installation))?;
-        self.commit();
-        Ok(())
-    }
-
     /// Writes the nodes that are only in the sidecar, so that there is room for new ones.
     pub(in crate::recorder) fn drain_nodes(&mut self) -> Result<(), Failure> {
         self.write_nodes()?;
@@ -454,6 +447,9 @@ impl<S: Sink> Stream<S> {
             None if taken == 0 => Tick::Quiet,
             None => Tick::Busy,
         };
+        if let Some(limit) = self.reached_limit(now_us) {
+            return Ok(Tick::LimitReached(limit));
+        }
         if now_us >= self.next_sample_us {
             self.now_us = self.now_us.max(now_us);
             match self.sample()? {
@@ -646,6 +642,7 @@ impl<S: Sink> Stream<S> {
         let seq = self.sink.seq();
         let len = self.encoder.seal(self.sink.frame(), seq);
         self.sink.write_frame(len).map_err(Failure::Write)?;
+        self.written += len as u64;
         self.commit();
         Ok(())
     }

@@ -1,12 +1,17 @@
-//! The report after a run. In: the closed dumps. Out: text on stderr and a flamegraph beside the
-//! dump.
+//! The report after a run, in a process of its own. In: a [`ReportRequest`] on stdin. Out: text on
+//! stderr, and a flamegraph beside the dump.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::{RecordingArgs, Report};
+use super::Report;
+use super::finish::ReportRequest;
+use super::recording::RecordedProgram;
+use super::table::write_table;
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::leaks::{LeakSelection, leaks};
@@ -14,67 +19,85 @@ use crate::analyze::lines::{LineSelection, lines};
 use crate::analyze::shown::Folding;
 use crate::analyze::site::add_evidence;
 use crate::analyze::summary::summary;
-use crate::command::Failure;
-use crate::command::flamegraph::default_svg_path;
-use crate::command::input::LoadedDump;
+use crate::command::flamegraph::{FlameFormat, default_output};
+use crate::command::input::{LoadedDump, SymbolArgs};
 use crate::command::output::{Audience, DEFAULT_TOP, text_width, write_file};
 use crate::command::sources::SourceFiles;
+use crate::command::{Failure, print_message};
 use crate::dumps::open::writer_of;
 use crate::load::LoadOptions;
 use crate::names::evidence::KeptEvidence;
+use crate::pattern::Pattern;
 use crate::profile::ShortLivedWithin;
 use crate::render::lines_text::Shape;
 use crate::render::{flame_svg, leaks_text, lines_text, summary_text};
 use crate::source::SourceSearch;
 use crate::units::Safe;
 
-/// A dump that was reported on, with the sources of its program.
-pub(super) struct ReportedDump {
-    loaded: LoadedDump,
-    sources: SourceFiles,
+/// The main function of a process that makes a report. `color` is the value of `--color`.
+pub fn report_process(color: Option<&OsString>) -> ExitCode {
+    match color.and_then(|color| color.to_str()) {
+        Some("always") => anstream::ColorChoice::Always.write_global(),
+        Some("never") => anstream::ColorChoice::Never.write_global(),
+        _ => {}
+    }
+    let request: serde_json::Result<ReportRequest> = serde_json::from_reader(io::stdin().lock());
+    let result = match request {
+        Ok(request) => report(&request),
+        Err(error) => Err(anyhow::anyhow!("cannot read the request for a report: {error}").into()),
+    };
+    match result {
+        Ok(()) | Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
+        Err(Failure::Input(error)) => {
+            print_message(Safe(&format!("{error:#}")));
+            ExitCode::from(2)
+        }
+    }
 }
 
-/// Reports on the program's own dump, or on the first dump if the program has none. Prints the
-/// names of all dumps. Returns the dump, unless the user wants no report.
-///
-/// # Errors
-/// If the dump cannot be read, or if stderr or the flamegraph cannot be written.
-pub(super) fn print_report(
-    dumps: &[PathBuf],
-    pid: u32,
-    recording: &RecordingArgs,
-) -> Result<Option<ReportedDump>, Failure> {
-    let of_program =
-        |dump: &&PathBuf| writer_of(dump).is_ok_and(|writer| writer.is_some_and(|writer| writer.pid == pid));
-    let main = dumps.iter().find(of_program).or(dumps.first()).context("no dump")?;
+fn report(request: &ReportRequest) -> Result<(), Failure> {
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
-    let mut reported = None;
-    if recording.report != Report::None {
-        let short_lived = Some(ShortLivedWithin::default());
-        let loading = LoadOptions { short_lived, ..LoadOptions::default() };
-        let loaded = LoadedDump::open(main, loading, recording.symbols.options())?;
-        let sources = SourceFiles::of(&loaded.profile, SourceSearch::default());
-        write_report(&mut out, &loaded, &sources, main, recording.report)?;
-        reported = Some(ReportedDump { loaded, sources });
-    }
-    for dump in dumps {
-        writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()))?;
-    }
+    let [program] = request.programs.as_slice() else {
+        write_table(&mut out, &request.programs)?;
+        out.flush()?;
+        return Ok(());
+    };
+    let dump = main_dump(program).context("no dump")?;
+    let symbols = SymbolArgs {
+        symbols: request.symbols.iter().map(PathBuf::from).collect(),
+        own: request.own.iter().map(|name| Pattern::new(name)).collect(),
+        no_cache: request.no_cache,
+    };
+    let short_lived = Some(ShortLivedWithin::default());
+    let loading = LoadOptions { short_lived, ..LoadOptions::default() };
+    let loaded = LoadedDump::open(dump, loading, symbols.options())?;
+    let sources = SourceFiles::of(&loaded.profile, SourceSearch::default());
+    write_report(&mut out, &loaded, &sources, dump, request.report)?;
     out.flush()?;
-    Ok(reported)
+    // After the report, so that the report does not wait for the source to be parsed.
+    if let Some(folder) = symbols.options().cache_dir {
+        keep_evidence(&loaded, &sources, &folder);
+    }
+    Ok(())
 }
 
-impl ReportedDump {
-    /// Keeps evidence of the program's sites in the cache folder `dir`: now the source is most
-    /// likely still the one that was compiled.
-    pub(super) fn keep_evidence(&self, dir: &Path) {
-        let LoadedDump { profile, stacks } = &self.loaded;
-        let build_ids = profile.modules.iter().map(|module| module.build_id.as_slice());
-        let mut kept = KeptEvidence::load(dir, build_ids);
-        add_evidence(profile, stacks, &self.sources, &mut kept);
-        // If the folder cannot be written, the symbols were not cached either. The report says so.
-        let _ = kept.store(dir);
-    }
+/// Returns the program's own dump, or the first dump if the program itself has none.
+pub(super) fn main_dump(program: &RecordedProgram) -> Option<&Path> {
+    let of_program = |dump: &&Path| {
+        writer_of(dump).is_ok_and(|writer| writer.is_some_and(|writer| writer.pid == program.pid))
+    };
+    program.dumps().find(of_program).or_else(|| program.dumps().next())
+}
+
+/// Keeps evidence of the program's sites in the cache folder: now the source is most likely still
+/// the one that was compiled.
+fn keep_evidence(loaded: &LoadedDump, sources: &SourceFiles, folder: &Path) {
+    let LoadedDump { profile, stacks } = loaded;
+    let build_ids = profile.modules.iter().map(|module| module.build_id.as_slice());
+    let mut kept = KeptEvidence::load(folder, build_ids);
+    add_evidence(profile, stacks, sources, &mut kept);
+    // If the folder cannot be written, the symbols were not cached either. The report says so.
+    let _ = kept.store(folder);
 }
 
 fn write_report(
@@ -105,7 +128,7 @@ fn write_report(
     };
     leaks_text::write(out, &leaks(profile, stacks, &filter, shortest), text_width(io::stderr()))?;
     writeln!(out)?;
-    let svg = default_svg_path(dump);
+    let svg = default_output(dump, Metric::Peak, FlameFormat::Svg);
     let flame = flame(profile, stacks, &filter, Metric::Peak, Folding::default(), None);
     write_file(&svg, dump, Audience::Programs, |out| flame_svg::write(out, &flame))?;
     writeln!(out, "flamegraph: {}", Safe(&svg.to_string_lossy()))?;

@@ -1,0 +1,55 @@
+//! What a recording says about itself: how far the tracker is installed, labels, and the limit that
+//! has ended it. In: facts. Out: records in the stream.
+
+use alloc_dump::record::{Installation, Record, RecordingLimit};
+
+use super::super::failure::Failure;
+use super::stream::Stream;
+use crate::base::limits::Limits;
+use crate::output::Sink;
+
+impl<S: Sink> Stream<S> {
+    /// Records how far the tracker is installed. In a program where it does not serve all code, a
+    /// reader may not have seen the allocation of a block that is freed.
+    pub(in crate::recorder) fn record_installation(
+        &mut self,
+        installation: Installation,
+    ) -> Result<(), Failure> {
+        if installation != Installation::Complete && !self.partial {
+            self.partial = true;
+            self.sink.set_partial();
+        }
+        self.append(None, &Record::Installation(installation))?;
+        self.commit();
+        Ok(())
+    }
+
+    /// Returns the limit that the recording has reached, if there is one.
+    pub(super) fn reached_limit(&self, now_us: u64) -> Option<RecordingLimit> {
+        let Limits { dump_bytes, us } = self.limits;
+        if self.written >= dump_bytes {
+            Some(RecordingLimit::DumpSize { bytes: dump_bytes })
+        } else {
+            (now_us >= us).then_some(RecordingLimit::Duration { us })
+        }
+    }
+
+    /// Sets when the recording ends before the program does.
+    pub(in crate::recorder) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Records that the recording ends because of this limit.
+    pub(in crate::recorder) fn record_limit(&mut self, limit: RecordingLimit) -> Result<(), Failure> {
+        self.append(None, &Record::LimitReached(limit))?;
+        self.commit();
+        Ok(())
+    }
+
+    /// Records something that is known about the recording.
+    pub(in crate::recorder) fn record_label(&mut self, name: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.append(None, &Record::Label { name, value })?;
+        self.commit();
+        Ok(())
+    }
+}
