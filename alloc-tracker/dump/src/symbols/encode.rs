@@ -165,7 +165,7 @@ impl PayloadParts {
             file: function.file.map(|file| self.text(file)),
             line: function.line.filter(|line| *line != 0),
             column: function.column.filter(|column| *column != 0),
-            flags: u8::from(function.is_inlined) * INLINED | u8::from(function.is_named) * NAMED,
+            flags: (u8::from(function.is_inlined) * INLINED) | (u8::from(function.is_named) * NAMED),
         };
         let part = &mut self.functions;
         *self.function_index.entry(stored).or_insert_with(|| {
