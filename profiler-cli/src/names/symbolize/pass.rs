@@ -2,8 +2,8 @@
 //! files.
 //!
 //! There are three steps. The first two run in parallel:
-//! 1. For each module, take the names that were kept, read the cache, and prepare the look-up of the
-//!    missing addresses.
+//! 1. For each module, take the names that were kept, read the cache, and prepare the look-up of
+//!    the missing addresses.
 //! 2. For each slice of a module's missing addresses, look them up.
 //! 3. For each module, put the frames together, and write the new ones into the cache.
 //!
