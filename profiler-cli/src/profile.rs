@@ -4,6 +4,7 @@
 //! hand. Their memory grows with the number of distinct stacks, threads and samples, never with the
 //! number of events.
 
+mod groups;
 mod interval;
 mod lifetimes;
 
@@ -15,6 +16,7 @@ use alloc_dump::read::Damage;
 use alloc_dump::record::{Installation, Sample};
 use alloc_dump::trailer::{EndReason, Totals};
 
+pub use self::groups::{GroupCurve, GroupKey, GroupPoint, HeapGrouping};
 pub use self::interval::{Interval, LiveHeap};
 pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin};
 
@@ -56,6 +58,9 @@ pub struct Profile {
     pub sample_count: u64,
     /// The live heap over time.
     pub heap: HeapCurve,
+    /// What groups of blocks held over time; `None` if they were not [asked
+    /// for](crate::load::LoadOptions::groups).
+    pub groups: Option<GroupCurve>,
     /// The highest local peaks of the live heap, highest first; empty if they were not [asked
     /// for](crate::load::LoadOptions::peaks).
     pub local_peaks: Vec<LocalPeak>,
@@ -291,6 +296,8 @@ pub struct Mark {
     pub live_bytes: u64,
     /// Number of heap events of the process before that moment.
     pub events: u64,
+    /// Number of the mark among all marks of the dump, from 1.
+    pub number: u64,
 }
 
 /// The live blocks of the selected threads, at the moments that were asked for.

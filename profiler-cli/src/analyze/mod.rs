@@ -7,6 +7,7 @@ pub mod column;
 pub mod filter;
 pub mod flame;
 mod function_source;
+pub mod heap_groups;
 mod innermost;
 pub mod interval;
 pub mod leaks;

@@ -14,16 +14,19 @@ use alloc_dump::trailer::{Totals, Trailer};
 use foldhash::HashSet;
 
 use super::call_tree::CallTree;
-use super::gate::{Gate, Passage};
+use super::gate::{Counted, Gate, Passage};
 use super::heap::{BlockOwner, EventOrigin, Heap, HeapEvent, LostBlock, ThreadRef};
 use super::observers::blocks::BlocksObserver;
+use super::observers::groups::GroupsObserver;
 use super::observers::lifetimes::LifetimesObserver;
 use super::observers::lines::LinesObserver;
 use super::observers::local_peaks::LocalPeaksObserver;
 use super::observers::{IntervalStart, Moment, Observer, Observers, ReplayEnd};
 use super::options::KeepBlocks;
 use super::threads::ThreadTable;
-use crate::profile::{HeapTotals, Interval, LiveHeap, Process, Profile, ShortLivedWithin, Slowdown, Trust};
+use crate::profile::{
+    HeapGrouping, HeapTotals, Interval, LiveHeap, Process, Profile, ShortLivedWithin, Slowdown, Trust,
+};
 
 /// A replay under way.
 #[derive(Clone, Debug)]
@@ -60,17 +63,20 @@ pub(super) struct ReplayScope {
     pub(super) short_lived: Option<ShortLivedWithin>,
     /// The least drop beside a local peak, in percent; `None` if these are not asked for.
     pub(super) peaks: Option<u8>,
+    /// The groups that are followed; `None` if none are asked for.
+    pub(super) groups: Option<HeapGrouping>,
 }
 
 impl Replay {
     /// Starts a replay.
     pub(super) fn new(header: &Header, scope: ReplayScope) -> Replay {
-        let ReplayScope { selected, gate, keep, short_lived, peaks } = scope;
+        let ReplayScope { selected, gate, keep, short_lived, peaks, groups } = scope;
         let observers = Observers {
             blocks: BlocksObserver::new(keep),
             lifetimes: LifetimesObserver::new(short_lived),
             lines: LinesObserver::new(short_lived),
             local_peaks: LocalPeaksObserver::new(peaks),
+            groups: GroupsObserver::new(groups),
             ..Observers::default()
         };
         let mut replay = Replay {
@@ -136,17 +142,17 @@ impl Replay {
 
     /// Replays the next record, unless it comes after the interval.
     pub(super) fn record_of_interval(&mut self, record: &Record<'_>) {
-        let completes_event = matches!(
-            record,
+        let kind = match record {
             Record::Alloc { .. }
-                | Record::Dealloc { .. }
-                | Record::Realloc { .. }
-                | Record::ReallocEnd { .. }
-        );
-        let event = completes_event.then(|| self.heap.events() + 1);
+            | Record::Dealloc { .. }
+            | Record::Realloc { .. }
+            | Record::ReallocEnd { .. } => Counted::Event,
+            Record::Mark { .. } => Counted::Mark,
+            _ => Counted::Other,
+        };
         loop {
             let Some(gate) = self.gate.as_mut().filter(|gate| !gate.is_over()) else { return };
-            match gate.pass(self.now_us, event) {
+            match gate.pass(self.now_us, kind) {
                 Passage::Begins(us) => self.begin_interval(us),
                 Passage::Ends => return,
                 Passage::Stays => break,
@@ -341,11 +347,11 @@ impl Replay {
     pub(super) fn finish_interval(mut self, whole: Profile, (from, to): (Option<String>, String)) -> Profile {
         let Some(gate) = self.gate.take() else { return whole };
         if !gate.has_begun() {
-            self.begin_interval(gate.from_us());
+            self.begin_interval(gate.begin_us());
         }
-        let to_us = gate.to_us().unwrap_or(whole.duration_us);
+        let to_us = gate.end_us().unwrap_or(whole.duration_us);
         let (heap_before, heap_after) = (self.heap_before, self.live_heap());
-        let interval = Interval { from, to, from_us: gate.from_us(), to_us, heap_before, heap_after };
+        let interval = Interval { from, to, from_us: gate.begin_us(), to_us, heap_before, heap_after };
         self.now_us = to_us;
         let mut part = self.profile(Some(interval), to_us);
         part.stacks.resize(whole.stacks.len(), Default::default());

@@ -16,6 +16,8 @@ pub mod peaks_text;
 pub mod plot;
 pub mod summary_text;
 pub mod timeline_csv;
+mod timeline_groups_svg;
+mod timeline_groups_text;
 pub mod timeline_svg;
 pub mod timeline_text;
 

@@ -10,6 +10,7 @@
 
 pub(super) mod blocks;
 pub(super) mod curve;
+pub(super) mod groups;
 pub(super) mod lifetimes;
 pub(super) mod lines;
 pub(super) mod local_peaks;
@@ -163,6 +164,7 @@ observers! {
     lifetimes: lifetimes::LifetimesObserver,
     curve: curve::CurveObserver,
     local_peaks: local_peaks::LocalPeaksObserver,
+    groups: groups::GroupsObserver,
     samples: samples::SamplesObserver,
     marks: marks::MarksObserver,
     blocks: blocks::BlocksObserver,

@@ -641,3 +641,31 @@ fn annotated_lines_know_allocations_short_lives_and_the_most_that_they_held() {
     let line = without.annotated[0].lines[&2];
     assert_eq!((line.allocations, line.short_lived, line.max_live), (2, None, None));
 }
+
+#[test]
+fn what_has_the_time_of_a_mark_lies_before_or_after_it_as_it_happened() {
+    let function = record::Function { id: 1, start_line: 1, end_line: 9, name: b"f", file: b"f.rs" };
+    let records = [
+        Record::Thread { id: 1 },
+        Record::MarkName { id: 1, name: b"m" },
+        Record::Function(function),
+        Record::Time { us: 10 },
+        Record::Enter { function: 1, activation: 1 },
+        Record::Line { activation: 1, line: 2 },
+        Record::Leave { activation: 1, ended: true },
+        Record::Mark { id: 1 },
+        Record::Enter { function: 1, activation: 2 },
+        Record::Line { activation: 2, line: 2 },
+        Record::Mark { id: 1 },
+        Record::Leave { activation: 2, ended: true },
+    ];
+    let counts = |from: Option<&str>, to: &str| {
+        let profile = replay_interval(from, to, &records);
+        let reached = profile.annotated[0].lines.get(&2).map_or(0, |line| line.occurrences);
+        (profile.spans.len(), reached, profile.marks.len())
+    };
+    assert_eq!(counts(None, "mark:m"), (1, 1, 1));
+    assert_eq!(counts(Some("mark:m"), "mark:m#2"), (1, 1, 1));
+    assert_eq!(counts(None, "end"), (2, 2, 2));
+    assert_eq!(counts(Some("mark:m#2"), "end"), (1, 0, 0));
+}
