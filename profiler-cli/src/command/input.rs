@@ -63,8 +63,8 @@ pub struct IntervalArgs {
     /// Only what happened after this moment: 30s, -30s, mark:NAME, mark:NAME#2, event:N, peak.
     ///
     /// `30s`, `1.5ms` and `2m` count from the start of the recording, `-30s` counts back from its
-    /// end. `mark:ready` is the first time that the program set the mark, `mark:ready#2` the second.
-    /// `event:N` is the moment after the N-th heap event of the process. The moment itself does not
+    /// end. `mark:ready` is the first time that the program set the mark, `mark:ready#2` the
+    /// second. `event:N` is the moment after the N-th heap event of the process. The moment itself does not
     /// belong to the interval: events after --from and up to --to count.
     ///
     /// Live then means: born in the interval and still live at its end. The peak is that of the
