@@ -12,6 +12,7 @@ mod innermost;
 pub mod interval;
 pub mod leaks;
 pub mod lines;
+pub mod max_live;
 mod other_code;
 pub mod peaks;
 mod shown;

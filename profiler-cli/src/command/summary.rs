@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Failure;
-use super::input::{InputArgs, ShortLivedArg};
+use super::input::{InputArgs, ShortLivedArg, load_profile};
 use super::output::{Audience, JsonArg, Target};
+use crate::analyze::max_live::InexactSites;
 use crate::analyze::summary::summary;
+use crate::load::LoadOptions;
 use crate::render::{json, summary_text};
 
 const EXAMPLES: &str = "\
@@ -30,6 +32,12 @@ pub struct SummaryArgs {
     /// What short-lived means.
     #[command(flatten)]
     pub short_lived: ShortLivedArg,
+    /// Read the dump once more, so that `max_live_bytes` of all shown sites is exact.
+    ///
+    /// Without it, the figure of a site with several stacks is an upper bound: the sum of what each
+    /// stack held at most.
+    #[arg(long, requires = "json")]
+    pub exact_max_live: bool,
     /// Rows in each table of sites.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub top: usize,
@@ -41,7 +49,17 @@ pub struct SummaryArgs {
 /// See [`Failure`].
 pub fn run(args: &SummaryArgs) -> Result<ExitCode, Failure> {
     let (dump, filter) = args.input.load(Some(args.short_lived.within()))?;
-    let summary = summary(&dump.profile, &dump.stacks, &filter, args.top);
+    let mut summary = summary(&dump.profile, &dump.stacks, &filter, args.top);
+    if args.exact_max_live
+        && let Some(sites) = InexactSites::of(&mut summary)
+    {
+        let groups = Some(sites.grouping(&dump.profile, &dump.stacks, &filter));
+        let options = LoadOptions { groups, ..args.input.load_options() };
+        let followed = load_profile(&args.input.dump.path, &options)?;
+        if let Some(curve) = &followed.groups {
+            sites.make_exact(&mut summary, curve);
+        }
+    }
     if args.output.json {
         Target::Stdout.write(Audience::Programs, |out| json::write(out, &summary))?;
     } else {

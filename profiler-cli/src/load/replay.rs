@@ -341,8 +341,8 @@ impl Replay {
         thread
     }
 
-    /// Returns the profile of the interval. `whole` is that of the whole recording: it gives all that
-    /// is known of the recording itself, such as names of threads and how far to trust it. The
+    /// Returns the profile of the interval. `whole` is that of the whole recording: it gives all
+    /// that is known of the recording itself, such as names of threads and how far to trust it. The
     /// moments of the interval have the names `from` and `to`.
     pub(super) fn finish_interval(mut self, whole: Profile, (from, to): (Option<String>, String)) -> Profile {
         let Some(gate) = self.gate.take() else { return whole };
@@ -393,8 +393,8 @@ impl Replay {
         profile
     }
 
-    /// Returns the profile of what was replayed. It lasts until `until_us`, or to the last record if
-    /// that is later.
+    /// Returns the profile of what was replayed. It lasts until `until_us`, or to the last record
+    /// if that is later.
     fn profile(self, interval: Option<Interval>, until_us: u64) -> Profile {
         let (nodes, modules, contradictions) = self.tree.finish();
         let mut profile = Profile {

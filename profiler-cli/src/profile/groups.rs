@@ -1,5 +1,7 @@
 //! The live heap by groups of stacks or threads, over time. Plain values.
 
+use super::LiveHeap;
+
 /// The groups that are asked for, and the time in which they are followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeapGrouping {
@@ -32,6 +34,8 @@ pub struct GroupCurve {
     pub width_us: u64,
     /// The parts, without gaps.
     pub points: Vec<GroupPoint>,
+    /// The most bytes that each group held at one time, and its blocks when that was first so.
+    pub most: Vec<LiveHeap>,
 }
 
 /// What groups held during one part, when the live heap was largest in it.

@@ -1,6 +1,6 @@
 //! A timeline as CSV (RFC 4180). In: [`Timeline`]. Out: one row for each interval of the heap, each
-//! sample, each mark and each call, and one for each group of the heap in each part of the time. The column `kind` tells them apart. Columns that a kind does
-//! not have are empty.
+//! sample, each mark and each call, and one for each group of the heap in each part of the time.
+//! The column `kind` tells them apart. Columns that a kind does not have are empty.
 
 use std::io::{self, Write};
 

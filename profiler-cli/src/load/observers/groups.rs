@@ -1,13 +1,13 @@
 //! Who makes up the live heap over time, if the caller of the loader asked for it. In: heap events,
-//! and the group of each stack or thread. Out: for each of at most [`MAX_POINTS`] equal parts of the
-//! time, what every group held when the heap was largest in it.
+//! and the group of each stack or thread. Out: for each of at most [`MAX_POINTS`] equal parts of
+//! the time, what every group held when the heap was largest in it, and the most that each held.
 //!
 //! So the groups of a part add up to the exact maximum of the heap in it. Memory grows with the
 //! number of groups, which is small, and of stacks, never with the number of events.
 
 use super::{IntervalStart, Observer, ReplayEnd};
 use crate::load::heap::{Heap, HeapEvent, LiveBlock};
-use crate::profile::{GroupCurve, GroupKey, GroupPoint, HeapGrouping, Profile};
+use crate::profile::{GroupCurve, GroupKey, GroupPoint, HeapGrouping, LiveHeap, Profile};
 
 /// What every group holds, now and over time.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,10 @@ pub(in crate::load) struct GroupsObserver {
     end_us: u64,
     /// Bytes that each group holds.
     held: Vec<u64>,
+    /// Blocks that each group holds.
+    held_blocks: Vec<u64>,
+    /// The most that each group held.
+    most: Vec<LiveHeap>,
     total: u64,
     current: GroupPoint,
     done: Vec<GroupPoint>,
@@ -32,8 +36,17 @@ impl GroupsObserver {
         let held = vec![0; grouping.groups];
         let current = GroupPoint { max: 0, bytes: held.clone() };
         let end_us = grouping.from_us.saturating_add(width_us);
-        let grouping = Some(grouping);
-        GroupsObserver { grouping, width_us, end_us, held, total: 0, current, done: Vec::new() }
+        GroupsObserver {
+            width_us,
+            end_us,
+            held_blocks: held.clone(),
+            most: vec![LiveHeap::default(); grouping.groups],
+            held,
+            total: 0,
+            current,
+            done: Vec::new(),
+            grouping: Some(grouping),
+        }
     }
 
     /// Adds the parts that end before a time, with what is held now.
@@ -46,23 +59,38 @@ impl GroupsObserver {
         }
     }
 
-    fn change(&mut self, block: &LiveBlock, change: fn(u64, u64) -> u64) {
-        let Some(grouping) = &self.grouping else { return };
+    /// Returns the group of a block; `None` if nobody asked for groups.
+    fn group_of(&self, block: &LiveBlock) -> Option<usize> {
+        let grouping = self.grouping.as_ref()?;
         let group = match &grouping.key {
             GroupKey::Stacks(groups) => groups.get(block.stack.0 as usize),
             GroupKey::Threads(groups) => groups.get(block.birth.thread()),
         };
-        let group = group.map_or(grouping.groups - 1, |group| usize::from(*group));
-        if let Some(held) = self.held.get_mut(group) {
-            *held = change(*held, block.size);
-            self.total = change(self.total, block.size);
+        Some(group.map_or(grouping.groups - 1, |group| usize::from(*group)))
+    }
+
+    fn add(&mut self, block: &LiveBlock) {
+        let Some(group) = self.group_of(block) else { return };
+        let (held, blocks) = (&mut self.held[group], &mut self.held_blocks[group]);
+        *held = held.wrapping_add(block.size);
+        *blocks += 1;
+        if *held > self.most[group].bytes {
+            self.most[group] = LiveHeap { bytes: *held, blocks: *blocks };
         }
+        self.total = self.total.wrapping_add(block.size);
+    }
+
+    fn remove(&mut self, block: &LiveBlock) {
+        let Some(group) = self.group_of(block) else { return };
+        self.held[group] = self.held[group].wrapping_sub(block.size);
+        self.held_blocks[group] -= 1;
+        self.total = self.total.wrapping_sub(block.size);
     }
 }
 
 impl Observer for GroupsObserver {
     fn block_lost(&mut self, block: &LiveBlock) {
-        self.change(block, u64::wrapping_sub);
+        self.remove(block);
     }
 
     #[inline]
@@ -80,15 +108,17 @@ impl Observer for GroupsObserver {
 
     fn event_before(&mut self, event: &HeapEvent) {
         if let Some(block) = &event.removed {
-            self.change(block, u64::wrapping_sub);
+            self.remove(block);
         }
         if let Some(block) = &event.added {
-            self.change(block, u64::wrapping_add);
+            self.add(block);
         }
     }
 
     fn interval_begins(&mut self, _start: &IntervalStart<'_>) {
         self.current = GroupPoint { max: self.total, bytes: self.held.clone() };
+        let held = self.held.iter().zip(&self.held_blocks);
+        self.most = held.map(|(bytes, blocks)| LiveHeap { bytes: *bytes, blocks: *blocks }).collect();
     }
 
     fn finish(mut self, end: &ReplayEnd<'_>, profile: &mut Profile) {
@@ -96,7 +126,8 @@ impl Observer for GroupsObserver {
         self.advance(to_us);
         let start_us = self.grouping.map_or(0, |grouping| grouping.from_us);
         self.done.push(self.current);
-        profile.groups = Some(GroupCurve { start_us, width_us: self.width_us, points: self.done });
+        let (width_us, points, most) = (self.width_us, self.done, self.most);
+        profile.groups = Some(GroupCurve { start_us, width_us, points, most });
     }
 }
 

@@ -239,8 +239,8 @@ mod tests {
     #[test]
     fn the_most_that_an_owner_held_need_not_be_at_the_peak() {
         let shares = shares_after(2, &[(0, 10), (0, 10), (0, -10), (1, 50), (0, 5), (0, 5)]);
-        // Owner 0 holds 10, 20, 10, 15, 20: its most is 20, first of two blocks. The peak has 20 too,
-        // of three blocks.
+        // Owner 0 holds 10, 20, 10, 15, 20: its most is 20, first of two blocks. The peak has 20
+        // too, of three blocks.
         assert_eq!((shares[0].max_bytes, shares[0].max_blocks, shares[0].peak_blocks), (20, 2, 3));
         assert_eq!((shares[1].max_bytes, shares[1].max_blocks), (50, 1));
     }

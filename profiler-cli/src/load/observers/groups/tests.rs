@@ -69,6 +69,8 @@ fn groups_add_up_to_the_maximum_of_each_part() {
         (50, &[50, 0, 0]),
     ];
     assert_eq!((curve.width_us, points(&curve)), (1, expected.to_vec()));
+    let most: Vec<(u64, u64)> = curve.most.iter().map(|most| (most.bytes, most.blocks)).collect();
+    assert_eq!(most, [(50, 1), (100, 1), (7, 1)]);
 }
 
 #[test]
