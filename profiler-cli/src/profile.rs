@@ -18,7 +18,7 @@ use alloc_dump::trailer::{EndReason, Totals};
 
 pub use self::groups::{GroupCurve, GroupKey, GroupPoint, HeapGrouping};
 pub use self::interval::{Interval, LiveHeap};
-pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin};
+pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin, StackLifetimes};
 
 /// A loaded dump.
 ///
@@ -41,9 +41,9 @@ pub struct Profile {
     pub nodes: Vec<CallNode>,
     /// Figures of each stack, at the index of its [`StackId`]. As long as `nodes`.
     pub stacks: Vec<StackStats>,
-    /// Lifetimes of the blocks of each stack, at the index of its [`StackId`]; empty if they were
-    /// not [asked for](crate::load::LoadOptions::short_lived).
-    pub lifetimes: Vec<Lifetimes>,
+    /// Lifetimes of the blocks of each stack; empty if they were not [asked
+    /// for](crate::load::LoadOptions::short_lived).
+    pub lifetimes: StackLifetimes,
     /// What short-lived means in this profile; `None` if lifetimes were not asked for.
     pub short_lived_within: Option<ShortLivedWithin>,
     /// All threads, selected or not, in the order of their first record.
@@ -215,7 +215,8 @@ pub struct StackStats {
     pub peak_bytes: u64,
     /// Number of the blocks that had got their size here and were live at the global peak.
     pub peak_blocks: u64,
-    /// The most bytes of blocks that had got their size here and were live at one time.
+    /// The most bytes of blocks that had got their size here and were live at one time; 0 if
+    /// lifetimes were not asked for.
     pub max_live_bytes: u64,
     /// Number of these blocks when that was first so.
     pub max_live_blocks: u64,

@@ -15,7 +15,7 @@ use crate::analyze::heap_groups::{ChosenGroups, GroupBy, MAX_GROUPS, choose};
 use crate::load::LoadOptions;
 use crate::names::stacks::Stacks;
 use crate::pattern::Pattern;
-use crate::profile::Profile;
+use crate::profile::{Profile, ShortLivedWithin};
 use crate::render::plot::Series;
 use crate::render::{json, timeline_csv, timeline_svg, timeline_text};
 
@@ -103,7 +103,9 @@ pub enum TimelineFormat {
 pub fn run(args: &TimelineArgs) -> Result<ExitCode, Failure> {
     let (threads, period) = (args.thread.clone(), args.interval.period());
     let options = LoadOptions { threads, period, ..LoadOptions::default() };
-    let first = load_profile(&args.dump.path, &options)?;
+    // The groups that held most are chosen by what their stacks held at most.
+    let short_lived = args.by.map(|_| ShortLivedWithin::default());
+    let first = load_profile(&args.dump.path, &LoadOptions { short_lived, ..options.clone() })?;
     let (profile, groups) = match args.by {
         None => (first, None),
         Some(by) => {

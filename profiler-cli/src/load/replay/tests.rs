@@ -345,7 +345,9 @@ fn replay_interval_of(
     let period = Period { from: from.map(|from| from.parse().unwrap()), to: to.parse().unwrap() };
     let gate = Some(Gate::of(&period, &whole).unwrap());
     let selected = selected.map(|ids| ids.iter().copied().collect());
-    let mut replay = Replay::new(&HEADER, ReplayScope { selected, gate, ..ReplayScope::default() });
+    let short_lived = Some(ShortLivedWithin::default());
+    let scope = ReplayScope { selected, gate, short_lived, ..ReplayScope::default() };
+    let mut replay = Replay::new(&HEADER, scope);
     let process = record::Process { from_first_event: true, ..record::Process::default() };
     replay.record_of_interval(&Record::Process(process));
     for (id, parent) in [(MAIN, StackId::ROOT), (LEAF, MAIN), (OTHER, MAIN)] {
@@ -441,7 +443,7 @@ fn the_heap_at_a_moment_is_that_of_a_recording_that_ends_there() {
         let interval = profile.interval.unwrap();
         assert_eq!((interval.heap_before.bytes, interval.heap_after.bytes), (0, live), "{moment}");
     }
-    let all = replay(true, &records);
+    let all = replay_lifetimes(ShortLivedWithin::default(), &records);
     let until_end = replay_interval(None, "end", &records);
     assert_eq!((all.stacks, all.totals, all.sizes), (until_end.stacks, until_end.totals, until_end.sizes));
 }
@@ -592,7 +594,7 @@ fn lifetimes_are_those_of_the_freed_blocks() {
         (ShortLivedWithin::Time(50), 3),
     ] {
         let profile = replay_lifetimes(within, &three_lives());
-        let leaf = &profile.lifetimes[LEAF.0 as usize];
+        let leaf = profile.lifetimes.get(LEAF).unwrap();
         assert_eq!((leaf.freed_blocks, leaf.short_lived), (3, short), "{within}");
         // (0 + 10 + 50) / 3 microseconds; the second of three is 10.
         assert_eq!((leaf.mean_ns(), leaf.median_ns()), (Some(20_000), Some(10_000)));
@@ -600,18 +602,21 @@ fn lifetimes_are_those_of_the_freed_blocks() {
         assert_eq!(profile.totals.short_lived, short + 2);
         assert_eq!(stats(&profile, LEAF).temporary, 1, "its definition stays");
     }
-    assert!(replay(true, &three_lives()).lifetimes.is_empty(), "only on request");
+    assert_eq!(replay(true, &three_lives()).lifetimes.get(LEAF), None, "only on request");
 }
 
 #[test]
 fn a_stack_knows_the_most_that_it_held() {
-    let profile = replay(true, &three_lives());
+    let profile = replay_lifetimes(ShortLivedWithin::default(), &three_lives());
     // LEAF holds 10, then twice 10. OTHER holds 7, then 7 and 1, then 9, then 9 and 1.
-    let most = |stack| (stats(&profile, stack).max_live_bytes, stats(&profile, stack).max_live_blocks);
-    assert_eq!((most(LEAF), most(OTHER), most(MAIN)), ((20, 2), (10, 2), (0, 0)));
+    let most = |profile: &Profile, stack| {
+        (stats(profile, stack).max_live_bytes, stats(profile, stack).max_live_blocks)
+    };
+    let of = |stack| most(&profile, stack);
+    assert_eq!((of(LEAF), of(OTHER), of(MAIN)), ((20, 2), (10, 2), (0, 0)));
     // In an interval the blocks of before count too, as for the peak.
     let late = replay_interval(Some("110us"), "end", &three_lives());
-    assert_eq!(stats(&late, LEAF).max_live_bytes, 10);
+    assert_eq!((most(&late, LEAF), most(&late, OTHER)), ((10, 1), (10, 2)));
 }
 
 #[test]
