@@ -4,6 +4,7 @@
 //! hand. Their memory grows with the number of distinct stacks, threads and samples, never with the
 //! number of events.
 
+mod groups;
 mod interval;
 mod lifetimes;
 
@@ -17,8 +18,9 @@ use alloc_dump::record::{Installation, RecordingLimit, Sample};
 use alloc_dump::symbols::Symbols;
 use alloc_dump::trailer::{EndReason, Totals};
 
+pub use self::groups::{GroupCurve, GroupKey, GroupPoint, HeapGrouping};
 pub use self::interval::{Interval, LiveHeap};
-pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin};
+pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin, StackLifetimes};
 
 /// A loaded dump.
 ///
@@ -41,9 +43,9 @@ pub struct Profile {
     pub nodes: Vec<CallNode>,
     /// Figures of each stack, at the index of its [`StackId`]. As long as `nodes`.
     pub stacks: Vec<StackStats>,
-    /// Lifetimes of the blocks of each stack, at the index of its [`StackId`]; empty if they were
-    /// not [asked for](crate::load::LoadOptions::short_lived).
-    pub lifetimes: Vec<Lifetimes>,
+    /// Lifetimes of the blocks of each stack; empty if they were not [asked
+    /// for](crate::load::LoadOptions::short_lived).
+    pub lifetimes: StackLifetimes,
     /// What short-lived means in this profile; `None` if lifetimes were not asked for.
     pub short_lived_within: Option<ShortLivedWithin>,
     /// All threads, selected or not, in the order of their first record.
@@ -58,6 +60,9 @@ pub struct Profile {
     pub sample_count: u64,
     /// The live heap over time.
     pub heap: HeapCurve,
+    /// What groups of blocks held over time; `None` if they were not [asked
+    /// for](crate::load::LoadOptions::groups).
+    pub groups: Option<GroupCurve>,
     /// The highest local peaks of the live heap, highest first; empty if they were not [asked
     /// for](crate::load::LoadOptions::peaks).
     pub local_peaks: Vec<LocalPeak>,
@@ -219,7 +224,8 @@ pub struct StackStats {
     pub peak_bytes: u64,
     /// Number of the blocks that had got their size here and were live at the global peak.
     pub peak_blocks: u64,
-    /// The most bytes of blocks that had got their size here and were live at one time.
+    /// The most bytes of blocks that had got their size here and were live at one time; 0 if
+    /// lifetimes were not asked for.
     pub max_live_bytes: u64,
     /// Number of these blocks when that was first so.
     pub max_live_blocks: u64,
@@ -300,6 +306,8 @@ pub struct Mark {
     pub live_bytes: u64,
     /// Number of heap events of the process before that moment.
     pub events: u64,
+    /// Number of the mark among all marks of the dump, from 1.
+    pub number: u64,
 }
 
 /// The live blocks of the selected threads, at the moments that were asked for.

@@ -146,3 +146,41 @@ fn a_pattern_that_matches_no_function_is_refused_in_one_line() {
         "{stderr}"
     );
 }
+
+#[test]
+fn groups_add_up_to_the_heap_at_every_time() {
+    let run = Run::traced("staircase", &[]);
+    let dump = run.dump();
+    let printed = |args: &[&str]| {
+        let output = cli([&["timeline", dump.to_str().unwrap()], args].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for by in ["site", "crate", "thread"] {
+        let timeline = run.json("timeline", &["--by", by, "--top", "2"]);
+        let groups = &timeline["groups"];
+        assert_eq!(groups["by"], by);
+        let all = points(groups, "points");
+        for point in all {
+            let sum: i64 = points(point, "bytes").iter().map(|bytes| bytes.as_i64().unwrap()).sum();
+            assert_eq!(sum, number(point, "max"), "{point}");
+        }
+        let highest = all.iter().map(|point| number(point, "max")).max().unwrap();
+        assert_eq!(highest, number(&timeline, "peak_bytes"), "{by}");
+        assert!(all.windows(2).all(|pair| pair[0]["end_ns"] == pair[1]["start_ns"]));
+        // What held most comes first: the five steps.
+        let first = &points(groups, "groups")[0];
+        assert!(first["name"].as_str().unwrap().contains("staircase"), "{first}");
+        assert!(number(first, "max_bytes") >= STEPS * STEP, "{first}");
+
+        let text = printed(&["--by", by, "--top", "2", "--width", "80"]);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains(&format!("At most, by {by}:\n  A    5.0 MiB  ")), "{text}");
+        let csv = printed(&["--by", by, "--top", "2", "--csv"]);
+        let rows = csv.lines().filter(|line| line.starts_with("group,")).count();
+        assert_eq!(rows, all.len() * points(groups, "groups").len());
+        let svg = printed(&["--by", by, "--top", "2", "-o", "-", "--format", "svg"]);
+        assert!(svg.contains("<path class=\"g0\"") && svg.ends_with("</svg>\n"));
+    }
+    assert!(run.json("timeline", &[])["groups"].is_null());
+}

@@ -1,4 +1,4 @@
-//! Figures by crate, module, file, function or thread. In: a profile and its named stacks. Out: a
+//! Figures by crate, module, file, function, site or thread. In: a profile and its named stacks. Out: a
 //! [`GroupTable`], of which the rows add up to the totals.
 
 use std::cmp::Reverse;
@@ -7,30 +7,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::analyze::filter::Filter;
-use crate::analyze::source_paths::SourcePaths;
+use crate::analyze::group_names::{GroupBy, GroupNames, name_of_thread};
 use crate::analyze::summary::with_ids;
-use crate::names::code_owner::crate_of_frame;
-use crate::names::function_name::function_of;
-use crate::names::rust_path::split_name;
-use crate::names::stacks::{NamedFrame, Stacks};
+use crate::names::stacks::Stacks;
 use crate::profile::{Profile, RecordedThread, StackStats};
-
-/// What the figures are added up by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum GroupBy {
-    /// The crate of the innermost frame that is not the runtime's: the crate that allocates
-    Crate,
-    /// The module of the site, such as shop::cart
-    Module,
-    /// The source file of the site
-    File,
-    /// The function of the site
-    Function,
-    /// The thread of the event; without live bytes
-    Thread,
-}
 
 /// Figures of groups.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -86,34 +66,15 @@ pub fn groups(profile: &Profile, stacks: &Stacks, filter: &Filter, by: GroupBy, 
 }
 
 fn rows_of_stacks(profile: &Profile, stacks: &Stacks, filter: &Filter, by: GroupBy) -> Vec<GroupRow> {
-    let (accepted, paths) = (filter.accepted(stacks), SourcePaths::of(profile, stacks));
-    let allocating = if by == GroupBy::Crate { stacks.allocating_frames() } else { Vec::new() };
+    let (accepted, names) = (filter.accepted(stacks), GroupNames::of(profile, stacks, by));
     let mut rows: BTreeMap<String, GroupRow> = BTreeMap::new();
     for (stack, stats) in with_ids(profile) {
         let silent = stats.events() == 0 && stats.peak_blocks == 0 && stats.live_blocks == 0;
-        if silent || !accepted.accepts(stack) {
-            continue;
+        if !silent && accepted.accepts(stack) {
+            rows.entry(names.of_stack(stack)).or_default().add(stats);
         }
-        let frame = match by {
-            GroupBy::Crate => allocating[stack.0 as usize].or(stacks.site(stack)),
-            _ => stacks.site(stack),
-        };
-        let name = frame.map_or_else(|| "(no stack)".to_owned(), |id| name_of(stacks.frame(id), by, &paths));
-        rows.entry(name).or_default().add(stats);
     }
     rows.into_iter().map(|(name, row)| GroupRow { name, ..row }).collect()
-}
-
-/// Returns the name of the group that a frame belongs to; `(unknown)` if it has none.
-fn name_of(frame: &NamedFrame, by: GroupBy, paths: &SourcePaths) -> String {
-    let function = function_of(&frame.function);
-    let name = match by {
-        GroupBy::Crate => return crate_of_frame(frame),
-        GroupBy::Module => split_name(function).0.trim_end_matches("::"),
-        GroupBy::File => frame.file.as_deref().map_or("", |file| paths.shown(file)),
-        GroupBy::Function | GroupBy::Thread => function,
-    };
-    if name.is_empty() { "(unknown)".to_owned() } else { name.to_owned() }
 }
 
 impl GroupRow {
@@ -131,9 +92,8 @@ impl GroupRow {
 }
 
 fn row_of_thread(thread: &RecordedThread) -> GroupRow {
-    let name = if thread.name.is_empty() { "(unnamed)" } else { &thread.name };
     GroupRow {
-        name: format!("{name} ({})", thread.os_tid),
+        name: name_of_thread(thread),
         allocated_bytes: thread.allocated,
         freed_bytes: thread.freed,
         allocations: thread.allocations,
@@ -149,6 +109,7 @@ mod tests {
 
     use super::*;
     use crate::names::code_owner::CodeOwner;
+    use crate::names::stacks::NamedFrame;
 
     fn frame(function: &str, owner: CodeOwner) -> NamedFrame {
         let file = Some("/w/src/cart.rs".into()).filter(|_| owner == CodeOwner::Own);
@@ -192,6 +153,10 @@ mod tests {
             (GroupBy::Crate, vec![("(no stack)", 8), ("shop", 5), ("serde", 2)]),
             (GroupBy::Module, vec![("(no stack)", 8), ("shop", 4), ("shop::cart::Cart", 3)]),
             (GroupBy::File, vec![("(no stack)", 8), ("src/cart.rs", 7)]),
+            (
+                GroupBy::Site,
+                vec![("(no stack)", 8), ("shop::main", 4), ("shop::cart::Cart::add (src/cart.rs:1)", 3)],
+            ),
             (GroupBy::Function, vec![("(no stack)", 8), ("shop::main", 4), ("shop::cart::Cart::add", 3)]),
         ] {
             assert_eq!(names(by, 9), (expected.iter().map(row).collect(), 0), "{by:?}");

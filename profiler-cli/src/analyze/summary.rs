@@ -454,7 +454,7 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter, paths: &Source
             site.max_live_bytes += stats.max_live_bytes;
             site.max_live_blocks += stats.max_live_blocks;
         }
-        if let Some(more) = profile.lifetimes.get(stack.0 as usize) {
+        if let Some(more) = profile.lifetimes.get(stack) {
             lifetimes.merge(more);
         }
     }

@@ -3,6 +3,7 @@
 use foldhash::HashMap;
 use serde::Serialize;
 
+use crate::analyze::heap_groups::TimelineGroups;
 use crate::analyze::interval::CountedInterval;
 use crate::pattern::Pattern;
 use crate::profile::{Annotated, Mark, Profile};
@@ -32,6 +33,8 @@ pub struct Timeline {
     pub peak_ns: u64,
     /// The exact live heap, in intervals that follow one another without a gap.
     pub heap: Vec<HeapPoint>,
+    /// Who makes up the live heap over time. Null if that was not asked for.
+    pub groups: Option<TimelineGroups>,
     /// The samples of the process, in the order of time.
     pub samples: Vec<SamplePoint>,
     /// Moments that the program named (`alloc_tracker::mark`), in the order of time.
@@ -178,6 +181,7 @@ pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
         peak_bytes: profile.totals.peak_bytes,
         peak_ns: profile.totals.peak_us * 1000,
         heap: heap.collect(),
+        groups: None,
         samples: samples.collect(),
         marks: marks(profile),
         marks_dropped: profile.marks_dropped,
@@ -298,7 +302,14 @@ mod tests {
                 RecordedThread { id: 1, name: "main".to_owned(), ..RecordedThread::default() },
                 RecordedThread { id: 2, name: "worker".to_owned(), ..RecordedThread::default() },
             ],
-            marks: vec![Mark { name: "loaded".to_owned(), thread: 2, us: 3, live_bytes: 9, events: 0 }],
+            marks: vec![Mark {
+                name: "loaded".to_owned(),
+                thread: 2,
+                us: 3,
+                live_bytes: 9,
+                events: 0,
+                number: 1,
+            }],
             ..Profile::default()
         }
     }

@@ -75,9 +75,9 @@ pub struct IntervalArgs {
     /// Only what happened after this moment: 30s, -30s, mark:NAME, mark:NAME#2, event:N, peak.
     ///
     /// `30s`, `1.5ms` and `2m` count from the start of the recording, `-30s` counts back from its
-    /// end. `mark:ready` is the first time that the program set the mark, `mark:ready#2` the second.
-    /// `event:N` is the moment after the N-th heap event of the process. The moment itself does not
-    /// belong to the interval: events after --from and up to --to count.
+    /// end. `mark:ready` is the first time that the program set the mark, `mark:ready#2` the
+    /// second. `event:N` is the moment after the N-th heap event of the process. The moment itself
+    /// does not belong to the interval: events after --from and up to --to count.
     ///
     /// Live then means: born in the interval and still live at its end. The peak is that of the
     /// interval, with all blocks that were live then.
@@ -175,9 +175,13 @@ impl InputArgs {
         short_lived: Option<ShortLivedWithin>,
         options: SymbolizeOptions,
     ) -> anyhow::Result<LoadedDump> {
-        let (threads, period) = (self.thread.clone(), self.time.period());
-        let loading = LoadOptions { threads, period, short_lived, ..LoadOptions::default() };
+        let loading = LoadOptions { short_lived, ..self.load_options() };
         LoadedDump::open(&self.dump.path, loading, options)
+    }
+
+    /// Returns the options of loading that choose threads and events.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions { threads: self.thread.clone(), period: self.time.period(), ..LoadOptions::default() }
     }
 
     /// Makes the filter that the options ask for.

@@ -1,5 +1,5 @@
-//! `profiler-cli peaks`: loads a dump and lists the highest local peaks of the live heap, as text or
-//! JSON. Symbols are not needed.
+//! `profiler-cli peaks`: loads a dump and lists the highest local peaks of the live heap, as text
+//! or JSON. Symbols are not needed.
 
 use std::process::ExitCode;
 

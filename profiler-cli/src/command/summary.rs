@@ -5,10 +5,13 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Failure;
-use super::input::{InputArgs, ShortLivedArg};
+use super::input::{InputArgs, ShortLivedArg, load_profile};
 use super::output::{Audience, JsonArg, Target, text_width};
-use crate::analyze::groups::{GroupBy, groups};
+use crate::analyze::group_names::GroupBy;
+use crate::analyze::groups::groups;
+use crate::analyze::max_live::InexactSites;
 use crate::analyze::summary::summary;
+use crate::load::LoadOptions;
 use crate::render::{json, summary_text};
 
 const EXAMPLES: &str = "\
@@ -35,9 +38,15 @@ pub struct SummaryArgs {
     /// Rows in each table. [default: 5, with --by 20]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
-    /// Show one table by crate, module, file, function or thread instead of the top sites.
+    /// Show one table by crate, module, file, function, site or thread instead of the top sites.
     #[arg(long, value_enum, value_name = "WHAT")]
     pub by: Option<GroupBy>,
+    /// Read the dump once more, so that `max_live_bytes` of all shown sites is exact.
+    ///
+    /// Without it, the figure of a site with several stacks is an upper bound: the sum of what each
+    /// stack held at most.
+    #[arg(long, requires = "json")]
+    pub exact_max_live: bool,
 }
 
 /// Runs `profiler-cli summary`.
@@ -50,6 +59,16 @@ pub fn run(args: &SummaryArgs) -> Result<ExitCode, Failure> {
     let mut summary = summary(profile, stacks, &filter, args.top.unwrap_or(SITES));
     let rows = args.top.unwrap_or(GROUPS);
     summary.groups = args.by.map(|by| groups(profile, stacks, &filter, by, rows));
+    if args.exact_max_live
+        && let Some(sites) = InexactSites::of(&mut summary)
+    {
+        let groups = Some(sites.grouping(profile, stacks, &filter));
+        let options = LoadOptions { groups, ..args.input.load_options() };
+        let followed = load_profile(&args.input.dump.path, &options)?;
+        if let Some(curve) = &followed.groups {
+            sites.make_exact(&mut summary, curve);
+        }
+    }
     if args.output.json {
         Target::Stdout.write(Audience::Programs, |out| json::write(out, &summary))?;
     } else {

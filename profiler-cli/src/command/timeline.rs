@@ -1,5 +1,5 @@
 //! `profiler-cli timeline`: loads a dump and draws the process over time as text, SVG, CSV or JSON.
-//! Symbols are not needed.
+//! Symbols are needed only for groups of stacks.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,11 +8,15 @@ use anyhow::Context;
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::Failure;
-use super::input::{DumpArg, IntervalArgs, load_profile, print_recording_warnings};
+use super::input::{DumpArg, IntervalArgs, SymbolArgs, load_profile, print_recording_warnings};
 use super::output::{Audience, JsonArg, Target, format_of_output};
 use crate::analyze;
+use crate::analyze::group_names::GroupBy;
+use crate::analyze::heap_groups::{ChosenGroups, MAX_GROUPS, choose};
 use crate::load::LoadOptions;
+use crate::names::stacks::Stacks;
 use crate::pattern::Pattern;
+use crate::profile::{Profile, ShortLivedWithin};
 use crate::render::plot::Series;
 use crate::render::{json, timeline_csv, timeline_svg, timeline_text};
 
@@ -22,6 +26,7 @@ Examples:
   profiler-cli timeline server.4711.alloc -o memory.svg
   profiler-cli timeline server.4711.alloc --from mark:warm --to -1s
   profiler-cli timeline server.4711.alloc --series heap,rss,vsz,minor-faults
+  profiler-cli timeline server.4711.alloc --by site --top 5
   profiler-cli timeline server.4711.alloc --csv > memory.csv
 ";
 
@@ -54,6 +59,15 @@ pub struct TimelineArgs {
     /// Only calls on threads with a name that matches; the heap is always that of the process.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub thread: Option<Pattern>,
+    /// Show who makes up the live heap, instead of the series: stacked, in every format.
+    #[arg(long, value_enum, value_name = "GROUPS", conflicts_with_all = ["series", "thread"])]
+    pub by: Option<GroupBy>,
+    /// Number of groups with --by; all others become one.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse_top)]
+    pub top: usize,
+    /// Where names come from; only for --by.
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
     /// The part of the recording.
     #[command(flatten)]
     pub interval: IntervalArgs,
@@ -63,6 +77,11 @@ pub struct TimelineArgs {
     /// Rows of the text's first panel.
     #[arg(long, value_name = "ROWS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(4..=200))]
     pub height: u16,
+}
+
+fn parse_top(text: &str) -> Result<usize, String> {
+    let top = text.parse().ok().filter(|top| (1..=MAX_GROUPS).contains(top));
+    top.ok_or_else(|| format!("give a number from 1 to {MAX_GROUPS}"))
 }
 
 /// How `timeline` shows the process.
@@ -85,13 +104,24 @@ pub enum TimelineFormat {
 pub fn run(args: &TimelineArgs) -> Result<ExitCode, Failure> {
     let (threads, period) = (args.thread.clone(), args.interval.period());
     let options = LoadOptions { threads, period, ..LoadOptions::default() };
-    let profile = load_profile(&args.dump.path, &options)?;
+    // The groups that held most are chosen by what their stacks held at most.
+    let short_lived = args.by.map(|_| ShortLivedWithin::default());
+    let first = load_profile(&args.dump.path, &LoadOptions { short_lived, ..options.clone() })?;
+    let (profile, groups) = match args.by {
+        None => (first, None),
+        Some(by) => {
+            let chosen = chosen_groups(args, &first, by)?;
+            let options = LoadOptions { groups: Some(chosen.grouping.clone()), ..options };
+            (load_profile(&args.dump.path, &options)?, Some(chosen))
+        }
+    };
     if let Some(pattern) = &args.function {
         analyze::timeline::check(&profile, pattern)
             .map_err(anyhow::Error::msg)
             .with_context(|| args.dump.path.display().to_string())?;
     }
-    let timeline = analyze::timeline::timeline(&profile, args.function.as_ref());
+    let mut timeline = analyze::timeline::timeline(&profile, args.function.as_ref());
+    timeline.groups = groups.and_then(|chosen| chosen.over_time(&profile));
     let format = args.chosen_format()?;
     let audience = match format {
         TimelineFormat::Text => Audience::People,
@@ -105,6 +135,17 @@ pub fn run(args: &TimelineArgs) -> Result<ExitCode, Failure> {
     })?;
     print_recording_warnings(&profile);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Chooses the groups of `--by`. Groups of threads need no names of stacks.
+fn chosen_groups(args: &TimelineArgs, profile: &Profile, by: GroupBy) -> anyhow::Result<ChosenGroups> {
+    if by == GroupBy::Thread {
+        return Ok(choose(profile, None, by, args.top));
+    }
+    let path = &args.dump.path;
+    let stacks = Stacks::resolve(profile, args.symbols.options(), &|_, _| {})
+        .with_context(|| path.display().to_string())?;
+    Ok(choose(profile, Some(&stacks), by, args.top))
 }
 
 impl TimelineArgs {

@@ -4,52 +4,78 @@
 use super::options::Period;
 use crate::profile::Profile;
 
-/// A place among the events of a recording. Events up to it come before it.
+/// A place among the records of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bound {
-    /// Number of events before the place, if it is known.
-    events: Option<u64>,
-    /// Time of the place in microseconds, if it is known. If both are known, the number decides for
-    /// events, because several events may have the same time.
+    place: Place,
+    /// Time of the place in microseconds, if it is known.
     us: Option<u64>,
 }
 
+/// What comes before a place. Only a time that the user gives is compared with times: many records
+/// may have the time of a mark, some before it and some after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// All records with a time up to this one.
+    Time(u64),
+    /// All records up to the event with this number.
+    Event(u64),
+    /// All records up to the mark with this number.
+    Mark(u64),
+}
+
 impl Bound {
-    /// The place after all events with a time up to this one.
+    /// The place after all records with a time up to this one.
     pub(super) fn at_time(us: u64) -> Bound {
-        Bound { events: None, us: Some(us) }
+        Bound { place: Place::Time(us), us: Some(us) }
     }
 
-    /// The place after this many events, at this time.
-    pub(super) fn after_events(events: u64, us: u64) -> Bound {
-        Bound { events: Some(events), us: Some(us) }
+    /// The place after the event with this number. Its time may be unknown.
+    pub(super) fn after_event(number: u64, us: Option<u64>) -> Bound {
+        Bound { place: Place::Event(number), us }
     }
 
-    /// The place after the event with this number.
-    pub(super) fn after_event(number: u64) -> Bound {
-        Bound { events: Some(number), us: None }
+    /// The place after the mark with this number, which was set at this time.
+    pub(super) fn after_mark(number: u64, us: u64) -> Bound {
+        Bound { place: Place::Mark(number), us: Some(us) }
     }
 
     /// Whether this place is surely after another one.
     fn is_known_to_be_after(&self, other: &Bound) -> bool {
-        match (self.events.zip(other.events), self.us.zip(other.us)) {
-            (Some((own, other)), _) | (None, Some((own, other))) => own > other,
-            (None, None) => false,
+        match (self.place, other.place) {
+            (Place::Event(own), Place::Event(other)) | (Place::Mark(own), Place::Mark(other)) => own > other,
+            _ => self.us.zip(other.us).is_some_and(|(own, other)| own > other),
         }
     }
 
-    /// Whether the event with this number and time comes after the place.
-    fn is_before_event(&self, number: u64, us: u64) -> bool {
-        match self.events {
-            Some(events) => number > events,
-            None => self.is_before_time(us),
+    /// Whether a record comes after the place. `seen` is what comes before the record.
+    fn is_passed(&self, us: u64, seen: &Seen) -> bool {
+        match self.place {
+            Place::Time(limit) => us > limit,
+            Place::Event(number) => seen.events >= number,
+            Place::Mark(number) => seen.marks >= number,
         }
     }
+}
 
-    /// Whether a record that is no event comes after the place.
-    fn is_before_time(&self, us: u64) -> bool {
-        self.us.is_some_and(|limit| us > limit)
-    }
+/// The records that a replay has seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    events: u64,
+    marks: u64,
+    /// Time of the last event.
+    last_event_us: u64,
+}
+
+/// The kinds of records by which places are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// A record that completes a heap event.
+    Event,
+    /// A mark.
+    Mark,
+    /// Any other record.
+    Other,
 }
 
 /// The interval whose events count, and how far the replay has come.
@@ -59,8 +85,7 @@ pub(super) struct Gate {
     to: Option<Bound>,
     has_begun: bool,
     is_over: bool,
-    /// Time of the last event so far.
-    last_event_us: u64,
+    seen: Seen,
     /// Time of the last event before the interval.
     begun_us: u64,
 }
@@ -109,24 +134,25 @@ impl Gate {
         self.is_over
     }
 
-    /// Takes the place of the next record: its time, and the number of its event if it is one.
-    pub(super) fn pass(&mut self, us: u64, event: Option<u64>) -> Passage {
-        let is_passed = |bound: &Option<Bound>| match (bound, event) {
-            (None, _) => false,
-            (Some(bound), Some(number)) => bound.is_before_event(number, us),
-            (Some(bound), None) => bound.is_before_time(us),
-        };
-        if is_passed(&self.to) && self.has_begun {
+    /// Takes the next record: its time and kind.
+    pub(super) fn pass(&mut self, us: u64, kind: Counted) -> Passage {
+        let is_passed = |bound: Option<Bound>| bound.is_some_and(|bound| bound.is_passed(us, &self.seen));
+        if self.has_begun && is_passed(self.to) {
             self.is_over = true;
             return Passage::Ends;
         }
-        if !self.has_begun && is_passed(&self.from) {
+        if !self.has_begun && is_passed(self.from) {
             // If both places are passed, the next call ends the interval.
-            (self.has_begun, self.begun_us) = (true, self.last_event_us);
+            (self.has_begun, self.begun_us) = (true, self.seen.last_event_us);
             return Passage::Begins(self.start_us());
         }
-        if event.is_some() {
-            self.last_event_us = us;
+        match kind {
+            Counted::Event => {
+                self.seen.events += 1;
+                self.seen.last_event_us = us;
+            }
+            Counted::Mark => self.seen.marks += 1,
+            Counted::Other => {}
         }
         Passage::Stays
     }
@@ -142,8 +168,8 @@ impl Gate {
     }
 
     /// Returns the time at which the interval ends; `None` if that is the end of the recording.
-    pub(super) fn to_us(&self) -> Option<u64> {
-        self.to.map(|to| to.us.unwrap_or(self.last_event_us))
+    pub(super) fn end_us(&self) -> Option<u64> {
+        self.to.map(|to| to.us.unwrap_or(self.seen.last_event_us))
     }
 }
 
@@ -152,14 +178,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_up_to_a_time_come_before_it() {
+    fn records_up_to_a_time_come_before_it() {
         let mut gate = Gate::new(Some(Bound::at_time(10)), Some(Bound::at_time(20)));
-        let passed: Vec<_> = [(10, 1), (11, 2), (20, 3), (21, 4)]
-            .map(|(us, number)| (gate.pass(us, Some(number)), gate.is_open()))
-            .to_vec();
+        let passed: Vec<_> =
+            [10, 11, 11, 20, 21].map(|us| (gate.pass(us, Counted::Event), gate.is_open())).to_vec();
         let expected = [
             (Passage::Stays, false),
             (Passage::Begins(10), true),
+            (Passage::Stays, true),
             (Passage::Stays, true),
             (Passage::Ends, false),
         ];
@@ -167,19 +193,22 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_events_tells_events_of_the_same_time_apart() {
-        let mut gate = Gate::new(Some(Bound::after_event(1)), Some(Bound::after_events(2, 5)));
-        assert_eq!(gate.pass(5, Some(1)), Passage::Stays);
-        assert_eq!(gate.pass(5, Some(2)), Passage::Begins(5));
-        assert_eq!(gate.pass(5, None), Passage::Stays, "a record that is no event, at the same time");
-        assert_eq!(gate.pass(5, Some(3)), Passage::Ends);
-        assert!(gate.is_over() && gate.to_us() == Some(5));
+    fn events_and_marks_of_the_same_time_are_told_apart() {
+        let mut gate = Gate::new(Some(Bound::after_event(1, None)), Some(Bound::after_mark(2, 5)));
+        let mut pass = |kind| gate.pass(5, kind);
+        assert_eq!(pass(Counted::Mark), Passage::Stays);
+        assert_eq!(pass(Counted::Event), Passage::Stays, "the event itself comes before its place");
+        assert_eq!(pass(Counted::Other), Passage::Begins(5));
+        assert_eq!([pass(Counted::Other), pass(Counted::Event)], [Passage::Stays; 2]);
+        assert_eq!(pass(Counted::Mark), Passage::Stays, "the mark itself comes before its place");
+        assert_eq!(pass(Counted::Other), Passage::Ends);
+        assert!(gate.is_over() && gate.end_us() == Some(5));
     }
 
     #[test]
     fn an_interval_between_two_records_begins_and_ends() {
         let mut gate = Gate::new(Some(Bound::at_time(3)), Some(Bound::at_time(4)));
-        assert_eq!(gate.pass(9, Some(1)), Passage::Begins(3));
-        assert_eq!(gate.pass(9, Some(1)), Passage::Ends);
+        assert_eq!(gate.pass(9, Counted::Event), Passage::Begins(3));
+        assert_eq!(gate.pass(9, Counted::Event), Passage::Ends);
     }
 }

@@ -63,13 +63,15 @@ impl MomentSpec {
             }
             NamedMoment::Mark(name) => {
                 let mark = find_mark(whole, name)?;
-                Ok(Some(Bound::after_events(mark.events, mark.us)))
+                Ok(Some(Bound::after_mark(mark.number, mark.us)))
             }
             NamedMoment::Event(number) if *number > whole.totals.events() => {
                 Err(format!("{self}: the recording has {} events", whole.totals.events()))
             }
-            NamedMoment::Event(number) => Ok(Some(Bound::after_event(*number))),
-            NamedMoment::Peak => Ok(Some(Bound::after_events(whole.totals.peak_event, whole.totals.peak_us))),
+            NamedMoment::Event(number) => Ok(Some(Bound::after_event(*number, None))),
+            NamedMoment::Peak => {
+                Ok(Some(Bound::after_event(whole.totals.peak_event, Some(whole.totals.peak_us))))
+            }
             NamedMoment::End => Ok(None),
         }
     }
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
 
     fn profile() -> Profile {
-        let mark = |name: &str, us, events| Mark { name: name.to_owned(), us, events, ..Mark::default() };
+        let mark = |name: &str, us, number| Mark { name: name.to_owned(), us, number, ..Mark::default() };
         let mut profile = Profile { duration_us: 2_500_000, ..Profile::default() };
         profile.marks = vec![mark("ready", 10, 3), mark("job#2", 20, 5), mark("ready", 30, 9)];
         (profile.totals.allocations, profile.totals.deallocations) = (9, 3);
@@ -192,11 +194,11 @@ mod tests {
             assert_eq!(resolved(text), Ok(Some(Bound::at_time(us))), "{text}");
         }
         assert_eq!(resolved("-500ms"), Ok(Some(Bound::at_time(2_000_000))));
-        assert_eq!(resolved("mark:ready"), Ok(Some(Bound::after_events(3, 10))));
-        assert_eq!(resolved("mark:ready#2"), Ok(Some(Bound::after_events(9, 30))));
-        assert_eq!(resolved("mark:job#2"), Ok(Some(Bound::after_events(5, 20))), "its own name");
-        assert_eq!(resolved("event:12"), Ok(Some(Bound::after_event(12))));
-        assert_eq!(resolved("peak"), Ok(Some(Bound::after_events(7, 25))));
+        assert_eq!(resolved("mark:ready"), Ok(Some(Bound::after_mark(3, 10))));
+        assert_eq!(resolved("mark:ready#2"), Ok(Some(Bound::after_mark(9, 30))));
+        assert_eq!(resolved("mark:job#2"), Ok(Some(Bound::after_mark(5, 20))), "its own name");
+        assert_eq!(resolved("event:12"), Ok(Some(Bound::after_event(12, None))));
+        assert_eq!(resolved("peak"), Ok(Some(Bound::after_event(7, Some(25)))));
         assert_eq!(resolved("end"), Ok(None));
     }
 

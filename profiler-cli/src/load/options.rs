@@ -2,7 +2,7 @@
 
 use super::moment::{MomentSpec, parse_time};
 use crate::pattern::Pattern;
-use crate::profile::ShortLivedWithin;
+use crate::profile::{HeapGrouping, ShortLivedWithin};
 
 /// Which threads and which events count, and which blocks are kept. By default everything counts,
 /// and no blocks are kept.
@@ -17,6 +17,8 @@ pub struct LoadOptions {
     pub short_lived: Option<ShortLivedWithin>,
     /// Look for local peaks from which the heap falls by this share, in percent, on both sides.
     pub peaks: Option<u8>,
+    /// Follow what these groups of blocks hold.
+    pub groups: Option<HeapGrouping>,
     /// Which live blocks to keep in [`Profile::blocks`](crate::profile::Profile::blocks).
     pub blocks: KeepBlocks,
 }

@@ -14,16 +14,17 @@ use alloc_dump::trailer::{Totals, Trailer};
 use foldhash::HashSet;
 
 use super::call_tree::CallTree;
-use super::gate::{Gate, Passage};
+use super::gate::{Counted, Gate, Passage};
 use super::heap::{BlockOwner, EventOrigin, Heap, HeapEvent, LostBlock, ThreadRef};
 use super::observers::blocks::BlocksObserver;
-use super::observers::lifetimes::LifetimesObserver;
 use super::observers::lines::LinesObserver;
-use super::observers::local_peaks::LocalPeaksObserver;
+use super::observers::requested::RequestedObservers;
 use super::observers::{IntervalStart, Moment, Observer, Observers, ReplayEnd};
 use super::options::KeepBlocks;
 use super::threads::ThreadTable;
-use crate::profile::{HeapTotals, Interval, LiveHeap, Process, Profile, ShortLivedWithin, Slowdown, Trust};
+use crate::profile::{
+    HeapGrouping, HeapTotals, Interval, LiveHeap, Process, Profile, ShortLivedWithin, Slowdown, Trust,
+};
 
 /// A replay under way.
 #[derive(Clone, Debug)]
@@ -60,17 +61,18 @@ pub(super) struct ReplayScope {
     pub(super) short_lived: Option<ShortLivedWithin>,
     /// The least drop beside a local peak, in percent; `None` if these are not asked for.
     pub(super) peaks: Option<u8>,
+    /// The groups that are followed; `None` if none are asked for.
+    pub(super) groups: Option<HeapGrouping>,
 }
 
 impl Replay {
     /// Starts a replay.
     pub(super) fn new(header: &Header, scope: ReplayScope) -> Replay {
-        let ReplayScope { selected, gate, keep, short_lived, peaks } = scope;
+        let ReplayScope { selected, gate, keep, short_lived, peaks, groups } = scope;
         let observers = Observers {
             blocks: BlocksObserver::new(keep),
-            lifetimes: LifetimesObserver::new(short_lived),
             lines: LinesObserver::new(short_lived),
-            local_peaks: LocalPeaksObserver::new(peaks),
+            requested: RequestedObservers::new(short_lived, peaks, groups),
             ..Observers::default()
         };
         let mut replay = Replay {
@@ -98,12 +100,7 @@ impl Replay {
         // Each frame names its threads anew, so there is no current thread yet.
         self.has_current = false;
         self.tree.set_dropped_bytes(dropped_bytes);
-        if self.gate.is_some() {
-            records.visit(|record| self.record_of_interval(record));
-        } else {
-            // PERF: the usual case does not ask at each record whether it counts.
-            records.visit(|record| self.record(record));
-        }
+        records.visit(|record| self.record_of_interval(record));
     }
 
     /// Whether no later record can change the profile.
@@ -135,24 +132,36 @@ impl Replay {
     }
 
     /// Replays the next record, unless it comes after the interval.
+    ///
+    /// PERF: this is the only caller of [`record`](Replay::record), so that there is one copy of
+    /// all that is inlined there.
+    #[inline(always)]
     pub(super) fn record_of_interval(&mut self, record: &Record<'_>) {
-        let completes_event = matches!(
-            record,
+        if self.gate.is_none() || self.lets_in(record) {
+            self.record(record);
+        }
+    }
+
+    /// Whether a record does not come after the interval. Begins the interval if it begins before
+    /// the record.
+    #[inline(never)]
+    fn lets_in(&mut self, record: &Record<'_>) -> bool {
+        let kind = match record {
             Record::Alloc { .. }
-                | Record::Dealloc { .. }
-                | Record::Realloc { .. }
-                | Record::ReallocEnd { .. }
-        );
-        let event = completes_event.then(|| self.heap.events() + 1);
+            | Record::Dealloc { .. }
+            | Record::Realloc { .. }
+            | Record::ReallocEnd { .. } => Counted::Event,
+            Record::Mark { .. } => Counted::Mark,
+            _ => Counted::Other,
+        };
         loop {
-            let Some(gate) = self.gate.as_mut().filter(|gate| !gate.is_over()) else { return };
-            match gate.pass(self.now_us, event) {
+            let Some(gate) = self.gate.as_mut().filter(|gate| !gate.is_over()) else { return false };
+            match gate.pass(self.now_us, kind) {
                 Passage::Begins(us) => self.begin_interval(us),
-                Passage::Ends => return,
-                Passage::Stays => break,
+                Passage::Ends => return false,
+                Passage::Stays => return true,
             }
         }
-        self.record(record);
     }
 
     fn begin_interval(&mut self, us: u64) {
@@ -172,7 +181,7 @@ impl Replay {
     }
 
     /// Replays the next record. Handles the frequent kinds of records itself.
-    #[inline]
+    #[inline(always)]
     pub(super) fn record(&mut self, record: &Record<'_>) {
         match *record {
             Record::Time { us } => self.now_us = self.now_us.max(us.min(MAX_US)),
@@ -317,9 +326,17 @@ impl Replay {
             self.observers.block_lost(&block);
         }
         if self.gate.is_some() && self.is_before() {
-            return self.observers.event_before(event);
+            return self.observe_before(*event);
         }
         self.observers.event(event, &self.heap);
+    }
+
+    /// PERF: takes a copy. With a reference to the event, the compiler would have to store every
+    /// event in memory, which took a fifth of the time of loading.
+    #[cold]
+    #[inline(never)]
+    fn observe_before(&mut self, event: HeapEvent) {
+        self.observers.event_before(&event);
     }
 
     #[inline]
@@ -345,23 +362,20 @@ impl Replay {
         thread
     }
 
-    /// Returns the profile of the interval. `whole` is that of the whole recording: it gives all that
-    /// is known of the recording itself, such as names of threads and how far to trust it. The
+    /// Returns the profile of the interval. `whole` is that of the whole recording: it gives all
+    /// that is known of the recording itself, such as names of threads and how far to trust it. The
     /// moments of the interval have the names `from` and `to`.
     pub(super) fn finish_interval(mut self, whole: Profile, (from, to): (Option<String>, String)) -> Profile {
         let Some(gate) = self.gate.take() else { return whole };
         if !gate.has_begun() {
             self.begin_interval(gate.start_us());
         }
-        let to_us = gate.to_us().unwrap_or(whole.duration_us);
+        let to_us = gate.end_us().unwrap_or(whole.duration_us);
         let (heap_before, heap_after) = (self.heap_before, self.live_heap());
         let interval = Interval { from, to, from_us: gate.start_us(), to_us, heap_before, heap_after };
         self.now_us = to_us;
         let mut part = self.profile(Some(interval), to_us);
         part.stacks.resize(whole.stacks.len(), Default::default());
-        if part.short_lived_within.is_some() {
-            part.lifetimes.resize(whole.stacks.len(), Default::default());
-        }
         for (thread, known) in part.threads.iter_mut().zip(&whole.threads) {
             thread.name.clone_from(&known.name);
             (thread.os_tid, thread.end_us) = (known.os_tid, known.end_us);
@@ -397,8 +411,8 @@ impl Replay {
         profile
     }
 
-    /// Returns the profile of what was replayed. It lasts until `until_us`, or to the last record if
-    /// that is later.
+    /// Returns the profile of what was replayed. It lasts until `until_us`, or to the last record
+    /// if that is later.
     fn profile(self, interval: Option<Interval>, until_us: u64) -> Profile {
         let (nodes, modules, contradictions) = self.tree.finish();
         let mut profile = Profile {

@@ -18,11 +18,11 @@ pub struct Interval {
     pub heap_after: LiveHeap,
 }
 
-/// The live heap of the process at one moment.
+/// The live blocks of the process, or of a group of stacks or threads, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LiveHeap {
-    /// Bytes of all live blocks.
+    /// Bytes of the live blocks.
     pub bytes: u64,
-    /// Number of all live blocks.
+    /// Number of the live blocks.
     pub blocks: u64,
 }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use alloc_dump::layout::StackId;
+
 /// The lifetimes of many blocks, in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lifetimes {
@@ -12,8 +14,35 @@ pub struct Lifetimes {
     pub short_lived: u64,
     /// Sum of the lifetimes of the freed blocks.
     total_us: u128,
-    /// Number of freed blocks by class of lifetime, sorted by class; only classes with blocks.
-    classes: Vec<(u16, u64)>,
+    /// The class of the first entry of `counts`.
+    first_class: u16,
+    /// Number of freed blocks by class of lifetime, from the shortest class that occurs to the
+    /// longest one.
+    ///
+    /// PERF: one look-up at a known place. A search in a sorted list of the classes that occur took
+    /// more time than all the rest of the replay.
+    counts: Vec<u64>,
+}
+
+/// The lifetimes of the blocks of each stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StackLifetimes {
+    /// Index in `rows`, by the id of the stack.
+    index: Vec<u32>,
+    rows: Vec<Lifetimes>,
+}
+
+impl StackLifetimes {
+    /// Makes the lifetimes of the stacks. `index` has the row of each stack, or a number that is no
+    /// row.
+    pub fn new(index: Vec<u32>, rows: Vec<Lifetimes>) -> StackLifetimes {
+        StackLifetimes { index, rows }
+    }
+
+    /// Returns the lifetimes of a stack; `None` if it never held a block.
+    pub fn get(&self, stack: StackId) -> Option<&Lifetimes> {
+        self.rows.get(*self.index.get(stack.0 as usize)? as usize)
+    }
 }
 
 /// How soon a block has to be freed to count as short-lived.
@@ -59,8 +88,8 @@ impl Lifetimes {
         self.freed_blocks += other.freed_blocks;
         self.short_lived += other.short_lived;
         self.total_us += other.total_us;
-        for (class, blocks) in &other.classes {
-            self.add_to_class(*class, *blocks);
+        for (class, blocks) in (other.first_class..).zip(&other.counts).filter(|(_, blocks)| **blocks > 0) {
+            self.add_to_class(class, *blocks);
         }
     }
 
@@ -76,20 +105,37 @@ impl Lifetimes {
     pub fn median_ns(&self) -> Option<u64> {
         let middle = self.freed_blocks.div_ceil(2);
         let mut blocks = 0;
-        let class = self.classes.iter().find(|(_, count)| {
-            blocks += count;
+        let (class, _) = (self.first_class..).zip(&self.counts).find(|(_, count)| {
+            blocks += **count;
             blocks >= middle
         })?;
-        let (first, last) = bounds_of(class.0);
+        let (first, last) = bounds_of(class);
         Some((first + (last - first) / 2).saturating_mul(1000))
     }
 
     #[inline]
     fn add_to_class(&mut self, class: u16, blocks: u64) {
-        match self.classes.binary_search_by_key(&class, |(class, _)| *class) {
-            Ok(at) => self.classes[at].1 += blocks,
-            Err(at) => self.classes.insert(at, (class, blocks)),
+        let at = usize::from(class.wrapping_sub(self.first_class));
+        match self.counts.get_mut(at) {
+            Some(count) => *count += blocks,
+            None => self.add_to_new_class(class, blocks),
         }
+    }
+
+    #[cold]
+    fn add_to_new_class(&mut self, class: u16, blocks: u64) {
+        if self.counts.is_empty() {
+            self.first_class = class;
+        }
+        if let Some(before) = self.first_class.checked_sub(class).filter(|before| *before > 0) {
+            self.counts.splice(0..0, std::iter::repeat_n(0, usize::from(before)));
+            self.first_class = class;
+        }
+        let at = usize::from(class - self.first_class);
+        if self.counts.len() <= at {
+            self.counts.resize(at + 1, 0);
+        }
+        self.counts[at] += blocks;
     }
 }
 

@@ -18,6 +18,8 @@ pub mod plot;
 pub mod summary_text;
 pub mod text_width;
 pub mod timeline_csv;
+mod timeline_groups_svg;
+mod timeline_groups_text;
 pub mod timeline_svg;
 pub mod timeline_text;
 pub mod tree_text;

@@ -102,7 +102,8 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    fn of_bytes(largest: u64) -> Axis {
+    /// Returns a scale of bytes that reaches at least to `largest`.
+    pub(super) fn of_bytes(largest: u64) -> Axis {
         let unit = SizeUnit::fitting(largest);
         let size = unit.size() as f64;
         let step = round_step(largest as f64 / size).max(if unit == SizeUnit::B { 1.0 } else { 0.0 });

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::text_width::{TextWidth, cut_middle, fitting_names};
 use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, percent, source_position};
-use crate::analyze::groups::{GroupBy, GroupTable};
+use crate::analyze::groups::GroupTable;
 use crate::analyze::summary::{SiteRow, Summary};
 use crate::units::moment::utc;
 use crate::units::{Safe, bytes, bytes_exactly, count, more, plural, time};
@@ -300,13 +300,7 @@ fn write_groups(
     summary: &Summary,
     width: TextWidth,
 ) -> io::Result<()> {
-    let name = match groups.by {
-        GroupBy::Crate => "crate",
-        GroupBy::Module => "module",
-        GroupBy::File => "file",
-        GroupBy::Function => "function",
-        GroupBy::Thread => "thread",
-    };
+    let name = groups.by.word();
     let titles = ["peak", "", "live", "allocated", "allocations", "temporary"];
     let widths = [10, 7, 10, 10, 12, 10];
     let row = |cells: [String; 6]| {

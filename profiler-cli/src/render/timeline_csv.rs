@@ -1,6 +1,6 @@
 //! A timeline as CSV (RFC 4180). In: [`Timeline`]. Out: one row for each interval of the heap, each
-//! sample, each mark and each call. The column `kind` tells them apart. Columns that a kind does
-//! not have are empty.
+//! sample, each mark and each call, and one for each group of the heap in each part of the time.
+//! The column `kind` tells them apart. Columns that a kind does not have are empty.
 
 use std::io::{self, Write};
 
@@ -27,6 +27,20 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline) -> io::Result<()> {
             heap_last: Some(point.last),
             ..TimelineCsvRow::default()
         })?;
+    }
+    if let Some(groups) = &timeline.groups {
+        for point in &groups.points {
+            for (group, bytes) in groups.groups.iter().zip(&point.bytes) {
+                row(TimelineCsvRow {
+                    kind: "group",
+                    start_ns: point.start_ns,
+                    end_ns: Some(point.end_ns),
+                    name: Some(CsvText(&group.name)),
+                    group_bytes: Some(*bytes),
+                    ..TimelineCsvRow::default()
+                })?;
+            }
+        }
     }
     for sample in &timeline.samples {
         row(TimelineCsvRow {
@@ -83,4 +97,5 @@ struct TimelineCsvRow<'a> {
     name: Option<CsvText<'a>>,
     thread: Option<CsvText<'a>>,
     tracker_bytes: Option<u64>,
+    group_bytes: Option<u64>,
 }

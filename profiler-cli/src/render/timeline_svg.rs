@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use super::escape::Xml;
 use super::plot::{Axis, Panel, Series, panels};
+use super::timeline_groups_svg::{self, GROUPS};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
 use crate::names::rust_path::last_name;
 use crate::units::{bytes_exactly, time};
@@ -22,7 +23,7 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series]) -> io:
 /// Width of the picture. Like all lengths here it is in user units of SVG, which are pixels unless
 /// the picture is scaled.
 const WIDTH: f64 = 1200.0;
-const LEFT: f64 = 100.0;
+pub(super) const LEFT: f64 = 100.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 56.0;
 const PANEL: f64 = 320.0;
@@ -60,16 +61,18 @@ impl TimeScale {
 }
 
 fn draw(timeline: &Timeline, series: &[Series]) -> String {
-    let panels = panels(timeline, series);
+    let panels = if timeline.groups.is_some() { Vec::new() } else { panels(timeline, series) };
     let scale = TimeScale { axis: Axis::of_time(timeline.period_ns()) };
     let functions = timeline.functions.len().min(MAX_FUNCTIONS);
     let heights: Vec<f64> =
         (0..panels.len()).map(|number| if number == 0 { PANEL } else { SMALL_PANEL }).collect();
-    let plots = TOP + heights.iter().map(|height| height + GAP).sum::<f64>();
+    let stacked =
+        timeline.groups.as_ref().map_or(0.0, |groups| PANEL + GAP + timeline_groups_svg::legend(groups));
+    let plots = TOP + stacked + heights.iter().map(|height| height + GAP).sum::<f64>();
     let height = plots + functions as f64 * (BAR + 6.0) + 16.0;
     let mut svg = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         role=\"img\" aria-label=\"{0}\">\n<title>{0}</title>\n<style>{STYLE}</style>\n\
+         role=\"img\" aria-label=\"{0}\">\n<title>{0}</title>\n<style>{STYLE}{GROUPS}</style>\n\
          <rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>\n",
         Xml(&format!("Memory of {} over time", timeline.command))
     );
@@ -85,12 +88,19 @@ fn draw(timeline: &Timeline, series: &[Series]) -> String {
         if timeline.exact { "" } else { " · the recording is not complete or not exact" }
     );
     text(&mut svg, (LEFT, 42.0), "", &peak);
+    if let Some(groups) = &timeline.groups {
+        let axis = Axis::of_bytes(groups.points.iter().map(|point| point.max).max().unwrap_or(0));
+        let plot = (TOP + 14.0, PANEL - 14.0);
+        draw_axes(&mut svg, &axis, &scale, plot);
+        timeline_groups_svg::draw(&mut svg, groups, &axis, |ns| scale.x(ns), plot);
+    }
     let mut top = TOP;
     for (panel, height) in panels.iter().zip(&heights) {
         draw_panel(&mut svg, timeline, panel, &scale, (top + 14.0, height - 14.0));
         top += height + GAP;
     }
-    draw_marks(&mut svg, timeline, &scale, (TOP + 14.0, plots - GAP));
+    let legend = timeline.groups.as_ref().map_or(0.0, timeline_groups_svg::legend);
+    draw_marks(&mut svg, timeline, &scale, (TOP + 14.0, plots - GAP - legend));
     for (at, function) in timeline.functions.iter().take(functions).enumerate() {
         draw_calls(&mut svg, function, &scale, plots + at as f64 * (BAR + 6.0));
     }
@@ -108,16 +118,7 @@ fn draw_panel(
 ) {
     let bottom = top + height;
     let y = |value: f64| bottom - panel.axis.position(value) * height;
-    for (value, label) in &panel.axis.ticks {
-        let y = y(*value);
-        line(svg, "grid", (LEFT, y), (WIDTH - RIGHT, y));
-        text(svg, (LEFT - 8.0, y + 4.0), "end", label);
-    }
-    for (value, label) in &scale.axis.ticks {
-        let x = scale.x(*value as u64);
-        line(svg, "grid", (x, bottom), (x, bottom + 5.0));
-        text(svg, (x, bottom + 18.0), "middle", label);
-    }
+    draw_axes(svg, &panel.axis, scale, (top, height));
     let mut legend = LEFT + 8.0;
     for (number, series) in panel.series.iter().enumerate() {
         let _ = writeln!(
@@ -141,6 +142,21 @@ fn draw_panel(
                 series.title()
             );
         }
+    }
+}
+
+/// Draws the grid and the labels of a plot.
+fn draw_axes(svg: &mut String, axis: &Axis, scale: &TimeScale, (top, height): (f64, f64)) {
+    let bottom = top + height;
+    for (value, label) in &axis.ticks {
+        let y = bottom - axis.position(*value) * height;
+        line(svg, "grid", (LEFT, y), (WIDTH - RIGHT, y));
+        text(svg, (LEFT - 8.0, y + 4.0), "end", label);
+    }
+    for (value, label) in &scale.axis.ticks {
+        let x = scale.x(*value as u64);
+        line(svg, "grid", (x, bottom), (x, bottom + 5.0));
+        text(svg, (x, bottom + 18.0), "middle", label);
     }
 }
 
@@ -249,7 +265,7 @@ fn line(svg: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) {
 }
 
 /// Adds a text, escaped.
-fn text(svg: &mut String, at: (f64, f64), class: &str, content: &str) {
+pub(super) fn text(svg: &mut String, at: (f64, f64), class: &str, content: &str) {
     let _ =
         writeln!(svg, "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>", at.0, at.1, Xml(content));
 }
@@ -290,6 +306,7 @@ mod tests {
             peak_bytes: 100,
             peak_ns: 500,
             heap: vec![point(0, 500, 50), point(500, 1000, 100)],
+            groups: None,
             samples: vec![sample(0, 20), sample(500, 40)],
             marks: vec![MarkPoint {
                 ns: 500,

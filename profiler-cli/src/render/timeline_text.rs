@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::plot::{Axis, Panel, Series, panels};
-use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out};
+use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, timeline_groups_text};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
 use crate::names::rust_path::last_name;
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
@@ -35,11 +35,18 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: 
         writeln!(out, "Interval: {}", Safe(&interval.name()))?;
     }
     let columns = size.width.saturating_sub(LABEL + 2).clamp(10, 1000);
+    if let Some(groups) = &timeline.groups {
+        timeline_groups_text::write(out, timeline, groups, (columns, size.height.clamp(3, 200)))?;
+    }
+    let series = if timeline.groups.is_some() { &[] } else { series };
     for (number, panel) in panels(timeline, series).iter().enumerate() {
         let rows = if number == 0 { size.height } else { size.height / 2 };
         write_panel(out, timeline, panel, columns, rows.clamp(3, 200))?;
     }
     write_time_axis(out, timeline, columns)?;
+    if let Some(groups) = &timeline.groups {
+        timeline_groups_text::write_legend(out, groups, size.width)?;
+    }
     write_marks(out, timeline, columns)?;
     write_functions(out, timeline, columns)?;
     writeln!(
@@ -57,7 +64,7 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: 
 }
 
 /// Width of the labels on the left, in columns.
-const LABEL: usize = 12;
+pub(super) const LABEL: usize = 12;
 /// Characters for the upper end of an area, in eighths of a row.
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Characters of the lines, in the order of a panel's series.
@@ -111,7 +118,7 @@ fn write_panel(
 }
 
 /// Returns the label of the tick at the upper end of a row; empty if there is none.
-fn label_of_row(axis: &Axis, row: usize, rows: usize) -> &str {
+pub(super) fn label_of_row(axis: &Axis, row: usize, rows: usize) -> &str {
     let tick = axis.ticks.iter().skip(1).find(|(value, _)| {
         let at = (axis.position(*value) * rows as f64).round() as usize;
         at == row + 1
@@ -148,7 +155,8 @@ fn sample_columns(timeline: &Timeline, series: Series, columns: usize) -> Vec<Op
     most
 }
 
-fn column_of(timeline: &Timeline, ns: u64, columns: usize) -> usize {
+/// Returns the column of a time.
+pub(super) fn column_of(timeline: &Timeline, ns: u64, columns: usize) -> usize {
     let (from, to) = timeline.period_ns();
     let length = to.saturating_sub(from).max(1);
     let column = u128::from(ns.saturating_sub(from)) * columns as u128 / u128::from(length);
@@ -300,6 +308,7 @@ mod tests {
                 point(4_000_000, 8_000_000, 8),
                 point(8_000_000, 10_000_000, 4),
             ],
+            groups: None,
             samples: vec![sample],
             marks: vec![MarkPoint {
                 ns: 5_000_000,

@@ -8,8 +8,14 @@ use alloc_tracker::AllocTracker;
 static ALLOC: AllocTracker = AllocTracker::system();
 
 fn main() {
-    (0..100).for_each(|_| pair());
+    // The compiler may unroll a loop whose number of rounds it knows. Each round would have a stack
+    // of its own.
+    for _ in 0..black_box(100) {
+        pair();
+    }
     hold();
+    shared();
+    shared();
     alloc_tracker::mark("held");
 }
 
@@ -26,8 +32,14 @@ fn pair() {
 #[inline(never)]
 fn hold() {
     let mut held = [const { None }; 10];
-    for place in &mut held {
+    for place in held.iter_mut().take(black_box(10)) {
         *place = Some(black_box(Box::new([3u8; 1000]))); // one of ten
     }
     held.into_iter().for_each(drop);
+}
+
+/// A block that is freed at once, from two calls: two stacks of one site.
+#[inline(never)]
+fn shared() {
+    drop(black_box(Box::new([4u8; 500]))); // from two calls
 }

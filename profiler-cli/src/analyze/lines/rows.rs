@@ -77,7 +77,7 @@ fn line_row(line: u32, row: Option<&LineTotals>, text: Option<String>) -> LineRo
         live: row.map(|row| row.live),
         temporary: row.map(|row| row.temporary),
         short_lived: row.and_then(|row| row.short_lived),
-        max_live: row.map(|row| row.max_live),
+        max_live: row.and_then(|row| row.short_lived.map(|_| row.max_live)),
         text,
         ..LineRow::default()
     }

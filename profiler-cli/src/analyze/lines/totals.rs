@@ -10,7 +10,7 @@ use crate::analyze::innermost::{OpenCall, on_every_stack};
 use crate::analyze::lines::LineSelection;
 use crate::names::function_name::{function_of, instance_of};
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
-use crate::profile::{Lifetimes, Profile, StackStats};
+use crate::profile::{Profile, StackStats};
 
 /// Identity of a function, with all its closures and, unless instances are split, all its
 /// instances.
@@ -51,16 +51,16 @@ pub(super) struct LineTotals {
     pub(super) temporary: u64,
     /// `None` if the profile has no lifetimes.
     pub(super) short_lived: Option<u64>,
-    /// The sum of what each stack held at most.
+    /// The sum of what each stack held at most; 0 if the profile has no lifetimes.
     pub(super) max_live: u64,
 }
 
 impl LineTotals {
     /// Adds the figures of a stack.
-    pub(super) fn add(&mut self, stats: &StackStats, lifetimes: Option<&Lifetimes>) {
+    pub(super) fn add(&mut self, stats: &StackStats, short_lived: Option<u64>) {
         self.allocations += stats.allocations;
-        if let Some(lifetimes) = lifetimes {
-            *self.short_lived.get_or_insert(0) += lifetimes.short_lived;
+        if let Some(more) = short_lived {
+            *self.short_lived.get_or_insert(0) += more;
         }
         self.max_live += stats.max_live_bytes;
         self.events += stats.events();
@@ -127,18 +127,19 @@ pub(super) fn collect<'a>(
         let stats = profile.stacks.get(stack.0 as usize).filter(|stats| stats.events() > 0);
         let Some(stats) = stats else { return };
         let site = stacks.site(stack);
-        let lifetimes = profile.lifetimes.get(stack.0 as usize);
+        let short_lived = || profile.lifetimes.get(stack).map_or(0, |lifetimes| lifetimes.short_lived);
+        let short_lived = profile.short_lived_within.map(|_| short_lived());
         for (function, OpenCall { frame, caller }) in running.innermost() {
             let totals = &mut totals[function];
             totals.is_own |= stacks.frame(frame).is_own();
-            totals.by_line.entry(stacks.frame(frame).line.unwrap_or(0)).or_default().add(stats, lifetimes);
+            totals.by_line.entry(stacks.frame(frame).line.unwrap_or(0)).or_default().add(stats, short_lived);
             totals.allocated_as_site += if Some(frame) == site { stats.allocated } else { 0 };
             if let Some(caller) = caller.filter(|_| selection.callers).map(|caller| stacks.frame(caller)) {
                 totals
                     .callers
                     .entry((key_of(caller, selection), caller.line))
                     .or_default()
-                    .add(stats, lifetimes);
+                    .add(stats, short_lived);
             }
         }
     });

@@ -32,7 +32,7 @@ impl Birth {
 
     /// Index of the thread that allocated the block.
     #[inline]
-    pub(super) fn thread(self) -> usize {
+    pub(in crate::load) fn thread(self) -> usize {
         self.thread as usize
     }
 

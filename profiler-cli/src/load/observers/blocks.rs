@@ -24,6 +24,8 @@ pub(in crate::load) struct BlocksObserver {
     /// Number of all blocks in `at_marks`.
     count: usize,
     marks_dropped: u64,
+    /// Number of marks in the dump so far.
+    marks_seen: u64,
 }
 
 impl BlocksObserver {
@@ -42,7 +44,7 @@ impl BlocksObserver {
         }
         let blocks = blocks_of(moment.heap);
         self.count += blocks.len();
-        self.at_marks.push(MarkedBlocks { mark: mark_at(name, moment), blocks });
+        self.at_marks.push(MarkedBlocks { mark: mark_at(name, self.marks_seen, moment), blocks });
     }
 }
 
@@ -57,7 +59,11 @@ impl Observer for BlocksObserver {
                     self.names.insert(id, name.into_owned());
                 }
             }
-            Record::Mark { id } if !moment.is_before => {
+            Record::Mark { id } => {
+                self.marks_seen += 1;
+                if moment.is_before {
+                    return;
+                }
                 if let Some(name) = self.names.get(&id) {
                     self.keep_at_mark(name.clone(), moment);
                 }

@@ -14,6 +14,8 @@ pub(in crate::load) struct MarksObserver {
     marks: Vec<Mark>,
     /// Bytes of the names of `marks`.
     name_bytes: usize,
+    /// Number of marks in the dump so far.
+    seen: u64,
     /// Number of marks that came after `marks` was full.
     dropped: u64,
     /// Number of marks whose name the dump does not have.
@@ -27,7 +29,12 @@ impl Observer for MarksObserver {
             Record::MarkName { id, name } if self.names.len() < MAX_MARKS => {
                 self.names.insert(id, String::from_utf8_lossy(name).into_owned());
             }
-            Record::Mark { id } if !moment.is_before => self.add(id, moment),
+            Record::Mark { id } => {
+                self.seen += 1;
+                if !moment.is_before {
+                    self.add(id, moment);
+                }
+            }
             _ => {}
         }
     }
@@ -43,7 +50,7 @@ impl MarksObserver {
         match self.names.get(&id) {
             Some(name) if self.marks.len() < MAX_MARKS && self.name_bytes + name.len() <= MAX_NAME_BYTES => {
                 self.name_bytes += name.len();
-                self.marks.push(mark_at(name.clone(), moment));
+                self.marks.push(mark_at(name.clone(), self.seen, moment));
             }
             // If there were too many names, the name of this mark may be among those that were not
             // kept.
@@ -54,9 +61,9 @@ impl MarksObserver {
 }
 
 /// Returns the mark with this name at a moment.
-pub(in crate::load) fn mark_at(name: String, moment: &Moment<'_>) -> Mark {
+pub(in crate::load) fn mark_at(name: String, number: u64, moment: &Moment<'_>) -> Mark {
     let (live_bytes, events) = (moment.heap.live_bytes(), moment.heap.events());
-    Mark { name, thread: moment.thread_id, us: moment.us, live_bytes, events }
+    Mark { name, thread: moment.thread_id, us: moment.us, live_bytes, events, number }
 }
 
 /// The most marks that are kept. A damaged or forged dump may have any number of them.

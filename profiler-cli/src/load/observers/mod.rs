@@ -10,11 +10,13 @@
 
 pub(super) mod blocks;
 pub(super) mod curve;
-pub(super) mod lifetimes;
+mod groups;
+mod lifetimes;
 pub(super) mod lines;
-pub(super) mod local_peaks;
+mod local_peaks;
 pub(super) mod marks;
 pub(super) mod peak;
+pub(super) mod requested;
 pub(super) mod samples;
 pub(super) mod sizes;
 pub(super) mod spans;
@@ -159,10 +161,9 @@ observers! {
     stacks: stacks::StacksObserver,
     // After `stacks`, because it adds figures to the rows of that observer.
     peak: peak::PeakObserver,
-    // After `totals`, because it adds a figure to them.
-    lifetimes: lifetimes::LifetimesObserver,
     curve: curve::CurveObserver,
-    local_peaks: local_peaks::LocalPeaksObserver,
+    // After `totals` and `stacks`, because it adds figures to them.
+    requested: requested::RequestedObservers,
     samples: samples::SamplesObserver,
     marks: marks::MarksObserver,
     blocks: blocks::BlocksObserver,

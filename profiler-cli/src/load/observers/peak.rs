@@ -44,7 +44,7 @@ impl Observer for PeakObserver {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn event_before(&mut self, event: &HeapEvent) {
         if let Some(block) = &event.removed {
             self.shares.remove(block.stack.0 as usize, block.size);
@@ -55,7 +55,7 @@ impl Observer for PeakObserver {
     }
 
     fn interval_begins(&mut self, _start: &IntervalStart<'_>) {
-        self.shares.begin_interval();
+        self.shares.note_peak();
     }
 
     fn finish(mut self, end: &ReplayEnd<'_>, profile: &mut Profile) {
@@ -66,7 +66,6 @@ impl Observer for PeakObserver {
         for (share, stats) in self.shares.finish().zip(&mut profile.stacks) {
             (stats.live_bytes, stats.live_blocks) = (share.live_bytes, share.live_blocks);
             (stats.peak_bytes, stats.peak_blocks) = (share.peak_bytes, share.peak_blocks);
-            (stats.max_live_bytes, stats.max_live_blocks) = (share.max_bytes, share.max_blocks);
             stats.live_first_us = if share.live_blocks > 0 { u64::MAX } else { 0 };
         }
         for (_, block) in end.heap.blocks().filter(|(_, block)| !block.birth.is_older()) {
@@ -106,10 +105,6 @@ struct HeldShare {
     peak_bytes: u64,
     peak_blocks: u64,
     noted_at: u64,
-    /// The most bytes that the owner held.
-    max_bytes: u64,
-    /// Number of its blocks when that was first so.
-    max_blocks: u64,
 }
 
 /// The blocks that one owner held at the peak, and those that it holds at the end.
@@ -119,10 +114,6 @@ pub(in crate::load) struct FinalShare {
     pub(in crate::load) peak_blocks: u64,
     pub(in crate::load) live_bytes: u64,
     pub(in crate::load) live_blocks: u64,
-    /// The most bytes that the owner held at one time.
-    pub(in crate::load) max_bytes: u64,
-    /// Number of its blocks when that was first so.
-    pub(in crate::load) max_blocks: u64,
 }
 
 impl PeakShares {
@@ -138,9 +129,6 @@ impl PeakShares {
         if let Some(held) = self.owner_before_change(owner) {
             held.bytes = held.bytes.wrapping_add(bytes);
             held.blocks += 1;
-            if held.bytes > held.max_bytes {
-                (held.max_bytes, held.max_blocks) = (held.bytes, held.blocks);
-            }
         }
     }
 
@@ -160,14 +148,6 @@ impl PeakShares {
         self.peak_number += 1;
     }
 
-    /// Begins an interval: the most that an owner held is that of the interval from now on.
-    pub(in crate::load) fn begin_interval(&mut self) {
-        self.note_peak();
-        for held in &mut self.held {
-            (held.max_bytes, held.max_blocks) = (held.bytes, held.blocks);
-        }
-    }
-
     /// Returns the shares of all owners.
     pub(in crate::load) fn finish(self) -> impl Iterator<Item = FinalShare> {
         let peak_number = self.peak_number;
@@ -178,8 +158,6 @@ impl PeakShares {
                 peak_blocks: held.peak_blocks,
                 live_bytes: held.bytes,
                 live_blocks: held.blocks,
-                max_bytes: held.max_bytes,
-                max_blocks: held.max_blocks,
             }
         })
     }
@@ -234,15 +212,6 @@ mod tests {
         assert_eq!(shares.iter().map(|share| share.peak_bytes).collect::<Vec<_>>(), [64, 5, 0]);
         assert_eq!(shares.iter().map(|share| share.peak_blocks).sum::<u64>(), 2);
         assert_eq!(shares.iter().map(|share| share.live_bytes).collect::<Vec<_>>(), [0, 5, 0]);
-    }
-
-    #[test]
-    fn the_most_that_an_owner_held_need_not_be_at_the_peak() {
-        let shares = shares_after(2, &[(0, 10), (0, 10), (0, -10), (1, 50), (0, 5), (0, 5)]);
-        // Owner 0 holds 10, 20, 10, 15, 20: its most is 20, first of two blocks. The peak has 20 too,
-        // of three blocks.
-        assert_eq!((shares[0].max_bytes, shares[0].max_blocks, shares[0].peak_blocks), (20, 2, 3));
-        assert_eq!((shares[1].max_bytes, shares[1].max_blocks), (50, 1));
     }
 
     #[test]

@@ -345,7 +345,9 @@ fn replay_interval_of(
     let period = Period { from: from.map(|from| from.parse().unwrap()), to: to.parse().unwrap() };
     let gate = Some(Gate::of(&period, &whole).unwrap());
     let selected = selected.map(|ids| ids.iter().copied().collect());
-    let mut replay = Replay::new(&HEADER, ReplayScope { selected, gate, ..ReplayScope::default() });
+    let short_lived = Some(ShortLivedWithin::default());
+    let scope = ReplayScope { selected, gate, short_lived, ..ReplayScope::default() };
+    let mut replay = Replay::new(&HEADER, scope);
     let process = record::Process { from_first_event: true, ..record::Process::default() };
     replay.record_of_interval(&Record::Process(process));
     for (id, parent) in [(MAIN, StackId::ROOT), (LEAF, MAIN), (OTHER, MAIN)] {
@@ -441,7 +443,7 @@ fn the_heap_at_a_moment_is_that_of_a_recording_that_ends_there() {
         let interval = profile.interval.unwrap();
         assert_eq!((interval.heap_before.bytes, interval.heap_after.bytes), (0, live), "{moment}");
     }
-    let all = replay(true, &records);
+    let all = replay_lifetimes(ShortLivedWithin::default(), &records);
     let until_end = replay_interval(None, "end", &records);
     assert_eq!((all.stacks, all.totals, all.sizes), (until_end.stacks, until_end.totals, until_end.sizes));
 }
@@ -592,7 +594,7 @@ fn lifetimes_are_those_of_the_freed_blocks() {
         (ShortLivedWithin::Time(50), 3),
     ] {
         let profile = replay_lifetimes(within, &three_lives());
-        let leaf = &profile.lifetimes[LEAF.0 as usize];
+        let leaf = profile.lifetimes.get(LEAF).unwrap();
         assert_eq!((leaf.freed_blocks, leaf.short_lived), (3, short), "{within}");
         // (0 + 10 + 50) / 3 microseconds; the second of three is 10.
         assert_eq!((leaf.mean_ns(), leaf.median_ns()), (Some(20_000), Some(10_000)));
@@ -600,18 +602,21 @@ fn lifetimes_are_those_of_the_freed_blocks() {
         assert_eq!(profile.totals.short_lived, short + 2);
         assert_eq!(stats(&profile, LEAF).temporary, 1, "its definition stays");
     }
-    assert!(replay(true, &three_lives()).lifetimes.is_empty(), "only on request");
+    assert_eq!(replay(true, &three_lives()).lifetimes.get(LEAF), None, "only on request");
 }
 
 #[test]
 fn a_stack_knows_the_most_that_it_held() {
-    let profile = replay(true, &three_lives());
+    let profile = replay_lifetimes(ShortLivedWithin::default(), &three_lives());
     // LEAF holds 10, then twice 10. OTHER holds 7, then 7 and 1, then 9, then 9 and 1.
-    let most = |stack| (stats(&profile, stack).max_live_bytes, stats(&profile, stack).max_live_blocks);
-    assert_eq!((most(LEAF), most(OTHER), most(MAIN)), ((20, 2), (10, 2), (0, 0)));
+    let most = |profile: &Profile, stack| {
+        (stats(profile, stack).max_live_bytes, stats(profile, stack).max_live_blocks)
+    };
+    let of = |stack| most(&profile, stack);
+    assert_eq!((of(LEAF), of(OTHER), of(MAIN)), ((20, 2), (10, 2), (0, 0)));
     // In an interval the blocks of before count too, as for the peak.
     let late = replay_interval(Some("110us"), "end", &three_lives());
-    assert_eq!(stats(&late, LEAF).max_live_bytes, 10);
+    assert_eq!((most(&late, LEAF), most(&late, OTHER)), ((10, 1), (10, 2)));
 }
 
 #[test]
@@ -640,4 +645,32 @@ fn annotated_lines_know_allocations_short_lives_and_the_most_that_they_held() {
     let without = replay(true, &records);
     let line = without.annotated[0].lines[&2];
     assert_eq!((line.allocations, line.short_lived, line.max_live), (2, None, None));
+}
+
+#[test]
+fn what_has_the_time_of_a_mark_lies_before_or_after_it_as_it_happened() {
+    let function = record::Function { id: 1, start_line: 1, end_line: 9, name: b"f", file: b"f.rs" };
+    let records = [
+        Record::Thread { id: 1 },
+        Record::MarkName { id: 1, name: b"m" },
+        Record::Function(function),
+        Record::Time { us: 10 },
+        Record::Enter { function: 1, activation: 1 },
+        Record::Line { activation: 1, line: 2 },
+        Record::Leave { activation: 1, ended: true },
+        Record::Mark { id: 1 },
+        Record::Enter { function: 1, activation: 2 },
+        Record::Line { activation: 2, line: 2 },
+        Record::Mark { id: 1 },
+        Record::Leave { activation: 2, ended: true },
+    ];
+    let counts = |from: Option<&str>, to: &str| {
+        let profile = replay_interval(from, to, &records);
+        let reached = profile.annotated[0].lines.get(&2).map_or(0, |line| line.occurrences);
+        (profile.spans.len(), reached, profile.marks.len())
+    };
+    assert_eq!(counts(None, "mark:m"), (1, 1, 1));
+    assert_eq!(counts(Some("mark:m"), "mark:m#2"), (1, 1, 1));
+    assert_eq!(counts(None, "end"), (2, 2, 2));
+    assert_eq!(counts(Some("mark:m#2"), "end"), (1, 0, 0));
 }

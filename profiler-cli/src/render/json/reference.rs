@@ -17,9 +17,12 @@ use serde_json::Value;
 use super::FlameJson;
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
-use crate::analyze::groups::{GroupBy, groups};
+use crate::analyze::group_names::GroupBy;
+use crate::analyze::groups::groups;
+use crate::analyze::heap_groups::choose;
 use crate::analyze::leaks::{LeakSelection, Leaks, leaks};
 use crate::analyze::lines::{LineSelection, Lines, lines};
+use crate::analyze::peaks::{Peaks, peaks};
 use crate::analyze::shown::Folding;
 use crate::analyze::summary::{Summary, summary};
 use crate::analyze::timeline::{Timeline, timeline};
@@ -27,7 +30,8 @@ use crate::analyze::tree::{Tree, TreeSelection, tree};
 use crate::names::code_owner::CodeOwner;
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::profile::{
-    CallNode, HeapCurve, HeapInterval, HeapTotals, Mark, Process, Profile, RecordedThread, StackStats, Trust,
+    CallNode, GroupCurve, GroupPoint, HeapCurve, HeapInterval, HeapTotals, LiveHeap, LocalPeak, Mark,
+    Process, Profile, RecordedThread, StackStats, Trust,
 };
 use crate::source::SourcesInMemory;
 
@@ -74,6 +78,8 @@ fn example() -> (Profile, Stacks) {
         live_last_us: 100,
         peak_bytes: 64,
         peak_blocks: 1,
+        max_live_bytes: 64,
+        max_live_blocks: 1,
         last_event: 1,
         live_after_last: 64,
         ..StackStats::default()
@@ -87,6 +93,8 @@ fn example() -> (Profile, Stacks) {
         temporary_bytes: 36,
         peak_bytes: 36,
         peak_blocks: 1,
+        max_live_bytes: 36,
+        max_live_blocks: 1,
         last_event: 3,
         live_after_last: 64,
         ..StackStats::default()
@@ -121,7 +129,14 @@ fn example() -> (Profile, Stacks) {
             width_us: 500,
             intervals: vec![HeapInterval { min: 0, max: 100, last: 64 }],
         },
-        marks: vec![Mark { name: "ready".into(), thread: 1, us: 50, live_bytes: 0, events: 0 }],
+        local_peaks: vec![LocalPeak { bytes: 100, blocks: 2, us: 150, event: 2 }],
+        groups: Some(GroupCurve {
+            start_us: 0,
+            width_us: 500,
+            points: vec![GroupPoint { max: 100, bytes: vec![64, 36] }],
+            most: vec![LiveHeap { bytes: 64, blocks: 1 }, LiveHeap { bytes: 36, blocks: 1 }],
+        }),
+        marks: vec![Mark { name: "ready".into(), thread: 1, us: 50, live_bytes: 0, events: 0, number: 1 }],
         totals: HeapTotals {
             allocations: 2,
             deallocations: 1,
@@ -180,7 +195,12 @@ fn reports() -> Vec<Report> {
             let flame = flame(&profile, &stacks, &filter, Metric::Peak, Folding::Runtime, None);
             super::write_flame(out, &flame).unwrap();
         }),
-        report::<Timeline>("timeline", |out| json(out, &timeline(&profile, None))),
+        report::<Peaks>("peaks", |out| json(out, &peaks(&profile, 25, 1))),
+        report::<Timeline>("timeline", |out| {
+            let mut timeline = timeline(&profile, None);
+            timeline.groups = choose(&profile, Some(&stacks), GroupBy::Crate, 1).over_time(&profile);
+            json(out, &timeline);
+        }),
     ]
 }
 

@@ -132,11 +132,6 @@ impl LineContexts {
         self.lines.get(context.index()).map_or(&[], |lines| lines)
     }
 
-    /// Begins the interval that is counted.
-    pub(super) fn begin_interval(&mut self) {
-        self.shares.begin_interval();
-    }
-
     /// Notes a new peak of the process: the blocks that are live now are those of the peak.
     #[inline]
     pub(super) fn note_peak(&mut self) {

@@ -64,7 +64,7 @@ impl Observer for LinesObserver {
     }
 
     fn interval_begins(&mut self, start: &IntervalStart<'_>) {
-        self.activations.contexts.begin_interval();
+        self.activations.contexts.note_peak();
         self.activations.begin_interval(start.us, |thread| start.threads.is_selected(thread));
     }
 

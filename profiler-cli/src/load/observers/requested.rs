@@ -1,0 +1,101 @@
+//! The observers that do something only if the caller of the loader asked for it. In: what was
+//! asked for. Out: nothing at all, or the results of these observers.
+//!
+//! PERF: without a request, all of them together cost one comparison at each event. With one, they
+//! get a copy of the event: a reference to it would make the compiler store every event in memory,
+//! whoever asked for anything.
+
+use super::groups::GroupsObserver;
+use super::lifetimes::LifetimesObserver;
+use super::local_peaks::LocalPeaksObserver;
+use super::{IntervalStart, Observer, ReplayEnd};
+use crate::load::heap::{Heap, HeapEvent, LiveBlock};
+use crate::profile::{HeapGrouping, Profile, ShortLivedWithin};
+
+/// The observers that were asked for.
+#[derive(Clone, Debug, Default)]
+pub(in crate::load) struct RequestedObservers {
+    /// `None` if nothing was asked for.
+    all: Option<Box<AllRequested>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct AllRequested {
+    lifetimes: LifetimesObserver,
+    local_peaks: LocalPeaksObserver,
+    groups: GroupsObserver,
+}
+
+impl RequestedObservers {
+    /// Makes the observers. Each argument is `None` if it is not asked for: what short-lived means,
+    /// the least drop beside a local peak in percent, and the groups to follow.
+    pub(in crate::load) fn new(
+        short_lived: Option<ShortLivedWithin>,
+        peaks: Option<u8>,
+        groups: Option<HeapGrouping>,
+    ) -> RequestedObservers {
+        if short_lived.is_none() && peaks.is_none() && groups.is_none() {
+            return RequestedObservers::default();
+        }
+        let all = AllRequested {
+            lifetimes: LifetimesObserver::new(short_lived),
+            local_peaks: LocalPeaksObserver::new(peaks),
+            groups: GroupsObserver::new(groups),
+        };
+        RequestedObservers { all: Some(Box::new(all)) }
+    }
+}
+
+impl AllRequested {
+    #[inline(never)]
+    fn event(&mut self, event: HeapEvent, heap: &Heap) {
+        self.lifetimes.event(&event, heap);
+        self.local_peaks.event(&event, heap);
+        self.groups.event(&event, heap);
+    }
+}
+
+impl Observer for RequestedObservers {
+    fn tree_grows(&mut self, nodes: usize) {
+        if let Some(all) = &mut self.all {
+            all.lifetimes.tree_grows(nodes);
+        }
+    }
+
+    fn block_lost(&mut self, block: &LiveBlock) {
+        if let Some(all) = &mut self.all {
+            all.lifetimes.block_lost(block);
+            all.groups.block_lost(block);
+        }
+    }
+
+    #[inline(always)]
+    fn event(&mut self, event: &HeapEvent, heap: &Heap) {
+        if let Some(all) = &mut self.all {
+            all.event(*event, heap);
+        }
+    }
+
+    fn event_before(&mut self, event: &HeapEvent) {
+        if let Some(all) = &mut self.all {
+            all.lifetimes.event_before(event);
+            all.groups.event_before(event);
+        }
+    }
+
+    fn interval_begins(&mut self, start: &IntervalStart<'_>) {
+        if let Some(all) = &mut self.all {
+            all.lifetimes.interval_begins(start);
+            all.local_peaks.interval_begins(start);
+            all.groups.interval_begins(start);
+        }
+    }
+
+    fn finish(self, end: &ReplayEnd<'_>, profile: &mut Profile) {
+        if let Some(all) = self.all {
+            all.lifetimes.finish(end, profile);
+            all.local_peaks.finish(end, profile);
+            all.groups.finish(end, profile);
+        }
+    }
+}
