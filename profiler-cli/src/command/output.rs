@@ -114,9 +114,9 @@ pub(super) fn write_file(
     write().map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), plain(&error)))
 }
 
-/// Returns the format of an output: the one that an option asks for, or else the one that the ending
-/// of the file's name stands for. The first one of `formats` is the default for names without an
-/// ending, and for stdout.
+/// Returns the format of an output: the one that an option asks for, or else the one that the
+/// ending of the file's name stands for. The first one of `formats` is the default for names
+/// without an ending, and for stdout.
 ///
 /// This is the one place where an ending decides about a format.
 ///

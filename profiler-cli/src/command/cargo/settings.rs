@@ -39,7 +39,7 @@ pub(super) fn options(cargo: &OsStr, line: &CargoLine, log: &Path) -> anyhow::Re
             .map_err(|error| anyhow::anyhow!("cannot find this program: {}", plain(&error)))?;
         let text = |path: &Path| {
             let text = path.to_str().with_context(|| format!("cargo cannot use the path {}", path.display()));
-            text.map(|text| Value::from(text))
+            text.map(Value::from)
         };
         let runner = Value::Array(vec![text(&this)?, Value::from(RECORD_PROCESS), text(log)?]);
         for triple in triples(cargo, line)? {

@@ -2,14 +2,14 @@
 //!
 //! In: recorded programs. Out: text on stderr, and smaller dumps. Nothing that goes wrong here may
 //! change the exit status of the program. The report needs as much memory as the dump has stacks,
-//! so a process of its own makes it: if that process runs out of memory or panics, this one goes
-//! on.
+//! so a process of its own makes it, and another one compresses: if one of them runs out of memory
+//! or panics, this process goes on.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use super::recording::{RecordedProgram, wait};
 use super::{RecordingArgs, Report};
 use crate::command::compress::{compress_with_progress, stop_on_signals};
 use crate::command::print_message;
-use crate::dumps::compress::CompressDumpError;
+use crate::dumps::compress::{CompressDumpError, remove_temporary_files};
 use crate::io_error::plain;
 use crate::units::Safe;
 use crate::units::signals::{ended_by_signal, ended_with_status};
@@ -26,6 +26,9 @@ use crate::units::signals::{ended_by_signal, ended_with_status};
 /// The first argument of a process of this program that makes a report. It reads a
 /// [`ReportRequest`] as JSON from stdin.
 pub const REPORT_PROCESS: &str = "internal-report";
+
+/// The first argument of a process of this program that compresses the dumps behind it.
+pub const COMPRESS_PROCESS: &str = "internal-compress";
 
 /// What to report.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,7 +56,7 @@ pub(in crate::command) fn finish(programs: &[RecordedProgram], recording: &Recor
             symbols: symbols.collect(),
             no_cache: recording.symbols.no_cache,
         };
-        if let Some(failure) = report_failure(&request) {
+        if let Some(failure) = failure_of(|| report_status(&request)) {
             print_message(format_args!(
                 "the report failed: {failure}; nothing of the dump is lost, and `profiler-cli summary` reads it again"
             ));
@@ -68,9 +71,10 @@ pub(in crate::command) fn finish(programs: &[RecordedProgram], recording: &Recor
             let _ = writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()));
         }
     }
-    if !recording.no_compress {
-        let stop = stop_on_signals();
-        dumps().for_each(|dump| compress_finished_dump(dump, &stop));
+    if !recording.no_compress
+        && let Some(failure) = failure_of(|| compress_status(&dumps().collect::<Vec<_>>()))
+    {
+        print_message(format_args!("cannot compress: {failure}; the dump stays as it is"));
     }
 }
 
@@ -83,10 +87,10 @@ pub(super) fn print_end(status: ExitStatus) {
     }
 }
 
-/// Has a process of this program make the report. Returns why there is no report; `None` if there
-/// is one, or if the process has said itself why there is none.
-fn report_failure(request: &ReportRequest) -> Option<String> {
-    match report_status(request) {
+/// Has a process of this program do something. Returns why it has not done it; `None` if it has, or
+/// if it has said itself why not.
+fn failure_of(process: impl FnOnce() -> io::Result<ExitStatus>) -> Option<String> {
+    match process() {
         Ok(status) if matches!(status.code(), Some(0 | 2)) => None,
         Ok(status) => Some(match status.code() {
             Some(code) => format!("its process {}", ended_with_status(code)),
@@ -96,17 +100,42 @@ fn report_failure(request: &ReportRequest) -> Option<String> {
     }
 }
 
+/// Makes a report, and returns how that process has ended.
 fn report_status(request: &ReportRequest) -> io::Result<ExitStatus> {
     let request = serde_json::to_vec(request)?;
-    // Not by its path: this program may have been replaced while the profiled one was running.
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(REPORT_PROCESS).arg(color_of_this_process());
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    let mut command = this_program(REPORT_PROCESS);
+    let mut child = command.arg(color_of_this_process()).stdin(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // If the process has ended already, its status says more than this error.
         let _ = stdin.write_all(&request);
     }
     wait(&mut child)
+}
+
+/// Compresses dumps, and returns how that process has ended.
+fn compress_status(dumps: &[&Path]) -> io::Result<ExitStatus> {
+    let mut command = this_program(COMPRESS_PROCESS);
+    let mut child = command.args(dumps).stdin(Stdio::null()).spawn()?;
+    let status = wait(&mut child)?;
+    if !status.success() {
+        dumps.iter().for_each(|dump| remove_temporary_files(dump, child.id()));
+    }
+    Ok(status)
+}
+
+/// Returns a command that starts this program once more. Not by its path: the file may have been
+/// replaced while the profiled program was running.
+fn this_program(process: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(process).stdout(Stdio::null());
+    command
+}
+
+/// The main function of a process that compresses dumps.
+pub fn compress_process(dumps: &[OsString]) -> ExitCode {
+    let stop = stop_on_signals();
+    dumps.iter().for_each(|dump| compress_finished_dump(Path::new(dump), &stop));
+    ExitCode::SUCCESS
 }
 
 /// Returns the value of `--color` that gives a process the colours of this one.
