@@ -81,14 +81,16 @@ mod tree;
 
 pub use api::allocator::AllocTracker;
 pub use api::installation::{Installation, installation, is_installed};
+pub use api::measure::{measure, measure_process};
 pub use api::probe::mark;
 pub use api::profiler::{Profiler, ProfilerBuilder, StartError};
-pub use api::stats::{Change, Region, Stats, measure, stats};
+pub use api::stats::{Change, Region, Stats, stats};
 
 pub use alloc_tracker_macros::profile;
 
 /// What `#[profile]` expands to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::api::measure::require_no_allocations;
     pub use crate::api::probe::{Activation, Aside, At, Closing, Each, Function, Polled};
 }

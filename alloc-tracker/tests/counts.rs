@@ -4,10 +4,11 @@
 mod scenario;
 
 use std::hint::black_box;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook};
 use std::process::ExitCode;
 
 use alloc_oracle::{Counting, snapshot};
-use alloc_tracker::{AllocTracker, Region, measure, stats};
+use alloc_tracker::{AllocTracker, Change, Region, assert_no_alloc, measure, measure_process, stats};
 use scenario::{Lcg, Run, Scenario};
 
 #[global_allocator]
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         Scenario { name: "totals", child: totals, check },
         Scenario { name: "totals_of_threads", child: totals_of_threads, check },
         Scenario { name: "measured", child: measured, check },
+        Scenario { name: "peaks", child: peaks, check },
         Scenario { name: "regions_of_threads", child: regions_of_threads, check },
     ])
 }
@@ -30,6 +32,48 @@ fn check(name: &'static str) {
     let outcome = Run::of(name).traced().finish();
     outcome.assert_quiet(0);
     outcome.whole_replay();
+}
+
+/// A peak is that of the closure and its thread, also inside of another one and after a panic. That
+/// of the process has the blocks of all threads.
+fn peaks() {
+    let block = |size: usize| black_box(vec![1u8; size]);
+    let (kept, outer) = measure(|| {
+        drop(block(700));
+        let kept = block(100);
+        let (_, inner) = measure(|| drop(block(300)));
+        assert_eq!(inner.peak_bytes, Some(300));
+        // The unwinder itself needs less than two kilobytes.
+        let panicked = catch_unwind(|| {
+            measure(|| {
+                let _block = block(5000);
+                resume_unwind(Box::new(1u8));
+            })
+        });
+        assert!(panicked.is_err());
+        kept
+    });
+    assert!((Some(5100)..Some(7000)).contains(&outer.peak_bytes), "{outer:?}");
+    let (_, freed) = measure(|| drop(kept));
+    assert_eq!((freed.peak_bytes, freed.net_bytes()), (Some(0), -100));
+
+    let (_, process) = measure_process(|| {
+        let own = block(10_000);
+        std::thread::scope(|scope| scope.spawn(|| drop(block(50_000))).join().unwrap());
+        drop(own);
+    });
+    // The thread itself needs some kilobytes.
+    assert!((Some(60_000)..Some(80_000)).contains(&process.peak_bytes), "{process:?}");
+    let Change { allocations, allocated_bytes, .. } = process;
+    assert!(allocations >= 2 && (60_000..80_000).contains(&allocated_bytes), "{process:?}");
+
+    let mut list = Vec::with_capacity(2);
+    assert_no_alloc!(list.push(block as fn(usize) -> _ as usize));
+    set_hook(Box::new(|_| {}));
+    let refused = catch_unwind(AssertUnwindSafe(|| assert_no_alloc!(list.reserve_exact(9))));
+    let message = *refused.unwrap_err().downcast::<String>().unwrap();
+    // One word becomes room for ten.
+    assert!(message.contains("0 allocations and 1 reallocations, 80 bytes"), "{message}");
 }
 
 fn work(seed: u64, rounds: usize) {
@@ -112,7 +156,8 @@ fn measured() {
     });
     assert_eq!((change.allocations, change.reallocations, change.net_bytes()), (1, 0, 10));
     let ((), change) = measure(|| {});
-    assert_eq!(change, Default::default());
+    assert_eq!((change.allocations, change.deallocations, change.reallocations), (0, 0, 0));
+    assert_eq!((change.allocated_bytes, change.freed_bytes, change.peak_bytes), (0, 0, Some(0)));
 }
 
 fn regions_of_threads() {

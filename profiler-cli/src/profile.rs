@@ -4,6 +4,9 @@
 //! hand. Their memory grows with the number of distinct stacks, threads and samples, never with the
 //! number of events.
 
+mod interval;
+mod lifetimes;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -11,7 +14,11 @@ use alloc_dump::code::CodeIdentity;
 use alloc_dump::layout::StackId;
 use alloc_dump::read::Damage;
 use alloc_dump::record::{Installation, RecordingLimit, Sample};
+use alloc_dump::symbols::Symbols;
 use alloc_dump::trailer::{EndReason, Totals};
+
+pub use self::interval::{Interval, LiveHeap};
+pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin};
 
 /// A loaded dump.
 ///
@@ -21,6 +28,12 @@ use alloc_dump::trailer::{EndReason, Totals};
 pub struct Profile {
     /// The process that was recorded.
     pub process: Process,
+    /// The interval that all figures count; `None` for the whole recording. `trust`, `slowdown` and
+    /// `duration_us` are always those of the whole recording.
+    ///
+    /// In an interval, "live" means born in the interval and live at its end, and the peak is that
+    /// of the interval. Blocks that are older count in the peak only.
+    pub interval: Option<Interval>,
     /// Files with code, in the order in which they were mapped. A file that was mapped twice is
     /// there twice.
     pub modules: Vec<Module>,
@@ -28,16 +41,28 @@ pub struct Profile {
     pub nodes: Vec<CallNode>,
     /// Figures of each stack, at the index of its [`StackId`]. As long as `nodes`.
     pub stacks: Vec<StackStats>,
+    /// Lifetimes of the blocks of each stack, at the index of its [`StackId`]; empty if they were
+    /// not [asked for](crate::load::LoadOptions::short_lived).
+    pub lifetimes: Vec<Lifetimes>,
+    /// What short-lived means in this profile; `None` if lifetimes were not asked for.
+    pub short_lived_within: Option<ShortLivedWithin>,
     /// All threads, selected or not, in the order of their first record.
     pub threads: Vec<RecordedThread>,
     /// Samples of the process: the time in microseconds, and the kernel's figures at that time. If
     /// there were too many, an entry stands for several samples: its sizes are the largest among
     /// them, its counts and its time those of the last.
     pub timeline: Vec<(u64, Sample)>,
+    /// The last sample before the interval; `None` if there is none.
+    pub sample_before: Option<Sample>,
     /// Number of samples in the dump; `timeline` may have fewer entries.
     pub sample_count: u64,
     /// The live heap over time.
     pub heap: HeapCurve,
+    /// The highest local peaks of the live heap, highest first; empty if they were not [asked
+    /// for](crate::load::LoadOptions::peaks).
+    pub local_peaks: Vec<LocalPeak>,
+    /// Number of local peaks that `local_peaks` lacks because there were too many.
+    pub local_peaks_dropped: u64,
     /// When annotated functions ran on selected threads, in the order in which the calls began.
     /// Only outermost calls: a recursive call is part of its outer one.
     pub spans: Vec<ActivationSpan>,
@@ -67,6 +92,8 @@ pub struct Profile {
     pub trust: Trust,
     /// What made the recording slower than usual.
     pub slowdown: Slowdown,
+    /// Names of the code that the dump itself has; empty if it has none.
+    pub symbols: Vec<Symbols>,
 }
 
 impl Profile {
@@ -129,6 +156,8 @@ impl Process {
 /// A file with code that was mapped into the process.
 #[derive(Clone, Debug, Default)]
 pub struct Module {
+    /// Number of the module in the dump.
+    pub id: u32,
     /// Path of the file when it was mapped, or a name in brackets such as `[vdso]`.
     pub path: PathBuf,
     /// GNU build-id of the file; empty if the file has none.
@@ -190,6 +219,10 @@ pub struct StackStats {
     pub peak_bytes: u64,
     /// Number of the blocks that had got their size here and were live at the global peak.
     pub peak_blocks: u64,
+    /// The most bytes of blocks that had got their size here and were live at one time.
+    pub max_live_bytes: u64,
+    /// Number of these blocks when that was first so.
+    pub max_live_blocks: u64,
     /// Number of the last event made here, counted from 1 over the whole process; 0 for none.
     pub last_event: u64,
     /// Live bytes of the whole process after that event; 0 if there was none.
@@ -203,9 +236,11 @@ impl StackStats {
     }
 }
 
-/// The exact live heap over time, in intervals of equal length from time zero on.
+/// The exact live heap over time, in intervals of equal length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeapCurve {
+    /// When the first interval begins, in microseconds since time zero.
+    pub start_us: u64,
     /// Length of an interval in microseconds.
     pub width_us: u64,
     /// The live heap during each interval, up to the end of the recording.
@@ -223,6 +258,19 @@ pub struct HeapInterval {
     pub last: u64,
 }
 
+/// A local peak of the live heap, at its first instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalPeak {
+    /// Live bytes of the process.
+    pub bytes: u64,
+    /// Number of live blocks of the process.
+    pub blocks: u64,
+    /// The first instant of the peak, in microseconds.
+    pub us: u64,
+    /// Number of the event that reached the peak, counted from 1 over the whole process.
+    pub event: u64,
+}
+
 /// A period in which a thread ran an annotated function: from the beginning of the outermost call
 /// to its end, or, for a future, from one await to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,6 +283,8 @@ pub struct ActivationSpan {
     pub start_us: u64,
     /// When the thread left the function, in microseconds; the last time in the dump if it did not.
     pub end_us: u64,
+    /// Whether the period continues a call after an await, and so is no call of its own.
+    pub is_resumed: bool,
 }
 
 /// A moment that the program gave a name (`alloc_tracker::mark`).
@@ -248,6 +298,8 @@ pub struct Mark {
     pub us: u64,
     /// Live bytes of the process at that moment.
     pub live_bytes: u64,
+    /// Number of heap events of the process before that moment.
+    pub events: u64,
 }
 
 /// The live blocks of the selected threads, at the moments that were asked for.
@@ -304,6 +356,8 @@ pub struct Annotated {
 /// everything that the line called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnnotatedLine {
+    /// Number of allocations, without reallocations.
+    pub allocations: u64,
     /// How often the line was reached. If the line calls a closure that has lines of its own, the
     /// return from the closure does not count.
     pub occurrences: u64,
@@ -328,6 +382,12 @@ pub struct AnnotatedLine {
     /// Number of blocks that were allocated at the line and freed by the next heap event of the
     /// thread.
     pub temporary: Option<u64>,
+    /// Number of blocks that got their last size at the line and were short-lived. `None` also if
+    /// lifetimes were not asked for.
+    pub short_lived: Option<u64>,
+    /// The most bytes of blocks that had got their size at the line and were live at one time.
+    /// `None` also if lifetimes were not asked for.
+    pub max_live: Option<u64>,
     /// Bytes by which the resident set of the process has grown, or shrunk if negative. `None` if
     /// the recorder was not asked for it.
     pub rss: Option<i64>,
@@ -393,9 +453,14 @@ pub struct HeapTotals {
     pub peak_blocks: u64,
     /// The first instant of the peak, in microseconds.
     pub peak_us: u64,
+    /// Number of the event that reached the peak, counted from 1 over the whole process; 0 if there
+    /// was none.
+    pub peak_event: u64,
     /// Number of blocks that were freed by the next heap event of the thread that had allocated
     /// them.
     pub temporary: u64,
+    /// Number of short-lived blocks; 0 if lifetimes were not asked for.
+    pub short_lived: u64,
     /// Number of deallocations and reallocations of blocks that are older than the recording. 0 if
     /// the recording began with the first event.
     pub foreign_frees: u64,
@@ -403,6 +468,13 @@ pub struct HeapTotals {
     pub foreign_bytes: u64,
     /// Number of different stacks at which there were events.
     pub stacks: u64,
+}
+
+impl HeapTotals {
+    /// Returns the number of heap events of all kinds.
+    pub fn events(&self) -> u64 {
+        self.allocations + self.deallocations + self.reallocations
+    }
 }
 
 /// What made events cost the program more than usual.

@@ -23,6 +23,9 @@ pub enum SizeUnit {
     /// 1024 MiB
     #[value(name = "GiB")]
     GiB,
+    /// 1024 GiB
+    #[value(name = "TiB")]
+    TiB,
 }
 
 impl SizeUnit {
@@ -32,7 +35,8 @@ impl SizeUnit {
             0..1024 => SizeUnit::B,
             1024..0x10_0000 => SizeUnit::KiB,
             0x10_0000..0x4000_0000 => SizeUnit::MiB,
-            _ => SizeUnit::GiB,
+            0x4000_0000..0x100_0000_0000 => SizeUnit::GiB,
+            _ => SizeUnit::TiB,
         }
     }
 
@@ -43,6 +47,7 @@ impl SizeUnit {
             SizeUnit::KiB => 1 << 10,
             SizeUnit::MiB => 1 << 20,
             SizeUnit::GiB => 1 << 30,
+            SizeUnit::TiB => 1 << 40,
         }
     }
 
@@ -53,6 +58,7 @@ impl SizeUnit {
             SizeUnit::KiB => "KiB",
             SizeUnit::MiB => "MiB",
             SizeUnit::GiB => "GiB",
+            SizeUnit::TiB => "TiB",
         }
     }
 
@@ -71,7 +77,7 @@ impl SizeUnit {
     }
 }
 
-/// Parses an amount of memory as people write it: a number with B, KiB, MiB or GiB after it.
+/// Parses an amount of memory as people write it: a number with B, KiB, MiB, GiB or TiB after it.
 /// Without a unit the number counts bytes. Upper and lower case do not matter: `64kib` is valid
 /// too.
 ///
@@ -88,12 +94,12 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, name) = (&text[..end], text[end..].trim());
-    let units = [SizeUnit::B, SizeUnit::KiB, SizeUnit::MiB, SizeUnit::GiB];
+    let units = [SizeUnit::B, SizeUnit::KiB, SizeUnit::MiB, SizeUnit::GiB, SizeUnit::TiB];
     let named = units.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(name));
     let unit = named.or(name.is_empty().then_some(SizeUnit::B));
     match (number.parse::<f64>(), unit) {
         (Ok(number), Some(unit)) if number.is_finite() => Ok((number * unit.size() as f64).round() as u64),
-        _ => Err("give a number of bytes, or a number with KiB, MiB or GiB after it".to_owned()),
+        _ => Err("give a number of bytes, or a number with KiB, MiB, GiB or TiB after it".to_owned()),
     }
 }
 
@@ -201,8 +207,10 @@ mod tests {
         assert_eq!(SizeUnit::MiB.show(-81_264_640), "-77.5 MiB");
         assert_eq!(
             (SizeUnit::fitting(1024), SizeUnit::fitting(1023), SizeUnit::fitting(u64::MAX)),
-            (SizeUnit::KiB, SizeUnit::B, SizeUnit::GiB)
+            (SizeUnit::KiB, SizeUnit::B, SizeUnit::TiB)
         );
+        assert_eq!((bytes((1 << 40) - 1), bytes(3 << 39)), ("1024.0 GiB".to_owned(), "1.5 TiB".to_owned()));
+        assert_eq!(parse_bytes("2TiB"), Ok(2 << 40));
         assert_eq!(plural(1, "block") + &plural(1000, "block"), "1 block1,000 blocks");
     }
 

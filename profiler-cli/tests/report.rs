@@ -12,12 +12,16 @@ use anstream::StripStream;
 use clap::ValueEnum;
 use profiler_cli::analyze::column::{OptionalColumn, TableOrder};
 use profiler_cli::analyze::filter::Filter;
+use profiler_cli::analyze::leaks::LeakSelection;
+use profiler_cli::analyze::shown::Folding;
 use profiler_cli::analyze::{flame, leaks, lines, summary};
+use profiler_cli::names::code_owner::CodeOwner;
 use profiler_cli::names::stacks::{NamedFrame, Stacks};
 use profiler_cli::pattern::Pattern;
 use profiler_cli::profile::{
     Annotated, AnnotatedLine, HeapTotals, Process, Profile, RecordedThread, StackStats, Trust,
 };
+use profiler_cli::render::text_width::TextWidth;
 use profiler_cli::render::{leaks_text, lines_text, summary_text};
 use profiler_cli::source::SourcesInMemory;
 use profiler_cli::units::SizeUnit;
@@ -59,7 +63,7 @@ fn frame(function: &str, line: u32) -> NamedFrame {
         file: Some(file.into()),
         line: Some(line),
         is_inlined: false,
-        is_runtime,
+        owner: CodeOwner::runtime_if(is_runtime),
         module: "app".into(),
     }
 }
@@ -210,10 +214,7 @@ fn lines_have_peak_and_live_bytes_and_tables_have_callers() {
     assert_eq!(with_callers[1].callers.as_deref(), Some(&[][..]));
     assert!(tables(&lines::LineSelection::default())[0].callers.is_none());
     let text = plain(|out| lines_text::write_function(out, &with_callers[0], &lines_text::Shape::default()));
-    assert!(
-        text.contains("2.0 KiB allocated,       1000 B increment  app::work  /app/src/main.rs:24"),
-        "{text}"
-    );
+    assert!(text.contains("2.0 KiB allocated,       1000 B increment  app::work  src/main.rs:24"), "{text}");
 }
 
 #[test]
@@ -260,7 +261,7 @@ fn line_tables_have_the_columns_of_memory_profiler() {
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
     let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::LineSelection::default());
     insta::assert_snapshot!(plain(|out| lines_text::write(out, &tables, &lines_text::Shape::default())), @r"
-    Filename: /app/src/main.rs
+    Filename: src/main.rs
     Function: app::work
     Source:   recorded stacks (Occurrences counts the heap events of a line, not its executions)
 
@@ -280,38 +281,42 @@ fn line_tables_have_the_columns_of_memory_profiler() {
 #[test]
 fn leaks_are_merged_by_the_users_own_frames() {
     let (profile, stacks) = recording();
-    let report = leaks::leaks(&profile, &stacks, &Filter::default(), false, None);
-    assert_eq!((report.total_bytes, report.total_blocks, report.leaks.len()), (2048, 4, 3));
-    assert_eq!(report.leaks[0].function, "app::work");
-    insta::assert_snapshot!(plain(|out| leaks_text::write(out, &report)), @r"
+    let report = leaks::leaks(&profile, &stacks, &Filter::default(), LeakSelection::default());
+    assert_eq!((report.total_bytes, report.total_blocks, report.leaks.len()), (2048, 4, 1));
+    assert_eq!((report.runtime_bytes, report.runtime_blocks), (48, 2));
+    assert_eq!((&*report.leaks[0].function, report.source_root.as_deref()), ("app::work", Some("/app")));
+    insta::assert_snapshot!(plain(|out| leaks_text::write(out, &report, TextWidth::default())), @r"
     Live at the end: 2.0 KiB (2,048 B) in 4 blocks
 
-      1. 1000 B in 1 block at /app/src/main.rs:21
+      1. 2.0 KiB (2,000 B), 97.7 %, in 2 blocks at src/main.rs:21
          first after 0.100 ms, last after 1.500 s
-           app::work  /app/src/main.rs:21
-           app::main  /app/src/main.rs:11
+         1000 B in 1 block:
+           app::work  src/main.rs:21
+           app::main  src/main.rs:11
+         1000 B in 1 block:
+           app::work  src/main.rs:21
+           app::work  src/main.rs:24
+           app::main  src/main.rs:11
 
-      2. 1000 B in 1 block at /app/src/main.rs:21
-         first after 0.100 ms, last after 1.500 s
-           app::work  /app/src/main.rs:21
-           app::work  /app/src/main.rs:24
-           app::main  /app/src/main.rs:11
-
-      3. 48 B in 2 blocks at library/alloc/src/vec.rs:2
-         first after 0.000 ms, last after 0.000 ms
-           std::thread::start  library/alloc/src/vec.rs:2
+    The runtime keeps 48 B in 2 blocks; --full lists them.
     ");
-    let top = leaks::leaks(&profile, &stacks, &Filter::default(), false, Some(1));
-    assert_eq!((top.total_bytes, top.leaks.len(), top.omitted), (2048, 1, 2));
+    let full = LeakSelection { folding: Folding::None, top: Some(1), ..LeakSelection::default() };
+    let top = leaks::leaks(&profile, &stacks, &Filter::default(), full);
+    assert_eq!((top.total_bytes, top.runtime_bytes, top.leaks.len(), top.omitted), (2048, 0, 1, 1));
     let only = Filter { function: Some(Pattern::new("std::thread*")), ..Filter::default() };
-    assert_eq!(leaks::leaks(&profile, &stacks, &only, false, None).total_bytes, 48);
+    let of_runtime = leaks::leaks(&profile, &stacks, &only, LeakSelection::default());
+    assert_eq!((of_runtime.total_bytes, of_runtime.leaks.len()), (48, 0));
+    assert_eq!(
+        plain(|out| leaks_text::write(out, &of_runtime, TextWidth::default())),
+        "Nothing of the program's own is live at the end. The runtime keeps 48 B in 2 blocks; --full lists them.\n"
+    );
 }
 
 #[test]
 fn the_summary_shows_totals_and_top_sites_and_warns_of_losses() {
     let (profile, stacks) = recording();
     let summary = summary::summary(&profile, &stacks, &Filter::default(), 3);
-    insta::assert_snapshot!(plain(|out| summary_text::write(out, &summary)), @r"
+    insta::assert_snapshot!(plain(|out| summary_text::write(out, &summary, TextWidth::default())), @r"
     app 'a b'  pid 7
     complete and exact: no event lost, no stack cut off
 
@@ -325,33 +330,38 @@ fn the_summary_shows_totals_and_top_sites_and_warns_of_losses() {
       threads        1, 3 distinct stacks
       trust          0 events lost, 0 stacks truncated, 0 frames unresolved; finished
 
-    Allocation sizes
-      up to    1.0 KiB             3  ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇
-
     Top sites by live bytes at the peak
-         2.9 KiB        3 blocks  app::work  /app/src/main.rs:21
+         2.9 KiB  100.0 %        3 blocks  app::work  src/main.rs:21
 
     Top sites by bytes allocated
-         2.9 KiB         3 times  app::work  /app/src/main.rs:21
+         2.9 KiB  100.0 %         3 times  app::work  src/main.rs:21
 
     Top sites by allocations
-               3     1 temporary  app::work  /app/src/main.rs:21
+               3  100.0 %          1 temporary  app::work  src/main.rs:21
+
+    Allocation sizes
+      up to    1.0 KiB             3  ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇
     ");
     let mut broken = profile;
     broken.trust.lost_events = 2;
     let summary = summary::summary(&broken, &stacks, &Filter::default(), 3);
     assert!(summary.complete && !summary.exact && summary.warnings[0].starts_with("2 events lost"));
     broken.trust.end = None;
-    let text =
-        plain(|out| summary_text::write(out, &summary::summary(&broken, &stacks, &Filter::default(), 3)));
+    let text = plain(|out| {
+        summary_text::write(
+            out,
+            &summary::summary(&broken, &stacks, &Filter::default(), 3),
+            TextWidth::default(),
+        )
+    });
     assert!(text.contains("NOT COMPLETE") && text.contains("the recording has no end"), "{text}");
 }
 
 #[test]
 fn flames_have_the_weights_of_their_metric() {
     let (profile, stacks) = recording();
-    let weigh = |metric, full| flame::flame(&profile, &stacks, &Filter::default(), metric, full, None);
-    let live = weigh(flame::Metric::Live, false);
+    let weigh = |metric, folding| flame::flame(&profile, &stacks, &Filter::default(), metric, folding, None);
+    let live = weigh(flame::Metric::Live, Folding::Runtime);
     let rows: Vec<(String, u64)> = live
         .stacks
         .iter()
@@ -365,24 +375,30 @@ fn flames_have_the_weights_of_their_metric() {
             ("std::thread::start (vec.rs:2)".to_owned(), 48),
         ]
     );
-    let widest = flame::flame(&profile, &stacks, &Filter::default(), flame::Metric::Live, false, Some(1));
+    let widest =
+        flame::flame(&profile, &stacks, &Filter::default(), flame::Metric::Live, Folding::Runtime, Some(1));
     let (others, weight) = widest.stacks.last().unwrap();
     assert_eq!(widest.labels_of(others).collect::<Vec<_>>(), ["(2 other stacks)"]);
     assert_eq!((widest.total, *weight), (2048, 1048));
-    assert_eq!((live.total, weigh(flame::Metric::Allocated, false).total), (2048, 3000));
-    assert_eq!(weigh(flame::Metric::Temporary, false).total, 1);
-    let full = weigh(flame::Metric::Peak, true);
+    assert_eq!((live.total, weigh(flame::Metric::Allocated, Folding::Runtime).total), (2048, 3000));
+    assert_eq!(weigh(flame::Metric::Temporary, Folding::Runtime).total, 1);
+    let full = weigh(flame::Metric::Peak, Folding::None);
     let outermost =
         |(frames, _): &(Vec<u32>, u64)| full.labels_of(frames).next().unwrap().starts_with("std::rt");
     assert!(full.stacks.iter().all(outermost));
-    // A recursion of 5000 frames is cut, since no picture could show it: 80 outer and 80 inner
-    // frames stay, and one frame between them stands for the rest.
+    // A recursion of 5000 frames is shown once. With all frames it is cut, since no picture could
+    // show it: 80 outer and 80 inner frames stay, and one frame between them stands for the rest.
     let mut deep: Vec<NamedFrame> = (0..5000).map(|_| frame("app::work", 24)).collect();
     deep.push(frame("app::main", 11));
     let mut profile = profile;
     profile.stacks.truncate(StackId::FIRST.0 as usize + 1);
     let stacks = Stacks::from_frames(&[deep]);
-    let cut = flame::flame(&profile, &stacks, &Filter::default(), flame::Metric::Live, false, None);
+    let weigh =
+        |folding| flame::flame(&profile, &stacks, &Filter::default(), flame::Metric::Live, folding, None);
+    let once = weigh(Folding::Runtime);
+    let labels: Vec<&str> = once.labels_of(&once.stacks[0].0).collect();
+    assert_eq!(labels, ["app::main (main.rs:11)", "app::work (main.rs:24) (recursive)"]);
+    let cut = weigh(Folding::None);
     let labels: Vec<&str> = cut.labels_of(&cut.stacks[0].0).collect();
     assert_eq!((labels.len(), labels[0], labels[80]), (161, "app::main (main.rs:11)", "(… more frames …)"));
 }
@@ -427,16 +443,29 @@ fn a_recursion_of_a_hundred_thousand_frames_is_analyzed_exactly() {
     assert_eq!((row.line, row.occurrences, row.allocated), (21, Some(u64::from(DEPTH)), Some(sum)));
 
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
-    let report = leaks::leaks(&profile, &stacks, &only, false, Some(2));
-    assert_eq!((report.total_bytes, report.omitted), (sum, DEPTH as usize - 2));
-    let deepest = &report.leaks[0];
-    assert_eq!((deepest.bytes, deepest.stack.len()), (u64::from(DEPTH), 1000));
+    let leaks = |folding| {
+        let selection = LeakSelection { folding, top: Some(2), stacks: Some(2) };
+        leaks::leaks(&profile, &stacks, &only, selection)
+    };
+    let report = leaks(Folding::None);
+    assert_eq!((report.total_bytes, report.leaks.len(), report.omitted), (sum, 1, 0));
+    let site = &report.leaks[0];
+    assert_eq!((site.bytes, site.stack_count, site.stacks.len()), (sum, u64::from(DEPTH), 2));
+    let deepest = &site.stacks[0];
+    assert_eq!((deepest.bytes, deepest.frames.len()), (u64::from(DEPTH), 1000));
     assert_eq!(deepest.omitted_frames, DEPTH as usize + 1 - 1000);
+    // If the recursion is shown once, all stacks are alike.
+    let report = leaks(Folding::Runtime);
+    let [stack] = &report.leaks[0].stacks[..] else { panic!("one stack: {report:?}") };
+    assert_eq!((stack.bytes, &stack.fewest[..], &stack.times[..]), (sum, &[1, 1][..], &[1, DEPTH][..]));
+    assert_eq!(report.frames.len(), 2);
 
-    let flame = flame::flame(&profile, &stacks, &only, flame::Metric::Live, false, None);
+    let flame = flame::flame(&profile, &stacks, &only, flame::Metric::Live, Folding::None, None);
     assert_eq!(flame.total, sum);
     // Stacks of 2 to 160 frames stay separate. All longer ones become equal when they are cut.
     assert_eq!(flame.stacks.len(), 160);
+    let flame = flame::flame(&profile, &stacks, &only, flame::Metric::Live, Folding::Runtime, None);
+    assert_eq!((flame.total, flame.stacks.len()), (sum, 1));
 }
 
 /// A thousand stacks with a block each: none of them is large, and their site is.
@@ -455,16 +484,15 @@ fn a_site_whose_stacks_are_all_small_is_shown() {
     for stats in &mut profile.stacks[first as usize..] {
         *stats = StackStats { live_bytes: 16, live_blocks: 1, ..StackStats::default() };
     }
-    let report = |top| leaks::leaks(&profile, &stacks, &Filter::default(), false, top);
-    let ten = report(Some(10));
-    let site = &ten.sites[0];
-    assert_eq!((ten.sites.len(), &*site.function, site.line), (1, "app::leaf", Some(3)));
-    assert_eq!((site.bytes, site.blocks, site.stacks), (16_000, 1000, 1000));
-    let text = plain(|out| leaks_text::write(out, &ten));
-    assert!(text.contains("15.6 KiB (16,000 B) in 1,000 blocks from 1,000 stacks: app::leaf"), "{text}");
-    // With all rows, nothing is hidden.
-    let text = plain(|out| leaks_text::write(out, &report(None)));
-    assert!(!text.contains("By site"), "{text}");
+    let selection = LeakSelection { stacks: Some(3), ..LeakSelection::default() };
+    let report = leaks::leaks(&profile, &stacks, &Filter::default(), selection);
+    let [site] = &report.leaks[..] else { panic!("one site: {report:?}") };
+    assert_eq!((&*site.function, site.line), ("app::leaf", Some(3)));
+    assert_eq!((site.bytes, site.blocks, site.stack_count, site.stacks.len()), (16_000, 1000, 1000, 3));
+    let text = plain(|out| leaks_text::write(out, &report, TextWidth::default()));
+    assert!(text.contains("1. 15.6 KiB (16,000 B), 100.0 %, in 1,000 blocks at src/main.rs:3"), "{text}");
+    // The other stacks have 997 times 16 bytes.
+    assert!(text.contains("997 more stacks with 15.6 KiB"), "{text}");
 }
 
 #[test]
@@ -473,7 +501,7 @@ fn the_summary_tells_of_stacks_that_were_verified_in_part() {
     let text = |profile: &Profile| {
         let summary = summary::summary(profile, &stacks, &Filter::default(), 5);
         assert_eq!(summary.partly_verified_stacks, profile.trust.partly_verified_stacks);
-        plain(|out| summary_text::write(out, &summary))
+        plain(|out| summary_text::write(out, &summary, TextWidth::default()))
     };
     assert!(!text(&profile).contains("in part"));
     profile.trust.partly_verified_stacks = 92_000;

@@ -207,6 +207,19 @@ impl Lcg {
     }
 }
 
+/// Returns the frames of the largest stack of a row of `leaks --json`, innermost first.
+pub fn frames_of<'a>(report: &'a Value, row: &Value) -> Vec<&'a Value> {
+    let indices = row["stacks"][0]["frames"].as_array().unwrap_or_else(|| panic!("a row has a stack: {row}"));
+    indices.iter().map(|index| &report["frames"][index.as_u64().unwrap() as usize]).collect()
+}
+
+/// Returns the path of the source file of a row, whose path is relative to the report's root; an
+/// empty path if the row has none.
+pub fn source_of(report: &Value, row: &Value) -> PathBuf {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Path::new(&text(&report["source_root"])).join(text(&row["file"]))
+}
+
 /// Returns a number of a JSON object.
 pub fn number(value: &Value, field: &str) -> i64 {
     value[field].as_i64().unwrap_or_else(|| panic!("{field} is not a number: {}", value[field]))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cargo_metadata::MetadataCommand;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use tests::{Run, number, output_within, workspace};
+use tests::{Run, number, output_within, source_of, workspace};
 
 const ATTRIBUTE: &str = "#[alloc_tracker::profile]\n";
 
@@ -124,7 +124,8 @@ fn totals(program: &Path, source: &str) -> (String, Totals) {
     let lines = run.json("lines", &["--full"]);
     let mut totals = Totals::new();
     for table in lines["functions"].as_array().unwrap().iter().filter(|table| table["source"] == source) {
-        let Some((_, file)) = table["file"].as_str().and_then(|file| file.split_once("library/src/")) else {
+        let path = source_of(&lines, table);
+        let Some((_, file)) = path.to_str().and_then(|file| file.split_once("library/src/")) else {
             continue;
         };
         let start = (file.to_owned(), number(table, "start_line") as usize);

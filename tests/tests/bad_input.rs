@@ -108,50 +108,6 @@ fn addresses_that_were_chosen_to_collide_cost_no_more_than_others() {
 }
 
 #[test]
-fn a_dump_of_a_rebuilt_program_is_refused_until_the_old_build_is_given() {
-    // The system may forbid to start programs from the folder for temporary files, so this folder
-    // is below the target folder. Another process, `cp`, makes the copy. If this process wrote the
-    // file, a child that another test starts at that moment would inherit the open file, and the
-    // system does not start a program that is open for writing.
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let copy = folder.path().join("prog");
-    let cp = |from: &Path| assert!(Command::new("cp").arg(from).arg(&copy).status().unwrap().success());
-    cp(&program("course_allocate"));
-    let dump = folder.path().join("x.alloc");
-    let status =
-        Command::new(&copy).env("ALLOC_TRACKER", "trace").env("ALLOC_TRACKER_OUT", &dump).output().unwrap();
-    assert!(status.status.success());
-    std::fs::remove_file(&copy).unwrap();
-    cp(&program("touch_barely"));
-    let (dump, copy) = (dump.to_str().unwrap(), copy.to_str().unwrap());
-    let message = refusal(&["summary", dump]);
-    let id = |path: &str| {
-        let notes = Command::new("readelf").args(["-n", path]).output().ok()?;
-        let text = String::from_utf8_lossy(&notes.stdout).into_owned();
-        text.split("Build ID: ").nth(1)?.split_whitespace().next().map(str::to_owned)
-    };
-    assert!(message.contains(copy), "{message}");
-    for path in [program("course_allocate"), program("touch_barely")] {
-        if let Some(id) = id(path.to_str().unwrap()) {
-            assert!(message.contains(&id), "{message} names {id}");
-        }
-    }
-    // With the old build in a symbol folder the dump can be read.
-    let symbols = folder.path().join("old");
-    std::fs::create_dir(&symbols).unwrap();
-    std::fs::copy(program("course_allocate"), symbols.join("prog")).unwrap();
-    let output = cli([
-        "lines",
-        dump,
-        "--symbols",
-        symbols.to_str().unwrap(),
-        "--function",
-        "course_allocate::allocate",
-    ]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-#[test]
 fn patterns_that_match_nothing_are_refused_with_similar_names() {
     let run = Run::traced("leaking_cache", &[]);
     let dump = run.dump();

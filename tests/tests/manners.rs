@@ -100,7 +100,7 @@ fn fatal_signals_give_the_exit_status_of_a_shell_and_lose_no_event() {
         let dump = folder.path().join("x.alloc");
         check_dump(&dump, true);
         let end = "the process was ended by SIGABRT (exit status 134)";
-        assert_eq!((&json("summary", &dump, &[])["end"], signal), (&end.into(), 6));
+        assert_eq!((&json("summary", &dump, &[])["ending"], signal), (&end.into(), 6));
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{Run, example_source, line_of, number, workspace};
+use tests::{Run, example_source, frames_of, line_of, number, source_of, workspace};
 
 /// Returns the row of the line that ends with `marker`, from the table of `function`.
 fn row(lines: &Value, name: &str, function: &str, marker: &str) -> Value {
@@ -33,7 +33,7 @@ fn the_planted_leak_is_the_first_row() {
     let first = &leaks["leaks"][0];
     let source = example_source("leaking_cache");
     assert_eq!(first["line"], line_of(&source, "// PLANTED: leak"));
-    assert_eq!(first["file"].as_str().unwrap(), source.to_str().unwrap());
+    assert_eq!(source_of(&leaks, first), source);
     assert_eq!(first["function"], "leaking_cache::render");
     // 1,000 entries of 4,096 bytes.
     assert_eq!((number(first, "bytes"), number(first, "blocks")), (1000 * 4096, 1000));
@@ -41,8 +41,7 @@ fn the_planted_leak_is_the_first_row() {
     assert!(
         0 < first_ns && first_ns < last_ns && last_ns <= number(&run.json("summary", &[]), "duration_ns")
     );
-    let stack: Vec<&str> =
-        first["stack"].as_array().unwrap().iter().filter_map(|f| f["function"].as_str()).collect();
+    let stack: Vec<&str> = frames_of(&leaks, first).iter().filter_map(|f| f["function"].as_str()).collect();
     assert_eq!(stack.first(), Some(&"leaking_cache::render"));
     assert_eq!(stack.last(), Some(&"leaking_cache::main"));
     assert_eq!(number(&leaks, "total_bytes"), run.oracle()["live_bytes"]);
@@ -64,10 +63,11 @@ fn the_planted_leak_is_the_first_row_with_line_tables_only() {
     assert!(cargo.expect("cargo runs").success(), "cargo cannot build the example");
     let program = workspace().join("target/line-tables/leaking_cache");
     let run = Run::of(&mut Command::new(program), Duration::from_secs(300));
-    let first = &run.json("leaks", &[])["leaks"][0];
+    let leaks = run.json("leaks", &[]);
+    let first = &leaks["leaks"][0];
     assert_eq!(first["line"], line_of(&example_source("leaking_cache"), "// PLANTED: leak"), "{first}");
     assert_eq!((number(first, "bytes"), number(first, "blocks")), (1000 * 4096, 1000));
-    let function = first["stack"][0]["function"].as_str().unwrap();
+    let function = frames_of(&leaks, first)[0]["function"].as_str().unwrap();
     assert!(function.ends_with("render"), "{function}");
 }
 

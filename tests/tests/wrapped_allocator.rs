@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tests::stunts::{LIMITED, LINE_TABLES, UNOPTIMIZED, Variant};
-use tests::{Run, line_of, number, workspace};
+use tests::{Run, frames_of, line_of, number, workspace};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const MEBIBYTE: i64 = 1 << 20;
@@ -83,7 +83,7 @@ fn every_event_is_at_the_line_that_wanted_memory() {
 #[test]
 fn all_frames_show_the_allocators_as_well() {
     let leaks = run(&LIMITED).json("leaks", &["--full", "--top", "1"]);
-    let stack = list(&list(&leaks, "leaks")[0], "stack");
+    let stack = frames_of(&leaks, &list(&leaks, "leaks")[0]);
     let position = |part: &str| {
         stack.iter().position(|frame| frame["function"].as_str().is_some_and(|name| name.contains(part)))
     };

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use alloc_dump::frame::FrameHeader;
 use alloc_dump::header::Header;
 #[cfg(feature = "compression")]
-use alloc_dump::layout::{CODEC_COLUMNS, COLUMNS};
+use alloc_dump::layout::{CODEC_COLUMNS, COLUMNS, FRAME_SYMBOLS};
 use alloc_dump::layout::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS, HEADER_LEN};
 use alloc_dump::read::{Damage, Reader};
 use alloc_dump::record::Record;
@@ -77,6 +77,26 @@ pub(crate) fn columns(bytes: &[u8]) {
         }
         made.extend_from_slice(rest);
         check_dump(&one_columns_frame(&made));
+    }
+}
+
+/// Reads the bytes as the symbols of one frame, whose checksums are good.
+#[cfg(feature = "compression")]
+pub(crate) fn symbols(bytes: &[u8]) {
+    let header = Header { session: SESSION, created_unix_ns: 0 }.encode();
+    let dump = [&header, &FrameHeader::raw(FRAME_SYMBOLS, 0, bytes).encode()[..], bytes].concat();
+    let mut reader = Reader::new(dump.as_slice()).unwrap();
+    reader.keep_symbols();
+    assert!(reader.next_frame().unwrap().is_none());
+    assert_eq!(reader.damage(), Damage::default());
+    for frame in reader.take_symbols() {
+        for module in frame.modules() {
+            for (_, functions) in frame.addresses(module) {
+                // An address that lists functions takes a byte for each of them.
+                assert!(functions.len() <= bytes.len());
+                functions.for_each(|function| assert!(function.function.len() <= 3 * bytes.len()));
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! Compression of a finished dump. In: a dump. Out: a smaller dump with the same records, in fewer
-//! and larger frames whose codec is [`CODEC_COLUMNS`]. Needs the feature `compression`. Memory is
-//! bounded by one frame.
+//! Compression of a finished dump. In: a dump, and names of its code. Out: a smaller dump with the
+//! same records, in fewer and larger frames whose codec is [`CODEC_COLUMNS`], and with the names.
+//! Needs the feature `compression`. Memory is bounded by one frame, and by the names.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -10,9 +10,13 @@ use foldhash::fast::FixedState;
 
 use crate::columns::ColumnEncoder;
 use crate::frame::FrameHeader;
-use crate::layout::{CODEC_COLUMNS, CODEC_RAW, FRAME_RECORDS, MAX_COLUMNS_RECORDS, MAX_PAYLOAD, MINOR};
+use crate::layout::{
+    CODEC_COLUMNS, CODEC_RAW, CODEC_ZSTD, FRAME_RECORDS, FRAME_SYMBOLS, FRAME_TRAILER, MAX_COLUMNS_RECORDS,
+    MAX_PAYLOAD, MINOR,
+};
 use crate::read::{ReadError, Reader};
 use crate::record::Record;
+use crate::symbols::EncodedSymbols;
 
 /// Why a dump cannot be compressed.
 #[derive(Debug)]
@@ -96,6 +100,20 @@ pub const LEVEL: i32 = 3;
 /// assert_eq!(Fingerprint::of(smaller.as_slice()).unwrap(), Some(done.fingerprint));
 /// ```
 pub fn compress(input: impl Read, output: impl Write, level: i32) -> Result<Compressed, CompressError> {
+    compress_with_symbols(input, output, level, None)
+}
+
+/// Does the same as [`compress`], and puts these symbols before the trailer. They replace those
+/// that the dump has; without any, the dump keeps its own.
+///
+/// # Errors
+/// See [`CompressError`]. What was written to `output` by then is not a usable dump.
+pub fn compress_with_symbols(
+    input: impl Read,
+    output: impl Write,
+    level: i32,
+    symbols: Option<&[EncodedSymbols]>,
+) -> Result<Compressed, CompressError> {
     let mut reader = Reader::new(input).map_err(CompressError::Read)?;
     if reader.minor() > MINOR {
         return Err(CompressError::NewerVersion);
@@ -110,8 +128,12 @@ pub fn compress(input: impl Read, output: impl Write, level: i32) -> Result<Comp
             (FRAME_RECORDS, CODEC_RAW) if reader.payload().len() <= MAX_COLUMNS_RECORDS => {
                 writer.add_records(reader.payload())?;
             }
+            (FRAME_SYMBOLS, _) if symbols.is_some() => {}
             _ => {
                 writer.seal()?;
+                if frame.kind == FRAME_TRAILER {
+                    symbols.into_iter().flatten().try_for_each(|symbols| writer.write_symbols(symbols))?;
+                }
                 writer.write_frame(frame, reader.payload())?;
                 if let Some(records) = reader.records_of(&frame) {
                     records.visit(|record| writer.done.fingerprint.add(record));
@@ -208,6 +230,12 @@ impl<W: Write> FrameWriter<W> {
             FrameHeader { codec: CODEC_COLUMNS, decoded_len: decoded_len as u32, ..raw },
             &payload,
         )
+    }
+
+    fn write_symbols(&mut self, symbols: &EncodedSymbols) -> Result<(), CompressError> {
+        let EncodedSymbols { payload, decoded_len } = symbols;
+        let raw = FrameHeader::raw(FRAME_SYMBOLS, 0, payload);
+        self.write_frame(FrameHeader { codec: CODEC_ZSTD, decoded_len: *decoded_len, ..raw }, payload)
     }
 
     /// Writes a frame, with the next sequence number.

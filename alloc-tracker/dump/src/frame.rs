@@ -22,11 +22,13 @@ use crate::layout::{CODEC_RAW, FRAME_HEADER_LEN, FRAME_MAGIC, MAX_PAYLOAD};
 /// The fields of a frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// The kind: [`FRAME_RECORDS`](crate::layout::FRAME_RECORDS) or
-    /// [`FRAME_TRAILER`](crate::layout::FRAME_TRAILER). Readers skip frames of other kinds.
+    /// The kind: [`FRAME_RECORDS`](crate::layout::FRAME_RECORDS),
+    /// [`FRAME_TRAILER`](crate::layout::FRAME_TRAILER) or
+    /// [`FRAME_SYMBOLS`](crate::layout::FRAME_SYMBOLS). Readers skip frames of other kinds.
     pub kind: u8,
-    /// The codec of the payload: [`CODEC_RAW`] or [`CODEC_COLUMNS`](crate::layout::CODEC_COLUMNS).
-    /// A frame in a codec that the reader does not know counts as malformed.
+    /// The codec of the payload: [`CODEC_RAW`], [`CODEC_COLUMNS`](crate::layout::CODEC_COLUMNS) or
+    /// [`CODEC_ZSTD`](crate::layout::CODEC_ZSTD). A frame of records in a codec that the reader
+    /// does not know counts as malformed.
     pub codec: u8,
     /// The sequence number: 0 for the first frame of a dump, then one more for each frame.
     pub seq: u32,

@@ -26,6 +26,9 @@ pub const FRAME_RECORDS: u8 = 1;
 /// Frame kind: the trailer. A complete dump has one, as its last frame.
 pub const FRAME_TRAILER: u8 = 2;
 
+/// Frame kind: names of code, added by a tool when the program has ended.
+pub const FRAME_SYMBOLS: u8 = 3;
+
 /// Codec of a frame's payload: the bytes as they are.
 pub const CODEC_RAW: u8 = 0;
 /// Codec of a frame's payload: records taken apart into columns, which Zstandard has compressed.
@@ -35,6 +38,14 @@ pub const CODEC_COLUMNS: u8 = 1;
 pub const COLUMNS: usize = 18;
 /// Most records of a frame with [`CODEC_COLUMNS`]. This bounds the memory of a reader.
 pub const MAX_COLUMNS_RECORDS: usize = 1 << 20;
+
+/// Codec of a frame's payload: bytes that Zstandard has compressed. Only frames of symbols have it.
+pub const CODEC_ZSTD: u8 = 2;
+
+/// Most bytes, once decoded, of all frames of symbols of a dump.
+pub const MAX_SYMBOLS_BYTES: usize = 64 << 20;
+/// Most functions that the addresses in all frames of symbols of a dump may list.
+pub const MAX_SYMBOLS_LISTED: usize = 1 << 24;
 
 /// First bytes of a recovery sidecar.
 pub const SIDECAR_MAGIC: [u8; 8] = *b"\x89ADTAI2\n";

@@ -11,11 +11,15 @@ use std::io::{self, Read};
 use crate::columns::ColumnDecoder;
 use crate::frame::FrameHeader;
 use crate::header::Header;
+#[cfg(feature = "compression")]
+use crate::layout::FRAME_SYMBOLS;
 use crate::layout::{
     CODEC_COLUMNS, CODEC_RAW, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS, FRAME_TRAILER, HEADER_LEN,
 };
 use crate::record::DeltaContext;
 use crate::records::RecordSource;
+#[cfg(feature = "compression")]
+use crate::symbols::{Symbols, SymbolsDecoder};
 use crate::trailer::Trailer;
 use crate::window::Window;
 
@@ -116,6 +120,9 @@ pub struct Reader<R> {
     rescans: u32,
     /// Made at the first frame in columns.
     columns: Option<Box<ColumnDecoder>>,
+    /// The symbols read so far, if they were asked for.
+    #[cfg(feature = "compression")]
+    symbols: Option<SymbolsDecoder>,
 }
 
 impl<R: Read> Reader<R> {
@@ -144,7 +151,23 @@ impl<R: Read> Reader<R> {
             damage: Damage::default(),
             rescans: 0,
             columns: None,
+            #[cfg(feature = "compression")]
+            symbols: None,
         })
+    }
+
+    /// Makes [`next_frame`](Reader::next_frame) keep the symbols that it comes across, for
+    /// [`take_symbols`](Reader::take_symbols). Without this call it skips them.
+    #[cfg(feature = "compression")]
+    pub fn keep_symbols(&mut self) {
+        self.symbols.get_or_insert_with(SymbolsDecoder::new);
+    }
+
+    /// Returns the symbols that were kept up to here. Frames of symbols that cannot be decoded are
+    /// left out: they hold names only, so that nothing else is worse for it.
+    #[cfg(feature = "compression")]
+    pub fn take_symbols(&mut self) -> Vec<Symbols> {
+        self.symbols.take().map(SymbolsDecoder::into_frames).unwrap_or_default()
     }
 
     /// Returns the file header.
@@ -154,14 +177,16 @@ impl<R: Read> Reader<R> {
 
     /// Returns the next frame of records, or `None` at the end of the input.
     ///
-    /// Damaged bytes, trailers and frames of unknown kinds are skipped. Records that the caller
-    /// leaves in the iterator are neither decoded nor checked.
+    /// Damaged bytes, trailers, symbols and frames of unknown kinds are skipped. Records that the
+    /// caller leaves in the iterator are neither decoded nor checked.
     ///
     /// # Errors
     /// Those of the underlying [`Read`]. The caller may repeat the call.
     pub fn next_frame(&mut self) -> io::Result<Option<Records<'_>>> {
         loop {
             let Some(header) = self.next_whole_frame()? else { return Ok(None) };
+            #[cfg(feature = "compression")]
+            self.add_symbols(&header);
             if self.load_records(&header) {
                 return Ok(Some(self.records(header.codec)));
             }
@@ -243,6 +268,17 @@ impl<R: Read> Reader<R> {
         }
         let payload = self.window.bytes().get(FRAME_HEADER_LEN..self.frame_len)?;
         self.columns.as_mut()?.load(payload, header.decoded_len as usize)
+    }
+
+    /// Decodes the frame that was returned last, if it has symbols and they are kept.
+    #[cfg(feature = "compression")]
+    fn add_symbols(&mut self, header: &FrameHeader) {
+        if header.kind == FRAME_SYMBOLS
+            && let Some(symbols) = &mut self.symbols
+        {
+            let payload = self.window.bytes().get(FRAME_HEADER_LEN..self.frame_len).unwrap_or_default();
+            symbols.add(header, payload);
+        }
     }
 
     /// The minor version of the format, from the file header.

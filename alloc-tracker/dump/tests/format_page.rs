@@ -9,8 +9,9 @@ mod made;
 
 use alloc_dump::header::Header;
 use alloc_dump::layout::{
-    CODEC_COLUMNS, CODEC_RAW, COLUMNS, FRAME_HEADER_LEN, FRAME_MAGIC, HEADER_LEN, MAGIC, MAJOR,
-    MAX_COLUMNS_RECORDS, MAX_HEADER_LEN, MAX_PAYLOAD, MAX_TEXT, MINOR, SIDECAR_HEADER_LEN, SIDECAR_MAGIC,
+    CODEC_COLUMNS, CODEC_RAW, CODEC_ZSTD, COLUMNS, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS,
+    FRAME_SYMBOLS, FRAME_TRAILER, HEADER_LEN, MAGIC, MAJOR, MAX_COLUMNS_RECORDS, MAX_HEADER_LEN, MAX_PAYLOAD,
+    MAX_SYMBOLS_BYTES, MAX_SYMBOLS_LISTED, MAX_TEXT, MINOR, SIDECAR_HEADER_LEN, SIDECAR_MAGIC,
     SIDECAR_MAGIC_1, SIDECAR_SUFFIX, StackId,
 };
 use alloc_dump::record::{FIRST_COLD_TAG, Process, Record};
@@ -126,6 +127,12 @@ fn the_page_states_the_constants_of_the_code() {
     says(&format!("| {} ... | defined by Node records |", StackId::FIRST.0));
     says(&format!("| {CODEC_RAW} | stored as it is |"));
     says(&format!("| {CODEC_COLUMNS} | records in [columns]"));
+    says(&format!("| {CODEC_ZSTD} | one Zstandard frame"));
+    says(&format!("| {FRAME_RECORDS} | [records](#records) |"));
+    says(&format!("| {FRAME_TRAILER} | the [trailer](#trailer)"));
+    says(&format!("| {FRAME_SYMBOLS} | [symbols](#symbols)"));
+    says(&format!("at most {} bytes once decoded", grouped(MAX_SYMBOLS_BYTES)));
+    says(&format!("at most {} functions", grouped(MAX_SYMBOLS_LISTED)));
     says(&format!("begins with {COLUMNS} varints"));
     says(&format!("| {} | cold | cold records", COLUMNS - 1));
     says(&format!("at most {} operations", grouped(MAX_COLUMNS_RECORDS)));

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use alloc_dump::header::Header;
-use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
+use alloc_dump::layout::{CODEC_RAW, FRAME_HEADER_LEN, FRAME_SYMBOLS, StackId};
 use alloc_dump::read::Reader;
 use alloc_dump::record::Record;
 use alloc_dump::sidecar::{
@@ -50,6 +50,35 @@ fn version_1_2_loads() {
     assert_eq!(outcome.records, texts(&one_of_each_1_2()));
     assert_eq!(outcome.trailer, Some(trailer()));
     assert!(outcome.complete);
+}
+
+/// This version brought frames of symbols, which readers of the versions before skip.
+#[test]
+fn version_1_3_loads() {
+    let bytes = golden("v1.3.alloc", version_1_3);
+    let outcome = read(bytes.as_slice()).unwrap();
+    assert_eq!(outcome.records, texts(&one_of_each_1_2()));
+    assert_eq!(outcome.trailer, Some(trailer()));
+    assert!(outcome.complete);
+    #[cfg(feature = "compression")]
+    {
+        let mut reader = Reader::new(bytes.as_slice()).unwrap();
+        reader.keep_symbols();
+        while reader.next_frame().unwrap().is_some() {}
+        let frames = reader.take_symbols();
+        let [frame] = frames.as_slice() else { panic!("one frame of symbols, not {}", frames.len()) };
+        let [module] = frame.modules() else { panic!("one module") };
+        assert_eq!((module.id, &module.trampolines[..]), (1, &[0x500][..]));
+        let names: Vec<String> = frame
+            .addresses(module)
+            .map(|(address, functions)| format!("{address:#x} {:?}", functions.collect::<Vec<_>>()))
+            .collect();
+        let inner = "FunctionSymbol { function: \"push\", generics: Some(\"<u8>\"), file: Some(\"/vec.rs\"), \
+            line: Some(300), column: None, is_inlined: true, is_named: true }";
+        let outer = "FunctionSymbol { function: \"demo::main\", generics: None, file: Some(\"src/main.rs\"), \
+            line: Some(7), column: Some(5), is_inlined: false, is_named: true }";
+        assert_eq!(names, [format!("0x233 [{inner}, {outer}]"), format!("0x1233 [{outer}]")]);
+    }
 }
 
 /// This version brought labels and limits.
@@ -107,9 +136,31 @@ fn assert_loads_late(bytes: &[u8]) {
 
 /// A writer need not make the same bytes for ever. But as long as the version is the same, it does.
 #[test]
-fn this_writer_still_makes_records_of_version_1_3() {
+fn this_writer_still_makes_version_1_3() {
+    assert_eq!(golden("v1.3.alloc", version_1_3), version_1_3());
     assert_eq!(golden("v1.3.records.alloc", records_1_3), records_1_3());
     assert_eq!(golden("v1.1.alloc.tail", sidecar_1_1), sidecar_1_1());
+}
+
+/// The symbols are stored as they are, so that the bytes do not depend on the version of Zstandard.
+fn version_1_3() -> Vec<u8> {
+    let text = |text: &str| [&[text.len() as u8][..], text.as_bytes()].concat();
+    let texts = ["push", "<u8>", "/vec.rs", "demo::main", "src/main.rs"].map(text).concat();
+    let symbols = [
+        &[5][..],
+        &texts,
+        // Two functions: name, types, file, line, column, flags.
+        &[2],
+        &[0, 2, 3, 0xAC, 0x02, 0, 3],
+        &[3, 0, 5, 7, 5, 2],
+        // One module with the number 1, one trampoline, two addresses with two functions and one.
+        &[1, 1, 1, 0x80, 0x0A, 2],
+        &[0xB3, 0x04, 2, 0, 1],
+        &[0x80, 0x20, 1, 1],
+    ]
+    .concat();
+    let records = Dump::of(&one_of_each_1_2(), FRAME_HEADER_LEN + 128);
+    records.with_frame(FRAME_SYMBOLS, CODEC_RAW, &symbols).with_trailer(&trailer()).bytes
 }
 
 fn records_1_3() -> Vec<u8> {

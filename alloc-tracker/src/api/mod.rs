@@ -4,6 +4,7 @@
 
 pub(crate) mod allocator;
 pub(crate) mod installation;
+pub(crate) mod measure;
 pub(crate) mod probe;
 pub(crate) mod profiler;
 pub(crate) mod stats;

@@ -68,8 +68,8 @@ pub fn stats() -> Stats {
     }
 }
 
-/// Counts of the allocations and frees of one thread between two moments. All bytes are sizes that
-/// the program asked for.
+/// Counts of the allocations and frees of one thread, or of the process, between two moments. All
+/// bytes are sizes that the program asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {
@@ -83,24 +83,27 @@ pub struct Change {
     pub allocated_bytes: u64,
     /// Bytes of all deallocations and the old sizes of all reallocations.
     pub freed_bytes: u64,
+    /// The most bytes by which the heap was larger than at the beginning, at any moment in between.
+    /// `None` from [`Region::change`], which does not look for it.
+    pub peak_bytes: Option<u64>,
 }
 
 impl Change {
-    /// Returns allocated minus freed bytes: by how much this thread has changed the heap.
+    /// Returns allocated minus freed bytes: by how much the heap has changed.
     pub fn net_bytes(&self) -> i64 {
         self.allocated_bytes.wrapping_sub(self.freed_bytes) as i64
     }
 
-    /// Returns allocations minus deallocations: by how many blocks this thread has changed the
-    /// heap.
+    /// Returns allocations minus deallocations: by how many blocks the heap has changed.
     pub fn net_blocks(&self) -> i64 {
         self.allocations.wrapping_sub(self.deallocations) as i64
     }
 
-    fn between(begin: &Counts, end: &Counts) -> Change {
+    pub(super) fn between(begin: &Counts, end: &Counts) -> Change {
         let Counts { allocations, deallocations, reallocations, allocated_bytes, freed_bytes } =
             end.zip(begin, u64::wrapping_sub);
-        Change { allocations, deallocations, reallocations, allocated_bytes, freed_bytes }
+        let peak_bytes = None;
+        Change { allocations, deallocations, reallocations, allocated_bytes, freed_bytes, peak_bytes }
     }
 }
 
@@ -147,24 +150,4 @@ impl Region {
         recorder::counts_of_this_thread()
             .map_or_else(Change::default, |now| Change::between(&self.begin, &now))
     }
-}
-
-/// Calls `f` and returns its result, with what `f` and its callees have allocated and freed on this
-/// thread.
-///
-/// # Panics
-/// If [`AllocTracker`](crate::AllocTracker) is not the global allocator of all code in this
-/// program, as [`stats`] does. So a test of a budget cannot pass because nothing was counted.
-///
-/// ```
-/// # #[global_allocator]
-/// # static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
-/// let (sum, change) = alloc_tracker::measure(|| [1, 2, 3].iter().sum::<i32>());
-/// assert_eq!((sum, change.allocations), (6, 0));
-/// ```
-#[track_caller]
-pub fn measure<T>(f: impl FnOnce() -> T) -> (T, Change) {
-    let region = Region::new();
-    let result = f();
-    (result, region.change())
 }

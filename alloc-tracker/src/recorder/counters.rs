@@ -41,6 +41,9 @@ pub(crate) struct Counters {
     reallocations: AtomicU64,
     allocated_bytes: AtomicU64,
     freed_bytes: AtomicU64,
+    /// The highest value of allocated minus freed bytes since [`Counters::begin_peak`]. Not kept in
+    /// counters that several threads share.
+    highest: AtomicI64,
 }
 
 /// Counts the events of signal handlers that have interrupted the hook. The counters of the
@@ -55,6 +58,7 @@ impl Counters {
             reallocations: AtomicU64::new(0),
             allocated_bytes: AtomicU64::new(0),
             freed_bytes: AtomicU64::new(0),
+            highest: AtomicI64::new(0),
         }
     }
 
@@ -69,6 +73,32 @@ impl Counters {
         self.add_event(kind, size, old_size, |counter, by| {
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
         });
+        let net = self.net_bytes();
+        if net > self.highest.load(Ordering::Relaxed) {
+            self.highest.store(net, Ordering::Relaxed);
+        }
+    }
+
+    /// Begins to look for the highest value of allocated minus freed bytes. Called by the thread
+    /// that owns these counters.
+    pub(crate) fn begin_peak(&self) -> OuterPeak {
+        let base = self.net_bytes();
+        let highest = self.highest.load(Ordering::Relaxed);
+        self.highest.store(base, Ordering::Relaxed);
+        OuterPeak { base, highest }
+    }
+
+    /// Ends what `begin_peak` has begun. Returns by how much allocated minus freed bytes were
+    /// higher than at the beginning, at most.
+    pub(crate) fn end_peak(&self, outer: OuterPeak) -> u64 {
+        let highest = self.highest.load(Ordering::Relaxed);
+        self.highest.store(highest.max(outer.highest), Ordering::Relaxed);
+        highest.wrapping_sub(outer.base).max(0) as u64
+    }
+
+    fn net_bytes(&self) -> i64 {
+        let allocated = self.allocated_bytes.load(Ordering::Relaxed);
+        allocated.wrapping_sub(self.freed_bytes.load(Ordering::Relaxed)) as i64
     }
 
     /// Adds an event of any thread.
@@ -93,6 +123,9 @@ impl Counters {
         if live > PEAK_BYTES.load(Ordering::Relaxed) {
             PEAK_BYTES.fetch_max(live, Ordering::Relaxed);
         }
+        if IN_WINDOW.load(Ordering::Relaxed) {
+            WINDOW_PEAK.fetch_max(live, Ordering::Relaxed);
+        }
     }
 
     /// Returns the values now.
@@ -105,6 +138,31 @@ impl Counters {
             freed_bytes: self.freed_bytes.load(Ordering::Relaxed),
         }
     }
+}
+
+/// What a search for a peak that encloses another one has found until then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OuterPeak {
+    /// Allocated minus freed bytes at the beginning of the inner search.
+    base: i64,
+    /// The highest value before it.
+    highest: i64,
+}
+
+/// Begins to look for the highest live bytes of the process. Only one search may be under way.
+/// Returns the live bytes now.
+pub(crate) fn begin_window() -> i64 {
+    WINDOW_PEAK.store(i64::MIN, Ordering::SeqCst);
+    IN_WINDOW.store(true, Ordering::SeqCst);
+    let live = live_bytes();
+    WINDOW_PEAK.fetch_max(live, Ordering::SeqCst);
+    live
+}
+
+/// Ends the search that [`begin_window`] has begun. Returns the highest live bytes since then.
+pub(crate) fn end_window() -> i64 {
+    IN_WINDOW.store(false, Ordering::SeqCst);
+    WINDOW_PEAK.load(Ordering::SeqCst)
 }
 
 /// Returns the bytes that are allocated and not freed. Below zero if blocks were freed that are
@@ -130,4 +188,7 @@ pub(crate) fn is_counted_from_first_event() -> bool {
 
 static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
 static PEAK_BYTES: AtomicI64 = AtomicI64::new(0);
+/// Whether a search for the highest live bytes of a part of the program's time is under way.
+static IN_WINDOW: AtomicBool = AtomicBool::new(false);
+static WINDOW_PEAK: AtomicI64 = AtomicI64::new(0);
 static FROM_FIRST_EVENT: AtomicBool = AtomicBool::new(false);

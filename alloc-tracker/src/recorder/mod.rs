@@ -52,7 +52,10 @@ mod thread_state;
 mod usage;
 
 pub(crate) use activations::ActivationId;
-pub(crate) use counters::{Counts, REENTRANT, is_counted_from_first_event, live_bytes, peak_bytes};
+pub(crate) use counters::{
+    Counts, OuterPeak, REENTRANT, begin_window, end_window, is_counted_from_first_event, live_bytes,
+    peak_bytes,
+};
 pub(crate) use current::print_left_message;
 pub(crate) use functions::AnnotatedFunction;
 pub(crate) use heap_event::{
@@ -66,4 +69,6 @@ pub(crate) use lost::count_lost;
 pub(crate) use probes::{enter_function, leave_function, line_now, mark, reach_line};
 pub(crate) use session::{finish, is_left_behind_by_fork, start};
 pub(crate) use startup::{decide, start_counting};
-pub(crate) use thread_state::{BusyThread, THREADS, counts_of_all_threads, counts_of_this_thread};
+pub(crate) use thread_state::{
+    BusyThread, THREADS, counts_of_all_threads, counts_of_this_thread, with_counters,
+};

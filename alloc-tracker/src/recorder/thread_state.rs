@@ -74,6 +74,12 @@ pub(crate) fn counts_of_this_thread() -> Option<Counts> {
     THREADS.enter_hook(|busy| busy.shared().snapshot())
 }
 
+/// Calls `f` with the counters of the calling thread; `None` in a signal handler that has
+/// interrupted the hook.
+pub(crate) fn with_counters<R>(f: impl FnOnce(&Counters) -> R) -> Option<R> {
+    THREADS.enter_hook(|busy| f(busy.shared()))
+}
+
 /// Proof that the calling thread is in the hook. Gives access to the state that the recorder keeps
 /// for it.
 pub(crate) type BusyThread<'a> = Busy<'a, ThreadPayload>;

@@ -60,6 +60,12 @@ pub const COLUMNS: &[LineColumn] = &[
         "Bytes freed, old sizes of reallocations included.",
     ),
     column(
+        ("count", "count", "Allocations"),
+        FigureKind::Count,
+        |row| row.count.map(i128::from),
+        "Number of allocations, without reallocations.",
+    ),
+    column(
         ("blocks", "blocks", "Blocks"),
         FigureKind::CountChange,
         |row| row.blocks.map(i128::from),
@@ -100,6 +106,18 @@ pub const COLUMNS: &[LineColumn] = &[
         FigureKind::Count,
         |row| row.temporary.map(i128::from),
         "Blocks that were allocated here and freed by the next heap event of their thread.",
+    ),
+    column(
+        ("short_lived", "short-lived", "Short-lived"),
+        FigureKind::Count,
+        |row| row.short_lived.map(i128::from),
+        "Blocks that got their last size here and were freed within --short-lived-within.",
+    ),
+    column(
+        ("max_live", "max-live", "Max live"),
+        FigureKind::Bytes,
+        |row| row.max_live.map(i128::from),
+        "The most bytes of blocks from here that were live at one time; from recorded stacks, an upper bound if the line has several stacks.",
     ),
     column(
         ("rss", "rss", "RSS"),
@@ -296,6 +314,33 @@ impl Serialize for LineRow {
         }
         fields.serialize_entry("text", &self.text)?;
         fields.end()
+    }
+}
+
+#[cfg(test)]
+impl schemars::JsonSchema for LineRow {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LineRow".into()
+    }
+
+    fn json_schema(_generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let figures = COLUMNS.iter().map(|column| {
+            let schema = serde_json::json!({"type": ["integer", "null"], "description": column.help});
+            (column.name.to_owned(), schema)
+        });
+        let integer = serde_json::json!({"type": "integer", "description": "Number of the line, from 1."});
+        let text = serde_json::json!({"type": ["string", "null"], "description": "Source text; null if it is not at hand."});
+        let line = [("line".to_owned(), integer)];
+        let fields: serde_json::Map<_, _> =
+            line.into_iter().chain(figures).chain([("text".to_owned(), text)]).collect();
+        let names: Vec<&String> = fields.keys().collect();
+        let schema = serde_json::json!({
+            "type": "object",
+            "description": "The figures of one source line.",
+            "required": names,
+            "properties": fields,
+        });
+        schema.try_into().unwrap()
     }
 }
 

@@ -5,8 +5,10 @@ use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
 use crate::analyze::filter::Filter;
-use crate::analyze::shown::{CutStack, ShownStackId, ShownStacks};
+use crate::analyze::interval::{CountedInterval, live_title};
+use crate::analyze::shown::{CutStack, Folding, ShownFrame, ShownStackId, ShownStacks, Times};
 use crate::analyze::summary::with_ids;
+use crate::names::code_owner::CodeOwner;
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
 use crate::profile::{Profile, StackStats};
 
@@ -66,16 +68,31 @@ pub struct Flame {
     pub command: String,
     /// Whether the whole recording was read.
     pub complete: bool,
+    /// Whether a filter or a selection of threads left stacks out.
+    pub filtered: bool,
+    /// The interval that all figures count. Null for the whole recording.
+    pub interval: Option<CountedInterval>,
     /// Sum of all weights, in the unit of the metric.
     pub total: u64,
     /// Labels of frames; `stacks` refers to them by index.
     pub labels: Vec<String>,
+    /// For each label whose code it is.
+    pub owners: Vec<CodeOwner>,
     /// For each stack its labels, outermost frame first, and its weight, which is never 0. Sorted
     /// by labels; the sum of the stacks that `top` left out comes last.
     pub stacks: Vec<(Vec<u32>, u64)>,
 }
 
 impl Flame {
+    /// Returns the title: the metric, and the interval if the figures are of one.
+    pub fn title(&self) -> String {
+        match (&self.interval, self.metric) {
+            (None, metric) => metric.title().to_owned(),
+            (interval, Metric::Live) => live_title(interval.as_ref()),
+            (Some(interval), metric) => format!("{} {}", metric.title(), interval.name()),
+        }
+    }
+
     /// Returns the labels of a stack.
     pub fn labels_of<'a>(&'a self, stack: &'a [u32]) -> impl Iterator<Item = &'a str> {
         stack.iter().map(|label| self.labels[*label as usize].as_str())
@@ -87,15 +104,14 @@ impl Flame {
 /// frames of the stack before it.
 const MAX_DEPTH: u32 = 160;
 
-/// Collects the weights of the stacks that the filter accepts. Frames of the runtime are left out
-/// unless `full`. With `top`, only that many of the heaviest stacks stay, and all others become one
-/// stack.
+/// Collects the weights of the stacks that the filter accepts. With `top`, only that many of the
+/// heaviest stacks stay, and all others become one stack.
 pub fn flame(
     profile: &Profile,
     stacks: &Stacks,
     filter: &Filter,
     metric: Metric,
-    full: bool,
+    folding: Folding,
     top: Option<usize>,
 ) -> Flame {
     let accepted = filter.accepted(stacks);
@@ -103,8 +119,8 @@ pub fn flame(
         let stats = profile.stacks.get(stack.0 as usize).filter(|_| accepted.accepts(stack));
         stats.map_or(0, |stats| metric.of(stats))
     };
-    let shown = ShownStacks::of(stacks, full, MAX_DEPTH / 2, |stack| weight_of(stack) > 0);
-    let mut labels = Labels::default();
+    let shown = ShownStacks::of(stacks, folding, MAX_DEPTH / 2, |stack| weight_of(stack) > 0);
+    let mut labels = Labels::new(stacks, &shown);
     // Shown stacks that differ only in modules, folders or left-out frames have the same labels.
     let mut by_shown: HashMap<ShownStackId, usize> = HashMap::default();
     let mut by_labels: HashMap<Vec<u32>, usize> = HashMap::default();
@@ -112,7 +128,7 @@ pub fn flame(
     for (stack, _) in with_ids(profile).filter(|(stack, _)| weight_of(*stack) > 0) {
         let id = shown.stack(stack);
         let at = *by_shown.entry(id).or_insert_with(|| {
-            let labels = labels.of_stack(stacks, &shown.cut(id, MAX_DEPTH as usize / 2));
+            let labels = labels.of_stack(&shown.cut(id, MAX_DEPTH as usize / 2));
             *by_labels.entry(labels).or_insert_with(|| {
                 weights.push(0);
                 weights.len() - 1
@@ -134,7 +150,8 @@ pub fn flame(
         let rest = sorted.split_off(top);
         sorted.sort_by(|a, b| by_name(&a.0, &b.0));
         let others = rest.iter().map(|(_, weight)| weight).sum();
-        sorted.push((vec![labels.index_of(format!("({} other stacks)", rest.len()))], others));
+        let name = format!("({} other stacks)", rest.len());
+        sorted.push((vec![labels.index_of(name, CodeOwner::Runtime)], others));
     } else {
         sorted.sort_by(|a, b| by_name(&a.0, &b.0));
     }
@@ -142,45 +159,80 @@ pub fn flame(
         metric,
         command: profile.process.command(),
         complete: profile.trust.is_complete(),
+        filtered: !filter.is_empty() || profile.counts_only_selected_threads,
+        interval: CountedInterval::of(profile),
         total,
         labels: labels.names,
+        owners: labels.owners,
         stacks: sorted,
     }
 }
 
 /// Distinct labels, and the index of each.
-#[derive(Default)]
-struct Labels {
+struct Labels<'a> {
+    stacks: &'a Stacks,
+    shown: &'a ShownStacks,
     names: Vec<String>,
+    owners: Vec<CodeOwner>,
     indices: HashMap<String, u32>,
-    /// The label of each frame that has one already, at the frame's index. PERF: a deep recursion
-    /// asks for 160 labels of each of its stacks.
+    /// The label of each single frame that has one already, at the frame's index. PERF: a deep
+    /// stack asks for 160 labels.
     of_frames: Vec<Option<u32>>,
 }
 
-impl Labels {
-    /// Returns the labels of a stack, outermost first.
-    fn of_stack(&mut self, stacks: &Stacks, CutStack { inner, omitted, outer }: &CutStack) -> Vec<u32> {
-        if inner.is_empty() {
-            return vec![self.index_of("(no stack)".to_owned())];
+impl<'a> Labels<'a> {
+    fn new(stacks: &'a Stacks, shown: &'a ShownStacks) -> Labels<'a> {
+        let of_frames = vec![None; stacks.all_frames().count()];
+        Labels {
+            stacks,
+            shown,
+            names: Vec::new(),
+            owners: Vec::new(),
+            indices: HashMap::default(),
+            of_frames,
         }
-        let mut labels: Vec<u32> = outer.iter().rev().map(|id| self.of_frame(stacks, *id)).collect();
+    }
+
+    /// Returns the labels of a stack, outermost first.
+    fn of_stack(&mut self, CutStack { inner, omitted, outer }: &CutStack) -> Vec<u32> {
+        if inner.is_empty() {
+            return vec![self.index_of("(no stack)".to_owned(), CodeOwner::Runtime)];
+        }
+        let mut labels: Vec<u32> = outer.iter().rev().map(|(frame, times)| self.of(*frame, *times)).collect();
         if *omitted > 0 {
             // Without the number of frames, so that the stacks of a recursion share the label.
-            labels.push(self.index_of("(… more frames …)".to_owned()));
+            labels.push(self.index_of("(… more frames …)".to_owned(), CodeOwner::Runtime));
         }
-        labels.extend(inner.iter().rev().map(|id| self.of_frame(stacks, *id)));
+        labels.extend(inner.iter().rev().map(|(frame, times)| self.of(*frame, *times)));
         labels
     }
 
-    fn of_frame(&mut self, stacks: &Stacks, id: FrameId) -> u32 {
-        if let Some(label) = self.of_frames.get(id.index()).copied().flatten() {
+    fn of(&mut self, frame: ShownFrame, times: Times) -> u32 {
+        match frame {
+            ShownFrame::Single(id) if times.most > 1 => {
+                let frame = self.stacks.frame(id);
+                self.index_of(format!("{} (recursive)", label(frame)), frame.owner)
+            }
+            ShownFrame::Single(id) => self.of_frame(id),
+            ShownFrame::Folded(index) => {
+                let fold = self.shown.fold(index);
+                let name = match fold.entry.map(|id| self.stacks.frame(id)) {
+                    // A fold of one frame is that frame.
+                    Some(entry) if times.most == 1 => label(entry),
+                    Some(entry) => format!("{} …", entry.function),
+                    None => format!("{} …", self.shown.crates_of(fold).join(", ")),
+                };
+                self.index_of(name, CodeOwner::Dependency)
+            }
+        }
+    }
+
+    fn of_frame(&mut self, id: FrameId) -> u32 {
+        if let Some(label) = self.of_frames[id.index()] {
             return label;
         }
-        let label = self.index_of(label(stacks.frame(id)));
-        if self.of_frames.len() <= id.index() {
-            self.of_frames.resize(id.index() + 1, None);
-        }
+        let frame = self.stacks.frame(id);
+        let label = self.index_of(label(frame), frame.owner);
         self.of_frames[id.index()] = Some(label);
         label
     }
@@ -196,10 +248,12 @@ impl Labels {
         ranks
     }
 
-    fn index_of(&mut self, name: String) -> u32 {
+    fn index_of(&mut self, name: String, owner: CodeOwner) -> u32 {
         let next = self.names.len() as u32;
+        let (names, owners) = (&mut self.names, &mut self.owners);
         *self.indices.entry(name).or_insert_with_key(|name| {
-            self.names.push(name.clone());
+            names.push(name.clone());
+            owners.push(owner);
             next
         })
     }

@@ -98,6 +98,7 @@ impl FunctionsOnStack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::code_owner::CodeOwner;
     use crate::names::stacks::NamedFrame;
 
     #[test]
@@ -107,7 +108,7 @@ mod tests {
             file: None,
             line: Some(line),
             is_inlined: false,
-            is_runtime,
+            owner: CodeOwner::runtime_if(is_runtime),
             module: "app".into(),
         };
         // Innermost first: b calls a by way of the runtime; a is running further out as well.
@@ -123,7 +124,7 @@ mod tests {
         on_every_stack(
             &stacks,
             (names.len(), &functions),
-            |id| !stacks.frame(id).is_runtime,
+            |id| !stacks.frame(id).is_runtime(),
             |stack, running| {
                 let line = |id| stacks.frame(id).line.unwrap_or(0);
                 let found = running.innermost().map(|(function, OpenCall { frame, caller })| {

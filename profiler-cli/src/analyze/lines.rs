@@ -23,36 +23,45 @@ use self::rows::{add_callers, bytes_outside_note, caller_rows, table};
 use self::totals::{FunctionKey, FunctionTotals, collect};
 use crate::analyze::annotated;
 use crate::analyze::filter::Filter;
+use crate::analyze::interval::CountedInterval;
+use crate::analyze::source_paths::SourcePaths;
 use crate::names::function_name::function_of;
 use crate::names::stacks::Stacks;
 use crate::profile::Profile;
 use crate::source::Sources;
 
-pub(super) use self::order::is_from_package;
 pub use self::selection::LineSelection;
 
 /// Line tables.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Lines {
     /// Name and version of this layout.
     pub schema: &'static str,
     /// Whether the whole recording was read.
     pub complete: bool,
+    /// The interval that all figures count. Null for the whole recording.
+    pub interval: Option<CountedInterval>,
     /// Whether a filter or a choice of threads left functions or events out.
     pub filtered: bool,
     /// Number of functions that `--top` cut off.
     pub omitted: usize,
+    /// The folder that paths of own source files are relative to. Null if it is not known.
+    pub source_root: Option<String>,
     /// One table for each function.
     pub functions: Vec<FunctionLines>,
 }
 
 /// The lines of one function.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FunctionLines {
     /// Path of the function. Without generic arguments, unless instances are split.
     pub function: String,
     /// Source file of the function. Null if it has no line tables.
     pub file: Option<String>,
+    /// Whether the function is the user's own code, and not that of a dependency or the runtime.
+    pub own: bool,
     /// First line of the table.
     pub start_line: u32,
     /// Last line of the table.
@@ -80,6 +89,7 @@ pub struct FunctionLines {
 
 /// One call site of a function, with the heap events during the calls from there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CallerRow {
     /// Path of the calling function. Without generic arguments, unless instances are split.
     pub function: String,
@@ -113,6 +123,8 @@ pub struct LineRow {
     pub allocated: Option<u64>,
     /// Bytes freed, old sizes of reallocations included.
     pub freed: Option<u64>,
+    /// Number of allocations, without reallocations.
+    pub count: Option<u64>,
     /// Blocks allocated minus blocks freed.
     pub blocks: Option<i64>,
     /// The most live bytes of the whole process at any of the times when the line was left. Null
@@ -130,6 +142,12 @@ pub struct LineRow {
     /// Number of blocks that were allocated at the line and freed by the next heap event of their
     /// thread.
     pub temporary: Option<u64>,
+    /// Number of blocks that got their last size at the line and were short-lived.
+    pub short_lived: Option<u64>,
+    /// The most bytes of blocks that had got their size at the line and were live at one time. From
+    /// stacks, an upper bound: the sum of what each stack of the line held at most, which is exact
+    /// if there is one.
+    pub max_live: Option<u64>,
     /// Bytes by which the resident memory of the process changed at the line. Null from stacks, or
     /// if it was not recorded.
     pub rss: Option<i64>,
@@ -197,11 +215,23 @@ pub fn lines(
         sort_tables(&mut functions, order);
     }
     functions.truncate(top);
+    let paths = SourcePaths::of(profile, stacks);
+    functions.iter_mut().for_each(|function| shorten_paths(function, &paths));
     Lines {
         schema: "alloc-tracker/lines/1",
         complete: profile.trust.is_complete(),
+        interval: CountedInterval::of(profile),
         filtered: !filter.is_empty() || profile.counts_only_selected_threads || selection.min_increment > 0,
         omitted: all - functions.len(),
+        source_root: paths.root(),
         functions,
+    }
+}
+
+/// Makes the paths of a table those that reports show.
+fn shorten_paths(function: &mut FunctionLines, paths: &SourcePaths) {
+    let callers = function.callers.iter_mut().flatten().map(|caller| &mut caller.file);
+    for file in callers.chain([&mut function.file]).flatten() {
+        *file = paths.shown(file).to_owned();
     }
 }

@@ -19,8 +19,8 @@ use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
 use crate::analyze::canonical_name::canonical_function;
-use crate::analyze::lines::is_from_package;
 use crate::analyze::summary::with_ids;
+use crate::names::code_owner::is_package_file;
 use crate::names::evidence::{KeptEvidence, LineHash, SiteEvidence, SiteInBuild};
 use crate::names::rust_path::source_name;
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
@@ -114,7 +114,7 @@ pub fn add_evidence(profile: &Profile, stacks: &Stacks, sources: &dyn Sources, k
     for (site, module) in sites(profile, stacks) {
         let frame = stacks.frame(site);
         let Some((build_id, site)) = build_of(profile, module).zip(site_in_build(frame)) else { continue };
-        if !is_from_package(Some(&site.file))
+        if !is_package_file(&site.file)
             && kept.get(build_id, &site).is_none()
             && kept.has_room(build_id)
             && let Some(evidence) = evidence_in_source(&site, sources)
@@ -174,6 +174,7 @@ fn evidence_in_source(site: &SiteInBuild, sources: &dyn Sources) -> Option<SiteE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::code_owner::CodeOwner;
     use crate::profile::{CallNode, Module, StackStats};
     use crate::source::SourcesInMemory;
 
@@ -187,7 +188,7 @@ mod tests {
             file: Some((*file).into()),
             line: Some(*line).filter(|line| *line > 0),
             is_inlined: false,
-            is_runtime: false,
+            owner: CodeOwner::Own,
             module: "app".into(),
         };
         let frames: Vec<Vec<NamedFrame>> = calls.iter().map(|call| vec![frame(call)]).collect();

@@ -8,6 +8,7 @@ use crate::units::plural;
 
 /// Something that made the recording slower than usual.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SlowCause {
     /// A word for programs: `no-loader-lookup`, `no-membarrier`, `platform-unwinder` or
     /// `no-unwind-tables`.

@@ -9,17 +9,21 @@ use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::filter::Filter;
+use crate::analyze::groups::GroupTable;
+use crate::analyze::interval::CountedInterval;
 use crate::analyze::other_code::{name_of_installation, warnings_of_other_code};
 use crate::analyze::slow::{SlowCause, slow_causes};
+use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::timeline::{self, MarkPoint};
 use crate::names::stacks::{NamedFrame, Stacks};
-use crate::profile::{Profile, StackStats};
+use crate::profile::{Lifetimes, Profile, RecordedThread, StackStats};
 use crate::units::signals::{ended_by_signal, ended_with_status};
 use crate::units::{bytes_exactly, plural, time};
 
 /// The most important figures of a profile. ARCHITECTURE.md defines the terms. Bytes of blocks are
 /// the sizes that the program asked for; times are nanoseconds since the recording began.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary {
     /// Name and version of this layout.
     pub schema: &'static str,
@@ -33,8 +37,16 @@ pub struct Summary {
     pub labels: BTreeMap<String, String>,
     /// The limit that has ended the recording before the program. Null if none has.
     pub limit: Option<LimitRow>,
-    /// Length of the recording, in nanoseconds.
+    /// Length of the whole recording, in nanoseconds.
     pub duration_ns: u64,
+    /// The interval that all figures count, except those of trust. Null for the whole recording.
+    pub interval: Option<CountedInterval>,
+    /// Whether a filter or a selection of threads left stacks out. Then `selected` and the tables
+    /// of sites have the figures of the stacks that are left; all other figures are those of the
+    /// whole process.
+    pub filtered: bool,
+    /// The figures of the stacks that the filter lets through. Null without a filter.
+    pub selected: Option<SelectedTotals>,
     /// Number of `alloc` and `alloc_zeroed` events.
     pub allocations: u64,
     /// Number of `dealloc` events.
@@ -57,6 +69,11 @@ pub struct Summary {
     pub live_blocks: u64,
     /// Number of blocks whose free was the next heap event of the thread that had allocated them.
     pub temporary_allocations: u64,
+    /// Number of blocks that were freed within `short_lived_within` after their allocation.
+    pub short_lived_allocations: u64,
+    /// What short-lived means: a number of heap events of the thread that allocated the block, such
+    /// as `1000events`, or a time, such as `10ms`. Null if it was not counted.
+    pub short_lived_within: Option<String>,
     /// Number of frees and reallocs of blocks that are older than the recording.
     pub foreign_frees: u64,
     /// Bytes of the blocks that `foreign_frees` counts.
@@ -71,7 +88,7 @@ pub struct Summary {
     /// Null if the dump does not say, as those of earlier versions.
     pub installation: Option<&'static str>,
     /// Number of threads in the dump: each had a heap event, a mark or a probe of an annotated
-    /// function.
+    /// function. In an interval, the threads that had a heap event in it.
     pub threads: usize,
     /// Number of distinct stacks that had any heap event.
     pub stacks: u64,
@@ -103,7 +120,7 @@ pub struct Summary {
     /// Bytes of records that were found in the sidecar and not in the dump.
     pub recovered_bytes: u64,
     /// How the recording ended, in words.
-    pub end: String,
+    pub ending: String,
     /// One sentence for each problem of the profile; empty if there is none.
     pub warnings: Vec<String>,
     /// The highest figures of the kernel for the process.
@@ -114,6 +131,8 @@ pub struct Summary {
     pub marks_dropped: u64,
     /// Number of allocations by size.
     pub sizes: Vec<SizeClass>,
+    /// The folder that paths of own source files are relative to. Null if it is not known.
+    pub source_root: Option<String>,
     /// The sites with the most live bytes at the peak.
     pub top_peak: Vec<SiteRow>,
     /// The sites with the most bytes allocated.
@@ -122,10 +141,58 @@ pub struct Summary {
     pub top_allocations: Vec<SiteRow>,
     /// The threads, in the order of their first record.
     pub thread_list: Vec<ThreadRow>,
+    /// Figures by crate, module, file, function or thread. Null unless they were asked for.
+    pub groups: Option<GroupTable>,
+}
+
+/// The figures of the stacks that a filter lets through, for the selected threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SelectedTotals {
+    /// Number of distinct stacks that had any heap event.
+    pub stacks: u64,
+    /// Number of `alloc` and `alloc_zeroed` events.
+    pub allocations: u64,
+    /// Number of `dealloc` events.
+    pub deallocations: u64,
+    /// Number of `realloc` events.
+    pub reallocations: u64,
+    /// Bytes of allocations and the new sizes of reallocations.
+    pub allocated_bytes: u64,
+    /// Bytes of deallocations and the old sizes of reallocations.
+    pub freed_bytes: u64,
+    /// Number of blocks whose free was the next heap event of the thread that had allocated them.
+    pub temporary_allocations: u64,
+    /// Bytes of the blocks that got their size at these stacks and were live at the peak of the
+    /// whole process.
+    pub peak_bytes: u64,
+    /// Number of the blocks that `peak_bytes` counts.
+    pub peak_blocks: u64,
+    /// Bytes of the blocks that got their size at these stacks and are live at the end.
+    pub live_bytes: u64,
+    /// Number of the blocks that `live_bytes` counts.
+    pub live_blocks: u64,
+}
+
+impl SelectedTotals {
+    fn add(&mut self, stats: &StackStats) {
+        self.stacks += u64::from(stats.events() > 0);
+        self.allocations += stats.allocations;
+        self.deallocations += stats.deallocations;
+        self.reallocations += stats.reallocations;
+        self.allocated_bytes += stats.allocated;
+        self.freed_bytes += stats.freed;
+        self.temporary_allocations += stats.temporary;
+        self.peak_bytes += stats.peak_bytes;
+        self.peak_blocks += stats.peak_blocks;
+        self.live_bytes += stats.live_bytes;
+        self.live_blocks += stats.live_blocks;
+    }
 }
 
 /// A limit that has ended a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "of", rename_all = "snake_case")]
 pub enum LimitRow {
     /// The size of the dump.
@@ -161,8 +228,9 @@ impl LimitRow {
 
 /// The highest figures of the kernel for the process. Sizes are bytes. Virtual size and resident
 /// set are the kernel's own high-water marks where it has them, all other figures the highest of
-/// the samples.
+/// the samples. In an interval, all are of the samples in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProcessPeaks {
     /// Number of samples that were taken; the other figures are 0 without any.
     pub samples: u64,
@@ -170,11 +238,14 @@ pub struct ProcessPeaks {
     pub vsz: u64,
     /// Highest resident set of the process.
     pub rss: u64,
+    /// Resident set of the last sample. Null without samples.
+    pub rss_at_end: Option<u64>,
     /// The most memory that was swapped out.
     pub swap: u64,
-    /// Number of minor page faults, from the beginning of the process to the last sample.
+    /// Number of minor page faults, from the beginning of the process, or the last sample before
+    /// the interval, to the last sample.
     pub minor_faults: u64,
-    /// Number of major page faults, from the beginning of the process to the last sample.
+    /// Number of major page faults, over the same time.
     pub major_faults: u64,
     /// The most bytes that the tracker itself had mapped. Virtual size contains them; the resident
     /// set contains at most these.
@@ -183,6 +254,7 @@ pub struct ProcessPeaks {
 
 /// The allocations of one class of sizes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SizeClass {
     /// Largest size of the class in bytes: a power of two, or the largest number there is. The
     /// class begins above half of it.
@@ -193,6 +265,7 @@ pub struct SizeClass {
 
 /// The figures of one site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SiteRow {
     /// Function of the site; `(no stack)` for events without a stack.
     pub function: String,
@@ -212,12 +285,31 @@ pub struct SiteRow {
     pub reallocations: u64,
     /// Number of allocations whose block was freed by the next heap event of the thread.
     pub temporary_allocations: u64,
+    /// Number of blocks that got their last size here and were short-lived.
+    pub short_lived_allocations: u64,
+    /// Number of blocks that got their last size here and were freed. The next two figures are of
+    /// these blocks.
+    pub freed_blocks: u64,
+    /// Mean time from allocation to free. Null if no block was freed.
+    pub mean_lifetime_ns: Option<u64>,
+    /// Median time from allocation to free, estimated: it is off by at most a sixteenth. Null if no
+    /// block was freed.
+    pub median_lifetime_ns: Option<u64>,
+    /// The most bytes of blocks with a size from here that were live at one time. If
+    /// `max_live_is_exact` is false, the true figure may be lower.
+    pub max_live_bytes: u64,
+    /// Number of these blocks when that was first so; for several stacks the sum over them.
+    pub max_live_blocks: u64,
+    /// Whether `max_live_bytes` is exact: the site has one stack. Otherwise it is the sum of what
+    /// each of its stacks held at most, and these times may differ.
+    pub max_live_is_exact: bool,
     /// Bytes of the blocks that got their size here and are live at the end.
     pub live_bytes: u64,
 }
 
 /// The figures of one thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ThreadRow {
     /// Thread id of the operating system.
     pub tid: u32,
@@ -239,20 +331,25 @@ pub struct ThreadRow {
     pub end_ns: Option<u64>,
 }
 
-/// Makes the summary, with `top` rows in each table of sites. The filter applies to the sites;
-/// totals are always those of the whole process.
+/// Makes the summary, with `top` rows in each table of sites. The filter applies to the sites and
+/// to [`Summary::selected`]; the other figures are those of the whole process.
 pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) -> Summary {
     let totals = &profile.totals;
     let trust = &profile.trust;
-    let sites = site_rows(profile, stacks, filter);
+    let paths = SourcePaths::of(profile, stacks);
+    let sites = site_rows(profile, stacks, filter, &paths);
+    let filtered = !filter.is_empty() || profile.counts_only_selected_threads;
     Summary {
-        schema: "alloc-tracker/summary/1",
+        schema: "alloc-tracker/summary/2",
         command: profile.process.command(),
         pid: profile.process.pid,
         recorded_unix_ns: profile.process.started_unix_ns,
         labels: profile.process.labels.clone(),
         limit: trust.limit.and_then(LimitRow::of),
         duration_ns: profile.duration_us * 1000,
+        interval: CountedInterval::of(profile),
+        filtered,
+        selected: filtered.then(|| selected_totals(profile, stacks, filter)),
         allocations: totals.allocations,
         deallocations: totals.deallocations,
         reallocations: totals.reallocations,
@@ -264,12 +361,14 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         live_bytes: totals.live_bytes,
         live_blocks: totals.live_blocks,
         temporary_allocations: totals.temporary,
+        short_lived_allocations: totals.short_lived,
+        short_lived_within: profile.short_lived_within.map(|within| within.to_string()),
         foreign_frees: totals.foreign_frees,
         foreign_freed_bytes: totals.foreign_bytes,
         blocks_allocated_elsewhere: trust.allocated_elsewhere,
         blocks_freed_elsewhere: trust.freed_elsewhere,
         installation: trust.installation.and_then(name_of_installation),
-        threads: profile.threads.len(),
+        threads: threads(profile).count(),
         stacks: totals.stacks,
         lost_events: trust.lost_events,
         truncated_stacks: trust.truncated_stacks,
@@ -283,17 +382,27 @@ pub fn summary(profile: &Profile, stacks: &Stacks, filter: &Filter, top: usize) 
         exact: trust.is_exact(),
         dropped_frames: trust.loss.dropped_frames + trust.loss.malformed_frames + trust.loss.missing_frames,
         recovered_bytes: trust.recovered_bytes,
-        end: describe_end(trust.end),
+        ending: describe_end(trust.end),
         warnings: warnings(profile, stacks),
         process: process_peaks(profile),
         marks: timeline::marks(profile),
         marks_dropped: profile.marks_dropped,
         sizes: size_classes(&profile.sizes),
+        source_root: paths.root(),
         top_peak: top_by(&sites, top, |site| site.peak_bytes),
         top_allocated: top_by(&sites, top, |site| site.allocated_bytes),
         top_allocations: top_by(&sites, top, |site| site.allocations),
-        thread_list: profile.threads.iter().map(ThreadRow::from).collect(),
+        thread_list: threads(profile).map(ThreadRow::from).collect(),
+        groups: None,
     }
+}
+
+/// Returns the threads of a profile; in an interval, those with events in it.
+fn threads(profile: &Profile) -> impl Iterator<Item = &RecordedThread> {
+    let counts = |thread: &&RecordedThread| {
+        profile.interval.is_none() || thread.allocations + thread.deallocations + thread.reallocations > 0
+    };
+    profile.threads.iter().filter(counts)
 }
 
 /// Returns every stack of a profile with its figures.
@@ -301,8 +410,8 @@ pub(crate) fn with_ids(profile: &Profile) -> impl Iterator<Item = (StackId, &Sta
     profile.stacks.iter().enumerate().map(|(at, stats)| (StackId(at as u32), stats))
 }
 
-impl From<&crate::profile::RecordedThread> for ThreadRow {
-    fn from(thread: &crate::profile::RecordedThread) -> ThreadRow {
+impl From<&RecordedThread> for ThreadRow {
+    fn from(thread: &RecordedThread) -> ThreadRow {
         ThreadRow {
             tid: thread.os_tid,
             name: thread.name.clone(),
@@ -319,10 +428,10 @@ impl From<&crate::profile::RecordedThread> for ThreadRow {
 
 /// Adds the stacks up by site. The rows are sorted by location, so that rows with equal figures
 /// have a fixed order.
-fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<SiteRow> {
+fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter, paths: &SourcePaths) -> Vec<SiteRow> {
     // NOTE: by location and not by frame. One location is several frames if its code was inlined at
     // one call and not at another.
-    let mut sites: HashMap<Option<SiteLocation<'_>>, SiteRow> = HashMap::default();
+    let mut sites: HashMap<Option<SiteLocation<'_>>, (SiteRow, Lifetimes)> = HashMap::default();
     let accepted = filter.accepted(stacks);
     for (stack, stats) in with_ids(profile) {
         let silent = stats.events() == 0 && stats.peak_blocks == 0 && stats.live_blocks == 0;
@@ -331,7 +440,8 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<SiteRow
         }
         let frame = stacks.site(stack).map(|id| stacks.frame(id));
         let location = frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line));
-        let site = sites.entry(location).or_insert_with(|| empty_row(frame));
+        let (site, lifetimes) =
+            sites.entry(location).or_insert_with(|| (empty_row(frame, paths), Lifetimes::default()));
         site.peak_bytes += stats.peak_bytes;
         site.peak_blocks += stats.peak_blocks;
         site.allocated_bytes += stats.allocated;
@@ -339,8 +449,23 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<SiteRow
         site.reallocations += stats.reallocations;
         site.temporary_allocations += stats.temporary;
         site.live_bytes += stats.live_bytes;
+        if stats.max_live_blocks > 0 {
+            site.max_live_is_exact = site.max_live_bytes == 0;
+            site.max_live_bytes += stats.max_live_bytes;
+            site.max_live_blocks += stats.max_live_blocks;
+        }
+        if let Some(more) = profile.lifetimes.get(stack.0 as usize) {
+            lifetimes.merge(more);
+        }
     }
-    let mut sites: Vec<SiteRow> = sites.into_values().collect();
+    let with_lifetimes = |(site, lifetimes): (SiteRow, Lifetimes)| SiteRow {
+        short_lived_allocations: lifetimes.short_lived,
+        freed_blocks: lifetimes.freed_blocks,
+        mean_lifetime_ns: lifetimes.mean_ns(),
+        median_lifetime_ns: lifetimes.median_ns(),
+        ..site
+    };
+    let mut sites: Vec<SiteRow> = sites.into_values().map(with_lifetimes).collect();
     sites.sort_by(|a, b| (&a.function, &a.file, a.line).cmp(&(&b.function, &b.file, b.line)));
     sites
 }
@@ -349,13 +474,24 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter) -> Vec<SiteRow
 type SiteLocation<'a> = (&'a str, Option<&'a str>, Option<u32>);
 
 /// Returns the row of a site without figures.
-fn empty_row(frame: Option<&NamedFrame>) -> SiteRow {
+fn empty_row(frame: Option<&NamedFrame>, paths: &SourcePaths) -> SiteRow {
     SiteRow {
         function: frame.map_or_else(|| "(no stack)".to_owned(), |frame| frame.function.to_string()),
-        file: frame.and_then(|frame| frame.file.as_deref()).map(str::to_owned),
+        file: frame.and_then(|frame| frame.file.as_deref()).map(|file| paths.shown(file).to_owned()),
         line: frame.and_then(|frame| frame.line),
+        // As long as there is no second stack.
+        max_live_is_exact: true,
         ..SiteRow::default()
     }
+}
+
+fn selected_totals(profile: &Profile, stacks: &Stacks, filter: &Filter) -> SelectedTotals {
+    let accepted = filter.accepted(stacks);
+    let mut selected = SelectedTotals::default();
+    with_ids(profile)
+        .filter(|(stack, _)| accepted.accepts(*stack))
+        .for_each(|(_, stats)| selected.add(stats));
+    selected
 }
 
 /// Returns the rows with the largest figures; rows with the figure 0 are left out.
@@ -375,13 +511,20 @@ fn size_classes(counts: &[u64]) -> Vec<SizeClass> {
 
 fn process_peaks(profile: &Profile) -> ProcessPeaks {
     let mut peaks = ProcessPeaks { samples: profile.sample_count, ..ProcessPeaks::default() };
+    peaks.rss_at_end = profile.timeline.last().map(|(_, sample)| sample.rss);
+    // The kernel's own high-water marks are those of the whole life of the process.
+    let is_whole = profile.interval.is_none();
     for (_, sample) in &profile.timeline {
-        peaks.vsz = peaks.vsz.max(sample.vsz).max(sample.peak_vsz);
-        peaks.rss = peaks.rss.max(sample.rss).max(sample.peak_rss);
+        peaks.vsz = peaks.vsz.max(sample.vsz).max(if is_whole { sample.peak_vsz } else { 0 });
+        peaks.rss = peaks.rss.max(sample.rss).max(if is_whole { sample.peak_rss } else { 0 });
         peaks.swap = peaks.swap.max(sample.swap);
         peaks.minor_faults = peaks.minor_faults.max(sample.minor_faults);
         peaks.major_faults = peaks.major_faults.max(sample.major_faults);
         peaks.tracker_bytes = peaks.tracker_bytes.max(sample.tracker_bytes);
+    }
+    if let Some(before) = &profile.sample_before {
+        peaks.minor_faults = peaks.minor_faults.saturating_sub(before.minor_faults);
+        peaks.major_faults = peaks.major_faults.saturating_sub(before.major_faults);
     }
     peaks
 }

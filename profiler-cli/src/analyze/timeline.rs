@@ -3,11 +3,14 @@
 use foldhash::HashMap;
 use serde::Serialize;
 
+use crate::analyze::interval::CountedInterval;
 use crate::pattern::Pattern;
 use crate::profile::{Annotated, Mark, Profile};
+use crate::units::plural;
 
 /// The process over time. Times are nanoseconds since the recording began, sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Timeline {
     /// Name and version of this layout.
     pub schema: &'static str,
@@ -19,8 +22,10 @@ pub struct Timeline {
     pub complete: bool,
     /// Whether every figure of the live heap is exact.
     pub exact: bool,
-    /// Length of the recording.
+    /// Length of the whole recording.
     pub duration_ns: u64,
+    /// The interval that is shown. Null for the whole recording.
+    pub interval: Option<CountedInterval>,
     /// The most bytes that were live at one time.
     pub peak_bytes: u64,
     /// When the peak was first reached.
@@ -40,8 +45,16 @@ pub struct Timeline {
     pub spans_dropped: u64,
 }
 
+impl Timeline {
+    /// Returns the times between which the timeline lies.
+    pub fn period_ns(&self) -> (u64, u64) {
+        self.interval.as_ref().map_or((0, self.duration_ns), |interval| (interval.from_ns, interval.to_ns))
+    }
+}
+
 /// The live heap during one interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HeapPoint {
     /// Beginning of the interval.
     pub start_ns: u64,
@@ -58,6 +71,7 @@ pub struct HeapPoint {
 /// One sample: the kernel's figures for the process at one moment. Page faults are counted from the
 /// beginning of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SamplePoint {
     /// When the sample was taken.
     pub ns: u64,
@@ -77,6 +91,7 @@ pub struct SamplePoint {
 
 /// A moment that the program named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MarkPoint {
     /// When the mark was set.
     pub ns: u64,
@@ -86,10 +101,15 @@ pub struct MarkPoint {
     pub thread: String,
     /// Live bytes of the process at that moment.
     pub live_bytes: u64,
+    /// Resident set of the process, of the sample that is nearest in time. Null without samples.
+    pub rss: Option<u64>,
+    /// When that sample was taken. Null without samples.
+    pub rss_sample_ns: Option<u64>,
 }
 
 /// When one annotated function ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FunctionSpans {
     /// Path of the function, such as `app::load`.
     pub function: String,
@@ -100,12 +120,23 @@ pub struct FunctionSpans {
     pub start_line: u32,
     /// Sum of the lengths of all calls, on all threads.
     pub total_ns: u64,
-    /// The outermost calls, in the order in which they began.
+    /// Number of calls in `spans`. A call of an async function has several spans if it awaits.
+    pub calls: u64,
+    /// The outermost calls, in the order in which they began; of an async function, its polls.
     pub spans: Vec<SpanPoint>,
+}
+
+impl FunctionSpans {
+    /// Returns the number of calls, and that of polls if a future was polled more than once.
+    pub fn how_often(&self) -> String {
+        let (calls, spans) = (plural(self.calls, "call"), self.spans.len() as u64);
+        if spans > self.calls { format!("{calls}, {}", plural(spans, "poll")) } else { calls }
+    }
 }
 
 /// One outermost call of a function, or one poll of a future.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SpanPoint {
     /// Name of the thread; `#7` if the dump does not name thread 7.
     pub thread: String,
@@ -113,14 +144,17 @@ pub struct SpanPoint {
     pub start_ns: u64,
     /// End of the call.
     pub end_ns: u64,
+    /// Whether the span is a poll that continues a call after an await.
+    pub resumed: bool,
 }
 
 /// Makes the timeline, with all annotated functions or with those whose names match.
 pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
     let duration_us = profile.duration_us;
+    let until_us = profile.interval.as_ref().map_or(duration_us, |interval| interval.to_us);
     let heap = profile.heap.intervals.iter().enumerate().map(|(at, interval)| {
-        let start_us = at as u64 * profile.heap.width_us;
-        let end_us = (start_us + profile.heap.width_us).min(duration_us.max(start_us));
+        let start_us = profile.heap.start_us + at as u64 * profile.heap.width_us;
+        let end_us = (start_us + profile.heap.width_us).min(until_us.max(start_us));
         let (start_ns, end_ns) = (start_us * 1000, end_us * 1000);
         HeapPoint { start_ns, end_ns, min: interval.min, max: interval.max, last: interval.last }
     });
@@ -140,6 +174,7 @@ pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
         complete: profile.trust.is_complete(),
         exact: profile.trust.is_exact(),
         duration_ns: duration_us * 1000,
+        interval: CountedInterval::of(profile),
         peak_bytes: profile.totals.peak_bytes,
         peak_ns: profile.totals.peak_us * 1000,
         heap: heap.collect(),
@@ -154,11 +189,18 @@ pub fn timeline(profile: &Profile, function: Option<&Pattern>) -> Timeline {
 /// Returns the marks of the program, in the order of time.
 pub fn marks(profile: &Profile) -> Vec<MarkPoint> {
     let names = ThreadNames::of(profile);
-    let point = |mark: &Mark| MarkPoint {
-        ns: mark.us * 1000,
-        name: mark.name.clone(),
-        thread: names.name_of(mark.thread),
-        live_bytes: mark.live_bytes,
+    let point = |mark: &Mark| {
+        let after = profile.timeline.partition_point(|(us, _)| *us < mark.us);
+        let around = &profile.timeline[after.saturating_sub(1)..profile.timeline.len().min(after + 1)];
+        let sample = around.iter().min_by_key(|(us, _)| us.abs_diff(mark.us));
+        MarkPoint {
+            ns: mark.us * 1000,
+            name: mark.name.clone(),
+            thread: names.name_of(mark.thread),
+            live_bytes: mark.live_bytes,
+            rss: sample.map(|(_, sample)| sample.rss),
+            rss_sample_ns: sample.map(|(us, _)| us * 1000),
+        }
     };
     profile.marks.iter().map(point).collect()
 }
@@ -197,8 +239,9 @@ fn functions(profile: &Profile, pattern: Option<&Pattern>) -> Vec<FunctionSpans>
             functions.len() - 1
         });
         functions[at].total_ns += span.end_us.saturating_sub(span.start_us) * 1000;
-        let (start_ns, end_ns) = (span.start_us * 1000, span.end_us * 1000);
-        functions[at].spans.push(SpanPoint { thread: names.name_of(span.thread), start_ns, end_ns });
+        let (start_ns, end_ns, resumed) = (span.start_us * 1000, span.end_us * 1000, span.is_resumed);
+        functions[at].calls += u64::from(!resumed);
+        functions[at].spans.push(SpanPoint { thread: names.name_of(span.thread), start_ns, end_ns, resumed });
     }
     functions.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then_with(|| a.function.cmp(&b.function)));
     functions
@@ -210,6 +253,7 @@ fn without_spans(function: &Annotated) -> FunctionSpans {
         file: function.file.clone(),
         start_line: function.start_line,
         total_ns: 0,
+        calls: 0,
         spans: Vec::new(),
     }
 }
@@ -230,14 +274,23 @@ impl ThreadNames<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc_dump::record::Sample;
+
     use crate::profile::{ActivationSpan, HeapCurve, HeapInterval, RecordedThread};
 
     fn profile() -> Profile {
         let interval = |min, max, last| HeapInterval { min, max, last };
         let annotated = |name: &str| Annotated { name: name.to_owned(), ..Annotated::default() };
-        let span = |function, thread, start_us, end_us| ActivationSpan { function, thread, start_us, end_us };
+        let span = |function, thread, start_us, end_us| {
+            let is_resumed = (function, start_us) == (2, 3);
+            ActivationSpan { function, thread, start_us, end_us, is_resumed }
+        };
         Profile {
-            heap: HeapCurve { width_us: 4, intervals: vec![interval(0, 9, 5), interval(2, 5, 2)] },
+            heap: HeapCurve {
+                start_us: 0,
+                width_us: 4,
+                intervals: vec![interval(0, 9, 5), interval(2, 5, 2)],
+            },
             duration_us: 7,
             annotated: vec![annotated("app::short"), annotated("app::long"), annotated("app::short")],
             spans: vec![span(0, 1, 0, 1), span(1, 2, 1, 7), span(2, 9, 3, 5)],
@@ -245,7 +298,7 @@ mod tests {
                 RecordedThread { id: 1, name: "main".to_owned(), ..RecordedThread::default() },
                 RecordedThread { id: 2, name: "worker".to_owned(), ..RecordedThread::default() },
             ],
-            marks: vec![Mark { name: "loaded".to_owned(), thread: 2, us: 3, live_bytes: 9 }],
+            marks: vec![Mark { name: "loaded".to_owned(), thread: 2, us: 3, live_bytes: 9, events: 0 }],
             ..Profile::default()
         }
     }
@@ -261,10 +314,25 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_has_the_rss_of_the_nearest_sample() {
+        let mut profile = profile();
+        let rss = |profile: &Profile| (marks(profile)[0].rss, marks(profile)[0].rss_sample_ns);
+        assert_eq!(rss(&profile), (None, None));
+        // The mark is at 3 us.
+        for (times, expected) in [(&[0, 2, 5][..], 2), (&[0, 4], 4), (&[0, 1], 1), (&[9], 9), (&[3, 4], 3)] {
+            let sample = |us: &u64| (*us, Sample { rss: *us, ..Sample::default() });
+            profile.timeline = times.iter().map(sample).collect();
+            assert_eq!(rss(&profile), (Some(expected), Some(expected * 1000)));
+        }
+    }
+
+    #[test]
     fn the_longest_function_comes_first_and_instances_are_one() {
         let all = timeline(&profile(), None).functions;
         let shown: Vec<_> = all.iter().map(|f| (f.function.as_str(), f.total_ns, f.spans.len())).collect();
         assert_eq!(shown, [("app::long", 6000, 1), ("app::short", 3000, 2)]);
+        assert_eq!((all[1].calls, all[1].how_often()), (1, "1 call, 2 polls".to_owned()));
+        assert_eq!(all[0].how_often(), "1 call");
         assert_eq!(all[1].spans[1].thread, "#9", "a thread that the dump does not tell of");
         let one = timeline(&profile(), Some(&Pattern::new("long"))).functions;
         assert_eq!(one.len(), 1);

@@ -13,9 +13,12 @@ use crate::command::flamegraph::FlamegraphArgs;
 use crate::command::leaks::LeaksArgs;
 use crate::command::lines::LinesArgs;
 use crate::command::man::ManArgs;
+use crate::command::peaks::PeaksArgs;
 use crate::command::run::RunArgs;
 use crate::command::summary::SummaryArgs;
+use crate::command::symbols::SymbolsArgs;
 use crate::command::timeline::TimelineArgs;
+use crate::command::tree::TreeArgs;
 
 /// Memory profiler for programs that link alloc-tracker.
 #[derive(Debug, Parser)]
@@ -90,12 +93,18 @@ pub enum Command {
     Lines(LinesArgs),
     /// Show what is live at the end, by stack, largest first
     Leaks(LeaksArgs),
+    /// Show the call tree with figures, from callers to callees or the other way
+    Tree(TreeArgs),
     /// Draw a flamegraph
     Flamegraph(FlamegraphArgs),
+    /// List the highest local peaks of the live heap
+    Peaks(PeaksArgs),
     /// Show the process over time: live heap, RSS, VSZ, swap, page faults, marks, calls
     Timeline(TimelineArgs),
     /// Make dumps smaller; every command reads them as before
     Compress(CompressArgs),
+    /// Put the names of their code into dumps, so that they outlive the program's build
+    Symbols(SymbolsArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page, or write one for each command into a folder

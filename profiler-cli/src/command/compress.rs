@@ -1,7 +1,7 @@
 //! `profiler-cli compress`: compresses dumps in place.
 //!
-//! In: dumps. Out: the same files, smaller, and one line on stdout for each. A signal that asks
-//! this program to end must leave no half-written file.
+//! In: dumps. Out: the same files, smaller and with the names of their code, and one line on stdout
+//! for each. A signal that asks this program to end must leave no half-written file.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,11 +9,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use alloc_dump::symbols::EncodedSymbols;
 use clap::{Args, ValueHint};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::input::dump_path;
+use super::input::{SymbolArgs, dump_path};
 use super::progress::ProgressLine;
+use super::symbols::find_names;
 use super::{Failure, print_message};
 use crate::dumps::close::{CloseOutcome, close_abandoned};
 use crate::dumps::compress::{CompressDumpError, CompressOutcome, compress_dump};
@@ -29,7 +31,9 @@ Examples:
 
 const NOTES: &str = "\
 `run` and `cargo` compress their dumps already; this command is for dumps of programs that were
-started without them. A dump that is not complete stays as it is, unless --close can complete it.";
+started without them. If the program is still as it ran, the dump also gets the names of its code,
+and can then be read when the program was built anew. A dump that is not complete stays as it is,
+unless --close can complete it.";
 
 /// Options of `compress`.
 #[derive(Debug, Args)]
@@ -43,6 +47,9 @@ pub struct CompressArgs {
     /// A dump whose program still runs is left alone.
     #[arg(long)]
     pub close: bool,
+    /// Where names come from.
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
 }
 
 /// Runs `profiler-cli compress`.
@@ -50,30 +57,51 @@ pub struct CompressArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &CompressArgs) -> Result<ExitCode, Failure> {
+    rewrite_all(&args.dumps, &|dump, stop| {
+        if args.close {
+            let because = |reason| NotRewritten::Because(format!("{}: {reason}", dump.display()));
+            close_killed(dump).map_err(because)?;
+        }
+        let symbols = find_names(dump, &args.symbols)?.and_then(|names| names.symbols);
+        compress_with_progress(dump, symbols.as_deref(), stop).map(outcome_text)
+    })
+}
+
+/// Why a dump was not rewritten. The dump has not changed then.
+pub(super) enum NotRewritten {
+    /// A signal asked this program to end.
+    Stopped,
+    /// The dump is not complete, or cannot be read.
+    Unusable(String),
+    /// For another reason, in one line that names the dump.
+    Because(String),
+}
+
+/// Rewrites dumps one after the other, and prints a line for each. `rewrite` gets a dump and a flag
+/// that is set when a signal asks this program to end. It returns what to print.
+///
+/// # Errors
+/// If stdout cannot be written. A dump that was not rewritten gives exit status 2.
+pub(super) fn rewrite_all(
+    dumps: &[PathBuf],
+    rewrite: &dyn Fn(&Path, &AtomicBool) -> Result<String, NotRewritten>,
+) -> Result<ExitCode, Failure> {
     let mut status = ExitCode::SUCCESS;
     let stop = stop_on_signals();
     let mut printed = Ok(());
-    for dump in &args.dumps {
-        let name = dump.to_string_lossy();
-        if args.close
-            && let Err(reason) = close_killed(dump)
-        {
-            print_message(Safe(&format!("{name}: {reason}")));
-            status = ExitCode::from(2);
-            continue;
-        }
-        let message = match compress_with_progress(dump, &stop) {
-            Ok(outcome) => {
-                // If stdout is closed, the remaining dumps are still compressed.
-                printed = printed.and(print_outcome(&name, outcome));
-                continue;
+    for dump in dumps {
+        match rewrite(dump, &stop) {
+            Ok(line) => {
+                let mut out = anstream::stdout();
+                // If stdout is closed, the remaining dumps are still rewritten.
+                printed = printed.and(writeln!(out, "{}: {line}", Safe(&dump.to_string_lossy())));
             }
-            Err(CompressDumpError::Stopped) => return Ok(ExitCode::from(INTERRUPTED_STATUS)),
-            Err(CompressDumpError::Dump(error)) => error.to_string(),
-            Err(error) => format!("{name}: {error}"),
-        };
-        print_message(Safe(&message));
-        status = ExitCode::from(2);
+            Err(NotRewritten::Stopped) => return Ok(ExitCode::from(INTERRUPTED_STATUS)),
+            Err(NotRewritten::Unusable(message) | NotRewritten::Because(message)) => {
+                print_message(Safe(&message));
+                status = ExitCode::from(2);
+            }
+        }
     }
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -97,25 +125,34 @@ fn close_killed(dump: &Path) -> Result<(), String> {
     }
 }
 
-/// Compresses a dump in place, and shows the progress.
+/// Compresses a dump in place, with these names of its code, and shows the progress.
 ///
 /// # Errors
-/// See [`CompressDumpError`]; the dump is then as it was.
+/// See [`NotRewritten`]; the dump is then as it was.
 pub(super) fn compress_with_progress(
     dump: &Path,
+    symbols: Option<&[EncodedSymbols]>,
     stop: &AtomicBool,
-) -> Result<CompressOutcome, CompressDumpError> {
+) -> Result<CompressOutcome, NotRewritten> {
     let progress = ProgressLine::of_bytes("compressing");
-    compress_dump(dump, stop, &mut |done, total| progress.update(done, total))
+    let done = compress_dump(dump, symbols, stop, &mut |done, total| progress.update(done, total));
+    let name = dump.to_string_lossy();
+    done.map_err(|error| match error {
+        CompressDumpError::Stopped => NotRewritten::Stopped,
+        CompressDumpError::Dump(error) => NotRewritten::Unusable(error.to_string()),
+        CompressDumpError::Incomplete => NotRewritten::Unusable(format!("{name}: {error}")),
+        error => NotRewritten::Because(format!("{name}: {error}")),
+    })
 }
 
-fn print_outcome(name: &str, outcome: CompressOutcome) -> io::Result<()> {
-    let mut out = anstream::stdout();
+/// Returns the sizes before and after, for a person.
+pub(super) fn outcome_text(outcome: CompressOutcome) -> String {
     match outcome {
-        CompressOutcome::Smaller { before, after } => {
-            writeln!(out, "{}: {} -> {}", Safe(name), bytes(before), bytes(after))
+        CompressOutcome::Smaller { before, after } => format!("{} -> {}", bytes(before), bytes(after)),
+        CompressOutcome::Larger { before, after } => {
+            format!("{} -> {} with the names of its code", bytes(before), bytes(after))
         }
-        CompressOutcome::Unchanged => writeln!(out, "{}: nothing to gain", Safe(name)),
+        CompressOutcome::Unchanged => "nothing to gain".to_owned(),
     }
 }
 

@@ -146,8 +146,10 @@ impl DefaultsFile<'_> {
             return (command, Ok(false));
         };
         let (chosen, contradicted) = &self.contradicted;
-        let (id, is_path) =
-            (arg.get_id().clone(), matches!(arg.get_value_hint(), ValueHint::DirPath | ValueHint::FilePath));
+        let (id, is_path) = (
+            arg.get_id().clone(),
+            matches!(arg.get_value_hint(), ValueHint::DirPath | ValueHint::FilePath | ValueHint::AnyPath),
+        );
         let Some(mut texts) = option_texts(value) else {
             return (command, Err(anyhow::anyhow!("'{key}' {WRONG_KIND}")));
         };

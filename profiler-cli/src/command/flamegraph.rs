@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum, ValueHint};
 
 use super::Failure;
 use super::input::InputArgs;
-use super::output::{Audience, JsonArg, Target, format_of_output};
+use super::output::{Audience, FoldArgs, JsonArg, Target, format_of_output};
 use crate::analyze::flame::{Metric, flame};
 use crate::render::{flame_folded, flame_svg, json};
 
@@ -16,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   profiler-cli flamegraph server.4711.alloc -o peak.svg
   profiler-cli flamegraph server.4711.alloc -o leaks.svg --metric live --full
+  profiler-cli flamegraph server.4711.alloc -o ready.svg --at mark:ready
   profiler-cli flamegraph @last -o peak.folded       collapsed stacks for other programs
 ";
 
@@ -35,15 +36,15 @@ pub struct FlamegraphArgs {
     /// Format of the output. [default: by the extension of the file: .svg, .folded; else svg]
     #[arg(long, value_enum)]
     pub format: Option<FlameFormat>,
-    /// What the width of a frame means.
-    #[arg(long, value_enum, default_value_t = Metric::Peak)]
-    pub metric: Metric,
+    /// What the width of a frame means. [default: peak, with --at live]
+    #[arg(long, value_enum)]
+    pub metric: Option<Metric>,
     /// Draw only the N widest stacks, and join all others into one. [default: all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
-    /// Show the frames of the runtime too.
-    #[arg(long)]
-    pub full: bool,
+    /// Frames that are left out or folded.
+    #[command(flatten)]
+    pub fold: FoldArgs,
 }
 
 /// How `flamegraph` shows stacks.
@@ -64,14 +65,15 @@ const ENDINGS: [(&str, FlameFormat); 2] = [("svg", FlameFormat::Svg), ("folded",
 /// See [`Failure`].
 pub fn run(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
     let format = format_of_output(args.format, args.output.as_deref(), &ENDINGS)?;
-    let (dump, filter) = args.input.load()?;
-    let flame = flame(&dump.profile, &dump.stacks, &filter, args.metric, args.full, args.top);
+    let (dump, filter) = args.input.load(None)?;
+    let folding = args.fold.folding_of(&args.json);
+    let flame = flame(&dump.profile, &dump.stacks, &filter, args.metric(), folding, args.top);
     if args.json.json {
         Target::Stdout.write(Audience::Programs, |out| json::write_flame(out, &flame))?;
     }
     if !args.json.json || args.output.is_some() {
         let dump_path = &args.input.dump.path;
-        let path = args.output.clone().unwrap_or_else(|| default_output(dump_path, args.metric, format));
+        let path = args.output.clone().unwrap_or_else(|| default_output(dump_path, args.metric(), format));
         Target::of_option(Some(&path), dump_path).write(Audience::Programs, |out| match format {
             FlameFormat::Svg => flame_svg::write(out, &flame),
             FlameFormat::Folded => flame_folded::write(out, &flame),
@@ -79,6 +81,14 @@ pub fn run(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
     }
     dump.print_warnings();
     Ok(ExitCode::SUCCESS)
+}
+
+impl FlamegraphArgs {
+    /// Returns the metric that the options ask for.
+    fn metric(&self) -> Metric {
+        let is_moment = self.input.time.at.is_some();
+        self.metric.unwrap_or(if is_moment { Metric::Live } else { Metric::Peak })
+    }
 }
 
 /// Returns the default file for the flamegraph of a dump: `server.4711.peak.svg` for

@@ -15,11 +15,11 @@ use super::progress::ProgressLine;
 use crate::analyze::filter::Filter;
 use crate::analyze::summary::{warnings, warnings_of_recording};
 use crate::dumps::place::resolve;
-use crate::load::{LoadOptions, load};
+use crate::load::{LoadOptions, MomentSpec, Period, load, parse_short_lived};
 use crate::names::stacks::Stacks;
 use crate::names::symbolize::SymbolizeOptions;
 use crate::pattern::Pattern;
-use crate::profile::{Annotated, Profile};
+use crate::profile::{Annotated, Profile, ShortLivedWithin};
 use crate::units::Safe;
 
 /// The dump to read.
@@ -44,43 +44,140 @@ pub struct InputArgs {
     /// Only stacks with a function that matches: part of its name, or the whole name with * and ?.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub function: Option<Pattern>,
-    /// Only stacks with a source file that matches.
+    /// Only stacks with a source file that matches; of yours, unless none of them matches.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub file: Option<Pattern>,
-    /// Only events of threads with a name that matches.
+    /// Only events of threads with a name that matches, of the thread `tid:N`, or of all threads
+    /// without a name (`unnamed:`).
     ///
-    /// Live bytes belong to the thread that gave the block its present size.
+    /// The kernel keeps the first 15 bytes of a name. Live bytes belong to the thread that gave the
+    /// block its present size.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub thread: Option<Pattern>,
     /// Only stacks with a function of a crate that matches.
     #[arg(long = "crate", value_name = "PATTERN", help_heading = "Filters")]
     pub krate: Option<Pattern>,
+    /// Leave out stacks with a function, source file or crate that matches; may be given several
+    /// times.
+    #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
+    pub exclude: Vec<Pattern>,
+    /// Which part of the recording.
+    #[command(flatten)]
+    pub time: TimeArgs,
     /// Where names come from.
     #[command(flatten)]
     pub symbols: SymbolArgs,
 }
 
+/// The interval of the recording that a report is about.
+#[derive(Clone, Debug, Default, Args)]
+pub struct IntervalArgs {
+    /// Only what happened after this moment: 30s, -30s, mark:NAME, mark:NAME#2, event:N, peak.
+    ///
+    /// `30s`, `1.5ms` and `2m` count from the start of the recording, `-30s` counts back from its
+    /// end. `mark:ready` is the first time that the program set the mark, `mark:ready#2` the second.
+    /// `event:N` is the moment after the N-th heap event of the process. The moment itself does not
+    /// belong to the interval: events after --from and up to --to count.
+    ///
+    /// Live then means: born in the interval and still live at its end. The peak is that of the
+    /// interval, with all blocks that were live then.
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, help_heading = "Time")]
+    pub from: Option<MomentSpec>,
+    /// Only what happened up to this moment; a moment as for --from, or end.
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, help_heading = "Time")]
+    pub to: Option<MomentSpec>,
+}
+
+/// What short-lived means.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ShortLivedArg {
+    /// How soon a block has to be freed to count as short-lived: 1000events, 10ms. [default:
+    /// 1000events]
+    ///
+    /// Events are the heap events of the thread that allocated the block.
+    #[arg(long, value_name = "SPAN", value_parser = parse_short_lived, help_heading = "Figures")]
+    pub short_lived_within: Option<ShortLivedWithin>,
+}
+
+impl ShortLivedArg {
+    /// Returns what the user asked for, or the default.
+    pub fn within(&self) -> ShortLivedWithin {
+        self.short_lived_within.unwrap_or_default()
+    }
+}
+
+/// The moment, or the interval, of the recording that a report is about.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TimeArgs {
+    /// What was live at this moment: 30s, -30s, mark:NAME, mark:NAME#2, event:N, peak, end.
+    ///
+    /// The report is that of a recording that ends there. For the moments, see --from.
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, conflicts_with_all = ["from", "to"], help_heading = "Time")]
+    pub at: Option<MomentSpec>,
+    /// The interval.
+    #[command(flatten)]
+    pub interval: IntervalArgs,
+}
+
+impl IntervalArgs {
+    /// Returns the period that the options name; `None` for the whole recording.
+    pub fn period(&self) -> Option<Period> {
+        let is_given = self.from.is_some() || self.to.is_some();
+        let to = || self.to.clone().unwrap_or_else(MomentSpec::end);
+        is_given.then(|| Period { from: self.from.clone(), to: to() })
+    }
+}
+
+impl TimeArgs {
+    /// Returns the period that the options name; `None` for the whole recording.
+    pub fn period(&self) -> Option<Period> {
+        let at = self.at.clone().map(|at| Period { from: None, to: at });
+        at.or_else(|| self.interval.period())
+    }
+}
+
 /// Where names come from.
 #[derive(Clone, Debug, Args)]
 pub struct SymbolArgs {
-    /// Folder with copies of the recorded binaries or their debug files; may be given several
+    /// Copy of a recorded binary, its debug file, or a folder with such files; may be given several
     /// times.
-    #[arg(long, value_name = "DIR", env = "PROFILER_SYMBOLS", value_delimiter = ':', value_hint = ValueHint::DirPath, help_heading = "Symbols")]
+    #[arg(long, value_name = "PATH", env = "PROFILER_SYMBOLS", value_delimiter = ':', value_hint = ValueHint::AnyPath, help_heading = "Symbols")]
     pub symbols: Vec<PathBuf>,
+    /// Treat crates that match as your own code too; may be given several times.
+    ///
+    /// Your own code is that of the packages of your workspace. Packages from a registry, from git
+    /// or in a folder such as vendor are dependencies.
+    #[arg(long, value_name = "CRATE", env = "PROFILER_OWN", value_delimiter = ',', help_heading = "Symbols")]
+    pub own: Vec<Pattern>,
     /// Neither read nor write the symbol cache ($XDG_CACHE_HOME/alloc-tracker).
     #[arg(long, env = "PROFILER_NO_CACHE", value_parser = FalseyValueParser::new(), help_heading = "Symbols")]
     pub no_cache: bool,
 }
 
 impl InputArgs {
-    /// Loads the dump, names its stacks, and makes the filter.
+    /// Loads the dump, names its stacks, and makes the filter. With `short_lived`, the profile has
+    /// lifetimes.
     ///
     /// # Errors
     /// If the dump cannot be read or symbolized, or if the filter accepts nothing.
-    pub fn load(&self) -> anyhow::Result<(LoadedDump, Filter)> {
-        let dump = LoadedDump::open(&self.dump.path, self.thread.as_ref(), self.symbols.options())?;
+    pub fn load(&self, short_lived: Option<ShortLivedWithin>) -> anyhow::Result<(LoadedDump, Filter)> {
+        let dump = self.open(short_lived, self.symbols.options())?;
         let filter = self.filter_for(&dump, &[])?;
         Ok((dump, filter))
+    }
+
+    /// Loads the dump and names its stacks. With `short_lived`, the profile has lifetimes.
+    ///
+    /// # Errors
+    /// If the dump cannot be read or symbolized, or if it has no such thread or moment.
+    pub fn open(
+        &self,
+        short_lived: Option<ShortLivedWithin>,
+        options: SymbolizeOptions,
+    ) -> anyhow::Result<LoadedDump> {
+        let (threads, period) = (self.thread.clone(), self.time.period());
+        let loading = LoadOptions { threads, period, short_lived, ..LoadOptions::default() };
+        LoadedDump::open(&self.dump.path, loading, options)
     }
 
     /// Makes the filter that the options ask for.
@@ -88,18 +185,25 @@ impl InputArgs {
     /// # Errors
     /// If the filter accepts nothing: no frame of the dump, and none of these annotated functions.
     pub fn filter_for(&self, dump: &LoadedDump, annotated: &[Annotated]) -> anyhow::Result<Filter> {
-        let filter =
-            Filter { function: self.function.clone(), file: self.file.clone(), krate: self.krate.clone() };
+        let mut filter = Filter {
+            function: self.function.clone(),
+            file: self.file.clone(),
+            own_files_only: false,
+            krate: self.krate.clone(),
+            exclude: self.exclude.clone(),
+        };
+        filter.prefer_own_files(&dump.stacks);
         filter.check(&dump.stacks, annotated).with_context(|| self.dump.path.display().to_string())?;
         Ok(filter)
     }
 }
 
 impl SymbolArgs {
-    /// Returns the options of the symbolizer: the folders that it searches, and its cache folder.
+    /// Returns the options of the symbolizer: the paths that it searches, and its cache folder.
     pub fn options(&self) -> SymbolizeOptions {
         SymbolizeOptions {
             symbol_dirs: self.symbols.clone(),
+            own_crates: self.own.clone(),
             cache_dir: if self.no_cache { None } else { cache_dir() },
             ..SymbolizeOptions::default()
         }
@@ -125,13 +229,10 @@ impl LoadedDump {
     /// Loads a dump and names its stacks.
     ///
     /// # Errors
-    /// If the file is not a readable dump, or if the recorded program was rebuilt since.
-    pub fn open(
-        dump: &Path,
-        thread: Option<&Pattern>,
-        options: SymbolizeOptions,
-    ) -> anyhow::Result<LoadedDump> {
-        let profile = load_profile(dump, thread)?;
+    /// If the file is not a readable dump, or if a path with symbols cannot be read. Another build
+    /// of the recorded program is no error: its code has kept names or addresses.
+    pub fn open(dump: &Path, loading: LoadOptions, options: SymbolizeOptions) -> anyhow::Result<LoadedDump> {
+        let profile = load_profile(dump, &loading)?;
         let progress = ProgressLine::of_items("naming");
         let stacks =
             Stacks::resolve(&profile, options, &|done, total| progress.update(done as u64, total as u64))
@@ -150,10 +251,9 @@ impl LoadedDump {
 ///
 /// # Errors
 /// If the file is not a readable dump.
-pub fn load_profile(dump: &Path, thread: Option<&Pattern>) -> anyhow::Result<Profile> {
+pub fn load_profile(dump: &Path, options: &LoadOptions) -> anyhow::Result<Profile> {
     let progress = ProgressLine::of_bytes("reading");
-    let options = LoadOptions { threads: thread.cloned(), ..LoadOptions::default() };
-    let profile = load(dump, &options, &mut |done, total| progress.update(done, total))?;
+    let profile = load(dump, options, &mut |done, total| progress.update(done, total))?;
     drop(progress);
     if profile.trust.end.is_none() && profile.trust.recovered_bytes > 0 {
         print_message(format_args!(

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::input::InputArgs;
-use super::output::{Audience, DEFAULT_TOP, JsonArg, Target};
+use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width};
 use super::{Failure, print_message};
-use crate::analyze::leaks::{Leaks, leaks};
+use crate::analyze::leaks::{LeakSelection, Leaks, leaks};
 use crate::analyze::summary::warnings_of_recording;
 use crate::profile::Profile;
 use crate::render::{json, leaks_text};
@@ -18,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   profiler-cli leaks server.4711.alloc
   profiler-cli leaks server.4711.alloc --fail-on-leak 1000000
+  profiler-cli leaks server.4711.alloc --from mark:warm --to -1s
 ";
 
 /// Options of `leaks`.
@@ -30,12 +31,12 @@ pub struct LeaksArgs {
     /// Text or JSON.
     #[command(flatten)]
     pub output: JsonArg,
-    /// At most this many stacks. [default: 10, with --json 10000]
+    /// At most this many sites. [default: 10, with --json 10000]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
-    /// Show the frames of the runtime too.
-    #[arg(long)]
-    pub full: bool,
+    /// Frames that are left out or folded. With --full the blocks of the runtime are listed too.
+    #[command(flatten)]
+    pub fold: FoldArgs,
     /// Exit with 1 if more than SIZE is live at the end, or if the recording is not exact.
     ///
     /// A recording is not exact if events are missing, if code such as a dynamically linked libstd
@@ -53,15 +54,23 @@ pub struct LeaksArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
-    let (dump, filter) = args.input.load()?;
-    let default_top = if args.output.json { JSON_TOP } else { DEFAULT_TOP };
-    let top = Some(args.top.unwrap_or(default_top));
-    let leaks = leaks(&dump.profile, &dump.stacks, &filter, args.full, top);
+    let (dump, filter) = args.input.load(None)?;
+    let (default_top, stacks) = match args.output.json {
+        true => (JSON_TOP, JSON_STACKS),
+        false => (DEFAULT_TOP, leaks_text::STACKS),
+    };
+    let selection = LeakSelection {
+        folding: args.fold.folding_of(&args.output),
+        top: Some(args.top.unwrap_or(default_top)),
+        stacks: Some(stacks),
+    };
+    let leaks = leaks(&dump.profile, &dump.stacks, &filter, selection);
     let complaint = args.fail_on_leak.and_then(|limit| complaint(&leaks, &dump.profile, limit));
     let verdict = if complaint.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     let written = match args.output.json {
         true => Target::Stdout.write(Audience::Programs, |out| json::write(out, &leaks)),
-        false => Target::Stdout.write(Audience::People, |out| leaks_text::write(out, &leaks)),
+        false => Target::Stdout
+            .write(Audience::People, |out| leaks_text::write(out, &leaks, text_width(std::io::stdout()))),
     };
     match written {
         // The exit status is still the verdict if the reader closed the pipe.
@@ -75,14 +84,20 @@ pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
     Ok(verdict)
 }
 
-/// The most stacks in JSON unless the user asks for more. A million stacks would be gigabytes.
+/// The most sites in JSON unless the user asks for more.
 const JSON_TOP: usize = 10_000;
+/// The most stacks of a site in JSON. A million stacks would be gigabytes.
+const JSON_STACKS: usize = 100;
 
 /// Returns why `--fail-on-leak` fails, or `None` if it passes.
 fn complaint(leaks: &Leaks, profile: &Profile, limit: u64) -> Option<String> {
     if leaks.total_bytes > limit {
         let bytes = leaks.total_bytes;
-        return Some(format!("{bytes} bytes are live at the end; --fail-on-leak allows {limit}"));
+        let then = match &leaks.interval {
+            None => "at the end".to_owned(),
+            Some(interval) => format!("of those born {}", interval.name()),
+        };
+        return Some(format!("{bytes} bytes are live {then}; --fail-on-leak allows {limit}"));
     }
     let exact = profile.trust.is_exact();
     (!exact).then(|| {

@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, ValueEnum, ValueHint};
 
 use super::Failure;
-use super::input::{InputArgs, LoadedDump};
+use super::input::{InputArgs, ShortLivedArg};
 use super::output::{Audience, DEFAULT_TOP, JsonArg, Target};
 use super::sources::SourceFiles;
 use crate::analyze::column::{OptionalColumn, TableOrder};
@@ -26,6 +26,7 @@ Examples:
   profiler-cli lines server.4711.alloc
   profiler-cli lines server.4711.alloc --function 'server::handle*'
   profiler-cli lines server.4711.alloc --file src/cache.rs --json
+  profiler-cli lines server.4711.alloc --from mark:warm --to peak
   profiler-cli lines server.4711.alloc --columns peak,live,time --unit KiB
   profiler-cli lines server.4711.alloc --sort live --min-increment 64KiB --callers
   profiler-cli lines server.4711.alloc --path-map /build/app=.
@@ -69,6 +70,9 @@ pub struct LinesArgs {
     /// Digits after the decimal point of sizes in the text.
     #[arg(long, value_name = "DIGITS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=9), conflicts_with_all = ["json", "html", "csv"], help_heading = "Figures")]
     pub precision: u8,
+    /// What short-lived means.
+    #[command(flatten)]
+    pub short_lived: ShortLivedArg,
     /// Order of the functions. [default: annotated, then your own, then those of packages; each by
     /// bytes allocated]
     #[arg(long, value_enum)]
@@ -175,7 +179,7 @@ const DEFAULT_TOP_OF_PAGE: usize = 50;
 pub fn run(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let input = &args.input;
     let options = SymbolizeOptions { name_instances: args.split_generics, ..input.symbols.options() };
-    let dump = LoadedDump::open(&input.dump.path, input.thread.as_ref(), options)?;
+    let dump = input.open(Some(args.short_lived.within()), options)?;
     let filter = input.filter_for(&dump, &dump.profile.annotated)?;
     let (roots, maps) = (args.source_root.clone(), args.path_map.clone());
     let sources = SourceFiles::of(&dump.profile, SourceSearch { roots, maps });

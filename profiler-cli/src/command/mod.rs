@@ -14,12 +14,15 @@ pub mod leaks;
 pub mod lines;
 pub mod man;
 pub mod output;
+pub mod peaks;
 pub mod progress;
 pub mod run;
 pub mod sources;
 pub mod start;
 pub mod summary;
+pub mod symbols;
 pub mod timeline;
+pub mod tree;
 
 use std::fmt;
 use std::io::{self, Write};

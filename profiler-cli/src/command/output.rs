@@ -13,8 +13,10 @@ use anyhow::bail;
 use clap::Args;
 
 use super::Failure;
+use crate::analyze::shown::Folding;
 use crate::dumps::reserve::make_folder_of;
 use crate::io_error::plain;
+use crate::render::text_width::TextWidth;
 use crate::units::Safe;
 
 /// Number of rows that are shown to a person who does not ask for more.
@@ -26,6 +28,25 @@ pub struct JsonArg {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The choice of frames that are left out or folded.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct FoldArgs {
+    /// Show every frame: the same as --fold none.
+    #[arg(long, conflicts_with = "fold")]
+    pub full: bool,
+    /// Frames that are left out or folded. [default: dependencies; with --json runtime]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub fold: Option<Folding>,
+}
+
+impl FoldArgs {
+    /// Returns the choice. Without one, JSON has the frames of dependencies, and text folds them.
+    pub fn folding_of(self, output: &JsonArg) -> Folding {
+        let default = if output.json { Folding::Runtime } else { Folding::default() };
+        if self.full { Folding::None } else { self.fold.unwrap_or(default) }
+    }
 }
 
 /// The readers of a format, on whom its colours depend.
@@ -114,9 +135,24 @@ pub(super) fn write_file(
     write().map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), plain(&error)))
 }
 
+<<<<<<< HEAD
 /// Returns the format of an output: the one that an option asks for, or else the one that the
 /// ending of the file's name stands for. The first one of `formats` is the default for names
 /// without an ending, and for stdout.
+=======
+/// Returns the width of the text on standard output, or on standard error: that of the terminal,
+/// or what the variable COLUMNS says. Text that goes into a file or a pipe may have any width.
+pub(super) fn text_width(stream: impl std::os::fd::AsFd) -> TextWidth {
+    let set = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let of_terminal = || terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0));
+    let columns = set.or_else(of_terminal);
+    columns.map_or_else(TextWidth::default, TextWidth::of_columns)
+}
+
+/// Returns the format of an output: the one that an option asks for, or else the one that the ending
+/// of the file's name stands for. The first one of `formats` is the default for names without an
+/// ending, and for stdout.
+>>>>>>> main
 ///
 /// This is the one place where an ending decides about a format.
 ///

@@ -1,5 +1,5 @@
 //! `profiler-cli run`: starts a program with the recorder switched on, waits for it, closes the
-//! dumps that it left, reports, and compresses the dumps.
+//! dumps that it left, reports, compresses the dumps, and puts the names of their code into them.
 //!
 //! In: a command line. Out: dumps, a report on stderr, and the exit status of the program. The
 //! dumps are closed and the status is known before anything else is done with them.
@@ -79,7 +79,8 @@ pub struct RecordingArgs {
     /// What the dump says about the recording, and when the recording ends.
     #[command(flatten)]
     pub about: AboutArgs,
-    /// Leave the dump as the program wrote it, several times as large.
+    /// Leave the dump as the program wrote it: several times as large, and without names of its
+    /// code.
     #[arg(long, env = "PROFILER_NO_COMPRESS", value_parser = FalseyValueParser::new())]
     pub no_compress: bool,
     /// Where names come from.

@@ -42,9 +42,12 @@ pub fn start(arguments: Vec<OsString>) -> ExitCode {
         Command::Summary(args) => super::summary::run(&args),
         Command::Lines(args) => super::lines::run(&args),
         Command::Leaks(args) => super::leaks::run(&args),
+        Command::Tree(args) => super::tree::run(&args),
         Command::Flamegraph(args) => super::flamegraph::run(&args),
+        Command::Peaks(args) => super::peaks::run(&args),
         Command::Timeline(args) => super::timeline::run(&args),
         Command::Compress(args) => super::compress::run(&args),
+        Command::Symbols(args) => super::symbols::run(&args),
         Command::Completions(args) => super::completions::run(&args),
         Command::Man(args) => super::man::run(&args),
     };

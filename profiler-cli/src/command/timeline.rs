@@ -8,9 +8,10 @@ use anyhow::Context;
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::Failure;
-use super::input::{DumpArg, load_profile, print_recording_warnings};
+use super::input::{DumpArg, IntervalArgs, load_profile, print_recording_warnings};
 use super::output::{Audience, JsonArg, Target, format_of_output};
 use crate::analyze;
+use crate::load::LoadOptions;
 use crate::pattern::Pattern;
 use crate::render::plot::Series;
 use crate::render::{json, timeline_csv, timeline_svg, timeline_text};
@@ -19,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   profiler-cli timeline server.4711.alloc
   profiler-cli timeline server.4711.alloc -o memory.svg
+  profiler-cli timeline server.4711.alloc --from mark:warm --to -1s
   profiler-cli timeline server.4711.alloc --series heap,rss,vsz,minor-faults
   profiler-cli timeline server.4711.alloc --csv > memory.csv
 ";
@@ -52,6 +54,9 @@ pub struct TimelineArgs {
     /// Only calls on threads with a name that matches; the heap is always that of the process.
     #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
     pub thread: Option<Pattern>,
+    /// The part of the recording.
+    #[command(flatten)]
+    pub interval: IntervalArgs,
     /// Columns of the text. [default: those of the terminal, else 100]
     #[arg(long, value_name = "COLUMNS", value_parser = clap::value_parser!(u16).range(30..=1000))]
     pub width: Option<u16>,
@@ -78,7 +83,9 @@ pub enum TimelineFormat {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &TimelineArgs) -> Result<ExitCode, Failure> {
-    let profile = load_profile(&args.dump.path, args.thread.as_ref())?;
+    let (threads, period) = (args.thread.clone(), args.interval.period());
+    let options = LoadOptions { threads, period, ..LoadOptions::default() };
+    let profile = load_profile(&args.dump.path, &options)?;
     if let Some(pattern) = &args.function {
         analyze::timeline::check(&profile, pattern)
             .map_err(anyhow::Error::msg)

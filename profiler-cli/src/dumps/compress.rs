@@ -1,5 +1,5 @@
-//! Compresses a finished dump in its place: the same records in fewer bytes. In: a path. Out: a
-//! [`CompressOutcome`].
+//! Compresses a finished dump in its place: the same records in fewer bytes, and the names of its
+//! code if there are any. In: a path and names. Out: a [`CompressOutcome`].
 //!
 //! The new file is written beside the dump, read back, and only then renamed over it. The dump
 //! stays as it was until that rename, so no error and no interruption can lose a record.
@@ -11,8 +11,9 @@ use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use alloc_dump::compress::{CompressError, Fingerprint, LEVEL, compress as compress_into};
+use alloc_dump::compress::{CompressError, Fingerprint, LEVEL, compress_with_symbols};
 use alloc_dump::read::ReadError;
+use alloc_dump::symbols::EncodedSymbols;
 use tempfile::NamedTempFile;
 
 use super::OnProgress;
@@ -30,7 +31,15 @@ pub enum CompressOutcome {
         /// Length of the file now, in bytes.
         after: u64,
     },
-    /// The dump stays as it is: it was compressed before, or is so small that nothing is gained.
+    /// The dump is larger now, because of the names.
+    Larger {
+        /// Length of the file before, in bytes.
+        before: u64,
+        /// Length of the file now, in bytes.
+        after: u64,
+    },
+    /// The dump stays as it is: there are no names for it, and it was compressed before, or is so
+    /// small that nothing is gained.
     Unchanged,
 }
 
@@ -63,12 +72,14 @@ pub enum CompressDumpError {
     Io(io::Error),
 }
 
-/// Compresses the dump at `path` in its place. If `stop` is set meanwhile, the dump stays as it is.
+/// Compresses the dump at `path` in its place, and puts `symbols` into it instead of those that it
+/// has. Without `symbols` it keeps its own. If `stop` is set meanwhile, the dump stays as it is.
 ///
 /// # Errors
 /// See [`CompressDumpError`]. After an error the dump is unchanged.
 pub fn compress_dump(
     path: &Path,
+    symbols: Option<&[EncodedSymbols]>,
     stop: &AtomicBool,
     progress: OnProgress<'_>,
 ) -> Result<CompressOutcome, CompressDumpError> {
@@ -85,29 +96,36 @@ pub fn compress_dump(
     }
     let file = File::open(&target).map_err(open_error)?;
     let folder = target.parent().unwrap_or(Path::new("/"));
-    let smaller = create_beside(&target, folder).map_err(CompressDumpError::Io)?;
+    let rewritten = create_beside(&target, folder).map_err(CompressDumpError::Io)?;
     let error_of = |error| match stop.load(Ordering::Relaxed) {
         true => CompressDumpError::Stopped,
         false => compress_dump_error(error, path),
     };
     let input = InterruptibleFile { file, done: 0, size: before.len(), progress: &mut *progress, stop };
-    let done = compress_into(input, BufWriter::new(smaller.as_file()), LEVEL).map_err(error_of)?;
-    if done.frames == 0 || done.bytes >= before.len() {
+    let output = BufWriter::new(rewritten.as_file());
+    let done = compress_with_symbols(input, output, LEVEL, symbols).map_err(error_of)?;
+    if symbols.is_none() && (done.frames == 0 || done.bytes >= before.len()) {
         return Ok(CompressOutcome::Unchanged);
     }
-    let file = smaller.reopen().map_err(CompressDumpError::Io)?;
+    let file = rewritten.reopen().map_err(CompressDumpError::Io)?;
     let written = InterruptibleFile { file, done: 0, size: done.bytes, progress, stop };
     let written = Fingerprint::of(written).map_err(|error| error_of(CompressError::Read(error)))?;
     if written != Some(done.fingerprint) {
         return Err(CompressDumpError::Different);
     }
-    copy_owner_and_mode(&smaller, &before).map_err(CompressDumpError::Io)?;
+    copy_owner_and_mode(&rewritten, &before).map_err(CompressDumpError::Io)?;
+    // The dump that it replaces may be the only copy.
+    rewritten.as_file().sync_data().map_err(CompressDumpError::Io)?;
     let now = std::fs::metadata(&target).map_err(CompressDumpError::Io)?;
     if version_of(&now) != version_of(&before) {
         return Err(CompressDumpError::Changed);
     }
-    smaller.persist(&target).map_err(|error| CompressDumpError::Io(error.error))?;
-    Ok(CompressOutcome::Smaller { before: before.len(), after: done.bytes })
+    rewritten.persist(&target).map_err(|error| CompressDumpError::Io(error.error))?;
+    let (before, after) = (before.len(), done.bytes);
+    match after < before {
+        true => Ok(CompressOutcome::Smaller { before, after }),
+        false => Ok(CompressOutcome::Larger { before, after }),
+    }
 }
 
 /// Creates a temporary file in the folder of the dump, readable by its owner only. Dropping the

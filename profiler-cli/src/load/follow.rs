@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::options::KeepBlocks;
-use super::replay::Replay;
+use super::replay::{Replay, ReplayScope};
 use crate::dumps::follow::{DumpFollower, FollowError};
 use crate::dumps::writing::wait_while_closing;
 use crate::profile::Profile;
@@ -26,7 +26,7 @@ impl FollowedDump {
     /// See [`FollowError`].
     pub fn open(path: &Path, keep: KeepBlocks) -> Result<FollowedDump, FollowError> {
         let follower = DumpFollower::open(path)?;
-        let replay = Replay::new(follower.reader().header(), None, keep);
+        let replay = Replay::new(follower.reader().header(), ReplayScope { keep, ..ReplayScope::default() });
         Ok(FollowedDump { follower, replay })
     }
 

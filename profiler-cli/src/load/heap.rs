@@ -17,11 +17,13 @@
 //! even with false sizes every byte that was added can be subtracted again. Memory grows with the
 //! number of live blocks, never with the number of events.
 
-use std::num::NonZeroU64;
+mod birth;
+mod interval;
 
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
+use self::birth::Birth;
 use super::observers::lines::ContextId;
 
 /// A block that is live.
@@ -34,10 +36,8 @@ pub(super) struct LiveBlock {
     pub(super) stack: StackId,
     /// The annotated lines at which the block got its present size.
     pub(super) context: ContextId,
-    /// When the block was allocated, in microseconds. A realloc keeps this time.
-    pub(super) born_us: u64,
-    /// Number of the event that gave the block its present size.
-    event: u64,
+    /// When and on which thread the block was allocated. A realloc keeps this.
+    pub(super) birth: Birth,
 }
 
 /// Stands for the stack of a block of a thread that is not selected. Such a block is part of the
@@ -108,6 +108,14 @@ pub(super) struct HeapEvent {
     pub(super) is_peak: bool,
 }
 
+impl HeapEvent {
+    /// Whether the event freed a temporary block that was allocated in the interval too.
+    #[inline]
+    pub(super) fn is_temporary_of_interval(&self) -> bool {
+        self.is_temporary && self.removed.is_none_or(|block| !block.birth.is_older())
+    }
+}
+
 /// A block that was live at the address of a newly added block. It was freed elsewhere, or its
 /// dealloc was lost, so it is no longer live.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +129,8 @@ pub(super) struct HeapPeak {
     pub(super) blocks: u64,
     /// The first instant of the peak, in microseconds.
     pub(super) us: u64,
+    /// Number of the event that reached the peak; 0 if there was none.
+    pub(super) event: u64,
 }
 
 /// All live blocks of the process, whichever threads are selected.
@@ -137,6 +147,8 @@ pub(super) struct Heap {
     /// Whether the dump has every event from the first one on. If so, a block without an allocation
     /// was allocated elsewhere; if not, the block may be older than the recording.
     pub(super) from_first_event: bool,
+    /// Whether some blocks may be older than the interval that is counted.
+    has_older: bool,
     /// Events that contradict the live set in another way than the next two counts.
     contradictions: u64,
     allocated_elsewhere: u64,
@@ -148,9 +160,8 @@ pub(super) struct Heap {
 /// The state of one thread that heap events depend on.
 #[derive(Clone, Debug, Default)]
 struct ThreadHeap {
-    /// Number of the thread's last event, if that was an alloc. NOTE: not the block's address,
-    /// because by now a block of another thread may have that address.
-    just_allocated: Option<NonZeroU64>,
+    /// Number of heap events that the thread has completed.
+    events: u64,
     /// Blocks whose realloc has begun and not ended, innermost last.
     moving: Vec<MovingBlock>,
 }
@@ -207,6 +218,14 @@ impl Heap {
         self.contradictions + self.allocated_elsewhere + self.freed_elsewhere == 0
     }
 
+    /// Number of heap events of the thread that allocated the block, from its allocation on.
+    #[inline]
+    pub(super) fn events_since(&self, block: &LiveBlock) -> u64 {
+        self.threads
+            .get(block.birth.thread())
+            .map_or(u64::MAX, |thread| block.birth.events_until(thread.events))
+    }
+
     /// Number of events that were completed.
     pub(super) fn events(&self) -> u64 {
         self.events
@@ -242,10 +261,9 @@ impl Heap {
         let size = self.plausible(size);
         self.events += 1;
         let number = self.events;
-        if let Some(thread) = self.threads.get_mut(origin.thread.index) {
-            thread.just_allocated = NonZeroU64::new(number);
-        }
-        let block = new_block(owner, size, origin.us, number);
+        let event_of_thread = self.count_event(origin.thread);
+        let birth = Birth::new(origin.us, origin.thread.index, event_of_thread);
+        let block = new_block(owner, size, birth);
         let lost = self.add_live(address, block);
         let is_peak = self.note_peak(origin.us);
         let event = HeapEvent {
@@ -271,7 +289,8 @@ impl Heap {
             self.subtract(&block);
         }
         let freed = self.freed_bytes(removed, recorded);
-        let last = self.threads.get_mut(origin.thread.index).and_then(|thread| thread.just_allocated.take());
+        let event_of_thread = self.count_event(origin.thread);
+        let is_next = |block: LiveBlock| block.birth.is_event(origin.thread.index, event_of_thread - 1);
         HeapEvent {
             kind: EventKind::Dealloc,
             number: self.events,
@@ -280,7 +299,7 @@ impl Heap {
             freed,
             added: None,
             removed,
-            is_temporary: removed.is_some_and(|block| last == NonZeroU64::new(block.event)),
+            is_temporary: removed.is_some_and(is_next),
             is_peak: false,
         }
     }
@@ -343,6 +362,15 @@ impl Heap {
         }
     }
 
+    /// Counts an event of a thread, and returns its number on that thread.
+    #[inline]
+    fn count_event(&mut self, thread: ThreadRef) -> u64 {
+        self.threads.get_mut(thread.index).map_or(1, |thread| {
+            thread.events += 1;
+            thread.events
+        })
+    }
+
     fn take_moving(&mut self, thread: ThreadRef) -> Option<MovingBlock> {
         self.threads.get_mut(thread.index)?.moving.pop()
     }
@@ -361,11 +389,13 @@ impl Heap {
         if let Some(block) = removed {
             self.subtract(&block);
         }
-        let born_us = removed.map_or(origin.us, |block| block.born_us);
-        if let Some(thread) = self.threads.get_mut(origin.thread.index) {
-            thread.just_allocated = None;
-        }
-        let block = new_block(owner, size, born_us, self.events);
+        let event_of_thread = self.count_event(origin.thread);
+        let birth = match removed {
+            Some(block) => block.birth.resized(),
+            // Resized too, because the block is older than this event.
+            None => Birth::new(origin.us, origin.thread.index, event_of_thread).resized(),
+        };
+        let block = new_block(owner, size, birth);
         let lost = self.add_live(new, block);
         let is_peak = self.note_peak(origin.us);
         let event = HeapEvent {
@@ -407,7 +437,8 @@ impl Heap {
     fn note_peak(&mut self, us: u64) -> bool {
         let is_peak = self.live_bytes > self.peak.bytes;
         if is_peak {
-            self.peak = HeapPeak { bytes: self.live_bytes, blocks: self.live_blocks, us };
+            let (bytes, blocks, event) = (self.live_bytes, self.live_blocks, self.events);
+            self.peak = HeapPeak { bytes, blocks, us, event };
         }
         is_peak
     }
@@ -447,8 +478,8 @@ impl Heap {
 }
 
 #[inline]
-fn new_block(owner: BlockOwner, size: u64, born_us: u64, event: u64) -> LiveBlock {
-    LiveBlock { size, stack: owner.stack, context: owner.context, born_us, event }
+fn new_block(owner: BlockOwner, size: u64, birth: Birth) -> LiveBlock {
+    LiveBlock { size, stack: owner.stack, context: owner.context, birth }
 }
 
 /// Bytes of the largest plausible block: no address space has room for a larger one.

@@ -10,15 +10,22 @@
 //! | --- | --- |
 //! | `heap` | the live set, and what one event does to it |
 //! | `call_tree`, `modules` | the nodes of the call tree and the modules that contain them |
+//! | `code` | loads the call tree and nothing else |
+//! | `chosen_threads` | the threads that `--thread` means |
 //! | `threads` | the threads, and which of them are selected |
 //! | `observers` | one file for each analysis that sees the events and the live set |
+//! | `moment`, `gate` | the interval that is counted, as the user names it and as a place in the dump |
 //! | `replay` | hands each record to the modules that use it |
 //! | `follow` | loads a dump that is still being written |
 
 mod call_tree;
+mod chosen_threads;
+mod code;
 mod follow;
+mod gate;
 mod heap;
 mod modules;
+mod moment;
 mod observers;
 mod options;
 mod replay;
@@ -27,19 +34,23 @@ mod threads;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use alloc_dump::read::Reader;
-use foldhash::HashSet;
+use alloc_dump::read::{Damage, Reader};
+use alloc_dump::symbols::Symbols;
+use alloc_dump::trailer::Trailer;
 
-use self::replay::Replay;
+use self::chosen_threads::chosen_threads;
+use self::gate::Gate;
+use self::replay::{Replay, ReplayScope};
 use crate::dumps::OnProgress;
 use crate::dumps::open::{DumpError, open_dump};
 use crate::dumps::sidecar::{SidecarRest, is_sidecar_gone, unread_sidecar};
 use crate::dumps::writing::{WriterState, wait_while_closing};
-use crate::pattern::Pattern;
 use crate::profile::Profile;
 
+pub use self::code::load_code;
 pub use self::follow::FollowedDump;
-pub use self::options::{KeepBlocks, LoadOptions};
+pub use self::moment::{MOMENTS, MomentSpec};
+pub use self::options::{KeepBlocks, LoadOptions, Period, parse_short_lived};
 
 /// Why a dump cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +59,15 @@ pub enum LoadError {
     /// The file cannot be opened, or is not a dump that this release can read.
     #[error(transparent)]
     Dump(#[from] DumpError),
-    /// No thread has a name that matches.
+    /// The recording has no such moment.
+    #[error("{path}: {problem}")]
+    NoMoment {
+        /// Path of the dump.
+        path: PathBuf,
+        /// What is wrong, and which moments there are.
+        problem: String,
+    },
+    /// No thread is meant by `--thread`.
     #[error("{path}: no thread matches '{pattern}'{hint}; there are: {names}")]
     NoThread {
         /// Path of the dump.
@@ -69,32 +88,79 @@ pub enum LoadError {
 /// # Errors
 /// See [`LoadError`]. Damage inside a dump is not an error: it is counted in [`Profile::trust`].
 pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Result<Profile, LoadError> {
-    let Some(pattern) = &options.threads else {
-        return Ok(replay_all(path, None, &options.blocks, progress)?);
-    };
-    // The first pass only finds the names: a thread may get its name long after its first event.
-    let whole = replay_all(path, None, &KeepBlocks::Nothing, progress)?;
-    let selected = threads_named(path, &whole, pattern)?;
-    let profile = replay_all(path, Some(&selected), &options.blocks, progress)?;
-    Ok(Profile { trust: whole.trust, ..profile })
+    let (keep, short_lived, peaks) = (options.blocks.clone(), options.short_lived, options.peaks);
+    if options.threads.is_none() && options.period.is_none() {
+        let scope = ReplayScope { keep, short_lived, peaks, ..ReplayScope::default() };
+        return Ok(replay_all(path, &scope, progress)?);
+    }
+    // The first pass only finds names and moments: a thread may get its name long after its first
+    // event, and only the end of a recording tells where its peak was.
+    let whole = replay_all(path, &ReplayScope::default(), progress)?;
+    let threads = options.threads.as_ref();
+    let selected = threads.map(|pattern| chosen_threads(path, &whole.threads, pattern)).transpose()?;
+    let scope = ReplayScope { selected, gate: None, keep, short_lived, peaks };
+    match &options.period {
+        Some(period) => replay_period(path, period, whole, scope, progress),
+        None => Ok(Profile { trust: whole.trust, ..replay_all(path, &scope, progress)? }),
+    }
 }
 
-fn replay_all(
+/// Replays the dump up to the end of an interval of it. `whole` is the profile of the whole dump.
+fn replay_period(
     path: &Path,
-    selected: Option<&HashSet<u32>>,
-    keep: &KeepBlocks,
+    period: &Period,
+    mut whole: Profile,
+    scope: ReplayScope,
     progress: OnProgress<'_>,
-) -> Result<Profile, DumpError> {
+) -> Result<Profile, LoadError> {
+    let no_moment = |problem| LoadError::NoMoment { path: path.to_owned(), problem };
+    let gate = Gate::of(period, &whole).map_err(no_moment)?;
+    let scope = ReplayScope { gate: Some(gate), ..scope };
+    let names = (period.from.as_ref().map(MomentSpec::to_string), period.to.to_string());
+    // The names are at the end of the dump, behind the interval.
+    let symbols = std::mem::take(&mut whole.symbols);
+    let replay = replay_dump(path, &scope, progress)?.replay;
+    let profile = Profile { symbols, ..replay.finish_interval(whole, names) };
+    match &profile.interval {
+        Some(interval) if interval.from_us > interval.to_us => Err(no_moment(period.reversed_error())),
+        _ => Ok(profile),
+    }
+}
+
+fn replay_all(path: &Path, scope: &ReplayScope, progress: OnProgress<'_>) -> Result<Profile, DumpError> {
+    let ReplayedDump { replay, trailer, loss, symbols } = replay_dump(path, scope, progress)?;
+    Ok(Profile { symbols, ..replay.finish(trailer.as_ref(), loss) })
+}
+
+/// A dump whose records were replayed.
+struct ReplayedDump {
+    replay: Replay,
+    trailer: Option<Trailer>,
+    loss: Damage,
+    /// The names that the dump has kept; empty if the replay did not reach the end of the dump.
+    symbols: Vec<Symbols>,
+}
+
+fn replay_dump(
+    path: &Path,
+    scope: &ReplayScope,
+    progress: OnProgress<'_>,
+) -> Result<ReplayedDump, DumpError> {
     let mut attempt = 0;
     loop {
         attempt += 1;
         let state = wait_while_closing(path);
         let (mut reader, size) = open_dump(path)?;
-        let mut replay = Replay::new(reader.header(), selected.cloned(), keep.clone());
+        reader.keep_symbols();
+        let mut replay = Replay::new(reader.header(), scope.clone());
         let read_error = DumpError::reading(path);
         while let Some(records) = reader.next_frame().map_err(|error| read_error(error.into()))? {
             replay.replay_frame(records.damage().dropped_bytes, records);
             progress(reader.position(), size);
+            if replay.is_over() {
+                let (trailer, loss) = (None, Damage::default());
+                return Ok(ReplayedDump { replay, trailer, loss, symbols: Vec::new() });
+            }
         }
         let rest = match reader.trailer() {
             Some(_) => Ok(None),
@@ -107,23 +173,36 @@ fn replay_all(
             }
             replay.note_being_written();
         }
-        return finish(path, size, &reader, replay, rest);
+        let symbols = reader.take_symbols();
+        return Ok(ReplayedDump { symbols, ..replay_rest(path, size, &reader, replay, rest)? });
     }
 }
 
 /// Most attempts to read a dump that is closed meanwhile.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// Replays the rest of the records, which the sidecar holds, and finishes the replay. `size` is the
-/// length of the dump that the reader has read, in bytes. If the rest cannot be read, the profile
-/// says so; if there is nothing but the rest, that is an error.
+/// Replays the rest of the records and returns the profile, see [`replay_rest`].
 fn finish<R: Read>(
+    path: &Path,
+    size: u64,
+    reader: &Reader<R>,
+    replay: Replay,
+    rest: io::Result<Option<SidecarRest>>,
+) -> Result<Profile, DumpError> {
+    let ReplayedDump { replay, trailer, loss, .. } = replay_rest(path, size, reader, replay, rest)?;
+    Ok(replay.finish(trailer.as_ref(), loss))
+}
+
+/// Replays the rest of the records, which the sidecar holds. `size` is the length of the dump that
+/// the reader has read, in bytes. If the rest cannot be read, the profile says so; if there is
+/// nothing but the rest, that is an error.
+fn replay_rest<R: Read>(
     path: &Path,
     size: u64,
     reader: &Reader<R>,
     mut replay: Replay,
     rest: io::Result<Option<SidecarRest>>,
-) -> Result<Profile, DumpError> {
+) -> Result<ReplayedDump, DumpError> {
     let mut loss = reader.damage();
     let rest = match rest {
         Err(cause) if reader.next_seq() == 0 => {
@@ -153,23 +232,6 @@ fn finish<R: Read>(
         loss.missing_frames += rest.missing_frames;
         loss.malformed_frames += frames.damage().malformed_frames;
     }
-    Ok(replay.finish(reader.trailer(), loss))
+    let trailer = reader.trailer().cloned();
+    Ok(ReplayedDump { replay, trailer, loss, symbols: Vec::new() })
 }
-
-/// Returns the numbers of the threads whose name matches.
-fn threads_named(path: &Path, profile: &Profile, pattern: &Pattern) -> Result<HashSet<u32>, LoadError> {
-    let matching = profile.threads.iter().filter(|thread| pattern.matches(&thread.name));
-    let selected: HashSet<u32> = matching.map(|thread| thread.id).collect();
-    if selected.is_empty() {
-        let all = profile.threads.iter().map(|thread| thread.name.as_str());
-        let names: Vec<String> = pattern.nearest(all, 20).iter().map(|name| format!("'{name}'")).collect();
-        let (path, pattern, names) = (path.to_owned(), pattern.to_string(), names.join(", "));
-        let is_long = pattern.replace('*', "").len() > LONGEST_THREAD_NAME;
-        let hint = if is_long { " (the kernel keeps the first 15 bytes of a thread's name)" } else { "" };
-        return Err(LoadError::NoThread { path, pattern, hint, names });
-    }
-    Ok(selected)
-}
-
-/// The bytes of a thread's name that the kernel keeps.
-const LONGEST_THREAD_NAME: usize = 15;

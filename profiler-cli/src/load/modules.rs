@@ -28,6 +28,7 @@ impl ModuleMap {
     pub(super) fn add(&mut self, module: &record::Module<'_>) -> u32 {
         let index = self.all.len() as u32;
         self.all.push(Module {
+            id: module.id,
             path: PathBuf::from(OsStr::from_bytes(module.path)),
             build_id: module.build_id.to_vec(),
             bias: module.bias,

@@ -14,12 +14,16 @@ use alloc_dump::trailer::{Totals, Trailer};
 use foldhash::HashSet;
 
 use super::call_tree::CallTree;
+use super::gate::{Gate, Passage};
 use super::heap::{BlockOwner, EventOrigin, Heap, HeapEvent, LostBlock, ThreadRef};
 use super::observers::blocks::BlocksObserver;
-use super::observers::{Moment, Observer, Observers, ReplayEnd};
+use super::observers::lifetimes::LifetimesObserver;
+use super::observers::lines::LinesObserver;
+use super::observers::local_peaks::LocalPeaksObserver;
+use super::observers::{IntervalStart, Moment, Observer, Observers, ReplayEnd};
 use super::options::KeepBlocks;
 use super::threads::ThreadTable;
-use crate::profile::{HeapTotals, Process, Profile, Slowdown, Trust};
+use crate::profile::{HeapTotals, Interval, LiveHeap, Process, Profile, ShortLivedWithin, Slowdown, Trust};
 
 /// A replay under way.
 #[derive(Clone, Debug)]
@@ -36,23 +40,52 @@ pub(super) struct Replay {
     /// False from the start of a frame until its first record that names a thread.
     has_current: bool,
     now_us: u64,
+    /// The interval that is counted; `None` for the whole recording.
+    gate: Option<Gate>,
+    /// The live heap when the interval began.
+    heap_before: LiveHeap,
+}
+
+/// What a replay counts. By default it counts everything and keeps no blocks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReplayScope {
+    /// The threads whose events count in stacks and lines, and whose blocks these hold; `None` for
+    /// all threads.
+    pub(super) selected: Option<HashSet<u32>>,
+    /// The interval that is counted; `None` for the whole recording.
+    pub(super) gate: Option<Gate>,
+    /// The blocks that are kept.
+    pub(super) keep: KeepBlocks,
+    /// What short-lived means; `None` if lifetimes are not asked for.
+    pub(super) short_lived: Option<ShortLivedWithin>,
+    /// The least drop beside a local peak, in percent; `None` if these are not asked for.
+    pub(super) peaks: Option<u8>,
 }
 
 impl Replay {
-    /// Starts a replay. With `selected`, stacks and lines count only the events of these threads,
-    /// and hold only the blocks that these threads allocated.
-    pub(super) fn new(header: &Header, selected: Option<HashSet<u32>>, keep: KeepBlocks) -> Replay {
+    /// Starts a replay.
+    pub(super) fn new(header: &Header, scope: ReplayScope) -> Replay {
+        let ReplayScope { selected, gate, keep, short_lived, peaks } = scope;
+        let observers = Observers {
+            blocks: BlocksObserver::new(keep),
+            lifetimes: LifetimesObserver::new(short_lived),
+            lines: LinesObserver::new(short_lived),
+            local_peaks: LocalPeaksObserver::new(peaks),
+            ..Observers::default()
+        };
         let mut replay = Replay {
             process: Process { started_unix_ns: header.created_unix_ns, ..Process::default() },
             trust: Trust::default(),
             slowdown: Slowdown::default(),
             tree: CallTree::default(),
             heap: Heap::default(),
-            observers: Observers { blocks: BlocksObserver::new(keep), ..Observers::default() },
+            observers,
             threads: ThreadTable::new(selected),
             current: ThreadRef { id: NO_THREAD, index: 0, is_selected: false },
             has_current: false,
             now_us: 0,
+            gate,
+            heap_before: LiveHeap::default(),
         };
         replay.tree.grow_to(StackId::FIRST.0 as usize);
         replay.observers.tree_grows(replay.tree.len());
@@ -65,7 +98,17 @@ impl Replay {
         // Each frame names its threads anew, so there is no current thread yet.
         self.has_current = false;
         self.tree.set_dropped_bytes(dropped_bytes);
-        records.visit(|record| self.record(record));
+        if self.gate.is_some() {
+            records.visit(|record| self.record_of_interval(record));
+        } else {
+            // PERF: the usual case does not ask at each record whether it counts.
+            records.visit(|record| self.record(record));
+        }
+    }
+
+    /// Whether no later record can change the profile.
+    pub(super) fn is_over(&self) -> bool {
+        self.gate.as_ref().is_some_and(Gate::is_over)
     }
 
     /// Notes that the sidecar of the dump was in memory, and is gone.
@@ -90,6 +133,43 @@ impl Replay {
         self.trust.has_sidecar = true;
         self.trust.recovered_bytes = bytes;
         self.trust.stopped = stopped;
+    }
+
+    /// Replays the next record, unless it comes after the interval.
+    pub(super) fn record_of_interval(&mut self, record: &Record<'_>) {
+        let completes_event = matches!(
+            record,
+            Record::Alloc { .. }
+                | Record::Dealloc { .. }
+                | Record::Realloc { .. }
+                | Record::ReallocEnd { .. }
+        );
+        let event = completes_event.then(|| self.heap.events() + 1);
+        loop {
+            let Some(gate) = self.gate.as_mut().filter(|gate| !gate.is_over()) else { return };
+            match gate.pass(self.now_us, event) {
+                Passage::Begins(us) => self.begin_interval(us),
+                Passage::Ends => return,
+                Passage::Stays => break,
+            }
+        }
+        self.record(record);
+    }
+
+    fn begin_interval(&mut self, us: u64) {
+        self.heap_before = self.live_heap();
+        self.heap.begin_interval(us);
+        let start = IntervalStart { us, heap: &self.heap, threads: &self.threads };
+        self.observers.interval_begins(&start);
+    }
+
+    fn live_heap(&self) -> LiveHeap {
+        LiveHeap { bytes: self.heap.live_bytes(), blocks: self.heap.live_blocks() }
+    }
+
+    /// Whether the interval that is counted has not begun yet.
+    fn is_before(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| !gate.is_open())
     }
 
     /// Replays the next record. Handles the frequent kinds of records itself.
@@ -210,7 +290,9 @@ impl Replay {
             true => (self.current.id, self.current.is_selected),
             false => (NO_THREAD, self.threads.is_selected(NO_THREAD)),
         };
-        let moment = Moment { us: self.now_us, thread_id, is_selected, heap: &self.heap };
+        let is_before = self.is_before();
+        let is_selected = is_selected && !is_before;
+        let moment = Moment { us: self.now_us, thread_id, is_selected, is_before, heap: &self.heap };
         self.observers.record(record, &moment);
     }
 
@@ -234,6 +316,9 @@ impl Replay {
     fn observe(&mut self, event: &HeapEvent, lost: Option<LostBlock>) {
         if let Some(LostBlock(block)) = lost {
             self.observers.block_lost(&block);
+        }
+        if self.gate.is_some() && self.is_before() {
+            return self.observers.event_before(event);
         }
         self.observers.event(event, &self.heap);
     }
@@ -261,32 +346,43 @@ impl Replay {
         thread
     }
 
+    /// Returns the profile of the interval. `whole` is that of the whole recording: it gives all that
+    /// is known of the recording itself, such as names of threads and how far to trust it. The
+    /// moments of the interval have the names `from` and `to`.
+    pub(super) fn finish_interval(mut self, whole: Profile, (from, to): (Option<String>, String)) -> Profile {
+        let Some(gate) = self.gate.take() else { return whole };
+        if !gate.has_begun() {
+            self.begin_interval(gate.start_us());
+        }
+        let to_us = gate.to_us().unwrap_or(whole.duration_us);
+        let (heap_before, heap_after) = (self.heap_before, self.live_heap());
+        let interval = Interval { from, to, from_us: gate.start_us(), to_us, heap_before, heap_after };
+        self.now_us = to_us;
+        let mut part = self.profile(Some(interval), to_us);
+        part.stacks.resize(whole.stacks.len(), Default::default());
+        if part.short_lived_within.is_some() {
+            part.lifetimes.resize(whole.stacks.len(), Default::default());
+        }
+        for (thread, known) in part.threads.iter_mut().zip(&whole.threads) {
+            thread.name.clone_from(&known.name);
+            (thread.os_tid, thread.end_us) = (known.os_tid, known.end_us);
+        }
+        Profile {
+            process: whole.process,
+            nodes: whole.nodes,
+            modules: whole.modules,
+            duration_us: whole.duration_us,
+            trust: whole.trust,
+            slowdown: whole.slowdown,
+            ..part
+        }
+    }
+
     /// Returns the profile, and compares it with the totals that the recorder wrote into the
     /// trailer.
     pub(super) fn finish(self, trailer: Option<&Trailer>, loss: Damage) -> Profile {
-        let (nodes, modules, contradictions) = self.tree.finish();
         let until = trailer.map_or(0, |trailer| trailer.duration_us.min(MAX_US));
-        let mut profile = Profile {
-            process: self.process,
-            modules,
-            nodes,
-            counts_only_selected_threads: self.threads.is_selective(),
-            duration_us: until.max(self.now_us),
-            trust: self.trust,
-            slowdown: self.slowdown,
-            ..Profile::default()
-        };
-        let (heap, peak) = (&self.heap, self.heap.peak());
-        let totals = &mut profile.totals;
-        (totals.live_bytes, totals.live_blocks) = (heap.live_bytes(), heap.live_blocks());
-        (totals.peak_bytes, totals.peak_blocks, totals.peak_us) = (peak.bytes, peak.blocks, peak.us);
-        (totals.foreign_frees, totals.foreign_bytes) = heap.foreign();
-        profile.trust.inconsistent_events = contradictions + heap.contradictions();
-        profile.trust.allocated_elsewhere = heap.allocated_elsewhere();
-        profile.trust.freed_elsewhere = heap.freed_elsewhere();
-        let is_complete = profile.trust.installation == Some(Installation::Complete);
-        profile.trust.is_unproven = heap.events() == 0 && !is_complete;
-        self.observers.finish(&ReplayEnd { us: self.now_us, heap }, &mut profile);
+        let mut profile = self.profile(None, until);
         profile.trust.loss = loss;
         profile.trust.end = trailer.map(|trailer| trailer.end);
         let recorded = trailer.and_then(|trailer| trailer.totals);
@@ -299,6 +395,39 @@ impl Replay {
         }
         profile.trust.disagreement =
             recorded.filter(|recorded| disagree(recorded, &profile.totals, &profile.trust));
+        profile
+    }
+
+    /// Returns the profile of what was replayed. It lasts until `until_us`, or to the last record if
+    /// that is later.
+    fn profile(self, interval: Option<Interval>, until_us: u64) -> Profile {
+        let (nodes, modules, contradictions) = self.tree.finish();
+        let mut profile = Profile {
+            process: self.process,
+            modules,
+            nodes,
+            counts_only_selected_threads: self.threads.is_selective(),
+            duration_us: until_us.max(self.now_us),
+            trust: self.trust,
+            slowdown: self.slowdown,
+            interval,
+            ..Profile::default()
+        };
+        let (heap, peak) = (&self.heap, self.heap.peak());
+        let totals = &mut profile.totals;
+        (totals.live_bytes, totals.live_blocks) = match profile.interval {
+            Some(_) => heap.born_in_interval(),
+            None => (heap.live_bytes(), heap.live_blocks()),
+        };
+        (totals.peak_bytes, totals.peak_blocks, totals.peak_us) = (peak.bytes, peak.blocks, peak.us);
+        totals.peak_event = peak.event;
+        (totals.foreign_frees, totals.foreign_bytes) = heap.foreign();
+        profile.trust.inconsistent_events = contradictions + heap.contradictions();
+        profile.trust.allocated_elsewhere = heap.allocated_elsewhere();
+        profile.trust.freed_elsewhere = heap.freed_elsewhere();
+        let is_complete = profile.trust.installation == Some(Installation::Complete);
+        profile.trust.is_unproven = heap.events() == 0 && !is_complete;
+        self.observers.finish(&ReplayEnd { us: self.now_us, heap }, &mut profile);
         profile
     }
 }

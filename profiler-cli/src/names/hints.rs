@@ -25,8 +25,9 @@ pub(super) fn hints(
         let is_told = match status {
             ModuleStatus::SymbolTableOnly { .. } => is_program,
             ModuleStatus::NoSymbols { .. } | ModuleStatus::Missing { .. } => is_program || is_on_stacks,
-            ModuleStatus::LineTables { .. } => false,
-            _ => true,
+            ModuleStatus::LineTables { .. } | ModuleStatus::KeptNames => false,
+            ModuleStatus::DamagedDebugInfo { .. } => true,
+            _ => is_on_stacks,
         };
         let is_nameless =
             |address: &CodeAddress| symbols.frames(index, *address).iter().all(|frame| !frame.is_resolved);
@@ -39,7 +40,7 @@ pub(super) fn hints(
                 plural_addresses(wanted.len()),
             ));
         }
-        if is_on_stacks && status.is_trusted() {
+        if is_on_stacks && status.is_trusted() && modules.uses_files(index) {
             hints.extend(doubt(module, modules.code_file(index), profile.process.started_unix_ns));
         }
     }
@@ -67,7 +68,7 @@ fn plural_addresses(count: usize) -> String {
 
 /// Returns a line if the file that a module's names come from may be another build than the one
 /// that ran: it has no build-id, and something about it has changed.
-fn doubt(module: &Module, file: Option<&Path>, started_unix_ns: u64) -> Option<String> {
+pub(super) fn doubt(module: &Module, file: Option<&Path>, started_unix_ns: u64) -> Option<String> {
     if !module.build_id.is_empty() {
         return None;
     }

@@ -5,9 +5,11 @@
 //! and must never cause a panic.
 
 mod build_file;
+pub mod code_owner;
 pub mod evidence;
 pub mod function_name;
 mod hints;
+pub mod keep;
 pub(crate) mod own_crates;
 pub mod rust_path;
 pub mod stacks;

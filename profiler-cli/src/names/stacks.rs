@@ -11,15 +11,16 @@ use std::sync::{Arc, OnceLock};
 use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
+use crate::names::code_owner::{self, CodeOwner};
 use crate::names::function_name::{function_of, instance_of};
 use crate::names::hints::hints;
 use crate::names::own_crates::is_allocating_crate;
 use crate::names::rust_path::crate_of;
 use crate::names::symbolize::classify::is_runtime;
 use crate::names::symbolize::{
-    CodeAddress, ModuleSpec, ModuleStatus, Modules, SymbolFrame, SymbolizeError, SymbolizeOptions,
+    CodeAddress, KeptNames, ModuleSpec, Modules, SymbolFrame, SymbolizeError, SymbolizeOptions,
 };
-use crate::profile::Profile;
+use crate::profile::{Module, Profile};
 
 /// Index of a distinct frame in [`Stacks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,12 +44,23 @@ pub struct NamedFrame {
     pub line: Option<u32>,
     /// Whether the function was inlined into the next frame towards the root.
     pub is_inlined: bool,
-    /// Whether the function belongs to the runtime (the allocator, `alloc`, `core`, `std`, this
-    /// project) and not to the user's own code. A function of the user's that the allocator has
-    /// called counts as the allocator.
-    pub is_runtime: bool,
+    /// Whose code the function is. A function of the user's that the allocator has called counts as
+    /// the runtime's.
+    pub owner: CodeOwner,
     /// File name of the module, without its folder.
     pub module: Arc<str>,
+}
+
+impl NamedFrame {
+    /// Whether the function belongs to the runtime.
+    pub fn is_runtime(&self) -> bool {
+        self.owner == CodeOwner::Runtime
+    }
+
+    /// Whether the function is the user's own code.
+    pub fn is_own(&self) -> bool {
+        self.owner == CodeOwner::Own
+    }
 }
 
 /// The frames of every stack of a profile.
@@ -84,56 +96,21 @@ pub enum TreeStep {
 /// Stands for no node in the tables of [`Stacks::traverse`].
 const NO_NODE: u32 = u32::MAX;
 
-/// Why the stacks of a profile cannot be named.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StacksError {
-    /// The recorded program was rebuilt since the recording.
-    #[error("{0}")]
-    WrongBuild(ModuleStatus),
-    /// The symbolizer failed.
-    #[error(transparent)]
-    Symbolize(#[from] SymbolizeError),
-}
-
 impl Stacks {
-    /// Looks up all code addresses of the profile.
+    /// Looks up all code addresses of the profile. An address for which nothing has a name is
+    /// printed as a number, and a hint says what is missing.
     ///
     /// # Errors
-    /// If the file of the recorded program is another build, because every name would be wrong.
-    /// Another build of a library only gives a hint.
+    /// See [`SymbolizeError`]. Another build of the recorded program is no error.
     pub fn resolve(
         profile: &Profile,
         options: SymbolizeOptions,
         progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<Stacks, StacksError> {
-        let specs: Vec<ModuleSpec> = profile
-            .modules
-            .iter()
-            .map(|module| ModuleSpec {
-                path: module.path.clone(),
-                build_id: module.build_id.clone(),
-                code: module.code,
-            })
-            .collect();
-        let name_instances = options.name_instances;
-        let modules = Modules::open(&specs, options)?;
-        for (index, module) in profile.modules.iter().enumerate() {
-            if let Some(status) = modules.problem(index).filter(|status| status.is_other_build())
-                && module.path == profile.process.exe
-            {
-                return Err(StacksError::WrongBuild(status.clone()));
-            }
-        }
+    ) -> Result<Stacks, SymbolizeError> {
+        let (name_instances, own_crates) = (options.name_instances, options.own_crates.clone());
+        let modules = open_modules(profile, options)?;
         let addresses = node_addresses(profile, &modules);
-        let mut wanted = vec![Vec::new(); specs.len()];
-        for (module, address) in addresses.iter().flatten() {
-            wanted[*module as usize].push(*address);
-        }
-        for list in &mut wanted {
-            list.sort_unstable();
-            list.dedup();
-        }
+        let wanted = addresses_by_module(&addresses, profile.modules.len());
         let symbols = modules.symbolize(&wanted, progress)?;
         let mut stacks = Stacks::default();
         let mut builder = StackBuilder { name_instances, ..StackBuilder::default() };
@@ -155,6 +132,7 @@ impl Stacks {
             stacks.parents.push(node.parent);
         }
         allocator_part::hide_users_allocators(&mut stacks, &mut builder);
+        code_owner::assign(&mut stacks.frames, &profile.process.exe, &own_crates);
         stacks.hints = hints(profile, &modules, &symbols, &wanted);
         Ok(stacks)
     }
@@ -250,10 +228,23 @@ impl Stacks {
 
     /// Returns the site of a stack: its innermost frame that is the user's own code.
     ///
-    /// A stack without own code, such as one from before `main`, has another site: the innermost
-    /// frame that does more than allocate for its caller, or else the innermost frame.
+    /// A stack without own code has another site: the innermost frame of a dependency. A stack of
+    /// the runtime alone, such as one from before `main`, has as its site the innermost frame that
+    /// does more than allocate for its caller, or else the innermost frame.
     pub fn site(&self, stack: StackId) -> Option<FrameId> {
         *self.sites.get_or_init(|| sites::sites_of(self)).get(stack.0 as usize)?
+    }
+
+    /// Returns for every stack its innermost frame that is not the runtime's, if it has one.
+    pub fn allocating_frames(&self) -> Vec<Option<FrameId>> {
+        let mut found: Vec<Option<FrameId>> = vec![None; self.len()];
+        for at in StackId::FIRST.0 as usize..self.len() {
+            let frames = self.frames_of_node(StackId(at as u32)).iter().copied();
+            // A caller's number is smaller, so its frame is known already.
+            let of_caller = found[self.parents[at].0 as usize];
+            found[at] = frames.into_iter().find(|id| !self.frame(*id).is_runtime()).or(of_caller);
+        }
+        found
     }
 
     /// Makes stacks for tests: `stacks[0]` becomes the stack [`StackId::FIRST`]. Frames are from
@@ -307,7 +298,8 @@ impl StackBuilder {
         stacks.unresolved += u64::from(frames.iter().any(|frame| !frame.is_resolved));
         let start = stacks.lists.len() as u32;
         for frame in frames {
-            let is_runtime = is_runtime(&frame.function, frame.file.as_deref(), &module_path);
+            let owner =
+                CodeOwner::runtime_if(is_runtime(&frame.function, frame.file.as_deref(), &module_path));
             let SymbolFrame { function, generics, file, line, is_inlined, .. } = frame;
             let (outer, closure) = function.split_at(instance_of(&function).len());
             // Some symbols name their types already, such as `drop_in_place<T>`.
@@ -318,7 +310,7 @@ impl StackBuilder {
             };
             let id = self.intern(
                 stacks,
-                NamedFrame { function, file, line, is_inlined, is_runtime, module: module.clone() },
+                NamedFrame { function, file, line, is_inlined, owner, module: module.clone() },
             );
             stacks.lists.push(id);
         }
@@ -343,14 +335,44 @@ fn only_allocates(frame: &NamedFrame) -> bool {
         // With line tables alone, an inlined function has a short name without a path.
         None => matches!(frame.function.split('<').next(), Some("alloc" | "__rust_alloc")),
     };
-    frame.is_runtime && is_allocating
+    frame.is_runtime() && is_allocating
+}
+
+/// Finds the names that the dump has, and the files of the modules of which it has none.
+pub(super) fn open_modules(profile: &Profile, options: SymbolizeOptions) -> Result<Modules, SymbolizeError> {
+    let spec = |module: &Module| ModuleSpec {
+        path: module.path.clone(),
+        build_id: module.build_id.clone(),
+        code: module.code,
+    };
+    let specs: Vec<ModuleSpec> = profile.modules.iter().map(spec).collect();
+    let mut kept = KeptNames::of_dump(&profile.symbols);
+    let kept: Vec<Arc<KeptNames>> =
+        profile.modules.iter().map(|module| Arc::new(kept.remove(&module.id).unwrap_or_default())).collect();
+    Modules::open_with_names(&specs, &kept, options)
+}
+
+/// Returns the distinct addresses of each module, in order.
+pub(super) fn addresses_by_module(
+    addresses: &[Option<(u32, CodeAddress)>],
+    modules: usize,
+) -> Vec<Vec<CodeAddress>> {
+    let mut by_module = vec![Vec::new(); modules];
+    for (module, address) in addresses.iter().flatten() {
+        by_module[*module as usize].push(*address);
+    }
+    for list in &mut by_module {
+        list.sort_unstable();
+        list.dedup();
+    }
+    by_module
 }
 
 /// Returns the module and the address of every node; `None` for code outside any file.
 ///
 /// Nodes hold return addresses, with two exceptions: the signal return trampoline, and the frame
 /// that the signal interrupted. See [`CodeAddress`].
-fn node_addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddress)>> {
+pub(super) fn node_addresses(profile: &Profile, modules: &Modules) -> Vec<Option<(u32, CodeAddress)>> {
     let module_address = |at: usize| {
         let node = &profile.nodes[at];
         let module = node.module.filter(|module| (*module as usize) < profile.modules.len())?;

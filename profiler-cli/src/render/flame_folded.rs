@@ -48,13 +48,24 @@ const NO_BREAK_SPACE: &str = "\u{a0}";
 mod tests {
     use super::*;
     use crate::analyze::flame::Metric;
+    use crate::names::code_owner::CodeOwner;
 
     #[test]
     fn each_stack_is_a_line_and_a_name_is_one_frame() {
         let labels = ["main", "take::<[u8; 8]>", "version 42", "two\nlines"].map(str::to_owned).to_vec();
         let stacks = vec![(vec![0], 1), (vec![0, 1], 10), (vec![0, 2], 20), (vec![3, 0], 5)];
         let command = "app".to_owned();
-        let flame = Flame { metric: Metric::Live, command, complete: true, total: 36, labels, stacks };
+        let flame = Flame {
+            metric: Metric::Live,
+            command,
+            complete: true,
+            filtered: false,
+            interval: None,
+            total: 36,
+            owners: vec![CodeOwner::Own; labels.len()],
+            labels,
+            stacks,
+        };
         let mut out = Vec::new();
         write(&mut out, &flame).unwrap();
         let expected = "main 1\nmain;take::<[u8, 8]> 10\nmain;version\u{a0}42 20\ntwo lines;main 5\n";

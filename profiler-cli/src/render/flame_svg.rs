@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use foldhash::HashMap;
-use inferno::flamegraph::color::{BasicPalette, Palette};
+use inferno::flamegraph::color::{BasicPalette, Color, Palette, PaletteMap};
 use inferno::flamegraph::{self, Direction, Options};
 
 use super::escape::{XmlContent, xml_character};
 use crate::analyze::flame::Flame;
+use crate::names::code_owner::CodeOwner;
 use crate::units::{bytes_exactly, plural};
 
 /// Replaces `;` in names while inferno draws, because `;` separates frames in its input. The
@@ -30,12 +31,14 @@ pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
         return write_empty(out, flame);
     }
     let mut options = Options::default();
-    options.title = format!("{}: {}", flame.metric.title(), quantity(flame));
+    options.title = format!("{}: {}", flame.title(), quantity(flame));
     options.subtitle = Some(subtitle(flame));
     options.count_name = flame.metric.unit().to_owned();
     options.colors = Palette::Basic(BasicPalette::Mem);
     options.deterministic = true;
     options.hash = true;
+    let mut colors = colors_of(flame);
+    options.palette_map = Some(&mut colors);
     // The roots are at the top, where people look first in a tall picture.
     options.direction = Direction::Inverted;
     let names: Vec<String> = flame.labels.iter().map(|name| one_frame_name(name)).collect();
@@ -50,6 +53,35 @@ pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
         .map_err(io::Error::other)?;
     let svg = String::from_utf8(svg).map_err(io::Error::other)?;
     out.write_all(svg.replace(SEMICOLON, ";").replace(SPACE, " ").as_bytes())
+}
+
+/// Returns the colours of all frames: warm ones for the user's own code, cool ones for
+/// dependencies, grey for the runtime. Within each, a colour depends on the name alone, so that it
+/// is the same in the pictures of two recordings.
+fn colors_of(flame: &Flame) -> PaletteMap {
+    let mut colors = PaletteMap::default();
+    // The frame that inferno adds below all others.
+    colors.insert("all", Color { r: 215, g: 215, b: 215 });
+    for (name, owner) in flame.labels.iter().zip(&flame.owners) {
+        // FNV-1a: neighbouring names get different shades.
+        let hash = name
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let shade =
+            |from: u8, to: u8, bits: u32| from + (u32::from(to - from) * (hash >> bits & 0xff) / 0xff) as u8;
+        let color = match owner {
+            CodeOwner::Own => Color { r: shade(225, 255, 0), g: shade(120, 195, 8), b: shade(40, 80, 16) },
+            CodeOwner::Dependency => {
+                Color { r: shade(140, 175, 0), g: shade(185, 210, 8), b: shade(215, 240, 16) }
+            }
+            CodeOwner::Runtime => {
+                let grey = shade(195, 220, 0);
+                Color { r: grey, g: grey, b: grey }
+            }
+        };
+        colors.insert(one_frame_name(name), color);
+    }
+    colors
 }
 
 /// Returns the stacks, without the parts that are too narrow to be drawn if there are many stacks.
@@ -111,7 +143,7 @@ fn subtitle(flame: &Flame) -> String {
     }
     let missing = if flame.complete { "" } else { INCOMPLETE };
     let stacks = plural(flame.stacks.len() as u64, "distinct stack");
-    format!("{command} · {} in {stacks}{missing}", quantity(flame))
+    format!("{command} · {} in {stacks}{missing} · warm: own code, cool: dependencies", quantity(flame))
 }
 
 const INCOMPLETE: &str = " · the recording is not complete";
@@ -158,6 +190,27 @@ mod tests {
     use super::*;
     use crate::analyze::flame::Metric;
 
+    fn flame(
+        command: String,
+        complete: bool,
+        total: u64,
+        labels: Vec<String>,
+        stacks: Vec<(Vec<u32>, u64)>,
+    ) -> Flame {
+        let owners = vec![CodeOwner::Own; labels.len()];
+        Flame {
+            metric: Metric::Live,
+            command,
+            complete,
+            interval: None,
+            filtered: false,
+            total,
+            labels,
+            owners,
+            stacks,
+        }
+    }
+
     fn svg(stacks: &[(&[&str], u64)]) -> String {
         let mut labels: Vec<String> = Vec::new();
         let mut number = |name: &&str| {
@@ -170,7 +223,7 @@ mod tests {
             .collect();
         let total = stacks.iter().map(|(_, weight)| weight).sum();
         let command = "app <x>".to_owned();
-        let flame = Flame { metric: Metric::Live, command, complete: true, total, labels, stacks };
+        let flame = flame(command, true, total, labels, stacks);
         let mut out = Vec::new();
         write(&mut out, &flame).unwrap();
         String::from_utf8(out).unwrap()
@@ -197,8 +250,7 @@ mod tests {
         let mut stacks = vec![(vec![0, 1], 200_000)];
         stacks.extend((0..=MANY_STACKS as u32).map(|at| (vec![0, 2, 3 + at], 2)));
         let total = stacks.iter().map(|(_, weight)| weight).sum();
-        let flame =
-            Flame { metric: Metric::Live, command: "app".to_owned(), complete: true, total, labels, stacks };
+        let flame = flame("app".to_owned(), true, total, labels, stacks);
         let drawn = drawn_stacks(&flame);
         assert_eq!(*drawn, [(vec![0, 1], 200_000), (vec![0, 2], 2 * (MANY_STACKS as u64 + 1))]);
         let mut out = Vec::new();
@@ -213,11 +265,22 @@ mod tests {
         for stacks in [vec![], vec![(vec![0], 1)]] {
             let (command, labels) = ("app".to_owned(), vec!["main".to_owned()]);
             let total = stacks.len() as u64;
-            let flame = Flame { metric: Metric::Live, command, complete: false, total, labels, stacks };
+            let flame = flame(command, false, total, labels, stacks);
             let mut out = Vec::new();
             write(&mut out, &flame).unwrap();
             assert!(String::from_utf8(out).unwrap().contains("the recording is not complete"));
         }
+    }
+
+    #[test]
+    fn the_colour_of_a_frame_tells_whose_code_it_is() {
+        let labels = ["app::main", "serde::to_vec", "std::rt"].map(str::to_owned).to_vec();
+        let mut flame = flame("app".to_owned(), true, 1, labels, vec![(vec![0, 1, 2], 1)]);
+        flame.owners = vec![CodeOwner::Own, CodeOwner::Dependency, CodeOwner::Runtime];
+        let colors = colors_of(&flame);
+        let of = |name: &str| colors.get(name).unwrap();
+        let (own, dependency, runtime) = (of("app::main"), of("serde::to_vec"), of("std::rt"));
+        assert!(own.r > own.b && dependency.b > dependency.r && runtime.r == runtime.b, "{colors:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::analyze::flame::Flame;
+use crate::analyze::interval::CountedInterval;
 
 /// Writes the result of an analysis.
 ///
@@ -35,25 +36,47 @@ pub fn write_flame<'a>(out: &mut dyn Write, flame: &'a Flame) -> io::Result<()> 
             metric,
             unit: flame.metric.unit(),
             complete: flame.complete,
+            filtered: flame.filtered,
+            interval: flame.interval.as_ref(),
             total: flame.total,
             stacks,
         },
     )
 }
 
+#[cfg(test)]
+mod reference;
+
+/// A flamegraph as JSON.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct FlameJson<'a> {
+    /// Name and version of this layout.
     schema: &'static str,
+    /// Command line of the recorded program.
     command: &'a str,
+    /// What the weights count, such as `Live at the peak`.
     metric: &'static str,
+    /// Unit of the weights: `bytes` or `allocations`.
     unit: &'static str,
+    /// Whether the whole recording was read.
     complete: bool,
+    /// Whether a filter or a selection of threads left stacks out.
+    filtered: bool,
+    /// The interval that all figures count. Null for the whole recording.
+    interval: Option<&'a CountedInterval>,
+    /// Sum of all weights.
     total: u64,
+    /// The stacks, sorted by the labels of their frames.
     stacks: Vec<FlameStack<'a>>,
 }
 
+/// A stack with its weight.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct FlameStack<'a> {
+    /// Labels of the frames, outermost first.
     frames: Vec<&'a str>,
+    /// The weight, in the unit of the metric.
     value: u64,
 }

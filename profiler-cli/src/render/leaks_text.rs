@@ -2,37 +2,28 @@
 
 use std::io::{self, Write};
 
-use super::{FAINT, GROWTH, HEADING, source_position};
-use crate::analyze::leaks::{Leak, Leaks, StackFrame};
-use crate::units::{Safe, bytes_exactly, more, plural, time};
+use super::text_width::{TextWidth, fitting_names};
+use super::{FAINT, GROWTH, HEADING, OWN, frame_texts, percent, source_position};
+use crate::analyze::frame_table::StackFrame;
+use crate::analyze::interval::live_title;
+use crate::analyze::leaks::{Leak, LeakStack, Leaks};
+use crate::units::{Safe, bytes, bytes_exactly, more, plural, time};
 
-/// Writes the report.
+/// Writes the report, with lines of at most `width` columns where names can be cut.
 ///
 /// # Errors
 /// Returns the first error of `out`.
-pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
-    if leaks.total_blocks == 0 {
-        let what = if leaks.filtered { "Nothing that the filter lets through" } else { "Nothing" };
-        let until = if leaks.complete { "at the end" } else { "where the records end" };
-        writeln!(out, "{what} is live {until}.")?;
-    } else {
-        writeln!(
-            out,
-            "{HEADING}Live at the end{}: {} in {}{HEADING:#}",
-            if leaks.filtered { ", of what the filter lets through" } else { "" },
-            bytes_exactly(leaks.total_bytes),
-            plural(leaks.total_blocks, "block")
-        )?;
-    }
-    if leaks.hides_site {
-        write_sites(out, leaks)?;
-    }
+pub fn write(out: &mut dyn Write, leaks: &Leaks, width: TextWidth) -> io::Result<()> {
+    write_headline(out, leaks)?;
     for (at, leak) in leaks.leaks.iter().enumerate() {
-        write_leak(out, at + 1, leak)?;
+        write_leak(out, at + 1, leak, leaks, width)?;
     }
     if leaks.omitted > 0 {
         let all = leaks.leaks.len() + leaks.omitted;
-        writeln!(out, "\n{}; --top {all} shows all.", more(leaks.omitted as u64, "stack"))?;
+        writeln!(out, "\n{}; --top {all} shows all.", more(leaks.omitted as u64, "site"))?;
+    }
+    if leaks.runtime_blocks > 0 && !leaks.leaks.is_empty() {
+        writeln!(out, "\n{}", of_the_runtime(leaks))?;
     }
     if !leaks.complete && leaks.total_blocks == 0 {
         writeln!(out, "\nThe recording is not complete: what happened after its end is not known.")?;
@@ -42,33 +33,50 @@ pub fn write(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the largest sites, because their bytes are in more stacks than are shown.
-fn write_sites(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
-    writeln!(out, "\n{HEADING}By site{HEADING:#}")?;
-    for site in leaks.sites.iter().take(SITES) {
-        let (bytes, blocks) = (bytes_exactly(site.bytes), plural(site.blocks, "block"));
-        let position = source_position(site.file.as_deref(), site.line);
-        let stacks = plural(site.stacks, "stack");
-        writeln!(
-            out,
-            "     {GROWTH}{bytes}{GROWTH:#} in {blocks} from {stacks}: {}  {FAINT}{}{FAINT:#}",
-            Safe(&site.function),
-            Safe(&position)
-        )?;
+fn write_headline(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
+    let is_live = match &leaks.interval {
+        Some(interval) if interval.from.is_none() => format!("is live at {}", interval.end_name()),
+        Some(interval) => format!("was born {} and is live then", interval.name()),
+        None if leaks.complete => "is live at the end".to_owned(),
+        None => "is live where the records end".to_owned(),
+    };
+    if leaks.total_blocks == 0 {
+        let what = if leaks.filtered { "Nothing that the filter lets through" } else { "Nothing" };
+        return writeln!(out, "{what} {}.", Safe(&is_live));
     }
-    writeln!(out, "\n{HEADING}By stack{HEADING:#}")
+    if leaks.leaks.is_empty() && leaks.omitted == 0 {
+        return writeln!(out, "Nothing of the program's own {}. {}", Safe(&is_live), of_the_runtime(leaks));
+    }
+    writeln!(
+        out,
+        "{HEADING}{}{}: {} in {}{HEADING:#}",
+        Safe(&live_title(leaks.interval.as_ref())),
+        if leaks.filtered { ", of what the filter lets through" } else { "" },
+        bytes_exactly(leaks.total_bytes),
+        plural(leaks.total_blocks, "block")
+    )
 }
 
-/// The most sites that are shown.
-const SITES: usize = 5;
+/// Returns a sentence about the blocks that have no row.
+fn of_the_runtime(leaks: &Leaks) -> String {
+    let (bytes, blocks) = (bytes_exactly(leaks.runtime_bytes), plural(leaks.runtime_blocks, "block"));
+    format!("The runtime keeps {bytes} in {blocks}; --full lists them.")
+}
 
-fn write_leak(out: &mut dyn Write, number: usize, leak: &Leak) -> io::Result<()> {
+fn write_leak(
+    out: &mut dyn Write,
+    number: usize,
+    leak: &Leak,
+    leaks: &Leaks,
+    width: TextWidth,
+) -> io::Result<()> {
     let site = source_position(leak.file.as_deref(), leak.line);
     let at = if site.is_empty() { String::new() } else { format!(" at {site}") };
     writeln!(
         out,
-        "\n{number:>3}. {GROWTH}{}{GROWTH:#} in {}{}",
+        "\n{number:>3}. {GROWTH}{}{GROWTH:#}, {}, in {}{}",
         bytes_exactly(leak.bytes),
+        percent(leak.bytes, leaks.total_bytes),
         plural(leak.blocks, "block"),
         Safe(&at)
     )?;
@@ -78,25 +86,60 @@ fn write_leak(out: &mut dyn Write, number: usize, leak: &Leak) -> io::Result<()>
         time(leak.first_ns),
         time(leak.last_ns)
     )?;
-    let all = leak.stack.len() + leak.omitted_frames;
-    if all <= INNERMOST + OUTERMOST + 1 {
-        return leak.stack.iter().try_for_each(|frame| write_frame(out, frame));
+    let listed = leak.stacks.len().min(STACKS);
+    for stack in &leak.stacks[..listed] {
+        if leak.stack_count > 1 {
+            writeln!(out, "     {} in {}:", bytes(stack.bytes), plural(stack.blocks, "block"))?;
+        }
+        write_stack(out, stack, leaks, width)?;
     }
-    let (inner, outer) = (&leak.stack[..INNERMOST], &leak.stack[leak.stack.len() - OUTERMOST..]);
-    inner.iter().try_for_each(|frame| write_frame(out, frame))?;
+    if leak.stack_count > listed as u64 {
+        let known: u64 = leak.stacks[..listed].iter().map(|stack| stack.bytes).sum();
+        let rest = more(leak.stack_count - listed as u64, "stack");
+        writeln!(out, "     … {rest} with {}; --json has them", bytes(leak.bytes - known))?;
+    }
+    Ok(())
+}
+
+/// Number of stacks that are shown of each site.
+pub const STACKS: usize = 3;
+
+fn write_stack(out: &mut dyn Write, stack: &LeakStack, leaks: &Leaks, width: TextWidth) -> io::Result<()> {
+    let frame = |at: usize| &leaks.frames[stack.frames[at] as usize];
+    let shown = stack.frames.len();
+    let all = shown + stack.omitted_frames;
+    let mut write = |at: usize| write_frame(out, frame(at), (stack.fewest[at], stack.times[at]), width);
+    if all <= INNERMOST + OUTERMOST + 1 {
+        return (0..shown).try_for_each(write);
+    }
+    (0..INNERMOST).try_for_each(&mut write)?;
     let between = plural((all - INNERMOST - OUTERMOST) as u64, "frame");
-    let hint = if leak.omitted_frames > 0 { "" } else { "; --json has all" };
+    let hint = if stack.omitted_frames > 0 { "" } else { "; --json has all" };
     writeln!(out, "       … {FAINT}{between} between{hint}{FAINT:#}")?;
-    outer.iter().try_for_each(|frame| write_frame(out, frame))
+    (shown - OUTERMOST..shown)
+        .try_for_each(|at| write_frame(out, frame(at), (stack.fewest[at], stack.times[at]), width))
 }
 
-fn write_frame(out: &mut dyn Write, frame: &StackFrame) -> io::Result<()> {
-    let position = source_position(frame.file.as_deref(), frame.line);
-    let position = if position.is_empty() { frame.module.clone() } else { position };
-    let inlined = if frame.inlined { " (inlined)" } else { "" };
-    writeln!(out, "       {}  {FAINT}{}{inlined}{FAINT:#}", Safe(&frame.function), Safe(&position))
+fn write_frame(
+    out: &mut dyn Write,
+    frame: &StackFrame,
+    times: (u32, u32),
+    width: TextWidth,
+) -> io::Result<()> {
+    let (function, position) = frame_texts(frame, times);
+    if function.is_empty() {
+        return writeln!(out, "       {FAINT}{}{FAINT:#}", Safe(&position));
+    }
+    let inlined = if frame.inlined && frame.folded_crates.is_empty() { " (inlined)" } else { "" };
+    let position = format!("{position}{inlined}");
+    let room = width.columns().saturating_sub(MARGIN + 2);
+    let (function, position) = fitting_names(&function, &position, room);
+    let style = if frame.own { OWN } else { FAINT };
+    writeln!(out, "       {style}{}{style:#}  {FAINT}{}{FAINT:#}", Safe(&function), Safe(&position))
 }
 
+/// Number of columns before a frame.
+const MARGIN: usize = 7;
 /// Number of frames shown at the leaf end of a long stack, where the allocation happens.
 const INNERMOST: usize = 20;
 /// Number of frames shown at the root end of a long stack.

@@ -62,6 +62,7 @@ mod tests {
         let function = FunctionLines {
             function: "f".to_owned(),
             file: None,
+            own: true,
             start_line: 7,
             end_line: 7,
             source: "stacks",
@@ -72,7 +73,15 @@ mod tests {
             lines: vec![line],
             callers: None,
         };
-        Lines { schema: "", complete: true, filtered: false, omitted: 0, functions: vec![function] }
+        Lines {
+            schema: "",
+            complete: true,
+            interval: None,
+            filtered: false,
+            omitted: 0,
+            source_root: None,
+            functions: vec![function],
+        }
     }
 
     #[test]
@@ -80,7 +89,7 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out, &one_line("g(\"a, b\")")).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.lines().nth(1), Some("f,,stacks,7,10,-3,,,,,,,,,,,,,\"g(\"\"a, b\"\")\""));
+        assert_eq!(text.lines().nth(1), Some("f,,stacks,7,10,-3,,,,,,,,,,,,,,,,\"g(\"\"a, b\"\")\""));
     }
 
     #[test]

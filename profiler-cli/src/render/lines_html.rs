@@ -30,6 +30,10 @@ fn write_body(out: &mut dyn Write, lines: &Lines, command: &str) -> io::Result<(
     write_navigation(out, &lines.functions)?;
     writeln!(out, "<main id=\"tables\" tabindex=\"-1\">\n<header>\n<h1>Memory by line</h1>")?;
     writeln!(out, "<p><code>{}</code></p>", Html(command))?;
+    if let Some(interval) = &lines.interval {
+        let name = interval.name();
+        writeln!(out, "<p>Interval: {}; peak and live are those of the interval</p>", Html(&name))?;
+    }
     if !lines.complete {
         writeln!(out, "<p class=\"warning\">The recording is not complete: see the summary.</p>")?;
     }

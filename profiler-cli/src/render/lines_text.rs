@@ -34,6 +34,9 @@ pub fn write(out: &mut dyn Write, lines: &Lines, shape: &Shape) -> io::Result<()
     if lines.functions.is_empty() && lines.omitted == 0 {
         writeln!(out, "{}", super::no_function(lines))?;
     }
+    if let Some(interval) = &lines.interval {
+        writeln!(out, "Interval: {}; peak and live are those of the interval\n", Safe(&interval.name()))?;
+    }
     for (at, function) in lines.functions.iter().enumerate() {
         if at > 0 {
             writeln!(out)?;
@@ -74,7 +77,7 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     let sum = fitting(shape, function.increment.unsigned_abs());
     let sum = sum.show_to(function.increment, shape.precision);
     let columns: Vec<TextColumn> =
-        columns(shape).map(|column| TextColumn::of(column, function, shape, &sum)).collect();
+        columns(function, shape).map(|column| TextColumn::of(column, function, shape, &sum)).collect();
     let titles: String = columns.iter().map(|column| column.padded(column.column.title)).collect();
     let header = format!("{:>6}{titles}   Line Contents", "Line #");
     writeln!(out, "\n{header}\n{}", "=".repeat(header.len()))?;
@@ -97,10 +100,27 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     write_callers(out, function, shape)
 }
 
-/// Returns the usual columns, then the columns that `shape` names, in its order.
-fn columns(shape: &Shape) -> impl Iterator<Item = &'static LineColumn> {
+/// Returns the usual columns, then the columns that `shape` names, in its order. Without any named
+/// column, the number of allocations is there if a line allocates and its increment does not show
+/// that.
+fn columns<'a>(function: &FunctionLines, shape: &'a Shape) -> impl Iterator<Item = &'static LineColumn> + 'a {
     let usual = COLUMNS.iter().filter(|column| column.is_usual);
-    usual.chain(shape.columns.iter().map(|OptionalColumn(column)| *column))
+    let count = COLUMNS.iter().find(|column| column.name == "count");
+    let hides_allocations = shape.columns.is_empty() && hides_allocations(function, shape);
+    let named = shape.columns.iter().map(|OptionalColumn(column)| *column);
+    usual.chain(count.filter(|_| hides_allocations)).chain(named)
+}
+
+/// Whether a line allocates, and its increment is shown as zero.
+fn hides_allocations(function: &FunctionLines, shape: &Shape) -> bool {
+    let increments = || function.lines.iter().filter_map(|row| row.increment);
+    let unit = fitting(shape, increments().map(i64::unsigned_abs).max().unwrap_or(0));
+    let zero = unit.show_to(0, shape.precision);
+    let is_hidden = |row: &LineRow| {
+        row.count.is_some_and(|count| count > 0)
+            && row.increment.is_some_and(|increment| unit.show_to(increment, shape.precision) == zero)
+    };
+    function.lines.iter().any(is_hidden)
 }
 
 /// A column of one table: its cells and their width.

@@ -13,17 +13,22 @@ pub mod lines_csv;
 pub mod lines_html;
 pub mod lines_memory_profiler;
 pub mod lines_text;
+pub mod peaks_text;
 pub mod plot;
 pub mod summary_text;
+pub mod text_width;
 pub mod timeline_csv;
 pub mod timeline_svg;
 pub mod timeline_text;
+pub mod tree_text;
 
 use std::io;
 
 use anstyle::{AnsiColor, Style};
 
+use crate::analyze::frame_table::StackFrame;
 use crate::analyze::lines::Lines;
+use crate::units::count;
 
 /// Style of headings.
 pub(crate) const HEADING: Style = Style::new().bold();
@@ -31,6 +36,8 @@ pub(crate) const HEADING: Style = Style::new().bold();
 pub(crate) const GROWTH: Style = AnsiColor::Red.on_default();
 /// Style of released memory, and of good results.
 const RELEASE: Style = AnsiColor::Green.on_default();
+/// Style of the user's own functions among those of others.
+const OWN: Style = AnsiColor::Cyan.on_default();
 /// Style of text that only gives context.
 pub(crate) const FAINT: Style = Style::new().dimmed();
 
@@ -52,26 +59,34 @@ fn no_function(lines: &Lines) -> &'static str {
     }
 }
 
+/// Returns the text for a frame, and the text that stands after it: its position in the source, and
+/// the number of frames that it stands for. The first is empty for folded frames that own code has
+/// not called.
+fn frame_texts(frame: &StackFrame, (fewest, most): (u32, u32)) -> (String, String) {
+    let most_text = count(most.into());
+    let range = if fewest < most { format!("{} to {most_text}", count(fewest.into())) } else { most_text };
+    if !frame.folded_crates.is_empty() && most > 1 {
+        let function = if frame.module.is_empty() { String::new() } else { frame.function.clone() };
+        return (function, format!("… {range} frames of {}", frame.folded_crates.join(", ")));
+    }
+    let position = source_position(frame.file.as_deref(), frame.line);
+    let position = if position.is_empty() { frame.module.clone() } else { position };
+    let times = if most > 1 { format!("  ({range} times)") } else { String::new() };
+    (frame.function.clone(), format!("{position}{times}"))
+}
+
+/// Returns a part of a whole in percent, such as `12.5 %`; `0.0 %` of nothing.
+fn percent(part: u64, whole: u64) -> String {
+    format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64)
+}
+
 /// Returns `file.rs:12`; empty if the file is not known.
 fn source_position(file: Option<&str>, line: Option<u32>) -> String {
     match (file, line) {
-        (Some(file), Some(line)) => format!("{}:{line}", short_source_path(file)),
-        (Some(file), None) => short_source_path(file).to_owned(),
+        (Some(file), Some(line)) => format!("{file}:{line}"),
+        (Some(file), None) => file.to_owned(),
         (None, _) => String::new(),
     }
-}
-
-/// Returns a source path without the leading folders of the registry or of the compiler, which are
-/// the same for many files.
-fn short_source_path(file: &str) -> &str {
-    if let Some(at) = file.find("/registry/src/") {
-        let rest = &file[at + "/registry/src/".len()..];
-        return rest.split_once('/').map_or(rest, |(_, path)| path);
-    }
-    if let Some(rest) = file.strip_prefix("/rustc/") {
-        return rest.split_once('/').map_or(rest, |(_, path)| path);
-    }
-    file
 }
 
 /// Returns the I/O error that a CSV error contains, so that a closed pipe is still recognised as
@@ -80,23 +95,5 @@ fn csv_cause(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_lose_the_folder_of_the_registry_and_of_the_compiler() {
-        assert_eq!(
-            short_source_path("/home/a/.cargo/registry/src/index-1/syn-3.0.1/src/lib.rs"),
-            "syn-3.0.1/src/lib.rs"
-        );
-        assert_eq!(
-            short_source_path("/rustc/0123/library/alloc/src/vec/mod.rs"),
-            "library/alloc/src/vec/mod.rs"
-        );
-        assert_eq!(source_position(Some("/srv/app/main.rs"), Some(3)), "/srv/app/main.rs:3");
     }
 }

@@ -93,9 +93,10 @@ pub(super) fn panels(timeline: &Timeline, series: &[Series]) -> Vec<Panel> {
     (0..3).filter_map(panel).collect()
 }
 
-/// A scale from 0 to a round number, with labelled ticks.
+/// A scale with labelled ticks. A scale of amounts is from 0 to a round number.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Axis {
+    pub(super) start: f64,
     pub(super) end: f64,
     pub(super) ticks: Vec<(f64, String)>,
 }
@@ -113,30 +114,36 @@ impl Axis {
         Axis::new(largest as f64, step, |value| crate::units::count(value as u64))
     }
 
-    /// Returns a scale of time. It ends exactly at `ns`, which need not be a round number.
-    pub(super) fn of_time(ns: u64) -> Axis {
-        let (size, name) = match ns {
+    /// Returns a scale of the time between two moments, which need not be round numbers. Ticks are
+    /// at round numbers.
+    pub(super) fn of_time((from, to): (u64, u64)) -> Axis {
+        let ns = to.saturating_sub(from);
+        let (size, name) = match to {
             0..2_000 => (1.0, "ns"),
             2_000..2_000_000 => (1e3, "µs"),
             2_000_000..2_000_000_000 => (1e6, "ms"),
             _ => (1e9, "s"),
         };
         let step = round_step(ns as f64 / size) * size;
-        let mut axis = Axis::new(ns as f64, step, |value| format!("{} {name}", short(value / size)));
-        axis.end = (ns as f64).max(1.0);
-        axis.ticks.retain(|(at, _)| *at <= axis.end);
-        axis
+        let first = (from as f64 / step).ceil() * step;
+        let ticks = (0..=10).map(|at| first + f64::from(at) * step).take_while(|at| *at <= to as f64);
+        let label = |at: f64| (at, format!("{} {name}", short(at / size)));
+        Axis {
+            start: from as f64,
+            end: (to as f64).max(from as f64 + 1.0),
+            ticks: ticks.map(label).collect(),
+        }
     }
 
     fn new(largest: f64, step: f64, label: impl Fn(f64) -> String) -> Axis {
         let steps = (largest / step).ceil().clamp(1.0, 10.0);
         let ticks = (0..=steps as u32).map(|at| f64::from(at) * step).map(|value| (value, label(value)));
-        Axis { end: steps * step, ticks: ticks.collect() }
+        Axis { start: 0.0, end: steps * step, ticks: ticks.collect() }
     }
 
     /// Returns the position of a value on the axis, from 0 to 1.
     pub(super) fn position(&self, value: f64) -> f64 {
-        (value / self.end).clamp(0.0, 1.0)
+        ((value - self.start) / (self.end - self.start)).clamp(0.0, 1.0)
     }
 }
 
@@ -171,8 +178,11 @@ mod tests {
             let axis = Axis::of_bytes(largest);
             assert!(axis.end >= largest as f64 && (2..=11).contains(&axis.ticks.len()), "{largest} {axis:?}");
         }
-        let axis = Axis::of_time(1_234_000_000);
+        let axis = Axis::of_time((0, 1_234_000_000));
         assert_eq!(labels(&axis), ["0 ms", "500 ms", "1000 ms"]);
         assert!((axis.end - 1.234e9).abs() < 1.0);
+        let axis = Axis::of_time((2_100_000_000, 2_900_000_000));
+        assert_eq!(labels(&axis), ["2.2 s", "2.4 s", "2.6 s", "2.8 s"]);
+        assert!((axis.position(2.5e9) - 0.5).abs() < 1e-9);
     }
 }

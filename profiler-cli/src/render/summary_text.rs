@@ -2,16 +2,18 @@
 
 use std::io::{self, Write};
 
-use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, source_position};
+use super::text_width::{TextWidth, cut_middle, fitting_names};
+use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, percent, source_position};
+use crate::analyze::groups::{GroupBy, GroupTable};
 use crate::analyze::summary::{SiteRow, Summary};
 use crate::units::moment::utc;
-use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
+use crate::units::{Safe, bytes, bytes_exactly, count, more, plural, time};
 
-/// Writes the summary.
+/// Writes the summary, with lines of at most `width` columns where names can be cut.
 ///
 /// # Errors
 /// Returns the first error of `out`.
-pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, summary: &Summary, width: TextWidth) -> io::Result<()> {
     match summary.pid {
         // No process has the id 0.
         0 => writeln!(out, "{HEADING}(a process whose record is missing){HEADING:#}")?,
@@ -19,27 +21,15 @@ pub fn write(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     }
     write_trust(out, summary)?;
     writeln!(out)?;
+    write_selected(out, summary)?;
     write_totals(out, summary)?;
+    if let Some(groups) = &summary.groups {
+        return write_groups(out, groups, summary, width);
+    }
     write_process(out, summary)?;
     write_marks(out, summary)?;
+    write_top_sites(out, summary, width)?;
     write_sizes(out, summary)?;
-    write_sites(out, "Top sites by live bytes at the peak", &summary.top_peak, |site| {
-        format!("{:>10}  {:>14}", bytes(site.peak_bytes), plural(site.peak_blocks, "block"))
-    })?;
-    write_sites(out, "Top sites by bytes allocated", &summary.top_allocated, |site| {
-        format!(
-            "{:>10}  {:>14}",
-            bytes(site.allocated_bytes),
-            plural(site.allocations + site.reallocations, "time")
-        )
-    })?;
-    write_sites(out, "Top sites by allocations", &summary.top_allocations, |site| {
-        format!(
-            "{:>10}  {:>14}",
-            count(site.allocations),
-            format!("{} temporary", count(site.temporary_allocations))
-        )
-    })?;
     write_threads(out, summary)
 }
 
@@ -56,10 +46,32 @@ fn write_trust(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     for warning in &summary.warnings {
         writeln!(out, "  - {}", Safe(warning))?;
     }
-    if summary.end != "finished" && summary.complete {
-        writeln!(out, "  - {}", summary.end)?;
+    if summary.ending != "finished" && summary.complete {
+        writeln!(out, "  - {}", summary.ending)?;
     }
     Ok(())
+}
+
+/// Writes the figures of what the filter lets through, if there is one, and says that those after
+/// them are of the whole process.
+fn write_selected(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    let Some(selected) = &summary.selected else { return Ok(()) };
+    let row = |out: &mut dyn Write, name: &str, value: String| writeln!(out, "  {name:<14} {value}");
+    writeln!(out, "{HEADING}What the filter lets through{HEADING:#}")?;
+    let part = percent(selected.peak_bytes, summary.peak_bytes);
+    let peak = (bytes_exactly(selected.peak_bytes), plural(selected.peak_blocks, "block"));
+    row(out, "of the peak", format!("{} in {}, {part} of the process", peak.0, peak.1))?;
+    let part = percent(selected.live_bytes, summary.live_bytes);
+    let live = (bytes_exactly(selected.live_bytes), plural(selected.live_blocks, "block"));
+    row(out, "live at end", format!("{} in {}, {part} of the process", live.0, live.1))?;
+    let allocated = bytes(selected.allocated_bytes);
+    row(out, "allocations", format!("{} ({allocated} with reallocations)", count(selected.allocations)))?;
+    row(out, "reallocations", count(selected.reallocations))?;
+    let freed = bytes(selected.freed_bytes);
+    row(out, "deallocations", format!("{} ({freed})", count(selected.deallocations)))?;
+    row(out, "temporary", count(selected.temporary_allocations))?;
+    row(out, "stacks", count(selected.stacks))?;
+    writeln!(out, "\n{HEADING}The whole process{HEADING:#}")
 }
 
 fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
@@ -73,6 +85,14 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         row(out, "labels", Safe(&labels.join(", ")).to_string())?;
     }
     row(out, "duration", time(summary.duration_ns))?;
+    if let Some(interval) = &summary.interval {
+        row(out, "interval", format!("{}: all figures below", Safe(&interval.name())))?;
+        let live = |bytes, blocks| format!("{} in {}", bytes_exactly(bytes), plural(blocks, "block"));
+        if interval.from.is_some() {
+            row(out, "live before", live(interval.live_bytes_before, interval.live_blocks_before))?;
+        }
+        row(out, "live after", live(interval.live_bytes_after, interval.live_blocks_after))?;
+    }
     row(
         out,
         "peak",
@@ -83,11 +103,13 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
             time(summary.peak_ns)
         ),
     )?;
-    row(
-        out,
-        "live at end",
-        format!("{} in {}", bytes_exactly(summary.live_bytes), plural(summary.live_blocks, "block")),
-    )?;
+    let live = format!("{} in {}", bytes_exactly(summary.live_bytes), plural(summary.live_blocks, "block"));
+    match &summary.interval {
+        None => row(out, "live at end", live)?,
+        // Without a beginning, all blocks that are live after the interval are born in it.
+        Some(interval) if interval.from.is_none() => {}
+        Some(_) => row(out, "born and live", live)?,
+    }
     row(
         out,
         "allocations",
@@ -101,6 +123,12 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         "temporary",
         format!("{} ({share:.1} % of allocations were freed at once)", count(summary.temporary_allocations)),
     )?;
+    if let Some(within) = &summary.short_lived_within {
+        let share = 100.0 * summary.short_lived_allocations as f64 / (summary.allocations.max(1)) as f64;
+        let within = within.replace("events", " heap events of their thread");
+        let number = count(summary.short_lived_allocations);
+        row(out, "short-lived", format!("{number} ({share:.1} %, freed within {within})"))?;
+    }
     row(
         out,
         "threads",
@@ -114,7 +142,7 @@ fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
             plural(summary.lost_events, "event"),
             plural(summary.truncated_stacks, "stack"),
             plural(summary.unresolved_frames, "frame"),
-            summary.end
+            summary.ending
         ),
     )?;
     if summary.partly_verified_stacks > 0 {
@@ -165,6 +193,9 @@ fn write_process(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         plural(process.samples, "sample")
     )?;
     writeln!(out, "  VSZ {}, RSS {}, swap {}", bytes(process.vsz), bytes(process.rss), bytes(process.swap))?;
+    if let Some(rss) = process.rss_at_end {
+        writeln!(out, "  RSS at the last sample: {}", bytes(rss))?;
+    }
     // The samples say what the tracker has mapped, and not how much of that was resident.
     writeln!(
         out,
@@ -184,9 +215,13 @@ fn write_marks(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     if summary.marks.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n{HEADING}Marks{HEADING:#}")?;
+    let has_rss = summary.marks.iter().any(|mark| mark.rss.is_some());
+    let about = if has_rss { " (RSS of the nearest sample)" } else { "" };
+    writeln!(out, "\n{HEADING}Marks{HEADING:#}{FAINT}{about}{FAINT:#}")?;
     for mark in summary.marks.iter().take(MAX_MARKS) {
-        writeln!(out, "  {:>12}  {:>10} live  {}", time(mark.ns), bytes(mark.live_bytes), Safe(&mark.name))?;
+        let rss = mark.rss.map_or_else(String::new, |rss| format!("{:>10} RSS  ", bytes(rss)));
+        let live = bytes(mark.live_bytes);
+        writeln!(out, "  {:>12}  {live:>10} live  {rss}{}", time(mark.ns), Safe(&mark.name))?;
     }
     if let Some(text) = marks_left_out(MAX_MARKS, summary.marks.len(), summary.marks_dropped) {
         writeln!(out, "{text}")?;
@@ -213,10 +248,36 @@ fn write_sizes(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     Ok(())
 }
 
+fn write_top_sites(out: &mut dyn Write, summary: &Summary, width: TextWidth) -> io::Result<()> {
+    let selected = summary.selected.as_ref();
+    let peak = selected.map_or(summary.peak_bytes, |selected| selected.peak_bytes);
+    write_sites(out, "Top sites by live bytes at the peak", &summary.top_peak, width, |site| {
+        let share = percent(site.peak_bytes, peak);
+        format!("{:>10}  {share:>7}  {:>14}", bytes(site.peak_bytes), plural(site.peak_blocks, "block"))
+    })?;
+    let allocated = selected.map_or(summary.allocated_bytes, |selected| selected.allocated_bytes);
+    write_sites(out, "Top sites by bytes allocated", &summary.top_allocated, width, |site| {
+        let share = percent(site.allocated_bytes, allocated);
+        let times = plural(site.allocations + site.reallocations, "time");
+        format!("{:>10}  {share:>7}  {times:>14}", bytes(site.allocated_bytes))
+    })?;
+    let allocations = selected.map_or(summary.allocations, |selected| selected.allocations);
+    write_sites(out, "Top sites by allocations", &summary.top_allocations, width, |site| {
+        let share = percent(site.allocations, allocations);
+        let (number, kind) = match summary.short_lived_within {
+            Some(_) => (site.short_lived_allocations, "short-lived"),
+            None => (site.temporary_allocations, "temporary"),
+        };
+        let kind = format!("{} {kind}", count(number));
+        format!("{:>10}  {share:>7}  {kind:>19}", count(site.allocations))
+    })
+}
+
 fn write_sites(
     out: &mut dyn Write,
     title: &str,
     sites: &[SiteRow],
+    width: TextWidth,
     figures: impl Fn(&SiteRow) -> String,
 ) -> io::Result<()> {
     if sites.is_empty() {
@@ -224,8 +285,53 @@ fn write_sites(
     }
     writeln!(out, "\n{HEADING}{title}{HEADING:#}")?;
     for site in sites {
-        let position = source_position(site.file.as_deref(), site.line);
-        writeln!(out, "  {}  {}  {FAINT}{}{FAINT:#}", figures(site), Safe(&site.function), Safe(&position))?;
+        let (figures, position) = (figures(site), source_position(site.file.as_deref(), site.line));
+        let room = width.columns().saturating_sub(figures.chars().count() + 6);
+        let (function, position) = fitting_names(&site.function, &position, room);
+        writeln!(out, "  {figures}  {}  {FAINT}{}{FAINT:#}", Safe(&function), Safe(&position))?;
+    }
+    Ok(())
+}
+
+/// Writes the figures by crate, file, and so on.
+fn write_groups(
+    out: &mut dyn Write,
+    groups: &GroupTable,
+    summary: &Summary,
+    width: TextWidth,
+) -> io::Result<()> {
+    let name = match groups.by {
+        GroupBy::Crate => "crate",
+        GroupBy::Module => "module",
+        GroupBy::File => "file",
+        GroupBy::Function => "function",
+        GroupBy::Thread => "thread",
+    };
+    let titles = ["peak", "", "live", "allocated", "allocations", "temporary"];
+    let widths = [10, 7, 10, 10, 12, 10];
+    let row = |cells: [String; 6]| {
+        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("  {cell:>width$}"));
+        cells.collect::<String>()
+    };
+    writeln!(out, "\n{HEADING}{}  {name}{HEADING:#}", row(titles.map(str::to_owned)))?;
+    let peak = summary.selected.as_ref().map_or(summary.peak_bytes, |selected| selected.peak_bytes);
+    for group in &groups.rows {
+        let known =
+            |figure: Option<u64>, text: fn(u64) -> String| figure.map_or_else(|| "-".to_owned(), text);
+        let figures = row([
+            known(group.peak_bytes, bytes),
+            group.peak_bytes.map_or_else(String::new, |bytes| percent(bytes, peak)),
+            known(group.live_bytes, bytes),
+            bytes(group.allocated_bytes),
+            count(group.allocations),
+            known(group.temporary_allocations, count),
+        ]);
+        let room = width.columns().saturating_sub(figures.chars().count() + 2);
+        writeln!(out, "{figures}  {}", Safe(&cut_middle(&group.name, room)))?;
+    }
+    if groups.omitted > 0 {
+        let all = groups.rows.len() + groups.omitted;
+        writeln!(out, "  … {}; --top {all} shows all", more(groups.omitted as u64, name))?;
     }
     Ok(())
 }

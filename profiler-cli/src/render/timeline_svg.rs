@@ -9,7 +9,7 @@ use super::escape::Xml;
 use super::plot::{Axis, Panel, Series, panels};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
 use crate::names::rust_path::last_name;
-use crate::units::{bytes_exactly, plural, time};
+use crate::units::{bytes_exactly, time};
 
 /// Draws the timeline with these series.
 ///
@@ -49,19 +49,19 @@ svg { --paper: #0d1117; --ink: #e6edf3; --grid: #30363d; --heap: #58a6ff; --seco
 
 /// The horizontal scale, which turns times into positions.
 struct TimeScale {
-    duration: f64,
+    axis: Axis,
 }
 
 impl TimeScale {
     /// Returns the horizontal position of a time.
     fn x(&self, ns: u64) -> f64 {
-        LEFT + (ns as f64 / self.duration).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
+        LEFT + self.axis.position(ns as f64) * (WIDTH - LEFT - RIGHT)
     }
 }
 
 fn draw(timeline: &Timeline, series: &[Series]) -> String {
     let panels = panels(timeline, series);
-    let scale = TimeScale { duration: timeline.duration_ns.max(1) as f64 };
+    let scale = TimeScale { axis: Axis::of_time(timeline.period_ns()) };
     let functions = timeline.functions.len().min(MAX_FUNCTIONS);
     let heights: Vec<f64> =
         (0..panels.len()).map(|number| if number == 0 { PANEL } else { SMALL_PANEL }).collect();
@@ -74,10 +74,12 @@ fn draw(timeline: &Timeline, series: &[Series]) -> String {
         Xml(&format!("Memory of {} over time", timeline.command))
     );
     text(&mut svg, (LEFT, 24.0), "title", &timeline.command.chars().take(110).collect::<String>());
+    let interval = timeline.interval.as_ref().map(|interval| format!(" · {}", interval.name()));
     let peak = format!(
-        "pid {} · {} · peak of the live heap {} at {}{}",
+        "pid {} · {}{} · peak of the live heap {} at {}{}",
         timeline.pid,
         time(timeline.duration_ns),
+        interval.unwrap_or_default(),
         bytes_exactly(timeline.peak_bytes),
         time(timeline.peak_ns),
         if timeline.exact { "" } else { " · the recording is not complete or not exact" }
@@ -111,7 +113,7 @@ fn draw_panel(
         line(svg, "grid", (LEFT, y), (WIDTH - RIGHT, y));
         text(svg, (LEFT - 8.0, y + 4.0), "end", label);
     }
-    for (value, label) in &Axis::of_time(timeline.duration_ns).ticks {
+    for (value, label) in &scale.axis.ticks {
         let x = scale.x(*value as u64);
         line(svg, "grid", (x, bottom), (x, bottom + 5.0));
         text(svg, (x, bottom + 18.0), "middle", label);
@@ -215,7 +217,7 @@ fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, (top, bo
 fn draw_calls(svg: &mut String, function: &FunctionSpans, scale: &TimeScale, top: f64) {
     let last = last_name(&function.function);
     let name: String = last.chars().take(14).collect();
-    let calls = plural(function.spans.len() as u64, "call");
+    let calls = function.how_often();
     let about = format!("{} · {calls} · {}", function.function, time(function.total_ns));
     let _ = writeln!(svg, "<g><title>{}</title>", Xml(&about));
     text(svg, (LEFT - 8.0, top + 13.0), "end", &name);
@@ -268,12 +270,13 @@ mod tests {
             major_faults: 0,
             tracker_bytes: 0,
         };
-        let span = SpanPoint { thread: name.to_owned(), start_ns: 250, end_ns: 750 };
+        let span = SpanPoint { thread: name.to_owned(), start_ns: 250, end_ns: 750, resumed: false };
         let function = FunctionSpans {
             function: name.to_owned(),
             file: String::new(),
             start_line: 1,
             total_ns: 500,
+            calls: 1,
             spans: vec![span],
         };
         Timeline {
@@ -283,6 +286,7 @@ mod tests {
             complete: true,
             exact: true,
             duration_ns: 1000,
+            interval: None,
             peak_bytes: 100,
             peak_ns: 500,
             heap: vec![point(0, 500, 50), point(500, 1000, 100)],
@@ -292,6 +296,8 @@ mod tests {
                 name: name.to_owned(),
                 thread: name.to_owned(),
                 live_bytes: 100,
+                rss: None,
+                rss_sample_ns: None,
             }],
             functions: vec![function],
             spans_dropped: 0,

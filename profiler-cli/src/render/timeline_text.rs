@@ -31,6 +31,9 @@ pub fn write(out: &mut dyn Write, timeline: &Timeline, series: &[Series], size: 
         time(timeline.duration_ns),
         plural(timeline.samples.len() as u64, "sample")
     )?;
+    if let Some(interval) = &timeline.interval {
+        writeln!(out, "Interval: {}", Safe(&interval.name()))?;
+    }
     let columns = size.width.saturating_sub(LABEL + 2).clamp(10, 1000);
     for (number, panel) in panels(timeline, series).iter().enumerate() {
         let rows = if number == 0 { size.height } else { size.height / 2 };
@@ -146,12 +149,14 @@ fn sample_columns(timeline: &Timeline, series: Series, columns: usize) -> Vec<Op
 }
 
 fn column_of(timeline: &Timeline, ns: u64, columns: usize) -> usize {
-    let column = u128::from(ns) * columns as u128 / u128::from(timeline.duration_ns.max(1));
+    let (from, to) = timeline.period_ns();
+    let length = to.saturating_sub(from).max(1);
+    let column = u128::from(ns.saturating_sub(from)) * columns as u128 / u128::from(length);
     usize::try_from(column).unwrap_or(usize::MAX).min(columns - 1)
 }
 
 fn write_time_axis(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::Result<()> {
-    let axis = Axis::of_time(timeline.duration_ns);
+    let axis = Axis::of_time(timeline.period_ns());
     let mut text = vec![' '; columns];
     let mut free = 0;
     for (value, label) in &axis.ticks {
@@ -219,7 +224,7 @@ fn write_functions(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> 
         writeln!(out, "{name:>LABEL$} │{}", bar(timeline, function, columns).trim_end())?;
     }
     for function in shown {
-        let calls = plural(function.spans.len() as u64, "call");
+        let calls = function.how_often();
         let total = time(function.total_ns);
         writeln!(out, "  {total:>12} in {calls:<12} {}", Safe(&function.function))?;
     }
@@ -270,12 +275,14 @@ mod tests {
             major_faults: 0,
             tracker_bytes: 0,
         };
-        let span = SpanPoint { thread: "main".to_owned(), start_ns: 4_000_000, end_ns: 6_000_000 };
+        let span =
+            SpanPoint { thread: "main".to_owned(), start_ns: 4_000_000, end_ns: 6_000_000, resumed: false };
         let function = FunctionSpans {
             function: "app::work".to_owned(),
             file: "main.rs".to_owned(),
             start_line: 1,
             total_ns: 2_000_000,
+            calls: 1,
             spans: vec![span],
         };
         Timeline {
@@ -285,6 +292,7 @@ mod tests {
             complete: true,
             exact: true,
             duration_ns: 10_000_000,
+            interval: None,
             peak_bytes: 8,
             peak_ns: 4_000_000,
             heap: vec![
@@ -298,6 +306,8 @@ mod tests {
                 name: "half\x1b[2J".to_owned(),
                 thread: "main".to_owned(),
                 live_bytes: 8,
+                rss: None,
+                rss_sample_ns: None,
             }],
             functions: vec![function],
             spans_dropped: 0,

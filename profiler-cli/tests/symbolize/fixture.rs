@@ -102,7 +102,8 @@ impl Built {
         Self::new(TINY_LIBRARY, "libtiny.so", &arguments)
     }
 
-    fn new(source: &str, name: &str, arguments: &[&str]) -> Self {
+    /// Builds a source with these arguments for the compiler.
+    pub(crate) fn new(source: &str, name: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("main.rs"), source).expect("a writable folder");
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());

@@ -2,9 +2,11 @@
 //! debug files may be, the cache, and damaged files. Expected lines are found by the marker
 //! comments in the fixture's source.
 
+mod async_names;
 mod debug_files;
 mod fixture;
 mod hostile;
+mod kept;
 
 use std::fs;
 use std::num::NonZeroUsize;

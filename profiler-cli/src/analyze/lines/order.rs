@@ -14,27 +14,20 @@ pub(super) fn compare_functions(
     (a_key, a): &(FunctionKey<'_>, FunctionTotals<'_>),
     (b_key, b): &(FunctionKey<'_>, FunctionTotals<'_>),
 ) -> Ordering {
-    let rank = |key: &FunctionKey<'_>, totals: &FunctionTotals<'_>| {
-        (is_from_package(key.file), Reverse(totals.allocated_as_site), Reverse(totals.allocated()))
+    let rank = |totals: &FunctionTotals<'_>| {
+        (!totals.is_own, Reverse(totals.allocated_as_site), Reverse(totals.allocated()))
     };
-    rank(a_key, a).cmp(&rank(b_key, b)).then(a_key.cmp(b_key))
+    rank(a).cmp(&rank(b)).then(a_key.cmp(b_key))
 }
 
-/// Whether a file belongs to a package from a registry or from cargo's git cache, or came with the
-/// compiler. A function without file counts as one of a package.
-pub(in crate::analyze) fn is_from_package(file: Option<&str>) -> bool {
-    file.is_none_or(|file| {
-        file.contains("/registry/src/") || file.contains("/git/checkouts/") || file.starts_with("/rustc/")
-    })
-}
-
-/// Sorts tables by the column or name that the user chose. Tables with equal keys keep their order.
+/// Sorts tables by the column or name that the user chose. The user's own functions stay before
+/// those of packages. Tables with equal keys keep their order.
 pub(super) fn sort_tables(tables: &mut [FunctionLines], order: TableOrder) {
     match order {
         TableOrder::Column(column) => {
-            tables.sort_by_cached_key(|function| Reverse(column.sum(&function.lines)));
+            tables.sort_by_cached_key(|function| (!function.own, Reverse(column.sum(&function.lines))));
         }
-        TableOrder::FunctionName => tables.sort_by(|a, b| a.function.cmp(&b.function)),
+        TableOrder::FunctionName => tables.sort_by(|a, b| (!a.own, &a.function).cmp(&(!b.own, &b.function))),
     }
 }
 

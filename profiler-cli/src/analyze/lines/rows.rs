@@ -43,6 +43,7 @@ pub(super) fn table(
     FunctionLines {
         function: key.function.to_owned(),
         file: key.file.map(str::to_owned),
+        own: totals.is_own,
         start_line,
         end_line,
         source: "stacks",
@@ -70,10 +71,13 @@ fn line_row(line: u32, row: Option<&LineTotals>, text: Option<String>) -> LineRo
         occurrences: row.map(|row| row.events),
         allocated: row.map(|row| row.allocated),
         freed: row.map(|row| row.freed),
+        count: row.map(|row| row.allocations),
         blocks: row.map(|row| row.blocks),
         peak: row.map(|row| row.peak),
         live: row.map(|row| row.live),
         temporary: row.map(|row| row.temporary),
+        short_lived: row.and_then(|row| row.short_lived),
+        max_live: row.map(|row| row.max_live),
         text,
         ..LineRow::default()
     }

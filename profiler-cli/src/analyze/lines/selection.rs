@@ -28,14 +28,14 @@ impl LineSelection {
     /// Whether the function of a frame is chosen. With `full`, functions of the runtime are chosen
     /// as well.
     pub(super) fn chooses(&self, filter: &Filter, frame: &NamedFrame, full: bool) -> bool {
-        (full || !frame.is_runtime) && (filter.is_empty() || self.passes(filter, frame))
+        (full || !frame.is_runtime()) && (filter.is_empty() || self.passes(filter, frame))
     }
 
     /// Whether the filter accepts the function of a frame. In line tables the patterns apply to the
     /// function itself, not to any frame of its stacks. If instances are split, a pattern may name
     /// the function or an instance of it.
     fn passes(&self, filter: &Filter, frame: &NamedFrame) -> bool {
-        let accepts = |name: &str| filter.accepts_name(name, frame.file.as_deref());
+        let accepts = |name: &str| filter.accepts_frame_as(frame, name);
         accepts(function_of(&frame.function)) || self.split_generics && accepts(instance_of(&frame.function))
     }
 

@@ -10,7 +10,7 @@ use crate::analyze::innermost::{OpenCall, on_every_stack};
 use crate::analyze::lines::LineSelection;
 use crate::names::function_name::{function_of, instance_of};
 use crate::names::stacks::{FrameId, NamedFrame, Stacks};
-use crate::profile::{Profile, StackStats};
+use crate::profile::{Lifetimes, Profile, StackStats};
 
 /// Identity of a function, with all its closures and, unless instances are split, all its
 /// instances.
@@ -25,6 +25,8 @@ pub(super) struct FunctionKey<'a> {
 pub(super) struct FunctionTotals<'a> {
     /// Figures of each line. Line 0 has the events for which the debug info has no line.
     pub(super) by_line: BTreeMap<u32, LineTotals>,
+    /// Whether the function is the user's own code.
+    pub(super) is_own: bool,
     /// Bytes allocated on stacks whose site is in the function, so without the bytes that its
     /// callees allocate.
     pub(super) allocated_as_site: u64,
@@ -38,6 +40,7 @@ pub(super) struct LineTotals {
     pub(super) events: u64,
     pub(super) allocated: u64,
     pub(super) freed: u64,
+    pub(super) allocations: u64,
     pub(super) blocks: i64,
     /// Number of the last event, from 1; 0 without any event.
     pub(super) last_event: u64,
@@ -46,11 +49,20 @@ pub(super) struct LineTotals {
     pub(super) peak: u64,
     pub(super) live: u64,
     pub(super) temporary: u64,
+    /// `None` if the profile has no lifetimes.
+    pub(super) short_lived: Option<u64>,
+    /// The sum of what each stack held at most.
+    pub(super) max_live: u64,
 }
 
 impl LineTotals {
     /// Adds the figures of a stack.
-    pub(super) fn add(&mut self, stats: &StackStats) {
+    pub(super) fn add(&mut self, stats: &StackStats, lifetimes: Option<&Lifetimes>) {
+        self.allocations += stats.allocations;
+        if let Some(lifetimes) = lifetimes {
+            *self.short_lived.get_or_insert(0) += lifetimes.short_lived;
+        }
+        self.max_live += stats.max_live_bytes;
         self.events += stats.events();
         self.allocated += stats.allocated;
         self.freed += stats.freed;
@@ -66,6 +78,11 @@ impl LineTotals {
     /// Adds the figures of another line.
     pub(super) fn merge(&mut self, other: &LineTotals) {
         self.events += other.events;
+        self.allocations += other.allocations;
+        if let Some(more) = other.short_lived {
+            *self.short_lived.get_or_insert(0) += more;
+        }
+        self.max_live += other.max_live;
         self.allocated += other.allocated;
         self.freed += other.freed;
         self.blocks += other.blocks;
@@ -105,17 +122,23 @@ pub(super) fn collect<'a>(
         })
         .collect();
     let mut totals = vec![FunctionTotals::default(); indices.len()];
-    let is_shown = |frame: FrameId| full || !stacks.frame(frame).is_runtime;
+    let is_shown = |frame: FrameId| full || !stacks.frame(frame).is_runtime();
     on_every_stack(stacks, (indices.len(), &functions), is_shown, |stack, running| {
         let stats = profile.stacks.get(stack.0 as usize).filter(|stats| stats.events() > 0);
         let Some(stats) = stats else { return };
         let site = stacks.site(stack);
+        let lifetimes = profile.lifetimes.get(stack.0 as usize);
         for (function, OpenCall { frame, caller }) in running.innermost() {
             let totals = &mut totals[function];
-            totals.by_line.entry(stacks.frame(frame).line.unwrap_or(0)).or_default().add(stats);
+            totals.is_own |= stacks.frame(frame).is_own();
+            totals.by_line.entry(stacks.frame(frame).line.unwrap_or(0)).or_default().add(stats, lifetimes);
             totals.allocated_as_site += if Some(frame) == site { stats.allocated } else { 0 };
             if let Some(caller) = caller.filter(|_| selection.callers).map(|caller| stacks.frame(caller)) {
-                totals.callers.entry((key_of(caller, selection), caller.line)).or_default().add(stats);
+                totals
+                    .callers
+                    .entry((key_of(caller, selection), caller.line))
+                    .or_default()
+                    .add(stats, lifetimes);
             }
         }
     });

@@ -16,9 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use super::recording::{RecordedProgram, wait};
 use super::{RecordingArgs, Report};
-use crate::command::compress::{compress_with_progress, stop_on_signals};
+use crate::command::compress::{NotRewritten, compress_with_progress, stop_on_signals};
+use crate::command::input::SymbolArgs;
 use crate::command::print_message;
+<<<<<<< HEAD
 use crate::dumps::compress::{CompressDumpError, remove_temporary_files};
+=======
+use crate::command::symbols::find_names;
+>>>>>>> main
 use crate::io_error::plain;
 use crate::units::Safe;
 use crate::units::signals::{ended_by_signal, ended_with_status};
@@ -39,6 +44,8 @@ pub(super) struct ReportRequest {
     pub(super) programs: Vec<RecordedProgram>,
     /// Folders with files that have symbols.
     pub(super) symbols: Vec<OsString>,
+    /// Crates that are the user's own code, whatever their paths say.
+    pub(super) own: Vec<String>,
     /// Whether to leave the cache of symbols alone.
     pub(super) no_cache: bool,
 }
@@ -54,6 +61,7 @@ pub(in crate::command) fn finish(programs: &[RecordedProgram], recording: &Recor
             report: recording.report,
             programs: programs.to_vec(),
             symbols: symbols.collect(),
+            own: recording.symbols.own.iter().map(ToString::to_string).collect(),
             no_cache: recording.symbols.no_cache,
         };
         if let Some(failure) = failure_of(|| report_status(&request)) {
@@ -71,10 +79,16 @@ pub(in crate::command) fn finish(programs: &[RecordedProgram], recording: &Recor
             let _ = writeln!(out, "dump: {}", Safe(&dump.to_string_lossy()));
         }
     }
+<<<<<<< HEAD
     if !recording.no_compress
         && let Some(failure) = failure_of(|| compress_status(&dumps().collect::<Vec<_>>()))
     {
         print_message(format_args!("cannot compress: {failure}; the dump stays as it is"));
+=======
+    if !recording.no_compress {
+        let stop = stop_on_signals();
+        dumps().for_each(|dump| compress_finished_dump(dump, &recording.symbols, &stop));
+>>>>>>> main
     }
 }
 
@@ -147,12 +161,18 @@ fn color_of_this_process() -> &'static str {
     }
 }
 
-/// Compresses a dump. A dump that is not complete or not readable stays as it is without a message,
-/// because the report has said so already.
-fn compress_finished_dump(dump: &Path, stop: &AtomicBool) {
-    let Err(error) = compress_with_progress(dump, stop) else { return };
-    if !matches!(error, CompressDumpError::Incomplete | CompressDumpError::Dump(_)) {
-        let dump = dump.to_string_lossy();
-        print_message(format_args!("cannot compress {}: {error}", Safe(&dump)));
+/// Compresses a dump, and puts the names of its code into it. A dump that is not complete or not
+/// readable stays as it is without a message, because the report has said so already.
+fn compress_finished_dump(dump: &Path, symbols: &SymbolArgs, stop: &AtomicBool) {
+    let symbols = match find_names(dump, symbols) {
+        Ok(names) => names.and_then(|names| names.symbols),
+        Err(NotRewritten::Because(message)) => {
+            print_message(format_args!("cannot keep names in {}", Safe(&message)));
+            None
+        }
+        Err(_) => None,
+    };
+    if let Err(NotRewritten::Because(message)) = compress_with_progress(dump, symbols.as_deref(), stop) {
+        print_message(format_args!("cannot compress {}", Safe(&message)));
     }
 }

@@ -14,17 +14,21 @@ use super::recording::RecordedProgram;
 use super::table::write_table;
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
-use crate::analyze::leaks::leaks;
+use crate::analyze::leaks::{LeakSelection, leaks};
 use crate::analyze::lines::{LineSelection, lines};
+use crate::analyze::shown::Folding;
 use crate::analyze::site::add_evidence;
 use crate::analyze::summary::summary;
 use crate::command::flamegraph::{FlameFormat, default_output};
 use crate::command::input::{LoadedDump, SymbolArgs};
-use crate::command::output::{Audience, DEFAULT_TOP, write_file};
+use crate::command::output::{Audience, DEFAULT_TOP, text_width, write_file};
 use crate::command::sources::SourceFiles;
 use crate::command::{Failure, print_message};
 use crate::dumps::open::writer_of;
+use crate::load::LoadOptions;
 use crate::names::evidence::KeptEvidence;
+use crate::pattern::Pattern;
+use crate::profile::ShortLivedWithin;
 use crate::render::lines_text::Shape;
 use crate::render::{flame_svg, leaks_text, lines_text, summary_text};
 use crate::source::SourceSearch;
@@ -61,9 +65,12 @@ fn report(request: &ReportRequest) -> Result<(), Failure> {
     let dump = main_dump(program).context("no dump")?;
     let symbols = SymbolArgs {
         symbols: request.symbols.iter().map(PathBuf::from).collect(),
+        own: request.own.iter().map(|name| Pattern::new(name)).collect(),
         no_cache: request.no_cache,
     };
-    let loaded = LoadedDump::open(dump, None, symbols.options())?;
+    let short_lived = Some(ShortLivedWithin::default());
+    let loading = LoadOptions { short_lived, ..LoadOptions::default() };
+    let loaded = LoadedDump::open(dump, loading, symbols.options())?;
     let sources = SourceFiles::of(&loaded.profile, SourceSearch::default());
     write_report(&mut out, &loaded, &sources, dump, request.report)?;
     out.flush()?;
@@ -103,7 +110,7 @@ fn write_report(
     let LoadedDump { profile, stacks } = loaded;
     let filter = Filter::default();
     writeln!(out)?;
-    summary_text::write(out, &summary(profile, stacks, &filter, 5))?;
+    summary_text::write(out, &summary(profile, stacks, &filter, 5), text_width(io::stderr()))?;
     writeln!(out)?;
     if report != Report::Full {
         return Ok(());
@@ -114,10 +121,15 @@ fn write_report(
         lines_text::write_function(out, function, &Shape::default())?;
         writeln!(out)?;
     }
-    leaks_text::write(out, &leaks(profile, stacks, &filter, false, Some(DEFAULT_TOP / 2)))?;
+    let shortest = LeakSelection {
+        top: Some(DEFAULT_TOP / 2),
+        stacks: Some(leaks_text::STACKS),
+        ..LeakSelection::default()
+    };
+    leaks_text::write(out, &leaks(profile, stacks, &filter, shortest), text_width(io::stderr()))?;
     writeln!(out)?;
     let svg = default_output(dump, Metric::Peak, FlameFormat::Svg);
-    let flame = flame(profile, stacks, &filter, Metric::Peak, false, None);
+    let flame = flame(profile, stacks, &filter, Metric::Peak, Folding::default(), None);
     write_file(&svg, dump, Audience::Programs, |out| flame_svg::write(out, &flame))?;
     writeln!(out, "flamegraph: {}", Safe(&svg.to_string_lossy()))?;
     Ok(())

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::recording::{RecordedProgram, without_hash};
 use super::report::main_dump;
 use crate::command::input::load_profile;
+use crate::load::LoadOptions;
 use crate::render::{FAINT, GROWTH, HEADING};
 use crate::units::signals::signal_name;
 use crate::units::{Safe, bytes, count, plural};
@@ -58,7 +59,7 @@ impl ProgramRow {
     /// `None` if the program has no dump.
     fn of(program: &RecordedProgram, folder: Option<&Path>) -> Option<ProgramRow> {
         let dump = main_dump(program)?;
-        let profile = load_profile(dump, None);
+        let profile = load_profile(dump, &LoadOptions::default());
         let shown = folder.and_then(|folder| dump.strip_prefix(folder).ok()).unwrap_or(dump);
         Some(ProgramRow {
             status: status_of(program),

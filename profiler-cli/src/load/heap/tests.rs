@@ -18,7 +18,7 @@ fn at(us: u64) -> EventOrigin {
 
 /// Returns address, size and birth of every live block, by address.
 fn live(heap: &Heap) -> Vec<(u64, u64, u64)> {
-    let mut live: Vec<_> = heap.blocks().map(|(at, block)| (at, block.size, block.born_us)).collect();
+    let mut live: Vec<_> = heap.blocks().map(|(at, block)| (at, block.size, block.birth.us())).collect();
     live.sort_unstable();
     live
 }
@@ -68,7 +68,7 @@ fn a_block_that_was_freed_elsewhere_is_returned() {
     let mut heap = heap();
     heap.alloc(at(1), OWNER, 0x10, 100);
     let (event, lost) = heap.alloc(at(2), OWNER, 0x10, 7);
-    assert_eq!(lost.map(|LostBlock(block)| (block.size, block.born_us)), Some((100, 1)));
+    assert_eq!(lost.map(|LostBlock(block)| (block.size, block.birth.us())), Some((100, 1)));
     // 7 bytes are live, not 107, so this is no peak.
     assert_eq!((event.is_peak, heap.live_bytes(), heap.live_blocks()), (false, 7, 1));
     assert_eq!((heap.freed_elsewhere(), heap.contradictions(), heap.is_consistent()), (1, 0, false));

@@ -8,11 +8,11 @@
 use alloc_dump::record::Record;
 use foldhash::HashMap;
 
-use super::marks::MAX_MARKS;
+use super::marks::{MAX_MARKS, mark_at};
 use super::{Moment, Observer, ReplayEnd};
-use crate::load::heap::{Heap, UNSELECTED};
+use crate::load::heap::{Heap, LiveBlock, UNSELECTED};
 use crate::load::options::KeepBlocks;
-use crate::profile::{HeapBlock, KeptBlocks, Mark, MarkedBlocks, Profile};
+use crate::profile::{HeapBlock, KeptBlocks, MarkedBlocks, Profile};
 
 /// Copies live blocks.
 #[derive(Clone, Debug, Default)]
@@ -42,9 +42,7 @@ impl BlocksObserver {
         }
         let blocks = blocks_of(moment.heap);
         self.count += blocks.len();
-        let live_bytes = moment.heap.live_bytes();
-        let mark = Mark { name, thread: moment.thread_id, us: moment.us, live_bytes };
-        self.at_marks.push(MarkedBlocks { mark, blocks });
+        self.at_marks.push(MarkedBlocks { mark: mark_at(name, moment), blocks });
     }
 }
 
@@ -59,7 +57,7 @@ impl Observer for BlocksObserver {
                     self.names.insert(id, name.into_owned());
                 }
             }
-            Record::Mark { id } => {
+            Record::Mark { id } if !moment.is_before => {
                 if let Some(name) = self.names.get(&id) {
                     self.keep_at_mark(name.clone(), moment);
                 }
@@ -80,15 +78,17 @@ impl Observer for BlocksObserver {
     }
 }
 
-/// Returns the live blocks of selected threads in the order of their addresses.
+/// Returns the live blocks of selected threads in the order of their addresses, without those that
+/// are older than the interval.
 fn blocks_of(heap: &Heap) -> Vec<HeapBlock> {
-    let selected = heap.blocks().filter(|(_, block)| block.stack != UNSELECTED);
+    let counts = |block: &LiveBlock| block.stack != UNSELECTED && !block.birth.is_older();
+    let selected = heap.blocks().filter(|(_, block)| counts(block));
     let mut blocks: Vec<HeapBlock> = selected
         .map(|(address, block)| HeapBlock {
             address,
             size: block.size,
             stack: block.stack,
-            born_us: block.born_us,
+            born_us: block.birth.us(),
         })
         .collect();
     // Two blocks have one address only while one of them is in the middle of a realloc.

@@ -4,15 +4,17 @@
 //! value. When there would be too many intervals, each pair of neighbours becomes one interval of
 //! twice the length. So both values stay exact, however long the program ran.
 
-use super::{Observer, ReplayEnd};
+use super::{IntervalStart, Observer, ReplayEnd};
 use crate::load::heap::{Heap, HeapEvent};
 use crate::profile::{HeapCurve, HeapInterval, Profile};
 
 /// The live heap over time, so far.
 #[derive(Clone, Debug)]
 pub(in crate::load) struct CurveObserver {
+    /// The time zero of the curve, in microseconds since the recording began.
+    start_us: u64,
     width_us: u64,
-    /// First microsecond after the current interval.
+    /// First microsecond after the current interval, counted from `start_us`.
     end_us: u64,
     current: HeapInterval,
     done: Vec<HeapInterval>,
@@ -20,7 +22,7 @@ pub(in crate::load) struct CurveObserver {
 
 impl Default for CurveObserver {
     fn default() -> CurveObserver {
-        CurveObserver { width_us: 1, end_us: 1, current: HeapInterval::default(), done: Vec::new() }
+        CurveObserver::new(0, 0)
     }
 }
 
@@ -30,15 +32,26 @@ impl Observer for CurveObserver {
         self.note(event.origin.us, heap.live_bytes());
     }
 
+    fn interval_begins(&mut self, start: &IntervalStart<'_>) {
+        *self = CurveObserver::new(start.us, start.heap.live_bytes());
+    }
+
     fn finish(self, _end: &ReplayEnd<'_>, profile: &mut Profile) {
         profile.heap = self.curve_until(profile.duration_us);
     }
 }
 
 impl CurveObserver {
+    /// Begins a curve at a time at which this many bytes are live.
+    fn new(start_us: u64, live: u64) -> CurveObserver {
+        let current = HeapInterval { min: live, max: live, last: live };
+        CurveObserver { start_us, width_us: 1, end_us: 1, current, done: Vec::new() }
+    }
+
     /// Notes that this many bytes are live from now on.
     #[inline]
     fn note(&mut self, us: u64, live: u64) {
+        let us = us.saturating_sub(self.start_us);
         if us >= self.end_us {
             self.advance(us);
         }
@@ -48,11 +61,12 @@ impl CurveObserver {
 
     /// Returns the curve up to the end of the recording.
     fn curve_until(mut self, until_us: u64) -> HeapCurve {
+        let until_us = until_us.saturating_sub(self.start_us);
         if until_us >= self.end_us {
             self.advance(until_us);
         }
         self.done.push(self.current);
-        HeapCurve { width_us: self.width_us, intervals: self.done }
+        HeapCurve { start_us: self.start_us, width_us: self.width_us, intervals: self.done }
     }
 
     #[cold]
@@ -128,6 +142,16 @@ mod tests {
             assert_eq!(interval.min, values().min().unwrap(), "{at}");
             assert_eq!(interval.last, live(times.end - 1), "{at}");
         }
+    }
+
+    #[test]
+    fn a_curve_may_begin_late_with_a_heap_that_is_there() {
+        let mut curve = CurveObserver::new(100, 7);
+        curve.note(101, 9);
+        let curve = curve.curve_until(102);
+        let of = |min, max, last| HeapInterval { min, max, last };
+        let expected = vec![of(7, 7, 7), of(7, 9, 9), of(9, 9, 9)];
+        assert_eq!(curve, HeapCurve { start_us: 100, width_us: 1, intervals: expected });
     }
 
     #[test]

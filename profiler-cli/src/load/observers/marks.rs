@@ -27,7 +27,7 @@ impl Observer for MarksObserver {
             Record::MarkName { id, name } if self.names.len() < MAX_MARKS => {
                 self.names.insert(id, String::from_utf8_lossy(name).into_owned());
             }
-            Record::Mark { id } => self.add(id, moment),
+            Record::Mark { id } if !moment.is_before => self.add(id, moment),
             _ => {}
         }
     }
@@ -43,8 +43,7 @@ impl MarksObserver {
         match self.names.get(&id) {
             Some(name) if self.marks.len() < MAX_MARKS && self.name_bytes + name.len() <= MAX_NAME_BYTES => {
                 self.name_bytes += name.len();
-                let (name, live_bytes) = (name.clone(), moment.heap.live_bytes());
-                self.marks.push(Mark { name, thread: moment.thread_id, us: moment.us, live_bytes });
+                self.marks.push(mark_at(name.clone(), moment));
             }
             // If there were too many names, the name of this mark may be among those that were not
             // kept.
@@ -52,6 +51,12 @@ impl MarksObserver {
             _ => self.dropped += 1,
         }
     }
+}
+
+/// Returns the mark with this name at a moment.
+pub(in crate::load) fn mark_at(name: String, moment: &Moment<'_>) -> Mark {
+    let (live_bytes, events) = (moment.heap.live_bytes(), moment.heap.events());
+    Mark { name, thread: moment.thread_id, us: moment.us, live_bytes, events }
 }
 
 /// The most marks that are kept. A damaged or forged dump may have any number of them.

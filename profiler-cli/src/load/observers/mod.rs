@@ -10,7 +10,9 @@
 
 pub(super) mod blocks;
 pub(super) mod curve;
+pub(super) mod lifetimes;
 pub(super) mod lines;
+pub(super) mod local_peaks;
 pub(super) mod marks;
 pub(super) mod peak;
 pub(super) mod samples;
@@ -23,6 +25,7 @@ pub(super) mod totals;
 use alloc_dump::record::Record;
 
 use super::heap::{Heap, HeapEvent, LiveBlock, ThreadRef};
+use super::threads::ThreadTable;
 use crate::profile::Profile;
 
 /// The moment of a record that is no heap event.
@@ -32,10 +35,24 @@ pub(super) struct Moment<'a> {
     pub(super) us: u64,
     /// Number, in the dump, of the thread that the record belongs to.
     pub(super) thread_id: u32,
-    /// Whether stacks and lines count the events of this thread.
+    /// Whether stacks and lines count the events of this thread now: it is selected, and the
+    /// interval has begun.
     pub(super) is_selected: bool,
+    /// Whether the moment is before the interval that is counted.
+    pub(super) is_before: bool,
     /// The live set.
     pub(super) heap: &'a Heap,
+}
+
+/// The beginning of the interval that is counted, if that is not the start of the recording.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IntervalStart<'a> {
+    /// Microseconds since time zero.
+    pub(super) us: u64,
+    /// The live set, whose blocks are older than the interval from now on.
+    pub(super) heap: &'a Heap,
+    /// The threads.
+    pub(super) threads: &'a ThreadTable,
 }
 
 /// The end of a replay.
@@ -63,8 +80,16 @@ pub(super) trait Observer {
     /// Called for each completed heap event. `heap` is the live set after the event.
     fn event(&mut self, _event: &HeapEvent, _heap: &Heap) {}
 
+    /// Called instead of [`Observer::event`] for each event before the interval. Such an event must
+    /// not be counted, but an observer that follows the live set has to see it.
+    fn event_before(&mut self, _event: &HeapEvent) {}
+
+    /// Called once when the interval begins, if events came before it.
+    fn interval_begins(&mut self, _start: &IntervalStart<'_>) {}
+
     /// Called for each record that the replay does not use itself: threads, samples, marks,
-    /// annotated functions and their probes. Never called for heap events, nodes and modules.
+    /// annotated functions and their probes. Never called for heap events, nodes and modules. It
+    /// is called before the interval too, because later records refer to earlier ones.
     fn record(&mut self, _record: &Record<'_>, _moment: &Moment<'_>) {}
 
     /// Writes the result into the profile, after the last record.
@@ -106,6 +131,14 @@ macro_rules! observers {
                 $(self.$name.event(event, heap);)*
             }
 
+            fn event_before(&mut self, event: &HeapEvent) {
+                $(self.$name.event_before(event);)*
+            }
+
+            fn interval_begins(&mut self, start: &IntervalStart<'_>) {
+                $(self.$name.interval_begins(start);)*
+            }
+
             fn record(&mut self, record: &Record<'_>, moment: &Moment<'_>) {
                 $(self.$name.record(record, moment);)*
             }
@@ -126,7 +159,10 @@ observers! {
     stacks: stacks::StacksObserver,
     // After `stacks`, because it adds figures to the rows of that observer.
     peak: peak::PeakObserver,
+    // After `totals`, because it adds a figure to them.
+    lifetimes: lifetimes::LifetimesObserver,
     curve: curve::CurveObserver,
+    local_peaks: local_peaks::LocalPeaksObserver,
     samples: samples::SamplesObserver,
     marks: marks::MarksObserver,
     blocks: blocks::BlocksObserver,

@@ -17,7 +17,7 @@
 //! B has not changed since peak 2. So the 20 bytes that B holds at the end are also what it held at
 //! that peak.
 
-use super::{Observer, ReplayEnd};
+use super::{IntervalStart, Observer, ReplayEnd};
 use crate::load::heap::{Heap, HeapEvent, LiveBlock};
 use crate::profile::Profile;
 
@@ -38,27 +38,41 @@ impl Observer for PeakObserver {
 
     #[inline]
     fn event(&mut self, event: &HeapEvent, _heap: &Heap) {
+        self.event_before(event);
+        if event.is_peak {
+            self.shares.note_peak();
+        }
+    }
+
+    #[inline]
+    fn event_before(&mut self, event: &HeapEvent) {
         if let Some(block) = &event.removed {
             self.shares.remove(block.stack.0 as usize, block.size);
         }
         if let Some(block) = &event.added {
             self.shares.add(block.stack.0 as usize, block.size);
         }
-        if event.is_peak {
-            self.shares.note_peak();
-        }
     }
 
-    fn finish(self, end: &ReplayEnd<'_>, profile: &mut Profile) {
+    fn interval_begins(&mut self, _start: &IntervalStart<'_>) {
+        self.shares.begin_interval();
+    }
+
+    fn finish(mut self, end: &ReplayEnd<'_>, profile: &mut Profile) {
+        // They are part of the interval's peak, but are not live in the sense of an interval.
+        for block in end.heap.older_blocks() {
+            self.shares.remove(block.stack.0 as usize, block.size);
+        }
         for (share, stats) in self.shares.finish().zip(&mut profile.stacks) {
             (stats.live_bytes, stats.live_blocks) = (share.live_bytes, share.live_blocks);
             (stats.peak_bytes, stats.peak_blocks) = (share.peak_bytes, share.peak_blocks);
+            (stats.max_live_bytes, stats.max_live_blocks) = (share.max_bytes, share.max_blocks);
             stats.live_first_us = if share.live_blocks > 0 { u64::MAX } else { 0 };
         }
-        for (_, block) in end.heap.blocks() {
+        for (_, block) in end.heap.blocks().filter(|(_, block)| !block.birth.is_older()) {
             let Some(stats) = profile.stacks.get_mut(block.stack.0 as usize) else { continue };
-            stats.live_first_us = stats.live_first_us.min(block.born_us);
-            stats.live_last_us = stats.live_last_us.max(block.born_us);
+            stats.live_first_us = stats.live_first_us.min(block.birth.us());
+            stats.live_last_us = stats.live_last_us.max(block.birth.us());
         }
         if !end.heap.is_consistent() {
             // A dump that contradicts itself may leave a stack with a count of blocks and without
@@ -92,6 +106,10 @@ struct HeldShare {
     peak_bytes: u64,
     peak_blocks: u64,
     noted_at: u64,
+    /// The most bytes that the owner held.
+    max_bytes: u64,
+    /// Number of its blocks when that was first so.
+    max_blocks: u64,
 }
 
 /// The blocks that one owner held at the peak, and those that it holds at the end.
@@ -101,6 +119,10 @@ pub(in crate::load) struct FinalShare {
     pub(in crate::load) peak_blocks: u64,
     pub(in crate::load) live_bytes: u64,
     pub(in crate::load) live_blocks: u64,
+    /// The most bytes that the owner held at one time.
+    pub(in crate::load) max_bytes: u64,
+    /// Number of its blocks when that was first so.
+    pub(in crate::load) max_blocks: u64,
 }
 
 impl PeakShares {
@@ -116,6 +138,9 @@ impl PeakShares {
         if let Some(held) = self.owner_before_change(owner) {
             held.bytes = held.bytes.wrapping_add(bytes);
             held.blocks += 1;
+            if held.bytes > held.max_bytes {
+                (held.max_bytes, held.max_blocks) = (held.bytes, held.blocks);
+            }
         }
     }
 
@@ -135,6 +160,14 @@ impl PeakShares {
         self.peak_number += 1;
     }
 
+    /// Begins an interval: the most that an owner held is that of the interval from now on.
+    pub(in crate::load) fn begin_interval(&mut self) {
+        self.note_peak();
+        for held in &mut self.held {
+            (held.max_bytes, held.max_blocks) = (held.bytes, held.blocks);
+        }
+    }
+
     /// Returns the shares of all owners.
     pub(in crate::load) fn finish(self) -> impl Iterator<Item = FinalShare> {
         let peak_number = self.peak_number;
@@ -145,6 +178,8 @@ impl PeakShares {
                 peak_blocks: held.peak_blocks,
                 live_bytes: held.bytes,
                 live_blocks: held.blocks,
+                max_bytes: held.max_bytes,
+                max_blocks: held.max_blocks,
             }
         })
     }
@@ -199,6 +234,15 @@ mod tests {
         assert_eq!(shares.iter().map(|share| share.peak_bytes).collect::<Vec<_>>(), [64, 5, 0]);
         assert_eq!(shares.iter().map(|share| share.peak_blocks).sum::<u64>(), 2);
         assert_eq!(shares.iter().map(|share| share.live_bytes).collect::<Vec<_>>(), [0, 5, 0]);
+    }
+
+    #[test]
+    fn the_most_that_an_owner_held_need_not_be_at_the_peak() {
+        let shares = shares_after(2, &[(0, 10), (0, 10), (0, -10), (1, 50), (0, 5), (0, 5)]);
+        // Owner 0 holds 10, 20, 10, 15, 20: its most is 20, first of two blocks. The peak has 20 too,
+        // of three blocks.
+        assert_eq!((shares[0].max_bytes, shares[0].max_blocks, shares[0].peak_blocks), (20, 2, 3));
+        assert_eq!((shares[1].max_bytes, shares[1].max_blocks), (50, 1));
     }
 
     #[test]

@@ -17,19 +17,26 @@ pub(in crate::load) struct SamplesObserver {
     in_last: u64,
     /// Number of samples in the dump.
     count: u64,
+    /// The last sample before the interval.
+    before: Option<Sample>,
 }
 
 impl Observer for SamplesObserver {
     #[inline]
     fn record(&mut self, record: &Record<'_>, moment: &Moment<'_>) {
-        if let Record::Sample(sample) = *record {
-            self.count += 1;
-            self.add(moment.us, sample);
+        match *record {
+            Record::Sample(sample) if moment.is_before => self.before = Some(sample),
+            Record::Sample(sample) => {
+                self.count += 1;
+                self.add(moment.us, sample);
+            }
+            _ => {}
         }
     }
 
     fn finish(self, _end: &ReplayEnd<'_>, profile: &mut Profile) {
         (profile.sample_count, profile.timeline) = (self.count, self.kept);
+        profile.sample_before = self.before;
     }
 }
 

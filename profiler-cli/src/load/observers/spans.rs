@@ -60,6 +60,7 @@ mod tests {
                 thread: 1,
                 start_us: at * 10,
                 end_us: at * 10 + 1 + long,
+                is_resumed: false,
             });
         }
         let (kept, dropped) = spans.finish();

@@ -60,7 +60,7 @@ impl Observer for StacksObserver {
         add_to(&mut counts.freed, event.freed);
         counts.last_event = event.number;
         counts.live_after_last = heap.live_bytes();
-        if event.is_temporary
+        if event.is_temporary_of_interval()
             && let Some(block) = &event.removed
             && let Some(owner) = self.counts.get_mut(block.stack.0 as usize)
         {

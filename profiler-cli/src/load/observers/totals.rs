@@ -18,7 +18,7 @@ pub(in crate::load) struct TotalsObserver {
 impl Observer for TotalsObserver {
     #[inline]
     fn event(&mut self, event: &HeapEvent, _heap: &Heap) {
-        self.temporary += u64::from(event.is_temporary);
+        self.temporary += u64::from(event.is_temporary_of_interval());
     }
 
     fn finish(self, _end: &ReplayEnd<'_>, profile: &mut Profile) {

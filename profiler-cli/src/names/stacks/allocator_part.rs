@@ -24,6 +24,7 @@
 use alloc_dump::layout::StackId;
 
 use super::{NamedFrame, StackBuilder, Stacks};
+use crate::names::code_owner::CodeOwner;
 use crate::names::function_name::function_of;
 use crate::names::own_crates::is_collections_crate;
 use crate::names::rust_path::{ImplName, crate_of, last_segment};
@@ -52,7 +53,7 @@ pub(super) fn hide_users_allocators(stacks: &mut Stacks, builder: &mut StackBuil
             caller = stacks.parents[caller.0 as usize];
         }
         for id in &mut frames[..hidden] {
-            let frame = NamedFrame { is_runtime: true, ..stacks.frame(*id).clone() };
+            let frame = NamedFrame { owner: CodeOwner::Runtime, ..stacks.frame(*id).clone() };
             *id = builder.intern(stacks, frame);
         }
         let start = stacks.lists.len() as u32;
@@ -96,7 +97,7 @@ impl Role {
         let is_allocating =
             ["/library/alloc/src/", "/rust/deps/hashbrown-"].iter().any(|part| file.contains(part))
                 || crate_of(function).is_some_and(is_collections_crate);
-        if !frame.is_runtime || !is_allocating {
+        if !frame.is_runtime() || !is_allocating {
             return Role::Other;
         }
         let name = last_segment(function_of(function));
@@ -160,7 +161,7 @@ fn parts(stacks: &Stacks, roles: &[Role]) -> Vec<Part> {
         let caller = parts[stacks.parents[at].0 as usize];
         let frames = stacks.frames_of_node(StackId(at as u32)).iter().rev();
         parts[at] =
-            frames.fold(caller, |part, id| part.after(roles[id.index()], !stacks.frame(*id).is_runtime));
+            frames.fold(caller, |part, id| part.after(roles[id.index()], !stacks.frame(*id).is_runtime()));
     }
     parts
 }
@@ -190,7 +191,7 @@ mod tests {
             file: (!file.is_empty()).then(|| file.into()),
             line: None,
             is_inlined: false,
-            is_runtime,
+            owner: CodeOwner::runtime_if(is_runtime),
             module: "app".into(),
         }
     }
@@ -295,7 +296,7 @@ mod tests {
         assert_eq!((site(2), site(4)), ("app::main", "app::Budget<A>::note"));
         let own = |number| {
             let frames = stacks.frames(node(number)).map(|id| stacks.frame(id));
-            frames.filter(|frame| !frame.is_runtime).map(|frame| &*frame.function).collect::<Vec<_>>()
+            frames.filter(|frame| !frame.is_runtime()).map(|frame| &*frame.function).collect::<Vec<_>>()
         };
         assert_eq!(own(2), ["app::main"]);
         assert_eq!(own(4), ["app::Budget<A>::note", BUDGET, "app::main"]);
@@ -317,7 +318,7 @@ mod tests {
         let stacks = Stacks::from_tree(chain);
         assert!(stacks.lists.len() < 400_000, "{}", stacks.lists.len());
         assert_eq!(
-            stacks.site(StackId(StackId::FIRST.0 + 100_000)).map(|id| stacks.frame(id).is_runtime),
+            stacks.site(StackId(StackId::FIRST.0 + 100_000)).map(|id| stacks.frame(id).is_runtime()),
             Some(false)
         );
     }

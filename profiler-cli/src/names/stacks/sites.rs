@@ -7,13 +7,17 @@
 
 use alloc_dump::layout::StackId;
 
-use super::{FrameId, Stacks, only_allocates};
+use super::{FrameId, NamedFrame, Stacks, only_allocates};
+use crate::names::code_owner::CodeOwner;
 
 /// Finds the site of every stack, see [`Stacks::site`].
 pub(super) fn sites_of(stacks: &Stacks) -> Vec<Option<FrameId>> {
-    let is_own: Vec<bool> = stacks.frames.iter().map(|frame| !frame.is_runtime).collect();
+    let is_own: Vec<bool> = stacks.frames.iter().map(NamedFrame::is_own).collect();
+    let is_package: Vec<bool> =
+        stacks.frames.iter().map(|frame| frame.owner == CodeOwner::Dependency).collect();
     let does_more: Vec<bool> = stacks.frames.iter().map(|frame| !only_allocates(frame)).collect();
-    let (mut own, mut more) = (vec![None; stacks.len()], vec![None; stacks.len()]);
+    let none = || vec![None; stacks.len()];
+    let (mut own, mut package, mut more) = (none(), none(), none());
     let mut innermost: Vec<Option<FrameId>> = vec![None; stacks.len()];
     // A caller's number is smaller, so its sites are known already.
     for at in StackId::FIRST.0 as usize..stacks.len() {
@@ -24,17 +28,17 @@ pub(super) fn sites_of(stacks: &Stacks) -> Vec<Option<FrameId>> {
         let outside = frames.get(allocators..).unwrap_or_default();
         let find = |fits: &[bool]| outside.iter().copied().find(|frame| fits[frame.index()]);
         own[at] = find(&is_own).or(own[caller]);
+        package[at] = find(&is_package).or(package[caller]);
         more[at] = find(&does_more).or(more[caller]);
         innermost[at] = frames.first().copied().or(innermost[caller]);
     }
-    let choices = own.into_iter().zip(more).zip(innermost);
-    choices.map(|((own, more), innermost)| own.or(more).or(innermost)).collect()
+    let choices = own.into_iter().zip(package).zip(more).zip(innermost);
+    choices.map(|(((own, package), more), innermost)| own.or(package).or(more).or(innermost)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::stacks::NamedFrame;
 
     fn frame(function: &str, is_runtime: bool) -> NamedFrame {
         NamedFrame {
@@ -42,7 +46,7 @@ mod tests {
             file: None,
             line: None,
             is_inlined: false,
-            is_runtime,
+            owner: CodeOwner::runtime_if(is_runtime),
             module: "app".into(),
         }
     }
@@ -76,7 +80,7 @@ mod tests {
             let find =
                 |fits: fn(&NamedFrame) -> bool| stacks.frames(stack).find(|id| fits(stacks.frame(*id)));
             let choices =
-                [find(|frame| !frame.is_runtime), find(|frame| !only_allocates(frame)), find(|_| true)];
+                [find(|frame| !frame.is_runtime()), find(|frame| !only_allocates(frame)), find(|_| true)];
             let kind = choices.iter().position(Option::is_some);
             found[kind.unwrap_or(3)] += 1;
             assert_eq!(stacks.site(stack), kind.and_then(|kind| choices[kind]), "{at}");

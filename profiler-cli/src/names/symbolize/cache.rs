@@ -1,8 +1,9 @@
 //! The symbol cache: one file for each build-id. In: frames. Out: the same frames on a later run.
 //!
-//! A file is used only if it is whole (version, CRC), belongs to the same build, and was made from
-//! the debug files that a look-up would read now, in their present state. Any other file counts as
-//! no file. A damaged cache must never cause an error, a wrong name or a panic.
+//! A file is used only if it is whole (version, CRC) and belongs to the same build: the build-id
+//! and, if both are known, the code are those of the recording. While the build's own files are
+//! there, the frames must also come from them in their present state. Any other file counts as no
+//! file. A damaged cache must never cause an error, a wrong name or a panic.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use alloc_dump::code::CodeIdentity;
 use serde::{Deserialize, Serialize};
 
 use super::SymbolFrame;
@@ -20,7 +22,7 @@ use crate::names::build_file::BuildFileKind;
 /// The file with the frames of one build. The version is raised when the format changes, and when
 /// the same debug info gives other frames than before.
 const SYMBOL_FILE: BuildFileKind =
-    BuildFileKind { magic: *b"ATSYMBOL", version: 3, extension: "symbols", max_bytes: 1 << 30 };
+    BuildFileKind { magic: *b"ATSYMBOL", version: 5, extension: "symbols", max_bytes: 1 << 30 };
 
 /// The frames of a module, by address.
 pub(super) type FrameMap = BTreeMap<u64, Arc<[SymbolFrame]>>;
@@ -89,26 +91,48 @@ pub(super) fn split_file_versions(paths: &[PathBuf]) -> Vec<FileVersion> {
 #[derive(Debug, Default)]
 pub(super) struct CachedFrames {
     pub(super) frames: FrameMap,
+    /// Where signal return trampolines start.
+    pub(super) trampolines: Vec<u64>,
     /// The files of split debug info from which frames were made.
     pub(super) split: Vec<FileVersion>,
 }
 
-/// Returns the cached frames of `build_id`; empty if there are no valid ones.
-pub(super) fn load(
-    dir: &Path,
-    build_id: &[u8],
-    versions: &[FileVersion],
-    names: &NameInterner,
-) -> CachedFrames {
-    read(dir, build_id, versions, names).unwrap_or_default()
+/// The build whose frames are cached.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CachedBuild<'a> {
+    pub(super) build_id: &'a [u8],
+    /// The code of the build, if it is known.
+    pub(super) code: Option<CodeIdentity>,
 }
 
-fn read(dir: &Path, build_id: &[u8], versions: &[FileVersion], names: &NameInterner) -> Option<CachedFrames> {
-    let stored: StoredModule = SYMBOL_FILE.read(dir, build_id)?;
-    let holds = stored.build_id == build_id
-        && stored.versions == versions
-        && stored.split.iter().all(|version| FileVersion::read(&version.path) == *version);
-    if !holds {
+/// Returns the cached frames of a build; empty if there are no valid ones. `versions` is the state
+/// of the build's files, or `None` if the build has no files any more. Then the frames are the
+/// best that is left.
+pub(super) fn load(
+    dir: &Path,
+    build: CachedBuild<'_>,
+    versions: Option<&[FileVersion]>,
+    names: &NameInterner,
+) -> CachedFrames {
+    read(dir, build, versions, names).unwrap_or_default()
+}
+
+fn read(
+    dir: &Path,
+    build: CachedBuild<'_>,
+    versions: Option<&[FileVersion]>,
+    names: &NameInterner,
+) -> Option<CachedFrames> {
+    let stored: StoredModule = SYMBOL_FILE.read(dir, build.build_id)?;
+    let are_as_they_were = |versions: &[FileVersion]| {
+        stored.versions == versions
+            && stored.split.iter().all(|version| FileVersion::read(&version.path) == *version)
+    };
+    let is_same_code = match (build.code.map(code_numbers), stored.code) {
+        (Some(recorded), Some(cached)) => recorded == cached,
+        _ => true,
+    };
+    if stored.build_id != build.build_id || !is_same_code || !versions.is_none_or(are_as_they_were) {
         return None;
     }
     let strings: Vec<Arc<str>> = stored.strings.iter().map(|text| names.intern(text)).collect();
@@ -117,13 +141,18 @@ fn read(dir: &Path, build_id: &[u8], versions: &[FileVersion], names: &NameInter
         let decoded: Option<Arc<[SymbolFrame]>> = stored.iter().map(|frame| frame.decode(&strings)).collect();
         frames.insert(address, decoded.filter(|frames| !frames.is_empty())?);
     }
-    Some(CachedFrames { frames, split: stored.split })
+    Some(CachedFrames { frames, trampolines: stored.trampolines, split: stored.split })
 }
 
-/// Writes the frames of `build_id` atomically, readable by the user alone.
+/// Returns the numbers that tell code from other code. The length of the file is none of them.
+fn code_numbers(code: CodeIdentity) -> (u64, u32) {
+    (code.code_bytes, code.crc)
+}
+
+/// Writes the frames of a build atomically, readable by the user alone.
 pub(super) fn store(
     dir: &Path,
-    build_id: &[u8],
+    build: CachedBuild<'_>,
     versions: Vec<FileVersion>,
     cached: CachedFrames,
 ) -> Result<(), std::io::Error> {
@@ -134,20 +163,24 @@ pub(super) fn store(
     });
     let addresses = addresses.collect();
     let stored = StoredModule {
-        build_id: build_id.to_vec(),
+        build_id: build.build_id.to_vec(),
+        code: build.code.map(code_numbers),
         versions,
         split: cached.split,
+        trampolines: cached.trampolines,
         strings: strings.list,
         addresses,
     };
-    SYMBOL_FILE.write(dir, build_id, &stored)
+    SYMBOL_FILE.write(dir, build.build_id, &stored)
 }
 
 #[derive(Serialize, Deserialize)]
 struct StoredModule {
     build_id: Vec<u8>,
+    code: Option<(u64, u32)>,
     versions: Vec<FileVersion>,
     split: Vec<FileVersion>,
+    trampolines: Vec<u64>,
     strings: Vec<String>,
     addresses: Vec<StoredAddress>,
 }
@@ -220,6 +253,9 @@ mod tests {
     use super::*;
     use crate::names::build_file::HEADER_LEN;
 
+    const CODE: CodeIdentity = CodeIdentity { code_bytes: 3, crc: 5, file_bytes: 70 };
+    const BUILD: CachedBuild<'_> = CachedBuild { build_id: &[1, 2], code: Some(CODE) };
+
     fn frame(function: &str, file: Option<&str>, is_inlined: bool) -> SymbolFrame {
         SymbolFrame {
             function: function.into(),
@@ -260,12 +296,17 @@ mod tests {
         }
 
         fn store(&self, split: &[PathBuf]) {
-            let cached = CachedFrames { frames: frames(), split: split_file_versions(split) };
-            store(&self.cache(), &[1, 2], self.versions(), cached).expect("a writable folder");
+            let cached =
+                CachedFrames { frames: frames(), trampolines: vec![9], split: split_file_versions(split) };
+            store(&self.cache(), BUILD, self.versions(), cached).expect("a writable folder");
         }
 
         fn load(&self) -> FrameMap {
-            load(&self.cache(), &[1, 2], &self.versions(), &NameInterner::default()).frames
+            self.load_of(BUILD, Some(&self.versions())).frames
+        }
+
+        fn load_of(&self, build: CachedBuild<'_>, versions: Option<&[FileVersion]>) -> CachedFrames {
+            load(&self.cache(), build, versions, &NameInterner::default())
         }
 
         fn file(&self) -> PathBuf {
@@ -279,9 +320,27 @@ mod tests {
         assert!(fixture.load().is_empty());
         fixture.store(&[]);
         assert_eq!(fixture.load(), frames());
-        assert!(
-            load(&fixture.cache(), &[3], &fixture.versions(), &NameInterner::default()).frames.is_empty()
-        );
+        let other = CachedBuild { build_id: &[3], code: None };
+        assert!(fixture.load_of(other, Some(&fixture.versions())).frames.is_empty());
+    }
+
+    #[test]
+    fn frames_of_a_build_without_files_are_used_if_the_code_is_the_same() {
+        let fixture = Fixture::new();
+        fixture.store(&[]);
+        fs::remove_file(&fixture.source).expect("a file");
+        assert!(fixture.load().is_empty(), "the state of its files has changed");
+        let kept = fixture.load_of(BUILD, None);
+        assert_eq!((kept.frames, kept.trampolines), (frames(), vec![9]));
+        let unknown = CachedBuild { code: None, ..BUILD };
+        assert_eq!(fixture.load_of(unknown, None).frames, frames());
+        let longer_file = CachedBuild { code: Some(CodeIdentity { file_bytes: 1, ..CODE }), ..BUILD };
+        assert_eq!(fixture.load_of(longer_file, None).frames, frames());
+        for code in [CodeIdentity { crc: 6, ..CODE }, CodeIdentity { code_bytes: 4, ..CODE }] {
+            let other = CachedBuild { code: Some(code), ..BUILD };
+            assert!(fixture.load_of(other, None).frames.is_empty());
+            assert!(fixture.load_of(other, Some(&fixture.versions())).frames.is_empty());
+        }
     }
 
     #[cfg(unix)]

@@ -6,17 +6,15 @@
 //! string, whichever thread is first.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
-/// Bytes of the longest function or file name; a longer one is cut at a character boundary.
-pub(super) const MAX_NAME_BYTES: usize = 4096;
+use super::shortened::{MAX_NAME_BYTES, shortened};
 
 /// Bytes of the longest mangled name that is demangled.
-const MAX_MANGLED_BYTES: usize = 64 << 10;
+const MAX_MANGLED_BYTES: usize = 256 << 10;
 
 /// All strings of one symbolization. Each is held once, and shared by all threads and modules.
 #[derive(Default)]
@@ -62,11 +60,7 @@ pub(super) fn demangle(raw: &str) -> Cow<'_, str> {
     if raw.len() <= MAX_MANGLED_BYTES
         && let Ok(name) = rustc_demangle::try_demangle(raw)
     {
-        let mut text = BoundedText(String::new());
-        // An error means that the text is full, or that the rest of the name is broken. The part
-        // before it is kept.
-        let _ = write!(text, "{name:#}");
-        return Cow::Owned(text.0);
+        return Cow::Owned(shortened(&format_args!("{name:#}")));
     }
     // `memcpy@@GLIBC_2.14`: the version matters only to the linker.
     match raw.find('@') {
@@ -75,26 +69,18 @@ pub(super) fn demangle(raw: &str) -> Cow<'_, str> {
     }
 }
 
-/// Cuts `text` to [`MAX_NAME_BYTES`] and replaces control characters, which could control a
+/// Shortens `text` to [`MAX_NAME_BYTES`] and replaces control characters, which could control a
 /// terminal.
 fn presentable(text: &str) -> Cow<'_, str> {
-    let text = &text[..text.floor_char_boundary(MAX_NAME_BYTES)];
+    if text.len() > MAX_NAME_BYTES {
+        let short = shortened(&text);
+        return Cow::Owned(presentable(&short).into_owned());
+    }
     if text.chars().any(char::is_control) {
         let replaced: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         return Cow::Owned(replaced);
     }
     Cow::Borrowed(text)
-}
-
-/// A text that cannot grow beyond [`MAX_NAME_BYTES`]: a short mangled name can stand for megabytes.
-struct BoundedText(String);
-
-impl fmt::Write for BoundedText {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = MAX_NAME_BYTES - self.0.len();
-        self.0.push_str(&text[..text.floor_char_boundary(room)]);
-        if text.len() > room { Err(fmt::Error) } else { Ok(()) }
-    }
 }
 
 #[cfg(test)]
@@ -127,7 +113,7 @@ mod tests {
         let names = NameInterner::default();
         let long = "é".repeat(MAX_NAME_BYTES);
         let kept = names.intern(&long);
-        assert!(kept.len() <= MAX_NAME_BYTES && long.starts_with(&*kept));
+        assert!(kept.len() <= MAX_NAME_BYTES && long.starts_with(kept.trim_end_matches('…')));
         assert_eq!(&*names.intern("a\x1b[31mb\n"), "a?[31mb?");
 
         // Each back reference doubles its target: a short name that is huge when it is printed.

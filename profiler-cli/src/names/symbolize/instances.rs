@@ -1,5 +1,6 @@
-//! The types of the instances of generic functions. In: the entries of functions in the debug info.
-//! Out: the types, by symbol.
+//! What the debug info tells about functions that their symbols do not: the types of the instances
+//! of generic functions, and which closures are async code. In: the entries of functions in the
+//! debug info. Out: both, by symbol.
 //!
 //! A legacy symbol (`_ZN…17h…E`) names no types. Its hash differs for each instance, and the
 //! debug info has the types in the name that belongs to the symbol:
@@ -13,18 +14,32 @@ use addr2line::gimli::{
 };
 use foldhash::HashMap;
 
-use super::demangle::is_mangled;
+use super::closures::{AsyncPaths, BodyKind, async_path};
+use super::demangle::{demangle, is_mangled};
 
 /// The types of the instances of a module's generic functions, by symbol.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Instances {
     by_symbol: HashMap<Box<str>, Box<str>>,
+    /// The bodies of async functions, blocks and closures.
+    bodies: HashMap<Box<str>, BodyKind>,
+    async_paths: AsyncPaths,
 }
 
 impl Instances {
     /// Returns the types of the instance with this symbol: `<u8>`.
     pub(super) fn generics(&self, symbol: &str) -> Option<&str> {
         self.by_symbol.get(symbol).map(|generics| &**generics)
+    }
+
+    /// Returns what the function with this symbol is.
+    pub(super) fn body_kind(&self, symbol: &str) -> BodyKind {
+        self.bodies.get(symbol).copied().unwrap_or_default()
+    }
+
+    /// Returns the paths of all bodies of async functions and blocks.
+    pub(super) fn async_paths(&self) -> &AsyncPaths {
+        &self.async_paths
     }
 
     /// Reads the attributes of a function's entry, and keeps the types if its symbol does not name
@@ -57,11 +72,16 @@ impl Instances {
         symbol: AttributeValue<R>,
         name: AttributeValue<R>,
     ) -> Option<()> {
-        if self.by_symbol.len() == MAX_INSTANCES {
+        if self.by_symbol.len() + self.bodies.len() >= MAX_INSTANCES {
             return None;
         }
         let name = dwarf.attr_string(unit, name).ok()?;
         let name = name.to_string().ok()?;
+        let kind = BodyKind::of(&name);
+        if kind != BodyKind::Ordinary {
+            let symbol = dwarf.attr_string(unit, symbol.clone()).ok()?;
+            self.insert_body(&symbol.to_string().ok()?, kind);
+        }
         let generics = generics_of(&name)?;
         let symbol = dwarf.attr_string(unit, symbol).ok()?;
         let symbol: Cow<'_, str> = symbol.to_string().ok()?;
@@ -69,6 +89,15 @@ impl Instances {
             self.by_symbol.insert(symbol.into(), generics.into());
         }
         Some(())
+    }
+
+    fn insert_body(&mut self, symbol: &str, kind: BodyKind) {
+        if kind == BodyKind::Async
+            && let Some(path) = async_path(&demangle(symbol))
+        {
+            self.async_paths.insert(path.into());
+        }
+        self.bodies.insert(symbol.into(), kind);
     }
 }
 

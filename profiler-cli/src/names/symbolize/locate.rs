@@ -6,19 +6,25 @@
 //! program file has for its debug file. Nothing here opens debug info.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::cache::{self, CachedBuild};
 use super::code::code_identity;
+use super::demangle::NameInterner;
+use super::kept::KeptNames;
 use super::object_file::{ObjectFacts, file_crc, path_from_bytes};
 use super::status::ModuleStatus;
 use super::symbol_dirs::{SymbolDirs, debug_file_name};
 use super::{ModuleSpec, SymbolizeOptions};
 
-/// A module and the files that describe it.
+/// A module, the files that describe it, and the names that were kept of it.
 pub(super) struct LocatedModule {
     pub(super) spec: ModuleSpec,
     /// The file's name without its folder, for frames without a symbol.
     pub(super) name: String,
+    /// The error says why there are no files, or that kept names make them needless.
     pub(super) files: Result<ModuleFiles, ModuleStatus>,
+    pub(super) kept: Arc<KeptNames>,
 }
 
 /// The files of a module that belong to the recorded build.
@@ -53,8 +59,42 @@ pub(super) struct DebugFiles {
 
 /// Searches the files of one module.
 pub(super) fn locate(spec: &ModuleSpec, options: &SymbolizeOptions, dirs: &SymbolDirs) -> LocatedModule {
-    let name = spec.path.file_name().unwrap_or(spec.path.as_os_str()).to_string_lossy().into_owned();
-    LocatedModule { spec: spec.clone(), name, files: FileSearch { spec, options, dirs }.run() }
+    let files = FileSearch { spec, options, dirs }.run();
+    let kept = match (&files, &options.cache_dir) {
+        (Err(_), Some(dir)) => Arc::new(cached_names(dir, spec)),
+        _ => Arc::default(),
+    };
+    LocatedModule { spec: spec.clone(), name: file_name(spec), files, kept }
+}
+
+fn file_name(spec: &ModuleSpec) -> String {
+    spec.path.file_name().unwrap_or(spec.path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Returns a module whose names a dump has kept. Its files are searched only if the user names
+/// files that may know more.
+pub(super) fn locate_kept(
+    spec: &ModuleSpec,
+    kept: &Arc<KeptNames>,
+    options: &SymbolizeOptions,
+    dirs: &SymbolDirs,
+) -> LocatedModule {
+    let can_be_better = !dirs.is_empty() && kept.status(&spec.path) != ModuleStatus::KeptNames;
+    let better = can_be_better.then(|| locate(spec, options, dirs));
+    let has_debug_info =
+        |located: &LocatedModule| matches!(&located.files, Ok(files) if files.debug.is_some());
+    better.filter(has_debug_info).unwrap_or_else(|| LocatedModule {
+        spec: spec.clone(),
+        name: file_name(spec),
+        files: Err(ModuleStatus::KeptNames),
+        kept: Arc::clone(kept),
+    })
+}
+
+/// Returns the names of a module that the cache has, although its files are gone.
+fn cached_names(dir: &Path, spec: &ModuleSpec) -> KeptNames {
+    let build = CachedBuild { build_id: &spec.build_id, code: spec.code };
+    KeptNames::from_cache(cache::load(dir, build, None, &NameInterner::default()))
 }
 
 struct FileSearch<'a> {

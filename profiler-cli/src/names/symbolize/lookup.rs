@@ -9,6 +9,7 @@ use std::sync::Arc;
 use addr2line::{Loader, Location};
 
 use super::SymbolFrame;
+use super::closures::{BodyKind, readable};
 use super::demangle::{NameInterner, is_mangled};
 use super::instances::{Instances, generics_of, is_legacy};
 use super::symbol_table::SymbolTable;
@@ -79,10 +80,10 @@ impl AddressLookup<'_> {
             Some(raw) => match self.symbols.find(address, Some(raw)) {
                 Some(symbol) if is_legacy(symbol) => {
                     let generics = generics_of(raw).map(|generics| self.names.intern(generics));
-                    FunctionName { function: self.names.function(symbol), generics }
+                    FunctionName { function: self.path(symbol, BodyKind::of(raw)), generics }
                 }
                 Some(symbol) if is_mangled(symbol) => {
-                    FunctionName::without_generics(self.names.function(symbol))
+                    FunctionName::without_generics(self.path(symbol, BodyKind::of(raw)))
                 }
                 _ => FunctionName::without_generics(self.names.function(raw)),
             },
@@ -92,13 +93,23 @@ impl AddressLookup<'_> {
 
     fn name(&self, raw: &str) -> FunctionName {
         let generics = self.instances.generics(raw).map(|generics| self.names.intern(generics));
-        FunctionName { function: self.names.function(raw), generics }
+        FunctionName { function: self.path(raw, self.instances.body_kind(raw)), generics }
+    }
+
+    /// Returns the readable path of the function with this symbol.
+    fn path(&self, symbol: &str, kind: BodyKind) -> Arc<str> {
+        let path = self.names.function(symbol);
+        // PERF: few functions are closures.
+        if !path.contains("::{") {
+            return path;
+        }
+        readable(&path, kind, self.instances.async_paths()).map_or(path, |path| self.names.intern(&path))
     }
 
     fn symbol_frame(&self, address: u64) -> SymbolFrame {
         let symbol = self.symbols.find(address, None);
         let function = match symbol {
-            Some(symbol) => self.names.function(symbol),
+            Some(symbol) => self.path(symbol, BodyKind::Ordinary),
             None => self.names.intern(&format!("{}+{address:#x}", self.module_name)),
         };
         SymbolFrame { is_resolved: symbol.is_some(), ..SymbolFrame::unresolved(function) }

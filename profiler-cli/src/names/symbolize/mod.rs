@@ -7,11 +7,12 @@
 //! ```text
 //! Modules::open             locate, code, symbol_dirs: find the files of each module
 //!   is_signal_trampoline    trampoline: which addresses are exact?
-//!   symbolize               cache, debug_info, instances, symbol_table, lookup
+//!   symbolize               kept, cache, debug_info, instances, symbol_table, lookup
 //!     Symbols::frames       the answers
 //! ```
 //!
-//! A file that is not the recorded build gives no names at all, because they would be wrong.
+//! A file that is not the recorded build gives no names at all, because they would be wrong. Then
+//! the code has the names that the cache has kept, or else addresses.
 //! Nothing that a file says is trusted: names and inline depth are bounded, and damage costs names
 //! but must never panic in the caller. The result must not depend on the number of threads, nor on
 //! whether it came from the cache.
@@ -19,14 +20,17 @@
 mod address;
 mod cache;
 pub mod classify;
+mod closures;
 mod code;
 mod debug_info;
 mod demangle;
 mod instances;
+mod kept;
 mod locate;
 mod lookup;
 mod object_file;
 mod pass;
+mod shortened;
 mod status;
 mod symbol_dirs;
 mod symbol_table;
@@ -40,11 +44,14 @@ use std::sync::Arc;
 use alloc_dump::code::CodeIdentity;
 
 pub use address::CodeAddress;
+pub use kept::KeptNames;
 pub use status::ModuleStatus;
 
-use locate::{LocatedModule, locate};
+use locate::{LocatedModule, locate, locate_kept};
 use symbol_dirs::SymbolDirs;
 use trampoline::Trampolines;
+
+use crate::pattern::Pattern;
 
 /// A module as the dump names it: a file with code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,8 +67,8 @@ pub struct ModuleSpec {
 /// Where the symbolizer searches, and where it keeps its results.
 #[derive(Clone, Debug)]
 pub struct SymbolizeOptions {
-    /// Folders with copies of recorded programs or with their debug files (`--symbols DIR`). They
-    /// are searched by file name and, with all folders below them, by build-id.
+    /// Copies of recorded programs, their debug files, and folders with such files (`--symbols`).
+    /// Folders are searched by file name and, with all folders below them, by build-id.
     pub symbol_dirs: Vec<PathBuf>,
     /// The system's folders of debug files, in the layout that debuggers expect:
     /// `.build-id/xx/…`, and mirrors of the programs' folders.
@@ -71,6 +78,8 @@ pub struct SymbolizeOptions {
     pub cache_dir: Option<PathBuf>,
     /// Whether the names of generic functions include their types, even where symbols omit them.
     pub name_instances: bool,
+    /// Crates that are the user's own code, whatever the paths of their sources say (`--own`).
+    pub own_crates: Vec<Pattern>,
     /// The most threads that symbolize; `None` means one for each processor.
     pub max_workers: Option<NonZeroUsize>,
 }
@@ -82,6 +91,7 @@ impl Default for SymbolizeOptions {
             debug_roots: vec![PathBuf::from("/usr/lib/debug")],
             cache_dir: None,
             name_instances: false,
+            own_crates: Vec::new(),
             max_workers: None,
         }
     }
@@ -91,10 +101,10 @@ impl Default for SymbolizeOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SymbolizeError {
-    /// A folder that the user gave cannot be read.
-    #[error("cannot read the symbol folder {}", path.display())]
+    /// A folder or file that the user gave cannot be read.
+    #[error("cannot read the symbols in {}", path.display())]
     SymbolDir {
-        /// The folder.
+        /// The folder or file.
         path: PathBuf,
         /// Why it cannot be read.
         source: std::io::Error,
@@ -115,6 +125,7 @@ pub struct Modules {
     located: Vec<LocatedModule>,
     trampolines: Vec<Trampolines>,
     options: SymbolizeOptions,
+    dirs: SymbolDirs,
 }
 
 impl Modules {
@@ -123,33 +134,77 @@ impl Modules {
     /// # Errors
     ///
     /// If one of the [symbol folders](SymbolizeOptions::symbol_dirs) cannot be read. A module
-    /// without a file is no error here: see [`Modules::problem`].
+    /// without a file is no error: see [`Modules::problem`].
     pub fn open(specs: &[ModuleSpec], options: SymbolizeOptions) -> Result<Self, SymbolizeError> {
+        Self::open_with_names(specs, &[], options)
+    }
+
+    /// Does the same as [`Modules::open`], for modules of which names were kept. `kept` has them in
+    /// the order of the modules. The files of a module that has such names are not even opened,
+    /// unless the [symbol folders](SymbolizeOptions::symbol_dirs) may have better ones.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Modules::open`].
+    pub fn open_with_names(
+        specs: &[ModuleSpec],
+        kept: &[Arc<KeptNames>],
+        options: SymbolizeOptions,
+    ) -> Result<Self, SymbolizeError> {
         for path in &options.symbol_dirs {
-            if let Err(source) = std::fs::read_dir(path) {
+            let read = match path.is_file() {
+                true => std::fs::File::open(path).map(drop),
+                false => std::fs::read_dir(path).map(drop),
+            };
+            if let Err(source) = read {
                 return Err(SymbolizeError::SymbolDir { path: path.clone(), source });
             }
         }
         let dirs = SymbolDirs::new(options.symbol_dirs.clone());
-        let located =
-            workers::run(specs.len(), options.max_workers, |index| locate(&specs[index], &options, &dirs));
+        let located = workers::run(specs.len(), options.max_workers, |index| match kept.get(index) {
+            Some(kept) if !kept.is_empty() => locate_kept(&specs[index], kept, &options, &dirs),
+            _ => locate(&specs[index], &options, &dirs),
+        });
         let located = located.into_iter().zip(specs).map(|(located, spec)| {
             located.unwrap_or_else(|reason| LocatedModule {
                 spec: spec.clone(),
                 name: spec.path.to_string_lossy().into_owned(),
                 files: Err(ModuleStatus::Missing { path: spec.path.clone(), reason }),
+                kept: Arc::default(),
             })
         });
         let trampolines = specs.iter().map(|_| Trampolines::default()).collect();
-        Ok(Self { located: located.collect(), trampolines, options })
+        Ok(Self { located: located.collect(), trampolines, options, dirs })
     }
 
     /// Returns why a module's file cannot be used: it is [missing](ModuleStatus::Missing), or
-    /// [of another build](ModuleStatus::is_other_build). This is known before symbolizing, so that
-    /// the caller can refuse early.
+    /// [of another build](ModuleStatus::is_other_build).
     #[must_use]
     pub fn problem(&self, module: usize) -> Option<&ModuleStatus> {
-        self.located.get(module)?.files.as_ref().err()
+        self.located.get(module)?.files.as_ref().err().filter(|status| !status.is_trusted())
+    }
+
+    /// Whether the names of a module come from its files, and not from names that were kept.
+    #[must_use]
+    pub fn uses_files(&self, module: usize) -> bool {
+        self.located.get(module).is_some_and(|located| located.files.is_ok())
+    }
+
+    /// Whether the names of a module come from the dump alone.
+    #[must_use]
+    pub fn uses_dump_alone(&self, module: usize) -> bool {
+        let located = self.located.get(module);
+        located.is_some_and(|located| matches!(located.files, Err(ModuleStatus::KeptNames)))
+    }
+
+    /// Returns where signal return trampolines were found in a module so far, in order.
+    #[must_use]
+    pub fn trampolines(&self, module: usize) -> Vec<u64> {
+        match self.located.get(module) {
+            Some(located) if located.files.is_ok() => self.trampolines[module].found(),
+            Some(located) => located.kept.trampolines(),
+            None => Vec::new(),
+        }
     }
 
     /// Returns the file that a module's code comes from, if it was found.
@@ -163,12 +218,17 @@ impl Modules {
     ///
     /// If it does, two frames of the stack are [exact](CodeAddress::exact): the frame of the
     /// trampoline, and the next one towards the root, whose code the signal interrupted. False for
-    /// a module whose file was not found.
+    /// a module whose file was not found, and of which no names were kept.
     #[must_use]
     pub fn is_signal_trampoline(&self, module: usize, address: u64) -> bool {
-        let binary =
-            self.located.get(module).and_then(|located| located.files.as_ref().ok()?.binary.as_ref());
-        binary.is_some_and(|binary| self.trampolines[module].starts_at(binary, address))
+        let Some(located) = self.located.get(module) else { return false };
+        match &located.files {
+            Ok(files) => files
+                .binary
+                .as_ref()
+                .is_some_and(|binary| self.trampolines[module].starts_at(binary, address)),
+            Err(_) => located.kept.is_trampoline(address),
+        }
     }
 
     /// Finds the frames of all `wanted` addresses, given per module in any order.
@@ -187,7 +247,29 @@ impl Modules {
         if wanted.len() != self.located.len() {
             return Err(SymbolizeError::WantedLists { modules: self.located.len(), lists: wanted.len() });
         }
-        Ok(pass::run(&self.located, &self.options, wanted, progress))
+        // Names that were kept may be incomplete, because the dump was damaged.
+        let completed = workers::run(wanted.len(), self.options.max_workers, |index| {
+            let is_incomplete =
+                self.uses_dump_alone(index) && !self.located[index].kept.has_all(&wanted[index]);
+            is_incomplete.then(|| self.with_files(&self.located[index]))
+        });
+        let completed: Vec<Option<LocatedModule>> =
+            completed.into_iter().map(|completed| completed.ok().flatten()).collect();
+        let located: Vec<&LocatedModule> = self
+            .located
+            .iter()
+            .zip(&completed)
+            .map(|(located, completed)| completed.as_ref().unwrap_or(located))
+            .collect();
+        Ok(pass::run(&located, &self.trampolines, &self.options, wanted, progress))
+    }
+
+    /// Returns a module with its files, or the names in the cache, beside its kept names.
+    fn with_files(&self, module: &LocatedModule) -> LocatedModule {
+        let located = locate(&module.spec, &self.options, &self.dirs);
+        let mut kept = KeptNames::clone(&module.kept);
+        kept.add_missing(&located.kept);
+        LocatedModule { kept: Arc::new(kept), ..located }
     }
 }
 
@@ -196,7 +278,8 @@ impl Modules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SymbolFrame {
     /// The demangled name, without hash. It is the full path, with one exception: with line tables
-    /// alone, an inlined function has only its short name (`push<u8>`).
+    /// alone, an inlined function has only its short name (`push<u8>`). The body of an async
+    /// function has the name of the function, and closures are `{closure}` without a number.
     pub function: Arc<str>,
     /// The types of an instance of a generic function (`<u8>`), if the debug info has them and
     /// `function` does not: legacy symbols name no types.

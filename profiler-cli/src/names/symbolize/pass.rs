@@ -2,7 +2,8 @@
 //! files.
 //!
 //! There are three steps. The first two run in parallel:
-//! 1. For each module, read the cache, and prepare the look-up of the missing addresses.
+//! 1. For each module, take the names that were kept, read the cache, and prepare the look-up of the
+//!    missing addresses.
 //! 2. For each slice of a module's missing addresses, look them up.
 //! 3. For each module, put the frames together, and write the new ones into the cache.
 //!
@@ -15,13 +16,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::cache::{self, CachedFrames, FileVersion, FrameMap};
-use super::classify::is_runtime;
+use super::cache::{self, CachedBuild, CachedFrames, FileVersion, FrameMap};
 use super::demangle::NameInterner;
 use super::instances::Instances;
+use super::kept::{only_runtime_has_lines, status_of_kept};
 use super::locate::{DebugFiles, LocatedModule, ModuleFiles};
 use super::lookup::AddressLookup;
 use super::symbol_table::SymbolTable;
+use super::trampoline::Trampolines;
 use super::{
     CodeAddress, ModuleStatus, ModuleSymbols, SymbolFrame, SymbolizeOptions, Symbols, debug_info, workers,
 };
@@ -35,7 +37,8 @@ const MIN_SLICE: usize = 2048;
 const PROGRESS_STEP: usize = 256;
 
 pub(super) fn run(
-    located: &[LocatedModule],
+    located: &[&LocatedModule],
+    trampolines: &[Trampolines],
     options: &SymbolizeOptions,
     wanted: &[Vec<CodeAddress>],
     progress: &(dyn Fn(usize, usize) + Sync),
@@ -51,7 +54,7 @@ pub(super) fn run(
     let cache_dir = options.cache_dir.as_deref();
 
     let prepared = workers::run(located.len(), options.max_workers, |module| {
-        let prepared = PreparedModule::new(&located[module], &wanted[module], cache_dir, &names);
+        let prepared = PreparedModule::new(located[module], &wanted[module], cache_dir, &names);
         progress.advance(wanted[module].len() - prepared.missing.len());
         prepared
     });
@@ -64,7 +67,7 @@ pub(super) fn run(
     let slices = slices(&prepared, options.max_workers);
     let found = workers::run(slices.len(), options.max_workers, |index| {
         let AddressSlice { module, range } = &slices[index];
-        look_up_slice(&located[*module], &prepared[*module], range.clone(), &names, &progress)
+        look_up_slice(located[*module], &prepared[*module], range.clone(), &names, &progress)
     });
     let found: Vec<SliceFrames> =
         found.into_iter().map(|found| found.unwrap_or_else(SliceFrames::failed)).collect();
@@ -76,8 +79,9 @@ pub(super) fn run(
     let jobs: Vec<_> = prepared.into_iter().zip(by_module).zip(wanted).collect();
     let finished: Vec<(ModuleSymbols, Option<String>)> = jobs
         .into_iter()
-        .zip(located)
-        .map(|(((prepared, found), wanted), located)| {
+        .zip(located.iter().copied().zip(trampolines))
+        .map(|(((mut prepared, found), wanted), (located, trampolines))| {
+            prepared.add_trampolines(trampolines);
             finish(located, prepared, found, wanted, cache_dir, &names)
         })
         .collect();
@@ -128,14 +132,17 @@ impl PreparedModule {
         cache_dir: Option<&Path>,
         names: &NameInterner,
     ) -> Self {
-        let Ok(files) = &located.files else { return Self::without_file(wanted) };
         let mut prepared = Self::default();
-        if let Some(dir) = cache_dir {
+        if let (Ok(files), Some(dir)) = (&located.files, cache_dir) {
             prepared.versions = cache::file_versions(files);
-            prepared.cached = cache::load(dir, &files.build_id, &prepared.versions, names);
+            prepared.cached = cache::load(dir, build_of(located, files), Some(&prepared.versions), names);
         }
         let wanted = wanted.iter().map(|address| address.lookup());
-        prepared.missing = wanted.filter(|address| !prepared.cached.frames.contains_key(address)).collect();
+        let is_known = |address: &u64| {
+            prepared.cached.frames.contains_key(address) || located.kept.frames.contains_key(address)
+        };
+        prepared.missing = wanted.filter(|address| !is_known(address)).collect();
+        let Ok(files) = &located.files else { return prepared };
         if prepared.missing.is_empty() {
             return prepared;
         }
@@ -152,14 +159,18 @@ impl PreparedModule {
         prepared
     }
 
-    /// Returns a module whose file was not found or is another build.
-    fn without_file(wanted: &[CodeAddress]) -> Self {
-        Self { missing: wanted.iter().map(|address| address.lookup()).collect(), ..Self::default() }
-    }
-
     /// Returns a module whose file cannot be read for this reason.
     fn damaged(wanted: &[CodeAddress], reason: String) -> Self {
-        Self { damage: Some(reason), ..Self::without_file(wanted) }
+        let missing = wanted.iter().map(|address| address.lookup()).collect();
+        Self { damage: Some(reason), missing, ..Self::default() }
+    }
+
+    /// Adds the trampolines that were found in the module's file to those in the cache.
+    fn add_trampolines(&mut self, found: &Trampolines) {
+        let known = &mut self.cached.trampolines;
+        known.extend(found.found());
+        known.sort_unstable();
+        known.dedup();
     }
 
     fn debug_files<'a>(&self, located: &'a LocatedModule) -> Option<&'a DebugFiles> {
@@ -253,7 +264,8 @@ fn finish(
         .iter()
         .map(|address| address.lookup())
         .map(|address| {
-            known(&prepared.cached.frames, address)
+            known(&located.kept.frames, address)
+                .or_else(|| known(&prepared.cached.frames, address))
                 .or_else(|| known(&fresh, address))
                 .unwrap_or_else(|| without_symbols.frames(address))
         })
@@ -264,16 +276,27 @@ fn finish(
         && !fresh.is_empty()
     {
         prepared.cached.frames.append(&mut fresh);
-        if let Err(error) = cache::store(dir, &files.build_id, prepared.versions, prepared.cached) {
+        if let Err(error) = cache::store(dir, build_of(located, files), prepared.versions, prepared.cached) {
             warning = Some(format!("cannot keep symbols in {}: {error}", dir.display()));
         }
     }
     let status = match &located.files {
         Ok(files) => status(files, damage, &frames, located),
+        Err(_) if is_all_kept(located, &wanted) => status_of_kept(&frames, &located.spec.path),
         Err(problem) => problem.clone(),
     };
     let fallback = SymbolFrame::unresolved(names.intern(&located.name));
     (ModuleSymbols { addresses: wanted, frames, fallback, status }, warning)
+}
+
+/// Returns what the cache knows the frames of a module by.
+fn build_of<'a>(located: &LocatedModule, files: &'a ModuleFiles) -> CachedBuild<'a> {
+    CachedBuild { build_id: &files.build_id, code: located.spec.code }
+}
+
+/// Whether all addresses of a module have kept names.
+fn is_all_kept(located: &LocatedModule, wanted: &[CodeAddress]) -> bool {
+    !located.kept.is_empty() && located.kept.has_all(wanted)
 }
 
 fn status(
@@ -286,24 +309,12 @@ fn status(
         (Some(debug), Some(reason)) => {
             ModuleStatus::DamagedDebugInfo { debug_file: debug.path.clone(), reason }
         }
-        (Some(debug), None) if !only_runtime_has_lines(frames, located) => {
+        (Some(debug), None) if !only_runtime_has_lines(frames, &located.spec.path.to_string_lossy()) => {
             ModuleStatus::LineTables { debug_file: debug.path.clone() }
         }
         _ if files.symbols.is_empty() => ModuleStatus::NoSymbols { path: files.main_path() },
         _ => ModuleStatus::SymbolTableOnly { path: files.main_path() },
     }
-}
-
-/// Whether the frames of the user's code have no lines. The standard library brings its own line
-/// tables into every Rust program, even one built without any. So a module with debug info may
-/// still have none about the user's code.
-fn only_runtime_has_lines(frames: &[Arc<[SymbolFrame]>], located: &LocatedModule) -> bool {
-    let module = located.spec.path.to_string_lossy();
-    let of_user = |frame: &&SymbolFrame| {
-        frame.is_resolved && !is_runtime(&frame.function, frame.file.as_deref(), &module)
-    };
-    let mut of_user = frames.iter().flat_map(|frames| frames.iter()).filter(of_user).peekable();
-    of_user.peek().is_some() && of_user.all(|frame| frame.line.is_none())
 }
 
 fn unknown_module(names: &NameInterner) -> ModuleSymbols {

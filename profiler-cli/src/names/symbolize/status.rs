@@ -20,6 +20,9 @@ pub enum ModuleStatus {
         /// The file that was read.
         path: PathBuf,
     },
+    /// Functions, files and lines come from an earlier look-up of the same build, which the dump or
+    /// the cache has kept. The file was not read.
+    KeptNames,
     /// The module has neither debug info nor a symbol table.
     NoSymbols {
         /// The file that was read.
@@ -77,6 +80,7 @@ impl fmt::Display for ModuleStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LineTables { debug_file } => write!(f, "line tables from {}", debug_file.display()),
+            Self::KeptNames => f.write_str("names that were kept"),
             Self::SymbolTableOnly { path } => write!(
                 f,
                 "{} has function names but no line tables; build it with `debug = \"line-tables-only\"` (or more) \
@@ -85,7 +89,7 @@ impl fmt::Display for ModuleStatus {
             ),
             Self::NoSymbols { path } => write!(
                 f,
-                "{} has no symbols; build it without `strip`, or pass --symbols DIR with its debug files",
+                "{} has no symbols; build it without `strip`, or pass --symbols PATH with its debug files",
                 path.display()
             ),
             Self::DamagedDebugInfo { debug_file, reason } => {
@@ -102,14 +106,15 @@ impl fmt::Display for ModuleStatus {
             Self::Missing { path, reason } => {
                 write!(
                     f,
-                    "{} cannot be read ({reason}); pass --symbols DIR with a copy of it",
+                    "{} cannot be read ({reason}); pass --symbols PATH with a copy of it",
                     path.display()
                 )
             }
             Self::WrongBuild { recorded_id, found_id, recorded_path, found_path } => write!(
                 f,
                 "{} was rebuilt since the dump was recorded: the dump is of build-id {} ({}), the file {} has {}; \
-                 record a new dump, or pass --symbols DIR with the recorded build",
+                 its code has addresses instead of names; record a new dump, or pass --symbols PATH with the \
+                 recorded build",
                 name_of(recorded_path),
                 BuildId(recorded_id),
                 recorded_path.display(),
@@ -119,7 +124,8 @@ impl fmt::Display for ModuleStatus {
             Self::OtherCode { build_id, path } => write!(
                 f,
                 "{} is not the file that was recorded: the code of {} differs, and its build-id does not tell ({}); \
-                 record a new dump, or pass --symbols DIR with the recorded build",
+                 its code has addresses instead of names; record a new dump, or pass --symbols PATH with the \
+                 recorded build",
                 name_of(path),
                 path.display(),
                 BuildId(build_id),

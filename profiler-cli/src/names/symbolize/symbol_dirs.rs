@@ -1,4 +1,4 @@
-//! The folders of `--symbols`. In: folders. Out: files by name and by build-id.
+//! The folders and files of `--symbols`. In: their paths. Out: files by name and by build-id.
 //!
 //! Look-ups by name come first, because they are cheap. If no name leads to a wanted build-id, all
 //! files are read, at most once. This search must not follow a link to a folder, so that the search
@@ -21,21 +21,25 @@ const MAX_DEPTH: usize = 16;
 
 pub(super) struct SymbolDirs {
     dirs: Vec<PathBuf>,
+    /// Files that the user named one by one.
+    files: Vec<PathBuf>,
     by_build_id: OnceLock<HashMap<Vec<u8>, Vec<PathBuf>>>,
 }
 
 impl SymbolDirs {
-    pub(super) fn new(dirs: Vec<PathBuf>) -> Self {
-        Self { dirs, by_build_id: OnceLock::new() }
+    pub(super) fn new(paths: Vec<PathBuf>) -> Self {
+        let (files, dirs) = paths.into_iter().partition(|path| path.is_file());
+        Self { dirs, files, by_build_id: OnceLock::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.dirs.is_empty()
+        self.dirs.is_empty() && self.files.is_empty()
     }
 
-    /// Returns where a file of this name would be.
+    /// Returns where a file of this name would be. A file that the user named may have any name.
     pub(super) fn by_name(&self, name: &Path) -> impl Iterator<Item = PathBuf> {
-        self.dirs.iter().map(move |dir| dir.join(name))
+        let in_dirs = self.dirs.iter().map(move |dir| dir.join(name));
+        in_dirs.chain(self.files.iter().filter(move |file| file.file_name() == name.file_name()).cloned())
     }
 
     /// Returns the files that have this build-id: in the order of the folders, then of their paths.
@@ -62,7 +66,11 @@ impl SymbolDirs {
     }
 
     fn indexed(&self, build_id: &[u8]) -> Vec<PathBuf> {
-        self.by_build_id.get_or_init(|| index(&self.dirs)).get(build_id).cloned().unwrap_or_default()
+        self.by_build_id
+            .get_or_init(|| index(&self.dirs, &self.files))
+            .get(build_id)
+            .cloned()
+            .unwrap_or_default()
     }
 }
 
@@ -75,17 +83,19 @@ pub(super) fn debug_file_name(build_id: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(BuildId(&[*first]).to_string()).join(format!("{}.debug", BuildId(rest))))
 }
 
-fn index(dirs: &[PathBuf]) -> HashMap<Vec<u8>, Vec<PathBuf>> {
+fn index(dirs: &[PathBuf], files: &[PathBuf]) -> HashMap<Vec<u8>, Vec<PathBuf>> {
     let mut found: HashMap<Vec<u8>, Vec<PathBuf>> = HashMap::new();
     let mut left = MAX_FILES;
+    let mut add = |path: &Path| {
+        if is_elf(path)
+            && let Ok(facts) = ObjectFacts::read(path)
+        {
+            found.entry(facts.build_id).or_default().push(path.to_owned());
+        }
+    };
+    files.iter().for_each(|file| add(file));
     for dir in dirs {
-        visit_files(dir, 0, &mut left, &mut |path| {
-            if is_elf(path)
-                && let Ok(facts) = ObjectFacts::read(path)
-            {
-                found.entry(facts.build_id).or_default().push(path.to_owned());
-            }
-        });
+        visit_files(dir, 0, &mut left, &mut add);
     }
     found
 }
@@ -147,5 +157,9 @@ mod tests {
         assert_eq!(dirs.by_build_id(&facts.build_id), [deep.join("renamed")]);
         assert!(dirs.by_build_id(&[1, 2, 3]).is_empty());
         assert!(dirs.by_build_id(&[]).is_empty());
+        let file = SymbolDirs::new(vec![deep.join("renamed")]);
+        assert_eq!(file.by_build_id(&facts.build_id), [deep.join("renamed")]);
+        assert_eq!(file.by_name(Path::new("renamed")).collect::<Vec<_>>(), [deep.join("renamed")]);
+        assert_eq!(file.by_name(Path::new("noise")).count(), 0);
     }
 }

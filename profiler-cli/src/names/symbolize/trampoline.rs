@@ -40,6 +40,14 @@ impl Trampolines {
         self.known.insert(address, answer);
         answer
     }
+
+    /// Returns the addresses at which a trampoline was found so far, in order.
+    pub(super) fn found(&self) -> Vec<u64> {
+        let mut found: Vec<u64> =
+            self.known.iter().filter(|known| *known.value()).map(|k| *k.key()).collect();
+        found.sort_unstable();
+        found
+    }
 }
 
 /// The executable segments of a file, and the instructions of the trampoline.

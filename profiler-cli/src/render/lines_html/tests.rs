@@ -24,6 +24,7 @@ fn function(name: &str, lines: Vec<LineRow>) -> FunctionLines {
     FunctionLines {
         function: name.to_owned(),
         file: None,
+        own: true,
         start_line: 1,
         end_line: 9,
         source: "stacks",
@@ -37,7 +38,15 @@ fn function(name: &str, lines: Vec<LineRow>) -> FunctionLines {
 }
 
 fn page(functions: Vec<FunctionLines>) -> String {
-    let lines = Lines { schema: "", complete: true, filtered: false, omitted: 0, functions };
+    let lines = Lines {
+        schema: "",
+        complete: true,
+        interval: None,
+        filtered: false,
+        omitted: 0,
+        source_root: None,
+        functions,
+    };
     let mut out = Vec::new();
     write(&mut out, &lines, HOSTILE).unwrap();
     String::from_utf8(out).unwrap()
@@ -164,8 +173,10 @@ fn the_page_says_what_it_lacks() {
     let lines = Lines {
         schema: "",
         complete: false,
+        interval: None,
         filtered: false,
         omitted: 7,
+        source_root: None,
         functions: vec![function("f", Vec::new())],
     };
     let mut out = Vec::new();

@@ -6,7 +6,7 @@ use alloc_dump::read::Damage;
 use alloc_dump::record::Record;
 
 use super::*;
-use crate::load::replay::Replay;
+use crate::load::replay::{Replay, ReplayScope};
 use crate::pattern::Pattern;
 
 const MAIN: StackId = StackId(3);
@@ -14,7 +14,10 @@ const LEAF: StackId = StackId(4);
 
 fn replay(keep: KeepBlocks, selected: Option<&[u32]>, records: &[Record<'_>]) -> Profile {
     let selected = selected.map(|ids| ids.iter().copied().collect());
-    let mut replay = Replay::new(&Header { session: [0; 16], created_unix_ns: 0 }, selected, keep);
+    let mut replay = Replay::new(
+        &Header { session: [0; 16], created_unix_ns: 0 },
+        ReplayScope { selected, keep, ..ReplayScope::default() },
+    );
     for (id, parent) in [(MAIN, StackId::ROOT), (LEAF, MAIN)] {
         replay.record(&Record::Node { id, parent, pc: u64::from(id.0) });
     }

@@ -61,6 +61,8 @@ struct RunningActivation {
     outer: Option<usize>,
     /// When the activation began to run on this thread.
     entered_us: u64,
+    /// Whether it has run before: a future that was polled again.
+    is_resumed: bool,
     /// The moment from which time is still to be added to the present line.
     since_us: u64,
     /// The reading at which the measurement of the present line began.
@@ -90,6 +92,8 @@ pub(super) struct HeapChange {
     pub(super) freed: u64,
     /// Blocks allocated minus blocks freed.
     pub(super) blocks: i64,
+    /// Allocations, without reallocations.
+    pub(super) allocations: u64,
 }
 
 impl Activations {
@@ -104,6 +108,18 @@ impl Activations {
         self.table.define(function)
     }
 
+    /// Begins the interval that is counted: what the running activations did before is forgotten.
+    pub(super) fn begin_interval(&mut self, us: u64, is_selected: impl Fn(u32) -> bool) {
+        self.table.begin_interval();
+        for (id, thread) in &mut self.threads {
+            thread.is_selected = is_selected(*id);
+            thread.pending.clear();
+            for activation in &mut thread.stack {
+                (activation.entered_us, activation.since_us, activation.used) = (us, us, None);
+            }
+        }
+    }
+
     /// Begins an activation, or continues a suspended one, on this thread. Returns false if the
     /// function is not known or if too many activations run.
     pub(super) fn enter(&mut self, now: ProbeMoment, function: u32, number: u64) -> bool {
@@ -115,6 +131,7 @@ impl Activations {
         }
         let suspended = self.suspended.remove(&number).filter(|before| before.function == function);
         let line = suspended.and_then(|before| before.line);
+        let is_resumed = suspended.is_some();
         let at = thread.stack.len();
         let same = thread.innermost.iter_mut().find(|at| thread.stack[**at].function == function);
         let outer = match same {
@@ -131,6 +148,7 @@ impl Activations {
             line,
             outer,
             entered_us,
+            is_resumed,
             since_us,
             used: None,
         });
@@ -217,6 +235,21 @@ impl Activations {
             figures.allocated = figures.allocated.saturating_add(change.allocated);
             figures.freed = figures.freed.saturating_add(change.freed);
             figures.blocks += change.blocks;
+            figures.allocations += change.allocations;
+        }
+    }
+
+    /// Adds a block to what the lines of its context hold.
+    pub(super) fn hold(&mut self, context: ContextId, bytes: u64) {
+        for line in self.contexts.lines_of(context) {
+            self.table.hold(*line as usize, bytes);
+        }
+    }
+
+    /// Removes a block from what the lines of its context hold.
+    pub(super) fn release(&mut self, context: ContextId, bytes: u64) {
+        for line in self.contexts.lines_of(context) {
+            self.table.release(*line as usize, bytes);
         }
     }
 
@@ -268,7 +301,7 @@ impl Activations {
 
     /// Returns the functions and their lines. The activations that still run leave their lines at
     /// `us`.
-    pub(super) fn finish(mut self, us: u64, live: u64) -> Vec<Annotated> {
+    pub(super) fn finish(mut self, us: u64, live: u64, has_lifetimes: bool) -> Vec<Annotated> {
         let mut threads: Vec<_> = std::mem::take(&mut self.threads).into_iter().collect();
         threads.sort_unstable_by_key(|(id, _)| *id);
         for (thread_id, thread) in threads {
@@ -277,13 +310,14 @@ impl Activations {
                 leave_line(&mut self.table, &mut activation, now, thread.innermost.contains(&at));
             }
         }
-        self.table.add_contexts(self.contexts.finish());
+        self.table.add_contexts(self.contexts.finish(), has_lifetimes);
         self.table.finish()
     }
 }
 
 fn span_of(activation: &RunningActivation, thread: u32, end_us: u64) -> ActivationSpan {
-    ActivationSpan { function: activation.function, thread, start_us: activation.entered_us, end_us }
+    let RunningActivation { function, entered_us, is_resumed, .. } = *activation;
+    ActivationSpan { function, thread, start_us: entered_us, end_us, is_resumed }
 }
 
 /// Ends the time of an activation at its present line. The time counts only if the activation is

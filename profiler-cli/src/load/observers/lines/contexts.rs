@@ -34,6 +34,7 @@ pub(super) struct LineContexts {
     is_full: bool,
     shares: PeakShares,
     temporary: Vec<u64>,
+    short_lived: Vec<u64>,
 }
 
 /// Totals of the blocks of a line context.
@@ -45,6 +46,8 @@ pub(super) struct ContextTotals {
     pub(super) live_bytes: u64,
     /// Blocks that were temporary.
     pub(super) temporary: u64,
+    /// Blocks that were short-lived.
+    pub(super) short_lived: u64,
 }
 
 impl Default for LineContexts {
@@ -58,6 +61,7 @@ impl Default for LineContexts {
             is_full: false,
             shares,
             temporary: vec![0],
+            short_lived: vec![0],
         }
     }
 }
@@ -81,6 +85,7 @@ impl LineContexts {
         self.lines.push(lines.into());
         self.entries += lines.len();
         self.temporary.push(0);
+        self.short_lived.push(0);
         self.shares.resize(self.lines.len());
         id
     }
@@ -111,6 +116,27 @@ impl LineContexts {
         }
     }
 
+    /// Counts a block of this context as short-lived.
+    #[inline]
+    pub(super) fn count_short_lived(&mut self, context: ContextId) {
+        if context != ContextId::NONE
+            && let Some(short_lived) = self.short_lived.get_mut(context.index())
+        {
+            *short_lived += 1;
+        }
+    }
+
+    /// Returns the lines of a context.
+    #[inline]
+    pub(super) fn lines_of(&self, context: ContextId) -> &[u32] {
+        self.lines.get(context.index()).map_or(&[], |lines| lines)
+    }
+
+    /// Begins the interval that is counted.
+    pub(super) fn begin_interval(&mut self) {
+        self.shares.begin_interval();
+    }
+
     /// Notes a new peak of the process: the blocks that are live now are those of the peak.
     #[inline]
     pub(super) fn note_peak(&mut self) {
@@ -123,11 +149,14 @@ impl LineContexts {
         if self.is_full {
             return None;
         }
-        let totals = self.shares.finish().zip(self.temporary).map(|(share, temporary)| ContextTotals {
-            peak_bytes: share.peak_bytes,
-            live_bytes: share.live_bytes,
-            temporary,
-        });
+        let counts = self.temporary.into_iter().zip(self.short_lived);
+        let totals =
+            self.shares.finish().zip(counts).map(|(share, (temporary, short_lived))| ContextTotals {
+                peak_bytes: share.peak_bytes,
+                live_bytes: share.live_bytes,
+                temporary,
+                short_lived,
+            });
         Some(self.lines.into_iter().zip(totals).collect())
     }
 }

@@ -17,9 +17,10 @@ use alloc_dump::record::Record;
 
 use self::activations::{Activations, HeapChange, ProbeMoment};
 use self::usage::UsageReading;
-use super::{Moment, Observer, ReplayEnd};
+use super::lifetimes::is_short_lived;
+use super::{IntervalStart, Moment, Observer, ReplayEnd};
 use crate::load::heap::{EventKind, Heap, HeapEvent, LiveBlock};
-use crate::profile::Profile;
+use crate::profile::{Profile, ShortLivedWithin};
 
 pub(in crate::load) use self::contexts::ContextId;
 
@@ -27,11 +28,18 @@ pub(in crate::load) use self::contexts::ContextId;
 #[derive(Clone, Debug, Default)]
 pub(in crate::load) struct LinesObserver {
     activations: Activations,
+    /// What short-lived means; `None` if neither lifetimes nor the most live bytes of lines were
+    /// asked for.
+    short_lived: Option<ShortLivedWithin>,
     /// Number of records that name an unknown function or activation, or that exceed a limit.
     contradictions: u64,
 }
 
 impl LinesObserver {
+    pub(in crate::load) fn new(short_lived: Option<ShortLivedWithin>) -> LinesObserver {
+        LinesObserver { short_lived, ..LinesObserver::default() }
+    }
+
     /// Returns the present line context of a thread.
     #[inline]
     pub(in crate::load) fn context_of(&mut self, thread_id: u32) -> ContextId {
@@ -41,14 +49,23 @@ impl LinesObserver {
 
 impl Observer for LinesObserver {
     fn block_lost(&mut self, block: &LiveBlock) {
-        self.activations.contexts.remove(block.context, block.size);
+        self.remove_from_lines(block);
     }
 
     #[inline]
-    fn event(&mut self, event: &HeapEvent, _heap: &Heap) {
+    fn event(&mut self, event: &HeapEvent, heap: &Heap) {
         if !self.activations.is_empty() {
-            self.count(event);
+            self.count(event, heap);
         }
+    }
+
+    fn event_before(&mut self, event: &HeapEvent) {
+        self.follow_live_set(event);
+    }
+
+    fn interval_begins(&mut self, start: &IntervalStart<'_>) {
+        self.activations.contexts.begin_interval();
+        self.activations.begin_interval(start.us, |thread| start.threads.is_selected(thread));
     }
 
     #[inline]
@@ -72,20 +89,41 @@ impl Observer for LinesObserver {
     fn finish(mut self, end: &ReplayEnd<'_>, profile: &mut Profile) {
         profile.trust.inconsistent_events += self.contradictions;
         (profile.spans, profile.spans_dropped) = self.activations.take_spans(end.us);
-        profile.annotated = self.activations.finish(end.us, end.heap.live_bytes());
+        // They are part of the interval's peak, but are not live in the sense of an interval.
+        for block in end.heap.older_blocks() {
+            self.activations.contexts.remove(block.context, block.size);
+        }
+        let has_lifetimes = self.short_lived.is_some();
+        profile.annotated = self.activations.finish(end.us, end.heap.live_bytes(), has_lifetimes);
     }
 }
 
 impl LinesObserver {
     #[inline(always)]
-    fn count(&mut self, event: &HeapEvent) {
-        let contexts = &mut self.activations.contexts;
+    fn follow_live_set(&mut self, event: &HeapEvent) {
         if let Some(block) = &event.removed {
-            contexts.remove(block.context, block.size);
+            self.remove_from_lines(block);
         }
         if let Some(block) = &event.added {
-            contexts.add(block.context, block.size);
+            self.activations.contexts.add(block.context, block.size);
+            if self.short_lived.is_some() {
+                self.activations.hold(block.context, block.size);
+            }
         }
+    }
+
+    #[inline(always)]
+    fn remove_from_lines(&mut self, block: &LiveBlock) {
+        self.activations.contexts.remove(block.context, block.size);
+        if self.short_lived.is_some() {
+            self.activations.release(block.context, block.size);
+        }
+    }
+
+    #[inline(always)]
+    fn count(&mut self, event: &HeapEvent, heap: &Heap) {
+        self.follow_live_set(event);
+        let contexts = &mut self.activations.contexts;
         if event.is_peak {
             contexts.note_peak();
         }
@@ -93,15 +131,23 @@ impl LinesObserver {
         if !thread.is_selected {
             return;
         }
-        if let Some(block) = event.removed.as_ref().filter(|_| event.is_temporary) {
+        if let Some(block) = event.removed.as_ref().filter(|_| event.is_temporary_of_interval()) {
             contexts.count_temporary(block.context);
+        }
+        if let (Some(within), EventKind::Dealloc, Some(block)) =
+            (self.short_lived, event.kind, &event.removed)
+            && !block.birth.is_older()
+            && is_short_lived(within, block, event.origin.us, heap)
+        {
+            contexts.count_short_lived(block.context);
         }
         let blocks = match event.kind {
             EventKind::Alloc => 1,
             EventKind::Dealloc => -1,
             EventKind::Realloc => 0,
         };
-        let change = HeapChange { allocated: event.allocated, freed: event.freed, blocks };
+        let allocations = u64::from(event.kind == EventKind::Alloc);
+        let change = HeapChange { allocated: event.allocated, freed: event.freed, blocks, allocations };
         self.activations.count_event(thread.id, change);
     }
 }

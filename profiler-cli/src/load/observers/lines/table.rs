@@ -27,6 +27,9 @@ struct CountedLine {
     function: usize,
     number: u32,
     figures: AnnotatedLine,
+    /// Bytes of the live blocks that got their size at the line, and the most that there were.
+    held: u64,
+    most_held: u64,
     /// Whether a selected thread has reached the line. If not, the line is not part of the result.
     is_counted: bool,
 }
@@ -76,7 +79,7 @@ impl LineTable {
         }
         self.line_of.insert((function, number), self.lines.len());
         let figures = AnnotatedLine::default();
-        self.lines.push(CountedLine { function, number, figures, is_counted: false });
+        self.lines.push(CountedLine { function, number, figures, held: 0, most_held: 0, is_counted: false });
         Some(self.lines.len() - 1)
     }
 
@@ -92,12 +95,41 @@ impl LineTable {
         &mut self.lines[line].figures
     }
 
+    /// Adds a block to what a line holds.
+    #[inline]
+    pub(super) fn hold(&mut self, line: usize, bytes: u64) {
+        let line = &mut self.lines[line];
+        line.held = line.held.wrapping_add(bytes);
+        line.most_held = line.most_held.max(line.held);
+    }
+
+    /// Removes a block from what a line holds.
+    #[inline]
+    pub(super) fn release(&mut self, line: usize, bytes: u64) {
+        let line = &mut self.lines[line];
+        line.held = line.held.wrapping_sub(bytes);
+    }
+
+    /// Begins an interval: the most that a line holds is that of the interval from now on.
+    pub(super) fn begin_interval(&mut self) {
+        for line in &mut self.lines {
+            line.most_held = line.held;
+        }
+    }
+
     /// Adds the totals of each line context to its lines. With `None` there were too many contexts
-    /// to keep, so the three figures stay unknown.
-    pub(super) fn add_contexts(&mut self, contexts: Option<Vec<(Box<[u32]>, ContextTotals)>>) {
+    /// to keep, so their figures stay unknown.
+    pub(super) fn add_contexts(
+        &mut self,
+        contexts: Option<Vec<(Box<[u32]>, ContextTotals)>>,
+        has_lifetimes: bool,
+    ) {
         let Some(contexts) = contexts else { return };
-        for CountedLine { figures, .. } in &mut self.lines {
+        for CountedLine { figures, most_held, .. } in &mut self.lines {
             (figures.peak, figures.live, figures.temporary) = (Some(0), Some(0), Some(0));
+            if has_lifetimes {
+                (figures.short_lived, figures.max_live) = (Some(0), Some(*most_held));
+            }
         }
         for (lines, totals) in contexts {
             for line in lines {
@@ -106,6 +138,7 @@ impl LineTable {
                 add(&mut figures.peak, totals.peak_bytes);
                 add(&mut figures.live, totals.live_bytes);
                 add(&mut figures.temporary, totals.temporary);
+                add(&mut figures.short_lived, totals.short_lived);
             }
         }
     }

@@ -19,7 +19,8 @@ fn at(us: u64, live: u64) -> ProbeMoment {
 }
 
 fn change(allocated: u64, freed: u64) -> HeapChange {
-    HeapChange { allocated, freed, blocks: i64::from(allocated > 0) - i64::from(freed > 0) }
+    let blocks = i64::from(allocated > 0) - i64::from(freed > 0);
+    HeapChange { allocated, freed, blocks, allocations: u64::from(allocated > 0) }
 }
 
 #[test]
@@ -37,9 +38,15 @@ fn an_event_counts_once_for_each_function_on_its_innermost_activation() {
     assert!(all.reach(at(70, 7), 100, 13) && all.leave(at(75, 7), 100, true));
     assert!(!all.reach(at(75, 7), 100, 13), "it is over");
     // The inner call of the first function is part of its outer call, so it has no span.
-    let span = |function, start_us, end_us| ActivationSpan { function, thread: 1, start_us, end_us };
+    let span = |function, start_us, end_us| ActivationSpan {
+        function,
+        thread: 1,
+        start_us,
+        end_us,
+        is_resumed: false,
+    };
     assert_eq!(all.take_spans(80), (vec![span(0, 0, 75), span(1, 20, 50)], 0));
-    let functions = all.finish(80, 7);
+    let functions = all.finish(80, 7, false);
     let rows = |at: usize| -> Vec<(u32, u64, u64, u64, u64, u64)> {
         let rows = functions[at].lines.iter();
         rows.map(|(n, l)| (*n, l.occurrences, l.allocated, l.freed, l.time_us, l.mem_usage)).collect()
@@ -58,7 +65,7 @@ fn a_future_goes_on_at_its_line_on_any_thread() {
     assert!(all.enter(other(50), 1, 7));
     all.count_event(2, change(3, 0));
     assert!(all.leave(other(56), 7, true));
-    let line = &all.finish(60, 0)[0].lines[&12];
+    let line = &all.finish(60, 0, false)[0].lines[&12];
     assert_eq!((line.occurrences, line.allocated, line.time_us), (1, 3, 4 + 6));
 }
 
@@ -77,7 +84,7 @@ fn usage_readings_add_up_through_recursion() {
     assert!(all.leave(at(0, 0), 101, true) && all.read_usage(1, used(900, 19)));
     assert!(all.reach(at(0, 0), 100, 13) && all.read_usage(1, used(1000, 20)));
     assert!(all.leave(at(0, 0), 100, true) && all.read_usage(1, used(1000, 20)));
-    let functions = all.finish(0, 0);
+    let functions = all.finish(0, 0, false);
     let rows: Vec<_> =
         functions[0].lines.iter().map(|(n, l)| (*n, l.rss, l.minor_faults, l.major_faults)).collect();
     let row = |line, rss, minor| (line, Some(rss), Some(minor), Some(0));
@@ -99,7 +106,7 @@ fn a_block_belongs_to_the_line_of_every_function_that_its_thread_ran() {
     all.contexts.note_peak();
     all.contexts.remove(outer, 100);
     assert_eq!(all.context_of(9), ContextId::NONE, "another thread");
-    let functions = all.finish(0, 0);
+    let functions = all.finish(0, 0, false);
     let held = |function: usize, line| {
         let line: &AnnotatedLine = &functions[function].lines[&line];
         (line.peak, line.live)
@@ -115,5 +122,17 @@ fn an_activation_that_was_never_left_ends_with_its_caller_and_unknown_ones_are_r
     assert!(all.leave(at(9, 0), 1, true));
     assert!(!all.leave(at(9, 0), 3, true) && !all.leave(at(9, 0), 2, true));
     all.count_event(1, change(1, 0));
-    assert!(all.finish(9, 0).iter().all(|function| function.lines.is_empty()));
+    assert!(all.finish(9, 0, false).iter().all(|function| function.lines.is_empty()));
+}
+
+#[test]
+fn a_poll_that_continues_a_future_is_no_new_call() {
+    let mut all = two_functions();
+    for (us, ended) in [(0, false), (10, false), (20, true)] {
+        assert!(all.enter(at(us, 0), 1, 7) && all.leave(at(us + 1, 0), 7, ended));
+    }
+    assert!(all.enter(at(30, 0), 1, 8) && all.leave(at(31, 0), 8, true));
+    let (spans, _) = all.take_spans(40);
+    let resumed: Vec<(u64, bool)> = spans.iter().map(|span| (span.start_us, span.is_resumed)).collect();
+    assert_eq!(resumed, [(0, false), (10, true), (20, true), (30, false)]);
 }

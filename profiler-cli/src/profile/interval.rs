@@ -1,0 +1,28 @@
+//! The part of a recording that a profile counts. Plain values.
+
+/// An interval of a recording: the events after one moment, up to another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interval {
+    /// The moment after which events count, as the user named it; `None` for the start of the
+    /// recording.
+    pub from: Option<String>,
+    /// The moment of the last event that counts, as the user named it.
+    pub to: String,
+    /// When the interval begins, in microseconds since time zero.
+    pub from_us: u64,
+    /// When the interval ends, in microseconds since time zero.
+    pub to_us: u64,
+    /// The live heap of the process when the interval begins.
+    pub heap_before: LiveHeap,
+    /// The live heap of the process when the interval ends.
+    pub heap_after: LiveHeap,
+}
+
+/// The live heap of the process at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveHeap {
+    /// Bytes of all live blocks.
+    pub bytes: u64,
+    /// Number of all live blocks.
+    pub blocks: u64,
+}
