@@ -135,11 +135,6 @@ pub(super) fn write_file(
     write().map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), plain(&error)))
 }
 
-<<<<<<< HEAD
-/// Returns the format of an output: the one that an option asks for, or else the one that the
-/// ending of the file's name stands for. The first one of `formats` is the default for names
-/// without an ending, and for stdout.
-=======
 /// Returns the width of the text on standard output, or on standard error: that of the terminal,
 /// or what the variable COLUMNS says. Text that goes into a file or a pipe may have any width.
 pub(super) fn text_width(stream: impl std::os::fd::AsFd) -> TextWidth {
@@ -149,10 +144,9 @@ pub(super) fn text_width(stream: impl std::os::fd::AsFd) -> TextWidth {
     columns.map_or_else(TextWidth::default, TextWidth::of_columns)
 }
 
-/// Returns the format of an output: the one that an option asks for, or else the one that the ending
-/// of the file's name stands for. The first one of `formats` is the default for names without an
-/// ending, and for stdout.
->>>>>>> main
+/// Returns the format of an output: the one that an option asks for, or else the one that the
+/// ending of the file's name stands for. The first one of `formats` is the default for names
+/// without an ending, and for stdout.
 ///
 /// This is the one place where an ending decides about a format.
 ///
