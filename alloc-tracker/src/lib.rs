@@ -30,6 +30,10 @@
 //! | `ALLOC_TRACKER_DRAINER` | `process` (default): a process beside the program writes the dump; `caller`: the program's own threads do |
 //! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar, with everything that is not in the dump yet, is a file beside the dump; `memory`: it is in `/dev/shm`, as it always is on copy-on-write file systems such as btrfs |
 //! | `ALLOC_TRACKER_LINES` | what annotated functions also record at each line: `rss`, `faults`, or both with a comma between |
+//! | `ALLOC_TRACKER_MAX_DUMP` | the recording ends when the dump is this large: bytes, or a number with `KiB`, `MiB` or `GiB` behind it; the program goes on |
+//! | `ALLOC_TRACKER_FOR` | the recording ends after this time: seconds, or a number with `ms`, `s`, `m` or `h` behind it; the program goes on |
+//! | `ALLOC_TRACKER_LABELS` | what the dump shall say about the recording: `name=value`, one on a line |
+//! | `ALLOC_TRACKER_ARGV` | `0`: leave the command line out of the dump |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own |
 //! | `ALLOC_TRACKER_VERIFY` | how much of a stack with more than 8,192 frames each event compares with the stack before: `bounded` (default): some thousand words, and the summary counts such stacks; `all`: every word |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count the stacks that differ |

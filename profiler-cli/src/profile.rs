@@ -522,6 +522,8 @@ pub struct Trust {
     pub unread_sidecar: Option<String>,
     /// Whether a process was still writing the dump while it was read.
     pub is_being_written: bool,
+    /// Whether the dump lacks its end, and its sidecar is there.
+    pub has_sidecar: bool,
     /// Bytes of the frames that came from the sidecar and not from the dump.
     pub recovered_bytes: u64,
     /// The text of the error at which the recording stopped; `None` if no error stopped it.

@@ -118,7 +118,7 @@ fn each_program_that_cargo_runs_is_recorded() {
     assert_eq!(tests, of_tests, "{error}");
     assert!(error.contains("programs recorded in ") && error.contains("exit 101"), "{error}");
     assert!(!error.contains("Line #"), "no report for each: {error}");
-    let row = error.lines().find(|line| line.contains("a_passes.")).unwrap();
+    let row = error.lines().find(|line| line.contains("  a_passes.")).unwrap();
     assert!(row.contains("exit 0") && row.contains("KiB"), "{row}");
 
     // All of cargo's options are in force, and a filter reaches the programs.

@@ -367,6 +367,8 @@ impl Replay {
             },
             Record::Sample(sample) => self.samples.push(sample),
             Record::Installation(installation) => self.installation = Some(installation),
+            // What the dump says about its recording is no event.
+            Record::Label { .. } | Record::LimitReached(_) => {}
             Record::Lost { events } => {
                 self.lost += events;
                 self.sizes_known = false;

@@ -558,7 +558,7 @@ pub fn warnings_of_recording(profile: &Profile) -> Vec<String> {
         warnings.push(format!("the recording stopped before the program did: {reason}"));
     } else if trust.end.is_none() && trust.is_being_written {
         warnings.push("the dump is still being written: figures are those of this moment".to_owned());
-    } else if trust.end.is_none() && trust.recovered_bytes > 0 {
+    } else if trust.end.is_none() && trust.has_sidecar && trust.loss.missing_frames == 0 {
         warnings.push(
             "the recording has no end: the program was killed, or the dump was copied while it ran; \
              `profiler-cli compress --close` completes the dump"

@@ -144,9 +144,9 @@ pub(super) fn text_width(stream: impl std::os::fd::AsFd) -> TextWidth {
     columns.map_or_else(TextWidth::default, TextWidth::of_columns)
 }
 
-/// Returns the format of an output: the one that an option asks for, or else the one that the ending
-/// of the file's name stands for. The first one of `formats` is the default for names without an
-/// ending, and for stdout.
+/// Returns the format of an output: the one that an option asks for, or else the one that the
+/// ending of the file's name stands for. The first one of `formats` is the default for names
+/// without an ending, and for stdout.
 ///
 /// This is the one place where an ending decides about a format.
 ///

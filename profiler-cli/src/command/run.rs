@@ -20,9 +20,9 @@ use clap::{Args, ValueEnum, ValueHint};
 use serde::{Deserialize, Serialize};
 
 use self::about::AboutArgs;
-pub use self::finish::REPORT_PROCESS;
 pub(super) use self::finish::finish;
 use self::finish::print_end;
+pub use self::finish::{COMPRESS_PROCESS, REPORT_PROCESS, compress_process};
 pub(super) use self::recording::{
     RecordSettings, RecordedProgram, exit_code, forward_signals, record, wait, watched_signals,
 };
@@ -57,8 +57,8 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct RecordingArgs {
     /// Path of the dump; %p in the file's name is replaced by the process id, folders are taken as
-    /// they are, and made if they are missing. [default: PROGRAM.%p.alloc in target/alloc-tracker of
-    /// the workspace, or in the working directory]
+    /// they are, and made if they are missing. [default: PROGRAM.%p.alloc in target/alloc-tracker
+    /// of the workspace, or in the working directory]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
     /// What to print to stderr after the program has ended.

@@ -8,7 +8,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use super::cargo::{self, RECORD_PROCESS};
 use super::cli::{Cli, ColorWhen, Command};
-use super::run::REPORT_PROCESS;
+use super::run::{COMPRESS_PROCESS, REPORT_PROCESS};
 use super::{Failure, config, print_message};
 use crate::units::Safe;
 
@@ -18,6 +18,7 @@ pub fn start(arguments: Vec<OsString>) -> ExitCode {
     match arguments.get(1).and_then(|argument| argument.to_str()) {
         Some(RECORD_PROCESS) => return cargo::record_process(&arguments[2..]),
         Some(REPORT_PROCESS) => return super::run::report_process(arguments.get(2)),
+        Some(COMPRESS_PROCESS) => return super::run::compress_process(&arguments[2..]),
         _ => {}
     }
     let arguments = cargo::split(&Cli::command(), arguments);
@@ -74,7 +75,8 @@ pub fn of_cargo_alloc(mut arguments: Vec<OsString>) -> Vec<OsString> {
         arguments.remove(1);
     }
     let first = arguments.get(1).map(|argument| argument.to_string_lossy().into_owned()).unwrap_or_default();
-    let is_ours = ["-h", "--help", "-V", "--version", RECORD_PROCESS, REPORT_PROCESS].contains(&&*first);
+    let is_ours = ["-h", "--help", "-V", "--version", RECORD_PROCESS, REPORT_PROCESS, COMPRESS_PROCESS]
+        .contains(&&*first);
     if !is_ours && (cargo::is_command(&first) || first.starts_with(['-', '+'])) {
         arguments.insert(1, "cargo".into());
     }

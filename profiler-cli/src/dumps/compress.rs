@@ -4,6 +4,7 @@
 //! The new file is written beside the dump, read back, and only then renamed over it. The dump
 //! stays as it was until that rename, so no error and no interruption can lose a record.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read};
 use std::os::unix::fs::{MetadataExt, fchown};
@@ -130,11 +131,33 @@ pub fn compress_dump(
 /// Creates a temporary file in the folder of the dump, readable by its owner only. Dropping the
 /// value removes the file.
 fn create_beside(target: &Path, folder: &Path) -> io::Result<NamedTempFile> {
-    let mut prefix = std::ffi::OsString::from(".");
-    prefix.push(target.file_name().unwrap_or_default());
-    prefix.push(".");
-    tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(folder)
+    let prefix = temporary_prefix(target, std::process::id());
+    tempfile::Builder::new().prefix(&prefix).suffix(TEMPORARY_SUFFIX).tempfile_in(folder)
 }
+
+/// Removes the temporary files that a process has left beside a dump because it was killed.
+pub fn remove_temporary_files(dump: &Path, process: u32) {
+    let Ok(target) = dump.canonicalize() else { return };
+    let prefix = temporary_prefix(&target, process);
+    for entry in target.parent().and_then(|folder| folder.read_dir().ok()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.starts_with(prefix.as_encoded_bytes()) && name.ends_with(TEMPORARY_SUFFIX.as_bytes()) {
+            // If that fails, the file stays. It is no dump, so no command takes it for one.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Returns the first part of the name of a temporary file: `.DUMP.PROCESS.`.
+fn temporary_prefix(target: &Path, process: u32) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(target.file_name().unwrap_or_default());
+    prefix.push(format!(".{process}."));
+    prefix
+}
+
+const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// Gives the new file the owner and the permissions of the old one.
 fn copy_owner_and_mode(new: &NamedTempFile, old: &Metadata) -> io::Result<()> {
@@ -180,5 +203,27 @@ impl Read for InterruptibleFile<'_> {
         self.done += got as u64;
         (self.progress)(self.done, self.size);
         Ok(got)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_files_of_that_process_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let dump = folder.path().join("x.alloc");
+        let names =
+            ["x.alloc", ".x.alloc.12.a.tmp", ".x.alloc.123.a.tmp", ".y.alloc.12.a.tmp", ".x.alloc.12.b"];
+        names.iter().for_each(|name| std::fs::write(folder.path().join(name), "").unwrap());
+        remove_temporary_files(&dump, 12);
+        let left = |name: &&&str| folder.path().join(name).exists();
+        assert_eq!(names.iter().filter(left).count(), 4);
+        assert!(!folder.path().join(names[1]).exists());
+        let made = create_beside(&dump, folder.path()).unwrap();
+        let path = made.into_temp_path().keep().unwrap();
+        remove_temporary_files(&dump, std::process::id());
+        assert!(!path.exists());
     }
 }

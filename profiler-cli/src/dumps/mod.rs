@@ -1,5 +1,5 @@
-//! Every operation on dump files: open, follow, close, reserve, find, compress, and their sidecars, and
-//! the folder that they go into by default.
+//! Every operation on dump files: open, follow, close, reserve, find, compress, and their sidecars,
+//! and the folder that they go into by default.
 //!
 //! This module knows files, not profiles: `load` builds a profile on top of it, and nothing here
 //! imports `load` or `command`. Only this module renames, truncates or deletes dumps and sidecars.

@@ -127,6 +127,7 @@ impl Replay {
     /// Notes that the sidecar had this many bytes of frames. `stopped` is the error at which the
     /// recording stopped; `None` if no error stopped it.
     pub(super) fn note_recovered(&mut self, bytes: u64, stopped: Option<String>) {
+        self.trust.has_sidecar = true;
         self.trust.recovered_bytes = bytes;
         self.trust.stopped = stopped;
     }

@@ -152,7 +152,7 @@ fn unsafe_code_is_where_it_may_be() {
         "alloc-tracker/macros/src/lib.rs",
         "profiler-cli/src/lib.rs",
         "profiler-cli/src/main.rs",
-        "profiler-cli/src/bin/cargo-alloc.rs",
+        "profiler-cli/bin/cargo-alloc.rs",
         "benchmarks/src/main.rs",
         "benchmarks/programs/workloads/src/lib.rs",
         "examples/src/lib.rs",

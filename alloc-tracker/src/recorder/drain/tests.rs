@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use alloc_dump::header::Header;
 use alloc_dump::layout::StackId;
 use alloc_dump::read::Reader;
-use alloc_dump::record::{Process, Record};
+use alloc_dump::record::{Process, Record, RecordingLimit};
 use alloc_dump::thread_ring::Entry;
 
-use super::stream::{EnteredRing, Stream};
+use super::stream::{EnteredRing, Stream, Tick};
 use crate::base::epoch::{self, Recording, RecordingId};
+use crate::base::limits::Limits;
 use crate::base::sys::PathBuffer;
 use crate::base::{ALONE, clock};
 use crate::output::memory::MemorySink;
@@ -89,12 +90,13 @@ impl TestThread {
 const INTENT: usize = 8;
 
 /// The records of a dump that the tests compare: allocations with their threads, nodes and names of
-/// marks, in order.
+/// marks and limits, in order.
 #[derive(Debug, PartialEq)]
 enum Fact {
     Alloc { thread: u32, addr: u64 },
     Node { id: u32, parent: u32, pc: u64 },
     MarkName(Vec<u8>),
+    Limit(RecordingLimit),
 }
 
 fn facts(dump: &[u8]) -> Vec<Fact> {
@@ -109,6 +111,7 @@ fn facts(dump: &[u8]) -> Vec<Fact> {
                     facts.push(Fact::Node { id: id.0, parent: parent.0, pc });
                 }
                 Record::MarkName { name, .. } => facts.push(Fact::MarkName(name.to_vec())),
+                Record::LimitReached(limit) => facts.push(Fact::Limit(limit)),
                 _ => {}
             }
         }
@@ -153,6 +156,27 @@ fn an_entry_waits_while_another_thread_may_still_store_an_earlier_one() {
     assert_eq!(recording.stream.drain(false).unwrap(), 2);
     let alloc = |thread, addr| Fact::Alloc { thread, addr };
     assert_eq!(recording.finish(), [alloc(2, 0x2000), alloc(1, 0x1000), alloc(2, 0x2010)]);
+}
+
+#[test]
+fn a_tick_tells_that_a_limit_is_reached() {
+    let mut recording = TestRecording::begin();
+    let mut thread = recording.thread();
+    thread.alloc(0x1000);
+    recording.stream.set_limits(Limits { dump_bytes: 1, ..Limits::NONE });
+    let before = recording.stream.tick().unwrap();
+    assert!(!matches!(before, Tick::LimitReached(_)), "nothing is in the dump yet: {before:?}");
+    recording.stream.write_full_frame(true).unwrap();
+    let size = RecordingLimit::DumpSize { bytes: 1 };
+    assert_eq!(recording.stream.tick().unwrap(), Tick::LimitReached(size));
+    recording.stream.set_limits(Limits { us: 0, ..Limits::NONE });
+    let time = RecordingLimit::Duration { us: 0 };
+    assert_eq!(recording.stream.tick().unwrap(), Tick::LimitReached(time));
+    // What the thread has stored by then is in the dump.
+    thread.alloc(0x2000);
+    recording.stream.record_limit(time).unwrap();
+    let alloc = |addr| Fact::Alloc { thread: 1, addr };
+    assert_eq!(recording.finish(), [alloc(0x1000), Fact::Limit(time), alloc(0x2000)]);
 }
 
 #[test]

@@ -1,15 +1,15 @@
-//! The report after a run, in a process of its own. In: a [`ReportRequest`] on stdin. Out: text on
+//! The report after a run, in a process of its own. In: an [`AfterRun`] on stdin. Out: text on
 //! stderr, and a flamegraph beside the dump.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 
 use super::Report;
-use super::finish::ReportRequest;
+use super::finish::AfterRun;
 use super::recording::RecordedProgram;
 use super::table::write_table;
 use crate::analyze::filter::Filter;
@@ -20,14 +20,13 @@ use crate::analyze::shown::Folding;
 use crate::analyze::site::add_evidence;
 use crate::analyze::summary::summary;
 use crate::command::flamegraph::{FlameFormat, default_output};
-use crate::command::input::{LoadedDump, SymbolArgs};
+use crate::command::input::LoadedDump;
 use crate::command::output::{Audience, DEFAULT_TOP, text_width, write_file};
 use crate::command::sources::SourceFiles;
 use crate::command::{Failure, print_message};
 use crate::dumps::open::writer_of;
 use crate::load::LoadOptions;
 use crate::names::evidence::KeptEvidence;
-use crate::pattern::Pattern;
 use crate::profile::ShortLivedWithin;
 use crate::render::lines_text::Shape;
 use crate::render::{flame_svg, leaks_text, lines_text, summary_text};
@@ -41,12 +40,7 @@ pub fn report_process(color: Option<&OsString>) -> ExitCode {
         Some("never") => anstream::ColorChoice::Never.write_global(),
         _ => {}
     }
-    let request: serde_json::Result<ReportRequest> = serde_json::from_reader(io::stdin().lock());
-    let result = match request {
-        Ok(request) => report(&request),
-        Err(error) => Err(anyhow::anyhow!("cannot read the request for a report: {error}").into()),
-    };
-    match result {
+    match AfterRun::read().map_err(Failure::Input).and_then(|after| report(&after)) {
         Ok(()) | Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
         Err(Failure::Input(error)) => {
             print_message(Safe(&format!("{error:#}")));
@@ -55,24 +49,20 @@ pub fn report_process(color: Option<&OsString>) -> ExitCode {
     }
 }
 
-fn report(request: &ReportRequest) -> Result<(), Failure> {
+fn report(after: &AfterRun) -> Result<(), Failure> {
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stderr()));
-    let [program] = request.programs.as_slice() else {
-        write_table(&mut out, &request.programs)?;
+    let [program] = after.programs.as_slice() else {
+        write_table(&mut out, &after.programs)?;
         out.flush()?;
         return Ok(());
     };
     let dump = main_dump(program).context("no dump")?;
-    let symbols = SymbolArgs {
-        symbols: request.symbols.iter().map(PathBuf::from).collect(),
-        own: request.own.iter().map(|name| Pattern::new(name)).collect(),
-        no_cache: request.no_cache,
-    };
+    let symbols = after.symbols();
     let short_lived = Some(ShortLivedWithin::default());
     let loading = LoadOptions { short_lived, ..LoadOptions::default() };
     let loaded = LoadedDump::open(dump, loading, symbols.options())?;
     let sources = SourceFiles::of(&loaded.profile, SourceSearch::default());
-    write_report(&mut out, &loaded, &sources, dump, request.report)?;
+    write_report(&mut out, &loaded, &sources, dump, after.report)?;
     out.flush()?;
     // After the report, so that the report does not wait for the source to be parsed.
     if let Some(folder) = symbols.options().cache_dir {
