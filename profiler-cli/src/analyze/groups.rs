@@ -155,7 +155,11 @@ mod tests {
             (GroupBy::File, vec![("(no stack)", 8), ("src/cart.rs", 7)]),
             (
                 GroupBy::Site,
-                vec![("(no stack)", 8), ("shop::main", 4), ("shop::cart::Cart::add (src/cart.rs:1)", 3)],
+                vec![
+                    ("(no stack)", 8),
+                    ("shop::main (src/cart.rs:1)", 4),
+                    ("shop::cart::Cart::add (src/cart.rs:1)", 3),
+                ],
             ),
             (GroupBy::Function, vec![("(no stack)", 8), ("shop::main", 4), ("shop::cart::Cart::add", 3)]),
         ] {
