@@ -1,5 +1,5 @@
-//! What a part of a program allocates: closures that are measured, and the claim that code allocates
-//! nothing. In: a closure. Out: its result and a [`Change`], or a panic.
+//! What a part of a program allocates: closures that are measured, and the claim that code
+//! allocates nothing. In: a closure. Out: its result and a [`Change`], or a panic.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,5 +1,5 @@
-//! Figures by crate, module, file, function, site or thread. In: a profile and its named stacks. Out: a
-//! [`GroupTable`], of which the rows add up to the totals.
+//! Figures by crate, module, file, function, site or thread. In: a profile and its named stacks.
+//! Out: a [`GroupTable`], of which the rows add up to the totals.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Who makes up the live heap over time: by crate, site, thread and so on. In: a first profile and its
-//! named stacks, which choose the groups; then a second profile, which followed them. Out:
+//! Who makes up the live heap over time: by crate, site, thread and so on. In: a first profile and
+//! its named stacks, which choose the groups; then a second profile, which followed them. Out:
 //! [`TimelineGroups`].
 
 use std::cmp::Reverse;

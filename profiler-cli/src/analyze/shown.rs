@@ -293,9 +293,9 @@ impl<'a> ShownStacksBuilder<'a> {
         PathEnd { id: self.intern(end.id, frame), times: 1, cycle: end.cycle }
     }
 
-    /// Finds the cycle that `frame` closes if it comes inside of the stack `caller`: the last frames
-    /// are those before them once more. Returns the same frame one round earlier, and the number
-    /// of frames in a round.
+    /// Finds the cycle that `frame` closes if it comes inside of the stack `caller`: the last
+    /// frames are those before them once more. Returns the same frame one round earlier, and the
+    /// number of frames in a round.
     fn cycle_closed_by(&self, caller: ShownStackId, frame: ShownFrame) -> Option<(ShownStackId, usize)> {
         let mut earlier = caller;
         for length in 1..=LONGEST_CYCLE {

@@ -79,7 +79,7 @@ const READER_ROOMS: &[(&str, &[&str])] = &[
     ("source", &[]),
     ("dumps", &["io_error"]),
     ("load", &["profile", "pattern", "dumps"]),
-    ("names", &["profile"]),
+    ("names", &["pattern", "profile"]),
     ("analyze", &["units", "pattern", "profile", "source", "names"]),
     ("render", &["units", "names", "analyze"]),
     (

@@ -67,6 +67,8 @@ fn paths_in(tokens: TokenStream, module: &[String]) -> Vec<String> {
             continue;
         }
         match &tokens[at] {
+            // `$crate::…` is code of the macro's user, who has the public items of the crate.
+            TokenTree::Punct(punct) if punct.as_char() == '$' => at += 2,
             TokenTree::Ident(word) if *word == "crate" && is_path_separator(&tokens[at + 1..]) => {
                 at += 3;
                 found.extend(first_segments(tokens.get(at)));

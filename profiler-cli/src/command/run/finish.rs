@@ -199,9 +199,9 @@ fn color_of_this_process() -> &'static str {
     }
 }
 
-/// Compresses a dump, and puts the names of its code into it if `symbols` says where they come from.
-/// A dump that is not complete or not readable stays as it is without a message, because the report
-/// has said so already.
+/// Compresses a dump, and puts the names of its code into it if `symbols` says where they come
+/// from. A dump that is not complete or not readable stays as it is without a message, because the
+/// report has said so already.
 fn compress_finished_dump(dump: &Path, symbols: Option<&SymbolArgs>, stop: &AtomicBool) {
     let names = match symbols.map(|symbols| find_names(dump, symbols)) {
         Some(Ok(names)) => names.and_then(|names| names.symbols),

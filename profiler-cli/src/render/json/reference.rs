@@ -36,19 +36,19 @@ use crate::profile::{
 use crate::source::SourcesInMemory;
 
 /// One command with `--json`.
-struct Report {
+struct JsonReport {
     command: &'static str,
     schema: Value,
     /// Output for the small profile.
     example: String,
 }
 
-fn report<T: JsonSchema>(command: &'static str, write: impl FnOnce(&mut Vec<u8>)) -> Report {
+fn report<T: JsonSchema>(command: &'static str, write: impl FnOnce(&mut Vec<u8>)) -> JsonReport {
     let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let schema = generator.into_root_schema_for::<T>().to_value();
     let mut example = Vec::new();
     write(&mut example);
-    Report { command, schema, example: String::from_utf8(example).unwrap() }
+    JsonReport { command, schema, example: String::from_utf8(example).unwrap() }
 }
 
 /// A program of two functions: `shop::main` calls `shop::add`, which allocates twice and leaks one
@@ -162,7 +162,7 @@ fn example() -> (Profile, Stacks) {
 const SOURCE: &str =
     "fn main() {\n    add();\n}\n\nfn add() {\n    KEPT.set(cart());\n    serde::to_vec();\n}\n";
 
-fn reports() -> Vec<Report> {
+fn reports() -> Vec<JsonReport> {
     let (profile, stacks) = example();
     let filter = Filter::default();
     let json = |out: &mut Vec<u8>, analysis: &dyn erased::Analysis| analysis.write(out);
@@ -218,12 +218,12 @@ mod erased {
 }
 
 /// Returns the page for people.
-fn page(reports: &[Report]) -> String {
+fn page(reports: &[JsonReport]) -> String {
     let mut page = String::from(HEAD);
-    for Report { command, schema, example } in reports {
+    for JsonReport { command, schema, example } in reports {
         let version = serde_json::from_str::<Value>(example).unwrap()["schema"].clone();
         let description = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
-        writeln!(page, "\n## {command}\n\n{description}\n").unwrap();
+        writeln!(page, "\n## {command}\n\n{}\n", wrapped(&description)).unwrap();
         writeln!(
             page,
             "`schema` is `{}`. JSON Schema: [schema/{command}.json](schema/{command}.json).\n",
@@ -235,6 +235,20 @@ fn page(reports: &[Report]) -> String {
         writeln!(page, "\n```json\n{}\n```", example.trim_end()).unwrap();
     }
     page
+}
+
+/// Breaks a text into lines of at most 100 columns.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in without_links(text).split(' ') {
+        let line = lines.last_mut().unwrap();
+        match line.len() + 1 + word.len() {
+            1.. if line.is_empty() => line.push_str(word),
+            ..=100 => *line += &format!(" {word}"),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 const HEAD: &str = "\
@@ -325,7 +339,7 @@ fn check_file(path: &Path, expected: &str) {
     let found = std::fs::read_to_string(path).unwrap_or_default();
     assert!(
         found == expected,
-        "{} is not what the code says; UPDATE_DOCS=1 cargo test -p profiler-cli reference",
+        "{} is not what the code says; UPDATE_DOCS=1 cargo test --package profiler-cli --lib reference",
         path.display()
     );
 }
@@ -333,7 +347,7 @@ fn check_file(path: &Path, expected: &str) {
 #[test]
 fn the_reference_of_json_is_that_of_the_code() {
     let reports = reports();
-    for Report { command, schema, example } in &reports {
+    for JsonReport { command, schema, example } in &reports {
         let text = serde_json::to_string_pretty(schema).unwrap() + "\n";
         check_file(&docs().join(format!("schema/{command}.json")), &text);
         let validator = jsonschema::validator_for(schema).unwrap();
@@ -347,7 +361,7 @@ fn the_reference_of_json_is_that_of_the_code() {
 /// A field that the schema does not know, or that is a keyword of jq, is a mistake.
 #[test]
 fn the_schemas_know_every_field_and_no_field_is_a_keyword_of_jq() {
-    for Report { command, schema, example } in reports() {
+    for JsonReport { command, schema, example } in reports() {
         let example: Value = serde_json::from_str(&example).unwrap();
         compare_fields(&schema, &schema, &example, command);
     }
