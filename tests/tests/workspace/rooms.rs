@@ -2,10 +2,10 @@
 //! which.
 //!
 //! In: a `src/` folder. Out: for each room the rooms that its code names in `crate::…` and
-//! `super::…` paths, with a file that does. Unit tests (`#[cfg(test)] mod`) are left out: a test
-//! may reach wherever it likes.
+//! `super::…` paths, with a file that does. Unit tests (`#[cfg(test)] mod`, here or in a file of
+//! its own) are left out: a test may reach wherever it likes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -23,10 +23,14 @@ pub(crate) fn imports(src: &Path) -> Imports {
 }
 
 fn read_folder(folder: &Path, modules: &mut Vec<String>, imports: &mut Imports) {
+    let tests = test_modules(folder);
     let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if tests.contains(&name) {
+            continue;
+        }
         if path.is_dir() {
             modules.push(name);
             read_folder(&path, modules, imports);
@@ -50,6 +54,25 @@ fn read_folder(folder: &Path, modules: &mut Vec<String>, imports: &mut Imports) 
             }
         }
     }
+}
+
+/// The modules in files of this folder that their parent declares for tests only.
+fn test_modules(folder: &Path) -> BTreeSet<String> {
+    let parents = [folder.with_extension("rs"), folder.join("mod.rs")];
+    let mut found = BTreeSet::new();
+    for text in parents.iter().filter_map(|path| fs::read_to_string(path).ok()) {
+        let tokens: Vec<TokenTree> = text.parse::<TokenStream>().unwrap().into_iter().collect();
+        for at in 0..tokens.len() {
+            if let [TokenTree::Ident(word), TokenTree::Ident(name), TokenTree::Punct(end), ..] = &tokens[at..]
+                && *word == "mod"
+                && end.as_char() == ';'
+                && is_for_tests(&tokens[..at])
+            {
+                found.insert(name.to_string());
+            }
+        }
+    }
+    found
 }
 
 /// The first segments of all paths from the crate's root that code in this module names.
