@@ -247,7 +247,7 @@ fn a_requested_unit_and_precision_apply_to_all_sizes() {
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
     let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::LineSelection::default());
     let columns = vec![OptionalColumn::from_str("live", false).unwrap()];
-    let shape = lines_text::Shape { columns, unit: Some(SizeUnit::KiB), precision: 3 };
+    let shape = lines_text::Shape { columns, unit: Some(SizeUnit::KiB), precision: 3, ..Default::default() };
     let text = plain(|out| lines_text::write(out, &tables, &shape));
     // 3000 bytes are 2.9296875 KiB, and 2000 bytes are 1.953125 KiB.
     let line = text.lines().find(|line| line.contains("vec![")).unwrap();
@@ -263,7 +263,7 @@ fn line_tables_have_the_columns_of_memory_profiler() {
     insta::assert_snapshot!(plain(|out| lines_text::write(out, &tables, &lines_text::Shape::default())), @r"
     Filename: src/main.rs
     Function: app::work
-    Source:   recorded stacks (Occurrences counts the heap events of a line, not its executions)
+    Source:   recorded stacks: Occurrences counts heap events, not executions
 
     Line #    Mem usage    Increment  Occurrences   Line Contents
     =============================================================

@@ -9,6 +9,8 @@ use crate::source::{FunctionExtent, SourceText, Sources};
 pub(super) struct FunctionSource {
     /// `None` if the function has no known file, or if the file at hand is another file.
     file: Option<Arc<SourceText>>,
+    /// Short name of the function.
+    name: String,
     /// Why the text is missing or may be wrong; `None` if there is no doubt about it.
     pub(super) note: Option<String>,
 }
@@ -28,7 +30,7 @@ impl FunctionSource {
             Some(file) if file.is_missing() => Some("the source file is not here"),
             Some(file) if file.is_another_file(name, first, last) => {
                 let note = "a file of this name is here, but these lines of it are something else";
-                return FunctionSource { file: None, note: Some(note.to_owned()) };
+                return FunctionSource { file: None, name: name.to_owned(), note: Some(note.to_owned()) };
             }
             Some(file) if file.is_newer_than_program() => {
                 Some("the source file was changed after the program was built; lines may have moved")
@@ -38,16 +40,54 @@ impl FunctionSource {
             }
             Some(_) => None,
         };
-        FunctionSource { file, note: note.map(str::to_owned) }
+        FunctionSource { file, name: name.to_owned(), note: note.map(str::to_owned) }
     }
 
-    /// Returns the text of a line.
+    /// Returns the text of a line. Of a very long line, such as one of generated code, it is the
+    /// part that the function's definition begins, or else the beginning.
     pub(super) fn text(&self, line: u32) -> Option<String> {
-        self.file.as_ref()?.line(line).map(str::to_owned)
+        self.file.as_ref()?.line(line).map(|text| shortened(text, &self.name))
     }
 
     /// Returns the lines of the function in its file: see [`SourceText::function`].
     pub(super) fn extent(&self, name: &str, first: u32, last: u32) -> Option<&FunctionExtent> {
         self.file.as_ref()?.function(name, first, last)
+    }
+}
+
+/// The most characters of a source line.
+const MAX_LINE: usize = 500;
+
+fn shortened(line: &str, function: &str) -> String {
+    if line.chars().nth(MAX_LINE).is_none() {
+        return line.to_owned();
+    }
+    let definition = format!("fn {function}");
+    let is_whole = |(at, _): &(usize, &str)| {
+        !line[at + definition.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '_')
+    };
+    let start = line.match_indices(&definition).find(is_whole).map_or(0, |(at, _)| at);
+    let before = if start > 0 { "… " } else { "" };
+    let mut rest = line[start..].chars();
+    let part: String = rest.by_ref().take(MAX_LINE).collect();
+    let after = if rest.next().is_some() { " …" } else { "" };
+    format!("{before}{part}{after}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_cut_where_its_function_begins() {
+        let body = "x;".repeat(MAX_LINE);
+        let line = format!("fn added() {{ {body} }} fn add() {{ {body} }} fn last() {{}}");
+        let add = shortened(&line, "add");
+        assert!(add.starts_with("… fn add() { x;x;") && add.ends_with("x …"), "{add}");
+        assert_eq!(add.chars().count(), MAX_LINE + 4);
+        assert_eq!(shortened(&line, "last"), "… fn last() {}");
+        assert!(shortened(&line, "elsewhere").starts_with("fn added() { x;"));
+        let just = "é".repeat(MAX_LINE);
+        assert_eq!(shortened(&just, "add"), just);
     }
 }

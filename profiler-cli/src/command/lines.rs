@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args, CommandFactory, ValueEnum, ValueHint};
 
 use super::Failure;
 use super::input::{InputArgs, ShortLivedArg};
-use super::output::{Audience, DEFAULT_TOP, JsonArg, Target};
+use super::output::{Audience, DEFAULT_TOP, JsonArg, Target, text_width};
 use super::sources::SourceFiles;
 use crate::analyze::column::{OptionalColumn, TableOrder};
 use crate::analyze::lines::{LineSelection, lines};
@@ -200,7 +200,8 @@ pub fn run(args: &LinesArgs) -> Result<ExitCode, Failure> {
     let precision = usize::from(args.precision);
     Target::of_option(args.html.as_deref(), &input.dump.path).write(audience, |out| match format {
         LinesFormat::Text => {
-            let shape = Shape { columns: args.columns.clone(), unit: args.unit, precision };
+            let width = text_width(std::io::stdout());
+            let shape = Shape { columns: args.columns.clone(), unit: args.unit, precision, width };
             lines_text::write(out, &lines, &shape)
         }
         LinesFormat::MemoryProfiler => lines_memory_profiler::write(out, &lines, precision),

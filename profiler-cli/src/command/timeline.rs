@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum, ValueHint};
 
 use super::Failure;
 use super::input::{DumpArg, IntervalArgs, SymbolArgs, load_profile, print_recording_warnings};
-use super::output::{Audience, JsonArg, Target, format_of_output};
+use super::output::{Audience, JsonArg, Target, format_of_output, text_width};
 use crate::analyze;
 use crate::analyze::group_names::GroupBy;
 use crate::analyze::heap_groups::{ChosenGroups, MAX_GROUPS, choose};
@@ -111,6 +111,8 @@ pub fn run(args: &TimelineArgs) -> Result<ExitCode, Failure> {
         None => (first, None),
         Some(by) => {
             let chosen = chosen_groups(args, &first, by)?;
+            // The second profile needs as much memory as this one.
+            drop(first);
             let options = LoadOptions { groups: Some(chosen.grouping.clone()), ..options };
             (load_profile(&args.dump.path, &options)?, Some(chosen))
         }
@@ -172,7 +174,13 @@ const ENDINGS: [(&str, TimelineFormat); 4] = [
 ];
 
 fn size(args: &TimelineArgs) -> timeline_text::PlotSize {
-    let terminal = || terminal_size::terminal_size().map(|(width, _)| width.0.clamp(30, 1000));
-    let width = args.width.or_else(terminal).unwrap_or(100);
-    timeline_text::PlotSize { width: usize::from(width), height: usize::from(args.height) }
+    let of_terminal = || match text_width(std::io::stdout()).columns() {
+        usize::MAX => DEFAULT_WIDTH,
+        columns => columns.min(1000),
+    };
+    let width = args.width.map_or_else(of_terminal, usize::from);
+    timeline_text::PlotSize { width, height: usize::from(args.height) }
 }
+
+/// Columns of the text if it goes to no terminal.
+const DEFAULT_WIDTH: usize = 100;

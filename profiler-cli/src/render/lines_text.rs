@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+use super::text_width::{TextWidth, cut_end};
 use super::{FAINT, GROWTH, HEADING, RELEASE};
 use crate::analyze::column::{COLUMNS, FigureKind, LineColumn, OptionalColumn, magnitude};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
@@ -18,11 +19,13 @@ pub struct Shape {
     pub unit: Option<SizeUnit>,
     /// Number of digits of sizes after the decimal point.
     pub precision: usize,
+    /// Columns of the terminal.
+    pub width: TextWidth,
 }
 
 impl Default for Shape {
     fn default() -> Shape {
-        Shape { columns: Vec::new(), unit: None, precision: 1 }
+        Shape { columns: Vec::new(), unit: None, precision: 1, width: TextWidth::default() }
     }
 }
 
@@ -68,7 +71,7 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     writeln!(out, "Function: {HEADING}{}{HEADING:#}", Safe(&function.function))?;
     let source = match function.source {
         "annotation" => "annotation",
-        _ => "recorded stacks (Occurrences counts the heap events of a line, not its executions)",
+        _ => "recorded stacks: Occurrences counts heap events, not executions",
     };
     writeln!(out, "Source:   {source}")?;
     if let Some(note) = &function.note {
@@ -76,14 +79,18 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     }
     let sum = fitting(shape, function.increment.unsigned_abs());
     let sum = sum.show_to(function.increment, shape.precision);
-    let columns: Vec<TextColumn> =
+    let mut columns: Vec<TextColumn> =
         columns(function, shape).map(|column| TextColumn::of(column, function, shape, &sum)).collect();
+    drop_columns(&mut columns, shape);
+    let room = room_for_source(&columns, shape);
+    let indent = if room < usize::MAX { common_indent(function) } else { 0 };
     let titles: String = columns.iter().map(|column| column.padded(column.column.title)).collect();
     let header = format!("{:>6}{titles}   Line Contents", "Line #");
-    writeln!(out, "\n{header}\n{}", "=".repeat(header.len()))?;
+    writeln!(out, "\n{header}\n{}", "=".repeat(header.len().min(shape.width.columns())))?;
     for (at, row) in function.lines.iter().enumerate() {
         let figures: String = columns.iter().map(|column| column.cell(at, row)).collect();
-        let text = row.text.as_deref().unwrap_or_default().replace('\t', "    ");
+        let text = without_tabs(row).chars().skip(indent).collect::<String>();
+        let text = cut_end(text.trim_end(), room);
         let line = format!("{:>6}{figures}   {}", row.line, Safe(&text));
         writeln!(out, "{}", line.trim_end())?;
     }
@@ -98,6 +105,38 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
         count(function.freed),
     )?;
     write_callers(out, function, shape)
+}
+
+/// Leaves out columns if the terminal has no room for them and for the source: first those that the
+/// others tell most about. A column that was asked for stays, and so does the increment.
+fn drop_columns(columns: &mut Vec<TextColumn>, shape: &Shape) {
+    for kind in [FigureKind::Count, FigureKind::Bytes] {
+        if room_for_source(columns, shape) < LEAST_SOURCE {
+            columns.retain(|column| !column.column.is_usual || column.column.kind != kind);
+        }
+    }
+}
+
+/// The fewest columns of source that are worth reading.
+const LEAST_SOURCE: usize = 30;
+
+/// Returns the columns that are left for the source text.
+fn room_for_source(columns: &[TextColumn], shape: &Shape) -> usize {
+    let figures: usize = columns.iter().map(|column| column.width + 1).sum();
+    match shape.width.columns() {
+        usize::MAX => usize::MAX,
+        width => width.saturating_sub(6 + figures + 3).max(10),
+    }
+}
+
+/// Returns the number of blanks that all lines of a function begin with.
+fn common_indent(function: &FunctionLines) -> usize {
+    let texts = function.lines.iter().map(without_tabs).filter(|text| !text.trim().is_empty());
+    texts.map(|text| text.chars().take_while(|c| *c == ' ').count()).min().unwrap_or(0)
+}
+
+fn without_tabs(row: &LineRow) -> String {
+    row.text.as_deref().unwrap_or_default().replace('\t', "    ")
 }
 
 /// Returns the usual columns, then the columns that `shape` names, in its order. Without any named

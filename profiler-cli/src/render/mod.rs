@@ -77,9 +77,11 @@ fn frame_texts(frame: &StackFrame, (fewest, most): (u32, u32)) -> (String, Strin
     (frame.function.clone(), format!("{position}{times}"))
 }
 
-/// Returns a part of a whole in percent, such as `12.5 %`; `0.0 %` of nothing.
+/// Returns a part of a whole in percent, such as `12.5 %`; `0.0 %` of nothing. What is more than
+/// nothing never reads as `0.0 %`.
 fn percent(part: u64, whole: u64) -> String {
-    format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64)
+    let percent = 100.0 * part as f64 / whole.max(1) as f64;
+    if part > 0 && percent < 0.05 { "<0.1 %".to_owned() } else { format!("{percent:.1} %") }
 }
 
 /// Returns `file.rs:12`; empty if the file is not known.

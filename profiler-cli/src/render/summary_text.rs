@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::text_width::{TextWidth, cut_middle, fitting_names};
 use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, percent, source_position};
-use crate::analyze::groups::GroupTable;
+use crate::analyze::groups::{GroupRow, GroupTable};
 use crate::analyze::summary::{SiteRow, Summary};
 use crate::units::moment::utc;
 use crate::units::{Safe, bytes, bytes_exactly, count, more, plural, time};
@@ -301,26 +301,16 @@ fn write_groups(
     width: TextWidth,
 ) -> io::Result<()> {
     let name = groups.by.word();
-    let titles = ["peak", "", "live", "allocated", "allocations", "temporary"];
-    let widths = [10, 7, 10, 10, 12, 10];
-    let row = |cells: [String; 6]| {
-        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("  {cell:>width$}"));
-        cells.collect::<String>()
-    };
-    writeln!(out, "\n{HEADING}{}  {name}{HEADING:#}", row(titles.map(str::to_owned)))?;
     let peak = summary.selected.as_ref().map_or(summary.peak_bytes, |selected| selected.peak_bytes);
+    let columns = group_columns(width);
+    let cells = |text: &dyn Fn(&GroupColumn) -> String| -> String {
+        columns.iter().map(|column| format!("  {:>width$}", text(column), width = column.width)).collect()
+    };
+    let titles = cells(&|column| column.title.to_owned());
+    writeln!(out, "\n{HEADING}{titles}  {name}{HEADING:#}")?;
+    let room = width.columns().saturating_sub(titles.chars().count() + 2);
     for group in &groups.rows {
-        let known =
-            |figure: Option<u64>, text: fn(u64) -> String| figure.map_or_else(|| "-".to_owned(), text);
-        let figures = row([
-            known(group.peak_bytes, bytes),
-            group.peak_bytes.map_or_else(String::new, |bytes| percent(bytes, peak)),
-            known(group.live_bytes, bytes),
-            bytes(group.allocated_bytes),
-            count(group.allocations),
-            known(group.temporary_allocations, count),
-        ]);
-        let room = width.columns().saturating_sub(figures.chars().count() + 2);
+        let figures = cells(&|column| (column.cell)(group, peak));
         writeln!(out, "{figures}  {}", Safe(&cut_middle(&group.name, room)))?;
     }
     if groups.omitted > 0 {
@@ -328,6 +318,49 @@ fn write_groups(
         writeln!(out, "  … {}; --top {all} shows all", more(groups.omitted as u64, name))?;
     }
     Ok(())
+}
+
+/// A column of a table of groups.
+struct GroupColumn {
+    title: &'static str,
+    width: usize,
+    /// Makes the text from the row and the bytes at the peak.
+    cell: fn(&GroupRow, u64) -> String,
+}
+
+/// Returns the columns that leave room for the names: all of them, or the first ones.
+fn group_columns(width: TextWidth) -> &'static [GroupColumn] {
+    let mut columns = GROUP_COLUMNS;
+    let taken = |columns: &[GroupColumn]| columns.iter().map(|column| column.width + 2).sum::<usize>();
+    while columns.len() > FEWEST_GROUP_COLUMNS && taken(columns) + ROOM_FOR_NAMES > width.columns() {
+        columns = &columns[..columns.len() - 1];
+    }
+    columns
+}
+
+const ROOM_FOR_NAMES: usize = 26;
+const FEWEST_GROUP_COLUMNS: usize = 2;
+
+/// The columns of a table of groups, the most important ones first.
+const GROUP_COLUMNS: &[GroupColumn] = &[
+    GroupColumn { title: "peak", width: 10, cell: |row, _| or_dash(row.peak_bytes.map(bytes)) },
+    GroupColumn {
+        title: "",
+        width: 7,
+        cell: |row, peak| row.peak_bytes.map_or_else(String::new, |bytes| percent(bytes, peak)),
+    },
+    GroupColumn { title: "live", width: 10, cell: |row, _| or_dash(row.live_bytes.map(bytes)) },
+    GroupColumn { title: "allocated", width: 10, cell: |row, _| bytes(row.allocated_bytes) },
+    GroupColumn { title: "allocations", width: 12, cell: |row, _| count(row.allocations) },
+    GroupColumn {
+        title: "temporary",
+        width: 10,
+        cell: |row, _| or_dash(row.temporary_allocations.map(count)),
+    },
+];
+
+fn or_dash(figure: Option<String>) -> String {
+    figure.unwrap_or_else(|| "-".to_owned())
 }
 
 fn write_threads(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {

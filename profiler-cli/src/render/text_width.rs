@@ -20,41 +20,64 @@ impl TextWidth {
 /// Fewer columns are not worth a layout of their own.
 const NARROWEST: usize = 40;
 
-/// Cuts out the middle of a name, because both its ends tell what it is.
+/// Cuts out the middle of a name, because both its ends tell what it is. What is left of its end
+/// begins with a whole segment, if one fits.
 ///
 /// ```
 /// use profiler_cli::render::text_width::cut_middle;
-/// assert_eq!(cut_middle("shop::cart::Cart::add", 12), "shop:…t::add");
+/// assert_eq!(cut_middle("shop::cart::Cart::add", 14), "shop::ca…::add");
+/// assert_eq!(cut_middle("shop::cart::Cart::add", 20), "shop::ca…::Cart::add");
+/// assert_eq!(cut_middle("shop::recalculate", 12), "shop:…culate");
 /// assert_eq!(cut_middle("shop::cart", 12), "shop::cart");
 /// ```
 pub fn cut_middle(name: &str, most: usize) -> String {
-    let length = name.chars().count();
-    if length <= most {
+    let length = |text: &str| text.chars().count();
+    if length(name) <= most {
         return name.to_owned();
     }
     let kept = most.saturating_sub(1);
-    let tail = kept.div_ceil(2);
+    let segments = name.match_indices("::").map(|(at, _)| length(&name[at..]));
+    let tail = segments.filter(|tail| *tail <= kept * 3 / 5).max().unwrap_or(kept.div_ceil(2));
     let head: String = name.chars().take(kept - tail).collect();
-    let tail: String = name.chars().skip(length - tail).collect();
+    let tail: String = name.chars().skip(length(name) - tail).collect();
     format!("{head}…{tail}")
+}
+
+/// Cuts off the end of a text.
+///
+/// ```
+/// use profiler_cli::render::text_width::cut_end;
+/// assert_eq!(cut_end("let total = sum(&items);", 12), "let total =…");
+/// assert_eq!(cut_end("let total;", 12), "let total;");
+/// ```
+pub fn cut_end(text: &str, most: usize) -> String {
+    match text.chars().nth(most) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+    }
 }
 
 /// Cuts off the beginning of a path, because its end tells the file and the line.
 ///
 /// ```
 /// use profiler_cli::render::text_width::cut_path;
-/// assert_eq!(cut_path("crates/shop/src/cart.rs:12", 12), "…/cart.rs:12");
+/// assert_eq!(cut_path("crates/shop/src/cart.rs:12", 17), "…/src/cart.rs:12");
+/// assert_eq!(cut_path("crates/shop/src/cart.rs:12", 11), "cart.rs:12");
+/// assert_eq!(cut_path("crates/shop/src/cart.rs:12", 8), "…t.rs:12");
 /// assert_eq!(cut_path("src/cart.rs:12", 20), "src/cart.rs:12");
 /// ```
 pub fn cut_path(path: &str, most: usize) -> String {
-    let length = path.chars().count();
-    if length <= most {
+    let length = |text: &str| text.chars().count();
+    if length(path) <= most {
         return path.to_owned();
     }
-    let tail: String = path.chars().skip(length - most.saturating_sub(1)).collect();
-    // A whole part of the path reads better than a piece of one.
-    let whole = tail.find('/').filter(|at| *at > 0 && tail.len() - at > tail.len() / 2);
-    format!("…{}", &tail[whole.unwrap_or(0)..])
+    let whole_parts = path.match_indices('/').map(|(at, _)| format!("…{}", &path[at..]));
+    let file = path.rsplit('/').next().unwrap_or(path).to_owned();
+    let tail = path.chars().skip(length(path) - most.saturating_sub(1));
+    whole_parts
+        .chain([file])
+        .find(|text| length(text) <= most)
+        .unwrap_or_else(|| ['…'].into_iter().chain(tail).collect())
 }
 
 /// Cuts a function and its position so that both fit into `room` columns: the position to half of
@@ -63,7 +86,7 @@ pub fn cut_path(path: &str, most: usize) -> String {
 /// ```
 /// use profiler_cli::render::text_width::fitting_names;
 /// let (function, position) = fitting_names("shop::cart::Cart::add", "src/cart.rs:12", 30);
-/// assert_eq!((&*function, &*position), ("shop::c…art::add", "src/cart.rs:12"));
+/// assert_eq!((&*function, &*position), ("shop::cart…::add", "src/cart.rs:12"));
 /// ```
 pub fn fitting_names(function: &str, position: &str, room: usize) -> (String, String) {
     let position = cut_path(position, room.saturating_sub(function.chars().count()).max(room / 2));

@@ -108,7 +108,8 @@ fn write_report(
     let largest = LineSelection { top: Some(1), ..LineSelection::default() };
     let table = lines(profile, stacks, sources, &filter, &largest);
     if let Some(function) = table.functions.first() {
-        lines_text::write_function(out, function, &Shape::default())?;
+        let shape = Shape { width: text_width(io::stderr()), ..Shape::default() };
+        lines_text::write_function(out, function, &shape)?;
         writeln!(out)?;
     }
     let shortest = LeakSelection {

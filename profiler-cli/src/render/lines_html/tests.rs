@@ -192,7 +192,7 @@ fn both_kinds_of_tables_say_what_they_count() {
     let stacks = function("f", Vec::new());
     let annotated = FunctionLines { source: "annotation", ..stacks.clone() };
     let (stacks, annotated) = (page(vec![stacks]), page(vec![annotated]));
-    assert!(stacks.contains("heap events of a line, not its executions"));
+    assert!(stacks.contains("Occurrences counts heap events, not executions"));
     assert!(annotated.contains("how often a line was reached") && !annotated.contains("not its executions"));
 }
 
