@@ -32,7 +32,7 @@ fn one_command_builds_runs_and_reports() {
         "Function: leaking_cache::render",
         "Line #    Mem usage    Increment  Occurrences   Line Contents",
         "// PLANTED: leak",
-        "1. 3.9 MiB (4,096,000 B) in 1,000 blocks at ",
+        "1. 3.9 MiB (4,096,000 B), 98.8 %, in 1,000 blocks at ",
         "flamegraph: ",
     ] {
         assert!(stderr.contains(part), "no {part:?} in {stderr}");

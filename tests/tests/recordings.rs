@@ -82,14 +82,14 @@ fn the_dump_says_where_when_and_from_what_it_was_recorded() {
     fs::create_dir(folder.path().join(".git")).unwrap();
     fs::write(folder.path().join(".git/HEAD"), COMMIT).unwrap();
     let options = ["--label", "version=1.2", "--label", "note=a = b", "--no-argv"];
-    let mut command = record(folder.path(), &options, "course_allocate");
+    let mut command = record(folder.path(), &options, "lives");
     command.arg("secret");
     assert!(output_within(&mut command, Duration::from_secs(60)).status.success());
     let dump = folder.path().join("x.alloc");
     let summary = json("summary", &dump, &[]);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
     let labels = value!({ "host": host, "commit": COMMIT, "version": "1.2", "note": "a = b" });
-    assert_eq!((&summary["labels"], &summary["command"]), (&labels, &"course_allocate".into()));
+    assert_eq!((&summary["labels"], &summary["command"]), (&labels, &"lives".into()));
     assert!(!String::from_utf8_lossy(&fs::read(&dump).unwrap()).contains("secret"));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
     let recorded = number(&summary, "recorded_unix_ns") as u64;
@@ -102,7 +102,7 @@ fn the_dump_says_where_when_and_from_what_it_was_recorded() {
     assert!(text.contains("\n  labels         note=a = b, version=1.2\n"), "{text}");
 
     // An option wins over the commit that was found.
-    let mut command = record(folder.path(), &["--label", "commit=mine"], "course_allocate");
+    let mut command = record(folder.path(), &["--label", "commit=mine"], "lives");
     assert!(output_within(&mut command, Duration::from_secs(60)).status.success());
     assert_eq!(json("summary", &dump, &[])["labels"]["commit"], "mine");
 }

@@ -92,7 +92,8 @@ fn run_says_that_it_cannot_read_what_the_program_left() {
     let output = run.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(128 + 9), "{stderr}");
-    assert!(stderr.lines().count() == 1 && stderr.contains("x.alloc.tail, which cannot be read"), "{stderr}");
+    assert!(stderr.lines().count() == 2 && stderr.contains("x.alloc.tail, which cannot be read"), "{stderr}");
+    assert!(stderr.contains("the program ended by SIGKILL (exit status 137)"), "{stderr}");
     assert!(dump.is_file() && dump.with_extension("hidden").is_file());
 }
 

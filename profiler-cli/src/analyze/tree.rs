@@ -47,6 +47,8 @@ pub struct Tree {
     pub filtered: bool,
     /// Sum of the figures of all stacks.
     pub total: u64,
+    /// Calls with less than this part of the total, in percent, have no rows of their own.
+    pub min_percent: f64,
     /// The folder that paths of own source files are relative to. Null if it is not known.
     pub source_root: Option<String>,
     /// The frames of all rows, which refer to them by index, from 0.
@@ -135,6 +137,7 @@ pub fn tree(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: &Tre
         complete: profile.trust.is_complete(),
         filtered: !filter.is_empty() || profile.counts_only_selected_threads,
         total,
+        min_percent: selection.min_percent,
         source_root: paths.root(),
         frames: frames.into_frames(),
         rows,

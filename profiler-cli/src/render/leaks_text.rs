@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::text_width::{TextWidth, fitting_names};
-use super::{FAINT, GROWTH, HEADING, OWN, frame_texts, percent, source_position};
+use super::frame_text::FrameTexts;
+use super::text_width::TextWidth;
+use super::{FAINT, GROWTH, HEADING, OWN, percent, source_position};
 use crate::analyze::frame_table::StackFrame;
 use crate::analyze::interval::live_title;
 use crate::analyze::leaks::{Leak, LeakStack, Leaks};
@@ -126,16 +127,12 @@ fn write_frame(
     times: (u32, u32),
     width: TextWidth,
 ) -> io::Result<()> {
-    let (function, position) = frame_texts(frame, times);
-    if function.is_empty() {
-        return writeln!(out, "       {FAINT}{}{FAINT:#}", Safe(&position));
+    let mut texts = FrameTexts::of(frame, times);
+    if frame.inlined && frame.folded_crates.is_empty() {
+        texts.position.push_str(" (inlined)");
     }
-    let inlined = if frame.inlined && frame.folded_crates.is_empty() { " (inlined)" } else { "" };
-    let position = format!("{position}{inlined}");
-    let room = width.columns().saturating_sub(MARGIN + 2);
-    let (function, position) = fitting_names(&function, &position, room);
-    let style = if frame.own { OWN } else { FAINT };
-    writeln!(out, "       {style}{}{style:#}  {FAINT}{}{FAINT:#}", Safe(&function), Safe(&position))
+    write!(out, "{:MARGIN$}", "")?;
+    texts.write(out, if frame.own { OWN } else { FAINT }, width.columns().saturating_sub(MARGIN))
 }
 
 /// Number of columns before a frame.

@@ -97,13 +97,12 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     let usual = columns.iter().filter(|column| column.column.is_usual);
     let sums: String =
         usual.map(|column| column.padded(if column.is_increment() { &sum } else { "" })).collect();
-    writeln!(
-        out,
-        "{:>6}{sums}   {FAINT}sum: {} B allocated, {} B freed{FAINT:#}",
-        "",
-        count(function.allocated),
-        count(function.freed),
-    )?;
+    let both = format!("sum: {} B allocated, {} B freed", count(function.allocated), count(function.freed));
+    if both.len() <= room {
+        writeln!(out, "{:>6}{sums}   {FAINT}{both}{FAINT:#}", "")?;
+    } else {
+        writeln!(out, "{:>6}{sums}\n{:>7}{FAINT}{both}{FAINT:#}", "", "")?;
+    }
     write_callers(out, function, shape)
 }
 

@@ -6,6 +6,8 @@
 mod escape;
 pub mod flame_folded;
 pub mod flame_svg;
+mod frame_text;
+mod group_table_text;
 mod html;
 pub mod json;
 pub mod leaks_text;
@@ -28,9 +30,7 @@ use std::io;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::analyze::frame_table::StackFrame;
 use crate::analyze::lines::Lines;
-use crate::units::count;
 
 /// Style of headings.
 pub(crate) const HEADING: Style = Style::new().bold();
@@ -59,22 +59,6 @@ fn no_function(lines: &Lines) -> &'static str {
     } else {
         "No function of the program's own has heap events."
     }
-}
-
-/// Returns the text for a frame, and the text that stands after it: its position in the source, and
-/// the number of frames that it stands for. The first is empty for folded frames that own code has
-/// not called.
-fn frame_texts(frame: &StackFrame, (fewest, most): (u32, u32)) -> (String, String) {
-    let most_text = count(most.into());
-    let range = if fewest < most { format!("{} to {most_text}", count(fewest.into())) } else { most_text };
-    if !frame.folded_crates.is_empty() && most > 1 {
-        let function = if frame.module.is_empty() { String::new() } else { frame.function.clone() };
-        return (function, format!("… {range} frames of {}", frame.folded_crates.join(", ")));
-    }
-    let position = source_position(frame.file.as_deref(), frame.line);
-    let position = if position.is_empty() { frame.module.clone() } else { position };
-    let times = if most > 1 { format!("  ({range} times)") } else { String::new() };
-    (frame.function.clone(), format!("{position}{times}"))
 }
 
 /// Returns a part of a whole in percent, such as `12.5 %`; `0.0 %` of nothing. What is more than

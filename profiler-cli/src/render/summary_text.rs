@@ -2,12 +2,12 @@
 
 use std::io::{self, Write};
 
-use super::text_width::{TextWidth, cut_middle, fitting_names};
-use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, percent, source_position};
-use crate::analyze::groups::{GroupRow, GroupTable};
+use super::frame_text::write_function_and_position;
+use super::text_width::{TextWidth, write_paragraph};
+use super::{FAINT, GROWTH, HEADING, RELEASE, group_table_text, marks_left_out, percent, source_position};
 use crate::analyze::summary::{SiteRow, Summary};
 use crate::units::moment::utc;
-use crate::units::{Safe, bytes, bytes_exactly, count, more, plural, time};
+use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
 
 /// Writes the summary, with lines of at most `width` columns where names can be cut.
 ///
@@ -19,21 +19,21 @@ pub fn write(out: &mut dyn Write, summary: &Summary, width: TextWidth) -> io::Re
         0 => writeln!(out, "{HEADING}(a process whose record is missing){HEADING:#}")?,
         pid => writeln!(out, "{HEADING}{}{HEADING:#}  {FAINT}pid {pid}{FAINT:#}", Safe(&summary.command))?,
     }
-    write_trust(out, summary)?;
+    write_trust(out, summary, width)?;
     writeln!(out)?;
     write_selected(out, summary)?;
-    write_totals(out, summary)?;
+    write_totals(out, summary, width)?;
     if let Some(groups) = &summary.groups {
-        return write_groups(out, groups, summary, width);
+        return group_table_text::write(out, groups, summary, width);
     }
     write_process(out, summary)?;
     write_marks(out, summary)?;
     write_top_sites(out, summary, width)?;
     write_sizes(out, summary)?;
-    write_threads(out, summary)
+    write_threads(out, summary, width)
 }
 
-fn write_trust(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+fn write_trust(out: &mut dyn Write, summary: &Summary, width: TextWidth) -> io::Result<()> {
     if summary.exact && summary.warnings.is_empty() {
         return writeln!(out, "{RELEASE}complete and exact{RELEASE:#}: no event lost, no stack cut off");
     }
@@ -44,7 +44,7 @@ fn write_trust(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     };
     writeln!(out, "{GROWTH}{word}{GROWTH:#}")?;
     for warning in &summary.warnings {
-        writeln!(out, "  - {}", Safe(warning))?;
+        write_paragraph(out, "  - ", &Safe(warning).to_string(), width)?;
     }
     if summary.ending != "finished" && summary.complete {
         writeln!(out, "  - {}", summary.ending)?;
@@ -74,8 +74,10 @@ fn write_selected(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     writeln!(out, "\n{HEADING}The whole process{HEADING:#}")
 }
 
-fn write_totals(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
-    let row = |out: &mut dyn Write, name: &str, value: String| writeln!(out, "  {name:<14} {value}");
+fn write_totals(out: &mut dyn Write, summary: &Summary, width: TextWidth) -> io::Result<()> {
+    let row = |out: &mut dyn Write, name: &str, value: String| {
+        write_paragraph(out, &format!("  {name:<14} "), &value, width)
+    };
     if summary.recorded_unix_ns > 0 {
         row(out, "recorded", Safe(&origin(summary)).to_string())?;
     }
@@ -199,7 +201,7 @@ fn write_process(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     // The samples say what the tracker has mapped, and not how much of that was resident.
     writeln!(
         out,
-        "  the tracker's own tables: at most {} of the VSZ, at most {} of the RSS",
+        "  the tracker's own tables: at most {} of the VSZ and {} of the RSS",
         bytes(process.tracker_bytes.min(process.vsz)),
         bytes(process.tracker_bytes.min(process.rss))
     )?;
@@ -286,84 +288,16 @@ fn write_sites(
     writeln!(out, "\n{HEADING}{title}{HEADING:#}")?;
     for site in sites {
         let (figures, position) = (figures(site), source_position(site.file.as_deref(), site.line));
-        let room = width.columns().saturating_sub(figures.chars().count() + 6);
-        let (function, position) = fitting_names(&site.function, &position, room);
-        writeln!(out, "  {figures}  {}  {FAINT}{}{FAINT:#}", Safe(&function), Safe(&position))?;
+        write!(out, "  {figures}  ")?;
+        let room = width.columns().saturating_sub(figures.chars().count() + 4);
+        let style = anstyle::Style::new();
+        write_function_and_position(out, style, (&site.function, &position), room)?;
+        writeln!(out)?;
     }
     Ok(())
 }
 
-/// Writes the figures by crate, file, and so on.
-fn write_groups(
-    out: &mut dyn Write,
-    groups: &GroupTable,
-    summary: &Summary,
-    width: TextWidth,
-) -> io::Result<()> {
-    let name = groups.by.word();
-    let peak = summary.selected.as_ref().map_or(summary.peak_bytes, |selected| selected.peak_bytes);
-    let columns = group_columns(width);
-    let cells = |text: &dyn Fn(&GroupColumn) -> String| -> String {
-        columns.iter().map(|column| format!("  {:>width$}", text(column), width = column.width)).collect()
-    };
-    let titles = cells(&|column| column.title.to_owned());
-    writeln!(out, "\n{HEADING}{titles}  {name}{HEADING:#}")?;
-    let room = width.columns().saturating_sub(titles.chars().count() + 2);
-    for group in &groups.rows {
-        let figures = cells(&|column| (column.cell)(group, peak));
-        writeln!(out, "{figures}  {}", Safe(&cut_middle(&group.name, room)))?;
-    }
-    if groups.omitted > 0 {
-        let all = groups.rows.len() + groups.omitted;
-        writeln!(out, "  … {}; --top {all} shows all", more(groups.omitted as u64, name))?;
-    }
-    Ok(())
-}
-
-/// A column of a table of groups.
-struct GroupColumn {
-    title: &'static str,
-    width: usize,
-    /// Makes the text from the row and the bytes at the peak.
-    cell: fn(&GroupRow, u64) -> String,
-}
-
-/// Returns the columns that leave room for the names: all of them, or the first ones.
-fn group_columns(width: TextWidth) -> &'static [GroupColumn] {
-    let mut columns = GROUP_COLUMNS;
-    let taken = |columns: &[GroupColumn]| columns.iter().map(|column| column.width + 2).sum::<usize>();
-    while columns.len() > FEWEST_GROUP_COLUMNS && taken(columns) + ROOM_FOR_NAMES > width.columns() {
-        columns = &columns[..columns.len() - 1];
-    }
-    columns
-}
-
-const ROOM_FOR_NAMES: usize = 26;
-const FEWEST_GROUP_COLUMNS: usize = 2;
-
-/// The columns of a table of groups, the most important ones first.
-const GROUP_COLUMNS: &[GroupColumn] = &[
-    GroupColumn { title: "peak", width: 10, cell: |row, _| or_dash(row.peak_bytes.map(bytes)) },
-    GroupColumn {
-        title: "",
-        width: 7,
-        cell: |row, peak| row.peak_bytes.map_or_else(String::new, |bytes| percent(bytes, peak)),
-    },
-    GroupColumn { title: "live", width: 10, cell: |row, _| or_dash(row.live_bytes.map(bytes)) },
-    GroupColumn { title: "allocated", width: 10, cell: |row, _| bytes(row.allocated_bytes) },
-    GroupColumn { title: "allocations", width: 12, cell: |row, _| count(row.allocations) },
-    GroupColumn {
-        title: "temporary",
-        width: 10,
-        cell: |row, _| or_dash(row.temporary_allocations.map(count)),
-    },
-];
-
-fn or_dash(figure: Option<String>) -> String {
-    figure.unwrap_or_else(|| "-".to_owned())
-}
-
-fn write_threads(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+fn write_threads(out: &mut dyn Write, summary: &Summary, width: TextWidth) -> io::Result<()> {
     if summary.thread_list.len() < 2 {
         return Ok(());
     }
@@ -371,16 +305,14 @@ fn write_threads(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     let mut threads: Vec<_> = summary.thread_list.iter().collect();
     threads.sort_by_key(|thread| std::cmp::Reverse(thread.allocated_bytes));
     for thread in threads.iter().take(MAX_THREADS) {
-        writeln!(
-            out,
-            "  {:<16} {FAINT}{:>8}{FAINT:#}  {:>12} {:<11}  {:>10} allocated  {:>10} freed",
-            Safe(&thread.name).to_string(),
-            thread.tid,
-            count(thread.allocations),
-            if thread.allocations == 1 { "allocation" } else { "allocations" },
-            bytes(thread.allocated_bytes),
-            bytes(thread.freed_bytes)
-        )?;
+        let name = format!("  {:<16} {FAINT}{:>8}{FAINT:#}", Safe(&thread.name).to_string(), thread.tid);
+        let calls = if thread.allocations == 1 { "allocation" } else { "allocations" };
+        let (allocated, freed) = (bytes(thread.allocated_bytes), bytes(thread.freed_bytes));
+        write!(out, "{name}  {:>12} {calls:<11}  {allocated:>10} allocated", count(thread.allocations))?;
+        if width.columns() >= WITH_FREED {
+            write!(out, "  {freed:>10} freed")?;
+        }
+        writeln!(out)?;
     }
     if threads.len() > MAX_THREADS {
         writeln!(out, "  … {} more; --json has all", threads.len() - MAX_THREADS)?;
@@ -388,6 +320,8 @@ fn write_threads(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     Ok(())
 }
 
+/// Columns of a row of a thread with the bytes that it freed.
+const WITH_FREED: usize = 94;
 /// The most threads that are shown.
 const MAX_THREADS: usize = 10;
 /// The most marks that are shown.

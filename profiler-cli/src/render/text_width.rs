@@ -1,6 +1,8 @@
 //! The width of text on a terminal, and texts that are cut to fit. In: a number of columns. Out:
 //! shorter texts. A cut is marked with `…`.
 
+use std::io::{self, Write};
+
 /// The number of columns that a text may have; by default it may have any number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TextWidth(Option<usize>);
@@ -91,4 +93,44 @@ pub fn cut_path(path: &str, most: usize) -> String {
 pub fn fitting_names(function: &str, position: &str, room: usize) -> (String, String) {
     let position = cut_path(position, room.saturating_sub(function.chars().count()).max(room / 2));
     (cut_middle(function, room.saturating_sub(position.chars().count())), position)
+}
+
+/// Breaks a text between words into lines of at most `most` columns. A longer word is a line.
+///
+/// ```
+/// use profiler_cli::render::text_width::wrapped;
+/// assert_eq!(wrapped("a block that is freed", 10), ["a block", "that is", "freed"]);
+/// ```
+pub fn wrapped(text: &str, most: usize) -> Vec<String> {
+    let length = |text: &str| text.chars().count();
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if length(line) + 1 + length(word) <= most => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// Writes a text behind `first`, in lines that fit. They begin below one another.
+///
+/// # Errors
+/// Returns the first error of `out`.
+pub(super) fn write_paragraph(
+    out: &mut dyn Write,
+    first: &str,
+    text: &str,
+    width: TextWidth,
+) -> io::Result<()> {
+    let margin = first.chars().count();
+    for (number, line) in wrapped(text, width.columns().saturating_sub(margin)).iter().enumerate() {
+        let before = if number == 0 { first } else { "" };
+        writeln!(out, "{before:margin$}{line}")?;
+    }
+    Ok(())
 }

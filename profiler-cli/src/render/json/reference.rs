@@ -33,6 +33,7 @@ use crate::profile::{
     CallNode, GroupCurve, GroupPoint, HeapCurve, HeapInterval, HeapTotals, LiveHeap, LocalPeak, Mark,
     Process, Profile, RecordedThread, StackStats, Trust,
 };
+use crate::render::text_width::wrapped;
 use crate::source::SourcesInMemory;
 
 /// One command with `--json`.
@@ -223,7 +224,8 @@ fn page(reports: &[JsonReport]) -> String {
     for JsonReport { command, schema, example } in reports {
         let version = serde_json::from_str::<Value>(example).unwrap()["schema"].clone();
         let description = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
-        writeln!(page, "\n## {command}\n\n{}\n", wrapped(&description)).unwrap();
+        writeln!(page, "\n## {command}\n\n{}\n", wrapped(&without_links(&description), 100).join("\n"))
+            .unwrap();
         writeln!(
             page,
             "`schema` is `{}`. JSON Schema: [schema/{command}.json](schema/{command}.json).\n",
@@ -235,20 +237,6 @@ fn page(reports: &[JsonReport]) -> String {
         writeln!(page, "\n```json\n{}\n```", example.trim_end()).unwrap();
     }
     page
-}
-
-/// Breaks a text into lines of at most 100 columns.
-fn wrapped(text: &str) -> String {
-    let mut lines = vec![String::new()];
-    for word in without_links(text).split(' ') {
-        let line = lines.last_mut().unwrap();
-        match line.len() + 1 + word.len() {
-            1.. if line.is_empty() => line.push_str(word),
-            ..=100 => *line += &format!(" {word}"),
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines.join("\n")
 }
 
 const HEAD: &str = "\
