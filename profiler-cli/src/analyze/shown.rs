@@ -115,7 +115,8 @@ const LONGEST_CYCLE: usize = 8;
 
 impl ShownStacks {
     /// Makes the stacks that `wanted` accepts. A stack without own frames has its
-    /// [site](Stacks::site), and what is outside of the site. When a stack is cut, it keeps this
+    /// [site](Stacks::site), and what is outside of the site; a stack of the runtime alone has
+    /// only its site if dependencies are folded. When a stack is cut, it keeps this
     /// many of its `outermost` frames.
     pub(super) fn of(
         stacks: &Stacks,
@@ -144,7 +145,16 @@ impl ShownStacks {
         }
         let nameless: Vec<StackId> =
             wanted.into_iter().filter(|at| by_stack[at.0 as usize] == EMPTY).collect();
-        if !nameless.is_empty() {
+        if folding == Folding::Dependencies {
+            // How the runtime gets to its own allocations helps nobody who folds dependencies.
+            for at in nameless {
+                if let Some(site) = stacks.site(at) {
+                    let id = builder.intern(EMPTY, ShownFrame::Single(site));
+                    builder.note_times(id, 1);
+                    by_stack[at.0 as usize] = id;
+                }
+            }
+        } else if !nameless.is_empty() {
             let whole = builder.whole_stacks(&nameless);
             for at in nameless {
                 let mut id = whole[at.0 as usize];

@@ -60,8 +60,8 @@ pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
 /// is the same in the pictures of two recordings.
 fn colors_of(flame: &Flame) -> PaletteMap {
     let mut colors = PaletteMap::default();
-    // The frame that inferno adds below all others.
-    colors.insert("all", Color { r: 215, g: 215, b: 215 });
+    // The frame that inferno adds outside of all others has no name, although it shows one.
+    colors.insert("", Color { r: 215, g: 215, b: 215 });
     for (name, owner) in flame.labels.iter().zip(&flame.owners) {
         // FNV-1a: neighbouring names get different shades.
         let hash = name
@@ -143,7 +143,9 @@ fn subtitle(flame: &Flame) -> String {
     }
     let missing = if flame.complete { "" } else { INCOMPLETE };
     let stacks = plural(flame.stacks.len() as u64, "distinct stack");
-    format!("{command} · {} in {stacks}{missing} · warm: own code, cool: dependencies", quantity(flame))
+    let is_folded = flame.labels.iter().any(|label| label.ends_with(" …"));
+    let hint = if is_folded { " (… folded: --full shows them)" } else { "" };
+    format!("{command} · {} in {stacks}{missing} · warm: own code, cool: dependencies{hint}", quantity(flame))
 }
 
 const INCOMPLETE: &str = " · the recording is not complete";
