@@ -263,7 +263,7 @@ fn line_tables_have_the_columns_of_memory_profiler() {
     insta::assert_snapshot!(plain(|out| lines_text::write(out, &tables, &lines_text::Shape::default())), @r"
     Filename: src/main.rs
     Function: app::work
-    Source:   recorded stacks: Occurrences counts heap events, not executions
+    Source:   recorded stacks (Occurrences counts heap events, not executions)
 
     Line #    Mem usage    Increment  Occurrences   Line Contents
     =============================================================

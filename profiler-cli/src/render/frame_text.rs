@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use super::text_width::fitting_names;
+use super::text_width::{cut_end, fitting_names};
 use super::{FAINT, source_position};
 use crate::analyze::frame_table::StackFrame;
 use crate::units::{Safe, count};
@@ -12,9 +12,10 @@ use crate::units::{Safe, count};
 pub(super) struct FrameTexts {
     /// The function; empty for folded frames that own code has not called.
     function: String,
-    /// Its position in the source, its module if that is not known, or the crates of folded frames.
+    /// Its position in the source, or its module if that is not known. Without a function, the
+    /// crates of the folded frames.
     pub(super) position: String,
-    /// The number of frames that it stands for; empty for one frame.
+    /// The frames that it stands for; empty for one frame.
     times: String,
 }
 
@@ -25,9 +26,15 @@ impl FrameTexts {
         let range =
             if fewest < most { format!("{} to {most_text}", count(fewest.into())) } else { most_text };
         if !frame.folded_crates.is_empty() && most > 1 {
-            let function = if frame.module.is_empty() { String::new() } else { frame.function.clone() };
-            let position = format!("… {range} frames of {}", frame.folded_crates.join(", "));
-            return FrameTexts { function, position, times: String::new() };
+            let frames = format!("… {range} frames of {}", frame.folded_crates.join(", "));
+            return match frame.module.is_empty() {
+                true => FrameTexts { function: String::new(), position: frames, times: String::new() },
+                false => FrameTexts {
+                    function: frame.function.clone(),
+                    position: String::new(),
+                    times: format!("  {frames}"),
+                },
+            };
         }
         let position = source_position(frame.file.as_deref(), frame.line);
         let position = if position.is_empty() { frame.module.clone() } else { position };
@@ -40,15 +47,22 @@ impl FrameTexts {
     /// # Errors
     /// Returns the first error of `out`.
     pub(super) fn write(&self, out: &mut dyn Write, style: anstyle::Style, room: usize) -> io::Result<()> {
-        let times = Safe(&self.times);
         if self.function.is_empty() {
-            return writeln!(out, "{FAINT}{}{times}{FAINT:#}", Safe(&self.position));
+            return writeln!(out, "{FAINT}{}{FAINT:#}", Safe(&cut_end(&self.position, room)));
         }
-        let room = room.saturating_sub(self.times.chars().count());
+        // Of the crates of a fold, the end may go. The number of repeats stays.
+        let times = match self.position.is_empty() {
+            true => cut_end(&self.times, room.saturating_sub(self.function.chars().count()).max(SHORTEST)),
+            false => self.times.clone(),
+        };
+        let room = room.saturating_sub(times.chars().count());
         write_function_and_position(out, style, (&self.function, &self.position), room)?;
-        writeln!(out, "{FAINT}{times}{FAINT:#}")
+        writeln!(out, "{FAINT}{}{FAINT:#}", Safe(&times))
     }
 }
+
+/// The fewest columns for the frames of a fold.
+const SHORTEST: usize = 18;
 
 /// Writes a function and its position, if that is known, so that both fit into `room` columns.
 ///
@@ -60,7 +74,8 @@ pub(super) fn write_function_and_position(
     (function, position): (&str, &str),
     room: usize,
 ) -> io::Result<()> {
-    let (function, position) = fitting_names(function, position, room.saturating_sub(2));
+    let gap = if position.is_empty() { 0 } else { 2 };
+    let (function, position) = fitting_names(function, position, room.saturating_sub(gap));
     write!(out, "{style}{}{style:#}", Safe(&function))?;
     if position.is_empty() {
         return Ok(());

@@ -118,7 +118,7 @@ fn write_function(out: &mut dyn Write, function: &FunctionLines, number: usize) 
     }
     let source = match function.source {
         "annotation" => "annotation (Occurrences counts how often a line was reached)",
-        _ => "recorded stacks: Occurrences counts heap events, not executions",
+        _ => "recorded stacks (Occurrences counts heap events, not executions)",
     };
     writeln!(out, "<p>Source: {source}</p>")?;
     if let Some(note) = &function.note {

@@ -71,7 +71,7 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     writeln!(out, "Function: {HEADING}{}{HEADING:#}", Safe(&function.function))?;
     let source = match function.source {
         "annotation" => "annotation",
-        _ => "recorded stacks: Occurrences counts heap events, not executions",
+        _ => "recorded stacks (Occurrences counts heap events, not executions)",
     };
     writeln!(out, "Source:   {source}")?;
     if let Some(note) = &function.note {

@@ -22,16 +22,13 @@ pub fn write(out: &mut dyn Write, peaks: &Peaks) -> io::Result<()> {
         peaks.drop_percent
     )?;
     for (number, peak) in (1..).zip(&peaks.peaks) {
-        let mark = peak.mark.as_ref().map(|mark| format!("  after mark {mark}")).unwrap_or_default();
-        writeln!(
-            out,
-            "{number:>3}. {GROWTH}{:>10}{GROWTH:#} in {:<16} at {:>12}  --at {:<16}{FAINT}{}{FAINT:#}",
-            bytes(peak.bytes),
-            plural(peak.blocks, "block"),
-            time(peak.ns),
-            peak.at,
-            Safe(&mark)
-        )?;
+        let (bytes, blocks) = (bytes(peak.bytes), plural(peak.blocks, "block"));
+        let (at, option) = (time(peak.ns), &peak.at);
+        write!(out, "{number:>3}. {GROWTH}{bytes:>10}{GROWTH:#} in {blocks:<16} at {at:>12}  --at {option}")?;
+        match &peak.mark {
+            Some(mark) => writeln!(out, "  {FAINT}after mark {}{FAINT:#}", Safe(mark))?,
+            None => writeln!(out)?,
+        }
     }
     if peaks.omitted > 0 {
         writeln!(
