@@ -1,5 +1,5 @@
-//! Figures by crate, file and so on, as text. In: [`GroupTable`]. Out: a table, with as many columns
-//! as leave room for the names.
+//! Figures by crate, file and so on, as text. In: [`GroupTable`]. Out: a table, with as many
+//! columns as leave room for the names.
 
 use std::io::{self, Write};
 
