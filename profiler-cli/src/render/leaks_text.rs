@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::frame_text::FrameTexts;
-use super::text_width::TextWidth;
+use super::text_width::{TextWidth, cut_path};
 use super::{FAINT, GROWTH, HEADING, OWN, percent, source_position};
 use crate::analyze::frame_table::StackFrame;
 use crate::analyze::interval::live_title;
@@ -72,15 +72,15 @@ fn write_leak(
     width: TextWidth,
 ) -> io::Result<()> {
     let site = source_position(leak.file.as_deref(), leak.line);
-    let at = if site.is_empty() { String::new() } else { format!(" at {site}") };
-    writeln!(
-        out,
-        "\n{number:>3}. {GROWTH}{}{GROWTH:#}, {}, in {}{}",
-        bytes_exactly(leak.bytes),
-        percent(leak.bytes, leaks.total_bytes),
-        plural(leak.blocks, "block"),
-        Safe(&at)
-    )?;
+    let size = bytes_exactly(leak.bytes);
+    let rest = format!(", {}, in {}", percent(leak.bytes, leaks.total_bytes), plural(leak.blocks, "block"));
+    write!(out, "\n{number:>3}. {GROWTH}{size}{GROWTH:#}{rest}")?;
+    if site.is_empty() {
+        writeln!(out)?;
+    } else {
+        let room = width.columns().saturating_sub(5 + size.len() + rest.len() + 4);
+        writeln!(out, " at {}", Safe(&cut_path(&site, room)))?;
+    }
     writeln!(
         out,
         "     {FAINT}first after {}, last after {}{FAINT:#}",

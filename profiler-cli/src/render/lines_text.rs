@@ -3,6 +3,9 @@
 
 use std::io::{self, Write};
 
+use anstyle::Style;
+
+use super::frame_text::write_function_and_position;
 use super::text_width::{TextWidth, cut_end};
 use super::{FAINT, GROWTH, HEADING, RELEASE};
 use crate::analyze::column::{COLUMNS, FigureKind, LineColumn, OptionalColumn, magnitude};
@@ -101,7 +104,7 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     if both.len() <= room {
         writeln!(out, "{:>6}{sums}   {FAINT}{both}{FAINT:#}", "")?;
     } else {
-        writeln!(out, "{:>6}{sums}\n{:>7}{FAINT}{both}{FAINT:#}", "", "")?;
+        writeln!(out, "{:>6}{}\n{:>7}{FAINT}{both}{FAINT:#}", "", sums.trim_end(), "")?;
     }
     write_callers(out, function, shape)
 }
@@ -207,7 +210,7 @@ impl TextColumn {
     /// Returns the cell of a row; the increment has the colour of its direction.
     fn cell(&self, at: usize, row: &LineRow) -> String {
         let (text, width) = (&self.cells[at], self.width);
-        let style = if self.is_increment() { style(row) } else { anstyle::Style::new() };
+        let style = if self.is_increment() { style(row) } else { Style::new() };
         format!(" {style}{text:>width$}{style:#}")
     }
 }
@@ -222,14 +225,12 @@ fn write_callers(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -
     for caller in callers.iter().take(MAX_CALLERS) {
         let position = super::source_position(caller.file.as_deref(), caller.line);
         let increment = caller.allocated.wrapping_sub(caller.freed) as i64;
-        writeln!(
-            out,
-            "  {:>12} allocated, {:>12} increment  {}  {FAINT}{}{FAINT:#}",
-            size(shape, caller.allocated as i64),
-            size(shape, increment),
-            Safe(&caller.function),
-            Safe(&position)
-        )?;
+        let (allocated, increment) = (size(shape, caller.allocated as i64), size(shape, increment));
+        let figures = format!("  {allocated:>12} allocated, {increment:>12} increment  ");
+        write!(out, "{figures}")?;
+        let room = shape.width.columns().saturating_sub(figures.chars().count());
+        write_function_and_position(out, Style::new(), (&caller.function, &position), room)?;
+        writeln!(out)?;
     }
     match callers.len() {
         0 => writeln!(out, "  nobody, as far as recorded stacks tell"),
@@ -242,11 +243,11 @@ fn write_callers(out: &mut dyn Write, function: &FunctionLines, shape: &Shape) -
 const MAX_CALLERS: usize = 5;
 
 /// Returns the colour of an increment.
-fn style(row: &LineRow) -> anstyle::Style {
+fn style(row: &LineRow) -> Style {
     match row.increment {
         Some(bytes) if bytes > 0 => GROWTH,
         Some(bytes) if bytes < 0 => RELEASE,
-        _ => anstyle::Style::new(),
+        _ => Style::new(),
     }
 }
 

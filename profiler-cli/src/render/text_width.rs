@@ -29,6 +29,7 @@ const NARROWEST: usize = 40;
 /// use profiler_cli::render::text_width::cut_middle;
 /// assert_eq!(cut_middle("shop::cart::Cart::add", 14), "shop::ca…::add");
 /// assert_eq!(cut_middle("shop::cart::Cart::add", 20), "shop::ca…::Cart::add");
+/// assert_eq!(cut_middle("shop::cart::recalculate", 16), "sh…::recalculate");
 /// assert_eq!(cut_middle("shop::recalculate", 12), "shop:…culate");
 /// assert_eq!(cut_middle("shop::cart", 12), "shop::cart");
 /// ```
@@ -38,8 +39,10 @@ pub fn cut_middle(name: &str, most: usize) -> String {
         return name.to_owned();
     }
     let kept = most.saturating_sub(1);
-    let segments = name.match_indices("::").map(|(at, _)| length(&name[at..]));
-    let tail = segments.filter(|tail| *tail <= kept * 3 / 5).max().unwrap_or(kept.div_ceil(2));
+    let segments: Vec<usize> = name.match_indices("::").map(|(at, _)| length(&name[at..])).collect();
+    let of_both_ends = segments.iter().copied().find(|tail| *tail <= kept * 3 / 5);
+    let last = segments.last().copied().filter(|tail| *tail <= kept);
+    let tail = of_both_ends.or(last).unwrap_or(kept.div_ceil(2));
     let head: String = name.chars().take(kept - tail).collect();
     let tail: String = name.chars().skip(length(name) - tail).collect();
     format!("{head}…{tail}")
