@@ -321,7 +321,7 @@ impl Replay {
         BlockOwner { stack: origin.stack, context: self.observers.lines.context_of(origin.thread.id) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn observe(&mut self, event: &HeapEvent, lost: Option<LostBlock>) {
         if let Some(LostBlock(block)) = lost {
             self.observers.block_lost(&block);
