@@ -17,10 +17,22 @@ use alloc_dump::read::Damage;
 use alloc_dump::record::{Installation, RecordingLimit, Sample};
 use alloc_dump::symbols::Symbols;
 use alloc_dump::trailer::{EndReason, Totals};
+use foldhash::HashMap;
 
 pub use self::groups::{GroupCurve, GroupKey, GroupPoint, HeapGrouping};
 pub use self::interval::{Interval, LiveHeap};
 pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin, StackLifetimes};
+
+/// Blocks that are older than an interval and grew in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GrownBlocks {
+    /// What the blocks have at the end of the interval beyond their sizes at its beginning.
+    pub bytes: u64,
+    /// Number of the blocks.
+    pub blocks: u64,
+    /// When the last of them got its present size, in microseconds.
+    pub last_us: u64,
+}
 
 /// A loaded dump.
 ///
@@ -36,6 +48,9 @@ pub struct Profile {
     /// In an interval, "live" means born in the interval and live at its end, and the peak is that
     /// of the interval. Blocks that are older count in the peak only.
     pub interval: Option<Interval>,
+    /// By how much blocks that are older than the interval and live at its end grew in it, by the
+    /// stack that gave them their present size. Empty if the caller of the loader did not ask.
+    pub grown: HashMap<StackId, GrownBlocks>,
     /// Files with code, in the order in which they were mapped. A file that was mapped twice is
     /// there twice.
     pub modules: Vec<Module>,

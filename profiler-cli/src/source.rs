@@ -106,6 +106,15 @@ impl SourceText {
         self.lines.len() < line as usize
     }
 
+    /// Whether the file was changed after the program was built, and these lines are in a function
+    /// of another name now.
+    pub fn has_moved(&self, name: &str, first: u32, last: u32) -> bool {
+        let around = self.function(name, first, last).is_some_and(|function| function.name != name);
+        let lines = LineRange { first, last };
+        let is_generated = self.generators.iter().any(|generator| generator.contains(lines));
+        self.is_newer_than_program && around && !is_generated
+    }
+
     /// Whether this file looks like another file than the one that a function was compiled from.
     /// The function has this short name, and code at the lines from `first` to `last`; 0 means that
     /// no line is known.

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use serde_json::Value;
-use tests::{Run, cli, number};
+use tests::{Run, cli, line_of, number, workspace};
 
 const STEP: i64 = 1 << 20;
 const MARKS: [&str; 7] = ["ground", "one", "two", "three", "four", "five", "down"];
@@ -131,4 +131,38 @@ fn a_moment_that_is_not_there_is_refused_in_one_line() {
     assert!(stderr.contains("give a moment: 30s, 1.5ms or 2m from the start"), "{stderr}");
     let (_, _, code) = printed(&["summary", "--at", "peak", "--to", "1s"]);
     assert_eq!(code, Some(2), "--at is a moment, --to the end of an interval");
+}
+
+/// What a growing buffer holds is no new block, and yet it is what the interval left behind.
+#[test]
+fn older_blocks_that_grow_in_an_interval_are_part_of_what_it_leaves_behind() {
+    let run = Run::traced("grower", &[]);
+    let source = workspace().join("tests/src/bin/grower.rs");
+    let (grows, born) =
+        (line_of(&source, "// grows from 100 to 1,000 bytes"), line_of(&source, "// born in the interval"));
+    let between = ["--from", "mark:before", "--to", "mark:after"];
+    let leaks = run.json("leaks", &between);
+    let of = |value: &Value| {
+        ["line", "bytes", "blocks", "grown_bytes", "grown_blocks"].map(|field| number(value, field))
+    };
+    let rows: Vec<_> = leaks["leaks"].as_array().unwrap().iter().map(of).collect();
+    assert_eq!(rows, [[i64::from(grows), 0, 0, 900, 1], [i64::from(born), 50, 1, 0, 0]]);
+    let total = ["total_bytes", "total_blocks", "grown_bytes", "grown_blocks"];
+    assert_eq!(total.map(|field| number(&leaks, field)), [50, 1, 900, 1]);
+
+    let dump = run.dump();
+    let report = |limit: &str| {
+        let all = ["leaks", dump.to_str().unwrap(), "--fail-on-leak", limit];
+        cli(all.into_iter().chain(between))
+    };
+    let text = String::from_utf8(report("950").stdout).unwrap();
+    assert!(text.contains(" 900 B, 94.7 %, by the growth of 1 older block at "), "{text}");
+    assert_eq!((report("950").status.code(), report("949").status.code()), (Some(0), Some(1)));
+
+    // In the whole recording the buffer is one block. It was allocated at least two milliseconds
+    // before it got its present size.
+    let whole = run.json("leaks", &[]);
+    let row = &whole["leaks"].as_array().unwrap().iter().find(|row| row["line"] == grows).unwrap();
+    assert_eq!(of(row), [i64::from(grows), 1000, 1, 0, 0]);
+    assert!(number(row, "last_ns") - number(row, "first_ns") >= 2_000_000, "{row}");
 }

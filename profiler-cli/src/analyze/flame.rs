@@ -57,6 +57,15 @@ impl Metric {
             Metric::Temporary => "Temporary allocations",
         }
     }
+
+    /// Returns the name of the metric in the title of a report about an interval.
+    pub fn title_in(self, interval: Option<&CountedInterval>) -> String {
+        match (interval, self) {
+            (None, metric) => metric.title().to_owned(),
+            (interval, Metric::Live) => live_title(interval),
+            (Some(interval), metric) => format!("{} {}", metric.title(), interval.name()),
+        }
+    }
 }
 
 /// Stacks with weights, from which a flamegraph is drawn.
@@ -86,11 +95,7 @@ pub struct Flame {
 impl Flame {
     /// Returns the title: the metric, and the interval if the figures are of one.
     pub fn title(&self) -> String {
-        match (&self.interval, self.metric) {
-            (None, metric) => metric.title().to_owned(),
-            (interval, Metric::Live) => live_title(interval.as_ref()),
-            (Some(interval), metric) => format!("{} {}", metric.title(), interval.name()),
-        }
+        self.metric.title_in(self.interval.as_ref())
     }
 
     /// Returns the labels of a stack.

@@ -32,6 +32,10 @@ impl FunctionSource {
                 let note = "a file of this name is here, but these lines of it are something else";
                 return FunctionSource { file: None, name: name.to_owned(), note: Some(note.to_owned()) };
             }
+            Some(file) if file.has_moved(name, first, last) => {
+                let note = "the source file was changed after the program was built, and these lines are of another function now";
+                return FunctionSource { file: None, name: name.to_owned(), note: Some(note.to_owned()) };
+            }
             Some(file) if file.is_newer_than_program() => {
                 Some("the source file was changed after the program was built; lines may have moved")
             }

@@ -29,6 +29,10 @@ pub struct Leaks {
     pub total_bytes: u64,
     /// Number of the blocks that `total_bytes` counts.
     pub total_blocks: u64,
+    /// By how much blocks that are older than the interval grew in it; 0 for the whole recording.
+    pub grown_bytes: u64,
+    /// Number of the blocks that `grown_bytes` counts.
+    pub grown_blocks: u64,
     /// Whether the whole recording was read. If not, the program may have freed some of these
     /// blocks later.
     pub complete: bool,
@@ -57,6 +61,10 @@ pub struct Leak {
     pub bytes: u64,
     /// Number of the blocks.
     pub blocks: u64,
+    /// By how much older blocks grew that got their present size here in the interval.
+    pub grown_bytes: u64,
+    /// Number of the blocks that `grown_bytes` counts.
+    pub grown_blocks: u64,
     /// Source file of the site, which is the innermost frame that is the user's own code. Null if
     /// it is not known.
     pub file: Option<String>,
@@ -67,7 +75,7 @@ pub struct Leak {
     /// When the first of the blocks was allocated, in nanoseconds since the recording began; exact
     /// to a microsecond.
     pub first_ns: u64,
-    /// When the last of the blocks was allocated, in nanoseconds since the recording began.
+    /// When the last of the blocks got its present size, in nanoseconds since the recording began.
     pub last_ns: u64,
     /// Number of distinct stacks of the site; more than `stacks` has if some were left out.
     pub stack_count: u64,
@@ -83,6 +91,10 @@ pub struct LeakStack {
     pub bytes: u64,
     /// Number of the blocks.
     pub blocks: u64,
+    /// By how much older blocks grew that got their present size here in the interval.
+    pub grown_bytes: u64,
+    /// Number of the blocks that `grown_bytes` counts.
+    pub grown_blocks: u64,
     /// The frames by their indices in [`Leaks::frames`], innermost first: of more than 1,000 frames
     /// the innermost 900 and the outermost 100.
     pub frames: Vec<u32>,
@@ -113,29 +125,32 @@ pub struct LeakSelection {
 /// Finds the blocks that are live at the end. Stacks that are shown alike are one stack.
 pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: LeakSelection) -> Leaks {
     let accepted = filter.accepted(stacks);
-    let stats_of = |stack: StackId| {
-        let stats = profile.stacks.get(stack.0 as usize);
-        stats.filter(|stats| stats.live_blocks > 0 && accepted.accepts(stack))
+    let blocks_of = |stack: StackId| {
+        let stats = profile.stacks.get(stack.0 as usize)?;
+        let grown = profile.grown.get(&stack).copied().unwrap_or_default();
+        let is_live = stats.live_blocks > 0 || grown.blocks > 0;
+        (is_live && accepted.accepts(stack)).then(|| LiveBlocks {
+            bytes: stats.live_bytes,
+            blocks: stats.live_blocks,
+            grown_bytes: grown.bytes,
+            grown_blocks: grown.blocks,
+            first_us: if stats.live_blocks > 0 { stats.live_first_us } else { grown.last_us },
+            last_us: stats.live_last_us.max(grown.last_us),
+        })
     };
     let is_listed = |stack: StackId| {
         let site = stacks.site(stack).map(|id| stacks.frame(id));
         selection.folding == Folding::None || site.is_none_or(|site| !site.is_runtime())
     };
     let shown = ShownStacks::of(stacks, selection.folding, OUTERMOST, |stack| {
-        stats_of(stack).is_some() && is_listed(stack)
+        blocks_of(stack).is_some() && is_listed(stack)
     });
     let (mut total, mut runtime) = (LiveBlocks::default(), LiveBlocks::default());
     // By location, as in the summary: one location is several frames if its code was inlined at one
     // call and not at another.
     let mut sites: BTreeMap<SiteLocation<'_>, SiteBlocks> = BTreeMap::new();
     for (stack, _) in with_ids(profile) {
-        let Some(stats) = stats_of(stack) else { continue };
-        let blocks = LiveBlocks {
-            bytes: stats.live_bytes,
-            blocks: stats.live_blocks,
-            first_us: stats.live_first_us,
-            last_us: stats.live_last_us,
-        };
+        let Some(blocks) = blocks_of(stack) else { continue };
         total.add(&blocks);
         if !is_listed(stack) {
             runtime.add(&blocks);
@@ -162,6 +177,8 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
         interval: CountedInterval::of(profile),
         total_bytes: total.bytes,
         total_blocks: total.blocks,
+        grown_bytes: total.grown_bytes,
+        grown_blocks: total.grown_blocks,
         complete: profile.trust.is_complete(),
         filtered: !filter.is_empty() || profile.counts_only_selected_threads,
         runtime_bytes: runtime.bytes,
@@ -207,6 +224,8 @@ impl SiteBlocks {
         Leak {
             bytes: self.all.bytes,
             blocks: self.all.blocks,
+            grown_bytes: self.all.grown_bytes,
+            grown_blocks: self.all.grown_blocks,
             file: file.map(|file| paths.shown(file).to_owned()),
             line,
             function: function.to_owned(),
@@ -224,6 +243,8 @@ fn stack_row(id: ShownStackId, blocks: &LiveBlocks, table: &mut FrameTable<'_>) 
     LeakStack {
         bytes: blocks.bytes,
         blocks: blocks.blocks,
+        grown_bytes: blocks.grown_bytes,
+        grown_blocks: blocks.grown_blocks,
         frames: frames().map(|(frame, _)| table.index_of(*frame)).collect(),
         times: frames().map(|(_, times)| times.most).collect(),
         fewest: frames().map(|(_, times)| times.fewest).collect(),
@@ -236,20 +257,26 @@ fn stack_row(id: ShownStackId, blocks: &LiveBlocks, table: &mut FrameTable<'_>) 
 struct LiveBlocks {
     bytes: u64,
     blocks: u64,
+    grown_bytes: u64,
+    grown_blocks: u64,
     first_us: u64,
     last_us: u64,
 }
 
 impl LiveBlocks {
     fn add(&mut self, more: &LiveBlocks) {
-        self.first_us = if self.blocks == 0 { more.first_us } else { self.first_us.min(more.first_us) };
+        let is_first = self.blocks + self.grown_blocks == 0;
+        self.first_us = if is_first { more.first_us } else { self.first_us.min(more.first_us) };
         self.last_us = self.last_us.max(more.last_us);
         self.bytes += more.bytes;
         self.blocks += more.blocks;
+        self.grown_bytes += more.grown_bytes;
+        self.grown_blocks += more.grown_blocks;
     }
 
     /// Returns a key that sorts the most bytes first, then the most blocks, then the oldest.
     fn rank(&self) -> (std::cmp::Reverse<(u64, u64)>, u64) {
-        (std::cmp::Reverse((self.bytes, self.blocks)), self.first_us)
+        let bytes = self.bytes.saturating_add(self.grown_bytes);
+        (std::cmp::Reverse((bytes, self.blocks + self.grown_blocks)), self.first_us)
     }
 }

@@ -93,7 +93,7 @@ pub struct SamplePoint {
 }
 
 /// A moment that the program named.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MarkPoint {
     /// When the mark was set.

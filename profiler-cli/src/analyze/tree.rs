@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::Metric;
 use crate::analyze::frame_table::{FrameTable, StackFrame};
+use crate::analyze::interval::CountedInterval;
 use crate::analyze::shown::{Folding, ShownFrame, ShownStacks, Times};
 use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::summary::with_ids;
@@ -36,7 +37,9 @@ pub struct Tree {
     /// Command line of the recorded program.
     pub command: String,
     /// What the figures count, such as `Live at the peak`.
-    pub metric: &'static str,
+    pub metric: String,
+    /// The interval that all figures count. Null for the whole recording.
+    pub interval: Option<CountedInterval>,
     /// Unit of the figures: `bytes` or `allocations`.
     pub unit: &'static str,
     /// Whether rows lead from a function to its callers. If not, they lead to its callees.
@@ -124,14 +127,15 @@ pub fn tree(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: &Tre
         }
         calls.add(&path, figure, selection.depth);
     }
-    let paths = SourcePaths::of(profile, stacks);
+    let (paths, interval) = (SourcePaths::of(profile, stacks), CountedInterval::of(profile));
     let mut frames = FrameTable::new(stacks, &shown, &paths);
     let smallest = (total as f64 * selection.min_percent / 100.0).ceil() as u64;
     let rows = calls.rows(smallest, |frame| frames.index_of(frame));
     Tree {
         schema: "alloc-tracker/tree/1",
         command: profile.process.command(),
-        metric: selection.metric.title(),
+        metric: selection.metric.title_in(interval.as_ref()),
+        interval,
         unit: selection.metric.unit(),
         callers: selection.callers,
         complete: profile.trust.is_complete(),

@@ -166,6 +166,16 @@ impl InputArgs {
         Ok((dump, filter))
     }
 
+    /// Loads the dump with these options, names its stacks, and makes the filter.
+    ///
+    /// # Errors
+    /// As [`InputArgs::load`].
+    pub fn load_with(&self, loading: LoadOptions) -> anyhow::Result<(LoadedDump, Filter)> {
+        let dump = LoadedDump::open(&self.dump.path, loading, self.symbols.options())?;
+        let filter = self.filter_for(&dump, &[])?;
+        Ok((dump, filter))
+    }
+
     /// Loads the dump and names its stacks. With `short_lived`, the profile has lifetimes.
     ///
     /// # Errors
@@ -259,7 +269,9 @@ pub fn load_profile(dump: &Path, options: &LoadOptions) -> anyhow::Result<Profil
     let progress = ProgressLine::of_bytes("reading");
     let profile = load(dump, options, &mut |done, total| progress.update(done, total))?;
     drop(progress);
-    if profile.trust.end.is_none() && profile.trust.recovered_bytes > 0 {
+    // While the program runs, the sidecar always has the last records.
+    let has_ended = profile.trust.end.is_none() && !profile.trust.is_being_written;
+    if has_ended && profile.trust.recovered_bytes > 0 {
         print_message(format_args!(
             "{}: recovered {} bytes of the last records from {}",
             Safe(&dump.to_string_lossy()),

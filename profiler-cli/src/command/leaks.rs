@@ -10,6 +10,7 @@ use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width
 use super::{Failure, print_message};
 use crate::analyze::leaks::{LeakSelection, Leaks, leaks};
 use crate::analyze::summary::warnings_of_recording;
+use crate::load::LoadOptions;
 use crate::profile::Profile;
 use crate::render::{json, leaks_text};
 use crate::units::parse_bytes;
@@ -54,7 +55,8 @@ pub struct LeaksArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
-    let (dump, filter) = args.input.load(None)?;
+    let loading = LoadOptions { resizes: true, ..args.input.load_options() };
+    let (dump, filter) = args.input.load_with(loading)?;
     let (default_top, stacks) = match args.output.json {
         true => (JSON_TOP, JSON_STACKS),
         false => (DEFAULT_TOP, leaks_text::STACKS),
@@ -91,11 +93,11 @@ const JSON_STACKS: usize = 100;
 
 /// Returns why `--fail-on-leak` fails, or `None` if it passes.
 fn complaint(leaks: &Leaks, profile: &Profile, limit: u64) -> Option<String> {
-    if leaks.total_bytes > limit {
-        let bytes = leaks.total_bytes;
+    let bytes = leaks.total_bytes.saturating_add(leaks.grown_bytes);
+    if bytes > limit {
         let then = match &leaks.interval {
             None => "at the end".to_owned(),
-            Some(interval) => format!("of those born {}", interval.name()),
+            Some(interval) => format!("that were born, or that older blocks grew by, {}", interval.name()),
         };
         return Some(format!("{bytes} bytes are live {then}; --fail-on-leak allows {limit}"));
     }

@@ -24,6 +24,7 @@ use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
 use self::birth::Birth;
+pub(super) use self::birth::BirthId;
 use super::observers::lines::ContextId;
 
 /// A block that is live.

@@ -89,9 +89,9 @@ pub enum LoadError {
 /// See [`LoadError`]. Damage inside a dump is not an error: it is counted in [`Profile::trust`].
 pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Result<Profile, LoadError> {
     let (keep, groups) = (options.blocks.clone(), options.groups.clone());
-    let (short_lived, peaks) = (options.short_lived, options.peaks);
+    let (short_lived, peaks, resizes) = (options.short_lived, options.peaks, options.resizes);
     if options.threads.is_none() && options.period.is_none() {
-        let scope = ReplayScope { keep, short_lived, peaks, groups, ..ReplayScope::default() };
+        let scope = ReplayScope { keep, short_lived, peaks, groups, resizes, ..ReplayScope::default() };
         return Ok(replay_all(path, &scope, progress)?);
     }
     // The first pass only finds names and moments: a thread may get its name long after its first
@@ -99,7 +99,7 @@ pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Res
     let whole = replay_all(path, &ReplayScope::default(), progress)?;
     let threads = options.threads.as_ref();
     let selected = threads.map(|pattern| chosen_threads(path, &whole.threads, pattern)).transpose()?;
-    let scope = ReplayScope { selected, gate: None, keep, short_lived, peaks, groups };
+    let scope = ReplayScope { selected, gate: None, keep, short_lived, peaks, groups, resizes };
     match &options.period {
         Some(period) => replay_period(path, period, whole, scope, progress),
         None => Ok(Profile { trust: whole.trust, ..replay_all(path, &scope, progress)? }),

@@ -19,6 +19,9 @@ pub struct LoadOptions {
     pub peaks: Option<u8>,
     /// Follow what these groups of blocks hold.
     pub groups: Option<HeapGrouping>,
+    /// Find out when live blocks got their present size, and by how much blocks that are older than
+    /// the interval grew in it: [`Profile::grown`](crate::profile::Profile::grown).
+    pub resizes: bool,
     /// Which live blocks to keep in [`Profile::blocks`](crate::profile::Profile::blocks).
     pub blocks: KeepBlocks,
 }

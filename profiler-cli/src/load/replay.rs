@@ -63,16 +63,18 @@ pub(super) struct ReplayScope {
     pub(super) peaks: Option<u8>,
     /// The groups that are followed; `None` if none are asked for.
     pub(super) groups: Option<HeapGrouping>,
+    /// Whether to find out what reallocations did.
+    pub(super) resizes: bool,
 }
 
 impl Replay {
     /// Starts a replay.
     pub(super) fn new(header: &Header, scope: ReplayScope) -> Replay {
-        let ReplayScope { selected, gate, keep, short_lived, peaks, groups } = scope;
+        let ReplayScope { selected, gate, keep, short_lived, peaks, groups, resizes } = scope;
         let observers = Observers {
             blocks: BlocksObserver::new(keep),
             lines: LinesObserver::new(short_lived),
-            requested: RequestedObservers::new(short_lived, peaks, groups),
+            requested: RequestedObservers::new(short_lived, peaks, groups, resizes),
             ..Observers::default()
         };
         let mut replay = Replay {

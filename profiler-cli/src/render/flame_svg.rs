@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use foldhash::HashMap;
 use inferno::flamegraph::color::{BasicPalette, Color, Palette, PaletteMap};
-use inferno::flamegraph::{self, Direction, Options};
+use inferno::flamegraph::{self, Direction, Options, TextTruncateDirection};
 
 use super::escape::{XmlContent, xml_character};
 use crate::analyze::flame::Flame;
@@ -41,6 +41,7 @@ pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
     options.palette_map = Some(&mut colors);
     // The roots are at the top, where people look first in a tall picture.
     options.direction = Direction::Inverted;
+    options.text_truncate_direction = TextTruncateDirection::Right;
     let names: Vec<String> = flame.labels.iter().map(|name| one_frame_name(name)).collect();
     let line = |(frames, weight): &(Vec<u32>, u64)| {
         let stack: Vec<&str> = frames.iter().map(|label| names[*label as usize].as_str()).collect();

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::frame_text::FrameTexts;
-use super::text_width::{TextWidth, cut_path};
+use super::text_width::{TextWidth, cut_path, wrapped, write_paragraph};
 use super::{FAINT, GROWTH, HEADING, OWN, percent, source_position};
 use crate::analyze::frame_table::StackFrame;
 use crate::analyze::interval::live_title;
@@ -15,7 +15,7 @@ use crate::units::{Safe, bytes, bytes_exactly, more, plural, time};
 /// # Errors
 /// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, leaks: &Leaks, width: TextWidth) -> io::Result<()> {
-    write_headline(out, leaks)?;
+    write_headline(out, leaks, width)?;
     for (at, leak) in leaks.leaks.iter().enumerate() {
         write_leak(out, at + 1, leak, leaks, width)?;
     }
@@ -34,28 +34,36 @@ pub fn write(out: &mut dyn Write, leaks: &Leaks, width: TextWidth) -> io::Result
     Ok(())
 }
 
-fn write_headline(out: &mut dyn Write, leaks: &Leaks) -> io::Result<()> {
+fn write_headline(out: &mut dyn Write, leaks: &Leaks, width: TextWidth) -> io::Result<()> {
     let is_live = match &leaks.interval {
         Some(interval) if interval.from.is_none() => format!("is live at {}", interval.end_name()),
         Some(interval) => format!("was born {} and is live then", interval.name()),
         None if leaks.complete => "is live at the end".to_owned(),
         None => "is live where the records end".to_owned(),
     };
-    if leaks.total_blocks == 0 {
+    if leaks.total_blocks == 0 && leaks.grown_blocks == 0 {
         let what = if leaks.filtered { "Nothing that the filter lets through" } else { "Nothing" };
         return writeln!(out, "{what} {}.", Safe(&is_live));
     }
     if leaks.leaks.is_empty() && leaks.omitted == 0 {
-        return writeln!(out, "Nothing of the program's own {}. {}", Safe(&is_live), of_the_runtime(leaks));
+        let nothing = format!("Nothing of the program's own {is_live}. {}", of_the_runtime(leaks));
+        return write_paragraph(out, "", &Safe(&nothing).to_string(), width);
     }
-    writeln!(
-        out,
-        "{HEADING}{}{}: {} in {}{HEADING:#}",
-        Safe(&live_title(leaks.interval.as_ref())),
-        if leaks.filtered { ", of what the filter lets through" } else { "" },
-        bytes_exactly(leaks.total_bytes),
-        plural(leaks.total_blocks, "block")
-    )
+    let growth = match leaks.grown_blocks {
+        0 => String::new(),
+        blocks => {
+            let older = plural(blocks, "older block");
+            format!("; {older} grew by {}", bytes_exactly(leaks.grown_bytes))
+        }
+    };
+    let filtered = if leaks.filtered { ", of what the filter lets through" } else { "" };
+    let title = live_title(leaks.interval.as_ref());
+    let (bytes, blocks) = (bytes_exactly(leaks.total_bytes), plural(leaks.total_blocks, "block"));
+    let headline = format!("{title}{filtered}: {bytes} in {blocks}{growth}");
+    for line in wrapped(&Safe(&headline).to_string(), width.columns()) {
+        writeln!(out, "{HEADING}{line}{HEADING:#}")?;
+    }
+    Ok(())
 }
 
 /// Returns a sentence about the blocks that have no row.
@@ -72,8 +80,9 @@ fn write_leak(
     width: TextWidth,
 ) -> io::Result<()> {
     let site = source_position(leak.file.as_deref(), leak.line);
-    let size = bytes_exactly(leak.bytes);
-    let rest = format!(", {}, in {}", percent(leak.bytes, leaks.total_bytes), plural(leak.blocks, "block"));
+    let size = bytes_exactly(leak.bytes + leak.grown_bytes);
+    let share = percent(leak.bytes + leak.grown_bytes, leaks.total_bytes + leaks.grown_bytes);
+    let rest = format!(", {share}, {}", in_blocks(leak.blocks, leak.grown_blocks));
     write!(out, "\n{number:>3}. {GROWTH}{size}{GROWTH:#}{rest}")?;
     if site.is_empty() {
         writeln!(out)?;
@@ -90,16 +99,31 @@ fn write_leak(
     let listed = leak.stacks.len().min(STACKS);
     for stack in &leak.stacks[..listed] {
         if leak.stack_count > 1 {
-            writeln!(out, "     {} in {}:", bytes(stack.bytes), plural(stack.blocks, "block"))?;
+            let size = bytes(stack.bytes + stack.grown_bytes);
+            writeln!(out, "     {size} {}:", in_blocks(stack.blocks, stack.grown_blocks))?;
         }
         write_stack(out, stack, leaks, width)?;
     }
     if leak.stack_count > listed as u64 {
-        let known: u64 = leak.stacks[..listed].iter().map(|stack| stack.bytes).sum();
+        let known: u64 = leak.stacks[..listed].iter().map(|stack| stack.bytes + stack.grown_bytes).sum();
         let rest = more(leak.stack_count - listed as u64, "stack");
-        writeln!(out, "     … {rest} with {}; --json has them", bytes(leak.bytes - known))?;
+        writeln!(
+            out,
+            "     … {rest} with {}; --json has them",
+            bytes(leak.bytes + leak.grown_bytes - known)
+        )?;
     }
     Ok(())
+}
+
+/// Returns what the bytes of a row are: new blocks, the growth of older ones, or both.
+fn in_blocks(blocks: u64, grown: u64) -> String {
+    let growth = format!("by the growth of {}", plural(grown, "older block"));
+    match (blocks, grown) {
+        (_, 0) => format!("in {}", plural(blocks, "block")),
+        (0, _) => growth,
+        _ => format!("in {} and {growth}", plural(blocks, "block")),
+    }
 }
 
 /// Number of stacks that are shown of each site.

@@ -112,7 +112,10 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
 /// Leaves out columns if the terminal has no room for them and for the source: first those that the
 /// others tell most about. A column that was asked for stays, and so does the increment.
 fn drop_columns(columns: &mut Vec<TextColumn>, shape: &Shape) {
-    for kind in [FigureKind::Count, FigureKind::Bytes] {
+    if room_for_source(columns, shape) < LEAST_SOURCE && shape.columns.is_empty() {
+        columns.retain(|column| column.column.is_usual);
+    }
+    for kind in [FigureKind::Bytes, FigureKind::Count] {
         if room_for_source(columns, shape) < LEAST_SOURCE {
             columns.retain(|column| !column.column.is_usual || column.column.kind != kind);
         }

@@ -15,6 +15,7 @@ pub mod lines_csv;
 pub mod lines_html;
 pub mod lines_memory_profiler;
 pub mod lines_text;
+mod marks_text;
 pub mod peaks_text;
 pub mod plot;
 pub mod summary_text;

@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use super::frame_text::write_function_and_position;
 use super::text_width::{TextWidth, write_paragraph};
-use super::{FAINT, GROWTH, HEADING, RELEASE, group_table_text, marks_left_out, percent, source_position};
+use super::{
+    FAINT, GROWTH, HEADING, RELEASE, group_table_text, marks_left_out, marks_text, percent, source_position,
+};
 use crate::analyze::summary::{SiteRow, Summary};
 use crate::units::moment::utc;
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
@@ -219,6 +221,10 @@ fn write_marks(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     }
     let has_rss = summary.marks.iter().any(|mark| mark.rss.is_some());
     let about = if has_rss { " (RSS of the nearest sample)" } else { "" };
+    if summary.marks.len() > MAX_MARKS {
+        writeln!(out, "\n{HEADING}Marks{HEADING:#}")?;
+        return marks_text::write_by_name(out, &summary.marks, summary.marks_dropped);
+    }
     writeln!(out, "\n{HEADING}Marks{HEADING:#}{FAINT}{about}{FAINT:#}")?;
     for mark in summary.marks.iter().take(MAX_MARKS) {
         let rss = mark.rss.map_or_else(String::new, |rss| format!("{:>10} RSS  ", bytes(rss)));

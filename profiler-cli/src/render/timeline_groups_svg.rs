@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::escape::Xml;
 use super::plot::Axis;
+use super::text_width::cut_middle;
 use super::timeline_svg::{LEFT, text};
 use crate::analyze::heap_groups::TimelineGroups;
 use crate::units::bytes_exactly;
@@ -70,7 +71,7 @@ pub(super) fn draw(
             "<rect class=\"{class}\" x=\"{LEFT:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\"/>",
             at - 11.0
         );
-        let name: String = name.chars().take(MAX_NAME).collect();
+        let name = cut_middle(&name, MAX_NAME);
         text(svg, (LEFT + 20.0, at), "", &format!("{name} · at most {}", bytes_exactly(most)));
     }
 }

@@ -5,12 +5,14 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use foldhash::HashSet;
+
 use super::escape::Xml;
 use super::plot::{Axis, Panel, Series, panels};
 use super::timeline_groups_svg::{self, GROUPS};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
 use crate::names::rust_path::last_name;
-use crate::units::{bytes_exactly, time};
+use crate::units::{bytes_exactly, more, time};
 
 /// Draws the timeline with these series.
 ///
@@ -32,19 +34,24 @@ const GAP: f64 = 44.0;
 const BAR: f64 = 18.0;
 const MAX_FUNCTIONS: usize = 16;
 const MAX_SPANS: usize = 2000;
-const MAX_MARKS: usize = 200;
+const MAX_MARKS: usize = 2000;
+/// More marks than this are drawn as short lines, each name once.
+const MANY_MARKS: usize = 24;
 
 const STYLE: &str = "\
-text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-svg { --paper: #ffffff; --ink: #1f2328; --grid: #d8dee4; --heap: #2f6fdb; --second: #d1480f; --third: #8250df; --mark: #116329; }
+text { font: 12px system-ui, sans-serif; fill: #1f2328; } .title { font-size: 17px; }
+.paper { fill: #ffffff; } .grid { stroke: #d8dee4; }
+.area { fill: #2f6fdb; fill-opacity: 0.55; stroke: #2f6fdb; }
+.line { fill: none; stroke-width: 1.6; } .s0 { stroke: #2f6fdb; } .s1 { stroke: #d1480f; } .s2 { stroke: #8250df; }
+.k0 { fill: #2f6fdb; } .k1 { fill: #d1480f; } .k2 { fill: #8250df; }
+.mark { stroke: #116329; stroke-dasharray: 4 3; } .tick { stroke: #116329; } .name { fill: #116329; }
+.call { fill: #8250df; fill-opacity: 0.75; }
 @media (prefers-color-scheme: dark) {
-svg { --paper: #0d1117; --ink: #e6edf3; --grid: #30363d; --heap: #58a6ff; --second: #ff9b5e; --third: #d2a8ff; --mark: #56d364; }
+text { fill: #e6edf3; } .paper { fill: #0d1117; } .grid { stroke: #30363d; }
+.area { fill: #58a6ff; stroke: #58a6ff; } .s0 { stroke: #58a6ff; } .s1 { stroke: #ff9b5e; } .s2 { stroke: #d2a8ff; }
+.k0 { fill: #58a6ff; } .k1 { fill: #ff9b5e; } .k2 { fill: #d2a8ff; }
+.mark, .tick { stroke: #56d364; } .name { fill: #56d364; } .call { fill: #d2a8ff; }
 }
-.paper { fill: var(--paper); } .grid { stroke: var(--grid); } .title { font-size: 17px; }
-.area { fill: var(--heap); fill-opacity: 0.55; stroke: var(--heap); }
-.line { fill: none; stroke-width: 1.6; } .s1 { stroke: var(--second); } .s2 { stroke: var(--third); } .s0 { stroke: var(--heap); }
-.k0 { fill: var(--heap); } .k1 { fill: var(--second); } .k2 { fill: var(--third); }
-.mark { stroke: var(--mark); stroke-dasharray: 4 3; } .name { fill: var(--mark); } .call { fill: var(--third); fill-opacity: 0.75; }
 .end { text-anchor: end; } .middle { text-anchor: middle; }
 ";
 
@@ -199,9 +206,13 @@ fn sample_path(timeline: &Timeline, series: Series, scale: &TimeScale, y: &impl 
     path
 }
 
-/// Draws the marks as lines from `top` to `bottom`.
+/// Draws the marks as lines from `top` to `bottom`, or, if there are many, as short lines at the
+/// top, which do not hide the heap.
 fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, (top, bottom): (f64, f64)) {
+    let is_crowded = timeline.marks.len() > MANY_MARKS;
+    let (class, bottom) = if is_crowded { ("tick", top + 6.0) } else { ("mark", bottom) };
     let mut free = 0.0;
+    let mut names: HashSet<&str> = HashSet::default();
     for mark in timeline.marks.iter().take(MAX_MARKS) {
         let x = scale.x(mark.ns);
         let about = format!(
@@ -213,7 +224,7 @@ fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, (top, bo
         );
         let _ = writeln!(
             svg,
-            "<line class=\"mark\" x1=\"{x:.1}\" y1=\"{:.1}\" x2=\"{x:.1}\" y2=\"{:.1}\"><title>{}</title></line>",
+            "<line class=\"{class}\" x1=\"{x:.1}\" y1=\"{:.1}\" x2=\"{x:.1}\" y2=\"{:.1}\"><title>{}</title></line>",
             top,
             bottom,
             Xml(&about)
@@ -221,12 +232,17 @@ fn draw_marks(svg: &mut String, timeline: &Timeline, scale: &TimeScale, (top, bo
         let name: String = mark.name.chars().take(24).collect();
         // A name that would cover the name before it is left out. The title of the line still has
         // it.
-        if x >= free {
+        let is_new = !is_crowded || names.insert(&mark.name);
+        if x >= free && is_new {
             let width = 7.0 * name.chars().count() as f64;
             let (at, class) = if x + width > WIDTH { (x - 4.0, "name end") } else { (x + 4.0, "name") };
-            text(svg, (at, top + 12.0), class, &name);
+            text(svg, (at, top + if is_crowded { 18.0 } else { 12.0 }), class, &name);
             free = x + width + 12.0;
         }
+    }
+    let left_out = timeline.marks.len().saturating_sub(MAX_MARKS) as u64 + timeline.marks_dropped;
+    if left_out > 0 {
+        text(svg, (WIDTH - RIGHT, top + 18.0), "name end", &more(left_out, "mark"));
     }
 }
 

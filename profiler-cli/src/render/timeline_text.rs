@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::plot::{Axis, Panel, Series, panels};
-use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, timeline_groups_text};
+use super::{FAINT, GROWTH, HEADING, RELEASE, marks_left_out, marks_text, timeline_groups_text};
 use crate::analyze::timeline::{FunctionSpans, Timeline};
 use crate::names::rust_path::last_name;
 use crate::units::{Safe, bytes, bytes_exactly, count, plural, time};
@@ -188,12 +188,15 @@ fn write_marks(out: &mut dyn Write, timeline: &Timeline, columns: usize) -> io::
         let column = &mut text[column_of(timeline, mark.ns, columns)];
         // Of several marks in one column, only the first mark is shown.
         if *column == ' ' {
-            *column = mark_sign(number);
+            *column = if timeline.marks.len() > MAX_MARKS { '╵' } else { mark_sign(number) };
         }
     }
     let text: String = text.into_iter().collect();
     writeln!(out, "{:>LABEL$}  {RELEASE}{}{RELEASE:#}", "marks", text.trim_end())?;
     writeln!(out, "\nMarks:")?;
+    if timeline.marks.len() > MAX_MARKS {
+        return marks_text::write_by_name(out, &timeline.marks, timeline.marks_dropped);
+    }
     for (number, mark) in timeline.marks.iter().enumerate().take(MAX_MARKS) {
         writeln!(
             out,

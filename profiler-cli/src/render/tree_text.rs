@@ -6,7 +6,7 @@ use super::frame_text::FrameTexts;
 use super::text_width::TextWidth;
 use super::{FAINT, GROWTH, HEADING, OWN, percent};
 use crate::analyze::tree::{Tree, TreeRow};
-use crate::units::{bytes, bytes_exactly, count, plural};
+use crate::units::{Safe, bytes, bytes_exactly, count, plural};
 
 /// Writes the tree, with lines of at most `width` columns where names can be cut.
 ///
@@ -15,13 +15,13 @@ use crate::units::{bytes, bytes_exactly, count, plural};
 pub fn write(out: &mut dyn Write, tree: &Tree, width: TextWidth) -> io::Result<()> {
     let filtered = if tree.filtered { ", of what the filter lets through" } else { "" };
     if tree.total == 0 {
-        return writeln!(out, "{}{filtered}: nothing", tree.metric);
+        return writeln!(out, "{}{filtered}: nothing", Safe(&tree.metric));
     }
     let total = match tree.unit {
         "bytes" => bytes_exactly(tree.total),
         _ => plural(tree.total, "allocation"),
     };
-    writeln!(out, "{HEADING}{}{filtered}: {total}{HEADING:#}", tree.metric)?;
+    writeln!(out, "{HEADING}{}{filtered}: {total}{HEADING:#}", Safe(&tree.metric))?;
     if !tree.complete {
         writeln!(out, "The recording is not complete: see the summary.")?;
     }

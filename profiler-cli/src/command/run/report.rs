@@ -59,7 +59,7 @@ fn report(after: &AfterRun) -> Result<(), Failure> {
     let dump = main_dump(program).context("no dump")?;
     let symbols = after.symbols();
     let short_lived = Some(ShortLivedWithin::default());
-    let loading = LoadOptions { short_lived, ..LoadOptions::default() };
+    let loading = LoadOptions { short_lived, resizes: true, ..LoadOptions::default() };
     let loaded = LoadedDump::open(dump, loading, symbols.options())?;
     let sources = SourceFiles::of(&loaded.profile, SourceSearch::default());
     write_report(&mut out, &loaded, &sources, dump, after.report)?;

@@ -4,6 +4,10 @@
 //! PERF: a live block has 32 bytes, and most blocks of a large heap are in no cache. So the marks
 //! and the upper bits of the event's number use bits that no time needs.
 
+/// Tells a block from all others of the recording: its birth, without the marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::load) struct BirthId(u64, u32, u32);
+
 /// The allocation of a block. A realloc keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load) struct Birth {
@@ -61,6 +65,18 @@ impl Birth {
         Birth { packed: self.packed | OLDER, ..self }
     }
 
+    /// Whether the block was reallocated.
+    #[inline]
+    pub(in crate::load) fn is_resized(self) -> bool {
+        self.packed & RESIZED != 0
+    }
+
+    /// Returns what no other block of the recording has.
+    #[inline]
+    pub(in crate::load) fn id(self) -> BirthId {
+        BirthId(self.packed & !(RESIZED | OLDER), self.event_low, self.thread)
+    }
+
     /// Whether the block is older than the interval that is counted.
     #[inline]
     pub(in crate::load) fn is_older(self) -> bool {
@@ -93,6 +109,9 @@ mod tests {
         assert!(!birth.is_older() && birth.older().is_older());
         let both = birth.resized().older();
         assert_eq!((both.us(), both.events_until(event)), (latest, 0));
+        assert!(both.is_resized() && !birth.is_resized());
+        assert_eq!(both.id(), birth.id());
+        assert_ne!(birth.id(), Birth::new(latest, 0, event).id());
         assert!(!both.is_event(u32::MAX as usize, event), "a realloc came in between");
     }
 

@@ -8,6 +8,7 @@
 use super::groups::GroupsObserver;
 use super::lifetimes::LifetimesObserver;
 use super::local_peaks::LocalPeaksObserver;
+use super::resizes::ResizesObserver;
 use super::{IntervalStart, Observer, ReplayEnd};
 use crate::load::heap::{Heap, HeapEvent, LiveBlock};
 use crate::profile::{HeapGrouping, Profile, ShortLivedWithin};
@@ -24,23 +25,27 @@ struct AllRequested {
     lifetimes: LifetimesObserver,
     local_peaks: LocalPeaksObserver,
     groups: GroupsObserver,
+    resizes: ResizesObserver,
 }
 
 impl RequestedObservers {
     /// Makes the observers. Each argument is `None` if it is not asked for: what short-lived means,
-    /// the least drop beside a local peak in percent, and the groups to follow.
+    /// the least drop beside a local peak in percent, and the groups to follow. `resizes` asks for
+    /// what reallocations did.
     pub(in crate::load) fn new(
         short_lived: Option<ShortLivedWithin>,
         peaks: Option<u8>,
         groups: Option<HeapGrouping>,
+        resizes: bool,
     ) -> RequestedObservers {
-        if short_lived.is_none() && peaks.is_none() && groups.is_none() {
+        if short_lived.is_none() && peaks.is_none() && groups.is_none() && !resizes {
             return RequestedObservers::default();
         }
         let all = AllRequested {
             lifetimes: LifetimesObserver::new(short_lived),
             local_peaks: LocalPeaksObserver::new(peaks),
             groups: GroupsObserver::new(groups),
+            resizes: ResizesObserver::new(resizes),
         };
         RequestedObservers { all: Some(Box::new(all)) }
     }
@@ -52,6 +57,7 @@ impl AllRequested {
         self.lifetimes.event(&event, heap);
         self.local_peaks.event(&event, heap);
         self.groups.event(&event, heap);
+        self.resizes.event(&event, heap);
     }
 }
 
@@ -66,6 +72,7 @@ impl Observer for RequestedObservers {
         if let Some(all) = &mut self.all {
             all.lifetimes.block_lost(block);
             all.groups.block_lost(block);
+            all.resizes.block_lost(block);
         }
     }
 
@@ -96,6 +103,7 @@ impl Observer for RequestedObservers {
             all.lifetimes.finish(end, profile);
             all.local_peaks.finish(end, profile);
             all.groups.finish(end, profile);
+            all.resizes.finish(end, profile);
         }
     }
 }

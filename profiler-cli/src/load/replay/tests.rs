@@ -3,7 +3,7 @@
 use super::*;
 use crate::load::observers::marks::MAX_MARKS;
 use crate::load::options::Period;
-use crate::profile::{ShortLivedWithin, StackStats};
+use crate::profile::{GrownBlocks, ShortLivedWithin, StackStats};
 use alloc_dump::trailer::EndReason;
 
 const MAIN: StackId = StackId(3);
@@ -346,7 +346,7 @@ fn replay_interval_of(
     let gate = Some(Gate::of(&period, &whole).unwrap());
     let selected = selected.map(|ids| ids.iter().copied().collect());
     let short_lived = Some(ShortLivedWithin::default());
-    let scope = ReplayScope { selected, gate, short_lived, ..ReplayScope::default() };
+    let scope = ReplayScope { selected, gate, short_lived, resizes: true, ..ReplayScope::default() };
     let mut replay = Replay::new(&HEADER, scope);
     let process = record::Process { from_first_event: true, ..record::Process::default() };
     replay.record_of_interval(&Record::Process(process));
@@ -415,6 +415,8 @@ fn an_interval_counts_the_events_after_its_beginning_up_to_its_end() {
     assert_eq!((of(LEAF).allocations, of(LEAF).live_bytes, of(LEAF).peak_bytes), (1, 0, 150));
     assert_eq!((of(OTHER).live_bytes, of(OTHER).live_blocks, of(OTHER).peak_bytes), (300, 1, 300));
     assert_eq!((of(OTHER).live_first_us, of(LEAF).live_first_us), (20, 0));
+    let grown = GrownBlocks { bytes: 150 - 100, blocks: 1, last_us: 30 };
+    assert_eq!(profile.grown.into_iter().collect::<Vec<_>>(), [(LEAF, grown)]);
     assert_eq!(profile.threads[0].allocations, 2);
     assert_eq!(profile.sizes.iter().sum::<u64>(), 2);
     let marks: Vec<&str> = profile.marks.iter().map(|mark| mark.name.as_str()).collect();
@@ -545,8 +547,10 @@ fn lines_and_calls_are_cut_to_the_interval() {
 
 /// Replays records with lifetimes.
 fn replay_lifetimes(within: ShortLivedWithin, records: &[Record<'_>]) -> Profile {
-    let mut replay =
-        Replay::new(&HEADER, ReplayScope { short_lived: Some(within), ..ReplayScope::default() });
+    let mut replay = Replay::new(
+        &HEADER,
+        ReplayScope { resizes: true, short_lived: Some(within), ..ReplayScope::default() },
+    );
     for (id, parent) in [(MAIN, StackId::ROOT), (LEAF, MAIN), (OTHER, MAIN)] {
         replay.record(&Record::Node { id, parent, pc: u64::from(id.0) });
     }
