@@ -48,12 +48,13 @@ Examples:
   profiler-cli timeline server.4711.alloc       live heap and RSS over time
 ";
 
+/// One line for each paragraph: the terminal's width decides where lines break.
 const EXIT_STATUS: &str = "\
-@last is the newest dump of this workspace: dumps go into target/alloc-tracker by default, and into
-the working directory outside of a workspace.
+@last is the newest dump of this workspace. Dumps go into target/alloc-tracker, or outside of a \
+workspace into the working directory.
 The nearest profiler.toml, from the working directory upwards, can set defaults for options.
-Exit status: 0 success, 1 a check failed, 2 wrong usage or unreadable input. `run` passes on the exit
-status of the program, or 128+N if signal N killed it, and `cargo` passes on cargo's.";
+Exit status: 0 success, 1 a check failed, 2 wrong usage or unreadable input. `run` passes on the \
+exit status of the program, or 128+N if signal N killed it, and `cargo` passes on cargo's.";
 
 impl Cli {
     /// Rejects options that the chosen output format would ignore. The definitions of the options

@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use anstyle::Style;
 
 use super::frame_text::write_function_and_position;
-use super::text_width::{TextWidth, cut_end};
+use super::text_width::{TextWidth, cut_end, write_paragraph};
 use super::{FAINT, GROWTH, HEADING, RELEASE};
 use crate::analyze::column::{COLUMNS, FigureKind, LineColumn, OptionalColumn, magnitude};
 use crate::analyze::lines::{FunctionLines, LineRow, Lines};
-use crate::units::{Safe, SizeUnit, count, more};
+use crate::units::{Safe, SizeUnit, bytes, count, more};
 
 /// The columns, units and precision of the text.
 #[derive(Clone, Debug)]
@@ -41,7 +41,9 @@ pub fn write(out: &mut dyn Write, lines: &Lines, shape: &Shape) -> io::Result<()
         writeln!(out, "{}", super::no_function(lines))?;
     }
     if let Some(interval) = &lines.interval {
-        writeln!(out, "Interval: {}; peak and live are those of the interval\n", Safe(&interval.name()))?;
+        let text = format!("{}; peak and live are those of the interval", interval.name());
+        write_paragraph(out, "Interval: ", &Safe(&text).to_string(), shape.width)?;
+        writeln!(out)?;
     }
     for (at, function) in lines.functions.iter().enumerate() {
         if at > 0 {
@@ -77,8 +79,8 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
         _ => "recorded stacks (Occurrences counts heap events, not executions)",
     };
     writeln!(out, "Source:   {source}")?;
-    if let Some(note) = &function.note {
-        writeln!(out, "Note:     {note}")?;
+    if let Some(note) = function.note.clone().or_else(|| freed_elsewhere(function)) {
+        write_paragraph(out, "Note:     ", &note, shape.width)?;
     }
     let sum = fitting(shape, function.increment.unsigned_abs());
     let sum = sum.show_to(function.increment, shape.precision);
@@ -108,6 +110,20 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
     }
     write_callers(out, function, shape)
 }
+
+/// Returns a note if the increment says little about what is live: other functions or threads have
+/// freed most of it.
+fn freed_elsewhere(function: &FunctionLines) -> Option<String> {
+    let live: u64 = function.lines.iter().filter_map(|row| row.live).sum();
+    let increment = u64::try_from(function.increment).ok()?;
+    (increment >= LEAST_NOTED && live < increment / 2).then(|| {
+        let (increment, live) = (bytes(increment), bytes(live));
+        format!("of the increment of {increment}, {live} are live at the end; other code freed the rest")
+    })
+}
+
+/// The smallest increment that is worth a note, in bytes.
+const LEAST_NOTED: u64 = 64 << 10;
 
 /// Leaves out columns if the terminal has no room for them and for the source: first those that the
 /// others tell most about. A column that was asked for stays, and so does the increment.

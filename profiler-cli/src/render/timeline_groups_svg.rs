@@ -71,7 +71,7 @@ pub(super) fn draw(
             "<rect class=\"{class}\" x=\"{LEFT:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\"/>",
             at - 11.0
         );
-        let name = cut_middle(&name, MAX_NAME);
+        let name = cut_middle(name, MAX_NAME);
         text(svg, (LEFT + 20.0, at), "", &format!("{name} · at most {}", bytes_exactly(most)));
     }
 }
