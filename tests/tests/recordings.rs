@@ -46,6 +46,14 @@ fn a_recording_ends_when_its_dump_is_large_enough_and_the_program_goes_on() {
     assert!(number(&summary, "allocations") < all, "the program had {all} allocations: {summary}");
     let warnings = summary["warnings"].to_string();
     assert!(warnings.contains("the dump has reached its limit of 1.0 MiB (1,048,576 B)"), "{warnings}");
+
+    // Nobody knows what the program left behind at its end.
+    let mut gate = profiler_cli();
+    gate.arg("leaks").arg(&dump).args(["--fail-on-leak", "1000GiB"]);
+    let gate = output_within(&mut gate, Duration::from_secs(60));
+    let error = String::from_utf8_lossy(&gate.stderr).into_owned();
+    assert_eq!(gate.status.code(), Some(1), "{error}");
+    assert!(error.contains("--fail-on-leak fails because the recording ended before the program"), "{error}");
 }
 
 #[test]

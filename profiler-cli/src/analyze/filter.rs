@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use alloc_dump::layout::StackId;
 
-use crate::names::code_owner::crate_of_frame;
+use crate::names::code_owner::rust_crate_of_frame;
 use crate::names::rust_path::crate_of;
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::pattern::Pattern;
@@ -76,7 +76,7 @@ impl Filter {
 
     /// Whether a frame fits all patterns, and is not excluded, if its function has this name.
     pub fn accepts_frame_as(&self, frame: &NamedFrame, function: &str) -> bool {
-        let krate = crate_of_frame(frame);
+        let krate = rust_crate_of_frame(frame).unwrap_or_default();
         (frame.is_own() || !self.own_files_only)
             && self.accepts_names(function, frame.file.as_deref(), &krate)
     }
@@ -110,7 +110,8 @@ impl Filter {
         };
         if !self.exclude.is_empty() {
             let excluded = stacks.with_frame(|frame| {
-                self.excludes(&frame.function, frame.file.as_deref(), &crate_of_frame(frame))
+                let krate = rust_crate_of_frame(frame).unwrap_or_default();
+                self.excludes(&frame.function, frame.file.as_deref(), &krate)
             });
             accepted.iter_mut().zip(excluded).for_each(|(accepted, excluded)| *accepted &= !excluded);
         }
@@ -176,7 +177,7 @@ impl<'a> Names<'a> {
     /// Returns the names of all crates.
     fn crates(&self) -> BTreeSet<String> {
         let annotated = self.annotated.iter().filter_map(|function| crate_of(&function.name));
-        annotated.map(str::to_owned).chain(self.frames(false).map(crate_of_frame)).collect()
+        annotated.map(str::to_owned).chain(self.frames(false).filter_map(rust_crate_of_frame)).collect()
     }
 
     /// Returns all frames, or the user's own if `own_only` and if there are any.

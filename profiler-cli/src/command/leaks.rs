@@ -40,6 +40,8 @@ pub struct LeaksArgs {
     pub fold: FoldArgs,
     /// Exit with 1 if more than SIZE is live at the end, or if the recording is not exact.
     ///
+    /// It also fails if a limit has ended the recording before the program.
+    ///
     /// A recording is not exact if events are missing, if code such as a dynamically linked libstd
     /// did not call alloc-tracker, or if it has no event and does not say that alloc-tracker was
     /// the program's global allocator.
@@ -101,10 +103,14 @@ fn complaint(leaks: &Leaks, profile: &Profile, limit: u64) -> Option<String> {
         };
         return Some(format!("{bytes} bytes are live {then}; --fail-on-leak allows {limit}"));
     }
-    let exact = profile.trust.is_exact();
-    (!exact).then(|| {
-        let reasons = warnings_of_recording(profile);
-        let reason = reasons.first().map_or("see the summary", String::as_str);
-        format!("--fail-on-leak fails because the recording is not exact: {reason}")
-    })
+    let has_all_events =
+        profile.trust.limit.is_none() || profile.interval.as_ref().is_some_and(|i| i.to != "end");
+    let problem = match profile.trust.is_exact() {
+        false => "is not exact",
+        true if !has_all_events => "ended before the program",
+        true => return None,
+    };
+    let reasons = warnings_of_recording(profile);
+    let reason = reasons.first().map_or("see the summary", String::as_str);
+    Some(format!("--fail-on-leak fails because the recording {problem}: {reason}"))
 }

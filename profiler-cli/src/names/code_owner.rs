@@ -97,9 +97,14 @@ pub fn is_package_file(file: &str) -> bool {
 /// The name of a function may begin with another crate: `<alloc::vec::Vec<T> as syn::Parse>::parse`
 /// is code of syn. So the folder of a file in a registry decides before the name does.
 pub fn crate_of_frame(frame: &NamedFrame) -> String {
+    rust_crate_of_frame(frame).unwrap_or_else(|| frame.module.to_string())
+}
+
+/// Returns the crate that the code of a frame was written in; `None` for code in another language.
+pub fn rust_crate_of_frame(frame: &NamedFrame) -> Option<String> {
     match frame.file.as_deref().and_then(package_of_file) {
-        Some(package) => package.replace('-', "_"),
-        None => crate_of(&frame.function).unwrap_or(&frame.module).to_owned(),
+        Some(package) => Some(package.replace('-', "_")),
+        None => crate_of(&frame.function).map(str::to_owned),
     }
 }
 
