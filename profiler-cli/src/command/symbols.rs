@@ -1,7 +1,7 @@
 //! `profiler-cli symbols`: puts the names of a dump's code into the dump.
 //!
 //! In: dumps, and where names come from. Out: the same dumps with names, and one line on stdout for
-//! each. `run`, `cargo` and `compress` use [`find_names`] too.
+//! each. `run`, `cargo` and `compress` use `find_names` too.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -17,7 +17,7 @@ use crate::io_error::plain;
 use crate::names::own_crates::EVENT_PACKAGES;
 
 /// The first argument of a process of this program that cargo starts instead of a program. The
-/// folder of the [program log](super::program_log), the program and its arguments follow.
+/// folder of the program log (`program_log.rs`), the program and its arguments follow.
 pub const RECORD_PROCESS: &str = "internal-record";
 
 /// Returns options for cargo: the recorder is always optimized, and programs are started by this

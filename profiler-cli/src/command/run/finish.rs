@@ -28,11 +28,11 @@ use crate::units::Safe;
 use crate::units::signals::{ended_by_signal, ended_with_status};
 
 /// The first argument of a process of this program that makes a report. It reads an
-/// [`AfterRun`] as JSON from stdin.
+/// `AfterRun` as JSON from stdin.
 pub const REPORT_PROCESS: &str = "internal-report";
 
-/// The first argument of a process of this program that compresses dumps. [`WITH_NAMES`] may
-/// follow. It reads an [`AfterRun`] as JSON from stdin.
+/// The first argument of a process of this program that compresses dumps. `WITH_NAMES` may
+/// follow. It reads an `AfterRun` as JSON from stdin.
 pub const COMPRESS_PROCESS: &str = "internal-compress";
 
 /// Has the names of code put into the dumps.
