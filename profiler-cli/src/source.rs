@@ -197,6 +197,16 @@ trait T {
     }
 
     #[test]
+    fn text_has_moved_if_another_function_is_at_the_lines_now() {
+        let newer = SourceText::parse(TEXT).with_newer_than_program(true);
+        assert!(newer.has_moved("given", 13, 13), "the line is in `outer` now");
+        assert!(!newer.has_moved("outer", 13, 13) && !newer.has_moved("given", 1, 1));
+        assert!(!SourceText::parse(TEXT).has_moved("given", 13, 13), "the file is as old as the program");
+        let derived = SourceText::parse("#[derive(Clone)]\nstruct A;\n").with_newer_than_program(true);
+        assert!(!derived.has_moved("clone", 1, 1));
+    }
+
+    #[test]
     fn generated_functions_are_in_the_item_that_generates_them() {
         let text = "#[derive(Clone)]\nstruct A {\n    a: String,\n}\nmake! {\n    f\n}\nimpl A {\n    #[profile]\n    fn b() {\n        \
                     vec![1];\n    }\n}\n";

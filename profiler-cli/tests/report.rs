@@ -279,6 +279,20 @@ fn line_tables_have_the_columns_of_memory_profiler() {
 }
 
 #[test]
+fn a_table_notes_that_other_code_freed_what_the_function_allocated() {
+    let (mut profile, stacks) = recording();
+    let first = StackId::FIRST.0 as usize;
+    profile.stacks[first].allocated = 200_000;
+    let sources = SourcesInMemory::from_texts([("/app/src/main.rs", SOURCE)]);
+    let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
+    let tables = lines::lines(&profile, &stacks, &sources, &only, &lines::LineSelection::default());
+    let text = plain(|out| lines_text::write(out, &tables, &lines_text::Shape::default()));
+    // 200,000 + 2,000 - 1,000 bytes are 196.29 KiB; two blocks of 1,000 bytes are live.
+    let note = "Note:     of the increment of 196.3 KiB, 2.0 KiB are live at the end; other code freed or reallocated the rest\n";
+    assert!(text.contains(note), "{text}");
+}
+
+#[test]
 fn leaks_are_merged_by_the_users_own_frames() {
     let (profile, stacks) = recording();
     let report = leaks::leaks(&profile, &stacks, &Filter::default(), LeakSelection::default());

@@ -28,7 +28,8 @@ pub struct TimelineGroups {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TimelineGroup {
-    /// Name of the site with its file and line, of the crate, or of the thread.
+    /// Name of the group: of the crate, module, file, function or thread, or the function of the
+    /// site with its file and line.
     pub name: String,
     /// The most bytes of the group at any of the points.
     pub max_bytes: u64,

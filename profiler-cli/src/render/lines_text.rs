@@ -112,13 +112,13 @@ pub fn write_function(out: &mut dyn Write, function: &FunctionLines, shape: &Sha
 }
 
 /// Returns a note if the increment says little about what is live: other functions or threads have
-/// freed most of it.
+/// freed most of it, or given it another size.
 fn freed_elsewhere(function: &FunctionLines) -> Option<String> {
     let live: u64 = function.lines.iter().filter_map(|row| row.live).sum();
     let increment = u64::try_from(function.increment).ok()?;
     (increment >= LEAST_NOTED && live < increment / 2).then(|| {
         let (increment, live) = (bytes(increment), bytes(live));
-        format!("of the increment of {increment}, {live} are live at the end; other code freed the rest")
+        format!("of the increment of {increment}, {live} are live at the end; other code freed or reallocated the rest")
     })
 }
 

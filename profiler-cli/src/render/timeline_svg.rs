@@ -349,6 +349,21 @@ mod tests {
     }
 
     #[test]
+    fn many_marks_are_short_lines_and_each_name_stands_once() {
+        let mut timeline = timeline("app");
+        let mark = |at: u64| MarkPoint { ns: at * 10, name: "request".to_owned(), ..MarkPoint::default() };
+        let counts = |timeline: &Timeline| {
+            let svg = draw(timeline, &[Series::Heap]);
+            ["class=\"mark\"", "class=\"tick\"", ">request<"].map(|part| svg.matches(part).count())
+        };
+        timeline.marks = (0..MANY_MARKS as u64).map(mark).collect();
+        let [long, short, _] = counts(&timeline);
+        assert_eq!([long, short], [MANY_MARKS, 0]);
+        timeline.marks.push(mark(99));
+        assert_eq!(counts(&timeline), [0, MANY_MARKS + 1, 1]);
+    }
+
+    #[test]
     fn nothing_in_a_dump_becomes_markup() {
         let svg = draw(&timeline("</title><script>\u{1}&\"'"), &[Series::Heap]);
         assert!(!svg.contains("<script") && !svg.contains('\u{1}'));
