@@ -47,8 +47,8 @@ impl FunctionSource {
         FunctionSource { file, name: name.to_owned(), note: note.map(str::to_owned) }
     }
 
-    /// Returns the text of a line. A very long line, such as one of generated code, is cut: its text
-    /// begins at the definition of the function, if the line has it.
+    /// Returns the text of a line. A very long line, such as one of generated code, is cut: its
+    /// text begins at the definition of the function, if the line has it.
     pub(super) fn text(&self, line: u32) -> Option<String> {
         self.file.as_ref()?.line(line).map(|text| shortened(text, &self.name))
     }
