@@ -16,6 +16,7 @@
 //! | [`trailer`] | the last frame: how the recording ended, and totals to check a replay against |
 //! | [`thread_ring`] | the entries that one thread has recorded and that were not drained yet |
 //! | [`sidecar`] | the file that keeps everything which is not in the dump yet, also if the process is killed |
+//! | [`exchange`] | how `profiler-cli` and a recorder agree on a copy of the process's memory |
 //! | [`mod@write`] | an encoder of records, over a borrowed buffer |
 //! | [`read`] | a streaming reader over any [`std::io::Read`] |
 //! | `compress` | compression of finished dumps; needs the feature `compression`, as reading them does |
@@ -62,6 +63,7 @@ pub mod code;
 mod columns;
 #[cfg(feature = "compression")]
 pub mod compress;
+pub mod exchange;
 pub mod frame;
 pub mod header;
 pub mod layout;
