@@ -20,6 +20,7 @@
 //! | [`mod@write`] | an encoder of records, over a borrowed buffer |
 //! | [`read`] | a streaming reader over any [`std::io::Read`] |
 //! | `compress` | compression of finished dumps; needs the feature `compression`, as reading them does |
+//! | `snapshot` | where memory points to at one instant; needs the feature `compression` |
 //! | `symbols` | names of code that are kept in a dump; needs the feature `compression` |
 //!
 //! ```
@@ -71,6 +72,8 @@ pub mod read;
 pub mod record;
 mod records;
 pub mod sidecar;
+#[cfg(feature = "compression")]
+pub mod snapshot;
 #[cfg(feature = "compression")]
 pub mod symbols;
 pub mod thread_ring;
