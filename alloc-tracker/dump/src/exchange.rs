@@ -20,8 +20,9 @@
 //!   RELEASED = COPIES        -->        the copy ends
 //! ```
 //!
-//! The recorded program can ask for a snapshot too, if [`SERVER`] says that somebody is there to
-//! take it. The recorder then makes a copy without a request.
+//! The recorded program can ask for a snapshot too, if [`SERVER_OFFSET`] says that somebody is
+//! there to take it. The recorder then makes a copy without a request. First it lets the reader look
+//! where the threads are, because what a stack has below its stack pointer holds nothing.
 
 /// Offset in bytes, in the sidecar's header, of the process id of the `profiler-cli` that takes the
 /// snapshots for which the program itself asks; 0 if there is none.
@@ -48,6 +49,13 @@ pub const HEARTBEAT_OFFSET: usize = 584;
 /// Offset of how many snapshots the recorder was asked for when it took the last one: tells an
 /// answer to a request from a snapshot that the program has asked for.
 pub const SERVED_OFFSET: usize = 592;
+/// Offset of 1 if the program has asked for the last snapshot, else 0.
+pub const BY_PROGRAM_OFFSET: usize = 600;
+/// Offset of a number that the recorder changes before it makes a copy for which the program has
+/// asked: the reader looks where the threads are, and stores the number at [`LOOKED_OFFSET`].
+pub const LOOK_OFFSET: usize = 608;
+/// Offset of the number of the reader's last look.
+pub const LOOKED_OFFSET: usize = 616;
 /// Offset of the name of the last snapshot, see [`decode_name`].
 pub const NAME_OFFSET: usize = 640;
 /// Offset of the name of the snapshot that is asked for.

@@ -84,7 +84,8 @@ pub(super) fn take_at_end() {
 pub(super) fn serve(requests: u32) {
     if requests & Request::Snapshot as u32 != 0 {
         let name = WANTED_NAME.0.each_ref().map(|word| word.load(Ordering::Relaxed));
-        let outcome = make(&name, word_value(exchange::SERVER_OFFSET));
+        wait_for_look();
+        let outcome = make(&name, word_value(exchange::SERVER_OFFSET), true);
         let value = outcome.map_or_else(|errno| u64::from(errno.0.unsigned_abs()) << 32, u64::from);
         OUTCOME.store(value, Ordering::Release);
     }
@@ -96,16 +97,29 @@ pub(super) fn serve(requests: u32) {
         }
         store(exchange::SERVED_OFFSET, asked);
         // The answer is in the sidecar.
-        let _ = make(&name, word_value(exchange::REQUESTER_OFFSET));
+        let _ = make(&name, word_value(exchange::REQUESTER_OFFSET), false);
+    }
+}
+
+/// Lets the reader look where the threads are, for a limited time.
+fn wait_for_look() {
+    let look = word_value(exchange::LOOK_OFFSET) + 1;
+    store(exchange::LOOK_OFFSET, look);
+    for _ in 0..MOST_NAPS_FOR_LOOK {
+        if word_value(exchange::LOOKED_OFFSET) == look {
+            return;
+        }
+        sys::nap(NAP_NS);
     }
 }
 
 /// Makes a copy that this process may read, and tells it about the copy.
-fn make(name: &[u64; NAME_WORDS], reader: u64) -> Result<u32, Errno> {
+fn make(name: &[u64; NAME_WORDS], reader: u64, by_program: bool) -> Result<u32, Errno> {
     let outcome = if is_copy_in_use() { Err(Errno(libc::EBUSY)) } else { make_copy_and_record(name, reader) };
     store(exchange::COPY_ERRNO_OFFSET, outcome.map_or_else(|errno| u64::from(errno.0.unsigned_abs()), |_| 0));
     store(exchange::COPY_PID_OFFSET, COPY.load(Ordering::Relaxed).into());
     store(exchange::SNAPSHOT_ID_OFFSET, outcome.unwrap_or(0).into());
+    store(exchange::BY_PROGRAM_OFFSET, by_program.into());
     store(exchange::REPORT_ADDRESS_OFFSET, REPORT.load(Ordering::Relaxed) as u64);
     for (index, word) in name.iter().enumerate() {
         store(exchange::NAME_OFFSET + 8 * index, *word);
@@ -275,6 +289,8 @@ const MISSING_AT: usize = 4;
 const NAP_NS: u64 = 100_000;
 /// Ten seconds: the kernel may have to copy the tables of hundreds of gigabytes.
 const MOST_NAPS_FOR_REPORT: u32 = 100_000;
+/// A tenth of a second. Without the look, whole stacks count.
+const MOST_NAPS_FOR_LOOK: u32 = 1000;
 /// Two seconds.
 const MOST_NAPS_AT_END: u32 = 20_000;
 const COPY_NAP_NS: u64 = 5_000_000;
