@@ -15,16 +15,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use alloc_dump::exchange::{
-    BY_PROGRAM_OFFSET, COPIES_OFFSET, COPY_ERRNO_OFFSET, COPY_PID_OFFSET, HEARTBEAT_OFFSET, LOOK_OFFSET,
-    LOOKED_OFFSET, MAX_NAME, NAME_OFFSET, NAME_WORDS, RELEASED_OFFSET, REPORT_ADDRESS_OFFSET,
-    REQUEST_NAME_OFFSET, REQUESTER_OFFSET, REQUESTS_OFFSET, SERVED_OFFSET, SERVER_OFFSET, SNAPSHOT_ID_OFFSET,
-    decode_name, encode_name,
+    AT_END_OFFSET, BY_PROGRAM_OFFSET, COPIES_OFFSET, COPY_ERRNO_OFFSET, COPY_PID_OFFSET, HEARTBEAT_OFFSET,
+    LOOK_OFFSET, LOOKED_OFFSET, MAX_NAME, NAME_OFFSET, NAME_WORDS, NEEDS_MORE_OFFSET, RELEASED_OFFSET,
+    REPORT_ADDRESS_OFFSET, REQUEST_NAME_OFFSET, REQUESTER_OFFSET, REQUESTS_OFFSET, SERVED_OFFSET,
+    SERVER_OFFSET, SNAPSHOT_ID_OFFSET, decode_name, encode_name,
 };
 use alloc_dump::header::Header;
 use alloc_dump::sidecar::{IDENTITY_LEN, PID_OFFSET, encode_identity};
 
 use super::SnapshotTrouble;
 use crate::dumps::sidecar::sidecar_path;
+use crate::dumps::writing::{WriterState, wait_while_closing};
 
 /// The sidecar of a dump that is being written, as the place where snapshots are agreed on.
 #[derive(Debug)]
@@ -108,6 +109,9 @@ impl Exchange {
             if !process_exists(self.host()) {
                 return Err(SnapshotTrouble::Ended { pid: self.host() });
             }
+            if wait_while_closing(&self.dump) == WriterState::Done {
+                return Err(SnapshotTrouble::NotRecording { dump: self.dump.clone() });
+            }
             if begun.elapsed() > PATIENCE {
                 // The recorder may be stopped. It must not make a copy for nobody later.
                 self.set_word(REQUESTS_OFFSET, self.word(SERVED_OFFSET));
@@ -121,6 +125,16 @@ impl Exchange {
     /// Whether the program has asked for the last copy.
     pub(super) fn is_for_program(&self) -> bool {
         self.word(BY_PROGRAM_OFFSET) != 0
+    }
+
+    /// Whether the program is ending, and waits for its last snapshot.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.word(AT_END_OFFSET) != 0
+    }
+
+    /// Says that the copies which the program has asked for are enough.
+    pub(super) fn needs_no_more(&self) {
+        self.set_word(NEEDS_MORE_OFFSET, 0);
     }
 
     /// Calls `look` if the recorder is about to make a copy for the program, and tells it that the
