@@ -23,12 +23,12 @@ fn main() {
     // All threads have their blocks before the snapshot is taken.
     let ready = Arc::new(Barrier::new(5));
     let threads = [
-        spawn(&ready, |ready| plant::thread_local_of_a_live_thread(ready)),
-        spawn(&ready, |ready| plant::local_of_a_blocked_thread(ready)),
-        spawn(&ready, |ready| plant::only_in_a_register(ready)),
-        spawn(&ready, |ready| plant::receiver_of_a_blocked_thread(ready)),
+        spawn(&ready, plant::thread_local_of_a_live_thread),
+        spawn(&ready, plant::local_of_a_blocked_thread),
+        spawn(&ready, plant::only_in_a_register),
+        spawn(&ready, plant::receiver_of_a_blocked_thread),
     ];
-    std::thread::spawn(|| plant::thread_local_of_an_ended_thread()).join().expect("a thread");
+    std::thread::spawn(plant::thread_local_of_an_ended_thread).join().expect("a thread");
     plant::static_vec();
     plant::leaked_into_a_static();
     plant::static_hash_map();
@@ -79,6 +79,7 @@ fn wait_until_over() {
     }
 }
 
+#[allow(clippy::vec_box, reason = "each box is to be a block")]
 mod plant {
     use std::arch::asm;
     use std::cell::{Cell, RefCell};
@@ -120,7 +121,7 @@ mod plant {
 
     /// Ten boxes in a Vec of 16 pointers.
     #[inline(never)]
-    pub fn static_vec() {
+    pub(super) fn static_vec() {
         let mut boxes = VEC.lock().unwrap();
         boxes.reserve_exact(16);
         for _ in 0..10 {
@@ -129,13 +130,13 @@ mod plant {
     }
 
     #[inline(never)]
-    pub fn leaked_into_a_static() {
+    pub(super) fn leaked_into_a_static() {
         LEAKED.store(Box::leak(Box::new([1; 102])), SeqCst);
     }
 
     /// Twenty boxes and a table.
     #[inline(never)]
-    pub fn static_hash_map() {
+    pub(super) fn static_hash_map() {
         let mut map = HashMap::with_capacity(20);
         for key in 0..20 {
             map.insert(key, Box::new([1; 103]));
@@ -145,7 +146,7 @@ mod plant {
 
     /// Thirty boxes and some nodes.
     #[inline(never)]
-    pub fn static_b_tree_map() {
+    pub(super) fn static_b_tree_map() {
         let mut map = B_TREE_MAP.lock().unwrap();
         for key in 0..30 {
             map.insert(key, Box::new([1; 104]));
@@ -154,7 +155,7 @@ mod plant {
 
     /// Fifteen nodes.
     #[inline(never)]
-    pub fn static_linked_list() {
+    pub(super) fn static_linked_list() {
         let mut list = LINKED_LIST.lock().unwrap();
         for _ in 0..15 {
             list.push_back([1; 105]);
@@ -163,7 +164,7 @@ mod plant {
 
     /// Eight boxes, and a ring of eight pointers that begins in its middle.
     #[inline(never)]
-    pub fn static_vec_deque() {
+    pub(super) fn static_vec_deque() {
         let mut deque = VEC_DEQUE.lock().unwrap();
         deque.reserve_exact(8);
         for round in 0..8 {
@@ -176,23 +177,23 @@ mod plant {
     }
 
     #[inline(never)]
-    pub fn arc_into_raw() {
+    pub(super) fn arc_into_raw() {
         ARC.store(Arc::into_raw(Arc::new([1u8; 107])).cast_mut(), SeqCst);
     }
 
     #[inline(never)]
-    pub fn low_tag_bit() {
+    pub(super) fn low_tag_bit() {
         TAGGED.store(Box::into_raw(Box::new([1u64; 14])).expose_provenance() | 1, SeqCst);
     }
 
     #[inline(never)]
-    pub fn pointer_into_the_middle() {
+    pub(super) fn pointer_into_the_middle() {
         let block: *mut u8 = Box::into_raw(Box::new([1u8; 300])).cast();
         MIDDLE.store(block.wrapping_add(150), SeqCst);
     }
 
     #[inline(never)]
-    pub fn thread_local_of_a_live_thread(ready: &Barrier) {
+    pub(super) fn thread_local_of_a_live_thread(ready: &Barrier) {
         OF_LIVE.with(|cell| cell.set(Box::into_raw(Box::new([1; 108]))));
         overwrite_the_stack();
         ready.wait();
@@ -200,12 +201,12 @@ mod plant {
     }
 
     #[inline(never)]
-    pub fn thread_local_of_an_ended_thread() {
+    pub(super) fn thread_local_of_an_ended_thread() {
         OF_ENDED.with(|cell| cell.set(Box::into_raw(Box::new([1; 109]))));
     }
 
     #[inline(never)]
-    pub fn local_of_main() -> Vec<Box<[u8; 110]>> {
+    pub(super) fn local_of_main() -> Vec<Box<[u8; 110]>> {
         let mut boxes = Vec::with_capacity(4);
         for _ in 0..4 {
             boxes.push(Box::new([1; 110]));
@@ -214,7 +215,7 @@ mod plant {
     }
 
     #[inline(never)]
-    pub fn local_of_a_blocked_thread(ready: &Barrier) {
+    pub(super) fn local_of_a_blocked_thread(ready: &Barrier) {
         let local = Box::new([1u8; 111]);
         ready.wait();
         wait_until_over();
@@ -223,7 +224,7 @@ mod plant {
 
     /// The thread has the address in a register and nowhere else.
     #[inline(never)]
-    pub fn only_in_a_register(ready: &Barrier) {
+    pub(super) fn only_in_a_register(ready: &Barrier) {
         let hidden = inverted_address();
         overwrite_the_stack();
         ready.wait();
@@ -261,7 +262,7 @@ mod plant {
 
     /// The queue of the channel is held by the sender in a static and by the receiver.
     #[inline(never)]
-    pub fn receiver_of_a_blocked_thread(ready: &Barrier) {
+    pub(super) fn receiver_of_a_blocked_thread(ready: &Barrier) {
         let (sender, receiver): (Sender<Box<[u8; 113]>>, Receiver<_>) = channel();
         for _ in 0..5 {
             sender.send(Box::new([1; 113])).unwrap();
@@ -271,9 +272,11 @@ mod plant {
         black_box((&sender, &receiver));
     }
 
+    type BothEnds<T> = (Sender<T>, Receiver<T>);
+
     /// Five boxes in the queue.
     #[inline(never)]
-    pub fn channel_of_main() -> (Sender<Box<[u8; 114]>>, Receiver<Box<[u8; 114]>>) {
+    pub(super) fn channel_of_main() -> BothEnds<Box<[u8; 114]>> {
         let (sender, receiver) = channel();
         for _ in 0..5 {
             sender.send(Box::new([1; 114])).unwrap();
@@ -282,7 +285,7 @@ mod plant {
     }
 
     #[inline(never)]
-    pub fn only_in_c_memory() {
+    pub(super) fn only_in_c_memory() {
         let block = Box::into_raw(Box::new([1u8; 115])).expose_provenance();
         // SAFETY: the memory has room for an address.
         unsafe {
@@ -293,7 +296,7 @@ mod plant {
     }
 
     #[inline(never)]
-    pub fn only_in_a_mapping() {
+    pub(super) fn only_in_a_mapping() {
         let block = Box::into_raw(Box::new([1u8; 116])).expose_provenance();
         // SAFETY: a new mapping disturbs nobody, and has room for an address.
         unsafe {
@@ -307,7 +310,7 @@ mod plant {
 
     /// Seven boxes.
     #[inline(never)]
-    pub fn forgotten_box() {
+    pub(super) fn forgotten_box() {
         for _ in 0..7 {
             std::mem::forget(black_box(Box::new([1u8; 118])));
         }
@@ -320,7 +323,7 @@ mod plant {
 
     /// A ring of 2,000 links.
     #[inline(never)]
-    pub fn rc_cycle() {
+    pub(super) fn rc_cycle() {
         let link = |next| Rc::new(Link { next: RefCell::new(next), _room: [1; 119] });
         let first = link(None);
         let mut last = Rc::clone(&first);
@@ -332,7 +335,7 @@ mod plant {
 
     /// Three blocks.
     #[inline(never)]
-    pub fn points_to_itself() {
+    pub(super) fn points_to_itself() {
         for _ in 0..3 {
             let block = Box::into_raw(Box::new([0usize; 15]));
             // SAFETY: the block is as large as its array.
@@ -343,7 +346,7 @@ mod plant {
 
     /// A Vec of fifty pointers with its boxes.
     #[inline(never)]
-    pub fn forgotten_vec_of_boxes() {
+    pub(super) fn forgotten_vec_of_boxes() {
         let mut boxes = Vec::with_capacity(50);
         for _ in 0..50 {
             boxes.push(Box::new([1u8; 121]));
@@ -353,7 +356,7 @@ mod plant {
 
     /// At a place that is no multiple of eight.
     #[inline(never)]
-    pub fn packed_pointer() {
+    pub(super) fn packed_pointer() {
         // SAFETY: no other thread uses the static; the write is of an unaligned field by value.
         unsafe { PACKED = Packed { tag: 2, pointer: Box::into_raw(Box::new([1; 117])) } };
         // SAFETY: as above.
@@ -362,7 +365,7 @@ mod plant {
 
     /// The upper 16 bits of the address are in use for something else.
     #[inline(never)]
-    pub fn high_tag_bits() {
+    pub(super) fn high_tag_bits() {
         let block = Box::into_raw(Box::new([1u8; 122])).expose_provenance();
         HIGH_TAG.store(block | 0xABCD << 48, SeqCst);
     }
