@@ -76,14 +76,17 @@ mod hook;
 mod modules;
 mod output;
 mod recorder;
+mod scope;
 mod thread;
 mod tree;
 
 pub use api::allocator::AllocTracker;
 pub use api::installation::{Installation, installation, is_installed};
+pub use api::leak_check::{LeakCheck, assert_no_leaks};
 pub use api::measure::{measure, measure_process};
 pub use api::probe::mark;
 pub use api::profiler::{Profiler, ProfilerBuilder, StartError};
+pub use api::scope::{EnteredScope, LiveBlocks, Scope, ScopeHandle};
 pub use api::stats::{Change, Region, Stats, stats};
 
 pub use alloc_tracker_macros::profile;

@@ -4,7 +4,10 @@
 
 pub(crate) mod allocator;
 pub(crate) mod installation;
+pub(crate) mod leak_check;
+mod leak_report;
 pub(crate) mod measure;
 pub(crate) mod probe;
 pub(crate) mod profiler;
+pub(crate) mod scope;
 pub(crate) mod stats;
