@@ -87,6 +87,7 @@ pub use api::measure::{measure, measure_process};
 pub use api::probe::mark;
 pub use api::profiler::{Profiler, ProfilerBuilder, StartError};
 pub use api::scope::{EnteredScope, LiveBlocks, Scope, ScopeHandle};
+pub use api::snapshot::{SnapshotError, snapshot};
 pub use api::stats::{Change, Region, Stats, stats};
 
 pub use alloc_tracker_macros::profile;

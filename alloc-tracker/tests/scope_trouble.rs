@@ -1,4 +1,5 @@
-//! Scopes where the program makes it hard: forks, and no memory for the table. A check never passes because something was not followed.
+//! Scopes where the program makes it hard: forks, and no memory for the table. A
+//! check never passes because something was not followed.
 
 mod scenario;
 

@@ -86,7 +86,7 @@ fn in_a_scope() {
     let mut kept = Vec::with_capacity(BLOCKS);
     handle(libc::SIGALRM, allocate_and_free, 0);
     let entered = scope.enter();
-    tick_every(100);
+    tick_every(2000);
     for round in 0..BLOCKS {
         kept.push(black_box(vec![1u8; 64]));
         (0..50).for_each(|_| work(round));

@@ -10,4 +10,5 @@ pub(crate) mod measure;
 pub(crate) mod probe;
 pub(crate) mod profiler;
 pub(crate) mod scope;
+pub(crate) mod snapshot;
 pub(crate) mod stats;

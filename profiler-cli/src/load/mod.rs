@@ -49,7 +49,7 @@ use crate::profile::Profile;
 
 pub use self::code::load_code;
 pub use self::follow::FollowedDump;
-pub use self::moment::{MOMENTS, MomentSpec};
+pub use self::moment::{MOMENTS, MomentSpec, parse_time};
 pub use self::options::{KeepBlocks, LoadOptions, Period, parse_short_lived};
 
 /// Why a dump cannot be loaded.
