@@ -55,9 +55,10 @@
 //! The crate is cut into rooms whose imports point one way:
 //!
 //! ```text
-//! api       -> hook, recorder
-//! hook      -> capture, recorder
-//! recorder  -> capture, tree, modules, thread, output
+//! api       -> hook, recorder, scope
+//! hook      -> capture, recorder, scope
+//! recorder  -> capture, tree, modules, thread, output, scope
+//! scope     -> capture, tree
 //! capture   -> tree, modules, thread
 //! all       -> base
 //! ```

@@ -86,6 +86,7 @@ fn in_a_scope() {
     let mut kept = Vec::with_capacity(BLOCKS);
     handle(libc::SIGALRM, allocate_and_free, 0);
     let entered = scope.enter();
+    // Longer than the handler takes, which walks through the frame of the signal.
     tick_every(2000);
     for round in 0..BLOCKS {
         kept.push(black_box(vec![1u8; 64]));

@@ -277,7 +277,7 @@ mod tests {
         let outer = open(NONE).unwrap();
         let inner = open(outer.slot).unwrap();
         let (small, large) = (born_in(inner, 10), born_in(outer, 1000));
-        [&small, &large].map(count_birth);
+        [&small, &large].into_iter().for_each(count_birth);
         assert_eq!((live(outer), live(inner)), ((2, 1010), (1, 10)));
         count_growth(&small, 5);
         assert_eq!((live(outer), live(inner)), ((2, 1015), (1, 15)));
