@@ -5,6 +5,7 @@
 //! number of events.
 
 mod groups;
+mod growth;
 mod interval;
 mod lifetimes;
 
@@ -20,6 +21,7 @@ use alloc_dump::trailer::{EndReason, Totals};
 use foldhash::HashMap;
 
 pub use self::groups::{GroupCurve, GroupKey, GroupPoint, HeapGrouping};
+pub use self::growth::{GrowthCurves, GrowthRequest, MarkTimes, NO_SITE, SiteCurve};
 pub use self::interval::{Interval, LiveHeap};
 pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin, StackLifetimes};
 
@@ -71,6 +73,14 @@ pub struct Profile {
     pub timeline: Vec<(u64, Sample)>,
     /// The last sample before the interval; `None` if there is none.
     pub sample_before: Option<Sample>,
+    /// What sites held over time; `None` except in the second pass, see
+    /// [`load_growth`](crate::load::load_growth).
+    pub growth: Option<GrowthCurves>,
+    /// Times of the marks that were [asked for](crate::load::LoadOptions::mark_times).
+    pub mark_times: Option<MarkTimes>,
+    /// Number of the last event that was replayed, counted from 1 over the whole process; 0 if
+    /// there was none.
+    pub last_event: u64,
     /// Number of samples in the dump; `timeline` may have fewer entries.
     pub sample_count: u64,
     /// The live heap over time.
