@@ -84,6 +84,7 @@ pub use api::installation::{Installation, installation, is_installed};
 pub use api::measure::{measure, measure_process};
 pub use api::probe::mark;
 pub use api::profiler::{Profiler, ProfilerBuilder, StartError};
+pub use api::snapshot::{SnapshotError, snapshot};
 pub use api::stats::{Change, Region, Stats, stats};
 
 pub use alloc_tracker_macros::profile;

@@ -16,9 +16,11 @@
 //! | [`trailer`] | the last frame: how the recording ended, and totals to check a replay against |
 //! | [`thread_ring`] | the entries that one thread has recorded and that were not drained yet |
 //! | [`sidecar`] | the file that keeps everything which is not in the dump yet, also if the process is killed |
+//! | [`exchange`] | how `profiler-cli` and a recorder agree on a copy of the process's memory |
 //! | [`mod@write`] | an encoder of records, over a borrowed buffer |
 //! | [`read`] | a streaming reader over any [`std::io::Read`] |
 //! | `compress` | compression of finished dumps; needs the feature `compression`, as reading them does |
+//! | `snapshot` | where memory points to at one instant; needs the feature `compression` |
 //! | `symbols` | names of code that are kept in a dump; needs the feature `compression` |
 //!
 //! ```
@@ -62,6 +64,7 @@ pub mod code;
 mod columns;
 #[cfg(feature = "compression")]
 pub mod compress;
+pub mod exchange;
 pub mod frame;
 pub mod header;
 pub mod layout;
@@ -69,6 +72,8 @@ pub mod read;
 pub mod record;
 mod records;
 pub mod sidecar;
+#[cfg(feature = "compression")]
+pub mod snapshot;
 #[cfg(feature = "compression")]
 pub mod symbols;
 pub mod thread_ring;

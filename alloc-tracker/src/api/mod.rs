@@ -7,4 +7,5 @@ pub(crate) mod installation;
 pub(crate) mod measure;
 pub(crate) mod probe;
 pub(crate) mod profiler;
+pub(crate) mod snapshot;
 pub(crate) mod stats;

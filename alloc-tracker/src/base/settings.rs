@@ -13,6 +13,7 @@
 //! | `ALLOC_TRACKER_SIDECAR` | `beside` (default): the sidecar is a file beside the dump; `memory`: it is in `/dev/shm`, and a link is beside the dump. On copy-on-write file systems (btrfs, bcachefs, ZFS, F2FS, NILFS), which may refuse to change a file when the disk is full, it is always in `/dev/shm` |
 //! | `ALLOC_TRACKER_FOLLOW` | `1`: a forked child writes a dump of its own, under the same name with its own `%p`, or with `.PID` behind it |
 //! | `ALLOC_TRACKER_LINES` | which figures of the kernel annotated functions record at each line: `rss`, `faults`, or both with a comma between |
+//! | `ALLOC_TRACKER_SNAPSHOT` | `end`: wait, when the program ends, until `profiler-cli run` has made its snapshot; set by `profiler-cli run` |
 //! | `ALLOC_TRACKER_MAX_DUMP` | the recording ends when the dump is this large: bytes, or a number with `KiB`, `MiB` or `GiB` behind it; the program goes on |
 //! | `ALLOC_TRACKER_FOR` | the recording ends after this time: seconds, or a number with `ms`, `s`, `m` or `h` behind it; the program goes on |
 //! | `ALLOC_TRACKER_LABELS` | what the dump shall say about the recording: `name=value`, one on a line |
@@ -60,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) labels: PathBuffer,
     /// Whether the command line is left out of the dump.
     pub(crate) hides_arguments: bool,
+    /// Whether a snapshot is taken before the recording ends.
+    pub(crate) snapshot_at_end: bool,
 }
 
 /// How much of a very deep stack each event compares with the stack before it.
@@ -146,6 +149,7 @@ impl Settings {
             limits: Limits::NONE,
             labels: PathBuffer::new(),
             hides_arguments: false,
+            snapshot_at_end: false,
         }
     }
 
@@ -169,7 +173,17 @@ impl Settings {
         let path = PathBuffer::new();
         let labels = PathBuffer::of(self.labels.as_bytes());
         let Settings {
-            run, check, verify, on_full, drainer, sidecar, lines, limits, hides_arguments, ..
+            run,
+            check,
+            verify,
+            on_full,
+            drainer,
+            sidecar,
+            lines,
+            limits,
+            hides_arguments,
+            snapshot_at_end,
+            ..
         } = *self;
         Settings {
             path,
@@ -184,6 +198,7 @@ impl Settings {
             limits,
             labels,
             hides_arguments,
+            snapshot_at_end,
         }
     }
 
@@ -193,8 +208,30 @@ impl Settings {
         child.run = self.run;
         child.children.push(self.children.as_bytes());
         child.labels.push(self.labels.as_bytes());
-        let Settings { check, verify, on_full, drainer, sidecar, lines, limits, hides_arguments, .. } = *self;
-        Settings { check, verify, on_full, drainer, sidecar, lines, limits, hides_arguments, ..child }
+        let Settings {
+            check,
+            verify,
+            on_full,
+            drainer,
+            sidecar,
+            lines,
+            limits,
+            hides_arguments,
+            snapshot_at_end,
+            ..
+        } = *self;
+        Settings {
+            check,
+            verify,
+            on_full,
+            drainer,
+            sidecar,
+            lines,
+            limits,
+            hides_arguments,
+            snapshot_at_end,
+            ..child
+        }
     }
 
     /// Returns settings for `PROGRAM.PID.alloc` in the working directory.
@@ -252,6 +289,7 @@ pub(crate) fn wanted() -> Wanted {
             settings.limits = Limits::of_environment();
             settings.labels.push(sys::env_var(c"ALLOC_TRACKER_LABELS").unwrap_or_default());
             settings.hides_arguments = sys::env_var(c"ALLOC_TRACKER_ARGV") == Some(b"0");
+            settings.snapshot_at_end = sys::env_var(c"ALLOC_TRACKER_SNAPSHOT") == Some(b"end");
             settings.run.push(sys::env_var(c"ALLOC_TRACKER_RUN").unwrap_or_default());
             Wanted::Trace(settings)
         }

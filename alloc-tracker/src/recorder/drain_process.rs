@@ -28,8 +28,9 @@ use super::drainer::{self, Request};
 use super::host;
 use super::samples;
 use super::session;
+use super::snapshot;
 use crate::base::epoch::RecordingId;
-use crate::base::sys::{self, Companion, Errno, File, FutexLock, Mapping};
+use crate::base::sys::{self, AllowedCall, Companion, Errno, File, FutexLock, Mapping};
 use crate::modules;
 
 /// Starts the process for the recording that is just being begun. If the system gives none, the
@@ -177,6 +178,7 @@ fn drain_until_the_end(recording: RecordingId) {
             Ok(tick)
         });
         modules::notice_replaced();
+        snapshot::serve(requests);
         drainer::end_pass(requests);
         match tick {
             Some(Tick::Flooded { quarter_us }) => {
@@ -246,34 +248,39 @@ const PREPARING: u32 = 0;
 const READY: u32 = 1;
 const NOT_READY: u32 = 2;
 
-/// The system calls that the process makes once it is ready. None opens a file.
-const ALLOWED_CALLS: [libc::c_long; 26] = [
-    libc::SYS_read,
-    libc::SYS_pread64,
-    libc::SYS_write,
-    libc::SYS_pwrite64,
-    libc::SYS_fstat,
-    libc::SYS_newfstatat,
-    libc::SYS_ftruncate,
-    libc::SYS_flock,
-    libc::SYS_close,
-    libc::SYS_unlinkat,
-    libc::SYS_mmap,
-    libc::SYS_munmap,
-    libc::SYS_madvise,
-    libc::SYS_futex,
-    libc::SYS_sched_yield,
-    libc::SYS_clock_gettime,
-    libc::SYS_membarrier,
-    libc::SYS_ppoll,
-    libc::SYS_restart_syscall,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigtimedwait,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_getpid,
-    libc::SYS_process_vm_readv,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
+/// The system calls that the process makes once it is ready. None opens a file. The last two make a
+/// copy of the process and let `profiler-cli` read it.
+const ALLOWED_CALLS: [AllowedCall; 30] = [
+    AllowedCall::any(libc::SYS_read),
+    AllowedCall::any(libc::SYS_pread64),
+    AllowedCall::any(libc::SYS_write),
+    AllowedCall::any(libc::SYS_pwrite64),
+    AllowedCall::any(libc::SYS_fstat),
+    AllowedCall::any(libc::SYS_newfstatat),
+    AllowedCall::any(libc::SYS_ftruncate),
+    AllowedCall::any(libc::SYS_flock),
+    AllowedCall::any(libc::SYS_close),
+    AllowedCall::any(libc::SYS_close_range),
+    AllowedCall::any(libc::SYS_unlinkat),
+    AllowedCall::any(libc::SYS_mmap),
+    AllowedCall::any(libc::SYS_munmap),
+    AllowedCall::any(libc::SYS_madvise),
+    AllowedCall::any(libc::SYS_futex),
+    AllowedCall::any(libc::SYS_sched_yield),
+    AllowedCall::any(libc::SYS_clock_gettime),
+    AllowedCall::any(libc::SYS_membarrier),
+    AllowedCall::any(libc::SYS_ppoll),
+    AllowedCall::any(libc::SYS_restart_syscall),
+    AllowedCall::any(libc::SYS_rt_sigprocmask),
+    AllowedCall::any(libc::SYS_rt_sigtimedwait),
+    AllowedCall::any(libc::SYS_rt_sigreturn),
+    AllowedCall::any(libc::SYS_getpid),
+    AllowedCall::any(libc::SYS_process_vm_readv),
+    AllowedCall::any(libc::SYS_wait4),
+    AllowedCall::any(libc::SYS_exit),
+    AllowedCall::any(libc::SYS_exit_group),
+    AllowedCall::with(libc::SYS_clone, 0),
+    AllowedCall::with(libc::SYS_prctl, libc::PR_SET_PTRACER as u32),
 ];
 /// The most descriptors that the process keeps.
 const MAX_KEPT: usize = 16;

@@ -38,6 +38,8 @@ pub(super) enum Request {
     Finish = 8,
     /// Drain: a thread waits for room in its ring.
     MakeRoom = 16,
+    /// Make a copy of the process for a snapshot.
+    Snapshot = 32,
 }
 
 /// Whether a drain process serves this recording.

@@ -18,6 +18,7 @@
 //! | `thread_state` | what the recorder keeps for each thread |
 //! | `thread_recorder`, `ring_writer` | a thread's part in the recording, its ring |
 //! | `drain_process` | the process that drains the rings |
+//! | `snapshot` | copies of the process for snapshots |
 //! | `call_tree`, `module_changes` | new nodes and changes of modules on their way into the recording |
 //! | `current` | the recording that runs, and how it fails |
 //! | `drainer` | the host's side of the drain process: asking it for work |
@@ -46,6 +47,7 @@ mod probes;
 mod ring_writer;
 mod samples;
 mod session;
+mod snapshot;
 mod startup;
 mod thread_recorder;
 mod thread_state;
@@ -68,6 +70,7 @@ pub(crate) use installation::{
 pub(crate) use lost::count_lost;
 pub(crate) use probes::{enter_function, leave_function, line_now, mark, reach_line};
 pub(crate) use session::{finish, is_left_behind_by_fork, start};
+pub(crate) use snapshot::{SnapshotFailure, take as take_snapshot};
 pub(crate) use startup::{decide, start_counting};
 pub(crate) use thread_state::{
     BusyThread, THREADS, counts_of_all_threads, counts_of_this_thread, with_counters,

@@ -51,6 +51,15 @@ pub(super) struct RingWriter {
 }
 
 impl RingWriter {
+    /// Returns the ring, its index, and how many entries were ever stored in it.
+    ///
+    /// NOTE: in a copy of the process the number never lies below the number of entries that were
+    /// published when the copy was made. If a free is published, another thread may have been given
+    /// the block, and its entry must not belong to the copy while that of the free does not.
+    pub(super) fn position(&self) -> (ThreadRing, usize, u64) {
+        (self.ring, self.index, self.stored)
+    }
+
     /// Returns a writer for a ring that other threads may have used before.
     pub(super) fn new(recording: RecordingId, entered: &EnteredRing) -> RingWriter {
         let EnteredRing { ring, thread, index, stored, last_timestamp, .. } = *entered;
@@ -83,8 +92,10 @@ impl RingWriter {
     /// Stores an entry, whose words `entry` makes of a timestamp.
     #[inline(always)]
     pub(super) fn store(&mut self, entry: impl FnOnce(u64) -> [u64; ENTRY_WORDS]) {
-        self.last_timestamp = self.ring.store(self.stored, self.last_timestamp, entry);
-        self.stored += 1;
+        let index = self.stored;
+        // Before the entry is published: see `stored`.
+        self.stored = index + 1;
+        self.last_timestamp = self.ring.store(index, self.last_timestamp, entry);
     }
 
     /// Makes sure that there is room for two entries. False in the cases of

@@ -21,7 +21,7 @@ use super::failure::Failure;
 use super::installation::installation_of_recording;
 use super::module_changes::ModuleRecorder;
 use super::thread_state::THREADS;
-use super::{drain_process, drainer, fork, host, lost, usage};
+use super::{drain_process, drainer, fork, host, lost, snapshot, usage};
 use crate::base::clock;
 use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::limits::Limits;
@@ -74,6 +74,8 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
             }
             capture::set_compares_every_word(settings.verify == Verify::All);
             usage::set_wanted(settings.lines);
+            TAKES_LAST_SNAPSHOT.store(settings.snapshot_at_end, Ordering::Relaxed);
+            snapshot::set_has_run(!settings.run.as_bytes().is_empty());
             lost::set_drops_when_full(settings.on_full == OnFull::Drop);
             if settings.drainer == Drainer::Process {
                 drain_process::start();
@@ -136,6 +138,9 @@ pub(crate) fn finish(recording: RecordingId) -> Result<(), Errno> {
 
 /// Ends a recording as [`finish`] does, for a caller that holds the session's lock.
 fn finish_locked(recording: RecordingId) -> Result<(), Errno> {
+    if TAKES_LAST_SNAPSHOT.load(Ordering::Relaxed) && epoch::recording() == Recording::Running(recording) {
+        snapshot::take_at_end();
+    }
     if epoch::replace_recording(Recording::Running(recording), Recording::None) {
         mode::switch_off(RECORD | WHOLE);
         return match drain_process::finish() {
@@ -257,6 +262,7 @@ fn record_child() {
         modules::reset_after_fork();
         capture::renew_after_fork();
         drain_process::reset_after_fork();
+        snapshot::reset_after_fork();
         CHILD_SETTINGS.force_unlock();
         CHILD_SETTINGS.lock().as_ref().map(Settings::of_child)
     };
@@ -270,6 +276,8 @@ fn record_child() {
 
 /// How many recordings have begun in this process.
 static RECORDINGS: AtomicU32 = AtomicU32::new(0);
+/// Whether a snapshot is taken before the recording ends.
+static TAKES_LAST_SNAPSHOT: AtomicBool = AtomicBool::new(false);
 /// Whether forked children record as well.
 static FOLLOWS_FORKS: AtomicBool = AtomicBool::new(false);
 /// How forked children record.

@@ -2,6 +2,7 @@
 //! entries, with timestamps, in the thread's ring. Takes a lock only at the thread's begin and end,
 //! and when the ring is full; never allocates through the global allocator.
 
+use alloc_dump::exchange::CopiedThread;
 use alloc_dump::thread_ring::{ENTRY_WORDS, Entry, WIDE};
 
 use super::current;
@@ -26,11 +27,23 @@ pub(crate) struct ThreadRecorder {
     /// Activations that have begun on this thread.
     activations: u64,
     name: [u8; 16],
+    /// The system's id of the thread.
+    tid: u32,
+    /// The thread pointer of the thread, near which its thread-locals lie.
+    thread_pointer: u64,
 }
 
 impl ThreadRecorder {
     pub(crate) const fn new() -> ThreadRecorder {
-        ThreadRecorder { epoch: Epoch::NONE, writer: None, thread: 0, activations: 0, name: [0; 16] }
+        ThreadRecorder {
+            epoch: Epoch::NONE,
+            writer: None,
+            thread: 0,
+            activations: 0,
+            name: [0; 16],
+            tid: 0,
+            thread_pointer: 0,
+        }
     }
 
     /// Makes the thread take part in the recording that runs, and notices new generations of
@@ -149,6 +162,20 @@ impl ThreadRecorder {
         })
     }
 
+    /// Returns what a copy of the process reports about this thread; `None` if the thread has no
+    /// ring.
+    pub(super) fn in_copy(&self) -> Option<CopiedThread> {
+        let (ring, index, stored) = self.writer.as_ref()?.position();
+        Some(CopiedThread {
+            id: self.thread,
+            tid: self.tid,
+            ring: index as u32,
+            stored,
+            ring_address: ring.address(),
+            thread_pointer: self.thread_pointer,
+        })
+    }
+
     /// Records that the thread has ended, and gives its ring to the next thread.
     pub(super) fn end(&mut self) {
         if self.current().is_some() {
@@ -179,9 +206,12 @@ impl ThreadRecorder {
             epoch: epoch::now_of(entered.recording),
             thread: id,
             writer: Some(RingWriter::new(entered.recording, &entered)),
+            tid: sys::tid(),
+            thread_pointer: sys::thread_pointer(),
             ..ThreadRecorder::new()
         };
-        let stored = self.store(0, |_| Entry::ThreadStart { id, os_tid: sys::tid() });
+        let os_tid = self.tid;
+        let stored = self.store(0, |_| Entry::ThreadStart { id, os_tid });
         if id == 1 {
             self.record_name();
         }

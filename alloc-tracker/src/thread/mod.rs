@@ -253,6 +253,17 @@ impl<P: Payload> Threads<P> {
         }
     }
 
+    /// Returns the own parts of all states, in a copy of the process.
+    ///
+    /// # Safety
+    /// The calling thread must be the only one of its process, and not in the hook. An own part
+    /// that a thread was just writing when the copy was made is in no defined state: the caller may
+    /// read plain numbers, and must check them.
+    pub(crate) unsafe fn own_parts_in_copy(&'static self) -> impl Iterator<Item = &'static P::Own> {
+        // SAFETY: no other thread exists that could write there.
+        self.all().map(|state| unsafe { &(*state.own.get()).payload })
+    }
+
     /// Returns the states of all threads, of those that have ended and of the orphan state.
     pub(crate) fn all(&'static self) -> impl Iterator<Item = &'static ThreadState<P>> {
         let mut next = self.states.load(Ordering::Acquire);

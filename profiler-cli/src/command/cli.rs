@@ -15,6 +15,7 @@ use crate::command::lines::LinesArgs;
 use crate::command::man::ManArgs;
 use crate::command::peaks::PeaksArgs;
 use crate::command::run::RunArgs;
+use crate::command::snapshot::SnapshotArgs;
 use crate::command::summary::SummaryArgs;
 use crate::command::symbols::SymbolsArgs;
 use crate::command::timeline::TimelineArgs;
@@ -96,6 +97,8 @@ pub enum Command {
     Leaks(LeaksArgs),
     /// Show the call tree with figures, from callers to callees or the other way
     Tree(TreeArgs),
+    /// Take a snapshot of a program that is being recorded, to find out what holds its memory
+    Snapshot(SnapshotArgs),
     /// Draw a flamegraph
     Flamegraph(FlamegraphArgs),
     /// List the highest local peaks of the live heap

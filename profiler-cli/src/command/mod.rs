@@ -17,6 +17,7 @@ pub mod output;
 pub mod peaks;
 pub mod progress;
 pub mod run;
+pub mod snapshot;
 pub mod sources;
 pub mod start;
 pub mod summary;

@@ -14,6 +14,7 @@ mod table;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum, ValueHint};
@@ -31,6 +32,7 @@ use super::input::SymbolArgs;
 use super::{Failure, print_message};
 use crate::dumps::place::default_folder;
 use crate::io_error::plain;
+use crate::load::parse_time;
 use crate::units::Safe;
 
 const EXAMPLES: &str = "\
@@ -79,6 +81,13 @@ pub struct RecordingArgs {
     /// What the dump says about the recording, and when the recording ends.
     #[command(flatten)]
     pub about: AboutArgs,
+    /// Take a snapshot when the program ends: `leaks` then tells what was lost, and what holds the
+    /// rest.
+    #[arg(long, env = "PROFILER_SNAPSHOT_AT_END", value_parser = FalseyValueParser::new())]
+    pub snapshot_at_end: bool,
+    /// Take a snapshot after each such time, such as 60s or 10m.
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub snapshot_every: Option<Duration>,
     /// Leave the dump as the program wrote it: several times as large, and without names of its
     /// code.
     #[arg(long, env = "PROFILER_NO_COMPRESS", value_parser = FalseyValueParser::new())]
@@ -162,6 +171,14 @@ pub(super) fn failure_or_2(status: ExitStatus) -> ExitCode {
 pub(super) const NO_DUMP_HINT: &str = "either the attribute is missing: add `#[global_allocator] static ALLOC: AllocTracker = \
      AllocTracker::system();`, or libstd is linked dynamically: build without `-C prefer-dynamic`";
 
+/// Parses the time between two snapshots.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match parse_time(text) {
+        Some(us @ 1_000_000..) => Ok(Duration::from_micros(us)),
+        _ => Err("give a time of a second or more, such as 60s or 10m".to_owned()),
+    }
+}
+
 impl RecordingArgs {
     /// Returns how programs are to be recorded that are started in the working directory.
     ///
@@ -180,6 +197,8 @@ impl RecordingArgs {
             follow_forks: self.follow_forks,
             lines: self.lines.clone(),
             about: self.about.clone(),
+            snapshot_at_end: self.snapshot_at_end,
+            snapshot_every: self.snapshot_every,
         })
     }
 }

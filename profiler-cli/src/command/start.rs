@@ -44,6 +44,7 @@ pub fn start(arguments: Vec<OsString>) -> ExitCode {
         Command::Leaks(args) => super::leaks::run(&args),
         Command::Tree(args) => super::tree::run(&args),
         Command::Flamegraph(args) => super::flamegraph::run(&args),
+        Command::Snapshot(args) => super::snapshot::run(&args),
         Command::Peaks(args) => super::peaks::run(&args),
         Command::Timeline(args) => super::timeline::run(&args),
         Command::Compress(args) => super::compress::run(&args),

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::open::{DumpError, writer_of};
+use super::sidecar::sidecar_path;
 use super::writing::wait_while_closing;
 use crate::io_error::plain;
 
@@ -57,6 +58,16 @@ pub fn dumps_of_run(pattern: &Path, token: &str) -> anyhow::Result<FoundDumps> {
         }
     }
     Ok(found)
+}
+
+/// Returns the dumps that processes of this run are writing, but for those that are `known`.
+pub(crate) fn recordings_of_run(pattern: &Path, token: &str, known: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let is_written = |path: &PathBuf| !known(path) && sidecar_path(path).exists();
+    let is_of_run = |path: &PathBuf| {
+        writer_of(path).ok().flatten().is_some_and(|writer| writer.run_token == token.as_bytes())
+    };
+    let files = files_that_fit(pattern).unwrap_or_default();
+    files.into_iter().filter(is_written).filter(is_of_run).collect()
 }
 
 /// Returns the files whose name fits the pattern, whatever process id it contains.

@@ -13,6 +13,7 @@ pub mod open;
 pub mod place;
 pub mod reserve;
 pub(crate) mod sidecar;
+pub mod snapshot;
 pub(crate) mod writing;
 
 /// Called from time to time with the number of bytes read so far, and the number of all bytes.

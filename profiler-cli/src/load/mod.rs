@@ -52,7 +52,7 @@ use crate::profile::Profile;
 pub use self::code::load_code;
 pub use self::follow::FollowedDump;
 pub use self::growth_pass::load_growth;
-pub use self::moment::{MOMENTS, MomentSpec};
+pub use self::moment::{MOMENTS, MomentSpec, parse_time};
 pub use self::options::{KeepBlocks, LoadOptions, Period, parse_short_lived};
 
 /// Why a dump cannot be loaded.

@@ -104,7 +104,7 @@ impl FromStr for MomentSpec {
 }
 
 /// Parses a time with its unit, such as `1.5ms`. Returns microseconds.
-pub(super) fn parse_time(text: &str) -> Option<u64> {
+pub fn parse_time(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.')?);
     let us = match unit.trim_start() {
         "us" | "µs" => 1.0,

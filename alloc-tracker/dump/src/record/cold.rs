@@ -36,6 +36,7 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
         Record::Installation(_) => INSTALLATION,
         Record::Label { .. } => LABEL,
         Record::LimitReached(_) => LIMIT_REACHED,
+        Record::Snapshot { .. } => SNAPSHOT,
         _ => return None,
     };
     put_tag(buf, at, kind)?;
@@ -121,7 +122,7 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             varint::put(buf, at, u64::from(minor_faults.0))?;
             varint::put(buf, at, u64::from(major_faults.0))?;
         }
-        Record::MarkName { id, name } => {
+        Record::MarkName { id, name } | Record::Snapshot { id, name } => {
             varint::put(buf, at, u64::from(*id))?;
             put_text(buf, at, name)?;
         }
@@ -213,6 +214,7 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
             major_faults: PageFaults(id(at)?),
         },
         MARK_NAME => Record::MarkName { id: id(at)?, name: get_text(payload, at)? },
+        SNAPSHOT => Record::Snapshot { id: id(at)?, name: get_text(payload, at)? },
         MARK => Record::Mark { id: id(at)? },
         INSTALLATION => Record::Installation(match word(at)? {
             0 => Installation::Missing,

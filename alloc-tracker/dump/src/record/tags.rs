@@ -41,3 +41,4 @@ pub(crate) const SLOW: u8 = 0x4F;
 pub(crate) const PARTLY_VERIFIED: u8 = 0x50;
 pub(crate) const LABEL: u8 = 0x51;
 pub(crate) const LIMIT_REACHED: u8 = 0x52;
+pub(crate) const SNAPSHOT: u8 = 0x53;

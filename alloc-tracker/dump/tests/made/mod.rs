@@ -22,6 +22,13 @@ pub(crate) const SESSION: [u8; 16] = *b"session of tests";
 
 /// Returns records of every kind, in an order that a writer could have made.
 pub(crate) fn one_of_each() -> Vec<Record<'static>> {
+    let mut records = one_of_each_up_to_1_3();
+    records.extend([Record::Snapshot { id: 1, name: b"after the warm-up" }]);
+    records
+}
+
+/// Returns records of every kind that version 1.3 has, in an order that a writer could have made.
+pub(crate) fn one_of_each_up_to_1_3() -> Vec<Record<'static>> {
     let mut records = one_of_each_up_to_1_2();
     records.extend([
         Record::Label { name: b"host", value: b"build-7" },

@@ -127,7 +127,7 @@ pub(crate) fn forget_companion_after_fork() {
 }
 
 /// Ends the calling process, which must not be the host.
-fn exit_companion() -> ! {
+pub(crate) fn exit_process() -> ! {
     loop {
         // SAFETY: the call does not return.
         let _ = unsafe { system_call!(libc::SYS_exit_group, 0) };
@@ -186,7 +186,7 @@ impl Start {
 unsafe extern "C" fn run_intermediate(start: usize) -> ! {
     // SAFETY: `Companion::start` passes the address of a `Start`, and waits for this process.
     unsafe { (*std::ptr::with_exposed_provenance::<Start>(start)).start_companion() };
-    exit_companion()
+    exit_process()
 }
 
 unsafe extern "C" fn run_companion(run: usize) -> ! {
@@ -196,7 +196,7 @@ unsafe extern "C" fn run_companion(run: usize) -> ! {
         std::mem::transmute::<usize, fn()>(run)
     };
     run();
-    exit_companion()
+    exit_process()
 }
 
 unsafe extern "C" fn wait_for_end(ended: usize) -> ! {

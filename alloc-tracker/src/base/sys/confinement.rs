@@ -90,8 +90,28 @@ struct SignalAction {
 /// handler does not return.
 const SA_RESTORER: u64 = 0x0400_0000;
 
+/// A system call that a filter lets through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AllowedCall {
+    number: libc::c_long,
+    /// The only first argument that is allowed, 32 bits of it; `None` for any.
+    first_argument: Option<u32>,
+}
+
+impl AllowedCall {
+    /// The call with any arguments.
+    pub(crate) const fn any(number: libc::c_long) -> AllowedCall {
+        AllowedCall { number, first_argument: None }
+    }
+
+    /// The call with this first argument.
+    pub(crate) const fn with(number: libc::c_long, first_argument: u32) -> AllowedCall {
+        AllowedCall { number, first_argument: Some(first_argument) }
+    }
+}
+
 /// Makes every system call but these fail with EPERM, in all threads of the calling process.
-pub(crate) fn forbid_calls_but(allowed: &[libc::c_long]) {
+pub(crate) fn forbid_calls_but(allowed: &[AllowedCall]) {
     let mut steps = [Step::RETURN_ERROR; MAX_STEPS];
     let mut len = 0;
     let mut add = |step: Step| {
@@ -104,15 +124,21 @@ pub(crate) fn forbid_calls_but(allowed: &[libc::c_long]) {
     add(Step::skip_if_equal(ARCHITECTURE, 1));
     add(Step::RETURN_ERROR);
     add(Step::load(NUMBER_AT));
-    for (index, call) in allowed.iter().enumerate() {
-        // Jumps over the remaining calls and the error step, to the step that allows.
-        let over = allowed.len() - index;
-        add(Step::skip_if_equal(*call as u32, over as u8));
+    for call in allowed {
+        let number = call.number as u32;
+        match call.first_argument {
+            None => add(Step::skip_unless_equal(number, 1)),
+            Some(argument) => {
+                add(Step::skip_unless_equal(number, 4));
+                add(Step::load(FIRST_ARGUMENT_AT));
+                add(Step::skip_if_equal(argument, 1));
+                add(Step::RETURN_ERROR);
+            }
+        }
+        add(Step::ALLOW);
     }
     add(Step::RETURN_ERROR);
-    add(Step::ALLOW);
     let program = Program { len: len as u16, steps: steps.as_ptr() };
-    const _: () = assert!(MAX_STEPS < 256);
     // SAFETY: the program and its steps are valid for reads during the call.
     let _ = unsafe { system_call!(libc::SYS_seccomp, SET_MODE_FILTER, FOR_ALL_THREADS, &raw const program) };
 }
@@ -144,6 +170,11 @@ impl Step {
     const fn skip_if_equal(value: u32, steps: u8) -> Step {
         Step { code: 0x15, if_equal: steps, if_not: 0, value }
     }
+
+    /// Skips this many steps unless the loaded word has this value.
+    const fn skip_unless_equal(value: u32, steps: u8) -> Step {
+        Step { code: 0x15, if_equal: 0, if_not: steps, value }
+    }
 }
 
 #[repr(C)]
@@ -157,10 +188,12 @@ const CAPABILITY_VERSION: u32 = 0x2008_0522;
 const SET_MODE_FILTER: u32 = 1;
 /// Also for threads that the process has already.
 const FOR_ALL_THREADS: u32 = 1;
-const MAX_STEPS: usize = 64;
+const MAX_STEPS: usize = 96;
 /// Offsets in the kernel's description of a call.
 const NUMBER_AT: u32 = 0;
 const ARCHITECTURE_AT: u32 = 4;
+/// The lower half of the first argument.
+const FIRST_ARGUMENT_AT: u32 = if cfg!(target_endian = "big") { 20 } else { 16 };
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xC000_00B7;
 #[cfg(not(target_arch = "aarch64"))]

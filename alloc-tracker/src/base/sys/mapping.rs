@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::system_call::system_call;
-use super::{Errno, File};
+use super::{Errno, File, own_mappings};
 
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
 
@@ -62,6 +62,8 @@ impl Mapping {
             }
             let _ = system_call!(libc::SYS_munmap, start.add(len), HUGE_PAGE - before);
             MAPPED.fetch_sub(HUGE_PAGE, Ordering::Relaxed);
+            own_mappings::remove(all.addr() as u64);
+            own_mappings::add(start.addr() as u64, len);
             let _ = system_call!(libc::SYS_madvise, start, len, libc::MADV_HUGEPAGE);
             Ok(Mapping { start: NonNull::new_unchecked(start), len })
         }
@@ -75,6 +77,11 @@ impl Mapping {
         Mapping { start, len: 0 }
     }
 
+    /// Maps zeroed memory that copies of this process share with it.
+    pub(crate) fn shared_with_copies(len: usize) -> Result<Mapping, Errno> {
+        Mapping::new(len, libc::MAP_SHARED | libc::MAP_ANONYMOUS, (-1, 0))
+    }
+
     /// Maps `len` bytes of a file from `offset` on. Stores go to the kernel's copy of the file,
     /// which outlives the process.
     pub(crate) fn shared(file: &File, offset: u64, len: usize) -> Result<Mapping, Errno> {
@@ -86,8 +93,9 @@ impl Mapping {
         // SAFETY: without MAP_FIXED the kernel chooses an unused range of addresses, so no existing
         // memory changes.
         let start = unsafe { map(0, len, protection, flags, fd, offset) }?;
-        let start = NonNull::new(std::ptr::with_exposed_provenance_mut(start)).ok_or(Errno(libc::ENOMEM))?;
         MAPPED.fetch_add(len, Ordering::Relaxed);
+        own_mappings::add(start as u64, len);
+        let start = NonNull::new(std::ptr::with_exposed_provenance_mut(start)).ok_or(Errno(libc::ENOMEM))?;
         Ok(Mapping { start, len })
     }
 
@@ -167,6 +175,7 @@ impl Drop for Mapping {
         if self.len == 0 {
             return;
         }
+        own_mappings::remove(self.start.as_ptr().addr() as u64);
         // SAFETY: the range is this mapping. All references into it have ended: they borrow `self`.
         let _ = unsafe { system_call!(libc::SYS_munmap, self.start.as_ptr(), self.len) };
         MAPPED.fetch_sub(self.len, Ordering::Relaxed);
@@ -209,6 +218,7 @@ unsafe fn map(
 
 /// Unmaps memory that [`Mapping::leak`] has left mapped.
 pub(crate) fn unmap_leaked(start: u64, len: usize) {
+    own_mappings::remove(start);
     // SAFETY: the range must be a mapping without references. Callers know that it was leaked with
     // this length, and that no thread uses it any more.
     let _ = unsafe { system_call!(libc::SYS_munmap, start, len) };

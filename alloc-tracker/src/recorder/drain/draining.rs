@@ -69,6 +69,18 @@ impl<S: Sink> Stream<S> {
         self.scale.adjust();
         self.scale.write_to(&mut self.time);
         let (count, horizon) = self.find_horizon(everything)?;
+        self.take_entries(count, horizon, everything)
+    }
+
+    /// Takes the entries of the first `count` rings that lie before the horizon, with everything
+    /// that must come before them, and commits. Returns how many entries were taken. The rings were
+    /// looked at already.
+    pub(super) fn take_entries(
+        &mut self,
+        count: usize,
+        horizon: u64,
+        everything: bool,
+    ) -> Result<u64, Failure> {
         // Only now, after the rings were looked at: all nodes of their entries are in the sidecar,
         // and all events that were lost before these entries are counted.
         self.write_nodes()?;

@@ -14,6 +14,7 @@
 
 mod about;
 mod commits;
+mod cut;
 mod draining;
 mod merge;
 mod pace;

@@ -65,6 +65,8 @@ pub(in crate::recorder) struct Stream<S> {
     functions: u32,
     /// Names of marks that have a number.
     mark_names: u32,
+    /// Snapshots that have a number.
+    pub(super) snapshots: u32,
     /// The index of a ring that no thread uses, plus 1; 0 if there is none.
     first_free: u64,
     /// An array with a [`RingState`] for each ring.
@@ -169,6 +171,7 @@ impl<S: Sink> Stream<S> {
             partly_verified: 0,
             functions: 0,
             mark_names: 0,
+            snapshots: 0,
             first_free: 0,
             ring_states: mapping(MAX_RINGS * size_of::<RingState>())?,
             candidates: mapping(MAX_RINGS * size_of::<Candidate>())?,

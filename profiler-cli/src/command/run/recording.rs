@@ -7,14 +7,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use alloc_dump::trailer::EndReason;
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
@@ -27,7 +32,9 @@ use crate::command::print_message;
 use crate::dumps::close::{CloseOutcome, close};
 use crate::dumps::find::{FoundDumps, dumps_of_run, has_pid_placeholder};
 use crate::dumps::reserve::{Reservation, new_run_token};
+use crate::dumps::snapshot::{ServerOptions, SnapshotTrouble, TakenSnapshot, serve_until};
 use crate::io_error::plain;
+use crate::units::Safe;
 
 /// How a program is recorded. Another process of this program may be given the settings as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,6 +53,10 @@ pub(in crate::command) struct RecordSettings {
     pub(super) lines: Vec<LineUsage>,
     /// What the dump says about the recording, and when the recording ends.
     pub(super) about: AboutArgs,
+    /// Take a snapshot when the program ends.
+    pub(super) snapshot_at_end: bool,
+    /// Take a snapshot after each such time.
+    pub(super) snapshot_every: Option<Duration>,
 }
 
 /// A program that has ended, and its dumps. Closed, but neither reported on nor compressed.
@@ -112,12 +123,28 @@ pub(in crate::command) fn record(
         .env("ALLOC_TRACKER_ON_FULL", if settings.on_full == OnFull::Drop { "drop" } else { "block" })
         .env("ALLOC_TRACKER_LINES", recorder_names(&settings.lines))
         .env("ALLOC_TRACKER_FOLLOW", if settings.follow_forks { "1" } else { "0" })
+        .env("ALLOC_TRACKER_SNAPSHOT", if settings.snapshot_at_end { "end" } else { "" })
         .spawn()
         .map_err(|error| anyhow::anyhow!("cannot run {}: {}", program.display(), plain(&error)))?;
     let pid = child.id();
     let handle = signals.handle();
     let forwarder = std::thread::spawn(move || forward_signals(&mut signals, || vec![pid]));
-    let status = wait(&mut child);
+    let is_over = AtomicBool::new(false);
+    // Messages wait until the program has ended: until then stderr is the program's.
+    let mut snapshots = Vec::new();
+    let pidfd = pid_of(&child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let options = ServerOptions { every: settings.snapshot_every, stops_threads: pidfd.is_some() };
+    let status = std::thread::scope(|scope| {
+        let server =
+            scope.spawn(|| serve_until(&is_over, &pattern, &token, options, |taken| snapshots.push(taken)));
+        // A stopped program would look like one that has ended to `wait`.
+        pidfd.iter().for_each(wait_for_end);
+        let status = wait(&mut child);
+        is_over.store(true, Ordering::Release);
+        server.thread().unpark();
+        status
+    });
+    snapshots.into_iter().for_each(tell_snapshot);
     handle.close();
     // The thread ends when the handle is closed. It cannot panic.
     let _ = forwarder.join();
@@ -138,6 +165,14 @@ pub(in crate::command) fn record(
         dumps: dumps.into_iter().map(PathBuf::into_os_string).collect(),
         unreadable,
     })
+}
+
+/// Says that a snapshot was taken, or why not.
+fn tell_snapshot(taken: Result<TakenSnapshot, SnapshotTrouble>) {
+    match taken {
+        Ok(taken) => print_message(Safe(&taken.described())),
+        Err(trouble) => print_message(Safe(&format!("no snapshot: {trouble}"))),
+    }
 }
 
 /// Returns the exit status that a shell would give: 128 + N if signal N killed the program.
@@ -171,6 +206,20 @@ pub(in crate::command) fn forward_signals(
                 // Fails if the program has just ended, which is fine.
                 let _ = kill_process(pid, signal);
             }
+        }
+    }
+}
+
+fn pid_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+/// Waits until a process has ended.
+fn wait_for_end(process: &OwnedFd) {
+    loop {
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], None) {
+            Err(Errno::INTR) => {}
+            _ => return,
         }
     }
 }

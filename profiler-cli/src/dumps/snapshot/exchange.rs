@@ -1,0 +1,288 @@
+//! Agreeing with a recorder on a copy of the recorded process. In: the path of a dump that is being
+//! written. Out: a [`ProcessCopy`], whose memory can be read until it is dropped.
+//!
+//! `alloc_dump::exchange` has the words. They are in the dump's sidecar, which the recorder has
+//! mapped. This side reads and writes them with file operations, which the kernel keeps coherent
+//! with mappings.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use alloc_dump::exchange::{
+    AT_END_OFFSET, BY_PROGRAM_OFFSET, COPIES_OFFSET, COPY_ERRNO_OFFSET, COPY_PID_OFFSET, HEARTBEAT_OFFSET,
+    LOOK_OFFSET, LOOKED_OFFSET, MAX_NAME, NAME_OFFSET, NAME_WORDS, NEEDS_MORE_OFFSET, RELEASED_OFFSET,
+    REPORT_ADDRESS_OFFSET, REQUEST_NAME_OFFSET, REQUESTER_OFFSET, REQUESTS_OFFSET, SERVED_OFFSET,
+    SERVER_OFFSET, SNAPSHOT_ID_OFFSET, decode_name, encode_name,
+};
+use alloc_dump::header::Header;
+use alloc_dump::sidecar::{IDENTITY_LEN, PID_OFFSET, encode_identity};
+
+use super::SnapshotTrouble;
+use crate::dumps::sidecar::sidecar_path;
+use crate::dumps::writing::{WriterState, wait_while_closing};
+
+/// The sidecar of a dump that is being written, as the place where snapshots are agreed on.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    file: Arc<File>,
+    dump: PathBuf,
+    session: [u8; 16],
+}
+
+impl Exchange {
+    /// Opens the sidecar of the dump at `path`.
+    ///
+    /// # Errors
+    /// [`SnapshotTrouble::NotRecording`] if there is none, or if its recorder is of a version that
+    /// takes no snapshots.
+    pub(crate) fn open(path: &Path) -> Result<Exchange, SnapshotTrouble> {
+        let not_recording = |_| SnapshotTrouble::NotRecording { dump: path.to_owned() };
+        let mut head = [0; alloc_dump::layout::HEADER_LEN];
+        File::open(path).and_then(|file| file.read_exact_at(&mut head, 0)).map_err(not_recording)?;
+        let header =
+            Header::decode(&head).map_err(|_| SnapshotTrouble::NotRecording { dump: path.to_owned() })?;
+        let opened = OpenOptions::new().read(true).write(true).open(sidecar_path(path));
+        let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SnapshotTrouble::NotRecording { dump: path.to_owned() },
+            _ => SnapshotTrouble::Refused { what: sidecar_path(path).display().to_string(), error },
+        })?;
+        let mut identity = [0; IDENTITY_LEN];
+        file.read_exact_at(&mut identity, 0).map_err(not_recording)?;
+        if identity != encode_identity(&header.session) {
+            return Err(SnapshotTrouble::NotRecording { dump: path.to_owned() });
+        }
+        Ok(Exchange { file: Arc::new(file), dump: path.to_owned(), session: header.session })
+    }
+
+    /// The path of the dump.
+    pub(crate) fn dump(&self) -> &Path {
+        &self.dump
+    }
+
+    /// The session of the recording.
+    pub(crate) fn session(&self) -> [u8; 16] {
+        self.session
+    }
+
+    /// The process id of the recorded process.
+    pub(crate) fn host(&self) -> u32 {
+        self.word(PID_OFFSET) as u32
+    }
+
+    /// Says that this process takes the snapshots that the program asks for.
+    pub(crate) fn serve(&self) {
+        self.set_word(SERVER_OFFSET, std::process::id().into());
+    }
+
+    /// Says that this process does so no longer.
+    pub(super) fn stop_serving(&self) {
+        self.set_word(SERVER_OFFSET, 0);
+    }
+
+    /// How many copies the recorder has made so far, those that failed included.
+    pub(crate) fn copies(&self) -> u64 {
+        self.word(COPIES_OFFSET)
+    }
+
+    /// Asks the recorder for a copy, and waits for it.
+    ///
+    /// # Errors
+    /// The recorder is gone, does not answer, or cannot make a copy.
+    pub(crate) fn ask(&self, name: &[u8]) -> Result<ProcessCopy, SnapshotTrouble> {
+        let lock = self.lock()?;
+        let before = self.copies();
+        for (index, word) in encode_name(name).into_iter().enumerate() {
+            self.set_word(REQUEST_NAME_OFFSET + 8 * index, word);
+        }
+        self.set_word(REQUESTER_OFFSET, std::process::id().into());
+        let request = self.word(REQUESTS_OFFSET).wrapping_add(1);
+        self.set_word(REQUESTS_OFFSET, request);
+        let begun = Instant::now();
+        // A copy that the program has asked for may come first.
+        while self.copies() == before || self.word(SERVED_OFFSET) != request {
+            if !process_exists(self.host()) {
+                return Err(SnapshotTrouble::Ended { pid: self.host() });
+            }
+            if wait_while_closing(&self.dump) == WriterState::Done {
+                return Err(SnapshotTrouble::NotRecording { dump: self.dump.clone() });
+            }
+            if begun.elapsed() > PATIENCE {
+                // The recorder may be stopped. It must not make a copy for nobody later.
+                self.set_word(REQUESTS_OFFSET, self.word(SERVED_OFFSET));
+                return Err(SnapshotTrouble::NoAnswer { pid: self.host() });
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        self.answer(Some(lock))
+    }
+
+    /// Whether the program has asked for the last copy.
+    pub(super) fn is_for_program(&self) -> bool {
+        self.word(BY_PROGRAM_OFFSET) != 0
+    }
+
+    /// Whether the program is ending, and waits for its last snapshot.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.word(AT_END_OFFSET) != 0
+    }
+
+    /// Says that the copies which the program has asked for are enough.
+    pub(super) fn needs_no_more(&self) {
+        self.set_word(NEEDS_MORE_OFFSET, 0);
+    }
+
+    /// Calls `look` if the recorder is about to make a copy for the program, and tells it that the
+    /// call is over.
+    pub(super) fn look_if_wanted(&self, look: impl FnOnce()) {
+        let wanted = self.word(LOOK_OFFSET);
+        if wanted != self.word(LOOKED_OFFSET) {
+            look();
+            self.set_word(LOOKED_OFFSET, wanted);
+        }
+    }
+
+    /// Returns the copy that the recorder has made last, after [`Exchange::copies`] has changed.
+    ///
+    /// # Errors
+    /// The copy could not be made.
+    pub(crate) fn take_answer(&self) -> Result<ProcessCopy, SnapshotTrouble> {
+        self.answer(None)
+    }
+
+    fn answer(&self, lock: Option<SidecarLock>) -> Result<ProcessCopy, SnapshotTrouble> {
+        let errno = self.word(COPY_ERRNO_OFFSET);
+        if errno != 0 {
+            return Err(SnapshotTrouble::NoCopy { error: io::Error::from_raw_os_error(errno as i32) });
+        }
+        let mut words = [0; NAME_WORDS];
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = self.word(NAME_OFFSET + 8 * index);
+        }
+        let mut room = [0; MAX_NAME];
+        let number = self.copies();
+        Ok(ProcessCopy {
+            pid: self.word(COPY_PID_OFFSET) as u32,
+            id: self.word(SNAPSHOT_ID_OFFSET) as u32,
+            report_address: self.word(REPORT_ADDRESS_OFFSET),
+            name: decode_name(&words, &mut room).to_vec(),
+            release: Release::new(Arc::clone(&self.file), number),
+            _lock: lock,
+        })
+    }
+
+    /// Makes other processes of this program wait until their turn.
+    fn lock(&self) -> Result<SidecarLock, SnapshotTrouble> {
+        // A lock belongs to an open file, so this one must be opened anew.
+        let path = sidecar_path(&self.dump);
+        let refused = |error: io::Error| SnapshotTrouble::Refused { what: path.display().to_string(), error };
+        let file = File::open(&path).map_err(refused)?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(SidecarLock { _file: file }),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(LOOK_INTERVAL);
+                }
+                Err(TryLockError::WouldBlock) => return Err(SnapshotTrouble::Busy),
+                Err(TryLockError::Error(error)) => return Err(refused(error)),
+            }
+        }
+    }
+
+    fn word(&self, offset: usize) -> u64 {
+        read_word(&self.file, offset)
+    }
+
+    fn set_word(&self, offset: usize, value: u64) {
+        write_word(&self.file, offset, value);
+    }
+}
+
+/// Held while this process talks to the recorder, and reads the copy that it has asked for.
+#[derive(Debug)]
+struct SidecarLock {
+    _file: File,
+}
+
+/// A copy of a recorded process, which waits until this value is dropped.
+#[derive(Debug)]
+pub(crate) struct ProcessCopy {
+    /// Its process id.
+    pub(crate) pid: u32,
+    /// The number of the snapshot's record in the dump.
+    pub(crate) id: u32,
+    /// The address of its report.
+    pub(crate) report_address: u64,
+    /// The name of the snapshot.
+    pub(crate) name: Vec<u8>,
+    #[expect(dead_code, reason = "its drop ends the copy")]
+    release: Release,
+    _lock: Option<SidecarLock>,
+}
+
+/// Keeps a copy waiting while it lives, and ends the copy when it is dropped.
+#[derive(Debug)]
+struct Release {
+    file: Arc<File>,
+    /// The number of the copy.
+    number: u64,
+    ended: Arc<AtomicBool>,
+    heart: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Release {
+    fn new(file: Arc<File>, number: u64) -> Release {
+        let ended = Arc::new(AtomicBool::new(false));
+        let (beating, over) = (Arc::clone(&file), Arc::clone(&ended));
+        // If there is no thread, the copy waits for as long as it does without a sign of life.
+        let heart = std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
+            let mut beat = read_word(&beating, HEARTBEAT_OFFSET);
+            while !over.load(Ordering::Relaxed) {
+                beat = beat.wrapping_add(1);
+                write_word(&beating, HEARTBEAT_OFFSET, beat);
+                std::thread::park_timeout(HEARTBEAT_INTERVAL);
+            }
+        });
+        Release { file, number, ended, heart: Mutex::new(heart.ok()) }
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        write_word(&self.file, RELEASED_OFFSET, self.number);
+        self.ended.store(true, Ordering::Relaxed);
+        let heart = self.heart.get_mut().ok().and_then(Option::take);
+        if let Some(heart) = heart {
+            heart.thread().unpark();
+            let _ = heart.join();
+        }
+    }
+}
+
+fn read_word(file: &File, offset: usize) -> u64 {
+    let mut bytes = [0; 8];
+    // A sidecar that is too short has no words for snapshots, and its recorder makes none.
+    let _ = file.read_exact_at(&mut bytes, offset as u64);
+    u64::from_le_bytes(bytes)
+}
+
+fn write_word(file: &File, offset: usize, value: u64) {
+    // If the word cannot be written, the recorder does not answer, which is noticed.
+    let _ = file.write_all_at(&value.to_le_bytes(), offset as u64);
+}
+
+/// Whether there is a process with this id, which may have ended and not been reaped.
+pub(super) fn process_exists(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// How long the recorder may need to make a copy.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
