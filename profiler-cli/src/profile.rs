@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use alloc_dump::code::CodeIdentity;
 use alloc_dump::layout::StackId;
 use alloc_dump::read::Damage;
-use alloc_dump::record::{Installation, RecordingLimit, Sample};
+use alloc_dump::record::{Installation, MemoryLimit, RecordingLimit, Sample};
 use alloc_dump::symbols::Symbols;
 use alloc_dump::trailer::{EndReason, Totals};
 use foldhash::HashMap;
@@ -166,9 +166,18 @@ pub struct Process {
     /// What is known about the recording: `host`, `commit`, and what the user has given. Bytes that
     /// are not UTF-8 are replaced.
     pub labels: BTreeMap<String, String>,
+    /// The limits of memory when the recording began, one of a kind.
+    pub memory_limits: Vec<MemoryLimit>,
 }
 
 impl Process {
+    /// Adds a limit of memory. The last one of a kind counts.
+    pub(crate) fn add_memory_limit(&mut self, limit: MemoryLimit) {
+        let kind = std::mem::discriminant(&limit);
+        self.memory_limits.retain(|other| std::mem::discriminant(other) != kind);
+        self.memory_limits.push(limit);
+    }
+
     /// Returns the command line for a person to read: the file name of the program and its
     /// arguments, quoted for a shell.
     pub fn command(&self) -> String {

@@ -14,6 +14,7 @@
 //! blocks had not passed; in a younger one, any site has blocks.
 
 pub mod kendall;
+mod limits;
 mod sentence;
 mod sites;
 pub mod wilson;
@@ -22,6 +23,7 @@ pub mod windows;
 use serde::Serialize;
 
 use self::kendall::{least_p, p_rising};
+use self::limits::MemoryLeft;
 use self::sentence::sentence;
 use self::wilson::wilson;
 use crate::profile::{GrowthCurves, Profile, SiteCurve};
@@ -78,7 +80,7 @@ pub struct SiteGrowth {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LimitAhead {
-    /// Name of the limit, such as `RLIMIT_AS`.
+    /// Name of the limit: `RLIMIT_AS`, or `cgroup memory limit`.
     pub name: String,
     /// The limit.
     pub bytes: u64,
@@ -125,6 +127,7 @@ struct Judge {
     sites_tested: u64,
     /// Growth below this is small.
     least_bytes: u64,
+    memory_left: MemoryLeft,
 }
 
 /// What the verdict of a site follows from.
@@ -157,6 +160,7 @@ fn judge_all(curves: &GrowthCurves, profile: &Profile) -> (Vec<SiteGrowth>, Grow
         observed_us: (profile.interval.as_ref().map_or(0, |interval| interval.from_us), curves.end_us),
         sites_tested: curves.sites.iter().filter(has_changed).count() as u64,
         least_bytes: LEAST_BYTES.max(profile.totals.peak_bytes / 100),
+        memory_left: MemoryLeft::of(profile),
     };
     let sites: Vec<SiteGrowth> = curves.sites.iter().map(|site| judge.judge(site)).collect();
     let count = |verdict: GrowthVerdict, small: bool| {
@@ -196,6 +200,9 @@ impl Judge {
             limit: None,
             sentence: String::new(),
         };
+        if verdict == GrowthVerdict::Growing {
+            growth.limit = self.memory_left.first_reached(growth.bytes_per_hour);
+        }
         growth.sentence = sentence(&growth, &evidence, self);
         growth
     }

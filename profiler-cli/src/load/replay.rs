@@ -267,10 +267,12 @@ impl Replay {
                 }
             }
             Record::LimitReached(limit) => self.trust.limit = Some(limit),
+            Record::MemoryLimit(limit) => self.process.add_memory_limit(limit),
             Record::Process(process) => {
                 let labels = std::mem::take(&mut self.process.labels);
+                let memory_limits = std::mem::take(&mut self.process.memory_limits);
                 let started_unix_ns = self.process.started_unix_ns;
-                self.process = Process { started_unix_ns, labels, ..owned_process(&process) };
+                self.process = Process { started_unix_ns, labels, memory_limits, ..owned_process(&process) };
                 self.heap.from_first_event = process.from_first_event;
             }
             _ => self.observed_record(record),

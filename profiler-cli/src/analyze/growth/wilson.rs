@@ -39,7 +39,8 @@ mod tests {
                 let expected = Z * Z * p * (1.0 - p) / n as f64;
                 assert!((distance * distance - expected).abs() < 1e-12, "{k} of {n}: {p}");
             }
-            assert!(limits[0] < k as f64 / n as f64 && k as f64 / n as f64 < limits[1]);
+            let share = k as f64 / n as f64;
+            assert!(limits[0] < share && share < limits[1]);
         }
     }
 

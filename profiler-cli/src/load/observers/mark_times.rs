@@ -53,10 +53,10 @@ impl Observer for MarkTimesObserver {
     fn record(&mut self, record: &Record<'_>, moment: &Moment<'_>) {
         let Some(pattern) = &self.pattern else { return };
         match *record {
-            Record::MarkName { id, name } if self.matching.len() < MAX_MARKS => {
-                if pattern.matches(&String::from_utf8_lossy(name)) {
-                    self.matching.insert(id);
-                }
+            Record::MarkName { id, name }
+                if self.matching.len() < MAX_MARKS && pattern.matches(&String::from_utf8_lossy(name)) =>
+            {
+                self.matching.insert(id);
             }
             Record::Mark { id } if !moment.is_before && self.matching.contains(&id) => self.add(moment.us),
             _ => {}
