@@ -21,8 +21,8 @@
 //! ```
 //!
 //! The recorded program can ask for a snapshot too, if [`SERVER_OFFSET`] says that somebody is
-//! there to take it. The recorder then makes a copy without a request. First it lets the reader look
-//! where the threads are, because what a stack has below its stack pointer holds nothing.
+//! there to take it. The recorder then makes a copy without a request. First it lets the reader
+//! look where the threads are, because what a stack has below its stack pointer holds nothing.
 
 /// Offset in bytes, in the sidecar's header, of the process id of the `profiler-cli` that takes the
 /// snapshots for which the program itself asks; 0 if there is none.

@@ -183,8 +183,8 @@ pub enum Record<'a> {
     },
     /// The recording ends here because it has reached a limit. The program goes on.
     LimitReached(RecordingLimit),
-    /// A copy of the process's memory was made here, for a snapshot: the live heap after the records
-    /// so far is that of the copy.
+    /// A copy of the process's memory was made here, for a snapshot: the live heap after the
+    /// records so far is that of the copy.
     Snapshot {
         /// Number of the snapshot, from 1; a dump never uses a number twice.
         id: u32,

@@ -72,7 +72,7 @@ pub(crate) use lost::count_lost;
 pub(crate) use probes::{enter_function, leave_function, line_now, mark, reach_line};
 pub(crate) use session::{finish, is_left_behind_by_fork, start};
 pub(crate) use snapshot::{SnapshotFailure, take as take_snapshot};
-pub(crate) use startup::{decide, start_counting};
+pub(crate) use startup::{decide, prepare_scopes, start_counting};
 pub(crate) use thread_state::{
-    BusyThread, THREADS, counts_of_all_threads, counts_of_this_thread, with_counters,
+    BusyThread, THREADS, counts_of_all_threads, counts_of_this_thread, with_counters, with_scopes,
 };

@@ -15,7 +15,7 @@
 //! (pages are copied                                          reports threads and own mappings
 //!  when written)       drains up to the copy's moment  <---  report is whole
 //!                      writes the record
-//!                      tells profiler-cli                    waits until profiler-cli is done
+//!                      tells the reader                      waits until its reader is done
 //! ```
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -113,7 +113,8 @@ pub(super) fn set_has_run(has_run: bool) {
     READER_COMES.store(has_run, Ordering::Relaxed);
 }
 
-/// Waits for a limited time until `profiler-cli run` has found the sidecar, if it is to be expected.
+/// Waits for a limited time until `profiler-cli run` has found the sidecar, if it is to be
+/// expected.
 fn wait_for_reader(server: &AtomicU64) -> bool {
     let is_there = || server.load(Ordering::Acquire) != 0;
     for _ in 0..MOST_NAPS_FOR_READER {

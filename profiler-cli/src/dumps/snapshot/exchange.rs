@@ -23,6 +23,8 @@ use alloc_dump::exchange::{
 use alloc_dump::header::Header;
 use alloc_dump::sidecar::{IDENTITY_LEN, PID_OFFSET, encode_identity};
 
+use rustix::io::Errno;
+
 use super::SnapshotTrouble;
 use crate::dumps::sidecar::sidecar_path;
 use crate::dumps::writing::{WriterState, wait_while_closing};
@@ -96,6 +98,21 @@ impl Exchange {
     /// The recorder is gone, does not answer, or cannot make a copy.
     pub(crate) fn ask(&self, name: &[u8]) -> Result<ProcessCopy, SnapshotTrouble> {
         let lock = self.lock()?;
+        let begun = Instant::now();
+        loop {
+            self.request(name, begun)?;
+            match self.answer() {
+                // A copy lives on for some milliseconds after its reader is done.
+                Err(SnapshotTrouble::Busy) if begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(LOOK_INTERVAL);
+                }
+                answer => return answer.map(|copy| ProcessCopy { _lock: Some(lock), ..copy }),
+            }
+        }
+    }
+
+    /// Asks for a copy, and waits until the recorder has answered.
+    fn request(&self, name: &[u8], begun: Instant) -> Result<(), SnapshotTrouble> {
         let before = self.copies();
         for (index, word) in encode_name(name).into_iter().enumerate() {
             self.set_word(REQUEST_NAME_OFFSET + 8 * index, word);
@@ -103,7 +120,6 @@ impl Exchange {
         self.set_word(REQUESTER_OFFSET, std::process::id().into());
         let request = self.word(REQUESTS_OFFSET).wrapping_add(1);
         self.set_word(REQUESTS_OFFSET, request);
-        let begun = Instant::now();
         // A copy that the program has asked for may come first.
         while self.copies() == before || self.word(SERVED_OFFSET) != request {
             if !process_exists(self.host()) {
@@ -119,7 +135,7 @@ impl Exchange {
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
-        self.answer(Some(lock))
+        Ok(())
     }
 
     /// Whether the program has asked for the last copy.
@@ -152,11 +168,14 @@ impl Exchange {
     /// # Errors
     /// The copy could not be made.
     pub(crate) fn take_answer(&self) -> Result<ProcessCopy, SnapshotTrouble> {
-        self.answer(None)
+        self.answer()
     }
 
-    fn answer(&self, lock: Option<SidecarLock>) -> Result<ProcessCopy, SnapshotTrouble> {
+    fn answer(&self) -> Result<ProcessCopy, SnapshotTrouble> {
         let errno = self.word(COPY_ERRNO_OFFSET);
+        if errno == Errno::BUSY.raw_os_error() as u64 {
+            return Err(SnapshotTrouble::Busy);
+        }
         if errno != 0 {
             return Err(SnapshotTrouble::NoCopy { error: io::Error::from_raw_os_error(errno as i32) });
         }
@@ -172,7 +191,7 @@ impl Exchange {
             report_address: self.word(REPORT_ADDRESS_OFFSET),
             name: decode_name(&words, &mut room).to_vec(),
             release: Release::new(Arc::clone(&self.file), number),
-            _lock: lock,
+            _lock: None,
         })
     }
 
