@@ -19,7 +19,7 @@ pub(crate) mod tags;
 pub use context::DeltaContext;
 #[cfg(feature = "compression")]
 pub(crate) use context::to_u32;
-pub use limit::RecordingLimit;
+pub use limit::{MemoryLimit, RecordingLimit};
 pub use slow::SlowReason;
 
 use crate::code::CodeIdentity;
@@ -191,6 +191,8 @@ pub enum Record<'a> {
         /// The snapshot's name, not always UTF-8.
         name: &'a [u8],
     },
+    /// A limit of the program's memory when the recording began.
+    MemoryLimit(MemoryLimit),
     /// Defines an annotated function. It comes before the first record that names the function.
     Function(Function<'a>),
     /// The current thread begins to run an activation of an annotated function, or continues one. A

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::analyze::filter::Filter;
 use crate::analyze::frame_table::{FrameTable, StackFrame};
+use crate::analyze::growth::{GrowingSites, GrowthSummary, SiteGrowth};
 use crate::analyze::interval::CountedInterval;
 use crate::analyze::shown::{CutStack, Folding, ShownStackId, ShownStacks};
 use crate::analyze::source_paths::SourcePaths;
@@ -47,7 +48,10 @@ pub struct Leaks {
     pub source_root: Option<String>,
     /// The frames of all stacks. Rows refer to them by index, from 0.
     pub frames: Vec<StackFrame>,
-    /// One row for each site, most bytes first.
+    /// The windows of `--growing`, and how many sites do what in them. Null without `--growing`.
+    pub growth: Option<GrowthSummary>,
+    /// One row for each site, most bytes first. With `--growing` only sites that grow, those that
+    /// grow most first, and those that slow down last.
     pub leaks: Vec<Leak>,
     /// Number of sites that `--top` cut off.
     pub omitted: usize,
@@ -77,6 +81,8 @@ pub struct Leak {
     pub first_ns: u64,
     /// When the last of the blocks got its present size, in nanoseconds since the recording began.
     pub last_ns: u64,
+    /// How the site grows. Null without `--growing`.
+    pub growth: Option<SiteGrowth>,
     /// Number of distinct stacks of the site; more than `stacks` has if some were left out.
     pub stack_count: u64,
     /// The stacks of the site, most bytes first.
@@ -124,6 +130,27 @@ pub struct LeakSelection {
 
 /// Finds the blocks that are live at the end. Stacks that are shown alike are one stack.
 pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: LeakSelection) -> Leaks {
+    leaks_of(profile, stacks, filter, selection, None)
+}
+
+/// Finds the blocks that are live at the end, at the sites that grow.
+pub fn growing_leaks(
+    profile: &Profile,
+    stacks: &Stacks,
+    filter: &Filter,
+    selection: LeakSelection,
+    growing: &GrowingSites<'_>,
+) -> Leaks {
+    leaks_of(profile, stacks, filter, selection, Some(growing))
+}
+
+fn leaks_of(
+    profile: &Profile,
+    stacks: &Stacks,
+    filter: &Filter,
+    selection: LeakSelection,
+    growing: Option<&GrowingSites<'_>>,
+) -> Leaks {
     let accepted = filter.accepted(stacks);
     let blocks_of = |stack: StackId| {
         let stats = profile.stacks.get(stack.0 as usize)?;
@@ -138,10 +165,7 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
             last_us: stats.live_last_us.max(grown.last_us),
         })
     };
-    let is_listed = |stack: StackId| {
-        let site = stacks.site(stack).map(|id| stacks.frame(id));
-        selection.folding == Folding::None || site.is_none_or(|site| !site.is_runtime())
-    };
+    let is_listed = |stack: StackId| is_listed(stacks, selection.folding, stack);
     let shown = ShownStacks::of(stacks, selection.folding, OUTERMOST, |stack| {
         blocks_of(stack).is_some() && is_listed(stack)
     });
@@ -156,21 +180,26 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
             runtime.add(&blocks);
             continue;
         }
-        let frame = stacks.site(stack).map(|id| stacks.frame(id));
-        let location = frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line));
-        let site = sites.entry(location).or_default();
+        let site = sites.entry(location_of(stacks, stack)).or_default();
         site.all.add(&blocks);
         site.by_stack.entry(shown.stack(stack)).or_default().add(&blocks);
     }
     let mut sites: Vec<(SiteLocation<'_>, SiteBlocks)> = sites.into_iter().collect();
     // The sort is stable, so equal sites stay in the order of their locations.
     sites.sort_by_key(|(_, site)| site.all.rank());
+    if let Some(growing) = growing {
+        growing.select(&mut sites);
+    }
     let omitted = sites.len().saturating_sub(selection.top.unwrap_or(usize::MAX));
     sites.truncate(selection.top.unwrap_or(usize::MAX));
     let paths = SourcePaths::of(profile, stacks);
     let mut frames = FrameTable::new(stacks, &shown, &paths);
     let rows = sites.into_iter();
-    let rows = rows.map(|(location, site)| site.into_row(location, &mut frames, &paths, selection.stacks));
+    let rows = rows.map(|(location, site)| {
+        let growth = growing.and_then(|growing| growing.at(&location)).cloned();
+        let row = site.into_row(location, &mut frames, &paths, selection.stacks);
+        Leak { growth, ..row }
+    });
     let leaks: Vec<Leak> = rows.collect();
     Leaks {
         schema: "alloc-tracker/leaks/2",
@@ -185,13 +214,26 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
         runtime_blocks: runtime.blocks,
         frames: frames.into_frames(),
         source_root: paths.root(),
+        growth: growing.map(|growing| growing.summary.clone()),
         leaks,
         omitted,
     }
 }
 
+/// Whether the blocks of a stack have a row: they do, unless the runtime keeps them for itself.
+pub(super) fn is_listed(stacks: &Stacks, folding: Folding, stack: StackId) -> bool {
+    let site = stacks.site(stack).map(|id| stacks.frame(id));
+    folding == Folding::None || site.is_none_or(|site| !site.is_runtime())
+}
+
+/// Returns the location of the site of a stack.
+pub(super) fn location_of(stacks: &Stacks, stack: StackId) -> SiteLocation<'_> {
+    let frame = stacks.site(stack).map(|id| stacks.frame(id));
+    frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line))
+}
+
 /// Function, file and line of a site; `None` for blocks without a stack.
-type SiteLocation<'a> = Option<(&'a str, Option<&'a str>, Option<u32>)>;
+pub(super) type SiteLocation<'a> = Option<(&'a str, Option<&'a str>, Option<u32>)>;
 
 /// The name of the site of blocks without a stack.
 const NO_STACK: &str = "(no stack)";
@@ -232,6 +274,7 @@ impl SiteBlocks {
             first_ns: self.all.first_us * 1000,
             last_ns: self.all.last_us * 1000,
             stack_count,
+            growth: None,
             stacks: stacks.into_iter().map(|(id, blocks)| stack_row(id, &blocks, frames)).collect(),
         }
     }

@@ -10,6 +10,7 @@ pub mod frame_table;
 mod function_source;
 pub mod group_names;
 pub mod groups;
+pub mod growth;
 pub mod heap_groups;
 mod innermost;
 pub mod interval;

@@ -1,14 +1,17 @@
 //! `profiler-cli leaks`: loads a dump, finds what is live at the end, and prints it as text or
 //! JSON. With `--fail-on-leak` the exit status is the result of a check.
 
+pub mod growth_args;
+
 use std::process::ExitCode;
 
 use clap::Args;
 
+use self::growth_args::GrowthArgs;
 use super::input::InputArgs;
 use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width};
 use super::{Failure, print_message};
-use crate::analyze::leaks::{LeakSelection, Leaks, leaks};
+use crate::analyze::leaks::{LeakSelection, Leaks, growing_leaks, leaks};
 use crate::analyze::summary::warnings_of_recording;
 use crate::load::LoadOptions;
 use crate::profile::Profile;
@@ -20,6 +23,8 @@ Examples:
   profiler-cli leaks server.4711.alloc
   profiler-cli leaks server.4711.alloc --fail-on-leak 1000000
   profiler-cli leaks server.4711.alloc --from mark:warm --to -1s
+  profiler-cli leaks server.4711.alloc --growing
+  profiler-cli leaks server.4711.alloc --growing --windows-from mark:request
 ";
 
 /// Options of `leaks`.
@@ -50,6 +55,9 @@ pub struct LeaksArgs {
     /// the stacks that the filter accepts count.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub fail_on_leak: Option<u64>,
+    /// Which sites grow.
+    #[command(flatten)]
+    pub growth: GrowthArgs,
 }
 
 /// Runs `profiler-cli leaks`.
@@ -57,7 +65,7 @@ pub struct LeaksArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
-    let loading = LoadOptions { resizes: true, ..args.input.load_options() };
+    let loading = LoadOptions { resizes: true, mark_times: args.growth.marks(), ..args.input.load_options() };
     let (dump, filter) = args.input.load_with(loading)?;
     let (default_top, stacks) = match args.output.json {
         true => (JSON_TOP, JSON_STACKS),
@@ -68,7 +76,10 @@ pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
         top: Some(args.top.unwrap_or(default_top)),
         stacks: Some(stacks),
     };
-    let leaks = leaks(&dump.profile, &dump.stacks, &filter, selection);
+    let leaks = match args.growth.judge(&args.input, &dump, &filter, selection.folding)? {
+        None => leaks(&dump.profile, &dump.stacks, &filter, selection),
+        Some(growing) => growing_leaks(&dump.profile, &dump.stacks, &filter, selection, &growing),
+    };
     let complaint = args.fail_on_leak.and_then(|limit| complaint(&leaks, &dump.profile, limit));
     let verdict = if complaint.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     let written = match args.output.json {

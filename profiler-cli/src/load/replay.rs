@@ -22,8 +22,10 @@ use super::observers::requested::RequestedObservers;
 use super::observers::{IntervalStart, Moment, Observer, Observers, ReplayEnd};
 use super::options::KeepBlocks;
 use super::threads::ThreadTable;
+use crate::pattern::Pattern;
 use crate::profile::{
-    HeapGrouping, HeapTotals, Interval, LiveHeap, Process, Profile, ShortLivedWithin, Slowdown, Trust,
+    GrowthCurves, GrowthRequest, HeapGrouping, HeapTotals, Interval, LiveHeap, Process, Profile,
+    ShortLivedWithin, Slowdown, Trust,
 };
 
 /// A replay under way.
@@ -65,16 +67,22 @@ pub(super) struct ReplayScope {
     pub(super) groups: Option<HeapGrouping>,
     /// Whether to find out what reallocations did.
     pub(super) resizes: bool,
+    /// The sites that are followed; `None` if none are asked for.
+    pub(super) growth: Option<GrowthRequest>,
+    /// The marks whose times are kept; `None` if none are asked for.
+    pub(super) mark_times: Option<Pattern>,
 }
 
 impl Replay {
     /// Starts a replay.
     pub(super) fn new(header: &Header, scope: ReplayScope) -> Replay {
-        let ReplayScope { selected, gate, keep, short_lived, peaks, groups, resizes } = scope;
+        let ReplayScope { selected, gate, keep, short_lived, peaks, groups, resizes, growth, mark_times } =
+            scope;
         let observers = Observers {
             blocks: BlocksObserver::new(keep),
             lines: LinesObserver::new(short_lived),
-            requested: RequestedObservers::new(short_lived, peaks, groups, resizes),
+            requested: RequestedObservers::new(short_lived, peaks, groups, resizes)
+                .with_growth(growth, mark_times),
             ..Observers::default()
         };
         let mut replay = Replay {
@@ -259,10 +267,12 @@ impl Replay {
                 }
             }
             Record::LimitReached(limit) => self.trust.limit = Some(limit),
+            Record::MemoryLimit(limit) => self.process.add_memory_limit(limit),
             Record::Process(process) => {
                 let labels = std::mem::take(&mut self.process.labels);
+                let memory_limits = std::mem::take(&mut self.process.memory_limits);
                 let started_unix_ns = self.process.started_unix_ns;
-                self.process = Process { started_unix_ns, labels, ..owned_process(&process) };
+                self.process = Process { started_unix_ns, labels, memory_limits, ..owned_process(&process) };
                 self.heap.from_first_event = process.from_first_event;
             }
             _ => self.observed_record(record),
@@ -394,6 +404,11 @@ impl Replay {
         }
     }
 
+    /// Returns what the sites held that were asked for; `None` if none were.
+    pub(super) fn finish_growth(self) -> Option<GrowthCurves> {
+        self.profile(None, 0).growth
+    }
+
     /// Returns the profile, and compares it with the totals that the recorder wrote into the
     /// trailer.
     pub(super) fn finish(self, trailer: Option<&Trailer>, loss: Damage) -> Profile {
@@ -438,6 +453,7 @@ impl Replay {
         (totals.peak_bytes, totals.peak_blocks, totals.peak_us) = (peak.bytes, peak.blocks, peak.us);
         totals.peak_event = peak.event;
         (totals.foreign_frees, totals.foreign_bytes) = heap.foreign();
+        profile.last_event = heap.events();
         profile.trust.inconsistent_events = contradictions + heap.contradictions();
         profile.trust.allocated_elsewhere = heap.allocated_elsewhere();
         profile.trust.freed_elsewhere = heap.freed_elsewhere();

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::frame_text::FrameTexts;
+use super::growth_text;
 use super::text_width::{TextWidth, cut_path, wrapped, write_paragraph};
 use super::{FAINT, GROWTH, HEADING, OWN, percent, source_position};
 use crate::analyze::frame_table::StackFrame;
@@ -16,6 +17,7 @@ use crate::units::{Safe, bytes, bytes_exactly, more, plural, time};
 /// Returns the first error of `out`.
 pub fn write(out: &mut dyn Write, leaks: &Leaks, width: TextWidth) -> io::Result<()> {
     write_headline(out, leaks, width)?;
+    growth_text::write_summary(out, leaks, width)?;
     for (at, leak) in leaks.leaks.iter().enumerate() {
         write_leak(out, at + 1, leak, leaks, width)?;
     }
@@ -45,7 +47,7 @@ fn write_headline(out: &mut dyn Write, leaks: &Leaks, width: TextWidth) -> io::R
         let what = if leaks.filtered { "Nothing that the filter lets through" } else { "Nothing" };
         return writeln!(out, "{what} {}.", Safe(&is_live));
     }
-    if leaks.leaks.is_empty() && leaks.omitted == 0 {
+    if leaks.leaks.is_empty() && leaks.omitted == 0 && leaks.growth.is_none() {
         let nothing = format!("Nothing of the program's own {is_live}. {}", of_the_runtime(leaks));
         return write_paragraph(out, "", &Safe(&nothing).to_string(), width);
     }
@@ -96,6 +98,7 @@ fn write_leak(
         time(leak.first_ns),
         time(leak.last_ns)
     )?;
+    growth_text::write_growth(out, leak, width)?;
     let listed = leak.stacks.len().min(STACKS);
     for stack in &leak.stacks[..listed] {
         if leak.stack_count > 1 {

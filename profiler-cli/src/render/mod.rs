@@ -8,6 +8,7 @@ pub mod flame_folded;
 pub mod flame_svg;
 mod frame_text;
 mod group_table_text;
+mod growth_text;
 mod html;
 pub mod json;
 pub mod leaks_text;

@@ -11,9 +11,11 @@
 pub(super) mod blocks;
 pub(super) mod curve;
 mod groups;
+mod growth;
 mod lifetimes;
 pub(super) mod lines;
 mod local_peaks;
+mod mark_times;
 pub(super) mod marks;
 pub(super) mod peak;
 pub(super) mod requested;
