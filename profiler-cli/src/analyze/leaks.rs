@@ -1,20 +1,27 @@
 //! The blocks that are live at the end, by site. In: a profile and its named stacks. Out:
 //! [`Leaks`], largest first.
 
+mod suppressed;
+
 use std::collections::BTreeMap;
 
 use alloc_dump::layout::StackId;
+use alloc_dump::record::RecordingLimit;
 use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::filter::Filter;
 use crate::analyze::frame_table::{FrameTable, StackFrame};
 use crate::analyze::interval::CountedInterval;
+use crate::analyze::leaks::suppressed::SuppressedBlocks;
 use crate::analyze::shown::{CutStack, Folding, ShownStackId, ShownStacks};
 use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::summary::with_ids;
+use crate::analyze::suppressions::SuppressedStacks;
 use crate::names::stacks::Stacks;
 use crate::profile::Profile;
+
+pub use self::suppressed::{Suppressed, SuppressedPattern};
 
 /// The blocks that are live at the end of the recording.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,10 +29,21 @@ use crate::profile::Profile;
 pub struct Leaks {
     /// Name and version of this layout.
     pub schema: &'static str,
+    /// Path of the dump as it was given.
+    pub dump: String,
+    /// Command line of the recorded program.
+    pub command: String,
+    /// Process id of the recorded program.
+    pub pid: u32,
+    /// Whether the recording has every heap event of the program's code up to its end.
+    pub exact: bool,
+    /// Name of the limit that has ended the recording before the program: `dump_size` or
+    /// `duration`. Null if none has.
+    pub limit: Option<&'static str>,
     /// The interval that all figures count. Null for the whole recording.
     pub interval: Option<CountedInterval>,
-    /// Bytes of all live blocks that the filter lets through, those of the runtime and of rows that
-    /// `--top` cut off included.
+    /// Bytes of all live blocks that the filter lets through and that are not suppressed, those of
+    /// the runtime and of rows that `--top` cut off included.
     pub total_bytes: u64,
     /// Number of the blocks that `total_bytes` counts.
     pub total_blocks: u64,
@@ -43,6 +61,8 @@ pub struct Leaks {
     pub runtime_bytes: u64,
     /// Number of the blocks that `runtime_bytes` counts.
     pub runtime_blocks: u64,
+    /// The live blocks that are suppressed. No other figure counts them.
+    pub suppressed: Suppressed,
     /// The folder that paths of own source files are relative to. Null if it is not known.
     pub source_root: Option<String>,
     /// The frames of all stacks. Rows refer to them by index, from 0.
@@ -65,6 +85,8 @@ pub struct Leak {
     pub grown_bytes: u64,
     /// Number of the blocks that `grown_bytes` counts.
     pub grown_blocks: u64,
+    /// Share of the row in what all rows and the runtime hold, grown bytes included: from 0 to 1.
+    pub share: f64,
     /// Source file of the site, which is the innermost frame that is the user's own code. Null if
     /// it is not known.
     pub file: Option<String>,
@@ -112,7 +134,7 @@ pub struct LeakStack {
 
 /// How much of the leaks is listed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LeakSelection {
+pub struct LeakSelection<'a> {
     /// Which frames are left out or folded. With [`Folding::None`] the blocks of the runtime have
     /// rows as well.
     pub folding: Folding,
@@ -120,10 +142,15 @@ pub struct LeakSelection {
     pub top: Option<usize>,
     /// At most this many stacks of each site; `None` for all.
     pub stacks: Option<usize>,
+    /// Whether stacks of more than 1,000 frames have all of them.
+    pub whole_stacks: bool,
+    /// The stacks whose blocks are suppressed; `None` if no block is.
+    pub suppressed: Option<&'a SuppressedStacks>,
 }
 
-/// Finds the blocks that are live at the end. Stacks that are shown alike are one stack.
-pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: LeakSelection) -> Leaks {
+/// Finds the blocks that are live at the end. Stacks that are shown alike are one stack. The path
+/// of the dump is left empty.
+pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: LeakSelection<'_>) -> Leaks {
     let accepted = filter.accepted(stacks);
     let blocks_of = |stack: StackId| {
         let stats = profile.stacks.get(stack.0 as usize)?;
@@ -142,15 +169,21 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
         let site = stacks.site(stack).map(|id| stacks.frame(id));
         selection.folding == Folding::None || site.is_none_or(|site| !site.is_runtime())
     };
+    let rule_of = |stack: StackId| selection.suppressed.and_then(|suppressed| suppressed.rule_of(stack));
     let shown = ShownStacks::of(stacks, selection.folding, OUTERMOST, |stack| {
-        blocks_of(stack).is_some() && is_listed(stack)
+        blocks_of(stack).is_some() && is_listed(stack) && rule_of(stack).is_none()
     });
     let (mut total, mut runtime) = (LiveBlocks::default(), LiveBlocks::default());
+    let mut suppressed = SuppressedBlocks::new(selection.suppressed);
     // By location, as in the summary: one location is several frames if its code was inlined at one
     // call and not at another.
     let mut sites: BTreeMap<SiteLocation<'_>, SiteBlocks> = BTreeMap::new();
     for (stack, _) in with_ids(profile) {
         let Some(blocks) = blocks_of(stack) else { continue };
+        if let Some(rule) = rule_of(stack) {
+            suppressed.add(rule, &blocks);
+            continue;
+        }
         total.add(&blocks);
         if !is_listed(stack) {
             runtime.add(&blocks);
@@ -170,10 +203,16 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
     let paths = SourcePaths::of(profile, stacks);
     let mut frames = FrameTable::new(stacks, &shown, &paths);
     let rows = sites.into_iter();
-    let rows = rows.map(|(location, site)| site.into_row(location, &mut frames, &paths, selection.stacks));
+    let rows =
+        rows.map(|(location, site)| site.into_row(location, &mut frames, &paths, selection, total.both()));
     let leaks: Vec<Leak> = rows.collect();
     Leaks {
         schema: "alloc-tracker/leaks/2",
+        dump: String::new(),
+        command: profile.process.command(),
+        pid: profile.process.pid,
+        exact: profile.trust.is_exact(),
+        limit: profile.trust.limit.and_then(limit_name),
         interval: CountedInterval::of(profile),
         total_bytes: total.bytes,
         total_blocks: total.blocks,
@@ -183,6 +222,7 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
         filtered: !filter.is_empty() || profile.counts_only_selected_threads,
         runtime_bytes: runtime.bytes,
         runtime_blocks: runtime.blocks,
+        suppressed: suppressed.finish(),
         frames: frames.into_frames(),
         source_root: paths.root(),
         leaks,
@@ -195,6 +235,15 @@ type SiteLocation<'a> = Option<(&'a str, Option<&'a str>, Option<u32>)>;
 
 /// The name of the site of blocks without a stack.
 const NO_STACK: &str = "(no stack)";
+
+/// Returns the name of a limit in JSON; `None` for a limit that this release does not know.
+fn limit_name(limit: RecordingLimit) -> Option<&'static str> {
+    match limit {
+        RecordingLimit::DumpSize { .. } => Some("dump_size"),
+        RecordingLimit::Duration { .. } => Some("duration"),
+        _ => None,
+    }
+}
 
 /// Limits of the innermost and of the outermost frames that a stack has. Stacks with all frames of
 /// a deep recursion would need memory quadratic in its depth.
@@ -214,31 +263,42 @@ impl SiteBlocks {
         location: SiteLocation<'_>,
         frames: &mut FrameTable<'_>,
         paths: &SourcePaths,
-        most_stacks: Option<usize>,
+        selection: LeakSelection<'_>,
+        total_bytes: u64,
     ) -> Leak {
         let (function, file, line) = location.unwrap_or((NO_STACK, None, None));
         let mut stacks: Vec<(ShownStackId, LiveBlocks)> = self.by_stack.into_iter().collect();
         let stack_count = stacks.len() as u64;
         stacks.sort_by_key(|(id, blocks)| (blocks.rank(), *id));
-        stacks.truncate(most_stacks.unwrap_or(usize::MAX));
+        stacks.truncate(selection.stacks.unwrap_or(usize::MAX));
+        let innermost = if selection.whole_stacks { usize::MAX } else { INNERMOST };
         Leak {
             bytes: self.all.bytes,
             blocks: self.all.blocks,
             grown_bytes: self.all.grown_bytes,
             grown_blocks: self.all.grown_blocks,
+            share: self.all.both() as f64 / total_bytes.max(1) as f64,
             file: file.map(|file| paths.shown(file).to_owned()),
             line,
             function: function.to_owned(),
             first_ns: self.all.first_us * 1000,
             last_ns: self.all.last_us * 1000,
             stack_count,
-            stacks: stacks.into_iter().map(|(id, blocks)| stack_row(id, &blocks, frames)).collect(),
+            stacks: stacks
+                .into_iter()
+                .map(|(id, blocks)| stack_row(id, &blocks, frames, innermost))
+                .collect(),
         }
     }
 }
 
-fn stack_row(id: ShownStackId, blocks: &LiveBlocks, table: &mut FrameTable<'_>) -> LeakStack {
-    let CutStack { inner, omitted, outer } = table.shown().cut(id, INNERMOST);
+fn stack_row(
+    id: ShownStackId,
+    blocks: &LiveBlocks,
+    table: &mut FrameTable<'_>,
+    innermost: usize,
+) -> LeakStack {
+    let CutStack { inner, omitted, outer } = table.shown().cut(id, innermost);
     let frames = || inner.iter().chain(&outer);
     LeakStack {
         bytes: blocks.bytes,
@@ -274,9 +334,13 @@ impl LiveBlocks {
         self.grown_blocks += more.grown_blocks;
     }
 
+    /// Returns the bytes of new blocks, and those by which older ones grew.
+    fn both(&self) -> u64 {
+        self.bytes.saturating_add(self.grown_bytes)
+    }
+
     /// Returns a key that sorts the most bytes first, then the most blocks, then the oldest.
     fn rank(&self) -> (std::cmp::Reverse<(u64, u64)>, u64) {
-        let bytes = self.bytes.saturating_add(self.grown_bytes);
-        (std::cmp::Reverse((bytes, self.blocks + self.grown_blocks)), self.first_us)
+        (std::cmp::Reverse((self.both(), self.blocks + self.grown_blocks)), self.first_us)
     }
 }

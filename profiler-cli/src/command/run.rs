@@ -180,6 +180,7 @@ impl RecordingArgs {
             follow_forks: self.follow_forks,
             lines: self.lines.clone(),
             about: self.about.clone(),
+            group: None,
         })
     }
 }

@@ -22,6 +22,9 @@ pub struct LoadOptions {
     /// Find out when live blocks got their present size, and by how much blocks that are older than
     /// the interval grew in it: [`Profile::grown`](crate::profile::Profile::grown).
     pub resizes: bool,
+    /// With a period: live means live at the end of the recording, not of the period. All other
+    /// figures are those of the period.
+    pub still_live: bool,
     /// Which live blocks to keep in [`Profile::blocks`](crate::profile::Profile::blocks).
     pub blocks: KeepBlocks,
 }
