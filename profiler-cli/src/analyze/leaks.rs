@@ -37,8 +37,8 @@ pub struct Leaks {
     pub pid: u32,
     /// Whether the recording has every heap event of the program's code up to its end.
     pub exact: bool,
-    /// Name of the limit that has ended the recording before the program: `dump_size` or
-    /// `duration`. Null if none has.
+    /// Name of the limit that has ended the recording before the program: `dump_size`, `duration`,
+    /// or `other` for one that this release does not know. Null if none has.
     pub limit: Option<&'static str>,
     /// The interval that all figures count. Null for the whole recording.
     pub interval: Option<CountedInterval>,
@@ -212,7 +212,7 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
         command: profile.process.command(),
         pid: profile.process.pid,
         exact: profile.trust.is_exact(),
-        limit: profile.trust.limit.and_then(limit_name),
+        limit: profile.trust.limit.map(limit_name),
         interval: CountedInterval::of(profile),
         total_bytes: total.bytes,
         total_blocks: total.blocks,
@@ -236,12 +236,13 @@ type SiteLocation<'a> = Option<(&'a str, Option<&'a str>, Option<u32>)>;
 /// The name of the site of blocks without a stack.
 const NO_STACK: &str = "(no stack)";
 
-/// Returns the name of a limit in JSON; `None` for a limit that this release does not know.
-fn limit_name(limit: RecordingLimit) -> Option<&'static str> {
+/// Returns the name of a limit in JSON.
+fn limit_name(limit: RecordingLimit) -> &'static str {
     match limit {
-        RecordingLimit::DumpSize { .. } => Some("dump_size"),
-        RecordingLimit::Duration { .. } => Some("duration"),
-        _ => None,
+        RecordingLimit::DumpSize { .. } => "dump_size",
+        RecordingLimit::Duration { .. } => "duration",
+        // A dump of a later release.
+        _ => "other",
     }
 }
 

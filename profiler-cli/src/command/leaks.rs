@@ -209,7 +209,7 @@ impl Reports<'_> {
             whole_stacks: self.folding() == Folding::None,
         };
         let mut is_first = true;
-        while let Some(leaks) = self.next() {
+        for leaks in self.by_ref() {
             Target::Stdout.write(Audience::People, |out| {
                 if !std::mem::take(&mut is_first) {
                     writeln!(out)?;

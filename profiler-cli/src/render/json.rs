@@ -44,7 +44,7 @@ impl<I: Iterator<Item: Serialize>> Serialize for OnDemand<I> {
 struct LeaksList<L> {
     /// Name and version of this layout.
     schema: &'static str,
-    /// One report for each dump, as for a single dump.
+    /// One report for each dump, in the order of the dumps: what `leaks` prints for one dump.
     dumps: L,
 }
 
