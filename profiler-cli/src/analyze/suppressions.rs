@@ -19,7 +19,7 @@ use foldhash::HashMap;
 use serde::Serialize;
 
 use self::comments::{LeakComment, comment_at};
-use self::defaults::DEFAULT_PATTERNS;
+use self::defaults::{CALLS_THE_USER, DEFAULT_PATTERNS};
 pub use self::leak_pattern::LeakPattern;
 use super::source_paths::SourcePaths;
 use crate::names::code_owner::CodeOwner;
@@ -241,39 +241,56 @@ impl SuppressedStacks {
     /// inside of the frame that it matches.
     fn add_defaults(&mut self, stacks: &Stacks) {
         let first = self.rules.len();
-        let patterns: Vec<LeakPattern> = DEFAULT_PATTERNS.iter().map(|text| LeakPattern::new(text)).collect();
-        self.rules.extend(DEFAULT_PATTERNS.iter().map(|text| Suppression {
+        let patterns = DEFAULT_PATTERNS.iter().map(|default| LeakPattern::new(default.text));
+        let patterns: Vec<LeakPattern> = patterns.collect();
+        self.rules.extend(DEFAULT_PATTERNS.iter().map(|default| Suppression {
             kind: SuppressionKind::Default,
-            text: format!("leak:{text}"),
+            text: format!("leak:{}", default.text),
             source: "default".to_owned(),
         }));
-        let of_frame = |frame: &NamedFrame| {
-            let is_runtime = frame.owner == CodeOwner::Runtime;
-            let found = patterns.iter().position(|pattern| is_runtime && pattern.matches(&frame.function));
-            found.map_or(NO_RULE, |at| (first + at) as u32)
-        };
-        let of_frames: Vec<u32> = stacks.all_frames().map(of_frame).collect();
-        let mut by_stack = vec![NO_RULE; stacks.len()];
-        for at in StackId::FIRST.0 as usize..stacks.len() {
-            let node = StackId(at as u32);
-            let mut rule = stacks.parent(node).map_or(NO_RULE, |parent| by_stack[parent.0 as usize]);
-            // From the outermost frame inwards.
-            for frame in stacks.frames_of_node(node).iter().rev() {
-                let own = of_frames[frame.index()];
-                if !stacks.frame(*frame).is_runtime() {
-                    rule = NO_RULE;
-                } else if own != NO_RULE {
-                    rule = own;
+        let of_frame = |frame: &NamedFrame| match frame.owner {
+            _ if frame.function.contains(CALLS_THE_USER) => FrameOfDefault::CallsTheUser,
+            CodeOwner::Own => FrameOfDefault::CallsTheUser,
+            CodeOwner::Dependency => FrameOfDefault::Dependency,
+            CodeOwner::Runtime => {
+                match patterns.iter().position(|pattern| pattern.matches(&frame.function)) {
+                    Some(at) => FrameOfDefault::Matches(at),
+                    None => FrameOfDefault::OtherRuntime,
                 }
             }
-            by_stack[at] = rule;
+        };
+        let of_frames: Vec<FrameOfDefault> = stacks.all_frames().map(of_frame).collect();
+        let mut by_stack: Vec<Option<usize>> = vec![None; stacks.len()];
+        for at in StackId::FIRST.0 as usize..stacks.len() {
+            let node = StackId(at as u32);
+            let of_caller = stacks.parent(node).and_then(|parent| by_stack[parent.0 as usize]);
+            // From the outermost frame inwards.
+            by_stack[at] = stacks.frames_of_node(node).iter().rev().fold(of_caller, |outer, frame| {
+                match of_frames[frame.index()] {
+                    FrameOfDefault::CallsTheUser => None,
+                    FrameOfDefault::Dependency => outer.filter(|at| DEFAULT_PATTERNS[*at].with_dependencies),
+                    FrameOfDefault::Matches(at) => Some(at),
+                    FrameOfDefault::OtherRuntime => outer,
+                }
+            });
         }
         for (found, default) in self.by_stack.iter_mut().zip(by_stack) {
-            if *found == NO_RULE {
-                *found = default;
+            if let (NO_RULE, Some(at)) = (*found, default) {
+                *found = (first + at) as u32;
             }
         }
     }
+}
+
+/// What a frame is for the list for std.
+#[derive(Clone, Copy)]
+enum FrameOfDefault {
+    /// Code of the user, or a function of the runtime that may have such code inlined.
+    CallsTheUser,
+    Dependency,
+    /// A function of the runtime that this pattern matches.
+    Matches(usize),
+    OtherRuntime,
 }
 
 #[cfg(test)]

@@ -212,8 +212,40 @@ fn the_default_list_suppresses_the_runtime_and_nobody_else() {
     assert_eq!((without.suppressed.bytes, without.total_bytes), (0, 63));
     // A pattern of a file comes first.
     let both = report(&recording, "leak:app::main\n", true, &none);
-    let expected = [("leak:app::main", 62), ("leak:^std::sys::pal::unix::stack_overflow::", 1)];
+    let expected = [("leak:app::main", 62), ("leak:^std::sys::*stack_overflow::", 1)];
     assert_eq!(matched(&both), expected);
+}
+
+#[test]
+fn code_of_the_user_that_was_inlined_into_the_runtime_is_not_the_runtime() {
+    let begin = || runtime("std::sys::backtrace::__rust_begin_short_backtrace");
+    let recording = recording(&[
+        // 1: `main` has no frame, because the program has no debug info.
+        vec![runtime("alloc::alloc::alloc"), begin(), runtime("std::rt::lang_start::{closure}")],
+        // 2: the same for a test.
+        vec![runtime("alloc::alloc::alloc"), begin(), runtime("test::run_test")],
+    ]);
+    let report = report(&recording, "", true, &SourcesInMemory::default());
+    assert_eq!((report.suppressed.bytes, report.total_bytes), (0, 3));
+}
+
+#[test]
+fn packages_in_std_belong_to_it_only_where_it_reads_symbols() {
+    let package = || NamedFrame { owner: CodeOwner::Dependency, ..runtime("gimli::read::abbrev::insert") };
+    let cache = || runtime("<std::backtrace_rs::symbolize::gimli::Cache>::mapping_for_lib");
+    let recording = recording(&[
+        vec![runtime("alloc::alloc::alloc"), package(), cache(), own("app::main", 9)],
+        vec![runtime("alloc::alloc::alloc"), package(), own("app::main", 9)],
+        vec![
+            runtime("alloc::alloc::alloc"),
+            package(),
+            runtime("std::io::stdio::stdout"),
+            own("app::main", 9),
+        ],
+        vec![own("app::hook", 3), cache(), own("app::main", 9)],
+    ]);
+    let report = report(&recording, "", true, &SourcesInMemory::default());
+    assert_eq!((report.suppressed.bytes, report.total_bytes), (1, 2 + 4 + 8));
 }
 
 #[test]
