@@ -100,7 +100,10 @@ fn complaint_of_live(leaks: &Leaks, condition: GateCondition, limit: u64, filter
     let when = match &leaks.interval {
         None => "are live at the end".to_owned(),
         Some(interval) if interval.from.is_none() => format!("are live at {}", interval.end_name()),
-        Some(interval) => format!("were born, or older blocks grew by them, {}", interval.name()),
+        Some(interval) => {
+            let then = if interval.still_live { ", and are still live at the end" } else { "" };
+            format!("were born, or older blocks grew by them, {}{then}", interval.name())
+        }
     };
     let of_what = if filter.is_empty() { String::new() } else { format!(", of what {filter} lets through") };
     let allowed = format!("{condition} allows {}", bytes_exactly(limit));

@@ -19,8 +19,7 @@ pub(super) fn write(out: &mut dyn Write, suppressed: &Suppressed, width: TextWid
         suppressed.patterns.iter().filter(|pattern| !pattern.is_unused()).partition(of_runtime);
     let (runtime, all) = (Sum::of(&runtime), Sum::of(&others));
     if !others.is_empty() {
-        let patterns = plural(others.len() as u64, "suppression");
-        writeln!(out, "\n{HEADING}{patterns} matched {}{HEADING:#}", all.exactly())?;
+        writeln!(out, "\n{HEADING}Suppressed: {}{HEADING:#}", all.exactly())?;
         for pattern in others.iter().take(MOST_LINES) {
             let text = format!("  {}: {}", Sum::of(&[*pattern]), pattern.pattern);
             let source = format!(" ({})", pattern.source);
