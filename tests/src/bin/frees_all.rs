@@ -101,7 +101,7 @@ fn sync() {
             condvar.notify_all();
         });
         drop(condvar.wait_while(mutex.lock().unwrap(), |value| *value == 0).unwrap());
-        // The end of the scope waits for the closure, and not until the thread has freed its handle.
+        // The scope waits for the closure only, and the thread frees its handle after that.
         setting.join().unwrap();
     });
 }
