@@ -76,3 +76,6 @@ impl AfterInterval {
         (part, heap_after)
     }
 }
+
+#[cfg(test)]
+mod tests;
