@@ -458,19 +458,39 @@ fn a_recursion_of_a_hundred_thousand_frames_is_analyzed_exactly() {
     assert_eq!((row.line, row.occurrences, row.allocated), (21, Some(u64::from(DEPTH)), Some(sum)));
 
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
-    let leaks = |folding| {
-        let selection = LeakSelection { folding, top: Some(2), stacks: Some(2), ..LeakSelection::default() };
+    let leaks = |folding, whole_stacks| {
+        let selection = LeakSelection {
+            folding,
+            top: Some(2),
+            stacks: Some(2),
+            whole_stacks,
+            ..LeakSelection::default()
+        };
         leaks::leaks(&profile, &stacks, &only, selection)
     };
-    let report = leaks(Folding::None);
+    let report = leaks(Folding::None, false);
     assert_eq!((report.total_bytes, report.leaks.len(), report.omitted), (sum, 1, 0));
     let site = &report.leaks[0];
     assert_eq!((site.bytes, site.stack_count, site.stacks.len()), (sum, u64::from(DEPTH), 2));
     let deepest = &site.stacks[0];
     assert_eq!((deepest.bytes, deepest.frames.len()), (u64::from(DEPTH), 1000));
     assert_eq!(deepest.omitted_frames, DEPTH as usize + 1 - 1000);
+    let text = |report: &leaks::Leaks, whole_stacks| {
+        let shape = LeaksShape { whole_stacks, ..LeaksShape::default() };
+        let text = plain(|out| leaks_text::write(out, report, &shape));
+        (text.matches("       app::").count(), text.contains("between"))
+    };
+    // 20 frames of the leaf end and 4 of the root end, of two stacks.
+    assert_eq!(text(&report, false), (2 * 24, true));
+    // The two deepest stacks, whole: with `main` they have one frame more than calls.
+    let whole = leaks(Folding::None, true);
+    assert_eq!(
+        (whole.leaks[0].stacks[0].frames.len(), whole.leaks[0].stacks[0].omitted_frames),
+        (DEPTH as usize + 1, 0)
+    );
+    assert_eq!(text(&whole, true), (2 * DEPTH as usize + 1, false));
     // If the recursion is shown once, all stacks are alike.
-    let report = leaks(Folding::Runtime);
+    let report = leaks(Folding::Runtime, false);
     let [stack] = &report.leaks[0].stacks[..] else { panic!("one stack: {report:?}") };
     assert_eq!((stack.bytes, &stack.fewest[..], &stack.times[..]), (sum, &[1, 1][..], &[1, DEPTH][..]));
     assert_eq!(report.frames.len(), 2);

@@ -168,8 +168,7 @@ fn write_stack(out: &mut dyn Write, stack: &LeakStack, leaks: &Leaks, shape: &Le
     }
     (0..INNERMOST).try_for_each(&mut write)?;
     let between = plural((all - INNERMOST - OUTERMOST) as u64, "frame");
-    let hint = if stack.omitted_frames > 0 { "" } else { "; --full has all" };
-    writeln!(out, "       … {FAINT}{between} between{hint}{FAINT:#}")?;
+    writeln!(out, "       … {FAINT}{between} between; --full has all{FAINT:#}")?;
     (shown - OUTERMOST..shown)
         .try_for_each(|at| write_frame(out, frame(at), (stack.fewest[at], stack.times[at]), width))
 }
