@@ -1,9 +1,12 @@
 //! The blocks that are live at the end, by site. In: a profile and its named stacks. Out:
 //! [`Leaks`], largest first.
 
+mod suppressed;
+
 use std::collections::BTreeMap;
 
 use alloc_dump::layout::StackId;
+use alloc_dump::record::RecordingLimit;
 use foldhash::HashMap;
 use serde::Serialize;
 
@@ -11,11 +14,15 @@ use crate::analyze::filter::Filter;
 use crate::analyze::frame_table::{FrameTable, StackFrame};
 use crate::analyze::growth::{GrowingSites, GrowthSummary, SiteGrowth};
 use crate::analyze::interval::CountedInterval;
+use crate::analyze::leaks::suppressed::SuppressedBlocks;
 use crate::analyze::shown::{CutStack, Folding, ShownStackId, ShownStacks};
 use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::summary::with_ids;
+use crate::analyze::suppressions::SuppressedStacks;
 use crate::names::stacks::Stacks;
 use crate::profile::Profile;
+
+pub use self::suppressed::{Suppressed, SuppressedPattern};
 
 /// The blocks that are live at the end of the recording.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,10 +30,21 @@ use crate::profile::Profile;
 pub struct Leaks {
     /// Name and version of this layout.
     pub schema: &'static str,
+    /// Path of the dump as it was given.
+    pub dump: String,
+    /// Command line of the recorded program.
+    pub command: String,
+    /// Process id of the recorded program.
+    pub pid: u32,
+    /// Whether the recording has every heap event of the program's code up to its end.
+    pub exact: bool,
+    /// Name of the limit that has ended the recording before the program: `dump_size`, `duration`,
+    /// or `other` for one that this release does not know. Null if none has.
+    pub limit: Option<&'static str>,
     /// The interval that all figures count. Null for the whole recording.
     pub interval: Option<CountedInterval>,
-    /// Bytes of all live blocks that the filter lets through, those of the runtime and of rows that
-    /// `--top` cut off included.
+    /// Bytes of all live blocks that the filter lets through and that are not suppressed, those of
+    /// the runtime and of rows that `--top` cut off included.
     pub total_bytes: u64,
     /// Number of the blocks that `total_bytes` counts.
     pub total_blocks: u64,
@@ -44,6 +62,8 @@ pub struct Leaks {
     pub runtime_bytes: u64,
     /// Number of the blocks that `runtime_bytes` counts.
     pub runtime_blocks: u64,
+    /// The live blocks that are suppressed. No other figure counts them.
+    pub suppressed: Suppressed,
     /// The folder that paths of own source files are relative to. Null if it is not known.
     pub source_root: Option<String>,
     /// The frames of all stacks. Rows refer to them by index, from 0.
@@ -69,6 +89,8 @@ pub struct Leak {
     pub grown_bytes: u64,
     /// Number of the blocks that `grown_bytes` counts.
     pub grown_blocks: u64,
+    /// Share of the row in what all rows and the runtime hold, grown bytes included: from 0 to 1.
+    pub share: f64,
     /// Source file of the site, which is the innermost frame that is the user's own code. Null if
     /// it is not known.
     pub file: Option<String>,
@@ -118,7 +140,7 @@ pub struct LeakStack {
 
 /// How much of the leaks is listed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LeakSelection {
+pub struct LeakSelection<'a> {
     /// Which frames are left out or folded. With [`Folding::None`] the blocks of the runtime have
     /// rows as well.
     pub folding: Folding,
@@ -126,31 +148,18 @@ pub struct LeakSelection {
     pub top: Option<usize>,
     /// At most this many stacks of each site; `None` for all.
     pub stacks: Option<usize>,
+    /// Whether stacks of more than 1,000 frames have all of them.
+    pub whole_stacks: bool,
+    /// The stacks whose blocks are suppressed; `None` if no block is.
+    pub suppressed: Option<&'a SuppressedStacks>,
+    /// The growth of sites, which may leave out those that do not grow. `None` if nobody asks.
+    pub growing: Option<&'a GrowingSites<'a>>,
 }
 
-/// Finds the blocks that are live at the end. Stacks that are shown alike are one stack.
-pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: LeakSelection) -> Leaks {
-    leaks_of(profile, stacks, filter, selection, None)
-}
-
-/// Finds the blocks that are live at the end, at the sites that grow.
-pub fn growing_leaks(
-    profile: &Profile,
-    stacks: &Stacks,
-    filter: &Filter,
-    selection: LeakSelection,
-    growing: &GrowingSites<'_>,
-) -> Leaks {
-    leaks_of(profile, stacks, filter, selection, Some(growing))
-}
-
-fn leaks_of(
-    profile: &Profile,
-    stacks: &Stacks,
-    filter: &Filter,
-    selection: LeakSelection,
-    growing: Option<&GrowingSites<'_>>,
-) -> Leaks {
+/// Finds the blocks that are live at the end. Stacks that are shown alike are one stack. The path
+/// of the dump is left empty.
+pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: LeakSelection<'_>) -> Leaks {
+    let growing = selection.growing;
     let accepted = filter.accepted(stacks);
     let blocks_of = |stack: StackId| {
         let stats = profile.stacks.get(stack.0 as usize)?;
@@ -166,15 +175,21 @@ fn leaks_of(
         })
     };
     let is_listed = |stack: StackId| is_listed(stacks, selection.folding, stack);
+    let rule_of = |stack: StackId| selection.suppressed.and_then(|suppressed| suppressed.rule_of(stack));
     let shown = ShownStacks::of(stacks, selection.folding, OUTERMOST, |stack| {
-        blocks_of(stack).is_some() && is_listed(stack)
+        blocks_of(stack).is_some() && is_listed(stack) && rule_of(stack).is_none()
     });
     let (mut total, mut runtime) = (LiveBlocks::default(), LiveBlocks::default());
+    let mut suppressed = SuppressedBlocks::new(selection.suppressed);
     // By location, as in the summary: one location is several frames if its code was inlined at one
     // call and not at another.
     let mut sites: BTreeMap<SiteLocation<'_>, SiteBlocks> = BTreeMap::new();
     for (stack, _) in with_ids(profile) {
         let Some(blocks) = blocks_of(stack) else { continue };
+        if let Some(rule) = rule_of(stack) {
+            suppressed.add(rule, &blocks);
+            continue;
+        }
         total.add(&blocks);
         if !is_listed(stack) {
             runtime.add(&blocks);
@@ -197,12 +212,17 @@ fn leaks_of(
     let rows = sites.into_iter();
     let rows = rows.map(|(location, site)| {
         let growth = growing.and_then(|growing| growing.at(&location)).cloned();
-        let row = site.into_row(location, &mut frames, &paths, selection.stacks);
+        let row = site.into_row(location, &mut frames, &paths, selection, total.both());
         Leak { growth, ..row }
     });
     let leaks: Vec<Leak> = rows.collect();
     Leaks {
         schema: "alloc-tracker/leaks/2",
+        dump: String::new(),
+        command: profile.process.command(),
+        pid: profile.process.pid,
+        exact: profile.trust.is_exact(),
+        limit: profile.trust.limit.map(limit_name),
         interval: CountedInterval::of(profile),
         total_bytes: total.bytes,
         total_blocks: total.blocks,
@@ -212,6 +232,7 @@ fn leaks_of(
         filtered: !filter.is_empty() || profile.counts_only_selected_threads,
         runtime_bytes: runtime.bytes,
         runtime_blocks: runtime.blocks,
+        suppressed: suppressed.finish(),
         frames: frames.into_frames(),
         source_root: paths.root(),
         growth: growing.map(|growing| growing.summary.clone()),
@@ -238,6 +259,16 @@ pub(super) type SiteLocation<'a> = Option<(&'a str, Option<&'a str>, Option<u32>
 /// The name of the site of blocks without a stack.
 const NO_STACK: &str = "(no stack)";
 
+/// Returns the name of a limit in JSON.
+fn limit_name(limit: RecordingLimit) -> &'static str {
+    match limit {
+        RecordingLimit::DumpSize { .. } => "dump_size",
+        RecordingLimit::Duration { .. } => "duration",
+        // A dump of a later release.
+        _ => "other",
+    }
+}
+
 /// Limits of the innermost and of the outermost frames that a stack has. Stacks with all frames of
 /// a deep recursion would need memory quadratic in its depth.
 const INNERMOST: usize = 900;
@@ -256,18 +287,21 @@ impl SiteBlocks {
         location: SiteLocation<'_>,
         frames: &mut FrameTable<'_>,
         paths: &SourcePaths,
-        most_stacks: Option<usize>,
+        selection: LeakSelection<'_>,
+        total_bytes: u64,
     ) -> Leak {
         let (function, file, line) = location.unwrap_or((NO_STACK, None, None));
         let mut stacks: Vec<(ShownStackId, LiveBlocks)> = self.by_stack.into_iter().collect();
         let stack_count = stacks.len() as u64;
         stacks.sort_by_key(|(id, blocks)| (blocks.rank(), *id));
-        stacks.truncate(most_stacks.unwrap_or(usize::MAX));
+        stacks.truncate(selection.stacks.unwrap_or(usize::MAX));
+        let innermost = if selection.whole_stacks { usize::MAX } else { INNERMOST };
         Leak {
             bytes: self.all.bytes,
             blocks: self.all.blocks,
             grown_bytes: self.all.grown_bytes,
             grown_blocks: self.all.grown_blocks,
+            share: self.all.both() as f64 / total_bytes.max(1) as f64,
             file: file.map(|file| paths.shown(file).to_owned()),
             line,
             function: function.to_owned(),
@@ -275,13 +309,21 @@ impl SiteBlocks {
             last_ns: self.all.last_us * 1000,
             stack_count,
             growth: None,
-            stacks: stacks.into_iter().map(|(id, blocks)| stack_row(id, &blocks, frames)).collect(),
+            stacks: stacks
+                .into_iter()
+                .map(|(id, blocks)| stack_row(id, &blocks, frames, innermost))
+                .collect(),
         }
     }
 }
 
-fn stack_row(id: ShownStackId, blocks: &LiveBlocks, table: &mut FrameTable<'_>) -> LeakStack {
-    let CutStack { inner, omitted, outer } = table.shown().cut(id, INNERMOST);
+fn stack_row(
+    id: ShownStackId,
+    blocks: &LiveBlocks,
+    table: &mut FrameTable<'_>,
+    innermost: usize,
+) -> LeakStack {
+    let CutStack { inner, omitted, outer } = table.shown().cut(id, innermost);
     let frames = || inner.iter().chain(&outer);
     LeakStack {
         bytes: blocks.bytes,
@@ -317,9 +359,13 @@ impl LiveBlocks {
         self.grown_blocks += more.grown_blocks;
     }
 
+    /// Returns the bytes of new blocks, and those by which older ones grew.
+    fn both(&self) -> u64 {
+        self.bytes.saturating_add(self.grown_bytes)
+    }
+
     /// Returns a key that sorts the most bytes first, then the most blocks, then the oldest.
     fn rank(&self) -> (std::cmp::Reverse<(u64, u64)>, u64) {
-        let bytes = self.bytes.saturating_add(self.grown_bytes);
-        (std::cmp::Reverse((bytes, self.blocks + self.grown_blocks)), self.first_us)
+        (std::cmp::Reverse((self.both(), self.blocks + self.grown_blocks)), self.first_us)
     }
 }

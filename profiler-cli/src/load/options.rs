@@ -25,6 +25,9 @@ pub struct LoadOptions {
     /// Keep the times of the marks whose name matches:
     /// [`Profile::mark_times`](crate::profile::Profile::mark_times).
     pub mark_times: Option<Pattern>,
+    /// With a period: live means live at the end of the recording, not of the period. All other
+    /// figures are those of the period.
+    pub still_live: bool,
     /// Which live blocks to keep in [`Profile::blocks`](crate::profile::Profile::blocks).
     pub blocks: KeepBlocks,
 }

@@ -20,6 +20,7 @@ mod marks_text;
 pub mod peaks_text;
 pub mod plot;
 pub mod summary_text;
+mod suppressed_text;
 pub mod text_width;
 pub mod timeline_csv;
 mod timeline_groups_svg;
