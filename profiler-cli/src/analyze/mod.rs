@@ -11,6 +11,7 @@ mod function_source;
 pub mod group_names;
 pub mod groups;
 pub mod heap_groups;
+pub mod held;
 mod innermost;
 pub mod interval;
 pub mod leaks;

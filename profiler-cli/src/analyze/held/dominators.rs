@@ -99,8 +99,7 @@ struct Walk {
 
 impl Walk {
     fn new(graph: &impl FlowGraph) -> Walk {
-        let mut walk =
-            Walk { order: Vec::new(), number: vec![NONE; graph.nodes()], parents: Vec::new() };
+        let mut walk = Walk { order: Vec::new(), number: vec![NONE; graph.nodes()], parents: Vec::new() };
         walk.reach(0, 0);
         let mut stack = vec![(0u32, 0u32)];
         while let Some((node, edge)) = stack.last_mut() {

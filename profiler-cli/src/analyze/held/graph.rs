@@ -34,6 +34,13 @@ pub struct RootPointer {
     pub owner: PlaceOwner,
 }
 
+impl RootPointer {
+    /// Returns the block. `None` if the pointer does not count.
+    pub(super) fn strong_target(&self) -> Option<BlockIndex> {
+        (self.target & WEAK == 0).then_some(self.target)
+    }
+}
+
 /// Bit of a target: the pointer is more likely the end of a range in the block before.
 ///
 /// ```text
@@ -46,6 +53,83 @@ pub(super) const WEAK: BlockIndex = 1 << 31;
 const RANGE_WORDS: u64 = 4;
 
 impl BlockGraph {
+    /// Returns the number of blocks.
+    pub(super) fn rows_len(&self) -> usize {
+        self.rows.len().saturating_sub(1)
+    }
+
+    /// Returns the number of edges.
+    pub fn edges(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Returns the range of the edges of a block.
+    #[inline]
+    pub(super) fn row(&self, block: BlockIndex) -> std::ops::Range<usize> {
+        self.rows[block as usize] as usize..self.rows[block as usize + 1] as usize
+    }
+
+    /// Returns the target of an edge. `None` for an edge that does not count.
+    #[inline]
+    pub(super) fn target(&self, edge: usize) -> Option<BlockIndex> {
+        let target = self.targets[edge];
+        (target & WEAK == 0).then_some(target)
+    }
+
+    /// Returns the target of an edge, even if the edge does not count.
+    #[inline]
+    pub(super) fn target_of_any(&self, edge: usize) -> (BlockIndex, bool) {
+        let target = self.targets[edge];
+        (target & !WEAK, target & WEAK != 0)
+    }
+
+    /// Makes an edge count.
+    pub(super) fn strengthen(&mut self, edge: usize) {
+        self.targets[edge] &= !WEAK;
+    }
+
+    /// Returns the offset in `from` of a pointer to `to`.
+    pub(super) fn offset(&self, from: BlockIndex, to: BlockIndex) -> u64 {
+        let edge = self.row(from).find(|edge| self.target(*edge) == Some(to));
+        edge.map_or(0, |edge| u64::from(self.offsets[edge]))
+    }
+}
+
+/// A pointer to a block from outside of all blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RootPointer {
+    /// Where the pointer is; 0 for a register.
+    pub place: u64,
+    /// The block, perhaps with [`WEAK`].
+    pub(super) target: BlockIndex,
+    /// Whose memory the place is.
+    pub owner: PlaceOwner,
+}
+
+impl RootPointer {
+    /// Returns the block. `None` if the pointer does not count.
+    pub(super) fn strong_target(&self) -> Option<BlockIndex> {
+        (self.target & WEAK == 0).then_some(self.target)
+    }
+}
+
+/// Bit of a target: the pointer is more likely the end of a range in the block before.
+///
+/// ```text
+/// | block 4          | block 5 |        a slice iterator over block 4:
+///   ^ pointer          ^ end                its second word is no pointer to block 5
+/// ```
+pub(super) const WEAK: BlockIndex = 1 << 31;
+
+/// The words before a pointer that may be the start of the range whose end the pointer is.
+const RANGE_WORDS: u64 = 4;
+
+impl BlockGraph {
+    /// Returns the number of blocks.
+    pub(super) fn rows_len(&self) -> usize {
+        self.rows.len().saturating_sub(1)
+    }
+
     /// Returns the number of edges.
     pub fn edges(&self) -> usize {
         self.targets.len()

@@ -95,8 +95,7 @@ impl ImageMemory<'_> {
             let is_data =
                 region.kind() == RegionKind::File && !region.shared && modules.contains(&*region.name);
             // The variables that begin as zeros have no file.
-            let is_bss =
-                is_anonymous && region.name.is_empty() && was_static_until == Some(region.start);
+            let is_bss = is_anonymous && region.name.is_empty() && was_static_until == Some(region.start);
             let kind = if is_data || is_bss { RootKind::Static } else { RootKind::Unknown };
             was_static_until = is_data.then_some(region.end);
             let owner = PlaceOwner { kind, index: index as u32 };
@@ -227,7 +226,9 @@ mod tests {
     use super::*;
 
     fn regions(maps: &str) -> Vec<MemoryRegion> {
-        maps.lines().map(|line| MemoryRegion::parse(line.trim().as_bytes()).expect("a line of maps")).collect()
+        maps.lines()
+            .map(|line| MemoryRegion::parse(line.trim().as_bytes()).expect("a line of maps"))
+            .collect()
     }
 
     fn uses(memory: &ImageMemory<'_>) -> Vec<(u64, u64, Option<(RootKind, u32)>)> {
