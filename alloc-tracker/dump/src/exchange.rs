@@ -56,6 +56,12 @@ pub const BY_PROGRAM_OFFSET: usize = 600;
 pub const LOOK_OFFSET: usize = 608;
 /// Offset of the number of the reader's last look.
 pub const LOOKED_OFFSET: usize = 616;
+/// Offset of 1 if the program is ending, so that the reader may stop its threads and read their
+/// registers while it looks. They go on when the copy is made.
+pub const AT_END_OFFSET: usize = 624;
+/// Offset of 1 from a copy on that the program has asked for, until the reader needs no other copy.
+/// A program that ends waits for that.
+pub const NEEDS_MORE_OFFSET: usize = 632;
 /// Offset of the name of the last snapshot, see [`decode_name`].
 pub const NAME_OFFSET: usize = 640;
 /// Offset of the name of the snapshot that is asked for.

@@ -7,6 +7,7 @@
 mod harness;
 mod made;
 
+use alloc_dump::exchange;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{
     CODEC_COLUMNS, CODEC_RAW, CODEC_ZSTD, COLUMNS, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_RECORDS,
@@ -136,6 +137,37 @@ fn the_page_states_the_constants_of_the_code() {
     says(&format!("begins with {COLUMNS} varints"));
     says(&format!("| {} | cold | cold records", COLUMNS - 1));
     says(&format!("at most {} operations", grouped(MAX_COLUMNS_RECORDS)));
+    for (offset, meaning) in [
+        (exchange::SERVER_OFFSET, "reader | the process id of a reader"),
+        (exchange::REQUESTS_OFFSET, "reader | how many requests"),
+        (exchange::REQUESTER_OFFSET, "reader | the process id of the last requester"),
+        (exchange::COPIES_OFFSET, "writer | how many copies"),
+        (exchange::COPY_ERRNO_OFFSET, "writer | the error number"),
+        (exchange::COPY_PID_OFFSET, "writer | the process id of the last copy"),
+        (exchange::SNAPSHOT_ID_OFFSET, "writer | the id of its Snapshot record"),
+        (exchange::REPORT_ADDRESS_OFFSET, "writer | the address of its report"),
+        (exchange::RELEASED_OFFSET, "reader | how many copies are not needed"),
+        (exchange::HEARTBEAT_OFFSET, "reader | a number that changes about every second"),
+        (exchange::SERVED_OFFSET, "writer | how many requests"),
+        (exchange::BY_PROGRAM_OFFSET, "writer | 1 if the program has asked"),
+        (exchange::LOOK_OFFSET, "writer | a number that changes before"),
+        (exchange::LOOKED_OFFSET, "reader | the same number"),
+        (exchange::AT_END_OFFSET, "writer | 1 if the program is ending"),
+        (exchange::NEEDS_MORE_OFFSET, "both | 1, set by the writer"),
+        (exchange::NAME_OFFSET, "writer | the name of the last copy"),
+        (exchange::REQUEST_NAME_OFFSET, "reader | the name that is asked for"),
+    ] {
+        says(&format!("| {offset} | {meaning}"));
+    }
+    let end_of_names = exchange::REQUEST_NAME_OFFSET + 8 * exchange::NAME_WORDS;
+    let (first, len) = (exchange::SERVER_OFFSET, end_of_names - exchange::SERVER_OFFSET);
+    says(&format!("| {first} | {len} | requests for [copies"));
+    says(&format!("its length in bytes, then {} bytes", exchange::MAX_NAME));
+    let magic = exchange::REPORT_MAGIC.to_le_bytes();
+    says(&format!("the magic `{}` and LF", str::from_utf8(&magic[..7]).unwrap()));
+    says(&format!("{} words with the magic", exchange::REPORT_HEAD_WORDS));
+    says(&format!("then {} words for each thread", exchange::REPORT_THREAD_WORDS));
+    says(&format!("and {} words for each mapping", exchange::REPORT_MAPPING_WORDS));
     // The usual test value for implementations of CRC-32.
     says(&format!("is {:#010X}", crc32fast::hash(b"123456789")).replace("0X", "0x"));
 }

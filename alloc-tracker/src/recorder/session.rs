@@ -75,6 +75,7 @@ pub(crate) fn start(settings: &Settings, from_first_event: bool) -> Result<Recor
             capture::set_compares_every_word(settings.verify == Verify::All);
             usage::set_wanted(settings.lines);
             TAKES_LAST_SNAPSHOT.store(settings.snapshot_at_end, Ordering::Relaxed);
+            snapshot::set_has_run(!settings.run.as_bytes().is_empty());
             lost::set_drops_when_full(settings.on_full == OnFull::Drop);
             if settings.drainer == Drainer::Process {
                 drain_process::start();

@@ -18,7 +18,7 @@
 //!                      tells profiler-cli                    waits until profiler-cli is done
 //! ```
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use alloc_dump::exchange::{
     self, CopiedThread, MAX_NAME, MAX_REPORT_MAPPINGS, MAX_REPORT_THREADS, MAX_REPORT_WORDS, NAME_WORDS,
@@ -49,14 +49,36 @@ pub(crate) fn take(name: &[u8]) -> Result<u32, SnapshotFailure> {
     if !drainer::is_running() {
         return Err(SnapshotFailure::NoRecording);
     }
-    if server.load(Ordering::Acquire) == 0 {
+    if !wait_for_reader(server) {
         return Err(SnapshotFailure::NoReader);
     }
     // A signal handler may have interrupted a call of this function, which then never ends.
-    let wanted = WANTED.try_lock_for(PATIENCE_NS).ok_or(SnapshotFailure::Copy(Errno(libc::EBUSY)))?;
+    let wanted = WANTED.try_lock_for(PATIENCE_NS).ok_or(BUSY)?;
     for (word, value) in wanted.0.iter().zip(exchange::encode_name(name)) {
         word.store(value, Ordering::Relaxed);
     }
+    SILENCE_NS.store(0, Ordering::Relaxed);
+    loop {
+        wait_while_reader_needs_more();
+        let outcome = ask();
+        // Another process reads a copy that it has asked for.
+        if outcome != Err(BUSY) || !reader_lives_for(BETWEEN_REQUESTS_NS) {
+            return outcome;
+        }
+    }
+}
+
+/// Has a snapshot taken at the end of the program. Returns when nobody needs the program any more.
+pub(super) fn take_at_end() {
+    store(exchange::AT_END_OFFSET, 1);
+    // Without a reader, `profiler-cli run` is gone; the recording ends all the same.
+    if take(b"end").is_ok() {
+        wait_while_reader_needs_more();
+    }
+    store(exchange::AT_END_OFFSET, 0);
+}
+
+fn ask() -> Result<u32, SnapshotFailure> {
     OUTCOME.store(NO_OUTCOME, Ordering::Release);
     if !drainer::ask(Request::Snapshot) {
         return Err(SnapshotFailure::NoRecording);
@@ -68,15 +90,41 @@ pub(crate) fn take(name: &[u8]) -> Result<u32, SnapshotFailure> {
     }
 }
 
-/// Has a snapshot taken at the end of the program. Waits for a limited time until `profiler-cli
-/// run` has found the sidecar.
-pub(super) fn take_at_end() {
-    for _ in 0..MOST_NAPS_AT_END {
-        match take(b"end") {
-            Err(SnapshotFailure::NoReader) => sys::nap(NAP_NS),
-            _ => return,
-        }
+/// Waits until the reader has all the copies that it needs, or gives no sign of life.
+fn wait_while_reader_needs_more() {
+    while word_value(exchange::NEEDS_MORE_OFFSET) != 0 && reader_lives_for(NAP_NS) {}
+}
+
+/// Sleeps for this time. False if the reader has given no sign of life for a long time.
+fn reader_lives_for(ns: u64) -> bool {
+    let beat = || word_value(exchange::HEARTBEAT_OFFSET);
+    let (now, before) = (beat(), LAST_BEAT.load(Ordering::Relaxed));
+    if now != before {
+        LAST_BEAT.store(now, Ordering::Relaxed);
+        SILENCE_NS.store(0, Ordering::Relaxed);
     }
+    sys::nap(ns);
+    let silence = SILENCE_NS.fetch_add(ns, Ordering::Relaxed);
+    silence < PATIENCE_NS && word_value(exchange::SERVER_OFFSET) != 0
+}
+
+/// Notes whether `profiler-cli run` has started this process, and so will find the sidecar.
+pub(super) fn set_has_run(has_run: bool) {
+    READER_COMES.store(has_run, Ordering::Relaxed);
+}
+
+/// Waits for a limited time until `profiler-cli run` has found the sidecar, if it is to be expected.
+fn wait_for_reader(server: &AtomicU64) -> bool {
+    let is_there = || server.load(Ordering::Acquire) != 0;
+    for _ in 0..MOST_NAPS_FOR_READER {
+        if is_there() || !READER_COMES.load(Ordering::Relaxed) {
+            return is_there();
+        }
+        sys::nap(NAP_NS);
+    }
+    // It was killed, or it cannot read the folder.
+    READER_COMES.store(false, Ordering::Relaxed);
+    is_there()
 }
 
 /// Makes the snapshots that are asked for. Called by the drain process in each pass, with the
@@ -105,7 +153,8 @@ pub(super) fn serve(requests: u32) {
 fn wait_for_look() {
     let look = word_value(exchange::LOOK_OFFSET) + 1;
     store(exchange::LOOK_OFFSET, look);
-    for _ in 0..MOST_NAPS_FOR_LOOK {
+    let naps = if word_value(exchange::AT_END_OFFSET) != 0 { MOST_NAPS_FOR_STOP } else { MOST_NAPS_FOR_LOOK };
+    for _ in 0..naps {
         if word_value(exchange::LOOKED_OFFSET) == look {
             return;
         }
@@ -120,6 +169,7 @@ fn make(name: &[u64; NAME_WORDS], reader: u64, by_program: bool) -> Result<u32, 
     store(exchange::COPY_PID_OFFSET, COPY.load(Ordering::Relaxed).into());
     store(exchange::SNAPSHOT_ID_OFFSET, outcome.unwrap_or(0).into());
     store(exchange::BY_PROGRAM_OFFSET, by_program.into());
+    store(exchange::NEEDS_MORE_OFFSET, (by_program && outcome.is_ok()).into());
     store(exchange::REPORT_ADDRESS_OFFSET, REPORT.load(Ordering::Relaxed) as u64);
     for (index, word) in name.iter().enumerate() {
         store(exchange::NAME_OFFSET + 8 * index, *word);
@@ -278,6 +328,11 @@ const NO_OUTCOME: u64 = u64::MAX;
 static COPY: AtomicU32 = AtomicU32::new(0);
 /// Process id of the process that may read the copy.
 static READER: AtomicU32 = AtomicU32::new(0);
+/// Whether `profiler-cli run` is to be expected, although it is not there yet.
+static READER_COMES: AtomicBool = AtomicBool::new(false);
+/// The reader's last sign of life that the program has seen, and how long it has seen none since.
+static LAST_BEAT: AtomicU64 = AtomicU64::new(0);
+static SILENCE_NS: AtomicU64 = AtomicU64::new(0);
 /// Address of the report; 0 before the first snapshot.
 static REPORT: AtomicUsize = AtomicUsize::new(0);
 
@@ -286,11 +341,17 @@ const THREADS_AT: usize = 2;
 const MAPPINGS_AT: usize = 3;
 const MISSING_AT: usize = 4;
 
+/// Another copy is in use.
+const BUSY: SnapshotFailure = SnapshotFailure::Copy(Errno(libc::EBUSY));
+
 const NAP_NS: u64 = 100_000;
+const BETWEEN_REQUESTS_NS: u64 = 5_000_000;
 /// Ten seconds: the kernel may have to copy the tables of hundreds of gigabytes.
 const MOST_NAPS_FOR_REPORT: u32 = 100_000;
 /// A tenth of a second. Without the look, whole stacks count.
 const MOST_NAPS_FOR_LOOK: u32 = 1000;
+/// Two seconds: at the end, the reader stops all threads.
+const MOST_NAPS_FOR_STOP: u32 = 20_000;
 /// Two seconds.
-const MOST_NAPS_AT_END: u32 = 20_000;
+const MOST_NAPS_FOR_READER: u32 = 20_000;
 const COPY_NAP_NS: u64 = 5_000_000;

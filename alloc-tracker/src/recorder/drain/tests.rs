@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use alloc_dump::exchange::CopiedThread;
 use alloc_dump::header::Header;
 use alloc_dump::layout::StackId;
 use alloc_dump::read::Reader;
@@ -11,7 +12,7 @@ use alloc_dump::thread_ring::Entry;
 use super::stream::{EnteredRing, Stream, Tick};
 use crate::base::epoch::{self, Recording, RecordingId};
 use crate::base::limits::Limits;
-use crate::base::sys::PathBuffer;
+use crate::base::sys::{Errno, PathBuffer};
 use crate::base::{ALONE, clock};
 use crate::output::memory::MemorySink;
 use crate::output::sidecar;
@@ -80,6 +81,13 @@ impl TestThread {
         });
     }
 
+    /// Returns what a copy that is made at this moment reports of the thread.
+    fn in_copy(&self, id: u32) -> CopiedThread {
+        let ring_address = self.ring.address();
+        let ring = id - 1;
+        CopiedThread { id, tid: 100 + id, ring, stored: self.stored, ring_address, thread_pointer: 0 }
+    }
+
     /// Stores the intent of an entry, but not the entry.
     fn begin_to_store(&self) {
         self.ring.word(INTENT).store(self.stored + 1, std::sync::atomic::Ordering::Release);
@@ -97,6 +105,7 @@ enum Fact {
     Node { id: u32, parent: u32, pc: u64 },
     MarkName(Vec<u8>),
     Limit(RecordingLimit),
+    Snapshot(u32, Vec<u8>),
 }
 
 fn facts(dump: &[u8]) -> Vec<Fact> {
@@ -112,6 +121,7 @@ fn facts(dump: &[u8]) -> Vec<Fact> {
                 }
                 Record::MarkName { name, .. } => facts.push(Fact::MarkName(name.to_vec())),
                 Record::LimitReached(limit) => facts.push(Fact::Limit(limit)),
+                Record::Snapshot { id, name } => facts.push(Fact::Snapshot(id, name.to_vec())),
                 _ => {}
             }
         }
@@ -216,4 +226,62 @@ fn nodes_stand_before_the_events_that_use_them_also_when_their_ring_was_full() {
     expected.extend((nodes - 10..nodes).map(node));
     expected.push(Fact::Alloc { thread: 1, addr: 0x1000 });
     assert_eq!(facts, expected);
+}
+
+#[test]
+fn the_record_of_a_snapshot_is_behind_exactly_what_the_copy_has() {
+    let mut recording = TestRecording::begin();
+    let (mut a, mut b) = (recording.thread(), recording.thread());
+    a.alloc(0x1000);
+    b.alloc(0x2000);
+    let made = recording.stream.snapshot(b"warm", |report| {
+        // Entries that are stored between the drain and the copy belong to it.
+        a.alloc(0x1010);
+        report(a.in_copy(1));
+        report(b.in_copy(2));
+        // These do not, whatever their timestamps are.
+        a.alloc(0x1020);
+        b.alloc(0x2020);
+        Ok(())
+    });
+    assert_eq!(made.unwrap(), Ok(1));
+    b.alloc(0x2030);
+    let [a1, b1, a2, a3, b2, b3] =
+        [(1, 0x1000), (2, 0x2000), (1, 0x1010), (1, 0x1020), (2, 0x2020), (2, 0x2030)]
+            .map(|(thread, addr)| Fact::Alloc { thread, addr });
+    let snapshot = Fact::Snapshot(1, b"warm".to_vec());
+    assert_eq!(recording.finish(), [a1, b1, a2, snapshot, a3, b2, b3]);
+}
+
+/// A copy does not report threads that have ended.
+#[test]
+fn all_entries_of_a_thread_that_had_ended_are_before_the_record() {
+    let mut recording = TestRecording::begin();
+    let mut ended = recording.thread();
+    ended.alloc(0x1000);
+    let made = recording.stream.snapshot(b"", |_| {
+        ended.alloc(0x1010);
+        Ok(())
+    });
+    assert_eq!(made.unwrap(), Ok(1));
+    let [first, second] = [0x1000, 0x1010].map(|addr| Fact::Alloc { thread: 1, addr });
+    assert_eq!(recording.finish(), [first, second, Fact::Snapshot(1, Vec::new())]);
+}
+
+#[test]
+fn without_a_copy_there_is_no_record() {
+    let mut recording = TestRecording::begin();
+    let mut a = recording.thread();
+    a.alloc(0x1000);
+    let refused = recording.stream.snapshot(b"refused", |_| Err(Errno(libc::EAGAIN)));
+    assert_eq!(refused.unwrap(), Err(Errno(libc::EAGAIN)));
+    a.alloc(0x1010);
+    let made = recording.stream.snapshot(b"made", |report| {
+        report(a.in_copy(1));
+        Ok(())
+    });
+    assert_eq!(made.unwrap(), Ok(1));
+    let allocs = [0x1000, 0x1010].map(|addr| Fact::Alloc { thread: 1, addr });
+    let [first, second] = allocs;
+    assert_eq!(recording.finish(), [first, second, Fact::Snapshot(1, b"made".to_vec())]);
 }

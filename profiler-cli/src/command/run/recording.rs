@@ -7,6 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,9 @@ use std::time::Duration;
 
 use alloc_dump::trailer::EndReason;
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
@@ -129,10 +132,13 @@ pub(in crate::command) fn record(
     let is_over = AtomicBool::new(false);
     // Messages wait until the program has ended: until then stderr is the program's.
     let mut snapshots = Vec::new();
-    let options = ServerOptions { every: settings.snapshot_every };
+    let pidfd = pid_of(&child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let options = ServerOptions { every: settings.snapshot_every, stops_threads: pidfd.is_some() };
     let status = std::thread::scope(|scope| {
         let server =
             scope.spawn(|| serve_until(&is_over, &pattern, &token, options, |taken| snapshots.push(taken)));
+        // A stopped program would look like one that has ended to `wait`.
+        pidfd.iter().for_each(wait_for_end);
         let status = wait(&mut child);
         is_over.store(true, Ordering::Release);
         server.thread().unpark();
@@ -200,6 +206,20 @@ pub(in crate::command) fn forward_signals(
                 // Fails if the program has just ended, which is fine.
                 let _ = kill_process(pid, signal);
             }
+        }
+    }
+}
+
+fn pid_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+/// Waits until a process has ended.
+fn wait_for_end(process: &OwnedFd) {
+    loop {
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], None) {
+            Err(Errno::INTR) => {}
+            _ => return,
         }
     }
 }

@@ -15,16 +15,19 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use alloc_dump::exchange::{
-    BY_PROGRAM_OFFSET, COPIES_OFFSET, COPY_ERRNO_OFFSET, COPY_PID_OFFSET, HEARTBEAT_OFFSET, LOOK_OFFSET,
-    LOOKED_OFFSET, MAX_NAME, NAME_OFFSET, NAME_WORDS, RELEASED_OFFSET, REPORT_ADDRESS_OFFSET,
-    REQUEST_NAME_OFFSET, REQUESTER_OFFSET, REQUESTS_OFFSET, SERVED_OFFSET, SERVER_OFFSET, SNAPSHOT_ID_OFFSET,
-    decode_name, encode_name,
+    AT_END_OFFSET, BY_PROGRAM_OFFSET, COPIES_OFFSET, COPY_ERRNO_OFFSET, COPY_PID_OFFSET, HEARTBEAT_OFFSET,
+    LOOK_OFFSET, LOOKED_OFFSET, MAX_NAME, NAME_OFFSET, NAME_WORDS, NEEDS_MORE_OFFSET, RELEASED_OFFSET,
+    REPORT_ADDRESS_OFFSET, REQUEST_NAME_OFFSET, REQUESTER_OFFSET, REQUESTS_OFFSET, SERVED_OFFSET,
+    SERVER_OFFSET, SNAPSHOT_ID_OFFSET, decode_name, encode_name,
 };
 use alloc_dump::header::Header;
 use alloc_dump::sidecar::{IDENTITY_LEN, PID_OFFSET, encode_identity};
 
+use rustix::io::Errno;
+
 use super::SnapshotTrouble;
 use crate::dumps::sidecar::sidecar_path;
+use crate::dumps::writing::{WriterState, wait_while_closing};
 
 /// The sidecar of a dump that is being written, as the place where snapshots are agreed on.
 #[derive(Debug)]
@@ -95,6 +98,21 @@ impl Exchange {
     /// The recorder is gone, does not answer, or cannot make a copy.
     pub(crate) fn ask(&self, name: &[u8]) -> Result<ProcessCopy, SnapshotTrouble> {
         let lock = self.lock()?;
+        let begun = Instant::now();
+        loop {
+            self.request(name, begun)?;
+            match self.answer() {
+                // A copy lives on for some milliseconds after its reader is done.
+                Err(SnapshotTrouble::Busy) if begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(LOOK_INTERVAL);
+                }
+                answer => return answer.map(|copy| ProcessCopy { _lock: Some(lock), ..copy }),
+            }
+        }
+    }
+
+    /// Asks for a copy, and waits until the recorder has answered.
+    fn request(&self, name: &[u8], begun: Instant) -> Result<(), SnapshotTrouble> {
         let before = self.copies();
         for (index, word) in encode_name(name).into_iter().enumerate() {
             self.set_word(REQUEST_NAME_OFFSET + 8 * index, word);
@@ -102,11 +120,13 @@ impl Exchange {
         self.set_word(REQUESTER_OFFSET, std::process::id().into());
         let request = self.word(REQUESTS_OFFSET).wrapping_add(1);
         self.set_word(REQUESTS_OFFSET, request);
-        let begun = Instant::now();
         // A copy that the program has asked for may come first.
         while self.copies() == before || self.word(SERVED_OFFSET) != request {
             if !process_exists(self.host()) {
                 return Err(SnapshotTrouble::Ended { pid: self.host() });
+            }
+            if wait_while_closing(&self.dump) == WriterState::Done {
+                return Err(SnapshotTrouble::NotRecording { dump: self.dump.clone() });
             }
             if begun.elapsed() > PATIENCE {
                 // The recorder may be stopped. It must not make a copy for nobody later.
@@ -115,12 +135,22 @@ impl Exchange {
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
-        self.answer(Some(lock))
+        Ok(())
     }
 
     /// Whether the program has asked for the last copy.
     pub(super) fn is_for_program(&self) -> bool {
         self.word(BY_PROGRAM_OFFSET) != 0
+    }
+
+    /// Whether the program is ending, and waits for its last snapshot.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.word(AT_END_OFFSET) != 0
+    }
+
+    /// Says that the copies which the program has asked for are enough.
+    pub(super) fn needs_no_more(&self) {
+        self.set_word(NEEDS_MORE_OFFSET, 0);
     }
 
     /// Calls `look` if the recorder is about to make a copy for the program, and tells it that the
@@ -138,11 +168,14 @@ impl Exchange {
     /// # Errors
     /// The copy could not be made.
     pub(crate) fn take_answer(&self) -> Result<ProcessCopy, SnapshotTrouble> {
-        self.answer(None)
+        self.answer()
     }
 
-    fn answer(&self, lock: Option<SidecarLock>) -> Result<ProcessCopy, SnapshotTrouble> {
+    fn answer(&self) -> Result<ProcessCopy, SnapshotTrouble> {
         let errno = self.word(COPY_ERRNO_OFFSET);
+        if errno == Errno::BUSY.raw_os_error() as u64 {
+            return Err(SnapshotTrouble::Busy);
+        }
         if errno != 0 {
             return Err(SnapshotTrouble::NoCopy { error: io::Error::from_raw_os_error(errno as i32) });
         }
@@ -158,7 +191,7 @@ impl Exchange {
             report_address: self.word(REPORT_ADDRESS_OFFSET),
             name: decode_name(&words, &mut room).to_vec(),
             release: Release::new(Arc::clone(&self.file), number),
-            _lock: lock,
+            _lock: None,
         })
     }
 

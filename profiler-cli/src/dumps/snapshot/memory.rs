@@ -11,6 +11,7 @@ use alloc_dump::snapshot::{MemoryRegion, SnapshotThread, SnapshotWriter, Targets
 
 use super::SnapshotTrouble;
 use super::exchange::ProcessCopy;
+use super::stopped::ThreadRegisters;
 
 /// The memory of a copy.
 pub(super) struct CopiedMemory {
@@ -176,6 +177,8 @@ type ThreadPlace = Option<(u64, u64)>;
 pub(super) struct ThreadPlaces {
     /// Kernel id, name, and place, if the thread was in a system call.
     threads: Vec<(u32, Vec<u8>, ThreadPlace)>,
+    /// The registers of all threads, if they stood still from this moment until the copy was made.
+    registers: Option<Vec<ThreadRegisters>>,
 }
 
 impl ThreadPlaces {
@@ -188,12 +191,25 @@ impl ThreadPlaces {
             let place = fs::read_to_string(entry.path().join("syscall")).ok().and_then(|text| place(&text));
             threads.push((tid, name, place));
         }
-        ThreadPlaces { threads }
+        ThreadPlaces { threads, registers: None }
+    }
+
+    /// Notes the registers of all threads.
+    pub(super) fn set_registers(&mut self, registers: Option<Vec<ThreadRegisters>>) {
+        self.registers = registers;
+    }
+
+    /// Whether the registers of all threads are known.
+    pub(super) fn have_registers(&self) -> bool {
+        self.registers.is_some()
     }
 
     /// Returns the threads of a copy that was made between this look and a `later` one. A stack
     /// pointer is known if the thread was in the same system call all the time.
     pub(super) fn threads_between(&self, later: &ThreadPlaces, report: &CopyReport) -> Vec<SnapshotThread> {
+        if let Some(registers) = &self.registers {
+            return registers.iter().map(|registers| self.stopped_thread(registers)).collect();
+        }
         let mut threads = Vec::new();
         for (tid, name, after) in &later.threads {
             let before = self.threads.iter().find(|(id, ..)| id == tid).and_then(|(.., place)| *place);
@@ -218,6 +234,19 @@ impl ThreadPlaces {
             }
         }
         threads
+    }
+}
+
+impl ThreadPlaces {
+    fn stopped_thread(&self, registers: &ThreadRegisters) -> SnapshotThread {
+        let named = self.threads.iter().find(|(tid, ..)| *tid == registers.tid);
+        SnapshotThread {
+            tid: registers.tid,
+            name: named.map(|(_, name, _)| name.clone()).unwrap_or_default(),
+            stack_pointer: Some(registers.stack_pointer),
+            thread_pointer: registers.thread_pointer,
+            registers: Some(registers.general.clone()),
+        }
     }
 }
 

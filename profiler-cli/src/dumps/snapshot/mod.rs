@@ -9,6 +9,7 @@
 mod exchange;
 mod memory;
 mod server;
+mod stopped;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::exchange::Exchange;
 use super::memory::ThreadPlaces;
+use super::stopped::StoppedThreads;
 use super::{SnapshotOptions, SnapshotTrouble, TakenSnapshot};
 use crate::dumps::find::recordings_of_run;
 
@@ -16,6 +17,9 @@ use crate::dumps::find::recordings_of_run;
 pub struct ServerOptions {
     /// Take a snapshot of each program after each such time.
     pub every: Option<Duration>,
+    /// Stop the threads of a program that ends, to read their registers. Whoever waits for such a
+    /// program must not take a stopped program for one that has ended.
+    pub stops_threads: bool,
 }
 
 /// Takes snapshots of the programs that write dumps with names of this pattern and have the run's
@@ -81,14 +85,22 @@ impl ServedProgram {
         options: ServerOptions,
         tell: &mut impl FnMut(Result<TakenSnapshot, SnapshotTrouble>),
     ) {
-        self.exchange.look_if_wanted(|| self.places = ThreadPlaces::look(self.exchange.host()));
+        let mut stopped = None;
+        self.exchange.look_if_wanted(|| {
+            self.places = ThreadPlaces::look(self.exchange.host());
+            if options.stops_threads && self.exchange.is_at_end() {
+                stopped = StoppedThreads::stop(self.exchange.host());
+            }
+        });
+        if let Some(stopped) = stopped {
+            self.wait_for_copy();
+            self.places.set_registers(stopped.release());
+        }
         if self.exchange.copies() != self.copies {
             // The program has asked, or another process has, which takes its snapshot itself.
             if self.exchange.is_for_program() {
-                let taken = self.exchange.take_answer().and_then(|copy| {
-                    super::write(&self.exchange, copy, &self.places, &SnapshotOptions::default())
-                });
-                tell(taken);
+                tell(self.write_snapshot());
+                self.exchange.needs_no_more();
             }
             self.copies = self.exchange.copies();
             self.last = Instant::now();
@@ -110,7 +122,32 @@ impl ServedProgram {
     }
 }
 
+impl ServedProgram {
+    /// Waits until the recorder has made the copy for which this process has looked at the threads.
+    fn wait_for_copy(&self) {
+        let begun = Instant::now();
+        while self.exchange.copies() == self.copies && begun.elapsed() < LONGEST_WAIT {
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+
+    /// Writes the snapshot of the copy that the program has asked for.
+    fn write_snapshot(&self) -> Result<TakenSnapshot, SnapshotTrouble> {
+        let copy = self.exchange.take_answer()?;
+        let once = self.places.have_registers();
+        if once {
+            // The program may end: one copy with the registers of all threads says everything.
+            self.exchange.needs_no_more();
+        }
+        let options = SnapshotOptions { once, ..SnapshotOptions::default() };
+        super::write(&self.exchange, copy, &self.places, &options)
+    }
+}
+
 /// How often the words of the sidecars are read.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// How long stopped threads wait for the copy.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 /// How often new dumps are looked for, at most.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);

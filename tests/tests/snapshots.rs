@@ -1,0 +1,253 @@
+//! Snapshots of programs that run: the program does not notice, the file belongs to the very record
+//! of its moment, and what is refused is said in one line while the program goes on.
+//!
+//! The tests read dumps and snapshots with `alloc_dump` alone and keep a heap of their own.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use alloc_dump::read::Reader;
+use alloc_dump::record::Record;
+use alloc_dump::snapshot::{SnapshotContents, visit_words};
+use tests::stunts::{RELEASE, libraries};
+use tests::{cli, profiler_cli, send, wait_until};
+
+use rustix::process::Signal;
+
+/// Size of the blocks that the program `parent` moves between slots.
+const BLOCK: u64 = 1000;
+
+/// A running program `parent`, which ends when its input is closed.
+struct Parent {
+    child: Child,
+    output: BufReader<std::process::ChildStdout>,
+    /// Address and number of its slots.
+    slots: (u64, u64),
+    dump: PathBuf,
+}
+
+impl Parent {
+    fn start(mut command: Command, dump: &Path) -> Parent {
+        let [library, _] = libraries();
+        command.arg(RELEASE.program_named("parent")).arg(library).arg("/bin/true");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let (address, count) = line.trim().split_once(' ').unwrap();
+        let address = u64::from_str_radix(address.strip_prefix("0x").unwrap(), 16).unwrap();
+        Parent { child, output, slots: (address, count.parse().unwrap()), dump: dump.to_owned() }
+    }
+
+    fn recorded(folder: &Path) -> Parent {
+        let dump = folder.join("x.alloc");
+        let mut run = profiler_cli();
+        run.args(["run", "--report", "none", "-o"]).arg(&dump).arg("--").current_dir(folder);
+        let parent = Parent::start(run, &dump);
+        wait_until("the sidecar", || folder.join("x.alloc.tail").exists());
+        parent
+    }
+
+    /// Takes a snapshot, and returns what the CLI said about it.
+    fn snapshot(&self, args: &[&str]) -> String {
+        let dump = self.dump.to_str().unwrap();
+        let output = cli([&["snapshot", dump], args].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
+    }
+
+    /// Lets the program end. Returns the rest of its output, what was said on stderr, and the status.
+    fn end(mut self) -> (String, String, Option<i32>) {
+        drop(self.child.stdin.take());
+        let (mut rest, mut said) = (String::new(), String::new());
+        self.output.read_to_string(&mut rest).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (rest, said, self.child.wait().unwrap().code())
+    }
+}
+
+const UNDISTURBED: &str = "strangers: 0\nsignals that are missing: 0\ninterrupted waits: 0\n";
+
+/// Live blocks by address with their sizes, at each record of a snapshot.
+fn live_at_snapshots(dump: &Path) -> HashMap<u32, HashMap<u64, u64>> {
+    let mut reader = Reader::new(File::open(dump).unwrap()).unwrap();
+    let (mut live, mut at_snapshots) = (HashMap::new(), HashMap::new());
+    // The block that a thread is moving is not live until the move has ended.
+    let mut thread = 0;
+    let mut moving: HashMap<u32, (u64, u64)> = HashMap::new();
+    while let Some(records) = reader.next_frame().unwrap() {
+        for record in records {
+            match record {
+                Record::Thread { id } => thread = id,
+                Record::Alloc { addr, size, .. } => {
+                    assert_eq!(live.insert(addr, size), None, "{addr:#x} is allocated twice");
+                }
+                Record::Dealloc { addr, .. } => {
+                    live.remove(&addr);
+                }
+                Record::Realloc { old, new, size, .. } => {
+                    live.remove(&old);
+                    live.insert(new, size);
+                }
+                Record::ReallocBegin { old, .. } => {
+                    if let Some(size) = live.remove(&old) {
+                        moving.insert(thread, (old, size));
+                    }
+                }
+                Record::ReallocEnd { new, size, .. } => {
+                    moving.remove(&thread);
+                    live.insert(new, size);
+                }
+                Record::ReallocFailed => {
+                    live.extend(moving.remove(&thread));
+                }
+                Record::Snapshot { id, .. } => {
+                    at_snapshots.insert(id, live.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(reader.complete(), "{}", dump.display());
+    at_snapshots
+}
+
+fn snapshot_file(dump: &Path, id: u32) -> PathBuf {
+    PathBuf::from(format!("{}.{id}.snapshot", dump.display()))
+}
+
+/// Requires that the slots of an image have exactly live blocks of the program, all of them but
+/// those that its threads have in their hands.
+fn check_slots(path: &Path, image: usize, (address, count): (u64, u64), live: &HashMap<u64, u64>) {
+    let mut held = 0;
+    visit_words(File::open(path).unwrap(), image, |place, value| {
+        if (address..address + 8 * count).contains(&place) {
+            assert_eq!(live.get(&value), Some(&BLOCK), "{} image {image}: {value:#x}", path.display());
+            held += 1;
+        }
+    })
+    .unwrap();
+    let blocks = live.values().filter(|size| **size == BLOCK).count();
+    assert!(blocks.abs_diff(held) <= 4, "{} image {image}: {held} of {blocks}", path.display());
+}
+
+/// Four threads put blocks into slots and take them out, as fast as they can, while the program
+/// forks, runs programs, waits for any child, loads libraries and starts threads.
+#[test]
+fn a_hundred_snapshots_disturb_nothing_and_are_of_exactly_their_moments() {
+    const ROUNDS: u32 = 100;
+    let folder = tempfile::tempdir().unwrap();
+    let parent = Parent::recorded(folder.path());
+    for round in 0..ROUNDS {
+        // Two images each in some of the rounds.
+        let args: &[&str] = if round % 10 == 0 { &["--name", "two"] } else { &["--once"] };
+        let said = parent.snapshot(args);
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let (dump, slots) = (parent.dump.clone(), parent.slots);
+    let (output, said, status) = parent.end();
+    assert_eq!((output.as_str(), status), (UNDISTURBED, Some(7)), "{said}");
+    assert!(said.lines().all(|line| line.starts_with("dump: ")), "{said}");
+
+    let live = live_at_snapshots(&dump);
+    assert_eq!(live.len() as u32, ROUNDS + ROUNDS / 10);
+    let mut images = 0;
+    for id in 1..=live.len() as u32 {
+        let path = snapshot_file(&dump, id);
+        if !path.exists() {
+            continue;
+        }
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let contents = SnapshotContents::read(File::open(&path).unwrap()).unwrap();
+        for index in 0..contents.images.len() {
+            check_slots(&path, index, slots, &live[&(id + index as u32)]);
+            images += 1;
+        }
+    }
+    assert_eq!(images, live.len());
+    let summary = tests::json("summary", &dump, &[]);
+    assert_eq!((&summary["exact"], &summary["complete"]), (&true.into(), &true.into()));
+}
+
+/// At the end the threads are stopped to read their registers.
+#[test]
+fn a_snapshot_at_the_end_has_the_registers_of_all_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("x.alloc");
+    let mut run = profiler_cli();
+    run.args(["run", "--report", "none", "--snapshot-at-end", "-o"]).arg(&dump).arg("--");
+    let parent = Parent::start(run, &dump);
+    let slots = parent.slots;
+    let (output, said, status) = parent.end();
+    assert_eq!((output.as_str(), status), (UNDISTURBED, Some(7)), "{said}");
+    let path = snapshot_file(&dump, 1);
+    let contents = SnapshotContents::read(File::open(&path).unwrap_or_else(|_| panic!("{said}"))).unwrap();
+    assert_eq!(contents.name, b"end");
+    check_slots(&path, 0, slots, &live_at_snapshots(&dump)[&1]);
+    if contents.images.len() == 2 {
+        // The kernel may let nobody trace.
+        println!("skipped: ptrace missing");
+        return;
+    }
+    assert!(contents.images[0].threads.iter().all(|thread| thread.registers.is_some()));
+    assert!(!contents.images[0].threads.is_empty());
+}
+
+/// The program is killed while its copy is read, and while it is asked for one.
+#[test]
+fn a_program_that_is_killed_meanwhile_leaves_a_whole_dump() {
+    for delay_ms in [0, 1, 3, 10, 30, 60] {
+        let folder = tempfile::tempdir().unwrap();
+        let parent = Parent::recorded(folder.path());
+        let (dump, slots) = (parent.dump.clone(), parent.slots);
+        let pid = std::fs::read(folder.path().join("x.alloc.tail")).unwrap();
+        let pid = u32::from_le_bytes(*pid[alloc_dump::sidecar::PID_OFFSET..].first_chunk().unwrap());
+        let asking = profiler_cli().arg("snapshot").arg(&dump).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(delay_ms));
+        send(Signal::KILL, pid);
+        let asked = asking.wait_with_output().unwrap();
+        let (_, said, status) = parent.end();
+        assert_eq!(status, Some(128 + 9), "{said}");
+        let summary = tests::json("summary", &dump, &[]);
+        assert_eq!(summary["dropped_frames"], 0);
+        let said = String::from_utf8(asked.stderr).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        // There is a snapshot, or one line that says why not.
+        let path = snapshot_file(&dump, 1);
+        assert_eq!(asked.status.success(), path.exists(), "{said}");
+        if path.exists() {
+            check_slots(&path, 0, slots, &live_at_snapshots(&dump)[&1]);
+        }
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().collect();
+        assert!(left.len() <= 2, "{left:?}");
+    }
+}
+
+#[test]
+fn what_does_not_record_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let nothing = folder.path().join("nothing.alloc");
+    let ended = folder.path().join("ended.alloc");
+    let run = cli([
+        "run".as_ref(),
+        "--report=none".as_ref(),
+        "-o".as_ref(),
+        ended.as_os_str(),
+        "--".as_ref(),
+        tests::program("unruly").as_os_str(),
+        "return".as_ref(),
+    ]);
+    assert!(run.status.success());
+    for target in [nothing, ended, PathBuf::from("1999999999"), PathBuf::from(std::process::id().to_string())]
+    {
+        let output = cli(["snapshot".as_ref(), target.as_os_str()]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    }
+}
