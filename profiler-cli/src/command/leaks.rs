@@ -5,21 +5,25 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::input::InputArgs;
+use super::input::{InputArgs, LoadedDump};
+use super::judged::{NO_SNAPSHOT, SnapshotChoice};
 use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width};
 use super::{Failure, print_message};
-use crate::analyze::leaks::{LeakSelection, Leaks, leaks};
+use crate::analyze::held::Verdict;
+use crate::analyze::leaks::{LeakSelection, Leaks, VerdictSet, judged_leaks};
 use crate::analyze::summary::warnings_of_recording;
 use crate::load::LoadOptions;
 use crate::profile::Profile;
-use crate::render::{json, leaks_text};
-use crate::units::parse_bytes;
+use crate::render::{holders_text, json, leaks_text};
+use crate::units::{parse_bytes, plural};
 
 const EXAMPLES: &str = "\
 Examples:
   profiler-cli leaks server.4711.alloc
   profiler-cli leaks server.4711.alloc --fail-on-leak 1000000
   profiler-cli leaks server.4711.alloc --from mark:warm --to -1s
+  profiler-cli leaks server.4711.alloc --verdict lost     what nothing holds any more
+  profiler-cli leaks server.4711.alloc --why 1            what holds the first row
 ";
 
 /// Options of `leaks`.
@@ -38,6 +42,15 @@ pub struct LeaksArgs {
     /// Frames that are left out or folded. With --full the blocks of the runtime are listed too.
     #[command(flatten)]
     pub fold: FoldArgs,
+    /// The snapshot that tells what holds the blocks.
+    #[command(flatten)]
+    pub snapshot: SnapshotChoice,
+    /// Only rows with this verdict of the snapshot; may be given several times.
+    #[arg(long, value_enum, value_name = "VERDICT", help_heading = "Snapshot")]
+    pub verdict: Vec<Verdict>,
+    /// Print what holds the row with this number: each way from a root to its largest block.
+    #[arg(long, value_name = "N", conflicts_with = "json", help_heading = "Snapshot")]
+    pub why: Option<usize>,
     /// Exit with 1 if more than SIZE is live at the end, or if the recording is not exact.
     ///
     /// It also fails if a limit has ended the recording before the program.
@@ -58,17 +71,24 @@ pub struct LeaksArgs {
 /// See [`Failure`].
 pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
     let loading = LoadOptions { resizes: true, ..args.input.load_options() };
-    let (dump, filter) = args.input.load_with(loading)?;
+    let (dump, snapshot, filter) = args.snapshot.load(&args.input, loading)?;
     let (default_top, stacks) = match args.output.json {
         true => (JSON_TOP, JSON_STACKS),
         false => (DEFAULT_TOP, leaks_text::STACKS),
     };
     let selection = LeakSelection {
         folding: args.fold.folding_of(&args.output),
-        top: Some(args.top.unwrap_or(default_top)),
+        top: Some(args.top.unwrap_or(default_top).max(args.why.unwrap_or(0))),
         stacks: Some(stacks),
+        verdicts: VerdictSet::of(&args.verdict),
     };
-    let leaks = leaks(&dump.profile, &dump.stacks, &filter, selection);
+    let symbols = args.input.symbols.options();
+    let leaks = args.snapshot.judge(&dump, snapshot.as_ref(), symbols, |judged| {
+        judged_leaks(&dump.profile, &dump.stacks, &filter, selection, judged)
+    })?;
+    if let Some(number) = args.why {
+        return why(number, &leaks, &dump);
+    }
     let complaint = args.fail_on_leak.and_then(|limit| complaint(&leaks, &dump.profile, limit));
     let verdict = if complaint.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     let written = match args.output.json {
@@ -86,6 +106,20 @@ pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
         print_message(complaint);
     }
     Ok(verdict)
+}
+
+/// Prints what holds a row.
+fn why(number: usize, leaks: &Leaks, dump: &LoadedDump) -> Result<ExitCode, Failure> {
+    let Some(row) = number.checked_sub(1).and_then(|at| leaks.leaks.get(at)) else {
+        let rows = plural(leaks.leaks.len() as u64, "row");
+        return Err(anyhow::anyhow!("--why {number}: the report has {rows}").into());
+    };
+    if leaks.snapshot.is_none() {
+        return Err(anyhow::anyhow!("--why {number}: {NO_SNAPSHOT}").into());
+    }
+    Target::Stdout.write(Audience::People, |out| holders_text::write_why(out, number, row, leaks))?;
+    dump.print_warnings();
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The most sites in JSON unless the user asks for more.

@@ -31,7 +31,7 @@ use alloc_dump::snapshot::SnapshotThread;
 pub use self::graph::{BlockGraph, GraphBuilder, RootPointer};
 pub use self::places::{ImageMemory, PlaceOwner, RootKind, USUAL_TLS_SIZE};
 pub use self::retained::{RetentionRoot, SiteRetention};
-pub use self::roots::{HoldingRoot, RootNames, Variable};
+pub use self::roots::{HoldingRoot, RootNames};
 
 use self::dominators::{DominatorTree, dominators};
 use self::index::BlockIndex;

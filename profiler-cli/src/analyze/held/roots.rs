@@ -6,19 +6,7 @@ use foldhash::HashMap;
 
 use super::graph::BlockGraph;
 use super::places::{PlaceOwner, RootKind};
-
-/// A variable of a module at its address in the process, or, of a thread-local variable, at its
-/// distance from the thread pointer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variable {
-    /// First address; of a thread-local variable, the bytes from the variable up to the thread
-    /// pointer.
-    pub start: u64,
-    /// Bytes.
-    pub size: u64,
-    /// The name, demangled.
-    pub name: String,
-}
+use crate::names::variables::Variable;
 
 /// Where the names of roots come from.
 #[derive(Clone, Copy, Debug, Default)]

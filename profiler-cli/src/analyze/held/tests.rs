@@ -3,6 +3,7 @@ use alloc_dump::snapshot::{MemoryRegion, SnapshotThread};
 use foldhash::HashSet;
 
 use super::*;
+use crate::names::variables::Variable;
 
 /// A process with a static region, a C heap, a heap of blocks, two stacks, and memory of unknown
 /// owner.
