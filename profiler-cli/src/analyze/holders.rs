@@ -202,7 +202,9 @@ fn held_by(chain: Chain<'_>, bytes: u64, stacks: &Stacks, paths: &SourcePaths) -
         }
     }
     let omitted_links = links.len().saturating_sub(MAX_LINKS);
-    links.drain(MAX_LINKS / 2..MAX_LINKS / 2 + omitted_links);
+    if omitted_links > 0 {
+        links.drain(MAX_LINKS / 2..MAX_LINKS / 2 + omitted_links);
+    }
     let root = HeldRoot { kind: chain.root.kind, name: chain.root.name, offset: chain.offset };
     HeldBy { root, bytes, links, omitted_links }
 }

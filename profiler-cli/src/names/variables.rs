@@ -2,9 +2,8 @@
 //! files of its modules. Out: names by address. A module without its file, or without symbols, adds
 //! nothing.
 
-use super::stacks::open_modules;
-use super::symbolize::{SymbolizeError, SymbolizeOptions};
-use crate::profile::Profile;
+use super::symbolize::{ModuleSpec, Modules, SymbolizeError, SymbolizeOptions};
+use crate::profile::{Module, Profile};
 
 /// A variable at its address in the process or, if it is thread-local, at its distance from the
 /// thread pointer.
@@ -36,7 +35,14 @@ impl Variables {
     /// # Errors
     /// See [`SymbolizeError`].
     pub fn read(profile: &Profile, options: SymbolizeOptions) -> Result<Variables, SymbolizeError> {
-        let modules = open_modules(profile, options)?;
+        // The names that a dump keeps are those of functions, so the files are needed.
+        let spec = |module: &Module| ModuleSpec {
+            path: module.path.clone(),
+            build_id: module.build_id.clone(),
+            code: module.code,
+        };
+        let specs: Vec<ModuleSpec> = profile.modules.iter().map(spec).collect();
+        let modules = Modules::open(&specs, options)?;
         let mut variables = Variables::default();
         for (index, module) in profile.modules.iter().enumerate() {
             let of_module = modules.variables(index);

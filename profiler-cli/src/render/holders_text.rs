@@ -21,9 +21,10 @@ pub(super) fn write_verdict(out: &mut dyn Write, leak: &Leak, width: TextWidth) 
         Verdict::Lost => {
             let with = leak.lost_with_it.filter(|with| with.blocks > 0);
             let with = with.map_or_else(String::new, |with| {
-                format!(", and with it {}, {}", plural(with.blocks, "block"), bytes(with.bytes))
+                let (blocks, size) = (plural(with.blocks, "block"), bytes(with.bytes));
+                format!("; {blocks}, {size}, are lost only because others are")
             });
-            (GROWTH, format!("lost: nothing points to it any more{with}"))
+            (GROWTH, format!("lost: no pointer from outside is left{with}"))
         }
         Verdict::Maybe if leak.held_by.is_empty() => {
             (FAINT, format!("maybe lost: one look found no pointer to it{retains}"))
@@ -92,10 +93,10 @@ pub fn write_why(out: &mut dyn Write, number: usize, leak: &Leak, leaks: &Leaks)
     match leak.verdict {
         Verdict::Lost => {
             let with = leak.lost_with_it.unwrap_or_default();
-            writeln!(out, "No pointer to these blocks is left.")?;
+            writeln!(out, "No pointer to these blocks is left outside of lost blocks.")?;
             if with.blocks > 0 {
                 let (blocks, size) = (plural(with.blocks, "block"), bytes_exactly(with.bytes));
-                writeln!(out, "With them {blocks} of {size} are lost, to which only they point.")?;
+                writeln!(out, "Of this row and others, {blocks}, {size}, are lost only because these are.")?;
             }
         }
         Verdict::Maybe if leak.held_by.is_empty() => {
@@ -155,6 +156,7 @@ const MOST_LINKS: usize = 6;
 pub(super) fn root_text(kind: RootKind, name: &str) -> String {
     let name = cut_middle(name, MOST_COLUMNS);
     match kind {
+        RootKind::Static if name.starts_with("statics of ") => name,
         RootKind::Static => format!("static {name}"),
         RootKind::Tls if name.starts_with("thread-local") => name,
         RootKind::Tls => format!("thread-local {name}"),

@@ -47,7 +47,7 @@ impl RootTable {
         for pointer in &graph.roots {
             let variable = names.variable_at(pointer.owner, pointer.place);
             let group = *known.entry((pointer.owner, variable)).or_insert_with(|| {
-                table.roots.push(names.root(pointer.owner, variable));
+                table.roots.push(names.root(pointer.owner, variable, pointer.place));
                 table.roots.len() as u32 - 1
             });
             table.groups.push(group);
@@ -85,7 +85,7 @@ impl RootNames<'_> {
         }
     }
 
-    fn root(&self, owner: PlaceOwner, variable: Option<usize>) -> HoldingRoot {
+    fn root(&self, owner: PlaceOwner, variable: Option<usize>, place: u64) -> HoldingRoot {
         let at = owner.index as usize;
         let thread = self.threads.get(at);
         let region = self.regions.get(at);
@@ -99,13 +99,17 @@ impl RootNames<'_> {
                 (pointer.saturating_sub(*start), format!("{name} of {}", thread_name(thread)))
             }
             (RootKind::Tls, None) => {
-                // Offsets count from the thread pointer; variables lie below it.
-                let region = region_with(self.regions, thread.map_or(0, |thread| thread.thread_pointer));
-                (region.map_or(0, |region| region.start), format!("thread-locals of {}", thread_name(thread)))
+                let start = region_with(self.regions, place).map_or(0, |region| region.start);
+                (start, format!("thread-locals of {}", thread_name(thread)))
             }
             (RootKind::Stack, _) => {
-                let pointer = thread.and_then(|thread| thread.stack_pointer);
-                (pointer.unwrap_or(0), format!("stack of {}", thread_name(thread)))
+                // A thread that was running has no stack pointer.
+                let region = region_with(self.regions, place);
+                let pointer = thread.and_then(|thread| thread.stack_pointer).filter(|pointer| {
+                    region.is_some_and(|region| region.contains(*pointer)) && *pointer <= place
+                });
+                let start = pointer.or(region.map(|region| region.start)).unwrap_or(0);
+                (start, format!("stack of {}", thread_name(thread)))
             }
             (RootKind::Register, _) => (0, format!("register of {}", thread_name(thread))),
             (RootKind::Static, None) => {

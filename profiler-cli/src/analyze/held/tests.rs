@@ -91,7 +91,7 @@ impl Image {
 
 #[test]
 fn every_kind_of_root() {
-    let places = [0x2100, 0x78100, 0x77F80, 0x38000, 0x40680, 0x40700, 0x11000, 0x55000];
+    let places = [0x2100, 0x78100, 0x78028, 0x38000, 0x40680, 0x40700, 0x11000, 0x55000];
     let blocks: Vec<(u64, u64)> = (0..places.len() as u64).map(|at| (0x12000 + 64 * at, 32)).collect();
     let words: Vec<(u64, u64)> = places.iter().zip(&blocks).map(|(place, block)| (*place, block.0)).collect();
     let image = Image::new(&blocks, &words);
@@ -106,7 +106,7 @@ fn every_kind_of_root() {
     let expected = [
         ("held", RootKind::Static, "app::CACHE".to_owned(), 0),
         ("held", RootKind::Stack, "stack of thread 7".to_owned(), 0x100),
-        ("held", RootKind::Stack, "stack of thread 7".to_owned(), 0),
+        ("held", RootKind::Stack, "stack of thread 7".to_owned(), 0x28),
         ("held", RootKind::Stack, worker("stack"), 0),
         ("held", RootKind::Tls, worker("app::LOCAL"), 0),
         ("held", RootKind::Tls, worker("thread-locals"), 0x40700 - 0x31000),
