@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::analyze::growth::GrowthVerdict;
+use crate::analyze::held::Verdict;
 use crate::analyze::leaks::{Leak, Leaks};
 use crate::analyze::summary::warnings_of_recording;
 use crate::profile::Profile;
@@ -54,11 +55,16 @@ impl fmt::Display for GateCondition {
 }
 
 /// A condition that the report cannot decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Undecided {
     /// There are no verdicts.
-    #[error("--fail-on lost needs a snapshot, and this dump has none")]
+    #[error(
+        "--fail-on lost needs a snapshot, and this dump has none: take one with `profiler-cli run --snapshot-at-end`"
+    )]
     NeedsSnapshot,
+    /// The snapshot does not tell whether a block is lost.
+    #[error("--fail-on lost cannot be decided: {0}")]
+    NothingIsLost(String),
     /// Nobody has judged the growth of sites.
     #[error("--fail-on growing needs the growth of each site, which this report does not have")]
     NeedsGrowth,
@@ -82,7 +88,7 @@ pub fn complaints(
             GateCondition::Leak(limit) | GateCondition::Live(limit) => {
                 complaint_of_live(leaks, *condition, limit, filter)
             }
-            GateCondition::Lost(_) => return Err(Undecided::NeedsSnapshot),
+            GateCondition::Lost(limit) => complaint_of_lost(leaks, limit, filter)?,
             GateCondition::Growing => complaint_of_growth(leaks, filter)?,
         };
         found.extend(complaint);
@@ -114,6 +120,23 @@ fn complaint_of_live(leaks: &Leaks, condition: GateCondition, limit: u64, filter
         None => String::new(),
     };
     Some(format!("{} {when}{of_what}; {allowed}{first}", bytes_exactly(live)))
+}
+
+fn complaint_of_lost(leaks: &Leaks, limit: u64, filter: &str) -> Result<Option<String>, Undecided> {
+    let snapshot = leaks.snapshot.as_ref().ok_or(Undecided::NeedsSnapshot)?;
+    if let Some(reason) = &snapshot.nothing_is_lost {
+        return Err(Undecided::NothingIsLost(reason.clone()));
+    }
+    let lost: u64 =
+        leaks.verdicts.iter().filter(|total| total.verdict == Verdict::Lost).map(|total| total.bytes).sum();
+    if lost <= limit {
+        return Ok(None);
+    }
+    let of_what = if filter.is_empty() { String::new() } else { format!(", of what {filter} lets through") };
+    let first = leaks.leaks.iter().find(|row| row.verdict == Verdict::Lost);
+    let first = first.map_or(String::new(), |row| format!("; the first row is {}", row_name(row)));
+    let (lost, limit) = (bytes_exactly(lost), bytes_exactly(limit));
+    Ok(Some(format!("{lost} are lost{of_what}; --fail-on lost allows {limit}{first}")))
 }
 
 fn complaint_of_growth(leaks: &Leaks, filter: &str) -> Result<Option<String>, Undecided> {

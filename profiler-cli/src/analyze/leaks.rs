@@ -13,6 +13,8 @@ use serde::Serialize;
 use crate::analyze::filter::Filter;
 use crate::analyze::frame_table::{FrameTable, StackFrame};
 use crate::analyze::growth::{GrowingSites, GrowthSummary, SiteGrowth};
+use crate::analyze::held::Verdict;
+use crate::analyze::holders::{HeldBy, HolderTable, JudgedBlocks, LostWithIt, SnapshotInfo};
 use crate::analyze::interval::CountedInterval;
 use crate::analyze::leaks::suppressed::SuppressedBlocks;
 use crate::analyze::shown::{CutStack, Folding, ShownStackId, ShownStacks};
@@ -64,6 +66,12 @@ pub struct Leaks {
     pub runtime_blocks: u64,
     /// The live blocks that are suppressed. No other figure counts them.
     pub suppressed: Suppressed,
+    /// The snapshot by which the blocks are judged. Null if there is none: then all verdicts are
+    /// `unknown`.
+    pub snapshot: Option<SnapshotInfo>,
+    /// What the blocks of each verdict are together, rows that `--top` and `--verdict` left out
+    /// included. Empty without a snapshot.
+    pub verdicts: Vec<VerdictTotal>,
     /// The folder that paths of own source files are relative to. Null if it is not known.
     pub source_root: Option<String>,
     /// The frames of all stacks. Rows refer to them by index, from 0.
@@ -77,7 +85,20 @@ pub struct Leaks {
     pub omitted: usize,
 }
 
-/// The live blocks that got their present size at one site.
+/// The blocks with one verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct VerdictTotal {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Bytes of the blocks.
+    pub bytes: u64,
+    /// Number of the blocks.
+    pub blocks: u64,
+}
+
+/// The live blocks that got their present size at one site. With a snapshot, those with the same
+/// verdict: a site may have several rows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Leak {
@@ -98,6 +119,19 @@ pub struct Leak {
     pub line: Option<u32>,
     /// Function of the site; `(no stack)` for blocks without a stack.
     pub function: String,
+    /// Whether anything held the blocks at the snapshot. `held`: a static, a stack, a thread-local
+    /// or a register did. `maybe`: only memory of unknown owner did. `lost`: nothing did.
+    /// `unknown`: there is no snapshot, the blocks are younger, or memory could not be read.
+    pub verdict: Verdict,
+    /// Blocks of other rows and of this one that are lost because the blocks of this row are. Null
+    /// unless the verdict is `lost`.
+    pub lost_with_it: Option<LostWithIt>,
+    /// Bytes that would be freed if the blocks of this row were, their own included. Null without a
+    /// snapshot.
+    pub retained_bytes: Option<u64>,
+    /// The roots that hold most bytes of the blocks, at most three, each with the way to the block
+    /// that retains most of them.
+    pub held_by: Vec<HeldBy>,
     /// When the first of the blocks was allocated, in nanoseconds since the recording began; exact
     /// to a microsecond.
     pub first_ns: u64,
@@ -154,14 +188,35 @@ pub struct LeakSelection<'a> {
     pub suppressed: Option<&'a SuppressedStacks>,
     /// The growth of sites, which may leave out those that do not grow. `None` if nobody asks.
     pub growing: Option<&'a GrowingSites<'a>>,
+    /// Whether anything holds the blocks, and what. `None` without a snapshot.
+    pub judged: Option<&'a JudgedBlocks<'a>>,
+    /// The verdicts whose rows are listed.
+    pub verdicts: VerdictSet,
 }
 
-/// Finds the blocks that are live at the end. Stacks that are shown alike are one stack. The path
-/// of the dump is left empty.
+/// A set of verdicts; the empty set stands for all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VerdictSet(u8);
+
+impl VerdictSet {
+    /// Returns the set of these verdicts.
+    pub fn of(verdicts: &[Verdict]) -> VerdictSet {
+        VerdictSet(verdicts.iter().fold(0, |set, verdict| set | 1 << *verdict as u8))
+    }
+
+    /// Whether a verdict is in the set.
+    pub fn has(self, verdict: Verdict) -> bool {
+        self.0 == 0 || self.0 >> verdict as u8 & 1 == 1
+    }
+}
+
+/// Finds the blocks that are live at the end, or at the snapshot if the judged blocks are those of
+/// the snapshot. Stacks that are shown alike are one stack. The path of the dump is left empty.
 pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: LeakSelection<'_>) -> Leaks {
-    let growing = selection.growing;
+    let LeakSelection { growing, judged, .. } = selection;
     let accepted = filter.accepted(stacks);
-    let blocks_of = |stack: StackId| {
+    let by_verdict = judged.map(|judged| live_by_verdict(judged, profile, |stack| accepted.accepts(stack)));
+    let live_at_end = |stack: StackId| {
         let stats = profile.stacks.get(stack.0 as usize)?;
         let grown = profile.grown.get(&stack).copied().unwrap_or_default();
         let is_live = stats.live_blocks > 0 || grown.blocks > 0;
@@ -176,46 +231,79 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
     };
     let is_listed = |stack: StackId| is_listed(stacks, selection.folding, stack);
     let rule_of = |stack: StackId| selection.suppressed.and_then(|suppressed| suppressed.rule_of(stack));
+    let parts_of = |stack: StackId| -> Vec<(Verdict, LiveBlocks)> {
+        match &by_verdict {
+            None => live_at_end(stack).map(|blocks| (Verdict::Unknown, blocks)).into_iter().collect(),
+            Some(table) => {
+                let part = |verdict: &Verdict| Some((*verdict, *table.get(&(stack, *verdict))?));
+                Verdict::ALL.iter().filter_map(part).collect()
+            }
+        }
+    };
     let shown = ShownStacks::of(stacks, selection.folding, OUTERMOST, |stack| {
-        blocks_of(stack).is_some() && is_listed(stack) && rule_of(stack).is_none()
+        !parts_of(stack).is_empty() && is_listed(stack) && rule_of(stack).is_none()
     });
     let (mut total, mut runtime) = (LiveBlocks::default(), LiveBlocks::default());
     let mut suppressed = SuppressedBlocks::new(selection.suppressed);
     // By location, as in the summary: one location is several frames if its code was inlined at one
     // call and not at another.
-    let mut sites: BTreeMap<SiteLocation<'_>, SiteBlocks> = BTreeMap::new();
+    let mut sites: BTreeMap<(SiteLocation<'_>, Verdict), SiteBlocks> = BTreeMap::new();
+    let mut totals = [LiveBlocks::default(); Verdict::ALL.len()];
     for (stack, _) in with_ids(profile) {
-        let Some(blocks) = blocks_of(stack) else { continue };
-        if let Some(rule) = rule_of(stack) {
-            suppressed.add(rule, &blocks);
-            continue;
+        for (verdict, blocks) in parts_of(stack) {
+            if let Some(rule) = rule_of(stack) {
+                suppressed.add(rule, &blocks);
+                continue;
+            }
+            total.add(&blocks);
+            totals[verdict as usize].add(&blocks);
+            if !is_listed(stack) {
+                runtime.add(&blocks);
+                continue;
+            }
+            let site = sites.entry((location_of(stacks, stack), verdict)).or_default();
+            site.all.add(&blocks);
+            site.stacks.push(stack);
+            site.by_stack.entry(shown.stack(stack)).or_default().add(&blocks);
         }
-        total.add(&blocks);
-        if !is_listed(stack) {
-            runtime.add(&blocks);
-            continue;
-        }
-        let site = sites.entry(location_of(stacks, stack)).or_default();
-        site.all.add(&blocks);
-        site.by_stack.entry(shown.stack(stack)).or_default().add(&blocks);
     }
-    let mut sites: Vec<(SiteLocation<'_>, SiteBlocks)> = sites.into_iter().collect();
+    let mut sites: Vec<((SiteLocation<'_>, Verdict), SiteBlocks)> =
+        sites.into_iter().filter(|((_, verdict), _)| selection.verdicts.has(*verdict)).collect();
     // The sort is stable, so equal sites stay in the order of their locations.
     sites.sort_by_key(|(_, site)| site.all.rank());
     if let Some(growing) = growing {
-        growing.select(&mut sites);
+        growing.select(&mut sites, |((location, _), _)| location);
     }
     let omitted = sites.len().saturating_sub(selection.top.unwrap_or(usize::MAX));
     sites.truncate(selection.top.unwrap_or(usize::MAX));
     let paths = SourcePaths::of(profile, stacks);
     let mut frames = FrameTable::new(stacks, &shown, &paths);
-    let rows = sites.into_iter();
-    let rows = rows.map(|(location, site)| {
+    let holders = judged.map(|judged| {
+        let stacks_of = |row: usize| (&*sites[row].1.stacks, sites[row].0.1);
+        HolderTable::new(judged, stacks, &paths, sites.len(), stacks_of)
+    });
+    let rows = sites.into_iter().enumerate();
+    let rows = rows.map(|(number, ((location, verdict), site))| {
         let growth = growing.and_then(|growing| growing.at(&location)).cloned();
         let row = site.into_row(location, &mut frames, &paths, selection, total.both());
-        Leak { growth, ..row }
+        let row = Leak { growth, ..row };
+        match &holders {
+            None => row,
+            Some(holders) => Leak {
+                verdict,
+                lost_with_it: (verdict == Verdict::Lost).then(|| holders.lost_with(number)),
+                retained_bytes: holders.retained(number),
+                held_by: holders.held_by(number),
+                ..row
+            },
+        }
     });
     let leaks: Vec<Leak> = rows.collect();
+    let total_of = |verdict: &Verdict| {
+        let LiveBlocks { bytes, blocks, .. } = totals[*verdict as usize];
+        VerdictTotal { verdict: *verdict, bytes, blocks }
+    };
+    let verdicts = judged.map_or(Vec::new(), |_| Verdict::ALL.iter().map(total_of).collect());
     Leaks {
         schema: "alloc-tracker/leaks/2",
         dump: String::new(),
@@ -233,6 +321,8 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
         runtime_bytes: runtime.bytes,
         runtime_blocks: runtime.blocks,
         suppressed: suppressed.finish(),
+        snapshot: judged.map(|judged| judged.snapshot.clone()),
+        verdicts,
         frames: frames.into_frames(),
         source_root: paths.root(),
         growth: growing.map(|growing| growing.summary.clone()),
@@ -278,6 +368,7 @@ const OUTERMOST: u32 = 100;
 #[derive(Default)]
 struct SiteBlocks {
     all: LiveBlocks,
+    stacks: Vec<StackId>,
     by_stack: HashMap<ShownStackId, LiveBlocks>,
 }
 
@@ -305,6 +396,10 @@ impl SiteBlocks {
             file: file.map(|file| paths.shown(file).to_owned()),
             line,
             function: function.to_owned(),
+            verdict: Verdict::Unknown,
+            lost_with_it: None,
+            retained_bytes: None,
+            held_by: Vec::new(),
             first_ns: self.all.first_us * 1000,
             last_ns: self.all.last_us * 1000,
             stack_count,
@@ -335,6 +430,34 @@ fn stack_row(
         fewest: frames().map(|(_, times)| times.fewest).collect(),
         omitted_frames: omitted,
     }
+}
+
+/// Adds up the blocks of each stack by verdict.
+fn live_by_verdict(
+    judged: &JudgedBlocks<'_>,
+    profile: &Profile,
+    accepts: impl Fn(StackId) -> bool,
+) -> HashMap<(StackId, Verdict), LiveBlocks> {
+    let mut table: HashMap<(StackId, Verdict), LiveBlocks> = HashMap::default();
+    judged.visit(|block, verdict, _| {
+        let is_known = (block.stack.0 as usize) < profile.stacks.len();
+        if is_known && accepts(block.stack) {
+            let (bytes, us) = (block.size, block.born_us);
+            let one = LiveBlocks { bytes, blocks: 1, first_us: us, last_us: us, ..LiveBlocks::default() };
+            table.entry((block.stack, verdict)).or_default().add(&one);
+        }
+    });
+    for (stack, grown) in profile.grown.iter().filter(|(stack, _)| accepts(**stack)) {
+        let one = LiveBlocks {
+            grown_bytes: grown.bytes,
+            grown_blocks: grown.blocks,
+            first_us: grown.last_us,
+            last_us: grown.last_us,
+            ..LiveBlocks::default()
+        };
+        table.entry((*stack, Verdict::Unknown)).or_default().add(&one);
+    }
+    table
 }
 
 /// Live blocks, added up.

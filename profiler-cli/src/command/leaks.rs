@@ -14,20 +14,22 @@ use self::dumps::chosen_dumps;
 use self::growth_args::GrowthArgs;
 use self::suppression_files::{UnusedPatterns, read_suppressions};
 use super::input::{InputArgs, LoadedDump, dump_path};
+use super::judged::{NO_SNAPSHOT, SnapshotChoice};
 use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width};
 use super::sources::SourceFiles;
 use super::{Failure, print_message};
 use crate::analyze::gate::{GateCondition, complaints};
-use crate::analyze::leaks::{LeakSelection, Leaks, leaks};
+use crate::analyze::held::Verdict;
+use crate::analyze::leaks::{LeakSelection, Leaks, VerdictSet, leaks};
 use crate::analyze::shown::Folding;
 use crate::analyze::summary::warnings;
 use crate::analyze::suppressions::Suppressions;
 use crate::dumps::open::check_header;
 use crate::load::LoadOptions;
-use crate::render::json;
 use crate::render::leaks_text::{self, LeaksShape};
+use crate::render::{holders_text, json};
 use crate::source::SourceSearch;
-use crate::units::{Safe, parse_bytes};
+use crate::units::{Safe, parse_bytes, plural};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,6 +37,8 @@ Examples:
   profiler-cli leaks server.4711.alloc --from mark:warm --to -1s
   profiler-cli leaks server.4711.alloc --from mark:warm --to 60s --still-live
   profiler-cli leaks server.4711.alloc --growing --windows-from mark:request
+  profiler-cli leaks server.4711.alloc --verdict lost     what nothing holds any more
+  profiler-cli leaks server.4711.alloc --why 1            what holds the first row
   profiler-cli leaks server.4711.alloc --suppressions leaks.supp --fail-on live:64KiB
   profiler-cli leaks @run --fail-on live:0
 ";
@@ -63,6 +67,15 @@ pub struct LeaksArgs {
     /// unless they are suppressed.
     #[command(flatten)]
     pub fold: FoldArgs,
+    /// The snapshot that tells what holds the blocks.
+    #[command(flatten)]
+    pub snapshot: SnapshotChoice,
+    /// Only rows with this verdict of the snapshot; may be given several times.
+    #[arg(long, value_enum, value_name = "VERDICT", help_heading = "Snapshot")]
+    pub verdict: Vec<Verdict>,
+    /// Print what holds the row with this number: each way from a root to its largest block.
+    #[arg(long, value_name = "N", conflicts_with = "json", help_heading = "Snapshot")]
+    pub why: Option<usize>,
     /// What was born between --from and --to and is live at the end of the recording.
     ///
     /// Without it, live means live at --to: buffers of the request that sets the mark count, too.
@@ -112,6 +125,9 @@ pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
     let dumps = chosen_dumps(given.map(PathBuf::as_path))?;
     let several = dumps.len() > 1;
     if several {
+        if args.why.is_some() {
+            return Err(anyhow::anyhow!("--why is about one dump; give one").into());
+        }
         // Before half of the reports is printed.
         dumps.iter().try_for_each(|dump| check_header(dump)).map_err(anyhow::Error::from)?;
     }
@@ -137,6 +153,17 @@ pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
         reports.unused.warnings().for_each(|warning| print_message(Safe(&warning)));
     }
     Ok(if reports.has_complaint { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Checks that `--why` can be answered.
+fn check_why(number: usize, leaks: &Leaks) -> anyhow::Result<()> {
+    if leaks.snapshot.is_none() {
+        anyhow::bail!("--why {number}: {NO_SNAPSHOT}");
+    }
+    if number == 0 || number > leaks.leaks.len() {
+        anyhow::bail!("--why {number}: the report has {}", plural(leaks.leaks.len() as u64, "row"));
+    }
+    Ok(())
 }
 
 /// The most sites in JSON unless the user asks for more.
@@ -214,13 +241,16 @@ impl Reports<'_> {
             with_heading: self.several,
             whole_stacks: self.folding() == Folding::None,
         };
-        let mut is_first = true;
+        let (mut is_first, why) = (true, self.args.why);
         for leaks in self.by_ref() {
             Target::Stdout.write(Audience::People, |out| {
                 if !std::mem::take(&mut is_first) {
                     writeln!(out)?;
                 }
-                leaks_text::write(out, &leaks, &shape)
+                match why.and_then(|number| Some((number, leaks.leaks.get(number.checked_sub(1)?)?))) {
+                    Some((number, row)) => holders_text::write_why(out, number, row, &leaks),
+                    None => leaks_text::write(out, &leaks, &shape),
+                }
             })?;
         }
         Ok(())
@@ -237,10 +267,12 @@ impl Reports<'_> {
     /// Makes the report of a dump, and the messages that come after it.
     fn report(&mut self, path: &Path) -> Result<Leaks, Failure> {
         let args = self.args;
+        let snapshot = args.snapshot.find(path)?;
         let loading = LoadOptions {
             resizes: true,
             still_live: args.still_live,
             mark_times: args.growth.marks(),
+            blocks: SnapshotChoice::blocks_for(snapshot.as_ref()),
             ..args.input.load_options()
         };
         let dump = args.input.open_another(path, loading)?;
@@ -271,16 +303,25 @@ impl Reports<'_> {
             &suppressed,
             args.fail_on.contains(&GateCondition::Growing),
         )?;
-        let selection = LeakSelection {
-            folding: self.folding(),
-            top: Some(args.top.unwrap_or(default_top)),
-            stacks: Some(stacks),
-            whole_stacks: !is_json && self.folding() == Folding::None,
-            suppressed: Some(&suppressed),
-            growing: growing.as_ref(),
-        };
-        let mut leaks = leaks(&dump.profile, &dump.stacks, &filter, selection);
+        let top = args.top.unwrap_or(default_top).max(args.why.unwrap_or(0));
+        let symbols = args.input.symbols.options();
+        let mut leaks = args.snapshot.judge(&dump, snapshot.as_ref(), symbols, |judged| {
+            let selection = LeakSelection {
+                folding: self.folding(),
+                top: Some(top),
+                stacks: Some(stacks),
+                whole_stacks: !is_json && self.folding() == Folding::None,
+                suppressed: Some(&suppressed),
+                growing: growing.as_ref(),
+                judged,
+                verdicts: VerdictSet::of(&args.verdict),
+            };
+            leaks(&dump.profile, &dump.stacks, &filter, selection)
+        })?;
         leaks.dump = path.to_string_lossy().into_owned();
+        if let Some(number) = args.why {
+            check_why(number, &leaks)?;
+        }
         self.unused.note(&leaks);
         self.check(&leaks, &dump)?;
         Ok(leaks)

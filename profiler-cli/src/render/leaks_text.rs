@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::frame_text::FrameTexts;
 use super::growth_text;
+use super::holders_text;
 use super::suppressed_text;
 use super::text_width::{TextWidth, cut_path, wrapped, write_paragraph};
 use super::{FAINT, GROWTH, HEADING, OWN, percent, source_position};
@@ -46,6 +47,7 @@ pub fn write(out: &mut dyn Write, leaks: &Leaks, shape: &LeaksShape) -> io::Resu
         writeln!(out, "\n{}", of_the_runtime(leaks))?;
     }
     suppressed_text::write(out, &leaks.suppressed, width)?;
+    holders_text::write_notes(out, leaks, width)?;
     if !leaks.complete && leaks.total_blocks == 0 {
         writeln!(out, "\nThe recording is not complete: what happened after its end is not known.")?;
     } else if !leaks.complete {
@@ -55,7 +57,10 @@ pub fn write(out: &mut dyn Write, leaks: &Leaks, shape: &LeaksShape) -> io::Resu
 }
 
 fn write_headline(out: &mut dyn Write, leaks: &Leaks, width: TextWidth) -> io::Result<()> {
+    let snapshot = leaks.snapshot.as_ref().filter(|snapshot| snapshot.lists_its_blocks);
+    let at_snapshot = snapshot.map(|snapshot| format!("at {}", holders_text::snapshot_name(snapshot)));
     let is_live = match &leaks.interval {
+        _ if at_snapshot.is_some() => format!("was live {}", at_snapshot.as_deref().unwrap_or_default()),
         Some(interval) if interval.still_live => {
             format!("was born {} and is still live at the end", interval.name())
         }
@@ -86,7 +91,10 @@ fn write_headline(out: &mut dyn Write, leaks: &Leaks, width: TextWidth) -> io::R
         }
     };
     let filtered = if leaks.filtered { ", of what the filter lets through" } else { "" };
-    let title = live_title(leaks.interval.as_ref());
+    let title = match at_snapshot {
+        Some(at) => format!("Live {at}"),
+        None => live_title(leaks.interval.as_ref()),
+    };
     let (bytes, blocks) = (bytes_exactly(leaks.total_bytes), plural(leaks.total_blocks, "block"));
     let headline = format!("{title}{filtered}: {bytes} in {blocks}{growth}");
     for line in wrapped(&Safe(&headline).to_string(), width.columns()) {
@@ -127,6 +135,9 @@ fn write_leak(
         time(leak.last_ns)
     )?;
     growth_text::write_growth(out, leak, width)?;
+    if leaks.snapshot.is_some() {
+        holders_text::write_verdict(out, leak, width)?;
+    }
     let listed = leak.stacks.len().min(STACKS);
     for stack in &leak.stacks[..listed] {
         if leak.stack_count > 1 {

@@ -90,15 +90,18 @@ impl<'a> GrowingSites<'a> {
     }
 
     /// Keeps the sites that grow, and sorts them: growing before slowing, then most growth first.
-    pub(in crate::analyze) fn select<T>(&self, sites: &mut Vec<(SiteLocation<'_>, T)>) {
+    pub(in crate::analyze) fn select<T>(
+        &self,
+        sites: &mut Vec<T>,
+        location: impl for<'s> Fn(&'s T) -> &'s SiteLocation<'s>,
+    ) {
         if !self.only {
             return;
         }
-        sites.retain(|(location, _)| self.at(location).is_some_and(|growth| self.is_listed(growth)));
+        let growth = |site: &T| self.at(location(site)).filter(|growth| self.is_listed(growth));
+        sites.retain(|site| growth(site).is_some());
         // The sort is stable, so equal growth stays in the order that the sites had.
-        sites.sort_by_key(|(location, _)| {
-            self.at(location).map(|growth| (growth.verdict, Reverse(growth.bytes)))
-        });
+        sites.sort_by_key(|site| growth(site).map(|growth| (growth.verdict, Reverse(growth.bytes))));
     }
 
     fn is_listed(&self, growth: &SiteGrowth) -> bool {
