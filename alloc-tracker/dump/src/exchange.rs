@@ -159,7 +159,8 @@ impl CopiedThread {
 pub struct CopyReport {
     /// The threads that take part in the recording.
     pub threads: Vec<CopiedThread>,
-    /// Start and length in bytes of the mappings that the tracker has made for itself.
+    /// Start and length in bytes of the mappings that the tracker has made for itself, and of its
+    /// static that remembers addresses of blocks.
     pub tracker_mappings: Vec<(u64, u64)>,
     /// Whether `tracker_mappings` has all of them.
     pub has_all_mappings: bool,

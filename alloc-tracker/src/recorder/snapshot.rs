@@ -25,7 +25,7 @@ use alloc_dump::exchange::{
     PATIENCE_NS, REPORT_HEAD_WORDS, REPORT_MAGIC, REPORT_MAPPING_WORDS, REPORT_THREAD_WORDS, REPORT_WHOLE,
 };
 
-use super::current::with_stream_as_drainer;
+use super::current::{RECORDER, with_stream_as_drainer};
 use super::drainer::{self, Request};
 use super::thread_state::THREADS;
 use crate::base::sys::{self, Errno, FutexLock, Mapping};
@@ -267,7 +267,10 @@ fn write_report(report: &[AtomicU64]) {
             threads += 1;
         }
     }
-    let mut mappings = 0;
+    // The encoder remembers the address of the last event, which would seem to hold that block.
+    let recorder = (&raw const RECORDER).addr() as u64;
+    put(&[recorder, size_of_val(&RECORDER) as u64]);
+    let mut mappings = 1;
     let are_all = sys::for_each_own_mapping(|start, len| {
         if mappings < MAX_REPORT_MAPPINGS {
             put(&[start, len]);
