@@ -39,10 +39,10 @@ pub enum GrowthVerdict {
     Growing,
     /// It grew, less and less: a cache that still fills looks like this.
     Slowing,
-    /// Nothing says that it grows.
-    Steady,
     /// Its floor rises, but the recording is too short to tell whether its blocks are kept.
     RunLonger,
+    /// Nothing says that it grows.
+    Steady,
 }
 
 /// How a site grows.

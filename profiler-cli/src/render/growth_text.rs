@@ -36,9 +36,11 @@ fn counts(growth: &GrowthSummary) -> String {
     }
     if growth.run_longer > 0 {
         let sites = plural(growth.run_longer, "site");
-        parts.push(format!("{sites} may grow, which only a longer recording can tell"));
+        parts.push(format!("{sites} may grow, which only a longer recording can tell (--all says how long)"));
     }
-    parts.push(format!("{} steady", plural(growth.steady, "site")));
+    if growth.steady > 0 {
+        parts.push(format!("{} steady", plural(growth.steady, "site")));
+    }
     format!("{}.", parts.join("; "))
 }
 

@@ -54,11 +54,11 @@ impl<'a> FollowedSites<'a> {
         Ok(FollowedSites { by_location, request })
     }
 
-    /// Judges the sites by what the second pass has followed. With `small`, small growth is listed
-    /// too.
-    pub fn judge(self, curves: &GrowthCurves, profile: &Profile, small: bool) -> GrowingSites<'a> {
+    /// Judges the sites by what the second pass has followed. With `lists_all`, all of them are
+    /// listed, and not only those that grow by enough to matter.
+    pub fn judge(self, curves: &GrowthCurves, profile: &Profile, lists_all: bool) -> GrowingSites<'a> {
         let (sites, summary) = judge_all(curves, profile);
-        GrowingSites { by_location: self.by_location, sites, summary, small }
+        GrowingSites { by_location: self.by_location, sites, summary, lists_all }
     }
 }
 
@@ -68,7 +68,7 @@ pub struct GrowingSites<'a> {
     sites: Vec<SiteGrowth>,
     /// The windows, and how many sites have which verdict.
     pub summary: GrowthSummary,
-    small: bool,
+    lists_all: bool,
 }
 
 impl GrowingSites<'_> {
@@ -77,7 +77,8 @@ impl GrowingSites<'_> {
         self.sites.get(*self.by_location.get(location)? as usize)
     }
 
-    /// Keeps the sites that grow, and sorts them: growing before slowing, then most growth first.
+    /// Keeps the sites that are listed, and sorts them: those that grow first, then those that slow
+    /// down, may grow, and are steady; the most growth first among each.
     pub(in crate::analyze) fn select<T>(&self, sites: &mut Vec<(SiteLocation<'_>, T)>) {
         sites.retain(|(location, _)| self.at(location).is_some_and(|growth| self.is_listed(growth)));
         // The sort is stable, so equal growth stays in the order that the sites had.
@@ -88,6 +89,6 @@ impl GrowingSites<'_> {
 
     fn is_listed(&self, growth: &SiteGrowth) -> bool {
         let grows = matches!(growth.verdict, GrowthVerdict::Growing | GrowthVerdict::Slowing);
-        grows && (self.small || !growth.small)
+        self.lists_all || grows && !growth.small
     }
 }
