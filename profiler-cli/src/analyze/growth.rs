@@ -239,8 +239,8 @@ impl Judge {
         evidence
     }
 
-    /// Returns the time from the middle of the first window to that of the last, in hours; `None` if
-    /// there is no such time.
+    /// Returns the time from the middle of the first window to that of the last, in hours; `None`
+    /// if there is no such time.
     fn hours(&self) -> Option<f64> {
         let middle = |window: usize| (self.borders_us[window] + self.borders_us[window + 1]) as f64 / 2.0;
         let last = self.borders_us.len().checked_sub(2)?;

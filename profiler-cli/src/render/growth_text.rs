@@ -58,8 +58,8 @@ pub(super) fn write_growth(out: &mut dyn Write, leak: &Leak, width: TextWidth) -
     write_paragraph(out, &first, &Safe(&text).to_string(), width)
 }
 
-/// Returns a character for each value. The lowest value is the lowest bar, and the highest value the
-/// highest. Equal values are the lowest bar.
+/// Returns a character for each value. The lowest value is the lowest bar, and the highest value
+/// the highest. Equal values are the lowest bar.
 fn sparkline(values: &[u64]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let lowest = values.iter().min().copied().unwrap_or(0);

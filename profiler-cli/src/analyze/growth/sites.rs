@@ -1,5 +1,5 @@
-//! The sites whose growth is asked for. In: a loaded dump and its named stacks, then what the second
-//! pass has followed. Out: the growth of each row of the leak report.
+//! The sites whose growth is asked for. In: a loaded dump and its named stacks, then what the
+//! second pass has followed. Out: the growth of each row of the leak report.
 
 use std::cmp::Reverse;
 
@@ -22,8 +22,8 @@ pub struct FollowedSites<'a> {
 }
 
 impl<'a> FollowedSites<'a> {
-    /// Finds the sites. All stacks of such a site are followed that the filter lets through, whether
-    /// or not they have live blocks at the end.
+    /// Finds the sites. All stacks of such a site are followed that the filter lets through,
+    /// whether or not they have live blocks at the end.
     ///
     /// # Errors
     /// If there are no windows. The error is one sentence.
