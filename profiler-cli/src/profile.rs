@@ -353,6 +353,19 @@ pub struct KeptBlocks {
     pub at_marks: Vec<MarkedBlocks>,
     /// Number of marks that `at_marks` lacks because the blocks would have been too many.
     pub marks_dropped: u64,
+    /// The blocks that were live at the record of each snapshot that was asked for.
+    pub at_snapshots: Vec<SnapshotBlocks>,
+}
+
+/// The live blocks of all threads at the record of a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotBlocks {
+    /// Number of the snapshot in the dump.
+    pub id: u32,
+    /// The moment, in microseconds since time zero.
+    pub us: u64,
+    /// The blocks, in the order of their addresses, which are all different.
+    pub blocks: Vec<HeapBlock>,
 }
 
 /// The live blocks of the selected threads at a mark.
@@ -376,6 +389,8 @@ pub struct HeapBlock {
     pub stack: StackId,
     /// When the block was allocated, in microseconds. A realloc keeps this time.
     pub born_us: u64,
+    /// Whether a realloc of the block has begun and not ended.
+    pub is_in_event: bool,
 }
 
 /// A function that reports which line it has reached: a function with `#[profile]`.

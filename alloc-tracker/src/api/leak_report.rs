@@ -227,8 +227,8 @@ fn is_runtime(frame: &NamedFrame) -> bool {
     }
 }
 
-/// Whether a frame is a method of a global allocator, which may be the user's own, or the compiler's
-/// function around it.
+/// Whether a frame is a method of a global allocator, which may be the user's own, or the
+/// compiler's function around it.
 fn is_of_allocator(frame: &NamedFrame) -> bool {
     let name = frame.function.trim_start_matches("__rustc::");
     name.contains("GlobalAlloc>::")

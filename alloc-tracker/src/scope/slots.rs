@@ -40,7 +40,7 @@ pub(crate) enum NoScope {
 /// What is known of one scope.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(super) struct Slot {
+pub(super) struct ScopeSlot {
     /// How many things refer to the slot; 0: it is free.
     refs: AtomicU32,
     /// Changes when the scope ends.
@@ -216,7 +216,7 @@ pub(super) unsafe fn reset_after_fork() {
 }
 
 /// Returns the slot and those of all scopes around it, inside out.
-fn chain(index: u32) -> impl Iterator<Item = &'static Slot> {
+fn chain(index: u32) -> impl Iterator<Item = &'static ScopeSlot> {
     let mut next = index;
     std::iter::from_fn(move || {
         (next != NONE).then(|| {
@@ -228,7 +228,7 @@ fn chain(index: u32) -> impl Iterator<Item = &'static Slot> {
 }
 
 /// Returns a slot, whose index is from [`open`].
-fn slot(index: u32) -> &'static Slot {
+fn slot(index: u32) -> &'static ScopeSlot {
     let slots = SLOTS.load(Ordering::Acquire);
     debug_assert!(!slots.is_null() && (index as usize) < MAX_SCOPES);
     // SAFETY: `open` has mapped the slots before there was any index. They are never unmapped.
@@ -236,11 +236,11 @@ fn slot(index: u32) -> &'static Slot {
 }
 
 /// Returns all slots, and maps them at the first call. PERF: only slots that are in use have pages.
-fn map() -> Result<&'static [Slot], Errno> {
+fn map() -> Result<&'static [ScopeSlot], Errno> {
     let mut slots = SLOTS.load(Ordering::Acquire);
     if slots.is_null() {
-        let memory = Mapping::anonymous(MAX_SCOPES * size_of::<Slot>())?;
-        let new = memory.start().cast::<Slot>();
+        let memory = Mapping::anonymous(MAX_SCOPES * size_of::<ScopeSlot>())?;
+        let new = memory.start().cast::<ScopeSlot>();
         match SLOTS.compare_exchange(std::ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => slots = memory.leak().cast(),
             // Another thread was faster; this mapping is unmapped.
@@ -252,7 +252,7 @@ fn map() -> Result<&'static [Slot], Errno> {
     Ok(unsafe { std::slice::from_raw_parts(slots, MAX_SCOPES) })
 }
 
-static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(std::ptr::null_mut());
+static SLOTS: AtomicPtr<ScopeSlot> = AtomicPtr::new(std::ptr::null_mut());
 /// Where the search for a free slot begins. PERF: low slots are used again first, so few pages are
 /// touched.
 static LIKELY_FREE: AtomicU32 = AtomicU32::new(0);

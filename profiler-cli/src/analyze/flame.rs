@@ -25,6 +25,8 @@ pub enum Metric {
     Allocations,
     /// Number of allocations that were freed at once
     Temporary,
+    /// Bytes by what retains them, from a root to a site, by a snapshot
+    Retained,
 }
 
 impl Metric {
@@ -36,13 +38,15 @@ impl Metric {
             Metric::Allocated => stats.allocated,
             Metric::Allocations => stats.allocations,
             Metric::Temporary => stats.temporary,
+            // These are figures of blocks, not of stacks.
+            Metric::Retained => 0,
         }
     }
 
     /// Returns the unit of the figures.
     pub fn unit(self) -> &'static str {
         match self {
-            Metric::Live | Metric::Peak | Metric::Allocated => "bytes",
+            Metric::Live | Metric::Peak | Metric::Allocated | Metric::Retained => "bytes",
             Metric::Allocations | Metric::Temporary => "allocations",
         }
     }
@@ -55,6 +59,7 @@ impl Metric {
             Metric::Allocated => "Allocated",
             Metric::Allocations => "Allocations",
             Metric::Temporary => "Temporary allocations",
+            Metric::Retained => "Retained",
         }
     }
 

@@ -14,6 +14,7 @@ use crate::command::leaks::LeaksArgs;
 use crate::command::lines::LinesArgs;
 use crate::command::man::ManArgs;
 use crate::command::peaks::PeaksArgs;
+use crate::command::retained::RetainedArgs;
 use crate::command::run::RunArgs;
 use crate::command::snapshot::SnapshotArgs;
 use crate::command::summary::SummaryArgs;
@@ -95,6 +96,8 @@ pub enum Command {
     Lines(LinesArgs),
     /// Show what is live at the end, by stack, largest first
     Leaks(LeaksArgs),
+    /// Show what the blocks of each site retain, and what holds them, by a snapshot
+    Retained(RetainedArgs),
     /// Show the call tree with figures, from callers to callees or the other way
     Tree(TreeArgs),
     /// Take a snapshot of a program that is being recorded, to find out what holds its memory

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::Failure;
-use super::input::InputArgs;
+use super::input::{InputArgs, LoadedDump};
+use super::judged::{NO_SNAPSHOT, SnapshotChoice};
 use super::output::{Audience, FoldArgs, JsonArg, Target, format_of_output};
-use crate::analyze::flame::{Metric, flame};
+use crate::analyze::flame::{Flame, Metric, flame};
+use crate::analyze::retention_flame::retention_flame;
 use crate::render::{flame_folded, flame_svg, json};
 
 const EXAMPLES: &str = "\
@@ -17,6 +19,7 @@ Examples:
   profiler-cli flamegraph server.4711.alloc -o peak.svg
   profiler-cli flamegraph server.4711.alloc -o leaks.svg --metric live --full
   profiler-cli flamegraph server.4711.alloc -o ready.svg --at mark:ready
+  profiler-cli flamegraph server.4711.alloc --metric retained    what retains what, by a snapshot
   profiler-cli flamegraph @last -o peak.folded       collapsed stacks for other programs
 ";
 
@@ -39,6 +42,9 @@ pub struct FlamegraphArgs {
     /// What the width of a frame means. [default: peak, with --at live]
     #[arg(long, value_enum)]
     pub metric: Option<Metric>,
+    /// The snapshot for --metric retained.
+    #[command(flatten)]
+    pub snapshot: SnapshotChoice,
     /// Draw only the N widest stacks, and join all others into one. [default: all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
@@ -65,9 +71,7 @@ const ENDINGS: [(&str, FlameFormat); 2] = [("svg", FlameFormat::Svg), ("folded",
 /// See [`Failure`].
 pub fn run(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
     let format = format_of_output(args.format, args.output.as_deref(), &ENDINGS)?;
-    let (dump, filter) = args.input.load(None)?;
-    let folding = args.fold.folding_of(&args.json);
-    let flame = flame(&dump.profile, &dump.stacks, &filter, args.metric(), folding, args.top);
+    let (dump, flame) = args.flame()?;
     if args.json.json {
         Target::Stdout.write(Audience::Programs, |out| json::write_flame(out, &flame))?;
     }
@@ -84,6 +88,31 @@ pub fn run(args: &FlamegraphArgs) -> Result<ExitCode, Failure> {
 }
 
 impl FlamegraphArgs {
+    /// Loads the dump and weighs its stacks.
+    fn flame(&self) -> anyhow::Result<(LoadedDump, Flame)> {
+        if self.metric() == Metric::Retained {
+            return self.retained_flame();
+        }
+        if self.snapshot.snapshot.is_some() {
+            anyhow::bail!("--snapshot is for --metric retained");
+        }
+        let (dump, filter) = self.input.load(None)?;
+        let folding = self.fold.folding_of(&self.json);
+        let flame = flame(&dump.profile, &dump.stacks, &filter, self.metric(), folding, self.top);
+        Ok((dump, flame))
+    }
+
+    fn retained_flame(&self) -> anyhow::Result<(LoadedDump, Flame)> {
+        let (dump, snapshot, filter) = self.snapshot.load(&self.input, self.input.load_options())?;
+        let symbols = self.input.symbols.options();
+        let flame = self.snapshot.judge(&dump, snapshot.as_ref(), symbols, |judged| {
+            judged.map(|judged| retention_flame(&dump.profile, &dump.stacks, &filter, judged, self.top))
+        })?;
+        let flame =
+            flame.ok_or_else(|| anyhow::anyhow!("{}: {NO_SNAPSHOT}", self.input.dump.path.display()))?;
+        Ok((dump, flame))
+    }
+
     /// Returns the metric that the options ask for.
     fn metric(&self) -> Metric {
         let is_moment = self.input.time.at.is_some();

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 
 use super::Failure;
 use super::input::InputArgs;
@@ -29,7 +30,7 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub output: JsonArg,
     /// What the figures count.
-    #[arg(long, value_enum, default_value_t = Metric::Peak)]
+    #[arg(long, value_parser = metric_of_stacks(), default_value = "peak")]
     pub metric: Metric,
     /// Begin with the functions that allocate, and show their callers below them.
     #[arg(long)]
@@ -43,6 +44,13 @@ pub struct TreeArgs {
     /// Frames that are left out or folded.
     #[command(flatten)]
     pub fold: FoldArgs,
+}
+
+/// Parses a metric whose figures are those of stacks: what a block retains is not.
+fn metric_of_stacks() -> impl TypedValueParser<Value = Metric> {
+    let metrics = Metric::value_variants().iter().filter(|metric| **metric != Metric::Retained);
+    PossibleValuesParser::new(metrics.filter_map(Metric::to_possible_value))
+        .try_map(|name| Metric::from_str(&name, false))
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {

@@ -241,12 +241,15 @@ impl Heap {
     /// Returns all live blocks with their addresses, in no particular order. A block in the middle
     /// of a realloc has its old address.
     pub(super) fn blocks(&self) -> impl Iterator<Item = (u64, &LiveBlock)> {
-        let moving =
-            self.threads.iter().flat_map(|thread| &thread.moving).filter_map(|moving| match moving {
-                MovingBlock::Live(address, block) => Some((*address, block)),
-                MovingBlock::Unknown(_) => None,
-            });
-        self.blocks.iter().map(|(address, block)| (*address, block)).chain(moving)
+        self.blocks.iter().map(|(address, block)| (*address, block)).chain(self.moving_blocks())
+    }
+
+    /// Returns the blocks in the middle of a realloc, with their old addresses.
+    pub(super) fn moving_blocks(&self) -> impl Iterator<Item = (u64, &LiveBlock)> {
+        self.threads.iter().flat_map(|thread| &thread.moving).filter_map(|moving| match moving {
+            MovingBlock::Live(address, block) => Some((*address, block)),
+            MovingBlock::Unknown(_) => None,
+        })
     }
 
     /// Adds a block that was allocated. Returns the event, and the live block that had this address

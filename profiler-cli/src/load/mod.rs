@@ -17,6 +17,7 @@
 //! | `moment`, `gate` | the interval that is counted, as the user names it and as a place in the dump |
 //! | `replay` | hands each record to the modules that use it |
 //! | `growth_pass` | the second pass, which follows sites |
+//! | `still_live` | follows the blocks of an interval to the end of the recording |
 //! | `follow` | loads a dump that is still being written |
 
 mod call_tree;
@@ -31,6 +32,7 @@ mod moment;
 mod observers;
 mod options;
 mod replay;
+mod still_live;
 mod threads;
 
 use std::io::{self, Read};
@@ -115,21 +117,22 @@ pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Res
         ..ReplayScope::default()
     };
     match &options.period {
-        Some(period) => replay_period(path, period, whole, scope, progress),
+        Some(period) => replay_period(path, (period, options.still_live), whole, scope, progress),
         None => Ok(Profile { trust: whole.trust, ..replay_all(path, &scope, progress)? }),
     }
 }
 
-/// Replays the dump up to the end of an interval of it. `whole` is the profile of the whole dump.
+/// Replays the dump up to the end of an interval of it, or to the end of the dump if `still_live`.
+/// `whole` is the profile of the whole dump.
 fn replay_period(
     path: &Path,
-    period: &Period,
+    (period, still_live): (&Period, bool),
     mut whole: Profile,
     scope: ReplayScope,
     progress: OnProgress<'_>,
 ) -> Result<Profile, LoadError> {
     let no_moment = |problem| LoadError::NoMoment { path: path.to_owned(), problem };
-    let gate = Gate::of(period, &whole).map_err(no_moment)?;
+    let gate = Gate::of(period, &whole).map_err(no_moment)?.with_still_live(still_live);
     let scope = ReplayScope { gate: Some(gate), ..scope };
     let names = (period.from.as_ref().map(MomentSpec::to_string), period.to.to_string());
     // The names are at the end of the dump, behind the interval.

@@ -25,6 +25,9 @@ pub struct LoadOptions {
     /// Keep the times of the marks whose name matches:
     /// [`Profile::mark_times`](crate::profile::Profile::mark_times).
     pub mark_times: Option<Pattern>,
+    /// With a period: live means live at the end of the recording, not of the period. All other
+    /// figures are those of the period.
+    pub still_live: bool,
     /// Which live blocks to keep in [`Profile::blocks`](crate::profile::Profile::blocks).
     pub blocks: KeepBlocks,
 }
@@ -66,7 +69,8 @@ impl Period {
     }
 }
 
-/// The moments at which the live blocks are kept. Only blocks of selected threads are kept.
+/// The moments at which the live blocks are kept. Only blocks of selected threads are kept, but for
+/// snapshots.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum KeepBlocks {
     /// At no moment; this costs nothing.
@@ -76,4 +80,7 @@ pub enum KeepBlocks {
     AtEnd,
     /// At the end, and at each mark whose name matches.
     AtEndAndMarks(Pattern),
+    /// At the end, and at the record of each snapshot with one of these numbers. There, the blocks
+    /// of all threads are kept, and those that are older than the interval.
+    AtEndAndSnapshots(Vec<u32>),
 }

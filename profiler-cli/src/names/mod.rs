@@ -14,3 +14,4 @@ pub(crate) mod own_crates;
 pub mod rust_path;
 pub mod stacks;
 pub mod symbolize;
+pub mod variables;

@@ -11,10 +11,12 @@ use crate::analyze::filter::Filter;
 use crate::analyze::leaks::{SiteLocation, is_listed, location_of};
 use crate::analyze::shown::Folding;
 use crate::analyze::summary::with_ids;
+use crate::analyze::suppressions::SuppressedStacks;
 use crate::names::stacks::Stacks;
 use crate::profile::{GrowthCurves, GrowthRequest, NO_SITE, Profile};
 
 /// The sites that have rows in the leak report, and what a second pass has to follow.
+#[derive(Debug)]
 pub struct FollowedSites<'a> {
     by_location: HashMap<SiteLocation<'a>, u32>,
     /// What to follow.
@@ -32,11 +34,14 @@ impl<'a> FollowedSites<'a> {
         stacks: &'a Stacks,
         filter: &Filter,
         folding: Folding,
+        suppressed: Option<&SuppressedStacks>,
         windows: &WindowsFrom,
     ) -> Result<FollowedSites<'a>, String> {
         let borders_us = windows.borders(profile)?;
         let accepted = filter.accepted(stacks);
-        let is_listed = |stack| accepted.accepts(stack) && is_listed(stacks, folding, stack);
+        let is_suppressed = |stack| suppressed.is_some_and(|rules| rules.rule_of(stack).is_some());
+        let is_listed =
+            |stack| accepted.accepts(stack) && is_listed(stacks, folding, stack) && !is_suppressed(stack);
         let mut by_location: HashMap<SiteLocation<'a>, u32> = HashMap::default();
         for (stack, stats) in with_ids(profile) {
             let is_live = stats.live_blocks > 0 || profile.grown.contains_key(&stack);
@@ -58,20 +63,27 @@ impl<'a> FollowedSites<'a> {
     /// listed, and not only those that grow by enough to matter.
     pub fn judge(self, curves: &GrowthCurves, profile: &Profile, lists_all: bool) -> GrowingSites<'a> {
         let (sites, summary) = judge_all(curves, profile);
-        GrowingSites { by_location: self.by_location, sites, summary, lists_all }
+        GrowingSites { by_location: self.by_location, sites, summary, lists_all, only: true }
     }
 }
 
 /// The sites with their growth.
+#[derive(Debug)]
 pub struct GrowingSites<'a> {
     by_location: HashMap<SiteLocation<'a>, u32>,
     sites: Vec<SiteGrowth>,
     /// The windows, and how many sites have which verdict.
     pub summary: GrowthSummary,
     lists_all: bool,
+    only: bool,
 }
 
-impl GrowingSites<'_> {
+impl<'a> GrowingSites<'a> {
+    /// Returns the same sites for a report that also lists what does not grow, in the usual order.
+    pub fn beside_others(self) -> GrowingSites<'a> {
+        GrowingSites { only: false, ..self }
+    }
+
     /// Returns the growth of a site.
     pub(in crate::analyze) fn at(&self, location: &SiteLocation<'_>) -> Option<&SiteGrowth> {
         self.sites.get(*self.by_location.get(location)? as usize)
@@ -79,12 +91,18 @@ impl GrowingSites<'_> {
 
     /// Keeps the sites that are listed, and sorts them: those that grow first, then those that slow
     /// down, may grow, and are steady; the most growth first among each.
-    pub(in crate::analyze) fn select<T>(&self, sites: &mut Vec<(SiteLocation<'_>, T)>) {
-        sites.retain(|(location, _)| self.at(location).is_some_and(|growth| self.is_listed(growth)));
+    pub(in crate::analyze) fn select<T>(
+        &self,
+        sites: &mut Vec<T>,
+        location: impl for<'s> Fn(&'s T) -> &'s SiteLocation<'s>,
+    ) {
+        if !self.only {
+            return;
+        }
+        let growth = |site: &T| self.at(location(site)).filter(|growth| self.is_listed(growth));
+        sites.retain(|site| growth(site).is_some());
         // The sort is stable, so equal growth stays in the order that the sites had.
-        sites.sort_by_key(|(location, _)| {
-            self.at(location).map(|growth| (growth.verdict, Reverse(growth.bytes)))
-        });
+        sites.sort_by_key(|site| growth(site).map(|growth| (growth.verdict, Reverse(growth.bytes))));
     }
 
     fn is_listed(&self, growth: &SiteGrowth) -> bool {

@@ -1,6 +1,8 @@
 //! The options of `leaks` that ask which sites grow, and the second pass over the dump that they
 //! need. In: the options and a loaded dump. Out: the growth of its sites.
 
+use std::path::Path;
+
 use anyhow::Context;
 use clap::Args;
 
@@ -8,6 +10,7 @@ use crate::analyze::filter::Filter;
 use crate::analyze::growth::windows::WindowsFrom;
 use crate::analyze::growth::{FollowedSites, GrowingSites};
 use crate::analyze::shown::Folding;
+use crate::analyze::suppressions::SuppressedStacks;
 use crate::command::input::{InputArgs, LoadedDump};
 use crate::command::progress::ProgressLine;
 use crate::load::load_growth;
@@ -42,23 +45,27 @@ impl GrowthArgs {
         self.windows_from.as_ref().and_then(WindowsFrom::marks).cloned()
     }
 
-    /// Judges the growth of all sites that have a row; `None` if it is not asked for.
+    /// Judges the growth of all sites that have a row; `None` if it is not asked for. `is_checked`:
+    /// a condition needs it, which does not change what is listed.
     ///
     /// # Errors
     /// If the dump cannot be read again, or if no mark matches.
     pub(super) fn judge<'a>(
         &self,
+        path: &Path,
         input: &InputArgs,
         dump: &'a LoadedDump,
         filter: &Filter,
         folding: Folding,
+        suppressed: &SuppressedStacks,
+        is_checked: bool,
     ) -> anyhow::Result<Option<GrowingSites<'a>>> {
-        if !self.growing {
+        if !self.growing && !is_checked {
             return Ok(None);
         }
-        let (path, profile) = (&input.dump.path, &dump.profile);
+        let profile = &dump.profile;
         let windows = self.windows_from.clone().unwrap_or_default();
-        let sites = FollowedSites::of(profile, &dump.stacks, filter, folding, &windows)
+        let sites = FollowedSites::of(profile, &dump.stacks, filter, folding, Some(suppressed), &windows)
             .map_err(anyhow::Error::msg)
             .with_context(|| path.display().to_string())?;
         let progress = ProgressLine::of_bytes("following");
@@ -66,6 +73,7 @@ impl GrowthArgs {
         let curves = load_growth(path, profile, input.thread.as_ref(), request, &mut |done, total| {
             progress.update(done, total);
         })?;
-        Ok(Some(sites.judge(&curves, profile, self.all)))
+        let growing = sites.judge(&curves, profile, self.all);
+        Ok(Some(if self.growing { growing } else { growing.beside_others() }))
     }
 }

@@ -7,6 +7,7 @@
 //! first. For `profiler-cli run`, `server` takes the snapshots that a program itself asks for.
 
 mod exchange;
+mod find;
 mod memory;
 mod server;
 mod stopped;
@@ -24,6 +25,7 @@ use alloc_dump::snapshot::{ImageHead, MemoryRegion, SnapshotHeader, SnapshotWrit
 use thiserror::Error;
 
 use self::exchange::{Exchange, ProcessCopy};
+pub use self::find::{SnapshotFile, UnreadSnapshot, find_snapshots};
 use self::memory::{CopiedMemory, ThreadPlaces};
 pub use self::server::{ServerOptions, serve_until};
 use crate::io_error::plain;

@@ -1,5 +1,5 @@
-//! The live blocks themselves, at the end and at marks, if the caller of the loader asked for them.
-//! In: marks, and the live set. Out: copies of the live blocks.
+//! The live blocks themselves, at the end, at marks and at snapshots, if the caller of the loader
+//! asked for them. In: marks, records of snapshots, and the live set. Out: copies of the live blocks.
 //!
 //! Does nothing for events: the live set has the blocks anyway, and this observer copies them at
 //! the moments that the caller asked for. Its memory grows with the number of live blocks. For all
@@ -12,7 +12,7 @@ use super::marks::{MAX_MARKS, mark_at};
 use super::{Moment, Observer, ReplayEnd};
 use crate::load::heap::{Heap, LiveBlock, UNSELECTED};
 use crate::load::options::KeepBlocks;
-use crate::profile::{HeapBlock, KeptBlocks, MarkedBlocks, Profile};
+use crate::profile::{HeapBlock, KeptBlocks, MarkedBlocks, Profile, SnapshotBlocks};
 
 /// Copies live blocks.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,7 @@ pub(in crate::load) struct BlocksObserver {
     marks_dropped: u64,
     /// Number of marks in the dump so far.
     marks_seen: u64,
+    at_snapshots: Vec<SnapshotBlocks>,
 }
 
 impl BlocksObserver {
@@ -51,6 +52,13 @@ impl BlocksObserver {
 impl Observer for BlocksObserver {
     #[inline]
     fn record(&mut self, record: &Record<'_>, moment: &Moment<'_>) {
+        if let (Record::Snapshot { id, .. }, KeepBlocks::AtEndAndSnapshots(ids)) = (record, &self.keep) {
+            // Nobody asks for many; a forged dump may have the record of one any number of times.
+            if ids.contains(id) && self.at_snapshots.iter().all(|snapshot| snapshot.id != *id) {
+                self.at_snapshots.push(snapshot_blocks(*id, moment));
+            }
+            return;
+        }
         let KeepBlocks::AtEndAndMarks(pattern) = &self.keep else { return };
         match *record {
             Record::MarkName { id, name } if self.names.len() < MAX_MARKS => {
@@ -80,8 +88,22 @@ impl Observer for BlocksObserver {
             at_end: blocks_of(end.heap),
             at_marks: self.at_marks,
             marks_dropped: self.marks_dropped,
+            at_snapshots: self.at_snapshots,
         });
     }
+}
+
+/// Returns all live blocks, whichever thread and interval they are of: any block may hold any other.
+#[cold]
+fn snapshot_blocks(id: u32, moment: &Moment<'_>) -> SnapshotBlocks {
+    let mut blocks: Vec<HeapBlock> = moment.heap.blocks().map(heap_block).collect();
+    for (address, block) in moment.heap.moving_blocks() {
+        blocks.push(HeapBlock { is_in_event: true, ..heap_block((address, block)) });
+    }
+    blocks.sort_unstable_by_key(|block| (block.address, !block.is_in_event, block.born_us, block.size));
+    // A block in the middle of a realloc is there twice. Its address may be that of a new block.
+    blocks.dedup_by_key(|block| block.address);
+    SnapshotBlocks { id, us: moment.us, blocks }
 }
 
 /// Returns the live blocks of selected threads in the order of their addresses, without those that
@@ -89,17 +111,14 @@ impl Observer for BlocksObserver {
 fn blocks_of(heap: &Heap) -> Vec<HeapBlock> {
     let counts = |block: &LiveBlock| block.stack != UNSELECTED && !block.birth.is_older();
     let selected = heap.blocks().filter(|(_, block)| counts(block));
-    let mut blocks: Vec<HeapBlock> = selected
-        .map(|(address, block)| HeapBlock {
-            address,
-            size: block.size,
-            stack: block.stack,
-            born_us: block.birth.us(),
-        })
-        .collect();
+    let mut blocks: Vec<HeapBlock> = selected.map(heap_block).collect();
     // Two blocks have one address only while one of them is in the middle of a realloc.
     blocks.sort_unstable_by_key(|block| (block.address, block.born_us, block.size, block.stack));
     blocks
+}
+
+fn heap_block((address, block): (u64, &LiveBlock)) -> HeapBlock {
+    HeapBlock { address, size: block.size, stack: block.stack, born_us: block.birth.us(), is_in_event: false }
 }
 
 /// The most blocks that are kept for all marks together: half a gigabyte.

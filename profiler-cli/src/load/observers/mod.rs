@@ -19,7 +19,7 @@ mod mark_times;
 pub(super) mod marks;
 pub(super) mod peak;
 pub(super) mod requested;
-mod resizes;
+pub(super) mod resizes;
 pub(super) mod samples;
 pub(super) mod sizes;
 pub(super) mod spans;

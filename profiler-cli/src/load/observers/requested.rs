@@ -73,6 +73,13 @@ impl RequestedObservers {
     }
 }
 
+impl RequestedObservers {
+    /// Returns a copy of the observer of reallocations, with what it has seen so far.
+    pub(in crate::load) fn resizes(&self) -> ResizesObserver {
+        self.all.as_ref().map(|all| all.resizes.clone()).unwrap_or_default()
+    }
+}
+
 impl AllRequested {
     #[inline(never)]
     fn event(&mut self, event: HeapEvent, heap: &Heap) {

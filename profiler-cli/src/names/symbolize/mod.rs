@@ -35,6 +35,7 @@ mod status;
 mod symbol_dirs;
 mod symbol_table;
 mod trampoline;
+mod variables;
 mod workers;
 
 use std::num::NonZeroUsize;
@@ -46,6 +47,7 @@ use alloc_dump::code::CodeIdentity;
 pub use address::CodeAddress;
 pub use kept::KeptNames;
 pub use status::ModuleStatus;
+pub use variables::ModuleVariables;
 
 use locate::{LocatedModule, locate, locate_kept};
 use symbol_dirs::SymbolDirs;

@@ -26,7 +26,7 @@ fn verdicts(habits: &[Habit], seed: u64) -> Vec<Option<GrowthVerdict>> {
     let stacks = Stacks::from_frames(&(0..habits.len()).map(|site| vec![frame(site)]).collect::<Vec<_>>());
     let windows = WindowsFrom::Time;
     let followed =
-        FollowedSites::of(&profile, &stacks, &Filter::default(), Folding::default(), &windows).unwrap();
+        FollowedSites::of(&profile, &stacks, &Filter::default(), Folding::default(), None, &windows).unwrap();
     let curves = load_growth(&path, &profile, None, followed.request.clone(), quiet).expect("a dump");
     fs::remove_file(&path).expect("the file is ours");
     let growing = followed.judge(&curves, &profile, true);

@@ -34,7 +34,7 @@ fn free(addr: u64) -> Record<'static> {
 }
 
 fn block(address: u64, size: u64, stack: StackId, born_us: u64) -> HeapBlock {
-    HeapBlock { address, size, stack, born_us }
+    HeapBlock { address, size, stack, born_us, is_in_event: false }
 }
 
 fn at_marks(pattern: &str) -> KeepBlocks {

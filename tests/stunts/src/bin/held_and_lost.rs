@@ -55,6 +55,7 @@ fn main() {
         Err(error) => println!("{error}"),
     }
     black_box((&local, &channel));
+    plant::use_statics();
     // The threads go on until the process has ended, so that the last snapshot sees them.
     if std::env::args().nth(1).as_deref() == Some("end-threads") {
         IS_OVER.store(true, SeqCst);
@@ -117,6 +118,11 @@ mod plant {
     struct Packed {
         tag: u8,
         pointer: *mut [u8; 117],
+    }
+
+    /// The compiler removes a static that is stored and never read, and with it what it holds.
+    pub(super) fn use_statics() {
+        black_box((&LEAKED, &ARC, &TAGGED, &MIDDLE, &C_MEMORY, &MAPPING, &HIGH_TAG, &raw const PACKED));
     }
 
     /// Ten boxes in a Vec of 16 pointers.
@@ -198,11 +204,13 @@ mod plant {
         overwrite_the_stack();
         ready.wait();
         wait_until_over();
+        OF_LIVE.with(|cell| black_box(cell.as_ptr()));
     }
 
     #[inline(never)]
     pub(super) fn thread_local_of_an_ended_thread() {
         OF_ENDED.with(|cell| cell.set(Box::into_raw(Box::new([1; 109]))));
+        OF_ENDED.with(|cell| black_box(cell.as_ptr()));
     }
 
     #[inline(never)]
@@ -357,10 +365,8 @@ mod plant {
     /// At a place that is no multiple of eight.
     #[inline(never)]
     pub(super) fn packed_pointer() {
-        // SAFETY: no other thread uses the static; the write is of an unaligned field by value.
+        // SAFETY: no other thread uses the static, and the write is by value.
         unsafe { PACKED = Packed { tag: 2, pointer: Box::into_raw(Box::new([1; 117])) } };
-        // SAFETY: as above.
-        black_box(unsafe { (&raw const PACKED).read().tag });
     }
 
     /// The upper 16 bits of the address are in use for something else.
