@@ -74,6 +74,13 @@ fn the_leak_is_found_while_the_service_runs_and_when_it_has_ended() {
     let recording = &*RECORDING;
     assert_sessions_grow(&recording.while_it_ran);
     assert_eq!(recording.while_it_ran["complete"], false);
+    // With --all the other sites have their verdicts, and the reasons for them.
+    let rows = recording.while_it_ran["leaks"].as_array().unwrap();
+    for function in ["sessions::fill_cache", "sessions::serve"] {
+        let row = rows.iter().find(|row| row["function"] == function).expect("a row with live blocks");
+        assert_eq!(row["growth"]["verdict"], "steady", "{row}");
+        assert!(row["growth"]["limit"].is_null() && row["growth"]["sentence"] != "");
+    }
     let at_the_end = json("leaks", &dump(), &["--growing"]);
     assert_sessions_grow(&at_the_end);
     assert_eq!(at_the_end["complete"], true);

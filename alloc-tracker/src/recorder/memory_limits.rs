@@ -24,35 +24,35 @@ pub(super) fn for_each_memory_limit(f: &mut dyn FnMut(MemoryLimit)) {
 fn control_group_limit() -> Option<u64> {
     let mut memory = Mapping::anonymous(MAX_GROUPS_FILE).ok()?;
     let groups = sys::read_file(c"/proc/self/cgroup", memory.bytes_mut()).ok()?;
-    let limits = groups.split(|byte| *byte == b'\n').filter_map(Group::of_line);
+    let limits = groups.split(|byte| *byte == b'\n').filter_map(MemoryGroup::of_line);
     limits.filter_map(|group| group.least_limit(&mut read_limit)).min()
 }
 
 /// A control group, as a line of `/proc/self/cgroup` names it: number, controllers, path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Group<'a> {
+struct MemoryGroup<'a> {
     root: &'static [u8],
     path: &'a [u8],
     file: &'static [u8],
 }
 
-impl Group<'_> {
+impl MemoryGroup<'_> {
     /// Returns the group of a line, if it may limit memory.
     ///
     /// ```text
     /// 0::/user.slice/app          version 2
     /// 4:memory:/user.slice/app    version 1
     /// ```
-    fn of_line(line: &[u8]) -> Option<Group<'_>> {
+    fn of_line(line: &[u8]) -> Option<MemoryGroup<'_>> {
         let mut fields = line.splitn(3, |byte| *byte == b':');
         let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
         let path = path.strip_suffix(b"/").unwrap_or(path);
         if number == b"0" && controllers.is_empty() {
-            return Some(Group { root: b"/sys/fs/cgroup", path, file: b"/memory.max" });
+            return Some(MemoryGroup { root: b"/sys/fs/cgroup", path, file: b"/memory.max" });
         }
         let is_memory = controllers.split(|byte| *byte == b',').any(|name| name == b"memory");
         let file = b"/memory.limit_in_bytes";
-        is_memory.then_some(Group { root: b"/sys/fs/cgroup/memory", path, file })
+        is_memory.then_some(MemoryGroup { root: b"/sys/fs/cgroup/memory", path, file })
     }
 
     /// Returns the least limit of the group and of those above it. In a container the path may be
@@ -98,19 +98,19 @@ mod tests {
 
     #[test]
     fn the_groups_that_limit_memory_are_found() {
-        let of_line = |line: &'static str| Group::of_line(line.as_bytes());
-        let second = Group { root: b"/sys/fs/cgroup", path: b"/user/app", file: b"/memory.max" };
+        let of_line = |line: &'static str| MemoryGroup::of_line(line.as_bytes());
+        let second = MemoryGroup { root: b"/sys/fs/cgroup", path: b"/user/app", file: b"/memory.max" };
         assert_eq!(of_line("0::/user/app"), Some(second));
         assert_eq!(of_line("0::/").map(|group| group.path), Some(&b""[..]));
         let first =
-            Group { root: b"/sys/fs/cgroup/memory", path: b"/app:1", file: b"/memory.limit_in_bytes" };
+            MemoryGroup { root: b"/sys/fs/cgroup/memory", path: b"/app:1", file: b"/memory.limit_in_bytes" };
         assert_eq!(of_line("4:hugetlb,memory:/app:1"), Some(first));
         assert_eq!([of_line("3:cpu,cpuacct:/app"), of_line("4:memory"), of_line("")], [None; 3]);
     }
 
     #[test]
     fn the_least_limit_of_all_levels_counts() {
-        let group = Group { root: b"/sys/fs/cgroup", path: b"/user/app", file: b"/memory.max" };
+        let group = MemoryGroup { root: b"/sys/fs/cgroup", path: b"/user/app", file: b"/memory.max" };
         let mut read = Vec::new();
         let least = group.least_limit(&mut |path| {
             read.push(path.to_str().unwrap().to_owned());

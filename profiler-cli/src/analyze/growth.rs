@@ -39,10 +39,10 @@ pub enum GrowthVerdict {
     Growing,
     /// It grew, less and less: a cache that still fills looks like this.
     Slowing,
-    /// Nothing says that it grows.
-    Steady,
     /// Its floor rises, but the recording is too short to tell whether its blocks are kept.
     RunLonger,
+    /// Nothing says that it grows.
+    Steady,
 }
 
 /// How a site grows.
@@ -239,8 +239,8 @@ impl Judge {
         evidence
     }
 
-    /// Returns the time from the middle of the first window to that of the last, in hours; `None` if
-    /// there is no such time.
+    /// Returns the time from the middle of the first window to that of the last, in hours; `None`
+    /// if there is no such time.
     fn hours(&self) -> Option<f64> {
         let middle = |window: usize| (self.borders_us[window] + self.borders_us[window + 1]) as f64 / 2.0;
         let last = self.borders_us.len().checked_sub(2)?;

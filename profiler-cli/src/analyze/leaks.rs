@@ -79,7 +79,8 @@ pub struct Leaks {
     /// The windows of `--growing`, and how many sites do what in them. Null without `--growing`.
     pub growth: Option<GrowthSummary>,
     /// One row for each site, most bytes first. With `--growing` only sites that grow, those that
-    /// grow most first, and those that slow down last.
+    /// grow most first, and those that slow down last; with `--all` then those that may grow, and
+    /// those that are steady.
     pub leaks: Vec<Leak>,
     /// Number of sites that `--top` cut off.
     pub omitted: usize,

@@ -1,9 +1,9 @@
 //! The second pass over a dump, which follows sites. In: a dump, the profile of the first pass, and
 //! what to follow. Out: [`GrowthCurves`].
 //!
-//! Sites are known only when the stacks have names, so the first pass cannot follow them. A dump may
-//! have grown since. The second pass ends with the same event as the first one, so that both count
-//! the same.
+//! Sites are known only when the stacks have names, so the first pass cannot follow them. A dump
+//! may have grown since. The second pass ends with the same event as the first one, so that both
+//! count the same.
 
 use std::path::Path;
 

@@ -36,9 +36,11 @@ fn counts(growth: &GrowthSummary) -> String {
     }
     if growth.run_longer > 0 {
         let sites = plural(growth.run_longer, "site");
-        parts.push(format!("{sites} may grow, which only a longer recording can tell"));
+        parts.push(format!("{sites} may grow, which only a longer recording can tell (--all says how long)"));
     }
-    parts.push(format!("{} steady", plural(growth.steady, "site")));
+    if growth.steady > 0 {
+        parts.push(format!("{} steady", plural(growth.steady, "site")));
+    }
     format!("{}.", parts.join("; "))
 }
 
@@ -56,8 +58,8 @@ pub(super) fn write_growth(out: &mut dyn Write, leak: &Leak, width: TextWidth) -
     write_paragraph(out, &first, &Safe(&text).to_string(), width)
 }
 
-/// Returns a character for each value. The lowest value is the lowest bar, and the highest value the
-/// highest. Equal values are the lowest bar.
+/// Returns a character for each value. The lowest value is the lowest bar, and the highest value
+/// the highest. Equal values are the lowest bar.
 fn sparkline(values: &[u64]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let lowest = values.iter().min().copied().unwrap_or(0);

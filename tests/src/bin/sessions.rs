@@ -1,6 +1,6 @@
-//! A small service with three habits: a map of sessions that is never cleaned, a cache that is full,
-//! and requests that need some memory for a while. It prints a line after 2.5 seconds, and goes on
-//! until its input ends.
+//! A small service with three habits: a map of sessions that is never cleaned, a cache that is
+//! full, and requests that need some memory for a while. It prints a line after 2.5 seconds, and
+//! goes on until its input ends.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -15,7 +15,7 @@ use alloc_tracker::AllocTracker;
 #[global_allocator]
 static ALLOC: AllocTracker = AllocTracker::system();
 
-static SESSIONS: Mutex<Vec<Box<[u8; 1024]>>> = Mutex::new(Vec::new());
+static SESSIONS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 static CACHE: Mutex<VecDeque<Box<[u8; 500]>>> = Mutex::new(VecDeque::new());
 static RECENT: Mutex<VecDeque<Vec<u8>>> = Mutex::new(VecDeque::new());
 
@@ -54,7 +54,7 @@ fn main() {
 
 #[inline(never)]
 fn open_session() {
-    SESSIONS.lock().unwrap().push(Box::new(black_box([1; 1024])));
+    SESSIONS.lock().unwrap().push(black_box(vec![1; 1024]));
 }
 
 /// The oldest entry goes when there are too many.

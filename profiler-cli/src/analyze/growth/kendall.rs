@@ -46,8 +46,8 @@ fn group_sizes(values: &[u64]) -> Vec<usize> {
 
 /// Returns the number of orders by the number of pairs in falling order.
 ///
-/// A q-multinomial is a product of q-binomials: the first group among the first and the second, both
-/// of these among the first three, and so on.
+/// A q-multinomial is a product of q-binomials: the first group among the first and the second,
+/// both of these among the first three, and so on.
 fn orders_by_falling_pairs(groups: &[usize]) -> Vec<u64> {
     let mut orders = vec![1];
     let mut before = 0;

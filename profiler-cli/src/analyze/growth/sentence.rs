@@ -1,5 +1,5 @@
-//! The sentence that says why a site has its verdict. In: the verdict and what it follows from. Out:
-//! text for people.
+//! The sentence that says why a site has its verdict. In: the verdict and what it follows from.
+//! Out: text for people.
 
 use super::{Evidence, GrowthVerdict, Judge, SiteGrowth};
 use crate::units::rate::{per_hour, share, span};

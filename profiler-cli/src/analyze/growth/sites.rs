@@ -1,5 +1,5 @@
-//! The sites whose growth is asked for. In: a loaded dump and its named stacks, then what the second
-//! pass has followed. Out: the growth of each row of the leak report.
+//! The sites whose growth is asked for. In: a loaded dump and its named stacks, then what the
+//! second pass has followed. Out: the growth of each row of the leak report.
 
 use std::cmp::Reverse;
 
@@ -24,8 +24,8 @@ pub struct FollowedSites<'a> {
 }
 
 impl<'a> FollowedSites<'a> {
-    /// Finds the sites. All stacks of such a site are followed that the filter lets through, whether
-    /// or not they have live blocks at the end.
+    /// Finds the sites. All stacks of such a site are followed that the filter lets through,
+    /// whether or not they have live blocks at the end.
     ///
     /// # Errors
     /// If there are no windows. The error is one sentence.
@@ -59,11 +59,11 @@ impl<'a> FollowedSites<'a> {
         Ok(FollowedSites { by_location, request })
     }
 
-    /// Judges the sites by what the second pass has followed. With `small`, small growth is listed
-    /// too.
-    pub fn judge(self, curves: &GrowthCurves, profile: &Profile, small: bool) -> GrowingSites<'a> {
+    /// Judges the sites by what the second pass has followed. With `lists_all`, all of them are
+    /// listed, and not only those that grow by enough to matter.
+    pub fn judge(self, curves: &GrowthCurves, profile: &Profile, lists_all: bool) -> GrowingSites<'a> {
         let (sites, summary) = judge_all(curves, profile);
-        GrowingSites { by_location: self.by_location, sites, summary, small, only: true }
+        GrowingSites { by_location: self.by_location, sites, summary, lists_all, only: true }
     }
 }
 
@@ -74,7 +74,7 @@ pub struct GrowingSites<'a> {
     sites: Vec<SiteGrowth>,
     /// The windows, and how many sites have which verdict.
     pub summary: GrowthSummary,
-    small: bool,
+    lists_all: bool,
     only: bool,
 }
 
@@ -89,7 +89,8 @@ impl<'a> GrowingSites<'a> {
         self.sites.get(*self.by_location.get(location)? as usize)
     }
 
-    /// Keeps the sites that grow, and sorts them: growing before slowing, then most growth first.
+    /// Keeps the sites that are listed, and sorts them: those that grow first, then those that slow
+    /// down, may grow, and are steady; the most growth first among each.
     pub(in crate::analyze) fn select<T>(
         &self,
         sites: &mut Vec<T>,
@@ -106,6 +107,6 @@ impl<'a> GrowingSites<'a> {
 
     fn is_listed(&self, growth: &SiteGrowth) -> bool {
         let grows = matches!(growth.verdict, GrowthVerdict::Growing | GrowthVerdict::Slowing);
-        grows && (self.small || !growth.small)
+        self.lists_all || grows && !growth.small
     }
 }

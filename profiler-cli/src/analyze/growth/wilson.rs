@@ -1,5 +1,5 @@
-//! The interval of a share that was counted. In: how many of how many. Out: the limits between which
-//! the true share lies, by Wilson's score.
+//! The interval of a share that was counted. In: how many of how many. Out: the limits between
+//! which the true share lies, by Wilson's score.
 //!
 //! ```text
 //! (k + z^2/2  -+  z sqrt(k (n - k) / n + z^2/4)) / (n + z^2)

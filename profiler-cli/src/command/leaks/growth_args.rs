@@ -26,7 +26,8 @@ pub struct GrowthArgs {
     /// its first fifth; with --from without any of it. The dump is read a second time.
     #[arg(long, help_heading = "Growth")]
     pub growing: bool,
-    /// With --growing: sites that grow by less than 64 KiB or 1 % of the peak, too.
+    /// With --growing: all sites, also those that grow by less than 64 KiB or 1 % of the peak, and
+    /// those that do not grow.
     #[arg(long, requires = "growing", help_heading = "Growth")]
     pub all: bool,
     /// With --growing: what windows are made of: time, or mark:PATTERN for the marks whose name

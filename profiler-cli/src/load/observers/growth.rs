@@ -1,11 +1,11 @@
 //! What each site holds over time, if the caller of the loader asked for it. In: heap events, the
-//! site of each stack, and the borders of the windows. Out: for each site and window the fewest live
-//! bytes, the births, and how many of these blocks are live at the end; for each site the age that
-//! 99 % of its freed blocks had not passed.
+//! site of each stack, and the borders of the windows. Out: for each site and window the fewest
+//! live bytes, the births, and how many of these blocks are live at the end; for each site the age
+//! that 99 % of its freed blocks had not passed.
 //!
-//! The figures are those of sites and not of stacks: the floor of a site is more than the sum of the
-//! floors of its stacks wherever one stack takes over from another. Memory grows with the number of
-//! sites, never with the number of events.
+//! The figures are those of sites and not of stacks: the floor of a site is more than the sum of
+//! the floors of its stacks wherever one stack takes over from another. Memory grows with the
+//! number of sites, never with the number of events.
 
 use super::{Observer, ReplayEnd};
 use crate::load::heap::{EventKind, Heap, HeapEvent, LiveBlock};

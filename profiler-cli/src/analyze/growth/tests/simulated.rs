@@ -1,5 +1,5 @@
-//! Generated programs, from the bytes of their dumps to the verdicts: what does not grow is not said
-//! to grow, and leaks are found. The seeds were chosen before the first run.
+//! Generated programs, from the bytes of their dumps to the verdicts: what does not grow is not
+//! said to grow, and leaks are found. The seeds were chosen before the first run.
 
 use std::fs;
 use std::sync::Arc;
@@ -79,15 +79,16 @@ fn sites_that_do_not_grow_are_not_said_to_grow_and_leaks_are_found() {
         Habit::RisingLoad,
     ];
     let mut habits: Vec<(Habit, usize)> = steady.map(|habit| (habit, 34)).to_vec();
-    habits.extend([(Habit::RandomWalk, 34), (Habit::Leak(100), 34), (Habit::BurstyLeak(100), 34)]);
-    let counts = counts(&habits, &[0x00C0_FFEE, 0x5EED_2026, 0x7A11_AB1E]);
-    for (habit, runs, growing, slowing) in counts {
-        assert_eq!(runs, 102);
-        match habit {
-            Habit::Leak(_) => assert!(growing >= 97 && growing + slowing >= 101, "{growing} {slowing}"),
-            Habit::BurstyLeak(_) => assert!(growing >= 70 && growing + slowing >= 97, "{growing} {slowing}"),
-            _ => assert!(growing <= 1, "{habit:?}: {growing} of {runs}"),
-        }
+    habits.extend([(Habit::RandomWalk, 34), (Habit::Leak(100), 12), (Habit::BurstyLeak(100), 12)]);
+    for (habit, runs, growing, slowing) in counts(&habits, &[0x00C0_FFEE, 0x5EED_2026, 0x7A11_AB1E]) {
+        let is_as_expected = match habit {
+            // Of every ten windows nearly all keep some blocks, so all leaks are found. The halves
+            // of the time differ by chance, so a few seem to slow down, and more with bursts.
+            Habit::Leak(_) => runs == 36 && growing + slowing == 36 && growing >= 33,
+            Habit::BurstyLeak(_) => runs == 36 && growing + slowing >= 35 && growing >= 27,
+            _ => runs == 102 && growing <= 1,
+        };
+        assert!(is_as_expected, "{habit:?}: {growing} growing and {slowing} slowing of {runs}");
     }
 }
 

@@ -38,9 +38,8 @@ impl Habit {
     /// Number of blocks that a site makes.
     fn births(self) -> u64 {
         match self {
-            Habit::Leak(one_of) => LEAKED_BLOCKS * one_of,
-            Habit::BurstyLeak(one_of) => LEAKED_BLOCKS / 2 * one_of,
-            _ => 1_000,
+            Habit::Leak(one_of) | Habit::BurstyLeak(one_of) => LEAKED_BLOCKS * one_of,
+            _ => 800,
         }
     }
 }
@@ -302,5 +301,5 @@ const HEAVY_LEAST_US: f64 = HOUR_US as f64 / 1000.0;
 const CLEARED_EVERY_US: f64 = 130e6;
 const CACHE_ENTRIES: usize = 100;
 const BURSTS: u64 = 200;
-/// Blocks that a leaking site keeps, on average: five or six for each window.
-const LEAKED_BLOCKS: u64 = 80;
+/// Blocks that a leaking site keeps, on average: six or seven for each window.
+const LEAKED_BLOCKS: u64 = 100;
