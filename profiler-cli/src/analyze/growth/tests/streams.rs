@@ -49,11 +49,12 @@ pub(super) const HOUR_US: u64 = 3_600_000_000;
 
 /// Returns a dump with one site for each habit.
 pub(super) fn dump_of(habits: &[Habit], seed: u64) -> Vec<u8> {
-    let mut numbers = Numbers(seed);
+    let mut numbers = SeededNumbers(seed);
     let mut events = Vec::new();
     for (site, habit) in habits.iter().enumerate() {
         let stack = StackId(StackId::FIRST.0 + site as u32);
-        let mut stream = Stream { stack, numbers: Numbers(numbers.next()), blocks: 0, events: &mut events };
+        let mut stream =
+            Stream { stack, numbers: SeededNumbers(numbers.next()), blocks: 0, events: &mut events };
         stream.live(*habit);
     }
     // Stable, so a block that is freed in the microsecond of its birth is born first.
@@ -94,7 +95,7 @@ impl StreamEvent {
 /// The events of one site that are being made.
 struct Stream<'a> {
     stack: StackId,
-    numbers: Numbers,
+    numbers: SeededNumbers,
     blocks: u64,
     events: &'a mut Vec<StreamEvent>,
 }
@@ -127,7 +128,7 @@ impl Stream<'_> {
             }
             Habit::BurstyLeak(one_of) => {
                 let bursts: Vec<f64> = (0..BURSTS).map(|_| self.numbers.unit()).collect();
-                let near_a_burst = move |numbers: &mut Numbers| {
+                let near_a_burst = move |numbers: &mut SeededNumbers| {
                     let burst = bursts[numbers.below(BURSTS) as usize];
                     (burst + numbers.unit() / 500.0).min(1.0)
                 };
@@ -141,8 +142,8 @@ impl Stream<'_> {
     fn blocks_with(
         &mut self,
         births: u64,
-        when: impl Fn(&mut Numbers) -> f64,
-        lifetime: impl Fn(&mut Numbers, f64) -> Option<f64>,
+        when: impl Fn(&mut SeededNumbers) -> f64,
+        lifetime: impl Fn(&mut SeededNumbers, f64) -> Option<f64>,
     ) {
         for _ in 0..births {
             let us = when(&mut self.numbers) * HOUR_US as f64;
@@ -209,14 +210,14 @@ impl Stream<'_> {
     }
 }
 
-fn uniform(numbers: &mut Numbers) -> f64 {
+fn uniform(numbers: &mut SeededNumbers) -> f64 {
     numbers.unit()
 }
 
 /// Numbers that look random and are the same in every run (splitmix64, by S. Vigna).
-pub(super) struct Numbers(pub(super) u64);
+pub(super) struct SeededNumbers(pub(super) u64);
 
-impl Numbers {
+impl SeededNumbers {
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
