@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::input::{InputArgs, LoadedDump};
-use super::judged::{NO_SNAPSHOT, SnapshotChoice};
+use super::judged::{ListedBlocks, NO_SNAPSHOT, SnapshotChoice};
 use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width};
 use super::{Failure, print_message};
 use crate::analyze::held::Verdict;
@@ -83,7 +83,7 @@ pub fn run(args: &LeaksArgs) -> Result<ExitCode, Failure> {
         verdicts: VerdictSet::of(&args.verdict),
     };
     let symbols = args.input.symbols.options();
-    let leaks = args.snapshot.judge(&dump, snapshot.as_ref(), symbols, |judged| {
+    let leaks = args.snapshot.judge(&dump, snapshot.as_ref(), symbols, ListedBlocks::AtEnd, |judged| {
         judged_leaks(&dump.profile, &dump.stacks, &filter, selection, judged)
     })?;
     if let Some(number) = args.why {
