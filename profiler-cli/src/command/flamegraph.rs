@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum, ValueHint};
 
 use super::Failure;
 use super::input::{InputArgs, LoadedDump};
-use super::judged::{NO_SNAPSHOT, SnapshotChoice};
+use super::judged::{ListedBlocks, NO_SNAPSHOT, SnapshotChoice};
 use super::output::{Audience, FoldArgs, JsonArg, Target, format_of_output};
 use crate::analyze::flame::{Flame, Metric, flame};
 use crate::analyze::retention_flame::retention_flame;
@@ -105,9 +105,10 @@ impl FlamegraphArgs {
     fn retained_flame(&self) -> anyhow::Result<(LoadedDump, Flame)> {
         let (dump, snapshot, filter) = self.snapshot.load(&self.input, self.input.load_options())?;
         let symbols = self.input.symbols.options();
-        let flame = self.snapshot.judge(&dump, snapshot.as_ref(), symbols, |judged| {
-            judged.map(|judged| retention_flame(&dump.profile, &dump.stacks, &filter, judged, self.top))
-        })?;
+        let flame =
+            self.snapshot.judge(&dump, snapshot.as_ref(), symbols, ListedBlocks::AtSnapshot, |judged| {
+                judged.map(|judged| retention_flame(&dump.profile, &dump.stacks, &filter, judged, self.top))
+            })?;
         let flame =
             flame.ok_or_else(|| anyhow::anyhow!("{}: {NO_SNAPSHOT}", self.input.dump.path.display()))?;
         Ok((dump, flame))

@@ -24,9 +24,18 @@ use crate::units::Safe;
 #[derive(Clone, Debug, Default, Args)]
 pub struct SnapshotChoice {
     /// Judge by the snapshot with this name or number, and list what was live then. [default: the
-    /// last snapshot of the dump, and what is live at the end]
+    /// last snapshot of the dump; `leaks` then lists what is live at the end]
     #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "to", "at"], help_heading = "Snapshot")]
     pub snapshot: Option<String>,
+}
+
+/// The blocks that a report is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListedBlocks {
+    /// Those that are live at the end, unless the user has named a snapshot.
+    AtEnd,
+    /// Those that were live at the snapshot.
+    AtSnapshot,
 }
 
 /// What to say if a command needs a snapshot and there is none.
@@ -109,6 +118,7 @@ impl SnapshotChoice {
         dump: &LoadedDump,
         file: Option<&SnapshotFile>,
         symbols: SymbolizeOptions,
+        listed: ListedBlocks,
         report: impl FnOnce(Option<&JudgedBlocks<'_>>) -> R,
     ) -> anyhow::Result<R> {
         let Some(file) = file else { return Ok(report(None)) };
@@ -142,7 +152,7 @@ impl SnapshotChoice {
             id: header.snapshot,
             name: String::from_utf8_lossy(&file.contents.name).into_owned(),
             ns: first.us * 1000,
-            lists_its_blocks: self.snapshot.is_some(),
+            lists_its_blocks: listed == ListedBlocks::AtSnapshot || self.snapshot.is_some(),
             nothing_is_lost: problem,
         };
         let at_end = dump.profile.blocks.as_ref().map_or(&[][..], |blocks| &blocks.at_end);

@@ -11,10 +11,10 @@ use std::process::ExitCode;
 use clap::{Args, ValueHint};
 
 use self::dumps::chosen_dumps;
-use self::growth_args::GrowthArgs;
+use self::growth_args::{GrowthArgs, ListedSites};
 use self::suppression_files::{UnusedPatterns, read_suppressions};
 use super::input::{InputArgs, LoadedDump, dump_path};
-use super::judged::{NO_SNAPSHOT, SnapshotChoice};
+use super::judged::{ListedBlocks, NO_SNAPSHOT, SnapshotChoice};
 use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width};
 use super::sources::SourceFiles;
 use super::{Failure, print_message};
@@ -294,30 +294,25 @@ impl Reports<'_> {
         let is_json = args.output.json;
         let (default_top, stacks) =
             if is_json { (JSON_TOP, JSON_STACKS) } else { (DEFAULT_TOP, leaks_text::STACKS) };
-        let growing = args.growth.judge(
-            path,
-            &args.input,
-            &dump,
-            &filter,
-            self.folding(),
-            &suppressed,
-            args.fail_on.contains(&GateCondition::Growing),
-        )?;
+        let listed = ListedSites { filter: &filter, folding: self.folding(), suppressed: &suppressed };
+        let is_checked = args.fail_on.contains(&GateCondition::Growing);
+        let growing = args.growth.judge(path, &args.input, &dump, &listed, is_checked)?;
         let top = args.top.unwrap_or(default_top).max(args.why.unwrap_or(0));
         let symbols = args.input.symbols.options();
-        let mut leaks = args.snapshot.judge(&dump, snapshot.as_ref(), symbols, |judged| {
-            let selection = LeakSelection {
-                folding: self.folding(),
-                top: Some(top),
-                stacks: Some(stacks),
-                whole_stacks: !is_json && self.folding() == Folding::None,
-                suppressed: Some(&suppressed),
-                growing: growing.as_ref(),
-                judged,
-                verdicts: VerdictSet::of(&args.verdict),
-            };
-            leaks(&dump.profile, &dump.stacks, &filter, selection)
-        })?;
+        let mut leaks =
+            args.snapshot.judge(&dump, snapshot.as_ref(), symbols, ListedBlocks::AtEnd, |judged| {
+                let selection = LeakSelection {
+                    folding: self.folding(),
+                    top: Some(top),
+                    stacks: Some(stacks),
+                    whole_stacks: !is_json && self.folding() == Folding::None,
+                    suppressed: Some(&suppressed),
+                    growing: growing.as_ref(),
+                    judged,
+                    verdicts: VerdictSet::of(&args.verdict),
+                };
+                leaks(&dump.profile, &dump.stacks, &filter, selection)
+            })?;
         leaks.dump = path.to_string_lossy().into_owned();
         if let Some(number) = args.why {
             check_why(number, &leaks)?;

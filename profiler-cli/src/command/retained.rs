@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Failure;
 use super::input::InputArgs;
-use super::judged::{NO_SNAPSHOT, SnapshotChoice};
+use super::judged::{ListedBlocks, NO_SNAPSHOT, SnapshotChoice};
 use super::output::{Audience, DEFAULT_TOP, JsonArg, Target, text_width};
 use crate::analyze::retained::retained;
 use crate::render::{json, retained_text};
@@ -45,9 +45,10 @@ pub fn run(args: &RetainedArgs) -> Result<ExitCode, Failure> {
     let (dump, snapshot, filter) = args.snapshot.load(&args.input, args.input.load_options())?;
     let top = args.top.unwrap_or(if args.output.json { JSON_TOP } else { DEFAULT_TOP });
     let symbols = args.input.symbols.options();
-    let retained = args.snapshot.judge(&dump, snapshot.as_ref(), symbols, |judged| {
-        judged.map(|judged| retained(&dump.profile, &dump.stacks, &filter, judged, top))
-    })?;
+    let retained =
+        args.snapshot.judge(&dump, snapshot.as_ref(), symbols, ListedBlocks::AtSnapshot, |judged| {
+            judged.map(|judged| retained(&dump.profile, &dump.stacks, &filter, judged, top))
+        })?;
     let Some(retained) = retained else {
         let dump = args.input.dump.path.display();
         return Err(anyhow::anyhow!("{dump}: {NO_SNAPSHOT}").into());

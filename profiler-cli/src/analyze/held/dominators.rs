@@ -32,7 +32,7 @@ const NONE: u32 = u32::MAX;
 /// Returns the dominator tree.
 pub(super) fn dominators(graph: &impl FlowGraph) -> DominatorTree {
     let Walk { order, number, mut parents } = Walk::new(graph);
-    let predecessors = Predecessors::new(graph, &order, &number);
+    let predecessors = Predecessors::new(graph, &number);
     drop(number);
     let mut above = parents.clone();
     // Of a node that is not linked yet, its own number.
@@ -41,7 +41,7 @@ pub(super) fn dominators(graph: &impl FlowGraph) -> DominatorTree {
     let mut path = Vec::new();
     for at in (1..order.len() as u32).rev() {
         let mut best = parents[at as usize];
-        for before in predecessors.of(at) {
+        for before in predecessors.of(order[at as usize]) {
             let label = evaluate(*before, at + 1, &mut parents, &mut labels, &semi, &mut path);
             best = best.min(semi[label as usize]);
         }
@@ -101,17 +101,18 @@ impl Walk {
     fn new(graph: &impl FlowGraph) -> Walk {
         let mut walk = Walk { order: Vec::new(), number: vec![NONE; graph.nodes()], parents: Vec::new() };
         walk.reach(0, 0);
-        let mut stack = vec![(0u32, 0u32)];
-        while let Some((node, edge)) = stack.last_mut() {
-            if *edge == graph.edges(*node) {
+        // Node, its number, its next edge, and the number of its edges.
+        let mut stack = vec![(0u32, 0u32, 0u32, graph.edges(0))];
+        while let Some((node, number, edge, edges)) = stack.last_mut() {
+            if *edge == *edges {
                 stack.pop();
                 continue;
             }
-            let (from, next) = (*node, graph.successor(*node, *edge));
+            let (from, next) = (*number, graph.successor(*node, *edge));
             *edge += 1;
             if let Some(next) = next.filter(|next| walk.number[*next as usize] == NONE) {
-                walk.reach(next, walk.number[from as usize]);
-                stack.push((next, 0));
+                stack.push((next, walk.order.len() as u32, 0, graph.edges(next)));
+                walk.reach(next, from);
             }
         }
         walk
@@ -124,20 +125,22 @@ impl Walk {
     }
 }
 
-/// For each place of a walk the places of the nodes before it.
+/// For each node the places of the nodes before it.
 struct Predecessors {
     rows: Vec<u32>,
     sources: Vec<u32>,
 }
 
 impl Predecessors {
-    fn new(graph: &impl FlowGraph, order: &[u32], number: &[u32]) -> Predecessors {
-        let mut rows = vec![0u32; order.len() + 1];
+    /// PERF: goes through the nodes by number, in which neighbouring blocks are neighbours, and not
+    /// in the order of the walk.
+    fn new(graph: &impl FlowGraph, number: &[u32]) -> Predecessors {
+        let mut rows = vec![0u32; number.len() + 1];
         let each = |visit: &mut dyn FnMut(u32, u32)| {
-            for (at, node) in order.iter().enumerate() {
-                for edge in 0..graph.edges(*node) {
-                    if let Some(next) = graph.successor(*node, edge) {
-                        visit(at as u32, number[next as usize]);
+            for (node, place) in number.iter().enumerate().filter(|(_, place)| **place != NONE) {
+                for edge in 0..graph.edges(node as u32) {
+                    if let Some(next) = graph.successor(node as u32, edge) {
+                        visit(*place, next);
                     }
                 }
             }
@@ -157,7 +160,7 @@ impl Predecessors {
         Predecessors { rows, sources }
     }
 
-    fn of(&self, at: u32) -> &[u32] {
-        &self.sources[self.rows[at as usize] as usize..self.rows[at as usize + 1] as usize]
+    fn of(&self, node: u32) -> &[u32] {
+        &self.sources[self.rows[node as usize] as usize..self.rows[node as usize + 1] as usize]
     }
 }

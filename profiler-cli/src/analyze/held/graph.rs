@@ -88,6 +88,19 @@ impl BlockGraph {
         self.targets[edge] &= !WEAK;
     }
 
+    /// Makes all edges between blocks of different classes not count.
+    pub(super) fn separate(&mut self, class: impl Fn(BlockIndex) -> u8) {
+        for block in 0..self.rows_len() as BlockIndex {
+            let own = class(block);
+            for edge in self.row(block) {
+                let target = &mut self.targets[edge];
+                if *target & WEAK == 0 && class(*target) != own {
+                    *target |= WEAK;
+                }
+            }
+        }
+    }
+
     /// Returns the offset in `from` of a pointer to `to`.
     pub(super) fn offset(&self, from: BlockIndex, to: BlockIndex) -> u64 {
         let edge = self.row(from).find(|edge| self.target(*edge) == Some(to));
@@ -191,12 +204,13 @@ impl<'a> GraphBuilder<'a> {
     #[inline]
     fn target(&mut self, place: u64, value: u64) -> Option<BlockIndex> {
         let target = self.finder.find(value)?;
+        // PERF: the blocks themselves are read last, because that misses the cache.
         let is_end = target > 0
-            && value == self.blocks[target as usize].address
-            && end_of(&self.blocks[target as usize - 1]) == value
             && self.last.iter().any(|(before, other)| {
                 *other == target - 1 && place.wrapping_sub(*before) <= 8 * RANGE_WORDS
-            });
+            })
+            && value == self.blocks[target as usize].address
+            && end_of(&self.blocks[target as usize - 1]) == value;
         self.last[self.last_at] = (place, target);
         self.last_at = (self.last_at + 1) % self.last.len();
         Some(if is_end { target | WEAK } else { target })

@@ -10,10 +10,8 @@
 //!                                 [7]   [8]     so it can only be in block 8
 //! ```
 //!
-//! PERF: a binary search in ten million blocks takes half a microsecond, this look-up a tenth of
-//! it.
-
-use foldhash::HashMap;
+//! PERF: a binary search in ten million blocks misses the cache a dozen times, this look-up twice. A
+//! pointer to the start of a block, as most are, does not even read the block.
 
 use crate::profile::HeapBlock;
 
@@ -23,11 +21,21 @@ pub(super) type BlockIndex = u32;
 /// The blocks by address.
 pub(super) struct BlockFinder<'a> {
     blocks: &'a [HeapBlock],
-    pages: HashMap<u64, PageStarts>,
+    /// `None` if blocks are found by a binary search.
+    starts: Option<Starts>,
+}
+
+/// Where blocks start.
+struct Starts {
+    /// For each 8 GiB of addresses the index in `chunks` of its first chunk, or [`NONE`].
+    spans: Vec<u32>,
+    /// For each chunk of 2 MiB the index in `pages` of its first page, or [`NONE`].
+    chunks: Vec<u32>,
+    /// For each page the index of its bits, or [`NONE`].
+    pages: Vec<u32>,
+    bits: Vec<PageStarts>,
     /// Blocks that extend beyond the page in which they start.
     long: Vec<BlockIndex>,
-    /// Whether two blocks start within the same 8 bytes. Then bits cannot tell them apart.
-    is_dense: bool,
 }
 
 /// The blocks that start in a page.
@@ -37,63 +45,122 @@ struct PageStarts {
     before: BlockIndex,
 }
 
+const NONE: u32 = u32::MAX;
 const PAGE: u64 = 4096;
 const GRANULE: u64 = 8;
+const PAGES_OF_CHUNK: u64 = 512;
+const CHUNKS_OF_SPAN: u64 = 4096;
+const SPANS: u64 = 1 << 14;
+
+/// What an address says of the block that may contain it.
+enum FoundStart {
+    /// A block starts there.
+    Exact(BlockIndex),
+    /// The last block that starts below the address.
+    Below(BlockIndex),
+}
 
 impl<'a> BlockFinder<'a> {
     /// Takes blocks in the order of their addresses, fewer than 2^31.
     pub(super) fn new(blocks: &'a [HeapBlock]) -> BlockFinder<'a> {
-        let (mut pages, mut long): (HashMap<u64, PageStarts>, _) = (HashMap::default(), Vec::new());
-        let mut is_dense = false;
-        let mut at = 0;
-        while at < blocks.len() {
-            let page = blocks[at].address / PAGE;
-            let mut starts = PageStarts { bits: Default::default(), before: at as BlockIndex };
-            while let Some(block) = blocks.get(at).filter(|block| block.address / PAGE == page) {
-                let bit = block.address % PAGE / GRANULE;
-                let word = &mut starts.bits[(bit / 64) as usize];
-                is_dense |= *word >> (bit % 64) & 1 == 1;
-                *word |= 1 << (bit % 64);
-                if end_of(block).saturating_sub(1) / PAGE > page {
-                    long.push(at as BlockIndex);
-                }
-                at += 1;
-            }
-            pages.insert(page, starts);
-        }
-        pages.shrink_to_fit();
-        BlockFinder { blocks, pages, long, is_dense }
+        BlockFinder { blocks, starts: Starts::new(blocks) }
     }
 
     /// Returns the block that contains an address.
     #[inline]
     pub(super) fn find(&self, address: u64) -> Option<BlockIndex> {
-        let at = self.last_start_up_to(address)?;
-        (address < end_of(&self.blocks[at as usize])).then_some(at)
+        let start = match &self.starts {
+            Some(starts) => starts.find(self.blocks, address)?,
+            None => {
+                let after = self.blocks.partition_point(|block| block.address <= address);
+                FoundStart::Below(after.checked_sub(1)? as BlockIndex)
+            }
+        };
+        match start {
+            FoundStart::Exact(at) => Some(at),
+            FoundStart::Below(at) => (address < end_of(&self.blocks[at as usize])).then_some(at),
+        }
+    }
+}
+
+impl Starts {
+    /// Returns `None` if bits cannot tell the blocks apart, or would need too much memory: a forged
+    /// dump may have blocks anywhere.
+    fn new(blocks: &[HeapBlock]) -> Option<Starts> {
+        let mut starts = Starts {
+            spans: vec![NONE; SPANS as usize],
+            chunks: Vec::new(),
+            pages: Vec::new(),
+            bits: Vec::new(),
+            long: Vec::new(),
+        };
+        let most_entries = 4 * blocks.len() + (1 << 20);
+        let mut at = 0;
+        while let Some(first) = blocks.get(at) {
+            let page = first.address / PAGE;
+            let mut of_page = PageStarts { bits: Default::default(), before: at as BlockIndex };
+            while let Some(block) = blocks.get(at).filter(|block| block.address / PAGE == page) {
+                let bit = block.address % PAGE / GRANULE;
+                let word = &mut of_page.bits[(bit / 64) as usize];
+                if !block.address.is_multiple_of(GRANULE) || *word >> (bit % 64) & 1 == 1 || block.size == 0 {
+                    return None;
+                }
+                *word |= 1 << (bit % 64);
+                if (end_of(block) - 1) / PAGE > page {
+                    starts.long.push(at as BlockIndex);
+                }
+                at += 1;
+            }
+            let slot = starts.page_slot(page)?;
+            starts.pages[slot] = starts.bits.len() as u32;
+            starts.bits.push(of_page);
+            if starts.pages.len() + starts.chunks.len() > most_entries {
+                return None;
+            }
+        }
+        Some(starts)
     }
 
-    /// Returns the last block that starts at or below an address, if it may contain the address.
-    #[inline]
-    fn last_start_up_to(&self, address: u64) -> Option<BlockIndex> {
-        if self.is_dense {
-            let after = self.blocks.partition_point(|block| block.address <= address);
-            return after.checked_sub(1).map(|at| at as BlockIndex);
+    /// Returns the place in `pages` of a page, which is made if it is missing.
+    fn page_slot(&mut self, page: u64) -> Option<usize> {
+        let chunk = page / PAGES_OF_CHUNK;
+        let span = self.spans.get_mut((chunk / CHUNKS_OF_SPAN) as usize)?;
+        if *span == NONE {
+            *span = self.chunks.len() as u32;
+            self.chunks.resize(self.chunks.len() + CHUNKS_OF_SPAN as usize, NONE);
         }
-        let Some(starts) = self.pages.get(&(address / PAGE)) else {
-            let after = self.long.partition_point(|at| self.blocks[*at as usize].address <= address);
-            return after.checked_sub(1).map(|at| self.long[at]);
+        let slot = &mut self.chunks[*span as usize + (chunk % CHUNKS_OF_SPAN) as usize];
+        if *slot == NONE {
+            *slot = self.pages.len() as u32;
+            self.pages.resize(self.pages.len() + PAGES_OF_CHUNK as usize, NONE);
+        }
+        Some(*slot as usize + (page % PAGES_OF_CHUNK) as usize)
+    }
+
+    #[inline]
+    fn bits_of(&self, page: u64) -> Option<&PageStarts> {
+        let chunk = page / PAGES_OF_CHUNK;
+        let span = self.spans.get((chunk / CHUNKS_OF_SPAN) as usize).filter(|span| **span != NONE)?;
+        let slot = self.chunks[*span as usize + (chunk % CHUNKS_OF_SPAN) as usize];
+        if slot == NONE {
+            return None;
+        }
+        self.bits.get(self.pages[slot as usize + (page % PAGES_OF_CHUNK) as usize] as usize)
+    }
+
+    #[inline]
+    fn find(&self, blocks: &[HeapBlock], address: u64) -> Option<FoundStart> {
+        let Some(page) = self.bits_of(address / PAGE) else {
+            let after = self.long.partition_point(|at| blocks[*at as usize].address <= address);
+            return Some(FoundStart::Below(self.long[after.checked_sub(1)?]));
         };
         let bit = address % PAGE / GRANULE;
         let word = (bit / 64) as usize;
-        let below: u32 = starts.bits[..word].iter().map(|word| word.count_ones()).sum();
-        let up_to = starts.bits[word] & (u64::MAX >> (63 - bit % 64));
-        let count = starts.before + below + up_to.count_ones();
-        // A block that does not start at a multiple of 8 may start behind the address.
-        let at = count.checked_sub(1)?;
-        match self.blocks[at as usize].address > address {
-            true => at.checked_sub(1),
-            false => Some(at),
-        }
+        let below: u32 = page.bits[..word].iter().map(|word| word.count_ones()).sum();
+        let up_to = page.bits[word] & (u64::MAX >> (63 - bit % 64));
+        let at = (page.before + below + up_to.count_ones()).checked_sub(1)?;
+        let is_start = up_to >> (bit % 64) == 1 && address.is_multiple_of(GRANULE);
+        Some(if is_start { FoundStart::Exact(at) } else { FoundStart::Below(at) })
     }
 }
 
@@ -140,6 +207,9 @@ mod tests {
     fn the_end_of_the_address_space() {
         let last = u64::MAX - 15;
         check(&[(last, 8)], last - 2..=u64::MAX);
+        // Blocks far apart, for which a table would be too large.
+        let far: Vec<(u64, u64)> = (0..4000).map(|at| (0x1000 + at * (1 << 33), 64)).collect();
+        check(&far, (0..4000).map(|at| 0x1020 + at * (1 << 33)));
         let blocks = blocks(&[(last, u64::MAX)]);
         assert_eq!(BlockFinder::new(&blocks).find(u64::MAX - 1), Some(0), "a false size");
     }

@@ -83,7 +83,8 @@ pub struct ImageTrust {
 impl ImageTrust {
     /// Returns the trust in an image with these threads.
     pub fn of(is_complete: bool, threads: &[SnapshotThread]) -> ImageTrust {
-        ImageTrust { is_complete, has_registers: threads.iter().all(|thread| thread.registers.is_some()) }
+        let has_registers = threads.iter().all(|thread| thread.registers.is_some()) && !threads.is_empty();
+        ImageTrust { is_complete, has_registers }
     }
 }
 
@@ -178,6 +179,7 @@ impl<'a> Judgement<'a> {
         let verdicts: Vec<Verdict> = blocks.iter().enumerate().map(verdict).collect();
         let lost = LostGroups::find(&graph, blocks.len(), |block| verdicts[block as usize] == Verdict::Lost);
         let roots = RootTable::new(&graph, names);
+        graph.separate(|block| ways.class(block));
         let flow = RetainedGraph::new(&graph, &ways, &roots, &lost);
         let tree = dominators(&flow);
         let retained = flow.retained(&tree, blocks);

@@ -115,9 +115,10 @@ impl ImageMemory<'_> {
     /// taken for old ones.
     pub(super) fn knows_all_stacks(&self) -> bool {
         let is_known = |address: u64| self.region_of(address).is_some();
-        self.threads
-            .iter()
-            .all(|thread| is_known(thread.thread_pointer) || thread.stack_pointer.is_some_and(is_known))
+        let is_in_region = |thread: &SnapshotThread| {
+            is_known(thread.thread_pointer) || thread.stack_pointer.is_some_and(is_known)
+        };
+        self.threads.iter().all(is_in_region) && !self.threads.is_empty()
     }
 
     fn add_thread(&self, index: u32, thread: &SnapshotThread, uses: &mut Uses) {
@@ -274,7 +275,7 @@ mod tests {
             (0x22000, 0x23000, Some((RootKind::Unknown, 6))),
         ];
         assert_eq!(uses(&memory), expected);
-        assert!(memory.knows_all_stacks());
+        assert!(!memory.knows_all_stacks(), "no thread was found");
     }
 
     #[test]

@@ -10,9 +10,8 @@ use super::places::RootKind;
 pub(super) struct Ways {
     /// For each block what comes before it, packed.
     before: Vec<u32>,
-    /// Number of blocks that roots with a known owner reach. They come first in the order in which
-    /// blocks are reached.
-    held: Vec<bool>,
+    /// For each block its class.
+    classes: Vec<u8>,
 }
 
 /// What comes before a block on its way from a root.
@@ -23,6 +22,13 @@ pub(super) enum Before {
     /// The root pointer with this index.
     Root(usize),
 }
+
+/// Roots with a known owner reach the block.
+const HELD_CLASS: u8 = 0;
+/// Only memory of unknown owner reaches the block.
+const UNKNOWN_CLASS: u8 = 1;
+/// Nothing reaches the block.
+const UNREACHED_CLASS: u8 = 2;
 
 const UNREACHED: u32 = u32::MAX;
 /// Bit of packed values: the rest is the index of a root.
@@ -35,13 +41,19 @@ impl Ways {
         let mut search = Search { before: vec![UNREACHED; blocks], queue: Vec::new(), weak: Vec::new() };
         let named = [RootKind::Static, RootKind::Tls, RootKind::Stack, RootKind::Register];
         for kind in named {
-            search.from_roots(graph, kind);
+            search.reach_from_roots(graph, kind);
         }
         search.by_weak_edges(graph);
-        let held = search.before.iter().map(|before| *before != UNREACHED).collect();
-        search.from_roots(graph, RootKind::Unknown);
+        let class = |before: &u32| if *before == UNREACHED { UNREACHED_CLASS } else { HELD_CLASS };
+        let mut classes: Vec<u8> = search.before.iter().map(class).collect();
+        search.reach_from_roots(graph, RootKind::Unknown);
         search.by_weak_edges(graph);
-        Ways { before: search.before, held }
+        for (class, before) in classes.iter_mut().zip(&search.before) {
+            if *class == UNREACHED_CLASS && *before != UNREACHED {
+                *class = UNKNOWN_CLASS;
+            }
+        }
+        Ways { before: search.before, classes }
     }
 
     /// Returns what comes before a block. `None` if no root reaches it.
@@ -55,7 +67,12 @@ impl Ways {
 
     /// Whether roots with a known owner reach a block.
     pub(super) fn is_held(&self, block: BlockIndex) -> bool {
-        self.held[block as usize]
+        self.classes[block as usize] == HELD_CLASS
+    }
+
+    /// Returns the class of a block: by which roots it is reached.
+    pub(super) fn class(&self, block: BlockIndex) -> u8 {
+        self.classes[block as usize]
     }
 
     /// Whether any root reaches a block.
@@ -72,7 +89,7 @@ struct Search {
 }
 
 impl Search {
-    fn from_roots(&mut self, graph: &BlockGraph, kind: RootKind) {
+    fn reach_from_roots(&mut self, graph: &BlockGraph, kind: RootKind) {
         // The place before `UNREACHED` is the last that fits.
         for (index, root) in graph.roots.iter().enumerate().take((ROOT - 1) as usize) {
             if root.owner.kind != kind {

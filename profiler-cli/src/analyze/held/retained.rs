@@ -25,7 +25,6 @@ use crate::profile::HeapBlock;
 /// The graph over roots and blocks: node 0, then the roots, then the blocks.
 pub(super) struct RetainedGraph<'a> {
     graph: &'a BlockGraph,
-    ways: &'a Ways,
     roots: u32,
     blocks: u32,
     /// Nodes below node 0.
@@ -35,13 +34,10 @@ pub(super) struct RetainedGraph<'a> {
     root_targets: Vec<BlockIndex>,
 }
 
-/// The class of a block that no root reaches.
-const LOST_CLASS: u8 = 2;
-
 impl<'a> RetainedGraph<'a> {
     pub(super) fn new(
         graph: &'a BlockGraph,
-        ways: &'a Ways,
+        ways: &Ways,
         roots: &RootTable,
         lost: &LostGroups,
     ) -> RetainedGraph<'a> {
@@ -72,7 +68,6 @@ impl<'a> RetainedGraph<'a> {
         first.extend(unsettled.map(|block| 1 + count + block));
         RetainedGraph {
             graph,
-            ways,
             roots: count,
             blocks,
             first,
@@ -91,14 +86,6 @@ impl<'a> RetainedGraph<'a> {
             retained[above] = retained[above].saturating_add(retained[at]);
         }
         retained
-    }
-
-    fn class(&self, block: BlockIndex) -> u8 {
-        match (self.ways.is_held(block), self.ways.is_reached(block)) {
-            (true, _) => 0,
-            (_, true) => 1,
-            _ => LOST_CLASS,
-        }
     }
 }
 
@@ -125,13 +112,7 @@ impl FlowGraph for RetainedGraph<'_> {
         }
         let target = match (node - 1).checked_sub(self.roots) {
             None => self.root_targets[(self.root_rows[node as usize - 1] + edge) as usize],
-            Some(block) => {
-                let target = self.graph.target(self.graph.row(block).start + edge as usize)?;
-                if self.class(target) != self.class(block) {
-                    return None;
-                }
-                target
-            }
+            Some(block) => self.graph.target(self.graph.row(block).start + edge as usize)?,
         };
         Some(1 + self.roots + target)
     }

@@ -39,6 +39,14 @@ pub struct GrowthArgs {
     pub windows_from: Option<WindowsFrom>,
 }
 
+/// Which sites have rows.
+#[derive(Clone, Copy)]
+pub(super) struct ListedSites<'a> {
+    pub(super) filter: &'a Filter,
+    pub(super) folding: Folding,
+    pub(super) suppressed: &'a SuppressedStacks,
+}
+
 impl GrowthArgs {
     /// Returns the pattern for the marks that windows are made of.
     pub(super) fn marks(&self) -> Option<Pattern> {
@@ -55,14 +63,13 @@ impl GrowthArgs {
         path: &Path,
         input: &InputArgs,
         dump: &'a LoadedDump,
-        filter: &Filter,
-        folding: Folding,
-        suppressed: &SuppressedStacks,
+        listed: &ListedSites<'_>,
         is_checked: bool,
     ) -> anyhow::Result<Option<GrowingSites<'a>>> {
         if !self.growing && !is_checked {
             return Ok(None);
         }
+        let ListedSites { filter, folding, suppressed } = *listed;
         let profile = &dump.profile;
         let windows = self.windows_from.clone().unwrap_or_default();
         let sites = FollowedSites::of(profile, &dump.stacks, filter, folding, Some(suppressed), &windows)

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use alloc_dump::layout::StackId;
 use alloc_dump::record::Sample;
+use alloc_dump::snapshot::MemoryRegion;
 use alloc_dump::trailer::EndReason;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -20,9 +21,12 @@ use crate::analyze::flame::{Metric, flame};
 use crate::analyze::group_names::GroupBy;
 use crate::analyze::groups::groups;
 use crate::analyze::heap_groups::choose;
+use crate::analyze::held::{GraphBuilder, ImageMemory, ImageTrust, Judgement, RootNames};
+use crate::analyze::holders::{JudgedBlocks, SnapshotInfo};
 use crate::analyze::leaks::{LeakSelection, Leaks, leaks};
 use crate::analyze::lines::{LineSelection, Lines, lines};
 use crate::analyze::peaks::{Peaks, peaks};
+use crate::analyze::retained::{Retained, retained};
 use crate::analyze::shown::Folding;
 use crate::analyze::summary::{Summary, summary};
 use crate::analyze::suppressions::Suppressions;
@@ -30,9 +34,10 @@ use crate::analyze::timeline::{Timeline, timeline};
 use crate::analyze::tree::{Tree, TreeSelection, tree};
 use crate::names::code_owner::CodeOwner;
 use crate::names::stacks::{NamedFrame, Stacks};
+use crate::names::variables::Variable;
 use crate::profile::{
-    CallNode, GroupCurve, GroupPoint, HeapCurve, HeapInterval, HeapTotals, LiveHeap, LocalPeak, Mark,
-    Process, Profile, RecordedThread, StackStats, Trust,
+    CallNode, GroupCurve, GroupPoint, HeapBlock, HeapCurve, HeapInterval, HeapTotals, LiveHeap, LocalPeak,
+    Mark, Process, Profile, RecordedThread, StackStats, Trust,
 };
 use crate::render::text_width::wrapped;
 use crate::source::SourcesInMemory;
@@ -184,13 +189,16 @@ fn reports() -> Vec<JsonReport> {
             suppressions.add_file("leaks.supp", "leak:shop::cache\n").unwrap();
             let sources = SourcesInMemory::from_texts([("/w/src/main.rs", SOURCE)]);
             let suppressed = suppressions.apply(&profile, &stacks, &sources);
-            let selection = LeakSelection {
-                folding: Folding::Runtime,
-                suppressed: Some(&suppressed),
-                ..LeakSelection::default()
-            };
-            let leaks = leaks(&profile, &stacks, &filter, selection);
-            json(out, &Leaks { dump: "shop.7.alloc".to_owned(), ..leaks });
+            judged(|judged| {
+                let selection = LeakSelection {
+                    folding: Folding::Runtime,
+                    suppressed: Some(&suppressed),
+                    judged: Some(judged),
+                    ..LeakSelection::default()
+                };
+                let leaks = leaks(&profile, &stacks, &filter, selection);
+                json(out, &Leaks { dump: "shop.7.alloc".to_owned(), ..leaks });
+            });
         }),
         report::<LeaksList<Vec<Leaks>>>("leaks-list", |out| {
             // Two programs that free everything.
@@ -201,6 +209,9 @@ fn reports() -> Vec<JsonReport> {
             };
             let reports = ["shop.7.alloc", "shop.8.alloc"].into_iter().map(leaks);
             super::write_leaks_list(out, reports).unwrap();
+        }),
+        report::<Retained>("retained", |out| {
+            judged(|judged| json(out, &retained(&profile, &stacks, &filter, judged, 5)));
         }),
         report::<Tree>("tree", |out| {
             let selection = TreeSelection {
@@ -223,6 +234,29 @@ fn reports() -> Vec<JsonReport> {
             json(out, &timeline);
         }),
     ]
+}
+
+/// Judges a block of the first stack that a static holds.
+fn judged(use_it: impl FnOnce(&JudgedBlocks<'_>)) {
+    let blocks =
+        [HeapBlock { address: 0x9000, size: 64, stack: StackId::FIRST, born_us: 100, is_in_event: false }];
+    let maps = ["1000-2000 r-xp 00000000 fe:01 5 /w/shop", "2000-3000 rw-p 00001000 fe:01 5 /w/shop"];
+    let regions: Vec<MemoryRegion> =
+        maps.iter().map(|line| MemoryRegion::parse(line.as_bytes()).unwrap()).collect();
+    let memory = ImageMemory { regions: &regions, threads: &[], pid: 7, tls_size: 0 };
+    let mut builder = GraphBuilder::new(&blocks, &memory);
+    builder.add(0x2010, 0x9000);
+    let statics = [Variable { start: 0x2000, size: 32, name: "shop::KEPT".to_owned() }];
+    let names = RootNames { statics: &statics, regions: &regions, ..RootNames::default() };
+    let judgement = Judgement::new(&blocks, builder.finish(), ImageTrust::of(true, &[]), None, &names);
+    let snapshot = SnapshotInfo {
+        id: 1,
+        name: "warm".to_owned(),
+        ns: 300_000,
+        lists_its_blocks: true,
+        nothing_is_lost: None,
+    };
+    use_it(&JudgedBlocks { judgement: &judgement, snapshot, at_end: &[] });
 }
 
 /// Writing an analysis of any type.
