@@ -62,7 +62,8 @@ impl Parent {
         said
     }
 
-    /// Lets the program end. Returns the rest of its output, what was said on stderr, and the status.
+    /// Lets the program end. Returns the rest of its output, what was said on stderr, and the
+    /// status.
     fn end(mut self) -> (String, String, Option<i32>) {
         drop(self.child.stdin.take());
         let (mut rest, mut said) = (String::new(), String::new());

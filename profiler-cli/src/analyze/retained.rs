@@ -1,5 +1,5 @@
-//! Who retains memory, by site. In: judged blocks and named stacks. Out: [`Retained`], the site that
-//! retains most first.
+//! Who retains memory, by site. In: judged blocks and named stacks. Out: [`Retained`], the site
+//! that retains most first.
 
 use std::collections::BTreeMap;
 

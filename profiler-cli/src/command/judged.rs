@@ -42,8 +42,8 @@ pub enum ListedBlocks {
 pub const NO_SNAPSHOT: &str = "without a snapshot it is not known what holds memory: take one with `profiler-cli run --snapshot-at-end` or, while the program runs, with `profiler-cli snapshot PID`";
 
 impl SnapshotChoice {
-    /// Loads the dump with the blocks that its snapshot needs. The second value is `None` if the dump
-    /// has no snapshot.
+    /// Loads the dump with the blocks that its snapshot needs. The second value is `None` if the
+    /// dump has no snapshot.
     ///
     /// # Errors
     /// As [`InputArgs::load`], and if there is no snapshot with the name that was given.

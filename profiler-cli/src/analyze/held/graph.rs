@@ -1,8 +1,8 @@
 //! The graph of pointers between blocks. In: the words of an image in the order of their places.
 //! Out: for each block the blocks that it points to, and the pointers outside of all blocks.
 //!
-//! Words come in ascending order, so the edges of one block come together, and the graph is built in
-//! one pass: an edge takes eight bytes, whatever the number of words.
+//! Words come in ascending order, so the edges of one block come together, and the graph is built
+//! in one pass: an edge takes eight bytes, whatever the number of words.
 
 use alloc_dump::snapshot::SnapshotThread;
 

@@ -1,8 +1,8 @@
 //! Finds the block of an address. In: the live blocks in the order of their addresses. Out: the
 //! index of the block that contains an address, be it at its start or in its middle.
 //!
-//! For each page in which blocks start there is a bitmap with a bit for each 8 bytes, and the number
-//! of blocks that start before the page:
+//! For each page in which blocks start there is a bitmap with a bit for each 8 bytes, and the
+//! number of blocks that start before the page:
 //!
 //! ```text
 //! page 5   blocks before: 7   bits: 1 0 0 1 0 0 0 0 ...
@@ -10,8 +10,8 @@
 //!                                 [7]   [8]     so it can only be in block 8
 //! ```
 //!
-//! PERF: a binary search in ten million blocks misses the cache a dozen times, this look-up twice. A
-//! pointer to the start of a block, as most are, does not even read the block.
+//! PERF: a binary search in ten million blocks misses the cache a dozen times, this look-up twice.
+//! A pointer to the start of a block, as most are, does not even read the block.
 
 use crate::profile::HeapBlock;
 

@@ -247,7 +247,10 @@ mod tests {
             .collect()
     }
 
-    fn uses(memory: &ImageMemory<'_>) -> Vec<(u64, u64, Option<(RootKind, u32)>)> {
+    /// Start and end of an area, and who owns it.
+    type AreaUse = (u64, u64, Option<(RootKind, u32)>);
+
+    fn uses(memory: &ImageMemory<'_>) -> Vec<AreaUse> {
         let areas = memory.areas().into_iter();
         areas.map(|area| (area.start, area.end, area.owner.map(|owner| (owner.kind, owner.index)))).collect()
     }

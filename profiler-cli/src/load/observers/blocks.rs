@@ -1,5 +1,6 @@
 //! The live blocks themselves, at the end, at marks and at snapshots, if the caller of the loader
-//! asked for them. In: marks, records of snapshots, and the live set. Out: copies of the live blocks.
+//! asked for them. In: marks, records of snapshots, and the live set. Out: copies of the live
+//! blocks.
 //!
 //! Does nothing for events: the live set has the blocks anyway, and this observer copies them at
 //! the moments that the caller asked for. Its memory grows with the number of live blocks. For all
@@ -93,7 +94,8 @@ impl Observer for BlocksObserver {
     }
 }
 
-/// Returns all live blocks, whichever thread and interval they are of: any block may hold any other.
+/// Returns all live blocks, whichever thread and interval they are of: any block may hold any
+/// other.
 #[cold]
 fn snapshot_blocks(id: u32, moment: &Moment<'_>) -> SnapshotBlocks {
     let mut blocks: Vec<HeapBlock> = moment.heap.blocks().map(heap_block).collect();
