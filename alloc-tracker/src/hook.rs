@@ -20,11 +20,12 @@
 
 use alloc_dump::thread_ring::HeapEventKind;
 
-use crate::base::mode::{self, COUNT, RECORD};
+use crate::base::mode::{self, COUNT, RECORD, SCOPE};
 use crate::base::sys::ErrnoGuard;
 use crate::capture::Shim;
 pub(crate) use crate::capture::{EntryFrame, entry};
 use crate::recorder::{self, BeginEntry, BusyThread, HeapEvent, REENTRANT, ReallocBegin, THREADS};
+use crate::scope::{self, ThreadScopes};
 
 /// Flag: the block comes from `alloc_zeroed`.
 pub(crate) const ZEROED: usize = 1;
@@ -37,7 +38,7 @@ pub(crate) const COUNTING: usize = 2;
 /// PERF: the result fits into two registers; [`after_realloc`] puts the old size beside it.
 #[inline(never)]
 pub(crate) fn before_realloc(block: *mut u8, old_size: usize, flags: usize) -> BeginEntry {
-    if mode::is_undecided_or_in_trial() && is_trial_or_first(flags, None) {
+    if mode::is_unusual() && begin_unusual_realloc(block, flags) {
         return BeginEntry::NotRecorded;
     }
     if mode::current() & RECORD == 0 || recorder::is_left_behind_by_fork() {
@@ -46,6 +47,23 @@ pub(crate) fn before_realloc(block: *mut u8, old_size: usize, flags: usize) -> B
     let begin =
         |mut busy: BusyThread<'_>| recorder::record_realloc_begin(busy.own(), block as u64, old_size as u64);
     THREADS.enter_hook(begin).unwrap_or(BeginEntry::NotRecorded)
+}
+
+/// Returns true if the realloc is part of a trial. Takes the block out of the table of scopes: from
+/// now on its address may become another thread's block.
+#[cold]
+#[inline(never)]
+fn begin_unusual_realloc(block: *mut u8, flags: usize) -> bool {
+    if is_trial_or_first(flags, None) {
+        return true;
+    }
+    if mode::current() & SCOPE != 0 {
+        let begin = |scopes: &mut ThreadScopes| scope::note_realloc_begin(scopes, block as u64);
+        if recorder::with_scopes(begin).is_none() {
+            scope::note_missed(true);
+        }
+    }
+    false
 }
 
 /// Called after a block was allocated. `flags` may have [`ZEROED`] and [`COUNTING`].
@@ -85,6 +103,9 @@ pub(crate) fn after_realloc(
 #[cold]
 #[inline(never)]
 fn after_failed_realloc(begun: BeginEntry) {
+    if mode::current() & SCOPE != 0 {
+        recorder::with_scopes(|scopes| scope::note_realloc_end(scopes, None));
+    }
     if let BeginEntry::RecordedIn(recording) = begun
         && !recorder::is_left_behind_by_fork()
     {
@@ -124,7 +145,7 @@ fn handle(
 #[cold]
 #[inline(never)]
 fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
-    if mode::is_undecided_or_in_trial() {
+    if mode::is_unusual() {
         if is_trial_or_first(flags, Some(entered)) {
             return;
         }
@@ -133,19 +154,40 @@ fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
             // event came before the first event of the recording, so it is lost.
             recorder::count_lost(1);
         }
+        if mode::current() & SCOPE != 0 {
+            return handle_beside_scopes(event, entered);
+        }
     }
+    count_and_record::<false>(event, entered);
+}
+
+/// Handles an event while there is a scope. PERF: a function of its own, so that counting without a
+/// scope is not slower.
+#[cold]
+#[inline(never)]
+fn handle_beside_scopes(event: &HeapEvent, entered: &EntryFrame) {
+    count_and_record::<true>(event, entered);
+}
+
+/// Counts the event, records it, and notes it for scopes, as far as these are on. `SCOPES`: there
+/// is a scope.
+#[inline(always)]
+fn count_and_record<const SCOPES: bool>(event: &HeapEvent, entered: &EntryFrame) {
     recorder::print_left_message();
     if mode::current() & RECORD != 0 {
         // Before `enter_hook`: in a forked child this call may begin a recording of the child's
         // own, which is not possible while the thread is in the hook.
         recorder::is_left_behind_by_fork();
     }
-    if mode::current() & (RECORD | COUNT) == 0 {
+    if !SCOPES && mode::current() & (RECORD | COUNT) == 0 {
         return;
     }
-    let entered_hook = THREADS.enter_hook(|busy| {
+    let entered_hook = THREADS.enter_hook(|mut busy| {
         if mode::current() & COUNT != 0 {
             busy.shared().count(event.kind, event.size, event.begun.old_size);
+        }
+        if SCOPES {
+            note_for_scopes(&mut busy, event, entered);
         }
         if mode::current() & RECORD != 0 && !recorder::is_left_behind_by_fork() {
             record(busy, event, entered);
@@ -159,6 +201,21 @@ fn handle_unusual(event: &HeapEvent, flags: usize, entered: &EntryFrame) {
         if mode::current() & RECORD != 0 {
             recorder::count_lost(1);
         }
+        if SCOPES {
+            scope::note_missed(event.kind == HeapEventKind::Dealloc);
+        }
+    }
+}
+
+fn note_for_scopes(busy: &mut BusyThread<'_>, event: &HeapEvent, entered: &EntryFrame) {
+    let (scopes, walker) = busy.own().scopes();
+    match event.kind {
+        HeapEventKind::Alloc | HeapEventKind::AllocZeroed => {
+            let registers = Shim::of(event.kind).skip(entered.registers());
+            scope::note_alloc(scopes, walker, event.addr, event.size, &registers);
+        }
+        HeapEventKind::Dealloc => scope::note_dealloc(scopes, event.addr),
+        HeapEventKind::ReallocEnd => scope::note_realloc_end(scopes, Some((event.addr, event.size))),
     }
 }
 

@@ -55,9 +55,10 @@
 //! The crate is cut into rooms whose imports point one way:
 //!
 //! ```text
-//! api       -> hook, recorder
-//! hook      -> capture, recorder
-//! recorder  -> capture, tree, modules, thread, output
+//! api       -> hook, recorder, scope
+//! hook      -> capture, recorder, scope
+//! recorder  -> capture, tree, modules, thread, output, scope
+//! scope     -> capture, tree
 //! capture   -> tree, modules, thread
 //! all       -> base
 //! ```
@@ -76,14 +77,17 @@ mod hook;
 mod modules;
 mod output;
 mod recorder;
+mod scope;
 mod thread;
 mod tree;
 
 pub use api::allocator::AllocTracker;
 pub use api::installation::{Installation, installation, is_installed};
+pub use api::leak_check::{LeakCheck, assert_no_leaks};
 pub use api::measure::{measure, measure_process};
 pub use api::probe::mark;
 pub use api::profiler::{Profiler, ProfilerBuilder, StartError};
+pub use api::scope::{EnteredScope, LiveBlocks, Scope, ScopeHandle};
 pub use api::snapshot::{SnapshotError, snapshot};
 pub use api::stats::{Change, Region, Stats, stats};
 

@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use std::sync::Barrier;
 
 use alloc_tracker::{
-    AllocTracker, Installation, Profiler, Region, StartError, installation, is_installed, measure, stats,
+    AllocTracker, Installation, LeakCheck, Profiler, Region, Scope, StartError, assert_no_leaks,
+    installation, is_installed, measure, stats,
 };
 use scenario::{Run, Scenario};
 
@@ -56,7 +57,15 @@ fn message_of<T>(f: impl FnOnce() -> T) -> String {
 
 fn counts() {
     let first = message_of(stats);
-    for message in [message_of(|| measure(|| vec![1u8; 100])), message_of(Region::new), first] {
+    let messages = [
+        message_of(|| measure(|| vec![1u8; 100])),
+        message_of(Region::new),
+        message_of(Scope::new),
+        message_of(|| assert_no_leaks(|| ())),
+        message_of(|| LeakCheck::new().warm_up(1).run(|| ())),
+        first,
+    ];
+    for message in messages {
         assert!(!message.contains('\n'), "{message}");
         for part in ["sees no allocation", "#[global_allocator]", "prefer-dynamic"] {
             assert!(message.contains(part), "{message}");
@@ -65,6 +74,8 @@ fn counts() {
     // The function to be measured has not run.
     let mut calls = 0;
     message_of(|| measure(|| calls += 1));
+    message_of(|| assert_no_leaks(|| calls += 1));
+    message_of(|| LeakCheck::new().warm_up(1).run(|| calls += 1));
     assert_eq!(calls, 0);
 }
 

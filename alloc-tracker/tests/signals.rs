@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alloc_oracle::{Counting, report_at_exit};
-use alloc_tracker::AllocTracker;
+use alloc_tracker::{AllocTracker, LiveBlocks, Scope};
 use bump::Bump;
 use scenario::noted::{self, Noted};
 use scenario::replay::Replay;
@@ -25,6 +25,7 @@ static ALLOC: Noted<Counting<AllocTracker<Bump>>> = Noted(Counting::new(AllocTra
 fn main() -> ExitCode {
     scenario::main(&[
         Scenario { name: "by_timer", child: by_timer, check: check_by_timer },
+        Scenario { name: "in_a_scope", child: in_a_scope, check: check_in_a_scope },
         Scenario { name: "inside_the_hook", child: inside_the_hook, check: check_inside_the_hook },
         Scenario {
             name: "exit_inside_the_hook",
@@ -70,6 +71,38 @@ fn work(round: usize) {
     let mut list = black_box(Vec::<u8>::with_capacity(50 + round % 7));
     list.reserve_exact(100);
     drop(black_box(list));
+}
+
+/// Frees all that it allocates.
+extern "C" fn allocate_and_free(_: i32) {
+    work(HANDLED.fetch_add(1, Ordering::SeqCst) as usize);
+}
+
+/// A handler that interrupts the hook is not followed; one that comes between two events is. Either
+/// way nothing of it is live, and all of the thread's own blocks are.
+fn in_a_scope() {
+    const BLOCKS: usize = 1000;
+    let scope = Scope::new();
+    let mut kept = Vec::with_capacity(BLOCKS);
+    handle(libc::SIGALRM, allocate_and_free, 0);
+    let entered = scope.enter();
+    // Longer than the handler takes, which walks through the frame of the signal.
+    tick_every(2000);
+    for round in 0..BLOCKS {
+        kept.push(black_box(vec![1u8; 64]));
+        (0..50).for_each(|_| work(round));
+    }
+    tick_every(0);
+    drop(entered);
+    assert_eq!(scope.live(), LiveBlocks { blocks: BLOCKS as u64, bytes: 64 * BLOCKS as u64 });
+    drop(kept);
+    assert_eq!(scope.live(), LiveBlocks::default());
+    assert!(HANDLED.load(Ordering::SeqCst) > 0);
+}
+
+fn check_in_a_scope(name: &'static str) {
+    Run::of(name).finish().assert_quiet(0);
+    Run::of(name).traced().finish().assert_quiet(0);
 }
 
 fn work_for_ever() -> ! {

@@ -5,6 +5,7 @@
 //! number of events.
 
 mod groups;
+mod growth;
 mod interval;
 mod lifetimes;
 
@@ -14,12 +15,13 @@ use std::path::PathBuf;
 use alloc_dump::code::CodeIdentity;
 use alloc_dump::layout::StackId;
 use alloc_dump::read::Damage;
-use alloc_dump::record::{Installation, RecordingLimit, Sample};
+use alloc_dump::record::{Installation, MemoryLimit, RecordingLimit, Sample};
 use alloc_dump::symbols::Symbols;
 use alloc_dump::trailer::{EndReason, Totals};
 use foldhash::HashMap;
 
 pub use self::groups::{GroupCurve, GroupKey, GroupPoint, HeapGrouping};
+pub use self::growth::{GrowthCurves, GrowthRequest, MarkTimes, NO_SITE, SiteCurve};
 pub use self::interval::{Interval, LiveHeap};
 pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin, StackLifetimes};
 
@@ -71,6 +73,14 @@ pub struct Profile {
     pub timeline: Vec<(u64, Sample)>,
     /// The last sample before the interval; `None` if there is none.
     pub sample_before: Option<Sample>,
+    /// What sites held over time; `None` except in the second pass, see
+    /// [`load_growth`](crate::load::load_growth).
+    pub growth: Option<GrowthCurves>,
+    /// Times of the marks that were [asked for](crate::load::LoadOptions::mark_times).
+    pub mark_times: Option<MarkTimes>,
+    /// Number of the last event that was replayed, counted from 1 over the whole process; 0 if
+    /// there was none.
+    pub last_event: u64,
     /// Number of samples in the dump; `timeline` may have fewer entries.
     pub sample_count: u64,
     /// The live heap over time.
@@ -156,9 +166,18 @@ pub struct Process {
     /// What is known about the recording: `host`, `commit`, and what the user has given. Bytes that
     /// are not UTF-8 are replaced.
     pub labels: BTreeMap<String, String>,
+    /// The limits of memory when the recording began, one of a kind.
+    pub memory_limits: Vec<MemoryLimit>,
 }
 
 impl Process {
+    /// Adds a limit of memory. The last one of a kind counts.
+    pub(crate) fn add_memory_limit(&mut self, limit: MemoryLimit) {
+        let kind = std::mem::discriminant(&limit);
+        self.memory_limits.retain(|other| std::mem::discriminant(other) != kind);
+        self.memory_limits.push(limit);
+    }
+
     /// Returns the command line for a person to read: the file name of the program and its
     /// arguments, quoted for a shell.
     pub fn command(&self) -> String {

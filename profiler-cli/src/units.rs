@@ -4,6 +4,7 @@
 //! control the terminal.
 
 pub mod moment;
+pub mod rate;
 pub mod signals;
 
 use std::fmt;

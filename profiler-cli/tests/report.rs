@@ -21,8 +21,9 @@ use profiler_cli::pattern::Pattern;
 use profiler_cli::profile::{
     Annotated, AnnotatedLine, HeapTotals, Process, Profile, RecordedThread, StackStats, Trust,
 };
+use profiler_cli::render::leaks_text::{self, LeaksShape};
 use profiler_cli::render::text_width::TextWidth;
-use profiler_cli::render::{leaks_text, lines_text, summary_text};
+use profiler_cli::render::{lines_text, summary_text};
 use profiler_cli::source::SourcesInMemory;
 use profiler_cli::units::SizeUnit;
 
@@ -299,7 +300,7 @@ fn leaks_are_merged_by_the_users_own_frames() {
     assert_eq!((report.total_bytes, report.total_blocks, report.leaks.len()), (2048, 4, 1));
     assert_eq!((report.runtime_bytes, report.runtime_blocks), (48, 2));
     assert_eq!((&*report.leaks[0].function, report.source_root.as_deref()), ("app::work", Some("/app")));
-    insta::assert_snapshot!(plain(|out| leaks_text::write(out, &report, TextWidth::default())), @r"
+    insta::assert_snapshot!(plain(|out| leaks_text::write(out, &report, &LeaksShape::default())), @r"
     Live at the end: 2.0 KiB (2,048 B) in 4 blocks
 
       1. 2.0 KiB (2,000 B), 97.7 %, in 2 blocks at src/main.rs:21
@@ -321,7 +322,7 @@ fn leaks_are_merged_by_the_users_own_frames() {
     let of_runtime = leaks::leaks(&profile, &stacks, &only, LeakSelection::default());
     assert_eq!((of_runtime.total_bytes, of_runtime.leaks.len()), (48, 0));
     assert_eq!(
-        plain(|out| leaks_text::write(out, &of_runtime, TextWidth::default())),
+        plain(|out| leaks_text::write(out, &of_runtime, &LeaksShape::default())),
         "Nothing of the program's own is live at the end. The runtime keeps 48 B in 2 blocks; --full lists them.\n"
     );
 }
@@ -457,19 +458,39 @@ fn a_recursion_of_a_hundred_thousand_frames_is_analyzed_exactly() {
     assert_eq!((row.line, row.occurrences, row.allocated), (21, Some(u64::from(DEPTH)), Some(sum)));
 
     let only = Filter { function: Some(Pattern::new("app::work")), ..Filter::default() };
-    let leaks = |folding| {
-        let selection = LeakSelection { folding, top: Some(2), stacks: Some(2) };
+    let leaks = |folding, whole_stacks| {
+        let selection = LeakSelection {
+            folding,
+            top: Some(2),
+            stacks: Some(2),
+            whole_stacks,
+            ..LeakSelection::default()
+        };
         leaks::leaks(&profile, &stacks, &only, selection)
     };
-    let report = leaks(Folding::None);
+    let report = leaks(Folding::None, false);
     assert_eq!((report.total_bytes, report.leaks.len(), report.omitted), (sum, 1, 0));
     let site = &report.leaks[0];
     assert_eq!((site.bytes, site.stack_count, site.stacks.len()), (sum, u64::from(DEPTH), 2));
     let deepest = &site.stacks[0];
     assert_eq!((deepest.bytes, deepest.frames.len()), (u64::from(DEPTH), 1000));
     assert_eq!(deepest.omitted_frames, DEPTH as usize + 1 - 1000);
+    let text = |report: &leaks::Leaks, whole_stacks| {
+        let shape = LeaksShape { whole_stacks, ..LeaksShape::default() };
+        let text = plain(|out| leaks_text::write(out, report, &shape));
+        (text.matches("       app::").count(), text.contains("between"))
+    };
+    // 20 frames of the leaf end and 4 of the root end, of two stacks.
+    assert_eq!(text(&report, false), (2 * 24, true));
+    // The two deepest stacks, whole: with `main` they have one frame more than calls.
+    let whole = leaks(Folding::None, true);
+    assert_eq!(
+        (whole.leaks[0].stacks[0].frames.len(), whole.leaks[0].stacks[0].omitted_frames),
+        (DEPTH as usize + 1, 0)
+    );
+    assert_eq!(text(&whole, true), (2 * DEPTH as usize + 1, false));
     // If the recursion is shown once, all stacks are alike.
-    let report = leaks(Folding::Runtime);
+    let report = leaks(Folding::Runtime, false);
     let [stack] = &report.leaks[0].stacks[..] else { panic!("one stack: {report:?}") };
     assert_eq!((stack.bytes, &stack.fewest[..], &stack.times[..]), (sum, &[1, 1][..], &[1, DEPTH][..]));
     assert_eq!(report.frames.len(), 2);
@@ -503,7 +524,7 @@ fn a_site_whose_stacks_are_all_small_is_shown() {
     let [site] = &report.leaks[..] else { panic!("one site: {report:?}") };
     assert_eq!((&*site.function, site.line), ("app::leaf", Some(3)));
     assert_eq!((site.bytes, site.blocks, site.stack_count, site.stacks.len()), (16_000, 1000, 1000, 3));
-    let text = plain(|out| leaks_text::write(out, &report, TextWidth::default()));
+    let text = plain(|out| leaks_text::write(out, &report, &LeaksShape::default()));
     assert!(text.contains("1. 15.6 KiB (16,000 B), 100.0 %, in 1,000 blocks at src/main.rs:3"), "{text}");
     // The other stacks have 997 times 16 bytes.
     assert!(text.contains("997 more stacks with 15.6 KiB"), "{text}");

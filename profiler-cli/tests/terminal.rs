@@ -15,8 +15,9 @@ use profiler_cli::analyze::tree::{TreeSelection, tree};
 use profiler_cli::names::code_owner::CodeOwner;
 use profiler_cli::names::stacks::{NamedFrame, Stacks};
 use profiler_cli::profile::{HeapTotals, Process, Profile, StackStats, Trust};
+use profiler_cli::render::leaks_text::{self, LeaksShape};
 use profiler_cli::render::text_width::TextWidth;
-use profiler_cli::render::{leaks_text, lines_text, summary_text, tree_text};
+use profiler_cli::render::{lines_text, summary_text, tree_text};
 use profiler_cli::source::SourcesInMemory;
 
 const FILE: &str = "/w/warehouse/crates/inventory/src/shelves/restocking.rs";
@@ -122,7 +123,8 @@ fn reports(columns: usize) -> [(&'static str, String); 5] {
         (
             "leaks",
             plain(|out| {
-                leaks_text::write(out, &leaks(&profile, &stacks, &filter, LeakSelection::default()), width)
+                let leaks = leaks(&profile, &stacks, &filter, LeakSelection::default());
+                leaks_text::write(out, &leaks, &LeaksShape { width, ..LeaksShape::default() })
             }),
         ),
         ("lines", plain(|out| lines_text::write(out, &tables, &shape))),

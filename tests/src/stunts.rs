@@ -42,6 +42,10 @@ pub const UNOPTIMIZED: Variant = Variant {
     features: "",
 };
 
+/// With blocks of mimalloc, in the program `held_and_lost`.
+pub const MIMALLOC: Variant =
+    Variant { name: "mimalloc", settings: &[], rustflags: "", features: "mimalloc" };
+
 /// With the standard library in a file of its own. The program must be told where that is.
 pub const DYNAMIC: Variant =
     Variant { name: "dynamic", settings: &[], rustflags: "-Cprefer-dynamic", features: "" };

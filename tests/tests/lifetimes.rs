@@ -140,7 +140,7 @@ fn every_local_peak_is_found_and_can_be_looked_at() {
     assert_eq!(number(&peaks[0], "bytes"), number(&summary, "peak_bytes"));
     for peak in peaks.iter().take(5) {
         let at = peak["at"].as_str().unwrap();
-        let heap = RUN.json("leaks", &["--at", at]);
+        let heap = RUN.json("leaks", &["--at", at, "--no-default-suppressions"]);
         assert_eq!(heap["total_bytes"], peak["bytes"], "{peak}");
         assert_eq!(heap["total_blocks"], peak["blocks"], "{peak}");
     }

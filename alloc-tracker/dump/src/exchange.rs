@@ -21,8 +21,8 @@
 //! ```
 //!
 //! The recorded program can ask for a snapshot too, if [`SERVER_OFFSET`] says that somebody is
-//! there to take it. The recorder then makes a copy without a request. First it lets the reader look
-//! where the threads are, because what a stack has below its stack pointer holds nothing.
+//! there to take it. The recorder then makes a copy without a request. First it lets the reader
+//! look where the threads are, because what a stack has below its stack pointer holds nothing.
 
 /// Offset in bytes, in the sidecar's header, of the process id of the `profiler-cli` that takes the
 /// snapshots for which the program itself asks; 0 if there is none.
@@ -159,7 +159,8 @@ impl CopiedThread {
 pub struct CopyReport {
     /// The threads that take part in the recording.
     pub threads: Vec<CopiedThread>,
-    /// Start and length in bytes of the mappings that the tracker has made for itself.
+    /// Start and length in bytes of the mappings that the tracker has made for itself, and of its
+    /// static that remembers addresses of blocks.
     pub tracker_mappings: Vec<(u64, u64)>,
     /// Whether `tracker_mappings` has all of them.
     pub has_all_mappings: bool,

@@ -19,7 +19,7 @@ pub(crate) mod tags;
 pub use context::DeltaContext;
 #[cfg(feature = "compression")]
 pub(crate) use context::to_u32;
-pub use limit::RecordingLimit;
+pub use limit::{MemoryLimit, RecordingLimit};
 pub use slow::SlowReason;
 
 use crate::code::CodeIdentity;
@@ -183,14 +183,16 @@ pub enum Record<'a> {
     },
     /// The recording ends here because it has reached a limit. The program goes on.
     LimitReached(RecordingLimit),
-    /// A copy of the process's memory was made here, for a snapshot: the live heap after the records
-    /// so far is that of the copy.
+    /// A copy of the process's memory was made here, for a snapshot: the live heap after the
+    /// records so far is that of the copy.
     Snapshot {
         /// Number of the snapshot, from 1; a dump never uses a number twice.
         id: u32,
         /// The snapshot's name, not always UTF-8.
         name: &'a [u8],
     },
+    /// A limit of the program's memory when the recording began.
+    MemoryLimit(MemoryLimit),
     /// Defines an annotated function. It comes before the first record that names the function.
     Function(Function<'a>),
     /// The current thread begins to run an activation of an annotated function, or continues one. A

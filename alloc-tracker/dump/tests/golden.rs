@@ -18,8 +18,8 @@ use alloc_dump::sidecar::{
 };
 
 use made::{
-    Dump, SESSION, one_of_each, one_of_each_1_0, one_of_each_up_to_1_2, one_of_each_up_to_1_3, payload, read,
-    texts, trailer,
+    Dump, SESSION, one_of_each, one_of_each_1_0, one_of_each_up_to_1_2, one_of_each_up_to_1_3,
+    one_of_each_up_to_snapshots, payload, read, texts, trailer,
 };
 
 #[test]
@@ -95,6 +95,16 @@ fn records_of_version_1_3_load() {
 #[test]
 fn version_1_4_loads() {
     let outcome = read(golden("v1.4.alloc", version_1_4).as_slice()).unwrap();
+    assert_eq!(outcome.records, texts(&one_of_each_up_to_snapshots()));
+    assert_eq!(outcome.trailer, Some(trailer()));
+    assert!(outcome.complete);
+}
+
+/// Version 1.4 with the records of limits of memory.
+#[test]
+fn memory_limits_of_version_1_4_load() {
+    let made = || Dump::of(&one_of_each(), FRAME_HEADER_LEN + 128).with_trailer(&trailer()).bytes;
+    let outcome = read(golden("v1.4.limits.alloc", made).as_slice()).unwrap();
     assert_eq!(outcome.records, texts(&one_of_each()));
     assert_eq!(outcome.trailer, Some(trailer()));
     assert!(outcome.complete);
@@ -168,7 +178,7 @@ fn version_1_4() -> Vec<u8> {
         &[0x80, 0x20, 1, 1],
     ]
     .concat();
-    let records = Dump::of(&one_of_each(), FRAME_HEADER_LEN + 128);
+    let records = Dump::of(&one_of_each_up_to_snapshots(), FRAME_HEADER_LEN + 128);
     records.with_frame(FRAME_SYMBOLS, CODEC_RAW, &symbols).with_trailer(&trailer()).bytes
 }
 

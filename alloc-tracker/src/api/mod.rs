@@ -4,8 +4,11 @@
 
 pub(crate) mod allocator;
 pub(crate) mod installation;
+pub(crate) mod leak_check;
+mod leak_report;
 pub(crate) mod measure;
 pub(crate) mod probe;
 pub(crate) mod profiler;
+pub(crate) mod scope;
 pub(crate) mod snapshot;
 pub(crate) mod stats;

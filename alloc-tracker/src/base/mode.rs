@@ -15,9 +15,11 @@ pub(crate) const WHOLE: u8 = 8;
 pub(crate) const REPORT: u8 = 16;
 /// The environment has not been read yet, because there was no event yet.
 const UNDECIDED: u8 = 4;
-/// The upper three bits count the threads that make a trial: an allocation that tells by its way
+/// There is a scope, so blocks are followed.
+pub(crate) const SCOPE: u8 = 32;
+/// The upper two bits count the threads that make a trial: an allocation that tells by its way
 /// whether the tracker is installed.
-const ONE_TRIAL: u8 = 32;
+const ONE_TRIAL: u8 = 64;
 
 #[unsafe(link_section = "alloc_tracker_hot")]
 static MODE: AtomicU8 = AtomicU8::new(UNDECIDED);
@@ -61,7 +63,7 @@ pub(crate) fn set_decided() {
     switch_off(UNDECIDED);
 }
 
-/// Makes all events reach the hook until [`end_trial`]. Waits while seven threads make trials.
+/// Makes all events reach the hook until [`end_trial`]. Waits while three threads make trials.
 ///
 /// NOTE: a child that is forked meanwhile keeps this count. Its events take the unusual way through
 /// the hook, which is correct and slower.
@@ -83,8 +85,9 @@ pub(crate) fn is_in_trial() -> bool {
     current() >= ONE_TRIAL
 }
 
-/// Whether an event must not be handled as usual, whatever is on. PERF: one mask for both reasons.
+/// Whether an event must not be handled as usual, whatever is on: the environment has not been
+/// read, a thread makes a trial, or there is a scope. PERF: one mask for all reasons.
 #[inline]
-pub(crate) fn is_undecided_or_in_trial() -> bool {
+pub(crate) fn is_unusual() -> bool {
     current() & !(RECORD | COUNT | WHOLE | REPORT) != 0
 }

@@ -354,8 +354,8 @@ impl StackReader for AnyStackReader<'_> {
 }
 
 /// Reads for steps on the thread's own stack, of which nothing is noted.
-struct PassingReader {
-    bounds: StackBounds,
+pub(super) struct PassingReader {
+    pub(super) bounds: StackBounds,
 }
 
 impl StackReader for PassingReader {

@@ -15,6 +15,7 @@
 //! | `unwind_tables` | rules out of the unwind tables of the modules |
 //! | `full_rule` | a step by a rule that does not fit into a word |
 //! | `portable` | the walk by the platform's unwinder, where there is no rule and for checking |
+//! | `innermost` | the innermost frames alone, apart from all recorded walks |
 //! | `shim` | the compiler's functions around the allocator, which no stack shows |
 //! | `shortcut` | remembered paths from a leaf to a frame of the recorded walk |
 //! | `walker` | everything that a thread keeps between its walks |
@@ -33,6 +34,7 @@ mod frame;
 #[cfg(target_arch = "x86_64")]
 mod full_rule;
 mod incremental;
+mod innermost;
 mod new_walk;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod other;
@@ -64,6 +66,7 @@ use x86_64 as arch;
 
 pub(crate) use code_address::ReturnAddress;
 pub(crate) use deep_proof::set_compares_every_word;
+pub(crate) use innermost::{innermost, innermost_by_platform};
 pub(crate) use registers::{EntryFrame, Registers, entry};
 pub(crate) use shim::Shim;
 pub(crate) use walker::StackWalker;

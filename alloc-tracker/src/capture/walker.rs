@@ -136,6 +136,12 @@ impl StackWalker {
         self.recorded.take_partial_proof()
     }
 
+    /// Returns the bounds of the own stack from this stack pointer on; `None` if it is not known to
+    /// be there. Neither uses nor changes the recorded walks.
+    pub(super) fn own_stack_from(&mut self, sp: u64) -> Option<StackBounds> {
+        (self.own.contains(sp) || self.own.prove(sp)).then(|| self.own.from(sp))
+    }
+
     /// Forgets all walks and shortcuts of another epoch. Returns where this stack pointer is. If it
     /// is on another stack than the own one, chooses the recorded walk to compare with.
     #[inline(always)]

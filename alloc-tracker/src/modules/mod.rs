@@ -26,6 +26,6 @@ pub(crate) use elf::UnwindTables;
 pub(crate) use maps::keep_maps_open;
 pub(crate) use memory::read_running_module;
 pub(crate) use registry::{
-    ModuleChange, ModuleObserver, ensure_known, notice_replaced, replace_if_abandoned, report_all,
+    ModuleChange, ModuleObserver, ensure_known, notice_replaced, observe, replace_if_abandoned, report_all,
     reset_after_fork, scan_if_due, scan_now, with_module_tables, with_unwind_tables,
 };

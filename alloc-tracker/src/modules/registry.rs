@@ -98,6 +98,18 @@ pub(crate) fn report_all(observer: &'static dyn ModuleObserver) {
     registry.scan();
 }
 
+/// Reports every change from now on to the observer, unless a recording has an observer already.
+/// Looks for modules that the loader has replaced. For walks without a recording.
+pub(crate) fn observe(observer: &'static dyn ModuleObserver) {
+    let _ = OBSERVER.set(observer);
+    if let Some(mut registry) = lock() {
+        registry.observer.get_or_insert(observer);
+        if registry.modules.any_replaced() {
+            registry.scan();
+        }
+    }
+}
+
 /// Looks for modules that the loader has replaced. Called from time to time, without any other lock
 /// held.
 pub(crate) fn notice_replaced() {

@@ -26,6 +26,7 @@ use super::current::{self, with_stream, with_stream_as_drainer};
 use super::drain::Tick;
 use super::drainer::{self, Request};
 use super::host;
+use super::memory_limits;
 use super::samples;
 use super::session;
 use super::snapshot;
@@ -129,6 +130,7 @@ fn prepare() -> Result<RecordingId, Errno> {
     let maps = modules::keep_maps_open();
     let opened = with_stream_as_drainer(|stream| {
         stream.open_process_files();
+        stream.record_memory_limits(memory_limits::for_each_memory_limit)?;
         let mut count = 1;
         let mut keep = |fd| {
             if let Some(slot) = kept.get_mut(count) {

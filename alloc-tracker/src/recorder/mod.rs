@@ -24,7 +24,7 @@
 //! | `drainer` | the host's side of the drain process: asking it for work |
 //! | `host` | the drain process's side: whether its host still runs the program |
 //! | `drain` | the ordered stream of records |
-//! | `samples` | the state of the process |
+//! | `samples`, `memory_limits` | the state of the process, the limits of its memory |
 //! | `activations`, `functions` | annotated functions |
 //! | `counters`, `lost`, `failure`, `fork` | counts, lost events, errors, which process records |
 
@@ -42,6 +42,7 @@ mod heap_event;
 mod host;
 mod installation;
 mod lost;
+mod memory_limits;
 mod module_changes;
 mod probes;
 mod ring_writer;
@@ -71,7 +72,7 @@ pub(crate) use lost::count_lost;
 pub(crate) use probes::{enter_function, leave_function, line_now, mark, reach_line};
 pub(crate) use session::{finish, is_left_behind_by_fork, start};
 pub(crate) use snapshot::{SnapshotFailure, take as take_snapshot};
-pub(crate) use startup::{decide, start_counting};
+pub(crate) use startup::{decide, prepare_scopes, start_counting};
 pub(crate) use thread_state::{
-    BusyThread, THREADS, counts_of_all_threads, counts_of_this_thread, with_counters,
+    BusyThread, THREADS, counts_of_all_threads, counts_of_this_thread, with_counters, with_scopes,
 };

@@ -15,7 +15,7 @@
 //! (pages are copied                                          reports threads and own mappings
 //!  when written)       drains up to the copy's moment  <---  report is whole
 //!                      writes the record
-//!                      tells profiler-cli                    waits until profiler-cli is done
+//!                      tells the reader                      waits until its reader is done
 //! ```
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ use alloc_dump::exchange::{
     PATIENCE_NS, REPORT_HEAD_WORDS, REPORT_MAGIC, REPORT_MAPPING_WORDS, REPORT_THREAD_WORDS, REPORT_WHOLE,
 };
 
-use super::current::with_stream_as_drainer;
+use super::current::{RECORDER, with_stream_as_drainer};
 use super::drainer::{self, Request};
 use super::thread_state::THREADS;
 use crate::base::sys::{self, Errno, FutexLock, Mapping};
@@ -113,7 +113,8 @@ pub(super) fn set_has_run(has_run: bool) {
     READER_COMES.store(has_run, Ordering::Relaxed);
 }
 
-/// Waits for a limited time until `profiler-cli run` has found the sidecar, if it is to be expected.
+/// Waits for a limited time until `profiler-cli run` has found the sidecar, if it is to be
+/// expected.
 fn wait_for_reader(server: &AtomicU64) -> bool {
     let is_there = || server.load(Ordering::Acquire) != 0;
     for _ in 0..MOST_NAPS_FOR_READER {
@@ -266,7 +267,10 @@ fn write_report(report: &[AtomicU64]) {
             threads += 1;
         }
     }
-    let mut mappings = 0;
+    // The encoder remembers the address of the last event, which would seem to hold that block.
+    let recorder = (&raw const RECORDER).addr() as u64;
+    put(&[recorder, size_of_val(&RECORDER) as u64]);
+    let mut mappings = 1;
     let are_all = sys::for_each_own_mapping(|start, len| {
         if mappings < MAX_REPORT_MAPPINGS {
             put(&[start, len]);

@@ -2,11 +2,16 @@
 //! environment. Out: a recording, a count, or nothing. Runs outside of the recorded part of the
 //! hook: it may take locks that are the tracker's own.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use super::{counters, session};
+use super::module_changes::ModuleRecorder;
+use super::{counters, fork, session};
+use crate::base::loader;
 use crate::base::mode::{self, COUNT, WHOLE};
 use crate::base::settings::{self, Wanted};
+use crate::capture;
+use crate::modules;
+use crate::scope;
 
 /// Reads the environment, unless that has happened already, and starts what the environment asks
 /// for.
@@ -47,6 +52,25 @@ pub(crate) fn start_counting() {
     }
     mode::switch_on(COUNT);
 }
+
+/// Prepares walks without a recording, for a scope that is about to begin.
+pub(crate) fn prepare_scopes() {
+    if mode::is_undecided() {
+        decide(false, false);
+    }
+    if fork::is_fork() || scope::is_in_fork() {
+        // Locks that a walk takes may be held by threads that do not exist here.
+        scope::walk_by_platform();
+        return;
+    }
+    if !ARE_WALKS_PREPARED.swap(true, Ordering::AcqRel) {
+        loader::prepare();
+        capture::warm_up();
+    }
+    modules::observe(&ModuleRecorder);
+}
+
+static ARE_WALKS_PREPARED: AtomicBool = AtomicBool::new(false);
 
 static PROGRESS: AtomicU8 = AtomicU8::new(NOT_BEGUN);
 const NOT_BEGUN: u8 = 0;

@@ -9,6 +9,7 @@ use super::fork;
 use super::thread_recorder::ThreadRecorder;
 use crate::base::mode::{self, RECORD};
 use crate::capture::StackWalker;
+use crate::scope::ThreadScopes;
 use crate::thread::{Busy, Payload, Threads};
 
 /// The states of all threads of this process.
@@ -24,6 +25,7 @@ pub(crate) struct ThreadLocal {
     pub(super) recorder: ThreadRecorder,
     pub(super) walker: StackWalker,
     pub(super) running: RunningActivations,
+    scopes: ThreadScopes,
 }
 
 impl ThreadLocal {
@@ -32,7 +34,13 @@ impl ThreadLocal {
             recorder: ThreadRecorder::new(),
             walker: StackWalker::new(),
             running: RunningActivations::new(),
+            scopes: ThreadScopes::new(),
         }
+    }
+
+    /// Returns the thread's scopes, and what walks its stacks.
+    pub(crate) fn scopes(&mut self) -> (&mut ThreadScopes, &mut StackWalker) {
+        (&mut self.scopes, &mut self.walker)
     }
 }
 
@@ -52,9 +60,11 @@ unsafe impl Payload for ThreadPayload {
     fn lend_to_another_thread(own: &mut ThreadLocal) {
         // The walks of the previous thread were on a stack that may be unmapped.
         own.walker = StackWalker::new();
+        own.scopes.end();
     }
 
     fn thread_ends(own: &mut ThreadLocal) {
+        own.scopes.end();
         if mode::current() & RECORD != 0 && fork::is_recorders_process() {
             own.recorder.end();
         }
@@ -78,6 +88,12 @@ pub(crate) fn counts_of_this_thread() -> Option<Counts> {
 /// interrupted the hook.
 pub(crate) fn with_counters<R>(f: impl FnOnce(&Counters) -> R) -> Option<R> {
     THREADS.enter_hook(|busy| f(busy.shared()))
+}
+
+/// Calls `f` with the scopes of the calling thread, which is in the hook meanwhile; `None` in a
+/// signal handler that has interrupted the hook.
+pub(crate) fn with_scopes<R>(f: impl FnOnce(&mut ThreadScopes) -> R) -> Option<R> {
+    THREADS.enter_hook(|mut busy| f(busy.own().scopes().0))
 }
 
 /// Proof that the calling thread is in the hook. Gives access to the state that the recorder keeps

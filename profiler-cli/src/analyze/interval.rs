@@ -28,6 +28,9 @@ pub struct CountedInterval {
     pub live_bytes_after: u64,
     /// Number of live blocks of the process at the end of the interval, older ones included.
     pub live_blocks_after: u64,
+    /// Whether "live" means born in the interval and live at the end of the recording. Otherwise it
+    /// means live at the end of the interval.
+    pub still_live: bool,
 }
 
 impl CountedInterval {
@@ -42,6 +45,7 @@ impl CountedInterval {
             live_blocks_before: interval.heap_before.blocks,
             live_bytes_after: interval.heap_after.bytes,
             live_blocks_after: interval.heap_after.blocks,
+            still_live: interval.still_live,
         })
     }
 
@@ -65,6 +69,9 @@ impl CountedInterval {
 pub fn live_title(interval: Option<&CountedInterval>) -> String {
     match interval {
         None => "Live at the end".to_owned(),
+        Some(interval) if interval.still_live => {
+            format!("Born {} and still live at the end", interval.name())
+        }
         Some(interval) if interval.from.is_none() => format!("Live at {}", interval.end_name()),
         Some(interval) => format!("Born {} and live then", interval.name()),
     }
@@ -90,9 +97,15 @@ mod tests {
             live_blocks_before: 0,
             live_bytes_after: 0,
             live_blocks_after: 0,
+            still_live: false,
         };
         assert_eq!(whole.name(), "from 1.200 s to mark:ready#2 (3.400 s)");
         assert_eq!(live_title(Some(&whole)), "Born from 1.200 s to mark:ready#2 (3.400 s) and live then");
+        let still = CountedInterval { still_live: true, ..whole.clone() };
+        assert_eq!(
+            live_title(Some(&still)),
+            "Born from 1.200 s to mark:ready#2 (3.400 s) and still live at the end"
+        );
         let start = CountedInterval { from: None, ..whole };
         assert_eq!(start.name(), "up to mark:ready#2 (3.400 s)");
         assert_eq!(live_title(Some(&start)), "Live at mark:ready#2 (3.400 s)");

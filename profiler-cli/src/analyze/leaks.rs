@@ -1,22 +1,30 @@
 //! The blocks that are live at the end, by site. In: a profile and its named stacks. Out:
 //! [`Leaks`], largest first.
 
+mod suppressed;
+
 use std::collections::BTreeMap;
 
 use alloc_dump::layout::StackId;
+use alloc_dump::record::RecordingLimit;
 use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::analyze::filter::Filter;
 use crate::analyze::frame_table::{FrameTable, StackFrame};
+use crate::analyze::growth::{GrowingSites, GrowthSummary, SiteGrowth};
 use crate::analyze::held::Verdict;
 use crate::analyze::holders::{HeldBy, HolderTable, JudgedBlocks, LostWithIt, SnapshotInfo};
 use crate::analyze::interval::CountedInterval;
+use crate::analyze::leaks::suppressed::SuppressedBlocks;
 use crate::analyze::shown::{CutStack, Folding, ShownStackId, ShownStacks};
 use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::summary::with_ids;
+use crate::analyze::suppressions::SuppressedStacks;
 use crate::names::stacks::Stacks;
 use crate::profile::Profile;
+
+pub use self::suppressed::{Suppressed, SuppressedPattern};
 
 /// The blocks that are live at the end of the recording.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,10 +32,21 @@ use crate::profile::Profile;
 pub struct Leaks {
     /// Name and version of this layout.
     pub schema: &'static str,
+    /// Path of the dump as it was given.
+    pub dump: String,
+    /// Command line of the recorded program.
+    pub command: String,
+    /// Process id of the recorded program.
+    pub pid: u32,
+    /// Whether the recording has every heap event of the program's code up to its end.
+    pub exact: bool,
+    /// Name of the limit that has ended the recording before the program: `dump_size`, `duration`,
+    /// or `other` for one that this release does not know. Null if none has.
+    pub limit: Option<&'static str>,
     /// The interval that all figures count. Null for the whole recording.
     pub interval: Option<CountedInterval>,
-    /// Bytes of all live blocks that the filter lets through, those of the runtime and of rows that
-    /// `--top` cut off included.
+    /// Bytes of all live blocks that the filter lets through and that are not suppressed, those of
+    /// the runtime and of rows that `--top` cut off included.
     pub total_bytes: u64,
     /// Number of the blocks that `total_bytes` counts.
     pub total_blocks: u64,
@@ -45,6 +64,8 @@ pub struct Leaks {
     pub runtime_bytes: u64,
     /// Number of the blocks that `runtime_bytes` counts.
     pub runtime_blocks: u64,
+    /// The live blocks that are suppressed. No other figure counts them.
+    pub suppressed: Suppressed,
     /// The snapshot by which the blocks are judged. Null if there is none: then all verdicts are
     /// `unknown`.
     pub snapshot: Option<SnapshotInfo>,
@@ -55,7 +76,11 @@ pub struct Leaks {
     pub source_root: Option<String>,
     /// The frames of all stacks. Rows refer to them by index, from 0.
     pub frames: Vec<StackFrame>,
-    /// One row for each site, most bytes first.
+    /// The windows of `--growing`, and how many sites do what in them. Null without `--growing`.
+    pub growth: Option<GrowthSummary>,
+    /// One row for each site, most bytes first. With `--growing` only sites that grow, those that
+    /// grow most first, and those that slow down last; with `--all` then those that may grow, and
+    /// those that are steady.
     pub leaks: Vec<Leak>,
     /// Number of sites that `--top` cut off.
     pub omitted: usize,
@@ -86,6 +111,8 @@ pub struct Leak {
     pub grown_bytes: u64,
     /// Number of the blocks that `grown_bytes` counts.
     pub grown_blocks: u64,
+    /// Share of the row in what all rows and the runtime hold, grown bytes included: from 0 to 1.
+    pub share: f64,
     /// Source file of the site, which is the innermost frame that is the user's own code. Null if
     /// it is not known.
     pub file: Option<String>,
@@ -111,6 +138,8 @@ pub struct Leak {
     pub first_ns: u64,
     /// When the last of the blocks got its present size, in nanoseconds since the recording began.
     pub last_ns: u64,
+    /// How the site grows. Null without `--growing`.
+    pub growth: Option<SiteGrowth>,
     /// Number of distinct stacks of the site; more than `stacks` has if some were left out.
     pub stack_count: u64,
     /// The stacks of the site, most bytes first.
@@ -146,7 +175,7 @@ pub struct LeakStack {
 
 /// How much of the leaks is listed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LeakSelection {
+pub struct LeakSelection<'a> {
     /// Which frames are left out or folded. With [`Folding::None`] the blocks of the runtime have
     /// rows as well.
     pub folding: Folding,
@@ -154,6 +183,14 @@ pub struct LeakSelection {
     pub top: Option<usize>,
     /// At most this many stacks of each site; `None` for all.
     pub stacks: Option<usize>,
+    /// Whether stacks of more than 1,000 frames have all of them.
+    pub whole_stacks: bool,
+    /// The stacks whose blocks are suppressed; `None` if no block is.
+    pub suppressed: Option<&'a SuppressedStacks>,
+    /// The growth of sites, which may leave out those that do not grow. `None` if nobody asks.
+    pub growing: Option<&'a GrowingSites<'a>>,
+    /// Whether anything holds the blocks, and what. `None` without a snapshot.
+    pub judged: Option<&'a JudgedBlocks<'a>>,
     /// The verdicts whose rows are listed.
     pub verdicts: VerdictSet,
 }
@@ -174,20 +211,10 @@ impl VerdictSet {
     }
 }
 
-/// Finds the blocks that are live at the end. Stacks that are shown alike are one stack.
-pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: LeakSelection) -> Leaks {
-    judged_leaks(profile, stacks, filter, selection, None)
-}
-
-/// Finds the blocks that are live at the end, or at the snapshot if `judged` is about those. With
-/// `judged`, says whether anything holds them, and what.
-pub fn judged_leaks(
-    profile: &Profile,
-    stacks: &Stacks,
-    filter: &Filter,
-    selection: LeakSelection,
-    judged: Option<&JudgedBlocks<'_>>,
-) -> Leaks {
+/// Finds the blocks that are live at the end, or at the snapshot if the judged blocks are those of
+/// the snapshot. Stacks that are shown alike are one stack. The path of the dump is left empty.
+pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: LeakSelection<'_>) -> Leaks {
+    let LeakSelection { growing, judged, .. } = selection;
     let accepted = filter.accepted(stacks);
     let by_verdict = judged.map(|judged| live_by_verdict(judged, profile, |stack| accepted.accepts(stack)));
     let live_at_end = |stack: StackId| {
@@ -203,6 +230,8 @@ pub fn judged_leaks(
             last_us: stats.live_last_us.max(grown.last_us),
         })
     };
+    let is_listed = |stack: StackId| is_listed(stacks, selection.folding, stack);
+    let rule_of = |stack: StackId| selection.suppressed.and_then(|suppressed| suppressed.rule_of(stack));
     let parts_of = |stack: StackId| -> Vec<(Verdict, LiveBlocks)> {
         match &by_verdict {
             None => live_at_end(stack).map(|blocks| (Verdict::Unknown, blocks)).into_iter().collect(),
@@ -212,29 +241,28 @@ pub fn judged_leaks(
             }
         }
     };
-    let is_listed = |stack: StackId| {
-        let site = stacks.site(stack).map(|id| stacks.frame(id));
-        selection.folding == Folding::None || site.is_none_or(|site| !site.is_runtime())
-    };
     let shown = ShownStacks::of(stacks, selection.folding, OUTERMOST, |stack| {
-        !parts_of(stack).is_empty() && is_listed(stack)
+        !parts_of(stack).is_empty() && is_listed(stack) && rule_of(stack).is_none()
     });
     let (mut total, mut runtime) = (LiveBlocks::default(), LiveBlocks::default());
+    let mut suppressed = SuppressedBlocks::new(selection.suppressed);
     // By location, as in the summary: one location is several frames if its code was inlined at one
     // call and not at another.
     let mut sites: BTreeMap<(SiteLocation<'_>, Verdict), SiteBlocks> = BTreeMap::new();
     let mut totals = [LiveBlocks::default(); Verdict::ALL.len()];
     for (stack, _) in with_ids(profile) {
         for (verdict, blocks) in parts_of(stack) {
+            if let Some(rule) = rule_of(stack) {
+                suppressed.add(rule, &blocks);
+                continue;
+            }
             total.add(&blocks);
             totals[verdict as usize].add(&blocks);
             if !is_listed(stack) {
                 runtime.add(&blocks);
                 continue;
             }
-            let frame = stacks.site(stack).map(|id| stacks.frame(id));
-            let location = frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line));
-            let site = sites.entry((location, verdict)).or_default();
+            let site = sites.entry((location_of(stacks, stack), verdict)).or_default();
             site.all.add(&blocks);
             site.stacks.push(stack);
             site.by_stack.entry(shown.stack(stack)).or_default().add(&blocks);
@@ -244,6 +272,9 @@ pub fn judged_leaks(
         sites.into_iter().filter(|((_, verdict), _)| selection.verdicts.has(*verdict)).collect();
     // The sort is stable, so equal sites stay in the order of their locations.
     sites.sort_by_key(|(_, site)| site.all.rank());
+    if let Some(growing) = growing {
+        growing.select(&mut sites, |((location, _), _)| location);
+    }
     let omitted = sites.len().saturating_sub(selection.top.unwrap_or(usize::MAX));
     sites.truncate(selection.top.unwrap_or(usize::MAX));
     let paths = SourcePaths::of(profile, stacks);
@@ -254,7 +285,9 @@ pub fn judged_leaks(
     });
     let rows = sites.into_iter().enumerate();
     let rows = rows.map(|(number, ((location, verdict), site))| {
-        let row = site.into_row(location, &mut frames, &paths, selection.stacks);
+        let growth = growing.and_then(|growing| growing.at(&location)).cloned();
+        let row = site.into_row(location, &mut frames, &paths, selection, total.both());
+        let row = Leak { growth, ..row };
         match &holders {
             None => row,
             Some(holders) => Leak {
@@ -274,6 +307,11 @@ pub fn judged_leaks(
     let verdicts = judged.map_or(Vec::new(), |_| Verdict::ALL.iter().map(total_of).collect());
     Leaks {
         schema: "alloc-tracker/leaks/2",
+        dump: String::new(),
+        command: profile.process.command(),
+        pid: profile.process.pid,
+        exact: profile.trust.is_exact(),
+        limit: profile.trust.limit.map(limit_name),
         interval: CountedInterval::of(profile),
         total_bytes: total.bytes,
         total_blocks: total.blocks,
@@ -283,20 +321,44 @@ pub fn judged_leaks(
         filtered: !filter.is_empty() || profile.counts_only_selected_threads,
         runtime_bytes: runtime.bytes,
         runtime_blocks: runtime.blocks,
+        suppressed: suppressed.finish(),
         snapshot: judged.map(|judged| judged.snapshot.clone()),
         verdicts,
         frames: frames.into_frames(),
         source_root: paths.root(),
+        growth: growing.map(|growing| growing.summary.clone()),
         leaks,
         omitted,
     }
 }
 
+/// Whether the blocks of a stack have a row: they do, unless the runtime keeps them for itself.
+pub(super) fn is_listed(stacks: &Stacks, folding: Folding, stack: StackId) -> bool {
+    let site = stacks.site(stack).map(|id| stacks.frame(id));
+    folding == Folding::None || site.is_none_or(|site| !site.is_runtime())
+}
+
+/// Returns the location of the site of a stack.
+pub(super) fn location_of(stacks: &Stacks, stack: StackId) -> SiteLocation<'_> {
+    let frame = stacks.site(stack).map(|id| stacks.frame(id));
+    frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line))
+}
+
 /// Function, file and line of a site; `None` for blocks without a stack.
-type SiteLocation<'a> = Option<(&'a str, Option<&'a str>, Option<u32>)>;
+pub(super) type SiteLocation<'a> = Option<(&'a str, Option<&'a str>, Option<u32>)>;
 
 /// The name of the site of blocks without a stack.
 const NO_STACK: &str = "(no stack)";
+
+/// Returns the name of a limit in JSON.
+fn limit_name(limit: RecordingLimit) -> &'static str {
+    match limit {
+        RecordingLimit::DumpSize { .. } => "dump_size",
+        RecordingLimit::Duration { .. } => "duration",
+        // A dump of a later release.
+        _ => "other",
+    }
+}
 
 /// Limits of the innermost and of the outermost frames that a stack has. Stacks with all frames of
 /// a deep recursion would need memory quadratic in its depth.
@@ -317,18 +379,21 @@ impl SiteBlocks {
         location: SiteLocation<'_>,
         frames: &mut FrameTable<'_>,
         paths: &SourcePaths,
-        most_stacks: Option<usize>,
+        selection: LeakSelection<'_>,
+        total_bytes: u64,
     ) -> Leak {
         let (function, file, line) = location.unwrap_or((NO_STACK, None, None));
         let mut stacks: Vec<(ShownStackId, LiveBlocks)> = self.by_stack.into_iter().collect();
         let stack_count = stacks.len() as u64;
         stacks.sort_by_key(|(id, blocks)| (blocks.rank(), *id));
-        stacks.truncate(most_stacks.unwrap_or(usize::MAX));
+        stacks.truncate(selection.stacks.unwrap_or(usize::MAX));
+        let innermost = if selection.whole_stacks { usize::MAX } else { INNERMOST };
         Leak {
             bytes: self.all.bytes,
             blocks: self.all.blocks,
             grown_bytes: self.all.grown_bytes,
             grown_blocks: self.all.grown_blocks,
+            share: self.all.both() as f64 / total_bytes.max(1) as f64,
             file: file.map(|file| paths.shown(file).to_owned()),
             line,
             function: function.to_owned(),
@@ -339,13 +404,22 @@ impl SiteBlocks {
             first_ns: self.all.first_us * 1000,
             last_ns: self.all.last_us * 1000,
             stack_count,
-            stacks: stacks.into_iter().map(|(id, blocks)| stack_row(id, &blocks, frames)).collect(),
+            growth: None,
+            stacks: stacks
+                .into_iter()
+                .map(|(id, blocks)| stack_row(id, &blocks, frames, innermost))
+                .collect(),
         }
     }
 }
 
-fn stack_row(id: ShownStackId, blocks: &LiveBlocks, table: &mut FrameTable<'_>) -> LeakStack {
-    let CutStack { inner, omitted, outer } = table.shown().cut(id, INNERMOST);
+fn stack_row(
+    id: ShownStackId,
+    blocks: &LiveBlocks,
+    table: &mut FrameTable<'_>,
+    innermost: usize,
+) -> LeakStack {
+    let CutStack { inner, omitted, outer } = table.shown().cut(id, innermost);
     let frames = || inner.iter().chain(&outer);
     LeakStack {
         bytes: blocks.bytes,
@@ -409,9 +483,13 @@ impl LiveBlocks {
         self.grown_blocks += more.grown_blocks;
     }
 
+    /// Returns the bytes of new blocks, and those by which older ones grew.
+    fn both(&self) -> u64 {
+        self.bytes.saturating_add(self.grown_bytes)
+    }
+
     /// Returns a key that sorts the most bytes first, then the most blocks, then the oldest.
     fn rank(&self) -> (std::cmp::Reverse<(u64, u64)>, u64) {
-        let bytes = self.bytes.saturating_add(self.grown_bytes);
-        (std::cmp::Reverse((bytes, self.blocks + self.grown_blocks)), self.first_us)
+        (std::cmp::Reverse((self.both(), self.blocks + self.grown_blocks)), self.first_us)
     }
 }

@@ -190,7 +190,7 @@ impl ShownStacks {
     pub(super) fn cut(&self, id: ShownStackId, innermost: usize) -> CutStack {
         let Some(node) = self.node(id) else { return CutStack::default() };
         let outer = self.node(node.outer).map_or(0, |outer| outer.frames as usize);
-        match (node.frames as usize).checked_sub(innermost + outer) {
+        match (node.frames as usize).checked_sub(innermost.saturating_add(outer)) {
             None | Some(0) => CutStack { inner: self.frames(id).collect(), omitted: 0, outer: Vec::new() },
             Some(omitted) => CutStack {
                 inner: self.frames(id).take(innermost).collect(),

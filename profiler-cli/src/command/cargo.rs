@@ -27,7 +27,7 @@ use super::run::{
     watched_signals, without_dump,
 };
 use super::{Failure, print_message};
-use crate::dumps::reserve::make_folder_of;
+use crate::dumps::reserve::{make_folder_of, new_run_token};
 use crate::io_error::plain;
 
 const EXAMPLES: &str = "\
@@ -77,7 +77,7 @@ pub fn run(args: &CargoArgs) -> Result<ExitCode, Failure> {
             .map_err(|error| anyhow::anyhow!("cannot write {}: {}", output.display(), plain(&error)))?;
     }
     let cargo = cargo_program(&line);
-    let log = ProgramLog::begin(&args.recording.settings()?)?;
+    let log = ProgramLog::begin(&args.recording.settings()?.in_group(new_run_token()))?;
     let options = settings::options(&cargo, &line, log.path())?;
     let mut signals = watched_signals()?;
     let mut child = Command::new(&cargo)

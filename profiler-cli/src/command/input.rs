@@ -166,14 +166,12 @@ impl InputArgs {
         Ok((dump, filter))
     }
 
-    /// Loads the dump with these options, names its stacks, and makes the filter.
+    /// Loads another dump than that of the command line with these options, and names its stacks.
     ///
     /// # Errors
-    /// As [`InputArgs::load`].
-    pub fn load_with(&self, loading: LoadOptions) -> anyhow::Result<(LoadedDump, Filter)> {
-        let dump = LoadedDump::open(&self.dump.path, loading, self.symbols.options())?;
-        let filter = self.filter_for(&dump, &[])?;
-        Ok((dump, filter))
+    /// If the dump cannot be read or symbolized, or if it has no such thread or moment.
+    pub fn open_another(&self, dump: &Path, loading: LoadOptions) -> anyhow::Result<LoadedDump> {
+        LoadedDump::open(dump, loading, self.symbols.options())
     }
 
     /// Loads the dump and names its stacks. With `short_lived`, the profile has lifetimes.
@@ -199,6 +197,13 @@ impl InputArgs {
     /// # Errors
     /// If the filter accepts nothing: no frame of the dump, and none of these annotated functions.
     pub fn filter_for(&self, dump: &LoadedDump, annotated: &[Annotated]) -> anyhow::Result<Filter> {
+        let filter = self.unchecked_filter(dump);
+        filter.check(&dump.stacks, annotated).with_context(|| self.dump.path.display().to_string())?;
+        Ok(filter)
+    }
+
+    /// Makes the filter that the options ask for. It may accept nothing.
+    pub fn unchecked_filter(&self, dump: &LoadedDump) -> Filter {
         let mut filter = Filter {
             function: self.function.clone(),
             file: self.file.clone(),
@@ -207,8 +212,20 @@ impl InputArgs {
             exclude: self.exclude.clone(),
         };
         filter.prefer_own_files(&dump.stacks);
-        filter.check(&dump.stacks, annotated).with_context(|| self.dump.path.display().to_string())?;
-        Ok(filter)
+        filter
+    }
+
+    /// Returns the options of the filter as a user gives them; empty if there are none.
+    pub fn filter_options(&self) -> String {
+        let given = [
+            ("--function", &self.function),
+            ("--file", &self.file),
+            ("--thread", &self.thread),
+            ("--crate", &self.krate),
+        ];
+        let given = given.into_iter().filter_map(|(name, pattern)| Some((name, pattern.as_ref()?)));
+        let all = given.chain(self.exclude.iter().map(|pattern| ("--exclude", pattern)));
+        all.map(|(name, pattern)| format!("{name} {pattern}")).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -46,27 +46,32 @@ impl SnapshotChoice {
     /// has no snapshot.
     ///
     /// # Errors
-    /// As [`InputArgs::load_with`], and if there is no snapshot with the name that was given.
+    /// As [`InputArgs::load`], and if there is no snapshot with the name that was given.
     pub fn load(
         &self,
         input: &InputArgs,
         loading: LoadOptions,
     ) -> anyhow::Result<(LoadedDump, Option<SnapshotFile>, Filter)> {
         let file = self.find(&input.dump.path)?;
-        let blocks = match &file {
-            Some(file) => {
-                let first = file.contents.header.snapshot;
-                let ids = (0..file.contents.images.len().min(2) as u32).map(|at| first.saturating_add(at));
-                KeepBlocks::AtEndAndSnapshots(ids.collect())
-            }
-            None => loading.blocks.clone(),
-        };
-        let (dump, filter) = input.load_with(LoadOptions { blocks, ..loading })?;
+        let blocks = SnapshotChoice::blocks_for(file.as_ref());
+        let dump = input.open_another(&input.dump.path, LoadOptions { blocks, ..loading })?;
+        let filter = input.filter_for(&dump, &[])?;
         Ok((dump, file, filter))
     }
 
+    /// Returns the blocks that the snapshot needs; none without a snapshot.
+    pub fn blocks_for(file: Option<&SnapshotFile>) -> KeepBlocks {
+        let Some(file) = file else { return KeepBlocks::default() };
+        let first = file.contents.header.snapshot;
+        let ids = (0..file.contents.images.len().min(2) as u32).map(|at| first.saturating_add(at));
+        KeepBlocks::AtEndAndSnapshots(ids.collect())
+    }
+
     /// Finds the snapshot: the last one with the name, or the last one.
-    fn find(&self, dump: &Path) -> anyhow::Result<Option<SnapshotFile>> {
+    ///
+    /// # Errors
+    /// If there is no snapshot with the name that was given.
+    pub fn find(&self, dump: &Path) -> anyhow::Result<Option<SnapshotFile>> {
         let mut names = Vec::new();
         for (id, path) in find_snapshots(dump).into_iter().rev() {
             let file = match SnapshotFile::read(&path) {

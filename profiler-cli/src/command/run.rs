@@ -199,6 +199,7 @@ impl RecordingArgs {
             about: self.about.clone(),
             snapshot_at_end: self.snapshot_at_end,
             snapshot_every: self.snapshot_every,
+            group: None,
         })
     }
 }

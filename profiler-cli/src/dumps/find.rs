@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::open::{DumpError, writer_of};
+use super::reserve::group_of_token;
 use super::sidecar::sidecar_path;
 use super::writing::wait_while_closing;
 use crate::io_error::plain;
@@ -68,6 +69,36 @@ pub(crate) fn recordings_of_run(pattern: &Path, token: &str, known: impl Fn(&Pat
     };
     let files = files_that_fit(pattern).unwrap_or_default();
     files.into_iter().filter(is_written).filter(is_of_run).collect()
+}
+
+/// Returns the dumps of a folder, sorted by path: its files with the extension `alloc`.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn dumps_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        anyhow::anyhow!("cannot look for dumps in {}: {}", folder.display(), plain(&error))
+    })?;
+    let files = entries.flatten().map(|entry| entry.path());
+    // A pipe of this name must not be read.
+    let is_dump = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "alloc") && path.is_file();
+    let mut dumps: Vec<PathBuf> = files.filter(is_dump).collect();
+    dumps.sort();
+    Ok(dumps)
+}
+
+/// Returns the dumps of a folder that the same run, or the same command of cargo, has written as
+/// this dump: at least the dump itself. Dumps that cannot be read are left out.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn dumps_of_same_run(folder: &Path, dump: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let token = |path: &Path| writer_of(path).ok().flatten().map(|writer| writer.run_token);
+    let wanted = token(dump).filter(|token| !token.is_empty());
+    let Some(wanted) = wanted else { return Ok(vec![dump.to_owned()]) };
+    let mut dumps = dumps_in(folder)?;
+    dumps.retain(|path| token(path).is_some_and(|token| group_of_token(&token) == group_of_token(&wanted)));
+    Ok(dumps)
 }
 
 /// Returns the files whose name fits the pattern, whatever process id it contains.

@@ -80,6 +80,14 @@ pub(crate) fn open_dump(path: &Path) -> Result<(Reader<File>, u64), DumpError> {
     Ok((reader, size))
 }
 
+/// Checks that a file is a dump that this release can read.
+///
+/// # Errors
+/// See [`DumpError`].
+pub fn check_header(path: &Path) -> Result<(), DumpError> {
+    open_dump(path).map(drop)
+}
+
 /// The process that writes, or wrote, a dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpWriter {

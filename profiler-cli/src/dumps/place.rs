@@ -12,11 +12,14 @@ use anyhow::Context;
 use toml::Table;
 
 use super::cargo_config::{CargoConfig, value_at};
+use super::find::dumps_of_same_run;
 use super::open::open_dump;
 use crate::io_error::plain;
 
 /// The name of the newest dump, on the command line.
 pub const LAST: &str = "@last";
+/// The name of all dumps of the newest run, on the command line.
+pub const LAST_RUN: &str = "@run";
 
 /// Returns the folder for dumps of programs that are started in the working directory.
 ///
@@ -39,6 +42,16 @@ pub fn resolve(path: PathBuf) -> anyhow::Result<PathBuf> {
     let folder = default_folder()?;
     newest_dump(&folder)
         .with_context(|| format!("there is no dump in {} yet: record one first", folder.display()))
+}
+
+/// Returns the newest dump, and those that the same run, or the same command of cargo, has written
+/// beside it.
+///
+/// # Errors
+/// If there is no dump yet.
+pub fn dumps_of_last_run() -> anyhow::Result<Vec<PathBuf>> {
+    let last = resolve(PathBuf::from(LAST))?;
+    dumps_of_same_run(&default_folder()?, &last)
 }
 
 /// Returns the dump of the folder whose recording began last.

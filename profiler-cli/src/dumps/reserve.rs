@@ -46,9 +46,23 @@ pub fn new_run_token() -> String {
     format!("{:x}-{:x}", std::process::id(), now.as_nanos())
 }
 
+/// Returns a token for a run that belongs to a group of runs: those that one command of cargo has
+/// started. The group has a token of [`new_run_token`] itself.
+pub fn run_token_in(group: &str) -> String {
+    format!("{}.{group}", new_run_token())
+}
+
+/// Returns what the tokens of all runs of a group have in common; of a run without a group, the
+/// whole token.
+pub fn group_of_token(token: &[u8]) -> &[u8] {
+    let behind = token.iter().position(|byte| *byte == b'.').map_or(0, |at| at + 1);
+    &token[behind..]
+}
+
 /// Returns the process id in a token of [`new_run_token`]; `None` if the bytes are no such token.
 fn pid_of_token(token: &[u8]) -> Option<Pid> {
-    let (pid, time) = std::str::from_utf8(token).ok()?.split_once('-')?;
+    let token = std::str::from_utf8(token).ok()?;
+    let (pid, time) = token.split_once('.').map_or(token, |(own, _)| own).split_once('-')?;
     u128::from_str_radix(time, 16).ok()?;
     Pid::from_raw(i32::from_str_radix(pid, 16).ok()?)
 }

@@ -88,6 +88,8 @@ pub(super) struct Gate {
     seen: Seen,
     /// Time of the last event before the interval.
     begun_us: u64,
+    /// Whether the replay goes on behind the interval.
+    still_live: bool,
 }
 
 /// What a record does to the interval.
@@ -122,6 +124,17 @@ impl Gate {
     /// end of the recording.
     pub(super) fn new(from: Option<Bound>, to: Option<Bound>) -> Gate {
         Gate { from, to, has_begun: from.is_none(), ..Gate::default() }
+    }
+
+    /// Sets whether the replay goes on behind the interval, to find the blocks that are still live
+    /// at the end of the recording.
+    pub(super) fn with_still_live(self, still_live: bool) -> Gate {
+        Gate { still_live, ..self }
+    }
+
+    /// Whether the replay goes on behind the interval.
+    pub(super) fn is_still_live(&self) -> bool {
+        self.still_live
     }
 
     /// Whether the records now belong to the interval.

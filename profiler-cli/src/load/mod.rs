@@ -16,6 +16,8 @@
 //! | `observers` | one file for each analysis that sees the events and the live set |
 //! | `moment`, `gate` | the interval that is counted, as the user names it and as a place in the dump |
 //! | `replay` | hands each record to the modules that use it |
+//! | `growth_pass` | the second pass, which follows sites |
+//! | `still_live` | follows the blocks of an interval to the end of the recording |
 //! | `follow` | loads a dump that is still being written |
 
 mod call_tree;
@@ -23,12 +25,14 @@ mod chosen_threads;
 mod code;
 mod follow;
 mod gate;
+mod growth_pass;
 mod heap;
 mod modules;
 mod moment;
 mod observers;
 mod options;
 mod replay;
+mod still_live;
 mod threads;
 
 use std::io::{self, Read};
@@ -49,6 +53,7 @@ use crate::profile::Profile;
 
 pub use self::code::load_code;
 pub use self::follow::FollowedDump;
+pub use self::growth_pass::load_growth;
 pub use self::moment::{MOMENTS, MomentSpec, parse_time};
 pub use self::options::{KeepBlocks, LoadOptions, Period, parse_short_lived};
 
@@ -90,8 +95,10 @@ pub enum LoadError {
 pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Result<Profile, LoadError> {
     let (keep, groups) = (options.blocks.clone(), options.groups.clone());
     let (short_lived, peaks, resizes) = (options.short_lived, options.peaks, options.resizes);
+    let mark_times = options.mark_times.clone();
     if options.threads.is_none() && options.period.is_none() {
-        let scope = ReplayScope { keep, short_lived, peaks, groups, resizes, ..ReplayScope::default() };
+        let scope =
+            ReplayScope { keep, short_lived, peaks, groups, resizes, mark_times, ..ReplayScope::default() };
         return Ok(replay_all(path, &scope, progress)?);
     }
     // The first pass only finds names and moments: a thread may get its name long after its first
@@ -99,23 +106,33 @@ pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Res
     let whole = replay_all(path, &ReplayScope::default(), progress)?;
     let threads = options.threads.as_ref();
     let selected = threads.map(|pattern| chosen_threads(path, &whole.threads, pattern)).transpose()?;
-    let scope = ReplayScope { selected, gate: None, keep, short_lived, peaks, groups, resizes };
+    let scope = ReplayScope {
+        selected,
+        keep,
+        short_lived,
+        peaks,
+        groups,
+        resizes,
+        mark_times,
+        ..ReplayScope::default()
+    };
     match &options.period {
-        Some(period) => replay_period(path, period, whole, scope, progress),
+        Some(period) => replay_period(path, (period, options.still_live), whole, scope, progress),
         None => Ok(Profile { trust: whole.trust, ..replay_all(path, &scope, progress)? }),
     }
 }
 
-/// Replays the dump up to the end of an interval of it. `whole` is the profile of the whole dump.
+/// Replays the dump up to the end of an interval of it, or to the end of the dump if `still_live`.
+/// `whole` is the profile of the whole dump.
 fn replay_period(
     path: &Path,
-    period: &Period,
+    (period, still_live): (&Period, bool),
     mut whole: Profile,
     scope: ReplayScope,
     progress: OnProgress<'_>,
 ) -> Result<Profile, LoadError> {
     let no_moment = |problem| LoadError::NoMoment { path: path.to_owned(), problem };
-    let gate = Gate::of(period, &whole).map_err(no_moment)?;
+    let gate = Gate::of(period, &whole).map_err(no_moment)?.with_still_live(still_live);
     let scope = ReplayScope { gate: Some(gate), ..scope };
     let names = (period.from.as_ref().map(MomentSpec::to_string), period.to.to_string());
     // The names are at the end of the dump, behind the interval.

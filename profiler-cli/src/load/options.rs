@@ -22,6 +22,12 @@ pub struct LoadOptions {
     /// Find out when live blocks got their present size, and by how much blocks that are older than
     /// the interval grew in it: [`Profile::grown`](crate::profile::Profile::grown).
     pub resizes: bool,
+    /// Keep the times of the marks whose name matches:
+    /// [`Profile::mark_times`](crate::profile::Profile::mark_times).
+    pub mark_times: Option<Pattern>,
+    /// With a period: live means live at the end of the recording, not of the period. All other
+    /// figures are those of the period.
+    pub still_live: bool,
     /// Which live blocks to keep in [`Profile::blocks`](crate::profile::Profile::blocks).
     pub blocks: KeepBlocks,
 }

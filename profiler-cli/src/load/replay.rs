@@ -15,15 +15,18 @@ use foldhash::HashSet;
 
 use super::call_tree::CallTree;
 use super::gate::{Counted, Gate, Passage};
-use super::heap::{BlockOwner, EventOrigin, Heap, HeapEvent, LostBlock, ThreadRef};
+use super::heap::{BlockOwner, EventOrigin, Heap, HeapEvent, LiveBlock, LostBlock, ThreadRef};
 use super::observers::blocks::BlocksObserver;
 use super::observers::lines::LinesObserver;
 use super::observers::requested::RequestedObservers;
 use super::observers::{IntervalStart, Moment, Observer, Observers, ReplayEnd};
 use super::options::KeepBlocks;
+use super::still_live::AfterInterval;
 use super::threads::ThreadTable;
+use crate::pattern::Pattern;
 use crate::profile::{
-    HeapGrouping, HeapTotals, Interval, LiveHeap, Process, Profile, ShortLivedWithin, Slowdown, Trust,
+    GrowthCurves, GrowthRequest, HeapGrouping, HeapTotals, Interval, LiveHeap, Process, Profile,
+    ShortLivedWithin, Slowdown, Trust,
 };
 
 /// A replay under way.
@@ -45,6 +48,8 @@ pub(super) struct Replay {
     gate: Option<Gate>,
     /// The live heap when the interval began.
     heap_before: LiveHeap,
+    /// The figures of the interval, once it is over and the replay goes on.
+    after: Option<Box<AfterInterval>>,
 }
 
 /// What a replay counts. By default it counts everything and keeps no blocks.
@@ -65,16 +70,22 @@ pub(super) struct ReplayScope {
     pub(super) groups: Option<HeapGrouping>,
     /// Whether to find out what reallocations did.
     pub(super) resizes: bool,
+    /// The sites that are followed; `None` if none are asked for.
+    pub(super) growth: Option<GrowthRequest>,
+    /// The marks whose times are kept; `None` if none are asked for.
+    pub(super) mark_times: Option<Pattern>,
 }
 
 impl Replay {
     /// Starts a replay.
     pub(super) fn new(header: &Header, scope: ReplayScope) -> Replay {
-        let ReplayScope { selected, gate, keep, short_lived, peaks, groups, resizes } = scope;
+        let ReplayScope { selected, gate, keep, short_lived, peaks, groups, resizes, growth, mark_times } =
+            scope;
         let observers = Observers {
             blocks: BlocksObserver::new(keep),
             lines: LinesObserver::new(short_lived),
-            requested: RequestedObservers::new(short_lived, peaks, groups, resizes),
+            requested: RequestedObservers::new(short_lived, peaks, groups, resizes)
+                .with_growth(growth, mark_times),
             ..Observers::default()
         };
         let mut replay = Replay {
@@ -90,6 +101,7 @@ impl Replay {
             now_us: 0,
             gate,
             heap_before: LiveHeap::default(),
+            after: None,
         };
         replay.tree.grow_to(StackId::FIRST.0 as usize);
         replay.observers.tree_grows(replay.tree.len());
@@ -107,7 +119,7 @@ impl Replay {
 
     /// Whether no later record can change the profile.
     pub(super) fn is_over(&self) -> bool {
-        self.gate.as_ref().is_some_and(Gate::is_over)
+        self.after.is_none() && self.gate.as_ref().is_some_and(Gate::is_over)
     }
 
     /// Notes that the sidecar of the dump was in memory, and is gone.
@@ -158,9 +170,12 @@ impl Replay {
             _ => Counted::Other,
         };
         loop {
-            let Some(gate) = self.gate.as_mut().filter(|gate| !gate.is_over()) else { return false };
+            let Some(gate) = self.gate.as_mut().filter(|gate| !gate.is_over()) else {
+                return self.after.is_some();
+            };
             match gate.pass(self.now_us, kind) {
                 Passage::Begins(us) => self.begin_interval(us),
+                Passage::Ends if gate.is_still_live() => self.go_on_behind_interval(),
                 Passage::Ends => return false,
                 Passage::Stays => return true,
             }
@@ -172,6 +187,16 @@ impl Replay {
         self.heap.begin_interval(us);
         let start = IntervalStart { us, heap: &self.heap, threads: &self.threads };
         self.observers.interval_begins(&start);
+    }
+
+    /// Computes the figures of the interval, which is over, and goes on with the live set alone.
+    fn go_on_behind_interval(&mut self) {
+        let now_us = self.now_us;
+        let us = self.gate.as_ref().and_then(Gate::end_us).unwrap_or(now_us);
+        let resizes = self.observers.requested.resizes();
+        let part = self.interval_profile(us);
+        self.now_us = now_us;
+        self.after = Some(Box::new(AfterInterval::new(part, &self.heap, self.live_heap(), resizes)));
     }
 
     fn live_heap(&self) -> LiveHeap {
@@ -259,10 +284,12 @@ impl Replay {
                 }
             }
             Record::LimitReached(limit) => self.trust.limit = Some(limit),
+            Record::MemoryLimit(limit) => self.process.add_memory_limit(limit),
             Record::Process(process) => {
                 let labels = std::mem::take(&mut self.process.labels);
+                let memory_limits = std::mem::take(&mut self.process.memory_limits);
                 let started_unix_ns = self.process.started_unix_ns;
-                self.process = Process { started_unix_ns, labels, ..owned_process(&process) };
+                self.process = Process { started_unix_ns, labels, memory_limits, ..owned_process(&process) };
                 self.heap.from_first_event = process.from_first_event;
             }
             _ => self.observed_record(record),
@@ -297,6 +324,9 @@ impl Replay {
             }
             _ => {}
         }
+        if self.after.is_some() {
+            return;
+        }
         let (thread_id, is_selected) = match self.has_current {
             true => (self.current.id, self.current.is_selected),
             false => (NO_THREAD, self.threads.is_selected(NO_THREAD)),
@@ -326,10 +356,10 @@ impl Replay {
     #[inline(always)]
     fn observe(&mut self, event: &HeapEvent, lost: Option<LostBlock>) {
         if let Some(LostBlock(block)) = lost {
-            self.observers.block_lost(&block);
+            self.observe_lost(&block);
         }
         if self.gate.is_some() && self.is_before() {
-            return self.observe_before(*event);
+            return self.observe_outside(*event);
         }
         self.observers.event(event, &self.heap);
     }
@@ -338,8 +368,19 @@ impl Replay {
     /// event in memory, which took a fifth of the time of loading.
     #[cold]
     #[inline(never)]
-    fn observe_before(&mut self, event: HeapEvent) {
-        self.observers.event_before(&event);
+    fn observe_outside(&mut self, event: HeapEvent) {
+        match &mut self.after {
+            Some(after) => after.event(&event, &self.heap),
+            None => self.observers.event_before(&event),
+        }
+    }
+
+    #[cold]
+    fn observe_lost(&mut self, block: &LiveBlock) {
+        match &mut self.after {
+            Some(after) => after.block_lost(block),
+            None => self.observers.block_lost(block),
+        }
     }
 
     #[inline]
@@ -369,15 +410,18 @@ impl Replay {
     /// that is known of the recording itself, such as names of threads and how far to trust it. The
     /// moments of the interval have the names `from` and `to`.
     pub(super) fn finish_interval(mut self, whole: Profile, (from, to): (Option<String>, String)) -> Profile {
-        let Some(gate) = self.gate.take() else { return whole };
+        let Some(gate) = &self.gate else { return whole };
+        let still_live = gate.is_still_live();
+        let (from_us, to_us) = (gate.start_us(), gate.end_us().unwrap_or(whole.duration_us));
         if !gate.has_begun() {
-            self.begin_interval(gate.start_us());
+            self.begin_interval(from_us);
         }
-        let to_us = gate.end_us().unwrap_or(whole.duration_us);
-        let (heap_before, heap_after) = (self.heap_before, self.live_heap());
-        let interval = Interval { from, to, from_us: gate.start_us(), to_us, heap_before, heap_after };
-        self.now_us = to_us;
-        let mut part = self.profile(Some(interval), to_us);
+        let (mut part, heap_after) = match self.after.take() {
+            Some(after) => after.finish(&mut self.heap, whole.stacks.len()),
+            None => (self.interval_profile(to_us), self.live_heap()),
+        };
+        let heap_before = self.heap_before;
+        part.interval = Some(Interval { from, to, from_us, to_us, heap_before, heap_after, still_live });
         part.stacks.resize(whole.stacks.len(), Default::default());
         for (thread, known) in part.threads.iter_mut().zip(&whole.threads) {
             thread.name.clone_from(&known.name);
@@ -394,11 +438,23 @@ impl Replay {
         }
     }
 
+    /// Returns what the sites held that were asked for; `None` if none were.
+    pub(super) fn finish_growth(mut self) -> Option<GrowthCurves> {
+        self.profile(false, 0).growth
+    }
+
+    /// Returns the profile of the interval, which ends now, without what is known of the recording
+    /// itself: that comes from the profile of the whole recording. The observers are gone.
+    fn interval_profile(&mut self, to_us: u64) -> Profile {
+        self.now_us = to_us;
+        self.profile(true, to_us)
+    }
+
     /// Returns the profile, and compares it with the totals that the recorder wrote into the
     /// trailer.
-    pub(super) fn finish(self, trailer: Option<&Trailer>, loss: Damage) -> Profile {
+    pub(super) fn finish(mut self, trailer: Option<&Trailer>, loss: Damage) -> Profile {
         let until = trailer.map_or(0, |trailer| trailer.duration_us.min(MAX_US));
-        let mut profile = self.profile(None, until);
+        let mut profile = self.profile(false, until);
         profile.trust.loss = loss;
         profile.trust.end = trailer.map(|trailer| trailer.end);
         let recorded = trailer.and_then(|trailer| trailer.totals);
@@ -414,36 +470,41 @@ impl Replay {
         profile
     }
 
-    /// Returns the profile of what was replayed. It lasts until `until_us`, or to the last record
-    /// if that is later.
-    fn profile(self, interval: Option<Interval>, until_us: u64) -> Profile {
-        let (nodes, modules, contradictions) = self.tree.finish();
+    /// Returns the profile of what was replayed, with the results of the observers, which are gone.
+    /// It lasts until `until_us`, or to the last record if that is later. In an interval the call
+    /// tree stays for the records that follow, and the profile has no nodes.
+    fn profile(&mut self, is_interval: bool, until_us: u64) -> Profile {
+        let (nodes, modules, contradictions) = match is_interval {
+            true => Default::default(),
+            false => std::mem::take(&mut self.tree).finish(),
+        };
         let mut profile = Profile {
-            process: self.process,
+            process: self.process.clone(),
             modules,
             nodes,
             counts_only_selected_threads: self.threads.is_selective(),
             duration_us: until_us.max(self.now_us),
-            trust: self.trust,
+            trust: self.trust.clone(),
             slowdown: self.slowdown,
-            interval,
             ..Profile::default()
         };
         let (heap, peak) = (&self.heap, self.heap.peak());
         let totals = &mut profile.totals;
-        (totals.live_bytes, totals.live_blocks) = match profile.interval {
-            Some(_) => heap.born_in_interval(),
-            None => (heap.live_bytes(), heap.live_blocks()),
+        (totals.live_bytes, totals.live_blocks) = match is_interval {
+            true => heap.born_in_interval(),
+            false => (heap.live_bytes(), heap.live_blocks()),
         };
         (totals.peak_bytes, totals.peak_blocks, totals.peak_us) = (peak.bytes, peak.blocks, peak.us);
         totals.peak_event = peak.event;
         (totals.foreign_frees, totals.foreign_bytes) = heap.foreign();
+        profile.last_event = heap.events();
         profile.trust.inconsistent_events = contradictions + heap.contradictions();
         profile.trust.allocated_elsewhere = heap.allocated_elsewhere();
         profile.trust.freed_elsewhere = heap.freed_elsewhere();
         let is_complete = profile.trust.installation == Some(Installation::Complete);
         profile.trust.is_unproven = heap.events() == 0 && !is_complete;
-        self.observers.finish(&ReplayEnd { us: self.now_us, heap }, &mut profile);
+        let observers = std::mem::take(&mut self.observers);
+        observers.finish(&ReplayEnd { us: self.now_us, heap }, &mut profile);
         profile
     }
 }

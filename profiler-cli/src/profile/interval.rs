@@ -16,6 +16,8 @@ pub struct Interval {
     pub heap_before: LiveHeap,
     /// The live heap of the process when the interval ends.
     pub heap_after: LiveHeap,
+    /// Whether "live" means born in the interval and live at the end of the recording.
+    pub still_live: bool,
 }
 
 /// The live blocks of the process, or of a group of stacks or threads, at one moment.

@@ -1,12 +1,14 @@
 //! Writes results as JSON. In: the result of an analysis. Out: indented JSON with a fixed order of
 //! fields, and a newline at the end.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::analyze::flame::Flame;
 use crate::analyze::interval::CountedInterval;
+use crate::analyze::leaks::Leaks;
 
 /// Writes the result of an analysis.
 ///
@@ -15,6 +17,35 @@ use crate::analyze::interval::CountedInterval;
 pub fn write(out: &mut dyn Write, analysis: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, analysis)?;
     out.write_all(b"\n")
+}
+
+/// Writes several leak reports as one list. Each is made when its turn comes, and dropped when it
+/// is written.
+///
+/// # Errors
+/// Returns the first error of `out`.
+pub fn write_leaks_list(out: &mut dyn Write, reports: impl Iterator<Item = Leaks>) -> io::Result<()> {
+    let dumps = OnDemand(RefCell::new(reports));
+    write(out, &LeaksList { schema: "alloc-tracker/leaks-list/1", dumps })
+}
+
+/// Serializes the items of an iterator as it yields them. The iterator ends with the first call.
+struct OnDemand<I>(RefCell<I>);
+
+impl<I: Iterator<Item: Serialize>> Serialize for OnDemand<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&mut *self.0.borrow_mut())
+    }
+}
+
+/// The leak reports of several dumps.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct LeaksList<L> {
+    /// Name and version of this layout.
+    schema: &'static str,
+    /// One report for each dump, in the order of the dumps: what `leaks` prints for one dump.
+    dumps: L,
 }
 
 /// Writes the stacks of a flamegraph.

@@ -65,9 +65,10 @@ const RECORDER_ROOMS: &[(&str, &[&str])] = &[
     ("thread", &["base"]),
     ("output", &["base"]),
     ("capture", &["base", "tree", "modules", "thread"]),
-    ("recorder", &["base", "tree", "modules", "thread", "output", "capture"]),
-    ("hook", &["base", "capture", "recorder"]),
-    ("api", &["base", "capture", "recorder", "hook"]),
+    ("scope", &["base", "tree", "capture"]),
+    ("recorder", &["base", "tree", "modules", "thread", "output", "capture", "scope"]),
+    ("hook", &["base", "capture", "scope", "recorder"]),
+    ("api", &["base", "capture", "scope", "recorder", "hook"]),
 ];
 
 /// The same for `profiler-cli/src`.

@@ -3,8 +3,8 @@
 use super::context::put_tag;
 use super::tags::*;
 use super::{
-    Function, Installation, Module, PageFaults, Process, Record, RecordingLimit, ResidentBytes, Sample,
-    SlowReason,
+    Function, Installation, MemoryLimit, Module, PageFaults, Process, Record, RecordingLimit, ResidentBytes,
+    Sample, SlowReason,
 };
 use crate::code::CodeIdentity;
 use crate::layout::MAX_TEXT;
@@ -37,6 +37,7 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
         Record::Label { .. } => LABEL,
         Record::LimitReached(_) => LIMIT_REACHED,
         Record::Snapshot { .. } => SNAPSHOT,
+        Record::MemoryLimit(_) => MEMORY_LIMIT,
         _ => return None,
     };
     put_tag(buf, at, kind)?;
@@ -81,6 +82,10 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             let (limit, value) = limit.to_numbers();
             varint::put(buf, at, limit)?;
             varint::put(buf, at, value)?;
+        }
+        Record::MemoryLimit(limit) => {
+            varint::put(buf, at, limit.number())?;
+            varint::put(buf, at, limit.bytes())?;
         }
         Record::ThreadStart { id, os_tid } => {
             varint::put(buf, at, u64::from(*id))?;
@@ -183,6 +188,10 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
         LABEL => Record::Label { name: get_text(payload, at)?, value: get_text(payload, at)? },
         LIMIT_REACHED => match RecordingLimit::from_numbers(word(at)?, word(at)?) {
             Some(limit) => Record::LimitReached(limit),
+            None => return Some(None),
+        },
+        MEMORY_LIMIT => match MemoryLimit::from_numbers(word(at)?, word(at)?) {
+            Some(limit) => Record::MemoryLimit(limit),
             None => return Some(None),
         },
         THREAD_START => Record::ThreadStart { id: id(at)?, os_tid: id(at)? },

@@ -42,3 +42,4 @@ pub(crate) const PARTLY_VERIFIED: u8 = 0x50;
 pub(crate) const LABEL: u8 = 0x51;
 pub(crate) const LIMIT_REACHED: u8 = 0x52;
 pub(crate) const SNAPSHOT: u8 = 0x53;
+pub(crate) const MEMORY_LIMIT: u8 = 0x54;

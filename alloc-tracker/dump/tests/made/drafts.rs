@@ -3,8 +3,8 @@
 use alloc_dump::code::CodeIdentity;
 use alloc_dump::layout::{MAX_TEXT, StackId};
 use alloc_dump::record::{
-    Function, Installation, Module, PageFaults, Process, Record, RecordingLimit, ResidentBytes, Sample,
-    SlowReason,
+    Function, Installation, MemoryLimit, Module, PageFaults, Process, Record, RecordingLimit, ResidentBytes,
+    Sample, SlowReason,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -97,6 +97,8 @@ impl Draft {
             29 => Record::Label { name: t0, value: t1 },
             30 => Record::LimitReached(RecordingLimit::DumpSize { bytes: a }),
             31 => Record::LimitReached(RecordingLimit::Duration { us: a }),
+            32 => Record::MemoryLimit(MemoryLimit::AddressSpace { bytes: a }),
+            33 => Record::MemoryLimit(MemoryLimit::ControlGroup { bytes: a }),
             _ => Record::Lost { events: a },
         }
     }
@@ -110,7 +112,7 @@ fn page_faults(word: u32) -> PageFaults {
 /// Any record.
 pub(crate) fn draft() -> impl Strategy<Value = Draft> {
     let words = [edges(), edges(), edges(), edges(), edges(), edges()];
-    (0u8..33, words, any::<bool>(), [text(), text(), text(), text()])
+    (0u8..35, words, any::<bool>(), [text(), text(), text(), text()])
         .prop_map(|(kind, words, flag, texts)| Draft { kind, words, flag, texts })
 }
 

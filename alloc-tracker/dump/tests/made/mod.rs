@@ -12,8 +12,8 @@ use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
 use alloc_dump::read::{Damage, ReadError, Reader};
 use alloc_dump::record::{
-    Function, Installation, LINE_AGAIN, Module, PageFaults, Process, Record, RecordingLimit, ResidentBytes,
-    Sample, SlowReason,
+    Function, Installation, LINE_AGAIN, MemoryLimit, Module, PageFaults, Process, Record, RecordingLimit,
+    ResidentBytes, Sample, SlowReason,
 };
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, seal_trailer};
@@ -22,6 +22,16 @@ pub(crate) const SESSION: [u8; 16] = *b"session of tests";
 
 /// Returns records of every kind, in an order that a writer could have made.
 pub(crate) fn one_of_each() -> Vec<Record<'static>> {
+    let mut records = one_of_each_up_to_snapshots();
+    records.extend([
+        Record::MemoryLimit(MemoryLimit::AddressSpace { bytes: 8 << 30 }),
+        Record::MemoryLimit(MemoryLimit::ControlGroup { bytes: 512 << 20 }),
+    ]);
+    records
+}
+
+/// Returns records of every kind that the first version 1.4 had.
+pub(crate) fn one_of_each_up_to_snapshots() -> Vec<Record<'static>> {
     let mut records = one_of_each_up_to_1_3();
     records.extend([Record::Snapshot { id: 1, name: b"after the warm-up" }]);
     records

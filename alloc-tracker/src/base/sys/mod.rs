@@ -42,5 +42,5 @@ pub(crate) use process::{
 pub(crate) use readable::{SMALLEST_PAGE, is_readable, readable_until};
 pub(crate) use signals::BlockedSignals;
 pub(crate) use text::{PathBuffer, Text};
-pub(crate) use usage::{FaultsOf, ProcessSize, first_number, page_faults};
+pub(crate) use usage::{FaultsOf, ProcessSize, address_space_limit, first_number, page_faults};
 pub(crate) use vdso::{clock_ns, prepare as prepare_clock};

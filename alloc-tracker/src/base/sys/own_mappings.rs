@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 const ROOM: usize = alloc_dump::exchange::MAX_REPORT_MAPPINGS;
 
 /// A mapping: its start, 0 if the slot is free, and its length.
-struct Slot {
+struct MappingSlot {
     start: AtomicU64,
     len: AtomicU64,
 }
 
-static SLOTS: [Slot; ROOM] = [const { Slot { start: AtomicU64::new(0), len: AtomicU64::new(0) } }; ROOM];
+static SLOTS: [MappingSlot; ROOM] =
+    [const { MappingSlot { start: AtomicU64::new(0), len: AtomicU64::new(0) } }; ROOM];
 /// No slot from this one on was ever used.
 static USED: AtomicUsize = AtomicUsize::new(0);
 /// Whether a mapping found no slot.

@@ -1,4 +1,4 @@
-//! What the kernel says about the memory of the process: sizes and page faults. In:
+//! What the kernel says about the memory of the process: sizes, a limit and page faults. In:
 //! `/proc/self/statm`, `getrusage`. Out: bytes and counts. Never allocates.
 
 use super::process::page_size;
@@ -21,6 +21,15 @@ impl ProcessSize {
         let mut next = || bytes.next().unwrap_or(0);
         ProcessSize { virtual_bytes: next(), resident_bytes: next() }
     }
+}
+
+/// Returns the soft limit of the virtual size, in bytes; `None` if there is none.
+pub(crate) fn address_space_limit() -> Option<u64> {
+    // The kernel's struct of 64-bit numbers: the soft limit and the hard one.
+    let mut limits = [u64::MAX; 2];
+    // SAFETY: the array is valid for writes of the struct, and no new limit is set.
+    unsafe { system_call!(libc::SYS_prlimit64, 0, libc::RLIMIT_AS, 0, limits.as_mut_ptr()) }.ok()?;
+    (limits[0] != u64::MAX).then_some(limits[0])
 }
 
 /// Whose page faults are counted.

@@ -1,7 +1,7 @@
-//! What a recording says about itself: how far the tracker is installed, labels, and the limit that
-//! has ended it. In: facts. Out: records in the stream.
+//! What a recording says about itself: how far the tracker is installed, labels, limits of the
+//! program's memory, and the limit that has ended it. In: facts. Out: records in the stream.
 
-use alloc_dump::record::{Installation, Record, RecordingLimit};
+use alloc_dump::record::{Installation, MemoryLimit, Record, RecordingLimit};
 
 use super::super::failure::Failure;
 use super::stream::Stream;
@@ -42,6 +42,22 @@ impl<S: Sink> Stream<S> {
     /// Records that the recording ends because of this limit.
     pub(in crate::recorder) fn record_limit(&mut self, limit: RecordingLimit) -> Result<(), Failure> {
         self.append(None, &Record::LimitReached(limit))?;
+        self.commit();
+        Ok(())
+    }
+
+    /// Records the limits of the program's memory. `for_each` calls its argument with each of them.
+    pub(in crate::recorder) fn record_memory_limits(
+        &mut self,
+        for_each: fn(&mut dyn FnMut(MemoryLimit)),
+    ) -> Result<(), Failure> {
+        let mut recorded = Ok(());
+        for_each(&mut |limit| {
+            if recorded.is_ok() {
+                recorded = self.append(None, &Record::MemoryLimit(limit));
+            }
+        });
+        recorded?;
         self.commit();
         Ok(())
     }

@@ -89,6 +89,8 @@ impl ImageMemory<'_> {
         let mut was_static_until = None;
         for (index, region) in self.regions.iter().enumerate() {
             if !region.writable || region.of_tracker {
+                let is_cut_out = is_static_of_tracker(region) && was_static_until == Some(region.start);
+                was_static_until = is_cut_out.then_some(region.end);
                 continue;
             }
             let is_anonymous = region.kind() == RegionKind::Anonymous && !region.shared;
@@ -97,7 +99,8 @@ impl ImageMemory<'_> {
             // The variables that begin as zeros have no file.
             let is_bss = is_anonymous && region.name.is_empty() && was_static_until == Some(region.start);
             let kind = if is_data || is_bss { RootKind::Static } else { RootKind::Unknown };
-            was_static_until = is_data.then_some(region.end);
+            let is_before_cut = is_bss && self.is_cut_at(region.end);
+            was_static_until = (is_data || is_before_cut).then_some(region.end);
             let owner = PlaceOwner { kind, index: index as u32 };
             let is_whole = is_anonymous && !is_bss && self.is_guarded(index);
             uses.add(region.start, region.end, Some(owner), is_whole && !self.is_used(region));
@@ -158,6 +161,12 @@ impl ImageMemory<'_> {
         uses.add(start, block_end.min(region.end), owner(RootKind::Tls), false);
     }
 
+    /// Whether a static of the tracker begins at this address.
+    fn is_cut_at(&self, address: u64) -> bool {
+        let at = self.regions.partition_point(|region| region.start < address);
+        self.regions.get(at).is_some_and(|region| region.start == address && is_static_of_tracker(region))
+    }
+
     /// Returns the writable region with this address.
     fn region_of(&self, address: u64) -> Option<usize> {
         let at = self.regions.partition_point(|region| region.start <= address).checked_sub(1)?;
@@ -178,6 +187,12 @@ impl ImageMemory<'_> {
                 || thread.stack_pointer.is_some_and(|address| region.contains(address))
         })
     }
+}
+
+/// Whether a region is a static of the tracker that was cut out of those of its program. Mappings
+/// consist of whole pages.
+fn is_static_of_tracker(region: &MemoryRegion) -> bool {
+    region.of_tracker && (!region.start.is_multiple_of(PAGE) || !region.end.is_multiple_of(PAGE))
 }
 
 /// The end of the stack of an ended thread whose control block is at this address.
@@ -261,6 +276,30 @@ mod tests {
         ];
         assert_eq!(uses(&memory), expected);
         assert!(!memory.knows_all_stacks(), "no thread was found");
+    }
+
+    #[test]
+    fn a_static_of_the_tracker_is_cut_out_of_those_of_its_program() {
+        let mut regions = regions(
+            "10000-12000 r-xp 00000000 fe:01 5   /bin/app
+             12000-13000 rw-p 00002000 fe:01 5   /bin/app
+             13000-13100 rw-p 00000000 00:00 0
+             13100-13180 rw-p 00000000 00:00 0
+             13180-14000 rw-p 00000000 00:00 0
+             14000-15000 rw-p 00000000 00:00 0
+             15000-16000 rw-p 00000000 00:00 0",
+        );
+        regions[3].of_tracker = true;
+        // A mapping of the tracker right behind the statics.
+        regions[5].of_tracker = true;
+        let memory = ImageMemory { regions: &regions, threads: &[], pid: 1, tls_size: 0 };
+        let expected = [
+            (0x12000, 0x13000, Some((RootKind::Static, 1))),
+            (0x13000, 0x13100, Some((RootKind::Static, 2))),
+            (0x13180, 0x14000, Some((RootKind::Static, 4))),
+            (0x15000, 0x16000, Some((RootKind::Unknown, 6))),
+        ];
+        assert_eq!(uses(&memory), expected);
     }
 
     #[test]

@@ -41,12 +41,12 @@ impl Ways {
         let mut search = Search { before: vec![UNREACHED; blocks], queue: Vec::new(), weak: Vec::new() };
         let named = [RootKind::Static, RootKind::Tls, RootKind::Stack, RootKind::Register];
         for kind in named {
-            search.from_roots(graph, kind);
+            search.reach_from_roots(graph, kind);
         }
         search.by_weak_edges(graph);
         let class = |before: &u32| if *before == UNREACHED { UNREACHED_CLASS } else { HELD_CLASS };
         let mut classes: Vec<u8> = search.before.iter().map(class).collect();
-        search.from_roots(graph, RootKind::Unknown);
+        search.reach_from_roots(graph, RootKind::Unknown);
         search.by_weak_edges(graph);
         for (class, before) in classes.iter_mut().zip(&search.before) {
             if *class == UNREACHED_CLASS && *before != UNREACHED {
@@ -89,7 +89,7 @@ struct Search {
 }
 
 impl Search {
-    fn from_roots(&mut self, graph: &BlockGraph, kind: RootKind) {
+    fn reach_from_roots(&mut self, graph: &BlockGraph, kind: RootKind) {
         // The place before `UNREACHED` is the last that fits.
         for (index, root) in graph.roots.iter().enumerate().take((ROOT - 1) as usize) {
             if root.owner.kind != kind {

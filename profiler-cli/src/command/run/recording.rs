@@ -31,7 +31,7 @@ use super::{LineUsage, OnFull, Verify};
 use crate::command::print_message;
 use crate::dumps::close::{CloseOutcome, close};
 use crate::dumps::find::{FoundDumps, dumps_of_run, has_pid_placeholder};
-use crate::dumps::reserve::{Reservation, new_run_token};
+use crate::dumps::reserve::{Reservation, new_run_token, run_token_in};
 use crate::dumps::snapshot::{ServerOptions, SnapshotTrouble, TakenSnapshot, serve_until};
 use crate::io_error::plain;
 use crate::units::Safe;
@@ -57,6 +57,15 @@ pub(in crate::command) struct RecordSettings {
     pub(super) snapshot_at_end: bool,
     /// Take a snapshot after each such time.
     pub(super) snapshot_every: Option<Duration>,
+    /// The token of the command that records several programs; `None` for a program alone.
+    pub(super) group: Option<String>,
+}
+
+impl RecordSettings {
+    /// Returns these settings for the programs of a command that has this token.
+    pub(in crate::command) fn in_group(self, token: String) -> RecordSettings {
+        RecordSettings { group: Some(token), ..self }
+    }
 }
 
 /// A program that has ended, and its dumps. Closed, but neither reported on nor compressed.
@@ -104,7 +113,7 @@ pub(in crate::command) fn record(
         let reason = "--follow-forks needs %p in the dump's name, so that each process has its own dump";
         return Err(anyhow::anyhow!("{pattern}: {reason}"));
     }
-    let token = new_run_token();
+    let token = settings.group.as_deref().map_or_else(new_run_token, run_token_in);
     // This must come first. From here on these signals do not end this process, because it may have
     // to put an earlier dump back that it has set aside.
     let mut signals = watched_signals()?;

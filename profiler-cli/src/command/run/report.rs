@@ -19,6 +19,7 @@ use crate::analyze::lines::{LineSelection, lines};
 use crate::analyze::shown::Folding;
 use crate::analyze::site::add_evidence;
 use crate::analyze::summary::summary;
+use crate::analyze::suppressions::Suppressions;
 use crate::command::flamegraph::{FlameFormat, default_output};
 use crate::command::input::LoadedDump;
 use crate::command::output::{Audience, DEFAULT_TOP, text_width, write_file};
@@ -28,8 +29,9 @@ use crate::dumps::open::writer_of;
 use crate::load::LoadOptions;
 use crate::names::evidence::KeptEvidence;
 use crate::profile::ShortLivedWithin;
+use crate::render::leaks_text::{self, LeaksShape};
 use crate::render::lines_text::Shape;
-use crate::render::{flame_svg, leaks_text, lines_text, summary_text};
+use crate::render::{flame_svg, lines_text, summary_text};
 use crate::source::SourceSearch;
 use crate::units::Safe;
 
@@ -112,12 +114,15 @@ fn write_report(
         lines_text::write_function(out, function, &shape)?;
         writeln!(out)?;
     }
+    let suppressed = Suppressions::defaults().apply(profile, stacks, sources);
     let shortest = LeakSelection {
         top: Some(DEFAULT_TOP / 2),
         stacks: Some(leaks_text::STACKS),
+        suppressed: Some(&suppressed),
         ..LeakSelection::default()
     };
-    leaks_text::write(out, &leaks(profile, stacks, &filter, shortest), text_width(io::stderr()))?;
+    let shape = LeaksShape { width: text_width(io::stderr()), ..LeaksShape::default() };
+    leaks_text::write(out, &leaks(profile, stacks, &filter, shortest), &shape)?;
     writeln!(out)?;
     let svg = default_output(dump, Metric::Peak, FlameFormat::Svg);
     let flame = flame(profile, stacks, &filter, Metric::Peak, Folding::default(), None);

@@ -71,13 +71,15 @@ impl CopiedMemory {
         let page = rustix::param::page_size() as u64;
         let mut buffer = vec![0; CHUNK as usize];
         for region in self.regions.iter().filter(|region| is_scanned(region)) {
-            let mut at = region.start;
+            // A region that was cut begins and ends within pages.
+            let mut at = region.start / page * page;
             while at < region.end {
-                let pages = ((region.end - at) / page).min(PAGES_AT_ONCE);
+                let pages = (region.end - at).div_ceil(page).min(PAGES_AT_ONCE);
                 for (from, to) in self.present(region, at, pages, page) {
-                    self.write_range(writer, &targets, (from, to), &mut buffer)?;
+                    let range = (from.max(region.start), to.min(region.end));
+                    self.write_range(writer, &targets, range, &mut buffer)?;
                 }
-                at += pages.max(1) * page;
+                at += pages * page;
             }
         }
         Ok(())

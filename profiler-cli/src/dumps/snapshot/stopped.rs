@@ -1,9 +1,10 @@
-//! The registers of a process's threads. In: a process id. Out: the threads, stopped, until they are
-//! let go on.
+//! The registers of a process's threads. In: a process id. Out: the threads, stopped, until they
+//! are let go on.
 //!
 //! The kernel tells the registers of a stopped thread only, and only to a process that may trace it
 //! (ptrace). A system call in which a thread sleeps may return early with `EINTR` when the thread
-//! goes on. Most programs never see that, so threads are stopped only where the program ends anyway.
+//! goes on. Most programs never see that, so threads are stopped only where the program ends
+//! anyway.
 //!
 //! A thread of this process does all of it: when it ends, for whatever reason, the kernel lets the
 //! stopped threads go on.

@@ -65,6 +65,12 @@ impl Birth {
         Birth { packed: self.packed | OLDER, ..self }
     }
 
+    /// Whether the block was born after its thread had made this many heap events.
+    pub(super) fn is_after(self, events: u64) -> bool {
+        // The difference wraps for an event that came later.
+        self.events_until(events) > EVENT_MASK / 2
+    }
+
     /// Whether the block was reallocated.
     #[inline]
     pub(in crate::load) fn is_resized(self) -> bool {

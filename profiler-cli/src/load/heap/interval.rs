@@ -1,5 +1,5 @@
-//! The beginning of the interval that is counted. In: the live set at that moment. Out: the same
-//! live set, whose blocks know that they are older than the interval.
+//! The beginning and the end of the interval that is counted. In: the live set at that moment. Out:
+//! the same live set, whose blocks know that they are no blocks of the interval.
 
 use super::{Heap, HeapPeak, LiveBlock, MovingBlock};
 
@@ -17,6 +17,29 @@ impl Heap {
         self.has_older = true;
         self.peak = HeapPeak { bytes: self.live_bytes, blocks: self.live_blocks, us, event: self.events };
         (self.foreign_frees, self.foreign_bytes) = (0, 0);
+    }
+
+    /// Returns for each thread how many heap events it has made so far.
+    pub(in crate::load) fn events_by_thread(&self) -> Vec<u64> {
+        self.threads.iter().map(|thread| thread.events).collect()
+    }
+
+    /// Marks the blocks that were born after these events of their threads, as if they were older:
+    /// they do not belong to the interval either.
+    pub(in crate::load) fn mark_born_after(&mut self, events_by_thread: &[u64]) {
+        let mark = |block: &mut LiveBlock| {
+            let events = events_by_thread.get(block.birth.thread());
+            if events.is_none_or(|events| block.birth.is_after(*events)) {
+                block.birth = block.birth.older();
+            }
+        };
+        self.blocks.values_mut().for_each(mark);
+        for moving in self.threads.iter_mut().flat_map(|thread| &mut thread.moving) {
+            if let MovingBlock::Live(_, block) = moving {
+                mark(block);
+            }
+        }
+        self.has_older = true;
     }
 
     /// Returns the live blocks that are older than the interval.

@@ -11,13 +11,15 @@
 pub(super) mod blocks;
 pub(super) mod curve;
 mod groups;
+mod growth;
 mod lifetimes;
 pub(super) mod lines;
 mod local_peaks;
+mod mark_times;
 pub(super) mod marks;
 pub(super) mod peak;
 pub(super) mod requested;
-mod resizes;
+pub(super) mod resizes;
 pub(super) mod samples;
 pub(super) mod sizes;
 pub(super) mod spans;

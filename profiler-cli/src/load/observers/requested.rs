@@ -6,12 +6,17 @@
 //! whoever asked for anything.
 
 use super::groups::GroupsObserver;
+use super::growth::GrowthObserver;
 use super::lifetimes::LifetimesObserver;
 use super::local_peaks::LocalPeaksObserver;
+use super::mark_times::MarkTimesObserver;
 use super::resizes::ResizesObserver;
-use super::{IntervalStart, Observer, ReplayEnd};
+use super::{IntervalStart, Moment, Observer, ReplayEnd};
+use alloc_dump::record::Record;
+
 use crate::load::heap::{Heap, HeapEvent, LiveBlock};
-use crate::profile::{HeapGrouping, Profile, ShortLivedWithin};
+use crate::pattern::Pattern;
+use crate::profile::{GrowthRequest, HeapGrouping, Profile, ShortLivedWithin};
 
 /// The observers that were asked for.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +31,8 @@ struct AllRequested {
     local_peaks: LocalPeaksObserver,
     groups: GroupsObserver,
     resizes: ResizesObserver,
+    growth: GrowthObserver,
+    mark_times: MarkTimesObserver,
 }
 
 impl RequestedObservers {
@@ -46,8 +53,30 @@ impl RequestedObservers {
             local_peaks: LocalPeaksObserver::new(peaks),
             groups: GroupsObserver::new(groups),
             resizes: ResizesObserver::new(resizes),
+            ..AllRequested::default()
         };
         RequestedObservers { all: Some(Box::new(all)) }
+    }
+
+    /// Also follows sites, and keeps the times of marks, each if it is asked for.
+    pub(in crate::load) fn with_growth(
+        mut self,
+        growth: Option<GrowthRequest>,
+        mark_times: Option<Pattern>,
+    ) -> RequestedObservers {
+        if growth.is_some() || mark_times.is_some() {
+            let all = self.all.get_or_insert_default();
+            all.growth = GrowthObserver::new(growth);
+            all.mark_times = MarkTimesObserver::new(mark_times);
+        }
+        self
+    }
+}
+
+impl RequestedObservers {
+    /// Returns a copy of the observer of reallocations, with what it has seen so far.
+    pub(in crate::load) fn resizes(&self) -> ResizesObserver {
+        self.all.as_ref().map(|all| all.resizes.clone()).unwrap_or_default()
     }
 }
 
@@ -58,6 +87,7 @@ impl AllRequested {
         self.local_peaks.event(&event, heap);
         self.groups.event(&event, heap);
         self.resizes.event(&event, heap);
+        self.growth.event(&event, heap);
     }
 }
 
@@ -73,6 +103,7 @@ impl Observer for RequestedObservers {
             all.lifetimes.block_lost(block);
             all.groups.block_lost(block);
             all.resizes.block_lost(block);
+            all.growth.block_lost(block);
         }
     }
 
@@ -98,12 +129,20 @@ impl Observer for RequestedObservers {
         }
     }
 
+    fn record(&mut self, record: &Record<'_>, moment: &Moment<'_>) {
+        if let Some(all) = &mut self.all {
+            all.mark_times.record(record, moment);
+        }
+    }
+
     fn finish(self, end: &ReplayEnd<'_>, profile: &mut Profile) {
         if let Some(all) = self.all {
             all.lifetimes.finish(end, profile);
             all.local_peaks.finish(end, profile);
             all.groups.finish(end, profile);
             all.resizes.finish(end, profile);
+            all.growth.finish(end, profile);
+            all.mark_times.finish(end, profile);
         }
     }
 }

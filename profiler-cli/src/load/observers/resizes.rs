@@ -16,6 +16,8 @@ use crate::profile::Profile;
 pub(in crate::load) struct ResizesObserver {
     is_wanted: bool,
     resized: HashMap<BirthId, Resize>,
+    /// Whether the interval is over. Growth is then what was reached before.
+    is_over: bool,
 }
 
 /// The reallocations of one live block since the interval began.
@@ -23,6 +25,8 @@ pub(in crate::load) struct ResizesObserver {
 struct Resize {
     /// The size before the first of them.
     first_size: u64,
+    /// The size after the last one of the interval.
+    last_size: u64,
     /// When the last one was made, in microseconds.
     last_us: u64,
 }
@@ -30,6 +34,11 @@ struct Resize {
 impl ResizesObserver {
     pub(in crate::load) fn new(is_wanted: bool) -> ResizesObserver {
         ResizesObserver { is_wanted, ..ResizesObserver::default() }
+    }
+
+    /// Ends the interval: later events change when a block got its present size, and no growth.
+    pub(in crate::load) fn end_interval(self) -> ResizesObserver {
+        ResizesObserver { is_over: true, ..self }
     }
 }
 
@@ -45,7 +54,12 @@ impl Observer for ResizesObserver {
         match event.kind {
             EventKind::Realloc => {
                 let (first_size, last_us) = (removed.size, event.origin.us);
-                self.resized.entry(id).or_insert(Resize { first_size, last_us }).last_us = last_us;
+                let first = Resize { first_size, last_size: first_size, last_us };
+                let resize = self.resized.entry(id).or_insert(first);
+                resize.last_us = last_us;
+                if !self.is_over {
+                    resize.last_size = event.allocated;
+                }
             }
             _ if removed.birth.is_resized() => _ = self.resized.remove(&id),
             _ => {}
@@ -62,9 +76,12 @@ impl Observer for ResizesObserver {
             let Some(stats) = profile.stacks.get_mut(block.stack.0 as usize) else { continue };
             if !block.birth.is_older() {
                 stats.live_last_us = stats.live_last_us.max(resize.last_us);
-            } else if block.size > resize.first_size {
+                continue;
+            }
+            let growth = block.size.min(resize.last_size).saturating_sub(resize.first_size);
+            if growth > 0 {
                 let grown = profile.grown.entry(block.stack).or_default();
-                grown.bytes += block.size - resize.first_size;
+                grown.bytes += growth;
                 grown.blocks += 1;
                 grown.last_us = grown.last_us.max(resize.last_us);
             }

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::FlameJson;
+use super::{FlameJson, LeaksList};
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::group_names::GroupBy;
@@ -23,12 +23,13 @@ use crate::analyze::groups::groups;
 use crate::analyze::heap_groups::choose;
 use crate::analyze::held::{GraphBuilder, ImageMemory, ImageTrust, Judgement, RootNames};
 use crate::analyze::holders::{JudgedBlocks, SnapshotInfo};
-use crate::analyze::leaks::{LeakSelection, Leaks, judged_leaks};
+use crate::analyze::leaks::{LeakSelection, Leaks, leaks};
 use crate::analyze::lines::{LineSelection, Lines, lines};
 use crate::analyze::peaks::{Peaks, peaks};
 use crate::analyze::retained::{Retained, retained};
 use crate::analyze::shown::Folding;
 use crate::analyze::summary::{Summary, summary};
+use crate::analyze::suppressions::Suppressions;
 use crate::analyze::timeline::{Timeline, timeline};
 use crate::analyze::tree::{Tree, TreeSelection, tree};
 use crate::names::code_owner::CodeOwner;
@@ -184,10 +185,30 @@ fn reports() -> Vec<JsonReport> {
             json(out, &lines(&profile, &stacks, &sources, &filter, &selection));
         }),
         report::<Leaks>("leaks", |out| {
-            let selection = LeakSelection { folding: Folding::Runtime, ..LeakSelection::default() };
+            let mut suppressions = Suppressions::defaults();
+            suppressions.add_file("leaks.supp", "leak:shop::cache\n").unwrap();
+            let sources = SourcesInMemory::from_texts([("/w/src/main.rs", SOURCE)]);
+            let suppressed = suppressions.apply(&profile, &stacks, &sources);
             judged(|judged| {
-                json(out, &judged_leaks(&profile, &stacks, &filter, selection, Some(judged)));
+                let selection = LeakSelection {
+                    folding: Folding::Runtime,
+                    suppressed: Some(&suppressed),
+                    judged: Some(judged),
+                    ..LeakSelection::default()
+                };
+                let leaks = leaks(&profile, &stacks, &filter, selection);
+                json(out, &Leaks { dump: "shop.7.alloc".to_owned(), ..leaks });
             });
+        }),
+        report::<LeaksList<Vec<Leaks>>>("leaks-list", |out| {
+            // Two programs that free everything.
+            let nothing = Profile { stacks: Vec::new(), ..profile.clone() };
+            let leaks = |dump: &str| Leaks {
+                dump: dump.to_owned(),
+                ..leaks(&nothing, &stacks, &filter, LeakSelection::default())
+            };
+            let reports = ["shop.7.alloc", "shop.8.alloc"].into_iter().map(leaks);
+            super::write_leaks_list(out, reports).unwrap();
         }),
         report::<Retained>("retained", |out| {
             judged(|judged| json(out, &retained(&profile, &stacks, &filter, judged, 5)));
@@ -293,7 +314,10 @@ fn write_fields(page: &mut String, root: &Value, object: &Value, path: &str) {
         let meaning = without_links(&meaning);
         let name = format!("{path}{name}{suffix}");
         writeln!(page, "| `{name}` | {kind} | {meaning} |").unwrap();
-        write_fields(page, root, inner, &format!("{name}."));
+        // The fields of a report in the list are those of its own section.
+        if field["items"]["$ref"] != "#/$defs/Leaks" {
+            write_fields(page, root, inner, &format!("{name}."));
+        }
     }
 }
 

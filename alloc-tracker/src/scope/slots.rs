@@ -1,0 +1,314 @@
+//! The scopes of the process: who encloses whom, and what is live of each. In: beginnings and ends
+//! of scopes, births and ends of blocks. Out: counts. Without a lock; never allocates through the
+//! global allocator.
+//!
+//! A scope has a *slot* in a table. The slot is used again only when nothing refers to it any more:
+//! its scope has ended, no thread is inside of it, no block that was born in it is live, and no
+//! other scope has it as its parent. A block counts for the scope it was born in and for all scopes
+//! around that one:
+//!
+//! ```text
+//! slot 0   outer             live: 2 blocks     parent: none
+//! slot 1     inner           live: 1 block      parent: slot 0
+//!                            inner ends; its block stays, so slot 1 stays, too
+//! slot 0   outer             live: 2 blocks     one of them by way of slot 1
+//! ```
+
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use super::blocks::BornBlock;
+use crate::base::sys::{Errno, Mapping};
+
+/// Names a scope. A scope that has ended is never found by its id again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ScopeId {
+    pub(super) slot: u32,
+    generation: u32,
+}
+
+/// Why there is no new scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoScope {
+    /// The kernel gives no memory.
+    Memory(Errno),
+    /// All [`MAX_SCOPES`] slots are in use.
+    TooMany,
+    /// The caller is a signal handler that has interrupted the allocator.
+    InHook,
+}
+
+/// What is known of one scope.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct ScopeSlot {
+    /// How many things refer to the slot; 0: it is free.
+    refs: AtomicU32,
+    /// Changes when the scope ends.
+    generation: AtomicU32,
+    /// The slot of the scope around this one, or [`NONE`].
+    parent: AtomicU32,
+    has_ended: AtomicU32,
+    live_blocks: AtomicI64,
+    live_bytes: AtomicI64,
+    /// Births for which there was no memory.
+    unnoted: AtomicU64,
+}
+
+/// No slot.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// More scopes cannot be known at one time.
+pub(crate) const MAX_SCOPES: usize = 1 << 16;
+
+/// Begins a scope inside of another one, or of [`NONE`]. The caller must have a reference to the
+/// parent.
+pub(super) fn open(parent: u32) -> Result<ScopeId, NoScope> {
+    let slots = map().map_err(NoScope::Memory)?;
+    let first = LIKELY_FREE.load(Ordering::Relaxed);
+    for offset in 0..MAX_SCOPES as u32 {
+        let index = (first + offset) % MAX_SCOPES as u32;
+        let slot = &slots[index as usize];
+        if slot.refs.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            if parent != NONE {
+                acquire(parent);
+            }
+            slot.parent.store(parent, Ordering::Relaxed);
+            slot.live_blocks.store(0, Ordering::Relaxed);
+            slot.live_bytes.store(0, Ordering::Relaxed);
+            slot.unnoted.store(0, Ordering::Relaxed);
+            slot.has_ended.store(0, Ordering::Release);
+            LIKELY_FREE.store((index + 1) % MAX_SCOPES as u32, Ordering::Relaxed);
+            USED.fetch_max(index + 1, Ordering::Relaxed);
+            return Ok(ScopeId { slot: index, generation: slot.generation.load(Ordering::Relaxed) });
+        }
+    }
+    Err(NoScope::TooMany)
+}
+
+/// Ends a scope; false if it has ended already. The caller's reference to the slot stays.
+pub(super) fn end(id: ScopeId) -> bool {
+    let slot = slot(id.slot);
+    let next = id.generation.wrapping_add(1);
+    let ends =
+        slot.generation.compare_exchange(id.generation, next, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    if ends {
+        slot.has_ended.store(1, Ordering::Release);
+    }
+    ends
+}
+
+/// Takes a reference to the slot of a scope; false if the scope has ended.
+pub(super) fn acquire_if_alive(id: ScopeId) -> bool {
+    let slot = slot(id.slot);
+    let one_more = |refs: u32| (refs > 0).then(|| refs + 1);
+    if slot.refs.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).is_err() {
+        return false;
+    }
+    let is_alive = slot.generation.load(Ordering::Acquire) == id.generation;
+    if !is_alive {
+        release(id.slot);
+    }
+    is_alive
+}
+
+/// Returns the id of the scope in this slot, which the caller has a reference to; `None` if the
+/// scope has ended, or for [`NONE`].
+pub(super) fn alive_id(index: u32) -> Option<ScopeId> {
+    let slot = (index != NONE).then(|| slot(index))?;
+    let generation = slot.generation.load(Ordering::Acquire);
+    (slot.has_ended.load(Ordering::Acquire) == 0).then_some(ScopeId { slot: index, generation })
+}
+
+/// Takes one more reference to a slot that the caller has a reference to.
+pub(super) fn acquire(index: u32) {
+    slot(index).refs.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Gives a reference back. The last one frees the slot, and gives back its reference to the parent.
+pub(super) fn release(mut index: u32) {
+    while index != NONE {
+        let slot = slot(index);
+        // Read before the reference is gone: then the slot may be another scope's.
+        let parent = slot.parent.load(Ordering::Relaxed);
+        if slot.refs.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        LIKELY_FREE.fetch_min(index, Ordering::Relaxed);
+        index = parent;
+    }
+}
+
+/// Counts a block as live in its scope and in all scopes around that one. Takes a reference to the
+/// slot of its scope.
+pub(super) fn count_birth(block: &BornBlock) {
+    acquire(block.scope);
+    change_live(block.scope, 1, block.size as i64);
+}
+
+/// Counts a block as not live any more, and gives its reference back.
+pub(super) fn count_end(block: &BornBlock) {
+    change_live(block.scope, -1, -(block.size as i64));
+    release(block.scope);
+}
+
+/// Counts a live block as larger, or smaller, by this many bytes.
+pub(super) fn count_growth(block: &BornBlock, bytes: i64) {
+    change_live(block.scope, 0, bytes);
+}
+
+/// Counts a birth in this scope that there was no memory for.
+pub(super) fn count_unnoted(index: u32) {
+    for slot in chain(index) {
+        slot.unnoted.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn change_live(index: u32, blocks: i64, bytes: i64) {
+    for slot in chain(index) {
+        slot.live_blocks.fetch_add(blocks, Ordering::Relaxed);
+        slot.live_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Whether the scope in this slot, or a scope around it, has not ended.
+pub(super) fn any_alive(index: u32) -> bool {
+    chain(index).any(|slot| slot.has_ended.load(Ordering::Acquire) == 0)
+}
+
+/// Whether a block that was born in the scope `inner` counts for the scope `outer`.
+pub(super) fn is_within(inner: u32, outer: u32) -> bool {
+    let outer = slot(outer);
+    chain(inner).any(|slot| std::ptr::eq(slot, outer))
+}
+
+/// What is live of a scope.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LiveInScope {
+    pub(crate) blocks: u64,
+    pub(crate) bytes: u64,
+    /// Births for which there was no memory, so that nothing is known of these blocks.
+    pub(crate) unnoted: u64,
+}
+
+/// Returns what is live of the scope in this slot. The caller must have a reference.
+pub(super) fn live_in(index: u32) -> LiveInScope {
+    let slot = slot(index);
+    LiveInScope {
+        blocks: slot.live_blocks.load(Ordering::Acquire).max(0) as u64,
+        bytes: slot.live_bytes.load(Ordering::Acquire).max(0) as u64,
+        unnoted: slot.unnoted.load(Ordering::Relaxed),
+    }
+}
+
+/// Frees all slots in a forked child, so that no scope of the parent is found there.
+///
+/// # Safety
+/// No other thread may use the scopes.
+pub(super) unsafe fn reset_after_fork() {
+    if SLOTS.load(Ordering::Acquire).is_null() {
+        return;
+    }
+    for index in 0..USED.load(Ordering::Relaxed) {
+        let slot = slot(index);
+        slot.generation.fetch_add(1, Ordering::Relaxed);
+        slot.refs.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Returns the slot and those of all scopes around it, inside out.
+fn chain(index: u32) -> impl Iterator<Item = &'static ScopeSlot> {
+    let mut next = index;
+    std::iter::from_fn(move || {
+        (next != NONE).then(|| {
+            let slot = slot(next);
+            next = slot.parent.load(Ordering::Relaxed);
+            slot
+        })
+    })
+}
+
+/// Returns a slot, whose index is from [`open`].
+fn slot(index: u32) -> &'static ScopeSlot {
+    let slots = SLOTS.load(Ordering::Acquire);
+    debug_assert!(!slots.is_null() && (index as usize) < MAX_SCOPES);
+    // SAFETY: `open` has mapped the slots before there was any index. They are never unmapped.
+    unsafe { &*slots.add(index as usize % MAX_SCOPES) }
+}
+
+/// Returns all slots, and maps them at the first call. PERF: only slots that are in use have pages.
+fn map() -> Result<&'static [ScopeSlot], Errno> {
+    let mut slots = SLOTS.load(Ordering::Acquire);
+    if slots.is_null() {
+        let memory = Mapping::anonymous(MAX_SCOPES * size_of::<ScopeSlot>())?;
+        let new = memory.start().cast::<ScopeSlot>();
+        match SLOTS.compare_exchange(std::ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => slots = memory.leak().cast(),
+            // Another thread was faster; this mapping is unmapped.
+            Err(mapped) => slots = mapped,
+        }
+    }
+    // SAFETY: zeroed memory, aligned as a page and large enough, never unmapped. Zeros are a valid
+    // value of a slot, and slots are changed by atomic operations only.
+    Ok(unsafe { std::slice::from_raw_parts(slots, MAX_SCOPES) })
+}
+
+static SLOTS: AtomicPtr<ScopeSlot> = AtomicPtr::new(std::ptr::null_mut());
+/// Where the search for a free slot begins. PERF: low slots are used again first, so few pages are
+/// touched.
+static LIKELY_FREE: AtomicU32 = AtomicU32::new(0);
+/// No slot from this index on has been in use.
+static USED: AtomicU32 = AtomicU32::new(0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn born_in(id: ScopeId, size: u64) -> BornBlock {
+        BornBlock { addr: 64, size, scope: id.slot, stack: 0 }
+    }
+
+    fn live(id: ScopeId) -> (u64, u64) {
+        let LiveInScope { blocks, bytes, .. } = live_in(id.slot);
+        (blocks, bytes)
+    }
+
+    #[test]
+    fn a_block_counts_for_all_scopes_around_and_keeps_their_slots() {
+        let outer = open(NONE).unwrap();
+        let inner = open(outer.slot).unwrap();
+        let (small, large) = (born_in(inner, 10), born_in(outer, 1000));
+        [&small, &large].into_iter().for_each(count_birth);
+        assert_eq!((live(outer), live(inner)), ((2, 1010), (1, 10)));
+        count_growth(&small, 5);
+        assert_eq!((live(outer), live(inner)), ((2, 1015), (1, 15)));
+        assert!(is_within(inner.slot, outer.slot) && !is_within(outer.slot, inner.slot));
+
+        assert!(acquire_if_alive(inner) && end(inner) && !end(inner) && !acquire_if_alive(inner));
+        release(inner.slot);
+        release(inner.slot);
+        assert!(any_alive(inner.slot), "the block may still be the outer scope's");
+        assert_eq!(slot(inner.slot).refs.load(Ordering::Relaxed), 1);
+        count_end(&BornBlock { size: 15, ..small });
+        assert_eq!(slot(inner.slot).refs.load(Ordering::Relaxed), 0);
+        assert_eq!(live(outer), (1, 1000));
+
+        assert!(end(outer) && !any_alive(outer.slot));
+        count_end(&large);
+        assert_eq!(slot(outer.slot).refs.load(Ordering::Relaxed), 1);
+        release(outer.slot);
+        assert_eq!(slot(outer.slot).refs.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn births_without_memory_count_for_all_scopes_around() {
+        let outer = open(NONE).unwrap();
+        let inner = open(outer.slot).unwrap();
+        count_unnoted(inner.slot);
+        count_unnoted(outer.slot);
+        assert_eq!((live_in(inner.slot).unnoted, live_in(outer.slot).unnoted), (1, 2));
+        for id in [inner, outer] {
+            assert!(end(id));
+            release(id.slot);
+        }
+    }
+}
