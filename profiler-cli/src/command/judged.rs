@@ -131,14 +131,23 @@ impl SnapshotChoice {
             return Ok(report(None));
         };
         let variables = Variables::read(&dump.profile, symbols)?;
-        let second = match blocks_at(&dump.profile, header.snapshot.saturating_add(1)) {
-            Some(second) if file.contents.images.len() > 1 => {
-                let (graph, trust) = read_image(file, 1, &second.blocks, &variables)?;
-                Some(SecondLook::new(&second.blocks, graph, trust))
-            }
-            _ => None,
-        };
-        let (graph, mut trust) = read_image(file, 0, &first.blocks, &variables)?;
+        let second = blocks_at(&dump.profile, header.snapshot.saturating_add(1))
+            .filter(|_| file.contents.images.len() > 1);
+        let (first_image, second) = std::thread::scope(|scope| {
+            let look = second.map(|second| {
+                scope.spawn(|| {
+                    let (graph, trust) = read_image(file, 1, &second.blocks, &variables)?;
+                    anyhow::Ok(SecondLook::new(&second.blocks, graph, trust))
+                })
+            });
+            let first_image = read_image(file, 0, &first.blocks, &variables);
+            (
+                first_image,
+                look.map(|look| look.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
+            )
+        });
+        let (graph, mut trust) = first_image?;
+        let second = second.transpose()?;
         let problem = nothing_is_lost(&dump.profile, &mut trust, second.is_some());
         let image = &file.contents.images[0];
         let names = RootNames {

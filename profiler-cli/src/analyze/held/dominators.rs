@@ -30,24 +30,32 @@ pub(super) struct DominatorTree {
 const NONE: u32 = u32::MAX;
 
 /// Returns the dominator tree.
-pub(super) fn dominators(graph: &impl FlowGraph) -> DominatorTree {
-    let Walk { order, number, mut parents } = Walk::new(graph);
-    let predecessors = Predecessors::new(graph, &number);
+pub(super) fn dominators(graph: &(impl FlowGraph + Sync)) -> DominatorTree {
+    // PERF: both take about as long, and there mostly is a second processor.
+    let (walk, mut predecessors) = std::thread::scope(|scope| {
+        let predecessors = scope.spawn(|| Predecessors::new(graph));
+        let walk = Walk::new(graph);
+        (walk, predecessors.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let Walk { order, number, parents } = walk;
+    for source in &mut predecessors.sources {
+        *source = number[*source as usize];
+    }
     drop(number);
     let mut above = parents.clone();
-    // Of a node that is not linked yet, its own number.
-    let mut semi: Vec<u32> = (0..order.len() as u32).collect();
-    let mut labels: Vec<u32> = (0..order.len() as u32).collect();
+    let node = |(at, parent): (usize, u32)| ForestNode { parent, least: at as u32 };
+    let mut forest: Vec<ForestNode> = parents.into_iter().enumerate().map(node).collect();
+    let mut semi = vec![0; order.len()];
     let mut path = Vec::new();
     for at in (1..order.len() as u32).rev() {
-        let mut best = parents[at as usize];
-        for before in predecessors.of(order[at as usize]) {
-            let label = evaluate(*before, at + 1, &mut parents, &mut labels, &semi, &mut path);
-            best = best.min(semi[label as usize]);
+        let mut best = forest[at as usize].parent;
+        // Nodes that the root does not reach dominate nothing.
+        for before in predecessors.of(order[at as usize]).iter().filter(|before| **before != NONE) {
+            best = best.min(least(*before, at + 1, &mut forest, &mut path));
         }
-        semi[at as usize] = best;
+        (semi[at as usize], forest[at as usize].least) = (best, best);
     }
-    drop((predecessors, labels, parents));
+    drop((predecessors, forest));
     for at in 1..order.len() {
         let mut candidate = above[at];
         while candidate > semi[at] {
@@ -58,33 +66,33 @@ pub(super) fn dominators(graph: &impl FlowGraph) -> DominatorTree {
     DominatorTree { order, above }
 }
 
-/// Returns the node with the least semi-dominator among those from `node` upwards that have a
-/// number of at least `linked`. Shortens the way upwards for later calls.
-fn evaluate(
-    node: u32,
-    linked: u32,
-    parents: &mut [u32],
-    labels: &mut [u32],
-    semi: &[u32],
-    path: &mut Vec<u32>,
-) -> u32 {
+/// A node of the forest of the nodes that are done, by its place in the order of the walk.
+///
+/// PERF: one look-up of a node misses the cache once.
+#[derive(Clone, Copy)]
+struct ForestNode {
+    /// A node above this one.
+    parent: u32,
+    /// The least semi-dominator of the nodes from this one up to below `parent`. Of a node that is
+    /// not done, its own place.
+    least: u32,
+}
+
+/// Returns the least semi-dominator of a node and of those above it that have a place of at least
+/// `done`. Shortens the way upwards for later calls.
+fn least(node: u32, done: u32, forest: &mut [ForestNode], path: &mut Vec<u32>) -> u32 {
     let mut at = node;
-    while parents[at as usize] >= linked {
+    while forest[at as usize].parent >= done {
         path.push(at);
-        at = parents[at as usize];
+        at = forest[at as usize].parent;
     }
-    // A node that is not linked yet, or directly below one that is not.
-    let (mut top, mut top_label) = (at, labels[at as usize]);
+    let ForestNode { parent, mut least } = forest[at as usize];
     while let Some(lower) = path.pop() {
-        parents[lower as usize] = parents[top as usize];
-        if semi[top_label as usize] < semi[labels[lower as usize] as usize] {
-            labels[lower as usize] = top_label;
-        } else {
-            top_label = labels[lower as usize];
-        }
-        top = lower;
+        let lower = &mut forest[lower as usize];
+        least = least.min(lower.least);
+        *lower = ForestNode { parent, least };
     }
-    labels[node as usize]
+    least
 }
 
 /// A walk through the graph, depth first.
@@ -125,7 +133,7 @@ impl Walk {
     }
 }
 
-/// For each node the places of the nodes before it.
+/// For each node the nodes before it.
 struct Predecessors {
     rows: Vec<u32>,
     sources: Vec<u32>,
@@ -134,13 +142,13 @@ struct Predecessors {
 impl Predecessors {
     /// PERF: goes through the nodes by number, in which neighbouring blocks are neighbours, and not
     /// in the order of the walk.
-    fn new(graph: &impl FlowGraph, number: &[u32]) -> Predecessors {
-        let mut rows = vec![0u32; number.len() + 1];
+    fn new(graph: &impl FlowGraph) -> Predecessors {
+        let mut rows = vec![0u32; graph.nodes() + 1];
         let each = |visit: &mut dyn FnMut(u32, u32)| {
-            for (node, place) in number.iter().enumerate().filter(|(_, place)| **place != NONE) {
-                for edge in 0..graph.edges(node as u32) {
-                    if let Some(next) = graph.successor(node as u32, edge) {
-                        visit(*place, next);
+            for node in 0..graph.nodes() as u32 {
+                for edge in 0..graph.edges(node) {
+                    if let Some(next) = graph.successor(node, edge) {
+                        visit(node, next);
                     }
                 }
             }

@@ -21,6 +21,9 @@ pub(super) type BlockIndex = u32;
 /// The blocks by address.
 pub(super) struct BlockFinder<'a> {
     blocks: &'a [HeapBlock],
+    /// Sizes of the blocks, those beyond 4 GiB cut. PERF: a look-up reads 4 bytes of a block instead
+    /// of 32, so that more of them are in the cache.
+    sizes: Vec<u32>,
     /// `None` if blocks are found by a binary search.
     starts: Option<Starts>,
 }
@@ -39,11 +42,18 @@ struct Starts {
 }
 
 /// The blocks that start in a page.
+///
+/// PERF: aligned, so that a look-up reads two neighbouring lines of the cache at most.
+#[repr(align(128))]
 struct PageStarts {
-    bits: [u64; (PAGE / GRANULE / 64) as usize],
+    bits: [u64; WORDS],
+    /// For each word of `bits` the number of blocks that start in the page before it.
+    before_word: [u16; WORDS],
     /// Number of blocks that start before the page.
     before: BlockIndex,
 }
+
+const WORDS: usize = (PAGE / GRANULE / 64) as usize;
 
 const NONE: u32 = u32::MAX;
 const PAGE: u64 = 4096;
@@ -52,18 +62,19 @@ const PAGES_OF_CHUNK: u64 = 512;
 const CHUNKS_OF_SPAN: u64 = 4096;
 const SPANS: u64 = 1 << 14;
 
-/// What an address says of the block that may contain it.
+/// The last block that starts at or below an address.
 enum FoundStart {
-    /// A block starts there.
-    Exact(BlockIndex),
-    /// The last block that starts below the address.
-    Below(BlockIndex),
+    /// A block that starts so many bytes below the address.
+    InPage(BlockIndex, u64),
+    /// A block that starts in another page.
+    Elsewhere(BlockIndex),
 }
 
 impl<'a> BlockFinder<'a> {
     /// Takes blocks in the order of their addresses, fewer than 2^31.
     pub(super) fn new(blocks: &'a [HeapBlock]) -> BlockFinder<'a> {
-        BlockFinder { blocks, starts: Starts::new(blocks) }
+        let sizes = blocks.iter().map(|block| u32::try_from(block.size).unwrap_or(u32::MAX)).collect();
+        BlockFinder { blocks, sizes, starts: Starts::new(blocks) }
     }
 
     /// Returns the block that contains an address.
@@ -73,12 +84,12 @@ impl<'a> BlockFinder<'a> {
             Some(starts) => starts.find(self.blocks, address)?,
             None => {
                 let after = self.blocks.partition_point(|block| block.address <= address);
-                FoundStart::Below(after.checked_sub(1)? as BlockIndex)
+                FoundStart::Elsewhere(after.checked_sub(1)? as BlockIndex)
             }
         };
         match start {
-            FoundStart::Exact(at) => Some(at),
-            FoundStart::Below(at) => (address < end_of(&self.blocks[at as usize])).then_some(at),
+            FoundStart::InPage(at, distance) => (distance < u64::from(self.sizes[at as usize])).then_some(at),
+            FoundStart::Elsewhere(at) => (address < end_of(&self.blocks[at as usize])).then_some(at),
         }
     }
 }
@@ -98,7 +109,8 @@ impl Starts {
         let mut at = 0;
         while let Some(first) = blocks.get(at) {
             let page = first.address / PAGE;
-            let mut of_page = PageStarts { bits: Default::default(), before: at as BlockIndex };
+            let mut of_page =
+                PageStarts { bits: [0; WORDS], before_word: [0; WORDS], before: at as BlockIndex };
             while let Some(block) = blocks.get(at).filter(|block| block.address / PAGE == page) {
                 let bit = block.address % PAGE / GRANULE;
                 let word = &mut of_page.bits[(bit / 64) as usize];
@@ -110,6 +122,10 @@ impl Starts {
                     starts.long.push(at as BlockIndex);
                 }
                 at += 1;
+            }
+            for word in 1..WORDS {
+                let starts_before = of_page.bits[word - 1].count_ones() as u16;
+                of_page.before_word[word] = of_page.before_word[word - 1] + starts_before;
             }
             let slot = starts.page_slot(page)?;
             starts.pages[slot] = starts.bits.len() as u32;
@@ -152,15 +168,18 @@ impl Starts {
     fn find(&self, blocks: &[HeapBlock], address: u64) -> Option<FoundStart> {
         let Some(page) = self.bits_of(address / PAGE) else {
             let after = self.long.partition_point(|at| blocks[*at as usize].address <= address);
-            return Some(FoundStart::Below(self.long[after.checked_sub(1)?]));
+            return Some(FoundStart::Elsewhere(self.long[after.checked_sub(1)?]));
         };
         let bit = address % PAGE / GRANULE;
         let word = (bit / 64) as usize;
-        let below: u32 = page.bits[..word].iter().map(|word| word.count_ones()).sum();
         let up_to = page.bits[word] & (u64::MAX >> (63 - bit % 64));
-        let at = (page.before + below + up_to.count_ones()).checked_sub(1)?;
-        let is_start = up_to >> (bit % 64) == 1 && address.is_multiple_of(GRANULE);
-        Some(if is_start { FoundStart::Exact(at) } else { FoundStart::Below(at) })
+        let count = page.before + u32::from(page.before_word[word]) + up_to.count_ones();
+        let at = count.checked_sub(1)?;
+        if up_to == 0 {
+            return Some(FoundStart::Elsewhere(at));
+        }
+        let start = GRANULE * (64 * word as u64 + u64::from(63 - up_to.leading_zeros()));
+        Some(FoundStart::InPage(at, address % PAGE - start))
     }
 }
 
