@@ -247,7 +247,9 @@ mod tests {
             .collect()
     }
 
-    fn uses(memory: &ImageMemory<'_>) -> Vec<(u64, u64, Option<(RootKind, u32)>)> {
+    type AreaUse = (u64, u64, Option<(RootKind, u32)>);
+
+    fn uses(memory: &ImageMemory<'_>) -> Vec<AreaUse> {
         let areas = memory.areas().into_iter();
         areas.map(|area| (area.start, area.end, area.owner.map(|owner| (owner.kind, owner.index)))).collect()
     }

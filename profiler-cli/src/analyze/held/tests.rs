@@ -332,7 +332,7 @@ fn the_judge_agrees_with_a_naive_one_on_random_graphs() {
         let bytes = |nodes: &HashSet<usize>| nodes.iter().map(|at| sizes[*at]).sum::<u64>();
         let retained = judgement.retained_of_all();
         let mut lost_seen: HashSet<usize> = HashSet::default();
-        for at in 0..count {
+        for (at, of_block) in retained.iter().enumerate() {
             let verdict = verdict_of(at);
             assert_eq!(judgement.verdict(at), verdict, "seed {seed}, block {at}");
             let among: Vec<(usize, usize)> =
@@ -358,7 +358,7 @@ fn the_judge_agrees_with_a_naive_one_on_random_graphs() {
             let all = reached(&starts, &among, None);
             assert!(all.contains(&at), "seed {seed}, block {at}");
             let without = reached(&starts, &among, Some(at));
-            assert_eq!(retained[at], bytes(&all) - bytes(&without), "seed {seed}, block {at}");
+            assert_eq!(*of_block, bytes(&all) - bytes(&without), "seed {seed}, block {at}");
             // The way leads from a root to the block, by edges that there are.
             if let Some(chain) = judgement.chain(at) {
                 let way: Vec<usize> = chain.blocks.iter().map(|step| step.block.stack.0 as usize).collect();
