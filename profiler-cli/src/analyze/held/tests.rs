@@ -332,7 +332,7 @@ fn the_judge_agrees_with_a_naive_one_on_random_graphs() {
         let bytes = |nodes: &HashSet<usize>| nodes.iter().map(|at| sizes[*at]).sum::<u64>();
         let retained = judgement.retained_of_all();
         let mut lost_seen: HashSet<usize> = HashSet::default();
-        for (at, of_block) in retained.iter().enumerate().take(count) {
+        for (at, of_block) in retained.iter().enumerate() {
             let verdict = verdict_of(at);
             assert_eq!(judgement.verdict(at), verdict, "seed {seed}, block {at}");
             let among: Vec<(usize, usize)> =
