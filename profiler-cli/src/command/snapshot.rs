@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
+use super::input::dump_path;
 use super::{Failure, print_message};
 use crate::dumps::snapshot::{SnapshotOptions, dump_of_process, take};
 use crate::units::Safe;
@@ -13,6 +14,7 @@ use crate::units::Safe;
 const EXAMPLES: &str = "\
 Examples:
   profiler-cli snapshot 4711
+  profiler-cli snapshot @last
   profiler-cli snapshot server.4711.alloc --name warm
   profiler-cli leaks server.4711.alloc                 with what holds each block at the snapshot
 ";
@@ -21,8 +23,9 @@ Examples:
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES)]
 pub struct SnapshotArgs {
-    /// The id of a process that is being recorded, or the dump that it writes.
-    #[arg(value_name = "PID|DUMP")]
+    /// The id of a process that is being recorded, or the dump that it writes; @last is the newest
+    /// one of this workspace.
+    #[arg(value_name = "PID|DUMP", value_parser = dump_path(), value_hint = ValueHint::FilePath)]
     pub target: PathBuf,
     /// A name for the snapshot, by which `leaks --snapshot` finds it.
     #[arg(long, value_name = "NAME", default_value = "snapshot")]
