@@ -211,3 +211,187 @@ fn held_by(chain: Chain<'_>, bytes: u64, stacks: &Stacks, paths: &SourcePaths) -
 
 /// The most links of a way that are kept: half of them at each end.
 const MAX_LINKS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use alloc_dump::snapshot::MemoryRegion;
+
+    use super::*;
+    use crate::analyze::filter::Filter;
+    use crate::analyze::held::{
+        ChainBlock, GraphBuilder, HoldingRoot, ImageMemory, ImageTrust, RootNames, SecondLook,
+    };
+    use crate::analyze::leaks::{LeakSelection, Leaks, VerdictSet, leaks};
+    use crate::analyze::retention_flame::retention_flame;
+    use crate::names::code_owner::CodeOwner;
+    use crate::names::stacks::NamedFrame;
+    use crate::names::variables::Variable;
+    use crate::profile::{CallNode, Profile, StackStats};
+
+    const LIST: u32 = StackId::FIRST.0;
+    const TEXT: u32 = StackId::FIRST.0 + 1;
+
+    /// A list of five nodes in a static, each with a text; a sixth node, which is lost with its
+    /// text; and a text that was allocated after the snapshot.
+    struct Example {
+        profile: Profile,
+        stacks: Stacks,
+        at_snapshot: Vec<HeapBlock>,
+        at_end: Vec<HeapBlock>,
+    }
+
+    fn block(address: u64, size: u64, stack: u32, born_us: u64) -> HeapBlock {
+        HeapBlock { address, size, stack: StackId(stack), born_us, is_in_event: false }
+    }
+
+    fn example() -> Example {
+        let frame = |function: &str, line| NamedFrame {
+            function: function.into(),
+            file: Some("/w/src/main.rs".into()),
+            line: Some(line),
+            is_inlined: false,
+            owner: CodeOwner::Own,
+            module: "shop".into(),
+        };
+        let stacks = Stacks::from_frames(&[vec![frame("push", 6)], vec![frame("text", 9)]]);
+        let nodes = (0..6).map(|at| block(0x9000 + 0x100 * at, 16, LIST, at));
+        let texts = (0..6).map(|at| block(0xA000 + 0x100 * at, 40, TEXT, at));
+        let at_snapshot: Vec<HeapBlock> = nodes.chain(texts).collect();
+        let mut at_end = at_snapshot.clone();
+        // Freed since; the same address, but another block; a new block.
+        at_end.remove(0);
+        at_end[6].born_us = 70;
+        at_end.push(block(0xB000, 40, TEXT, 80));
+        let profile = Profile {
+            nodes: vec![CallNode::default(); TEXT as usize + 1],
+            stacks: vec![StackStats::default(); TEXT as usize + 1],
+            ..Profile::default()
+        };
+        Example { profile, stacks, at_snapshot, at_end }
+    }
+
+    impl Example {
+        fn judged<R>(&self, lists_its_blocks: bool, use_it: impl FnOnce(&JudgedBlocks<'_>) -> R) -> R {
+            let maps = ["1000-2000 r-xp 00000000 fe:01 5 /w/shop", "2000-3000 rw-p 00001000 fe:01 5 /w/shop"];
+            let regions: Vec<MemoryRegion> =
+                maps.iter().map(|line| MemoryRegion::parse(line.as_bytes()).unwrap()).collect();
+            let memory = ImageMemory { regions: &regions, threads: &[], pid: 7, tls_size: 0 };
+            let graph = || {
+                let mut builder = GraphBuilder::new(&self.at_snapshot, &memory);
+                builder.add(0x2010, 0x9000);
+                for at in 0..6 {
+                    let node = 0x9000 + 0x100 * at;
+                    builder.add(node, 0xA000 + 0x100 * at);
+                    if at < 4 {
+                        builder.add(node + 8, node + 0x100);
+                    }
+                }
+                builder.finish()
+            };
+            let statics = [Variable { start: 0x2000, size: 32, name: "shop::LIST".to_owned() }];
+            let names = RootNames { statics: &statics, regions: &regions, ..RootNames::default() };
+            let trust = ImageTrust::of(true, &[]);
+            let second = SecondLook::new(&self.at_snapshot, graph(), trust);
+            let judgement = Judgement::new(&self.at_snapshot, graph(), trust, Some(&second), &names);
+            let name = "warm".to_owned();
+            let snapshot = SnapshotInfo { id: 1, name, ns: 5, lists_its_blocks, nothing_is_lost: None };
+            use_it(&JudgedBlocks { judgement: &judgement, snapshot, at_end: &self.at_end })
+        }
+
+        fn leaks(&self, lists_its_blocks: bool, verdicts: &[Verdict]) -> Leaks {
+            self.judged(lists_its_blocks, |judged| {
+                let verdicts = VerdictSet::of(verdicts);
+                let selection = LeakSelection { verdicts, judged: Some(judged), ..LeakSelection::default() };
+                leaks(&self.profile, &self.stacks, &Filter::default(), selection)
+            })
+        }
+    }
+
+    fn rows(leaks: &Leaks) -> Vec<(&str, &str, u64)> {
+        leaks.leaks.iter().map(|row| (&*row.function, row.verdict.name(), row.blocks)).collect()
+    }
+
+    #[test]
+    fn rows_at_the_snapshot_have_all_its_blocks() {
+        let leaks = example().leaks(true, &[]);
+        let expected = [("text", "held", 5), ("push", "held", 5), ("text", "lost", 1), ("push", "lost", 1)];
+        assert_eq!(rows(&leaks), expected);
+        let [texts, nodes, lost_text, lost_node] = &leaks.leaks[..] else { panic!("four rows") };
+        assert_eq!((nodes.retained_bytes, texts.retained_bytes), (Some(5 * 56), Some(200)));
+        assert_eq!(lost_node.lost_with_it, Some(LostWithIt { blocks: 1, bytes: 40 }));
+        assert_eq!(
+            (lost_node.retained_bytes, lost_text.lost_with_it),
+            (Some(56), Some(LostWithIt::default()))
+        );
+        assert_eq!((nodes.lost_with_it, lost_node.held_by.len()), (None, 0));
+        // The way to the node that retains most: the first one.
+        let held = &nodes.held_by[0];
+        assert_eq!((&*held.root.name, held.root.offset, held.bytes), ("shop::LIST", 0x10, 80));
+        assert_eq!(held.links.len(), 1);
+        let totals: Vec<_> = leaks.verdicts.iter().map(|total| (total.bytes, total.blocks)).collect();
+        assert_eq!(totals, [(56, 2), (0, 0), (280, 10), (0, 0)]);
+    }
+
+    #[test]
+    fn rows_at_the_end_have_the_verdicts_of_the_same_blocks() {
+        let leaks = example().leaks(false, &[]);
+        let expected = [
+            ("text", "held", 4),
+            ("text", "unknown", 2),
+            ("push", "held", 4),
+            ("text", "lost", 1),
+            ("push", "lost", 1),
+        ];
+        assert_eq!(rows(&leaks), expected);
+        assert_eq!(leaks.leaks[1].retained_bytes, None, "they were not judged");
+        // The first node is freed by now.
+        assert_eq!(leaks.leaks[2].retained_bytes, Some(4 * 56));
+    }
+
+    #[test]
+    fn only_rows_with_the_wanted_verdicts_are_listed() {
+        let leaks = example().leaks(true, &[Verdict::Lost]);
+        assert_eq!(rows(&leaks), [("text", "lost", 1), ("push", "lost", 1)]);
+        assert_eq!((leaks.total_blocks, leaks.omitted), (12, 0));
+    }
+
+    #[test]
+    fn repeated_links_are_one_and_long_ways_are_cut() {
+        let example = example();
+        let held_by = example.judged(true, |judged| {
+            let last_text = judged.judgement.chain(10).unwrap();
+            held_by(last_text, 0, &example.stacks, &SourcePaths::default())
+        });
+        let links: Vec<_> =
+            held_by.links.iter().map(|link| (&*link.function, link.offset, link.times)).collect();
+        assert_eq!(links, [("push", Some(8), 4), ("push", Some(0), 1), ("text", None, 1)]);
+        let root = HoldingRoot { kind: RootKind::Stack, name: "stack".to_owned(), start: 0 };
+        let two = [block(0x9000, 16, LIST, 0), block(0xA000, 40, TEXT, 0)];
+        let step = |at: usize| ChainBlock { block: &two[at % 2], offset: at as u64 };
+        let chain = Chain { root, offset: 0, blocks: (0..300).map(step).collect() };
+        let held = held_by(chain, 0, &example.stacks, &SourcePaths::default());
+        assert_eq!((held.links.len(), held.omitted_links), (100, 200));
+        assert_eq!((held.links[49].offset, held.links[50].offset), (Some(49), Some(250)));
+    }
+
+    #[test]
+    fn the_flamegraph_leads_from_roots_to_what_they_retain() {
+        let example = example();
+        let flame = example.judged(true, |judged| {
+            retention_flame(&example.profile, &example.stacks, &Filter::default(), judged, None)
+        });
+        let stacks: Vec<(String, u64)> = flame
+            .stacks
+            .iter()
+            .map(|(stack, bytes)| (flame.labels_of(stack).collect::<Vec<_>>().join(";"), *bytes))
+            .collect();
+        let expected = [
+            ("(lost);push (main.rs:6)", 16),
+            ("(lost);push (main.rs:6);text (main.rs:9)", 40),
+            ("shop::LIST;push (main.rs:6)", 80),
+            ("shop::LIST;push (main.rs:6);text (main.rs:9)", 200),
+        ];
+        assert_eq!(stacks, expected.map(|(stack, bytes)| (stack.to_owned(), bytes)));
+        assert_eq!(flame.total, 336);
+    }
+}
