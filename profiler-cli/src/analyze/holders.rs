@@ -358,12 +358,12 @@ mod tests {
     #[test]
     fn repeated_links_are_one_and_long_ways_are_cut() {
         let example = example();
-        let held_by = example.judged(true, |judged| {
+        let folded = example.judged(true, |judged| {
             let last_text = judged.judgement.chain(10).unwrap();
             held_by(last_text, 0, &example.stacks, &SourcePaths::default())
         });
         let links: Vec<_> =
-            held_by.links.iter().map(|link| (&*link.function, link.offset, link.times)).collect();
+            folded.links.iter().map(|link| (&*link.function, link.offset, link.times)).collect();
         assert_eq!(links, [("push", Some(8), 4), ("push", Some(0), 1), ("text", None, 1)]);
         let root = HoldingRoot { kind: RootKind::Stack, name: "stack".to_owned(), start: 0 };
         let two = [block(0x9000, 16, LIST, 0), block(0xA000, 40, TEXT, 0)];
