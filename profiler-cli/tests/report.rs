@@ -314,6 +314,8 @@ fn leaks_are_merged_by_the_users_own_frames() {
            app::main  src/main.rs:11
 
     The runtime keeps 48 B in 2 blocks; --full lists them.
+
+    Without a snapshot it is not known what holds these blocks, or whether anything does: `run --snapshot-at-end` or `profiler-cli snapshot PID` takes one.
     ");
     let full = LeakSelection { folding: Folding::None, top: Some(1), ..LeakSelection::default() };
     let top = leaks::leaks(&profile, &stacks, &Filter::default(), full);

@@ -21,8 +21,8 @@ pub(super) type BlockIndex = u32;
 /// The blocks by address.
 pub(super) struct BlockFinder<'a> {
     blocks: &'a [HeapBlock],
-    /// Sizes of the blocks, those beyond 4 GiB cut. PERF: a look-up reads 4 bytes of a block instead
-    /// of 32, so that more of them are in the cache.
+    /// Sizes of the blocks, those beyond 4 GiB cut. PERF: a look-up reads 4 bytes of a block
+    /// instead of 32, so that more of them are in the cache.
     sizes: Vec<u32>,
     /// `None` if blocks are found by a binary search.
     starts: Option<Starts>,
