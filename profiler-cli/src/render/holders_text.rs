@@ -49,7 +49,7 @@ const MAX_SHOWN_ROOTS: usize = 3;
 /// Writes what is to be known of the snapshot below the rows.
 pub(super) fn write_notes(out: &mut dyn Write, leaks: &Leaks, width: TextWidth) -> io::Result<()> {
     let Some(snapshot) = &leaks.snapshot else {
-        if leaks.total_blocks == 0 {
+        if leaks.leaks.is_empty() {
             return Ok(());
         }
         writeln!(out)?;
