@@ -64,6 +64,9 @@ pub const AT_END_OFFSET: usize = 624;
 pub const NEEDS_MORE_OFFSET: usize = 632;
 /// Offset of the name of the last snapshot, see [`decode_name`].
 pub const NAME_OFFSET: usize = 640;
+/// Offset of the last request that was refused because another copy is in use. Nothing else of the
+/// exchange changes then, so that the reader of that copy is not disturbed.
+pub const BUSY_REQUEST_OFFSET: usize = 912;
 /// Offset of the name of the snapshot that is asked for.
 pub const REQUEST_NAME_OFFSET: usize = 1024;
 /// Most bytes of a snapshot's name. Longer names are cut.

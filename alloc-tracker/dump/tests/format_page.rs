@@ -155,6 +155,7 @@ fn the_page_states_the_constants_of_the_code() {
         (exchange::AT_END_OFFSET, "writer | 1 if the program is ending"),
         (exchange::NEEDS_MORE_OFFSET, "both | 1, set by the writer"),
         (exchange::NAME_OFFSET, "writer | the name of the last copy"),
+        (exchange::BUSY_REQUEST_OFFSET, "writer | the last request that was refused"),
         (exchange::REQUEST_NAME_OFFSET, "reader | the name that is asked for"),
     ] {
         says(&format!("| {offset} | {meaning}"));

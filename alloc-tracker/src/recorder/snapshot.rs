@@ -133,8 +133,12 @@ fn wait_for_reader(server: &AtomicU64) -> bool {
 pub(super) fn serve(requests: u32) {
     if requests & Request::Snapshot as u32 != 0 {
         let name = WANTED_NAME.0.each_ref().map(|word| word.load(Ordering::Relaxed));
-        wait_for_look();
-        let outcome = make(&name, word_value(exchange::SERVER_OFFSET), true);
+        let outcome = if is_copy_in_use() {
+            Err(Errno(libc::EBUSY))
+        } else {
+            wait_for_look();
+            make(&name, word_value(exchange::SERVER_OFFSET), true)
+        };
         let value = outcome.map_or_else(|errno| u64::from(errno.0.unsigned_abs()) << 32, u64::from);
         OUTCOME.store(value, Ordering::Release);
     }
@@ -144,9 +148,13 @@ pub(super) fn serve(requests: u32) {
         for (index, word) in name.iter_mut().enumerate() {
             *word = word_value(exchange::REQUEST_NAME_OFFSET + 8 * index);
         }
+        if is_copy_in_use() {
+            store(exchange::BUSY_REQUEST_OFFSET, asked);
+        } else {
+            // The answer is in the sidecar.
+            let _ = make(&name, word_value(exchange::REQUESTER_OFFSET), false);
+        }
         store(exchange::SERVED_OFFSET, asked);
-        // The answer is in the sidecar.
-        let _ = make(&name, word_value(exchange::REQUESTER_OFFSET), false);
     }
 }
 
@@ -165,12 +173,14 @@ fn wait_for_look() {
 
 /// Makes a copy that this process may read, and tells it about the copy.
 fn make(name: &[u64; NAME_WORDS], reader: u64, by_program: bool) -> Result<u32, Errno> {
-    let outcome = if is_copy_in_use() { Err(Errno(libc::EBUSY)) } else { make_copy_and_record(name, reader) };
+    let outcome = make_copy_and_record(name, reader);
     store(exchange::COPY_ERRNO_OFFSET, outcome.map_or_else(|errno| u64::from(errno.0.unsigned_abs()), |_| 0));
     store(exchange::COPY_PID_OFFSET, COPY.load(Ordering::Relaxed).into());
     store(exchange::SNAPSHOT_ID_OFFSET, outcome.unwrap_or(0).into());
     store(exchange::BY_PROGRAM_OFFSET, by_program.into());
-    store(exchange::NEEDS_MORE_OFFSET, (by_program && outcome.is_ok()).into());
+    if by_program {
+        store(exchange::NEEDS_MORE_OFFSET, outcome.is_ok().into());
+    }
     store(exchange::REPORT_ADDRESS_OFFSET, REPORT.load(Ordering::Relaxed) as u64);
     for (index, word) in name.iter().enumerate() {
         store(exchange::NAME_OFFSET + 8 * index, *word);

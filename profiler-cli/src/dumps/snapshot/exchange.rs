@@ -5,6 +5,7 @@
 //! mapped. This side reads and writes them with file operations, which the kernel keeps coherent
 //! with mappings.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -15,15 +16,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use alloc_dump::exchange::{
-    AT_END_OFFSET, BY_PROGRAM_OFFSET, COPIES_OFFSET, COPY_ERRNO_OFFSET, COPY_PID_OFFSET, HEARTBEAT_OFFSET,
-    LOOK_OFFSET, LOOKED_OFFSET, MAX_NAME, NAME_OFFSET, NAME_WORDS, NEEDS_MORE_OFFSET, RELEASED_OFFSET,
-    REPORT_ADDRESS_OFFSET, REQUEST_NAME_OFFSET, REQUESTER_OFFSET, REQUESTS_OFFSET, SERVED_OFFSET,
-    SERVER_OFFSET, SNAPSHOT_ID_OFFSET, decode_name, encode_name,
+    AT_END_OFFSET, BUSY_REQUEST_OFFSET, BY_PROGRAM_OFFSET, COPIES_OFFSET, COPY_ERRNO_OFFSET, COPY_PID_OFFSET,
+    HEARTBEAT_OFFSET, LOOK_OFFSET, LOOKED_OFFSET, MAX_NAME, NAME_OFFSET, NAME_WORDS, NEEDS_MORE_OFFSET,
+    RELEASED_OFFSET, REPORT_ADDRESS_OFFSET, REQUEST_NAME_OFFSET, REQUESTER_OFFSET, REQUESTS_OFFSET,
+    SERVED_OFFSET, SERVER_OFFSET, SNAPSHOT_ID_OFFSET, decode_name, encode_name,
 };
 use alloc_dump::header::Header;
 use alloc_dump::sidecar::{IDENTITY_LEN, PID_OFFSET, encode_identity};
-
-use rustix::io::Errno;
 
 use super::SnapshotTrouble;
 use crate::dumps::sidecar::sidecar_path;
@@ -35,6 +34,8 @@ pub(crate) struct Exchange {
     file: Arc<File>,
     dump: PathBuf,
     session: [u8; 16],
+    /// The number of the copy that was answered last.
+    answered: Cell<u64>,
 }
 
 impl Exchange {
@@ -59,7 +60,8 @@ impl Exchange {
         if identity != encode_identity(&header.session) {
             return Err(SnapshotTrouble::NotRecording { dump: path.to_owned() });
         }
-        Ok(Exchange { file: Arc::new(file), dump: path.to_owned(), session: header.session })
+        let answered = Cell::new(0);
+        Ok(Exchange { file: Arc::new(file), dump: path.to_owned(), session: header.session, answered })
     }
 
     /// The path of the dump.
@@ -92,6 +94,11 @@ impl Exchange {
         self.word(COPIES_OFFSET)
     }
 
+    /// The number of the last copy that this process was given, or that was refused to it.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.get()
+    }
+
     /// Asks the recorder for a copy, and waits for it.
     ///
     /// # Errors
@@ -100,8 +107,7 @@ impl Exchange {
         let lock = self.lock()?;
         let begun = Instant::now();
         loop {
-            self.request(name, begun)?;
-            match self.answer() {
+            match self.request(name, begun).and_then(|()| self.answer()) {
                 // A copy lives on for some milliseconds after its reader is done.
                 Err(SnapshotTrouble::Busy) if begun.elapsed() < PATIENCE => {
                     std::thread::sleep(LOOK_INTERVAL);
@@ -113,15 +119,13 @@ impl Exchange {
 
     /// Asks for a copy, and waits until the recorder has answered.
     fn request(&self, name: &[u8], begun: Instant) -> Result<(), SnapshotTrouble> {
-        let before = self.copies();
         for (index, word) in encode_name(name).into_iter().enumerate() {
             self.set_word(REQUEST_NAME_OFFSET + 8 * index, word);
         }
         self.set_word(REQUESTER_OFFSET, std::process::id().into());
         let request = self.word(REQUESTS_OFFSET).wrapping_add(1);
         self.set_word(REQUESTS_OFFSET, request);
-        // A copy that the program has asked for may come first.
-        while self.copies() == before || self.word(SERVED_OFFSET) != request {
+        while self.word(SERVED_OFFSET) != request {
             if !process_exists(self.host()) {
                 return Err(SnapshotTrouble::Ended { pid: self.host() });
             }
@@ -135,7 +139,7 @@ impl Exchange {
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
-        Ok(())
+        if self.word(BUSY_REQUEST_OFFSET) == request { Err(SnapshotTrouble::Busy) } else { Ok(()) }
     }
 
     /// Whether the program has asked for the last copy.
@@ -172,10 +176,9 @@ impl Exchange {
     }
 
     fn answer(&self) -> Result<ProcessCopy, SnapshotTrouble> {
+        let number = self.copies();
+        self.answered.set(number);
         let errno = self.word(COPY_ERRNO_OFFSET);
-        if errno == Errno::BUSY.raw_os_error() as u64 {
-            return Err(SnapshotTrouble::Busy);
-        }
         if errno != 0 {
             return Err(SnapshotTrouble::NoCopy { error: io::Error::from_raw_os_error(errno as i32) });
         }
@@ -184,7 +187,6 @@ impl Exchange {
             *word = self.word(NAME_OFFSET + 8 * index);
         }
         let mut room = [0; MAX_NAME];
-        let number = self.copies();
         Ok(ProcessCopy {
             pid: self.word(COPY_PID_OFFSET) as u32,
             id: self.word(SNAPSHOT_ID_OFFSET) as u32,

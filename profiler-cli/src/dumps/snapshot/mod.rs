@@ -173,13 +173,25 @@ pub fn dump_of_process(pid: u32) -> Result<PathBuf, SnapshotTrouble> {
 /// # Errors
 /// See [`SnapshotTrouble`]. The program goes on in every case.
 pub fn take(dump: &Path, options: &SnapshotOptions) -> Result<TakenSnapshot, SnapshotTrouble> {
-    let exchange = Exchange::open(dump)?;
+    take_by(&Exchange::open(dump)?, options)
+}
+
+fn take_by(exchange: &Exchange, options: &SnapshotOptions) -> Result<TakenSnapshot, SnapshotTrouble> {
     if !options.force {
         check_headroom(exchange.host())?;
     }
     let before = ThreadPlaces::look(exchange.host());
     let copy = exchange.ask(&options.name)?;
-    write(&exchange, copy, &before, options)
+    write(exchange, copy, &before, options, Asker::Reader)
+}
+
+/// Who has asked for a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    /// The program itself, which waits until no other copy is needed.
+    Program,
+    /// This process.
+    Reader,
 }
 
 /// Writes the snapshot of a copy, and of a second one if there can be one.
@@ -188,7 +200,12 @@ fn write(
     copy: ProcessCopy,
     before: &ThreadPlaces,
     options: &SnapshotOptions,
+    asker: Asker,
 ) -> Result<TakenSnapshot, SnapshotTrouble> {
+    let mut waiting = WaitingProgram(Some(exchange).filter(|_| asker == Asker::Program));
+    if options.once {
+        waiting.let_go();
+    }
     let begun = Instant::now();
     let path = snapshot_path(exchange.dump(), copy.id);
     let partial = path.with_added_extension("part");
@@ -217,8 +234,10 @@ fn write(
     if !options.once {
         std::thread::sleep(BETWEEN_IMAGES.saturating_sub(begun.elapsed()));
         let before = ThreadPlaces::look(exchange.host());
+        let second = exchange.ask(&name);
+        waiting.let_go();
         // Without a second image nothing is called lost, which the reader says.
-        if let Ok(second) = exchange.ask(&name)
+        if let Ok(second) = second
             && second.id == id + 1
         {
             let time_us = time_since_begin(exchange.dump());
@@ -234,6 +253,24 @@ fn write(
     fs::rename(&partial, &path).map_err(failed)?;
     removed_on_error.keep();
     Ok(TakenSnapshot { path, bytes, images, took: begun.elapsed() })
+}
+
+/// A program that waits until it is not needed for its snapshot any more; it waits no longer when
+/// this is dropped.
+struct WaitingProgram<'a>(Option<&'a Exchange>);
+
+impl WaitingProgram<'_> {
+    fn let_go(&mut self) {
+        if let Some(exchange) = self.0.take() {
+            exchange.needs_no_more();
+        }
+    }
+}
+
+impl Drop for WaitingProgram<'_> {
+    fn drop(&mut self) {
+        self.let_go();
+    }
 }
 
 /// Why an image could not be written.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::exchange::Exchange;
 use super::memory::ThreadPlaces;
 use super::stopped::StoppedThreads;
-use super::{SnapshotOptions, SnapshotTrouble, TakenSnapshot};
+use super::{Asker, SnapshotOptions, SnapshotTrouble, TakenSnapshot};
 use crate::dumps::find::recordings_of_run;
 
 /// What a server does by itself.
@@ -96,13 +96,15 @@ impl ServedProgram {
             self.wait_for_copy();
             self.places.set_registers(stopped.release());
         }
-        if self.exchange.copies() != self.copies {
+        let copies = self.exchange.copies();
+        if copies != self.copies {
+            self.copies = copies;
             // The program has asked, or another process has, which takes its snapshot itself.
             if self.exchange.is_for_program() {
                 tell(self.write_snapshot());
-                self.exchange.needs_no_more();
+                // There may be another copy by now.
+                self.copies = self.exchange.answered();
             }
-            self.copies = self.exchange.copies();
             self.last = Instant::now();
         }
         if options.every.is_some_and(|every| self.last.elapsed() >= every)
@@ -111,12 +113,12 @@ impl ServedProgram {
             self.timed += 1;
             let name = format!("every-{}", self.timed).into_bytes();
             let options = SnapshotOptions { name, ..SnapshotOptions::default() };
-            match super::take(self.exchange.dump(), &options) {
+            match super::take_by(&self.exchange, &options) {
                 // The program has ended meanwhile, which is no trouble.
                 Err(SnapshotTrouble::Ended { .. } | SnapshotTrouble::NotRecording { .. }) => {}
                 other => tell(other),
             }
-            self.copies = self.exchange.copies();
+            self.copies = self.exchange.answered().max(self.copies);
             self.last = Instant::now();
         }
     }
@@ -133,14 +135,10 @@ impl ServedProgram {
 
     /// Writes the snapshot of the copy that the program has asked for.
     fn write_snapshot(&self) -> Result<TakenSnapshot, SnapshotTrouble> {
-        let copy = self.exchange.take_answer()?;
-        let once = self.places.have_registers();
-        if once {
-            // The program may end: one copy with the registers of all threads says everything.
-            self.exchange.needs_no_more();
-        }
-        let options = SnapshotOptions { once, ..SnapshotOptions::default() };
-        super::write(&self.exchange, copy, &self.places, &options)
+        let copy = self.exchange.take_answer().inspect_err(|_| self.exchange.needs_no_more())?;
+        // One copy with the registers of all threads says everything.
+        let options = SnapshotOptions { once: self.places.have_registers(), ..SnapshotOptions::default() };
+        super::write(&self.exchange, copy, &self.places, &options, Asker::Program)
     }
 }
 
