@@ -211,8 +211,7 @@ fn note_for_scopes(busy: &mut BusyThread<'_>, event: &HeapEvent, entered: &Entry
     let (scopes, walker) = busy.own().scopes();
     match event.kind {
         HeapEventKind::Alloc | HeapEventKind::AllocZeroed => {
-            let registers = Shim::of(event.kind).skip(entered.registers());
-            scope::note_alloc(scopes, walker, event.addr, event.size, &registers);
+            scope::note_alloc(scopes, walker, (event.addr, event.size), Shim::of(event.kind), entered);
         }
         HeapEventKind::Dealloc => scope::note_dealloc(scopes, event.addr),
         HeapEventKind::ReallocEnd => scope::note_realloc_end(scopes, Some((event.addr, event.size))),

@@ -13,17 +13,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use alloc_dump::layout::StackId;
 
 use crate::base::epoch::{self, RecordingId};
-use crate::capture::{self, Registers, StackWalker};
+use crate::capture::{self, Registers, Shim, StackWalker};
 use crate::tree::{Journal, Parent, Tree};
 
-/// Walks the stack from the frame with these registers. Returns the leaf's node; [`UNKNOWN`] if
+/// Walks the stack from the frame with these registers, which may be the shim's. Returns the leaf's node; [`UNKNOWN`] if
 /// there is no memory for it.
-pub(super) fn note(walker: &mut StackWalker, registers: &Registers) -> u32 {
+pub(super) fn note(walker: &mut StackWalker, shim: Shim, registers: Registers) -> u32 {
     let mut addresses = [0; MAX_FRAMES];
     let frames = if IS_PLATFORM_WALKING.load(Ordering::Relaxed) {
-        capture::innermost_by_platform(registers, &mut addresses)
+        // Nor is the shim looked up: that takes the same locks.
+        capture::innermost_by_platform(&registers, &mut addresses)
     } else {
-        capture::innermost(walker, registers, &mut addresses)
+        capture::innermost(walker, &shim.skip(registers), &mut addresses)
     };
     let generation = epoch::current().generation();
     let outermost_first = addresses[..frames].iter().rev();

@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::base::mode::{self, SCOPE};
 use crate::base::sys::{ErrnoGuard, FutexLock};
-use crate::capture::{Registers, StackWalker};
+use crate::capture::{EntryFrame, Shim, StackWalker};
 
 pub(crate) use births::{for_each_address, walk_by_platform};
 use blocks::{BornBlock, Shard, shard_of};
@@ -160,14 +160,14 @@ pub(crate) fn for_each_live(id: ScopeId, shard: &Shard, mut f: impl FnMut(u64, u
     slots::release(id.slot);
 }
 
-/// Notes that a block was allocated, by the function with these registers.
+/// Notes that a block of this address and size was allocated, by a shim that this frame has entered.
 #[cold]
 pub(crate) fn note_alloc(
     thread: &mut ThreadScopes,
     walker: &mut StackWalker,
-    addr: u64,
-    size: u64,
-    registers: &Registers,
+    (addr, size): (u64, u64),
+    shim: Shim,
+    entered: &EntryFrame,
 ) {
     if !is_own_event(thread) {
         return;
@@ -180,7 +180,7 @@ pub(crate) fn note_alloc(
         return;
     }
     let _errno = ErrnoGuard::new();
-    let stack = births::note(walker, registers);
+    let stack = births::note(walker, shim, entered.registers());
     insert(BornBlock { addr, size, scope, stack }, Some);
 }
 
