@@ -73,6 +73,9 @@ impl Parent {
     }
 }
 
+/// How many of the 256 slots may change while the kernel makes a copy.
+const SLOTS_IN_MOTION: usize = 32;
+
 const UNDISTURBED: &str = "strangers: 0\nsignals that are missing: 0\ninterrupted waits: 0\n";
 
 /// Live blocks by address with their sizes, at each record of a snapshot.
@@ -126,16 +129,21 @@ fn snapshot_file(dump: &Path, id: u32) -> PathBuf {
 /// Requires that the slots of an image have exactly live blocks of the program, all of them but
 /// those that its threads have in their hands.
 fn check_slots(path: &Path, image: usize, (address, count): (u64, u64), live: &HashMap<u64, u64>) {
-    let mut held = 0;
+    let (mut held, mut changed) = (0, 0);
     visit_words(File::open(path).unwrap(), image, |place, value| {
         if (address..address + 8 * count).contains(&place) {
-            assert_eq!(live.get(&value), Some(&BLOCK), "{} image {image}: {value:#x}", path.display());
-            held += 1;
+            if live.get(&value) == Some(&BLOCK) {
+                held += 1;
+            } else {
+                // The kernel copies the pages one after another while the threads go on.
+                changed += 1;
+            }
         }
     })
     .unwrap();
     let blocks = live.values().filter(|size| **size == BLOCK).count();
-    assert!(blocks.abs_diff(held) <= 4, "{} image {image}: {held} of {blocks}", path.display());
+    assert!(changed <= SLOTS_IN_MOTION, "{} image {image}: {changed} slots", path.display());
+    assert!(blocks.abs_diff(held) <= SLOTS_IN_MOTION, "{} image {image}: {held} of {blocks}", path.display());
 }
 
 /// Four threads put blocks into slots and take them out, as fast as they can, while the program

@@ -16,8 +16,8 @@ use crate::base::epoch::{self, RecordingId};
 use crate::capture::{self, Registers, Shim, StackWalker};
 use crate::tree::{Journal, Parent, Tree};
 
-/// Walks the stack from the frame with these registers, which may be the shim's. Returns the leaf's node; [`UNKNOWN`] if
-/// there is no memory for it.
+/// Walks the stack from the frame with these registers, which may be the shim's. Returns the leaf's
+/// node; [`UNKNOWN`] if there is no memory for it.
 pub(super) fn note(walker: &mut StackWalker, shim: Shim, registers: Registers) -> u32 {
     let mut addresses = [0; MAX_FRAMES];
     let frames = if IS_PLATFORM_WALKING.load(Ordering::Relaxed) {

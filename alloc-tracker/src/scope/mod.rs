@@ -160,7 +160,8 @@ pub(crate) fn for_each_live(id: ScopeId, shard: &Shard, mut f: impl FnMut(u64, u
     slots::release(id.slot);
 }
 
-/// Notes that a block of this address and size was allocated, by a shim that this frame has entered.
+/// Notes that a block of this address and size was allocated, by a shim that this frame has
+/// entered.
 #[cold]
 pub(crate) fn note_alloc(
     thread: &mut ThreadScopes,

@@ -70,7 +70,16 @@ impl<S: Sink> Stream<S> {
         }
         self.scale.adjust();
         self.scale.write_to(&mut self.time);
-        self.take_entries(count, u64::MAX, true)?;
+        // The kernel copies the pages one after another while threads go on, so the copy may have a
+        // later entry without an earlier one of another thread. The order of events comes first.
+        let mut horizon = u64::MAX;
+        for (index, state) in self.states().iter().enumerate().take(count) {
+            let ring = sidecar::ring(index);
+            if ring.stored() > state.until {
+                horizon = horizon.min(Entry::timestamp(ring.entry(state.until)[0]));
+            }
+        }
+        self.take_entries(count, horizon, true)?;
         self.now_us = self.now_us.max(self.scale.now_us());
         let id = self.snapshots + 1;
         self.append(None, &Record::Snapshot { id, name })?;
