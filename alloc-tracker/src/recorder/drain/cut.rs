@@ -1,5 +1,4 @@
-//! A snapshot's place in the stream: the entries that threads had stored when a copy of the process
-//! was made come before the record of the snapshot, and no others.
+//! A snapshot's place in the stream: before the first entry that the copy of the process lacks.
 //!
 //! In: a way to make the copy, and what the copy reports. Out: records, then a commit. Runs under
 //! the recorder's lock, in the drain process; never allocates.
@@ -17,6 +16,11 @@
 //! ```
 //!
 //! A thread may not have published its last entry yet. The drain process waits for that.
+//!
+//! The kernel copies the pages one after another while threads go on. So the copy may have the page
+//! with B's number as it was some microseconds after the page with A's, and lack an entry that comes
+//! before one that it has. Then all entries from the first missing one on come after the record:
+//! the order of events holds, and the copy is that much younger than the record.
 
 use alloc_dump::exchange::CopiedThread;
 use alloc_dump::record::Record;
