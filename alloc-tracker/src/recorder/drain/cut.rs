@@ -18,9 +18,9 @@
 //! A thread may not have published its last entry yet. The drain process waits for that.
 //!
 //! The kernel copies the pages one after another while threads go on. So the copy may have the page
-//! with B's number as it was some microseconds after the page with A's, and lack an entry that comes
-//! before one that it has. Then all entries from the first missing one on come after the record:
-//! the order of events holds, and the copy is that much younger than the record.
+//! with B's number as it was some microseconds after the page with A's, and lack an entry that
+//! comes before one that it has. Then all entries from the first missing one on come after the
+//! record: the order of events holds, and the copy is that much younger than the record.
 
 use alloc_dump::exchange::CopiedThread;
 use alloc_dump::record::Record;
