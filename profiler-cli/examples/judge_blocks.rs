@@ -89,7 +89,7 @@ fn main() {
         println!("{} blocks, {} words, {} edges", blocks.len(), words.len(), graph.edges());
         graph
     };
-    let trust = ImageTrust::of(true, &threads);
+    let trust = ImageTrust::of(true, &threads, u64::MAX);
     let names = RootNames { regions: &regions, threads: &threads, ..RootNames::default() };
     // As `leaks` does it: the second image on another thread.
     let judgement = std::thread::scope(|scope| {

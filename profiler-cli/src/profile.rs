@@ -364,6 +364,9 @@ pub struct SnapshotBlocks {
     pub id: u32,
     /// The moment, in microseconds since time zero.
     pub us: u64,
+    /// When copying the memory began, in microseconds since time zero. Of blocks that were
+    /// allocated since, the copy may lack the pointers.
+    pub begun_us: u64,
     /// The blocks, in the order of their addresses, which are all different.
     pub blocks: Vec<HeapBlock>,
 }

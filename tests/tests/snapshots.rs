@@ -3,7 +3,7 @@
 //!
 //! The tests read dumps and snapshots with `alloc_dump` alone and keep a heap of their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -73,23 +73,44 @@ impl Parent {
     }
 }
 
-/// Each of the four threads that move blocks has one in its hands, and may change its slot while
-/// the kernel makes a copy.
-const SLOTS_IN_MOTION: usize = 4;
+/// Number of threads that move blocks. Each has at most one in its hands.
+const THREADS: usize = 4;
 
 const UNDISTURBED: &str = "strangers: 0\nsignals that are missing: 0\ninterrupted waits: 0\n";
 
-/// Live blocks by address with their sizes, at each record of a snapshot.
-fn live_at_snapshots(dump: &Path) -> HashMap<u32, HashMap<u64, u64>> {
+/// What the dump has at the record of a snapshot.
+struct AtSnapshot {
+    us: u64,
+    /// Live blocks by address with their sizes.
+    live: HashMap<u64, u64>,
+    /// Addresses of blocks that were allocated or freed since copying began, and, after the record,
+    /// at its time: the copy may have the memory before the event or the memory after it.
+    in_motion: HashSet<u64>,
+}
+
+/// Returns what the dump has at each record of a snapshot.
+fn at_snapshots(dump: &Path) -> HashMap<u32, AtSnapshot> {
     let mut reader = Reader::new(File::open(dump).unwrap()).unwrap();
-    let (mut live, mut at_snapshots) = (HashMap::new(), HashMap::new());
+    let (mut live, mut at_snapshots) = (HashMap::new(), HashMap::<u32, AtSnapshot>::new());
     // The block that a thread is moving is not live until the move has ended.
-    let mut thread = 0;
+    let (mut thread, mut us, mut last) = (0, 0, 0);
     let mut moving: HashMap<u32, (u64, u64)> = HashMap::new();
+    let mut events: Vec<(u64, u64)> = Vec::new();
     while let Some(records) = reader.next_frame().unwrap() {
         for record in records {
+            let address = match record {
+                Record::Alloc { addr, .. } | Record::Dealloc { addr, .. } => Some(addr),
+                _ => None,
+            };
+            if let Some(address) = address {
+                events.push((us, address));
+                if let Some(at) = at_snapshots.get_mut(&last).filter(|at| at.us == us) {
+                    at.in_motion.insert(address);
+                }
+            }
             match record {
                 Record::Thread { id } => thread = id,
+                Record::Time { us: now } => us = now,
                 Record::Alloc { addr, size, .. } => {
                     assert_eq!(live.insert(addr, size), None, "{addr:#x} is allocated twice");
                 }
@@ -112,8 +133,12 @@ fn live_at_snapshots(dump: &Path) -> HashMap<u32, HashMap<u64, u64>> {
                 Record::ReallocFailed => {
                     live.extend(moving.remove(&thread));
                 }
-                Record::Snapshot { id, .. } => {
-                    at_snapshots.insert(id, live.clone());
+                Record::Snapshot { id, copying_us, .. } => {
+                    let begun = us.checked_sub(copying_us).expect("copying began after time zero");
+                    let first = events.partition_point(|(us, _)| *us < begun);
+                    let in_motion = events[first..].iter().map(|(_, address)| *address).collect();
+                    at_snapshots.insert(id, AtSnapshot { us, live: live.clone(), in_motion });
+                    last = id;
                 }
                 _ => {}
             }
@@ -127,24 +152,25 @@ fn snapshot_file(dump: &Path, id: u32) -> PathBuf {
     PathBuf::from(format!("{}.{id}.snapshot", dump.display()))
 }
 
-/// Requires that the slots of an image have live blocks of the program, all of them but
-/// those that its threads have in their hands.
-fn check_slots(path: &Path, image: usize, (address, count): (u64, u64), live: &HashMap<u64, u64>) {
-    let (mut held, mut changed) = (0, 0);
+/// Requires that the slots of an image have live blocks of the program: all of them but those that
+/// its threads have in their hands, and no others but those that came or went during the copying.
+fn check_slots(path: &Path, image: usize, (address, count): (u64, u64), at: &AtSnapshot) {
+    let (mut held, mut others) = (0, 0);
     visit_words(File::open(path).unwrap(), image, |place, value| {
         if (address..address + 8 * count).contains(&place) {
-            if live.get(&value) == Some(&BLOCK) {
-                held += 1;
-            } else {
-                // The kernel copies the pages one after another while the threads go on.
-                changed += 1;
+            match at.live.get(&value) {
+                Some(&BLOCK) => held += 1,
+                _ => {
+                    assert!(at.in_motion.contains(&value), "{} image {image}: {value:#x}", path.display());
+                    others += 1;
+                }
             }
         }
     })
     .unwrap();
-    let blocks = live.values().filter(|size| **size == BLOCK).count();
-    assert!(changed <= SLOTS_IN_MOTION, "{} image {image}: {changed} slots", path.display());
-    assert!(blocks.abs_diff(held) <= SLOTS_IN_MOTION, "{} image {image}: {held} of {blocks}", path.display());
+    let blocks = at.live.values().filter(|size| **size == BLOCK).count();
+    assert!(others <= THREADS, "{} image {image}: {others} slots", path.display());
+    assert!(blocks.abs_diff(held) <= THREADS, "{} image {image}: {held} of {blocks}", path.display());
 }
 
 /// Four threads put blocks into slots and take them out, as fast as they can, while the program
@@ -165,10 +191,10 @@ fn a_hundred_snapshots_disturb_nothing_and_belong_to_their_moments() {
     assert_eq!((output.as_str(), status), (UNDISTURBED, Some(7)), "{said}");
     assert!(!said.contains("snapshot"), "{said}");
 
-    let live = live_at_snapshots(&dump);
-    assert_eq!(live.len() as u32, ROUNDS + ROUNDS / 10);
+    let records = at_snapshots(&dump);
+    assert_eq!(records.len() as u32, ROUNDS + ROUNDS / 10);
     let mut images = 0;
-    for id in 1..=live.len() as u32 {
+    for id in 1..=records.len() as u32 {
         let path = snapshot_file(&dump, id);
         if !path.exists() {
             continue;
@@ -176,11 +202,11 @@ fn a_hundred_snapshots_disturb_nothing_and_belong_to_their_moments() {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let contents = SnapshotContents::read(File::open(&path).unwrap()).unwrap();
         for index in 0..contents.images.len() {
-            check_slots(&path, index, slots, &live[&(id + index as u32)]);
+            check_slots(&path, index, slots, &records[&(id + index as u32)]);
             images += 1;
         }
     }
-    assert_eq!(images, live.len());
+    assert_eq!(images, records.len());
     let summary = tests::json("summary", &dump, &[]);
     assert_eq!((&summary["exact"], &summary["complete"]), (&true.into(), &true.into()));
 }
@@ -199,7 +225,7 @@ fn a_snapshot_at_the_end_has_the_registers_of_all_threads() {
     let path = snapshot_file(&dump, 1);
     let contents = SnapshotContents::read(File::open(&path).unwrap_or_else(|_| panic!("{said}"))).unwrap();
     assert_eq!(contents.name, b"end");
-    check_slots(&path, 0, slots, &live_at_snapshots(&dump)[&1]);
+    check_slots(&path, 0, slots, &at_snapshots(&dump)[&1]);
     if contents.images.len() == 2 {
         // The kernel may let nobody trace.
         println!("skipped: ptrace missing");
@@ -232,7 +258,7 @@ fn a_program_that_is_killed_meanwhile_leaves_a_whole_dump() {
         let path = snapshot_file(&dump, 1);
         assert_eq!(asked.status.success(), path.exists(), "{said}");
         if path.exists() {
-            check_slots(&path, 0, slots, &live_at_snapshots(&dump)[&1]);
+            check_slots(&path, 0, slots, &at_snapshots(&dump)[&1]);
         }
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().collect();
         assert!(left.len() <= 2, "{left:?}");

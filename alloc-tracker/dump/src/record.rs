@@ -188,6 +188,9 @@ pub enum Record<'a> {
     Snapshot {
         /// Number of the snapshot, from 1; a dump never uses a number twice.
         id: u32,
+        /// Copying began so many microseconds before the record. The copy may lack pointers to
+        /// blocks that were allocated since.
+        copying_us: u64,
         /// The snapshot's name, not always UTF-8.
         name: &'a [u8],
     },

@@ -290,7 +290,7 @@ mod tests {
             };
             let statics = [Variable { start: 0x2000, size: 32, name: "shop::LIST".to_owned() }];
             let names = RootNames { statics: &statics, regions: &regions, ..RootNames::default() };
-            let trust = ImageTrust::of(true, &[]);
+            let trust = ImageTrust::of(true, &[], u64::MAX);
             let second = SecondLook::new(&self.at_snapshot, graph(), trust);
             let judgement = Judgement::new(&self.at_snapshot, graph(), trust, Some(&second), &names);
             let name = "warm".to_owned();

@@ -10,14 +10,14 @@ use super::input::{InputArgs, LoadedDump};
 use super::print_message;
 use crate::analyze::filter::Filter;
 use crate::analyze::held::{
-    GraphBuilder, ImageMemory, ImageTrust, Judgement, RootNames, SecondLook, USUAL_TLS_SIZE,
+    BlockGraph, GraphBuilder, ImageMemory, ImageTrust, Judgement, RootNames, SecondLook, USUAL_TLS_SIZE,
 };
 use crate::analyze::holders::{JudgedBlocks, SnapshotInfo};
 use crate::dumps::snapshot::{SnapshotFile, find_snapshots};
 use crate::load::{KeepBlocks, LoadOptions};
 use crate::names::symbolize::SymbolizeOptions;
 use crate::names::variables::Variables;
-use crate::profile::{HeapBlock, Profile, SnapshotBlocks};
+use crate::profile::{Profile, SnapshotBlocks};
 use crate::units::Safe;
 
 /// The choice of a snapshot.
@@ -136,11 +136,11 @@ impl SnapshotChoice {
         let (first_image, second) = std::thread::scope(|scope| {
             let look = second.map(|second| {
                 scope.spawn(|| {
-                    let (graph, trust) = read_image(file, 1, &second.blocks, &variables)?;
+                    let (graph, trust) = read_image(file, 1, second, &variables)?;
                     anyhow::Ok(SecondLook::new(&second.blocks, graph, trust))
                 })
             });
-            let first_image = read_image(file, 0, &first.blocks, &variables);
+            let first_image = read_image(file, 0, first, &variables);
             (
                 first_image,
                 look.map(|look| look.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
@@ -177,9 +177,9 @@ fn blocks_at(profile: &Profile, id: u32) -> Option<&SnapshotBlocks> {
 fn read_image(
     file: &SnapshotFile,
     index: usize,
-    blocks: &[HeapBlock],
+    blocks: &SnapshotBlocks,
     variables: &Variables,
-) -> anyhow::Result<(crate::analyze::held::BlockGraph, ImageTrust)> {
+) -> anyhow::Result<(BlockGraph, ImageTrust)> {
     let image = &file.contents.images[index];
     let memory = ImageMemory {
         regions: &image.regions,
@@ -187,10 +187,10 @@ fn read_image(
         pid: file.contents.header.pid,
         tls_size: variables.tls_size.max(USUAL_TLS_SIZE),
     };
-    let mut builder = GraphBuilder::new(blocks, &memory);
+    let mut builder = GraphBuilder::new(&blocks.blocks, &memory);
     let is_whole = file.visit_words(index, |place, value| builder.add(place, value))?;
     let is_complete = is_whole && image.complete && image.unread.is_empty();
-    Ok((builder.finish(), ImageTrust::of(is_complete, &image.threads)))
+    Ok((builder.finish(), ImageTrust::of(is_complete, &image.threads, blocks.begun_us)))
 }
 
 /// Returns why no block can be called lost, if that is so.

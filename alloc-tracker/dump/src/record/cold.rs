@@ -127,8 +127,13 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             varint::put(buf, at, u64::from(minor_faults.0))?;
             varint::put(buf, at, u64::from(major_faults.0))?;
         }
-        Record::MarkName { id, name } | Record::Snapshot { id, name } => {
+        Record::MarkName { id, name } => {
             varint::put(buf, at, u64::from(*id))?;
+            put_text(buf, at, name)?;
+        }
+        Record::Snapshot { id, copying_us, name } => {
+            varint::put(buf, at, u64::from(*id))?;
+            varint::put(buf, at, *copying_us)?;
             put_text(buf, at, name)?;
         }
         Record::Mark { id } => varint::put(buf, at, u64::from(*id))?,
@@ -223,7 +228,7 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
             major_faults: PageFaults(id(at)?),
         },
         MARK_NAME => Record::MarkName { id: id(at)?, name: get_text(payload, at)? },
-        SNAPSHOT => Record::Snapshot { id: id(at)?, name: get_text(payload, at)? },
+        SNAPSHOT => Record::Snapshot { id: id(at)?, copying_us: word(at)?, name: get_text(payload, at)? },
         MARK => Record::Mark { id: id(at)? },
         INSTALLATION => Record::Installation(match word(at)? {
             0 => Installation::Missing,

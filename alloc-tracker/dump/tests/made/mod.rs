@@ -33,7 +33,7 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
 /// Returns records of every kind that the first version 1.4 had.
 pub(crate) fn one_of_each_up_to_snapshots() -> Vec<Record<'static>> {
     let mut records = one_of_each_up_to_1_3();
-    records.extend([Record::Snapshot { id: 1, name: b"after the warm-up" }]);
+    records.extend([Record::Snapshot { id: 1, copying_us: 1234, name: b"after the warm-up" }]);
     records
 }
 

@@ -20,7 +20,9 @@
 //! The kernel copies the pages one after another while threads go on. So the copy may have the page
 //! with B's number as it was some microseconds after the page with A's, and lack an entry that
 //! comes before one that it has. Then all entries from the first missing one on come after the
-//! record: the order of events holds, and the copy is that much younger than the record.
+//! record: the order of events holds, and the copy is that much younger than the record. The record
+//! says when copying began: the page with the only pointer to a block that was allocated since may
+//! have been copied before.
 
 use alloc_dump::exchange::CopiedThread;
 use alloc_dump::record::Record;
@@ -51,6 +53,7 @@ impl<S: Sink> Stream<S> {
         for state in self.states().iter_mut().take(count) {
             state.until = NOT_REPORTED;
         }
+        let begun_us = self.scale.now_us();
         let states = self.states();
         let outcome = make_copy(&mut |thread| {
             if let Some(state) = states.get_mut(thread.ring as usize)
@@ -86,7 +89,8 @@ impl<S: Sink> Stream<S> {
         self.take_entries(count, horizon, true)?;
         self.now_us = self.now_us.max(self.scale.now_us());
         let id = self.snapshots + 1;
-        self.append(None, &Record::Snapshot { id, name })?;
+        let copying_us = self.now_us.saturating_sub(begun_us);
+        self.append(None, &Record::Snapshot { id, copying_us, name })?;
         self.snapshots = id;
         self.commit();
         Ok(Ok(id))

@@ -121,7 +121,7 @@ fn facts(dump: &[u8]) -> Vec<Fact> {
                 }
                 Record::MarkName { name, .. } => facts.push(Fact::MarkName(name.to_vec())),
                 Record::LimitReached(limit) => facts.push(Fact::Limit(limit)),
-                Record::Snapshot { id, name } => facts.push(Fact::Snapshot(id, name.to_vec())),
+                Record::Snapshot { id, name, .. } => facts.push(Fact::Snapshot(id, name.to_vec())),
                 _ => {}
             }
         }

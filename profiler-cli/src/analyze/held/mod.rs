@@ -52,7 +52,7 @@ pub enum Verdict {
     Maybe,
     /// A static, a stack, a thread-local or a register holds it
     Held,
-    /// There is no snapshot, or the block is younger, or memory could not be read
+    /// There is no snapshot, or the block is younger or was just born, or memory could not be read
     Unknown,
 }
 
@@ -78,13 +78,16 @@ pub struct ImageTrust {
     pub is_complete: bool,
     /// Whether it has the registers of all threads.
     pub has_registers: bool,
+    /// When copying began, in microseconds since time zero. The image may lack the pointers to
+    /// blocks that were allocated since, because pages were copied one after another.
+    pub begun_us: u64,
 }
 
 impl ImageTrust {
     /// Returns the trust in an image with these threads.
-    pub fn of(is_complete: bool, threads: &[SnapshotThread]) -> ImageTrust {
+    pub fn of(is_complete: bool, threads: &[SnapshotThread], begun_us: u64) -> ImageTrust {
         let has_registers = threads.iter().all(|thread| thread.registers.is_some()) && !threads.is_empty();
-        ImageTrust { is_complete, has_registers }
+        ImageTrust { is_complete, has_registers, begun_us }
     }
 }
 
@@ -168,7 +171,7 @@ impl<'a> Judgement<'a> {
                 Verdict::Held
             } else if ways.is_reached(index) {
                 Verdict::Maybe
-            } else if !is_complete {
+            } else if !is_complete || block.born_us >= trust.begun_us {
                 Verdict::Unknown
             } else if is_confirmed {
                 Verdict::Lost

@@ -31,6 +31,9 @@ fn threads() -> Vec<SnapshotThread> {
     vec![main, worker]
 }
 
+/// When copying began.
+const BEGUN_US: u64 = 1000;
+
 struct Image {
     blocks: Vec<HeapBlock>,
     words: Vec<(u64, u64)>,
@@ -65,7 +68,7 @@ impl Image {
     }
 
     fn trust(&self) -> ImageTrust {
-        ImageTrust::of(self.is_complete, &self.threads)
+        ImageTrust::of(self.is_complete, &self.threads, BEGUN_US)
     }
 
     fn judged(&self, second: Option<&SecondLook>) -> Judgement<'_> {
@@ -210,6 +213,16 @@ fn a_block_in_the_middle_of_a_realloc_is_unknown() {
     let mut image = Image::new(&[(0x12000, 64)], &[(0x2000, 0x12000)]);
     image.blocks[0].is_in_event = true;
     assert_eq!(image.verdicts(), "u");
+}
+
+/// The page with the pointer may have been copied before the block was allocated.
+#[test]
+fn a_block_that_is_born_while_pages_are_copied_is_not_lost() {
+    let mut image = Image::new(&[(0x12000, 64), (0x12100, 64), (0x12200, 64)], &[(0x2000, 0x12200)]);
+    for (block, born_us) in image.blocks.iter_mut().zip([BEGUN_US - 1, BEGUN_US, BEGUN_US]) {
+        block.born_us = born_us;
+    }
+    assert_eq!(image.verdicts(), "luh");
 }
 
 #[test]

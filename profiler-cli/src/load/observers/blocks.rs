@@ -53,10 +53,12 @@ impl BlocksObserver {
 impl Observer for BlocksObserver {
     #[inline]
     fn record(&mut self, record: &Record<'_>, moment: &Moment<'_>) {
-        if let (Record::Snapshot { id, .. }, KeepBlocks::AtEndAndSnapshots(ids)) = (record, &self.keep) {
+        let keep = &self.keep;
+        if let (Record::Snapshot { id, copying_us, .. }, KeepBlocks::AtEndAndSnapshots(ids)) = (record, keep)
+        {
             // Nobody asks for many; a forged dump may have the record of one any number of times.
             if ids.contains(id) && self.at_snapshots.iter().all(|snapshot| snapshot.id != *id) {
-                self.at_snapshots.push(snapshot_blocks(*id, moment));
+                self.at_snapshots.push(snapshot_blocks(*id, *copying_us, moment));
             }
             return;
         }
@@ -97,7 +99,7 @@ impl Observer for BlocksObserver {
 /// Returns all live blocks, whichever thread and interval they are of: any block may hold any
 /// other.
 #[cold]
-fn snapshot_blocks(id: u32, moment: &Moment<'_>) -> SnapshotBlocks {
+fn snapshot_blocks(id: u32, copying_us: u64, moment: &Moment<'_>) -> SnapshotBlocks {
     let mut blocks: Vec<HeapBlock> = moment.heap.blocks().map(heap_block).collect();
     for (address, block) in moment.heap.moving_blocks() {
         blocks.push(HeapBlock { is_in_event: true, ..heap_block((address, block)) });
@@ -105,7 +107,7 @@ fn snapshot_blocks(id: u32, moment: &Moment<'_>) -> SnapshotBlocks {
     blocks.sort_unstable_by_key(|block| (block.address, !block.is_in_event, block.born_us, block.size));
     // A block in the middle of a realloc is there twice. Its address may be that of a new block.
     blocks.dedup_by_key(|block| block.address);
-    SnapshotBlocks { id, us: moment.us, blocks }
+    SnapshotBlocks { id, us: moment.us, begun_us: moment.us.saturating_sub(copying_us), blocks }
 }
 
 /// Returns the live blocks of selected threads in the order of their addresses, without those that

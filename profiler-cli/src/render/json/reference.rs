@@ -248,7 +248,7 @@ fn judged(use_it: impl FnOnce(&JudgedBlocks<'_>)) {
     builder.add(0x2010, 0x9000);
     let statics = [Variable { start: 0x2000, size: 32, name: "shop::KEPT".to_owned() }];
     let names = RootNames { statics: &statics, regions: &regions, ..RootNames::default() };
-    let judgement = Judgement::new(&blocks, builder.finish(), ImageTrust::of(true, &[]), None, &names);
+    let judgement = Judgement::new(&blocks, builder.finish(), ImageTrust::of(true, &[], 200), None, &names);
     let snapshot = SnapshotInfo {
         id: 1,
         name: "warm".to_owned(),

@@ -133,17 +133,17 @@ fn snapshots_have_the_blocks_of_all_threads_and_those_that_are_moved() {
         // A block that took the place of the one that is moved, before that has a new place.
         alloc(0x30, 5, LEAF),
         Record::Time { us: 7 },
-        Record::Snapshot { id: 4, name: b"warm" },
+        Record::Snapshot { id: 4, copying_us: 3, name: b"warm" },
         free(0x20),
         // Nobody asked for this one, and the other has its blocks already.
-        Record::Snapshot { id: 5, name: b"warm" },
-        Record::Snapshot { id: 4, name: b"warm" },
+        Record::Snapshot { id: 5, copying_us: 3, name: b"warm" },
+        Record::Snapshot { id: 4, copying_us: 3, name: b"warm" },
     ];
     let keep = || KeepBlocks::AtEndAndSnapshots(vec![4, 6]);
     let kept = replay(keep(), Some(&[1]), &records).blocks.unwrap();
     let moved = HeapBlock { is_in_event: true, ..block(0x30, 30, MAIN, 0) };
     let blocks = vec![block(0x10, 10, LEAF, 0), block(0x20, 20, UNSELECTED, 0), moved];
-    assert_eq!(kept.at_snapshots, [SnapshotBlocks { id: 4, us: 7, blocks }]);
+    assert_eq!(kept.at_snapshots, [SnapshotBlocks { id: 4, us: 7, begun_us: 4, blocks }]);
     assert_eq!(kept.at_end.len(), 2, "those of the selected thread");
     let all = replay(keep(), None, &records).blocks.unwrap();
     assert_eq!(all.at_snapshots[0].blocks[1], block(0x20, 20, LEAF, 0));
