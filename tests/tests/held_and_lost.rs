@@ -160,7 +160,31 @@ fn verdicts_in_the_middle_and_at_the_end_are_those_of_the_plan() {
         assert_eq!(row["retained_bytes"], row["bytes"], "{row}");
     }
     check_totals(&end);
+    check_interval(&dump);
     check_gate(&dump);
+}
+
+/// Blocks of an interval that ended before either snapshot.
+fn check_interval(dump: &Path) {
+    const INTERVAL: [&str; 4] = ["--from", "mark:holding", "--to", "mark:planted"];
+    let freed_since = ["local_of_main", "channel_of_main"];
+    let end = json("leaks", dump, &INTERVAL);
+    let middle = json("leaks", dump, &[&INTERVAL[..], &["--snapshot", "mid"]].concat());
+    let still_live = json("leaks", dump, &[&INTERVAL[..], &["--still-live"]].concat());
+    for planted in &ALL[ALL.len() - 6..] {
+        let expected = planted.end.expect("they are lost");
+        [&end, &middle, &still_live].iter().for_each(|report| check(planted, report, expected));
+    }
+    for planted in ALL.iter().filter(|planted| freed_since.contains(&planted.function)) {
+        check(planted, &end, ("unknown", ""));
+        check(planted, &middle, planted.middle);
+        assert_eq!(rows_of(&still_live, planted.function).len(), 0);
+    }
+    for report in [&end, &middle, &still_live] {
+        assert_eq!(report["interval"]["from"], "mark:holding");
+        assert_eq!(rows_of(report, "static_vec").len(), 0, "it is older");
+        check_totals(report);
+    }
 }
 
 /// The blocks of all verdicts are all live blocks but those that are suppressed.

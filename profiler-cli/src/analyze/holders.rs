@@ -21,7 +21,8 @@ pub struct SnapshotInfo {
     /// When it was taken, in nanoseconds since the recording began.
     pub ns: u64,
     /// Whether the rows are about the blocks that were live at the snapshot. If not, they are about
-    /// those that are live at the end, with the verdicts of the snapshot.
+    /// those that are live at the end, or at the end of the interval, with the verdicts of the
+    /// snapshot.
     pub lists_its_blocks: bool,
     /// Why no block can be called lost. Null if blocks can be.
     pub nothing_is_lost: Option<String>,
@@ -89,7 +90,7 @@ pub struct JudgedBlocks<'a> {
     pub judgement: &'a Judgement<'a>,
     /// The snapshot.
     pub snapshot: SnapshotInfo,
-    /// The blocks that are live at the end. Not used if the report is about the blocks that were
+    /// The blocks that are live at the end, or at the end of the interval. Not used if the report is about the blocks that were
     /// live at the snapshot.
     pub at_end: &'a [HeapBlock],
 }

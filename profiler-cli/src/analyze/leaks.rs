@@ -122,7 +122,7 @@ pub struct Leak {
     pub function: String,
     /// Whether anything held the blocks at the snapshot. `held`: a static, a stack, a thread-local
     /// or a register did. `maybe`: only memory of unknown owner did. `lost`: nothing did.
-    /// `unknown`: there is no snapshot, the blocks are younger, or memory could not be read.
+    /// `unknown`: there is no snapshot, the blocks were not there then, or memory could not be read.
     pub verdict: Verdict,
     /// Blocks of other rows and of this one that are lost because the blocks of this row are. Null
     /// unless the verdict is `lost`.

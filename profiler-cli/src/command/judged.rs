@@ -23,16 +23,18 @@ use crate::units::Safe;
 /// The choice of a snapshot.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SnapshotChoice {
-    /// Judge by the snapshot with this name or number, and list what was live then. [default: the
-    /// last snapshot of the dump; `leaks` then lists what is live at the end]
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "to", "at"], help_heading = "Snapshot")]
+    /// Judge by the snapshot with this name or number, and list what was live then, or the blocks
+    /// of the interval. [default: the last snapshot of the dump; `leaks` then lists what is live at
+    /// the end]
+    #[arg(long, value_name = "NAME", help_heading = "Snapshot")]
     pub snapshot: Option<String>,
 }
 
 /// The blocks that a report is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListedBlocks {
-    /// Those that are live at the end, unless the user has named a snapshot.
+    /// Those that are live at the end, or those of the interval. If the user has named a snapshot
+    /// and no interval, those that were live at the snapshot.
     AtEnd,
     /// Those that were live at the snapshot.
     AtSnapshot,
@@ -42,16 +44,22 @@ pub enum ListedBlocks {
 pub const NO_SNAPSHOT: &str = "without a snapshot it is not known what holds memory: take one with `profiler-cli run --snapshot-at-end` or, while the program runs, with `profiler-cli snapshot PID`";
 
 impl SnapshotChoice {
-    /// Loads the dump with the blocks that its snapshot needs. The second value is `None` if the
-    /// dump has no snapshot.
+    /// Loads the dump with the blocks that its snapshot needs, for a report about the moment of the
+    /// snapshot. The second value is `None` if the dump has no snapshot.
     ///
     /// # Errors
-    /// As [`InputArgs::load`], and if there is no snapshot with the name that was given.
+    /// As [`InputArgs::load`], if there is no snapshot with the name that was given, and if the user
+    /// has named an interval or another moment.
     pub fn load(
         &self,
         input: &InputArgs,
         loading: LoadOptions,
     ) -> anyhow::Result<(LoadedDump, Option<SnapshotFile>, Filter)> {
+        if input.time.period().is_some() {
+            bail!(
+                "this report is about the moment of a snapshot: choose one with --snapshot, without --from, --to and --at"
+            );
+        }
         let file = self.find(&input.dump.path)?;
         let blocks = SnapshotChoice::blocks_for(file.as_ref());
         let dump = input.open_another(&input.dump.path, LoadOptions { blocks, ..loading })?;
@@ -161,7 +169,10 @@ impl SnapshotChoice {
             id: header.snapshot,
             name: String::from_utf8_lossy(&file.contents.name).into_owned(),
             ns: first.us * 1000,
-            lists_its_blocks: listed == ListedBlocks::AtSnapshot || self.snapshot.is_some(),
+            lists_its_blocks: match listed {
+                ListedBlocks::AtSnapshot => true,
+                ListedBlocks::AtEnd => self.snapshot.is_some() && dump.profile.interval.is_none(),
+            },
             nothing_is_lost: problem,
         };
         let at_end = dump.profile.blocks.as_ref().map_or(&[][..], |blocks| &blocks.at_end);

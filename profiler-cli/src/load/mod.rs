@@ -101,9 +101,13 @@ pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Res
             ReplayScope { keep, short_lived, peaks, groups, resizes, mark_times, ..ReplayScope::default() };
         return Ok(replay_all(path, &scope, progress)?);
     }
-    // The first pass only finds names and moments: a thread may get its name long after its first
-    // event, and only the end of a recording tells where its peak was.
-    let whole = replay_all(path, &ReplayScope::default(), progress)?;
+    // The first pass finds names and moments: a thread may get its name long after its first event,
+    // and only the end of a recording tells where its peak was. A snapshot may come after the
+    // interval, so its blocks are those of this pass.
+    let first_keep = if options.period.is_some() { keep.only_at_snapshots() } else { KeepBlocks::Nothing };
+    let first_scope = ReplayScope { keep: first_keep, ..ReplayScope::default() };
+    let mut whole = replay_all(path, &first_scope, progress)?;
+    let at_snapshots = whole.blocks.take().map(|blocks| blocks.at_snapshots);
     let threads = options.threads.as_ref();
     let selected = threads.map(|pattern| chosen_threads(path, &whole.threads, pattern)).transpose()?;
     let scope = ReplayScope {
@@ -117,7 +121,13 @@ pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Res
         ..ReplayScope::default()
     };
     match &options.period {
-        Some(period) => replay_period(path, (period, options.still_live), whole, scope, progress),
+        Some(period) => {
+            let mut part = replay_period(path, (period, options.still_live), whole, scope, progress)?;
+            if let (Some(blocks), Some(at_snapshots)) = (&mut part.blocks, at_snapshots) {
+                blocks.at_snapshots = at_snapshots;
+            }
+            Ok(part)
+        }
         None => Ok(Profile { trust: whole.trust, ..replay_all(path, &scope, progress)? }),
     }
 }

@@ -80,7 +80,18 @@ pub enum KeepBlocks {
     AtEnd,
     /// At the end, and at each mark whose name matches.
     AtEndAndMarks(Pattern),
-    /// At the end, and at the record of each snapshot with one of these numbers. There, the blocks
-    /// of all threads are kept, and those that are older than the interval.
+    /// At the end, and at the record of each snapshot with one of these numbers, which may be
+    /// outside of the interval. There, the blocks of all threads are kept, and those that are older
+    /// than the interval.
     AtEndAndSnapshots(Vec<u32>),
+}
+
+impl KeepBlocks {
+    /// Returns the same snapshots; nothing if blocks are kept for other reasons alone.
+    pub(super) fn only_at_snapshots(&self) -> KeepBlocks {
+        match self {
+            KeepBlocks::AtEndAndSnapshots(ids) => KeepBlocks::AtEndAndSnapshots(ids.clone()),
+            _ => KeepBlocks::Nothing,
+        }
+    }
 }

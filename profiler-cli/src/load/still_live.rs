@@ -14,6 +14,7 @@
 //! one by the number of the event that allocated it.
 
 use super::heap::{Heap, HeapEvent, LiveBlock};
+use super::observers::blocks::blocks_of;
 use super::observers::resizes::ResizesObserver;
 use super::observers::{Observer, ReplayEnd};
 use crate::profile::{LiveHeap, Profile};
@@ -70,6 +71,9 @@ impl AfterInterval {
             stats.live_last_us = stats.live_last_us.max(us);
             stats.live_bytes = stats.live_bytes.wrapping_add(block.size);
             stats.live_blocks += 1;
+        }
+        if let Some(blocks) = &mut part.blocks {
+            blocks.at_end = blocks_of(heap);
         }
         part.grown.clear();
         resizes.finish(&ReplayEnd { us: 0, heap }, &mut part);

@@ -31,7 +31,7 @@ pub(super) fn write_verdict(out: &mut dyn Write, leak: &Leak, width: TextWidth) 
         }
         Verdict::Maybe => (FAINT, format!("maybe lost: only memory of unknown owner points to it{retains}")),
         Verdict::Held => (RELEASE, format!("held{retains}")),
-        Verdict::Unknown => (FAINT, "unknown: younger than the snapshot, or not readable in it".to_owned()),
+        Verdict::Unknown => (FAINT, "unknown: not there at the snapshot, or not readable in it".to_owned()),
     };
     writeln!(out, "     {style}{text}{style:#}")?;
     let Some(first) = leak.held_by.first() else { return Ok(()) };
@@ -103,7 +103,7 @@ pub fn write_why(out: &mut dyn Write, number: usize, leak: &Leak, leaks: &Leaks)
             writeln!(out, "One look found no pointer to these blocks. It may have been in a register.")?;
         }
         Verdict::Unknown => {
-            writeln!(out, "The blocks are younger than the snapshot, or it could not read all memory.")?;
+            writeln!(out, "The blocks were not there at the snapshot, or it could not read all memory.")?;
         }
         Verdict::Held | Verdict::Maybe => {}
     }

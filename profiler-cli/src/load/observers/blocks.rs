@@ -112,7 +112,7 @@ fn snapshot_blocks(id: u32, copying_us: u64, moment: &Moment<'_>) -> SnapshotBlo
 
 /// Returns the live blocks of selected threads in the order of their addresses, without those that
 /// are older than the interval.
-fn blocks_of(heap: &Heap) -> Vec<HeapBlock> {
+pub(in crate::load) fn blocks_of(heap: &Heap) -> Vec<HeapBlock> {
     let counts = |block: &LiveBlock| block.stack != UNSELECTED && !block.birth.is_older();
     let selected = heap.blocks().filter(|(_, block)| counts(block));
     let mut blocks: Vec<HeapBlock> = selected.map(heap_block).collect();

@@ -1,6 +1,7 @@
 //! A program that holds and loses blocks in every way that a snapshot should tell apart. Each
 //! function of the module `plant` allocates blocks of a kind of their own; its name says how they
-//! are held or lost. The program takes the snapshot `mid` while everything is in place.
+//! are held or lost. The program takes the snapshot `mid` while everything is in place. It sets the
+//! mark `holding` when it holds blocks in all of its own ways, and `planted` when it has lost others.
 //!
 //! With the feature `mimalloc`, the blocks are those of mimalloc.
 
@@ -40,6 +41,7 @@ fn main() {
     plant::pointer_into_the_middle();
     plant::only_in_c_memory();
     plant::only_in_a_mapping();
+    alloc_tracker::mark("holding");
     plant::forgotten_box();
     plant::rc_cycle();
     plant::points_to_itself();
@@ -48,6 +50,7 @@ fn main() {
     plant::high_tag_bits();
     let local = plant::local_of_main();
     let channel = plant::channel_of_main();
+    alloc_tracker::mark("planted");
     ready.wait();
     overwrite_the_stack();
     match alloc_tracker::snapshot("mid") {
