@@ -5,11 +5,13 @@ use alloc_dump::layout::StackId;
 use foldhash::HashMap;
 
 use crate::analyze::filter::Filter;
+use crate::analyze::flame_labels::LabelTable;
 use crate::analyze::interval::{CountedInterval, live_title};
 use crate::analyze::shown::{CutStack, Folding, ShownFrame, ShownStackId, ShownStacks, Times};
+use crate::analyze::site_location::{NO_STACK, frame_label};
 use crate::analyze::summary::with_ids;
 use crate::names::code_owner::CodeOwner;
-use crate::names::stacks::{FrameId, NamedFrame, Stacks};
+use crate::names::stacks::{FrameId, Stacks};
 use crate::profile::{Profile, StackStats};
 
 /// The figure that the width of a frame stands for.
@@ -130,7 +132,7 @@ pub fn flame(
         stats.map_or(0, |stats| metric.of(stats))
     };
     let shown = ShownStacks::of(stacks, folding, MAX_DEPTH / 2, |stack| weight_of(stack) > 0);
-    let mut labels = Labels::new(stacks, &shown);
+    let mut labels = StackLabels::new(stacks, &shown);
     // Shown stacks that differ only in modules, folders or left-out frames have the same labels.
     let mut by_shown: HashMap<ShownStackId, usize> = HashMap::default();
     let mut by_labels: HashMap<Vec<u32>, usize> = HashMap::default();
@@ -149,22 +151,7 @@ pub fn flame(
     let total = weights.iter().sum();
     let mut sorted: Vec<(Vec<u32>, u64)> =
         by_labels.into_iter().map(|(labels, at)| (labels, weights[at])).collect();
-    // PERF: stacks are sorted by the ranks of their names, which compares numbers and not texts.
-    let ranks = labels.ranks();
-    let by_name = |a: &[u32], b: &[u32]| {
-        let rank = |label: &u32| ranks[*label as usize];
-        a.iter().map(rank).cmp(b.iter().map(rank))
-    };
-    if let Some(top) = top.filter(|top| *top < sorted.len()) {
-        sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| by_name(&a.0, &b.0)));
-        let rest = sorted.split_off(top);
-        sorted.sort_by(|a, b| by_name(&a.0, &b.0));
-        let others = rest.iter().map(|(_, weight)| weight).sum();
-        let name = format!("({} other stacks)", rest.len());
-        sorted.push((vec![labels.index_of(name, CodeOwner::Runtime)], others));
-    } else {
-        sorted.sort_by(|a, b| by_name(&a.0, &b.0));
-    }
+    labels.table.sort_stacks(&mut sorted, top);
     Flame {
         metric,
         command: profile.process.command(),
@@ -172,46 +159,37 @@ pub fn flame(
         filtered: !filter.is_empty() || profile.counts_only_selected_threads,
         interval: CountedInterval::of(profile),
         total,
-        labels: labels.names,
-        owners: labels.owners,
+        labels: labels.table.names,
+        owners: labels.table.owners,
         stacks: sorted,
     }
 }
 
-/// Distinct labels, and the index of each.
-struct Labels<'a> {
+/// The labels of shown stacks.
+struct StackLabels<'a> {
     stacks: &'a Stacks,
     shown: &'a ShownStacks,
-    names: Vec<String>,
-    owners: Vec<CodeOwner>,
-    indices: HashMap<String, u32>,
+    table: LabelTable,
     /// The label of each single frame that has one already, at the frame's index. PERF: a deep
     /// stack asks for 160 labels.
     of_frames: Vec<Option<u32>>,
 }
 
-impl<'a> Labels<'a> {
-    fn new(stacks: &'a Stacks, shown: &'a ShownStacks) -> Labels<'a> {
+impl<'a> StackLabels<'a> {
+    fn new(stacks: &'a Stacks, shown: &'a ShownStacks) -> StackLabels<'a> {
         let of_frames = vec![None; stacks.all_frames().count()];
-        Labels {
-            stacks,
-            shown,
-            names: Vec::new(),
-            owners: Vec::new(),
-            indices: HashMap::default(),
-            of_frames,
-        }
+        StackLabels { stacks, shown, table: LabelTable::default(), of_frames }
     }
 
     /// Returns the labels of a stack, outermost first.
     fn of_stack(&mut self, CutStack { inner, omitted, outer }: &CutStack) -> Vec<u32> {
         if inner.is_empty() {
-            return vec![self.index_of("(no stack)".to_owned(), CodeOwner::Runtime)];
+            return vec![self.table.index_of(NO_STACK.to_owned(), CodeOwner::Runtime)];
         }
         let mut labels: Vec<u32> = outer.iter().rev().map(|(frame, times)| self.of(*frame, *times)).collect();
         if *omitted > 0 {
             // Without the number of frames, so that the stacks of a recursion share the label.
-            labels.push(self.index_of("(… more frames …)".to_owned(), CodeOwner::Runtime));
+            labels.push(self.table.index_of("(… more frames …)".to_owned(), CodeOwner::Runtime));
         }
         labels.extend(inner.iter().rev().map(|(frame, times)| self.of(*frame, *times)));
         labels
@@ -221,18 +199,18 @@ impl<'a> Labels<'a> {
         match frame {
             ShownFrame::Single(id) if times.most > 1 => {
                 let frame = self.stacks.frame(id);
-                self.index_of(format!("{} (recursive)", label(frame)), frame.owner)
+                self.table.index_of(format!("{} (recursive)", frame_label(frame)), frame.owner)
             }
             ShownFrame::Single(id) => self.of_frame(id),
             ShownFrame::Folded(index) => {
                 let fold = self.shown.fold(index);
                 let name = match fold.entry.map(|id| self.stacks.frame(id)) {
                     // A fold of one frame is that frame.
-                    Some(entry) if times.most == 1 => label(entry),
+                    Some(entry) if times.most == 1 => frame_label(entry),
                     Some(entry) => format!("{} …", entry.function),
                     None => format!("{} …", self.shown.crates_of(fold).join(", ")),
                 };
-                self.index_of(name, CodeOwner::Dependency)
+                self.table.index_of(name, CodeOwner::Dependency)
             }
         }
     }
@@ -242,39 +220,8 @@ impl<'a> Labels<'a> {
             return label;
         }
         let frame = self.stacks.frame(id);
-        let label = self.index_of(label(frame), frame.owner);
+        let label = self.table.index_of(frame_label(frame), frame.owner);
         self.of_frames[id.index()] = Some(label);
         label
-    }
-
-    /// Returns for each label its place in the order of the names.
-    fn ranks(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.names.len() as u32).collect();
-        order.sort_by_key(|label| &self.names[*label as usize]);
-        let mut ranks = vec![0; order.len()];
-        for (rank, label) in order.into_iter().enumerate() {
-            ranks[label as usize] = rank as u32;
-        }
-        ranks
-    }
-
-    fn index_of(&mut self, name: String, owner: CodeOwner) -> u32 {
-        let next = self.names.len() as u32;
-        let (names, owners) = (&mut self.names, &mut self.owners);
-        *self.indices.entry(name).or_insert_with_key(|name| {
-            names.push(name.clone());
-            owners.push(owner);
-            next
-        })
-    }
-}
-
-/// Returns `function (file.rs:12)`, or the function alone if the line is not known.
-fn label(frame: &NamedFrame) -> String {
-    match (&frame.file, frame.line) {
-        (Some(file), Some(line)) => {
-            format!("{} ({}:{line})", frame.function, file.rsplit('/').next().unwrap_or_default())
-        }
-        _ => frame.function.to_string(),
     }
 }

@@ -4,6 +4,7 @@
 use alloc_dump::layout::StackId;
 use serde::Serialize;
 
+use crate::analyze::site_location::NO_STACK;
 use crate::analyze::source_paths::SourcePaths;
 use crate::names::code_owner::crate_of_frame;
 use crate::names::function_name::function_of;
@@ -65,7 +66,7 @@ impl<'a> GroupNames<'a> {
     pub fn of_stack(&self, stack: StackId) -> String {
         let allocating = self.allocating.get(stack.0 as usize).copied().flatten();
         let frame = allocating.or_else(|| self.stacks.site(stack));
-        frame.map_or_else(|| "(no stack)".to_owned(), |id| self.of_frame(self.stacks.frame(id)))
+        frame.map_or_else(|| NO_STACK.to_owned(), |id| self.of_frame(self.stacks.frame(id)))
     }
 
     fn of_frame(&self, frame: &NamedFrame) -> String {

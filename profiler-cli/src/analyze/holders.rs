@@ -6,6 +6,7 @@ use foldhash::HashMap;
 use serde::Serialize;
 
 use super::held::{Chain, Judgement, RootKind, SiteRetention, Verdict};
+use super::site_location::NO_STACK;
 use super::source_paths::SourcePaths;
 use crate::names::stacks::Stacks;
 use crate::profile::HeapBlock;
@@ -161,6 +162,11 @@ impl<'a> HolderTable<'a> {
         (row.blocks > 0).then_some(row.retained)
     }
 
+    /// Whether the blocks of a row may retain more than that.
+    pub(super) fn retained_is_least(&self, row: usize) -> bool {
+        self.rows[row].retained_is_least
+    }
+
     pub(super) fn lost_with(&self, row: usize) -> LostWithIt {
         let SiteRetention { lost_with_blocks, lost_with_bytes, .. } = self.rows[row];
         LostWithIt { blocks: lost_with_blocks, bytes: lost_with_bytes }
@@ -184,7 +190,7 @@ fn held_by(chain: Chain<'_>, bytes: u64, stacks: &Stacks, paths: &SourcePaths) -
     for (at, step) in chain.blocks.iter().enumerate() {
         let site = stacks.site(step.block.stack).map(|id| stacks.frame(id));
         let link = HeldLink {
-            function: site.map_or_else(|| "(no stack)".to_owned(), |site| site.function.to_string()),
+            function: site.map_or_else(|| NO_STACK.to_owned(), |site| site.function.to_string()),
             file: site.and_then(|site| site.file.as_deref()).map(|file| paths.shown(file).to_owned()),
             line: site.and_then(|site| site.line),
             bytes: step.block.size,

@@ -18,6 +18,7 @@ use crate::analyze::holders::{HeldBy, HolderTable, JudgedBlocks, LostWithIt, Sna
 use crate::analyze::interval::CountedInterval;
 use crate::analyze::leaks::suppressed::SuppressedBlocks;
 use crate::analyze::shown::{CutStack, Folding, ShownStackId, ShownStacks};
+use crate::analyze::site_location::{NO_STACK, SiteLocation, location_of};
 use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::summary::with_ids;
 use crate::analyze::suppressions::SuppressedStacks;
@@ -130,6 +131,9 @@ pub struct Leak {
     /// Bytes that would be freed if the blocks of this row were, their own included. Null without a
     /// snapshot.
     pub retained_bytes: Option<u64>,
+    /// Whether `retained_bytes` may be too small: in a very large heap, what only several blocks of
+    /// a row hold together is not found for every row.
+    pub retained_is_least: bool,
     /// The roots that hold most bytes of the blocks, at most three, each with the way to the block
     /// that retains most of them.
     pub held_by: Vec<HeldBy>,
@@ -294,6 +298,7 @@ pub fn leaks(profile: &Profile, stacks: &Stacks, filter: &Filter, selection: Lea
                 verdict,
                 lost_with_it: (verdict == Verdict::Lost).then(|| holders.lost_with(number)),
                 retained_bytes: holders.retained(number),
+                retained_is_least: holders.retained_is_least(number),
                 held_by: holders.held_by(number),
                 ..row
             },
@@ -337,18 +342,6 @@ pub(super) fn is_listed(stacks: &Stacks, folding: Folding, stack: StackId) -> bo
     let site = stacks.site(stack).map(|id| stacks.frame(id));
     folding == Folding::None || site.is_none_or(|site| !site.is_runtime())
 }
-
-/// Returns the location of the site of a stack.
-pub(super) fn location_of(stacks: &Stacks, stack: StackId) -> SiteLocation<'_> {
-    let frame = stacks.site(stack).map(|id| stacks.frame(id));
-    frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line))
-}
-
-/// Function, file and line of a site; `None` for blocks without a stack.
-pub(super) type SiteLocation<'a> = Option<(&'a str, Option<&'a str>, Option<u32>)>;
-
-/// The name of the site of blocks without a stack.
-const NO_STACK: &str = "(no stack)";
 
 /// Returns the name of a limit in JSON.
 fn limit_name(limit: RecordingLimit) -> &'static str {
@@ -400,6 +393,7 @@ impl SiteBlocks {
             verdict: Verdict::Unknown,
             lost_with_it: None,
             retained_bytes: None,
+            retained_is_least: false,
             held_by: Vec::new(),
             first_ns: self.all.first_us * 1000,
             last_ns: self.all.last_us * 1000,

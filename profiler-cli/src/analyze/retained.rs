@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::filter::Filter;
 use super::held::Verdict;
 use super::holders::{HeldBy, HolderTable, JudgedBlocks, SnapshotInfo};
+use super::site_location::{NO_STACK, location_of};
 use super::source_paths::SourcePaths;
 use super::summary::with_ids;
 use crate::names::stacks::Stacks;
@@ -43,6 +44,9 @@ pub struct RetainedSite {
     /// Bytes that would be freed if these blocks were: their own, and those of all blocks to which
     /// every way leads through them.
     pub retained_bytes: u64,
+    /// Whether `retained_bytes` may be too small: in a very large heap, what only several blocks of
+    /// a row hold together is not found for every row.
+    pub retained_is_least: bool,
     /// Bytes of the blocks.
     pub live_bytes: u64,
     /// Number of the blocks.
@@ -79,9 +83,8 @@ pub fn retained(
     for (stack, _) in with_ids(profile) {
         for verdict in Verdict::ALL {
             let Some((bytes, blocks)) = live.get(&(stack, verdict)) else { continue };
-            let frame = stacks.site(stack).map(|id| stacks.frame(id));
-            let location = frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line));
-            let site = sites.entry((location, verdict)).or_insert_with(|| (Vec::new(), 0, 0));
+            let site =
+                sites.entry((location_of(stacks, stack), verdict)).or_insert_with(|| (Vec::new(), 0, 0));
             site.0.push(stack);
             (site.1, site.2) = (site.1.saturating_add(*bytes), site.2 + blocks);
         }
@@ -96,9 +99,10 @@ pub fn retained(
     order.truncate(top);
     let rows = order.into_iter().map(|row| {
         let ((location, verdict), (_, live_bytes, blocks)) = &sites[row];
-        let (function, file, line) = location.unwrap_or(("(no stack)", None, None));
+        let (function, file, line) = location.unwrap_or((NO_STACK, None, None));
         RetainedSite {
             retained_bytes: holders.retained(row).unwrap_or(*live_bytes),
+            retained_is_least: holders.retained_is_least(row),
             live_bytes: *live_bytes,
             blocks: *blocks,
             verdict: *verdict,

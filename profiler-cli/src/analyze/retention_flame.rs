@@ -13,8 +13,10 @@ use foldhash::HashMap;
 
 use super::filter::Filter;
 use super::flame::{Flame, Metric};
+use super::flame_labels::LabelTable;
 use super::held::{RetentionRoot, RootKind, Verdict};
 use super::holders::JudgedBlocks;
+use super::site_location::{NO_STACK, frame_label};
 use crate::names::code_owner::CodeOwner;
 use crate::names::stacks::Stacks;
 use crate::profile::Profile;
@@ -36,22 +38,13 @@ pub fn retention_flame(
             is_counted[at] = accepted.accepts(block.stack);
         }
     });
-    let mut labels = ChainLabels::default();
+    let mut labels = LabelTable::default();
     let mut site_labels: Vec<Option<u32>> = vec![None; stacks.len()];
     for (block, _) in blocks.iter().zip(&is_counted).filter(|(_, counted)| **counted) {
         let label = &mut site_labels[block.stack.0 as usize];
         if label.is_none() {
             let site = stacks.site(block.stack).map(|id| stacks.frame(id));
-            let name = site.map_or_else(
-                || "(no stack)".to_owned(),
-                |site| match (&site.file, site.line) {
-                    (Some(file), Some(line)) => {
-                        let file = file.rsplit('/').next().unwrap_or_default();
-                        format!("{} ({file}:{line})", site.function)
-                    }
-                    _ => site.function.to_string(),
-                },
-            );
+            let name = site.map_or_else(|| NO_STACK.to_owned(), frame_label);
             let owner = site.map_or(CodeOwner::Runtime, |site| site.owner);
             *label = Some(labels.index_of(name, owner));
         }
@@ -80,21 +73,7 @@ pub fn retention_flame(
         stacks.push(([vec![root], chain].concat(), bytes));
     }
     let total = stacks.iter().map(|(_, bytes)| bytes).sum();
-    let by_name = |a: &[u32], b: &[u32]| {
-        let name = |label: &u32| &labels.names[*label as usize];
-        a.iter().map(name).cmp(b.iter().map(name))
-    };
-    let mut rest = Vec::new();
-    if let Some(top) = top.filter(|top| *top < stacks.len()) {
-        stacks.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| by_name(&a.0, &b.0)));
-        rest = stacks.split_off(top);
-    }
-    stacks.sort_by(|a, b| by_name(&a.0, &b.0));
-    if !rest.is_empty() {
-        let others = rest.iter().map(|(_, bytes)| bytes).sum();
-        let name = format!("({} other stacks)", rest.len());
-        stacks.push((vec![labels.index_of(name, CodeOwner::Runtime)], others));
-    }
+    labels.sort_stacks(&mut stacks, top);
     Flame {
         metric: Metric::Retained,
         command: profile.process.command(),
@@ -105,25 +84,5 @@ pub fn retention_flame(
         labels: labels.names,
         owners: labels.owners,
         stacks,
-    }
-}
-
-/// Distinct labels, and the index of each.
-#[derive(Default)]
-struct ChainLabels {
-    names: Vec<String>,
-    owners: Vec<CodeOwner>,
-    indices: HashMap<String, u32>,
-}
-
-impl ChainLabels {
-    fn index_of(&mut self, name: String, owner: CodeOwner) -> u32 {
-        let next = self.names.len() as u32;
-        let (names, owners) = (&mut self.names, &mut self.owners);
-        *self.indices.entry(name).or_insert_with_key(|name| {
-            names.push(name.clone());
-            owners.push(owner);
-            next
-        })
     }
 }

@@ -12,6 +12,7 @@ use crate::analyze::filter::Filter;
 use crate::analyze::groups::GroupTable;
 use crate::analyze::interval::CountedInterval;
 use crate::analyze::other_code::{name_of_installation, warnings_of_other_code};
+use crate::analyze::site_location::{NO_STACK, SiteLocation, location_of};
 use crate::analyze::slow::{SlowCause, slow_causes};
 use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::timeline::{self, MarkPoint};
@@ -429,9 +430,7 @@ impl From<&RecordedThread> for ThreadRow {
 /// Adds the stacks up by site. The rows are sorted by location, so that rows with equal figures
 /// have a fixed order.
 fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter, paths: &SourcePaths) -> Vec<SiteRow> {
-    // NOTE: by location and not by frame. One location is several frames if its code was inlined at
-    // one call and not at another.
-    let mut sites: HashMap<Option<SiteLocation<'_>>, (SiteRow, Lifetimes)> = HashMap::default();
+    let mut sites: HashMap<SiteLocation<'_>, (SiteRow, Lifetimes)> = HashMap::default();
     let accepted = filter.accepted(stacks);
     for (stack, stats) in with_ids(profile) {
         let silent = stats.events() == 0 && stats.peak_blocks == 0 && stats.live_blocks == 0;
@@ -439,9 +438,9 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter, paths: &Source
             continue;
         }
         let frame = stacks.site(stack).map(|id| stacks.frame(id));
-        let location = frame.map(|frame| (&*frame.function, frame.file.as_deref(), frame.line));
-        let (site, lifetimes) =
-            sites.entry(location).or_insert_with(|| (empty_row(frame, paths), Lifetimes::default()));
+        let (site, lifetimes) = sites
+            .entry(location_of(stacks, stack))
+            .or_insert_with(|| (empty_row(frame, paths), Lifetimes::default()));
         site.peak_bytes += stats.peak_bytes;
         site.peak_blocks += stats.peak_blocks;
         site.allocated_bytes += stats.allocated;
@@ -470,13 +469,10 @@ fn site_rows(profile: &Profile, stacks: &Stacks, filter: &Filter, paths: &Source
     sites
 }
 
-/// Function, file and line. Stacks with an equal location are one site.
-type SiteLocation<'a> = (&'a str, Option<&'a str>, Option<u32>);
-
 /// Returns the row of a site without figures.
 fn empty_row(frame: Option<&NamedFrame>, paths: &SourcePaths) -> SiteRow {
     SiteRow {
-        function: frame.map_or_else(|| "(no stack)".to_owned(), |frame| frame.function.to_string()),
+        function: frame.map_or_else(|| NO_STACK.to_owned(), |frame| frame.function.to_string()),
         file: frame.and_then(|frame| frame.file.as_deref()).map(|file| paths.shown(file).to_owned()),
         line: frame.and_then(|frame| frame.line),
         // As long as there is no second stack.

@@ -154,9 +154,10 @@ impl SnapshotChoice {
                 look.map(|look| look.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
             )
         });
-        let (graph, mut trust) = first_image?;
+        let (graph, trust) = first_image?;
         let second = second.transpose()?;
-        let problem = nothing_is_lost(&dump.profile, &mut trust, second.is_some());
+        let nothing_is_lost = why_nothing_is_lost(&dump.profile, trust, second.as_ref());
+        let trust = ImageTrust { is_complete: trust.is_complete && !misses_events(&dump.profile), ..trust };
         let image = &file.contents.images[0];
         let names = RootNames {
             statics: &variables.statics,
@@ -173,7 +174,7 @@ impl SnapshotChoice {
                 ListedBlocks::AtSnapshot => true,
                 ListedBlocks::AtEnd => self.snapshot.is_some() && dump.profile.interval.is_none(),
             },
-            nothing_is_lost: problem,
+            nothing_is_lost: nothing_is_lost.map(str::to_owned),
         };
         let at_end = dump.profile.blocks.as_ref().map_or(&[][..], |blocks| &blocks.at_end);
         Ok(report(Some(&JudgedBlocks { judgement: &judgement, snapshot, at_end })))
@@ -204,15 +205,24 @@ fn read_image(
     Ok((builder.finish(), ImageTrust::of(is_complete, &image.threads, blocks.begun_us)))
 }
 
+/// Whether a block that is live in the dump may have been freed long ago.
+fn misses_events(profile: &Profile) -> bool {
+    profile.trust.lost_events > 0 || profile.trust.has_loss() || profile.trust.freed_elsewhere > 0
+}
+
 /// Returns why no block can be called lost, if that is so.
-fn nothing_is_lost(profile: &Profile, trust: &mut ImageTrust, has_second: bool) -> Option<String> {
-    if !trust.is_complete {
-        return Some("a part of the memory could not be read".to_owned());
+fn why_nothing_is_lost(
+    profile: &Profile,
+    trust: ImageTrust,
+    second: Option<&SecondLook>,
+) -> Option<&'static str> {
+    if misses_events(profile) {
+        Some("events are missing, so some blocks may have been freed long ago")
+    } else if !trust.is_complete || second.is_some_and(|second| !second.is_complete()) {
+        Some("a part of the memory could not be read")
+    } else if !trust.has_registers && second.is_none() {
+        Some("the snapshot has one copy of the process, and no registers")
+    } else {
+        None
     }
-    if profile.trust.lost_events > 0 || profile.trust.has_loss() || profile.trust.freed_elsewhere > 0 {
-        trust.is_complete = false;
-        return Some("events are missing, so some blocks may have been freed long ago".to_owned());
-    }
-    let is_sure = trust.has_registers || has_second;
-    (!is_sure).then(|| "the snapshot has one copy of the process, and no registers".to_owned())
 }

@@ -16,7 +16,9 @@ use crate::units::{Safe, bytes, bytes_exactly, count, more, plural, time};
 /// Writes the verdict on a row: one line, and for held blocks the shortest way from a root.
 pub(super) fn write_verdict(out: &mut dyn Write, leak: &Leak, width: TextWidth) -> io::Result<()> {
     let retained = leak.retained_bytes.filter(|retained| *retained > leak.bytes);
-    let retains = retained.map_or_else(String::new, |retained| format!("; retains {}", bytes(retained)));
+    let least = if leak.retained_is_least { "at least " } else { "" };
+    let retains =
+        retained.map_or_else(String::new, |retained| format!("; retains {least}{}", bytes(retained)));
     let (style, text) = match leak.verdict {
         Verdict::Lost => {
             let with = leak.lost_with_it.filter(|with| with.blocks > 0);
@@ -88,7 +90,8 @@ pub fn write_why(out: &mut dyn Write, number: usize, leak: &Leak, leaks: &Leaks)
         writeln!(out, "{} at {}", leak.verdict.name(), Safe(&snapshot_name(snapshot)))?;
     }
     if let Some(retained) = leak.retained_bytes {
-        writeln!(out, "If these blocks were freed, {} would be.", bytes_exactly(retained))?;
+        let least = if leak.retained_is_least { "at least " } else { "" };
+        writeln!(out, "If these blocks were freed, {least}{} would be.", bytes_exactly(retained))?;
     }
     match leak.verdict {
         Verdict::Lost => {

@@ -21,7 +21,7 @@ pub fn write(out: &mut dyn Write, retained: &Retained, width: TextWidth) -> io::
     let live = bytes_exactly(retained.total_bytes);
     let headline = format!("{live} in {}, by {name}", plural(retained.total_blocks, "block"));
     writeln!(out, "{HEADING}{}{HEADING:#}\n", Safe(&headline))?;
-    writeln!(out, "{HEADING}{:>10}  {:>10}  {:>9}  site{HEADING:#}", "retained", "live", "blocks")?;
+    writeln!(out, "{HEADING}{:>12}  {:>10}  {:>9}  site{HEADING:#}", "retained", "live", "blocks")?;
     for site in &retained.sites {
         write_site(out, site, width)?;
     }
@@ -29,7 +29,11 @@ pub fn write(out: &mut dyn Write, retained: &Retained, width: TextWidth) -> io::
         let all = retained.sites.len() + retained.omitted;
         writeln!(out, "\n{}; --top {all} shows all.", more(retained.omitted as u64, "site"))?;
     }
-    writeln!(out, "\nRetained: what would be freed if the blocks of the site were.")
+    writeln!(out, "\nRetained: what would be freed if the blocks of the site were.")?;
+    match retained.sites.iter().any(|site| site.retained_is_least) {
+        true => writeln!(out, "≥: at least; the heap is too large to follow each site."),
+        false => Ok(()),
+    }
 }
 
 fn write_site(out: &mut dyn Write, site: &RetainedSite, width: TextWidth) -> io::Result<()> {
@@ -38,8 +42,8 @@ fn write_site(out: &mut dyn Write, site: &RetainedSite, width: TextWidth) -> io:
     let (function, position) = fitting_names(&site.function, &position, room);
     writeln!(
         out,
-        "{:>10}  {:>10}  {:>9}  {} {FAINT}{}{FAINT:#}",
-        bytes(site.retained_bytes),
+        "{:>12}  {:>10}  {:>9}  {} {FAINT}{}{FAINT:#}",
+        format!("{}{}", if site.retained_is_least { "≥ " } else { "" }, bytes(site.retained_bytes)),
         bytes(site.live_bytes),
         count(site.blocks),
         Safe(&function),
@@ -65,4 +69,4 @@ fn write_site(out: &mut dyn Write, site: &RetainedSite, width: TextWidth) -> io:
 }
 
 /// Columns before the names.
-const MARGIN: usize = 35;
+const MARGIN: usize = 37;

@@ -41,11 +41,15 @@ impl RootPointer {
     }
 }
 
-/// Bit of a target: the pointer is more likely the end of a range in the block before.
+/// Bit of a target: the pointer counts only if nothing else holds the block, because it is more
+/// likely the end of a range.
 ///
 /// ```text
 /// | block 4          | block 5 |        a slice iterator over block 4:
 ///   ^ pointer          ^ end                its second word is no pointer to block 5
+///
+/// | block 7          |  gap             an `Arc` of a value without size, as a raw pointer:
+///                    ^ pointer              only its end holds block 7
 /// ```
 pub(super) const WEAK: BlockIndex = 1 << 31;
 
@@ -122,8 +126,9 @@ pub struct GraphBuilder<'a> {
     /// The last words that point to blocks: place, target.
     last: [(u64, BlockIndex); RANGE_WORDS as usize],
     last_at: usize,
-    /// For each block whether a pointer in memory of unknown owner is known already. One is enough.
-    has_unknown: Vec<bool>,
+    /// For each block which pointers to it in memory of unknown owner are known already. One of
+    /// each kind is enough.
+    unknown_pointers: Vec<KnownPointers>,
     /// Words in mappings that may be old stacks that look like a part of a thread's control block:
     /// the address of the block, and whether the word is the first of two.
     control_words: Vec<(u64, bool)>,
@@ -152,7 +157,7 @@ impl<'a> GraphBuilder<'a> {
             next_place: 0,
             last: [(0, WEAK); RANGE_WORDS as usize],
             last_at: 0,
-            has_unknown: vec![false; blocks.len()],
+            unknown_pointers: vec![KnownPointers::default(); blocks.len()],
             control_words: Vec::new(),
             doubtful: Vec::new(),
             thread_pointers: memory.threads.iter().map(|thread| thread.thread_pointer).collect(),
@@ -189,8 +194,7 @@ impl<'a> GraphBuilder<'a> {
             old_stacks[..after].last().is_some_and(|(_, end)| pointer.place < *end)
         };
         for pointer in self.doubtful.iter().filter(|pointer| !is_old(pointer)) {
-            let target = (pointer.target & !WEAK) as usize;
-            if !std::mem::replace(&mut self.has_unknown[target], true) {
+            if self.unknown_pointers[(pointer.target & !WEAK) as usize].is_new(pointer.target) {
                 self.graph.roots.push(*pointer);
             }
         }
@@ -203,7 +207,10 @@ impl<'a> GraphBuilder<'a> {
     /// range.
     #[inline]
     fn target(&mut self, place: u64, value: u64) -> Option<BlockIndex> {
-        let target = self.finder.find(value)?;
+        let Some(target) = self.finder.find(value) else {
+            let is_aligned = value.is_multiple_of(8);
+            return is_aligned.then(|| self.finder.find_end(value)).flatten().map(|target| target | WEAK);
+        };
         // PERF: the blocks themselves are read last, because that misses the cache.
         let is_end = target > 0
             && self.last.iter().any(|(before, other)| {
@@ -247,11 +254,15 @@ impl<'a> GraphBuilder<'a> {
             self.control_words.push((value, value == place));
         }
         let Some(target) = self.target(place, value) else { return };
+        let block = &self.blocks[(target & !WEAK) as usize];
+        if area.may_have_allocator_notes && is_next_chunk_of_glibc(block, value) {
+            return;
+        }
         let pointer = RootPointer { place, target, owner };
         if area.may_be_old_stack && self.knows_all_stacks {
             self.doubtful.push(pointer);
-        } else if owner.kind != RootKind::Unknown
-            || !std::mem::replace(&mut self.has_unknown[(target & !WEAK) as usize], true)
+        } else if owner.kind != RootKind::Unknown && self.graph.roots.len() < MOST_ROOT_POINTERS
+            || self.unknown_pointers[(target & !WEAK) as usize].is_new(target)
         {
             self.graph.roots.push(pointer);
         }
@@ -266,7 +277,9 @@ impl<'a> GraphBuilder<'a> {
         let mut stacks = Vec::new();
         for pair in self.control_words.windows(2) {
             let [(first, true), (third, false)] = *pair else { continue };
-            if first != third || self.thread_pointers.contains(&first) {
+            // The C library aligns control blocks so.
+            let is_aligned = first.is_multiple_of(64);
+            if first != third || !is_aligned || self.thread_pointers.contains(&first) {
                 continue;
             }
             let after = self.areas.partition_point(|area| area.start <= first);
@@ -275,6 +288,41 @@ impl<'a> GraphBuilder<'a> {
             }
         }
         stacks
+    }
+}
+
+/// Whether a pointer is the one by which glibc's allocator knows the free memory behind a block:
+/// the address of the header of the next chunk, which begins 16 bytes below it. Its first word
+/// belongs to the block, and so do the block's last bytes where the size is a little above a
+/// multiple of 16.
+///
+/// ```text
+/// | header | block of 20 bytes ... | 4 bytes | size | free memory
+///                                  ^ next chunk
+/// ```
+///
+/// Source: "MallocInternals" of the GNU C Library's wiki.
+fn is_next_chunk_of_glibc(block: &HeapBlock, pointer: u64) -> bool {
+    let chunk = (block.size.saturating_add(8 + 15) & !15).max(32);
+    pointer.is_multiple_of(16) && pointer.wrapping_sub(block.address) == chunk - 16
+}
+
+/// Root pointers that are kept one by one; only a forged snapshot has more. After these, one of
+/// each kind is kept for each block.
+const MOST_ROOT_POINTERS: usize = 1 << 24;
+
+/// Which pointers to a block memory has of which one pointer is enough.
+#[derive(Clone, Copy, Debug, Default)]
+struct KnownPointers {
+    weak: bool,
+    strong: bool,
+}
+
+impl KnownPointers {
+    /// Notes a pointer to this target, and whether it is the first of its kind.
+    fn is_new(&mut self, target: BlockIndex) -> bool {
+        let known = if target & WEAK == 0 { &mut self.strong } else { &mut self.weak };
+        !std::mem::replace(known, true)
     }
 }
 

@@ -94,6 +94,15 @@ impl<'a> BlockFinder<'a> {
     }
 }
 
+impl BlockFinder<'_> {
+    /// Returns the block that ends at an address, if no block contains the address.
+    #[inline]
+    pub(super) fn find_end(&self, address: u64) -> Option<BlockIndex> {
+        let at = self.find(address.checked_sub(1)?)?;
+        (end_of(&self.blocks[at as usize]) == address).then_some(at)
+    }
+}
+
 impl Starts {
     /// Returns `None` if bits cannot tell the blocks apart, or would need too much memory: a forged
     /// dump may have blocks anywhere.
@@ -205,6 +214,9 @@ mod tests {
             let expected = places.iter().rposition(|(start, _)| *start <= address);
             let expected = expected.filter(|at| address - places[*at].0 < places[*at].1);
             assert_eq!(finder.find(address).map(|at| at as usize), expected, "{address:#x}");
+            let ends = places.iter().rposition(|(start, size)| start.checked_add(*size) == Some(address));
+            let ends = ends.filter(|_| expected.is_none() && address > 0);
+            assert_eq!(finder.find_end(address).filter(|_| expected.is_none()).map(|at| at as usize), ends);
         }
     }
 

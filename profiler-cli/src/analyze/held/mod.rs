@@ -11,7 +11,8 @@
 //! | `lost` | lost blocks, in groups with a leader each |
 //! | `dominators` | what all ways to a block go through |
 //! | `roots` | the roots, each with its name |
-//! | `retained` | what blocks, and sets of blocks, retain |
+//! | `retained` | what blocks and sites retain |
+//! | `sets` | what a set of blocks retains together |
 //!
 //! A pointer is any aligned word whose value is an address in a block, its middle included. So a
 //! block is never called lost if such a word holds it, and may be called held because of a number
@@ -25,6 +26,7 @@ mod places;
 mod reach;
 mod retained;
 mod roots;
+mod sets;
 
 use alloc_dump::snapshot::SnapshotThread;
 
@@ -106,6 +108,11 @@ impl SecondLook {
         let is_lost = |(at, _): &(usize, &HeapBlock)| !ways.is_reached(*at as BlockIndex);
         let lost = blocks.iter().enumerate().filter(is_lost).map(|(_, block)| *block).collect();
         SecondLook { lost, is_complete: trust.is_complete }
+    }
+
+    /// Whether all of the second image was read.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     /// Whether the same block is live in the second image, and nothing reaches it there.

@@ -54,6 +54,9 @@ pub(super) struct Area {
     /// Whether the area is a whole mapping behind a guard, as a stack is, and no thread is known to
     /// use it.
     pub(super) may_be_old_stack: bool,
+    /// Whether the C library's allocator may keep its notes there: in memory of unknown owner, and
+    /// in the statics of the C library.
+    pub(super) may_have_allocator_notes: bool,
 }
 
 /// The memory of an image.
@@ -103,7 +106,13 @@ impl ImageMemory<'_> {
             was_static_until = (is_data || is_before_cut).then_some(region.end);
             let owner = PlaceOwner { kind, index: index as u32 };
             let is_whole = is_anonymous && !is_bss && self.is_guarded(index);
-            uses.add(region.start, region.end, Some(owner), is_whole && !self.is_used(region));
+            uses.all.push(Area {
+                start: region.start,
+                end: region.end,
+                owner: Some(owner),
+                may_be_old_stack: is_whole && !self.is_used(region),
+                may_have_allocator_notes: kind == RootKind::Unknown || is_of_c_library(region),
+            });
         }
         for (index, thread) in self.threads.iter().enumerate() {
             self.add_thread(index as u32, thread, &mut uses);
@@ -131,17 +140,19 @@ impl ImageMemory<'_> {
         {
             let region = &self.regions[at];
             let from = pointer.saturating_sub(RED_ZONE).max(region.start);
-            // Without a guard, other data may lie below the stack.
-            if region.kind() == RegionKind::MainStack || self.is_guarded(at) {
-                uses.add(region.start, from, None, false);
-            }
-            uses.add(from, region.end, owner(RootKind::Stack), false);
+            let is_own = match region.kind() {
+                RegionKind::MainStack => is_first,
+                _ => own_region == Some(at) && self.is_guarded(at) && self.has_alone(thread, region),
+            };
+            let from = if is_own { from } else { region.start };
+            uses.add(region.start, from, None);
+            uses.add(from, region.end, owner(RootKind::Stack));
         }
         if is_first {
             // A first thread that is on another stack has suspended this one.
             for region in self.regions.iter().filter(|region| region.kind() == RegionKind::MainStack) {
                 if !thread.stack_pointer.is_some_and(|pointer| region.contains(pointer)) {
-                    uses.add(region.start, region.end, owner(RootKind::Stack), false);
+                    uses.add(region.start, region.end, owner(RootKind::Stack));
                 }
             }
         }
@@ -153,12 +164,13 @@ impl ImageMemory<'_> {
         if !is_first && stack_region == Some(at) {
             // What is mapped above the control block does not belong to the stack.
             let end = block_end.min(region.end);
-            uses.add(end, region.end, Some(PlaceOwner { kind: RootKind::Unknown, index: at as u32 }), false);
+            let unknown = PlaceOwner { kind: RootKind::Unknown, index: at as u32 };
+            uses.add(end, region.end, Some(unknown));
         }
         if !is_first && stack_region != Some(at) {
-            uses.add(region.start, start, owner(RootKind::Stack), false);
+            uses.add(region.start, start, owner(RootKind::Stack));
         }
-        uses.add(start, block_end.min(region.end), owner(RootKind::Tls), false);
+        uses.add(start, block_end.min(region.end), owner(RootKind::Tls));
     }
 
     /// Whether a static of the tracker begins at this address.
@@ -174,6 +186,19 @@ impl ImageMemory<'_> {
         (region.contains(address) && region.writable && !region.of_tracker).then_some(at)
     }
 
+    /// Whether what lies below the stack pointer of a thread in this region, which has the thread's
+    /// control block, is a part of its stack: other stacks, as those of coroutines, may have been
+    /// mapped without a guard between them.
+    fn has_alone(&self, thread: &SnapshotThread, region: &MemoryRegion) -> bool {
+        let Some(pointer) = thread.stack_pointer else { return false };
+        let is_below = |address: u64| (region.start..pointer).contains(&address);
+        pointer < thread.thread_pointer
+            && !self
+                .threads
+                .iter()
+                .any(|other| is_below(other.thread_pointer) || other.stack_pointer.is_some_and(is_below))
+    }
+
     /// Whether the region before this one is a guard: nobody may access it.
     fn is_guarded(&self, index: usize) -> bool {
         let Some(before) = index.checked_sub(1).map(|at| &self.regions[at]) else { return false };
@@ -187,6 +212,12 @@ impl ImageMemory<'_> {
                 || thread.stack_pointer.is_some_and(|address| region.contains(address))
         })
     }
+}
+
+/// Whether a region is a part of the GNU C Library.
+fn is_of_c_library(region: &MemoryRegion) -> bool {
+    let name = region.name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    name.starts_with(b"libc.so") || name.starts_with(b"libc-2")
 }
 
 /// Whether a region is a static of the tracker that was cut out of those of its program. Mappings
@@ -207,9 +238,10 @@ struct Uses {
 }
 
 impl Uses {
-    fn add(&mut self, start: u64, end: u64, owner: Option<PlaceOwner>, may_be_old_stack: bool) {
+    fn add(&mut self, start: u64, end: u64, owner: Option<PlaceOwner>) {
+        let may_have_allocator_notes = owner.is_some_and(|owner| owner.kind == RootKind::Unknown);
         if start < end {
-            self.all.push(Area { start, end, owner, may_be_old_stack });
+            self.all.push(Area { start, end, owner, may_be_old_stack: false, may_have_allocator_notes });
         }
     }
 
@@ -332,6 +364,20 @@ mod tests {
             (0x7FF80, 0x90000, Some((RootKind::Stack, 0))),
         ];
         assert_eq!(uses(&memory), expected);
+
+        // Another stack below, without a guard between them: nothing there is known to be dead.
+        let below = [threads[0].clone(), threads[1].clone(), thread(3, Some(0x44000), 0x21100)];
+        let memory_of = |threads| ImageMemory { threads, ..memory };
+        let of_second = |uses: Vec<AreaUse>| -> Vec<AreaUse> {
+            uses.into_iter().filter(|(start, ..)| (0x41000..0x61000).contains(start)).collect()
+        };
+        let stack = |thread| Some((RootKind::Stack, thread));
+        let tls = (0x5F500, 0x61000, Some((RootKind::Tls, 1)));
+        let found = of_second(uses(&memory_of(&below)));
+        assert!(found.iter().all(|(.., owner)| owner.is_some()), "{found:?}");
+        // A thread that has left its own stack for another one.
+        let elsewhere = [threads[0].clone(), thread(2, Some(0x60800), 0x5F700)];
+        assert_eq!(of_second(uses(&memory_of(&elsewhere)))[..2], [(0x41000, 0x5F500, stack(1)), tls]);
 
         // Running threads: whole stacks.
         let threads = [thread(1, None, 0x21000), thread(2, None, 0x5F700)];

@@ -19,6 +19,7 @@ use super::lost::LostGroups;
 use super::places::RootKind;
 use super::reach::Ways;
 use super::roots::RootTable;
+use super::sets::SetWalks;
 use super::{Judgement, Verdict};
 use crate::profile::HeapBlock;
 
@@ -125,8 +126,11 @@ pub struct SiteRetention {
     pub bytes: u64,
     /// Number of the blocks.
     pub blocks: u64,
-    /// Bytes that would be lost if all of the blocks were gone, their own included.
+    /// Bytes that nothing would reach any more if all of the blocks were gone, their own included.
     pub retained: u64,
+    /// Whether `retained` may be too small: what several of the blocks hold only together is
+    /// missing, because following the graph for each site took too long.
+    pub retained_is_least: bool,
     /// Index of the block that retains most.
     pub largest: usize,
     /// Bytes that the block with the index `largest` retains.
@@ -140,6 +144,9 @@ pub struct SiteRetention {
     pub lost_with_bytes: u64,
 }
 
+/// Edges that are followed for all sites together, besides those of the graph: less than a second.
+const STEPS_FOR_SITES: u64 = 50_000_000;
+
 /// The most roots of a site.
 const MAX_HOLDERS: usize = 3;
 
@@ -148,6 +155,7 @@ impl Judgement<'_> {
     /// `sites`; `None` for a block that does not count.
     pub fn by_site(&self, sites: usize, site_of: impl Fn(usize) -> Option<u32>) -> Vec<SiteRetention> {
         let mut sums = vec![SiteRetention::default(); sites];
+        let mut members = Vec::new();
         let mut holders: Vec<HashMap<u32, (u64, u64, usize)>> = vec![HashMap::default(); sites];
         let roots_of_blocks = self.roots_of_blocks();
         self.visit_tree(|step, place, open: &mut Vec<u32>| {
@@ -164,6 +172,7 @@ impl Judgement<'_> {
             *depth += 1;
             let (sum, retained) = (&mut sums[site as usize], self.retained[place]);
             let size = self.blocks()[block].size;
+            members.push((site, self.tree.order[place]));
             if *depth == 1 {
                 sum.retained = sum.retained.saturating_add(retained);
             }
@@ -180,6 +189,7 @@ impl Judgement<'_> {
                 }
             }
         });
+        self.add_what_is_retained_together(&mut sums, members);
         for (block, leader) in self.lost.blocks.iter().zip(&self.lost.leaders) {
             if block != leader
                 && let Some(site) = site_of(*leader as usize)
@@ -198,8 +208,35 @@ impl Judgement<'_> {
         sums
     }
 
-    /// Returns the bytes that a block retains, its own included.
-    pub fn retained_of_all(&self) -> Vec<u64> {
+    /// Corrects what sites retain: what single blocks do not retain, but several of a site together.
+    /// `members` are the sites with the nodes of their blocks.
+    fn add_what_is_retained_together(&self, sums: &mut [SiteRetention], mut members: Vec<(u32, u32)>) {
+        let graph = RetainedGraph::new(&self.graph, &self.ways, &self.roots, &self.lost);
+        let mut walks = SetWalks::new(&graph);
+        members.sort_unstable();
+        let mut sets: Vec<&[(u32, u32)]> = members.chunk_by(|one, next| one.0 == next.0).collect();
+        // Those that retain most come first, in case that the steps do not suffice.
+        sets.sort_by_key(|set| std::cmp::Reverse(sums[set[0].0 as usize].retained));
+        let mut steps = STEPS_FOR_SITES + self.graph.edges() as u64;
+        for set in sets.into_iter().filter(|set| set.len() > 1) {
+            let sum = &mut sums[set[0].0 as usize];
+            let nodes: Vec<u32> = set.iter().map(|(_, node)| *node).collect();
+            let (given, mut retained) = (steps / 2, 0u64);
+            let mut left = given;
+            let is_followed = walks.retained(&nodes, &mut left, |node| {
+                let block = (node - 1).checked_sub(graph.roots);
+                let size = block.map_or(0, |block| self.blocks()[block as usize].size);
+                retained = retained.saturating_add(size);
+            });
+            steps -= given - left;
+            sum.retained_is_least = !is_followed;
+            sum.retained = sum.retained.max(retained);
+        }
+    }
+
+    /// Returns the bytes that each block retains, its own included.
+    #[cfg(test)]
+    pub(super) fn retained_of_all(&self) -> Vec<u64> {
         let mut all = vec![0; self.blocks().len()];
         for (place, bytes) in self.retained.iter().enumerate() {
             if let Some(block) = self.block_at(place) {
@@ -294,7 +331,7 @@ impl Judgement<'_> {
                 root = match self.root_at(place) {
                     Some(root) => RetentionRoot::Root(root),
                     None => RetentionRoot::Nothing(
-                        self.block_at(place).map_or(Verdict::Unknown, |block| self.top_verdict(block)),
+                        self.block_at(place).map_or(Verdict::Unknown, |block| self.verdict(block)),
                     ),
                 };
             }
@@ -310,12 +347,6 @@ impl Judgement<'_> {
                 visit(root, &chain, self.blocks()[block].size);
             }
         });
-    }
-
-    /// The verdict under which a block stands that is directly below the top of the tree. Several
-    /// roots of the same kind may hold it.
-    fn top_verdict(&self, block: usize) -> Verdict {
-        self.verdict(block)
     }
 }
 

@@ -114,9 +114,10 @@ impl RootNames<'_> {
             (RootKind::Register, _) => (0, format!("register of {}", thread_name(thread))),
             (RootKind::Static, None) => {
                 let name = region.map_or(String::new(), |region| file_name(&region.name));
-                // A .bss comes behind the data of its module.
-                let before = at.checked_sub(1).and_then(|at| self.regions.get(at));
-                let name = match before.filter(|_| name.is_empty()) {
+                // A .bss without a name comes behind the data of its module; statics of the tracker
+                // may be cut out of it.
+                let before = || self.regions[..at].iter().rev().find(|region| !region.name.is_empty());
+                let name = match name.is_empty().then(before).flatten() {
                     Some(before) => file_name(&before.name),
                     None => name,
                 };
