@@ -48,7 +48,8 @@ fn main() {
     let regions: Vec<MemoryRegion> =
         maps.iter().filter_map(|line| MemoryRegion::parse(line.as_bytes())).collect();
     let threads = [SnapshotThread { tid: 1, registers: Some(Vec::new()), ..SnapshotThread::default() }];
-    let memory = ImageMemory { regions: &regions, threads: &threads, pid: 1, tls_size: 1024 };
+    let memory =
+        ImageMemory { regions: &regions, threads: &threads, pid: 1, tls_size: 1024, writable_segments: &[] };
 
     let mut words: Vec<(u64, u64)> = Vec::new();
     for at in (0..count).step_by(8).filter(|at| at % 64 != 0) {

@@ -19,7 +19,7 @@ use foldhash::HashMap;
 use serde::Serialize;
 
 use self::comments::{LeakComment, comment_at};
-use self::defaults::{CALLS_THE_USER, DEFAULT_PATTERNS};
+use self::defaults::{CALLS_THE_USER, DEFAULT_PATTERNS, NAMES_OF_FAILED_CHECK};
 pub use self::leak_pattern::LeakPattern;
 use super::source_paths::SourcePaths;
 use crate::names::code_owner::CodeOwner;
@@ -38,7 +38,7 @@ pub enum SuppressionKind {
     File,
     /// A comment in the source.
     Comment,
-    /// The list for blocks that the standard library keeps for itself.
+    /// The list for blocks that the standard library and alloc-tracker keep for themselves.
     Default,
 }
 
@@ -248,16 +248,16 @@ impl SuppressedStacks {
             text: format!("leak:{}", default.text),
             source: "default".to_owned(),
         }));
+        let matching = |frame: &NamedFrame| {
+            let found = patterns.iter().position(|pattern| pattern.matches(&frame.function));
+            found.map_or(FrameOfDefault::OtherRuntime, FrameOfDefault::Matches)
+        };
         let of_frame = |frame: &NamedFrame| match frame.owner {
             _ if frame.function.contains(CALLS_THE_USER) => FrameOfDefault::CallsTheUser,
+            _ if frame.function.contains(NAMES_OF_FAILED_CHECK) => matching(frame),
             CodeOwner::Own => FrameOfDefault::CallsTheUser,
             CodeOwner::Dependency => FrameOfDefault::Dependency,
-            CodeOwner::Runtime => {
-                match patterns.iter().position(|pattern| pattern.matches(&frame.function)) {
-                    Some(at) => FrameOfDefault::Matches(at),
-                    None => FrameOfDefault::OtherRuntime,
-                }
-            }
+            CodeOwner::Runtime => matching(frame),
         };
         let of_frames: Vec<FrameOfDefault> = stacks.all_frames().map(of_frame).collect();
         let mut by_stack: Vec<Option<usize>> = vec![None; stacks.len()];

@@ -198,6 +198,7 @@ fn read_image(
         threads: &image.threads,
         pid: file.contents.header.pid,
         tls_size: variables.tls_size.max(USUAL_TLS_SIZE),
+        writable_segments: &variables.writable,
     };
     let mut builder = GraphBuilder::new(&blocks.blocks, &memory);
     let is_whole = file.visit_words(index, |place, value| builder.add(place, value))?;

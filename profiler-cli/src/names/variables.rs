@@ -27,6 +27,9 @@ pub struct Variables {
     pub thread_locals: Vec<Variable>,
     /// Bytes of the thread-locals of all modules, each with its alignment.
     pub tls_size: u64,
+    /// First address and end of the writable segments of the modules whose files are there, in the
+    /// order of their addresses.
+    pub writable: Vec<(u64, u64)>,
 }
 
 impl Variables {
@@ -46,6 +49,9 @@ impl Variables {
         let mut variables = Variables::default();
         for (index, module) in profile.modules.iter().enumerate() {
             let of_module = modules.variables(index);
+            let at_run_time =
+                |(start, end): (u64, u64)| (start.wrapping_add(module.bias), end.wrapping_add(module.bias));
+            variables.writable.extend(of_module.writable.into_iter().map(at_run_time));
             let statics = of_module.statics.into_iter();
             variables.statics.extend(statics.map(|(start, size, name)| Variable {
                 start: start.wrapping_add(module.bias),
@@ -66,6 +72,7 @@ impl Variables {
             }
             variables.tls_size = variables.tls_size.saturating_add(of_module.tls_size);
         }
+        variables.writable.sort_unstable();
         variables.statics.sort_by(|a, b| (a.start, a.size, &a.name).cmp(&(b.start, b.size, &b.name)));
         // Of several names of one address, the one of the largest variable stays.
         variables.statics.dedup_by(|later, earlier| {

@@ -55,8 +55,11 @@ fn write_site(out: &mut dyn Write, site: &RetainedSite, width: TextWidth) -> io:
         Verdict::Unknown => writeln!(out, "{:MARGIN$}{FAINT}unknown{FAINT:#}", ""),
         Verdict::Maybe | Verdict::Held => {
             let word = if site.verdict == Verdict::Held { "held by" } else { "maybe held by" };
-            let roots = site.held_by.iter().map(|held| root_text(held.root.kind, &held.root.name));
-            let roots = roots.collect::<Vec<_>>().join(", ");
+            let mut roots: Vec<String> =
+                site.held_by.iter().map(|held| root_text(held.root.kind, &held.root.name)).collect();
+            // Several regions of memory may have one name.
+            roots.dedup();
+            let roots = roots.join(", ");
             let roots = if roots.is_empty() { "nothing known".to_owned() } else { roots };
             writeln!(
                 out,

@@ -70,6 +70,9 @@ pub struct ImageMemory<'a> {
     pub pid: u32,
     /// Bytes of thread-local variables below a thread pointer.
     pub tls_size: u64,
+    /// First address and end of the writable segments of the modules of which they are known, in
+    /// the order of their addresses.
+    pub writable_segments: &'a [(u64, u64)],
 }
 
 /// Bytes of thread-local variables that are assumed if they are not known.
@@ -100,7 +103,10 @@ impl ImageMemory<'_> {
             let is_data =
                 region.kind() == RegionKind::File && !region.shared && modules.contains(&*region.name);
             // The variables that begin as zeros have no file.
-            let is_bss = is_anonymous && region.name.is_empty() && was_static_until == Some(region.start);
+            let is_behind_data =
+                is_anonymous && region.name.is_empty() && was_static_until == Some(region.start);
+            let segment_end = self.end_of_segment(region.start);
+            let is_bss = is_behind_data && segment_end.is_none_or(|end| region.start < end);
             let kind = if is_data || is_bss { RootKind::Static } else { RootKind::Unknown };
             let is_before_cut = is_bss && self.is_cut_at(region.end);
             was_static_until = (is_data || is_before_cut).then_some(region.end);
@@ -113,6 +119,11 @@ impl ImageMemory<'_> {
                 may_be_old_stack: is_whole && !self.is_used(region),
                 may_have_allocator_notes: kind == RootKind::Unknown || is_of_c_library(region),
             });
+            if let Some(end) = segment_end.filter(|_| is_bss) {
+                // Another mapping may follow without a gap: the kernel lists both as one.
+                let unknown = PlaceOwner { kind: RootKind::Unknown, index: index as u32 };
+                uses.add(end.max(region.start), region.end, Some(unknown));
+            }
         }
         for (index, thread) in self.threads.iter().enumerate() {
             self.add_thread(index as u32, thread, &mut uses);
@@ -171,6 +182,24 @@ impl ImageMemory<'_> {
             uses.add(region.start, start, owner(RootKind::Stack));
         }
         uses.add(start, block_end.min(region.end), owner(RootKind::Tls));
+    }
+
+    /// Returns where the last page of the segment ends that an address behind a module's data
+    /// belongs to, or would belong to. `None` if the module's segments are not known.
+    fn end_of_segment(&self, address: u64) -> Option<u64> {
+        let at = self.writable_segments.partition_point(|(start, _)| *start <= address).checked_sub(1)?;
+        let (_, end) = self.writable_segments[at];
+        Some(end.next_multiple_of(PAGE))
+            .filter(|_| self.is_in_one_module(self.writable_segments[at].0, address))
+    }
+
+    /// Whether all regions from one address to another belong to one module, as far as they have
+    /// names.
+    fn is_in_one_module(&self, from: u64, to: u64) -> bool {
+        let between = self.regions.iter().filter(|region| region.end > from && region.start < to);
+        let mut names = between.map(|region| &region.name).filter(|name| !name.is_empty());
+        let first = names.next();
+        names.all(|name| Some(name) == first)
     }
 
     /// Whether a static of the tracker begins at this address.
@@ -300,7 +329,8 @@ mod tests {
              23000-24000 rw-p 00000000 00:00 0",
         );
         regions[7].of_tracker = true;
-        let memory = ImageMemory { regions: &regions, threads: &[], pid: 1, tls_size: 0 };
+        let memory =
+            ImageMemory { regions: &regions, threads: &[], pid: 1, tls_size: 0, writable_segments: &[] };
         let expected = [
             (0x12000, 0x13000, Some((RootKind::Static, 1))),
             (0x13000, 0x14000, Some((RootKind::Static, 2))),
@@ -311,6 +341,40 @@ mod tests {
         ];
         assert_eq!(uses(&memory), expected);
         assert!(!memory.knows_all_stacks(), "no thread was found");
+    }
+
+    #[test]
+    fn a_mapping_behind_the_data_of_a_module_is_no_static_of_it() {
+        let regions = regions(
+            "10000-12000 r-xp 00000000 fe:01 5   /bin/app
+             12000-13000 rw-p 00002000 fe:01 5   /bin/app
+             13000-18000 rw-p 00000000 00:00 0
+             20000-21000 r-xp 00000000 fe:01 6   /lib/libgcc_s.so.1
+             21000-22000 rw-p 00001000 fe:01 6   /lib/libgcc_s.so.1
+             22000-23000 rw-p 00000000 00:00 0
+             30000-31000 r-xp 00000000 fe:01 7   /lib/unknown.so
+             31000-32000 rw-p 00001000 fe:01 7   /lib/unknown.so
+             32000-33000 rw-p 00000000 00:00 0",
+        );
+        let writable_segments = [(0x11f00, 0x13010), (0x21000, 0x21ff0)];
+        let memory = ImageMemory {
+            regions: &regions,
+            threads: &[],
+            pid: 1,
+            tls_size: 0,
+            writable_segments: &writable_segments,
+        };
+        let expected = [
+            (0x12000, 0x13000, Some((RootKind::Static, 1))),
+            (0x13000, 0x14000, Some((RootKind::Static, 2))),
+            (0x14000, 0x18000, Some((RootKind::Unknown, 2))),
+            (0x21000, 0x22000, Some((RootKind::Static, 4))),
+            (0x22000, 0x23000, Some((RootKind::Unknown, 5))),
+            // Its file is not there.
+            (0x31000, 0x32000, Some((RootKind::Static, 7))),
+            (0x32000, 0x33000, Some((RootKind::Static, 8))),
+        ];
+        assert_eq!(uses(&memory), expected);
     }
 
     #[test]
@@ -327,7 +391,8 @@ mod tests {
         regions[3].of_tracker = true;
         // A mapping of the tracker right behind the statics.
         regions[5].of_tracker = true;
-        let memory = ImageMemory { regions: &regions, threads: &[], pid: 1, tls_size: 0 };
+        let memory =
+            ImageMemory { regions: &regions, threads: &[], pid: 1, tls_size: 0, writable_segments: &[] };
         let expected = [
             (0x12000, 0x13000, Some((RootKind::Static, 1))),
             (0x13000, 0x13100, Some((RootKind::Static, 2))),
@@ -352,7 +417,13 @@ mod tests {
             ..SnapshotThread::default()
         };
         let threads = [thread(1, Some(0x80000), 0x21000), thread(2, Some(0x48000), 0x5F700)];
-        let memory = ImageMemory { regions: &regions, threads: &threads, pid: 1, tls_size: 0x200 };
+        let memory = ImageMemory {
+            regions: &regions,
+            threads: &threads,
+            pid: 1,
+            tls_size: 0x200,
+            writable_segments: &[],
+        };
         let expected = [
             (0x10000, 0x11000, Some((RootKind::Unknown, 0))),
             (0x11000, 0x22000, Some((RootKind::Tls, 0))),

@@ -61,7 +61,13 @@ impl Image {
 
     fn graph(&self) -> BlockGraph {
         let regions = regions();
-        let memory = ImageMemory { regions: &regions, threads: &self.threads, pid: 7, tls_size: 0x100 };
+        let memory = ImageMemory {
+            regions: &regions,
+            threads: &self.threads,
+            pid: 7,
+            tls_size: 0x100,
+            writable_segments: &[],
+        };
         let mut builder = GraphBuilder::new(&self.blocks, &memory);
         self.words.iter().for_each(|(place, value)| builder.add(*place, *value));
         builder.finish()

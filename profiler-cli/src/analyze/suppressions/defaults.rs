@@ -1,5 +1,5 @@
-//! Suppressions for the blocks that the standard library and the test harness keep for themselves
-//! until the process ends. They hold without any option.
+//! Suppressions for the blocks that the standard library, the test harness and alloc-tracker keep
+//! for themselves until the process ends. They hold without any option.
 //!
 //! A pattern here suppresses a stack only if nobody but the runtime stands inside of the frame that
 //! it matches. So `println!` of a value whose `Display` leaks is no block of `stdout`.
@@ -43,7 +43,12 @@ pub(super) const DEFAULT_PATTERNS: &[DefaultPattern] = &[
     // A test program whose tests fail ends with `exit`, so that its harness frees nothing.
     runtime("^test::"),
     runtime("^<test::"),
+    with_dependencies(NAMES_OF_FAILED_CHECK),
 ];
+
+/// Where alloc-tracker reads the symbols of the program for the text of a check that has failed. It
+/// calls nothing of the user.
+pub(super) const NAMES_OF_FAILED_CHECK: &str = "alloc_tracker::api::leak_report::";
 
 /// Part of the names of the functions by which the runtime calls `main`, the function of a thread
 /// or a test. The compiler never inlines them, so they are on the stack even if debug info does not

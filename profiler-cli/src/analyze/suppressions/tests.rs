@@ -249,6 +249,19 @@ fn packages_in_std_belong_to_it_only_where_it_reads_symbols() {
 }
 
 #[test]
+fn symbols_that_a_failed_check_has_read_are_suppressed() {
+    let package = || NamedFrame { owner: CodeOwner::Dependency, ..runtime("gimli::read::abbrev::insert") };
+    let report_of =
+        |name| vec![runtime("alloc::alloc::alloc"), package(), own(name, 7), own("app::tests::t", 9)];
+    let recording = recording(&[
+        report_of("<alloc_tracker::api::leak_report::LeakReport>::of"),
+        report_of("alloc_tracker::api::leak_check::assert_no_leaks"),
+    ]);
+    let report = report(&recording, "", true, &SourcesInMemory::default());
+    assert_eq!((report.suppressed.bytes, report.total_bytes), (1, 2));
+}
+
+#[test]
 fn growth_of_older_blocks_is_suppressed_as_well() {
     let mut recording = recording(&[vec![own("app::cache", 8)], vec![own("app::main", 9)]]);
     for (at, bytes) in [(0, 100), (1, 50)] {

@@ -160,6 +160,11 @@ pub(in crate::command) fn record(
     let status = status.map_err(|error| {
         anyhow::anyhow!("cannot wait for {} (process {pid}): {}", program.display(), plain(&error))
     })?;
+    if settings.snapshot_at_end && status.signal().is_some() {
+        print_message(
+            "no snapshot at the end: a signal has ended the program; `profiler-cli snapshot PID` and --snapshot-every take one before",
+        );
+    }
     let FoundDumps { of_run: dumps, unreadable } = dumps_of_run(&pattern, &token)?;
     close_dumps(&dumps, pid, status);
     let unreadable = unreadable.first().filter(|_| dumps.is_empty()).map(ToString::to_string);

@@ -14,6 +14,7 @@ use super::recording::RecordedProgram;
 use super::table::write_table;
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
+use crate::analyze::holders::JudgedBlocks;
 use crate::analyze::leaks::{LeakSelection, leaks};
 use crate::analyze::lines::{LineSelection, lines};
 use crate::analyze::shown::Folding;
@@ -22,6 +23,7 @@ use crate::analyze::summary::summary;
 use crate::analyze::suppressions::Suppressions;
 use crate::command::flamegraph::{FlameFormat, default_output};
 use crate::command::input::LoadedDump;
+use crate::command::judged::{ListedBlocks, SnapshotChoice};
 use crate::command::output::{Audience, DEFAULT_TOP, text_width, write_file};
 use crate::command::sources::SourceFiles;
 use crate::command::{Failure, print_message};
@@ -61,10 +63,15 @@ fn report(after: &AfterRun) -> Result<(), Failure> {
     let dump = main_dump(program).context("no dump")?;
     let symbols = after.symbols();
     let short_lived = Some(ShortLivedWithin::default());
-    let loading = LoadOptions { short_lived, resizes: true, ..LoadOptions::default() };
+    let choice = SnapshotChoice::default();
+    let snapshot = choice.find(dump)?;
+    let blocks = SnapshotChoice::blocks_for(snapshot.as_ref());
+    let loading = LoadOptions { short_lived, resizes: true, blocks, ..LoadOptions::default() };
     let loaded = LoadedDump::open(dump, loading, symbols.options())?;
     let sources = SourceFiles::of(&loaded.profile, SourceSearch::default());
-    write_report(&mut out, &loaded, &sources, dump, after.report)?;
+    choice.judge(&loaded, snapshot.as_ref(), symbols.options(), ListedBlocks::AtEnd, |judged| {
+        write_report(&mut out, &loaded, &sources, dump, after.report, judged)
+    })??;
     out.flush()?;
     // After the report, so that the report does not wait for the source to be parsed.
     if let Some(folder) = symbols.options().cache_dir {
@@ -98,6 +105,7 @@ fn write_report(
     sources: &SourceFiles,
     dump: &Path,
     report: Report,
+    judged: Option<&JudgedBlocks<'_>>,
 ) -> Result<(), Failure> {
     let LoadedDump { profile, stacks } = loaded;
     let filter = Filter::default();
@@ -119,6 +127,7 @@ fn write_report(
         top: Some(DEFAULT_TOP / 2),
         stacks: Some(leaks_text::STACKS),
         suppressed: Some(&suppressed),
+        judged,
         ..LeakSelection::default()
     };
     let shape = LeaksShape { width: text_width(io::stderr()), ..LeaksShape::default() };

@@ -3,7 +3,10 @@
 
 use std::path::Path;
 
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, ReadCache, SectionKind, SymbolKind};
+use object::{
+    Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, ReadCache, SectionKind,
+    SegmentFlags, SymbolKind,
+};
 
 use super::Modules;
 use super::demangle::demangle;
@@ -18,6 +21,8 @@ pub struct ModuleVariables {
     pub thread_locals: Vec<(u64, u64, String)>,
     /// Bytes of that block, rounded up to its alignment.
     pub tls_size: u64,
+    /// First address and end of each writable segment, variables that begin as zeros included.
+    pub writable: Vec<(u64, u64)>,
 }
 
 impl Modules {
@@ -27,7 +32,8 @@ impl Modules {
         let mut found = ModuleVariables::default();
         let Some(Ok(files)) = self.located.get(module).map(|located| &located.files) else { return found };
         if let Some(binary) = &files.binary {
-            found.tls_size = tls_size(binary).unwrap_or(0);
+            // A malformed file adds nothing.
+            let _ = collect_layout(binary, &mut found);
         }
         // The first file is the most complete one.
         for path in &files.symbols {
@@ -60,8 +66,8 @@ fn collect(path: &Path, found: &mut ModuleVariables) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the length of the block of a file's thread-local variables.
-fn tls_size(path: &Path) -> Result<u64, String> {
+/// Finds the length of the block of a file's thread-local variables, and its writable segments.
+fn collect_layout(path: &Path, found: &mut ModuleVariables) -> Result<(), String> {
     let cache = ReadCache::new(open_regular(path)?);
     let file = object::File::parse(&cache).map_err(|error| error.to_string())?;
     let sections = file
@@ -73,5 +79,14 @@ fn tls_size(path: &Path) -> Result<u64, String> {
         end = end.max(section.address().saturating_add(section.size()));
         align = align.max(section.align());
     }
-    Ok(end.saturating_sub(start).checked_next_multiple_of(align).unwrap_or(0))
+    found.tls_size = end.saturating_sub(start).checked_next_multiple_of(align).unwrap_or(0);
+    let is_writable = |segment: &object::Segment<'_, '_, _>| match segment.flags() {
+        SegmentFlags::Elf { p_flags, .. } => p_flags.0 & object::elf::PF_W.0 != 0,
+        _ => false,
+    };
+    let range = |segment: object::Segment<'_, '_, _>| {
+        (segment.address(), segment.address().saturating_add(segment.size()))
+    };
+    found.writable = file.segments().filter(is_writable).map(range).collect();
+    Ok(())
 }

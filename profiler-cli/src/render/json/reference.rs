@@ -243,7 +243,7 @@ fn judged(use_it: impl FnOnce(&JudgedBlocks<'_>)) {
     let maps = ["1000-2000 r-xp 00000000 fe:01 5 /w/shop", "2000-3000 rw-p 00001000 fe:01 5 /w/shop"];
     let regions: Vec<MemoryRegion> =
         maps.iter().map(|line| MemoryRegion::parse(line.as_bytes()).unwrap()).collect();
-    let memory = ImageMemory { regions: &regions, threads: &[], pid: 7, tls_size: 0 };
+    let memory = ImageMemory { regions: &regions, threads: &[], pid: 7, tls_size: 0, writable_segments: &[] };
     let mut builder = GraphBuilder::new(&blocks, &memory);
     builder.add(0x2010, 0x9000);
     let statics = [Variable { start: 0x2000, size: 32, name: "shop::KEPT".to_owned() }];
