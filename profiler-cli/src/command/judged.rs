@@ -156,8 +156,8 @@ impl SnapshotChoice {
         });
         let (graph, mut trust) = first_image?;
         let second = second.transpose()?;
-        let problem = nothing_is_lost(&dump.profile, &mut trust, second.is_some());
         let image = &file.contents.images[0];
+        let problem = nothing_is_lost(&dump.profile, &mut trust, second.as_ref(), file);
         let names = RootNames {
             statics: &variables.statics,
             thread_locals: &variables.thread_locals,
@@ -200,19 +200,28 @@ fn read_image(
     };
     let mut builder = GraphBuilder::new(&blocks.blocks, &memory);
     let is_whole = file.visit_words(index, |place, value| builder.add(place, value))?;
-    let is_complete = is_whole && image.complete && image.unread.is_empty();
+    let is_complete =
+        is_whole && image.complete && image.unread.is_empty() && !image.head.misses_tracker_mappings;
     Ok((builder.finish(), ImageTrust::of(is_complete, &image.threads, blocks.begun_us)))
 }
 
 /// Returns why no block can be called lost, if that is so.
-fn nothing_is_lost(profile: &Profile, trust: &mut ImageTrust, has_second: bool) -> Option<String> {
-    if !trust.is_complete {
+fn nothing_is_lost(
+    profile: &Profile,
+    trust: &mut ImageTrust,
+    second: Option<&SecondLook>,
+    file: &SnapshotFile,
+) -> Option<String> {
+    if file.contents.images.iter().take(2).any(|image| image.head.misses_tracker_mappings) {
+        return Some("the recorder has more memory of its own than it could tell".to_owned());
+    }
+    if !trust.is_complete || second.is_some_and(|second| !second.is_complete()) {
         return Some("a part of the memory could not be read".to_owned());
     }
     if profile.trust.lost_events > 0 || profile.trust.has_loss() || profile.trust.freed_elsewhere > 0 {
         trust.is_complete = false;
         return Some("events are missing, so some blocks may have been freed long ago".to_owned());
     }
-    let is_sure = trust.has_registers || has_second;
+    let is_sure = trust.has_registers || second.is_some();
     (!is_sure).then(|| "the snapshot has one copy of the process, and no registers".to_owned())
 }

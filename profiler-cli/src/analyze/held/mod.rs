@@ -108,6 +108,11 @@ impl SecondLook {
         SecondLook { lost, is_complete: trust.is_complete }
     }
 
+    /// Whether the second image can be trusted to have all pointers.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
     /// Whether the same block is live in the second image, and nothing reaches it there.
     fn is_lost(&self, block: &HeapBlock) -> bool {
         let at = self.lost.partition_point(|other| other.address < block.address);
