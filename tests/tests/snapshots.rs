@@ -6,10 +6,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use alloc_dump::exchange::{
+    COPIES_OFFSET, LOOK_OFFSET, LOOKED_OFFSET, REFUSAL_OFFSET, RELEASED_OFFSET, REQUESTER_OFFSET,
+    REQUESTS_OFFSET, SERVED_OFFSET, SERVER_OFFSET, WITHDRAWN_OFFSET,
+};
 use alloc_dump::read::Reader;
 use alloc_dump::record::Record;
 use alloc_dump::snapshot::{SnapshotContents, visit_words};
@@ -53,6 +57,20 @@ impl Parent {
         parent
     }
 
+    /// Starts the program without `profiler-cli`, so that the test can be its reader.
+    fn alone(folder: &Path) -> (Parent, SidecarWords) {
+        let dump = folder.join("x.alloc");
+        let mut command = Command::new("env");
+        command
+            .env("ALLOC_TRACKER", "trace")
+            .env("ALLOC_TRACKER_OUT", &dump)
+            .env("ALLOC_TRACKER_SNAPSHOT", "end");
+        let parent = Parent::start(command, &dump);
+        let sidecar = folder.join("x.alloc.tail");
+        wait_until("the sidecar", || sidecar.exists());
+        (parent, SidecarWords(File::options().read(true).write(true).open(sidecar).unwrap()))
+    }
+
     /// Takes a snapshot, and returns what the CLI said about it.
     fn snapshot(&self, args: &[&str]) -> String {
         let dump = self.dump.to_str().unwrap();
@@ -70,6 +88,21 @@ impl Parent {
         self.output.read_to_string(&mut rest).unwrap();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         (rest, said, self.child.wait().unwrap().code())
+    }
+}
+
+/// The words of a sidecar, by which a reader and the recorder agree on copies.
+struct SidecarWords(File);
+
+impl SidecarWords {
+    fn get(&self, offset: usize) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.read_exact_at(&mut bytes, offset as u64).unwrap();
+        u64::from_le_bytes(bytes)
+    }
+
+    fn set(&self, offset: usize, value: u64) {
+        self.0.write_all_at(&value.to_le_bytes(), offset as u64).unwrap();
     }
 }
 
@@ -285,5 +318,85 @@ fn what_does_not_record_is_refused_in_one_line() {
         let output = cli(["snapshot".as_ref(), target.as_os_str()]);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        if target.to_str() == Some("1999999999") {
+            assert!(said.contains("there is no process 1999999999"), "{said}");
+        }
     }
+}
+
+/// A request that its reader has given up is answered, so that the next one can be, and no copy is
+/// made for it.
+#[test]
+fn a_request_that_was_withdrawn_makes_no_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let (parent, words) = Parent::alone(folder.path());
+    let request = |number: u64| {
+        words.set(REQUESTER_OFFSET, std::process::id().into());
+        words.set(REQUESTS_OFFSET, number);
+        wait_until("an answer", || words.get(SERVED_OFFSET) == number);
+    };
+    words.set(WITHDRAWN_OFFSET, 1);
+    request(1);
+    assert_eq!(words.get(COPIES_OFFSET), 0);
+    request(2);
+    assert_eq!(words.get(COPIES_OFFSET), 1);
+    words.set(RELEASED_OFFSET, 1);
+    let dump = parent.dump.clone();
+    assert_eq!(parent.end().0, UNDISTURBED);
+    assert_eq!(at_snapshots(&dump).len(), 1);
+}
+
+#[test]
+fn a_reader_that_is_short_of_memory_refuses_the_copy_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut parent, words) = Parent::alone(folder.path());
+    words.set(SERVER_OFFSET, std::process::id().into());
+    drop(parent.child.stdin.take());
+    wait_until("the question", || words.get(LOOK_OFFSET) == 1);
+    words.set(REFUSAL_OFFSET, u64::from(rustix::io::Errno::NOMEM.raw_os_error().unsigned_abs()));
+    words.set(LOOKED_OFFSET, 1);
+    let dump = parent.dump.clone();
+    let (output, said, status) = parent.end();
+    assert_eq!((output.as_str(), said.as_str(), status), (UNDISTURBED, "", Some(7)));
+    assert_eq!(words.get(COPIES_OFFSET), 0);
+    assert!(at_snapshots(&dump).is_empty());
+}
+
+/// The recorder tells the process id that it has inside of the container: 1, which is another
+/// process here.
+#[test]
+fn a_program_in_another_pid_namespace_is_not_mixed_up_with_another_process() {
+    let namespace = ["--user", "--map-root-user", "--pid", "--fork"];
+    let is_allowed = Command::new("unshare").args(namespace).arg("true").status().is_ok_and(|s| s.success());
+    if !is_allowed {
+        println!("skipped: unshare missing");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("x.alloc");
+    let mut run = profiler_cli();
+    run.args(["run", "--report", "none", "--snapshot-at-end", "-o"]).arg(&dump).args(["--", "unshare"]);
+    run.args(namespace);
+    let parent = Parent::start(run, &dump);
+    wait_until("the sidecar", || folder.path().join("x.alloc.tail").exists());
+    let refused = |target: &str| {
+        let output = cli(["snapshot", target]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        said
+    };
+    let children =
+        |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let unshare = children(&parent.child.id().to_string());
+    let program = children(unshare.trim());
+    let said = refused(dump.to_str().unwrap());
+    assert!(said.contains("is not process 1 here") && said.contains("in a container"), "{said}");
+    if let Some(program) = program.split_whitespace().next() {
+        let said = refused(program);
+        assert!(said.contains("another PID namespace"), "{said}");
+    }
+    let (output, said, status) = parent.end();
+    assert_eq!((output.as_str(), status), (UNDISTURBED, Some(7)), "{said}");
+    assert_eq!(said.matches("no snapshot: ").count(), 1, "{said}");
+    assert!(!snapshot_file(&dump, 1).exists() && at_snapshots(&dump).is_empty());
 }

@@ -22,7 +22,8 @@
 //!
 //! The recorded program can ask for a snapshot too, if [`SERVER_OFFSET`] says that somebody is
 //! there to take it. The recorder then makes a copy without a request. First it lets the reader
-//! look where the threads are, because what a stack has below its stack pointer holds nothing.
+//! look where the threads are, because what a stack has below its stack pointer holds nothing. The
+//! reader may also refuse the copy then, for want of memory.
 
 /// Offset in bytes, in the sidecar's header, of the process id of the `profiler-cli` that takes the
 /// snapshots for which the program itself asks; 0 if there is none.
@@ -67,6 +68,14 @@ pub const NAME_OFFSET: usize = 640;
 /// Offset of the last request that was refused because another copy is in use. Nothing else of the
 /// exchange changes then, so that the reader of that copy is not disturbed.
 pub const BUSY_REQUEST_OFFSET: usize = 912;
+/// Offset of the error number with which the reader refuses the copy that its last look is about; 0
+/// if it wants the copy. The reader stores it before the number of its look.
+pub const REFUSAL_OFFSET: usize = 920;
+/// Offset of the number of the look that the reader took before the last copy; 0 if it took none,
+/// or was too late.
+pub const LOOK_OF_COPY_OFFSET: usize = 928;
+/// Offset of the last request for which nobody waits any more. The recorder makes no copy for it.
+pub const WITHDRAWN_OFFSET: usize = 936;
 /// Offset of the name of the snapshot that is asked for.
 pub const REQUEST_NAME_OFFSET: usize = 1024;
 /// Most bytes of a snapshot's name. Longer names are cut.
@@ -108,7 +117,8 @@ pub fn decode_name<'a>(words: &[u64; NAME_WORDS], bytes: &'a mut [u8; MAX_NAME])
 /// First word of a report.
 pub const REPORT_MAGIC: u64 = u64::from_le_bytes(*b"ADCOPY1\n");
 /// Words of a report before those of the threads: the magic, 1 once the report is whole, the number
-/// of threads, the number of the tracker's mappings, 1 if some of these are missing.
+/// of threads, the number of the tracker's mappings, 1 if some of these are missing, the session in
+/// two words, 0.
 pub const REPORT_HEAD_WORDS: usize = 8;
 /// Words of a thread in a report.
 pub const REPORT_THREAD_WORDS: usize = 5;
@@ -123,6 +133,14 @@ pub const MAX_REPORT_WORDS: usize =
     REPORT_HEAD_WORDS + MAX_REPORT_THREADS * REPORT_THREAD_WORDS + MAX_REPORT_MAPPINGS * REPORT_MAPPING_WORDS;
 /// Index of the word that is 1 once the report is whole.
 pub const REPORT_WHOLE: usize = 1;
+/// Index of the number of threads.
+pub const REPORT_THREADS: usize = 2;
+/// Index of the number of mappings.
+pub const REPORT_MAPPINGS: usize = 3;
+/// Index of the word that is 1 if some mappings are missing.
+pub const REPORT_MISSING: usize = 4;
+/// Index of the first word of the session.
+pub const REPORT_SESSION: usize = 5;
 
 /// A thread that takes part in the recording, as the copy found it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,6 +185,8 @@ pub struct CopyReport {
     pub tracker_mappings: Vec<(u64, u64)>,
     /// Whether `tracker_mappings` has all of them.
     pub has_all_mappings: bool,
+    /// The session of the recording.
+    pub session: [u8; 16],
 }
 
 impl CopyReport {
@@ -177,15 +197,18 @@ impl CopyReport {
             return None;
         }
         let count = |word: u64, most: usize| usize::try_from(word).ok().filter(|count| *count <= most);
-        let threads = count(head[2], MAX_REPORT_THREADS)? * REPORT_THREAD_WORDS;
-        let mappings = count(head[3], MAX_REPORT_MAPPINGS)? * REPORT_MAPPING_WORDS;
+        let threads = count(head[REPORT_THREADS], MAX_REPORT_THREADS)? * REPORT_THREAD_WORDS;
+        let mappings = count(head[REPORT_MAPPINGS], MAX_REPORT_MAPPINGS)? * REPORT_MAPPING_WORDS;
         let (threads, rest) = words[REPORT_HEAD_WORDS..].split_at_checked(threads)?;
         let threads = threads.chunks_exact(REPORT_THREAD_WORDS).filter_map(|words| words.try_into().ok());
         let mappings = rest.get(..mappings)?.chunks_exact(REPORT_MAPPING_WORDS);
         Some(CopyReport {
             threads: threads.map(CopiedThread::from_words).collect(),
             tracker_mappings: mappings.map(|words| (words[0], words[1])).collect(),
-            has_all_mappings: head[4] == 0,
+            has_all_mappings: head[REPORT_MISSING] == 0,
+            session: u128::to_le_bytes(
+                u128::from(head[REPORT_SESSION + 1]) << 64 | u128::from(head[REPORT_SESSION]),
+            ),
         })
     }
 }

@@ -57,6 +57,8 @@ pub const IDENTITY_LEN: usize = 32;
 /// Offset in bytes of the state: 0 while recording, else the error number (`errno`) at which the
 /// recording stopped.
 pub const STATE_OFFSET: usize = 32;
+/// Offset in bytes of the session, which has 16 bytes.
+pub const SESSION_OFFSET: usize = 8;
 /// Offset in bytes of the process id of the writer.
 pub const PID_OFFSET: usize = 40;
 /// Offset in bytes of the number of commits so far; 0 before the first.

@@ -27,6 +27,9 @@ use made::{Random, SESSION};
 #[global_allocator]
 static ALLOC: Counting<System> = Counting::new(System);
 
+/// What an image begins with.
+const HEAD: ImageHead = ImageHead { time_us: 0, step: 8, misses_tracker_mappings: false };
+
 /// The tests of this program run one after the other, because one of them counts allocations.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -73,8 +76,8 @@ fn a_word_allocates_nothing() {
 fn the_writer_refuses_what_the_reader_would() {
     let _alone = ALONE.lock();
     let mut writer = SnapshotWriter::new(Vec::new(), &header(), b"").unwrap();
-    assert!(writer.begin_image(&ImageHead { time_us: 0, step: 3 }).is_err());
-    writer.begin_image(&ImageHead { time_us: 0, step: 8 }).unwrap();
+    assert!(writer.begin_image(&ImageHead { step: 3, ..HEAD }).is_err());
+    writer.begin_image(&HEAD).unwrap();
     let region = |start, end| MemoryRegion { start, end, ..MemoryRegion::default() };
     writer.push_region(&region(16, 32)).unwrap();
     assert!(writer.push_region(&region(24, 48)).is_err());
@@ -84,9 +87,9 @@ fn the_writer_refuses_what_the_reader_would() {
     assert!(writer.push_word(16, 1).is_err());
     assert!(writer.push_word(20, 1).is_err());
     for _ in 1..MAX_IMAGES {
-        writer.begin_image(&ImageHead { time_us: 0, step: 8 }).unwrap();
+        writer.begin_image(&HEAD).unwrap();
     }
-    assert!(writer.begin_image(&ImageHead { time_us: 0, step: 8 }).is_err());
+    assert!(writer.begin_image(&HEAD).is_err());
     assert!(SnapshotContents::read(writer.finish().unwrap().as_slice()).unwrap().complete);
 }
 
@@ -206,7 +209,7 @@ proptest! {
         let mut words: Vec<(u64, u64)> =
             places.iter().map(|place| place >> shift << shift).zip(values).collect();
         words.dedup_by_key(|word| word.0);
-        let head = ImageHead { time_us: 1, step: 1 << shift };
+        let head = ImageHead { step: 1 << shift, ..HEAD };
         let made = MadeImage { head, regions: vec![], threads: vec![], unread: vec![], words };
         let file = written(std::slice::from_ref(&made));
         prop_assert_eq!(words_of(&file, 0), (made.words, true));
@@ -289,7 +292,7 @@ fn image(seed: u64, words: usize) -> MadeImage {
         (place, 0x5000_0000_0000 + (random.next() >> 40))
     });
     MadeImage {
-        head: ImageHead { time_us: seed, step: 8 },
+        head: ImageHead { time_us: seed, misses_tracker_mappings: seed % 2 == 0, ..HEAD },
         regions: regions.collect(),
         threads: threads.collect(),
         unread: vec![(0x6000, 0x7000)],

@@ -18,8 +18,8 @@ use crate::recorder::{self, SnapshotFailure};
 /// until the copy was read. The other threads go on. Names are cut to 256 bytes.
 ///
 /// # Errors
-/// [`SnapshotError`] if nobody records, or if the kernel gives no copy. The program and the
-/// recording go on.
+/// [`SnapshotError`] if nobody records, if the kernel gives no copy, or if memory is too short for
+/// one. The program and the recording go on.
 ///
 /// ```
 /// // Without a recording there is nothing to judge.
@@ -43,7 +43,7 @@ pub enum SnapshotError {
     NotRecording,
     /// No `profiler-cli run` is there to write the snapshot.
     NoReader,
-    /// The kernel gives no copy of the process, or another snapshot is being read.
+    /// The kernel gives no copy of the process, memory is short, or another snapshot is being read.
     Refused(io::Error),
 }
 

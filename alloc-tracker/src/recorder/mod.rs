@@ -18,7 +18,7 @@
 //! | `thread_state` | what the recorder keeps for each thread |
 //! | `thread_recorder`, `ring_writer` | a thread's part in the recording, its ring |
 //! | `drain_process` | the process that drains the rings |
-//! | `snapshot` | copies of the process for snapshots |
+//! | `snapshot`, `copy_report` | copies of the process for snapshots, what a copy tells of itself |
 //! | `call_tree`, `module_changes` | new nodes and changes of modules on their way into the recording |
 //! | `current` | the recording that runs, and how it fails |
 //! | `drainer` | the host's side of the drain process: asking it for work |
@@ -30,6 +30,7 @@
 
 mod activations;
 mod call_tree;
+mod copy_report;
 mod counters;
 mod current;
 mod drain;

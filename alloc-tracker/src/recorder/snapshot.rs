@@ -18,13 +18,15 @@
 //!                      tells the reader                      waits until its reader is done
 //! ```
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use alloc_dump::exchange::{
-    self, CopiedThread, MAX_NAME, MAX_REPORT_MAPPINGS, MAX_REPORT_THREADS, MAX_REPORT_WORDS, NAME_WORDS,
-    PATIENCE_NS, REPORT_HEAD_WORDS, REPORT_MAGIC, REPORT_MAPPING_WORDS, REPORT_THREAD_WORDS, REPORT_WHOLE,
+    self, CopiedThread, MAX_NAME, MAX_REPORT_THREADS, MAX_REPORT_WORDS, NAME_WORDS, PATIENCE_NS,
+    REPORT_HEAD_WORDS, REPORT_THREAD_WORDS, REPORT_THREADS, REPORT_WHOLE,
 };
+use alloc_dump::sidecar::SESSION_OFFSET;
 
+use super::copy_report::ReportWriter;
 use super::current::{RECORDER, with_stream_as_drainer};
 use super::drainer::{self, Request};
 use super::thread_state::THREADS;
@@ -132,52 +134,96 @@ fn wait_for_reader(server: &AtomicU64) -> bool {
 /// requests of the program's own threads.
 pub(super) fn serve(requests: u32) {
     if requests & Request::Snapshot as u32 != 0 {
-        let name = WANTED_NAME.0.each_ref().map(|word| word.load(Ordering::Relaxed));
-        let outcome = if is_copy_in_use() {
-            Err(Errno(libc::EBUSY))
-        } else {
-            wait_for_look();
-            make(&name, word_value(exchange::SERVER_OFFSET), true)
-        };
+        let outcome = if is_copy_in_use() { Err(Errno(libc::EBUSY)) } else { make_for_program() };
         let value = outcome.map_or_else(|errno| u64::from(errno.0.unsigned_abs()) << 32, u64::from);
         OUTCOME.store(value, Ordering::Release);
     }
     let asked = word_value(exchange::REQUESTS_OFFSET);
     if asked != word_value(exchange::SERVED_OFFSET) {
+        answer_reader(asked);
+    }
+}
+
+/// Makes the copy that the program has asked for, unless the reader refuses it.
+fn make_for_program() -> Result<u32, Errno> {
+    let look = wait_for_look();
+    if look != 0
+        && let refusal @ 1.. = word_value(exchange::REFUSAL_OFFSET)
+    {
+        return Err(Errno(i32::try_from(refusal).unwrap_or(libc::EPERM)));
+    }
+    let name = WANTED_NAME.0.each_ref().map(|word| word.load(Ordering::Relaxed));
+    make(&name, word_value(exchange::SERVER_OFFSET), AskedBy::Program { look })
+}
+
+/// Answers the request of a reader with this number.
+///
+/// The reader may give up at any moment: it stores that it has, and then looks once more whether it
+/// was answered. This process answers first and looks afterwards. So one of them notices:
+///
+/// ```text
+/// reader                           drain process
+/// WITHDRAWN = 7                    makes a copy
+/// SERVED is 6: gives up            SERVED = 7
+///                                  WITHDRAWN is 7: ends the copy
+/// ```
+fn answer_reader(asked: u64) {
+    let is_withdrawn = || word_value(exchange::WITHDRAWN_OFFSET) == asked;
+    let mut is_made = false;
+    if is_withdrawn() {
+        // Nobody waits for it.
+    } else if is_copy_in_use() {
+        store(exchange::BUSY_REQUEST_OFFSET, asked);
+    } else {
         let mut name = [0; NAME_WORDS];
         for (index, word) in name.iter_mut().enumerate() {
             *word = word_value(exchange::REQUEST_NAME_OFFSET + 8 * index);
         }
-        if is_copy_in_use() {
-            store(exchange::BUSY_REQUEST_OFFSET, asked);
-        } else {
-            // The answer is in the sidecar.
-            let _ = make(&name, word_value(exchange::REQUESTER_OFFSET), false);
-        }
-        store(exchange::SERVED_OFFSET, asked);
+        is_made = make(&name, word_value(exchange::REQUESTER_OFFSET), AskedBy::Reader).is_ok();
+    }
+    store(exchange::SERVED_OFFSET, asked);
+    fence(Ordering::SeqCst);
+    if is_made && is_withdrawn() {
+        store(exchange::RELEASED_OFFSET, word_value(exchange::COPIES_OFFSET));
     }
 }
 
-/// Lets the reader look where the threads are, for a limited time.
-fn wait_for_look() {
+/// Lets the reader look where the threads are, for a limited time. Returns the number of its look;
+/// 0 if the reader took too long.
+fn wait_for_look() -> u64 {
     let look = word_value(exchange::LOOK_OFFSET) + 1;
     store(exchange::LOOK_OFFSET, look);
     let naps = if word_value(exchange::AT_END_OFFSET) != 0 { MOST_NAPS_FOR_STOP } else { MOST_NAPS_FOR_LOOK };
     for _ in 0..naps {
         if word_value(exchange::LOOKED_OFFSET) == look {
-            return;
+            return look;
         }
         sys::nap(NAP_NS);
     }
+    0
 }
 
-/// Makes a copy that this process may read, and tells it about the copy.
-fn make(name: &[u64; NAME_WORDS], reader: u64, by_program: bool) -> Result<u32, Errno> {
+/// Who has asked for a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AskedBy {
+    /// The program. The reader has looked at its threads with the look of this number, or 0.
+    Program { look: u64 },
+    /// A reader.
+    Reader,
+}
+
+/// Makes a copy that the process `reader` may read, and tells it about the copy.
+fn make(name: &[u64; NAME_WORDS], reader: u64, asked_by: AskedBy) -> Result<u32, Errno> {
     let outcome = make_copy_and_record(name, reader);
     store(exchange::COPY_ERRNO_OFFSET, outcome.map_or_else(|errno| u64::from(errno.0.unsigned_abs()), |_| 0));
     store(exchange::COPY_PID_OFFSET, COPY.load(Ordering::Relaxed).into());
     store(exchange::SNAPSHOT_ID_OFFSET, outcome.unwrap_or(0).into());
+    let (by_program, look) = match asked_by {
+        AskedBy::Program { look } => (true, look),
+        AskedBy::Reader => (false, 0),
+    };
     store(exchange::BY_PROGRAM_OFFSET, by_program.into());
+    store(exchange::LOOK_OF_COPY_OFFSET, look);
     if by_program {
         store(exchange::NEEDS_MORE_OFFSET, outcome.is_ok().into());
     }
@@ -233,7 +279,7 @@ fn wait_for_report(report: &[AtomicU64], copy: u32) -> Result<(), Errno> {
 }
 
 fn threads_in(report: &[AtomicU64]) -> impl Iterator<Item = [u64; REPORT_THREAD_WORDS]> {
-    let count = (report[THREADS_AT].load(Ordering::Relaxed) as usize).min(MAX_REPORT_THREADS);
+    let count = (report[REPORT_THREADS].load(Ordering::Relaxed) as usize).min(MAX_REPORT_THREADS);
     let words = report[REPORT_HEAD_WORDS..].chunks_exact(REPORT_THREAD_WORDS).take(count);
     words.map(|words| std::array::from_fn(|index| words[index].load(Ordering::Relaxed)))
 }
@@ -245,10 +291,17 @@ fn run_copy() {
     let _ = sys::close_all_but(&[]);
     sys::allow_reader(READER.load(Ordering::Relaxed));
     let Ok(report) = report_memory() else { return };
-    write_report(report);
-    let copies = word_value(exchange::COPIES_OFFSET) + 1;
+    // Once the report is whole, the drain process counts this copy. If the number were read after
+    // that, the copy would wait for the release of the next one.
+    let number = word_value(exchange::COPIES_OFFSET) + 1;
+    report_copy(report);
+    wait_for_release(number);
+}
+
+/// Waits until the copy with this number is released, or its reader gives no sign of life.
+fn wait_for_release(number: u64) {
     let (mut heartbeat, mut silence_ns) = (0, 0);
-    while word_value(exchange::RELEASED_OFFSET) < copies && silence_ns < PATIENCE_NS {
+    while word_value(exchange::RELEASED_OFFSET) < number && silence_ns < PATIENCE_NS {
         sys::nap(COPY_NAP_NS);
         let now = word_value(exchange::HEARTBEAT_OFFSET);
         silence_ns = if now == heartbeat { silence_ns + COPY_NAP_NS } else { 0 };
@@ -256,43 +309,22 @@ fn run_copy() {
     }
 }
 
-fn write_report(report: &[AtomicU64]) {
-    let mut at = REPORT_HEAD_WORDS;
-    let mut put = |words: &[u64]| {
-        for word in words {
-            if let Some(slot) = report.get(at) {
-                slot.store(*word, Ordering::Relaxed);
-            }
-            at += 1;
-        }
-    };
-    let mut threads = 0;
+/// Writes what the copy tells of itself.
+fn report_copy(report: &[AtomicU64]) {
+    let mut writer = ReportWriter::new(report);
     // SAFETY: the copy has one thread, and it is not in the hook. What the other threads were
     // writing at the moment of the copy is plain numbers, which the drain process checks.
     for own in unsafe { THREADS.own_parts_in_copy() } {
-        if threads < MAX_REPORT_THREADS
-            && let Some(thread) = own.recorder.in_copy()
-        {
-            put(&thread.words());
-            threads += 1;
+        if let Some(thread) = own.recorder.in_copy() {
+            writer.push_thread(&thread);
         }
     }
     // The encoder remembers the address of the last event, which would seem to hold that block.
-    let recorder = (&raw const RECORDER).addr() as u64;
-    put(&[recorder, size_of_val(&RECORDER) as u64]);
-    let mut mappings = 1;
-    let are_all = sys::for_each_own_mapping(|start, len| {
-        if mappings < MAX_REPORT_MAPPINGS {
-            put(&[start, len]);
-            mappings += 1;
-        }
-    });
-    const { assert!(REPORT_MAPPING_WORDS == 2) };
-    report[THREADS_AT].store(threads as u64, Ordering::Relaxed);
-    report[MAPPINGS_AT].store(mappings as u64, Ordering::Relaxed);
-    report[MISSING_AT].store(u64::from(!are_all), Ordering::Relaxed);
-    report[0].store(REPORT_MAGIC, Ordering::Relaxed);
-    report[REPORT_WHOLE].store(1, Ordering::Release);
+    writer.push_mapping((&raw const RECORDER).addr() as u64, size_of_val(&RECORDER) as u64);
+    if !sys::for_each_own_mapping(|start, len| writer.push_mapping(start, len)) {
+        writer.note_missing_mapping();
+    }
+    writer.finish([SESSION_OFFSET, SESSION_OFFSET + 8].map(word_value));
 }
 
 /// Returns the memory of the report, which the copy shares with this process.
@@ -349,11 +381,6 @@ static LAST_BEAT: AtomicU64 = AtomicU64::new(0);
 static SILENCE_NS: AtomicU64 = AtomicU64::new(0);
 /// Address of the report; 0 before the first snapshot.
 static REPORT: AtomicUsize = AtomicUsize::new(0);
-
-/// Words of the report's head.
-const THREADS_AT: usize = 2;
-const MAPPINGS_AT: usize = 3;
-const MISSING_AT: usize = 4;
 
 /// Another copy is in use.
 const BUSY: SnapshotFailure = SnapshotFailure::Copy(Errno(libc::EBUSY));

@@ -156,7 +156,7 @@ impl SnapshotChoice {
         });
         let (graph, trust) = first_image?;
         let second = second.transpose()?;
-        let nothing_is_lost = why_nothing_is_lost(&dump.profile, trust, second.as_ref());
+        let nothing_is_lost = why_nothing_is_lost(&dump.profile, trust, second.as_ref(), file);
         let trust = ImageTrust { is_complete: trust.is_complete && !misses_events(&dump.profile), ..trust };
         let image = &file.contents.images[0];
         let names = RootNames {
@@ -202,7 +202,8 @@ fn read_image(
     };
     let mut builder = GraphBuilder::new(&blocks.blocks, &memory);
     let is_whole = file.visit_words(index, |place, value| builder.add(place, value))?;
-    let is_complete = is_whole && image.complete && image.unread.is_empty();
+    let is_complete =
+        is_whole && image.complete && image.unread.is_empty() && !image.head.misses_tracker_mappings;
     Ok((builder.finish(), ImageTrust::of(is_complete, &image.threads, blocks.begun_us)))
 }
 
@@ -216,9 +217,12 @@ fn why_nothing_is_lost(
     profile: &Profile,
     trust: ImageTrust,
     second: Option<&SecondLook>,
+    file: &SnapshotFile,
 ) -> Option<&'static str> {
     if misses_events(profile) {
         Some("events are missing, so some blocks may have been freed long ago")
+    } else if file.contents.images.iter().take(2).any(|image| image.head.misses_tracker_mappings) {
+        Some("the recorder has more memory of its own than it could tell")
     } else if !trust.is_complete || second.is_some_and(|second| !second.is_complete()) {
         Some("a part of the memory could not be read")
     } else if !trust.has_registers && second.is_none() {

@@ -32,7 +32,7 @@
 //! // Write: a header, then an image with its regions and words.
 //! let header = SnapshotHeader { session: [7; 16], snapshot: 1, page_size: 4096, time_us: 5, pid: 42 };
 //! let mut writer = SnapshotWriter::new(Vec::new(), &header, b"after warm-up")?;
-//! writer.begin_image(&ImageHead { time_us: 5, step: 8 })?;
+//! writer.begin_image(&ImageHead { time_us: 5, step: 8, misses_tracker_mappings: false })?;
 //! writer.push_region(&heap)?;
 //! let page = [0x1008u64.to_le_bytes(), 7u64.to_le_bytes()].concat();
 //! let mut written = Ok(());
@@ -73,4 +73,7 @@ pub struct ImageHead {
     pub time_us: u64,
     /// The distance in bytes of the places that were scanned: 8 if only aligned words were.
     pub step: u8,
+    /// Whether some mappings of the recorder are not marked as such. Their words are among those of
+    /// the image, as if they were the program's.
+    pub misses_tracker_mappings: bool,
 }

@@ -215,6 +215,7 @@ impl<F: FnMut(u64, u64)> ReadState<'_, F> {
 
     fn begin_image(&mut self, fields: &mut FieldBytes<'_>) -> Option<()> {
         let (index, time_us, step) = (fields.number()?, fields.number()?, fields.number()?);
+        let flags = if fields.is_at_end() { 0 } else { fields.number()? };
         if index != self.contents.images.len() as u64
             || index >= MAX_IMAGES as u64
             || !matches!(step, 1 | 2 | 4 | 8)
@@ -224,7 +225,7 @@ impl<F: FnMut(u64, u64)> ReadState<'_, F> {
         self.end_image();
         self.next_place = 0;
         self.contents.images.push(ImageContents {
-            head: ImageHead { time_us, step: step as u8 },
+            head: ImageHead { time_us, step: step as u8, misses_tracker_mappings: flags & 1 != 0 },
             regions: Vec::new(),
             threads: Vec::new(),
             unread: Vec::new(),

@@ -86,7 +86,8 @@ impl<W: Write> SnapshotWriter<W> {
             return Err(invalid("a snapshot cannot have such an image"));
         }
         self.change_kind(FRAME_IMAGE)?;
-        for number in [self.images as u64, head.time_us, u64::from(head.step)] {
+        let flags = u64::from(head.misses_tracker_mappings);
+        for number in [self.images as u64, head.time_us, u64::from(head.step), flags] {
             put_number(&mut self.payload, number);
         }
         self.images += 1;

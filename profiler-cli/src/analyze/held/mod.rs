@@ -110,7 +110,7 @@ impl SecondLook {
         SecondLook { lost, is_complete: trust.is_complete }
     }
 
-    /// Whether all of the second image was read.
+    /// Whether the second image can be trusted to have all pointers.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }

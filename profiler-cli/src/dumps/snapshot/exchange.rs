@@ -8,23 +8,24 @@
 use std::cell::Cell;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alloc_dump::exchange::{
     AT_END_OFFSET, BUSY_REQUEST_OFFSET, BY_PROGRAM_OFFSET, COPIES_OFFSET, COPY_ERRNO_OFFSET, COPY_PID_OFFSET,
-    HEARTBEAT_OFFSET, LOOK_OFFSET, LOOKED_OFFSET, MAX_NAME, NAME_OFFSET, NAME_WORDS, NEEDS_MORE_OFFSET,
-    RELEASED_OFFSET, REPORT_ADDRESS_OFFSET, REQUEST_NAME_OFFSET, REQUESTER_OFFSET, REQUESTS_OFFSET,
-    SERVED_OFFSET, SERVER_OFFSET, SNAPSHOT_ID_OFFSET, decode_name, encode_name,
+    LOOK_OF_COPY_OFFSET, LOOK_OFFSET, LOOKED_OFFSET, MAX_NAME, NAME_OFFSET, NAME_WORDS, NEEDS_MORE_OFFSET,
+    REFUSAL_OFFSET, RELEASED_OFFSET, REPORT_ADDRESS_OFFSET, REQUEST_NAME_OFFSET, REQUESTER_OFFSET,
+    REQUESTS_OFFSET, SERVED_OFFSET, SERVER_OFFSET, SNAPSHOT_ID_OFFSET, WITHDRAWN_OFFSET, decode_name,
+    encode_name,
 };
 use alloc_dump::header::Header;
 use alloc_dump::sidecar::{IDENTITY_LEN, PID_OFFSET, encode_identity};
+use rustix::io::Errno;
 
 use super::SnapshotTrouble;
+use super::heart::Heart;
 use crate::dumps::sidecar::sidecar_path;
 use crate::dumps::writing::{WriterState, wait_while_closing};
 
@@ -77,6 +78,16 @@ impl Exchange {
     /// The process id of the recorded process.
     pub(crate) fn host(&self) -> u32 {
         self.word(PID_OFFSET) as u32
+    }
+
+    /// The inode of the sidecar, if it can be told.
+    pub(super) fn sidecar_inode(&self) -> Option<u64> {
+        self.file.metadata().ok().map(|metadata| metadata.ino())
+    }
+
+    /// Gives the program and its copy signs of life until the result is dropped.
+    pub(super) fn start_heart(&self) -> Heart {
+        Heart::start(&self.file)
     }
 
     /// Says that this process takes the snapshots that the program asks for.
@@ -133,9 +144,12 @@ impl Exchange {
                 return Err(SnapshotTrouble::NotRecording { dump: self.dump.clone() });
             }
             if begun.elapsed() > PATIENCE {
-                // The recorder may be stopped. It must not make a copy for nobody later.
-                self.set_word(REQUESTS_OFFSET, self.word(SERVED_OFFSET));
-                return Err(SnapshotTrouble::NoAnswer { pid: self.host() });
+                // The recorder may be stopped. It must not make a copy for nobody later, so it is
+                // told, and it looks at that word after each answer.
+                self.set_word(WITHDRAWN_OFFSET, request);
+                if self.word(SERVED_OFFSET) != request {
+                    return Err(SnapshotTrouble::NoAnswer { pid: self.host() });
+                }
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
@@ -157,25 +171,34 @@ impl Exchange {
         self.set_word(NEEDS_MORE_OFFSET, 0);
     }
 
-    /// Calls `look` if the recorder is about to make a copy for the program, and tells it that the
-    /// call is over.
-    pub(super) fn look_if_wanted(&self, look: impl FnOnce()) {
+    /// Returns the number of the look for which the recorder waits before it makes a copy for the
+    /// program.
+    pub(super) fn wanted_look(&self) -> Option<u64> {
         let wanted = self.word(LOOK_OFFSET);
-        if wanted != self.word(LOOKED_OFFSET) {
-            look();
-            self.set_word(LOOKED_OFFSET, wanted);
-        }
+        (wanted != self.word(LOOKED_OFFSET)).then_some(wanted)
+    }
+
+    /// Says that the look with this number is over, so that the recorder makes the copy.
+    pub(super) fn finish_look(&self, number: u64) {
+        self.set_word(REFUSAL_OFFSET, 0);
+        self.set_word(LOOKED_OFFSET, number);
+    }
+
+    /// Says, instead of the look with this number, that no copy must be made.
+    pub(super) fn refuse_copy(&self, number: u64, refusal: Refusal) {
+        let errno = match refusal {
+            Refusal::NoMemory => Errno::NOMEM,
+            Refusal::NotSeen => Errno::SRCH,
+        };
+        self.set_word(REFUSAL_OFFSET, u64::from(errno.raw_os_error().unsigned_abs()));
+        self.set_word(LOOKED_OFFSET, number);
     }
 
     /// Returns the copy that the recorder has made last, after [`Exchange::copies`] has changed.
     ///
     /// # Errors
     /// The copy could not be made.
-    pub(crate) fn take_answer(&self) -> Result<ProcessCopy, SnapshotTrouble> {
-        self.answer()
-    }
-
-    fn answer(&self) -> Result<ProcessCopy, SnapshotTrouble> {
+    pub(super) fn answer(&self) -> Result<ProcessCopy, SnapshotTrouble> {
         let number = self.copies();
         self.answered.set(number);
         let errno = self.word(COPY_ERRNO_OFFSET);
@@ -192,7 +215,8 @@ impl Exchange {
             id: self.word(SNAPSHOT_ID_OFFSET) as u32,
             report_address: self.word(REPORT_ADDRESS_OFFSET),
             name: decode_name(&words, &mut room).to_vec(),
-            release: Release::new(Arc::clone(&self.file), number),
+            look: self.word(LOOK_OF_COPY_OFFSET),
+            release: Release { file: Arc::clone(&self.file), number, _heart: self.start_heart() },
             _lock: None,
         })
     }
@@ -242,6 +266,8 @@ pub(crate) struct ProcessCopy {
     pub(crate) report_address: u64,
     /// The name of the snapshot.
     pub(crate) name: Vec<u8>,
+    /// The number of the look that this process took before; 0 if it took none in time.
+    pub(super) look: u64,
     #[expect(dead_code, reason = "its drop ends the copy")]
     release: Release,
     _lock: Option<SidecarLock>,
@@ -253,47 +279,32 @@ struct Release {
     file: Arc<File>,
     /// The number of the copy.
     number: u64,
-    ended: Arc<AtomicBool>,
-    heart: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Release {
-    fn new(file: Arc<File>, number: u64) -> Release {
-        let ended = Arc::new(AtomicBool::new(false));
-        let (beating, over) = (Arc::clone(&file), Arc::clone(&ended));
-        // If there is no thread, the copy waits for as long as it does without a sign of life.
-        let heart = std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
-            let mut beat = read_word(&beating, HEARTBEAT_OFFSET);
-            while !over.load(Ordering::Relaxed) {
-                beat = beat.wrapping_add(1);
-                write_word(&beating, HEARTBEAT_OFFSET, beat);
-                std::thread::park_timeout(HEARTBEAT_INTERVAL);
-            }
-        });
-        Release { file, number, ended, heart: Mutex::new(heart.ok()) }
-    }
+    _heart: Heart,
 }
 
 impl Drop for Release {
     fn drop(&mut self) {
         write_word(&self.file, RELEASED_OFFSET, self.number);
-        self.ended.store(true, Ordering::Relaxed);
-        let heart = self.heart.get_mut().ok().and_then(Option::take);
-        if let Some(heart) = heart {
-            heart.thread().unpark();
-            let _ = heart.join();
-        }
     }
 }
 
-fn read_word(file: &File, offset: usize) -> u64 {
+/// Why the program gets no copy, although the recorder could make one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There is little memory left.
+    NoMemory,
+    /// The process is not seen from here.
+    NotSeen,
+}
+
+pub(super) fn read_word(file: &File, offset: usize) -> u64 {
     let mut bytes = [0; 8];
     // A sidecar that is too short has no words for snapshots, and its recorder makes none.
     let _ = file.read_exact_at(&mut bytes, offset as u64);
     u64::from_le_bytes(bytes)
 }
 
-fn write_word(file: &File, offset: usize, value: u64) {
+pub(super) fn write_word(file: &File, offset: usize, value: u64) {
     // If the word cannot be written, the recorder does not answer, which is noticed.
     let _ = file.write_all_at(&value.to_le_bytes(), offset as u64);
 }
@@ -306,4 +317,22 @@ pub(super) fn process_exists(pid: u32) -> bool {
 /// How long the recorder may need to make a copy.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dumps::snapshot::fake_recorder::FakeRecorder;
+
+    #[test]
+    fn a_request_that_has_waited_too_long_is_withdrawn() {
+        let recorder = FakeRecorder::new();
+        recorder.set(REQUESTS_OFFSET, 6);
+        recorder.set(SERVED_OFFSET, 6);
+        let long_ago = Instant::now().checked_sub(2 * PATIENCE).unwrap();
+        let trouble = recorder.exchange().request(b"late", long_ago).unwrap_err();
+        assert!(matches!(trouble, SnapshotTrouble::NoAnswer { .. }), "{trouble}");
+        // A number is used once: a recorder that is just serving request 7 must not take the next
+        // one for another.
+        assert_eq!((recorder.word(REQUESTS_OFFSET), recorder.word(WITHDRAWN_OFFSET)), (7, 7));
+    }
+}

@@ -1,17 +1,16 @@
-//! Reading the memory of a copy of a process through `/proc`. In: process ids. Out: regions,
-//! threads, and the words that point into writable memory.
+//! Reading the memory of a copy of a process through `/proc`. In: process ids. Out: regions, and
+//! the words that point into writable memory.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 
 use alloc_dump::exchange::{CopyReport, MAX_REPORT_WORDS};
-use alloc_dump::snapshot::{MemoryRegion, SnapshotThread, SnapshotWriter, Targets, scan_page};
+use alloc_dump::snapshot::{MemoryRegion, SnapshotWriter, Targets, scan_page};
 
 use super::SnapshotTrouble;
-use super::exchange::ProcessCopy;
-use super::stopped::ThreadRegisters;
+use super::exchange::{Exchange, ProcessCopy};
+use super::identity::{ProcessFolder, mappings_in};
 
 /// The memory of a copy.
 pub(super) struct CopiedMemory {
@@ -27,34 +26,33 @@ pub(super) struct CopiedMemory {
 }
 
 impl CopiedMemory {
-    /// Opens the memory of a copy of the process `host`.
+    /// Opens the memory of a copy.
+    ///
+    /// The copy's id comes from a word that others can write to. So nothing of that process is
+    /// changed or used before it has shown the report of this recording at the right address. The
+    /// recorded process has the report as well, because it shares that memory with its copies.
     ///
     /// # Errors
-    /// The kernel does not let this process read the copy's memory, or the copy has ended.
-    pub(super) fn open(copy: &ProcessCopy, host: u32) -> Result<CopiedMemory, SnapshotTrouble> {
-        let path = |name: &str| PathBuf::from(format!("/proc/{}/{name}", copy.pid));
-        let refused = |name: &str, error: io::Error| SnapshotTrouble::Refused {
-            what: path(name).display().to_string(),
-            error,
-        };
-        let open = |name: &str| File::open(path(name)).map_err(|error| refused(name, error));
+    /// The kernel does not let this process read the copy's memory, the copy has ended, or the
+    /// process is no copy.
+    pub(super) fn open(copy: &ProcessCopy, exchange: &Exchange) -> Result<CopiedMemory, SnapshotTrouble> {
+        let host = exchange.host();
+        if copy.pid == host {
+            return Err(SnapshotTrouble::Unknown);
+        }
+        let process = ProcessFolder::open(copy.pid)?;
+        let memory = process.open_file("mem")?;
+        let report =
+            read_report(&memory, copy.report_address).map_err(|error| process.refused("mem", error))?;
+        let report = report.filter(|report| report.session == exchange.session());
+        let report = report.ok_or(SnapshotTrouble::Unknown)?;
         // If memory gets short, the kernel shall end the copy and not the program.
-        let _ = fs::write(path("oom_score_adj"), "1000");
-        let memory = open("mem")?;
-        let mut bytes = vec![0; 8 * MAX_REPORT_WORDS];
-        memory.read_exact_at(&mut bytes, copy.report_address).map_err(|error| refused("mem", error))?;
-        let words: Vec<u64> = bytes
-            .chunks_exact(8)
-            .filter_map(|word| word.first_chunk())
-            .map(|w| u64::from_le_bytes(*w))
-            .collect();
-        let report = CopyReport::parse(&words).ok_or(SnapshotTrouble::Unknown)?;
-        let maps = fs::read(path("maps")).map_err(|error| refused("maps", error))?;
-        let regions = maps.split(|byte| *byte == b'\n').filter_map(MemoryRegion::parse);
-        let regions = cut_out(regions, &report.tracker_mappings);
+        let _ = fs::write(process.path("oom_score_adj"), "1000");
+        let maps = fs::read(process.path("maps")).map_err(|error| process.refused("maps", error))?;
+        let regions = cut_out(mappings_in(&maps), &report.tracker_mappings);
         Ok(CopiedMemory {
             memory,
-            pagemap: open("pagemap")?,
+            pagemap: process.open_file("pagemap")?,
             host_pagemap: File::open(format!("/proc/{host}/pagemap")).ok(),
             report,
             regions,
@@ -135,6 +133,15 @@ impl CopiedMemory {
     }
 }
 
+/// Reads the report at an address. `None` if there is another thing.
+fn read_report(memory: &File, address: u64) -> io::Result<Option<CopyReport>> {
+    let mut bytes = vec![0; 8 * MAX_REPORT_WORDS];
+    memory.read_exact_at(&mut bytes, address)?;
+    let words = bytes.chunks_exact(8).filter_map(|word| word.first_chunk());
+    let words: Vec<u64> = words.map(|word| u64::from_le_bytes(*word)).collect();
+    Ok(CopyReport::parse(&words))
+}
+
 /// Whether the words of a region belong to a snapshot.
 fn is_scanned(region: &MemoryRegion) -> bool {
     region.readable && region.writable && !region.of_tracker
@@ -171,96 +178,6 @@ fn cut_out(
     pieces
 }
 
-/// Where a thread was at one moment: its stack pointer and its program counter.
-type ThreadPlace = Option<(u64, u64)>;
-
-/// The threads of a process at one moment.
-#[derive(Default)]
-pub(super) struct ThreadPlaces {
-    /// Kernel id, name, and place, if the thread was in a system call.
-    threads: Vec<(u32, Vec<u8>, ThreadPlace)>,
-    /// The registers of all threads, if they stood still from this moment until the copy was made.
-    registers: Option<Vec<ThreadRegisters>>,
-}
-
-impl ThreadPlaces {
-    /// Looks where the threads of a process are.
-    pub(super) fn look(pid: u32) -> ThreadPlaces {
-        let mut threads = Vec::new();
-        for entry in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-            let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let name = fs::read(entry.path().join("comm")).unwrap_or_default().trim_ascii_end().to_vec();
-            let place = fs::read_to_string(entry.path().join("syscall")).ok().and_then(|text| place(&text));
-            threads.push((tid, name, place));
-        }
-        ThreadPlaces { threads, registers: None }
-    }
-
-    /// Notes the registers of all threads.
-    pub(super) fn set_registers(&mut self, registers: Option<Vec<ThreadRegisters>>) {
-        self.registers = registers;
-    }
-
-    /// Whether the registers of all threads are known.
-    pub(super) fn have_registers(&self) -> bool {
-        self.registers.is_some()
-    }
-
-    /// Returns the threads of a copy that was made between this look and a `later` one. A stack
-    /// pointer is known if the thread was in the same system call all the time.
-    pub(super) fn threads_between(&self, later: &ThreadPlaces, report: &CopyReport) -> Vec<SnapshotThread> {
-        if let Some(registers) = &self.registers {
-            return registers.iter().map(|registers| self.stopped_thread(registers)).collect();
-        }
-        let mut threads = Vec::new();
-        for (tid, name, after) in &later.threads {
-            let before = self.threads.iter().find(|(id, ..)| id == tid).and_then(|(.., place)| *place);
-            let is_same = before.is_some() && before == *after;
-            let reported = report.threads.iter().find(|thread| thread.tid == *tid);
-            threads.push(SnapshotThread {
-                tid: *tid,
-                name: name.clone(),
-                stack_pointer: before.filter(|_| is_same).map(|(stack_pointer, _)| stack_pointer),
-                thread_pointer: reported.map_or(0, |thread| thread.thread_pointer),
-                registers: None,
-            });
-        }
-        // Threads that have ended since the copy was made: their stacks are roots as a whole.
-        for reported in &report.threads {
-            if threads.iter().all(|thread| thread.tid != reported.tid) {
-                threads.push(SnapshotThread {
-                    tid: reported.tid,
-                    thread_pointer: reported.thread_pointer,
-                    ..SnapshotThread::default()
-                });
-            }
-        }
-        threads
-    }
-}
-
-impl ThreadPlaces {
-    fn stopped_thread(&self, registers: &ThreadRegisters) -> SnapshotThread {
-        let named = self.threads.iter().find(|(tid, ..)| *tid == registers.tid);
-        SnapshotThread {
-            tid: registers.tid,
-            name: named.map(|(_, name, _)| name.clone()).unwrap_or_default(),
-            stack_pointer: Some(registers.stack_pointer),
-            thread_pointer: registers.thread_pointer,
-            registers: Some(registers.general.clone()),
-        }
-    }
-}
-
-/// Reads the stack pointer and the program counter in `/proc/PID/task/TID/syscall`. `None` if the
-/// thread is running.
-fn place(text: &str) -> ThreadPlace {
-    let mut fields = text.split_whitespace().rev();
-    let mut hex = || u64::from_str_radix(fields.next()?.strip_prefix("0x")?, 16).ok();
-    let (program_counter, stack_pointer) = (hex()?, hex()?);
-    Some((stack_pointer, program_counter))
-}
-
 /// Bits of an entry of `/proc/PID/pagemap`.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
@@ -285,13 +202,5 @@ mod tests {
             (0x19000, 0x20000, false),
         ];
         assert_eq!(cut, expected);
-    }
-
-    #[test]
-    fn a_thread_in_a_system_call_has_a_stack_pointer() {
-        assert_eq!(place("running\n"), None);
-        let blocked = "230 0x1 0x0 0x7f 0x0 0x0 0x0 0x7ffc1000 0x7f2000\n";
-        assert_eq!(place(blocked), Some((0x7ffc_1000, 0x7f_2000)));
-        assert_eq!(place("-1 0x7ffc1000 0x7f2000"), Some((0x7ffc_1000, 0x7f_2000)));
     }
 }

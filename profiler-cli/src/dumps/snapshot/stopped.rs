@@ -109,15 +109,25 @@ impl StoppedThread {
         if ptrace::seize(tid, ptrace::Options::empty()).is_err() {
             return if has_ended(tid) { Stop::Ended } else { Stop::Refused };
         }
+        StoppedThread::interrupt(tid, until)
+    }
+
+    /// Stops a thread that this one traces.
+    ///
+    /// If a signal is on its way, the thread stops for that instead. The signal is the tracer's
+    /// then, and must be handed on. What is waited for stays noted in the kernel (`WNOWAIT`): if
+    /// the signal has no name here, as real-time signals have none, the thread receives it all the
+    /// same when the tracer ends.
+    fn interrupt(tid: Pid, until: Instant) -> Stop {
         if ptrace::interrupt(tid).is_err() {
             return if has_ended(tid) { Stop::Ended } else { Stop::Refused };
         }
         // Only stops are asked for: the program's end belongs to whoever waits for the program.
-        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
         loop {
             match waitid(Id::Pid(tid), flags) {
                 Ok(WaitStatus::StillAlive) => {}
-                Ok(WaitStatus::Stopped(_, signal)) => {
+                Ok(WaitStatus::PtraceEvent(_, signal, NO_EVENT)) => {
                     return Stop::Stopped(StoppedThread { tid, signal: Some(signal) });
                 }
                 Ok(_) => return Stop::Stopped(StoppedThread { tid, signal: None }),
@@ -156,6 +166,7 @@ impl StoppedThread {
     fn registers(&self) -> Option<ThreadRegisters> {
         let r = ptrace::getregs(self.tid).ok()?;
         let tid = self.tid.as_raw().unsigned_abs();
+        // The thread pointer is in another set of registers; the copy reports it.
         Some(ThreadRegisters { tid, stack_pointer: r.sp, thread_pointer: 0, general: r.regs.to_vec() })
     }
 }
@@ -181,3 +192,69 @@ const LONGEST_STOP: Duration = Duration::from_secs(2);
 /// How long it may take until all of them stand still.
 const LONGEST_STOPPING: Duration = Duration::from_secs(1);
 const BETWEEN_LOOKS: Duration = Duration::from_micros(200);
+/// The event of a thread that stops because a signal is delivered.
+const NO_EVENT: i32 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command};
+
+    /// Starts a program, has a thread seize it, sends it a signal, and has the thread stop it and
+    /// let it go.
+    fn send_while_seized(signal: &str) -> Child {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id();
+        let tracer = std::thread::spawn({
+            let (signal, tid) = (signal.to_owned(), Pid::from_raw(pid as i32));
+            move || {
+                ptrace::seize(tid, ptrace::Options::empty()).unwrap();
+                let kill = format!("kill -{signal} {pid}");
+                assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+                if let Stop::Stopped(thread) =
+                    StoppedThread::interrupt(tid, Instant::now() + LONGEST_STOPPING)
+                {
+                    assert!(thread.registers().is_some());
+                    thread.let_go();
+                }
+            }
+        });
+        tracer.join().unwrap();
+        child
+    }
+
+    /// Returns the signal that ends a program within ten seconds.
+    fn ending_signal(mut child: Child) -> Option<i32> {
+        for _ in 0..1000 {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.signal();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        None
+    }
+
+    #[test]
+    fn a_thread_that_is_stopped_still_receives_the_signal_that_was_on_its_way() {
+        assert_eq!(ending_signal(send_while_seized("TERM")), Some(Signal::SIGTERM as i32));
+    }
+
+    #[test]
+    fn a_signal_without_a_name_is_received_too() {
+        // The first real-time signals belong to the C library.
+        assert_eq!(ending_signal(send_while_seized("40")), Some(40));
+    }
+
+    #[test]
+    fn threads_go_on_when_they_are_released() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let stopped = StoppedThreads::stop(child.id()).unwrap();
+        let registers = stopped.release().unwrap();
+        assert_eq!(registers.iter().map(|thread| thread.tid).collect::<Vec<_>>(), [child.id()]);
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+    }
+}
