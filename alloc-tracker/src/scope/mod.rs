@@ -240,14 +240,23 @@ pub(crate) fn missed_events() -> u64 {
     MISSED.load(Ordering::Relaxed)
 }
 
-/// Whether events of this process are noted. In a forked child, none is.
+/// Whether events of this process are noted. In a forked child that has not begun a scope of its
+/// own, none is.
+///
+/// NOTE: such a child does not switch the scope mode off, although nothing comes of its events.
+/// Another thread of the child may begin a scope just then, and would have its mode switched off:
+///
+/// ```text
+/// child, thread A    notes an event, and sees that the scopes are its parent's
+/// child, thread B    begins a scope, and switches the mode on
+/// child, thread A    would switch it off: the scope of B would follow nothing
+/// ```
 fn is_own_event(thread: &mut ThreadScopes) -> bool {
-    if !process::is_owner() {
-        mode::switch_off(SCOPE);
-        return false;
+    let is_own = process::is_owner();
+    if is_own {
+        thread.belong_to(process::number());
     }
-    thread.belong_to(process::number());
-    true
+    is_own
 }
 
 /// Takes the block at this address out of the table.
@@ -335,3 +344,30 @@ static PERIOD: AtomicU32 = AtomicU32::new(0);
 /// Events that were not followed, and the frees among them.
 static MISSED: AtomicU64 = AtomicU64::new(0);
 static MISSED_FREES: AtomicU64 = AtomicU64::new(0);
+
+// Miri knows no fork.
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    /// A child may have several threads. If one of them begins a scope, no event of another thread
+    /// that has just seen the parent's scopes may switch the mode off.
+    #[test]
+    fn only_the_end_of_a_scope_switches_the_mode_off() {
+        let mut thread = ThreadScopes::new();
+        let id = begin(&mut thread).unwrap();
+        // SAFETY: the child uses atomics only, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            note_dealloc(&mut thread, 64);
+            let is_on = mode::current() & SCOPE != 0;
+            // SAFETY: the call ends the child at once.
+            unsafe { libc::_exit(is_on.into()) };
+        }
+        let mut status = 0;
+        // SAFETY: the child exists, and the status is valid.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 1));
+        end(id);
+    }
+}
