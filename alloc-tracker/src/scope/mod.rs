@@ -203,7 +203,7 @@ pub(crate) fn note_realloc_begin(thread: &mut ThreadScopes, addr: u64) {
         if !thread.begin_move(block, period())
             && let Some(block) = block
         {
-            // A signal handler in a signal handler in a signal handler.
+            // Signal handlers have interrupted each other within reallocs, more than `MAX_MOVES`.
             slots::count_end(&block);
             note_missed(false);
         }
