@@ -17,7 +17,7 @@ use crate::scope::{self, LiveInScope};
 pub(super) struct LeakReport {
     total: Held,
     /// Blocks whose birth could not be noted.
-    unnoted: u64,
+    unfollowed: u64,
     /// Events of signal handlers that were not followed.
     missed: u64,
     /// By bytes, largest first.
@@ -45,7 +45,7 @@ impl LeakReport {
     /// in the meantime.
     pub(super) fn of(scope: &Scope, missed: u64) -> LeakReport {
         let _outside = EnteredScope::outside();
-        let LiveInScope { unnoted, .. } = scope.all_live();
+        let LiveInScope { unfollowed, .. } = scope.all_live();
         let mut by_site = HashMap::<LeakSite, Held>::new();
         for (stack, held) in live_by_stack(scope) {
             let frames = names_of(stack);
@@ -57,12 +57,12 @@ impl LeakReport {
         by_site.values().for_each(|held| total.add(*held));
         let mut sites: Vec<_> = by_site.into_iter().collect();
         sites.sort_by(|(site, held), (other_site, other)| other.cmp(held).then(site.cmp(other_site)));
-        LeakReport { total, unnoted, missed, sites, command: command_for_this_test() }
+        LeakReport { total, unfollowed, missed, sites, command: command_for_this_test() }
     }
 
     /// Whether the check fails.
     pub(super) fn is_leak(&self) -> bool {
-        self.total.blocks > 0 || self.unnoted > 0
+        self.total.blocks > 0 || self.unfollowed > 0
     }
 }
 
@@ -82,11 +82,11 @@ impl fmt::Display for Held {
 
 impl fmt::Display for LeakReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.unnoted > 0 {
+        if self.unfollowed > 0 {
             write!(
                 f,
                 "{} blocks of a scope could not be followed, because alloc-tracker has no memory for its table",
-                Grouped(self.unnoted)
+                Grouped(self.unfollowed)
             )?;
             if self.total.blocks > 0 {
                 write!(f, "; of the others, ")?;

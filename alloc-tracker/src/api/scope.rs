@@ -39,7 +39,8 @@ use crate::scope::{self, EntryNumber, LiveInScope, MAX_DEPTH, MAX_SCOPES, NoScop
 /// # What belongs to a scope
 /// A block belongs to the scope that is the innermost one of the allocating thread at that moment.
 /// It counts for that scope and for all scopes around it, also after the inner scope has ended. A
-/// scope is inside of the one that its creator was inside of.
+/// scope is inside of the one that its creator was inside of. A thread is not inside of a scope
+/// that has ended, also if its guard is still there.
 ///
 /// A `realloc` does not change which scope a block belongs to, whichever thread makes it. So a
 /// block that is older than the scope stays an older block when it grows inside.
@@ -148,8 +149,8 @@ pub struct ScopeHandle {
 }
 
 impl ScopeHandle {
-    /// Returns a handle of the innermost scope that the calling thread is inside of. Outside of all
-    /// scopes, the handle is one that enters nothing.
+    /// Returns a handle of the innermost scope that the calling thread is inside of and that has
+    /// not ended. Outside of all scopes, the handle is one that enters nothing.
     ///
     /// ```
     /// # #[global_allocator]

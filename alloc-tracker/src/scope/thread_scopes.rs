@@ -5,7 +5,7 @@
 //! allocates.
 
 use super::blocks::BornBlock;
-use super::slots;
+use super::slots::{self, ScopeId};
 
 /// A thread's part in the scopes of the process.
 #[derive(Debug)]
@@ -62,9 +62,13 @@ impl ThreadScopes {
         }
     }
 
-    /// Returns the slot of the innermost scope; [`slots::NONE`] if the thread is in none.
-    pub(super) fn innermost(&self) -> u32 {
-        self.depth.checked_sub(1).map_or(slots::NONE, |top| self.entered[top].slot)
+    /// Returns the innermost scope that the thread is inside of and that has not ended; `None` if
+    /// there is none, or if the thread is outside of all scopes for a while.
+    pub(super) fn innermost_alive(&self) -> Option<ScopeId> {
+        let inside_out = self.entered[..self.depth].iter().rev();
+        inside_out
+            .take_while(|entered| entered.slot != slots::NONE)
+            .find_map(|entered| slots::innermost_alive(entered.slot))
     }
 
     /// Enters the scope in this slot, and takes over the caller's reference to it. `None`, without
