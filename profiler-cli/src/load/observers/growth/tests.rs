@@ -1,4 +1,5 @@
 use super::*;
+use crate::load::made_records::{alloc, free, realloc};
 use crate::load::replay::{Replay, ReplayScope};
 use alloc_dump::header::Header;
 use alloc_dump::layout::StackId;
@@ -27,18 +28,6 @@ fn curves(borders_us: &[u64], records: &[Record<'_>]) -> GrowthCurves {
 
 fn at(us: u64) -> Record<'static> {
     Record::Time { us }
-}
-
-fn alloc(addr: u64, size: u64, stack: StackId) -> Record<'static> {
-    Record::Alloc { addr, size, stack, zeroed: false }
-}
-
-fn free(addr: u64) -> Record<'static> {
-    Record::Dealloc { addr, size: None, stack: FIRST }
-}
-
-fn realloc(old: u64, new: u64, size: u64, stack: StackId) -> Record<'static> {
-    Record::Realloc { old, old_size: None, new, size, stack }
 }
 
 #[test]
