@@ -5,7 +5,7 @@ mod scenario;
 
 use std::cell::RefCell;
 use std::hint::black_box;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook};
+use std::panic::{catch_unwind, resume_unwind, set_hook};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
@@ -13,6 +13,7 @@ use std::sync::{Barrier, OnceLock};
 
 use alloc_oracle::{Counting, report_at_exit};
 use alloc_tracker::{AllocTracker, LeakCheck, LiveBlocks, Scope, ScopeHandle, assert_no_leaks, measure};
+use scenario::leak_checks::{block, block_in, leak_message, message_of};
 use scenario::{Lcg, Run, Scenario};
 
 #[global_allocator]
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Scenario { name: "reallocs", child: reallocs, check },
         Scenario { name: "nested", child: nested, check: check_alone },
         Scenario { name: "order_of_guards", child: order_of_guards, check },
+        Scenario { name: "ended_scopes", child: ended_scopes, check },
         Scenario { name: "too_deep", child: too_deep, check: check_alone },
         Scenario { name: "many_scopes", child: many_scopes, check },
         Scenario { name: "side_by_side", child: side_by_side, check },
@@ -54,23 +56,8 @@ fn check_alone(name: &'static str) {
     Run::of(name).finish().assert_quiet(0);
 }
 
-fn block(size: usize) -> Vec<u8> {
-    black_box(Vec::with_capacity(size))
-}
-
 fn live(blocks: u64, bytes: u64) -> LiveBlocks {
     LiveBlocks { blocks, bytes }
-}
-
-/// Calls `f`, which must panic, and returns the message.
-fn message_of<T>(f: impl FnOnce() -> T) -> String {
-    set_hook(Box::new(|_| {}));
-    let panic = catch_unwind(AssertUnwindSafe(f)).err().expect("a panic");
-    _ = std::panic::take_hook();
-    match panic.downcast::<String>() {
-        Ok(message) => *message,
-        Err(panic) => (*panic.downcast::<&str>().expect("a message")).to_owned(),
-    }
 }
 
 #[inline(never)]
@@ -89,17 +76,15 @@ fn keep_inlined(size: usize) -> u32 {
 /// the function and the allocator, and also for an inlined function.
 fn lines() {
     let mut lines = (0, 0, 0);
-    let message = message_of(|| {
-        assert_no_leaks(|| {
-            lines.0 = keep(4000);
-            for _ in 0..3 {
-                lines.1 = keep_inlined(50);
-            }
-            let map: std::collections::BTreeMap<u64, u64> = (0..2).map(|n| (n, n)).collect();
-            lines.2 = line!() - 1;
-            std::mem::forget(map);
-            drop(block(100_000));
-        });
+    let message = leak_message(|| {
+        lines.0 = keep(4000);
+        for _ in 0..3 {
+            lines.1 = keep_inlined(50);
+        }
+        let map: std::collections::BTreeMap<u64, u64> = (0..2).map(|n| (n, n)).collect();
+        lines.2 = line!() - 1;
+        std::mem::forget(map);
+        drop(block(100_000));
     });
     let text: Vec<&str> = message.lines().collect();
     assert!(
@@ -126,23 +111,21 @@ fn many_lines() {
     fn forget(list: Vec<u8>) {
         std::mem::forget(black_box(list));
     }
-    let message = message_of(|| {
-        assert_no_leaks(|| {
-            forget(Vec::with_capacity(1001));
-            for _ in 0..2 {
-                forget(Vec::with_capacity(1));
-            }
-            forget(Vec::with_capacity(2));
-            forget(Vec::with_capacity(2000));
-            forget(Vec::with_capacity(2001));
-            forget(Vec::with_capacity(2002));
-            forget(Vec::with_capacity(2003));
-            forget(Vec::with_capacity(2004));
-            forget(Vec::with_capacity(2005));
-            forget(Vec::with_capacity(2006));
-            forget(Vec::with_capacity(2007));
-            forget(Vec::with_capacity(2008));
-        });
+    let message = leak_message(|| {
+        forget(Vec::with_capacity(1001));
+        for _ in 0..2 {
+            forget(Vec::with_capacity(1));
+        }
+        forget(Vec::with_capacity(2));
+        forget(Vec::with_capacity(2000));
+        forget(Vec::with_capacity(2001));
+        forget(Vec::with_capacity(2002));
+        forget(Vec::with_capacity(2003));
+        forget(Vec::with_capacity(2004));
+        forget(Vec::with_capacity(2005));
+        forget(Vec::with_capacity(2006));
+        forget(Vec::with_capacity(2007));
+        forget(Vec::with_capacity(2008));
     });
     // 2,000 to 2,008 on nine lines, 1,001 on the tenth; the rest is 1 + 1 and 2 on two lines.
     let sum = (2000..=2008).sum::<u64>() + 1001 + 4;
@@ -166,19 +149,13 @@ fn freed_elsewhere() {
     wait.recv().unwrap();
     let scope = Scope::new();
     for size in 1..100 {
-        let list = {
-            let _entered = scope.enter();
-            block(size)
-        };
+        let list = block_in(scope.handle(), size);
         assert_eq!(scope.live(), live(1, size as u64));
         give.send(list).unwrap();
         wait.recv().unwrap();
         assert_eq!(scope.live(), live(0, 0));
     }
-    let list = {
-        let _entered = scope.enter();
-        block(77)
-    };
+    let list = block_in(scope.handle(), 77);
     drop(scope);
     give.send(list).unwrap();
     wait.recv().unwrap();
@@ -252,11 +229,9 @@ fn nested() {
     drop((kept, entered_stranger, entered));
 
     // The outer check fails for what the inner one has refused before.
-    let message = message_of(|| {
-        assert_no_leaks(|| {
-            let message = message_of(|| assert_no_leaks(|| std::mem::forget(block(1234))));
-            assert!(message.contains("1,234 B in 1 block were allocated"), "{message}");
-        });
+    let message = leak_message(|| {
+        let message = leak_message(|| std::mem::forget(block(1234)));
+        assert!(message.contains("1,234 B in 1 block was allocated"), "{message}");
     });
     assert!(message.contains("1,234 B in 1 block"), "{message}");
 }
@@ -279,6 +254,37 @@ fn order_of_guards() {
     drop(in_a);
     drop((first, second, third));
     assert_eq!(b.live(), live(0, 0));
+}
+
+/// The thread is inside of the innermost scope that has not ended, whichever guards are still
+/// there: its own blocks belong to that one, and so do those of its handle and of its new scopes.
+fn ended_scopes() {
+    let stranger = Scope::new();
+    let outer = Scope::new();
+    let in_outer = outer.enter();
+    let inner = Scope::new();
+    for scope in [inner, stranger] {
+        let _in_ended = scope.enter();
+        drop(scope);
+        let own = block(9);
+        assert_eq!(outer.live(), live(1, 9));
+        let young = Scope::new();
+        let in_young = young.enter();
+        let other = block(11);
+        assert_eq!((young.live(), outer.live()), (live(1, 11), live(2, 20)));
+        drop((own, other, in_young, young));
+
+        let handle = ScopeHandle::current();
+        let kept = std::thread::spawn(move || block_in(handle, 600)).join().unwrap();
+        let before = outer.live();
+        drop(kept);
+        let after = outer.live();
+        assert_eq!((before.blocks - after.blocks, before.bytes - after.bytes), (1, 600));
+        assert_eq!(after, live(0, 0));
+    }
+    let last = Scope::new();
+    drop((in_outer, last.enter()));
+    assert_eq!(outer.live(), live(0, 0));
 }
 
 fn too_deep() {
@@ -364,30 +370,20 @@ fn side_by_side() {
 fn handles() {
     let scope = Scope::new();
     let handle = scope.handle();
-    let work = move || {
-        let list = {
-            let _entered = handle.enter();
-            block(600)
-        };
-        (list, block(7))
-    };
-    let kept = std::thread::spawn(work).join().unwrap();
+    let kept = std::thread::spawn(move || (block_in(handle, 600), block(7))).join().unwrap();
     assert_eq!(scope.live(), live(1, 600));
     drop(kept);
     assert_eq!(scope.live(), live(0, 0));
 
-    let message = message_of(|| {
-        assert_no_leaks(|| {
-            let scope = ScopeHandle::current();
-            let thread = std::thread::spawn(move || {
-                std::mem::forget(block(70_000));
-                let _entered = scope.enter();
-                std::mem::forget(block(3000));
-            });
-            thread.join().unwrap();
+    let message = leak_message(|| {
+        let scope = ScopeHandle::current();
+        let thread = std::thread::spawn(move || {
+            std::mem::forget(block(70_000));
+            std::mem::forget(block_in(scope, 3000));
         });
+        thread.join().unwrap();
     });
-    assert!(message.contains("3,000 B in 1 block were allocated"), "{message}");
+    assert!(message.contains("3,000 B in 1 block was allocated"), "{message}");
 
     let handle = scope.handle();
     drop(scope);
@@ -433,7 +429,7 @@ fn panics() {
     });
     assert_eq!(panicked.unwrap_err().downcast_ref::<u8>(), Some(&17));
     assert_no_leaks(|| drop(block(100)));
-    let message = message_of(|| assert_no_leaks(|| keep(2000)));
+    let message = leak_message(|| keep(2000));
     assert!(message.contains("2,000 B in 1 block"), "{message}");
     // The panics and messages of failed checks are no blocks of the scope around them.
     assert_no_leaks(|| {
@@ -447,7 +443,7 @@ fn panics() {
 fn lazy_statics() {
     static FIRST: OnceLock<Vec<u8>> = OnceLock::new();
     static SECOND: OnceLock<Vec<u8>> = OnceLock::new();
-    let message = message_of(|| assert_no_leaks(|| FIRST.get_or_init(|| block(600)).capacity()));
+    let message = leak_message(|| FIRST.get_or_init(|| block(600)).capacity());
     assert!(message.contains("600 B in 1 block"), "{message}");
     assert_no_leaks(|| FIRST.get_or_init(|| block(600)).capacity());
     let mut runs = 0;
@@ -504,8 +500,8 @@ fn deep_stacks() {
             drop(descend(levels));
         }
     });
-    let message = message_of(|| assert_no_leaks(|| std::mem::forget(descend(5000))));
-    assert!(message.contains("40 B in 1 block: scopes::block at"), "{message}");
+    let message = leak_message(|| std::mem::forget(descend(5000)));
+    assert!(message.contains("40 B in 1 block: scopes::scenario::leak_checks::block at"), "{message}");
 }
 
 fn beside_a_recording() {
@@ -563,10 +559,7 @@ fn events_of_all_threads() {
         let scope = Scope::new();
         let mut lcg = Lcg(99);
         for round in 0..3000 {
-            let list = {
-                let _entered = scope.enter();
-                block(lcg.size())
-            };
+            let list = block_in(scope.handle(), lcg.size());
             senders[round % 3].send(list).unwrap();
         }
         while scope.live() != live(0, 0) {

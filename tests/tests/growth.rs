@@ -18,8 +18,17 @@ struct Recording {
 
 static RECORDING: LazyLock<Recording> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
+    let while_it_ran = record(Command::new(program("sessions")), &folder, |dump| {
+        json("leaks", dump, &["--growing", "--all"])
+    });
+    Recording { while_it_ran, folder }
+});
+
+/// Starts the service, which writes a dump into the folder, and calls `look` with the dump once the
+/// service has served. Returns what `look` returned, when the service has ended.
+fn record<T>(mut service: Command, folder: &TempDir, look: impl FnOnce(&Path) -> T) -> T {
     let dump = folder.path().join("dump.alloc");
-    let mut child = Command::new(program("sessions"))
+    let mut child = service
         .env("ALLOC_TRACKER", "trace")
         .env("ALLOC_TRACKER_OUT", &dump)
         .stdin(Stdio::piped())
@@ -27,12 +36,12 @@ static RECORDING: LazyLock<Recording> = LazyLock::new(|| {
         .spawn()
         .unwrap();
     wait_for_line(&mut child);
-    let while_it_ran = json("leaks", &dump, &["--growing", "--all"]);
+    let seen = look(&dump);
     assert!(child.try_wait().unwrap().is_none(), "it runs until its input ends");
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
-    Recording { while_it_ran, folder }
-});
+    seen
+}
 
 fn dump() -> std::path::PathBuf {
     RECORDING.folder.path().join("dump.alloc")
@@ -121,20 +130,11 @@ fn without_the_option_nothing_is_said_about_growth() {
 #[test]
 fn a_limit_of_memory_is_recorded_and_named() {
     let folder = tempfile::tempdir().unwrap();
-    let dump = folder.path().join("dump.alloc");
     // 8 GiB of virtual memory: the unit of `ulimit -v` is 1 KiB.
-    let mut child = Command::new("sh")
-        .args(["-c", "ulimit -v 8388608 && exec \"$0\""])
-        .arg(program("sessions"))
-        .env("ALLOC_TRACKER", "trace")
-        .env("ALLOC_TRACKER_OUT", &dump)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_for_line(&mut child);
-    drop(child.stdin.take());
-    assert!(child.wait().unwrap().success());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -v 8388608 && exec \"$0\""]).arg(program("sessions"));
+    record(limited, &folder, |_| ());
+    let dump = folder.path().join("dump.alloc");
     let report = json("leaks", &dump, &["--growing"]);
     let growth = &report["leaks"][0]["growth"];
     let limit = &growth["limit"];

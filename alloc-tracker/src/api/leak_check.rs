@@ -107,14 +107,14 @@ fn check<T>(f: impl FnOnce() -> T) {
         let _entered = scope.enter();
         drop(f());
     }
-    if !settles(&scope) {
-        refuse(&scope, missed);
+    if !waits_until_nothing_is_live(&scope) {
+        panic_if_blocks_are_left(&scope, missed);
     }
 }
 
-/// Whether nothing is live of the scope, now or soon: a thread that ends frees its last blocks a
-/// moment after another thread knows of its end.
-fn settles(scope: &Scope) -> bool {
+/// Returns true as soon as nothing is live of the scope; false if that does not happen in time. A
+/// thread that ends frees its last blocks a moment after another thread knows of its end.
+fn waits_until_nothing_is_live(scope: &Scope) -> bool {
     for nap in 0..=NAPS {
         if scope.all_live() == LiveInScope::default() {
             return true;
@@ -128,7 +128,7 @@ fn settles(scope: &Scope) -> bool {
 
 #[cold]
 #[track_caller]
-fn refuse(scope: &Scope, missed_before: u64) {
+fn panic_if_blocks_are_left(scope: &Scope, missed_before: u64) {
     let missed = scope::missed_events().wrapping_sub(missed_before);
     let report = LeakReport::of(scope, missed);
     if report.is_leak() {

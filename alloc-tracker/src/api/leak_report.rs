@@ -16,8 +16,8 @@ use crate::scope::{self, LiveInScope};
 #[derive(Debug)]
 pub(super) struct LeakReport {
     total: Held,
-    /// Blocks whose birth could not be noted.
-    unnoted: u64,
+    /// Blocks that are not followed, because there was no memory for them in the table.
+    unfollowed: u64,
     /// Events of signal handlers that were not followed.
     missed: u64,
     /// By bytes, largest first.
@@ -45,7 +45,7 @@ impl LeakReport {
     /// in the meantime.
     pub(super) fn of(scope: &Scope, missed: u64) -> LeakReport {
         let _outside = EnteredScope::outside();
-        let LiveInScope { unnoted, .. } = scope.all_live();
+        let LiveInScope { unfollowed, .. } = scope.all_live();
         let mut by_site = HashMap::<LeakSite, Held>::new();
         for (stack, held) in live_by_stack(scope) {
             let frames = names_of(stack);
@@ -57,12 +57,36 @@ impl LeakReport {
         by_site.values().for_each(|held| total.add(*held));
         let mut sites: Vec<_> = by_site.into_iter().collect();
         sites.sort_by(|(site, held), (other_site, other)| other.cmp(held).then(site.cmp(other_site)));
-        LeakReport { total, unnoted, missed, sites, command: command_for_this_test() }
+        LeakReport { total, unfollowed, missed, sites, command: command_for_this_test() }
     }
 
     /// Whether the check fails.
     pub(super) fn is_leak(&self) -> bool {
-        self.total.blocks > 0 || self.unnoted > 0
+        self.total.blocks > 0 || self.unfollowed > 0
+    }
+
+    /// Writes what is live, of which there is at least one block, and what that may mean.
+    fn fmt_live_blocks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (were, are) = if self.total.blocks == 1 { ("was", "is") } else { ("were", "are") };
+        write!(f, "{} {were} allocated in a scope and {are} live at its end:", self.total)?;
+        for (site, held) in self.sites.iter().take(MAX_SITES) {
+            write!(f, "\n  {held}: {site}")?;
+        }
+        let mut rest = Held::default();
+        self.sites.iter().skip(MAX_SITES).for_each(|(_, held)| rest.add(*held));
+        if rest.blocks > 0 {
+            let sites = self.sites.len() - MAX_SITES;
+            write!(f, "\n  {rest}: {}", Counted(sites as u64, "more line"))?;
+        }
+        if self.missed > 0 {
+            let (were, frees) = if self.missed == 1 { ("was", "a free") } else { ("were", "frees") };
+            write!(
+                f,
+                "\n{} of signal handlers {were} not followed, which may be {frees} of these blocks",
+                Counted(self.missed, "event")
+            )?;
+        }
+        write!(f, "\nlive is not lost: something may still hold them; whole stacks: `{}`", self.command)
     }
 }
 
@@ -75,42 +99,24 @@ impl Held {
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let blocks = if self.blocks == 1 { "block" } else { "blocks" };
-        write!(f, "{} B in {} {blocks}", Grouped(self.bytes), Grouped(self.blocks))
+        write!(f, "{} B in {}", Grouped(self.bytes), Counted(self.blocks, "block"))
     }
 }
 
 impl fmt::Display for LeakReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.unnoted > 0 {
+        if self.unfollowed > 0 {
             write!(
                 f,
-                "{} blocks of a scope could not be followed, because alloc-tracker has no memory for its table",
-                Grouped(self.unnoted)
+                "{} of a scope could not be followed, because alloc-tracker has no memory for its table",
+                Counted(self.unfollowed, "block")
             )?;
-            if self.total.blocks > 0 {
-                write!(f, "; of the others, ")?;
-            }
         }
         if self.total.blocks > 0 {
-            write!(f, "{} were allocated in a scope and are live at its end:", self.total)?;
-            for (site, held) in self.sites.iter().take(MAX_SITES) {
-                write!(f, "\n  {held}: {site}")?;
-            }
-            let mut rest = Held::default();
-            self.sites.iter().skip(MAX_SITES).for_each(|(_, held)| rest.add(*held));
-            if rest.blocks > 0 {
-                write!(f, "\n  {rest}: {} more lines", self.sites.len() - MAX_SITES)?;
-            }
+            f.write_str(if self.unfollowed > 0 { "; of the others, " } else { "" })?;
+            self.fmt_live_blocks(f)?;
         }
-        if self.missed > 0 {
-            write!(
-                f,
-                "\n{} events of signal handlers were not followed, which may be frees of these blocks",
-                Grouped(self.missed)
-            )?;
-        }
-        write!(f, "\nlive is not lost: something may still hold them; whole stacks: `{}`", self.command)
+        Ok(())
     }
 }
 
@@ -136,6 +142,16 @@ impl fmt::Display for Grouped {
             write!(f, "{digit}")?;
         }
         Ok(())
+    }
+}
+
+/// A number of things, with their name in the singular or the plural.
+struct Counted(u64, &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0 == 1 { "" } else { "s" };
+        write!(f, "{} {}{plural}", Grouped(self.0), self.1)
     }
 }
 
@@ -301,5 +317,49 @@ mod tests {
         let texts = [0, 12, 123, 1234, 123_456, 1_234_567].map(|number| Grouped(number).to_string());
         assert_eq!(texts, ["0", "12", "123", "1,234", "123,456", "1,234,567"]);
         assert_eq!(Held { bytes: 4096, blocks: 1 }.to_string(), "4,096 B in 1 block");
+    }
+
+    /// A report of so many blocks of 16 bytes, each from a line of its own.
+    fn report(blocks: u64) -> LeakReport {
+        let held = Held { bytes: 16, blocks: 1 };
+        let site = |line| LeakSite {
+            function: "own::keep".to_owned(),
+            place: Some((PathBuf::from("src/lib.rs"), line as u32)),
+        };
+        LeakReport {
+            total: Held { bytes: 16 * blocks, blocks },
+            unfollowed: 0,
+            missed: 0,
+            sites: (1..=blocks).map(|line| (site(line), held)).collect(),
+            command: "record".to_owned(),
+        }
+    }
+
+    #[test]
+    fn one_of_a_thing_is_in_the_singular() {
+        let text = LeakReport { missed: 1, ..report(1) }.to_string();
+        assert_eq!(
+            text,
+            "16 B in 1 block was allocated in a scope and is live at its end:\n  \
+             16 B in 1 block: own::keep at src/lib.rs:1\n\
+             1 event of signal handlers was not followed, which may be a free of these blocks\n\
+             live is not lost: something may still hold them; whole stacks: `record`"
+        );
+        let text = LeakReport { missed: 2, ..report(11) }.to_string();
+        assert!(text.starts_with("176 B in 11 blocks were allocated in a scope and are live"), "{text}");
+        assert!(text.contains("\n  16 B in 1 block: 1 more line\n2 events of"), "{text}");
+        assert!(report(12).to_string().contains("\n  32 B in 2 blocks: 2 more lines\nlive is"));
+    }
+
+    #[test]
+    fn nothing_is_said_of_live_blocks_if_there_are_none() {
+        let text = LeakReport { unfollowed: 1, missed: 3, ..report(0) }.to_string();
+        let expected =
+            "1 block of a scope could not be followed, because alloc-tracker has no memory for its table";
+        assert_eq!(text, expected);
+        let text = LeakReport { unfollowed: 2000, ..report(1) }.to_string();
+        assert!(text.starts_with("2,000 blocks of a scope could not be followed"), "{text}");
+        assert!(text.contains("for its table; of the others, 16 B in 1 block was allocated"), "{text}");
+        assert!(text.ends_with("`record`"), "{text}");
     }
 }

@@ -39,7 +39,8 @@ use crate::scope::{self, EntryNumber, LiveInScope, MAX_DEPTH, MAX_SCOPES, NoScop
 /// # What belongs to a scope
 /// A block belongs to the scope that is the innermost one of the allocating thread at that moment.
 /// It counts for that scope and for all scopes around it, also after the inner scope has ended. A
-/// scope is inside of the one that its creator was inside of.
+/// scope is inside of the one that its creator was inside of. A thread is not inside of a scope
+/// that has ended, also if its guard is still there.
 ///
 /// A `realloc` does not change which scope a block belongs to, whichever thread makes it. So a
 /// block that is older than the scope stays an older block when it grows inside.
@@ -51,7 +52,12 @@ use crate::scope::{self, EntryNumber, LiveInScope, MAX_DEPTH, MAX_SCOPES, NoScop
 /// # Cost
 /// With no scope alive, none. While there is one, each allocation of a thread inside of a scope
 /// costs a walk over at most 64 frames, and each free or reallocation of any thread a look at a
-/// table. The table has 24 to 96 bytes for each live block of a scope.
+/// table. That holds for the events of a child that is forked meanwhile, too.
+///
+/// The table is at most half full, and each of its 64 parts grows by doubling. So when most blocks
+/// of scopes are live, it has 48 to 96 bytes for each of them, but at least 4 KiB for each part. It
+/// does not shrink before the last scope ends, and then to at most 256 KiB. The stacks, of which
+/// there is one for many blocks, are kept until the process ends.
 #[must_use = "the scope ends when it is dropped"]
 pub struct Scope {
     id: ScopeId,
@@ -143,8 +149,8 @@ pub struct ScopeHandle {
 }
 
 impl ScopeHandle {
-    /// Returns a handle of the innermost scope that the calling thread is inside of. Outside of all
-    /// scopes, the handle is one that enters nothing.
+    /// Returns a handle of the innermost scope that the calling thread is inside of and that has
+    /// not ended. Outside of all scopes, the handle is one that enters nothing.
     ///
     /// ```
     /// # #[global_allocator]

@@ -15,7 +15,7 @@ pub(crate) const WHOLE: u8 = 8;
 pub(crate) const REPORT: u8 = 16;
 /// The environment has not been read yet, because there was no event yet.
 const UNDECIDED: u8 = 4;
-/// There is a scope, so blocks are followed.
+/// There is a scope, so blocks are followed. Also in a forked child of a process that had one.
 pub(crate) const SCOPE: u8 = 32;
 /// The upper two bits count the threads that make a trial: an allocation that tells by its way
 /// whether the tracker is installed.

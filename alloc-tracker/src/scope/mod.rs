@@ -12,7 +12,7 @@
 //! thread B   free(0x2000)                  -
 //! ```
 //!
-//! With no scope alive, no event comes here: [`mode`](crate::base::mode) says so.
+//! Without a live scope the hook does not call this module.
 //!
 //! The functions for events run inside the host's allocator calls: they never panic, never allocate
 //! through the global allocator, and take no lock that application code can hold. Locks: first that
@@ -49,7 +49,7 @@ pub(crate) fn begin(thread: &mut ThreadScopes) -> Result<ScopeId, NoScope> {
     process::claim(forget_after_fork);
     thread.belong_to(process::number());
     let mut alive = ALIVE.lock();
-    let id = slots::open(thread.innermost())?;
+    let id = slots::open(thread.innermost_alive().map_or(slots::NONE, |parent| parent.slot))?;
     if *alive == 0 {
         PERIOD.fetch_add(1, Ordering::Relaxed);
         mode::switch_on(SCOPE);
@@ -104,7 +104,7 @@ pub(crate) struct TooDeep;
 /// Makes the thread be outside of all scopes until it leaves this entry. `None` if there is no
 /// need, or no room.
 pub(crate) fn step_outside(thread: &mut ThreadScopes) -> Option<EntryNumber> {
-    if !process::is_owner() || thread.innermost() == slots::NONE {
+    if !process::is_owner() || thread.innermost_alive().is_none() {
         return None;
     }
     thread.enter(slots::NONE)
@@ -124,7 +124,7 @@ pub(crate) fn current(thread: &mut ThreadScopes) -> Option<ScopeId> {
         return None;
     }
     thread.belong_to(process::number());
-    slots::alive_id(thread.innermost())
+    thread.innermost_alive()
 }
 
 /// Returns what is live of a scope that has not ended. In a forked child that has inherited the
@@ -173,16 +173,15 @@ pub(crate) fn note_alloc(
     if !is_own_event(thread) {
         return;
     }
-    let scope = thread.innermost();
-    if scope == slots::NONE || !slots::any_alive(scope) {
+    let Some(scope) = thread.innermost_alive() else {
         if MISSED_FREES.load(Ordering::Relaxed) != 0 {
             note_dealloc(thread, addr);
         }
         return;
-    }
+    };
     let _errno = ErrnoGuard::new();
     let stack = births::note(walker, shim, entered.registers());
-    insert(BornBlock { addr, size, scope, stack }, Some);
+    insert(BornBlock { addr, size, scope: scope.slot, stack }, Birth::New);
 }
 
 /// Notes that a block is about to be freed.
@@ -203,7 +202,7 @@ pub(crate) fn note_realloc_begin(thread: &mut ThreadScopes, addr: u64) {
         if !thread.begin_move(block, period())
             && let Some(block) = block
         {
-            // A signal handler in a signal handler in a signal handler.
+            // Signal handlers have interrupted each other within reallocs, more than `MAX_MOVES`.
             slots::count_end(&block);
             note_missed(false);
         }
@@ -220,8 +219,7 @@ pub(crate) fn note_realloc_end(thread: &mut ThreadScopes, moved_to: Option<(u64,
     let Some(block) = thread.end_move(period()) else { return };
     let (addr, size) = moved_to.unwrap_or((block.addr, block.size));
     slots::count_growth(&block, size.wrapping_sub(block.size) as i64);
-    // Its birth is counted already.
-    insert(BornBlock { addr, size, ..block }, |_| None);
+    insert(BornBlock { addr, size, ..block }, Birth::Moved);
 }
 
 /// Notes that an event was not followed, because a signal handler that has interrupted the hook has
@@ -240,14 +238,23 @@ pub(crate) fn missed_events() -> u64 {
     MISSED.load(Ordering::Relaxed)
 }
 
-/// Whether events of this process are noted. In a forked child, none is.
+/// Whether events of this process are noted. In a forked child that has not begun a scope of its
+/// own, none is.
+///
+/// NOTE: such a child does not switch the scope mode off, although nothing comes of its events.
+/// Another thread of the child may begin a scope just then, and would have its mode switched off:
+///
+/// ```text
+/// child, thread A    notes an event, and sees that the scopes are its parent's
+/// child, thread B    begins a scope, and switches the mode on
+/// child, thread A    would switch it off: the scope of B would follow nothing
+/// ```
 fn is_own_event(thread: &mut ThreadScopes) -> bool {
-    if !process::is_owner() {
-        mode::switch_off(SCOPE);
-        return false;
+    let is_own = process::is_owner();
+    if is_own {
+        thread.belong_to(process::number());
     }
-    thread.belong_to(process::number());
-    true
+    is_own
 }
 
 /// Takes the block at this address out of the table.
@@ -256,31 +263,37 @@ fn take(addr: u64) -> Option<BornBlock> {
     shard.may_have_blocks().then(|| shard.with(|table| table.remove(addr))).flatten()
 }
 
-/// Puts a block into the table. `born` returns the block if its birth is still to be counted.
-fn insert(block: BornBlock, born: fn(BornBlock) -> Option<BornBlock>) {
-    let born = born(block);
+/// Whether a block is counted as live already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Birth {
+    /// It was just allocated, and is not counted yet.
+    New,
+    /// It is counted, and has a new address or size.
+    Moved,
+}
+
+/// Puts a block into the table, and counts it if it is new.
+fn insert(block: BornBlock, birth: Birth) {
     shard(block.addr).with(|table| {
         // Under the lock: the last scope that ends empties all shards, and then no block may come
         // any more.
         let inserted = slots::any_alive(block.scope).then(|| table.insert(block));
         match inserted {
             Some(Ok(before)) => {
-                if let Some(born) = born {
-                    slots::count_birth(&born);
+                if birth == Birth::New {
+                    slots::count_birth(&block);
                 }
                 // A block whose free was not seen.
                 if let Some(before) = before {
                     slots::count_end(&before);
                 }
+                return;
             }
-            Some(Err(_)) => {
-                slots::count_unnoted(block.scope);
-                if born.is_none() {
-                    slots::count_end(&block);
-                }
-            }
-            None if born.is_none() => slots::count_end(&block),
+            Some(Err(_)) => slots::count_unfollowed(block.scope),
             None => {}
+        }
+        if birth == Birth::Moved {
+            slots::count_end(&block);
         }
     });
 }
@@ -335,3 +348,30 @@ static PERIOD: AtomicU32 = AtomicU32::new(0);
 /// Events that were not followed, and the frees among them.
 static MISSED: AtomicU64 = AtomicU64::new(0);
 static MISSED_FREES: AtomicU64 = AtomicU64::new(0);
+
+// Miri knows no fork.
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    /// A child may have several threads. If one of them begins a scope, no event of another thread
+    /// that has just seen the parent's scopes may switch the mode off.
+    #[test]
+    fn only_the_end_of_a_scope_switches_the_mode_off() {
+        let mut thread = ThreadScopes::new();
+        let id = begin(&mut thread).unwrap();
+        // SAFETY: the child uses atomics only, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            note_dealloc(&mut thread, 64);
+            let is_on = mode::current() & SCOPE != 0;
+            // SAFETY: the call ends the child at once.
+            unsafe { libc::_exit(is_on.into()) };
+        }
+        let mut status = 0;
+        // SAFETY: the child exists, and the status is valid.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 1));
+        end(id);
+    }
+}

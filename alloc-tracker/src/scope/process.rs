@@ -15,9 +15,11 @@ pub(super) fn is_owner() -> bool {
     if mark.is_null() {
         return OWNER.load(Ordering::Relaxed) == sys::pid();
     }
+    // Acquire: the thread that has set the mark has forgotten the parent's scopes before.
+    //
     // SAFETY: the mark's page is never unmapped; in a forked child the kernel replaces it with
     // zeros, which is a valid value.
-    unsafe { &*mark }.load(Ordering::Relaxed) != 0
+    unsafe { &*mark }.load(Ordering::Acquire) != 0
 }
 
 /// Whether this process was forked by one that had scopes.
@@ -37,11 +39,12 @@ pub(super) fn claim(forget: impl FnOnce()) {
     loop {
         match OWNER.load(Ordering::Acquire) {
             owner if owner == own => return,
-            // Another thread of this process is claiming.
-            BEING_CLAIMED => sys::yield_now(),
+            // Another thread of this process is claiming. If it is one of a parent, it does not
+            // exist here.
+            owner if owner == own | BEING_CLAIMED => sys::yield_now(),
             owner => {
-                let claims =
-                    OWNER.compare_exchange(owner, BEING_CLAIMED, Ordering::AcqRel, Ordering::Relaxed);
+                let claimed = own | BEING_CLAIMED;
+                let claims = OWNER.compare_exchange(owner, claimed, Ordering::AcqRel, Ordering::Relaxed);
                 if claims.is_err() {
                     continue;
                 }
@@ -66,7 +69,7 @@ fn set_mark() {
     }
     if !mark.is_null() {
         // SAFETY: a zeroed page, aligned and large enough, never unmapped.
-        unsafe { (*mark).store(1, Ordering::Relaxed) };
+        unsafe { (*mark).store(1, Ordering::Release) };
         MARK.store(mark, Ordering::Release);
     }
 }
@@ -74,10 +77,11 @@ fn set_mark() {
 /// The first word of a page that a child does not inherit; null before the first scope, and where
 /// the kernel cannot wipe pages.
 static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
-/// The process id of the process that has the scopes.
+/// The process id of the process that has the scopes, or with [`BEING_CLAIMED`] that will have
+/// them.
 static OWNER: AtomicU32 = AtomicU32::new(NO_OWNER);
 /// See [`number`].
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 const NO_OWNER: u32 = 0;
-/// No process has this id.
-const BEING_CLAIMED: u32 = u32::MAX;
+/// A thread of the process is making the scopes its own. No process id has this bit.
+const BEING_CLAIMED: u32 = 1 << 31;

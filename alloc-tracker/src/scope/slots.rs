@@ -43,15 +43,23 @@ pub(crate) enum NoScope {
 pub(super) struct ScopeSlot {
     /// How many things refer to the slot; 0: it is free.
     refs: AtomicU32,
-    /// Changes when the scope ends.
+    /// Rises by one when a scope begins here, and when it ends: odd while there is a scope that has
+    /// not ended.
     generation: AtomicU32,
     /// The slot of the scope around this one, or [`NONE`].
     parent: AtomicU32,
-    has_ended: AtomicU32,
     live_blocks: AtomicI64,
     live_bytes: AtomicI64,
-    /// Births for which there was no memory.
-    unnoted: AtomicU64,
+    /// Blocks that are not followed, because there was no memory for them in the table.
+    unfollowed: AtomicU64,
+}
+
+impl ScopeSlot {
+    /// Returns the generation of the scope that has not ended; `None` if there is none.
+    fn alive_generation(&self) -> Option<u32> {
+        let generation = self.generation.load(Ordering::Acquire);
+        (generation % 2 == 1).then_some(generation)
+    }
 }
 
 /// No slot.
@@ -75,11 +83,11 @@ pub(super) fn open(parent: u32) -> Result<ScopeId, NoScope> {
             slot.parent.store(parent, Ordering::Relaxed);
             slot.live_blocks.store(0, Ordering::Relaxed);
             slot.live_bytes.store(0, Ordering::Relaxed);
-            slot.unnoted.store(0, Ordering::Relaxed);
-            slot.has_ended.store(0, Ordering::Release);
+            slot.unfollowed.store(0, Ordering::Relaxed);
+            let generation = slot.generation.fetch_add(1, Ordering::Release).wrapping_add(1);
             LIKELY_FREE.store((index + 1) % MAX_SCOPES as u32, Ordering::Relaxed);
             USED.fetch_max(index + 1, Ordering::Relaxed);
-            return Ok(ScopeId { slot: index, generation: slot.generation.load(Ordering::Relaxed) });
+            return Ok(ScopeId { slot: index, generation });
         }
     }
     Err(NoScope::TooMany)
@@ -87,14 +95,9 @@ pub(super) fn open(parent: u32) -> Result<ScopeId, NoScope> {
 
 /// Ends a scope; false if it has ended already. The caller's reference to the slot stays.
 pub(super) fn end(id: ScopeId) -> bool {
-    let slot = slot(id.slot);
     let next = id.generation.wrapping_add(1);
-    let ends =
-        slot.generation.compare_exchange(id.generation, next, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-    if ends {
-        slot.has_ended.store(1, Ordering::Release);
-    }
-    ends
+    let generation = &slot(id.slot).generation;
+    generation.compare_exchange(id.generation, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// Takes a reference to the slot of a scope; false if the scope has ended.
@@ -111,12 +114,10 @@ pub(super) fn acquire_if_alive(id: ScopeId) -> bool {
     is_alive
 }
 
-/// Returns the id of the scope in this slot, which the caller has a reference to; `None` if the
-/// scope has ended, or for [`NONE`].
-pub(super) fn alive_id(index: u32) -> Option<ScopeId> {
-    let slot = (index != NONE).then(|| slot(index))?;
-    let generation = slot.generation.load(Ordering::Acquire);
-    (slot.has_ended.load(Ordering::Acquire) == 0).then_some(ScopeId { slot: index, generation })
+/// Returns the scope that the caller has a reference to, or the innermost one around it, whichever
+/// has not ended; `None` if all have, or for [`NONE`].
+pub(super) fn innermost_alive(index: u32) -> Option<ScopeId> {
+    chain(index).find_map(|(slot, state)| Some(ScopeId { slot, generation: state.alive_generation()? }))
 }
 
 /// Takes one more reference to a slot that the caller has a reference to.
@@ -156,15 +157,15 @@ pub(super) fn count_growth(block: &BornBlock, bytes: i64) {
     change_live(block.scope, 0, bytes);
 }
 
-/// Counts a birth in this scope that there was no memory for.
-pub(super) fn count_unnoted(index: u32) {
-    for slot in chain(index) {
-        slot.unnoted.fetch_add(1, Ordering::Relaxed);
+/// Counts a block of this scope that is not followed, because there was no memory for it.
+pub(super) fn count_unfollowed(index: u32) {
+    for (_, slot) in chain(index) {
+        slot.unfollowed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 fn change_live(index: u32, blocks: i64, bytes: i64) {
-    for slot in chain(index) {
+    for (_, slot) in chain(index) {
         slot.live_blocks.fetch_add(blocks, Ordering::Relaxed);
         slot.live_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -172,13 +173,12 @@ fn change_live(index: u32, blocks: i64, bytes: i64) {
 
 /// Whether the scope in this slot, or a scope around it, has not ended.
 pub(super) fn any_alive(index: u32) -> bool {
-    chain(index).any(|slot| slot.has_ended.load(Ordering::Acquire) == 0)
+    innermost_alive(index).is_some()
 }
 
 /// Whether a block that was born in the scope `inner` counts for the scope `outer`.
 pub(super) fn is_within(inner: u32, outer: u32) -> bool {
-    let outer = slot(outer);
-    chain(inner).any(|slot| std::ptr::eq(slot, outer))
+    chain(inner).any(|(index, _)| index == outer)
 }
 
 /// What is live of a scope.
@@ -186,8 +186,8 @@ pub(super) fn is_within(inner: u32, outer: u32) -> bool {
 pub(crate) struct LiveInScope {
     pub(crate) blocks: u64,
     pub(crate) bytes: u64,
-    /// Births for which there was no memory, so that nothing is known of these blocks.
-    pub(crate) unnoted: u64,
+    /// Blocks that are not followed, because there was no memory for them in the table.
+    pub(crate) unfollowed: u64,
 }
 
 /// Returns what is live of the scope in this slot. The caller must have a reference.
@@ -196,7 +196,7 @@ pub(super) fn live_in(index: u32) -> LiveInScope {
     LiveInScope {
         blocks: slot.live_blocks.load(Ordering::Acquire).max(0) as u64,
         bytes: slot.live_bytes.load(Ordering::Acquire).max(0) as u64,
-        unnoted: slot.unnoted.load(Ordering::Relaxed),
+        unfollowed: slot.unfollowed.load(Ordering::Relaxed),
     }
 }
 
@@ -210,19 +210,21 @@ pub(super) unsafe fn reset_after_fork() {
     }
     for index in 0..USED.load(Ordering::Relaxed) {
         let slot = slot(index);
-        slot.generation.fetch_add(1, Ordering::Relaxed);
+        if slot.alive_generation().is_some() {
+            slot.generation.fetch_add(1, Ordering::Relaxed);
+        }
         slot.refs.store(0, Ordering::Relaxed);
     }
 }
 
-/// Returns the slot and those of all scopes around it, inside out.
-fn chain(index: u32) -> impl Iterator<Item = &'static ScopeSlot> {
+/// Returns the slot and those of all scopes around it, inside out, with their indices.
+fn chain(index: u32) -> impl Iterator<Item = (u32, &'static ScopeSlot)> {
     let mut next = index;
     std::iter::from_fn(move || {
         (next != NONE).then(|| {
-            let slot = slot(next);
+            let (index, slot) = (next, slot(next));
             next = slot.parent.load(Ordering::Relaxed);
-            slot
+            (index, slot)
         })
     })
 }
@@ -262,6 +264,7 @@ static USED: AtomicU32 = AtomicU32::new(0);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::sys::FutexLock;
 
     fn born_in(id: ScopeId, size: u64) -> BornBlock {
         BornBlock { addr: 64, size, scope: id.slot, stack: 0 }
@@ -300,15 +303,47 @@ mod tests {
     }
 
     #[test]
-    fn births_without_memory_count_for_all_scopes_around() {
+    fn unfollowed_blocks_count_for_all_scopes_around() {
         let outer = open(NONE).unwrap();
         let inner = open(outer.slot).unwrap();
-        count_unnoted(inner.slot);
-        count_unnoted(outer.slot);
-        assert_eq!((live_in(inner.slot).unnoted, live_in(outer.slot).unnoted), (1, 2));
+        count_unfollowed(inner.slot);
+        count_unfollowed(outer.slot);
+        assert_eq!((live_in(inner.slot).unfollowed, live_in(outer.slot).unfollowed), (1, 2));
         for id in [inner, outer] {
             assert!(end(id));
             release(id.slot);
         }
+    }
+
+    /// Threads begin and end scopes, which use few slots again and again. Other threads look at the
+    /// scopes by their ids.
+    #[test]
+    fn an_id_finds_its_own_scope_or_none() {
+        let rounds = if cfg!(miri) { 50 } else { 20_000 };
+        let first = open(NONE).unwrap();
+        let last = FutexLock::new(first);
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    for _ in 0..rounds {
+                        let id = open(NONE).unwrap();
+                        *last.lock() = id;
+                        assert!(end(id));
+                        release(id.slot);
+                    }
+                });
+                threads.spawn(|| {
+                    for _ in 0..rounds {
+                        let id = *last.lock();
+                        if acquire_if_alive(id) {
+                            assert!(innermost_alive(id.slot).is_none_or(|alive| alive == id));
+                            release(id.slot);
+                        }
+                    }
+                });
+            }
+        });
+        assert!(end(first));
+        release(first.slot);
     }
 }

@@ -5,7 +5,7 @@
 //! allocates.
 
 use super::blocks::BornBlock;
-use super::slots;
+use super::slots::{self, ScopeId};
 
 /// A thread's part in the scopes of the process.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct ThreadScopes {
     /// Blocks that are out of the table because the inner allocator is moving them. There is more
     /// than one only where a signal handler has interrupted a realloc.
     moving: [Option<BornBlock>; MAX_MOVES],
+    /// How many reallocs are between their halves. May be more than [`MAX_MOVES`], so that each
+    /// second half finds the block of its own first half.
     moves: usize,
     /// When those of `moving` began, see [`super::period`].
     moving_since: u32,
@@ -60,9 +62,13 @@ impl ThreadScopes {
         }
     }
 
-    /// Returns the slot of the innermost scope; [`slots::NONE`] if the thread is in none.
-    pub(super) fn innermost(&self) -> u32 {
-        self.depth.checked_sub(1).map_or(slots::NONE, |top| self.entered[top].slot)
+    /// Returns the innermost scope that the thread is inside of and that has not ended; `None` if
+    /// there is none, or if the thread is outside of all scopes for a while.
+    pub(super) fn innermost_alive(&self) -> Option<ScopeId> {
+        let inside_out = self.entered[..self.depth].iter().rev();
+        inside_out
+            .take_while(|entered| entered.slot != slots::NONE)
+            .find_map(|entered| slots::innermost_alive(entered.slot))
     }
 
     /// Enters the scope in this slot, and takes over the caller's reference to it. `None`, without
@@ -95,34 +101,31 @@ impl ThreadScopes {
     }
 
     /// Notes the first half of a realloc, whose block is out of the table now, or was never in it.
-    /// False if there is no room.
+    /// False if there is no room for the block. [`end_move`](ThreadScopes::end_move) is to be
+    /// called all the same.
     pub(super) fn begin_move(&mut self, block: Option<BornBlock>, period: u32) -> bool {
         if self.moving_since != period {
             // Scopes were switched off before those moves ended.
             self.drop_moves();
             self.moving_since = period;
         }
-        let Some(place) = self.moving.get_mut(self.moves) else { return false };
-        *place = block;
+        let place = self.moving.get_mut(self.moves);
         self.moves += 1;
-        true
+        place.map(|place| *place = block).is_some()
     }
 
-    /// Returns the block of the innermost realloc, whose second half this is. `None` also if scopes
-    /// were off when it began.
+    /// Returns the block of the innermost realloc, whose second half this is. `None` also if there
+    /// was no room for it, or if scopes were off when it began.
     pub(super) fn end_move(&mut self, period: u32) -> Option<BornBlock> {
         if self.moving_since != period || self.moves == 0 {
             return None;
         }
         self.moves -= 1;
-        self.moving[self.moves].take()
+        self.moving.get_mut(self.moves)?.take()
     }
 
     fn drop_moves(&mut self) {
-        self.moving[..self.moves]
-            .iter_mut()
-            .filter_map(Option::take)
-            .for_each(|block| slots::count_end(&block));
+        self.moving.iter_mut().filter_map(Option::take).for_each(|block| slots::count_end(&block));
         self.moves = 0;
     }
 }
@@ -131,3 +134,24 @@ impl ThreadScopes {
 pub(crate) const MAX_DEPTH: usize = 32;
 /// A realloc that interrupts a realloc that interrupts a realloc is followed, no more.
 const MAX_MOVES: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A realloc is interrupted by a signal handler whose realloc is interrupted, and so on.
+    #[test]
+    fn each_realloc_ends_with_the_block_that_it_began_with() {
+        let block = |addr| BornBlock { addr, size: 8, scope: 0, stack: 0 };
+        let mut thread = ThreadScopes::new();
+        for addr in 1..=MAX_MOVES as u64 {
+            assert!(thread.begin_move(Some(block(addr)), 1));
+        }
+        assert!(!thread.begin_move(Some(block(100)), 1) && !thread.begin_move(None, 1));
+        assert_eq!((thread.end_move(1), thread.end_move(1)), (None, None));
+        for addr in (1..=MAX_MOVES as u64).rev() {
+            assert_eq!(thread.end_move(1), Some(block(addr)));
+        }
+        assert_eq!(thread.end_move(1), None);
+    }
+}

@@ -7,6 +7,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod leak_checks;
 pub(crate) mod noted;
 pub(crate) mod replay;
 

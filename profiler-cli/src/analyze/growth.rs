@@ -7,11 +7,20 @@
 //! | --- | --- | --- |
 //! | rising floor | the least live bytes of the windows rise more clearly than chance would have it | batches, bursts, steady use |
 //! | kept from every time | of nearly every window, blocks are still there | a warm-up, a cache at its limit |
-//! | shape | the second half of the windows rises at least half as much as the first | a cache that still fills: *slowing* |
+//! | shape | the floors of the second half rise at least half as much as those of the first | a cache that still fills: *slowing* |
 //!
 //! Chance: Kendall's S of the floors, its exact p, times the number of sites tested (Bonferroni). A
 //! window counts in the second test only if it is older than the age that 99 % of the site's freed
 //! blocks had not passed; in a younger one, any site has blocks.
+//!
+//! Both halves have the same number of windows. An odd number of windows has one in the middle,
+//! which ends the first half and begins the second:
+//!
+//! ```text
+//! twelve windows   rises F6 - F1 and F12 - F7
+//! five windows     rises F3 - F1 and F5 - F3
+//! n windows        rises F[(n+1)/2] - F[1] and F[n] - F[n/2 + 1], rounded down
+//! ```
 
 pub mod kendall;
 mod limits;
@@ -26,6 +35,7 @@ use self::kendall::{least_p, p_rising};
 use self::limits::MemoryLeft;
 use self::sentence::sentence;
 use self::wilson::wilson;
+use self::windows::WINDOWS;
 use crate::profile::{GrowthCurves, Profile, SiteCurve};
 
 pub use self::sites::{FollowedSites, GrowingSites};
@@ -138,16 +148,18 @@ struct Evidence {
     is_rising: bool,
     /// Whether the number of windows suffices to tell a rise from chance.
     has_enough_windows: bool,
-    /// Windows that are older than the age of nearly all freed blocks.
-    mature: usize,
+    /// Windows that are old enough to tell: older than the age of nearly all freed blocks.
+    old_enough: usize,
     /// Those of them with blocks that are still there.
     with_survivors: usize,
-    /// Blocks born in mature windows, and how many of them are still there.
-    mature_births: u64,
-    mature_survivors: u64,
+    /// Blocks born in these windows, and how many of them are still there.
+    births: u64,
+    survivors: u64,
     /// Growth in the first and in the second half of the windows.
     halves: (i64, i64),
-    a99_us: u64,
+    /// Number of the freed blocks, and the age that 99 % of them had not passed.
+    freed: u64,
+    age_99_us: u64,
 }
 
 /// Judges the sites of a dump.
@@ -192,7 +204,7 @@ impl Judge {
             verdict,
             floors: site.floors.clone(),
             p,
-            kept_share: wilson(evidence.mature_survivors, evidence.mature_births),
+            kept_share: wilson(evidence.survivors, evidence.births),
             bytes,
             bytes_per_hour: bytes_per_hour.round() as i64,
             bytes_per_allocation: (births > 0).then(|| bytes as f64 / births as f64),
@@ -209,32 +221,32 @@ impl Judge {
 
     fn evidence(&self, site: &SiteCurve, p: f64) -> Evidence {
         let windows = site.floors.len();
-        let tests = self.sites_tested.max(1) as f64;
         let mut evidence = Evidence {
             rises: site.floors.windows(2).filter(|pair| pair[1] > pair[0]).count(),
-            is_rising: p * tests < SIGNIFICANT,
-            has_enough_windows: least_p(windows) * tests < SIGNIFICANT,
-            mature: 0,
+            is_rising: self.is_significant(p),
+            has_enough_windows: self.is_significant(least_p(windows)),
+            old_enough: 0,
             with_survivors: 0,
-            mature_births: 0,
-            mature_survivors: 0,
+            births: 0,
+            survivors: 0,
             halves: (0, 0),
-            a99_us: site.a99_us,
+            freed: site.left,
+            age_99_us: site.age_99_us,
         };
         for window in 0..windows {
             // The youngest blocks of the window are as old as its end.
-            if self.observed_us.1.saturating_sub(self.borders_us[window + 1]) < site.a99_us {
+            if self.observed_us.1.saturating_sub(self.borders_us[window + 1]) < site.age_99_us {
                 continue;
             }
-            evidence.mature += 1;
-            evidence.mature_births += site.births[window];
-            evidence.mature_survivors += site.survivors[window];
+            evidence.old_enough += 1;
+            evidence.births += site.births[window];
+            evidence.survivors += site.survivors[window];
             evidence.with_survivors += usize::from(site.survivors[window] > 0);
         }
-        if windows >= 2 {
-            let half = windows / 2;
+        if let Some(last) = windows.checked_sub(1) {
+            let (first_ends, second_begins) = (last / 2, windows / 2);
             evidence.halves =
-                (difference(&site.floors, 0, half - 1), difference(&site.floors, half, windows - 1));
+                (difference(&site.floors, 0, first_ends), difference(&site.floors, second_begins, last));
         }
         evidence
     }
@@ -252,9 +264,25 @@ impl Judge {
     /// than an age; `None` if that cannot be told.
     fn seconds_needed(&self, age_us: u64) -> Option<f64> {
         let (from, to) = self.observed_us;
-        let oldest = to.checked_sub(*self.borders_us.get(LEAST_MATURE)?)?;
+        let border = *self.borders_us.get(LEAST_OLD_ENOUGH)?;
+        if self.borders_us.len() <= WINDOWS {
+            // New marks make new windows, and leave the first ones as they are.
+            return Some(border.saturating_add(age_us).saturating_sub(from) as f64 / 1e6);
+        }
+        // All windows become longer, in proportion.
+        let oldest = to.checked_sub(border)?;
         let times_longer = age_us as f64 / oldest as f64;
         (oldest > 0).then(|| times_longer * (to - from) as f64 / 1e6)
+    }
+
+    /// Returns how many windows suffice to tell a rise from chance; `None` if no number does.
+    fn windows_needed(&self) -> Option<usize> {
+        (1..=WINDOWS).find(|windows| self.is_significant(least_p(*windows)))
+    }
+
+    /// Whether a probability is too low for chance, among so many sites.
+    fn is_significant(&self, p: f64) -> bool {
+        p * (self.sites_tested.max(1) as f64) < SIGNIFICANT
     }
 }
 
@@ -264,11 +292,11 @@ impl Evidence {
         if !self.is_rising {
             return if self.has_enough_windows { GrowthVerdict::Steady } else { GrowthVerdict::RunLonger };
         }
-        if self.mature < LEAST_MATURE {
+        if self.old_enough < LEAST_OLD_ENOUGH {
             return GrowthVerdict::RunLonger;
         }
         // At least 80 %.
-        if self.with_survivors * 5 < self.mature * 4 {
+        if self.with_survivors * 5 < self.old_enough * 4 {
             return GrowthVerdict::Steady;
         }
         let (first, second) = self.halves;
@@ -287,7 +315,7 @@ fn difference(floors: &[u64], from: usize, to: usize) -> i64 {
 /// A chance below this is none.
 const SIGNIFICANT: f64 = 0.05;
 /// Fewer windows that can tell are too few.
-const LEAST_MATURE: usize = 4;
+const LEAST_OLD_ENOUGH: usize = 4;
 /// Less growth matters to nobody.
 const LEAST_BYTES: u64 = 64 << 10;
 

@@ -77,7 +77,8 @@ pub struct Leaks {
     pub source_root: Option<String>,
     /// The frames of all stacks. Rows refer to them by index, from 0.
     pub frames: Vec<StackFrame>,
-    /// The windows of `--growing`, and how many sites do what in them. Null without `--growing`.
+    /// The windows of `--growing`, and how many sites do what in them. Null without `--growing` and
+    /// `--fail-on growing`.
     pub growth: Option<GrowthSummary>,
     /// One row for each site, most bytes first. With `--growing` only sites that grow, those that
     /// grow most first, and those that slow down last; with `--all` then those that may grow, and
@@ -123,7 +124,8 @@ pub struct Leak {
     pub function: String,
     /// Whether anything held the blocks at the snapshot. `held`: a static, a stack, a thread-local
     /// or a register did. `maybe`: only memory of unknown owner did. `lost`: nothing did.
-    /// `unknown`: there is no snapshot, the blocks were not there then, or memory could not be read.
+    /// `unknown`: there is no snapshot, the blocks were not there then, or memory could not be
+    /// read.
     pub verdict: Verdict,
     /// Blocks of other rows and of this one that are lost because the blocks of this row are. Null
     /// unless the verdict is `lost`.
@@ -142,7 +144,7 @@ pub struct Leak {
     pub first_ns: u64,
     /// When the last of the blocks got its present size, in nanoseconds since the recording began.
     pub last_ns: u64,
-    /// How the site grows. Null without `--growing`.
+    /// How the site grows. Null without `--growing` and `--fail-on growing`.
     pub growth: Option<SiteGrowth>,
     /// Number of distinct stacks of the site; more than `stacks` has if some were left out.
     pub stack_count: u64,

@@ -27,6 +27,8 @@ mod follow;
 mod gate;
 mod growth_pass;
 mod heap;
+#[cfg(test)]
+mod made_records;
 mod modules;
 mod moment;
 mod observers;

@@ -50,7 +50,7 @@ pub struct SiteCurve {
     pub left: u64,
     /// The age, in microseconds, that 99 % of the blocks that left had not passed; 0 if none left.
     /// It is too high by an eighth at most, and never too low.
-    pub a99_us: u64,
+    pub age_99_us: u64,
 }
 
 /// The times of the marks that match a pattern, thinned out: from one to the next the program set

@@ -15,12 +15,13 @@ pub(super) fn sentence(growth: &SiteGrowth, evidence: &Evidence, judge: &Judge) 
 }
 
 fn of_growth(growth: &SiteGrowth, evidence: &Evidence) -> String {
-    let (mature, with_survivors) = (evidence.mature, evidence.with_survivors);
-    let windows = match with_survivors == mature {
-        true => format!("each of {}", plural(mature as u64, "window")),
-        false => format!("{with_survivors} of {}", plural(mature as u64, "window")),
+    let (old_enough, with_survivors) = (evidence.old_enough, evidence.with_survivors);
+    let windows = plural(old_enough as u64, "window");
+    let windows = match with_survivors == old_enough {
+        true => format!("each of {windows}"),
+        false => format!("{with_survivors} of {windows}"),
     };
-    let kept = evidence.mature_survivors as f64 / evidence.mature_births.max(1) as f64;
+    let kept = evidence.survivors as f64 / evidence.births.max(1) as f64;
     let mut parts = vec![
         rise(growth, evidence),
         format!("of the blocks born in {windows} that are old enough to tell some are still there"),
@@ -47,12 +48,12 @@ fn of_growth(growth: &SiteGrowth, evidence: &Evidence) -> String {
 
 fn of_steady(growth: &SiteGrowth, evidence: &Evidence) -> String {
     if evidence.is_rising {
-        let (mature, with_survivors) = (evidence.mature as u64, count(evidence.with_survivors as u64));
-        let windows = plural(mature, "window");
         return format!(
-            "{}, but of {windows} that are old enough to tell only {with_survivors} have blocks that are \
-             still there",
-            rise(growth, evidence)
+            "{}, but of {} that are old enough to tell only {} {} blocks that are still there",
+            rise(growth, evidence),
+            plural(evidence.old_enough as u64, "window"),
+            count(evidence.with_survivors as u64),
+            if evidence.with_survivors == 1 { "has" } else { "have" },
         );
     }
     if growth.floors.iter().all(|floor| *floor == growth.floors[0]) {
@@ -67,20 +68,31 @@ fn of_steady(growth: &SiteGrowth, evidence: &Evidence) -> String {
 fn of_run_longer(growth: &SiteGrowth, evidence: &Evidence, judge: &Judge) -> String {
     if !evidence.has_enough_windows {
         let windows = plural(growth.floors.len() as u64, "window");
-        return format!(
-            "{windows} cannot tell growth from chance among {}",
-            plural(judge.sites_tested, "site")
-        );
+        let sites = plural(judge.sites_tested, "site");
+        let needed = judge.windows_needed();
+        let advice =
+            needed.map_or_else(String::new, |windows| format!("; record for {windows} windows or more"));
+        return format!("{windows} cannot tell growth from chance among {sites}{advice}");
     }
-    let needed = judge.seconds_needed(evidence.a99_us);
-    let advice = needed.map_or_else(String::new, |seconds| format!("; record for {} or more", span(seconds)));
+    let needed = judge.seconds_needed(evidence.age_99_us);
+    let advice = needed.map_or("longer".to_owned(), |seconds| format!("{} or more", span(seconds)));
     format!(
-        "{}, but 1 % of its freed blocks had lived for {} or more, and {} of the windows {} older{advice}",
+        "{}, but {} had lived for about {}, and {} of the windows {} older; record for {advice}",
         rise(growth, evidence),
-        span(evidence.a99_us as f64 / 1e6),
-        evidence.mature,
-        if evidence.mature == 1 { "is" } else { "are" },
+        long_lived(evidence.freed),
+        span(evidence.age_99_us as f64 / 1e6),
+        evidence.old_enough,
+        if evidence.old_enough == 1 { "is" } else { "are" },
     )
+}
+
+/// Returns which of the freed blocks had reached the age that 99 % of them had not passed.
+fn long_lived(freed: u64) -> String {
+    match freed {
+        0 | 1 => "its one freed block".to_owned(),
+        2..100 => format!("the oldest of its {freed} freed blocks"),
+        100.. => "1 % of its freed blocks".to_owned(),
+    }
 }
 
 /// Returns what the floor did. It can rise in all windows but the first.

@@ -64,7 +64,7 @@ impl<'a> FollowedSites<'a> {
     /// listed, and not only those that grow by enough to matter.
     pub fn judge(self, curves: &GrowthCurves, profile: &Profile, lists_all: bool) -> GrowingSites<'a> {
         let (sites, summary) = judge_all(curves, profile);
-        GrowingSites { by_location: self.by_location, sites, summary, lists_all, only: true }
+        GrowingSites { by_location: self.by_location, sites, summary, lists_all, hides_others: true }
     }
 }
 
@@ -75,14 +75,17 @@ pub struct GrowingSites<'a> {
     sites: Vec<SiteGrowth>,
     /// The windows, and how many sites have which verdict.
     pub summary: GrowthSummary,
+    /// Whether small, steady and undecided sites are listed, too, if others are hidden.
     lists_all: bool,
-    only: bool,
+    /// Whether the report has only the sites that this says are listed.
+    hides_others: bool,
 }
 
 impl<'a> GrowingSites<'a> {
-    /// Returns the same sites for a report that also lists what does not grow, in the usual order.
-    pub fn beside_others(self) -> GrowingSites<'a> {
-        GrowingSites { only: false, ..self }
+    /// Returns the same growth for a report that lists all sites with live blocks, in the usual
+    /// order.
+    pub fn with_all_sites(self) -> GrowingSites<'a> {
+        GrowingSites { hides_others: false, ..self }
     }
 
     /// Returns the growth of a site.
@@ -97,7 +100,7 @@ impl<'a> GrowingSites<'a> {
         sites: &mut Vec<T>,
         location: impl for<'s> Fn(&'s T) -> &'s SiteLocation<'s>,
     ) {
-        if !self.only {
+        if !self.hides_others {
             return;
         }
         let growth = |site: &T| self.at(location(site)).filter(|growth| self.is_listed(growth));

@@ -81,6 +81,6 @@ impl GrowthArgs {
             progress.update(done, total);
         })?;
         let growing = sites.judge(&curves, profile, self.all);
-        Ok(Some(if self.growing { growing } else { growing.beside_others() }))
+        Ok(Some(if self.growing { growing } else { growing.with_all_sites() }))
     }
 }

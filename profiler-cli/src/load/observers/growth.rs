@@ -149,7 +149,7 @@ impl Observer for GrowthObserver {
         let Some(request) = self.request else { return };
         let curve = |site: FollowedSite| SiteCurve {
             left: site.ages.all(),
-            a99_us: site.ages.percentile_99(),
+            age_99_us: site.ages.percentile_99(),
             ..site.curve
         };
         let sites = self.sites.into_iter().map(curve).collect();

@@ -1,6 +1,7 @@
 //! Replays of hand-made records.
 
 use super::*;
+use crate::load::made_records::{alloc, free_at, realloc};
 use crate::load::observers::marks::MAX_MARKS;
 use crate::load::options::Period;
 use crate::profile::{GrownBlocks, ShortLivedWithin, StackStats};
@@ -36,14 +37,6 @@ fn replay_with(
     replay.finish(Some(&Trailer { totals, ..Trailer::new(EndReason::Finished, 0) }), Damage::default())
 }
 
-fn alloc(addr: u64, size: u64, stack: StackId) -> Record<'static> {
-    Record::Alloc { addr, size, stack, zeroed: false }
-}
-
-fn free(addr: u64, stack: StackId) -> Record<'static> {
-    Record::Dealloc { addr, size: None, stack }
-}
-
 fn stats(profile: &Profile, stack: StackId) -> StackStats {
     profile.stacks[stack.0 as usize]
 }
@@ -52,12 +45,7 @@ fn stats(profile: &Profile, stack: StackId) -> StackStats {
 fn a_realloc_is_one_event_and_moves_the_bytes_to_its_stack() {
     let profile = replay(
         true,
-        &[
-            Record::Time { us: 10 },
-            alloc(1, 100, LEAF),
-            Record::Time { us: 20 },
-            Record::Realloc { old: 1, old_size: None, new: 2, size: 250, stack: OTHER },
-        ],
+        &[Record::Time { us: 10 }, alloc(1, 100, LEAF), Record::Time { us: 20 }, realloc(1, 2, 250, OTHER)],
     );
     let totals = profile.totals;
     assert_eq!((totals.allocations, totals.reallocations, totals.deallocations), (1, 1, 0));
@@ -83,7 +71,7 @@ fn an_address_may_be_reused_in_the_middle_of_a_realloc() {
             alloc(1, 7, OTHER),
             Record::Thread { id: 1 },
             Record::ReallocEnd { new: 9, size: 200, stack: LEAF },
-            free(9, LEAF),
+            free_at(9, LEAF),
             Record::Thread { id: 2 },
             Record::ReallocBegin { old: 1, old_size: None },
             Record::ReallocFailed,
@@ -105,19 +93,19 @@ fn a_block_is_temporary_if_the_next_event_of_its_thread_frees_it() {
             Record::Thread { id: 2 },
             alloc(2, 20, LEAF),
             Record::Thread { id: 1 },
-            free(1, MAIN),
+            free_at(1, MAIN),
             // Not temporary: the thread has allocated another block in between.
             alloc(3, 30, LEAF),
             alloc(4, 40, OTHER),
-            free(3, MAIN),
+            free_at(3, MAIN),
             // Not temporary: the event before is a realloc, not an allocation.
-            Record::Realloc { old: 4, old_size: None, new: 5, size: 50, stack: OTHER },
-            free(5, MAIN),
+            realloc(4, 5, 50, OTHER),
+            free_at(5, MAIN),
             // Not temporary: another thread frees the block.
             Record::Thread { id: 2 },
             alloc(6, 60, LEAF),
             Record::Thread { id: 1 },
-            free(6, MAIN),
+            free_at(6, MAIN),
         ],
     );
     assert_eq!(profile.totals.temporary, 1);
@@ -132,8 +120,8 @@ fn stacks_hold_the_blocks_of_selected_threads_and_totals_those_of_the_process() 
         alloc(2, 7, OTHER),
         Record::Thread { id: 2 },
         alloc(3, 1000, LEAF),
-        Record::Realloc { old: 1, old_size: None, new: 4, size: 130, stack: MAIN },
-        free(2, MAIN),
+        realloc(1, 4, 130, MAIN),
+        free_at(2, MAIN),
         alloc(5, 10, LEAF),
     ];
     let of = |ids: &[u32]| replay_of(Some(ids), true, &records);
@@ -164,7 +152,7 @@ fn a_block_at_an_address_whose_free_was_lost_is_not_temporary() {
         Record::Thread { id: 2 },
         alloc(1, 50, OTHER),
         Record::Thread { id: 1 },
-        free(1, MAIN),
+        free_at(1, MAIN),
     ];
     let (first, all) = (replay_of(Some(&[1]), true, &records), replay(true, &records));
     // The freed block is not the one that this thread has just allocated.
@@ -182,10 +170,10 @@ fn a_block_of_another_thread_at_the_same_address_is_not_temporary() {
             Record::Thread { id: 1 },
             alloc(1, 10, LEAF),
             Record::Thread { id: 2 },
-            free(1, MAIN),
+            free_at(1, MAIN),
             alloc(1, 10, OTHER),
             Record::Thread { id: 1 },
-            free(1, MAIN),
+            free_at(1, MAIN),
         ],
     );
     assert_eq!((profile.totals.temporary, stats(&profile, OTHER).temporary), (0, 0));
@@ -253,7 +241,7 @@ fn blocks_older_than_the_recording_are_counted_apart() {
 fn bytes_of_blocks_that_were_allocated_elsewhere_are_those_of_the_recorder() {
     let mut recorded = Totals { allocations: 1, deallocations: 2, ..Totals::default() };
     (recorded.allocated_bytes, recorded.freed_bytes) = (100, 100 + 30);
-    let records = |elsewhere| [alloc(1, 100, LEAF), free(elsewhere, LEAF), free(1, LEAF)];
+    let records = |elsewhere| [alloc(1, 100, LEAF), free_at(elsewhere, LEAF), free_at(1, LEAF)];
     let profile = replay_with(None, true, &records(9), Some(recorded));
     assert_eq!((profile.totals.freed_bytes, profile.totals.live_bytes), (130, 0));
     assert_eq!((profile.trust.allocated_elsewhere, profile.trust.disagreement), (1, None));
@@ -288,7 +276,7 @@ fn contradictions_are_counted_and_survived() {
         &[
             alloc(1, 10, LEAF),
             alloc(1, 20, OTHER),
-            free(99, LEAF),
+            free_at(99, LEAF),
             alloc(2, 5, StackId(4_000_000_000)),
             Record::Node { id: StackId(4_000_000_000), parent: MAIN, pc: 1 },
             Record::Node { id: MAIN, parent: MAIN, pc: 1 },
@@ -313,7 +301,7 @@ fn truncated_stacks_are_counted_by_event() {
             Record::Node { id: cut, parent: StackId::TRUNCATED, pc: 6 },
             Record::Node { id: StackId(7), parent: cut, pc: 7 },
             alloc(1, 1, StackId(7)),
-            free(1, cut),
+            free_at(1, cut),
             alloc(2, 1, LEAF),
         ],
     );
@@ -382,12 +370,12 @@ fn two_marks() -> Vec<Record<'static>> {
         alloc(2, 20, LEAF),
         Record::Time { us: 20 },
         alloc(3, 300, OTHER),
-        free(2, MAIN),
+        free_at(2, MAIN),
         Record::Time { us: 30 },
-        Record::Realloc { old: 1, old_size: None, new: 1, size: 150, stack: LEAF },
+        realloc(1, 1, 150, LEAF),
         Record::Mark { id: 2 },
         Record::Time { us: 40 },
-        free(3, MAIN),
+        free_at(3, MAIN),
         Record::Time { us: 50 },
         alloc(4, 5, OTHER),
     ]
@@ -485,8 +473,13 @@ fn every_cut_adds_up() {
 
 #[test]
 fn a_temporary_block_counts_in_the_interval_of_its_allocation_and_its_free() {
-    let records =
-        [Record::Time { us: 1 }, alloc(1, 8, LEAF), Record::Time { us: 2 }, free(1, MAIN), alloc(2, 8, LEAF)];
+    let records = [
+        Record::Time { us: 1 },
+        alloc(1, 8, LEAF),
+        Record::Time { us: 2 },
+        free_at(1, MAIN),
+        alloc(2, 8, LEAF),
+    ];
     let temporary = |from: Option<&str>, to: &str| {
         let profile = replay_interval(from, to, &records);
         assert_eq!(stats(&profile, LEAF).temporary, profile.totals.temporary);
@@ -528,7 +521,7 @@ fn lines_and_calls_are_cut_to_the_interval() {
         alloc(2, 7, LEAF),
         Record::Line { activation: 1, line: 3 },
         Record::Time { us: 40 },
-        free(1, LEAF),
+        free_at(1, LEAF),
         Record::Time { us: 60 },
         alloc(3, 9, LEAF),
         Record::Leave { activation: 1, ended: true },
@@ -564,24 +557,24 @@ fn three_lives() -> Vec<Record<'static>> {
         Record::Thread { id: 1 },
         Record::Time { us: 100 },
         alloc(1, 10, LEAF),
-        free(1, MAIN),
+        free_at(1, MAIN),
         alloc(2, 10, LEAF),
         alloc(3, 10, LEAF),
         alloc(4, 7, OTHER),
         Record::Time { us: 110 },
-        free(2, MAIN),
+        free_at(2, MAIN),
         // The events of another thread do not count.
         Record::Thread { id: 2 },
         alloc(8, 1, OTHER),
-        free(8, OTHER),
+        free_at(8, OTHER),
         Record::Thread { id: 1 },
-        Record::Realloc { old: 4, old_size: None, new: 4, size: 9, stack: OTHER },
+        realloc(4, 4, 9, OTHER),
         Record::Time { us: 150 },
         alloc(5, 1, OTHER),
-        free(5, OTHER),
+        free_at(5, OTHER),
         // Thread 2 frees it: five events of thread 1 came after its allocation.
         Record::Thread { id: 2 },
-        free(3, MAIN),
+        free_at(3, MAIN),
     ]
 }
 
@@ -633,11 +626,11 @@ fn annotated_lines_know_allocations_short_lives_and_the_most_that_they_held() {
         Record::Line { activation: 1, line: 2 },
         alloc(1, 100, LEAF),
         alloc(2, 50, LEAF),
-        free(1, LEAF),
+        free_at(1, LEAF),
         Record::Line { activation: 1, line: 3 },
         alloc(3, 120, LEAF),
-        free(3, LEAF),
-        free(2, LEAF),
+        free_at(3, LEAF),
+        free_at(2, LEAF),
         Record::Leave { activation: 1, ended: true },
     ];
     let profile = replay_lifetimes(ShortLivedWithin::Events(2), &records);

@@ -6,6 +6,7 @@ use alloc_dump::read::Damage;
 use alloc_dump::record::{Process, Record};
 
 use crate::load::gate::Gate;
+use crate::load::made_records::{alloc, free, realloc};
 use crate::load::options::Period;
 use crate::load::replay::{Replay, ReplayScope};
 use crate::profile::{GrownBlocks, Profile};
@@ -32,18 +33,6 @@ fn still_live(selected: Option<&[u32]>, from: Option<&str>, to: &str, records: &
     let selected = selected.map(|ids| ids.iter().copied().collect());
     let scope = ReplayScope { gate, selected, resizes: true, ..ReplayScope::default() };
     replay(scope, records).finish_interval(whole, (from.map(str::to_owned), to.to_owned()))
-}
-
-fn alloc(addr: u64, size: u64, stack: StackId) -> Record<'static> {
-    Record::Alloc { addr, size, stack, zeroed: false }
-}
-
-fn free(addr: u64) -> Record<'static> {
-    Record::Dealloc { addr, size: None, stack: MAIN }
-}
-
-fn realloc(addr: u64, size: u64, stack: StackId) -> Record<'static> {
-    Record::Realloc { old: addr, old_size: None, new: addr, size, stack }
 }
 
 /// Returns bytes and blocks that are live at a stack.
@@ -107,14 +96,14 @@ fn a_block_has_the_size_and_the_stack_that_it_has_at_the_end() {
         // The interval: after 10 us, up to 20 us.
         Record::Time { us: 20 },
         alloc(4, 10, LEAF),
-        realloc(1, 150, LEAF),
-        realloc(2, 180, LEAF),
+        realloc(1, 1, 150, LEAF),
+        realloc(2, 2, 180, LEAF),
         // After it.
         Record::Time { us: 30 },
-        realloc(4, 40, OTHER),
-        realloc(1, 1000, OTHER),
-        realloc(2, 120, OTHER),
-        realloc(3, 300, OTHER),
+        realloc(4, 4, 40, OTHER),
+        realloc(1, 1, 1000, OTHER),
+        realloc(2, 2, 120, OTHER),
+        realloc(3, 3, 300, OTHER),
     ];
     let profile = still_live(None, Some("10us"), "20us", &records);
     assert_eq!((live(&profile, LEAF), live(&profile, OTHER)), ((0, 0), (40, 1)));

@@ -6,6 +6,7 @@ use alloc_dump::read::Damage;
 use alloc_dump::record::Record;
 
 use super::*;
+use crate::load::made_records::{alloc, free, realloc};
 use crate::load::replay::{Replay, ReplayScope};
 use crate::pattern::Pattern;
 
@@ -23,14 +24,6 @@ fn replay(keep: KeepBlocks, selected: Option<&[u32]>, records: &[Record<'_>]) ->
     }
     records.iter().for_each(|record| replay.record(record));
     replay.finish(None, Damage::default())
-}
-
-fn alloc(addr: u64, size: u64, stack: StackId) -> Record<'static> {
-    Record::Alloc { addr, size, stack, zeroed: false }
-}
-
-fn free(addr: u64) -> Record<'static> {
-    Record::Dealloc { addr, size: None, stack: MAIN }
 }
 
 fn block(address: u64, size: u64, stack: StackId, born_us: u64) -> HeapBlock {
@@ -52,7 +45,7 @@ fn the_blocks_at_the_end_are_those_that_nobody_freed() {
         alloc(0x10, 30, LEAF),
         free(0x20),
         // The block keeps the time of its birth, and belongs to the stack of its last realloc.
-        Record::Realloc { old: 0x30, old_size: None, new: 0x40, size: 11, stack: MAIN },
+        realloc(0x30, 0x40, 11, MAIN),
     ];
     let kept = replay(KeepBlocks::AtEnd, None, &records).blocks.unwrap();
     assert_eq!(kept.at_end, [block(0x10, 30, LEAF, 9), block(0x40, 11, MAIN, 5)]);
@@ -106,7 +99,7 @@ fn blocks_of_threads_that_are_not_selected_are_left_out() {
         Record::Thread { id: 2 },
         alloc(0x20, 20, LEAF),
         // From now on this block belongs to the second thread.
-        Record::Realloc { old: 0x18, old_size: None, new: 0x28, size: 2, stack: MAIN },
+        realloc(0x18, 0x28, 2, MAIN),
     ];
     let kept = |ids: &[u32]| replay(KeepBlocks::AtEnd, Some(ids), &records).blocks.unwrap().at_end;
     assert_eq!(kept(&[1]), [block(0x10, 10, LEAF, 0)]);

@@ -6,19 +6,12 @@ use alloc_dump::read::Damage;
 use alloc_dump::record::Record;
 
 use super::*;
+use crate::load::made_records::{alloc, free, realloc};
 use crate::load::replay::{Replay, ReplayScope};
 
 const A: StackId = StackId(3);
 const B: StackId = StackId(4);
 const C: StackId = StackId(5);
-
-fn alloc(addr: u64, size: u64, stack: StackId) -> Record<'static> {
-    Record::Alloc { addr, size, stack, zeroed: false }
-}
-
-fn free(addr: u64) -> Record<'static> {
-    Record::Dealloc { addr, size: None, stack: A }
-}
 
 /// Two threads; A and C belong to thread 1, B to thread 2.
 fn records() -> Vec<Record<'static>> {
@@ -34,7 +27,7 @@ fn records() -> Vec<Record<'static>> {
         alloc(3, 7, C),
         free(3),
         Record::Time { us: 4 },
-        Record::Realloc { old: 2, old_size: None, new: 2, size: 50, stack: A },
+        realloc(2, 2, 50, A),
     ]
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::load::made_records::{alloc, free, realloc};
 use crate::load::replay::{Replay, ReplayScope};
 use alloc_dump::header::Header;
 use alloc_dump::layout::StackId;
@@ -27,18 +28,6 @@ fn curves(borders_us: &[u64], records: &[Record<'_>]) -> GrowthCurves {
 
 fn at(us: u64) -> Record<'static> {
     Record::Time { us }
-}
-
-fn alloc(addr: u64, size: u64, stack: StackId) -> Record<'static> {
-    Record::Alloc { addr, size, stack, zeroed: false }
-}
-
-fn free(addr: u64) -> Record<'static> {
-    Record::Dealloc { addr, size: None, stack: FIRST }
-}
-
-fn realloc(old: u64, new: u64, size: u64, stack: StackId) -> Record<'static> {
-    Record::Realloc { old, old_size: None, new, size, stack }
 }
 
 #[test]
@@ -83,7 +72,7 @@ fn a_realloc_makes_no_floor_and_a_move_keeps_the_birth() {
     assert_eq!((&first.floors[..], &other.floors[..]), (&[0, 0, 0][..], &[0, 0, 400][..]));
     assert_eq!((&first.births[..], &first.survivors[..]), (&[1, 0, 0][..], &[0, 0, 0][..]));
     assert_eq!((&other.births[..], &other.survivors[..]), (&[1, 0, 0][..], &[1, 0, 0][..]));
-    assert_eq!((first.left, first.a99_us, other.left), (1, 14, 0), "ages below 16 us are exact");
+    assert_eq!((first.left, first.age_99_us, other.left), (1, 14, 0), "ages below 16 us are exact");
 }
 
 #[test]
@@ -97,8 +86,8 @@ fn the_age_of_99_percent_is_never_too_low_and_hardly_too_high() {
     let mut ages = AgeCounts::default();
     (1..=10_000).for_each(|us| ages.add(us));
     // The lowest age that 99 % have not passed is 9,900.
-    let a99 = ages.percentile_99();
-    assert!((9_900..=9_900 + 9_900 / 8).contains(&a99), "{a99}");
+    let age = ages.percentile_99();
+    assert!((9_900..=9_900 + 9_900 / 8).contains(&age), "{age}");
     for us in (0..2000).chain([1 << 20, (1 << 40) + 12_345, u64::MAX / 1000]) {
         let last = last_of(class_of(us));
         assert!(last >= us && last - us <= us / 8, "{us}: {last}");
