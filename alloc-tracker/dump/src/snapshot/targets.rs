@@ -2,9 +2,10 @@
 //! the value of each aligned word that points into a writable region. Pure; the scan never
 //! allocates.
 
-use super::region::MemoryRegion;
+use super::region::{MemoryRegion, RegionKind};
 
-/// The addresses that a word may point to: all writable regions but those of the tracker.
+/// The addresses that a word may point to: regions that may have contents of the program, but for
+/// those of the tracker and for files that nobody may write to.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
     /// Starts and ends, ascending; neighbouring regions are one range.
@@ -26,8 +27,12 @@ const FILTER_BITS: u64 = 1 << 16;
 impl Targets {
     /// Collects the regions that count, in any order.
     pub fn new<'a>(regions: impl IntoIterator<Item = &'a MemoryRegion>) -> Targets {
-        let counts =
-            |region: &&MemoryRegion| region.writable && !region.of_tracker && region.end > region.start;
+        // A program may take away the right to write to memory of its own.
+        let counts = |region: &&MemoryRegion| {
+            let is_anonymous = region.kind() == RegionKind::Anonymous;
+            let may_have_blocks = region.writable || region.readable && is_anonymous;
+            may_have_blocks && !region.of_tracker && region.end > region.start
+        };
         let mut all: Vec<(u64, u64)> =
             regions.into_iter().filter(counts).map(|region| (region.start, region.end)).collect();
         all.sort_unstable();

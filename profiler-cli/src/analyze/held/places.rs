@@ -86,15 +86,16 @@ const RED_ZONE: u64 = 128;
 const PAGE: u64 = 4096;
 
 impl ImageMemory<'_> {
-    /// Returns the areas, ascending and without overlaps. Memory that no area covers is not
-    /// writable or belongs to the tracker.
+    /// Returns the areas, ascending and without overlaps. Memory that no area covers has nothing
+    /// that the program has written, or belongs to the tracker.
     pub(super) fn areas(&self) -> Vec<Area> {
         let mut uses = Uses::default();
         let modules: HashSet<&[u8]> =
             self.regions.iter().filter(|region| region.executable).map(|region| &*region.name).collect();
         let mut was_static_until = None;
         for (index, region) in self.regions.iter().enumerate() {
-            if !region.writable || region.of_tracker {
+            let is_code = region.executable && region.kind() == RegionKind::File;
+            if region.of_tracker || !region.writable && (region.shared || is_code) {
                 let is_cut_out = is_static_of_tracker(region) && was_static_until == Some(region.start);
                 was_static_until = is_cut_out.then_some(region.end);
                 continue;
@@ -109,7 +110,7 @@ impl ImageMemory<'_> {
             let is_bss = is_behind_data && segment_end.is_none_or(|end| region.start < end);
             let kind = if is_data || is_bss { RootKind::Static } else { RootKind::Unknown };
             let is_before_cut = is_bss && self.is_cut_at(region.end);
-            was_static_until = (is_data || is_before_cut).then_some(region.end);
+            was_static_until = (is_data && region.writable || is_before_cut).then_some(region.end);
             let owner = PlaceOwner { kind, index: index as u32 };
             let is_whole = is_anonymous && !is_bss && self.is_guarded(index);
             uses.all.push(Area {
@@ -428,6 +429,7 @@ mod tests {
             (0x10000, 0x11000, Some((RootKind::Unknown, 0))),
             (0x11000, 0x22000, Some((RootKind::Tls, 0))),
             (0x22000, 0x30000, Some((RootKind::Unknown, 0))),
+            (0x40000, 0x41000, Some((RootKind::Unknown, 1))),
             (0x41000, 0x47F80, None),
             (0x47F80, 0x5F500, Some((RootKind::Stack, 1))),
             (0x5F500, 0x61000, Some((RootKind::Tls, 1))),
@@ -454,7 +456,7 @@ mod tests {
         let threads = [thread(1, None, 0x21000), thread(2, None, 0x5F700)];
         let memory = ImageMemory { threads: &threads, ..memory };
         assert_eq!(
-            uses(&memory)[3..],
+            uses(&memory)[4..],
             [
                 (0x41000, 0x5F500, Some((RootKind::Stack, 1))),
                 (0x5F500, 0x61000, Some((RootKind::Tls, 1))),

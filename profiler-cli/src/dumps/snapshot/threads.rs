@@ -8,8 +8,9 @@ use alloc_dump::snapshot::SnapshotThread;
 
 use super::stopped::ThreadRegisters;
 
-/// Where a thread was at one moment: its stack pointer and its program counter.
-type ThreadPosition = Option<(u64, u64)>;
+/// Where a thread was at one moment: its stack pointer and its program counter, and how often it
+/// had been given a processor.
+type ThreadPosition = Option<(u64, u64, u64)>;
 
 /// The threads of a process at one moment.
 #[derive(Default)]
@@ -27,8 +28,11 @@ impl ThreadPositions {
         for entry in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let name = fs::read(entry.path().join("comm")).unwrap_or_default().trim_ascii_end().to_vec();
-            let text = fs::read_to_string(entry.path().join("syscall")).ok();
-            threads.push((tid, name, text.and_then(|text| position(&text))));
+            let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+            // Before the position: if the thread runs in between, the next look has another number.
+            let turns = turns(&read("schedstat"));
+            let position = position(&read("syscall"));
+            threads.push((tid, name, position.zip(turns).map(|((stack, code), turns)| (stack, code, turns))));
         }
         ThreadPositions { threads, registers: None }
     }
@@ -45,9 +49,8 @@ impl ThreadPositions {
 
     /// Returns the threads of a copy that was made between this look and a `later` one.
     ///
-    /// Only the two looks are compared. If a thread is in a system call with the same stack pointer
-    /// and program counter at both, the stack pointer counts as that of the copy: the thread was
-    /// blocked, or it is back at the same place.
+    /// If a thread is in a system call at both looks and did not run in between, its stack pointer
+    /// is that of the copy.
     pub(super) fn threads_between(
         &self,
         later: &ThreadPositions,
@@ -63,7 +66,7 @@ impl ThreadPositions {
             threads.push(SnapshotThread {
                 tid: *tid,
                 name: name.clone(),
-                stack_pointer: before.filter(|_| is_same).map(|(stack_pointer, _)| stack_pointer),
+                stack_pointer: before.filter(|_| is_same).map(|(stack_pointer, ..)| stack_pointer),
                 thread_pointer: reported_pointer(report, *tid).unwrap_or(0),
                 registers: None,
             });
@@ -102,11 +105,17 @@ fn reported_pointer(report: &CopyReport, tid: u32) -> Option<u64> {
 
 /// Reads the stack pointer and the program counter in `/proc/PID/task/TID/syscall`. `None` if the
 /// thread is running.
-fn position(text: &str) -> ThreadPosition {
+fn position(text: &str) -> Option<(u64, u64)> {
     let mut fields = text.split_whitespace().rev();
     let mut hex = || u64::from_str_radix(fields.next()?.strip_prefix("0x")?, 16).ok();
     let (program_counter, stack_pointer) = (hex()?, hex()?);
     Some((stack_pointer, program_counter))
+}
+
+/// Reads in `/proc/PID/task/TID/schedstat` how often the thread was given a processor. `None` if
+/// the kernel does not count that.
+fn turns(text: &str) -> Option<u64> {
+    text.split_whitespace().nth(2)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -120,6 +129,20 @@ mod tests {
         let blocked = "230 0x1 0x0 0x7f 0x0 0x0 0x0 0x7ffc1000 0x7f2000\n";
         assert_eq!(position(blocked), Some((0x7ffc_1000, 0x7f_2000)));
         assert_eq!(position("-1 0x7ffc1000 0x7f2000"), Some((0x7ffc_1000, 0x7f_2000)));
+    }
+
+    #[test]
+    fn a_thread_that_ran_between_two_looks_has_no_known_stack_pointer() {
+        assert_eq!((turns("123 456 7\n"), turns("")), (Some(7), None));
+        let at = |positions: [ThreadPosition; 3]| {
+            let threads = positions.into_iter().zip(1..).map(|(position, tid)| (tid, Vec::new(), position));
+            ThreadPositions { threads: threads.collect(), registers: None }
+        };
+        let before = at([Some((0x7000, 0x40, 3)), Some((0x7000, 0x40, 3)), None]);
+        let after = at([Some((0x7000, 0x40, 3)), Some((0x7000, 0x40, 4)), Some((0x7000, 0x40, 3))]);
+        let threads = before.threads_between(&after, &CopyReport::default());
+        let pointers: Vec<_> = threads.iter().map(|thread| thread.stack_pointer).collect();
+        assert_eq!(pointers, [Some(0x7000), None, None]);
     }
 
     #[test]
