@@ -29,8 +29,8 @@ impl Targets {
     pub fn new<'a>(regions: impl IntoIterator<Item = &'a MemoryRegion>) -> Targets {
         // A program may take away the right to write to memory of its own.
         let counts = |region: &&MemoryRegion| {
-            let is_anonymous = region.kind() == RegionKind::Anonymous;
-            let may_have_blocks = region.writable || region.readable && is_anonymous;
+            let has_no_file = matches!(region.kind(), RegionKind::Anonymous | RegionKind::Heap);
+            let may_have_blocks = region.writable || region.readable && has_no_file;
             may_have_blocks && !region.of_tracker && region.end > region.start
         };
         let mut all: Vec<(u64, u64)> =

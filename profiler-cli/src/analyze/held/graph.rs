@@ -283,8 +283,11 @@ impl<'a> GraphBuilder<'a> {
                 continue;
             }
             let after = self.areas.partition_point(|area| area.start <= first);
-            if let Some(area) = self.areas[..after].last().filter(|area| area.may_be_old_stack) {
-                stacks.push((area.start, end_of_old_stack(first).min(area.end)));
+            let end = end_of_old_stack(first);
+            // Other things may look like a control block, but hardly at the end of a mapping.
+            let is_stack = |area: &&Area| area.may_be_old_stack && area.end == end;
+            if let Some(area) = self.areas[..after].last().filter(is_stack) {
+                stacks.push((area.start, end));
             }
         }
         stacks
