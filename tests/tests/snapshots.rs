@@ -390,7 +390,7 @@ fn a_program_in_another_pid_namespace_is_not_mixed_up_with_another_process() {
     let unshare = children(&parent.child.id().to_string());
     let program = children(unshare.trim());
     let said = refused(dump.to_str().unwrap());
-    assert!(said.contains("is not process 1 here") && said.contains("in a container"), "{said}");
+    assert!(said.contains("that it is process 1") && said.contains("in a container"), "{said}");
     if let Some(program) = program.split_whitespace().next() {
         let said = refused(program);
         assert!(said.contains("another PID namespace"), "{said}");
