@@ -41,7 +41,7 @@ pub enum SnapshotTrouble {
     /// The process with the id that the recorder tells is another one, or cannot be looked at.
     #[error(
         "{}: its recorder says that it is process {pid}, but that is another process here, or one that \
-         cannot be looked at; if the program is in a container, run profiler-cli inside of it", dump.display()
+         cannot be looked at; if the program is in a container, run `profiler-cli` inside of it", dump.display()
     )]
     NotHere {
         /// The dump.
