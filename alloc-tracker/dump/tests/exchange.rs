@@ -11,7 +11,8 @@ use proptest::prelude::*;
 fn words_of(report: &CopyReport) -> Vec<u64> {
     let (threads, mappings) = (report.threads.len() as u64, report.tracker_mappings.len() as u64);
     let missing = u64::from(!report.has_all_mappings);
-    let mut words = vec![REPORT_MAGIC, 1, threads, mappings, missing, 0, 0, 0];
+    let half = |at: usize| u64::from_le_bytes(report.session[at..at + 8].try_into().unwrap());
+    let mut words = vec![REPORT_MAGIC, 1, threads, mappings, missing, half(0), half(8), 0];
     assert_eq!(words.len(), REPORT_HEAD_WORDS);
     words.extend(report.threads.iter().flat_map(CopiedThread::words));
     words.extend(report.tracker_mappings.iter().flat_map(|(start, len)| [*start, *len]));
@@ -37,9 +38,10 @@ proptest! {
         threads in vec(thread(), 0..20),
         tracker_mappings in vec(any::<(u64, u64)>(), 0..20),
         has_all_mappings: bool,
+        session: [u8; 16],
         rest in vec(any::<u64>(), 0..5),
     ) {
-        let report = CopyReport { threads, tracker_mappings, has_all_mappings };
+        let report = CopyReport { threads, tracker_mappings, has_all_mappings, session };
         let mut words = words_of(&report);
         let len = words.len();
         // The memory is larger than the report.

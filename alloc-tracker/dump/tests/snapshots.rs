@@ -292,7 +292,7 @@ fn image(seed: u64, words: usize) -> MadeImage {
         (place, 0x5000_0000_0000 + (random.next() >> 40))
     });
     MadeImage {
-        head: ImageHead { time_us: seed, misses_tracker_mappings: seed % 2 == 0, ..HEAD },
+        head: ImageHead { time_us: seed, misses_tracker_mappings: seed.is_multiple_of(2), ..HEAD },
         regions: regions.collect(),
         threads: threads.collect(),
         unread: vec![(0x6000, 0x7000)],

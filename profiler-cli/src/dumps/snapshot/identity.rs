@@ -36,10 +36,10 @@ pub(super) fn check_namespace(pid: u32) -> Result<(), SnapshotTrouble> {
 /// mapped.
 ///
 /// # Errors
-/// It is another process, or it has ended.
+/// It is another process or cannot be looked at, or it has ended.
 pub(super) fn check_is_here(exchange: &Exchange) -> Result<(), SnapshotTrouble> {
     let (dump, pid) = (exchange.dump(), exchange.host());
-    if has_mapped_sidecar(exchange)? {
+    if has_mapped_sidecar(exchange) {
         return Ok(());
     }
     // A recorder holds a lock on its dump, wherever it runs.
@@ -51,18 +51,17 @@ pub(super) fn check_is_here(exchange: &Exchange) -> Result<(), SnapshotTrouble> 
     }
 }
 
-fn has_mapped_sidecar(exchange: &Exchange) -> Result<bool, SnapshotTrouble> {
-    let mappings = match mappings_of(exchange.host()) {
-        Err(SnapshotTrouble::NoProcess { .. } | SnapshotTrouble::Ended { .. }) => return Ok(false),
-        mappings => mappings?,
-    };
+/// Whether the process is seen to have the sidecar mapped.
+fn has_mapped_sidecar(exchange: &Exchange) -> bool {
+    // Where the kernel does not tell the mappings, it does not let anybody read the memory either.
+    let Ok(mappings) = mappings_of(exchange.host()) else { return false };
     let path = fs::canonicalize(sidecar_path(exchange.dump())).unwrap_or_default();
     // On some file systems the inode of a mapping is not that of its file, on others its path.
     let is_sidecar = |region: &MemoryRegion| {
         region.shared
             && (exchange.sidecar_inode() == Some(region.inode) || region.name == path.as_os_str().as_bytes())
     };
-    Ok(mappings.iter().any(is_sidecar))
+    mappings.iter().any(is_sidecar)
 }
 
 /// Returns the mappings of a process.

@@ -38,10 +38,10 @@ pub enum SnapshotTrouble {
         /// Its id here.
         pid: u32,
     },
-    /// The process with the recorder's id is another one, or there is none.
+    /// The process with the id that the recorder tells is another one, or cannot be looked at.
     #[error(
-        "{}: the process that records into this dump is not process {pid} here, although it says so; if it is \
-         in a container, run profiler-cli inside of it", dump.display()
+        "{}: its recorder says that it is process {pid}, but that is another process here, or one that \
+         cannot be looked at; if the program is in a container, run `profiler-cli` inside of it", dump.display()
     )]
     NotHere {
         /// The dump.
