@@ -86,6 +86,11 @@ impl CopiedMemory {
         })
     }
 
+    /// Whether some memory must be read from the program itself, so that it must not end yet.
+    pub(super) fn needs_program(&self) -> bool {
+        !self.only_in_host.is_empty()
+    }
+
     /// Writes each word that points into memory of the program that may have blocks, and the ranges
     /// that cannot be read.
     ///
@@ -154,7 +159,7 @@ fn write_range<W: io::Write>(
     while at < end {
         let len = (end - at).min(CHUNK);
         let bytes = &mut buffer[..len as usize];
-        if !memory.is_some_and(|memory| memory.read_exact_at(bytes, at).is_ok()) {
+        if memory.is_none_or(|memory| memory.read_exact_at(bytes, at).is_err()) {
             writer.push_unread(at, at + len)?;
             at += len;
             continue;

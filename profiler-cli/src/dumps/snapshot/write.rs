@@ -38,11 +38,11 @@ pub(super) fn write(
     asker: Asker,
 ) -> Result<TakenSnapshot, SnapshotTrouble> {
     let mut waiting = WaitingProgram::new(exchange, asker);
-    if options.once {
-        waiting.let_go();
-    }
     let begun = Instant::now();
     let image = CopiedImage::open(exchange, &copy, before)?;
+    if options.once && !image.memory.needs_program() {
+        waiting.let_go();
+    }
     let mut file = NewFile::create(exchange, &copy, image.time_us)?;
     file.push(&image)?;
     let (first, name) = (copy.id, copy.name.clone());
@@ -50,10 +50,14 @@ pub(super) fn write(
     if !options.once {
         std::thread::sleep(BETWEEN_IMAGES.saturating_sub(begun.elapsed()));
         // Without a second image nothing is called lost, which the reader says.
-        if let Some((image, _copy)) = second_image(exchange, first, &name, &mut waiting) {
+        if let Some((image, _copy)) = second_image(exchange, first, &name) {
+            if !image.memory.needs_program() {
+                waiting.let_go();
+            }
             file.push(&image)?;
         }
     }
+    waiting.let_go();
     let images = file.images;
     let (path, bytes) = file.finish()?;
     Ok(TakenSnapshot { path, bytes, images, took: begun.elapsed() })
@@ -61,16 +65,9 @@ pub(super) fn write(
 
 /// Asks for the copy after the one with the number `first`. `None` if there is none, or if somebody
 /// else has taken a snapshot in between.
-fn second_image(
-    exchange: &Exchange,
-    first: u32,
-    name: &[u8],
-    waiting: &mut WaitingProgram<'_>,
-) -> Option<(CopiedImage, ProcessCopy)> {
+fn second_image(exchange: &Exchange, first: u32, name: &[u8]) -> Option<(CopiedImage, ProcessCopy)> {
     let before = ThreadPositions::look(exchange.host());
-    let copy = exchange.ask(name);
-    waiting.let_go();
-    let copy = copy.ok().filter(|copy| copy.id == first + 1)?;
+    let copy = exchange.ask(name).ok().filter(|copy| copy.id == first + 1)?;
     Some((CopiedImage::open(exchange, &copy, &before).ok()?, copy))
 }
 

@@ -19,6 +19,8 @@ static ALLOC: alloc_tracker::AllocTracker<mimalloc::MiMalloc> =
 
 /// Set when the threads may end.
 static IS_OVER: AtomicBool = AtomicBool::new(false);
+/// Set when a register has the address that no memory has.
+static IS_IN_REGISTER: AtomicBool = AtomicBool::new(false);
 
 fn main() {
     // All threads have their blocks before the snapshot is taken.
@@ -41,6 +43,11 @@ fn main() {
     plant::pointer_into_the_middle();
     plant::only_in_c_memory();
     plant::only_in_a_mapping();
+    plant::only_in_a_frozen_mapping();
+    plant::only_in_a_hidden_mapping();
+    plant::only_in_a_mapping_that_copies_lack();
+    plant::only_in_a_mapping_that_is_wiped_in_copies();
+    plant::pointer_to_the_end();
     alloc_tracker::mark("holding");
     plant::forgotten_box();
     plant::rc_cycle();
@@ -52,6 +59,9 @@ fn main() {
     let channel = plant::channel_of_main();
     alloc_tracker::mark("planted");
     ready.wait();
+    while !IS_IN_REGISTER.load(SeqCst) {
+        std::thread::yield_now();
+    }
     overwrite_the_stack();
     match alloc_tracker::snapshot("mid") {
         Ok(()) => println!("snapshot taken"),
@@ -95,7 +105,7 @@ mod plant {
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::sync::{Arc, Barrier, Mutex};
 
-    use super::{IS_OVER, overwrite_the_stack, wait_until_over};
+    use super::{IS_IN_REGISTER, IS_OVER, overwrite_the_stack, wait_until_over};
 
     static VEC: Mutex<Vec<Box<[u8; 101]>>> = Mutex::new(Vec::new());
     static LEAKED: AtomicPtr<[u8; 102]> = AtomicPtr::new(null_mut());
@@ -107,7 +117,8 @@ mod plant {
     static TAGGED: AtomicUsize = AtomicUsize::new(0);
     static MIDDLE: AtomicPtr<u8> = AtomicPtr::new(null_mut());
     static C_MEMORY: AtomicPtr<usize> = AtomicPtr::new(null_mut());
-    static MAPPING: AtomicPtr<usize> = AtomicPtr::new(null_mut());
+    static END: AtomicPtr<()> = AtomicPtr::new(null_mut());
+    static MAPPINGS: [AtomicPtr<usize>; 5] = [const { AtomicPtr::new(null_mut()) }; 5];
     static HIGH_TAG: AtomicUsize = AtomicUsize::new(0);
     static mut PACKED: Packed = Packed { tag: 1, pointer: null_mut() };
 
@@ -125,7 +136,8 @@ mod plant {
 
     /// The compiler removes a static that is stored and never read, and with it what it holds.
     pub(super) fn use_statics() {
-        black_box((&LEAKED, &ARC, &TAGGED, &MIDDLE, &C_MEMORY, &MAPPING, &HIGH_TAG, &raw const PACKED));
+        black_box((&LEAKED, &ARC, &TAGGED, &MIDDLE, &C_MEMORY, &MAPPINGS, &HIGH_TAG));
+        black_box((&END, &raw const PACKED));
     }
 
     /// Ten boxes in a Vec of 16 pointers.
@@ -239,28 +251,34 @@ mod plant {
         let hidden = inverted_address();
         overwrite_the_stack();
         ready.wait();
-        // SAFETY: the loop reads one byte of a static; the register is inverted twice.
+        // SAFETY: this writes one byte of a static and reads one of another; the register is
+        // inverted twice.
         unsafe {
             #[cfg(target_arch = "x86_64")]
             asm!(
                 "not {hidden}",
+                "mov byte ptr [{is_in_register}], 1",
                 "2:",
                 "pause",
                 "cmp byte ptr [{is_over}], 0",
                 "je 2b",
                 "not {hidden}",
                 hidden = inout(reg) hidden => _,
+                is_in_register = in(reg) IS_IN_REGISTER.as_ptr(),
                 is_over = in(reg) IS_OVER.as_ptr(),
             );
             #[cfg(target_arch = "aarch64")]
             asm!(
                 "mvn {hidden}, {hidden}",
+                "mov {word:w}, 1",
+                "strb {word:w}, [{is_in_register}]",
                 "2:",
                 "ldrb {word:w}, [{is_over}]",
                 "cbz {word:w}, 2b",
                 "mvn {hidden}, {hidden}",
                 hidden = inout(reg) hidden => _,
                 word = out(reg) _,
+                is_in_register = in(reg) IS_IN_REGISTER.as_ptr(),
                 is_over = in(reg) IS_OVER.as_ptr(),
             );
         }
@@ -306,17 +324,59 @@ mod plant {
         }
     }
 
+    /// Its value has no size, so the address is the one behind the two counts.
+    #[inline(never)]
+    pub(super) fn pointer_to_the_end() {
+        END.store(Arc::into_raw(Arc::new(())).cast_mut(), SeqCst);
+    }
+
     #[inline(never)]
     pub(super) fn only_in_a_mapping() {
-        let block = Box::into_raw(Box::new([1u8; 116])).expose_provenance();
+        map_with(Box::into_raw(Box::new([1u8; 116])), 0, |_| 0);
+    }
+
+    #[inline(never)]
+    pub(super) fn only_in_a_frozen_mapping() {
+        let block = Box::into_raw(Box::new([1u8; 123]));
+        // SAFETY: nobody writes to the mapping any more.
+        map_with(block, 1, |memory| unsafe { libc::mprotect(memory, MAPPED, libc::PROT_READ) });
+    }
+
+    #[inline(never)]
+    pub(super) fn only_in_a_hidden_mapping() {
+        let block = Box::into_raw(Box::new([1u8; 124]));
+        // SAFETY: nobody uses the mapping any more.
+        map_with(block, 2, |memory| unsafe { libc::mprotect(memory, MAPPED, libc::PROT_NONE) });
+    }
+
+    #[inline(never)]
+    pub(super) fn only_in_a_mapping_that_copies_lack() {
+        let block = Box::into_raw(Box::new([1u8; 125]));
+        // SAFETY: the advice is about copies of the process alone.
+        map_with(block, 3, |memory| unsafe { libc::madvise(memory, MAPPED, libc::MADV_DONTFORK) });
+    }
+
+    #[inline(never)]
+    pub(super) fn only_in_a_mapping_that_is_wiped_in_copies() {
+        let block = Box::into_raw(Box::new([1u8; 126]));
+        // SAFETY: the advice is about copies of the process alone.
+        map_with(block, 4, |memory| unsafe { libc::madvise(memory, MAPPED, libc::MADV_WIPEONFORK) });
+    }
+
+    const MAPPED: usize = 1 << 16;
+
+    /// Writes the address of a block into a new mapping, and then does something to the mapping.
+    fn map_with<T>(block: *mut T, number: usize, then: impl FnOnce(*mut libc::c_void) -> i32) {
         // SAFETY: a new mapping disturbs nobody, and has room for an address.
-        unsafe {
+        let memory = unsafe {
             let access = libc::PROT_READ | libc::PROT_WRITE;
             let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            let memory: *mut usize = libc::mmap(null_mut(), 1 << 16, access, kind, -1, 0).cast();
-            memory.write(block);
-            MAPPING.store(memory, SeqCst);
-        }
+            let memory = libc::mmap(null_mut(), MAPPED, access, kind, -1, 0);
+            memory.cast::<usize>().write(block.expose_provenance());
+            memory
+        };
+        assert_eq!(then(memory), 0, "the system allows it");
+        MAPPINGS[number].store(memory.cast(), SeqCst);
     }
 
     /// Seven boxes.
