@@ -91,8 +91,8 @@ pub struct JudgedBlocks<'a> {
     pub judgement: &'a Judgement<'a>,
     /// The snapshot.
     pub snapshot: SnapshotInfo,
-    /// The blocks that are live at the end, or at the end of the interval. Not used if the report is about the blocks that were
-    /// live at the snapshot.
+    /// The blocks that are live at the end, or at the end of the interval. Not used if the report
+    /// is about the blocks that were live at the snapshot.
     pub at_end: &'a [HeapBlock],
 }
 

@@ -48,8 +48,8 @@ impl SnapshotChoice {
     /// snapshot. The second value is `None` if the dump has no snapshot.
     ///
     /// # Errors
-    /// As [`InputArgs::load`], if there is no snapshot with the name that was given, and if the user
-    /// has named an interval or another moment.
+    /// As [`InputArgs::load`], if there is no snapshot with the name that was given, and if the
+    /// user has named an interval or another moment.
     pub fn load(
         &self,
         input: &InputArgs,

@@ -208,8 +208,8 @@ impl Judgement<'_> {
         sums
     }
 
-    /// Corrects what sites retain: what single blocks do not retain, but several of a site together.
-    /// `members` are the sites with the nodes of their blocks.
+    /// Corrects what sites retain: what single blocks do not retain, but several of a site
+    /// together. `members` are the sites with the nodes of their blocks.
     fn add_what_is_retained_together(&self, sums: &mut [SiteRetention], mut members: Vec<(u32, u32)>) {
         let graph = RetainedGraph::new(&self.graph, &self.ways, &self.roots, &self.lost);
         let mut walks = SetWalks::new(&graph);

@@ -1,7 +1,8 @@
 //! A program that holds and loses blocks in every way that a snapshot should tell apart. Each
 //! function of the module `plant` allocates blocks of a kind of their own; its name says how they
 //! are held or lost. The program takes the snapshot `mid` while everything is in place. It sets the
-//! mark `holding` when it holds blocks in all of its own ways, and `planted` when it has lost others.
+//! mark `holding` when it holds blocks in all of its own ways, and `planted` when it has lost
+//! others.
 //!
 //! With the feature `mimalloc`, the blocks are those of mimalloc.
 
