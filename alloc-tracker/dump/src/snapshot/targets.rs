@@ -1,5 +1,5 @@
-//! Which words are pointers. In: the writable regions, and the bytes of a page. Out: the place and
-//! the value of each aligned word that points into a writable region. Pure; the scan never
+//! Which words are pointers. In: regions that may have blocks, and the bytes of a page. Out: the
+//! place and the value of each aligned word that points into one of them. Pure; the scan never
 //! allocates.
 
 use super::region::{MemoryRegion, RegionKind};
@@ -116,18 +116,23 @@ mod tests {
             region(0x5000_0000_0000, 0x5000_0000_2000),
             region(0x5000_0000_2000, 0x5000_0000_3000),
             MemoryRegion { of_tracker: true, ..region(0x5000_0010_0000, 0x5000_0020_0000) },
-            MemoryRegion { writable: false, ..region(0x5100_0000_0000, 0x5100_0000_1000) },
+            // A file that nobody may write to, and memory that nobody may access.
+            MemoryRegion { writable: false, inode: 5, ..region(0x5100_0000_0000, 0x5100_0000_1000) },
+            MemoryRegion { writable: false, readable: false, ..region(0x5200_0000_0000, 0x5200_0000_1000) },
+            // Memory that was frozen.
+            MemoryRegion { writable: false, ..region(0x5300_0000_0000, 0x5300_0000_1000) },
             // More granules than the filter has bits.
             region(0x6000_0000_0000, 0x6000_0000_0000 + (FILTER_BITS << (GRANULE_SHIFT + 1))),
             region(0x7fff_ffff_f000, 0x8000_0000_0000),
         ];
-        for some in [&regions[..], &regions[..4], &regions[5..]] {
-            let targets = Targets::new(some);
+        let counts = [true, true, false, false, false, true, true, true];
+        let all: Vec<usize> = (0..regions.len()).collect();
+        for chosen in [&all[..], &all[..6], &all[7..]] {
+            let some: Vec<&MemoryRegion> = chosen.iter().map(|at| &regions[*at]).collect();
+            let targets = Targets::new(some.iter().copied());
             for edge in regions.iter().flat_map(|region| [region.start, region.end]) {
                 for address in [edge - 1, edge, edge + 1, edge ^ 1 << 60] {
-                    let expected = some
-                        .iter()
-                        .any(|region| region.writable && !region.of_tracker && region.contains(address));
+                    let expected = chosen.iter().any(|at| counts[*at] && regions[*at].contains(address));
                     assert_eq!(targets.contains(address), expected, "{address:x}");
                 }
             }
