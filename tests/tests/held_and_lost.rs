@@ -214,6 +214,18 @@ fn check_gate(dump: &Path) {
     assert_eq!(gate("lost:1MiB").0, Some(0));
 }
 
+/// The report after a run comes from a process of its own.
+#[test]
+fn the_report_after_a_run_uses_the_snapshot_at_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = profiler_cli();
+    run.args(["run", "--report", "full", "--snapshot-at-end", "-o"]).arg(folder.path().join("x.alloc"));
+    run.arg("--").arg(RELEASE.program_named("held_and_lost"));
+    let output = output_within(&mut run, Duration::from_secs(60));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("Judged by snapshot 'end'") && !said.contains("Without a snapshot"), "{said}");
+}
+
 /// Memcheck finds what is lost in another way: it follows every allocation and looks through all
 /// memory at the end.
 #[test]

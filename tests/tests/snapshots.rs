@@ -299,6 +299,17 @@ fn a_program_that_is_killed_meanwhile_leaves_a_whole_dump() {
 }
 
 #[test]
+fn a_program_that_a_signal_ends_has_no_snapshot_at_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = profiler_cli();
+    run.args(["run", "--report", "none", "--snapshot-at-end", "-o"]).arg(folder.path().join("x.alloc"));
+    let output = run.args(["--", "sh", "-c", "kill -9 $$"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("no snapshot at the end: a signal has ended the program"), "{said}");
+    assert_eq!(output.status.code(), Some(128 + 9));
+}
+
+#[test]
 fn what_does_not_record_is_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let nothing = folder.path().join("nothing.alloc");

@@ -188,11 +188,11 @@ pub enum Record<'a> {
     Snapshot {
         /// Number of the snapshot, from 1; a dump never uses a number twice.
         id: u32,
-        /// Copying began so many microseconds before the record. The copy may lack pointers to
-        /// blocks that were allocated since.
-        copying_us: u64,
         /// The snapshot's name, not always UTF-8.
         name: &'a [u8],
+        /// Copying began so many microseconds before the record. The copy may lack pointers to
+        /// blocks that were allocated since. 0 in dumps of version 1.4.
+        copying_us: u64,
     },
     /// A limit of the program's memory when the recording began.
     MemoryLimit(MemoryLimit),

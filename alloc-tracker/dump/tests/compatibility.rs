@@ -155,7 +155,14 @@ fn a_record_cut_short_inside_a_whole_frame_is_counted() {
                 let mut cold = whole[..len].to_vec();
                 cold[1] = (len - 4) as u8 | 0x80;
                 let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &cold).bytes.as_slice()).unwrap();
-                assert_eq!((outcome.records.len(), outcome.damage), (0, MALFORMED), "{record:?} {len}");
+                // Without its last field, this record is one of version 1.4.
+                let is_older = match record {
+                    Record::Snapshot { copying_us: 0..128, .. } => len == whole.len() - 1,
+                    Record::Snapshot { copying_us: 128..16384, .. } => len == whole.len() - 2,
+                    _ => false,
+                };
+                let expected = if is_older { (1, Damage::default()) } else { (0, MALFORMED) };
+                assert_eq!((outcome.records.len(), outcome.damage), expected, "{record:?} {len}");
             }
         }
     }

@@ -131,10 +131,10 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             varint::put(buf, at, u64::from(*id))?;
             put_text(buf, at, name)?;
         }
-        Record::Snapshot { id, copying_us, name } => {
+        Record::Snapshot { id, name, copying_us } => {
             varint::put(buf, at, u64::from(*id))?;
-            varint::put(buf, at, *copying_us)?;
             put_text(buf, at, name)?;
+            varint::put(buf, at, *copying_us)?;
         }
         Record::Mark { id } => varint::put(buf, at, u64::from(*id))?,
         Record::Installation(installation) => {
@@ -228,7 +228,12 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
             major_faults: PageFaults(id(at)?),
         },
         MARK_NAME => Record::MarkName { id: id(at)?, name: get_text(payload, at)? },
-        SNAPSHOT => Record::Snapshot { id: id(at)?, copying_us: word(at)?, name: get_text(payload, at)? },
+        SNAPSHOT => Record::Snapshot {
+            id: id(at)?,
+            name: get_text(payload, at)?,
+            // Version 1.4 has no such field.
+            copying_us: if *at == payload.len() { 0 } else { word(at)? },
+        },
         MARK => Record::Mark { id: id(at)? },
         INSTALLATION => Record::Installation(match word(at)? {
             0 => Installation::Missing,

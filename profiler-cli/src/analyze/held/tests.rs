@@ -262,6 +262,11 @@ fn stacks_of_ended_threads_hold_nothing() {
     let words = [(0x58000, 0x12000), (control, control), (control + 16, control)];
     assert_eq!(Image::new(&blocks, &words).verdicts(), "l");
     assert_eq!(Image::new(&blocks, &words[..2]).verdicts(), "m", "no control block");
+    // Not aligned as control blocks are; not at the end of the mapping.
+    for other in [0x60708, 0x5f700] {
+        let alike = [words[0], (other, other), (other + 16, other)];
+        assert_eq!(Image::new(&blocks, &alike).verdicts(), "m", "{other:x}");
+    }
     let above = [words[0], words[1], words[2], (0x60f00, 0x12000)];
     assert_eq!(Image::new(&blocks, &above).verdicts(), "l", "the page of the control block");
     // A thread of which nothing is known may be the one on that stack.
