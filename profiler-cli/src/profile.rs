@@ -81,6 +81,8 @@ pub struct Profile {
     /// Number of the last event that was replayed, counted from 1 over the whole process; 0 if
     /// there was none.
     pub last_event: u64,
+    /// When the program began to free its memory at its end; `None` if it did not.
+    pub teardown: Option<Teardown>,
     /// Number of samples in the dump; `timeline` may have fewer entries.
     pub sample_count: u64,
     /// The live heap over time.
@@ -481,6 +483,15 @@ pub struct RecordedThread {
     pub allocated: u64,
     /// Bytes of the thread's deallocations, and the old sizes of its reallocations.
     pub freed: u64,
+}
+
+/// When a program began to free its memory at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Teardown {
+    /// Number of the last event before, counted from 1 over the whole process.
+    pub event: u64,
+    /// Its time, in microseconds.
+    pub us: u64,
 }
 
 /// Totals over all stacks and threads.

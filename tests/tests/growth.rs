@@ -96,6 +96,31 @@ fn the_leak_is_found_while_the_service_runs_and_when_it_has_ended() {
 }
 
 #[test]
+fn a_leak_is_found_although_the_program_frees_everything_at_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tidy = Command::new(program("sessions"));
+    tidy.arg("tidy");
+    record(tidy, &folder, |_| ());
+    let dump = folder.path().join("dump.alloc");
+    let at_the_end = json("leaks", &dump, &[]);
+    assert!(number(&at_the_end, "total_bytes") < 64 << 10, "{at_the_end}");
+    let report = json("leaks", &dump, &["--growing"]);
+    assert_sessions_grow(&report);
+    assert_eq!(report["interval"]["to"], "teardown");
+    let text = printed(&dump, &["--growing"]);
+    assert!(text.contains("Live at teardown ("), "{text}");
+    let check = |condition: &str| {
+        let output =
+            cli([OsStr::new("leaks"), dump.as_os_str(), OsStr::new("--fail-on"), OsStr::new(condition)]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(check("growing").0, Some(1));
+    // What is live at the end, and what grew before, are two questions.
+    let (status, said) = check("growing,live:64KiB");
+    assert!(status == Some(0) && said.contains("or with --to teardown"), "{said}");
+}
+
+#[test]
 fn marks_may_be_windows() {
     let report = json("leaks", &dump(), &["--growing", "--windows-from", "mark:ten requests"]);
     assert_sessions_grow(&report);

@@ -74,7 +74,8 @@ pub struct SiteGrowth {
     pub bytes: i64,
     /// `bytes`, by the time from the middle of the first window to that of the last.
     pub bytes_per_hour: i64,
-    /// `bytes`, by the number of blocks born in the windows. Null if none were.
+    /// `bytes`, by the number of blocks born from the middle of the first window to that of the
+    /// last. Null if none were.
     pub bytes_per_allocation: Option<f64>,
     /// Whether `bytes` is below 64 KiB or below 1 % of the peak. Such sites are listed with `--all`
     /// only.
@@ -199,7 +200,7 @@ impl Judge {
         let verdict = evidence.verdict();
         let bytes = difference(&site.floors, 0, site.floors.len().saturating_sub(1));
         let bytes_per_hour = self.hours().map_or(0.0, |hours| bytes as f64 / hours);
-        let births: u64 = site.births.iter().sum();
+        let births = births_between_floors(&site.births);
         let mut growth = SiteGrowth {
             verdict,
             floors: site.floors.clone(),
@@ -207,7 +208,7 @@ impl Judge {
             kept_share: wilson(evidence.survivors, evidence.births),
             bytes,
             bytes_per_hour: bytes_per_hour.round() as i64,
-            bytes_per_allocation: (births > 0).then(|| bytes as f64 / births as f64),
+            bytes_per_allocation: (births > 0.0).then(|| bytes as f64 / births),
             small: bytes < self.least_bytes as i64,
             limit: None,
             sentence: String::new(),
@@ -304,6 +305,13 @@ impl Evidence {
         // has only begun.
         if second > 0 && second * 2 >= first { GrowthVerdict::Growing } else { GrowthVerdict::Slowing }
     }
+}
+
+/// Returns the number of births between the first floor and the last one, for which half of these
+/// two windows counts: floors are as far apart as the middles of their windows.
+fn births_between_floors(births: &[u64]) -> f64 {
+    let ends = births.first().zip(births.last()).map_or(0, |(first, last)| first + last);
+    births.iter().sum::<u64>() as f64 - ends as f64 / 2.0
 }
 
 /// Returns by how much a floor is higher than an earlier one; 0 if there is no such floor.

@@ -76,8 +76,9 @@ pub struct IntervalArgs {
     ///
     /// `30s`, `1.5ms` and `2m` count from the start of the recording, `-30s` counts back from its
     /// end. `mark:ready` is the first time that the program set the mark, `mark:ready#2` the
-    /// second. `event:N` is the moment after the N-th heap event of the process. The moment itself
-    /// does not belong to the interval: events after --from and up to --to count.
+    /// second. `event:N` is the moment after the N-th heap event of the process. `teardown` is the
+    /// moment when the program began to free its memory at its end. The moment itself does not
+    /// belong to the interval: events after --from and up to --to count.
     ///
     /// Live then means: born in the interval and still live at its end. The peak is that of the
     /// interval, with all blocks that were live then.

@@ -25,7 +25,7 @@ use crate::analyze::shown::Folding;
 use crate::analyze::summary::warnings;
 use crate::analyze::suppressions::Suppressions;
 use crate::dumps::open::check_header;
-use crate::load::LoadOptions;
+use crate::load::{LoadOptions, MomentSpec, Period};
 use crate::render::leaks_text::{self, LeaksShape};
 use crate::render::{holders_text, json};
 use crate::source::SourceSearch;
@@ -275,7 +275,7 @@ impl Reports<'_> {
             blocks: SnapshotChoice::blocks_for(snapshot.as_ref()),
             ..args.input.load_options()
         };
-        let dump = args.input.open_another(path, loading)?;
+        let dump = self.open(path, loading)?;
         let filter = args.input.unchecked_filter(&dump);
         match filter.check(&dump.stacks, &[]) {
             Ok(()) => self.filter = FilterUse::Matches,
@@ -322,15 +322,39 @@ impl Reports<'_> {
         Ok(leaks)
     }
 
+    /// Loads a dump. A report about growth ends where the program began to free its memory: at a
+    /// clean end, no site holds anything.
+    fn open(&self, path: &Path, loading: LoadOptions) -> Result<LoadedDump, Failure> {
+        let args = self.args;
+        let dump = args.input.open_another(path, loading.clone())?;
+        let is_about_growth = args.growth.growing || args.fail_on.contains(&GateCondition::Growing);
+        if !is_about_growth || loading.period.is_some() || dump.profile.teardown.is_none() {
+            return Ok(dump);
+        }
+        if self
+            .conditions()
+            .any(|condition| matches!(condition, GateCondition::Leak(_) | GateCondition::Live(_)))
+        {
+            print_message(format_args!(
+                "{}: growth is judged up to the end, where the program has freed its memory: check it \
+                 apart from what is live, or with --to teardown",
+                Safe(&path.to_string_lossy())
+            ));
+            return Ok(dump);
+        }
+        let period = Some(Period { from: None, to: MomentSpec::teardown() });
+        Ok(args.input.open_another(path, LoadOptions { period, ..loading })?)
+    }
+
+    /// The conditions of the check.
+    fn conditions(&self) -> impl Iterator<Item = GateCondition> {
+        let live = self.args.fail_on_leak.map(GateCondition::Leak);
+        live.into_iter().chain(self.args.fail_on.clone())
+    }
+
     /// Notes what is wrong with the recording, and why the check fails.
     fn check(&mut self, leaks: &Leaks, dump: &LoadedDump) -> Result<(), Failure> {
-        let conditions: Vec<GateCondition> = self
-            .args
-            .fail_on_leak
-            .map(GateCondition::Leak)
-            .into_iter()
-            .chain(self.args.fail_on.clone())
-            .collect();
+        let conditions: Vec<GateCondition> = self.conditions().collect();
         let filter = self.args.input.filter_options();
         let complaints = complaints(leaks, &dump.profile, &conditions, &filter)
             .map_err(|undecided| anyhow::Error::from(undecided).context(leaks.dump.clone()))?;

@@ -11,7 +11,7 @@ use crate::profile::{Mark, Profile};
 ///
 /// ```
 /// use profiler_cli::load::MomentSpec;
-/// for text in ["30s", "1.5ms", "-2m", "mark:ready", "mark:ready#2", "event:1000", "peak", "end"] {
+/// for text in ["30s", "1.5ms", "-2m", "mark:ready", "mark:ready#2", "event:1000", "peak", "teardown", "end"] {
 ///     assert_eq!(text.parse::<MomentSpec>().unwrap().to_string(), text);
 /// }
 /// assert!("ready".parse::<MomentSpec>().is_err() && "30".parse::<MomentSpec>().is_err());
@@ -34,14 +34,21 @@ enum NamedMoment {
     Event(u64),
     /// The first instant of the peak.
     Peak,
+    /// When the program began to free its memory at its end.
+    Teardown,
     /// The end of the recording.
     End,
 }
 
 /// The grammar of moments, for help texts and errors.
-pub const MOMENTS: &str = "30s, 1.5ms or 2m from the start, -30s before the end, mark:NAME, mark:NAME#2 (the second time), event:N, peak, end";
+pub const MOMENTS: &str = "30s, 1.5ms or 2m from the start, -30s before the end, mark:NAME, mark:NAME#2 (the second time), event:N, peak, teardown, end";
 
 impl MomentSpec {
+    /// When the program began to free its memory at its end.
+    pub fn teardown() -> MomentSpec {
+        MomentSpec { text: "teardown".to_owned(), moment: NamedMoment::Teardown }
+    }
+
     /// The end of the recording.
     pub fn end() -> MomentSpec {
         MomentSpec { text: "end".to_owned(), moment: NamedMoment::End }
@@ -72,6 +79,10 @@ impl MomentSpec {
             NamedMoment::Peak => {
                 Ok(Some(Bound::after_event(whole.totals.peak_event, Some(whole.totals.peak_us))))
             }
+            NamedMoment::Teardown => match whole.teardown {
+                Some(teardown) => Ok(Some(Bound::after_event(teardown.event, Some(teardown.us)))),
+                None => Err(format!("{self}: the program did not free its memory at its end")),
+            },
             NamedMoment::End => Ok(None),
         }
     }
@@ -92,6 +103,7 @@ impl FromStr for MomentSpec {
             Some(("event", number)) => number.parse().ok().map(NamedMoment::Event),
             Some(_) => None,
             None if text == "peak" => Some(NamedMoment::Peak),
+            None if text == "teardown" => Some(NamedMoment::Teardown),
             None if text == "end" => Some(NamedMoment::End),
             None => match text.strip_prefix('-') {
                 Some(time) => parse_time(time).map(NamedMoment::BeforeEnd),
@@ -174,6 +186,7 @@ fn seconds(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Teardown;
 
     fn profile() -> Profile {
         let mark = |name: &str, us, number| Mark { name: name.to_owned(), us, number, ..Mark::default() };
@@ -200,6 +213,10 @@ mod tests {
         assert_eq!(resolved("event:12"), Ok(Some(Bound::after_event(12, None))));
         assert_eq!(resolved("peak"), Ok(Some(Bound::after_event(7, Some(25)))));
         assert_eq!(resolved("end"), Ok(None));
+        let mut torn_down = profile();
+        torn_down.teardown = Some(Teardown { event: 8, us: 26 });
+        let moment: MomentSpec = "teardown".parse().unwrap();
+        assert_eq!(moment.resolve(&torn_down), Ok(Some(Bound::after_event(8, Some(26)))));
     }
 
     #[test]
@@ -214,6 +231,7 @@ mod tests {
         assert_eq!(error("3s"), "3s: the recording has a length of 2.5s");
         assert_eq!(error("-3s"), "-3s: the recording has a length of 2.5s");
         assert_eq!(error("event:13"), "event:13: the recording has 12 events");
+        assert_eq!(error("teardown"), "teardown: the program did not free its memory at its end");
         let none = "mark:x".parse::<MomentSpec>().unwrap().resolve(&Profile::default()).unwrap_err();
         assert_eq!(none, "no mark is named 'x'; the program set no marks (alloc_tracker::mark)");
         for text in

@@ -1,6 +1,6 @@
 //! A small service with three habits: a map of sessions that is never cleaned, a cache that is
 //! full, and requests that need some memory for a while. It prints a line after 2.5 seconds, and
-//! goes on until its input ends.
+//! goes on until its input ends. With an argument it then frees everything.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -47,8 +47,13 @@ fn main() {
             has_said_so = true;
         }
         if is_over.load(Ordering::Relaxed) {
-            return;
+            break;
         }
+    }
+    if std::env::args().len() > 1 {
+        drop(std::mem::take(&mut *SESSIONS.lock().unwrap()));
+        drop(std::mem::take(&mut *CACHE.lock().unwrap()));
+        drop(std::mem::take(&mut *RECENT.lock().unwrap()));
     }
 }
 

@@ -23,7 +23,8 @@ pub struct GrowthArgs {
     ///
     /// A site grows if its least use rises from window to window, if blocks from every time are
     /// kept, and if that does not slow down. Windows are twelve equal parts of the time, without
-    /// its first fifth; with --from without any of it. The dump is read a second time.
+    /// its first fifth; with --from all of it. The dump is read a second time. If the program freed
+    /// its memory at its end, the report is about the time before, as with --to teardown.
     #[arg(long, help_heading = "Growth")]
     pub growing: bool,
     /// With --growing: all sites, also those that grow by less than 64 KiB or 1 % of the peak, and

@@ -24,6 +24,7 @@ pub(super) mod samples;
 pub(super) mod sizes;
 pub(super) mod spans;
 pub(super) mod stacks;
+mod teardown;
 pub(super) mod threads;
 pub(super) mod totals;
 
@@ -170,6 +171,7 @@ observers! {
     samples: samples::SamplesObserver,
     marks: marks::MarksObserver,
     blocks: blocks::BlocksObserver,
+    teardown: teardown::TeardownObserver,
 }
 
 /// Adds to a sum, which stays at the maximum on overflow. Only a dump with false sizes gets that
