@@ -24,6 +24,7 @@ pub mod max_live;
 mod other_code;
 pub mod peaks;
 pub mod retained;
+pub mod review;
 pub mod retention_flame;
 pub mod shown;
 pub mod site;
