@@ -9,6 +9,7 @@ use clap::{ArgMatches, Parser, Subcommand, ValueEnum};
 use crate::command::cargo::CargoArgs;
 use crate::command::completions::CompletionsArgs;
 use crate::command::compress::CompressArgs;
+use crate::command::diff::DiffArgs;
 use crate::command::flamegraph::FlamegraphArgs;
 use crate::command::leaks::LeaksArgs;
 use crate::command::lines::LinesArgs;
@@ -98,6 +99,8 @@ pub enum Command {
     Leaks(LeaksArgs),
     /// Show what the blocks of each site retain, and what holds them, by a snapshot
     Retained(RetainedArgs),
+    /// Show what changed between two recordings, or between several runs of two builds
+    Diff(DiffArgs),
     /// Show the call tree with figures, from callers to callees or the other way
     Tree(TreeArgs),
     /// Take a snapshot of a program that is being recorded, to find out what holds its memory

@@ -1,7 +1,6 @@
 //! `profiler-cli leaks`: loads dumps, finds what is live at the end of each, and prints it as text
 //! or JSON. With `--fail-on` the exit status is the result of a check.
 
-mod dumps;
 pub mod growth_args;
 mod suppression_files;
 
@@ -10,9 +9,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 
-use self::dumps::chosen_dumps;
 use self::growth_args::{GrowthArgs, ListedSites};
 use self::suppression_files::{UnusedPatterns, read_suppressions};
+use super::chosen_dumps::chosen_dumps;
 use super::input::{InputArgs, LoadedDump, dump_path};
 use super::judged::{ListedBlocks, NO_SNAPSHOT, SnapshotChoice};
 use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width};

@@ -4,10 +4,12 @@
 //! [`input`] opens the dump for all commands, and [`output`] writes the result for all commands.
 
 pub mod cargo;
+mod chosen_dumps;
 pub mod cli;
 pub mod completions;
 pub mod compress;
 pub mod config;
+pub mod diff;
 pub mod flamegraph;
 pub mod input;
 pub mod judged;

@@ -52,8 +52,13 @@ pub fn write(out: &mut dyn Write, flame: &Flame) -> io::Result<()> {
     let mut svg = Vec::new();
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)
         .map_err(io::Error::other)?;
+    out.write_all(with_own_characters(svg)?.as_bytes())
+}
+
+/// Returns a picture with the characters that [`one_frame_name`] has replaced.
+pub(super) fn with_own_characters(svg: Vec<u8>) -> io::Result<String> {
     let svg = String::from_utf8(svg).map_err(io::Error::other)?;
-    out.write_all(svg.replace(SEMICOLON, ";").replace(SPACE, " ").as_bytes())
+    Ok(svg.replace(SEMICOLON, ";").replace(SPACE, " "))
 }
 
 /// Returns the colours of all frames: warm ones for the user's own code, cool ones for
@@ -155,7 +160,7 @@ const MAX_COMMAND: usize = 120;
 
 /// Returns a name that inferno reads as one frame. Without the replacements, inferno would split
 /// the name at a semicolon, and would take a number at its end for a count.
-fn one_frame_name(name: &str) -> String {
+pub(super) fn one_frame_name(name: &str) -> String {
     let mut text: String = name.chars().map(|c| if c == ';' { SEMICOLON } else { printable(c) }).collect();
     if let Some(at) = text.rfind(' ')
         && text[at + 1..].parse::<f64>().is_ok()
@@ -166,7 +171,7 @@ fn one_frame_name(name: &str) -> String {
 }
 
 /// Replaces characters that XML does not have, and the characters [`SEMICOLON`] and [`SPACE`].
-fn printable(c: char) -> char {
+pub(super) fn printable(c: char) -> char {
     if matches!(c, SEMICOLON | SPACE) { char::REPLACEMENT_CHARACTER } else { xml_character(c) }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! Renderers are pure: the same input gives the same bytes. None may read files or print.
 
+pub mod diff_svg;
+pub mod diff_text;
 mod escape;
 pub mod flame_folded;
 pub mod flame_svg;

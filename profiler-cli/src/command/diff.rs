@@ -1,0 +1,162 @@
+//! `profiler-cli diff`: loads two recordings, or several runs of two builds, and prints what
+//! changed, as text, JSON, a picture, or in a form for reviewers.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, ValueHint};
+
+use super::Failure;
+use super::chosen_dumps::chosen_dumps;
+use super::input::{InputArgs, LoadedDump, dump_path};
+use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width};
+use super::sources::SourceFiles;
+use crate::analyze::diff::{Diff, DiffOptions, diff};
+use crate::analyze::diff_flame::diff_flame;
+use crate::analyze::flame::{Flame, Metric, flame};
+use crate::analyze::site::{SiteKeys, evidence};
+use crate::analyze::site_table::{RunTable, SideTable};
+use crate::load::{LoadOptions, Period};
+use crate::names::evidence::KeptEvidence;
+use crate::render::diff_svg::DrawnSide;
+use crate::render::{diff_svg, diff_text, json};
+use crate::source::SourceSearch;
+
+const EXAMPLES: &str = "\
+Examples:
+  profiler-cli diff base.alloc new.alloc
+  profiler-cli diff base/ new/                    folders with the dumps of repeated runs
+  profiler-cli diff 'base.*.alloc' 'new.*.alloc'  the same with patterns
+  profiler-cli diff base.alloc new.alloc -o growth.svg --metric allocated
+  profiler-cli diff server.alloc --from mark:warm --to mark:served
+";
+
+/// Options of `diff`.
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
+pub struct DiffArgs {
+    /// The base: a dump, a folder, a pattern with * for file names, or several of these with
+    /// commas.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// What to compare with the base, given in the same way. Without it, two moments of one dump
+    /// are compared: what had happened up to --from with what had happened up to --to.
+    #[arg(value_name = "NEW", value_parser = dump_path(), value_hint = ValueHint::AnyPath)]
+    pub new: Option<PathBuf>,
+    /// Text or JSON.
+    #[command(flatten)]
+    pub output: JsonArg,
+    /// At most this many changed sites. [default: 10, with --json all]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Draw a flamegraph of the first run of each side into this file, and for what has shrunk one
+    /// more beside it, with `.base` in its name.
+    #[arg(short, long = "output", value_name = "FILE.svg", value_hint = ValueHint::FilePath)]
+    pub picture: Option<PathBuf>,
+    /// What the width of a frame means. [default: peak]
+    #[arg(long, value_enum, requires = "picture")]
+    pub metric: Option<Metric>,
+}
+
+/// Runs `profiler-cli diff`.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run(args: &DiffArgs) -> Result<ExitCode, Failure> {
+    let [base, new] = args.sides()?;
+    let top = args.top.or(if args.output.json { None } else { Some(DEFAULT_TOP) });
+    let (base, base_flame) = args.load_side(&base)?;
+    let (new, new_flame) = args.load_side(&new)?;
+    let diff: Diff = diff(&base, &new, DiffOptions { top, is_one_recording: args.new.is_none() });
+    match args.output.json {
+        true => Target::Stdout.write(Audience::Programs, |out| json::write(out, &diff))?,
+        false => Target::Stdout
+            .write(Audience::People, |out| diff_text::write(out, &diff, text_width(std::io::stdout())))?,
+    }
+    if let (Some(path), Some(base), Some(new)) = (&args.picture, base_flame, new_flame) {
+        let both = diff_flame(&base, &new);
+        let base_path = path.with_extension("base.svg");
+        for (path, side) in [(path.as_path(), DrawnSide::New), (&base_path, DrawnSide::Base)] {
+            Target::of_option(Some(path), &args.input.dump.path)
+                .write(Audience::Programs, |out| diff_svg::write(out, &both, side))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The dumps of one side, and the part of them that counts.
+struct Side {
+    dumps: Vec<PathBuf>,
+    period: Option<Period>,
+}
+
+impl DiffArgs {
+    /// Returns the base and the new side.
+    fn sides(&self) -> anyhow::Result<[Side; 2]> {
+        let period = self.input.time.period();
+        let base = dumps_of_side(&self.input.dump.path)?;
+        if let Some(new) = &self.new {
+            let new = dumps_of_side(new)?;
+            return Ok([Side { dumps: base, period: period.clone() }, Side { dumps: new, period }]);
+        }
+        match period {
+            Some(Period { from: Some(from), to }) => {
+                let up_to = |moment| Some(Period { from: None, to: moment });
+                Ok([
+                    Side { dumps: base.clone(), period: up_to(from) },
+                    Side { dumps: base, period: up_to(to) },
+                ])
+            }
+            _ => bail!("give two sides, or --from and --to for two moments of one dump"),
+        }
+    }
+
+    /// Loads all runs of a side, one after the other. The flamegraph is that of the first run, and
+    /// `None` if no picture is asked for.
+    fn load_side(&self, side: &Side) -> anyhow::Result<(SideTable, Option<Flame>)> {
+        let mut runs = Vec::new();
+        let mut picture = None;
+        for path in &side.dumps {
+            let loading = LoadOptions { period: side.period.clone(), ..self.input.load_options() };
+            let dump = self.input.open_another(path, loading)?;
+            if picture.is_none() && self.picture.is_some() {
+                picture = Some(self.flame_of(&dump));
+            }
+            runs.push(run_table(&self.input, &dump));
+        }
+        Ok((SideTable::of(runs), picture))
+    }
+
+    fn flame_of(&self, dump: &LoadedDump) -> Flame {
+        let filter = self.input.unchecked_filter(dump);
+        let folding = FoldArgs::default().folding_of(&self.output);
+        flame(&dump.profile, &dump.stacks, &filter, self.metric.unwrap_or(Metric::Peak), folding, None)
+    }
+}
+
+/// Makes the table of a loaded run.
+pub(super) fn run_table(input: &InputArgs, dump: &LoadedDump) -> RunTable {
+    let LoadedDump { profile, stacks } = dump;
+    let keys = SiteKeys::of(profile, stacks);
+    let build_ids = profile.modules.iter().map(|module| module.build_id.as_slice());
+    let folder = input.symbols.options().cache_dir;
+    let kept = folder.map_or_else(KeptEvidence::default, |folder| KeptEvidence::load(&folder, build_ids));
+    let sources = SourceFiles::of(profile, SourceSearch::default());
+    let evidence = evidence(profile, stacks, &keys, &kept, &sources);
+    RunTable::of(profile, stacks, &input.unchecked_filter(dump), &keys, &evidence)
+}
+
+/// Returns the dumps that an argument means.
+pub(super) fn dumps_of_side(argument: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let text = argument.to_string_lossy();
+    // A file may have a comma in its name.
+    if argument.exists() || !text.contains(',') {
+        return chosen_dumps([argument].into_iter());
+    }
+    let parts: Vec<PathBuf> = text.split(',').filter(|part| !part.is_empty()).map(PathBuf::from).collect();
+    if parts.is_empty() {
+        bail!("'{text}' names no dump");
+    }
+    chosen_dumps(parts.iter().map(PathBuf::as_path))
+}
