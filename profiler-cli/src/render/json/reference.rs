@@ -4,6 +4,7 @@
 //! `docs/JSON.md` and `docs/schema/*.json`, which the test compares with what the code says now.
 //! With `UPDATE_DOCS=1` the test writes them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::{FlameJson, LeaksList};
+use crate::analyze::diff::{Diff, DiffOptions, diff};
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
 use crate::analyze::group_names::GroupBy;
@@ -28,6 +30,8 @@ use crate::analyze::lines::{LineSelection, Lines, lines};
 use crate::analyze::peaks::{Peaks, peaks};
 use crate::analyze::retained::{Retained, retained};
 use crate::analyze::shown::Folding;
+use crate::analyze::site::SiteKeys;
+use crate::analyze::site_table::{RunTable, SideTable};
 use crate::analyze::summary::{Summary, summary};
 use crate::analyze::suppressions::Suppressions;
 use crate::analyze::timeline::{Timeline, timeline};
@@ -226,6 +230,18 @@ fn reports() -> Vec<JsonReport> {
         report::<FlameJson<'_>>("flamegraph", |out| {
             let flame = flame(&profile, &stacks, &filter, Metric::Peak, Folding::Runtime, None);
             super::write_flame(out, &flame).unwrap();
+        }),
+        report::<Diff>("diff", |out| {
+            // In the base, the first stack allocated nothing.
+            let mut before = profile.clone();
+            before.stacks[StackId::FIRST.0 as usize] = StackStats::default();
+            let side = |profile: &Profile| {
+                let keys = SiteKeys::of(profile, &stacks);
+                SideTable::of(vec![RunTable::of(profile, &stacks, &filter, &keys, &BTreeMap::new())])
+            };
+            let mut profile = profile.clone();
+            profile.stacks[StackId::FIRST.0 as usize].allocated = 64 << 10;
+            json(out, &diff(&side(&before), &side(&profile), DiffOptions::default()));
         }),
         report::<Peaks>("peaks", |out| json(out, &peaks(&profile, 25, 1))),
         report::<Timeline>("timeline", |out| {
