@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,7 @@ use alloc_dump::snapshot::{SnapshotContents, visit_words};
 use tests::stunts::{RELEASE, libraries};
 use tests::{cli, profiler_cli, send, wait_until};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 /// Size of the blocks that the program `parent` moves between slots.
 const BLOCK: u64 = 1000;
@@ -410,4 +410,216 @@ fn a_program_in_another_pid_namespace_is_not_mixed_up_with_another_process() {
     assert_eq!((output.as_str(), status), (UNDISTURBED, Some(7)), "{said}");
     assert_eq!(said.matches("no snapshot: ").count(), 1, "{said}");
     assert!(!snapshot_file(&dump, 1).exists() && at_snapshots(&dump).is_empty());
+}
+
+/// A program `brimful`, which waits before each of its steps.
+struct Stepwise {
+    child: Child,
+    output: BufReader<std::process::ChildStdout>,
+    printed: String,
+}
+
+impl Stepwise {
+    /// Starts a command that becomes the program, and waits until it has worked once.
+    fn start(command: &mut Command) -> Stepwise {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut program = Stepwise { child, output, printed: String::new() };
+        program.wait_for("ready");
+        program
+    }
+
+    /// Lets the program go on until it has printed this line.
+    fn go_on_until(&mut self, line: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.wait_for(line);
+    }
+
+    fn wait_for(&mut self, line: &str) {
+        while self.printed.lines().last() != Some(line) {
+            if self.output.read_line(&mut self.printed).unwrap() == 0 {
+                let mut said = String::new();
+                self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+                panic!("{line} is missing: {:?} {said}", self.child.wait());
+            }
+        }
+    }
+
+    /// Bytes of the program's address space.
+    fn address_space(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        let pages: u64 = statm.split_whitespace().next().unwrap().parse().unwrap();
+        pages * rustix::param::page_size() as u64
+    }
+
+    /// Takes a snapshot by the process id. Returns whether there is one, and the line about it.
+    fn snapshot(&self) -> (bool, String) {
+        let output = cli(["snapshot", &self.child.id().to_string()]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(matches!(output.status.code(), Some(0 | 2)), "{said}");
+        (output.status.success(), said)
+    }
+
+    /// Lets the program work once more and end. Returns what it has printed, what was said on
+    /// stderr, and the status.
+    fn end(mut self) -> (String, String, Option<i32>) {
+        self.go_on_until("worked");
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        self.output.read_to_string(&mut self.printed).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.printed, said, self.child.wait().unwrap().code())
+    }
+}
+
+/// Blocks of [`BLOCK`] bytes that the program `brimful` allocates in both of its steps together,
+/// and that it holds in between.
+const BLOCKS_OF_STEPS: usize = 2 * 50_000;
+const HELD_BETWEEN_STEPS: usize = 5;
+
+/// Requires that the dump of a program `brimful` has all of it, and its record of the snapshot if
+/// one was taken.
+fn check_dump_of_steps(dump: &Path, is_taken: bool) {
+    let summary = tests::json("summary", dump, &[]);
+    assert_eq!((&summary["exact"], &summary["complete"]), (&true.into(), &true.into()), "{summary}");
+    let (mut reader, mut blocks) = (Reader::new(File::open(dump).unwrap()).unwrap(), 0);
+    while let Some(records) = reader.next_frame().unwrap() {
+        blocks += records.filter(|record| matches!(record, Record::Alloc { size: BLOCK, .. })).count();
+    }
+    assert_eq!(blocks, BLOCKS_OF_STEPS);
+    let records = at_snapshots(dump);
+    let of_steps = |at: &AtSnapshot| at.live.values().filter(|size| **size == BLOCK).count();
+    assert!(records.values().all(|at| of_steps(at) == HELD_BETWEEN_STEPS));
+    assert_eq!(snapshot_file(dump, 1).exists(), is_taken);
+    if is_taken {
+        let contents = SnapshotContents::read(File::open(snapshot_file(dump, 1)).unwrap()).unwrap();
+        assert_eq!((contents.images.len(), records.len()), (2, 2));
+    }
+}
+
+/// When a program is limited to the address space that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limited {
+    /// While it runs: the drain process, which is another process, has no limit.
+    Later,
+    /// From its start, and the drain process with it.
+    FromItsStart,
+}
+
+/// Runs the program `brimful` until its address space is full.
+fn fill_address_space(command: &mut Command, limited: Limited) -> Stepwise {
+    let mut program = Stepwise::start(command);
+    let mut limit = ADDRESS_SPACE;
+    if limited == Limited::Later {
+        limit = program.address_space();
+        let pid = Pid::from_child(&program.child);
+        let current = Rlimit { current: Some(limit), maximum: Some(limit) };
+        prlimit(Some(pid), Resource::As, current).unwrap();
+    }
+    program.go_on_until("full");
+    let left = limit.checked_sub(program.address_space()).expect("the limit holds");
+    assert!(left < LEFT_AT_MOST, "{limited:?}: {left} bytes are left");
+    program
+}
+
+const ADDRESS_SPACE: u64 = 1 << 30;
+/// The C library asks for 128 KiB more than it needs when its heap grows.
+const LEFT_AT_MOST: u64 = 160 << 10;
+
+#[test]
+fn a_program_whose_address_space_is_full_goes_on() {
+    for limited in [Limited::Later, Limited::FromItsStart] {
+        let folder = tempfile::tempdir().unwrap();
+        let dump = folder.path().join("x.alloc");
+        let command = |tracking: &str| {
+            let mut command = Command::new(tests::program("brimful"));
+            if limited == Limited::FromItsStart {
+                // The shell counts in KiB.
+                let script = format!("ulimit -v {} && exec \"$@\"", ADDRESS_SPACE >> 10);
+                command = Command::new("sh");
+                command.args(["-c", &script, "sh"]).arg(tests::program("brimful"));
+            }
+            command.arg("fill").env("ALLOC_TRACKER", tracking).env("ALLOC_TRACKER_OUT", &dump);
+            command
+        };
+        let alone = fill_address_space(&mut command("off"), limited).end();
+        assert_eq!(alone.2, Some(7), "{alone:?}");
+
+        let program = fill_address_space(&mut command("trace"), limited);
+        let (is_taken, said) = program.snapshot();
+        assert_eq!(program.end(), alone, "{limited:?}: {said}");
+        check_dump_of_steps(&dump, is_taken);
+        match limited {
+            Limited::Later => assert!(is_taken, "{said}"),
+            // The copy's report needs more than is left.
+            Limited::FromItsStart => {
+                assert!(said.contains("the process cannot be copied: "), "{said}");
+            }
+        }
+    }
+}
+
+/// Returns a command that changes its root, and executes what follows. `None` if nobody lets it.
+fn command_that_changes_root(root: &Path) -> Option<Command> {
+    let by_itself = Command::new("chroot");
+    let mut in_user_namespace = Command::new("unshare");
+    in_user_namespace.args(["--user", "--map-root-user", "chroot"]);
+    [by_itself, in_user_namespace].into_iter().find_map(|mut command| {
+        command.arg(root);
+        let mut trial = Command::new(command.get_program());
+        let output = trial.args(command.get_args()).args([Path::new("/brimful"), Path::new("--help")]);
+        // With an empty input the program ends at once.
+        let status = output.stdin(Stdio::null()).output().ok()?.status;
+        (status.code() == Some(7)).then_some(command)
+    })
+}
+
+/// Puts a program and the libraries that it needs into a folder. False if there is no `ldd`.
+fn furnish_root(root: &Path, program: &Path) -> bool {
+    let Ok(output) = Command::new("ldd").arg(program).output() else { return false };
+    std::fs::copy(program, root.join(program.file_name().unwrap())).unwrap();
+    // `libc.so.6 => /lib/libc.so.6 (0x...)`, and the loader without an arrow.
+    for library in String::from_utf8(output.stdout).unwrap().split_whitespace() {
+        if let Some(inside) = library.strip_prefix('/') {
+            let copy = root.join(inside);
+            std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            std::fs::copy(library, copy).unwrap();
+        }
+    }
+    true
+}
+
+/// There the recorder finds neither its mappings nor its descriptors in `/proc`.
+#[test]
+fn a_program_in_another_root_without_proc_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    // The path in `/proc/PID/maps` has no links.
+    let root = std::fs::canonicalize(folder.path()).unwrap();
+    if !furnish_root(&root, &tests::program("brimful")) {
+        println!("skipped: ldd missing");
+        return;
+    }
+    let command = |tracking: &str| {
+        let mut command = command_that_changes_root(&root)?;
+        command.arg("/brimful").env("ALLOC_TRACKER", tracking).env("ALLOC_TRACKER_OUT", "/x.alloc");
+        Some(command)
+    };
+    let (Some(mut untracked), Some(mut tracked)) = (command("off"), command("trace")) else {
+        println!("skipped: chroot missing");
+        return;
+    };
+    let mut alone = Stepwise::start(&mut untracked);
+    alone.go_on_until("full");
+    let alone = alone.end();
+    assert_eq!(alone.2, Some(7), "{alone:?}");
+
+    let mut program = Stepwise::start(&mut tracked);
+    program.go_on_until("full");
+    let (is_taken, said) = program.snapshot();
+    // The process was found, whatever has become of the request.
+    assert!(!said.contains("does not record") && !said.contains("there is no process"), "{said}");
+    assert_eq!(program.end(), alone, "{said}");
+    check_dump_of_steps(&root.join("x.alloc"), is_taken);
 }
