@@ -14,7 +14,7 @@ use crate::recorder::{self, SnapshotFailure};
 /// For a process that was started in another way use `profiler-cli snapshot PID`.
 ///
 /// The call returns when the kernel has made a copy-on-write copy of the process: that takes about
-/// 20 ms for each GiB of resident memory, and memory is in use twice where the program writes to it
+/// 30 ms for each GiB of resident memory, and memory is in use twice where the program writes to it
 /// until the copy was read. The other threads go on. Names are cut to 256 bytes.
 ///
 /// # Errors
