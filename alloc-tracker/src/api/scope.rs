@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use super::installation::require_complete;
 use crate::recorder;
-use crate::scope::{self, EntryNumber, LiveInScope, MAX_DEPTH, MAX_SCOPES, NoScope, ScopeId};
+use crate::scope::{self, EntryNumber, Kept, LiveInScope, MAX_DEPTH, MAX_SCOPES, NoScope, ScopeId};
 
 /// Follows the blocks that threads allocate while they are inside of the scope, wherever these
 /// blocks are freed later.
@@ -51,8 +51,9 @@ use crate::scope::{self, EntryNumber, LiveInScope, MAX_DEPTH, MAX_SCOPES, NoScop
 ///
 /// # Cost
 /// With no scope alive, none. While there is one, each allocation of a thread inside of a scope
-/// costs a walk over at most 64 frames, and each free or reallocation of any thread a look at a
-/// table. That holds for the events of a child that is forked meanwhile, too.
+/// costs a walk over at most 64 frames, and within a budget so does each reallocation. Each free or
+/// reallocation of any thread costs a look at a table. That holds for the events of a child that is
+/// forked meanwhile, too.
 ///
 /// The table is at most half full, and each of its 64 parts grows by doubling. So when most blocks
 /// of scopes are live, it has 48 to 96 bytes for each of them, but at least 4 KiB for each part. It
@@ -82,9 +83,15 @@ impl Scope {
     #[track_caller]
     #[expect(clippy::new_without_default, reason = "where a scope begins is not a default")]
     pub fn new() -> Scope {
+        Scope::keeping(Kept::Figures)
+    }
+
+    /// Begins a scope that keeps this.
+    #[track_caller]
+    pub(super) fn keeping(kept: Kept) -> Scope {
         require_complete();
         recorder::prepare_scopes();
-        match recorder::with_scopes(scope::begin).unwrap_or(Err(NoScope::InHook)) {
+        match recorder::with_scopes(|scopes| scope::begin(scopes, kept)).unwrap_or(Err(NoScope::InHook)) {
             Ok(id) => Scope { id },
             Err(NoScope::Memory(errno)) => {
                 panic!("alloc-tracker has no memory to follow a scope (error {})", errno.0)
@@ -141,8 +148,8 @@ impl fmt::Debug for Scope {
 /// A way for any thread into a [`Scope`]. It may outlive the scope: entering then does nothing.
 ///
 /// [`ScopeHandle::current`] gets it where the scope itself is out of reach, as inside of
-/// [`assert_no_leaks`](crate::assert_no_leaks). A task of an async program enters at each poll,
-/// and leaves before the poll returns: between two polls its thread runs other tasks.
+/// [`assert_no_leaks`](crate::assert_no_leaks). A task of an async program enters at each poll, and
+/// leaves before the poll returns: between two polls its thread runs other tasks.
 #[derive(Clone, Copy, Debug)]
 pub struct ScopeHandle {
     id: Option<ScopeId>,
