@@ -8,6 +8,7 @@ pub mod cli;
 pub mod completions;
 pub mod compress;
 pub mod config;
+pub mod emit;
 pub mod flamegraph;
 pub mod input;
 pub mod judged;

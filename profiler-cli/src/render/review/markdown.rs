@@ -36,7 +36,8 @@ const NAME: usize = 200;
 /// The most frames of a stack that are shown.
 const MOST_FRAMES: usize = 50;
 
-/// Writes a page that has at most the characters or bytes of `limit`.
+/// Writes a page that has at most the characters or bytes of `limit`. Writes nothing if not even
+/// the verdict fits.
 ///
 /// # Errors
 /// Returns the first error of `out`.
@@ -51,7 +52,10 @@ pub fn write(
 
 fn page_of(review: &Review, place: &RepositoryPlace, limit: MarkdownLimit) -> String {
     let mut page = Page::new(limit);
-    page.push(&format!("{MARKER}\n{}", heading(review)));
+    // Without its marker a page could not be found again.
+    if !page.push(&format!("{MARKER}\n{}", heading(review))) {
+        return String::new();
+    }
     push_totals(&mut page, &review.totals);
     let mut findings: Vec<&Finding> = review.findings.iter().collect();
     findings.sort_by_key(|finding| finding.severity);

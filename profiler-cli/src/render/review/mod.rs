@@ -5,9 +5,15 @@
 //! markup, a command or a path outside of the repository.
 
 pub mod annotations;
+pub mod bencher;
 mod change;
+mod fingerprint;
+pub mod github_action_benchmark;
+pub mod gitlab;
+pub mod junit;
 #[cfg(test)]
 mod made;
 pub mod markdown;
 pub mod place;
+pub mod sarif;
 mod url;

@@ -53,9 +53,9 @@ impl Page {
         Page { limit, size: 0, text: String::new() }
     }
 
-    /// Adds a block if it fits as a whole.
-    pub(super) fn push(&mut self, block: &str) {
-        self.push_if_room(block, 0);
+    /// Adds a block if it fits as a whole. Returns whether it does.
+    pub(super) fn push(&mut self, block: &str) -> bool {
+        self.push_if_room(block, 0)
     }
 
     /// Adds a section: its opening, as many rows as fit, how many did not, and its end. Rows are
