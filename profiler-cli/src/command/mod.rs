@@ -10,6 +10,7 @@ pub mod completions;
 pub mod compress;
 pub mod config;
 pub mod diff;
+pub mod emit;
 pub mod flamegraph;
 pub mod input;
 pub mod judged;

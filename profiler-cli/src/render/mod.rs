@@ -23,6 +23,7 @@ mod marks_text;
 pub mod peaks_text;
 pub mod plot;
 pub mod retained_text;
+pub mod review;
 pub mod summary_text;
 mod suppressed_text;
 pub mod text_width;
