@@ -53,7 +53,7 @@ pub struct DiffArgs {
     pub top: Option<usize>,
     /// Draw a flamegraph of the first run of each side into this file, and for what has shrunk one
     /// more beside it, with `.base` in its name.
-    #[arg(short, long = "output", value_name = "FILE.svg", value_hint = ValueHint::FilePath)]
+    #[arg(short = 'o', long = "output", value_name = "FILE.svg", value_hint = ValueHint::FilePath)]
     pub picture: Option<PathBuf>,
     /// What the width of a frame means. [default: peak]
     #[arg(long, value_enum, requires = "picture")]
