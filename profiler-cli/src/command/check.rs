@@ -82,10 +82,15 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let mut check: Check = check(&runs, &budgets, new.as_ref().or(old.as_ref()))
         .map_err(|error| anyhow::anyhow!("{}:{error}", args.budget_file()))?;
     check.budget_file = args.budgets.is_some().then(|| args.budget_file());
-    match args.output.json {
-        true => Target::Stdout.write(Audience::Programs, |out| json::write(out, &check))?,
+    let written = match args.output.json {
+        true => Target::Stdout.write(Audience::Programs, |out| json::write(out, &check)),
         false => Target::Stdout
-            .write(Audience::People, |out| check_text::write(out, &check, text_width(std::io::stdout())))?,
+            .write(Audience::People, |out| check_text::write(out, &check, text_width(std::io::stdout()))),
+    };
+    match written {
+        // The exit status is still the verdict if the reader closed the pipe.
+        Ok(()) | Err(Failure::ClosedPipe) => {}
+        Err(failure) => return Err(failure),
     }
     if let Some(first) = check.unmatched.first() {
         let place = format!("{}:{}", args.budget_file(), first.budget_line);

@@ -1,6 +1,8 @@
 //! The figures of one run that budgets bound. In: budgets, a profile and its named stacks. Out:
 //! [`RunFigures`].
 
+use std::collections::BTreeMap;
+
 use foldhash::HashMap;
 
 use crate::analyze::budgets::{Budget, BudgetMetric, BudgetScope};
@@ -54,6 +56,9 @@ pub fn program_name(profile: &Profile) -> String {
     }
 }
 
+/// Function, file and line of a site.
+type Place = (Option<String>, Option<String>, Option<u32>);
+
 struct MeasuredRun<'a> {
     profile: &'a Profile,
     stacks: &'a Stacks,
@@ -94,19 +99,21 @@ impl MeasuredRun<'_> {
         // The totals of the process are those of the recorder, which knows more than its stacks.
         let is_whole = filter.is_empty();
         let sum = if is_whole { SiteFigures::of_process(&self.profile.totals) } else { sum };
-        let largest = by_site.into_iter().max_by(|one, other| {
-            // Of equal sites, the first one in the order of their places.
-            one.1.cmp(&other.1).then_with(|| self.place(other.0).cmp(&self.place(one.0)))
-        });
-        let (site, file, line) = largest.and_then(|(site, _)| self.place(site)).unwrap_or_default();
-        let site = Some(site).filter(|site| !site.is_empty());
+        // Code that is inlined at one call and not at another has several frames at one place.
+        let mut by_place: BTreeMap<Place, u64> = BTreeMap::new();
+        for (site, value) in by_site {
+            *by_place.entry(self.place(site)).or_default() += value;
+        }
+        // Of equal places, the first one.
+        let largest = by_place.into_iter().rev().max_by_key(|(_, value)| *value);
+        let (site, file, line) = largest.map(|(place, _)| place).unwrap_or_default();
         Ok(Measured { value: metric.of(&sum), site, file, line })
     }
 
-    fn place(&self, site: Option<FrameId>) -> Option<(String, Option<String>, Option<u32>)> {
-        let frame = self.stacks.frame(site?);
+    fn place(&self, site: Option<FrameId>) -> Place {
+        let Some(frame) = site.map(|site| self.stacks.frame(site)) else { return Place::default() };
         let file = frame.file.as_deref().map(|file| self.paths.shown(file).to_owned());
-        Some((canonical_function(&frame.function), file, frame.line))
+        (Some(canonical_function(&frame.function)), file, frame.line)
     }
 
     fn rss(&self) -> Result<Measured, Unmeasured> {
