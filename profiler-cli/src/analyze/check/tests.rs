@@ -160,13 +160,16 @@ fn a_relative_bound_needs_its_figure_in_the_baseline() {
     assert_eq!(error.to_string(), "2: the baseline has no figure for live of total: add it with --update");
 }
 
-fn side(sites: &[(&str, u32, &[(u64, u64)])]) -> SideTable {
+/// A site: function, ordinal, and bytes and allocations of each run.
+type Row<'a> = (&'a str, u32, &'a [(u64, u64)]);
+
+fn side(sites: &[Row<'_>]) -> SideTable {
     let figures = |(allocated_bytes, allocations)| SiteFigures {
         allocated_bytes,
         allocations,
         ..SiteFigures::default()
     };
-    let tabled = |(function, ordinal, runs): &(&str, u32, &[(u64, u64)])| {
+    let tabled = |(function, ordinal, runs): &Row<'_>| {
         let key = SiteKey { function: (*function).to_owned(), ordinal: *ordinal };
         let one = Baseline { sites: vec![(key, SiteFigures::default())], ..Baseline::default() };
         TabledSite { runs: runs.iter().copied().map(figures).collect(), ..one.tabled_sites().remove(0) }
