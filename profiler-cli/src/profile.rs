@@ -631,6 +631,17 @@ impl Trust {
             && !self.is_unproven
     }
 
+    /// Whether the program was killed, and everything that it did up to then was recovered: the dump
+    /// lacks nothing but its end.
+    pub fn is_recovered_whole(&self) -> bool {
+        let with_end = || Trust { end: Some(EndReason::Vanished), ..self.clone() };
+        self.end.is_none()
+            && self.has_sidecar
+            && !self.is_being_written
+            && self.unread_sidecar.is_none()
+            && with_end().is_exact()
+    }
+
     /// Whether events or parts of the dump are missing, so that other events may be in
     /// contradiction to what is there.
     pub fn has_loss(&self) -> bool {

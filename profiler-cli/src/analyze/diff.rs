@@ -18,7 +18,8 @@ mod to_review;
 
 use serde::Serialize;
 
-use self::pairing::{SitePair, pair_sites};
+use self::pairing::SitePair;
+pub(super) use self::pairing::pair_sites;
 use super::site_figures::{FIGURES, SiteFigure, SiteFigures};
 use super::site_table::{SideTable, TabledSite};
 

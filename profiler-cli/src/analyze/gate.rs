@@ -167,18 +167,29 @@ fn row_name(row: &Leak) -> String {
 
 /// Returns why the recording does not allow a pass: events are missing, or a limit has ended it.
 fn complaint_of_recording(profile: &Profile, condition: GateCondition) -> Option<String> {
+    let problem = problem_of_recording(profile, profile.trust.is_exact())?;
+    Some(format!("{condition} fails because {problem}"))
+}
+
+/// Returns why budgets cannot be judged by this recording; `None` if they can. A program that was
+/// killed is judged if everything that it did was recovered.
+pub fn problem_for_budgets(profile: &Profile) -> Option<String> {
+    problem_of_recording(profile, profile.trust.is_exact() || profile.trust.is_recovered_whole())
+}
+
+fn problem_of_recording(profile: &Profile, is_exact: bool) -> Option<String> {
     let is_before_the_end =
         |interval: &crate::profile::Interval| interval.to != "end" && !interval.still_live;
     let has_all_events =
         profile.trust.limit.is_none() || profile.interval.as_ref().is_some_and(is_before_the_end);
-    let problem = match profile.trust.is_exact() {
+    let problem = match is_exact {
         false => "is not exact",
         true if !has_all_events => "ended before the program",
         true => return None,
     };
     let reasons = warnings_of_recording(profile);
     let reason = reasons.first().map_or("see the summary", String::as_str);
-    Some(format!("{condition} fails because the recording {problem}: {reason}"))
+    Some(format!("the recording {problem}: {reason}"))
 }
 
 #[cfg(test)]
@@ -267,5 +278,20 @@ mod tests {
         profile.trust.lost_events = 1;
         let found = complaints(&leaks, &profile, &passing, "").unwrap();
         assert!(found[0].starts_with("--fail-on live fails because the recording is not exact"), "{found:?}");
+    }
+
+    #[test]
+    fn budgets_are_judged_by_a_killed_program_that_was_recovered_whole() {
+        let (_, mut profile) = report();
+        assert_eq!(problem_for_budgets(&profile), None);
+        profile.trust.end = None;
+        assert!(problem_for_budgets(&profile).unwrap().contains("the recording has no end"));
+        profile.trust.has_sidecar = true;
+        assert_eq!(problem_for_budgets(&profile), None);
+        profile.trust.is_being_written = true;
+        assert!(problem_for_budgets(&profile).unwrap().contains("still being written"));
+        profile.trust.is_being_written = false;
+        profile.trust.loss.missing_frames = 1;
+        assert!(problem_for_budgets(&profile).unwrap().starts_with("the recording is not exact: "));
     }
 }

@@ -2,7 +2,10 @@
 //! values that a renderer shows. Nothing here opens a file or prints.
 
 mod annotated;
+pub mod baseline;
+pub mod budgets;
 pub mod canonical_name;
+pub mod check;
 pub mod column;
 pub mod diff;
 pub mod diff_flame;

@@ -505,7 +505,7 @@ fn size_classes(counts: &[u64]) -> Vec<SizeClass> {
         .collect()
 }
 
-fn process_peaks(profile: &Profile) -> ProcessPeaks {
+pub(super) fn process_peaks(profile: &Profile) -> ProcessPeaks {
     let mut peaks = ProcessPeaks { samples: profile.sample_count, ..ProcessPeaks::default() };
     peaks.rss_at_end = profile.timeline.last().map(|(_, sample)| sample.rss);
     // The kernel's own high-water marks are those of the whole life of the process.

@@ -7,6 +7,7 @@
 use clap::{ArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::command::cargo::CargoArgs;
+use crate::command::check::CheckArgs;
 use crate::command::completions::CompletionsArgs;
 use crate::command::compress::CompressArgs;
 use crate::command::diff::DiffArgs;
@@ -101,6 +102,8 @@ pub enum Command {
     Retained(RetainedArgs),
     /// Show what changed between two recordings, or between several runs of two builds
     Diff(DiffArgs),
+    /// Fail if figures are above their budgets, or above a baseline
+    Check(CheckArgs),
     /// Show the call tree with figures, from callers to callees or the other way
     Tree(TreeArgs),
     /// Take a snapshot of a program that is being recorded, to find out what holds its memory

@@ -14,6 +14,7 @@ use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width
 use super::sources::SourceFiles;
 use crate::analyze::diff::{Diff, DiffOptions, diff};
 use crate::analyze::diff_flame::diff_flame;
+use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Flame, Metric, flame};
 use crate::analyze::site::{SiteKeys, evidence};
 use crate::analyze::site_table::{RunTable, SideTable};
@@ -26,8 +27,8 @@ use crate::source::SourceSearch;
 const EXAMPLES: &str = "\
 Examples:
   profiler-cli diff base.alloc new.alloc
-  profiler-cli diff base/ new/                    folders with the dumps of repeated runs
-  profiler-cli diff 'base.*.alloc' 'new.*.alloc'  the same with patterns
+  profiler-cli diff base/ new/                     folders with the dumps of repeated runs
+  profiler-cli diff 'base.*.alloc' 'new.*.alloc'   the same with patterns
   profiler-cli diff base.alloc new.alloc -o growth.svg --metric allocated
   profiler-cli diff server.alloc --from mark:warm --to mark:served
 ";
@@ -52,7 +53,7 @@ pub struct DiffArgs {
     pub top: Option<usize>,
     /// Draw a flamegraph of the first run of each side into this file, and for what has shrunk one
     /// more beside it, with `.base` in its name.
-    #[arg(short, long = "output", value_name = "FILE.svg", value_hint = ValueHint::FilePath)]
+    #[arg(short = 'o', long = "output", value_name = "FILE.svg", value_hint = ValueHint::FilePath)]
     pub picture: Option<PathBuf>,
     /// What the width of a frame means. [default: peak]
     #[arg(long, value_enum, requires = "picture")]
@@ -135,16 +136,20 @@ impl DiffArgs {
     }
 }
 
-/// Makes the table of a loaded run.
+/// Makes the table of a loaded run, of what the options let through.
 pub(super) fn run_table(input: &InputArgs, dump: &LoadedDump) -> RunTable {
+    run_table_of(dump, &input.unchecked_filter(dump), input.symbols.options().cache_dir)
+}
+
+/// Makes the table of a loaded run, with the evidence that this folder keeps.
+pub(super) fn run_table_of(dump: &LoadedDump, filter: &Filter, cache: Option<PathBuf>) -> RunTable {
     let LoadedDump { profile, stacks } = dump;
     let keys = SiteKeys::of(profile, stacks);
     let build_ids = profile.modules.iter().map(|module| module.build_id.as_slice());
-    let folder = input.symbols.options().cache_dir;
-    let kept = folder.map_or_else(KeptEvidence::default, |folder| KeptEvidence::load(&folder, build_ids));
+    let kept = cache.map_or_else(KeptEvidence::default, |folder| KeptEvidence::load(&folder, build_ids));
     let sources = SourceFiles::of(profile, SourceSearch::default());
     let evidence = evidence(profile, stacks, &keys, &kept, &sources);
-    RunTable::of(profile, stacks, &input.unchecked_filter(dump), &keys, &evidence)
+    RunTable::of(profile, stacks, filter, &keys, &evidence)
 }
 
 /// Returns the dumps that an argument means.

@@ -4,6 +4,7 @@
 //! [`input`] opens the dump for all commands, and [`output`] writes the result for all commands.
 
 pub mod cargo;
+pub mod check;
 mod chosen_dumps;
 pub mod cli;
 pub mod completions;

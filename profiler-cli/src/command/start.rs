@@ -42,6 +42,7 @@ pub fn start(arguments: Vec<OsString>) -> ExitCode {
         Command::Summary(args) => super::summary::run(&args),
         Command::Lines(args) => super::lines::run(&args),
         Command::Leaks(args) => super::leaks::run(&args),
+        Command::Check(args) => super::check::run(&args),
         Command::Diff(args) => super::diff::run(&args),
         Command::Retained(args) => super::retained::run(&args),
         Command::Tree(args) => super::tree::run(&args),

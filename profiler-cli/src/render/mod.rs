@@ -3,6 +3,7 @@
 //!
 //! Renderers are pure: the same input gives the same bytes. None may read files or print.
 
+pub mod check_text;
 pub mod diff_svg;
 pub mod diff_text;
 mod escape;

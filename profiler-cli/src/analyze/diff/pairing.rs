@@ -30,17 +30,17 @@ use crate::analyze::site_table::{TabledSite, last_part};
 
 /// Two sites that are one, or a site of one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SitePair {
+pub(in crate::analyze) struct SitePair {
     /// Index of the site in the base.
-    pub(super) base: Option<usize>,
+    pub(in crate::analyze) base: Option<usize>,
     /// Index of the site in the new side.
-    pub(super) new: Option<usize>,
+    pub(in crate::analyze) new: Option<usize>,
     /// Whether only the evidence shows that they are one.
-    pub(super) is_moved: bool,
+    pub(in crate::analyze) is_moved: bool,
 }
 
 /// Pairs all sites of both sides. Both tables are sorted by function.
-pub(super) fn pair_sites(base: &[TabledSite], new: &[TabledSite]) -> Vec<SitePair> {
+pub(in crate::analyze) fn pair_sites(base: &[TabledSite], new: &[TabledSite]) -> Vec<SitePair> {
     let mut pairs = Vec::new();
     let (mut base_left, mut new_left) = (Vec::new(), Vec::new());
     let (mut b, mut n) = (0, 0);

@@ -17,6 +17,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::{FlameJson, LeaksList};
+use crate::analyze::budgets::parse_budgets;
+use crate::analyze::check::{Check, CheckedRuns, check, measure};
 use crate::analyze::diff::{Diff, DiffOptions, diff};
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Metric, flame};
@@ -31,6 +33,7 @@ use crate::analyze::peaks::{Peaks, peaks};
 use crate::analyze::retained::{Retained, retained};
 use crate::analyze::shown::Folding;
 use crate::analyze::site::SiteKeys;
+use crate::analyze::site_figures::SiteFigures;
 use crate::analyze::site_table::{RunTable, SideTable};
 use crate::analyze::summary::{Summary, summary};
 use crate::analyze::suppressions::Suppressions;
@@ -216,6 +219,20 @@ fn reports() -> Vec<JsonReport> {
         }),
         report::<Retained>("retained", |out| {
             judged(|judged| json(out, &retained(&profile, &stacks, &filter, judged, 5)));
+        }),
+        report::<Check>("check", |out| {
+            let text = "[total]\npeak = 200\n[[function]]\nname = 'shop::add'\nallocations = 1\n\
+                        [[crate]]\nname = 'serd_json'\nallocated = 0\n";
+            let budgets = parse_budgets(text).unwrap();
+            let side = SideTable {
+                command: profile.process.command(),
+                totals: vec![SiteFigures::of_process(&profile.totals)],
+                ..SideTable::default()
+            };
+            let figures = vec![measure(&budgets, &profile, &stacks)];
+            let runs = CheckedRuns { side, figures, recordings: Vec::new() };
+            let check = check(&runs, &budgets, None).unwrap();
+            json(out, &Check { budget_file: Some("heap.toml".to_owned()), ..check });
         }),
         report::<Tree>("tree", |out| {
             let selection = TreeSelection {
