@@ -12,6 +12,7 @@ use clap::{Args, ValueHint};
 use super::Failure;
 use super::chosen_dumps::chosen_dumps;
 use super::diff::run_table_of;
+use super::emit::EmitArgs;
 use super::input::{LoadedDump, SymbolArgs, dump_path};
 use super::output::{Audience, JsonArg, Target, text_width};
 use super::print_message;
@@ -64,6 +65,9 @@ pub struct CheckArgs {
     /// Text or JSON.
     #[command(flatten)]
     pub output: JsonArg,
+    /// Outputs for reviewers. One that goes to stdout replaces the text.
+    #[command(flatten)]
+    pub emit: EmitArgs,
     /// Where names come from.
     #[command(flatten)]
     pub symbols: SymbolArgs,
@@ -74,6 +78,7 @@ pub struct CheckArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
+    args.emit.check()?;
     let budgets = args.read_budgets()?;
     let old = args.read_baseline()?;
     let dumps = chosen_dumps(args.dumps.iter().map(PathBuf::as_path))?;
@@ -84,11 +89,16 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     check.budget_file = args.budgets.is_some().then(|| args.budget_file());
     let written = match args.output.json {
         true => Target::Stdout.write(Audience::Programs, |out| json::write(out, &check)),
+        false if args.emit.uses_stdout() => Ok(()),
         false => Target::Stdout
             .write(Audience::People, |out| check_text::write(out, &check, text_width(std::io::stdout()))),
     };
     match written {
         // The exit status is still the verdict if the reader closed the pipe.
+        Ok(()) | Err(Failure::ClosedPipe) => {}
+        Err(failure) => return Err(failure),
+    }
+    match args.emit.write(&check.review()) {
         Ok(()) | Err(Failure::ClosedPipe) => {}
         Err(failure) => return Err(failure),
     }

@@ -9,10 +9,11 @@ use clap::{Args, ValueHint};
 
 use super::Failure;
 use super::chosen_dumps::chosen_dumps;
+use super::emit::EmitArgs;
 use super::input::{InputArgs, LoadedDump, dump_path};
 use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width};
 use super::sources::SourceFiles;
-use crate::analyze::diff::{Diff, DiffOptions, diff};
+use crate::analyze::diff::{DiffOptions, diff};
 use crate::analyze::diff_flame::diff_flame;
 use crate::analyze::filter::Filter;
 use crate::analyze::flame::{Flame, Metric, flame};
@@ -30,6 +31,7 @@ Examples:
   profiler-cli diff base/ new/                     folders with the dumps of repeated runs
   profiler-cli diff 'base.*.alloc' 'new.*.alloc'   the same with patterns
   profiler-cli diff base.alloc new.alloc -o growth.svg --metric allocated
+  profiler-cli diff base/ new/ --emit markdown=comment.md --emit annotations
   profiler-cli diff server.alloc --from mark:warm --to mark:served
 ";
 
@@ -48,6 +50,9 @@ pub struct DiffArgs {
     /// Text or JSON.
     #[command(flatten)]
     pub output: JsonArg,
+    /// Outputs for reviewers. One that goes to stdout replaces the text.
+    #[command(flatten)]
+    pub emit: EmitArgs,
     /// At most this many changed sites. [default: 10, with --json all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
@@ -65,16 +70,20 @@ pub struct DiffArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &DiffArgs) -> Result<ExitCode, Failure> {
+    args.emit.check()?;
     let [base, new] = args.sides()?;
-    let top = args.top.or(if args.output.json { None } else { Some(DEFAULT_TOP) });
     let (base, base_flame) = args.load_side(&base)?;
     let (new, new_flame) = args.load_side(&new)?;
-    let diff: Diff = diff(&base, &new, DiffOptions { top, is_one_recording: args.new.is_none() });
-    match args.output.json {
-        true => Target::Stdout.write(Audience::Programs, |out| json::write(out, &diff))?,
-        false => Target::Stdout
-            .write(Audience::People, |out| diff_text::write(out, &diff, text_width(std::io::stdout())))?,
+    let compared = |top| diff(&base, &new, DiffOptions { top, is_one_recording: args.new.is_none() });
+    if args.output.json {
+        let diff = compared(args.top);
+        Target::Stdout.write(Audience::Programs, |out| json::write(out, &diff))?;
+    } else if !args.emit.uses_stdout() {
+        let diff = compared(Some(args.top.unwrap_or(DEFAULT_TOP)));
+        Target::Stdout
+            .write(Audience::People, |out| diff_text::write(out, &diff, text_width(std::io::stdout())))?;
     }
+    args.emit.write(&compared(args.top).review())?;
     if let (Some(path), Some(base), Some(new)) = (&args.picture, base_flame, new_flame) {
         let both = diff_flame(&base, &new);
         let base_path = path.with_extension("base.svg");

@@ -179,6 +179,11 @@ impl EmitArgs {
         Ok(())
     }
 
+    /// Whether an output goes to stdout, so that the report for people must not.
+    pub fn uses_stdout(&self) -> bool {
+        self.emit.iter().any(|output| output.file.is_none())
+    }
+
     /// Writes all outputs, in the order of the options. If one of them cannot be written, the
     /// others are written nevertheless.
     ///
