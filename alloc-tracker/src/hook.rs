@@ -214,7 +214,10 @@ fn note_for_scopes(busy: &mut BusyThread<'_>, event: &HeapEvent, entered: &Entry
             scope::note_alloc(scopes, walker, (event.addr, event.size), Shim::of(event.kind), entered);
         }
         HeapEventKind::Dealloc => scope::note_dealloc(scopes, event.addr),
-        HeapEventKind::ReallocEnd => scope::note_realloc_end(scopes, Some((event.addr, event.size))),
+        HeapEventKind::ReallocEnd => {
+            scope::note_realloc(scopes, walker, event.size, Shim::of(event.kind), entered);
+            scope::note_realloc_end(scopes, Some((event.addr, event.size)));
+        }
     }
 }
 

@@ -38,6 +38,7 @@
 //! | `ALLOC_TRACKER_VERIFY` | how much of a stack with more than 8,192 frames each event compares with the stack before: `bounded` (default): some thousand words, and the summary counts such stacks; `all`: every word |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count the stacks that differ |
 //!
+//! In tests, [`budget`] bounds what a test may allocate, and [`assert_no_leaks`] what it leaves behind.
 //! For tests and services there are exact counts without a dump: [`measure`], [`Region`] and
 //! [`stats`]. They panic in a program without the attribute, where they would count nothing;
 //! [`is_installed`] and [`installation`] tell.
@@ -91,11 +92,22 @@ pub use api::scope::{EnteredScope, LiveBlocks, Scope, ScopeHandle};
 pub use api::snapshot::{SnapshotError, snapshot};
 pub use api::stats::{Change, Region, Stats, stats};
 
+#[cfg(feature = "budget")]
+pub use alloc_tracker_macros::budget;
 pub use alloc_tracker_macros::profile;
 
-/// What `#[profile]` expands to; not for use by hand.
+/// Macros for blocks of code, which have the names of attributes for functions. Rust does not let
+/// an attribute and a macro share one path.
+#[cfg(feature = "budget")]
+pub mod block {
+    pub use alloc_tracker_macros::budget_block as budget;
+}
+
+/// What the macros expand to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::api::budget::{Budget, Limits, within};
     pub use crate::api::measure::require_no_allocations;
     pub use crate::api::probe::{Activation, Aside, At, Closing, Each, Function, Polled};
+    pub use crate::api::rerun::Place;
 }

@@ -1,11 +1,16 @@
-//! The attribute of alloc-tracker that makes a function report its lines. In: a function, a method
-//! or an `impl` block. Out: the same, with a probe before every statement.
+//! The macros of alloc-tracker. `#[profile]` makes a function report its lines. In: a function, a
+//! method or an `impl` block. Out: the same, with a probe before every statement. `#[budget]` bounds
+//! what a test allocates. In: a function. Out: the same, with a check around its body.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "probes")]
 mod arguments;
 #[cfg(feature = "probes")]
 mod attributes;
+#[cfg(feature = "budgets")]
+mod bounds;
+#[cfg(feature = "budgets")]
+mod budget;
 #[cfg(feature = "probes")]
 mod canonical;
 #[cfg(feature = "probes")]
@@ -145,4 +150,139 @@ pub fn profile(arguments: TokenStream, item: TokenStream) -> TokenStream {
         drop(arguments);
         item
     }
+}
+
+/// Bounds what a test may allocate. Can be put on every test function, sync or async, above and
+/// below `#[test]`, `#[tokio::test]` and the like. For a part of a function there is
+/// [`block::budget!`](macro@budget_block).
+///
+/// ```
+/// # #[global_allocator]
+/// # static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
+/// #[alloc_tracker::budget(allocations = 1, allocated = "1KiB", peak = "1KiB", leaked = 0)]
+/// fn sums_without_a_list_for_each() {
+///     let list: Vec<u64> = (0..100).collect();
+///     assert_eq!(list.iter().sum::<u64>(), 4950);
+/// }
+/// # sums_without_a_list_for_each();
+/// ```
+///
+/// ```should_panic
+/// # #[global_allocator]
+/// # static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
+/// #[alloc_tracker::budget(allocations = 1)]
+/// fn makes_two() {
+///     drop((vec![1], vec![2]));
+/// }
+/// # makes_two();
+/// ```
+///
+/// # Bounds
+/// Each one is the most that is allowed. A bound in bytes is an integer or a text such as `"64KiB"`.
+///
+/// | key | bound of |
+/// | --- | --- |
+/// | `allocations` | calls of `alloc` and `alloc_zeroed`; those of `realloc` are apart |
+/// | `reallocations` | calls of `realloc`, also of older blocks |
+/// | `allocated` | bytes of all allocations, and the new sizes of all reallocations |
+/// | `peak` | the most bytes that blocks born within the budget have at one time |
+/// | `leaked` | bytes of these blocks that are live at the end, after the locals of the body |
+/// | `threads = "all"` | no bound: the whole process counts, for a test that runs alone |
+///
+/// A realloc frees the old size and allocates the new one. A collection of size zero, such as
+/// `Vec::new()`, allocates nothing.
+///
+/// # What counts
+/// What the thread of the test allocates, within the body and all that it calls. Other threads
+/// count while they are inside of the scope of the test, which they enter by a handle:
+/// `ScopeHandle::current()`, and `enter()` on the other thread, as with a span of `tracing`. Tests
+/// that run in parallel do not disturb each other. An older block that grows within the budget
+/// counts in `reallocations` and `allocated`, and not in `peak` and `leaked`.
+///
+/// Each poll of an async test enters the scope. So what other tasks do on the same thread does not
+/// count; a spawned task counts if it enters at each of its polls. The runtime is not part of an
+/// async test, whether the attribute is above or below `#[tokio::test]`.
+///
+/// With `threads = "all"` every thread counts that is not inside of another scope. Budgets of this
+/// kind wait for each other, so two of them must not be under way on one thread, unless one is
+/// inside of the other. Other tests of the same process count, and so does the main thread of the
+/// test harness: run such a test by `cargo nextest`, or with `--test-threads=1`, and leave some room.
+///
+/// # Not followed
+/// Threads that did not enter, blocks of C code (`malloc`), memory that is mapped directly, what
+/// `print!` and `eprint!` allocate while they print, forked children, and events of signal handlers
+/// that have interrupted the allocator. What code allocates only once, as for a lazy static, counts
+/// for the test that comes first.
+///
+/// # Panics
+/// If a bound is exceeded: with what was expected and found, the lines of code with the largest
+/// share, and the command that records this one test. If a function returns an `Err`, or panics, its
+/// bounds are not checked: the test has failed already. Before the body runs, if `AllocTracker` is
+/// not the global allocator of the program.
+///
+/// # Errors of the compiler
+/// ```compile_fail
+/// #[alloc_tracker::budget(alocations = 3)]
+/// fn misspelled() {}
+/// ```
+/// ```compile_fail
+/// #[alloc_tracker::budget(allocations = "3KiB")]
+/// fn a_count_has_no_size() {}
+/// ```
+#[cfg(feature = "budgets")]
+#[proc_macro_attribute]
+pub fn budget(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    budget::expand(arguments.into(), item.into()).into()
+}
+
+/// Bounds what a block of code may allocate, and has its value. The name is
+/// `alloc_tracker::block::budget!`.
+///
+/// Bounds as those of the [attribute](macro@budget), then a semicolon, then the code:
+///
+/// ```
+/// # #[global_allocator]
+/// # static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
+/// use alloc_tracker::block::budget;
+///
+/// let words = vec!["a", "b"];
+/// let text = budget! { allocations = 1, peak = "1KiB"; words.concat() };
+/// assert_eq!(text, "ab");
+///
+/// budget! {
+///     allocations = 0;
+///     {
+///         let longest = words.iter().map(|word| word.len()).max();
+///         assert_eq!(longest, Some(1));
+///     }
+/// }
+/// ```
+///
+/// The block's value is still there when the block ends, so what it holds counts as `leaked`.
+///
+/// A block may be left by `?`, `return` or `break`: then it is checked, too. A block with `.await`
+/// is a future whose polls enter the scope; in such a block `?` and `return` leave the block only.
+///
+/// ```
+/// # #[global_allocator]
+/// # static ALLOC: alloc_tracker::AllocTracker = alloc_tracker::AllocTracker::system();
+/// # use alloc_tracker::block::budget;
+/// async fn handle(request: &str) -> usize {
+///     budget! { allocations = 1; answer(request).await.len() }
+/// }
+///
+/// async fn answer(request: &str) -> String {
+///     request.to_owned()
+/// }
+/// # let handled = std::pin::pin!(handle("x"));
+/// # let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+/// # assert!(handled.poll(&mut context).is_ready());
+/// ```
+///
+/// # Panics
+/// As the [attribute](macro@budget) does.
+#[cfg(feature = "budgets")]
+#[proc_macro]
+pub fn budget_block(input: TokenStream) -> TokenStream {
+    budget::expand_block(input.into()).into()
 }

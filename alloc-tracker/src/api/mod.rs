@@ -3,12 +3,17 @@
 //! policy of their own.
 
 pub(crate) mod allocator;
+pub(crate) mod budget;
+mod budget_report;
 pub(crate) mod installation;
 pub(crate) mod leak_check;
 mod leak_report;
 pub(crate) mod measure;
+mod printing;
 pub(crate) mod probe;
 pub(crate) mod profiler;
+pub(crate) mod rerun;
 pub(crate) mod scope;
+mod site;
 pub(crate) mod snapshot;
 pub(crate) mod stats;

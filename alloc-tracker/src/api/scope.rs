@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use super::installation::require_complete;
 use crate::recorder;
-use crate::scope::{self, EntryNumber, LiveInScope, MAX_DEPTH, MAX_SCOPES, NoScope, ScopeId};
+use crate::scope::{self, EntryNumber, Kept, LiveInScope, MAX_DEPTH, MAX_SCOPES, NoScope, ScopeId};
 
 /// Follows the blocks that threads allocate while they are inside of the scope, wherever these
 /// blocks are freed later.
@@ -82,9 +82,15 @@ impl Scope {
     #[track_caller]
     #[expect(clippy::new_without_default, reason = "where a scope begins is not a default")]
     pub fn new() -> Scope {
+        Scope::keeping(Kept::Figures)
+    }
+
+    /// Begins a scope that keeps this.
+    #[track_caller]
+    pub(super) fn keeping(kept: Kept) -> Scope {
         require_complete();
         recorder::prepare_scopes();
-        match recorder::with_scopes(scope::begin).unwrap_or(Err(NoScope::InHook)) {
+        match recorder::with_scopes(|scopes| scope::begin(scopes, kept)).unwrap_or(Err(NoScope::InHook)) {
             Ok(id) => Scope { id },
             Err(NoScope::Memory(errno)) => {
                 panic!("alloc-tracker has no memory to follow a scope (error {})", errno.0)

@@ -8,7 +8,7 @@
 //! Runs inside the host's allocator calls: never allocates through the global allocator, takes no
 //! lock that application code can hold.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc_dump::layout::StackId;
 
@@ -17,8 +17,9 @@ use crate::capture::{self, Registers, Shim, StackWalker};
 use crate::tree::{Journal, Parent, Tree};
 
 /// Walks the stack from the frame with these registers, which may be the shim's. Returns the leaf's
-/// node; [`UNKNOWN`] if there is no memory for it.
-pub(super) fn note(walker: &mut StackWalker, shim: Shim, registers: Registers) -> u32 {
+/// node; [`UNKNOWN`] if there is no memory for it. `None` if the stack is one of
+/// [`ignore_calls_at`].
+pub(super) fn note(walker: &mut StackWalker, shim: Shim, registers: Registers) -> Option<u32> {
     let mut addresses = [0; MAX_FRAMES];
     let frames = if IS_PLATFORM_WALKING.load(Ordering::Relaxed) {
         // Nor is the shim looked up: that takes the same locks.
@@ -26,13 +27,33 @@ pub(super) fn note(walker: &mut StackWalker, shim: Shim, registers: Registers) -
     } else {
         capture::innermost(walker, &shim.skip(registers), &mut addresses)
     };
+    for ignored in &IGNORED {
+        let ignored = ignored.load(Ordering::Relaxed);
+        if ignored != 0 && addresses[..frames].contains(&ignored) {
+            return None;
+        }
+    }
     let generation = epoch::current().generation();
     let outermost_first = addresses[..frames].iter().rev();
     let node = outermost_first
         .copied()
         .try_fold(StackId::ROOT, |parent, pc| TREE.intern(Parent::of(parent, generation), pc, &NoJournal));
-    node.map_or(UNKNOWN, |node: StackId| node.0)
+    Some(node.map_or(UNKNOWN, |node: StackId| node.0))
 }
+
+/// From now on no event is noted whose stack has this return address. There may be as many
+/// addresses as [`IGNORED`] has room for.
+pub(crate) fn ignore_calls_at(address: u64) {
+    for ignored in &IGNORED {
+        let before = ignored.compare_exchange(0, address, Ordering::Relaxed, Ordering::Relaxed);
+        if before.is_ok() || before == Err(address) {
+            return;
+        }
+    }
+}
+
+/// See [`ignore_calls_at`].
+static IGNORED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// From now on the platform's unwinder makes all walks. For forked children, where threads that do
 /// not exist may hold the locks of the tracker's own walks.

@@ -23,12 +23,16 @@
 //! | `slots` | the scopes, who encloses whom, what is live of each |
 //! | `blocks` | the table of blocks |
 //! | `births` | the birth stacks |
+//! | `sites` | what each birth stack of a scope has allocated |
+//! | `everyone` | the scope that all threads are inside of |
 //! | `thread_scopes` | what a thread knows of scopes |
 //! | `process` | forked children |
 
 mod births;
 mod blocks;
+mod everyone;
 mod process;
+mod sites;
 mod slots;
 mod thread_scopes;
 
@@ -38,18 +42,21 @@ use crate::base::mode::{self, SCOPE};
 use crate::base::sys::{ErrnoGuard, FutexLock};
 use crate::capture::{EntryFrame, Shim, StackWalker};
 
-pub(crate) use births::{for_each_address, walk_by_platform};
+pub(crate) use births::{for_each_address, ignore_calls_at, walk_by_platform};
 use blocks::{BornBlock, Shard, shard_of};
-pub(crate) use slots::{LiveInScope, MAX_SCOPES, NoScope, ScopeId};
+pub(crate) use sites::StackFigures;
+use slots::Allocated;
+pub(crate) use slots::{Kept, LiveInScope, MAX_SCOPES, NoScope, ScopeFigures, ScopeId};
 pub(crate) use thread_scopes::{EntryNumber, MAX_DEPTH, ThreadScopes};
 
 /// Begins a scope, inside of the innermost one of the calling thread, whose scopes are handed in.
 /// The thread does not enter it.
-pub(crate) fn begin(thread: &mut ThreadScopes) -> Result<ScopeId, NoScope> {
+pub(crate) fn begin(thread: &mut ThreadScopes, kept: Kept) -> Result<ScopeId, NoScope> {
     process::claim(forget_after_fork);
     thread.belong_to(process::number());
     let mut alive = ALIVE.lock();
-    let id = slots::open(thread.innermost_alive().map_or(slots::NONE, |parent| parent.slot))?;
+    let opened = with_scope_of_events(thread, |parent| slots::open(parent, kept));
+    let id = opened.unwrap_or_else(|| slots::open(slots::NONE, kept))?;
     if *alive == 0 {
         PERIOD.fetch_add(1, Ordering::Relaxed);
         mode::switch_on(SCOPE);
@@ -104,9 +111,10 @@ pub(crate) struct TooDeep;
 /// Makes the thread be outside of all scopes until it leaves this entry. `None` if there is no
 /// need, or no room.
 pub(crate) fn step_outside(thread: &mut ThreadScopes) -> Option<EntryNumber> {
-    if !process::is_owner() || thread.innermost_alive().is_none() {
+    if !process::is_owner() || (thread.innermost_alive().is_none() && everyone::scope().is_none()) {
         return None;
     }
+    thread.belong_to(process::number());
     thread.enter(slots::NONE)
 }
 
@@ -136,6 +144,41 @@ pub(crate) fn live(id: ScopeId) -> LiveInScope {
     let live = slots::live_in(id.slot);
     slots::release(id.slot);
     live
+}
+
+/// Makes all threads of the process be inside of this scope, wherever they are not inside of
+/// another one. Returns the scope of which that was true before.
+pub(crate) fn follow_all_threads(id: Option<ScopeId>) -> Option<ScopeId> {
+    everyone::replace(id)
+}
+
+/// Whether the calling thread is inside of the scope that all threads are inside of, by an entry of
+/// its own.
+pub(crate) fn has_entered_scope_of_all(thread: &mut ThreadScopes) -> bool {
+    match (current(thread), everyone::scope()) {
+        (Some(own), Some(all)) => slots::is_within(own.slot, all.slot),
+        _ => false,
+    }
+}
+
+/// Returns the figures of a scope that has not ended. In a forked child that has inherited the
+/// scope: zeros.
+pub(crate) fn figures(id: ScopeId) -> ScopeFigures {
+    if !process::is_owner() || !slots::acquire_if_alive(id) {
+        return ScopeFigures::default();
+    }
+    let figures = slots::figures_of(id.slot);
+    slots::release(id.slot);
+    figures
+}
+
+/// Calls `f` with the figures of every birth stack of a scope that was begun with [`Kept::Sites`].
+/// The calling thread must be in the hook. `f` runs under a lock and must not allocate.
+pub(crate) fn for_each_stack(id: ScopeId, f: impl FnMut(&StackFigures)) {
+    if process::is_owner() && slots::acquire_if_alive(id) {
+        slots::for_each_stack(id.slot, f);
+        slots::release(id.slot);
+    }
 }
 
 /// Returns the parts of the table, for [`for_each_live`].
@@ -173,15 +216,16 @@ pub(crate) fn note_alloc(
     if !is_own_event(thread) {
         return;
     }
-    let Some(scope) = thread.innermost_alive() else {
-        if MISSED_FREES.load(Ordering::Relaxed) != 0 {
-            note_dealloc(thread, addr);
+    let noted = with_scope_of_events(thread, |scope| {
+        let _errno = ErrnoGuard::new();
+        if let Some(stack) = births::note(walker, shim, entered.registers()) {
+            slots::count_event(scope, &Allocated { is_realloc: false, bytes: size, stack });
+            insert(BornBlock { addr, size, scope, stack }, Birth::New);
         }
-        return;
-    };
-    let _errno = ErrnoGuard::new();
-    let stack = births::note(walker, shim, entered.registers());
-    insert(BornBlock { addr, size, scope: scope.slot, stack }, Birth::New);
+    });
+    if noted.is_none() && MISSED_FREES.load(Ordering::Relaxed) != 0 {
+        note_dealloc(thread, addr);
+    }
 }
 
 /// Notes that a block is about to be freed.
@@ -207,6 +251,31 @@ pub(crate) fn note_realloc_begin(thread: &mut ThreadScopes, addr: u64) {
             note_missed(false);
         }
     }
+}
+
+/// Counts a realloc to this size, by a shim that this frame has entered.
+#[cold]
+pub(crate) fn note_realloc(
+    thread: &mut ThreadScopes,
+    walker: &mut StackWalker,
+    size: u64,
+    shim: Shim,
+    entered: &EntryFrame,
+) {
+    if !is_own_event(thread) {
+        return;
+    }
+    with_scope_of_events(thread, |scope| {
+        let _errno = ErrnoGuard::new();
+        // PERF: only a table of sites needs the stack.
+        let stack = match slots::keeps_sites(scope) {
+            true => births::note(walker, shim, entered.registers()),
+            false => Some(births::UNKNOWN),
+        };
+        if let Some(stack) = stack {
+            slots::count_event(scope, &Allocated { is_realloc: true, bytes: size, stack });
+        }
+    });
 }
 
 /// Notes that a block was moved, to this address and size; or that it was not, if there is no new
@@ -255,6 +324,19 @@ fn is_own_event(thread: &mut ThreadScopes) -> bool {
         thread.belong_to(process::number());
     }
     is_own
+}
+
+/// Calls `f` with the slot of the scope that the thread's events belong to, to which there is a
+/// reference meanwhile; `None` if there is no such scope.
+fn with_scope_of_events<R>(thread: &ThreadScopes, f: impl FnOnce(u32) -> R) -> Option<R> {
+    if let Some(own) = thread.innermost_alive() {
+        // The entry of the thread has the reference.
+        return Some(f(own.slot));
+    }
+    let all = everyone::scope().filter(|id| !thread.is_outside() && slots::acquire_if_alive(*id))?;
+    let result = f(all.slot);
+    slots::release(all.slot);
+    Some(result)
 }
 
 /// Takes the block at this address out of the table.
@@ -314,8 +396,10 @@ fn forget_after_fork() {
         SHARDS.iter().for_each(|shard| shard.reset_after_fork());
         slots::reset_after_fork();
         births::reset_after_fork();
+        sites::reset_after_fork();
         ALIVE.reset(0);
     }
+    everyone::replace(None);
     mode::switch_off(SCOPE);
 }
 
@@ -359,7 +443,7 @@ mod tests {
     #[test]
     fn only_the_end_of_a_scope_switches_the_mode_off() {
         let mut thread = ThreadScopes::new();
-        let id = begin(&mut thread).unwrap();
+        let id = begin(&mut thread, Kept::Figures).unwrap();
         // SAFETY: the child uses atomics only, and ends.
         let child = unsafe { libc::fork() };
         if child == 0 {

@@ -17,6 +17,7 @@
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::blocks::BornBlock;
+use super::sites::{StackFigures, TableOfScope};
 use crate::base::sys::{Errno, Mapping};
 
 /// Names a scope. A scope that has ended is never found by its id again.
@@ -24,6 +25,17 @@ use crate::base::sys::{Errno, Mapping};
 pub(crate) struct ScopeId {
     pub(super) slot: u32,
     generation: u32,
+}
+
+impl ScopeId {
+    /// Returns the id as a word that is not 0: the generation of a scope that was begun is odd.
+    pub(super) fn to_word(self) -> u64 {
+        u64::from(self.slot) << 32 | u64::from(self.generation)
+    }
+
+    pub(super) fn from_word(word: u64) -> Option<ScopeId> {
+        (word != 0).then_some(ScopeId { slot: (word >> 32) as u32, generation: word as u32 })
+    }
 }
 
 /// Why there is no new scope.
@@ -52,9 +64,23 @@ pub(super) struct ScopeSlot {
     live_bytes: AtomicI64,
     /// Blocks that are not followed, because there was no memory for them in the table.
     unfollowed: AtomicU64,
+    /// The most that `live_bytes` has been.
+    peak_bytes: AtomicI64,
+    /// Events of threads inside of the scope.
+    allocations: AtomicU64,
+    reallocations: AtomicU64,
+    allocated_bytes: AtomicU64,
+    table: TableOfScope,
 }
 
 impl ScopeSlot {
+    /// Changes what is live; true if that has a new peak.
+    fn change_live(&self, blocks: i64, bytes: i64) -> bool {
+        self.live_blocks.fetch_add(blocks, Ordering::Relaxed);
+        let live = self.live_bytes.fetch_add(bytes, Ordering::Relaxed).wrapping_add(bytes);
+        bytes > 0 && self.peak_bytes.fetch_max(live, Ordering::Relaxed) < live
+    }
+
     /// Returns the generation of the scope that has not ended; `None` if there is none.
     fn alive_generation(&self) -> Option<u32> {
         let generation = self.generation.load(Ordering::Acquire);
@@ -68,9 +94,18 @@ pub(super) const NONE: u32 = u32::MAX;
 /// More scopes cannot be known at one time.
 pub(crate) const MAX_SCOPES: usize = 1 << 16;
 
+/// What is kept of a scope besides its live blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Its figures.
+    Figures,
+    /// Its figures, and those of each birth stack.
+    Sites,
+}
+
 /// Begins a scope inside of another one, or of [`NONE`]. The caller must have a reference to the
 /// parent.
-pub(super) fn open(parent: u32) -> Result<ScopeId, NoScope> {
+pub(super) fn open(parent: u32, kept: Kept) -> Result<ScopeId, NoScope> {
     let slots = map().map_err(NoScope::Memory)?;
     let first = LIKELY_FREE.load(Ordering::Relaxed);
     for offset in 0..MAX_SCOPES as u32 {
@@ -84,6 +119,14 @@ pub(super) fn open(parent: u32) -> Result<ScopeId, NoScope> {
             slot.live_blocks.store(0, Ordering::Relaxed);
             slot.live_bytes.store(0, Ordering::Relaxed);
             slot.unfollowed.store(0, Ordering::Relaxed);
+            slot.peak_bytes.store(0, Ordering::Relaxed);
+            slot.allocations.store(0, Ordering::Relaxed);
+            slot.reallocations.store(0, Ordering::Relaxed);
+            slot.allocated_bytes.store(0, Ordering::Relaxed);
+            match kept {
+                Kept::Figures => slot.table.set_none(),
+                Kept::Sites => slot.table.claim(index),
+            }
             let generation = slot.generation.fetch_add(1, Ordering::Release).wrapping_add(1);
             LIKELY_FREE.store((index + 1) % MAX_SCOPES as u32, Ordering::Relaxed);
             USED.fetch_max(index + 1, Ordering::Relaxed);
@@ -96,8 +139,12 @@ pub(super) fn open(parent: u32) -> Result<ScopeId, NoScope> {
 /// Ends a scope; false if it has ended already. The caller's reference to the slot stays.
 pub(super) fn end(id: ScopeId) -> bool {
     let next = id.generation.wrapping_add(1);
-    let generation = &slot(id.slot).generation;
-    generation.compare_exchange(id.generation, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    let slot = slot(id.slot);
+    let ended = slot.generation.compare_exchange(id.generation, next, Ordering::AcqRel, Ordering::Relaxed);
+    if ended.is_ok() {
+        slot.table.give_back(id.slot);
+    }
+    ended.is_ok()
 }
 
 /// Takes a reference to the slot of a scope; false if the scope has ended.
@@ -143,18 +190,18 @@ pub(super) fn release(mut index: u32) {
 /// slot of its scope.
 pub(super) fn count_birth(block: &BornBlock) {
     acquire(block.scope);
-    change_live(block.scope, 1, block.size as i64);
+    change_live(block, 1, block.size as i64);
 }
 
 /// Counts a block as not live any more, and gives its reference back.
 pub(super) fn count_end(block: &BornBlock) {
-    change_live(block.scope, -1, -(block.size as i64));
+    change_live(block, -1, -(block.size as i64));
     release(block.scope);
 }
 
 /// Counts a live block as larger, or smaller, by this many bytes.
 pub(super) fn count_growth(block: &BornBlock, bytes: i64) {
-    change_live(block.scope, 0, bytes);
+    change_live(block, 0, bytes);
 }
 
 /// Counts a block of this scope that is not followed, because there was no memory for it.
@@ -164,11 +211,72 @@ pub(super) fn count_unfollowed(index: u32) {
     }
 }
 
-fn change_live(index: u32, blocks: i64, bytes: i64) {
-    for (_, slot) in chain(index) {
-        slot.live_blocks.fetch_add(blocks, Ordering::Relaxed);
-        slot.live_bytes.fetch_add(bytes, Ordering::Relaxed);
+fn change_live(block: &BornBlock, blocks: i64, bytes: i64) {
+    for (index, slot) in chain(block.scope) {
+        if slot.table.exists() {
+            let change = || slot.change_live(blocks, bytes);
+            slot.table.change_live(index, block.stack, (blocks, bytes), change);
+        } else {
+            slot.change_live(blocks, bytes);
+        }
     }
+}
+
+/// An event that has allocated: an allocation, or a reallocation with its new size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allocated {
+    pub(super) is_realloc: bool,
+    pub(super) bytes: u64,
+    /// The node of the event's stack.
+    pub(super) stack: u32,
+}
+
+/// Counts an event of a thread inside of this scope. The caller must have a reference.
+pub(super) fn count_event(index: u32, event: &Allocated) {
+    for (index, slot) in chain(index) {
+        let calls = if event.is_realloc { &slot.reallocations } else { &slot.allocations };
+        calls.fetch_add(1, Ordering::Relaxed);
+        slot.allocated_bytes.fetch_add(event.bytes, Ordering::Relaxed);
+        if slot.table.exists() {
+            slot.table.count(index, event.stack, event.is_realloc, event.bytes);
+        }
+    }
+}
+
+/// Whether the scope, or one around it, keeps the figures of each stack. The caller must have a
+/// reference.
+pub(super) fn keeps_sites(index: u32) -> bool {
+    chain(index).any(|(_, slot)| slot.table.exists())
+}
+
+/// What threads inside of a scope have allocated, and the peak of what they have allocated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ScopeFigures {
+    /// Calls of `alloc` and `alloc_zeroed`.
+    pub(crate) allocations: u64,
+    /// Calls of `realloc`, of any block.
+    pub(crate) reallocations: u64,
+    /// Bytes of the allocations, and the new sizes of the reallocations.
+    pub(crate) allocated_bytes: u64,
+    /// The most bytes that blocks born in the scope had at one time.
+    pub(crate) peak_bytes: u64,
+}
+
+/// Returns the figures of the scope in this slot. The caller must have a reference.
+pub(super) fn figures_of(index: u32) -> ScopeFigures {
+    let slot = slot(index);
+    ScopeFigures {
+        allocations: slot.allocations.load(Ordering::Acquire),
+        reallocations: slot.reallocations.load(Ordering::Acquire),
+        allocated_bytes: slot.allocated_bytes.load(Ordering::Acquire),
+        peak_bytes: slot.peak_bytes.load(Ordering::Acquire).max(0) as u64,
+    }
+}
+
+/// Calls `f` with the figures of each stack of the scope in this slot. The caller must have a
+/// reference. `f` runs under a lock and must not allocate.
+pub(super) fn for_each_stack(index: u32, f: impl FnMut(&StackFigures)) {
+    slot(index).table.for_each(index, f);
 }
 
 /// Whether the scope in this slot, or a scope around it, has not ended.
@@ -275,10 +383,40 @@ mod tests {
         (blocks, bytes)
     }
 
+    /// With a table of sites and without one.
+    #[test]
+    fn the_peak_is_that_of_the_blocks_of_a_scope_and_of_all_inside() {
+        let outer = open(NONE, Kept::Figures).unwrap();
+        let inner = open(outer.slot, Kept::Sites).unwrap();
+        let (small, large) = (born_in(inner, 10), born_in(outer, 1000));
+        count_birth(&small);
+        count_growth(&small, 90);
+        let small = BornBlock { size: 100, ..small };
+        count_end(&small);
+        count_birth(&large);
+        count_end(&large);
+        let events = [(inner, false, 10), (inner, true, 100), (outer, false, 1000)];
+        for (id, is_realloc, bytes) in events {
+            count_event(id.slot, &Allocated { is_realloc, bytes, stack: 3 });
+        }
+        let figures = |allocations, reallocations, allocated_bytes, peak_bytes| ScopeFigures {
+            allocations,
+            reallocations,
+            allocated_bytes,
+            peak_bytes,
+        };
+        assert_eq!(figures_of(inner.slot), figures(1, 1, 110, 100));
+        assert_eq!(figures_of(outer.slot), figures(2, 1, 1110, 1000));
+        for id in [inner, outer] {
+            assert!(end(id));
+            release(id.slot);
+        }
+    }
+
     #[test]
     fn a_block_counts_for_all_scopes_around_and_keeps_their_slots() {
-        let outer = open(NONE).unwrap();
-        let inner = open(outer.slot).unwrap();
+        let outer = open(NONE, Kept::Figures).unwrap();
+        let inner = open(outer.slot, Kept::Sites).unwrap();
         let (small, large) = (born_in(inner, 10), born_in(outer, 1000));
         [&small, &large].into_iter().for_each(count_birth);
         assert_eq!((live(outer), live(inner)), ((2, 1010), (1, 10)));
@@ -304,8 +442,8 @@ mod tests {
 
     #[test]
     fn unfollowed_blocks_count_for_all_scopes_around() {
-        let outer = open(NONE).unwrap();
-        let inner = open(outer.slot).unwrap();
+        let outer = open(NONE, Kept::Figures).unwrap();
+        let inner = open(outer.slot, Kept::Sites).unwrap();
         count_unfollowed(inner.slot);
         count_unfollowed(outer.slot);
         assert_eq!((live_in(inner.slot).unfollowed, live_in(outer.slot).unfollowed), (1, 2));
@@ -320,13 +458,13 @@ mod tests {
     #[test]
     fn an_id_finds_its_own_scope_or_none() {
         let rounds = if cfg!(miri) { 50 } else { 20_000 };
-        let first = open(NONE).unwrap();
+        let first = open(NONE, Kept::Figures).unwrap();
         let last = FutexLock::new(first);
         std::thread::scope(|threads| {
             for _ in 0..2 {
                 threads.spawn(|| {
                     for _ in 0..rounds {
-                        let id = open(NONE).unwrap();
+                        let id = open(NONE, Kept::Figures).unwrap();
                         *last.lock() = id;
                         assert!(end(id));
                         release(id.slot);

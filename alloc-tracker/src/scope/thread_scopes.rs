@@ -71,6 +71,11 @@ impl ThreadScopes {
             .find_map(|entered| slots::innermost_alive(entered.slot))
     }
 
+    /// Whether the thread is outside of all scopes for a while.
+    pub(super) fn is_outside(&self) -> bool {
+        self.entered[..self.depth].iter().any(|entered| entered.slot == slots::NONE)
+    }
+
     /// Enters the scope in this slot, and takes over the caller's reference to it. `None`, without
     /// taking it, if the thread is inside of [`MAX_DEPTH`] scopes.
     pub(super) fn enter(&mut self, slot: u32) -> Option<EntryNumber> {

@@ -1,0 +1,145 @@
+//! The command that runs one test again, recorded. In: what the macros know of the place of a
+//! budget, and the thread. Out: a command line.
+
+use std::fs;
+use std::path::Path;
+
+/// Where a budget is, as the compiler and cargo say.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The path of the function, with the crate.
+    pub function: &'static str,
+    /// Whether that function is the test itself; if not, a test calls it.
+    pub is_test: bool,
+    /// The file.
+    pub file: &'static str,
+    /// The line.
+    pub line: u32,
+    /// The package.
+    pub package: Option<&'static str>,
+    /// The folder of the package.
+    pub folder: Option<&'static str>,
+    /// The binary or the example, if the budget is in one.
+    pub binary: Option<&'static str>,
+    /// A folder that cargo has for integration tests and benchmarks only.
+    pub test_folder: Option<&'static str>,
+}
+
+impl Place {
+    /// Returns the path of the function without the crate, as the test harness names a test.
+    pub(super) fn path_in_crate(&self) -> &'static str {
+        let path = self.function.split_once("::").map_or(self.function, |(_, path)| path);
+        match path.strip_suffix(HERE) {
+            Some(function) if !self.is_test => function.trim_end_matches("::{{closure}}"),
+            _ => path,
+        }
+    }
+
+    /// Returns the command that runs the test of this thread alone, and records it.
+    pub(super) fn command(&self) -> String {
+        let thread = std::thread::current();
+        let test = self.test(thread.name());
+        let package = self.package.map(|name| format!(" --package {name}")).unwrap_or_default();
+        format!("profiler-cli cargo test{package}{} -- --exact {test}", self.target())
+    }
+
+    /// Returns the name of the test. The test harness names the thread after it.
+    fn test<'a>(&self, thread: Option<&'a str>) -> &'a str {
+        let own = self.path_in_crate();
+        let is_path = |name: &&str| {
+            *name != "main"
+                && name.split("::").all(|part| {
+                    !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "_#".contains(c))
+                })
+        };
+        // A test of several cases has one function: its name begins the names of the tests.
+        let is_of_own =
+            |name: &&str| !self.is_test || name.strip_prefix(own).is_some_and(|rest| rest.starts_with("::"));
+        thread.filter(is_path).filter(is_of_own).unwrap_or(own)
+    }
+
+    /// Returns the option of cargo that chooses the program with this test.
+    fn target(&self) -> String {
+        let name = self.function.split("::").next().unwrap_or_default();
+        match (self.binary, self.test_folder) {
+            (Some(binary), _) if is_example() => format!(" --example {binary}"),
+            (Some(binary), _) => format!(" --bin {binary}"),
+            (None, Some(_)) => match self.target_in("tests", name) {
+                Some(test) => format!(" --test {test}"),
+                None => match self.target_in("benches", name) {
+                    Some(bench) => format!(" --bench {bench}"),
+                    // Cargo takes patterns. A dash in a name is an underscore in the crate's.
+                    None if name.contains('_') => format!(" --test '{}'", name.replace('_', "?")),
+                    None => format!(" --test {name}"),
+                },
+            },
+            (None, None) if self.package.is_some() => " --lib".to_owned(),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// Returns the name of the target in a folder of the package whose crate has this name.
+    fn target_in(&self, folder: &str, crate_name: &str) -> Option<String> {
+        let entries = fs::read_dir(Path::new(self.folder?).join(folder)).ok()?;
+        entries.flatten().find_map(|entry| {
+            let path = entry.path();
+            let is_target =
+                path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").is_file();
+            let name = path.file_stem()?.to_str()?;
+            (is_target && name.replace('-', "_") == crate_name).then(|| name.to_owned())
+        })
+    }
+}
+
+/// Whether the program is an example, by the folder that cargo puts it into.
+fn is_example() -> bool {
+    let folder =
+        std::env::current_exe().ok().and_then(|program| Some(program.parent()?.file_name()?.to_owned()));
+    folder.is_some_and(|name| name == "examples")
+}
+
+/// The function that a block of code declares to learn its own path.
+const HERE: &str = "::here";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place = Place {
+        function: "parser::words::tests::short",
+        is_test: true,
+        file: "src/words.rs",
+        line: 7,
+        package: Some("parser"),
+        folder: None,
+        binary: None,
+        test_folder: None,
+    };
+
+    #[test]
+    fn the_test_is_that_of_the_function_or_of_the_thread() {
+        assert_eq!(PLACE.test(Some("words::tests::short")), "words::tests::short");
+        assert_eq!(PLACE.test(Some("tokio-rt-worker")), "words::tests::short");
+        assert_eq!(PLACE.test(Some("other::test")), "words::tests::short");
+        assert_eq!(PLACE.test(Some("words::tests::short::case_1")), "words::tests::short::case_1");
+        let block = Place { function: "parser::words::check::{{closure}}::here", is_test: false, ..PLACE };
+        assert_eq!(block.test(Some("words::tests::short")), "words::tests::short");
+        assert_eq!(block.test(Some("main")), "words::check");
+        assert_eq!(block.test(None), "words::check");
+    }
+
+    #[test]
+    fn the_target_is_the_one_that_cargo_has_compiled() {
+        assert_eq!(PLACE.target(), " --lib");
+        assert_eq!(Place { binary: Some("server"), ..PLACE }.target(), " --bin server");
+        let test = Place { test_folder: Some("/tmp"), function: "long_name::short", ..PLACE };
+        assert_eq!(test.target(), " --test 'long?name'");
+        let folder = std::env::temp_dir().join(format!("alloc-tracker-rerun-{}", std::process::id()));
+        fs::create_dir_all(folder.join("tests")).unwrap();
+        fs::write(folder.join("tests/long-name.rs"), "").unwrap();
+        let path: &'static str = folder.to_str().unwrap().to_owned().leak();
+        assert_eq!(Place { folder: Some(path), ..test }.target(), " --test long-name");
+        fs::remove_dir_all(folder).unwrap();
+        assert_eq!(Place { package: None, ..PLACE }.target(), "");
+    }
+}
