@@ -63,6 +63,8 @@ fn counts() {
         message_of(Scope::new),
         message_of(|| assert_no_leaks(|| ())),
         message_of(|| LeakCheck::new().warm_up(1).run(|| ())),
+        message_of(|| within_budget(&mut 0)),
+        message_of(|| alloc_tracker::block::budget! { allocations = 9, threads = "all"; () }),
         first,
     ];
     for message in messages {
@@ -76,7 +78,13 @@ fn counts() {
     message_of(|| measure(|| calls += 1));
     message_of(|| assert_no_leaks(|| calls += 1));
     message_of(|| LeakCheck::new().warm_up(1).run(|| calls += 1));
+    message_of(|| within_budget(&mut calls));
     assert_eq!(calls, 0);
+}
+
+#[alloc_tracker::budget(allocations = 9)]
+fn within_budget(calls: &mut i32) {
+    *calls += 1;
 }
 
 fn recording() {

@@ -205,8 +205,8 @@ pub fn profile(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// With `threads = "all"` every thread counts that is not inside of another scope. Budgets of this
 /// kind wait for each other, so two of them must not be under way on one thread, unless one is
-/// inside of the other. Other tests of the same process count, and so does the main thread of the
-/// test harness: run such a test by `cargo nextest`, or with `--test-threads=1`, and leave some room.
+/// inside of the other. Other tests of the same process count: run such a test by `cargo nextest`,
+/// or with `--test-threads=1`. The main thread of the test harness does not count.
 ///
 /// # Not followed
 /// Threads that did not enter, blocks of C code (`malloc`), memory that is mapped directly, what

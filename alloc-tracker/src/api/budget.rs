@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::budget_report::BudgetReport;
+use super::harness;
 use super::installation::require_complete;
-use super::printing;
 use super::rerun::Place;
 use super::scope::{EnteredScope, Scope};
 use crate::base::sys;
@@ -53,8 +53,12 @@ impl Budget {
     #[track_caller]
     pub fn begin(limits: Limits, place: Place) -> Budget {
         require_complete();
-        printing::ignore();
+        harness::ignore_printing();
         let turn = limits.all_threads.then(Turn::wait).flatten();
+        if turn.is_some() {
+            let _outside = EnteredScope::outside();
+            scope::follow_main_thread(!harness::is_thread_of_test());
+        }
         let scope = Scope::keeping(Kept::Sites);
         let before = limits.all_threads.then(|| scope::follow_all_threads(Some(scope.id())));
         let missed = scope::missed_events();

@@ -5,11 +5,11 @@
 pub(crate) mod allocator;
 pub(crate) mod budget;
 mod budget_report;
+mod harness;
 pub(crate) mod installation;
 pub(crate) mod leak_check;
 mod leak_report;
 pub(crate) mod measure;
-mod printing;
 pub(crate) mod probe;
 pub(crate) mod profiler;
 pub(crate) mod rerun;

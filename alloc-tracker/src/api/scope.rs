@@ -51,8 +51,9 @@ use crate::scope::{self, EntryNumber, Kept, LiveInScope, MAX_DEPTH, MAX_SCOPES, 
 ///
 /// # Cost
 /// With no scope alive, none. While there is one, each allocation of a thread inside of a scope
-/// costs a walk over at most 64 frames, and each free or reallocation of any thread a look at a
-/// table. That holds for the events of a child that is forked meanwhile, too.
+/// costs a walk over at most 64 frames, and within a budget so does each reallocation. Each free or
+/// reallocation of any thread costs a look at a table. That holds for the events of a child that is
+/// forked meanwhile, too.
 ///
 /// The table is at most half full, and each of its 64 parts grows by doubling. So when most blocks
 /// of scopes are live, it has 48 to 96 bytes for each of them, but at least 4 KiB for each part. It

@@ -152,6 +152,11 @@ pub(crate) fn follow_all_threads(id: Option<ScopeId>) -> Option<ScopeId> {
     everyone::replace(id)
 }
 
+/// Says whether the main thread is one of all threads.
+pub(crate) fn follow_main_thread(is_followed: bool) {
+    everyone::follow_main_thread(is_followed);
+}
+
 /// Whether the calling thread is inside of the scope that all threads are inside of, by an entry of
 /// its own.
 pub(crate) fn has_entered_scope_of_all(thread: &mut ThreadScopes) -> bool {
@@ -333,7 +338,10 @@ fn with_scope_of_events<R>(thread: &ThreadScopes, f: impl FnOnce(u32) -> R) -> O
         // The entry of the thread has the reference.
         return Some(f(own.slot));
     }
-    let all = everyone::scope().filter(|id| !thread.is_outside() && slots::acquire_if_alive(*id))?;
+    let all = everyone::scope_of_this_thread()?;
+    if thread.is_outside() || !slots::acquire_if_alive(all) {
+        return None;
+    }
     let result = f(all.slot);
     slots::release(all.slot);
     Some(result)

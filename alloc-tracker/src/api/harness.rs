@@ -1,9 +1,12 @@
-//! What printing allocates. In: the first budget of the process. Out: return addresses whose events
-//! scopes ignore.
+//! What the test harness allocates beside a test. In: the stack of a test. Out: return addresses
+//! and a thread whose events no budget counts.
 //!
-//! The test harness captures what a test prints in a buffer that grows, and other harnesses do not.
-//! So that a budget is the same in both cases, nothing counts that happens inside of `print!` and
-//! `eprint!`, whoever captures it.
+//! The harness of `cargo test` captures what a test prints, in a buffer that grows; that of
+//! `cargo nextest` does not. So that a budget is the same in both cases, nothing counts that happens
+//! inside of `print!` and `eprint!`, whoever captures it.
+//!
+//! The main thread of the harness notes that it has started the test, while the test may be running
+//! already. If all threads count, it does not.
 
 use std::fmt;
 use std::sync::Once;
@@ -12,7 +15,7 @@ use super::scope::EnteredScope;
 use crate::scope;
 
 /// Makes all scopes ignore what printing allocates.
-pub(super) fn ignore() {
+pub(super) fn ignore_printing() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let _outside = EnteredScope::outside();
@@ -20,6 +23,19 @@ pub(super) fn ignore() {
         print!("{}", Witness);
         eprint!("{}", Witness);
     });
+}
+
+/// Whether the calling thread was started by the test harness for a test.
+pub(super) fn is_thread_of_test() -> bool {
+    let mut found = false;
+    backtrace::trace(|frame| {
+        backtrace::resolve_frame(frame, |symbol| {
+            let name = symbol.name().map(|name| format!("{name:#}")).unwrap_or_default();
+            found |= name.starts_with("test::run_test");
+        });
+        !found
+    });
+    found
 }
 
 /// Looks, while it is printed, for the frame of the standard library's function that prints.
