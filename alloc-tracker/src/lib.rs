@@ -38,9 +38,9 @@
 //! | `ALLOC_TRACKER_VERIFY` | how much of a stack with more than 8,192 frames each event compares with the stack before: `bounded` (default): some thousand words, and the summary counts such stacks; `all`: every word |
 //! | `ALLOC_TRACKER_CHECK` | `1`: compare every stack with an independent full walk, and count the stacks that differ |
 //!
-//! In tests, [`budget`] bounds what a test may allocate, and [`assert_no_leaks`] what it leaves behind.
-//! For tests and services there are exact counts without a dump: [`measure`], [`Region`] and
-//! [`stats`]. They panic in a program without the attribute, where they would count nothing;
+//! In tests, [`budget`] bounds what a test may allocate, and [`assert_no_leaks`] what it leaves
+//! behind. For tests and services there are exact counts without a dump: [`measure`], [`Region`]
+//! and [`stats`]. They panic in a program without the attribute, where they would count nothing;
 //! [`is_installed`] and [`installation`] tell.
 //!
 //! # Implementation

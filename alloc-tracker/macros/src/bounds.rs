@@ -1,5 +1,5 @@
-//! The bounds of a budget. In: `key = value` pairs. Out: numbers, or an error at the tokens that are
-//! to blame.
+//! The bounds of a budget. In: `key = value` pairs. Out: numbers, or an error at the tokens that
+//! are to blame.
 
 use proc_macro2::TokenStream;
 use quote::quote_spanned;

@@ -32,7 +32,7 @@ fn expand_item(arguments: TokenStream, item: TokenStream) -> Result<TokenStream,
     }
     let name = function.sig.ident.to_string();
     let path = quote_spanned!(hygienic()=> ::core::concat!(::core::module_path!(), "::", #name));
-    let around = Around { begin: begin(&bounds, &path, true), output: Output::of(&function.sig.output) };
+    let around = Around { begin: begin(&bounds, &path), output: Output::of(&function.sig.output) };
     let is_async = function.sig.asyncness.is_some();
     if !is_async && let Some(body) = future_of_runtime(&mut function.block) {
         let block = &body.block;
@@ -58,10 +58,10 @@ pub(crate) fn expand_block(input: TokenStream) -> TokenStream {
         Err(error) => return error.into_compile_error(),
     };
     let path = quote_spanned! {hygienic()=> {
-        fn here() {}
-        ::core::any::type_name_of_val(&here)
+        fn budget_is_here() {}
+        ::core::any::type_name_of_val(&budget_is_here)
     }};
-    let begin = begin(&bounds, &path, false);
+    let begin = begin(&bounds, &path);
     let mut awaits = Awaits { exist: false };
     code.iter().for_each(|statement| awaits.visit_stmt(statement));
     let value = if awaits.exist {
@@ -89,14 +89,13 @@ pub(crate) fn hygienic() -> Span {
 }
 
 /// Returns an expression that begins a budget.
-fn begin(bounds: &Bounds, path: &TokenStream, is_test: bool) -> TokenStream {
+fn begin(bounds: &Bounds, path: &TokenStream) -> TokenStream {
     let limits = bounds.to_expression();
     quote_spanned! {hygienic()=>
         ::alloc_tracker::__private::Budget::begin(
             #limits,
             ::alloc_tracker::__private::Place {
                 function: #path,
-                is_test: #is_test,
                 file: ::core::file!(),
                 line: ::core::line!(),
                 package: ::core::option_env!("CARGO_PKG_NAME"),

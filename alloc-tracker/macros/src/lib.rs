@@ -1,6 +1,6 @@
 //! The macros of alloc-tracker. `#[profile]` makes a function report its lines. In: a function, a
-//! method or an `impl` block. Out: the same, with a probe before every statement. `#[budget]` bounds
-//! what a test allocates. In: a function. Out: the same, with a check around its body.
+//! method or an `impl` block. Out: the same, with a probe before every statement. `#[budget]`
+//! bounds what a test allocates. In: a function. Out: the same, with a check around its body.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "probes")]
@@ -178,7 +178,8 @@ pub fn profile(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// ```
 ///
 /// # Bounds
-/// Each one is the most that is allowed. A bound in bytes is an integer or a text such as `"64KiB"`.
+/// Each one is the most that is allowed. A bound in bytes is an integer or a text such as
+/// `"64KiB"`.
 ///
 /// | key | bound of |
 /// | --- | --- |
@@ -216,9 +217,9 @@ pub fn profile(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Panics
 /// If a bound is exceeded: with what was expected and found, the lines of code with the largest
-/// share, and the command that records this one test. If a function returns an `Err`, or panics, its
-/// bounds are not checked: the test has failed already. Before the body runs, if `AllocTracker` is
-/// not the global allocator of the program.
+/// share, and the command that records this one test. If a function returns an `Err`, or panics,
+/// its bounds are not checked: the test has failed already. Before the body runs, if `AllocTracker`
+/// is not the global allocator of the program.
 ///
 /// # Errors of the compiler
 /// ```compile_fail

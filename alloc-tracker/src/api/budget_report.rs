@@ -1,6 +1,6 @@
-//! The text of a budget that was exceeded: what was expected and found, and which lines of code have
-//! allocated most. In: a scope and its bounds. Out: a text. Not part of the hook: allocates, outside
-//! of all scopes.
+//! The text of a budget that was exceeded: what was expected and found, and which lines of code
+//! have allocated most. In: a scope and its bounds. Out: a text. Not part of the hook: allocates,
+//! outside of all scopes.
 
 use std::collections::HashMap;
 use std::fmt;

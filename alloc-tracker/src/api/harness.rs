@@ -1,8 +1,8 @@
 //! What the test harness allocates beside a test. In: the stack of a test. Out: return addresses
 //! and a thread whose events no budget counts.
 //!
-//! The harness of `cargo test` captures what a test prints, in a buffer that grows; that of
-//! `cargo nextest` does not. So that a budget is the same in both cases, nothing counts that happens
+//! The harness of `cargo test` captures what a test prints, in a buffer that grows; that of `cargo
+//! nextest` does not. So that a budget is the same in both cases, nothing counts that happens
 //! inside of `print!` and `eprint!`, whoever captures it.
 //!
 //! The main thread of the harness notes that it has started the test, while the test may be running

@@ -4,13 +4,13 @@
 use std::fs;
 use std::path::Path;
 
+use super::harness;
+
 /// Where a budget is, as the compiler and cargo say.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// The path of the function, with the crate.
+    /// The path of the function, with the crate. In a block: of a function inside of that function.
     pub function: &'static str,
-    /// Whether that function is the test itself; if not, a test calls it.
-    pub is_test: bool,
     /// The file.
     pub file: &'static str,
     /// The line.
@@ -29,33 +29,18 @@ impl Place {
     /// Returns the path of the function without the crate, as the test harness names a test.
     pub(super) fn path_in_crate(&self) -> &'static str {
         let path = self.function.split_once("::").map_or(self.function, |(_, path)| path);
-        match path.strip_suffix(HERE) {
-            Some(function) if !self.is_test => function.trim_end_matches("::{{closure}}"),
-            _ => path,
-        }
+        path.strip_suffix(HERE).map_or(path, |function| function.trim_end_matches("::{{closure}}"))
     }
 
-    /// Returns the command that runs the test of this thread alone, and records it.
+    /// Returns the command that runs the test of this thread alone, and records it. The test
+    /// harness names the thread after the test. On another thread, the function is taken for the
+    /// test.
     pub(super) fn command(&self) -> String {
         let thread = std::thread::current();
-        let test = self.test(thread.name());
+        let name = thread.name().filter(|name| *name != "main" && harness::is_thread_of_test());
         let package = self.package.map(|name| format!(" --package {name}")).unwrap_or_default();
+        let test = name.unwrap_or(self.path_in_crate());
         format!("profiler-cli cargo test{package}{} -- --exact {test}", self.target())
-    }
-
-    /// Returns the name of the test. The test harness names the thread after it.
-    fn test<'a>(&self, thread: Option<&'a str>) -> &'a str {
-        let own = self.path_in_crate();
-        let is_path = |name: &&str| {
-            *name != "main"
-                && name.split("::").all(|part| {
-                    !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "_#".contains(c))
-                })
-        };
-        // A test of several cases has one function: its name begins the names of the tests.
-        let is_of_own =
-            |name: &&str| !self.is_test || name.strip_prefix(own).is_some_and(|rest| rest.starts_with("::"));
-        thread.filter(is_path).filter(is_of_own).unwrap_or(own)
     }
 
     /// Returns the option of cargo that chooses the program with this test.
@@ -98,8 +83,8 @@ fn is_example() -> bool {
     folder.is_some_and(|name| name == "examples")
 }
 
-/// The function that a block of code declares to learn its own path.
-const HERE: &str = "::here";
+/// The function that the macro for blocks declares, to learn the path of the function around it.
+const HERE: &str = "::budget_is_here";
 
 #[cfg(test)]
 mod tests {
@@ -107,7 +92,6 @@ mod tests {
 
     const PLACE: Place = Place {
         function: "parser::words::tests::short",
-        is_test: true,
         file: "src/words.rs",
         line: 7,
         package: Some("parser"),
@@ -117,15 +101,16 @@ mod tests {
     };
 
     #[test]
-    fn the_test_is_that_of_the_function_or_of_the_thread() {
-        assert_eq!(PLACE.test(Some("words::tests::short")), "words::tests::short");
-        assert_eq!(PLACE.test(Some("tokio-rt-worker")), "words::tests::short");
-        assert_eq!(PLACE.test(Some("other::test")), "words::tests::short");
-        assert_eq!(PLACE.test(Some("words::tests::short::case_1")), "words::tests::short::case_1");
-        let block = Place { function: "parser::words::check::{{closure}}::here", is_test: false, ..PLACE };
-        assert_eq!(block.test(Some("words::tests::short")), "words::tests::short");
-        assert_eq!(block.test(Some("main")), "words::check");
-        assert_eq!(block.test(None), "words::check");
+    fn the_test_is_that_of_the_thread_or_of_the_function() {
+        assert_eq!(PLACE.path_in_crate(), "words::tests::short");
+        let block = Place { function: "parser::words::check::{{closure}}::budget_is_here", ..PLACE };
+        assert_eq!(block.path_in_crate(), "words::check");
+        let command = "profiler-cli cargo test --package parser --lib -- --exact ";
+        let own = "api::rerun::tests::the_test_is_that_of_the_thread_or_of_the_function";
+        assert_eq!(block.command(), format!("{command}{own}"));
+        let other = std::thread::Builder::new().name("worker".to_owned());
+        let of_other = other.spawn(move || block.command()).unwrap().join().unwrap();
+        assert_eq!(of_other, format!("{command}words::check"));
     }
 
     #[test]

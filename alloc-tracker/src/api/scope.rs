@@ -148,8 +148,8 @@ impl fmt::Debug for Scope {
 /// A way for any thread into a [`Scope`]. It may outlive the scope: entering then does nothing.
 ///
 /// [`ScopeHandle::current`] gets it where the scope itself is out of reach, as inside of
-/// [`assert_no_leaks`](crate::assert_no_leaks). A task of an async program enters at each poll,
-/// and leaves before the poll returns: between two polls its thread runs other tasks.
+/// [`assert_no_leaks`](crate::assert_no_leaks). A task of an async program enters at each poll, and
+/// leaves before the poll returns: between two polls its thread runs other tasks.
 #[derive(Clone, Copy, Debug)]
 pub struct ScopeHandle {
     id: Option<ScopeId>,

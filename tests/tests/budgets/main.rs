@@ -31,17 +31,18 @@ fn run_alone(test: &str) -> String {
 #[test]
 fn a_failure_says_what_where_and_how_to_record_it() {
     let expected = [
-        ("exceeds_sync", "allocations: expected at most 1, found 2", "    1: "),
+        ("exceeds_sync", "allocations: expected at most 1, found 3", "    2: "),
         ("exceeds_above", "peak: expected at most 1,024 B, found 2,000 B", "    2,000 B: "),
         ("exceeds_above", "leaked: expected at most 0 B, found 2,000 B", "    2,000 B: "),
-        ("exceeds_below", "allocated: expected at most 1,024 B, found 1,025 B", "    1,025 B: "),
-        ("exceeds_all", "peak: expected at most 1,048,576 B, found 2,", "    2,097,152 B: "),
+        ("exceeds_below", "allocated: expected at most 1,024 B, found 1,025 B", "    1,024 B: "),
+        ("exceeds_in_helper", "allocated: expected at most 100 B, found 101 B", "    101 B: "),
+        ("exceeds_all", "peak: expected at most 16,777,216 B, found 2", "    20,971,520 B: "),
     ];
     for (test, found, site) in expected {
         let test = format!("cases::inner::{test}");
         let text = run_alone(&test);
         assert!(text.contains(found), "{found} in {text}");
-        let begin = format!("{site}budgets::cases::");
+        let begin = format!("{site}budgets::cases::block at ");
         let line = text.lines().find(|line| line.starts_with(&begin)).unwrap_or_else(|| panic!("{text}"));
         assert!(line.contains(" at tests/budgets/cases.rs:"), "{text}");
         let command = format!("`profiler-cli cargo test --package tests --test budgets -- --exact {test}`");
@@ -90,7 +91,7 @@ fn cargo_and_nextest_run_the_same_tests() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let start =
         "profiler-cli cargo test --package budgeted --test all-cases -- --exact cases::inner::exceeds_sync";
-    assert_eq!(text.matches("record this test").count(), 4, "{text}{output:?}");
+    assert_eq!(text.matches("record this test").count(), 5, "{text}{output:?}");
     assert!(text.contains(&format!("`{start}`")), "{text}");
 
     let words = start.split(' ').skip(1);
