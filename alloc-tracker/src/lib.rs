@@ -106,8 +106,8 @@ pub mod block {
 /// What the macros expand to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::api::budget::{Budget, Limits, within};
+    pub use crate::api::budget::{Budget, BudgetBounds, within};
     pub use crate::api::measure::require_no_allocations;
     pub use crate::api::probe::{Activation, Aside, At, Closing, Each, Function, Polled};
-    pub use crate::api::rerun::Place;
+    pub use crate::api::rerun::BudgetPlace;
 }

@@ -66,7 +66,7 @@ impl Bounds {
         });
         let all_threads = self.all_threads;
         quote_spanned! {hygienic()=>
-            ::alloc_tracker::__private::Limits { #(#names: #values,)* all_threads: #all_threads }
+            ::alloc_tracker::__private::BudgetBounds { #(#names: #values,)* all_threads: #all_threads }
         }
     }
 }

@@ -94,7 +94,7 @@ fn begin(bounds: &Bounds, path: &TokenStream) -> TokenStream {
     quote_spanned! {hygienic()=>
         ::alloc_tracker::__private::Budget::begin(
             #limits,
-            ::alloc_tracker::__private::Place {
+            ::alloc_tracker::__private::BudgetPlace {
                 function: #path,
                 file: ::core::file!(),
                 line: ::core::line!(),

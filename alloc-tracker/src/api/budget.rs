@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use super::budget_report::BudgetReport;
 use super::harness;
 use super::installation::require_complete;
-use super::rerun::Place;
+use super::rerun::BudgetPlace;
 use super::scope::{EnteredScope, Scope};
 use crate::base::sys;
 use crate::recorder;
@@ -16,7 +16,7 @@ use crate::scope::{self, Kept, ScopeFigures, ScopeId};
 
 /// The bounds of a budget. `None` is no bound.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
+pub struct BudgetBounds {
     /// Calls of `alloc` and `alloc_zeroed`.
     pub allocations: Option<u64>,
     /// Calls of `realloc`.
@@ -34,8 +34,8 @@ pub struct Limits {
 /// A budget that has begun.
 #[derive(Debug)]
 pub struct Budget {
-    limits: Limits,
-    place: Place,
+    bounds: BudgetBounds,
+    place: BudgetPlace,
     scope: Scope,
     /// If all threads count: the scope for which they have counted before.
     before: Option<Option<ScopeId>>,
@@ -51,18 +51,18 @@ impl Budget {
     /// # Panics
     /// If the tracker is not installed completely.
     #[track_caller]
-    pub fn begin(limits: Limits, place: Place) -> Budget {
+    pub fn begin(bounds: BudgetBounds, place: BudgetPlace) -> Budget {
         require_complete();
         harness::ignore_printing();
-        let turn = limits.all_threads.then(Turn::wait).flatten();
+        let turn = bounds.all_threads.then(Turn::wait).flatten();
         if turn.is_some() {
             let _outside = EnteredScope::outside();
-            scope::follow_main_thread(!harness::is_thread_of_test());
+            scope::follow_main_thread(!place.is_test_of_this_thread());
         }
         let scope = Scope::keeping(Kept::Sites);
-        let before = limits.all_threads.then(|| scope::follow_all_threads(Some(scope.id())));
+        let before = bounds.all_threads.then(|| scope::follow_all_threads(Some(scope.id())));
         let missed = scope::missed_events();
-        Budget { limits, place, scope, before, missed, is_checked: false, _turn: turn }
+        Budget { bounds, place, scope, before, missed, is_checked: false, _turn: turn }
     }
 
     /// Makes the calling thread count, until the guard is dropped.
@@ -93,15 +93,15 @@ impl Budget {
         let (figures, live) = (scope::figures(self.scope.id()), self.scope.all_live());
         let missed = scope::missed_events().wrapping_sub(self.missed);
         let found = Found { figures, leaked: live.bytes, unfollowed: live.unfollowed, missed };
-        if found.exceeds(&self.limits) {
-            panic!("{}", BudgetReport::of(&self.scope, &self.limits, &found, &self.place));
+        if found.exceeds(&self.bounds) {
+            panic!("{}", BudgetReport::of(&self.scope, &self.bounds, &found, &self.place));
         }
     }
 
     /// Waits a moment if too much is live: a thread that ends frees its last blocks a moment after
     /// another thread knows of its end.
     fn wait_for_frees(&self) {
-        let Some(bound) = self.limits.leaked else { return };
+        let Some(bound) = self.bounds.leaked else { return };
         for _ in 0..NAPS {
             if self.scope.all_live().bytes <= bound {
                 return;
@@ -149,16 +149,16 @@ pub(super) struct Found {
 }
 
 impl Found {
-    fn exceeds(&self, limits: &Limits) -> bool {
-        let bounds = [
-            (limits.allocations, self.figures.allocations),
-            (limits.reallocations, self.figures.reallocations),
-            (limits.allocated, self.figures.allocated_bytes),
-            (limits.peak, self.figures.peak_bytes),
-            (limits.leaked, self.leaked),
+    fn exceeds(&self, bounds: &BudgetBounds) -> bool {
+        let pairs = [
+            (bounds.allocations, self.figures.allocations),
+            (bounds.reallocations, self.figures.reallocations),
+            (bounds.allocated, self.figures.allocated_bytes),
+            (bounds.peak, self.figures.peak_bytes),
+            (bounds.leaked, self.leaked),
         ];
-        let is_followed = self.unfollowed == 0 || (limits.peak.is_none() && limits.leaked.is_none());
-        !is_followed || bounds.iter().any(|(bound, found)| bound.is_some_and(|bound| *found > bound))
+        let is_followed = self.unfollowed == 0 || (bounds.peak.is_none() && bounds.leaked.is_none());
+        !is_followed || pairs.iter().any(|(bound, found)| bound.is_some_and(|bound| *found > bound))
     }
 }
 

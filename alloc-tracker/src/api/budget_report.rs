@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::budget::{Found, Limits};
+use super::budget::{BudgetBounds, Found};
 use super::leak_report::{Counted, Grouped};
-use super::rerun::Place;
+use super::rerun::BudgetPlace;
 use super::scope::Scope;
 use super::site::{Site, names_of, site_of};
 use crate::recorder;
@@ -16,7 +16,7 @@ use crate::scope::{self, StackFigures};
 /// What is said of a budget that was exceeded.
 #[derive(Debug)]
 pub(super) struct BudgetReport {
-    place: Place,
+    place: BudgetPlace,
     /// The bounds that were exceeded.
     exceeded: Vec<Exceeded>,
     unfollowed: u64,
@@ -39,7 +39,7 @@ struct Exceeded {
 struct Bound {
     name: &'static str,
     is_bytes: bool,
-    expected: fn(&Limits) -> Option<u64>,
+    expected: fn(&BudgetBounds) -> Option<u64>,
     found: fn(&Found) -> u64,
     /// The share of a stack.
     share: fn(&StackFigures) -> u64,
@@ -49,35 +49,35 @@ static BOUNDS: [Bound; 5] = [
     Bound {
         name: "allocations",
         is_bytes: false,
-        expected: |limits| limits.allocations,
+        expected: |bounds| bounds.allocations,
         found: |found| found.figures.allocations,
         share: |stack| stack.allocations,
     },
     Bound {
         name: "reallocations",
         is_bytes: false,
-        expected: |limits| limits.reallocations,
+        expected: |bounds| bounds.reallocations,
         found: |found| found.figures.reallocations,
         share: |stack| stack.reallocations,
     },
     Bound {
         name: "allocated",
         is_bytes: true,
-        expected: |limits| limits.allocated,
+        expected: |bounds| bounds.allocated,
         found: |found| found.figures.allocated_bytes,
         share: |stack| stack.allocated_bytes,
     },
     Bound {
         name: "peak",
         is_bytes: true,
-        expected: |limits| limits.peak,
+        expected: |bounds| bounds.peak,
         found: |found| found.figures.peak_bytes,
         share: |stack| stack.peak_bytes.max(0) as u64,
     },
     Bound {
         name: "leaked",
         is_bytes: true,
-        expected: |limits| limits.leaked,
+        expected: |bounds| bounds.leaked,
         found: |found| found.leaked,
         share: |stack| stack.live_bytes.max(0) as u64,
     },
@@ -86,11 +86,16 @@ static BOUNDS: [Bound; 5] = [
 impl BudgetReport {
     /// Makes a report of a scope that nothing counts for any more. The thread must be outside of
     /// all scopes.
-    pub(super) fn of(scope: &Scope, limits: &Limits, found: &Found, place: &Place) -> BudgetReport {
+    pub(super) fn of(
+        scope: &Scope,
+        bounds: &BudgetBounds,
+        found: &Found,
+        place: &BudgetPlace,
+    ) -> BudgetReport {
         let mut exceeded: Vec<Exceeded> = BOUNDS
             .iter()
             .filter_map(|bound| {
-                let (expected, found) = ((bound.expected)(limits)?, (bound.found)(found));
+                let (expected, found) = ((bound.expected)(bounds)?, (bound.found)(found));
                 (found > expected).then(|| Exceeded { bound, expected, found, sites: Vec::new() })
             })
             .collect();
@@ -116,7 +121,7 @@ impl BudgetReport {
 
 impl fmt::Display for BudgetReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { file, line, .. } = self.place;
+        let BudgetPlace { file, line, .. } = self.place;
         write!(f, "budget of {} at {file}:{line} exceeded", self.place.path_in_crate())?;
         if self.unfollowed > 0 {
             write!(

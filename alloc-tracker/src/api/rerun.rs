@@ -8,7 +8,7 @@ use super::harness;
 
 /// Where a budget is, as the compiler and cargo say.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct BudgetPlace {
     /// The path of the function, with the crate. In a block: of a function inside of that function.
     pub function: &'static str,
     /// The file.
@@ -25,11 +25,20 @@ pub struct Place {
     pub test_folder: Option<&'static str>,
 }
 
-impl Place {
+impl BudgetPlace {
     /// Returns the path of the function without the crate, as the test harness names a test.
     pub(super) fn path_in_crate(&self) -> &'static str {
         let path = self.function.split_once("::").map_or(self.function, |(_, path)| path);
         path.strip_suffix(HERE).map_or(path, |function| function.trim_end_matches("::{{closure}}"))
+    }
+
+    /// Whether the calling thread was started by the test harness for a test. PERF: the name of the
+    /// thread tells, unless another function than the test has the budget.
+    pub(super) fn is_test_of_this_thread(&self) -> bool {
+        match std::thread::current().name() {
+            None | Some("main") => false,
+            Some(name) => name == self.path_in_crate() || harness::is_thread_of_test(),
+        }
     }
 
     /// Returns the command that runs the test of this thread alone, and records it. The test
@@ -37,7 +46,7 @@ impl Place {
     /// test.
     pub(super) fn command(&self) -> String {
         let thread = std::thread::current();
-        let name = thread.name().filter(|name| *name != "main" && harness::is_thread_of_test());
+        let name = thread.name().filter(|_| self.is_test_of_this_thread());
         let package = self.package.map(|name| format!(" --package {name}")).unwrap_or_default();
         let test = name.unwrap_or(self.path_in_crate());
         format!("profiler-cli cargo test{package}{} -- --exact {test}", self.target())
@@ -90,7 +99,7 @@ const HERE: &str = "::budget_is_here";
 mod tests {
     use super::*;
 
-    const PLACE: Place = Place {
+    const PLACE: BudgetPlace = BudgetPlace {
         function: "parser::words::tests::short",
         file: "src/words.rs",
         line: 7,
@@ -103,7 +112,7 @@ mod tests {
     #[test]
     fn the_test_is_that_of_the_thread_or_of_the_function() {
         assert_eq!(PLACE.path_in_crate(), "words::tests::short");
-        let block = Place { function: "parser::words::check::{{closure}}::budget_is_here", ..PLACE };
+        let block = BudgetPlace { function: "parser::words::check::{{closure}}::budget_is_here", ..PLACE };
         assert_eq!(block.path_in_crate(), "words::check");
         let command = "profiler-cli cargo test --package parser --lib -- --exact ";
         let own = "api::rerun::tests::the_test_is_that_of_the_thread_or_of_the_function";
@@ -116,15 +125,15 @@ mod tests {
     #[test]
     fn the_target_is_the_one_that_cargo_has_compiled() {
         assert_eq!(PLACE.target(), " --lib");
-        assert_eq!(Place { binary: Some("server"), ..PLACE }.target(), " --bin server");
-        let test = Place { test_folder: Some("/tmp"), function: "long_name::short", ..PLACE };
+        assert_eq!(BudgetPlace { binary: Some("server"), ..PLACE }.target(), " --bin server");
+        let test = BudgetPlace { test_folder: Some("/tmp"), function: "long_name::short", ..PLACE };
         assert_eq!(test.target(), " --test 'long?name'");
         let folder = std::env::temp_dir().join(format!("alloc-tracker-rerun-{}", std::process::id()));
         fs::create_dir_all(folder.join("tests")).unwrap();
         fs::write(folder.join("tests/long-name.rs"), "").unwrap();
         let path: &'static str = folder.to_str().unwrap().to_owned().leak();
-        assert_eq!(Place { folder: Some(path), ..test }.target(), " --test long-name");
+        assert_eq!(BudgetPlace { folder: Some(path), ..test }.target(), " --test long-name");
         fs::remove_dir_all(folder).unwrap();
-        assert_eq!(Place { package: None, ..PLACE }.target(), "");
+        assert_eq!(BudgetPlace { package: None, ..PLACE }.target(), "");
     }
 }
