@@ -50,7 +50,7 @@ impl Parse for Bounds {
             }
         }
         if bounds.values.iter().all(Option::is_none) {
-            return Err(Error::new(start, format!("a budget needs a bound: {}", list())));
+            return Err(Error::new(start, format!("a budget needs a bound: {}", bounds_list())));
         }
         Ok(bounds)
     }
@@ -81,18 +81,17 @@ fn amount(input: ParseStream<'_>, (key, is_bytes): (&str, bool)) -> Result<u64, 
         return Err(input.error(wanted));
     }
     match input.parse()? {
-        Lit::Int(number) => integer(&number),
+        Lit::Int(number) => number_of(&number, &wanted),
         Lit::Str(text) if is_bytes => size(&text.value()).ok_or_else(|| Error::new(text.span(), wanted)),
         other => Err(Error::new(other.span(), wanted)),
     }
 }
 
-fn integer(number: &LitInt) -> Result<u64, Error> {
-    if number.suffix().is_empty() {
-        number.base10_parse()
-    } else {
-        Err(Error::new(number.span(), "a bound has no type: give an integer without suffix"))
+fn number_of(integer: &LitInt, wanted: &str) -> Result<u64, Error> {
+    if !integer.suffix().is_empty() {
+        return Err(Error::new(integer.span(), "a bound has no type: give an integer without suffix"));
     }
+    integer.base10_parse().map_err(|_| Error::new(integer.span(), wanted))
 }
 
 /// Returns the bytes of a size, which must be whole.
@@ -121,7 +120,9 @@ fn size(text: &str) -> Option<u64> {
 /// Returns what is wrong with a key that does not exist.
 fn unknown(key: &str) -> String {
     let names = KEYS.iter().map(|(name, _)| *name).chain([THREADS]);
-    let nearest = names.map(|name| (distance(key, name), name)).min();
+    // The beginning of a name means that name, whichever else is as near.
+    let distance_of = |name: &str| if name.starts_with(key) { 0 } else { distance(key, name) };
+    let nearest = names.map(|name| (distance_of(name), name)).min();
     match nearest {
         Some((distance, name)) if distance <= name.len() / 3 => {
             format!("unknown key `{key}`: did you mean `{name}`? There are {}", list())
@@ -131,8 +132,11 @@ fn unknown(key: &str) -> String {
 }
 
 fn list() -> String {
-    let names: Vec<String> = KEYS.iter().map(|(name, _)| format!("`{name}`")).collect();
-    format!("{} and `{THREADS}`", names.join(", "))
+    format!("{} and `{THREADS}`", bounds_list())
+}
+
+fn bounds_list() -> String {
+    KEYS.map(|(name, _)| format!("`{name}`")).join(", ")
 }
 
 /// Returns how many letters must be inserted, removed or replaced to make one word the other.
@@ -178,6 +182,7 @@ mod tests {
     fn an_unknown_key_is_told_the_nearest_one() {
         assert!(unknown("alocations").contains("did you mean `allocations`?"));
         assert!(unknown("leak").contains("did you mean `leaked`?"));
+        assert!(unknown("p").contains("did you mean `peak`?"));
         assert!(unknown("speed").starts_with("unknown key `speed`: there are `allocations`, "));
         assert_eq!(distance("kitten", "sitting"), 3);
     }
