@@ -13,8 +13,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use self::escaped::{at_most, code, linked_code, prose};
+use self::page::LimitedPage;
 pub use self::page::MarkdownLimit;
-use self::page::Page;
 use super::change::{amount, amount_now, change, change_in_percent, main_figure};
 use super::place::RepositoryPlace;
 use crate::analyze::review::{Finding, Review, ReviewTotal, Severity};
@@ -51,7 +51,7 @@ pub fn write(
 }
 
 fn page_of(review: &Review, place: &RepositoryPlace, limit: MarkdownLimit) -> String {
-    let mut page = Page::new(limit);
+    let mut page = LimitedPage::new(limit);
     // Without its marker a page could not be found again.
     if !page.push(&format!("{MARKER}\n{}", heading(review))) {
         return String::new();
@@ -106,7 +106,7 @@ fn heading(review: &Review) -> String {
     format!("### {title}\n\n<strong>{result}{verdict}</strong>\n")
 }
 
-fn push_totals(page: &mut Page, totals: &[ReviewTotal]) {
+fn push_totals(page: &mut LimitedPage, totals: &[ReviewTotal]) {
     if totals.is_empty() {
         return;
     }
@@ -137,7 +137,13 @@ fn figure_row(figure: &ReviewTotal, has_base: bool) -> String {
     format!("| {title} | {base} | {now} | {change} |\n")
 }
 
-fn push_findings(page: &mut Page, findings: &[Numbered], place: &RepositoryPlace, open: &str, close: &str) {
+fn push_findings(
+    page: &mut LimitedPage,
+    findings: &[Numbered],
+    place: &RepositoryPlace,
+    open: &str,
+    close: &str,
+) {
     if findings.is_empty() {
         return;
     }
@@ -147,7 +153,7 @@ fn push_findings(page: &mut Page, findings: &[Numbered], place: &RepositoryPlace
     page.push_section(&header, findings.iter().map(|finding| finding.row(place)), "finding", close);
 }
 
-fn push_notes(page: &mut Page, notes: &[String], open: &str, close: &str) {
+fn push_notes(page: &mut LimitedPage, notes: &[String], open: &str, close: &str) {
     if notes.is_empty() {
         return;
     }

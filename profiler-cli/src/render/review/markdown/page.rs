@@ -42,15 +42,15 @@ impl MarkdownLimit {
 }
 
 /// A page that never becomes larger than its limit.
-pub(super) struct Page {
+pub(super) struct LimitedPage {
     limit: MarkdownLimit,
     size: usize,
     text: String,
 }
 
-impl Page {
-    pub(super) fn new(limit: MarkdownLimit) -> Page {
-        Page { limit, size: 0, text: String::new() }
+impl LimitedPage {
+    pub(super) fn new(limit: MarkdownLimit) -> LimitedPage {
+        LimitedPage { limit, size: 0, text: String::new() }
     }
 
     /// Adds a block if it fits as a whole. Returns whether it does.
@@ -117,7 +117,7 @@ mod tests {
         let rows = || (0..100).map(|row| format!("é{row:02}\n"));
         for most in 0..600 {
             for limit in [MarkdownLimit::Characters(most), MarkdownLimit::Bytes(most)] {
-                let mut page = Page::new(limit);
+                let mut page = LimitedPage::new(limit);
                 page.push_section("open\n", rows(), "row", "close\n");
                 let text = page.into_text();
                 assert!(limit.size_of(&text) <= most, "{limit:?}");

@@ -14,7 +14,7 @@ fn page(review: &Review, limit: MarkdownLimit) -> String {
 
 /// What a reader of a page sees.
 #[derive(Default)]
-struct Seen {
+struct ShownPage {
     /// The cells of all tables, by row.
     rows: Vec<Vec<String>>,
     /// Addresses of links.
@@ -27,8 +27,8 @@ struct Seen {
     uncoded: String,
 }
 
-fn read(page: &str) -> Seen {
-    let mut seen = Seen::default();
+fn read(page: &str) -> ShownPage {
+    let mut seen = ShownPage::default();
     let mut text = String::new();
     let mut in_code = false;
     for event in Parser::new_ext(page, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
