@@ -43,7 +43,7 @@ pub enum BaselineError {
     NoBaseline,
     /// A newer program has written it.
     #[error(
-        "this baseline has version {0}, and this profiler-cli reads version {VERSION}: use a newer profiler-cli"
+        "this baseline has version {0}, and {VERSION} is the newest that this program can read: use a newer profiler-cli"
     )]
     Newer(u32),
     /// A line cannot be read.

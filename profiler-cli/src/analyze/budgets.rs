@@ -79,7 +79,8 @@ impl BudgetScope {
     fn metrics(self) -> &'static [BudgetMetric] {
         match self {
             BudgetScope::Total => &BudgetMetric::ALL,
-            // The recorder counts no more for a thread, and a line of a function no more for a call.
+            // The recorder counts no more for a thread, and a line of a function no more for a
+            // call.
             BudgetScope::Thread | BudgetScope::PerCall => {
                 &[BudgetMetric::Allocated, BudgetMetric::Allocations]
             }
@@ -174,7 +175,7 @@ impl BudgetMetric {
 
 /// The most that a figure may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bound {
+pub enum BudgetBound {
     /// This much.
     AtMost(u64),
     /// The figure of the baseline, and so many thousandths of a percent more.
@@ -183,18 +184,18 @@ pub enum Bound {
     More(u64),
 }
 
-impl Bound {
+impl BudgetBound {
     /// Whether the bound is relative to a baseline.
     pub fn is_relative(self) -> bool {
-        !matches!(self, Bound::AtMost(_))
+        !matches!(self, BudgetBound::AtMost(_))
     }
 
     /// Returns the most that the figure may be.
     pub fn limit(self, base: u64) -> u64 {
         match self {
-            Bound::AtMost(most) => most,
-            Bound::More(more) => base.saturating_add(more),
-            Bound::Share(share) => {
+            BudgetBound::AtMost(most) => most,
+            BudgetBound::More(more) => base.saturating_add(more),
+            BudgetBound::Share(share) => {
                 let more = u128::from(base) * u128::from(share) / WHOLE;
                 base.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
             }
@@ -215,7 +216,7 @@ pub struct Budget {
     /// The figure.
     pub metric: BudgetMetric,
     /// The bound.
-    pub bound: Bound,
+    pub bound: BudgetBound,
     /// Line in the file, from 1.
     pub line: u32,
 }
@@ -365,7 +366,7 @@ fn nearest<'a>(word: &str, known: &[&'a str]) -> &'a str {
 }
 
 /// Returns the bound that a value of the file means.
-fn bound_of(metric: BudgetMetric, value: &DeValue<'_>) -> Result<Bound, String> {
+fn bound_of(metric: BudgetMetric, value: &DeValue<'_>) -> Result<BudgetBound, String> {
     let is_bytes = metric.kind() == FigureKind::Bytes;
     let number = |text: &str| match is_bytes {
         true => parse_bytes(text).map_err(|problem| format!("'{text}' is no size: {problem}")),
@@ -374,7 +375,7 @@ fn bound_of(metric: BudgetMetric, value: &DeValue<'_>) -> Result<Bound, String> 
     let Some(text) = value.as_str() else {
         let digits = value.as_integer().filter(|number| number.radix() == 10).map(|number| number.as_str());
         let digits = digits.and_then(|digits| digits.replace('_', "").parse().ok());
-        return digits.map(Bound::AtMost).ok_or_else(|| {
+        return digits.map(BudgetBound::AtMost).ok_or_else(|| {
             let example = if is_bytes { "a size such as \"64 MiB\"" } else { "a whole number" };
             format!("give {example}, or \"+5 %\"")
         });
@@ -385,13 +386,13 @@ fn bound_of(metric: BudgetMetric, value: &DeValue<'_>) -> Result<Bound, String> 
             Some(_) => {
                 Err(format!("'{text}' begins without a plus sign: \"+5 %\" is 5 % above the baseline"))
             }
-            None => number(text).map(Bound::AtMost),
+            None => number(text).map(BudgetBound::AtMost),
         };
     };
-    let Some(percent) = more.strip_suffix('%') else { return number(more.trim()).map(Bound::More) };
+    let Some(percent) = more.strip_suffix('%') else { return number(more.trim()).map(BudgetBound::More) };
     match percent.trim().parse::<f64>() {
         Ok(percent) if (0.0..=MOST_PERCENT).contains(&percent) => {
-            Ok(Bound::Share((percent * 1000.0).round() as u64))
+            Ok(BudgetBound::Share((percent * 1000.0).round() as u64))
         }
         _ => Err(format!("'{text}' is no share: give \"+5 %\"")),
     }
@@ -414,22 +415,22 @@ mod tests {
         assert_eq!(
             rows,
             [
-                (3, "function 'app::parse*'".to_owned(), "allocations", Bound::AtMost(1000)),
-                (6, total(), "live", Bound::Share(2500)),
-                (7, total(), "peak", Bound::AtMost(64 << 20)),
-                (8, total(), "rss_peak", Bound::AtMost(4096)),
-                (11, "per_call 'f'".to_owned(), "allocated", Bound::More(1024)),
+                (3, "function 'app::parse*'".to_owned(), "allocations", BudgetBound::AtMost(1000)),
+                (6, total(), "live", BudgetBound::Share(2500)),
+                (7, total(), "peak", BudgetBound::AtMost(64 << 20)),
+                (8, total(), "rss_peak", BudgetBound::AtMost(4096)),
+                (11, "per_call 'f'".to_owned(), "allocated", BudgetBound::More(1024)),
             ]
         );
     }
 
     #[test]
     fn a_limit_is_that_of_the_baseline_and_the_tolerance() {
-        assert_eq!(Bound::AtMost(7).limit(1000), 7);
-        assert_eq!(Bound::Share(2500).limit(1000), 1025);
-        assert_eq!(Bound::Share(1).limit(99_999), 99_999, "a fraction of a byte is none");
-        assert_eq!(Bound::More(24).limit(1000), 1024);
-        assert_eq!(Bound::Share(100_000).limit(u64::MAX), u64::MAX);
+        assert_eq!(BudgetBound::AtMost(7).limit(1000), 7);
+        assert_eq!(BudgetBound::Share(2500).limit(1000), 1025);
+        assert_eq!(BudgetBound::Share(1).limit(99_999), 99_999, "a fraction of a byte is none");
+        assert_eq!(BudgetBound::More(24).limit(1000), 1024);
+        assert_eq!(BudgetBound::Share(100_000).limit(u64::MAX), u64::MAX);
     }
 
     #[test]

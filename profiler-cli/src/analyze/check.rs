@@ -11,7 +11,7 @@ use serde::Serialize;
 
 pub use self::measure::{Measured, RunFigures, Unmeasured, measure, program_name};
 use super::baseline::{Baseline, comparable_sites, most};
-use super::budgets::{Bound, Budget, BudgetMetric, BudgetScope, label_of};
+use super::budgets::{Budget, BudgetBound, BudgetMetric, BudgetScope, label_of};
 use super::column::FigureKind;
 use super::diff::pair_sites;
 use super::review::{ReviewFrame, ReviewTotal};
@@ -245,7 +245,7 @@ impl Check {
             self.bounds += 1;
             let least_gap = metric.figure().map_or(0, |figure| figure.least_gap());
             let (base, found) = (metric.of(base), metric.of(new));
-            let bound = Bound::Share(ONE_PERCENT).limit(base).max(base.saturating_add(least_gap));
+            let bound = BudgetBound::Share(ONE_PERCENT).limit(base).max(base.saturating_add(least_gap));
             if found > bound {
                 self.violations.push(Violation {
                     scope,

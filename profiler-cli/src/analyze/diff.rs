@@ -116,7 +116,8 @@ pub enum SiteStatus {
 pub struct SiteChange {
     /// What it did.
     pub status: SiteStatus,
-    /// Its function, without hashes and generic arguments; of a site that is gone, that of the base.
+    /// Its function, without hashes and generic arguments; of a site that is gone, that of the
+    /// base.
     pub function: String,
     /// Its rank among the sites of the function, in the order of their lines.
     pub ordinal: u32,
@@ -230,7 +231,8 @@ pub fn diff(base: &SideTable, new: &SideTable, options: DiffOptions) -> Diff {
 }
 
 impl Diff {
-    /// Whether each side is a single run of its own, so that a difference may be one from run to run.
+    /// Whether each side is a single run of its own, so that a difference may be one from run to
+    /// run.
     pub fn is_of_single_runs(&self) -> bool {
         self.base_runs == 1 && self.new_runs == 1 && !self.one_recording
     }

@@ -47,10 +47,10 @@ pub struct CheckArgs {
     /// [[thread]] and [[per_call]].
     ///
     /// `peak = "64 MiB"` below [total] is a bound. Other figures are live, allocated, allocations,
-    /// temporary and rss_peak. `live = "+5 %"` allows 5 % more than the baseline has. A [[function]]
-    /// has a `name`, which is a pattern as for --function of the other commands, and so have
-    /// [[crate]], [[file]] and [[thread]]. [[per_call]] has a `function` with #[profile], and bounds
-    /// the average of its calls.
+    /// temporary and rss_peak. `live = "+5 %"` allows 5 % more than the baseline has. A
+    /// [[function]] has a `name`, which is a pattern as for --function of the other commands, and
+    /// so have [[crate]], [[file]] and [[thread]]. [[per_call]] has a `function` with #[profile],
+    /// and bounds the average of its calls.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub budgets: Option<PathBuf>,
     /// Text file with the figures that budgets are relative to.

@@ -9,8 +9,8 @@ use crate::profile::{
 use alloc_dump::layout::StackId;
 use alloc_dump::record::Sample;
 
-/// Two sites of `app::parse` with 3 and 5 allocations of 1000 bytes, the second in a dependency that
-/// it calls, and one of `app::draw` with one allocation of 64 bytes that is live.
+/// Two sites of `app::parse` with 3 and 5 allocations of 1000 bytes, the second in a dependency
+/// that it calls, and one of `app::draw` with one allocation of 64 bytes that is live.
 fn recording() -> (Profile, Stacks) {
     let frame = |function: &str, file: &str, line, owner| NamedFrame {
         function: function.into(),
