@@ -631,8 +631,8 @@ impl Trust {
             && !self.is_unproven
     }
 
-    /// Whether the program was killed, and everything that it did up to then was recovered: the dump
-    /// lacks nothing but its end.
+    /// Whether the program was killed, and everything that it did up to then was recovered: the
+    /// dump lacks nothing but its end.
     pub fn is_recovered_whole(&self) -> bool {
         let with_end = || Trust { end: Some(EndReason::Vanished), ..self.clone() };
         self.end.is_none()
