@@ -138,5 +138,7 @@ fn what_got_worse_comes_first_and_the_review_says_so() {
     let review = compared.review();
     assert_eq!(review.verdict, "1 site allocates or holds more than in the base, and 1 less.");
     assert!(review.findings[0].message.starts_with("Allocated 1.0 MiB -> 2.0 MiB; Allocations"));
+    let named = Diff { new_command: "/w/target/shop --port 80".to_owned(), ..compared.clone() };
+    assert_eq!(named.review().title, "Heap of shop");
     assert_eq!(review.totals[2].base.unwrap() - review.totals[2].new, 7 * MIB);
 }

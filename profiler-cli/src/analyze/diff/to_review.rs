@@ -21,7 +21,7 @@ impl Diff {
             _ => format!("{} more than in the base, and {better} less.", sites_that_do(worse)),
         };
         Review {
-            title: "Heap compared with the base".to_owned(),
+            title: format!("Heap of {}", program_of(&self.new_command)),
             passed: None,
             verdict,
             totals: totals(&self.totals),
@@ -39,7 +39,9 @@ impl Diff {
             );
         }
         if !self.varying.is_empty() {
-            notes.push(format!("These totals vary from run to run: {}.", self.varying.join(", ")));
+            let varying = FIGURES.iter().filter(|figure| self.varying.contains(&figure.name));
+            let titles = varying.map(|figure| figure.title).collect::<Vec<_>>().join(", ");
+            notes.push(format!("These totals vary from run to run: {titles}."));
         }
         if !self.moved.is_empty() {
             let sites = plural(self.moved.len() as u64, "site");
@@ -47,6 +49,12 @@ impl Diff {
         }
         notes
     }
+}
+
+/// Returns the name of a program: the last part of the first word of its command line.
+fn program_of(command: &str) -> &str {
+    let path = command.split_whitespace().next().unwrap_or("a program");
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn sites_that_do(sites: u64) -> String {
