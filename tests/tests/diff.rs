@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::{cli, number, output_within, profiler_cli, program, workspace};
+use tests::{cli, line_of, number, output_within, profiler_cli, program, workspace};
 
 /// A package whose sources change step by step, with a symbol cache of its own.
 struct History {
@@ -248,6 +248,28 @@ fn repeated_runs_give_no_false_change_and_show_a_small_true_one() {
     // 1000 blocks, each with 50 bytes more.
     let allocated = &sites[0]["allocated_bytes"];
     assert_eq!(number(allocated, "new") - number(allocated, "base"), 50_000);
+
+    // For reviewers: one annotation at the line, and the same finding in each of the files.
+    let (markdown, sarif) = (side("comment.md"), side("heap.sarif"));
+    let mut emit = vec!["diff".into(), side("base"), side("more"), "--emit".into(), "annotations".into()];
+    for output in [format!("markdown={}", markdown.display()), format!("sarif={}", sarif.display())] {
+        emit.extend(["--emit".into(), PathBuf::from(output)]);
+    }
+    let output = cli(emit);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let annotations = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(annotations.lines().count(), 1, "{annotations}");
+    let line = line_of(&workspace().join("tests/src/bin/noisy.rs"), "vec![1; size])).collect()");
+    let place = format!("::warning file=tests/src/bin/noisy.rs,line={line},title=");
+    assert!(annotations.starts_with(&place), "{annotations}");
+    let page = fs::read_to_string(markdown).unwrap();
+    assert!(page.starts_with("<!-- alloc-tracker -->\n### Heap of noisy\n"), "{page}");
+    assert!(page.contains("`noisy::planted::{closure}`"), "{page}");
+    let sarif: Value = serde_json::from_str(&fs::read_to_string(sarif).unwrap()).unwrap();
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    assert_eq!((results.len(), results[0]["ruleId"].as_str()), (1, Some("heap/grown")), "{sarif}");
+    let region = &results[0]["locations"][0]["physicalLocation"]["region"];
+    assert_eq!(number(region, "startLine"), i64::from(line), "{sarif}");
 }
 
 #[test]
@@ -266,6 +288,11 @@ fn bad_input_is_one_line_and_2() {
         (vec!["diff", dump, empty.to_str().unwrap()], "there is no dump in"),
         (vec!["diff", dump, "/dev/null"], "/dev/null"),
         (vec!["diff", dump, ","], "names no dump"),
+        (vec!["diff", dump, dump, "--function", "none_such"], "none_such"),
+        (vec!["diff", dump, dump, "-o", "other.alloc"], ".alloc"),
+        (vec!["diff", dump, dump, "-o", "x.svg", "--metric", "retained"], "cannot be compared"),
+        (vec!["diff", dump, dump, "--emit", "sarif", "--emit", "junit"], "two outputs go to stdout"),
+        (vec!["diff", dump, dump, "--json", "--emit", "sarif"], "--json and an output"),
     ] {
         let output = cli(args.iter());
         let error = String::from_utf8(output.stderr).unwrap();

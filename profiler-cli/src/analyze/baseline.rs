@@ -16,7 +16,7 @@
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt::Write;
 
-use super::budgets::{Budget, BudgetMetric};
+use super::budgets::{Budget, BudgetMetric, BudgetScope};
 use super::site::SiteKey;
 use super::site_figures::{FIGURES, SiteFigures};
 use super::site_table::{SideTable, TabledSite};
@@ -119,7 +119,11 @@ impl Baseline {
     pub fn figure_of(&self, budget: &Budget) -> Option<u64> {
         let label = budget.label();
         let known = self.budgets.iter().find(|(name, metric, _)| *name == label && *metric == budget.metric);
-        known.map(|(_, _, value)| *value)
+        let of_total = || {
+            let is_total = budget.scope == BudgetScope::Total && budget.metric != BudgetMetric::RssPeak;
+            is_total.then(|| budget.metric.of(&self.totals))
+        };
+        known.map(|(_, _, value)| *value).or_else(of_total)
     }
 
     /// Returns the sites as one run of a side of a comparison.

@@ -47,6 +47,8 @@ pub struct Diff {
     pub totals: ChangedFigures,
     /// The sites that have changed: those that got worse first, the largest change first.
     pub sites: Vec<SiteChange>,
+    /// Number of changed sites by what they did, whatever `--top` has left out.
+    pub counts: StatusCounts,
     /// Number of changed sites that `--top` has left out.
     pub omitted: u64,
     /// Sites that have another function, file or crate than in the base. They are in `sites` too if
@@ -108,6 +110,42 @@ pub enum SiteStatus {
     Shrunk,
     /// Only the base has it.
     Gone,
+}
+
+/// Number of changed sites by what they did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct StatusCounts {
+    /// Number of new sites.
+    pub new: u64,
+    /// Number of sites that have grown.
+    pub grown: u64,
+    /// Number of sites that have shrunk.
+    pub shrunk: u64,
+    /// Number of sites that are gone.
+    pub gone: u64,
+}
+
+impl StatusCounts {
+    fn of(sites: &[SiteChange]) -> StatusCounts {
+        let count = |status| sites.iter().filter(|site| site.status == status).count() as u64;
+        StatusCounts {
+            new: count(SiteStatus::New),
+            grown: count(SiteStatus::Grown),
+            shrunk: count(SiteStatus::Shrunk),
+            gone: count(SiteStatus::Gone),
+        }
+    }
+
+    /// Returns the number of sites that did this.
+    pub fn get(&self, status: SiteStatus) -> u64 {
+        match status {
+            SiteStatus::New => self.new,
+            SiteStatus::Grown => self.grown,
+            SiteStatus::Shrunk => self.shrunk,
+            SiteStatus::Gone => self.gone,
+        }
+    }
 }
 
 /// A site that has changed.
@@ -205,6 +243,7 @@ pub fn diff(base: &SideTable, new: &SideTable, options: DiffOptions) -> Diff {
     moved.sort_by(|one, other| (&one.to.function, one.to.line).cmp(&(&other.to.function, other.to.line)));
     let totals_changed = totals.figures(may_be_chance);
     let changed = !sites.is_empty() || FIGURES.iter().any(|figure| totals_changed.get(figure).changed);
+    let counts = StatusCounts::of(&sites);
     let top = options.top.unwrap_or(usize::MAX);
     let omitted = sites.len().saturating_sub(top);
     sites.truncate(top);
@@ -221,6 +260,7 @@ pub fn diff(base: &SideTable, new: &SideTable, options: DiffOptions) -> Diff {
         changed,
         totals: totals_changed,
         sites,
+        counts,
         omitted: omitted as u64,
         moved,
         unchanged,

@@ -183,6 +183,12 @@ impl SideTable {
             let new: Vec<String> =
                 run.warnings.into_iter().filter(|warning| !side.warnings.contains(warning)).collect();
             side.warnings.extend(new);
+            if at > 0 && run.command.split(' ').next() != side.command.split(' ').next() {
+                side.warnings.push(format!(
+                    "The runs of one side are of several programs: '{}' and '{}'.",
+                    side.command, run.command
+                ));
+            }
             side.command = run.command;
             for (place, site) in run.sites {
                 let known = by_place.entry(place).or_insert_with_key(|place| TabledSite {

@@ -79,6 +79,9 @@ pub struct CheckArgs {
 /// See [`Failure`].
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     args.emit.check()?;
+    if args.output.json && args.emit.uses_stdout() {
+        return Err(anyhow::anyhow!("--json and an output of --emit go to stdout: give it a file").into());
+    }
     let budgets = args.read_budgets()?;
     let old = args.read_baseline()?;
     let dumps = chosen_dumps(args.dumps.iter().map(PathBuf::as_path))?;

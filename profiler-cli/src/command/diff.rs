@@ -11,7 +11,7 @@ use super::Failure;
 use super::chosen_dumps::chosen_dumps;
 use super::emit::EmitArgs;
 use super::input::{InputArgs, LoadedDump, dump_path};
-use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, text_width};
+use super::output::{Audience, DEFAULT_TOP, FoldArgs, JsonArg, Target, format_of_output, text_width};
 use super::sources::SourceFiles;
 use crate::analyze::diff::{DiffOptions, diff};
 use crate::analyze::diff_flame::diff_flame;
@@ -70,10 +70,15 @@ pub struct DiffArgs {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &DiffArgs) -> Result<ExitCode, Failure> {
-    args.emit.check()?;
+    args.check_outputs()?;
     let [base, new] = args.sides()?;
-    let (base, base_flame) = args.load_side(&base)?;
-    let (new, new_flame) = args.load_side(&new)?;
+    let (base, new) = (args.load_side(&base)?, args.load_side(&new)?);
+    // What only one side has is new or gone.
+    if let (Some(error), Some(_)) = (base.no_match, new.no_match) {
+        return Err(error.into());
+    }
+    let (base_flame, new_flame) = (base.picture, new.picture);
+    let (base, new) = (base.table, new.table);
     let compared = |top| diff(&base, &new, DiffOptions { top, is_one_recording: args.new.is_none() });
     if args.output.json {
         let diff = compared(args.top);
@@ -101,7 +106,33 @@ struct Side {
     period: Option<Period>,
 }
 
+/// The runs of one side.
+struct LoadedSide {
+    table: SideTable,
+    /// The flamegraph of the first run, if a picture is asked for.
+    picture: Option<Flame>,
+    /// Why the filter accepts nothing in any of the runs; `None` if it accepts something.
+    no_match: Option<anyhow::Error>,
+}
+
 impl DiffArgs {
+    /// Checks that the outputs can be written, before dumps are read.
+    fn check_outputs(&self) -> Result<(), Failure> {
+        self.emit.check()?;
+        if self.output.json && self.emit.uses_stdout() {
+            return Err(anyhow::anyhow!("--json and an output of --emit go to stdout: give it a file").into());
+        }
+        if let Some(picture) = &self.picture {
+            format_of_output(None, Some(picture), &[("svg", ())])?;
+        }
+        if self.metric == Some(Metric::Retained) {
+            return Err(
+                anyhow::anyhow!("what is retained cannot be compared: choose another --metric").into()
+            );
+        }
+        Ok(())
+    }
+
     /// Returns the base and the new side.
     fn sides(&self) -> anyhow::Result<[Side; 2]> {
         let period = self.input.time.period();
@@ -122,20 +153,23 @@ impl DiffArgs {
         }
     }
 
-    /// Loads all runs of a side, one after the other. The flamegraph is that of the first run, and
-    /// `None` if no picture is asked for.
-    fn load_side(&self, side: &Side) -> anyhow::Result<(SideTable, Option<Flame>)> {
-        let mut runs = Vec::new();
-        let mut picture = None;
+    /// Loads all runs of a side, one after the other.
+    fn load_side(&self, side: &Side) -> anyhow::Result<LoadedSide> {
+        let (mut runs, mut picture, mut no_match, mut has_match) = (Vec::new(), None, None, false);
         for path in &side.dumps {
             let loading = LoadOptions { period: side.period.clone(), ..self.input.load_options() };
             let dump = self.input.open_another(path, loading)?;
+            match self.input.unchecked_filter(&dump).check(&dump.stacks, &[]) {
+                Ok(()) => has_match = true,
+                Err(error) => no_match = Some(anyhow::Error::from(error).context(path.display().to_string())),
+            }
             if picture.is_none() && self.picture.is_some() {
                 picture = Some(self.flame_of(&dump));
             }
             runs.push(run_table(&self.input, &dump));
         }
-        Ok((SideTable::of(runs), picture))
+        let no_match = no_match.filter(|_| !has_match);
+        Ok(LoadedSide { table: SideTable::of(runs), picture, no_match })
     }
 
     fn flame_of(&self, dump: &LoadedDump) -> Flame {

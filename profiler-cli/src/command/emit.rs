@@ -168,6 +168,9 @@ impl EmitArgs {
     /// # Errors
     /// If two outputs have the same file, or if a file is a dump.
     pub fn check(&self) -> Result<(), Failure> {
+        if self.emit.iter().filter(|output| output.file.is_none()).count() > 1 {
+            return Err(anyhow::anyhow!("two outputs go to stdout: give one of them a file").into());
+        }
         let files: Vec<&PathBuf> = self.emit.iter().filter_map(|output| output.file.as_ref()).collect();
         for (at, file) in files.iter().enumerate() {
             destination::check(file)?;

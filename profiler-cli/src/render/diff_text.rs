@@ -74,9 +74,9 @@ fn change_text(figure: &SiteFigure, value: &ChangedFigure) -> String {
 fn counts(diff: &Diff) -> String {
     let mut parts = Vec::new();
     for (status, word) in WORDS {
-        let sites = diff.sites.iter().filter(|site| site.status == status).count();
+        let sites = diff.counts.get(status);
         if sites > 0 {
-            parts.push(format!("{} {word}", count(sites as u64)));
+            parts.push(format!("{} {word}", count(sites)));
         }
     }
     if parts.is_empty() {

@@ -17,16 +17,26 @@ impl Check {
             figures: Vec::new(),
             stack: Vec::new(),
         });
-        let unmatched = |budget: &super::Unmatched| {
-            format!("A budget matched nothing, in line {}: {}.", budget.budget_line, budget.reason)
-        };
+        let unmatched = self.unmatched.iter().map(|budget| Finding {
+            severity: Severity::Error,
+            rule: Rule::OverBudget,
+            function: self.command.clone(),
+            file: None,
+            line: None,
+            message: format!("A budget matched nothing, in line {}: {}", budget.budget_line, budget.reason),
+            figures: Vec::new(),
+            stack: Vec::new(),
+        });
+        let verdict = self.verdict();
+        // Each output says in its own way whether the check has passed.
+        let verdict = verdict.split_once(": ").map_or(verdict.as_str(), |(_, reason)| reason);
         Review {
             title: "Heap checked against its budgets".to_owned(),
             passed: Some(self.passed),
-            verdict: self.verdict(),
+            verdict: verdict.to_owned(),
             totals: self.totals.clone(),
-            findings: of_recordings.chain(self.violations.iter().map(finding)).collect(),
-            notes: self.unmatched.iter().map(unmatched).collect(),
+            findings: of_recordings.chain(unmatched).chain(self.violations.iter().map(finding)).collect(),
+            notes: Vec::new(),
         }
     }
 
@@ -63,14 +73,19 @@ fn finding(violation: &Violation) -> Finding {
         range: [violation.found; 2],
         is_changed: true,
     });
+    let label = violation.label();
     let place = if violation.name.is_empty() { "total" } else { violation.name.as_str() };
+    let function = violation.site.clone().unwrap_or_else(|| place.to_owned());
     Finding {
         severity: Severity::Error,
         rule: Rule::OverBudget,
-        function: violation.site.clone().unwrap_or_else(|| place.to_owned()),
         file: violation.file.clone(),
         line: violation.line,
-        message: format!("{}: {}", violation.label(), violation.sentence()),
+        message: match label == function {
+            true => violation.sentence(),
+            false => format!("{label}: {}", violation.sentence()),
+        },
+        function,
         figures: figure.into_iter().collect(),
         stack: violation.stack.clone(),
     }

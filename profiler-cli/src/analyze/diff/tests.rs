@@ -132,9 +132,13 @@ fn few_runs_that_vary_may_be_chance() {
 fn what_got_worse_comes_first_and_the_review_says_so() {
     let base = vec![site("app::f", 0, "x();", &[9 * MIB]), site("app::g", 0, "y();", &[MIB])];
     let new = vec![site("app::f", 0, "x();", &[MIB]), site("app::g", 0, "y();", &[2 * MIB])];
-    let compared = diff(&side(base), &side(new), DiffOptions::default());
+    let compared = diff(&side(base.clone()), &side(new.clone()), DiffOptions::default());
     let order: Vec<SiteStatus> = compared.sites.iter().map(|site| site.status).collect();
     assert_eq!(order, [SiteStatus::Grown, SiteStatus::Shrunk]);
+    let first = DiffOptions { top: Some(1), ..DiffOptions::default() };
+    let cut = diff(&side(base.clone()), &side(new.clone()), first);
+    assert_eq!((cut.sites.len(), cut.omitted, cut.counts), (1, 1, compared.counts));
+    assert_eq!((cut.counts.grown, cut.counts.shrunk), (1, 1));
     let review = compared.review();
     assert_eq!(review.verdict, "1 site allocates or holds more than in the base, and 1 less.");
     assert!(review.findings[0].message.starts_with("Allocated 1.0 MiB -> 2.0 MiB; Allocations"));

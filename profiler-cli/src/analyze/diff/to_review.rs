@@ -8,11 +8,8 @@ use crate::units::plural;
 impl Diff {
     /// Returns what a reviewer has to know.
     pub fn review(&self) -> Review {
-        let count = |worse: bool| {
-            let sites = self.sites.iter().filter(|site| is_worse(site.status) == worse);
-            sites.count() as u64 + if worse { self.omitted } else { 0 }
-        };
-        let (worse, better) = (count(true), count(false));
+        let counts = &self.counts;
+        let (worse, better) = (counts.new + counts.grown, counts.shrunk + counts.gone);
         let verdict = match (worse, better) {
             (0, 0) if self.changed => "Only totals changed.".to_owned(),
             (0, 0) => "No line of code allocates or holds more or less than in the base.".to_owned(),
