@@ -37,7 +37,7 @@ pub struct EmitArgs {
     pub emit: Vec<EmittedOutput>,
     /// Link source lines to URL/PATH#LLINE. [default: from the variables of GitHub or GitLab]
     ///
-    /// For example https://github.com/OWNER/NAME/blob/COMMIT. PATH begins at the root of the
+    /// For example `https://github.com/OWNER/NAME/blob/COMMIT`. PATH begins at the root of the
     /// repository.
     #[arg(
         long,
