@@ -43,14 +43,14 @@ pub struct CheckArgs {
     /// run must pass.
     #[arg(value_name = "DUMP", value_parser = dump_path(), value_hint = ValueHint::AnyPath)]
     pub dumps: Vec<PathBuf>,
-    /// TOML file with bounds, in tables such as [total], [[function]], [[crate]], [[file]],
-    /// [[thread]] and [[per_call]].
+    /// TOML file with bounds, in tables such as `[total]`, `[[function]]`, `[[crate]]`, `[[file]]`,
+    /// `[[thread]]` and `[[per_call]]`.
     ///
-    /// `peak = "64 MiB"` below [total] is a bound. Other figures are live, allocated, allocations,
-    /// temporary and rss_peak. `live = "+5 %"` allows 5 % more than the baseline has. A
-    /// [[function]] has a `name`, which is a pattern as for --function of the other commands, and
-    /// so have [[crate]], [[file]] and [[thread]]. [[per_call]] has a `function` with #[profile],
-    /// and bounds the average of its calls.
+    /// `peak = "64 MiB"` below `[total]` is a bound. Other figures are live, allocated,
+    /// allocations, temporary and rss_peak. `live = "+5 %"` allows 5 % more than the baseline has.
+    /// A `[[function]]` has a `name`, which is a pattern as for --function of the other commands,
+    /// and so have `[[crate]]`, `[[file]]` and `[[thread]]`. `[[per_call]]` has a `function` with
+    /// `#[profile]`, and bounds the average of its calls.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub budgets: Option<PathBuf>,
     /// Text file with the figures that budgets are relative to.
