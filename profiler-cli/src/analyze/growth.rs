@@ -74,8 +74,7 @@ pub struct SiteGrowth {
     pub bytes: i64,
     /// `bytes`, by the time from the middle of the first window to that of the last.
     pub bytes_per_hour: i64,
-    /// `bytes`, by the number of blocks born from the middle of the first window to that of the
-    /// last. Null if none were.
+    /// `bytes`, by the number of blocks born in the windows before the last one. Null if none were.
     pub bytes_per_allocation: Option<f64>,
     /// Whether `bytes` is below 64 KiB or below 1 % of the peak. Such sites are listed with `--all`
     /// only.
@@ -208,7 +207,7 @@ impl Judge {
             kept_share: wilson(evidence.survivors, evidence.births),
             bytes,
             bytes_per_hour: bytes_per_hour.round() as i64,
-            bytes_per_allocation: (births > 0.0).then(|| bytes as f64 / births),
+            bytes_per_allocation: (births > 0).then(|| bytes as f64 / births as f64),
             small: bytes < self.least_bytes as i64,
             limit: None,
             sentence: String::new(),
@@ -307,11 +306,11 @@ impl Evidence {
     }
 }
 
-/// Returns the number of births between the first floor and the last one, for which half of these
-/// two windows counts: floors are as far apart as the middles of their windows.
-fn births_between_floors(births: &[u64]) -> f64 {
-    let ends = births.first().zip(births.last()).map_or(0, |(first, last)| first + last);
-    births.iter().sum::<u64>() as f64 - ends as f64 / 2.0
+/// Returns the number of births between the first floor and the last one. Where a site only grows,
+/// the floor of a window is what it holds when the window begins, so those of the last window do
+/// not count.
+fn births_between_floors(births: &[u64]) -> u64 {
+    births.iter().rev().skip(1).sum()
 }
 
 /// Returns by how much a floor is higher than an earlier one; 0 if there is no such floor.
