@@ -6,7 +6,7 @@
 //! | condition | why |
 //! | --- | --- |
 //! | the ranges of its runs are disjoint | a program may differ from run to run |
-//! | the gap between them is more than 1 % of the base, and more than 4 KiB or 10 allocations | less matters to nobody |
+//! | the gap is more than 1 % of the base, and than 4 KiB or 10 allocations | less matters to nobody |
 //! | it varies on no side, or chance is below 5 % | few runs may be disjoint by chance |
 //!
 //! Chance: of m runs of the base and n runs now, in random order, all of one side lie below all of

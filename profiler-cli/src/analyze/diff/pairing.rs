@@ -6,8 +6,8 @@
 //! | pairing | costs |
 //! | --- | --- |
 //! | two sites whose lines have the same text | 0 |
-//! | two sites whose texts are not known | 0.3, and up to 0.8 if their numbers of allocations differ |
-//! | two sites with different texts | 1, and up to 0.8 if their numbers of allocations differ |
+//! | two sites whose texts are not known | 0.3, and up to 0.8 for their numbers of allocations |
+//! | two sites with different texts | 1, and up to 0.8 for their numbers of allocations |
 //! | a site that has no partner | 1 |
 //!
 //! So an added call does not shift the calls below it, and a call whose line was edited is still
