@@ -276,6 +276,12 @@ impl StackStats {
     pub fn events(&self) -> u64 {
         self.allocations + self.reallocations + self.deallocations
     }
+
+    /// Whether a block got its size here, by an allocation or a reallocation; in an interval also
+    /// before it, if the block was live at the interval's peak. A stack that only frees did not.
+    pub fn gave_blocks_a_size(&self) -> bool {
+        self.allocations + self.reallocations > 0 || self.peak_bytes > 0 || self.live_bytes > 0
+    }
 }
 
 /// The exact live heap over time, in intervals of equal length.

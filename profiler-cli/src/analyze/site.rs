@@ -33,8 +33,7 @@ pub struct SiteKey {
     /// Name of the function without hashes, generic arguments and numbers of closures: see
     /// [`canonical_function`].
     pub function: String,
-    /// Rank of the call among the sites of that function in the profile, in the order of their
-    /// lines. The first rank is 0. Calls on one line are one site. A site without a line ranks
+    /// Rank of the call among those of that function that allocate, in the order of their lines. The first rank is 0. Calls on one line are one site. A site without a line ranks
     /// after all others.
     ///
     /// If a call is added above, or if a call did not allocate in one of two recordings, all
@@ -49,7 +48,7 @@ pub struct SiteKeys {
 }
 
 impl SiteKeys {
-    /// Gives a key to the site of every stack that has heap events.
+    /// Gives a key to the site of every stack that gave a block its size.
     pub fn of(profile: &Profile, stacks: &Stacks) -> SiteKeys {
         let names: BTreeMap<FrameId, String> = sites(profile, stacks)
             .into_keys()
@@ -70,8 +69,8 @@ impl SiteKeys {
         SiteKeys { by_frame: names.iter().map(key).collect() }
     }
 
-    /// Returns the key of a site; `None` if the frame is not the site of any stack with heap
-    /// events.
+    /// Returns the key of a site; `None` if the frame is not the site of any stack that gave a
+    /// block its size.
     pub fn key(&self, site: FrameId) -> Option<&SiteKey> {
         self.by_frame.get(&site)
     }
@@ -86,10 +85,10 @@ fn position(frame: &NamedFrame) -> Position<'_> {
     (frame.line.is_none(), frame.line, frame.file.as_deref())
 }
 
-/// Returns the sites of all stacks that have heap events, each with the index of its module.
+/// Returns the sites of all stacks that gave a block its size, each with the index of its module.
 fn sites(profile: &Profile, stacks: &Stacks) -> BTreeMap<FrameId, Option<u32>> {
     let mut sites = BTreeMap::new();
-    for (stack, _) in with_ids(profile).filter(|(_, stats)| stats.events() > 0) {
+    for (stack, _) in with_ids(profile).filter(|(_, stats)| stats.gave_blocks_a_size()) {
         if let Some(site) = stacks.site(stack) {
             sites.entry(site).or_insert_with(|| module_of(profile, stacks, stack, site));
         }
@@ -174,6 +173,8 @@ fn evidence_in_source(site: &SiteInBuild, sources: &dyn Sources) -> Option<SiteE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::filter::Filter;
+    use crate::analyze::site_table::{RunTable, SideTable};
     use crate::names::code_owner::CodeOwner;
     use crate::profile::{CallNode, Module, StackStats};
     use crate::source::SourcesInMemory;
@@ -252,6 +253,24 @@ mod tests {
         let site = stacks.site(StackId::FIRST).unwrap();
         profile.stacks.clear();
         assert_eq!(SiteKeys::of(&profile, &stacks).key(site), None);
+    }
+
+    #[test]
+    fn a_site_that_only_frees_does_not_count() {
+        let calls = [("app::work", FILE, 11), ("app::work", FILE, 12), ("app::work", FILE, 13)];
+        let (mut profile, stacks) = recording(&calls);
+        let freeing = StackId(StackId::FIRST.0 + 1);
+        profile.stacks[freeing.0 as usize] = StackStats { deallocations: 9, ..StackStats::default() };
+        let keys = SiteKeys::of(&profile, &stacks);
+        let ordinal = |at: u32| {
+            let site = stacks.site(StackId(StackId::FIRST.0 + at)).unwrap();
+            keys.key(site).map(|key| key.ordinal)
+        };
+        assert_eq!([0, 1, 2].map(ordinal), [Some(0), None, Some(1)]);
+        let table = RunTable::of(&profile, &stacks, &Filter::default(), &keys, &BTreeMap::new());
+        let side = SideTable::of(vec![table]);
+        let lines: Vec<_> = side.sites.iter().map(|site| (site.line, site.key.ordinal)).collect();
+        assert_eq!(lines, [(Some(11), 0), (Some(13), 1)]);
     }
 
     const BEFORE: &str = "fn work() {\n    push(1);\n    push(2);\n}\n";

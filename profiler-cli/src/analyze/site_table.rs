@@ -104,12 +104,13 @@ impl RunTable {
         let mut by_frame: HashMap<Option<FrameId>, FrameSite> = HashMap::default();
         let mut selected = SiteFigures::default();
         for (stack, stats) in with_ids(profile) {
-            if (stats.events() == 0 && stats.peak_bytes == 0 && stats.live_bytes == 0)
-                || !accepted.accepts(stack)
-            {
+            if !accepted.accepts(stack) {
                 continue;
             }
             selected.add(stats);
+            if !stats.gave_blocks_a_size() {
+                continue;
+            }
             let site = stacks.site(stack);
             let known = by_frame.entry(site).or_insert_with(|| FrameSite::new(stack));
             known.figures.add(stats);

@@ -54,7 +54,8 @@ fn write_total(out: &mut dyn Write, figure: &SiteFigure, value: &ChangedFigure) 
     )
 }
 
-/// Returns by how much a figure differs: `+1.0 MiB (+50.0 %)`, `same`, or the difference as noise.
+/// Returns by how much a figure differs: `+1.0 MiB (+50.0 %)`, `+9.0 MiB (x 10)` from ten times on,
+/// `same`, or the difference as noise.
 fn change_text(figure: &SiteFigure, value: &ChangedFigure) -> String {
     let change = value.change();
     if change == 0 {
@@ -64,6 +65,7 @@ fn change_text(figure: &SiteFigure, value: &ChangedFigure) -> String {
     let amount = figure.kind.show(change.abs());
     let share = match value.base {
         0 => String::new(),
+        base if value.new / 10 >= base => format!(" (x {:.0})", value.new as f64 / base as f64),
         base => format!(" ({sign}{:.1} %)", change.unsigned_abs() as f64 * 100.0 / base as f64),
     };
     let noise = if value.changed { "" } else { ", not more than noise" };
