@@ -99,7 +99,10 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let named = units.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(name));
     let unit = named.or(name.is_empty().then_some(SizeUnit::B));
     match (number.parse::<f64>(), unit) {
-        (Ok(number), Some(unit)) if number.is_finite() => Ok((number * unit.size() as f64).round() as u64),
+        (Ok(number), Some(unit)) if number.is_finite() => match (number * unit.size() as f64).round() {
+            bytes if bytes < 2f64.powi(64) => Ok(bytes as u64),
+            _ => Err("give less than 16777216 TiB".to_owned()),
+        },
         _ => Err("give a number of bytes, or a number with KiB, MiB, GiB or TiB after it".to_owned()),
     }
 }

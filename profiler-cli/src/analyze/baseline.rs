@@ -13,6 +13,7 @@
 //! There are no addresses and no paths, so that the file is the same on each machine. Names of
 //! functions may have blanks, so a line is read from its end.
 
+use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt::Write;
 
@@ -49,6 +50,12 @@ pub enum BaselineError {
     /// A line cannot be read.
     #[error("line {0}: this is no line of a baseline: make it anew with --update")]
     Line(usize),
+    /// A total, a budget or a site has two lines, perhaps after a merge.
+    #[error("line {0}: this is there twice: make it anew with --update")]
+    Twice(usize),
+    /// The line of the process is missing.
+    #[error("there is no line that begins with 'total': make it anew with --update")]
+    NoTotal,
 }
 
 impl Baseline {
@@ -89,26 +96,38 @@ impl Baseline {
             Some(newer) => return Err(BaselineError::Newer(newer)),
         }
         let mut baseline = Baseline::default();
-        let mut has_totals = false;
+        let (mut has_totals, mut known) = (false, BTreeSet::new());
         for (number, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
             let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
             let read = match kind {
-                "program" => unescaped(rest).map(|program| baseline.program = program),
-                "total" => {
+                "program" => unescaped(rest).map(|program| {
+                    baseline.program = program;
+                    String::new()
+                }),
+                "total" => parse_figures(rest).filter(|(name, _)| name.is_empty()).map(|(_, figures)| {
                     has_totals = true;
-                    parse_figures(rest).map(|(name, figures)| {
-                        has_totals &= name.is_empty();
-                        baseline.totals = figures;
-                    })
-                }
-                "budget" => parse_budget(rest).map(|budget| baseline.budgets.push(budget)),
-                "site" => parse_site(rest).map(|site| baseline.sites.push(site)),
+                    baseline.totals = figures;
+                    String::new()
+                }),
+                "budget" => parse_budget(rest).map(|budget| {
+                    let identity = format!("{} {}", budget.1.key(), budget.0);
+                    baseline.budgets.push(budget);
+                    identity
+                }),
+                "site" => parse_site(rest).map(|site| {
+                    let identity = format!("{} #{}", site.0.function, site.0.ordinal);
+                    baseline.sites.push(site);
+                    identity
+                }),
                 _ => None,
             };
-            read.ok_or(BaselineError::Line(number))?;
+            let identity = read.ok_or(BaselineError::Line(number))?;
+            if !known.insert((kind, identity)) {
+                return Err(BaselineError::Twice(number));
+            }
         }
         if !has_totals {
-            return Err(BaselineError::Line(text.lines().count()));
+            return Err(BaselineError::NoTotal);
         }
         // A merge may have put lines in another order.
         baseline.sites.sort_by(|one, other| one.0.cmp(&other.0));
@@ -120,7 +139,7 @@ impl Baseline {
         let label = budget.label();
         let known = self.budgets.iter().find(|(name, metric, _)| *name == label && *metric == budget.metric);
         let of_total = || {
-            let is_total = budget.scope == BudgetScope::Total && budget.metric != BudgetMetric::RssPeak;
+            let is_total = budget.scope == BudgetScope::Total && budget.metric.figure().is_some();
             is_total.then(|| budget.metric.of(&self.totals))
         };
         known.map(|(_, _, value)| *value).or_else(of_total)
@@ -133,7 +152,7 @@ impl Baseline {
             file: None,
             line: None,
             evidence: None,
-            callers: std::collections::BTreeSet::new(),
+            callers: BTreeSet::new(),
             is_own: false,
             runs: vec![*figures],
             stack: Vec::new(),
@@ -371,6 +390,19 @@ mod tests {
         {
             assert_eq!(parse(&format!("{head}{line}\n")), BaselineError::Line(4), "{line}");
         }
-        assert_eq!(parse("alloc-tracker baseline 1\nprogram shop\n"), BaselineError::Line(2), "cut off");
+        assert_eq!(parse("alloc-tracker baseline 1\nprogram shop\n"), BaselineError::NoTotal, "cut off");
+        let twice = ["program shop", "total peak_bytes=1"];
+        for line in twice {
+            assert_eq!(parse(&format!("{head}{line}\n")), BaselineError::Twice(4), "{line}");
+        }
+        for [one, other] in [
+            ["site app::f #0 allocations=20", "site app::f #0 allocations=30"],
+            ["budget 1 peak function 'f'", "budget 2 peak function 'f'"],
+        ] {
+            assert_eq!(parse(&format!("{head}{one}\n{other}\n")), BaselineError::Twice(5), "{one}");
+        }
+        let different = "site app::f #0 allocations=20\nsite app::f #1 allocations=20\n\
+                         budget 1 peak function 'f'\nbudget 1 live function 'f'\n";
+        assert!(Baseline::parse(&format!("{head}{different}")).is_ok());
     }
 }

@@ -113,17 +113,20 @@ pub enum BudgetMetric {
     Temporary,
     /// The most resident memory of the process.
     RssPeak,
+    /// Bytes that nothing held at the last snapshot.
+    Lost,
 }
 
 impl BudgetMetric {
     /// All figures.
-    pub const ALL: [BudgetMetric; 6] = [
+    pub const ALL: [BudgetMetric; 7] = [
         BudgetMetric::Peak,
         BudgetMetric::Live,
         BudgetMetric::Allocated,
         BudgetMetric::Allocations,
         BudgetMetric::Temporary,
         BudgetMetric::RssPeak,
+        BudgetMetric::Lost,
     ];
     /// The figures that sites have, in the order of [`FIGURES`].
     pub const OF_SITES: [BudgetMetric; FIGURES.len()] = [
@@ -143,6 +146,7 @@ impl BudgetMetric {
             BudgetMetric::Allocations => "allocations",
             BudgetMetric::Temporary => "temporary",
             BudgetMetric::RssPeak => "rss_peak",
+            BudgetMetric::Lost => "lost",
         }
     }
 
@@ -159,12 +163,20 @@ impl BudgetMetric {
 
     /// Returns its name in JSON and in baselines.
     pub fn name(self) -> &'static str {
-        self.figure().map_or("rss_peak_bytes", |figure| figure.name)
+        match (self, self.figure()) {
+            (_, Some(figure)) => figure.name,
+            (BudgetMetric::Lost, None) => "lost_bytes",
+            (_, None) => "rss_peak_bytes",
+        }
     }
 
     /// Returns its title for people.
     pub fn title(self) -> &'static str {
-        self.figure().map_or("RSS peak", |figure| figure.title)
+        match (self, self.figure()) {
+            (_, Some(figure)) => figure.title,
+            (BudgetMetric::Lost, None) => "Lost",
+            (_, None) => "RSS peak",
+        }
     }
 
     /// Returns what it counts.
@@ -355,6 +367,10 @@ fn unknown_key(scope: BudgetScope, word: &str) -> String {
         let keys: Vec<&str> = scope.metrics().iter().map(|metric| metric.key()).collect();
         return format!("{head} cannot bound '{word}': give {}", keys.join(", "));
     }
+    // The key that other tables have for the same purpose.
+    if let (Some(key), "name" | "function") = (scope.name_key(), word) {
+        return format!("{head} has no key '{word}'; the nearest is '{key}'");
+    }
     let known = scope.name_key().into_iter().chain(scope.metrics().iter().map(|metric| metric.key()));
     let known: Vec<&str> = known.collect();
     format!("{head} has no key '{word}'; the nearest is '{}'", nearest(word, &known))
@@ -441,6 +457,7 @@ mod tests {
             ("[total]\npeak = '64 MB'", 2, "[total] peak: '64 MB' is no size: give a number of bytes"),
             ("[total]\nallocations = '5 KiB'", 2, "[total] allocations: '5 KiB' is no count"),
             ("[total]\nallocations = 1.5", 2, "[total] allocations: give a whole number"),
+            ("[total]\npeak = '99999999 TiB'", 2, "'99999999 TiB' is no size: give less than 16777216 TiB"),
             ("[total]\npeak = -1", 2, "[total] peak: give a size"),
             ("[total]\npeak = '5 %'", 2, "'5 %' begins without a plus sign"),
             ("[total]\npeak = '+x %'", 2, "'+x %' is no share"),
@@ -451,6 +468,7 @@ mod tests {
             ("function = [1]", 1, "write [[function]]"),
             ("[[crate]]\npeak = 1", 1, "[[crate]] has no 'name'"),
             ("[[crate]]\nname = ' '\npeak = 1", 2, "[[crate]] name: give a name in quotes"),
+            ("[[per_call]]\nname = 'x'", 2, "[[per_call]] has no key 'name'; the nearest is 'function'"),
             ("[[file]]\nname = 'x'", 1, "[[file]] has no bound: give peak, live, allocated"),
             (
                 "[[thread]]\nname = 'x'\npeak = 1",

@@ -9,7 +9,7 @@ mod to_review;
 
 use serde::Serialize;
 
-pub use self::measure::{Measured, RunFigures, Unmeasured, measure, program_name};
+pub use self::measure::{Measured, RunFigures, Unmeasured, measure, measure_lost, program_name};
 use super::baseline::{Baseline, comparable_sites, most};
 use super::budgets::{Budget, BudgetBound, BudgetMetric, BudgetScope, label_of};
 use super::column::FigureKind;
@@ -55,8 +55,8 @@ pub struct Violation {
     pub scope: BudgetScope,
     /// The pattern of the budget; the function of a site. Empty for the whole process.
     pub name: String,
-    /// The figure: `peak_bytes`, `live_bytes`, `allocated_bytes`, `allocations`, `temporary` or
-    /// `rss_peak_bytes`.
+    /// The figure: `peak_bytes`, `live_bytes`, `allocated_bytes`, `allocations`, `temporary`,
+    /// `rss_peak_bytes` or `lost_bytes`.
     pub metric: &'static str,
     /// The most that it may be.
     pub bound: u64,
@@ -148,17 +148,22 @@ pub fn check(
 }
 
 impl CheckedRuns {
-    /// Returns the largest figure that was measured for a budget; `None` if it matched nothing.
-    fn worst(&self, at: usize) -> Option<&Measured> {
-        let measured = self.figures.iter().filter_map(|run| run.budgets.get(at)?.as_ref().ok());
-        measured.max_by_key(|measured| measured.value)
+    /// Returns the largest figure that was measured for a budget; `None` if it matched nothing, or
+    /// if it is about the whole process and a run does not have the figure.
+    fn worst(&self, at: usize, scope: BudgetScope) -> Option<&Measured> {
+        let of_runs = || self.figures.iter().filter_map(|run| run.budgets.get(at));
+        if scope == BudgetScope::Total && of_runs().any(Result::is_err) {
+            return None;
+        }
+        of_runs().filter_map(|measured| measured.as_ref().ok()).max_by_key(|measured| measured.value)
     }
 
     /// Returns the figures that relative budgets need in a baseline.
     pub fn figures_for_baseline(&self, budgets: &[Budget]) -> Vec<(String, BudgetMetric, u64)> {
         let relative = budgets.iter().enumerate().filter(|(_, budget)| budget.bound.is_relative());
-        let row =
-            |(at, budget): (usize, &Budget)| Some((budget.label(), budget.metric, self.worst(at)?.value));
+        let row = |(at, budget): (usize, &Budget)| {
+            Some((budget.label(), budget.metric, self.worst(at, budget.scope)?.value))
+        };
         relative.filter_map(row).collect()
     }
 }
@@ -172,7 +177,7 @@ impl Check {
         runs: &CheckedRuns,
         baseline: Option<&Baseline>,
     ) -> Result<(), NotInBaseline> {
-        let Some(worst) = runs.worst(at) else {
+        let Some(worst) = runs.worst(at, budget.scope) else {
             let reason = runs.figures.iter().find_map(|run| run.budgets.get(at)?.as_ref().err());
             self.unmatched.push(Unmatched {
                 scope: budget.scope,

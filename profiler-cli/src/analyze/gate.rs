@@ -122,13 +122,21 @@ fn complaint_of_live(leaks: &Leaks, condition: GateCondition, limit: u64, filter
     Some(format!("{} {when}{of_what}; {allowed}{first}", bytes_exactly(live)))
 }
 
-fn complaint_of_lost(leaks: &Leaks, limit: u64, filter: &str) -> Result<Option<String>, Undecided> {
+/// Returns the bytes that are lost, of those that the report counts.
+///
+/// # Errors
+/// If the report has no verdicts, or if its snapshot does not tell whether a block is lost.
+pub(super) fn lost_bytes(leaks: &Leaks) -> Result<u64, Undecided> {
     let snapshot = leaks.snapshot.as_ref().ok_or(Undecided::NeedsSnapshot)?;
     if let Some(reason) = &snapshot.nothing_is_lost {
         return Err(Undecided::NothingIsLost(reason.clone()));
     }
-    let lost: u64 =
-        leaks.verdicts.iter().filter(|total| total.verdict == Verdict::Lost).map(|total| total.bytes).sum();
+    let lost = leaks.verdicts.iter().filter(|total| total.verdict == Verdict::Lost);
+    Ok(lost.map(|total| total.bytes).sum())
+}
+
+fn complaint_of_lost(leaks: &Leaks, limit: u64, filter: &str) -> Result<Option<String>, Undecided> {
+    let lost = lost_bytes(leaks)?;
     if lost <= limit {
         return Ok(None);
     }

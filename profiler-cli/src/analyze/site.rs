@@ -33,8 +33,9 @@ pub struct SiteKey {
     /// Name of the function without hashes, generic arguments and numbers of closures: see
     /// [`canonical_function`].
     pub function: String,
-    /// Rank of the call among those of that function that allocate, in the order of their lines. The first rank is 0. Calls on one line are one site. A site without a line ranks
-    /// after all others.
+    /// Rank of the call among those of that function that allocate, in the order of their lines.
+    /// The first rank is 0. Calls on one line are one site. A site without a line ranks after all
+    /// others.
     ///
     /// If a call is added above, or if a call did not allocate in one of two recordings, all
     /// ordinals after it shift. The evidence of the sites shows such a shift.

@@ -14,17 +14,27 @@ use super::chosen_dumps::chosen_dumps;
 use super::diff::run_table_of;
 use super::emit::EmitArgs;
 use super::input::{LoadedDump, SymbolArgs, dump_path};
+use super::judged::{ListedBlocks, SnapshotChoice};
 use super::output::{Audience, JsonArg, Target, text_width};
 use super::print_message;
+use super::sources::SourceFiles;
 use crate::analyze::baseline::{Baseline, BaselineError};
-use crate::analyze::budgets::{Budget, parse_budgets};
-use crate::analyze::check::{Check, CheckedRuns, check, measure, program_name};
+use crate::analyze::budgets::{Budget, BudgetMetric, parse_budgets};
+use crate::analyze::check::{
+    Check, CheckedRuns, Measured, Unmeasured, check, measure, measure_lost, program_name,
+};
 use crate::analyze::filter::Filter;
 use crate::analyze::gate::problem_for_budgets;
+use crate::analyze::held::Verdict;
+use crate::analyze::holders::JudgedBlocks;
+use crate::analyze::leaks::{LeakSelection, VerdictSet, leaks};
 use crate::analyze::site_table::SideTable;
+use crate::analyze::suppressions::Suppressions;
+use crate::dumps::snapshot::SnapshotFile;
 use crate::io_error::plain;
 use crate::load::LoadOptions;
 use crate::render::{check_text, json};
+use crate::source::SourceSearch;
 use crate::units::{Safe, plural};
 
 const EXAMPLES: &str = "\
@@ -47,10 +57,10 @@ pub struct CheckArgs {
     /// `[[thread]]` and `[[per_call]]`.
     ///
     /// `peak = "64 MiB"` below `[total]` is a bound. Other figures are live, allocated,
-    /// allocations, temporary and rss_peak. `live = "+5 %"` allows 5 % more than the baseline has.
-    /// A `[[function]]` has a `name`, which is a pattern as for --function of the other commands,
-    /// and so have `[[crate]]`, `[[file]]` and `[[thread]]`. `[[per_call]]` has a `function` with
-    /// `#[profile]`, and bounds the average of its calls.
+    /// allocations, temporary, rss_peak, and lost, which needs a snapshot. `live = "+5 %"`
+    /// allows 5 % more than the baseline has. A `[[function]]` has a `name`, which is a pattern as
+    /// for --function of the other commands, and so have `[[crate]]`, `[[file]]` and `[[thread]]`.
+    /// `[[per_call]]` has a `function` with `#[profile]`, and bounds the average of its calls.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub budgets: Option<PathBuf>,
     /// Text file with the figures that budgets are relative to.
@@ -90,6 +100,13 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let mut check: Check = check(&runs, &budgets, new.as_ref().or(old.as_ref()))
         .map_err(|error| anyhow::anyhow!("{}:{error}", args.budget_file()))?;
     check.budget_file = args.budgets.is_some().then(|| args.budget_file());
+    // A baseline of a recording that is not whole would let everything pass later.
+    if let (Some(new), Some(path), [first, ..], true) =
+        (new, &args.baseline, dumps.as_slice(), check.recordings.is_empty() && check.unmatched.is_empty())
+    {
+        let text = new.text();
+        Target::File { path, dump: first }.write(Audience::Programs, |out| out.write_all(text.as_bytes()))?;
+    }
     let written = match args.output.json {
         true => Target::Stdout.write(Audience::Programs, |out| json::write(out, &check)),
         false if args.emit.uses_stdout() => Ok(()),
@@ -112,13 +129,6 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
             others => format!("; {} matched nothing, too", plural(others, "other budget")),
         };
         return Err(anyhow::anyhow!("{place}: {}{others}", first.reason).into());
-    }
-    // A baseline of a recording that is not whole would let everything pass later.
-    if let (Some(new), Some(path), [first, ..], true) =
-        (new, &args.baseline, dumps.as_slice(), check.recordings.is_empty())
-    {
-        let text = new.text();
-        Target::File { path, dump: first }.write(Audience::Programs, |out| out.write_all(text.as_bytes()))?;
     }
     Ok(if check.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -167,8 +177,14 @@ impl CheckArgs {
             );
         }
         match Baseline::parse(&read_text(path)?) {
+            Ok(old) if self.update && self.budgets.is_none() && !old.budgets.is_empty() => bail!(
+                "{} has figures for budgets, which --update would remove: give --budgets FILE, too",
+                path.display()
+            ),
             Ok(baseline) => Ok(Some(baseline)),
-            Err(BaselineError::Line(_)) if self.update => Ok(None),
+            Err(BaselineError::Line(_) | BaselineError::Twice(_) | BaselineError::NoTotal) if self.update => {
+                Ok(None)
+            }
             Err(error) => Err(error).with_context(|| path.display().to_string()),
         }
     }
@@ -180,12 +196,17 @@ impl CheckArgs {
         budgets: &[Budget],
         baseline: Option<&Baseline>,
     ) -> anyhow::Result<(CheckedRuns, String)> {
+        let asks_what_is_lost = budgets.iter().any(|budget| budget.metric == BudgetMetric::Lost);
+        let choice = SnapshotChoice::default();
         let mut runs = CheckedRuns::default();
         let mut tables = Vec::new();
         let known = baseline.zip(self.baseline.as_deref());
         let mut known = known.map(|(baseline, path)| (baseline.program.clone(), path.to_owned()));
         for path in dumps {
-            let dump = LoadedDump::open(path, LoadOptions::default(), self.symbols.options())?;
+            let snapshot = if asks_what_is_lost { choice.find(path)? } else { None };
+            let blocks = SnapshotChoice::blocks_for(snapshot.as_ref());
+            let loading = LoadOptions { blocks, ..LoadOptions::default() };
+            let dump = LoadedDump::open(path, loading, self.symbols.options())?;
             let program = program_name(&dump.profile);
             match &known {
                 Some((name, of)) if *name != program => bail!(
@@ -198,7 +219,8 @@ impl CheckArgs {
             let of_dump = if dumps.len() > 1 { format!("{}: ", path.display()) } else { String::new() };
             runs.recordings
                 .extend(problem_for_budgets(&dump.profile).map(|problem| format!("{of_dump}{problem}")));
-            runs.figures.push(measure(budgets, &dump.profile, &dump.stacks));
+            let lost = asks_what_is_lost.then(|| self.lost(&dump, snapshot.as_ref())).transpose()?;
+            runs.figures.push(measure(budgets, &dump.profile, &dump.stacks, lost.as_ref()));
             tables.push(run_table_of(&dump, &Filter::default(), self.symbols.options().cache_dir));
         }
         runs.side = SideTable::of(tables);
@@ -206,6 +228,30 @@ impl CheckArgs {
             print_message(Safe(warning));
         }
         Ok((runs, known.map(|(name, _)| name).unwrap_or_default()))
+    }
+}
+
+impl CheckArgs {
+    /// Measures what is lost, as `leaks --fail-on lost` does.
+    fn lost(
+        &self,
+        dump: &LoadedDump,
+        snapshot: Option<&SnapshotFile>,
+    ) -> anyhow::Result<Result<Measured, Unmeasured>> {
+        let sources = SourceFiles::of(&dump.profile, SourceSearch::default());
+        let suppressed = Suppressions::defaults().apply(&dump.profile, &dump.stacks, &sources);
+        let judge = |judged: Option<&JudgedBlocks<'_>>| {
+            let selection = LeakSelection {
+                judged,
+                suppressed: Some(&suppressed),
+                top: Some(1),
+                stacks: Some(1),
+                verdicts: VerdictSet::of(&[Verdict::Lost]),
+                ..LeakSelection::default()
+            };
+            measure_lost(&leaks(&dump.profile, &dump.stacks, &Filter::default(), selection))
+        };
+        SnapshotChoice::default().judge(dump, snapshot, self.symbols.options(), ListedBlocks::AtEnd, judge)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The figures of one run that budgets bound. In: budgets, a profile and its named stacks. Out:
-//! [`RunFigures`].
+//! The figures of one run that budgets bound. In: budgets, a profile, its named stacks, and what
+//! the snapshot says is lost. Out: [`RunFigures`].
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,9 @@ use foldhash::HashMap;
 use crate::analyze::budgets::{Budget, BudgetMetric, BudgetScope};
 use crate::analyze::canonical_name::canonical_function;
 use crate::analyze::filter::Filter;
+use crate::analyze::gate::{Undecided, lost_bytes};
+use crate::analyze::held::Verdict;
+use crate::analyze::leaks::Leaks;
 use crate::analyze::site_figures::SiteFigures;
 use crate::analyze::source_paths::SourcePaths;
 use crate::analyze::summary::{process_peaks, with_ids};
@@ -39,11 +42,40 @@ pub struct Measured {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unmeasured(pub String);
 
-/// Measures what budgets bound.
-pub fn measure(budgets: &[Budget], profile: &Profile, stacks: &Stacks) -> RunFigures {
-    let run = MeasuredRun { profile, stacks, paths: SourcePaths::of(profile, stacks) };
+/// Measures what budgets bound. Without `lost`, a budget for what is lost has no figure.
+pub fn measure(
+    budgets: &[Budget],
+    profile: &Profile,
+    stacks: &Stacks,
+    lost: Option<&Result<Measured, Unmeasured>>,
+) -> RunFigures {
+    let run = MeasuredRun { profile, stacks, paths: SourcePaths::of(profile, stacks), lost };
     RunFigures { budgets: budgets.iter().map(|budget| run.measure(budget)).collect() }
 }
+
+/// Returns the bytes that are lost by a report with verdicts, and the site with the most of them.
+///
+/// # Errors
+/// If there is no snapshot, or if it does not tell whether a block is lost.
+pub fn measure_lost(leaks: &Leaks) -> Result<Measured, Unmeasured> {
+    let value = lost_bytes(leaks).map_err(|undecided| {
+        Unmeasured(match undecided {
+            Undecided::NothingIsLost(reason) => format!("it is not known what is lost: {reason}"),
+            _ => NO_SNAPSHOT.to_owned(),
+        })
+    })?;
+    let most = leaks.leaks.iter().find(|row| row.verdict == Verdict::Lost);
+    Ok(Measured {
+        value,
+        site: most.map(|row| row.function.clone()),
+        file: most.and_then(|row| row.file.clone()),
+        line: most.and_then(|row| row.line),
+    })
+}
+
+/// What is to be done if there is no snapshot.
+const NO_SNAPSHOT: &str =
+    "without a snapshot it is not known what is lost: take one with `profiler-cli run --snapshot-at-end`";
 
 /// Returns the file name of the recorded program, without the hash that cargo gives to test
 /// programs: `parse` of `target/debug/deps/parse-0123456789abcdef`.
@@ -63,6 +95,7 @@ struct MeasuredRun<'a> {
     profile: &'a Profile,
     stacks: &'a Stacks,
     paths: SourcePaths,
+    lost: Option<&'a Result<Measured, Unmeasured>>,
 }
 
 impl MeasuredRun<'_> {
@@ -70,6 +103,9 @@ impl MeasuredRun<'_> {
         let pattern = Some(budget.name.clone());
         let filter = match budget.scope {
             BudgetScope::Total if budget.metric == BudgetMetric::RssPeak => return self.rss(),
+            BudgetScope::Total if budget.metric == BudgetMetric::Lost => {
+                return self.lost.cloned().unwrap_or_else(|| Err(Unmeasured(NO_SNAPSHOT.to_owned())));
+            }
             BudgetScope::Thread => return self.thread(budget),
             BudgetScope::PerCall => return self.per_call(budget),
             BudgetScope::Total | BudgetScope::Site => Filter::default(),

@@ -83,7 +83,7 @@ fn checked(text: &str, baseline: Option<&Baseline>) -> Result<Check, NotInBaseli
     let (profile, stacks) = recording();
     let budgets = parse_budgets(text).unwrap();
     let side = SideTable { totals: vec![SiteFigures::of_process(&profile.totals)], ..SideTable::default() };
-    let figures = vec![measure(&budgets, &profile, &stacks)];
+    let figures = vec![measure(&budgets, &profile, &stacks, None)];
     check(&CheckedRuns { side, figures, recordings: Vec::new() }, &budgets, baseline)
 }
 

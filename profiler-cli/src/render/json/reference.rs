@@ -229,7 +229,7 @@ fn reports() -> Vec<JsonReport> {
                 totals: vec![SiteFigures::of_process(&profile.totals)],
                 ..SideTable::default()
             };
-            let figures = vec![measure(&budgets, &profile, &stacks)];
+            let figures = vec![measure(&budgets, &profile, &stacks, None)];
             let runs = CheckedRuns { side, figures, recordings: Vec::new() };
             let check = check(&runs, &budgets, None).unwrap();
             json(out, &Check { budget_file: Some("heap.toml".to_owned()), ..check });
