@@ -8,14 +8,11 @@ pub(super) fn amount(figure: &ReviewTotal, value: u64) -> String {
     if figure.is_bytes { bytes(value) } else { count(value) }
 }
 
-/// Returns the present amount; if several runs differ, with the least and the most of them.
+/// Returns the present amount; if several runs visibly differ, with the least and the most of them.
 pub(super) fn amount_now(figure: &ReviewTotal) -> String {
     let now = amount(figure, figure.new);
-    let [least, most] = figure.range;
-    if least == most {
-        return now;
-    }
-    format!("{now} ({} to {})", amount(figure, least), amount(figure, most))
+    let [least, most] = figure.range.map(|value| amount(figure, value));
+    if least == most { now } else { format!("{now} ({least} to {most})") }
 }
 
 /// Returns the change since the base in percent, such as `+12.5 %`. From nothing to something it is
@@ -85,5 +82,7 @@ mod tests {
         assert_eq!(amount_now(&figure(0, 1024)), "1.0 KiB");
         let several = ReviewTotal { range: [1024, 3072], ..figure(0, 2048) };
         assert_eq!(amount_now(&several), "2.0 KiB (1.0 KiB to 3.0 KiB)");
+        let alike = ReviewTotal { range: [2048, 2050], ..figure(0, 2049) };
+        assert_eq!(amount_now(&alike), "2.0 KiB", "no range that reads as none");
     }
 }
