@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use alloc_oracle::{Counting, report_at_exit, snapshot};
 use alloc_tracker::{AllocTracker, Profiler, StartError};
@@ -47,6 +48,21 @@ const MARK: usize = 9_100;
 
 fn record(name: &str) -> Profiler {
     Profiler::builder().output(scenario::folder().join(name)).start().unwrap()
+}
+
+/// Records as soon as the recording before has failed. The drain process writes that one, so it
+/// meets its limit some time after the events.
+fn record_once_free(name: &str) -> Profiler {
+    let waiting_since = Instant::now();
+    loop {
+        match Profiler::builder().output(scenario::folder().join(name)).start() {
+            Err(StartError::AlreadyRecording) => {
+                assert!(waiting_since.elapsed() < Duration::from_secs(20));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            started => return started.unwrap(),
+        }
+    }
 }
 
 fn mark(number: usize) {
@@ -238,14 +254,14 @@ fn after_a_failure() {
         mark(number % 100);
     }
     limit(libc::RLIM_INFINITY);
-    let profiler = record("dump.alloc");
+    let profiler = record_once_free("dump.alloc");
     assert!(failing.finish().is_err());
     mark(0);
     // The drain process takes samples of the process from time to time, and these show that it
     // grows.
     for _ in 0..5 {
         std::mem::forget(black_box(vec![1u8; 4 << 20]));
-        std::thread::sleep(std::time::Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(60));
     }
     mark(1);
     profiler.finish().unwrap();
