@@ -168,15 +168,14 @@ pub struct Process {
     /// What is known about the recording: `host`, `commit`, and what the user has given. Bytes that
     /// are not UTF-8 are replaced.
     pub labels: BTreeMap<String, String>,
-    /// The limits of memory when the recording began, one of a kind.
+    /// The limits of memory, one of a kind, as they were last.
     pub memory_limits: Vec<MemoryLimit>,
 }
 
 impl Process {
     /// Adds a limit of memory. The last one of a kind counts.
     pub(crate) fn add_memory_limit(&mut self, limit: MemoryLimit) {
-        let kind = std::mem::discriminant(&limit);
-        self.memory_limits.retain(|other| std::mem::discriminant(other) != kind);
+        self.memory_limits.retain(|other| other.kind != limit.kind);
         self.memory_limits.push(limit);
     }
 

@@ -8,7 +8,7 @@ pub const MAGIC: [u8; 8] = *b"\x89ADUMP\r\n";
 pub const MAJOR: u16 = 1;
 /// Readers accept any minor version: it only adds frame kinds, codecs, cold record tags and
 /// trailing fields.
-pub const MINOR: u16 = 5;
+pub const MINOR: u16 = 6;
 /// Length in bytes of the file header that this version writes.
 pub const HEADER_LEN: usize = 64;
 /// Most bytes of a file header. Readers refuse one that claims to be longer.

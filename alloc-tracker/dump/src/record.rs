@@ -10,16 +10,18 @@
 //!   tag. So a reader skips records that it does not know, and ignores fields that a newer minor
 //!   version adds at the end.
 
+mod address_space;
 mod cold;
 mod context;
 mod limit;
 mod slow;
 pub(crate) mod tags;
 
+pub use address_space::{Layout, LayoutOccasion, Region, RegionFlags};
 pub use context::DeltaContext;
 #[cfg(feature = "compression")]
 pub(crate) use context::to_u32;
-pub use limit::{MemoryLimit, RecordingLimit};
+pub use limit::{MemoryLimit, MemoryLimitKind, RecordingLimit};
 pub use slow::SlowReason;
 
 use crate::code::CodeIdentity;
@@ -194,8 +196,45 @@ pub enum Record<'a> {
         /// blocks that were allocated since. 0 in dumps of version 1.4.
         copying_us: u64,
     },
-    /// A limit of the program's memory when the recording began.
+    /// A limit of the program's memory at this moment. It replaces a limit of the same kind that
+    /// stands before.
     MemoryLimit(MemoryLimit),
+    /// The current thread asked for memory, and the inner allocator had none. Nothing has changed.
+    AllocFailed {
+        /// What the thread had called.
+        call: AllocCall,
+        /// Bytes that the thread asked for.
+        size: u64,
+        /// The alignment that it asked for, in bytes.
+        align: u64,
+        /// The stack that asked.
+        stack: StackId,
+    },
+    /// The alignment that the program gave with the last heap event of the current thread. There if
+    /// the recorder was asked for it.
+    Alignment {
+        /// The alignment in bytes.
+        bytes: u64,
+    },
+    /// How much of the blocks of the current thread's last heap event is in physical memory. There
+    /// for large blocks, if the recorder was asked for it.
+    Resident {
+        /// Resident bytes of the block that the event releases, just before.
+        released: u64,
+        /// Resident bytes of the block that the event allocates, just after.
+        allocated: u64,
+    },
+    /// The address space is described here.
+    Layout(Layout),
+    /// A mapping of the [`Record::Layout`] before.
+    Region(Region<'a>),
+    /// What the machine has swapped since it started.
+    SwapTraffic {
+        /// Bytes that were read from swap space.
+        read: u64,
+        /// Bytes that were written to swap space.
+        written: u64,
+    },
     /// Defines an annotated function. It comes before the first record that names the function.
     Function(Function<'a>),
     /// The current thread begins to run an activation of an annotated function, or continues one. A
@@ -264,6 +303,34 @@ impl Record<'_> {
                 | Record::Realloc { .. }
                 | Record::Line { .. }
         )
+    }
+}
+
+/// A call that asks the allocator for memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AllocCall {
+    /// `alloc`.
+    Alloc,
+    /// `alloc_zeroed`.
+    AllocZeroed,
+    /// `realloc`.
+    Realloc,
+}
+
+impl AllocCall {
+    /// Returns the number of the call in the format.
+    pub(crate) fn number(self) -> u64 {
+        self as u64
+    }
+
+    /// Returns the call with this number; `None` if it is not known.
+    pub(crate) fn from_number(number: u64) -> Option<AllocCall> {
+        match number {
+            0 => Some(AllocCall::Alloc),
+            1 => Some(AllocCall::AllocZeroed),
+            2 => Some(AllocCall::Realloc),
+            _ => None,
+        }
     }
 }
 

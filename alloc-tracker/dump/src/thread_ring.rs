@@ -18,7 +18,7 @@
 //! | | 32 to 63 | size, or another number of 32 bits |
 
 use crate::layout::StackId;
-use crate::record::{PageFaults, Record, ResidentBytes};
+use crate::record::{AllocCall, PageFaults, Record, ResidentBytes};
 
 /// Size of an entry in words of 8 bytes.
 pub const ENTRY_WORDS: usize = 3;
@@ -47,6 +47,9 @@ const LINE: u64 = 12;
 const LEAVE: u64 = 13;
 const USAGE: u64 = 14;
 const MARK: u64 = 15;
+const ALLOC_FAILED: u64 = 16;
+const ALIGNMENT: u64 = 17;
+const RESIDENT: u64 = 18;
 
 /// The contents of an entry, without its timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +148,29 @@ pub enum Entry {
         /// Number of the name.
         id: u32,
     },
+    /// The inner allocator had no memory for the thread.
+    AllocFailed {
+        /// What the thread had called.
+        call: AllocCall,
+        /// Bytes that the thread asked for.
+        size: u64,
+        /// The alignment that it asked for: the logarithm of the bytes, to the base 2.
+        align_log2: u8,
+        /// The stack that asked.
+        stack: StackId,
+    },
+    /// The alignment that the program gave with the ring's last heap event.
+    Alignment {
+        /// The alignment in bytes.
+        bytes: u64,
+    },
+    /// How much of the blocks of the ring's last heap event is in physical memory.
+    Resident {
+        /// Resident bytes of the block that the event releases, just before.
+        released: u64,
+        /// Resident bytes of the block that the event allocates, just after.
+        allocated: u64,
+    },
 }
 
 /// The heap events whose entries have the same fields: an address, a size and a stack. The first
@@ -223,6 +249,12 @@ impl Entry {
                 (USAGE, false, rss.0, pair(minor_faults.0, major_faults.0))
             }
             Entry::Mark { id } => (MARK, false, 0, u64::from(id)),
+            Entry::AllocFailed { call, size, align_log2, stack } => {
+                let asked = u32::from(align_log2) << 8 | call.number() as u32;
+                (ALLOC_FAILED, false, size, pair(asked, stack.0))
+            }
+            Entry::Alignment { bytes } => (ALIGNMENT, false, bytes, 0),
+            Entry::Resident { released, allocated } => (RESIDENT, false, allocated, released),
         };
         [timestamp << TIMESTAMP_SHIFT | if truncated { TRUNCATED } else { 0 } | kind, first, second]
     }
@@ -259,6 +291,14 @@ impl Entry {
                 major_faults: PageFaults(second as u32),
             },
             MARK => Entry::Mark { id: second as u32 },
+            ALLOC_FAILED => Entry::AllocFailed {
+                call: AllocCall::from_number(u64::from(size & 0xFF))?,
+                size: addr,
+                align_log2: u8::try_from(size >> 8).ok().filter(|log2| *log2 < 64)?,
+                stack,
+            },
+            ALIGNMENT => Entry::Alignment { bytes: addr },
+            RESIDENT => Entry::Resident { released: second, allocated: addr },
             _ => return None,
         })
     }
@@ -483,6 +523,13 @@ impl RingDecoder {
                 (Record::Usage { rss, minor_faults, major_faults }, 0, false)
             }
             Entry::Mark { id } => (Record::Mark { id }, 0, false),
+            Entry::AllocFailed { call, size, align_log2, stack } => {
+                // Below 64, so the shift does not overflow.
+                let align = 1 << u32::from(align_log2 & 63);
+                (Record::AllocFailed { call, size, align, stack }, 0, false)
+            }
+            Entry::Alignment { bytes } => (Record::Alignment { bytes }, 0, false),
+            Entry::Resident { released, allocated } => (Record::Resident { released, allocated }, 0, false),
         };
         DecodedEntry::Timed { record, freed, truncated }
     }

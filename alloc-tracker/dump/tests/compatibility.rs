@@ -7,7 +7,7 @@ use alloc_dump::layout::{
     FRAME_RECORDS, FRAME_TRAILER, HEADER_LEN, MAJOR, MAX_HEADER_LEN, MAX_TEXT, MINOR, StackId,
 };
 use alloc_dump::read::{Damage, ReadError};
-use alloc_dump::record::{FIRST_COLD_TAG, Record};
+use alloc_dump::record::{FIRST_COLD_TAG, MemoryLimit, Record};
 use alloc_dump::trailer::{EndReason, Trailer};
 use alloc_dump::varint;
 
@@ -97,7 +97,7 @@ fn unknown_cold_records_are_skipped() {
     let [before, after] = [Record::Time { us: 5 }, Record::Time { us: 8 }];
     let frame = payload(&[before, after]);
     let middle = payload(&[before]).len();
-    for tag in FIRST_COLD_TAG + 21..=u8::MAX {
+    for tag in FIRST_COLD_TAG + 27..=u8::MAX {
         let mut frame = frame.clone();
         frame.splice(middle..middle, [tag, 0, tag, 0x83, 0x80, 0, 0xFF, 0x00, 0x01]);
         let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &frame).bytes.as_slice()).unwrap();
@@ -129,7 +129,9 @@ fn unknown_hot_records_end_their_frame_and_are_counted() {
 fn fields_added_to_cold_records_are_ignored() {
     for record in one_of_each() {
         let mut frame = payload(&[record]);
-        if frame[0] < FIRST_COLD_TAG {
+        // A limit of memory without its last field is one of version 1.5.
+        let is_older = matches!(record, Record::MemoryLimit(MemoryLimit { used: None, .. }));
+        if frame[0] < FIRST_COLD_TAG || is_older {
             continue;
         }
         let mut at = 1;
@@ -155,8 +157,11 @@ fn a_record_cut_short_inside_a_whole_frame_is_counted() {
                 let mut cold = whole[..len].to_vec();
                 cold[1] = (len - 4) as u8 | 0x80;
                 let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &cold).bytes.as_slice()).unwrap();
-                // Without its last field, this record is one of version 1.4.
+                // Without their last fields, these records are of versions 1.4 and 1.5.
                 let is_older = match record {
+                    Record::MemoryLimit(MemoryLimit { used: Some(0x20_0000..0x1000_0000), .. }) => {
+                        len == whole.len() - 4
+                    }
                     Record::Snapshot { copying_us: 0..128, .. } => len == whole.len() - 1,
                     Record::Snapshot { copying_us: 128..16384, .. } => len == whole.len() - 2,
                     _ => false,

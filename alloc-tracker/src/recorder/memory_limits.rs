@@ -6,17 +6,20 @@
 
 use std::ffi::CStr;
 
-use alloc_dump::record::MemoryLimit;
+use alloc_dump::record::{MemoryLimit, MemoryLimitKind};
 
 use crate::base::sys::{self, Mapping, PathBuffer};
 
 /// Calls `f` with each limit that there is.
 pub(super) fn for_each_memory_limit(f: &mut dyn FnMut(MemoryLimit)) {
-    if let Some(bytes) = sys::address_space_limit() {
-        f(MemoryLimit::AddressSpace { bytes });
-    }
-    if let Some(bytes) = control_group_limit() {
-        f(MemoryLimit::ControlGroup { bytes });
+    let limits = [
+        (MemoryLimitKind::AddressSpace, sys::address_space_limit()),
+        (MemoryLimitKind::ControlGroup, control_group_limit()),
+    ];
+    for (kind, most) in limits {
+        if let Some(most) = most {
+            f(MemoryLimit { kind, most, used: None });
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use super::context::put_tag;
 use super::tags::*;
 use super::{
-    Function, Installation, MemoryLimit, Module, PageFaults, Process, Record, RecordingLimit, ResidentBytes,
-    Sample, SlowReason,
+    AllocCall, Function, Installation, Layout, LayoutOccasion, MemoryLimit, MemoryLimitKind, Module,
+    PageFaults, Process, Record, RecordingLimit, Region, RegionFlags, ResidentBytes, Sample, SlowReason,
 };
 use crate::code::CodeIdentity;
-use crate::layout::MAX_TEXT;
+use crate::layout::{MAX_TEXT, StackId};
 use crate::varint;
 
 /// A bit of the flags of a [`Process`], which stand behind its other fields if any is set.
@@ -38,6 +38,12 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
         Record::LimitReached(_) => LIMIT_REACHED,
         Record::Snapshot { .. } => SNAPSHOT,
         Record::MemoryLimit(_) => MEMORY_LIMIT,
+        Record::AllocFailed { .. } => ALLOC_FAILED,
+        Record::Alignment { .. } => ALIGNMENT,
+        Record::Resident { .. } => RESIDENT,
+        Record::Layout(_) => LAYOUT,
+        Record::Region(_) => REGION,
+        Record::SwapTraffic { .. } => SWAP_TRAFFIC,
         _ => return None,
     };
     put_tag(buf, at, kind)?;
@@ -84,8 +90,45 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
             varint::put(buf, at, value)?;
         }
         Record::MemoryLimit(limit) => {
-            varint::put(buf, at, limit.number())?;
-            varint::put(buf, at, limit.bytes())?;
+            varint::put(buf, at, limit.kind.number())?;
+            varint::put(buf, at, limit.most)?;
+            if let Some(used) = limit.used {
+                varint::put(buf, at, used)?;
+            }
+        }
+        Record::AllocFailed { call, size, align, stack } => {
+            for word in [call.number(), *size, *align, u64::from(stack.0)] {
+                varint::put(buf, at, word)?;
+            }
+        }
+        Record::Alignment { bytes } => varint::put(buf, at, *bytes)?,
+        Record::Resident { released, allocated } => {
+            varint::put(buf, at, *released)?;
+            varint::put(buf, at, *allocated)?;
+        }
+        Record::Layout(layout) => {
+            varint::put(buf, at, layout.occasion.number())?;
+            varint::put(buf, at, layout.regions)?;
+        }
+        Record::Region(region) => {
+            for word in [
+                region.start,
+                region.end,
+                region.flags.0,
+                region.offset,
+                region.inode,
+                region.resident,
+                region.dirty,
+                region.swapped,
+                region.anonymous,
+            ] {
+                varint::put(buf, at, word)?;
+            }
+            put_text(buf, at, region.name)?;
+        }
+        Record::SwapTraffic { read, written } => {
+            varint::put(buf, at, *read)?;
+            varint::put(buf, at, *written)?;
         }
         Record::ThreadStart { id, os_tid } => {
             varint::put(buf, at, u64::from(*id))?;
@@ -195,10 +238,39 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
             Some(limit) => Record::LimitReached(limit),
             None => return Some(None),
         },
-        MEMORY_LIMIT => match MemoryLimit::from_numbers(word(at)?, word(at)?) {
-            Some(limit) => Record::MemoryLimit(limit),
-            None => return Some(None),
-        },
+        MEMORY_LIMIT => {
+            let (kind, most) = (MemoryLimitKind::from_number(word(at)?), word(at)?);
+            let Some(kind) = kind else { return Some(None) };
+            // Versions before 1.6 have no such field.
+            let used = if *at == payload.len() { None } else { Some(word(at)?) };
+            Record::MemoryLimit(MemoryLimit { kind, most, used })
+        }
+        ALLOC_FAILED => {
+            let call = AllocCall::from_number(word(at)?);
+            let (size, align, stack) = (word(at)?, word(at)?, StackId(id(at)?));
+            let Some(call) = call else { return Some(None) };
+            Record::AllocFailed { call, size, align, stack }
+        }
+        ALIGNMENT => Record::Alignment { bytes: word(at)? },
+        RESIDENT => Record::Resident { released: word(at)?, allocated: word(at)? },
+        LAYOUT => {
+            let (occasion, regions) = (LayoutOccasion::from_number(word(at)?), word(at)?);
+            let Some(occasion) = occasion else { return Some(None) };
+            Record::Layout(Layout { occasion, regions })
+        }
+        REGION => Record::Region(Region {
+            start: word(at)?,
+            end: word(at)?,
+            flags: RegionFlags(word(at)?),
+            offset: word(at)?,
+            inode: word(at)?,
+            resident: word(at)?,
+            dirty: word(at)?,
+            swapped: word(at)?,
+            anonymous: word(at)?,
+            name: get_text(payload, at)?,
+        }),
+        SWAP_TRAFFIC => Record::SwapTraffic { read: word(at)?, written: word(at)? },
         THREAD_START => Record::ThreadStart { id: id(at)?, os_tid: id(at)? },
         THREAD_NAME => Record::ThreadName { id: id(at)?, name: get_text(payload, at)? },
         THREAD_END => Record::ThreadEnd { id: id(at)? },

@@ -36,45 +36,77 @@ impl RecordingLimit {
     }
 }
 
-/// A limit of the program's memory. There is none without such a record.
+/// A limit of the program's memory at one moment. Without such a record there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum MemoryLimit {
-    /// The soft limit RLIMIT_AS: allocations fail if the virtual size would be larger.
-    AddressSpace {
-        /// Most bytes.
-        bytes: u64,
-    },
-    /// The least limit of the process's control group and the groups above it: the kernel ends
-    /// processes of the group if it needs more.
-    ControlGroup {
-        /// Most bytes.
-        bytes: u64,
-    },
+pub struct MemoryLimit {
+    /// What is limited.
+    pub kind: MemoryLimitKind,
+    /// The most of it: bytes, or mappings for [`MemoryLimitKind::Mappings`].
+    pub most: u64,
+    /// How much of it was in use, in the same unit. `None` if the recorder could not find out.
+    pub used: Option<u64>,
 }
 
-impl MemoryLimit {
-    /// Returns the limit in bytes.
-    pub fn bytes(self) -> u64 {
-        match self {
-            MemoryLimit::AddressSpace { bytes } | MemoryLimit::ControlGroup { bytes } => bytes,
-        }
-    }
+/// What a limit is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum MemoryLimitKind {
+    /// The virtual size, by the soft limit RLIMIT_AS. Allocations fail if it would be larger.
+    AddressSpace,
+    /// The memory of a control group: the least limit of the process's group and the groups above
+    /// it. The kernel ends processes of the group if it needs more.
+    ControlGroup,
+    /// Private writable memory, by the soft limit RLIMIT_DATA. Allocations fail if it would be
+    /// larger.
+    Data,
+    /// The memory of a control group above which the kernel slows its processes down
+    /// (`memory.high`).
+    ControlGroupHigh,
+    /// The memory of the machine.
+    Machine,
+    /// What a control group may swap out.
+    ControlGroupSwap,
+    /// The swap space of the machine.
+    MachineSwap,
+    /// The number of mappings of a process (`max_map_count`).
+    Mappings,
+}
 
-    /// Returns the limit's number in the format.
+impl MemoryLimitKind {
+    /// Each kind, in the order of their numbers in the format, which begin at 1.
+    pub const ALL: [MemoryLimitKind; 8] = [
+        MemoryLimitKind::AddressSpace,
+        MemoryLimitKind::ControlGroup,
+        MemoryLimitKind::Data,
+        MemoryLimitKind::ControlGroupHigh,
+        MemoryLimitKind::Machine,
+        MemoryLimitKind::ControlGroupSwap,
+        MemoryLimitKind::MachineSwap,
+        MemoryLimitKind::Mappings,
+    ];
+
+    /// Returns the number of the kind in the format.
     pub(crate) fn number(self) -> u64 {
-        match self {
-            MemoryLimit::AddressSpace { .. } => 1,
-            MemoryLimit::ControlGroup { .. } => 2,
-        }
+        self as u64 + 1
     }
 
-    /// Returns the limit with this number; `None` if it is not known.
-    pub(crate) fn from_numbers(limit: u64, bytes: u64) -> Option<MemoryLimit> {
-        match limit {
-            1 => Some(MemoryLimit::AddressSpace { bytes }),
-            2 => Some(MemoryLimit::ControlGroup { bytes }),
-            _ => None,
+    /// Returns the kind with this number; `None` if it is not known.
+    pub(crate) fn from_number(number: u64) -> Option<MemoryLimitKind> {
+        let index = usize::try_from(number.checked_sub(1)?).ok()?;
+        MemoryLimitKind::ALL.get(index).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_limit_has_the_number_of_its_place() {
+        for (at, kind) in MemoryLimitKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.number(), at as u64 + 1);
+            assert_eq!(MemoryLimitKind::from_number(kind.number()), Some(kind));
         }
+        assert_eq!([0, 9, u64::MAX].map(MemoryLimitKind::from_number), [None; 3]);
     }
 }

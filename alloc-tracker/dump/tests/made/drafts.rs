@@ -3,8 +3,8 @@
 use alloc_dump::code::CodeIdentity;
 use alloc_dump::layout::{MAX_TEXT, StackId};
 use alloc_dump::record::{
-    Function, Installation, MemoryLimit, Module, PageFaults, Process, Record, RecordingLimit, ResidentBytes,
-    Sample, SlowReason,
+    AllocCall, Function, Installation, Layout, LayoutOccasion, MemoryLimit, MemoryLimitKind, Module,
+    PageFaults, Process, Record, RecordingLimit, Region, RegionFlags, ResidentBytes, Sample, SlowReason,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -97,8 +97,28 @@ impl Draft {
             29 => Record::Label { name: t0, value: t1 },
             30 => Record::LimitReached(RecordingLimit::DumpSize { bytes: a }),
             31 => Record::LimitReached(RecordingLimit::Duration { us: a }),
-            32 => Record::MemoryLimit(MemoryLimit::AddressSpace { bytes: a }),
-            33 => Record::MemoryLimit(MemoryLimit::ControlGroup { bytes: a }),
+            32 => Record::MemoryLimit(MemoryLimit {
+                kind: MemoryLimitKind::ALL[(a % 8) as usize],
+                most: b,
+                used: self.flag.then_some(c),
+            }),
+            33 => Record::AllocFailed { call: alloc_call(a), size: b, align: c, stack },
+            34 => Record::Alignment { bytes: a },
+            35 => Record::Resident { released: a, allocated: b },
+            36 => Record::Layout(Layout { occasion: occasion(a), regions: b }),
+            37 => Record::Region(Region {
+                start: a,
+                end: b,
+                flags: RegionFlags(c),
+                offset: d,
+                inode: e,
+                resident: f,
+                dirty: a,
+                swapped: b,
+                anonymous: c,
+                name: t0,
+            }),
+            38 => Record::SwapTraffic { read: a, written: b },
             _ => Record::Lost { events: a },
         }
     }
@@ -109,10 +129,27 @@ fn page_faults(word: u32) -> PageFaults {
     if word == u32::MAX { PageFaults::UNKNOWN } else { PageFaults::new(word) }
 }
 
+fn alloc_call(word: u64) -> AllocCall {
+    match word % 3 {
+        0 => AllocCall::Alloc,
+        1 => AllocCall::AllocZeroed,
+        _ => AllocCall::Realloc,
+    }
+}
+
+fn occasion(word: u64) -> LayoutOccasion {
+    match word % 4 {
+        0 => LayoutOccasion::Start,
+        1 => LayoutOccasion::Growth,
+        2 => LayoutOccasion::End,
+        _ => LayoutOccasion::Mark,
+    }
+}
+
 /// Any record.
 pub(crate) fn draft() -> impl Strategy<Value = Draft> {
     let words = [edges(), edges(), edges(), edges(), edges(), edges()];
-    (0u8..35, words, any::<bool>(), [text(), text(), text(), text()])
+    (0u8..40, words, any::<bool>(), [text(), text(), text(), text()])
         .prop_map(|(kind, words, flag, texts)| Draft { kind, words, flag, texts })
 }
 

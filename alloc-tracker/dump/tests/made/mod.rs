@@ -12,8 +12,9 @@ use alloc_dump::header::Header;
 use alloc_dump::layout::{FRAME_HEADER_LEN, StackId};
 use alloc_dump::read::{Damage, ReadError, Reader};
 use alloc_dump::record::{
-    Function, Installation, LINE_AGAIN, MemoryLimit, Module, PageFaults, Process, Record, RecordingLimit,
-    ResidentBytes, Sample, SlowReason,
+    AllocCall, Function, Installation, LINE_AGAIN, Layout, LayoutOccasion, MemoryLimit, MemoryLimitKind,
+    Module, PageFaults, Process, Record, RecordingLimit, Region, RegionFlags, ResidentBytes, Sample,
+    SlowReason,
 };
 use alloc_dump::trailer::{EndReason, Totals, Trailer};
 use alloc_dump::write::{Encoder, seal_trailer};
@@ -22,6 +23,37 @@ pub(crate) const SESSION: [u8; 16] = *b"session of tests";
 
 /// Returns records of every kind, in an order that a writer could have made.
 pub(crate) fn one_of_each() -> Vec<Record<'static>> {
+    let mut records = one_of_each_1_5();
+    let flags = RegionFlags::READ.0 | RegionFlags::WRITE.0 | RegionFlags::TRACKER.0;
+    records.extend([
+        Record::MemoryLimit(MemoryLimit {
+            kind: MemoryLimitKind::MachineSwap,
+            most: 2 << 30,
+            used: Some(5 << 20),
+        }),
+        Record::SwapTraffic { read: 4096, written: 3 << 20 },
+        Record::Layout(Layout { occasion: LayoutOccasion::Growth, regions: 1 }),
+        Record::Region(Region {
+            start: 0x7F00_0000_0000,
+            end: 0x7F00_0010_0000,
+            flags: RegionFlags(flags),
+            offset: 0x2000,
+            inode: 77,
+            resident: 300 << 10,
+            dirty: 200 << 10,
+            swapped: 4096,
+            anonymous: 100 << 10,
+            name: b"/lib/libdemo.so",
+        }),
+        Record::AllocFailed { call: AllocCall::Realloc, size: 1 << 40, align: 64, stack: StackId(4) },
+        Record::Alignment { bytes: 32 },
+        Record::Resident { released: 8192, allocated: 1 << 20 },
+    ]);
+    records
+}
+
+/// Returns records of every kind that version 1.5 has.
+pub(crate) fn one_of_each_1_5() -> Vec<Record<'static>> {
     let mut records = one_of_each_1_4();
     records.extend([Record::Snapshot { id: 2, name: b"at noon", copying_us: 1234 }]);
     records
@@ -31,8 +63,8 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
 pub(crate) fn one_of_each_1_4() -> Vec<Record<'static>> {
     let mut records = one_of_each_up_to_snapshots();
     records.extend([
-        Record::MemoryLimit(MemoryLimit::AddressSpace { bytes: 8 << 30 }),
-        Record::MemoryLimit(MemoryLimit::ControlGroup { bytes: 512 << 20 }),
+        Record::MemoryLimit(MemoryLimit { kind: MemoryLimitKind::AddressSpace, most: 8 << 30, used: None }),
+        Record::MemoryLimit(MemoryLimit { kind: MemoryLimitKind::ControlGroup, most: 512 << 20, used: None }),
     ]);
     records
 }

@@ -1,7 +1,7 @@
 //! When a limit of memory is reached. In: the limits of a recorded process, and what it used last.
 //! Out: the limit that growth at a given rate reaches first.
 
-use alloc_dump::record::MemoryLimit;
+use alloc_dump::record::{MemoryLimit, MemoryLimitKind};
 
 use super::LimitAhead;
 use crate::profile::Profile;
@@ -13,16 +13,19 @@ pub(super) struct MemoryLeft(Vec<(&'static str, u64, u64)>);
 impl MemoryLeft {
     /// Finds the limits. A limit counts only if a sample says what the process used of it.
     ///
-    /// Other processes of its control group use memory too, so less may be left.
+    /// Other processes of its control group use memory too. Where the recorder has not said how
+    /// much the whole group uses, less may be left.
     pub(super) fn of(profile: &Profile) -> MemoryLeft {
         let Some((_, sample)) = profile.timeline.last() else { return MemoryLeft::default() };
         let left = |limit: &MemoryLimit| {
-            let (name, used) = match limit {
-                MemoryLimit::AddressSpace { .. } => ("RLIMIT_AS", sample.vsz),
-                MemoryLimit::ControlGroup { .. } => ("cgroup memory limit", sample.rss),
+            let (name, used) = match limit.kind {
+                MemoryLimitKind::AddressSpace => ("RLIMIT_AS", sample.vsz),
+                MemoryLimitKind::ControlGroup => {
+                    ("cgroup memory limit", sample.rss.max(limit.used.unwrap_or(0)))
+                }
                 _ => return None,
             };
-            Some((name, limit.bytes(), limit.bytes().saturating_sub(used)))
+            Some((name, limit.most, limit.most.saturating_sub(used)))
         };
         MemoryLeft(profile.process.memory_limits.iter().filter_map(left).collect())
     }
@@ -54,10 +57,17 @@ mod tests {
         }
     }
 
+    fn address_space(most: u64) -> MemoryLimit {
+        MemoryLimit { kind: MemoryLimitKind::AddressSpace, most, used: None }
+    }
+
+    fn control_group(most: u64, used: Option<u64>) -> MemoryLimit {
+        MemoryLimit { kind: MemoryLimitKind::ControlGroup, most, used }
+    }
+
     #[test]
     fn the_limit_with_the_least_left_is_reached_first() {
-        let limits =
-            [MemoryLimit::AddressSpace { bytes: 9 * GIB }, MemoryLimit::ControlGroup { bytes: 2 * GIB }];
+        let limits = [address_space(9 * GIB), control_group(2 * GIB, None)];
         let sample = Sample { vsz: 4 * GIB, rss: GIB, ..Sample::default() };
         let left = MemoryLeft::of(&profile(&limits, Some(sample)));
         // 1 GiB is left below the second limit, 5 GiB below the first.
@@ -66,11 +76,15 @@ mod tests {
         assert_eq!(reached.after_seconds, 7200.0);
         let only_first = MemoryLeft::of(&profile(&limits[..1], Some(sample)));
         assert_eq!(only_first.first_reached(GIB as i64).unwrap().after_seconds, 5.0 * 3600.0);
+        // Half of what is left is used by other processes of the group.
+        let shared = [control_group(2 * GIB, Some(3 * GIB / 2))];
+        let left = MemoryLeft::of(&profile(&shared, Some(sample)));
+        assert_eq!(left.first_reached(GIB as i64 / 2).unwrap().after_seconds, 3600.0);
     }
 
     #[test]
     fn without_growth_a_limit_or_a_sample_nothing_is_reached() {
-        let limit = [MemoryLimit::AddressSpace { bytes: GIB }];
+        let limit = [address_space(GIB)];
         let sample = Some(Sample { vsz: 2 * GIB, ..Sample::default() });
         let left = MemoryLeft::of(&profile(&limit, sample));
         assert_eq!([0, -5].map(|rate| left.first_reached(rate)), [None, None]);
