@@ -224,10 +224,17 @@ pub enum Record<'a> {
         /// Resident bytes of the block that the event allocates, just after.
         allocated: u64,
     },
-    /// The address space is described here.
-    Layout(Layout),
-    /// A mapping of the [`Record::Layout`] before.
+    /// A mapping, for the [`Record::Layout`] that follows.
     Region(Region<'a>),
+    /// The regions since the layout before describe the address space of this time.
+    Layout(Layout),
+    /// A thread runs on the stack that contains this address. Stands after the thread's start.
+    ThreadStack {
+        /// Number of the thread.
+        id: u32,
+        /// An address on the stack.
+        address: u64,
+    },
     /// What the machine has swapped since it started.
     SwapTraffic {
         /// Bytes that were read from swap space.

@@ -50,6 +50,7 @@ const MARK: u64 = 15;
 const ALLOC_FAILED: u64 = 16;
 const ALIGNMENT: u64 = 17;
 const RESIDENT: u64 = 18;
+const THREAD_STACK: u64 = 19;
 
 /// The contents of an entry, without its timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +105,11 @@ pub enum Entry {
         id: u32,
         /// The operating system's id of the thread.
         os_tid: u32,
+    },
+    /// The thread runs on the stack that contains this address.
+    ThreadStack {
+        /// An address on the stack.
+        address: u64,
     },
     /// The thread's name. A zero byte ends a name of less than 16 bytes.
     ThreadName([u8; 16]),
@@ -241,6 +247,7 @@ impl Entry {
                 (THREAD_NAME, false, word(first), word(second))
             }
             Entry::ThreadEnd => (THREAD_END, false, 0, 0),
+            Entry::ThreadStack { address } => (THREAD_STACK, false, address, 0),
             Entry::Size(size) => (SIZE, false, size, 0),
             Entry::Enter { function, activation } => (ENTER, false, activation, u64::from(function)),
             Entry::Line { activation, line } => (LINE, false, activation, u64::from(line)),
@@ -281,6 +288,7 @@ impl Entry {
                 Entry::ThreadName(name)
             }
             THREAD_END => Entry::ThreadEnd,
+            THREAD_STACK => Entry::ThreadStack { address: addr },
             SIZE => Entry::Size(addr),
             ENTER => Entry::Enter { function: second as u32, activation: addr },
             LINE => Entry::Line { activation: addr, line: second as u32 },
@@ -434,7 +442,8 @@ pub enum DecodedEntry<'a> {
         /// Whether the event's stack is truncated: its walk did not reach a known root.
         truncated: bool,
     },
-    /// A record about a thread, which names the thread itself: its start, its name or its end.
+    /// A record about a thread, which names the thread itself: its start, its stack, its name or
+    /// its end.
     ThreadFact(Record<'a>),
     /// No record yet: the entry becomes one together with the entry that follows.
     Pending,
@@ -512,6 +521,9 @@ impl RingDecoder {
                 return DecodedEntry::ThreadFact(Record::ThreadName { id: self.thread, name: &name[..len] });
             }
             Entry::ThreadEnd => return DecodedEntry::ThreadFact(Record::ThreadEnd { id: self.thread }),
+            Entry::ThreadStack { address } => {
+                return DecodedEntry::ThreadFact(Record::ThreadStack { id: self.thread, address });
+            }
             Entry::Size(size) => {
                 self.wide_size = size;
                 return DecodedEntry::Pending;

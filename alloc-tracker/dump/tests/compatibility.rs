@@ -97,7 +97,7 @@ fn unknown_cold_records_are_skipped() {
     let [before, after] = [Record::Time { us: 5 }, Record::Time { us: 8 }];
     let frame = payload(&[before, after]);
     let middle = payload(&[before]).len();
-    for tag in FIRST_COLD_TAG + 27..=u8::MAX {
+    for tag in FIRST_COLD_TAG + 28..=u8::MAX {
         let mut frame = frame.clone();
         frame.splice(middle..middle, [tag, 0, tag, 0x83, 0x80, 0, 0xFF, 0x00, 0x01]);
         let outcome = read(Dump::new().with_frame(FRAME_RECORDS, 0, &frame).bytes.as_slice()).unwrap();

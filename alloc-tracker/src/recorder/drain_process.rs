@@ -22,10 +22,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use alloc_dump::record::LayoutOccasion;
+
 use super::current::{self, with_stream, with_stream_as_drainer};
 use super::drain::Tick;
 use super::drainer::{self, Request};
 use super::host;
+use super::layouts::{self, LayoutPace, LayoutReading};
 use super::memory_limits;
 use super::samples;
 use super::session;
@@ -139,6 +142,7 @@ fn prepare() -> Result<RecordingId, Errno> {
         };
         maps.into_iter().flatten().for_each(&mut keep);
         host::open_files(&mut keep);
+        layouts::open_files(&mut keep);
         stream.for_each_file(&mut keep);
         stream.for_each_process_file(&mut keep);
         Ok((count, stream.recording()))
@@ -163,9 +167,12 @@ fn note_end_of_host() {
 /// Drains until the recording or the host has ended.
 fn drain_until_the_end(recording: RecordingId) {
     let (mut quiet_ns, mut calm_ns) = (0, u64::MAX);
+    let mut pace = LayoutPace::default();
+    take_layout(LayoutOccasion::Start, &mut pace);
     while !host::is_gone() {
         let requests = drainer::begin_pass();
         if requests & Request::Finish as u32 != 0 {
+            take_layout(LayoutOccasion::End, &mut pace);
             drainer::set_outcome(session::close_recording(recording));
             drainer::end_pass(requests);
             return;
@@ -182,6 +189,7 @@ fn drain_until_the_end(recording: RecordingId) {
         modules::notice_replaced();
         snapshot::serve(requests);
         drainer::end_pass(requests);
+        take_layout_if_due(&mut pace);
         match tick {
             Some(Tick::Flooded { quarter_us }) => {
                 (quiet_ns, calm_ns) = (0, 0);
@@ -208,6 +216,39 @@ fn drain_until_the_end(recording: RecordingId) {
         }
         quiet_ns += pause_ns;
         calm_ns = calm_ns.saturating_add(pause_ns);
+    }
+}
+
+fn take_layout_if_due(pace: &mut LayoutPace) {
+    let Some((sizes, is_marked)) = with_stream_as_drainer(|stream| Ok(stream.sizes())) else { return };
+    if pace.is_due(sizes, is_marked, sys::clock_ns(libc::CLOCK_MONOTONIC)) {
+        take_layout(if is_marked { LayoutOccasion::Mark } else { LayoutOccasion::Growth }, pace);
+    }
+}
+
+/// Describes the address space. Between two pieces of the description the rings are drained.
+fn take_layout(occasion: LayoutOccasion, pace: &mut LayoutPace) {
+    let Some(mut reading) = LayoutReading::begin() else { return };
+    let begun_ns = sys::clock_ns(libc::CLOCK_MONOTONIC);
+    let mut regions = 0;
+    while reading.read() {
+        let recorded = with_stream_as_drainer(|stream| {
+            stream.tick()?;
+            reading.take_regions(|region| {
+                regions += 1;
+                stream.record_region(region)
+            })
+        });
+        if recorded.is_none() {
+            return;
+        }
+    }
+    let sizes = with_stream_as_drainer(|stream| {
+        stream.record_layout(occasion, regions)?;
+        Ok(stream.sizes().0)
+    });
+    if let Some(sizes) = sizes {
+        pace.note(sizes, begun_ns, sys::clock_ns(libc::CLOCK_MONOTONIC));
     }
 }
 
@@ -252,7 +293,7 @@ const NOT_READY: u32 = 2;
 
 /// The system calls that the process makes once it is ready. None opens a file. The last two make a
 /// copy of the process and let `profiler-cli` read it.
-const ALLOWED_CALLS: [AllowedCall; 30] = [
+const ALLOWED_CALLS: [AllowedCall; 31] = [
     AllowedCall::any(libc::SYS_read),
     AllowedCall::any(libc::SYS_pread64),
     AllowedCall::any(libc::SYS_write),
@@ -267,6 +308,7 @@ const ALLOWED_CALLS: [AllowedCall; 30] = [
     AllowedCall::any(libc::SYS_mmap),
     AllowedCall::any(libc::SYS_munmap),
     AllowedCall::any(libc::SYS_madvise),
+    AllowedCall::any(libc::SYS_mincore),
     AllowedCall::any(libc::SYS_futex),
     AllowedCall::any(libc::SYS_sched_yield),
     AllowedCall::any(libc::SYS_clock_gettime),

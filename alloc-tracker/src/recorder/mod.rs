@@ -24,7 +24,7 @@
 //! | `drainer` | the host's side of the drain process: asking it for work |
 //! | `host` | the drain process's side: whether its host still runs the program |
 //! | `drain` | the ordered stream of records |
-//! | `samples`, `memory_limits` | the state of the process, the limits of its memory |
+//! | `samples`, `layouts`, `memory_limits` | the state of the process, its mappings, the limits of its memory |
 //! | `activations`, `functions` | annotated functions |
 //! | `counters`, `lost`, `failure`, `fork` | counts, lost events, errors, which process records |
 
@@ -42,6 +42,7 @@ mod functions;
 mod heap_event;
 mod host;
 mod installation;
+mod layouts;
 mod lost;
 mod memory_limits;
 mod module_changes;

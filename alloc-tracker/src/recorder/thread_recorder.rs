@@ -211,7 +211,10 @@ impl ThreadRecorder {
             ..ThreadRecorder::new()
         };
         let os_tid = self.tid;
-        let stored = self.store(0, |_| Entry::ThreadStart { id, os_tid });
+        let mut stored = self.store(0, |_| Entry::ThreadStart { id, os_tid });
+        // A local variable is on the stack of the thread.
+        let address = (&raw const stored).addr() as u64;
+        stored = stored && self.store(0, |_| Entry::ThreadStack { address });
         if id == 1 {
             self.record_name();
         }

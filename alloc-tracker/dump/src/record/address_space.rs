@@ -1,13 +1,13 @@
-//! The address space of the process at one moment: a [`Layout`], followed by its [`Region`]s. In:
-//! fields, or numbers of the format. Out: the other.
+//! The address space of the process at one moment: [`Region`]s, and then a [`Layout`]. In: fields,
+//! or numbers of the format. Out: the other.
 
-/// Says that the address space is described here: as many [`Region`]s follow, in ascending order.
-/// Records of other kinds may come between.
+/// Says that the address space is described by the [`Region`]s since the layout before, which
+/// ascend. Records of other kinds may come between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     /// When the layout was taken.
     pub occasion: LayoutOccasion,
-    /// How many regions there are.
+    /// How many regions there are. If a reader has seen another number, some are lost.
     pub regions: u64,
 }
 
@@ -43,7 +43,7 @@ impl LayoutOccasion {
     }
 }
 
-/// A mapping of the process, as the kernel lists it. Sizes are in bytes.
+/// A mapping of the process, or a part of one, as the kernel describes it. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Region<'a> {
     /// First address.
@@ -83,8 +83,6 @@ impl RegionFlags {
     pub const SHARED: RegionFlags = RegionFlags(8);
     /// The mapping is one of the tracker itself.
     pub const TRACKER: RegionFlags = RegionFlags(16);
-    /// The mapping holds the stack of a thread that the tracker has seen.
-    pub const STACK: RegionFlags = RegionFlags(32);
 
     /// Returns whether all of these bits are set.
     ///

@@ -44,6 +44,7 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
         Record::Layout(_) => LAYOUT,
         Record::Region(_) => REGION,
         Record::SwapTraffic { .. } => SWAP_TRAFFIC,
+        Record::ThreadStack { .. } => THREAD_STACK,
         _ => return None,
     };
     put_tag(buf, at, kind)?;
@@ -125,6 +126,10 @@ pub(super) fn encode_cold(buf: &mut [u8], at: &mut usize, record: &Record<'_>) -
                 varint::put(buf, at, word)?;
             }
             put_text(buf, at, region.name)?;
+        }
+        Record::ThreadStack { id, address } => {
+            varint::put(buf, at, u64::from(*id))?;
+            varint::put(buf, at, *address)?;
         }
         Record::SwapTraffic { read, written } => {
             varint::put(buf, at, *read)?;
@@ -270,6 +275,7 @@ pub(super) fn decode_cold(kind: u8, payload: &[u8]) -> Option<Option<Record<'_>>
             anonymous: word(at)?,
             name: get_text(payload, at)?,
         }),
+        THREAD_STACK => Record::ThreadStack { id: id(at)?, address: word(at)? },
         SWAP_TRAFFIC => Record::SwapTraffic { read: word(at)?, written: word(at)? },
         THREAD_START => Record::ThreadStart { id: id(at)?, os_tid: id(at)? },
         THREAD_NAME => Record::ThreadName { id: id(at)?, name: get_text(payload, at)? },

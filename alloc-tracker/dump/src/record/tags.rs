@@ -49,3 +49,4 @@ pub(crate) const RESIDENT: u8 = 0x57;
 pub(crate) const LAYOUT: u8 = 0x58;
 pub(crate) const REGION: u8 = 0x59;
 pub(crate) const SWAP_TRAFFIC: u8 = 0x5A;
+pub(crate) const THREAD_STACK: u8 = 0x5B;

@@ -118,6 +118,7 @@ impl Draft {
                 anonymous: c,
                 name: t0,
             }),
+            39 => Record::ThreadStack { id: a as u32, address: b },
             38 => Record::SwapTraffic { read: a, written: b },
             _ => Record::Lost { events: a },
         }
@@ -149,7 +150,7 @@ fn occasion(word: u64) -> LayoutOccasion {
 /// Any record.
 pub(crate) fn draft() -> impl Strategy<Value = Draft> {
     let words = [edges(), edges(), edges(), edges(), edges(), edges()];
-    (0u8..40, words, any::<bool>(), [text(), text(), text(), text()])
+    (0u8..41, words, any::<bool>(), [text(), text(), text(), text()])
         .prop_map(|(kind, words, flag, texts)| Draft { kind, words, flag, texts })
 }
 

@@ -32,7 +32,6 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
             used: Some(5 << 20),
         }),
         Record::SwapTraffic { read: 4096, written: 3 << 20 },
-        Record::Layout(Layout { occasion: LayoutOccasion::Growth, regions: 1 }),
         Record::Region(Region {
             start: 0x7F00_0000_0000,
             end: 0x7F00_0010_0000,
@@ -45,6 +44,8 @@ pub(crate) fn one_of_each() -> Vec<Record<'static>> {
             anonymous: 100 << 10,
             name: b"/lib/libdemo.so",
         }),
+        Record::Layout(Layout { occasion: LayoutOccasion::Growth, regions: 1 }),
+        Record::ThreadStack { id: 1, address: 0x7FFF_0000_1234 },
         Record::AllocFailed { call: AllocCall::Realloc, size: 1 << 40, align: 64, stack: StackId(4) },
         Record::Alignment { bytes: 32 },
         Record::Resident { released: 8192, allocated: 1 << 20 },

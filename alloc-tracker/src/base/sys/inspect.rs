@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 
 use super::system_call::system_call;
-use super::{Errno, File, pid, read_at};
+use super::{Errno, File, page_size, pid, read_at};
 
 /// What the kernel says about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,25 @@ pub(crate) fn copy_own_memory(at: u64, into: &mut [u8]) -> Result<usize, Errno> 
     }
 }
 
+/// Returns how many bytes between two page-aligned addresses are in physical memory. Memory that is
+/// not mapped counts as not resident. `answers` has room for the kernel's answers, a byte for each
+/// page that is asked for at once.
+pub(crate) fn resident_bytes(start: u64, end: u64, answers: &mut [u8]) -> u64 {
+    let page = page_size();
+    let (mut at, mut resident) = (start, 0);
+    while at < end && !answers.is_empty() {
+        let pages = ((end - at) / page).clamp(1, answers.len() as u64);
+        // SAFETY: the kernel writes a byte for each page, and the slice has that many at least.
+        let asked = unsafe { system_call!(libc::SYS_mincore, at, pages * page, answers.as_mut_ptr()) };
+        if asked.is_ok() {
+            let answered = answers.iter().take(pages as usize);
+            resident += page * answered.filter(|answer| **answer & 1 != 0).count() as u64;
+        }
+        at += pages * page;
+    }
+    resident
+}
+
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
@@ -100,6 +119,19 @@ mod tests {
         assert_eq!(bytes, [0; 8]);
         drop(memory);
         assert_eq!(copy_own_memory(at, &mut bytes), Err(Errno(libc::EFAULT)));
+    }
+
+    #[test]
+    fn pages_that_were_touched_are_resident() {
+        let page = page_size();
+        let mut memory = Mapping::anonymous(100 * page as usize).unwrap();
+        for touched in [3, 4, 70] {
+            memory.bytes_mut()[touched * page as usize] = 1;
+        }
+        let start = memory.start().addr() as u64;
+        // Few answers at once, so that the kernel is asked several times.
+        assert_eq!(resident_bytes(start, start + 100 * page, &mut [0; 7]), 3 * page);
+        assert_eq!(resident_bytes(start + 4 * page, start + 70 * page, &mut [0; 7]), page);
     }
 
     #[test]

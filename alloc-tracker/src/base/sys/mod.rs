@@ -32,7 +32,7 @@ pub(crate) use copy::{allow_reader, copy_process, copy_runs, thread_pointer};
 pub(crate) use errno::{Errno, ErrnoGuard, describe_errno};
 pub(crate) use file::{File, FileIdentity, RereadFile, close_descriptor, read_at};
 pub(crate) use futex::{FutexGuard, FutexLock, futex_wait, futex_wake, futex_wake_all};
-pub(crate) use inspect::{FileStatus, copy_own_memory};
+pub(crate) use inspect::{FileStatus, copy_own_memory, resident_bytes};
 pub(crate) use mapping::{Mapping, Plain, discard_resident, mapped_bytes, replace_leaked, unmap_leaked};
 pub(crate) use own_mappings::for_each_own_mapping;
 pub(crate) use process::{

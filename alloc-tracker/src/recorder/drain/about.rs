@@ -1,11 +1,14 @@
-//! What a recording says about itself: how far the tracker is installed, labels, limits of the
-//! program's memory, and the limit that has ended it. In: facts. Out: records in the stream.
+//! What a recording says about itself and its process: how far the tracker is installed, labels,
+//! limits of the program's memory, the address space, and the limit that has ended it. In: facts. Out: records in the stream.
 
-use alloc_dump::record::{Installation, MemoryLimit, Record, RecordingLimit};
+use alloc_dump::record::{
+    Installation, Layout, LayoutOccasion, MemoryLimit, Record, RecordingLimit, Region, Sample,
+};
 
 use super::super::failure::Failure;
 use super::stream::Stream;
 use crate::base::limits::Limits;
+use crate::base::sys::ProcessSize;
 use crate::output::Sink;
 
 impl<S: Sink> Stream<S> {
@@ -58,6 +61,31 @@ impl<S: Sink> Stream<S> {
             }
         });
         recorded?;
+        self.commit();
+        Ok(())
+    }
+
+    /// Returns the sizes of the process at the last sample, and whether the program has set a mark
+    /// since the last layout.
+    pub(in crate::recorder) fn sizes(&self) -> (ProcessSize, bool) {
+        let Sample { vsz, rss, .. } = self.latest_sample;
+        (ProcessSize { virtual_bytes: vsz, resident_bytes: rss }, self.is_marked)
+    }
+
+    /// Records a mapping of the layout that is being taken.
+    pub(in crate::recorder) fn record_region(&mut self, region: &Region<'_>) -> Result<(), Failure> {
+        self.append(None, &Record::Region(*region))
+    }
+
+    /// Records that the address space was described by so many regions.
+    pub(in crate::recorder) fn record_layout(
+        &mut self,
+        occasion: LayoutOccasion,
+        regions: u64,
+    ) -> Result<(), Failure> {
+        self.now_us = self.now_us.max(self.scale.now_us());
+        self.append(None, &Record::Layout(Layout { occasion, regions }))?;
+        self.is_marked = false;
         self.commit();
         Ok(())
     }

@@ -300,6 +300,7 @@ impl<S: Sink> Stream<S> {
                 totals.reallocations += 1;
                 totals.allocated_bytes += size;
             }
+            Record::Mark { .. } => self.is_marked = true,
             _ => {}
         }
     }

@@ -53,7 +53,9 @@ pub(in crate::recorder) struct Stream<S> {
     pace: Pace,
     next_sample_us: u64,
     next_quiet_sample_us: u64,
-    latest_sample: Sample,
+    pub(super) latest_sample: Sample,
+    /// Whether the program has set a mark that no layout stands behind.
+    pub(super) is_marked: bool,
     context: FrameContext,
     /// Nodes that are in dump frames.
     pub(super) nodes: u64,
@@ -165,6 +167,7 @@ impl<S: Sink> Stream<S> {
             next_sample_us: 0,
             next_quiet_sample_us: 0,
             latest_sample: Sample::default(),
+            is_marked: false,
             context: FrameContext::default(),
             nodes: 0,
             lost: 0,
