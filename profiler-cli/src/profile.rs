@@ -7,6 +7,7 @@
 mod groups;
 mod growth;
 mod interval;
+mod layout;
 mod lifetimes;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use foldhash::HashMap;
 pub use self::groups::{GroupCurve, GroupKey, GroupPoint, HeapGrouping};
 pub use self::growth::{GrowthCurves, GrowthRequest, MarkTimes, NO_SITE, SiteCurve};
 pub use self::interval::{Interval, LiveHeap};
+pub use self::layout::{LayoutRegion, Layouts, Packing, ProcessLayout};
 pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin, StackLifetimes};
 
 /// Blocks that are older than an interval and grew in it.
@@ -83,6 +85,9 @@ pub struct Profile {
     pub last_event: u64,
     /// When the program began to free its memory at its end; `None` if it did not.
     pub teardown: Option<Teardown>,
+    /// The address space at several moments; empty if that was not [asked
+    /// for](crate::load::LoadOptions::layouts).
+    pub layouts: Layouts,
     /// Number of samples in the dump; `timeline` may have fewer entries.
     pub sample_count: u64,
     /// The live heap over time.

@@ -31,6 +31,8 @@ pub(super) struct LayoutReading {
     /// The place in the kernel's file.
     offset: u64,
     is_over: bool,
+    /// The end of the last region.
+    end: u64,
     /// For the kernel's answer which pages are resident.
     residency: Mapping,
     fd: i32,
@@ -44,7 +46,7 @@ impl LayoutReading {
             return None;
         }
         let (buffer, residency) = (Mapping::anonymous(PIECE).ok()?, Mapping::anonymous(PAGES_AT_ONCE).ok()?);
-        Some(LayoutReading { buffer, len: 0, offset: 0, is_over: false, residency, fd })
+        Some(LayoutReading { buffer, len: 0, offset: 0, is_over: false, end: 0, residency, fd })
     }
 
     /// Reads the next piece. Returns false if there was none.
@@ -70,7 +72,13 @@ impl LayoutReading {
         let whole = if self.is_over { text.len() } else { last_mapping(text) };
         let residency = self.residency.bytes_mut();
         let mut outcome = Ok(());
-        for mapping in Mappings(text.get(..whole).unwrap_or_default()) {
+        for mut mapping in Mappings(text.get(..whole).unwrap_or_default()) {
+            // Between two pieces the host may have joined a mapping with one that was read already.
+            mapping.start = mapping.start.max(self.end);
+            if mapping.start >= mapping.end {
+                continue;
+            }
+            self.end = mapping.end;
             let mut resident = |start, end| sys::resident_bytes(start, end, residency);
             split(&mapping, first_own_part, &mut resident, &mut |region| {
                 if outcome.is_ok() {
@@ -364,7 +372,7 @@ Rss:                 300 kB\nShared_Dirty:          1 kB\nPrivate_Dirty:       2
         let anonymous = |len| Mapping::anonymous(len).unwrap();
         let (buffer, residency) = (anonymous(PIECE), anonymous(PAGES_AT_ONCE));
         let mut reading =
-            LayoutReading { buffer, len: 0, offset: 0, is_over: false, residency, fd: file.fd() };
+            LayoutReading { buffer, len: 0, offset: 0, is_over: false, end: 0, residency, fd: file.fd() };
         let start = memory.start().addr() as u64;
         let (mut found, mut end) = (None, 0);
         while reading.read() {

@@ -12,7 +12,7 @@ use alloc_dump::code::CodeIdentity;
 use alloc_dump::header::Header;
 use alloc_dump::layout::{SIDECAR_SUFFIX, StackId};
 use alloc_dump::read::{Reader, Records};
-use alloc_dump::record::{Installation, Record, Sample, SlowReason};
+use alloc_dump::record::{Installation, LayoutOccasion, Record, Sample, SlowReason};
 use alloc_dump::sidecar::Sidecar;
 use alloc_dump::trailer::{EndReason, Trailer};
 
@@ -29,6 +29,8 @@ pub(crate) struct Replay {
     pub(crate) nodes: HashMap<StackId, Node>,
     pub(crate) modules: Vec<Module>,
     pub(crate) samples: Vec<Sample>,
+    /// Why each layout of the address space was taken.
+    pub(crate) layouts: Vec<LayoutOccasion>,
     pub(crate) lost: u64,
     /// What the recorder has said last about its installation.
     pub(crate) installation: Option<Installation>,
@@ -58,6 +60,9 @@ pub(crate) struct Replay {
     /// none.
     pub(crate) stopped_errno: i32,
     impossible: Vec<String>,
+    /// Regions since the last layout, and the end of the last of them.
+    regions: u64,
+    region_end: u64,
     /// For each thread the blocks whose reallocs have begun, the newest last: address and block.
     /// There are several if a signal handler calls `realloc` while its thread is in one.
     moving: HashMap<u32, Vec<(u64, Block)>>,
@@ -368,7 +373,28 @@ impl Replay {
             Record::Sample(sample) => self.samples.push(sample),
             Record::Installation(installation) => self.installation = Some(installation),
             // What the dump says about its recording is no event.
-            Record::Label { .. } | Record::LimitReached(_) => {}
+            Record::Label { .. }
+            | Record::LimitReached(_)
+            | Record::MemoryLimit(_)
+            | Record::SwapTraffic { .. } => {}
+            Record::ThreadStack { id, .. } if !self.threads.contains_key(&id) => {
+                self.note_impossible(format!("thread {id} has a stack before its start"));
+            }
+            Record::ThreadStack { .. } => {}
+            Record::Region(region) => {
+                if region.start < self.region_end || region.end <= region.start {
+                    self.note_impossible(format!("{region:x?} is behind {:#x}", self.region_end));
+                }
+                self.regions += 1;
+                self.region_end = region.end;
+            }
+            Record::Layout(layout) => {
+                if layout.regions != std::mem::take(&mut self.regions) {
+                    self.note_impossible(format!("{layout:?} is not that of its regions"));
+                }
+                self.region_end = 0;
+                self.layouts.push(layout.occasion);
+            }
             Record::Lost { events } => {
                 self.lost += events;
                 self.sizes_known = false;

@@ -1,6 +1,7 @@
 //! Analyses: pure functions. In: a loaded profile, its named stacks and source text. Out: the
 //! values that a renderer shows. Nothing here opens a file or prints.
 
+pub mod address_space;
 mod annotated;
 pub mod baseline;
 pub mod budgets;

@@ -15,6 +15,7 @@ use crate::command::flamegraph::FlamegraphArgs;
 use crate::command::leaks::LeaksArgs;
 use crate::command::lines::LinesArgs;
 use crate::command::man::ManArgs;
+use crate::command::maps::MapsArgs;
 use crate::command::peaks::PeaksArgs;
 use crate::command::retained::RetainedArgs;
 use crate::command::run::RunArgs;
@@ -114,6 +115,8 @@ pub enum Command {
     Peaks(PeaksArgs),
     /// Show the process over time: live heap, RSS, VSZ, swap, page faults, marks, calls
     Timeline(TimelineArgs),
+    /// Show the address space: its segments, and who has the resident memory
+    Maps(MapsArgs),
     /// Make dumps smaller; every command reads them as before
     Compress(CompressArgs),
     /// Put the names of their code into dumps, so that they outlive the program's build

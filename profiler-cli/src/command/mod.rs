@@ -18,6 +18,7 @@ pub mod judged;
 pub mod leaks;
 pub mod lines;
 pub mod man;
+pub mod maps;
 pub mod output;
 pub mod peaks;
 pub mod progress;

@@ -48,6 +48,7 @@ pub fn start(arguments: Vec<OsString>) -> ExitCode {
         Command::Tree(args) => super::tree::run(&args),
         Command::Flamegraph(args) => super::flamegraph::run(&args),
         Command::Snapshot(args) => super::snapshot::run(&args),
+        Command::Maps(args) => super::maps::run(&args),
         Command::Peaks(args) => super::peaks::run(&args),
         Command::Timeline(args) => super::timeline::run(&args),
         Command::Compress(args) => super::compress::run(&args),

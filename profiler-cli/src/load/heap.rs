@@ -95,6 +95,9 @@ pub(super) struct HeapEvent {
     pub(super) number: u64,
     /// Time, thread and stack.
     pub(super) origin: EventOrigin,
+    /// Address of the block: that of `added` if there is one, else that of the block that was
+    /// freed.
+    pub(super) address: u64,
     /// Bytes allocated: the new size of an alloc or a realloc.
     pub(super) allocated: u64,
     /// Bytes freed: the old size of a dealloc or a realloc, as far as it is known.
@@ -274,6 +277,7 @@ impl Heap {
             kind: EventKind::Alloc,
             number,
             origin,
+            address,
             allocated: size,
             freed: 0,
             added: Some(block),
@@ -299,6 +303,7 @@ impl Heap {
             kind: EventKind::Dealloc,
             number: self.events,
             origin,
+            address,
             allocated: 0,
             freed,
             added: None,
@@ -406,6 +411,7 @@ impl Heap {
             kind: EventKind::Realloc,
             number: self.events,
             origin,
+            address: new,
             allocated: size,
             freed,
             added: Some(block),

@@ -57,7 +57,7 @@ pub use self::code::load_code;
 pub use self::follow::FollowedDump;
 pub use self::growth_pass::load_growth;
 pub use self::moment::{MOMENTS, MomentSpec, parse_time};
-pub use self::options::{KeepBlocks, LoadOptions, Period, parse_short_lived};
+pub use self::options::{KeepBlocks, LayoutDetail, LoadOptions, Period, parse_short_lived};
 
 /// Why a dump cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -97,10 +97,18 @@ pub enum LoadError {
 pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Result<Profile, LoadError> {
     let (keep, groups) = (options.blocks.clone(), options.groups.clone());
     let (short_lived, peaks, resizes) = (options.short_lived, options.peaks, options.resizes);
-    let mark_times = options.mark_times.clone();
+    let (mark_times, layouts) = (options.mark_times.clone(), options.layouts);
     if options.threads.is_none() && options.period.is_none() {
-        let scope =
-            ReplayScope { keep, short_lived, peaks, groups, resizes, mark_times, ..ReplayScope::default() };
+        let scope = ReplayScope {
+            keep,
+            short_lived,
+            peaks,
+            groups,
+            resizes,
+            mark_times,
+            layouts,
+            ..ReplayScope::default()
+        };
         return Ok(replay_all(path, &scope, progress)?);
     }
     // The first pass finds names and moments: a thread may get its name long after its first event,
@@ -120,6 +128,7 @@ pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Res
         groups,
         resizes,
         mark_times,
+        layouts,
         ..ReplayScope::default()
     };
     match &options.period {

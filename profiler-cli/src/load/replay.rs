@@ -20,7 +20,7 @@ use super::observers::blocks::BlocksObserver;
 use super::observers::lines::LinesObserver;
 use super::observers::requested::RequestedObservers;
 use super::observers::{IntervalStart, Moment, Observer, Observers, ReplayEnd};
-use super::options::KeepBlocks;
+use super::options::{KeepBlocks, LayoutDetail};
 use super::still_live::AfterInterval;
 use super::threads::ThreadTable;
 use crate::pattern::Pattern;
@@ -74,18 +74,21 @@ pub(super) struct ReplayScope {
     pub(super) growth: Option<GrowthRequest>,
     /// The marks whose times are kept; `None` if none are asked for.
     pub(super) mark_times: Option<Pattern>,
+    /// How much is found out for layouts of the address space; `None` if they are not asked for.
+    pub(super) layouts: Option<LayoutDetail>,
 }
 
 impl Replay {
     /// Starts a replay.
     pub(super) fn new(header: &Header, scope: ReplayScope) -> Replay {
-        let ReplayScope { selected, gate, keep, short_lived, peaks, groups, resizes, growth, mark_times } =
-            scope;
+        let ReplayScope { selected, gate, keep, short_lived, peaks, groups, resizes, .. } = scope;
+        let ReplayScope { growth, mark_times, layouts, .. } = scope;
         let observers = Observers {
             blocks: BlocksObserver::new(keep),
             lines: LinesObserver::new(short_lived),
             requested: RequestedObservers::new(short_lived, peaks, groups, resizes)
-                .with_growth(growth, mark_times),
+                .with_growth(growth, mark_times)
+                .with_layouts(layouts),
             ..Observers::default()
         };
         let mut replay = Replay {
@@ -291,6 +294,7 @@ impl Replay {
                 let started_unix_ns = self.process.started_unix_ns;
                 self.process = Process { started_unix_ns, labels, memory_limits, ..owned_process(&process) };
                 self.heap.from_first_event = process.from_first_event;
+                self.observers.requested.set_page_size(process.page_size);
             }
             _ => self.observed_record(record),
         }

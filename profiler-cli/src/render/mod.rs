@@ -20,6 +20,8 @@ pub mod lines_csv;
 pub mod lines_html;
 pub mod lines_memory_profiler;
 pub mod lines_text;
+pub mod maps_svg;
+pub mod maps_text;
 mod marks_text;
 pub mod peaks_text;
 pub mod plot;

@@ -12,6 +12,7 @@ pub(super) mod blocks;
 pub(super) mod curve;
 mod groups;
 mod growth;
+mod layouts;
 mod lifetimes;
 pub(super) mod lines;
 mod local_peaks;

@@ -7,6 +7,7 @@
 
 use super::groups::GroupsObserver;
 use super::growth::GrowthObserver;
+use super::layouts::LayoutsObserver;
 use super::lifetimes::LifetimesObserver;
 use super::local_peaks::LocalPeaksObserver;
 use super::mark_times::MarkTimesObserver;
@@ -15,6 +16,7 @@ use super::{IntervalStart, Moment, Observer, ReplayEnd};
 use alloc_dump::record::Record;
 
 use crate::load::heap::{Heap, HeapEvent, LiveBlock};
+use crate::load::options::LayoutDetail;
 use crate::pattern::Pattern;
 use crate::profile::{GrowthRequest, HeapGrouping, Profile, ShortLivedWithin};
 
@@ -33,6 +35,7 @@ struct AllRequested {
     resizes: ResizesObserver,
     growth: GrowthObserver,
     mark_times: MarkTimesObserver,
+    layouts: LayoutsObserver,
 }
 
 impl RequestedObservers {
@@ -71,9 +74,22 @@ impl RequestedObservers {
         }
         self
     }
-}
 
-impl RequestedObservers {
+    /// Also keeps layouts of the address space, if they are asked for.
+    pub(in crate::load) fn with_layouts(mut self, detail: Option<LayoutDetail>) -> RequestedObservers {
+        if detail.is_some() {
+            self.all.get_or_insert_default().layouts = LayoutsObserver::new(detail);
+        }
+        self
+    }
+
+    /// Notes the size of a page of the process.
+    pub(in crate::load) fn set_page_size(&mut self, bytes: u64) {
+        if let Some(all) = &mut self.all {
+            all.layouts.set_page_size(bytes);
+        }
+    }
+
     /// Returns a copy of the observer of reallocations, with what it has seen so far.
     pub(in crate::load) fn resizes(&self) -> ResizesObserver {
         self.all.as_ref().map(|all| all.resizes.clone()).unwrap_or_default()
@@ -88,6 +104,7 @@ impl AllRequested {
         self.groups.event(&event, heap);
         self.resizes.event(&event, heap);
         self.growth.event(&event, heap);
+        self.layouts.event(&event, heap);
     }
 }
 
@@ -118,6 +135,7 @@ impl Observer for RequestedObservers {
         if let Some(all) = &mut self.all {
             all.lifetimes.event_before(event);
             all.groups.event_before(event);
+            all.layouts.event_before(event);
         }
     }
 
@@ -132,6 +150,7 @@ impl Observer for RequestedObservers {
     fn record(&mut self, record: &Record<'_>, moment: &Moment<'_>) {
         if let Some(all) = &mut self.all {
             all.mark_times.record(record, moment);
+            all.layouts.record(record, moment);
         }
     }
 
@@ -143,6 +162,7 @@ impl Observer for RequestedObservers {
             all.resizes.finish(end, profile);
             all.growth.finish(end, profile);
             all.mark_times.finish(end, profile);
+            all.layouts.finish(end, profile);
         }
     }
 }
