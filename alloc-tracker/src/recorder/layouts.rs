@@ -262,7 +262,9 @@ fn split(
 /// Returns the first range between two addresses that the tracker has mapped.
 fn first_own_part(start: u64, end: u64) -> Option<(u64, u64)> {
     let mut first: Option<(u64, u64)> = None;
+    let page = sys::page_size();
     sys::for_each_own_mapping(|at, len| {
+        let len = len.next_multiple_of(page);
         let own = (at.max(start), at.saturating_add(len).min(end));
         if own.0 < own.1 && first.is_none_or(|first| own.0 < first.0) {
             first = Some(own);

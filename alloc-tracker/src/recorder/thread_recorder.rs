@@ -211,14 +211,27 @@ impl ThreadRecorder {
             ..ThreadRecorder::new()
         };
         let os_tid = self.tid;
-        let mut stored = self.store(0, |_| Entry::ThreadStart { id, os_tid });
-        // A local variable is on the stack of the thread.
-        let address = (&raw const stored).addr() as u64;
-        stored = stored && self.store(0, |_| Entry::ThreadStack { address });
+        let stored = self.store(0, |_| Entry::ThreadStart { id, os_tid });
+        if stored {
+            self.record_stack();
+        }
         if id == 1 {
             self.record_name();
         }
         stored
+    }
+
+    /// Records where the thread's stack is. There is room: an entry leaves room for another one.
+    ///
+    /// NOTE: this must not need more of the thread's stack than its other entries do, so it stores
+    /// the entry without the steps that they take.
+    #[cold]
+    fn record_stack(&mut self) {
+        let local = 0u8;
+        let address = (&raw const local).addr() as u64;
+        if let Some(writer) = &mut self.writer {
+            writer.store(|timestamp| Entry::ThreadStack { address }.encode(timestamp));
+        }
     }
 
     #[cold]
