@@ -1,5 +1,6 @@
 //! What a recording says about itself and its process: how far the tracker is installed, labels,
-//! limits of the program's memory, the address space, and the limit that has ended it. In: facts. Out: records in the stream.
+//! limits of the program's memory, the address space, and the limit that has ended it. In: facts.
+//! Out: records in the stream.
 
 use alloc_dump::record::{
     Installation, Layout, LayoutOccasion, MemoryLimit, Record, RecordingLimit, Region, Sample,

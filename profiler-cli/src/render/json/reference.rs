@@ -9,14 +9,16 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use alloc_dump::layout::StackId;
-use alloc_dump::record::Sample;
+use alloc_dump::record::{LayoutOccasion, RegionFlags, Sample};
 use alloc_dump::snapshot::MemoryRegion;
 use alloc_dump::trailer::EndReason;
+use foldhash::HashMap;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::{FlameJson, LeaksList};
+use crate::analyze::address_space::{Maps, maps};
 use crate::analyze::budgets::parse_budgets;
 use crate::analyze::check::{Check, CheckedRuns, check, measure};
 use crate::analyze::diff::{Diff, DiffOptions, diff};
@@ -43,11 +45,40 @@ use crate::names::code_owner::CodeOwner;
 use crate::names::stacks::{NamedFrame, Stacks};
 use crate::names::variables::Variable;
 use crate::profile::{
-    CallNode, GroupCurve, GroupPoint, HeapBlock, HeapCurve, HeapInterval, HeapTotals, LiveHeap, LocalPeak,
-    Mark, Process, Profile, RecordedThread, StackStats, Trust,
+    CallNode, GroupCurve, GroupPoint, HeapBlock, HeapCurve, HeapInterval, HeapTotals, LayoutRegion, Layouts,
+    LiveHeap, LocalPeak, Mark, Process, ProcessLayout, Profile, RecordedThread, StackStats, Trust,
 };
 use crate::render::text_width::wrapped;
 use crate::source::SourcesInMemory;
+
+/// Returns the profile with a layout of one mapping: a heap whose first page has the live block.
+fn with_layout(profile: &Profile) -> Profile {
+    let region = LayoutRegion {
+        start: 0x5000_0000,
+        end: 0x5002_0000,
+        flags: RegionFlags(RegionFlags::READ.0 | RegionFlags::WRITE.0),
+        resident: 8192,
+        dirty: 8192,
+        name: "[heap]".into(),
+        live_bytes: 64,
+        live_blocks: 1,
+        live_page_bytes: 4096,
+        touched_page_bytes: 4096,
+        ..LayoutRegion::default()
+    };
+    let layout = ProcessLayout {
+        occasion: LayoutOccasion::End,
+        us: 300,
+        live_bytes: 64,
+        live_blocks: 1,
+        mark: None,
+        is_whole: true,
+        regions: vec![region],
+        packing: HashMap::default(),
+    };
+    let layouts = Layouts { last: Some(layout), ..Layouts::default() };
+    Profile { layouts, ..profile.clone() }
+}
 
 /// One command with `--json`.
 struct JsonReport {
@@ -261,6 +292,7 @@ fn reports() -> Vec<JsonReport> {
             json(out, &diff(&side(&before), &side(&profile), DiffOptions::default()));
         }),
         report::<Peaks>("peaks", |out| json(out, &peaks(&profile, 25, 1))),
+        report::<Maps>("maps", |out| json(out, &maps(&with_layout(&profile)))),
         report::<Timeline>("timeline", |out| {
             let mut timeline = timeline(&profile, None);
             timeline.groups = choose(&profile, Some(&stacks), GroupBy::Crate, 1).over_time(&profile);
