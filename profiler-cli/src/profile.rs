@@ -24,7 +24,7 @@ use foldhash::HashMap;
 pub use self::groups::{GroupCurve, GroupKey, GroupPoint, HeapGrouping};
 pub use self::growth::{GrowthCurves, GrowthRequest, MarkTimes, NO_SITE, SiteCurve};
 pub use self::interval::{Interval, LiveHeap};
-pub use self::layout::{LayoutRegion, Layouts, Packing, ProcessLayout};
+pub use self::layout::{LayoutRegion, Layouts, ProcessLayout};
 pub use self::lifetimes::{Lifetimes, MEDIAN_ERROR, ShortLivedWithin, StackLifetimes};
 
 /// Blocks that are older than an interval and grew in it.

@@ -98,7 +98,7 @@ impl KnownModules {
                 file.extend(&region);
                 return;
             }
-            if region.executable && region.inode != file.inode {
+            if region.is_executable() && region.inode != file.inode {
                 if self.keep_if_copied(&region) {
                     return;
                 }

@@ -9,9 +9,9 @@ use super::elf::end_of_load;
 /// A range of addresses; `end` is the first address behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
-pub(super) struct AddressRange {
-    pub(super) start: u64,
-    pub(super) end: u64,
+pub(crate) struct AddressRange {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
 }
 
 impl AddressRange {
@@ -29,19 +29,20 @@ impl AddressRange {
 }
 
 /// One line of `/proc/self/maps`: a mapping.
-pub(super) struct MappedRegion<'a> {
-    pub(super) range: AddressRange,
-    pub(super) executable: bool,
-    offset: u64,
-    pub(super) inode: u64,
+pub(crate) struct MappedRegion<'a> {
+    pub(crate) range: AddressRange,
+    /// How the mapping may be used, as the kernel writes it: `rw-p`.
+    pub(crate) access: &'a [u8],
+    pub(crate) offset: u64,
+    pub(crate) inode: u64,
     /// The path as the kernel shows it.
-    pub(super) path: &'a [u8],
+    pub(crate) path: &'a [u8],
 }
 
 impl<'a> MappedRegion<'a> {
     /// Parses a line: `START-END PERMS OFFSET DEV INODE   PATH`. All numbers except the inode are
     /// hexadecimal.
-    pub(super) fn parse(line: &'a [u8]) -> Option<MappedRegion<'a>> {
+    pub(crate) fn parse(line: &'a [u8]) -> Option<MappedRegion<'a>> {
         let mut rest = line;
         let mut field = |separator: u8| {
             let end = rest.iter().position(|byte| *byte == separator)?;
@@ -51,17 +52,22 @@ impl<'a> MappedRegion<'a> {
         };
         let start = number(field(b'-')?, 16)?;
         let end = number(field(b' ')?, 16)?;
-        let executable = field(b' ')?.get(2) == Some(&b'x');
+        let access = field(b' ')?;
         let offset = number(field(b' ')?, 16)?;
         field(b' ')?;
         let inode = number(field(b' ').unwrap_or_default(), 10).unwrap_or(0);
         Some(MappedRegion {
             range: AddressRange { start, end },
-            executable,
+            access,
             offset,
             inode,
             path: rest.trim_ascii_start(),
         })
+    }
+
+    /// Whether the mapping has code that may run.
+    pub(super) fn is_executable(&self) -> bool {
+        self.access.get(2) == Some(&b'x')
     }
 }
 
@@ -141,7 +147,7 @@ impl LoadedFile {
     /// Adds a region that continues the load.
     pub(super) fn extend(&mut self, region: &MappedRegion<'_>) {
         self.range.end = region.range.end;
-        self.executable |= region.executable && (region.path.first() == Some(&b'/') || self.vdso);
+        self.executable |= region.is_executable() && (region.path.first() == Some(&b'/') || self.vdso);
         if region.offset == 0 && self.head.is_none() {
             self.head = Some(region.range.start);
         }
@@ -264,7 +270,7 @@ mod tests {
     fn a_line_of_maps_is_parsed() {
         let line = b"7f01-7f02 r-xp 0000a000 ca:01 1971705                    /lib/a b.so";
         let region = MappedRegion::parse(line).unwrap();
-        assert_eq!((region.range.start, region.range.end, region.executable), (0x7f01, 0x7f02, true));
+        assert_eq!((region.range.start, region.range.end, region.access), (0x7f01, 0x7f02, &b"r-xp"[..]));
         assert_eq!((region.offset, region.inode, region.path), (0xa000, 1971705, &b"/lib/a b.so"[..]));
         assert!(
             MappedRegion::parse(b"7f01-7f02 rw-p 00000000 00:00 0 ")

@@ -23,7 +23,7 @@ mod memory;
 mod registry;
 
 pub(crate) use elf::UnwindTables;
-pub(crate) use maps::keep_maps_open;
+pub(crate) use maps::{MappedRegion, keep_maps_open};
 pub(crate) use memory::read_running_module;
 pub(crate) use registry::{
     ModuleChange, ModuleObserver, ensure_known, notice_replaced, observe, replace_if_abandoned, report_all,

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use alloc_dump::record::{Region, RegionFlags};
 
 use crate::base::sys::{self, File, Mapping, ProcessSize};
+use crate::modules::MappedRegion;
 
 /// Opens the list of mappings, and calls `f` with its descriptor. It stays open until the drain
 /// process ends.
@@ -73,13 +74,16 @@ impl LayoutReading {
         let residency = self.residency.bytes_mut();
         let mut outcome = Ok(());
         for mut mapping in Mappings(text.get(..whole).unwrap_or_default()) {
+            let mut resident = |start, end| sys::resident_bytes(start, end, residency);
             // Between two pieces the host may have joined a mapping with one that was read already.
-            mapping.start = mapping.start.max(self.end);
-            if mapping.start >= mapping.end {
-                continue;
+            if mapping.start < self.end {
+                if mapping.end <= self.end {
+                    continue;
+                }
+                let rest = resident(self.end, mapping.end).min(mapping.resident);
+                mapping = Region { start: self.end, resident: rest, ..mapping };
             }
             self.end = mapping.end;
-            let mut resident = |start, end| sys::resident_bytes(start, end, residency);
             split(&mapping, first_own_part, &mut resident, &mut |region| {
                 if outcome.is_ok() {
                     outcome = f(region);
@@ -196,19 +200,7 @@ fn parse(text: &[u8]) -> Option<Region<'_>> {
 }
 
 fn parse_first_line(line: &[u8]) -> Option<Region<'_>> {
-    let mut rest = line;
-    let mut field = |separator: u8| {
-        let end = rest.iter().position(|byte| *byte == separator)?;
-        let (field, after) = rest.split_at_checked(end)?;
-        rest = after.get(1..)?;
-        Some(field)
-    };
-    let number = |digits: &[u8], radix| u64::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok();
-    let (start, end) = (number(field(b'-')?, 16)?, number(field(b' ')?, 16)?);
-    let access = field(b' ')?;
-    let offset = number(field(b' ')?, 16)?;
-    field(b' ')?;
-    let inode = field(b' ').and_then(|inode| number(inode, 10)).unwrap_or(0);
+    let MappedRegion { range, access, offset, inode, path } = MappedRegion::parse(line)?;
     let bits = [
         (b'r', RegionFlags::READ),
         (b'w', RegionFlags::WRITE),
@@ -217,8 +209,8 @@ fn parse_first_line(line: &[u8]) -> Option<Region<'_>> {
     ];
     let flags =
         bits.iter().filter(|(letter, _)| access.contains(letter)).fold(0, |flags, (_, bit)| flags | bit.0);
-    let name = rest.trim_ascii();
-    Some(Region { start, end, flags: RegionFlags(flags), offset, inode, name, ..Region::default() })
+    let (start, end, flags) = (range.start, range.end, RegionFlags(flags));
+    Some(Region { start, end, flags, offset, inode, name: path, ..Region::default() })
 }
 
 /// Calls `f` with the parts of a mapping: those that are the tracker's own, and the others. The
@@ -290,13 +282,15 @@ const SHORTEST_PAUSE_NS: u64 = 20_000_000;
 mod tests {
     use super::*;
 
+    /// The last of the three descriptions of [`LIST_OF_THREE`].
+    const LAST: &[u8] = b"7ffc00000000-7ffc00021000 rw-s 00000000 00:00 0         [stack]\nRss: 4 kB\n";
     const LIST_OF_THREE: &[u8] = b"00400000-00403000 r-xp 00001000 ca:01 77   /bin/a b\n\
 Size:                 12 kB\nRss:                   8 kB\nShared_Dirty:          0 kB\n\
 Private_Dirty:         4 kB\nAnonymous:             4 kB\nSwap:                  0 kB\n\
 VmFlags: rd ex mr mw me \n\
 7f0000000000-7f0000100000 rw-p 00000000 00:00 0 \n\
 Rss:                 300 kB\nShared_Dirty:          1 kB\nPrivate_Dirty:       200 kB\nSwap:   12 kB\n\
-7ffc00000000-7ffc00021000 rw-s 00000000 00:00 0                          [stack]\nRss: 4 kB\n";
+7ffc00000000-7ffc00021000 rw-s 00000000 00:00 0         [stack]\nRss: 4 kB\n";
 
     #[test]
     fn descriptions_of_mappings_are_read() {
@@ -319,7 +313,7 @@ Rss:                 300 kB\nShared_Dirty:          1 kB\nPrivate_Dirty:       2
         assert_eq!((memory.resident, memory.dirty, memory.swapped), (300 << 10, 201 << 10, 12 << 10));
         assert_eq!((memory.name, stack.name), (&b""[..], &b"[stack]"[..]));
         assert!(stack.flags.has(RegionFlags::SHARED) && !memory.flags.has(RegionFlags::SHARED));
-        assert_eq!(last_mapping(LIST_OF_THREE), LIST_OF_THREE.len() - b"7ffc00000000-7ffc00021000 rw-s 00000000 00:00 0                          [stack]\nRss: 4 kB\n".len());
+        assert_eq!(last_mapping(LIST_OF_THREE), LIST_OF_THREE.len() - LAST.len());
     }
 
     #[test]

@@ -24,7 +24,8 @@
 //! | `drainer` | the host's side of the drain process: asking it for work |
 //! | `host` | the drain process's side: whether its host still runs the program |
 //! | `drain` | the ordered stream of records |
-//! | `samples`, `layouts`, `memory_limits` | the state of the process, its mappings, the limits of its memory |
+//! | `samples`, `memory_limits` | the state of the process, the limits of its memory |
+//! | `layouts` | the mappings of the process |
 //! | `activations`, `functions` | annotated functions |
 //! | `counters`, `lost`, `failure`, `fork` | counts, lost events, errors, which process records |
 

@@ -34,8 +34,8 @@ pub struct Maps {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SpaceAtInstant {
     /// What the instant is: `start`, `peak` (most live bytes of the heap), `rss-peak`, `end`,
-    /// `last` (of a recording without an end), or `mark:NAME`. Several names are separated by
-    /// commas.
+    /// `last` (of a recording without an end), or `mark:NAME` (soon after the mark). Peaks are
+    /// those of the instants at which the recorder has looked.
     pub name: String,
     /// When it was, in nanoseconds since the recording began.
     pub time_ns: u64,
@@ -55,7 +55,8 @@ pub struct SpaceAtInstant {
     pub resident_parts: ResidentParts,
     /// One sentence about the resident memory.
     pub conclusion: String,
-    /// Segments that are writable and executable, which lets an attacker run what he has written.
+    /// Number of mappings that are both writable and executable: whoever can write there can run
+    /// code.
     pub writable_and_executable: u64,
     /// The mappings, by ascending address.
     pub segments: Vec<Segment>,
@@ -75,7 +76,8 @@ pub struct HeapDivision {
     pub free: u64,
     /// The tracker's own memory.
     pub tracker: u64,
-    /// Memory of nobody that the tracker knows: C code that calls malloc, or direct mmap.
+    /// Memory in which the tracker has never seen a block: of C code that calls malloc, or mapped
+    /// directly.
     pub unknown: u64,
 }
 
@@ -131,30 +133,13 @@ pub fn maps(profile: &Profile) -> Maps {
         named.push((format!("mark:{}", mark.mark.as_deref().unwrap_or_default()), mark));
     }
     named.sort_by_key(|(_, layout)| layout.us);
-    let mut instants: Vec<(Vec<String>, &ProcessLayout)> = Vec::new();
-    for (name, layout) in named {
-        match instants.last_mut().filter(|(_, last)| (last.us, last.occasion) == (layout.us, layout.occasion))
-        {
-            Some((names, _)) => names.push(name),
-            None => instants.push((vec![name], layout)),
-        }
-    }
     Maps {
         schema: "alloc-tracker/maps/1",
         command: profile.process.command(),
         pid: profile.process.pid,
         complete: profile.trust.is_complete(),
-        instants: instants
-            .iter()
-            .map(|(names, layout)| at_instant(profile, names.join(","), layout))
-            .collect(),
+        instants: named.into_iter().map(|(name, layout)| at_instant(profile, name, layout)).collect(),
     }
-}
-
-/// Returns the conclusion about the resident memory at a layout.
-pub fn conclusion(profile: &Profile, layout: &ProcessLayout) -> String {
-    let kinds = segment::kinds(&layout.regions, &profile.layouts.stacks);
-    ResidentParts::of(&layout.regions, &kinds).conclusion(layout.size())
 }
 
 fn at_instant(profile: &Profile, name: String, layout: &ProcessLayout) -> SpaceAtInstant {
@@ -240,11 +225,6 @@ pub struct KindRow {
 }
 
 impl SpaceAtInstant {
-    /// Whether the instant has this name.
-    pub fn is_named(&self, name: &str) -> bool {
-        self.name.split(',').any(|own| own == name)
-    }
-
     /// Returns the segments added up by kind.
     pub fn by_kind(&self) -> Vec<KindRow> {
         let mut rows: Vec<KindRow> = Vec::new();
@@ -314,7 +294,11 @@ impl SpaceAtInstant {
             }
         }
         for at in 1..groups.len() {
-            groups[at - 1].free_above = groups[at].start - groups[at - 1].end.min(groups[at].start);
+            // No process can map the upper half of the addresses, where the kernel has a page.
+            let next = groups[at].start;
+            let is_usable = next < 1 << 63;
+            let last = &mut groups[at - 1];
+            last.free_above = if is_usable { next.saturating_sub(last.end) } else { 0 };
         }
         groups.reverse();
         groups

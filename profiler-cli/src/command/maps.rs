@@ -11,7 +11,7 @@ use super::Failure;
 use super::input::{DumpArg, load_profile, print_recording_warnings};
 use super::output::{Audience, JsonArg, Target, format_of_output};
 use crate::analyze::address_space::{Maps, SpaceAtInstant, maps};
-use crate::load::{LayoutDetail, LoadOptions};
+use crate::load::LoadOptions;
 use crate::render::maps_text::MapsDetail;
 use crate::render::{json, maps_svg, maps_text};
 
@@ -34,8 +34,10 @@ pub struct MapsArgs {
     /// JSON instead of `format`.
     #[command(flatten)]
     pub json: JsonArg,
-    /// The instant: start, peak (most live bytes of the heap), rss-peak, end, or mark:NAME. JSON
-    /// has all of them.
+    /// The instant: start, peak (most live bytes of the heap), rss-peak, end, or mark:NAME.
+    ///
+    /// The recorder looks at the address space at the start and the end, when the process has grown
+    /// by an eighth, and soon after a mark. JSON has all instants.
     #[arg(long, value_name = "INSTANT", default_value = "rss-peak")]
     pub at: String,
     /// Draw the address space, from the highest address down.
@@ -68,7 +70,7 @@ pub enum MapsFormat {
 /// # Errors
 /// See [`Failure`].
 pub fn run(args: &MapsArgs) -> Result<ExitCode, Failure> {
-    let options = LoadOptions { layouts: Some(LayoutDetail::Full), ..LoadOptions::default() };
+    let options = LoadOptions { layouts: true, ..LoadOptions::default() };
     let profile = load_profile(&args.dump.path, &options)?;
     let maps = maps(&profile);
     let shown = chosen(&maps, &args.at).with_context(|| args.dump.path.display().to_string())?;
@@ -98,7 +100,7 @@ fn chosen<'a>(maps: &'a Maps, name: &str) -> anyhow::Result<&'a SpaceAtInstant> 
         );
     }
     // A recording that was killed has no end; its last instant stands for it.
-    let named = |wanted: &str| maps.instants.iter().find(|instant| instant.is_named(wanted));
+    let named = |wanted: &str| maps.instants.iter().find(|instant| instant.name == wanted);
     let found = named(name).or_else(|| if name == "end" { named("last") } else { None });
     found.with_context(|| {
         let names: Vec<&str> = maps.instants.iter().map(|instant| instant.name.as_str()).collect();

@@ -57,7 +57,7 @@ pub use self::code::load_code;
 pub use self::follow::FollowedDump;
 pub use self::growth_pass::load_growth;
 pub use self::moment::{MOMENTS, MomentSpec, parse_time};
-pub use self::options::{KeepBlocks, LayoutDetail, LoadOptions, Period, parse_short_lived};
+pub use self::options::{KeepBlocks, LoadOptions, Period, parse_short_lived};
 
 /// Why a dump cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -95,20 +95,18 @@ pub enum LoadError {
 /// # Errors
 /// See [`LoadError`]. Damage inside a dump is not an error: it is counted in [`Profile::trust`].
 pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Result<Profile, LoadError> {
-    let (keep, groups) = (options.blocks.clone(), options.groups.clone());
-    let (short_lived, peaks, resizes) = (options.short_lived, options.peaks, options.resizes);
-    let (mark_times, layouts) = (options.mark_times.clone(), options.layouts);
+    let keep = options.blocks.clone();
+    let scope = ReplayScope {
+        keep: keep.clone(),
+        short_lived: options.short_lived,
+        peaks: options.peaks,
+        groups: options.groups.clone(),
+        resizes: options.resizes,
+        mark_times: options.mark_times.clone(),
+        layouts: options.layouts,
+        ..ReplayScope::default()
+    };
     if options.threads.is_none() && options.period.is_none() {
-        let scope = ReplayScope {
-            keep,
-            short_lived,
-            peaks,
-            groups,
-            resizes,
-            mark_times,
-            layouts,
-            ..ReplayScope::default()
-        };
         return Ok(replay_all(path, &scope, progress)?);
     }
     // The first pass finds names and moments: a thread may get its name long after its first event,
@@ -120,17 +118,7 @@ pub fn load(path: &Path, options: &LoadOptions, progress: OnProgress<'_>) -> Res
     let at_snapshots = whole.blocks.take().map(|blocks| blocks.at_snapshots);
     let threads = options.threads.as_ref();
     let selected = threads.map(|pattern| chosen_threads(path, &whole.threads, pattern)).transpose()?;
-    let scope = ReplayScope {
-        selected,
-        keep,
-        short_lived,
-        peaks,
-        groups,
-        resizes,
-        mark_times,
-        layouts,
-        ..ReplayScope::default()
-    };
+    let scope = ReplayScope { selected, ..scope };
     match &options.period {
         Some(period) => {
             let mut part = replay_period(path, (period, options.still_live), whole, scope, progress)?;

@@ -23,7 +23,7 @@ pub struct LoadOptions {
     /// the interval grew in it: [`Profile::grown`](crate::profile::Profile::grown).
     pub resizes: bool,
     /// Keep layouts of the address space: [`Profile::layouts`](crate::profile::Profile::layouts).
-    pub layouts: Option<LayoutDetail>,
+    pub layouts: bool,
     /// Keep the times of the marks whose name matches:
     /// [`Profile::mark_times`](crate::profile::Profile::mark_times).
     pub mark_times: Option<Pattern>,
@@ -32,16 +32,6 @@ pub struct LoadOptions {
     pub still_live: bool,
     /// Which live blocks to keep in [`Profile::blocks`](crate::profile::Profile::blocks).
     pub blocks: KeepBlocks,
-}
-
-/// How much is found out for layouts of the address space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LayoutDetail {
-    /// What costs less than the replay itself. In a large heap the layout of a peak may then be
-    /// that of an earlier, lower one.
-    Quick,
-    /// Everything, and how tightly the blocks are packed.
-    Full,
 }
 
 /// An interval of a recording, as the user names it.

@@ -20,7 +20,7 @@ use super::observers::blocks::BlocksObserver;
 use super::observers::lines::LinesObserver;
 use super::observers::requested::RequestedObservers;
 use super::observers::{IntervalStart, Moment, Observer, Observers, ReplayEnd};
-use super::options::{KeepBlocks, LayoutDetail};
+use super::options::KeepBlocks;
 use super::still_live::AfterInterval;
 use super::threads::ThreadTable;
 use crate::pattern::Pattern;
@@ -74,8 +74,8 @@ pub(super) struct ReplayScope {
     pub(super) growth: Option<GrowthRequest>,
     /// The marks whose times are kept; `None` if none are asked for.
     pub(super) mark_times: Option<Pattern>,
-    /// How much is found out for layouts of the address space; `None` if they are not asked for.
-    pub(super) layouts: Option<LayoutDetail>,
+    /// Whether to keep layouts of the address space.
+    pub(super) layouts: bool,
 }
 
 impl Replay {

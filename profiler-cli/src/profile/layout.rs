@@ -1,9 +1,7 @@
 //! The address space of the recorded process at one moment, with what the live heap had in it.
 //! Plain values.
 
-use alloc_dump::layout::StackId;
 use alloc_dump::record::{LayoutOccasion, RegionFlags};
-use foldhash::HashMap;
 
 /// The layouts that are kept. One layout may be several of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,8 +37,6 @@ pub struct ProcessLayout {
     pub is_whole: bool,
     /// The mappings, by ascending address.
     pub regions: Vec<LayoutRegion>,
-    /// What the live blocks of each stack have of the pages that they are on.
-    pub packing: HashMap<StackId, Packing>,
 }
 
 impl ProcessLayout {
@@ -91,18 +87,4 @@ impl LayoutRegion {
     pub fn size(&self) -> u64 {
         self.end.saturating_sub(self.start)
     }
-}
-
-/// What blocks have of the pages that they are on.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Packing {
-    /// Bytes of the blocks.
-    pub bytes: u64,
-    /// Number of the blocks.
-    pub blocks: u64,
-    /// The blocks' part of the bytes of their pages. Each page counts once over all blocks: it is
-    /// divided among those on it in proportion to their bytes there.
-    pub page_bytes: f64,
-    /// The same for cache lines of 64 bytes.
-    pub line_bytes: f64,
 }

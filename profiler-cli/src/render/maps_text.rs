@@ -57,13 +57,13 @@ pub fn write(out: &mut dyn Write, maps: &Maps, shown: &SpaceAtInstant, detail: M
 }
 
 fn title(name: &str) -> &'static str {
-    match name.split(',').next() {
-        Some("start") => "At the start",
-        Some("peak") => "At the peak of the heap",
-        Some("rss-peak") => "At the peak of the resident set",
-        Some("end") => "At the end",
-        Some("last") => "At the last look",
-        _ => "At a mark",
+    match name {
+        "start" => "At the start",
+        "peak" => "At the peak of the heap",
+        "rss-peak" => "At the peak of the resident set",
+        "end" => "At the end",
+        "last" => "At the last look",
+        _ => "Soon after a mark",
     }
 }
 

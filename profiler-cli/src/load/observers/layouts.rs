@@ -3,10 +3,8 @@
 //! marks and at the end.
 //!
 //! PERF: adding up the live blocks costs as much as there are. The recorder takes a layout only
-//! when the process has grown by a part of its size, so that is seldom; and [`LayoutDetail::Quick`]
-//! leaves peaks out where it would cost more than the replay.
+//! when the process has grown by a part of its size, so that is seldom.
 
-mod packing;
 mod pages;
 
 use alloc_dump::record::{Layout, LayoutOccasion, Record, Region};
@@ -15,17 +13,13 @@ use foldhash::HashMap;
 use self::pages::PageSet;
 use super::{Moment, Observer, ReplayEnd};
 use crate::load::heap::{Heap, HeapEvent};
-use crate::load::options::LayoutDetail;
 use crate::profile::{LayoutRegion, Layouts, ProcessLayout, Profile};
 
 /// Follows the pages of blocks, and keeps layouts.
 #[derive(Clone, Debug, Default)]
 pub(in crate::load) struct LayoutsObserver {
-    /// What is wanted; `None` for nothing.
-    detail: Option<LayoutDetail>,
+    is_wanted: bool,
     page_bytes: u64,
-    /// How many blocks were added up so far.
-    added_up: u64,
     touched: PageSet,
     /// The regions since the last layout.
     regions: Vec<LayoutRegion>,
@@ -44,8 +38,8 @@ pub(in crate::load) struct LayoutsObserver {
 }
 
 impl LayoutsObserver {
-    pub(in crate::load) fn new(detail: Option<LayoutDetail>) -> LayoutsObserver {
-        LayoutsObserver { detail, page_bytes: SMALLEST_PAGE, ..LayoutsObserver::default() }
+    pub(in crate::load) fn new(is_wanted: bool) -> LayoutsObserver {
+        LayoutsObserver { is_wanted, page_bytes: SMALLEST_PAGE, ..LayoutsObserver::default() }
     }
 
     /// Notes the size of a page of the process.
@@ -94,7 +88,6 @@ impl LayoutsObserver {
             mark: self.mark.clone(),
             is_whole,
             regions,
-            packing: HashMap::default(),
         };
         let is_peak = |kept: &Option<ProcessLayout>, figure: fn(&ProcessLayout) -> u64| {
             kept.as_ref().is_none_or(|kept| figure(kept) < figure(&layout))
@@ -106,25 +99,13 @@ impl LayoutsObserver {
             layout.occasion == LayoutOccasion::Mark && self.marks.len() < MAX_MARKS,
             layout.occasion == LayoutOccasion::End,
         ];
-        if places.contains(&true) && self.can_add_up(&layout, moment.heap) {
+        if places.contains(&true) {
             self.keep(layout, places, moment.heap);
         }
     }
 
-    /// Whether adding up the live blocks is worth it.
-    fn can_add_up(&mut self, layout: &ProcessLayout, heap: &Heap) -> bool {
-        let is_affordable = self.added_up + layout.live_blocks <= MOST_WORK * heap.events() + FREE_WORK;
-        let is_end = layout.occasion == LayoutOccasion::End;
-        let can = is_affordable || is_end || self.detail == Some(LayoutDetail::Full);
-        self.added_up += if can { layout.live_blocks } else { 0 };
-        can
-    }
-
     fn keep(&mut self, mut layout: ProcessLayout, places: [bool; 5], heap: &Heap) {
         add_heap(&mut layout, heap, &self.touched, self.page_bytes);
-        if self.detail == Some(LayoutDetail::Full) {
-            layout.packing = packing::of_blocks(heap, self.page_bytes);
-        }
         let [is_start, is_heap_peak, is_resident_peak, is_mark, _] = places;
         let kept = [
             (is_start, &mut self.start),
@@ -142,7 +123,7 @@ impl LayoutsObserver {
 
     #[inline]
     fn follow(&mut self, event: &HeapEvent) {
-        if let Some(block) = event.added.filter(|_| self.detail.is_some()) {
+        if let Some(block) = event.added.filter(|_| self.is_wanted) {
             let address = event.address;
             let last = address.saturating_add(block.size.max(1) - 1);
             self.touched.add(address / self.page_bytes, last / self.page_bytes);
@@ -161,7 +142,7 @@ impl Observer for LayoutsObserver {
     }
 
     fn record(&mut self, record: &Record<'_>, moment: &Moment<'_>) {
-        if self.detail.is_none() {
+        if !self.is_wanted {
             return;
         }
         match *record {
@@ -221,6 +202,3 @@ const MAX_REGIONS: usize = 1 << 18;
 const MAX_NAME_BYTES: usize = 64 << 20;
 const MAX_MARKS: usize = 64;
 const MAX_THREADS: usize = 1 << 16;
-/// How many live blocks are added up for each event.
-const MOST_WORK: u64 = 2;
-const FREE_WORK: u64 = 1 << 20;

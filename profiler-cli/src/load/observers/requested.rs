@@ -16,7 +16,6 @@ use super::{IntervalStart, Moment, Observer, ReplayEnd};
 use alloc_dump::record::Record;
 
 use crate::load::heap::{Heap, HeapEvent, LiveBlock};
-use crate::load::options::LayoutDetail;
 use crate::pattern::Pattern;
 use crate::profile::{GrowthRequest, HeapGrouping, Profile, ShortLivedWithin};
 
@@ -76,9 +75,9 @@ impl RequestedObservers {
     }
 
     /// Also keeps layouts of the address space, if they are asked for.
-    pub(in crate::load) fn with_layouts(mut self, detail: Option<LayoutDetail>) -> RequestedObservers {
-        if detail.is_some() {
-            self.all.get_or_insert_default().layouts = LayoutsObserver::new(detail);
+    pub(in crate::load) fn with_layouts(mut self, is_wanted: bool) -> RequestedObservers {
+        if is_wanted {
+            self.all.get_or_insert_default().layouts = LayoutsObserver::new(is_wanted);
         }
         self
     }

@@ -12,7 +12,6 @@ use alloc_dump::layout::StackId;
 use alloc_dump::record::{LayoutOccasion, RegionFlags, Sample};
 use alloc_dump::snapshot::MemoryRegion;
 use alloc_dump::trailer::EndReason;
-use foldhash::HashMap;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
@@ -74,7 +73,6 @@ fn with_layout(profile: &Profile) -> Profile {
         mark: None,
         is_whole: true,
         regions: vec![region],
-        packing: HashMap::default(),
     };
     let layouts = Layouts { last: Some(layout), ..Layouts::default() };
     Profile { layouts, ..profile.clone() }
