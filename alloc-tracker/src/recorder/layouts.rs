@@ -118,9 +118,9 @@ impl LayoutPace {
         wanted && now_ns >= self.not_before_ns
     }
 
-    /// Notes a layout that was taken between two moments.
-    pub(super) fn note(&mut self, sizes: ProcessSize, begun_ns: u64, now_ns: u64) {
-        let pause_ns = (COST_SHARE * now_ns.saturating_sub(begun_ns)).max(SHORTEST_PAUSE_NS);
+    /// Notes a layout that was taken now, and the processor time that it took.
+    pub(super) fn note(&mut self, sizes: ProcessSize, cost_ns: u64, now_ns: u64) {
+        let pause_ns = (COST_SHARE * cost_ns).max(SHORTEST_PAUSE_NS);
         let ProcessSize { virtual_bytes: vsz, resident_bytes: rss } = sizes;
         *self = LayoutPace { vsz, rss, not_before_ns: now_ns + pause_ns };
     }
@@ -274,7 +274,7 @@ const PIECE: usize = 32 << 10;
 const PAGES_AT_ONCE: usize = 16 << 10;
 /// A process that grows by less is not looked at again.
 const LEAST_GROWTH: u64 = 1 << 20;
-/// After a layout none is taken for this many times as long as it took.
+/// After a layout none is taken for this many times its processor time.
 const COST_SHARE: u64 = 100;
 const SHORTEST_PAUSE_NS: u64 = 20_000_000;
 
@@ -350,12 +350,12 @@ Rss:                 300 kB\nShared_Dirty:          1 kB\nPrivate_Dirty:       2
     fn a_layout_is_due_when_the_process_has_grown_or_set_a_mark() {
         let sizes = |vsz: u64, rss: u64| ProcessSize { virtual_bytes: vsz << 20, resident_bytes: rss << 20 };
         let mut pace = LayoutPace::default();
-        pace.note(sizes(100, 40), 0, 1_000_000);
+        pace.note(sizes(100, 40), 1_000_000, 1_000_000);
         let later_ns = 1_000_000 + 100 * 1_000_000;
         assert!(!pace.is_due(sizes(112, 45), false, later_ns), "an eighth more at most");
         assert!(pace.is_due(sizes(113, 40), false, later_ns) && pace.is_due(sizes(100, 46), false, later_ns));
         assert!(pace.is_due(sizes(1, 1), true, later_ns) && !pace.is_due(sizes(1, 1), true, later_ns - 1));
-        pace.note(sizes(1, 1), 0, 10);
+        pace.note(sizes(1, 1), 10, 10);
         assert!(!pace.is_due(sizes(2, 2), false, u64::MAX) && pace.is_due(sizes(3, 2), false, u64::MAX));
     }
 

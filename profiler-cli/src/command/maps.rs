@@ -95,8 +95,8 @@ pub fn run(args: &MapsArgs) -> Result<ExitCode, Failure> {
 fn chosen<'a>(maps: &'a Maps, name: &str) -> anyhow::Result<&'a SpaceAtInstant> {
     if maps.instants.is_empty() {
         anyhow::bail!(
-            "the dump has no list of mappings: it is of a version before 1.6, or the recorder could not read \
-             /proc/self/smaps (no drain process, or no /proc)"
+            "the dump has no list of mappings: it is of a version before 1.6, it was cut before the first list, or \
+             the recorder could not read /proc/self/smaps"
         );
     }
     // A recording that was killed has no end; its last instant stands for it.

@@ -1,10 +1,11 @@
 //! Holds memory in one of two ways, while a thread named `sleeper` waits:
 //!
 //! - `barely`: a buffer of 64 MiB, of which 10 MiB are written;
-//! - `holes`: 65,536 blocks of 1 KiB, of which every sixteenth is kept.
+//! - `holes`: 65,536 blocks of 1 KiB (mark `full`), of which every sixteenth is kept.
 //!
-//! Then it sets the mark `held`, waits until the recorder has looked, and prints what the kernel
-//! says about the process: the bytes of all mappings, and those in physical memory.
+//! Then it sets the mark `held`, and prints what the kernel says about the process: the bytes of
+//! all mappings, and those in physical memory. After each mark it waits until the recorder has
+//! looked.
 
 use std::hint::black_box;
 use std::sync::mpsc;
@@ -37,6 +38,7 @@ fn main() {
         }
         Some("holes") => {
             let mut blocks: Vec<Vec<u8>> = (0..BLOCKS).map(|_| vec![1u8; BLOCK]).collect();
+            wait_at("full");
             let mut number = 0;
             blocks.retain(|_| {
                 number += 1;
@@ -51,12 +53,16 @@ fn main() {
 }
 
 fn hold<T: ?Sized>(_held: &T) {
-    alloc_tracker::mark("held");
-    std::thread::sleep(Duration::from_millis(400));
+    wait_at("held");
     let list = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let sum = |name: &str| -> u64 {
         let lines = list.lines().filter_map(|line| line.strip_prefix(name));
         lines.map(|value| value.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024).sum()
     };
     println!("size={}\nresident={}", sum("Size:"), sum("Rss:"));
+}
+
+fn wait_at(mark: &str) {
+    alloc_tracker::mark(mark);
+    std::thread::sleep(Duration::from_millis(1500));
 }
